@@ -1,0 +1,44 @@
+# Two commands matter: `make run` and `make test`. Each sets up its own .venv on first use.
+#
+#   make run                          the whole suite, profile cpu, no GPU and no network needed
+#   make run PROFILE=smoke            the same notebook in two minutes, with far too little training
+#   make run CORPUS=path:../my-repo   another code base (also installed:NAME, git:URL[@rev], zip:FILE)
+#   make run RESUME=1                 go on with the last interrupted run of the same settings
+#   make test                         everything that is tested
+PROFILE ?= cpu
+CORPUS  ?=
+OUT     ?= .
+RESUME  ?=
+SEED    ?=
+PYTHON  ?= $(shell for v in 3.11 3.12 3.13 3; do command -v python$$v >/dev/null 2>&1 && python$$v -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo python$$v; break; }; done)
+VENV    := .venv
+BIN     := $(VENV)/bin
+
+.PHONY: run test lint bench clean
+
+run: $(VENV)/.ready
+	@$(BIN)/python -m helpers run --profile "$(PROFILE)" --out "$(OUT)" \
+		$(if $(CORPUS),--corpus "$(CORPUS)") $(if $(SEED),--seed "$(SEED)") $(if $(RESUME),--resume)
+
+test: $(VENV)/.ready lint
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
+
+bench: $(VENV)/.ready
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+# torch comes first and pinned: a plain `torch` asked for by another package would pull gigabytes of CUDA.
+# The requirement files are copied in last, so that an interrupted set-up is started again.
+$(VENV)/.ready: requirements-lock.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found on PATH." >&2; exit 1; }
+	@echo "Setting up $(VENV) with $(PYTHON) (once, a few minutes) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements-lock.txt)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-lock.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -1,0 +1,93 @@
+"""Command line: `python -m helpers run | score | verify`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Adapt a small code model to a repository, and measure honestly whether it helped.",
+)
+
+
+@app.command()
+def run(
+    profile: Annotated[str, typer.Option(help="t4, cpu, smoke, or auto")] = "auto",
+    corpus: Annotated[str, typer.Option(help="installed:NAME, path:DIR, git:URL[@rev] or zip:FILE")] = "",
+    out: Annotated[Path, typer.Option(help="folder for reports and runs/")] = Path("."),
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the last unfinished run")] = False,
+    seed: Annotated[int | None, typer.Option(help="seed of everything random")] = None,
+    causal_lm: Annotated[str, typer.Option(help="Track A's model: hub name or folder")] = "",
+    chat_lm: Annotated[str, typer.Option(help="Track B's model: hub name or folder")] = "",
+    embedder: Annotated[str, typer.Option(help="Track C's model: hub name, folder, package:NAME")] = "",
+) -> None:
+    """Execute the notebook headless and publish metrics.json, data_card.md and the HTML export."""
+    from helpers.report.suite import run_suite
+
+    run_suite(
+        profile=profile,
+        corpus=corpus,
+        out=out,
+        resume=resume,
+        seed=seed,
+        causal_lm=causal_lm,
+        chat_lm=chat_lm,
+        embedder=embedder,
+    )
+
+
+@app.command()
+def score(
+    problems: Annotated[Path, typer.Option(help="HumanEval or MBPP problems, .jsonl or .jsonl.gz")],
+    samples: Annotated[Path, typer.Option(help="rows with task_id and completion")],
+    out: Annotated[Path, typer.Option(help="results, one row per sample")],
+    k: Annotated[str, typer.Option(help="comma-separated k of pass@k")] = "1",
+    workers: Annotated[int, typer.Option(help="sandboxed processes side by side")] = 2,
+    timeout_s: Annotated[float, typer.Option(help="seconds of processor time per program")] = 5.0,
+) -> None:
+    """Score samples by really running the problems' tests in the sandbox."""
+    from helpers.eval.score_files import score_files
+
+    try:
+        ks = tuple(sorted({int(part) for part in k.split(",")}))
+    except ValueError:
+        raise typer.BadParameter(f"--k takes whole numbers such as 1,2,3, not {k!r}") from None
+    score_files(problems, samples, ks, out, workers=workers, timeout_s=timeout_s)
+
+
+@app.command()
+def verify(run: Annotated[Path, typer.Option(help="a folder below runs/")]) -> None:
+    """Recompute figures and verdicts of a finished run from its per-item files."""
+    from helpers.report.metrics import recompute
+
+    differences = recompute(run)
+    for line in differences:
+        print(line)
+    if differences:
+        raise typer.Exit(1)
+    print("every figure and verdict agrees with the per-item files")
+
+
+def main() -> None:
+    """Run the command line; an error of ours ends with one clear line and status 1."""
+    try:
+        app()
+    except Exception as error:
+        # Errors that this package raises say what to do; any other is a bug and keeps its traceback.
+        if not type(error).__module__.startswith("helpers."):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped; finished steps are kept, go on with --resume", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

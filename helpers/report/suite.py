@@ -1,0 +1,84 @@
+"""`python -m helpers run`: the notebook itself, executed headless, then exported and published.
+
+There is no other orchestration: what this runs is what a person runs cell by cell. Reports are
+published only after the last cell and the export have succeeded; until then an earlier run's
+`metrics.json`, data card and exports stay as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nbformat
+
+from helpers.report.execute import execute_notebook
+from helpers.report.export import html_document
+from helpers.session import PACKAGE, choose_run, publish_reports
+from helpers.settings import resolve_profile
+from helpers.workspace import WorkspaceError, read_json, write_text
+
+NOTEBOOK = PACKAGE.parent / "ML_Assignment_Part2.ipynb"
+
+
+def run_suite(
+    *,
+    profile: str,
+    corpus: str,
+    out: Path,
+    resume: bool,
+    seed: int | None,
+    causal_lm: str,
+    chat_lm: str,
+    embedder: str,
+) -> None:
+    """Execute, export, publish, and print the summary table (see `session.open_session`).
+
+    Raises:
+        SettingsError, WorkspaceError: before anything is executed.
+        CellFailure: when a cell fails; nothing is published then.
+    """
+    models = {"causal_lm": causal_lm, "chat_lm": chat_lm, "embedder": embedder}
+    corpus = _relative_to_notebook(corpus)
+    chosen, run_folder = choose_run(profile, out=out, resume=resume, corpus=corpus, seed=seed, **models)
+    parameters = {
+        "PROFILE": chosen.name,
+        "CORPUS": corpus,
+        "CAUSAL_LM": causal_lm,
+        "CHAT_LM": chat_lm,
+        "EMBEDDER": embedder,
+        "SEED": chosen.seed,
+        "OUT": os.path.relpath(out, NOTEBOOK.parent),
+        "RUN_ID": run_folder.name,
+        "PUBLISH": False,
+    }
+    print(f"{NOTEBOOK.name}, profile {chosen.name}, about {chosen.minutes_expected:g} min on two cores")
+    notebook = execute_notebook(
+        NOTEBOOK, parameters, cwd=NOTEBOOK.parent, expected_seconds=dict(chosen.section_seconds)
+    )
+    report = run_folder / "report"
+    full = resolve_profile(chosen.name).is_full_run
+    suffix = "" if full else f".{chosen.name}"
+    metrics = read_json(report / f"metrics{suffix}.json")
+    exported = report / "exports" / f"{NOTEBOOK.stem}{suffix}.html"
+    write_text(exported, html_document(notebook, metrics))
+    nbformat.write(notebook, run_folder / "executed.ipynb")
+    published = publish_reports(run_folder, out)
+
+    from helpers.report.tables import print_summary
+
+    print_summary(metrics)
+    for path in published:
+        print(f"  {os.path.relpath(path)}")
+    print(f"  {os.path.relpath(run_folder)}/  adapters, index, pairs and per-item scores")
+
+
+def _relative_to_notebook(corpus: str) -> str:
+    """A `path:` or `zip:` spec given from the caller's folder, as seen from the notebook's."""
+    kind, _, place = corpus.partition(":")
+    if kind not in ("path", "zip"):
+        return corpus
+    return f"{kind}:{os.path.relpath(Path(place).expanduser(), NOTEBOOK.parent)}"
+
+
+__all__ = ["NOTEBOOK", "WorkspaceError", "run_suite"]

@@ -1,0 +1,257 @@
+"""One run from start to finish: settings, machine, run folder, and the reports it ends with.
+
+The notebook opens a session in its first section and closes it in its last. Between the two,
+every expensive step goes through `Session.stage` or `Session.rows`, so that an interrupted run can
+go on where it stopped, and every figure is computed from rows that lie on disk.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from helpers.runtime import Runtime, detect_runtime, package_versions, set_seed
+from helpers.settings import Profile, resolve_profile
+from helpers.workspace import (
+    Workspace,
+    WorkspaceError,
+    digest,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+    write_text,
+)
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+@dataclass
+class Session:
+    """A run in progress; create it with `open_session`."""
+
+    profile: Profile
+    runtime: Runtime
+    workspace: Workspace
+    out: Path
+    started: str  # UTC, ISO 8601
+    clock: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seed(self) -> int:
+        """The seed that everything random in this run derives from."""
+        return self.profile.seed
+
+    @property
+    def folder(self) -> Path:
+        """`runs/<run_id>/`: adapters, index, pairs, per-item rows."""
+        return self.workspace.folder
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds since the session was opened."""
+        return time.perf_counter() - self.clock
+
+    @cached_property
+    def code_digest(self) -> str:
+        """SHA-256 over this package's sources: a stage built by other code is built again."""
+        return source_digest()
+
+    def stage(self, name: str, inputs: Any, build: Callable[[Path], Any]) -> Path:
+        """Folder of stage `name`, built once for these inputs (see `Workspace.stage`)."""
+        everything = [inputs, self.code_digest, package_versions(), str(self.runtime.autocast_dtype)]
+        set_seed(self.seed)
+        return self.workspace.stage(name, everything, build)
+
+    def rows(
+        self,
+        name: str,
+        inputs: Any,
+        compute: Callable[[], Iterable[Any]],
+        record: Callable[..., Any] = dict,
+    ) -> list[Any]:
+        """Records that `compute` returns, kept as `<name>/rows.jsonl` and read back from there."""
+        folder = self.stage(name, inputs, lambda out: write_jsonl(out / "rows.jsonl", compute()))
+        return read_jsonl(folder / "rows.jsonl", record)
+
+    def json(self, name: str, inputs: Any, compute: Callable[[], Any]) -> Any:
+        """One JSON value that `compute` returns, kept as `<name>/value.json`."""
+        folder = self.stage(name, inputs, lambda out: write_json(out / "value.json", compute()))
+        return read_json(folder / "value.json")
+
+    def report_name(self, stem: str, suffix: str) -> str:
+        """File name of a report: anything that is not a full run carries its profile's name."""
+        return f"{stem}{suffix}" if self.profile.is_full_run else f"{stem}.{self.profile.name}{suffix}"
+
+    def write_report(self, metrics: dict, data_card: str) -> None:
+        """Put `metrics.json` and the data card into the run folder, ready to be published."""
+        write_json(self.folder / "report" / self.report_name("metrics", ".json"), metrics)
+        write_text(self.folder / "report" / self.report_name("data_card", ".md"), data_card)
+
+    def publish(self) -> list[Path]:
+        """Copy the finished reports to the output folder; called once everything has succeeded."""
+        return publish_reports(self.folder, self.out)
+
+
+def source_digest() -> str:
+    """SHA-256 over the Python sources of this package, in path order."""
+    total = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        total.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
+
+
+def open_session(
+    profile: str = "auto",
+    *,
+    corpus: str = "",
+    causal_lm: str = "",
+    chat_lm: str = "",
+    embedder: str = "",
+    seed: int | None = None,
+    out: str | Path = ".",
+    resume: bool = False,
+    run_id: str = "",
+) -> Session:
+    """Decide what this run is and where it lies.
+
+    Args:
+        profile: a name of `settings.PROFILES`, or "auto": `t4` with a CUDA device, else `cpu`.
+        corpus, causal_lm, chat_lm, embedder: override the profile's; "" keeps them.
+        out: folder that receives the reports; the run folder is `out/runs/<run_id>`.
+        resume: go on with the newest unfinished run of exactly these settings, if there is one.
+        run_id: name of the run folder; made from profile and time when empty.
+
+    Raises:
+        SettingsError: for an unknown profile.
+        WorkspaceError: if the run folder cannot be created.
+    """
+    chosen, folder = choose_run(
+        profile,
+        out=out,
+        resume=resume,
+        run_id=run_id,
+        corpus=corpus,
+        causal_lm=causal_lm,
+        chat_lm=chat_lm,
+        embedder=embedder,
+        seed=seed,
+    )
+    now = datetime.datetime.now(datetime.UTC)
+    runtime = detect_runtime()
+    set_seed(chosen.seed)
+    started = now.isoformat(timespec="seconds")
+    return Session(chosen, runtime, Workspace(folder, folder.name), Path(out), started)
+
+
+def choose_run(
+    profile: str,
+    *,
+    out: str | Path,
+    resume: bool = False,
+    run_id: str = "",
+    **overrides: Any,
+) -> tuple[Profile, Path]:
+    """Resolve the profile and create (or, to resume, find) its run folder.
+
+    Args:
+        overrides: corpus, models and seed, as `settings.resolve_profile` takes them.
+
+    Raises:
+        SettingsError, WorkspaceError: as `open_session`.
+    """
+    if profile == "auto":
+        profile = "t4" if torch.cuda.is_available() else "cpu"
+    chosen = resolve_profile(profile, **overrides)
+    runs = Path(out) / "runs"
+    if resume and not run_id:
+        run_id = _newest_unfinished(runs, chosen) or ""
+    now = datetime.datetime.now(datetime.UTC)
+    folder = runs / (run_id or f"{chosen.name}-{now:%Y%m%d-%H%M%S}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkspaceError(
+            f"cannot write to {out}: {error.strerror}; choose another folder with --out"
+        ) from error
+    write_json(folder / "run.json", {"fingerprint": chosen.fingerprint(), "profile": chosen})
+    return chosen, folder
+
+
+def publish_reports(run_folder: Path, out: Path) -> list[Path]:
+    """Copy everything below `<run folder>/report/` to `out`, each file by one atomic rename.
+
+    Returns:
+        The published paths, sorted.
+    """
+    published = []
+    for source in sorted((run_folder / "report").rglob("*")):
+        if not source.is_file():
+            continue
+        target = out / source.relative_to(run_folder / "report")
+        temporary = target.with_name(f".{target.name}.new")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, temporary)
+            temporary.replace(target)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise WorkspaceError(f"cannot write {target}: {error.strerror}") from error
+        published.append(target)
+    return published
+
+
+def code_revision() -> str:
+    """Git revision of the code with "+" where the tree has changes; "unknown" outside a checkout."""
+    try:
+        revision = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=PACKAGE,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no", "--", "."],
+            cwd=PACKAGE,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return revision + ("+" if changed else "")
+
+
+def _newest_unfinished(runs: Path, profile: Profile) -> str | None:
+    """Newest run folder with the same settings that has no report yet."""
+    if not runs.is_dir():
+        return None
+    for folder in sorted((f for f in runs.iterdir() if f.is_dir()), reverse=True):
+        try:
+            same = read_json(folder / "run.json")["fingerprint"] == profile.fingerprint()
+        except (OSError, ValueError, KeyError):
+            continue
+        if same and not (folder / "report").exists():
+            return folder.name
+    return None
+
+
+__all__ = [
+    "Session",
+    "code_revision",
+    "digest",
+    "open_session",
+    "publish_reports",
+    "source_digest",
+]
