@@ -1,0 +1,266 @@
+"""How sure a figure is, and whether before and after differ by more than chance.
+
+Every comparison is paired: the same items before and after. What is resampled is the independent
+unit (a file, a function, a query) together with all its items, never a token or a sample, because
+tokens of one file and samples of one task rise and fall together.
+
+Rules that all bootstrap functions here share:
+
+* Interval: 95% percentile bootstrap (Efron & Tibshirani 1993, ch. 13), its tail share widened from
+  2.5% to `Φ(−sqrt(G / (G − 1)) t(.975, G − 1))` for G groups, since plain percentiles are too narrow
+  for few groups (Hesterberg 2015, "expanded percentile"): 2.3% at G = 100, 1.6% at G = 20.
+* Two-sided p-value: with B resamples of the difference, `min(1, 2 (b + 1) / (B + 1))`, where b is
+  the smaller of the counts of resamples at or below and at or above zero (Davison & Hinkley 1997,
+  eq. 4.11, doubled). It is never 0.
+* Few groups: with G groups not even a unanimous change has an exact two-sided sign test below
+  `2 · 0.5**G`, so p is never reported below that. Where this floor is above .05 (G < 6), the
+  interval of a difference is also widened to hold zero: five files cannot prove anything.
+* One group: the interval of a single value collapses onto the value; read it with its `n` of 1.
+* No items: ValueError, as for unequal lengths, NaN or infinity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.stats import binomtest, norm, t
+from statsmodels.stats.proportion import proportion_confint
+
+Verdict = Literal["improved", "no_detectable_difference", "regressed"]
+
+ALPHA = 0.05
+ROUNDING = 1e-12  # relative; a difference below it is summation noise
+CHUNK_CELLS = 4_000_000  # resample counts held at once: 32 MB
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One value with its 95% interval; `n` counts the items it was computed from."""
+
+    value: float
+    ci95: tuple[float, float]
+    n: int
+
+
+@dataclass(frozen=True)
+class Delta:
+    """After minus before, with its 95% interval, two-sided p-value and the name of the test."""
+
+    value: float
+    ci95: tuple[float, float]
+    p_value: float
+    test: str
+
+
+@dataclass(frozen=True)
+class McNemarResult:
+    """Discordant pairs of a before/after pass/fail comparison and the exact two-sided p-value."""
+
+    gained: int  # failed before, passed after
+    lost: int  # passed before, failed after
+    n: int
+    p_value: float
+
+
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """95% Wilson score interval of a proportion (Wilson 1927); `n == 0` says nothing: (0, 1).
+
+    Raises:
+        ValueError: unless 0 <= successes <= n.
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes must lie between 0 and n, got {successes} of {n}")
+    if n == 0:
+        return 0.0, 1.0
+    low, high = proportion_confint(successes, n, alpha=ALPHA, method="wilson")
+    # at 0 of n and n of n rounding leaves 1e-18 where the formula gives exactly 0 and 1
+    return (0.0 if successes == 0 else float(low)), (1.0 if successes == n else float(high))
+
+
+def proportion(outcomes: Sequence[bool]) -> Estimate:
+    """Share of true outcomes with its Wilson interval; ValueError where there are none."""
+    if len(outcomes) == 0:
+        raise ValueError("a proportion needs at least one outcome")
+    successes = sum(bool(outcome) for outcome in outcomes)
+    return Estimate(successes / len(outcomes), wilson_interval(successes, len(outcomes)), len(outcomes))
+
+
+def exact_mcnemar(before: Sequence[bool], after: Sequence[bool]) -> McNemarResult:
+    """Exact McNemar test: are gains and losses among the changed items as likely as each other?
+
+    Two-sided binomial test of `gained` out of `gained + lost` at one half (McNemar 1947); p is 1
+    where nothing changed. Below .05 from 6-0, 10-2 or 15-5 discordant pairs on.
+    """
+    if len(before) != len(after):
+        raise ValueError(f"before and after must pair up, got {len(before)} and {len(after)} items")
+    gained = sum(bool(a) and not b for b, a in zip(before, after, strict=True))
+    lost = sum(bool(b) and not a for b, a in zip(before, after, strict=True))
+    p_value = float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
+    return McNemarResult(gained, lost, len(before), min(1.0, p_value))
+
+
+def bootstrap_mean(
+    values: Sequence[float], *, groups: Sequence[str] | None = None, samples: int = 10_000, seed: int = 0
+) -> Estimate:
+    """Mean over items with an interval from resampling groups (each item its own by default)."""
+    return bootstrap_ratio(values, np.ones(len(values)), groups=groups, samples=samples, seed=seed)
+
+
+def paired_bootstrap(
+    before: Sequence[float],
+    after: Sequence[float],
+    *,
+    groups: Sequence[str] | None = None,
+    samples: int = 10_000,
+    seed: int = 0,
+) -> Delta:
+    """Mean difference after − before over the same items.
+
+    Args:
+        before, after: one value per item, same order.
+        groups: the independent unit that each item belongs to (file, function, query); resampled
+            with all its items, the mean being over the items of the resample. Default: the item.
+        samples: resamples drawn; 10,000 x 250 groups take about 0.2 s.
+        seed: of numpy's default generator; same seed, same interval.
+
+    Raises:
+        ValueError: for no items, unequal lengths, NaN or infinity.
+    """
+    ones = np.ones(len(before))
+    return paired_ratio_bootstrap(before, after, ones, groups=groups, samples=samples, seed=seed)
+
+
+def bootstrap_ratio(
+    numerator: Sequence[float],
+    denominator: Sequence[float],
+    *,
+    groups: Sequence[str] | None = None,
+    transform: Callable[[np.ndarray], np.ndarray] | None = None,
+    samples: int = 10_000,
+    seed: int = 0,
+) -> Estimate:
+    """`transform(sum(numerator) / sum(denominator))` with an interval from resampling groups.
+
+    Bits per byte is the sum of bits over the sum of bytes; perplexity is `np.exp` of the sum of
+    nats over the sum of tokens. `n` is the number of items.
+    """
+    numerators, denominators = _group_sums(groups, numerator, denominator)
+    value = _apply(transform, numerators.sum() / denominators.sum())
+    (resampled,) = _resampled_ratios([(numerators, denominators)], samples, seed)
+    return Estimate(float(value), _interval(_apply(transform, resampled), len(numerators)), len(numerator))
+
+
+def paired_ratio_bootstrap(
+    numerator_before: Sequence[float],
+    numerator_after: Sequence[float],
+    denominator: Sequence[float],
+    *,
+    denominator_after: Sequence[float] | None = None,
+    groups: Sequence[str] | None = None,
+    transform: Callable[[np.ndarray], np.ndarray] | None = None,
+    samples: int = 10_000,
+    seed: int = 0,
+) -> Delta:
+    """Difference of two ratios of sums over the same groups (see `bootstrap_ratio`).
+
+    `denominator_after` is for counts that differ between before and after; by default both ratios
+    share `denominator` (bytes, tokens).
+    """
+    if denominator_after is None:
+        denominator_after = denominator
+    sums = _group_sums(groups, numerator_before, denominator, numerator_after, denominator_after)
+    first, second = sums[:2], sums[2:]
+    value_before, value_after = (_apply(transform, n.sum() / d.sum()) for n, d in (first, second))
+    before, after = (_apply(transform, r) for r in _resampled_ratios([first, second], samples, seed))
+    differences = after - before
+    # equal items must give exactly zero, whatever order a matrix product summed them in
+    differences[np.abs(differences) <= ROUNDING * np.abs(before)] = 0.0
+    fewer = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
+    n_groups = len(first[0])
+    low, high = _interval(differences, n_groups)
+    floor = 2 * 0.5**n_groups
+    if floor >= ALPHA:
+        low, high = min(low, 0.0), max(high, 0.0)
+    p_value = min(1.0, max(2 * (fewer + 1) / (samples + 1), floor))
+    name = f"paired bootstrap, {samples} resamples of {n_groups} groups"
+    return Delta(float(value_after - value_before), (low, high), p_value, name)
+
+
+def verdict(delta: Delta, higher_is_better: bool) -> Verdict:
+    """What may be claimed: a direction only where the interval excludes zero **and** p < .05.
+
+    Both, because the two can come from different tests: for pass@1 the interval resamples
+    functions while p is McNemar's over tasks, and either alone can be fooled (McNemar by several
+    tasks of one function, the bootstrap by few discordant pairs).
+    """
+    low, high = delta.ci95
+    if delta.p_value >= ALPHA or low <= 0.0 <= high:
+        return "no_detectable_difference"
+    return "improved" if (low > 0.0) == higher_is_better else "regressed"
+
+
+def _interval(resampled: np.ndarray, n_groups: int) -> tuple[float, float]:
+    """Expanded percentile interval; with one group the t quantile is infinite, the tail empty."""
+    tail = 0.0
+    if n_groups > 1:
+        tail = norm.cdf(-np.sqrt(n_groups / (n_groups - 1)) * t.ppf(1 - ALPHA / 2, n_groups - 1))
+    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _apply(transform: Callable[[np.ndarray], np.ndarray] | None, values: np.ndarray) -> np.ndarray:
+    return values if transform is None else transform(values)
+
+
+def _group_sums(groups: Sequence[str] | None, *columns: Sequence[float]) -> list[np.ndarray]:
+    """Each column summed within groups, groups in order of their names; checks the input.
+
+    Every odd column is a denominator: it must not be negative anywhere nor zero overall.
+    """
+    arrays = [np.asarray(column, dtype=np.float64) for column in columns]
+    lengths = {len(array) for array in arrays} | ({len(groups)} if groups is not None else set())
+    if len(lengths) != 1:
+        raise ValueError(f"items must pair up, got columns of lengths {sorted(lengths)}")
+    if not arrays[0].size:
+        raise ValueError("there are no items to compute a figure from")
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError("values must be finite; NaN or infinity found")
+    if any((array < 0).any() or array.sum() <= 0 for array in arrays[1::2]):
+        raise ValueError("denominators must not be negative and not all zero")
+    if groups is None:
+        return arrays
+    _, index = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    return [np.bincount(index, weights=array) for array in arrays]
+
+
+def _resampled_ratios(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], samples: int, seed: int
+) -> list[np.ndarray]:
+    """Ratio of sums for each (numerator, denominator) in `samples` resamples, the same for all.
+
+    A resample is a row of counts, so that a sum over it is one matrix product. Resamples that
+    drew only groups with a zero denominator carry no value and take the overall ratio.
+    """
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, got {samples}")
+    rng = np.random.default_rng(seed)
+    n_groups = len(pairs[0][0])
+    stacked = np.stack([column for pair in pairs for column in pair], axis=1)  # (groups, 2 * pairs)
+    shares = np.full(n_groups, 1 / n_groups)
+    rows = max(1, CHUNK_CELLS // n_groups)
+    sums = np.concatenate(
+        [
+            rng.multinomial(n_groups, shares, size=min(rows, samples - start)) @ stacked
+            for start in range(0, samples, rows)
+        ]
+    )
+    totals = stacked.sum(axis=0)
+    ratios = []
+    for column in range(0, stacked.shape[1], 2):
+        fallback = np.full(samples, totals[column] / totals[column + 1])
+        below = sums[:, column + 1]
+        ratios.append(np.divide(sums[:, column], below, out=fallback, where=below > 0))
+    return ratios
