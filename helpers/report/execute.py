@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+from traitlets.config import Config
 
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-HEADING = re.compile(r"^##? (.+)$", re.MULTILINE)
+HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 PLAIN_LINE_EVERY_S = 15.0  # without a terminal: how often progress within a step is printed
 
 
@@ -53,13 +53,18 @@ def execute_notebook(
     notebook = nbformat.read(path, as_version=4)
     _insert_parameters(notebook, parameters)
     with tempfile.TemporaryDirectory(prefix="kernel-") as sockets:
-        manager = AsyncKernelManager(kernel_name="python3")
+        config = Config()
         if sys.platform != "win32":
-            manager.transport = "ipc"
-            manager.ip = str(Path(sockets) / "k")
+            config.KernelManager.transport = "ipc"
+            config.KernelManager.ip = str(Path(sockets) / "k")
         display = _Display(expected_seconds)
         client = _Client(
-            notebook, km=manager, timeout=None, resources={"metadata": {"path": str(cwd)}}, display=display
+            notebook,
+            config=config,
+            kernel_name="python3",
+            timeout=None,
+            resources={"metadata": {"path": str(cwd)}},
+            display=display,
         )
         with display:
             try:
