@@ -1,0 +1,173 @@
+"""Causal language models by one call: load, add LoRA, reload an adapter, phrase a chat prompt.
+
+`load_causal_lm` takes a hub name, a folder, or the embedded model of this project; GPT-2-, Llama-
+and Qwen2-style checkpoints are treated alike. The embedded model is resolved beside the package,
+so that it is found whatever the working directory. Text generation lives in
+`helpers.models.generation` and is importable from here as `generate`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
+
+import helpers
+from helpers.models.generation import generate
+from helpers.runtime import Runtime
+from helpers.settings import LoraSettings
+
+__all__ = ["ModelError", "add_lora", "chat_prompt", "generate", "load_adapted", "load_causal_lm"]
+
+# Unused specials of known families, tried in this order when a model lacks a usable pad token.
+PAD_CANDIDATES = ("<|fim_pad|>", "<|endoftext|>", "<pad>", "[PAD]", "<|pad|>")
+NEW_PAD = "<|pad|>"
+PLAIN_PROMPT = "### Instruction:\n{instruction}\n\n### Response:\n"
+
+
+class ModelError(RuntimeError):
+    """A model or adapter that cannot be found, read or used; the message says what to do."""
+
+
+def load_causal_lm(
+    spec: str, runtime: Runtime, *, seed: int = 0
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a causal language model and its tokenizer, ready for training and generation.
+
+    Weights get `runtime.weight_dtype` whatever the checkpoint says (its own may be bfloat16, which
+    older accelerators only emulate). The tokenizer is guaranteed a pad token that ends nothing: a
+    pad equal to an end-of-text token would be masked out of the labels, and the model would never
+    learn to stop. An unused special is reused where there is one; otherwise `<|pad|>` is added
+    and the embedding grows by its row.
+
+    Args:
+        spec: hub name (`Qwen/Qwen2.5-Coder-0.5B`), folder, or `helpers/models/tiny_code_lm`.
+        runtime: device, dtype and attention implementation.
+        seed: for the row of an added pad token, so that reloading gives the same model.
+
+    Raises:
+        ModelError: if nothing can be loaded from `spec`.
+    """
+    source, is_local = _resolve(spec)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=is_local)
+        model = AutoModelForCausalLM.from_pretrained(
+            source,
+            local_files_only=is_local,
+            dtype=runtime.weight_dtype,
+            attn_implementation=runtime.attention,
+        )
+    except Exception as error:  # the libraries raise a dozen types here, all meaning the same
+        raise ModelError(_loading_advice(spec, is_local, error)) from error
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        _ensure_pad_token(model, tokenizer)
+    return model.to(runtime.device).eval(), tokenizer
+
+
+def add_lora(model: PreTrainedModel, lora: LoraSettings, *, seed: int = 0) -> PeftModel:
+    """Freeze `model` and add trainable low-rank adapters to all its linear layers but the head.
+
+    The head stays out because it is tied to the embedding in small models. Adapters are float32
+    whatever the base holds (gradient scaling refuses float16 weights).
+
+    The scale of an update is alpha/rank (Hu et al. 2021) or, with `use_rslora`, alpha/sqrt(rank)
+    (Kalajdzievski 2023).
+    """
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        use_rslora=lora.use_rslora,
+        target_modules="all-linear",
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return get_peft_model(model, config, autocast_adapter_dtype=True)
+
+
+def load_adapted(
+    spec: str, adapter_dir: Path, runtime: Runtime, *, seed: int = 0
+) -> tuple[PeftModel, PreTrainedTokenizerBase]:
+    """A fresh base model with the saved adapter on it, checked to hold what the file holds.
+
+    PEFT passes over tensors whose names do not fit with a warning, which leaves a base model that
+    looks adapted; here every tensor of the file must be found in the loaded model, equal.
+
+    Raises:
+        ModelError: if base or adapter cannot be loaded, or do not belong together.
+    """
+    weights = Path(adapter_dir) / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise ModelError(f"no adapter in {adapter_dir}: {weights.name} is missing; train it first")
+    base, tokenizer = load_causal_lm(spec, runtime, seed=seed)
+    try:
+        model = PeftModel.from_pretrained(base, str(adapter_dir), autocast_adapter_dtype=True)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ModelError(f"the adapter in {adapter_dir} does not fit {spec!r}: {error}") from error
+    loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
+    for name, tensor in load_file(weights).items():
+        if name not in loaded or not torch.equal(loaded[name].cpu().float(), tensor.float()):
+            raise ModelError(f"the adapter in {adapter_dir} does not fit {spec!r}: {name} was not applied")
+    return model.eval(), tokenizer
+
+
+def chat_prompt(tokenizer: PreTrainedTokenizerBase, instruction: str) -> str:
+    """The text that asks a model to answer `instruction`, up to where its answer begins.
+
+    The tokenizer's chat template where it has one, else a plain instruction/response form.
+    Tokenize it with `add_special_tokens=False`: the template has written them already.
+    """
+    if not tokenizer.chat_template:
+        return PLAIN_PROMPT.format(instruction=instruction)
+    messages = [{"role": "user", "content": instruction}]
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def _resolve(spec: str) -> tuple[str, bool]:
+    """Where to load `spec` from, and whether that is a local folder."""
+    beside_package = Path(helpers.__file__).resolve().parent.parent / spec
+    folder = beside_package if spec.startswith("helpers/") else Path(spec).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"the folder {spec!r} holds no model: config.json is missing")
+        return str(folder), True
+    looks_like_path = spec.startswith((".", "/", "~", "helpers/")) or spec.count("/") > 1 or "\\" in spec
+    if looks_like_path or not spec.strip():
+        raise ModelError(
+            f"no model folder {spec!r}; give an existing one, or a hub name such as Qwen/Qwen2.5-Coder-0.5B"
+        )
+    return spec, False
+
+
+def _loading_advice(spec: str, is_local: bool, error: Exception) -> str:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if is_local:
+        return f"the folder {spec!r} cannot be loaded as a causal language model: {reason}"
+    return (
+        f"cannot load {spec!r} from the Hugging Face hub: {reason} "
+        "Check the name and the connection; without a network use a local folder "
+        "or helpers/models/tiny_code_lm."
+    )
+
+
+def _ensure_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give `tokenizer` and `model` a pad token that is none of the end tokens."""
+    ends = model.generation_config.eos_token_id
+    ends = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
+    rows = model.get_input_embeddings().num_embeddings
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id in ends or tokenizer.pad_token_id >= rows:
+        vocabulary = tokenizer.get_vocab()
+        usable = (t for t in PAD_CANDIDATES if t in vocabulary and vocabulary[t] not in ends)
+        tokenizer.add_special_tokens({"pad_token": next(usable, NEW_PAD)})
+    if len(tokenizer) > rows:
+        model.resize_token_embeddings(len(tokenizer))
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
