@@ -90,7 +90,10 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 def read_jsonl(path: Path, record: Callable[..., R] = dict) -> list[R]:
     """Rows of a JSONL file, each passed to `record` as keyword arguments (JSON lists as tuples)."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # split at "\n" alone: str.splitlines also breaks at U+2028, which JSON leaves inside strings
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        if not line:
+            continue
         fields = json.loads(line)
         if record is not dict:
             fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}

@@ -1,0 +1,68 @@
+"""Profiles: values only, every override honoured, wrong names refused."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from helpers.settings import PROFILES, Profile, SettingsError, resolve_profile
+
+HELPERS = Path(__file__).parents[1] / "helpers"
+
+
+def test_three_profiles_exist_and_know_their_names() -> None:
+    assert set(PROFILES) == {"t4", "cpu", "smoke"}
+    assert all(name == profile.name for name, profile in PROFILES.items())
+
+
+def test_unknown_profile_names_the_known_ones() -> None:
+    with pytest.raises(SettingsError, match=r"unknown profile 'gpu'.*cpu, smoke, t4"):
+        resolve_profile("gpu")
+
+
+def test_every_override_changes_its_value_and_nothing_else() -> None:
+    base = PROFILES["cpu"]
+    changed = resolve_profile("cpu", corpus="path:x", causal_lm="a", chat_lm="b", embedder="c", seed=5)
+    assert changed.corpus.spec == "path:x"
+    assert (changed.track_a.model, changed.track_b.model, changed.track_c.model) == ("a", "b", "c")
+    assert changed.seed == 5
+    restored = dataclasses.replace(
+        changed, corpus=base.corpus, track_a=base.track_a, track_b=base.track_b, track_c=base.track_c, seed=17
+    )
+    assert restored == base
+
+
+def test_empty_overrides_keep_the_profile_and_its_fingerprint() -> None:
+    assert resolve_profile("cpu") == PROFILES["cpu"]
+    assert resolve_profile("cpu").fingerprint() == PROFILES["cpu"].fingerprint()
+    assert resolve_profile("cpu", seed=1).fingerprint() != PROFILES["cpu"].fingerprint()
+
+
+def test_full_profiles_keep_what_was_promised() -> None:
+    for name in ("t4", "cpu"):
+        profile: Profile = PROFILES[name]
+        pairs = profile.track_b.train_pairs + profile.track_b.validation_pairs
+        assert 300 <= pairs <= 600
+        assert 200 <= profile.track_c.train_pairs + profile.track_c.validation_pairs <= 460
+        assert profile.track_c.test_queries >= 150
+        assert profile.track_b.executable_tasks >= 60
+        assert profile.track_b.samples_per_task >= 5
+        assert 2 <= profile.track_a.epochs <= 4
+        assert 10 <= profile.failure_cases <= 20
+    assert not PROFILES["smoke"].is_full_run
+
+
+def test_no_code_asks_which_profile_it_serves() -> None:
+    """Profiles differ in values; a comparison with a profile's name anywhere else is a fault."""
+    names = set(PROFILES)
+    for path in sorted(HELPERS.rglob("*.py")):
+        if path.name in ("settings.py", "runtime.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare):
+                constants = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant)}
+                compared = ast.unparse(node)
+                assert not (constants & names and "profile" in compared), f"{path.name}: {compared}"
