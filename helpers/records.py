@@ -32,6 +32,7 @@ class RejectedFile:
 
     path: str
     reason: str
+    detail: str = ""  # what was seen: the line that does not parse, the file it duplicates
 
 
 @dataclass(frozen=True)
