@@ -7,6 +7,7 @@ go on where it stopped, and every figure is computed from rows that lie on disk.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import shutil
@@ -209,8 +210,7 @@ def choose_run(
     runs = Path(out) / "runs"
     if resume and not run_id:
         run_id = _newest_unfinished(runs, chosen) or ""
-    now = datetime.datetime.now(datetime.UTC)
-    folder = runs / (run_id or f"{chosen.name}-{now:%Y%m%d-%H%M%S}")
+    folder = runs / (run_id or _unused_name(runs, chosen.name))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -227,21 +227,21 @@ def publish_reports(run_folder: Path, out: Path) -> list[Path]:
     Returns:
         The published paths, sorted.
     """
-    published = []
-    for source in sorted((run_folder / "report").rglob("*")):
-        if not source.is_file():
-            continue
-        target = out / source.relative_to(run_folder / "report")
-        temporary = target.with_name(f".{target.name}.new")
-        try:
+    report = run_folder / "report"
+    targets = {p: out / p.relative_to(report) for p in sorted(report.rglob("*")) if p.is_file()}
+    copies = {target: target.with_name(f".{target.name}.new") for target in targets.values()}
+    try:
+        for source, target in targets.items():
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, temporary)
-            temporary.replace(target)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise WorkspaceError(f"cannot write {target}: {error.strerror}") from error
-        published.append(target)
-    return published
+            shutil.copyfile(source, copies[target])
+        for target, copied in copies.items():  # nothing is replaced before everything is copied
+            copied.replace(target)
+    except OSError as error:
+        for copied in copies.values():
+            with contextlib.suppress(OSError):
+                copied.unlink()
+        raise WorkspaceError(f"cannot write {error.filename}: {error.strerror}") from error
+    return list(targets.values())
 
 
 def code_revision() -> str:
@@ -264,6 +264,13 @@ def code_revision() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return revision + ("+" if changed else "")
+
+
+def _unused_name(runs: Path, profile: str) -> str:
+    """Profile and UTC time, with a number where two runs start within one second."""
+    name = f"{profile}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
+    candidates = (name, *(f"{name}-{number}" for number in range(2, 1000)))
+    return next(candidate for candidate in candidates if not (runs / candidate).exists())
 
 
 def _newest_unfinished(runs: Path, profile: Profile) -> str | None:

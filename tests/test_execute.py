@@ -1,0 +1,86 @@
+"""Headless execution: parameters, progress, failures that name their section, no network."""
+
+from __future__ import annotations
+
+import nbformat
+import pytest
+
+from helpers.report.execute import CellFailure, execute_notebook
+
+new_code, new_markdown = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    def write(*cells):
+        parameters = new_code("WORD = 'default'\nNUMBER = 1", metadata={"tags": ["parameters"]})
+        path = tmp_path / "n.ipynb"
+        nbformat.write(nbformat.v4.new_notebook(cells=[parameters, *cells]), path)
+        return path
+
+    return write
+
+
+def run(path, parameters):
+    return execute_notebook(path, parameters, cwd=path.parent, expected_seconds={"One": 1.0, "Two": 30.0})
+
+
+def test_parameters_override_defaults_and_nothing_listens_on_tcp(notebook) -> None:
+    ask = (
+        "import json, pathlib\n"
+        "from ipykernel.kernelapp import IPKernelApp\n"
+        "print(WORD, NUMBER, IPKernelApp.instance().transport)"
+    )
+    done = run(notebook(new_markdown("## One"), new_code(ask)), {"WORD": "a'b\n"})
+    assert done.cells[-1].outputs[0].text == "a'b\n 1 ipc\n"
+    assert [c.execution_count for c in done.cells if c.cell_type == "code"] == [1, 2, 3]
+
+
+def test_failing_cell_names_section_and_error(notebook) -> None:
+    path = notebook(new_markdown("## One"), new_code("pass"), new_markdown("## Two"), new_code("{}['key']"))
+    with pytest.raises(CellFailure, match=r"section “Two” failed: KeyError: 'key'"):
+        run(path, {})
+
+
+def test_dead_kernel_is_reported_and_not_waited_for(notebook) -> None:
+    path = notebook(new_markdown("## One"), new_code("import os; os._exit(1)"))
+    with pytest.raises(CellFailure, match="kernel died"):
+        run(path, {})
+
+
+def test_unknown_parameter_is_refused(notebook) -> None:
+    with pytest.raises(ValueError, match="no parameter 'COLOUR'"):
+        run(notebook(), {"COLOUR": 1})
+
+
+def test_terminal_shows_sections_elapsed_time_and_estimate(notebook, capsys) -> None:
+    path = notebook(new_markdown("## One"), new_code("import time; time.sleep(1.2)"), new_markdown("## Two"))
+    run(path, {})
+    printed = capsys.readouterr().out
+    assert "elapsed, about" in printed
+    assert "done    One" in printed
+
+
+def test_track_cells_stand_aside_with_the_reason(notebook) -> None:
+    source = (
+        "from IPython import get_ipython\n"
+        "from helpers.notebook_cells import register_track_magic\n"
+        "register_track_magic(get_ipython(), {'track_a': None, 'track_b': 'no docstrings'}.__getitem__)"
+    )
+    import helpers
+
+    root = helpers.__path__[0].rsplit("/", 1)[0]
+    path = notebook(
+        new_code(f"import sys; sys.path.insert(0, {root!r})\n{source}"),
+        new_code("%%track track_a\nx = 20\nx + 1"),
+        new_code("%%track track_b\nraise SystemError"),
+        new_code("%%track track_a\n1/0"),
+    )
+    with pytest.raises(CellFailure, match="ZeroDivisionError"):
+        run(path, {})
+    trimmed = nbformat.read(path, as_version=4)
+    trimmed.cells = trimmed.cells[:-1]
+    nbformat.write(trimmed, path)
+    done = run(path, {})
+    assert done.cells[-2].outputs[0].data["text/plain"] == "21"
+    assert done.cells[-1].outputs[0].text == "track_b does not run: no docstrings\n"
