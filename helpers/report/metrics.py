@@ -1,0 +1,217 @@
+"""metrics.json: put together, checked, written, and computed again from the per-item files.
+
+It is the only source of reported numbers: prose, tables, plots, data card and HTML take theirs
+from here. Its shape is `metrics.schema.json` beside this file; what a schema cannot say (verdicts
+follow from figures, differences add up) `validate` checks itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from helpers.records import Failure, ResponseScore, Task
+from helpers.report.entries import (
+    PRIMARY_METRIC,
+    MetricsError,
+    entry_verdict,
+    metric_entry,
+    not_run,
+    run_section,
+    tidy,
+    track_section,
+)
+from helpers.report.record_a import record_track_a, track_a_rows
+from helpers.report.record_b import record_track_b
+from helpers.report.record_c import record_track_c, track_c_rows
+from helpers.workspace import read_json, read_jsonl, write_json, write_jsonl
+
+__all__ = [
+    "MetricsError", "assemble", "metric_entry", "not_run", "recompute", "record_track_a", "record_track_b",
+    "record_track_c", "run_section", "track_a_rows", "track_c_rows", "track_section", "validate",
+    "write_items", "write_metrics",
+]  # fmt: skip
+
+SCHEMA_VERSION = "1.0"
+TRACKS = ("track_a", "track_b", "track_c")
+AGREES = 1e-7  # relative; figures are kept to 10 significant digits
+SAME_RESULT = 1e-6  # relative; a recomputation on other hardware may sum in another order
+
+
+def assemble(
+    *,
+    run: Mapping[str, Any],
+    track_a: Mapping[str, Any],
+    track_b: Mapping[str, Any],
+    track_c: Mapping[str, Any],
+    failures: Sequence[Failure],
+) -> dict[str, Any]:
+    """The whole document, validated.
+
+    Raises:
+        MetricsError: naming the place that is wrong.
+    """
+    sections = {"run": run, "track_a": track_a, "track_b": track_b, "track_c": track_c}
+    metrics = tidy({"schema_version": SCHEMA_VERSION, **sections, "failures": list(failures)})
+    validate(metrics)
+    return metrics
+
+
+def validate(metrics: Mapping[str, Any]) -> None:
+    """Check against the schema, and that the figures agree with each other.
+
+    Raises:
+        MetricsError: for the first contradiction, naming its place.
+    """
+    tidy(metrics)  # NaN and infinity, with their place
+    error = jsonschema.exceptions.best_match(_validator().iter_errors(metrics))
+    if error is not None:
+        place = ".".join(str(part) for part in error.absolute_path) or "metrics"
+        raise MetricsError(f"{place}: {error.message}")
+    for name in TRACKS:
+        track = metrics[name]
+        if track["primary_metric"] != PRIMARY_METRIC[name]:
+            raise MetricsError(f"{name}: the primary metric is {PRIMARY_METRIC[name]}, named before any run")
+        for metric, entry in track["metrics"].items():
+            _check_entry(f"{name}.metrics.{metric}", entry)
+        if track["verdict"] != "not_run":
+            _check_verdict(name, track)
+
+
+def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
+    """Validate, then write the whole file or nothing."""
+    validate(metrics)
+    write_json(path, metrics)
+
+
+def write_items(run_folder: Path, name: str, rows: Sequence[Any]) -> None:
+    """Keep per-item rows as `<run_folder>/<name>.jsonl`, e.g. `track_a/files` (names: `record_*`)."""
+    write_jsonl(run_folder / f"{name}.jsonl", rows)
+
+
+def recompute(run_folder: Path) -> list[str]:
+    """Compute every metric and verdict of a finished run again from its per-item files.
+
+    Returns:
+        One line per difference; empty where everything agrees.
+
+    Raises:
+        MetricsError: if the folder holds no metrics.json.
+    """
+    run_folder = Path(run_folder)
+    places = [*run_folder.glob("report/metrics*.json"), *run_folder.glob("metrics*.json")]
+    if not places:
+        raise MetricsError(f"{run_folder} holds no metrics.json; is it the folder of a finished run?")
+    metrics = read_json(places[0])
+    validate(metrics)
+    again = {"track_a": _again_a, "track_b": _again_b, "track_c": _again_c}
+    differences = []
+    for name in TRACKS:
+        stored = metrics[name]
+        if stored["verdict"] == "not_run":
+            continue
+        options = {
+            "model": stored["model"],
+            "seed": metrics["run"]["seed"],
+            "samples": stored["data"]["bootstrap_samples"],
+            "cost": {},
+        }
+        try:
+            section = again[name](run_folder / name, stored, options)
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            differences.append(f"{name}: cannot be computed again: {error}")
+            continue
+        for part in ("verdict", "metrics", "baselines"):
+            differences += _differences(f"{name}.{part}", stored[part], section[part])
+        for control in sorted(section["controls"]):
+            found = stored["controls"].get(control)
+            differences += _differences(f"{name}.controls.{control}", found, section["controls"][control])
+    return differences
+
+
+def _again_a(folder: Path, stored: Mapping[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    baselines = {name: values["bits_per_byte"]["value"] for name, values in stored["baselines"].items()}
+    controls = _items_named(folder, "control_")
+    return record_track_a(_items(folder, "files"), control_rows=controls, baselines=baselines, **options)
+
+
+def _again_b(folder: Path, stored: Mapping[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    return record_track_b(
+        _items(folder, "scores_before", ResponseScore),
+        _items(folder, "scores_after", ResponseScore),
+        _items(folder, "tasks", Task),
+        ks=stored["data"]["ks"],
+        temperature=stored["data"].get("temperature"),
+        baselines=_items_named(folder, "baseline_", ResponseScore),
+        **options,
+    )
+
+
+def _again_c(folder: Path, stored: Mapping[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    return record_track_c(_items(folder, "queries"), control_rows=_items_named(folder, "control_"), **options)
+
+
+def _items(folder: Path, name: str, record: Any = dict) -> list[Any]:
+    """Rows of `<name>.jsonl`, or of a finished stage `<name>/rows.jsonl`."""
+    file = folder / f"{name}.jsonl"
+    return read_jsonl(file if file.exists() else folder / name / "rows.jsonl", record)
+
+
+def _items_named(folder: Path, prefix: str, record: Any = dict) -> dict[str, list[Any]]:
+    names = {path.name.removesuffix(".jsonl") for path in folder.glob(f"{prefix}*")}
+    names = {name for name in names if not name.endswith(".partial")}
+    return {name.removeprefix(prefix): _items(folder, name, record) for name in sorted(names)}
+
+
+def _differences(place: str, stored: Any, computed: Any) -> list[str]:
+    if isinstance(stored, Mapping) and isinstance(computed, Mapping):
+        lines = [
+            f"{place}.{key}: only in {'the file' if key in stored else 'the recomputation'}"
+            for key in sorted(stored.keys() ^ computed.keys())
+        ]
+        for key in sorted(stored.keys() & computed.keys()):
+            lines += _differences(f"{place}.{key}", stored[key], computed[key])
+        return lines
+    if isinstance(stored, list) and isinstance(computed, list) and len(stored) == len(computed):
+        pairs = enumerate(zip(stored, computed, strict=True))
+        return [line for index, (s, c) in pairs for line in _differences(f"{place}[{index}]", s, c)]
+    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in (stored, computed))
+    same = (
+        math.isclose(stored, computed, rel_tol=SAME_RESULT, abs_tol=1e-9) if numbers else stored == computed
+    )
+    return [] if same else [f"{place}: {stored!r} in the file, {computed!r} from the per-item files"]
+
+
+def _check_entry(place: str, entry: Mapping[str, Any]) -> None:
+    for part in ("before", "after", "delta"):
+        (low, high), value = entry[part]["ci95"], entry[part]["value"]
+        slack = AGREES * max(1.0, abs(value))
+        if not low <= high:
+            raise MetricsError(f"{place}.{part}: the interval [{low}, {high}] runs backwards")
+        if not low - slack <= value <= high + slack:
+            raise MetricsError(f"{place}.{part}: {value} lies outside its interval [{low}, {high}]")
+    difference = entry["after"]["value"] - entry["before"]["value"]
+    slack = AGREES * max(1.0, abs(entry["before"]["value"]), abs(entry["after"]["value"]))
+    if abs(difference - entry["delta"]["value"]) > slack:
+        raise MetricsError(f"{place}.delta: {entry['delta']['value']} is not after - before = {difference}")
+
+
+def _check_verdict(name: str, track: Mapping[str, Any]) -> None:
+    primary = track["primary_metric"]
+    if primary not in track["metrics"]:
+        raise MetricsError(f"{name}: the primary metric {primary} is missing from its metrics")
+    follows = entry_verdict(track["metrics"][primary])
+    if track["verdict"] != follows:
+        raise MetricsError(f"{name}: verdict {track['verdict']!r}, but the figures say {follows!r}")
+
+
+@functools.cache
+def _validator() -> jsonschema.Draft202012Validator:
+    schema = read_json(Path(__file__).with_name("metrics.schema.json"))
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)

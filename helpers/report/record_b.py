@@ -1,0 +1,185 @@
+"""Track B's section of metrics.json, from the scores of every response.
+
+Rows: `track_b/tasks` (records.Task), `track_b/scores_before`, `track_b/scores_after` and
+`track_b/baseline_<name>` (records.ResponseScore; sample 0 is greedy, 1..n are drawn).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from helpers.eval.pass_at_k import pass_at_k
+from helpers.eval.statistics import exact_mcnemar, proportion
+from helpers.records import ResponseScore, Task
+from helpers.report.entries import (
+    PRIMARY_METRIC,
+    MetricsError,
+    data_section,
+    estimate_entry,
+    mean_entry,
+    share_entry,
+    track_section,
+)
+
+NO_CODE = ("unparsable", "empty")  # statuses of responses that nothing can be measured on
+
+Key = tuple[str, int]  # task id, sample
+Scores = dict[Key, ResponseScore]
+
+
+def record_track_b(
+    before: Sequence[ResponseScore],
+    after: Sequence[ResponseScore],
+    tasks: Sequence[Task],
+    *,
+    model: str,
+    seed: int,
+    samples: int,
+    cost: Mapping[str, Any],
+    ks: Sequence[int] = (1, 2, 3),
+    temperature: float | None = None,
+    data: Mapping[str, Any] | None = None,
+    controls: Mapping[str, Any] | None = None,
+    baselines: Mapping[str, Sequence[ResponseScore]] | None = None,
+) -> dict[str, Any]:
+    """Track B: pass@1 of the greedy response to the executable tasks (primary), and what is beside it.
+
+    `pass@1` and `pass@1/<kind>`: sample 0, one per task. Interval of the difference by resampling
+    functions, p by exact McNemar over tasks; the verdict needs both. `pass@1_sampled`, `pass@2`, ...:
+    unbiased from samples 1..n, resampling functions. `parsable`, `style`, `hallucination_rate`: greedy
+    responses; the last two over tasks whose responses before and after can both be read.
+    A task-sample with an infrastructure error on either side counts on neither; they are counted.
+
+    Args:
+        before, after: scores of the same (task, sample) pairs.
+        baselines: name -> scores of trivial answers (copied input, reference), sample 0.
+
+    Raises:
+        MetricsError: if before and after differ in items, or no executable task is left.
+    """
+    first, second = _paired_scores(before, after)
+    broken = {k for k in first if "infrastructure_error" in (first[k].status, second[k].status)}
+    keys = [k for k in sorted(first) if k not in broken]
+    executable = {task.id for task in tasks if task.tests}
+    greedy = [k for k in keys if k[1] == 0]
+    tested = [k for k in greedy if k[0] in executable]
+    if not tested:
+        raise MetricsError("no executable task has a greedy response before and after")
+    drawn = [k for k in keys if k[1] > 0 and k[0] in executable]
+    metrics = _greedy_entries(first, second, greedy, executable, seed, samples)
+    metrics |= _pass_at_ks(first, second, drawn, ks, temperature, seed, samples)
+
+    changed = exact_mcnemar([first[k].passed for k in tested], [second[k].passed for k in tested])
+    counts = {
+        "tasks": len({k[0] for k in first}),
+        "executable_tasks": len(tested),
+        "functions": len({first[k].function_id for k in tested}),
+        "responses_each": len(first),
+        "infrastructure_errors": len(broken),
+        "greedy_gained": changed.gained,
+        "greedy_lost": changed.lost,
+    }
+    items = [[task.id, task.instruction, task.tests] for task in sorted(tasks, key=lambda t: t.id)]
+    extra = {"ks": list(ks)} | ({} if temperature is None else {"temperature": temperature})
+    beside = {}
+    for name, scores in sorted((baselines or {}).items()):
+        hits = [s.passed for s in scores if s.sample == 0 and s.task_id in executable]
+        if hits:
+            beside[name] = {"pass@1": estimate_entry(proportion(hits))}
+    return track_section(
+        model,
+        PRIMARY_METRIC["track_b"],
+        metrics,
+        controls=controls,
+        baselines=beside,
+        cost=cost,
+        data=data_section(data, counts, items, samples) | extra,
+    )
+
+
+def _paired_scores(before: Sequence[ResponseScore], after: Sequence[ResponseScore]) -> tuple[Scores, Scores]:
+    first, second = ({(s.task_id, s.sample): s for s in scores} for scores in (before, after))
+    if first.keys() != second.keys():
+        odd = sorted(first.keys() ^ second.keys())
+        raise MetricsError(f"{len(odd)} responses exist only before or only after, e.g. {odd[0]}")
+    return first, second
+
+
+def _greedy_entries(
+    first: Scores, second: Scores, greedy: list[Key], executable: set[str], seed: int, samples: int
+) -> dict[str, Any]:
+    """Everything measured on sample 0: shares with McNemar, style as a mean."""
+    entries: dict[str, Any] = {}
+
+    def share(
+        name: str, over: list[Key], holds: Callable[[ResponseScore], bool], unit: str, higher: bool = True
+    ) -> None:
+        if over:
+            before, after = ([holds(scores[k]) for k in over] for scores in (first, second))
+            functions = [first[k].function_id for k in over]
+            entries[name] = share_entry(before, after, functions, unit, higher, seed, samples)
+
+    tested = [k for k in greedy if k[0] in executable]
+    others = [k for k in greedy if k[0] not in executable]
+    unit = "share of tasks solved, greedy decoding"
+    share("pass@1", tested, _passed, unit)
+    for kind, some in _by_kind(first, tested):
+        share(f"pass@1/{kind}", some, _passed, unit)
+    for kind, some in _by_kind(first, others):
+        share(f"checks/{kind}", some, _passed, "share of responses that pass the checks of this kind, greedy")
+    share("parsable", tested, _readable, "share of responses holding code that parses, greedy")
+    both = [k for k in greedy if _readable(first[k]) and _readable(second[k])]
+    styled = [k for k in both if first[k].style is not None and second[k].style is not None]
+    if styled:
+        before, after = ([scores[k].style for k in styled] for scores in (first, second))
+        functions = [first[k].function_id for k in styled]
+        unit = "score 0 to 1 over responses readable before and after, greedy"
+        entries["style"] = mean_entry(before, after, functions, unit, seed, samples)
+    unit = "share of responses naming what does not exist, readable before and after, greedy"
+    share("hallucination_rate", both, lambda score: bool(score.invented_names), unit, higher=False)
+    return entries
+
+
+def _passed(score: ResponseScore) -> bool:
+    return score.passed
+
+
+def _readable(score: ResponseScore) -> bool:
+    return score.status not in NO_CODE
+
+
+def _by_kind(scores: Scores, keys: list[Key]) -> list[tuple[str, list[Key]]]:
+    kinds = sorted({scores[k].kind for k in keys})
+    return [(kind, [k for k in keys if scores[k].kind == kind]) for kind in kinds]
+
+
+def _pass_at_ks(
+    first: Scores,
+    second: Scores,
+    drawn: list[Key],
+    ks: Sequence[int],
+    temperature: float | None,
+    seed: int,
+    samples: int,
+) -> dict[str, Any]:
+    """Entries of pass@k from the sampled responses, tasks with fewer than k samples left out."""
+    by_task: dict[str, list[Key]] = {}
+    for key in drawn:
+        by_task.setdefault(key[0], []).append(key)
+    entries = {}
+    for k in ks:
+        enough = {task: keys for task, keys in by_task.items() if len(keys) >= k}
+        if not enough:
+            continue
+        before, after = (
+            [pass_at_k(len(keys), sum(s[key].passed for key in keys), k) for keys in enough.values()]
+            for s in (first, second)
+        )
+        functions = [first[keys[0]].function_id for keys in enough.values()]
+        n = max(len(keys) for keys in enough.values())
+        unit = f"expected share of tasks solved by one of {k}, {n} samples each"
+        unit += f" at temperature {temperature:g}" if temperature is not None else ""
+        name = "pass@1_sampled" if k == 1 else f"pass@{k}"
+        entries[name] = mean_entry(before, after, functions, unit, seed, samples)
+    return entries

@@ -1,0 +1,110 @@
+"""Track C's section of metrics.json, from one row per held-out query.
+
+Rows (`track_c/queries`): what `retrieval.per_query_rows` gives, and id, groups, before, after (measure
+-> value) and baselines (name -> measure -> value).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from helpers.eval.statistics import bootstrap_mean, paired_bootstrap
+from helpers.report.entries import (
+    PRIMARY_METRIC,
+    MetricsError,
+    Rows,
+    data_section,
+    delta_entry,
+    estimate_entry,
+    mean_entry,
+    track_section,
+)
+
+
+def track_c_rows(
+    rows: Rows,
+    before: Mapping[str, Mapping[str, float]],
+    after: Mapping[str, Mapping[str, float]],
+    *,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    baselines: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
+) -> list[dict[str, Any]]:
+    """Rows of `retrieval.per_query_rows` with the measures of `retrieval.score_run` added.
+
+    Args:
+        before, after: query id -> measures, from `score_run`.
+        groups: group name -> query ids, from `retrieval.query_groups`.
+        baselines: name -> query id -> measures ("bm25", "fused_before", ...).
+    """
+    done = []
+    for row in rows:
+        query = row["query_id"]
+        named = sorted(name for name, members in (groups or {}).items() if query in set(members))
+        beside = {name: dict(scores[query]) for name, scores in sorted((baselines or {}).items())}
+        measures = {"before": dict(before[query]), "after": dict(after[query]), "baselines": beside}
+        done.append({"id": query, **row, "groups": named, **measures})
+    return done
+
+
+def record_track_c(
+    rows: Rows,
+    *,
+    model: str,
+    seed: int,
+    samples: int,
+    cost: Mapping[str, Any],
+    data: Mapping[str, Any] | None = None,
+    control_rows: Mapping[str, Rows] | None = None,
+    controls: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Track C: MRR@10 (primary), nDCG@10, Recall@10 over queries, overall and by group.
+
+    Each baseline carries, beside its own value, the paired difference to the tuned model
+    (`after_minus_baseline`, positive where tuning wins).
+
+    Args:
+        rows: from `track_c_rows`.
+        control_rows: name -> rows of a control (shuffled pairs, foreign package): MRR@10 entries.
+
+    Raises:
+        MetricsError: without queries.
+    """
+    if not rows:
+        raise MetricsError("no queries to compute retrieval figures from")
+    primary = PRIMARY_METRIC["track_c"]
+    measures = [primary, *sorted(name for name in rows[0]["before"] if name != primary)]
+    metrics = {name: _query_entry(rows, name, seed, samples) for name in measures}
+    for group in sorted({group for row in rows for group in row["groups"]}):
+        some = [row for row in rows if group in row["groups"]]
+        name = f"{primary}/{group.removeprefix('kind: ')}"
+        metrics[name] = _query_entry(some, primary, seed, samples)
+    measured = {
+        name: _query_entry(some, primary, seed, samples) for name, some in (control_rows or {}).items()
+    }
+    options = {"groups": [row["id"] for row in rows], "seed": seed, "samples": samples}
+    beside: dict[str, Any] = {}
+    for name in sorted(rows[0]["baselines"]):
+        beside[name] = {}
+        for measure in measures:
+            values = [row["baselines"][name][measure] for row in rows]
+            tuned = [row["after"][measure] for row in rows]
+            entry = estimate_entry(bootstrap_mean(values, **options))
+            entry["after_minus_baseline"] = delta_entry(paired_bootstrap(values, tuned, **options))
+            beside[name][measure] = entry
+    counts = {"test_queries": len(rows)}
+    items = sorted([row["id"], row["kind"], row.get("text", "")] for row in rows)
+    return track_section(
+        model,
+        primary,
+        metrics,
+        controls=measured | dict(controls or {}),
+        baselines=beside,
+        cost=cost,
+        data=data_section(data, counts, items, samples),
+    )
+
+
+def _query_entry(rows: Rows, measure: str, seed: int, samples: int) -> dict[str, Any]:
+    before, after = ([row[side][measure] for row in rows] for side in ("before", "after"))
+    return mean_entry(before, after, [row["id"] for row in rows], "mean over queries", seed, samples)

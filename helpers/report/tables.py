@@ -1,0 +1,192 @@
+"""Tables and sentences built from metrics.json: for the terminal, the notebook and the HTML page.
+
+No figure is typed anywhere: each function takes the metrics (or one track of them) and words what
+stands there, an improvement, no difference and a regression in the same tone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from helpers.report.entries import entry_verdict
+
+TRACK_NAMES = {
+    "track_a": "A · extended pretraining",
+    "track_b": "B · instruction tuning",
+    "track_c": "C · embedding tuning",
+}
+METRIC_NAMES = {
+    "bits_per_byte": "bits per byte",
+    "perplexity": "perplexity",
+    "top1_accuracy": "next-token accuracy",
+    "mrr@10": "MRR@10",
+    "ndcg@10": "nDCG@10",
+    "recall@10": "Recall@10",
+    "pass@1": "pass@1, greedy",
+    "pass@1_sampled": "pass@1, sampled",
+    "parsable": "code that parses",
+    "style": "style score",
+    "hallucination_rate": "hallucination rate",
+}
+VERDICTS = {
+    "improved": "improved",
+    "no_detectable_difference": "no detectable difference",
+    "regressed": "regressed",
+    "not_run": "not run",
+}
+
+
+def summary_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Per track: track, model, metric, before, after, change, p, n, verdict, all as text."""
+    rows = []
+    for name, title in TRACK_NAMES.items():
+        track = metrics[name]
+        row = {"track": title, "model": track["model"], "metric": metric_name(track["primary_metric"])}
+        entry = track["metrics"].get(track["primary_metric"])
+        row |= _cells(entry) if entry else dict.fromkeys(("before", "after", "change", "p", "n"), "–")
+        row["verdict"] = VERDICTS[track["verdict"]]
+        if track["verdict"] == "not_run":
+            row["verdict"] += f": {track['reason']}"
+        rows.append(row)
+    return rows
+
+
+def summary_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
+    """`summary_rows` as a table: the primary metric of each track."""
+    return pd.DataFrame(summary_rows(metrics)).rename(columns=_heading).set_index("Track")
+
+
+def metric_table(track: Mapping[str, Any]) -> pd.DataFrame:
+    """Every metric of one track, before and after with intervals, and what may be said of each."""
+    rows = [
+        {"metric": metric_name(name), **_cells(entry), "reading": VERDICTS[entry_verdict(entry)]}
+        for name, entry in track["metrics"].items()
+    ]
+    columns = ["metric", "before", "after", "change", "p", "n", "reading"]
+    return pd.DataFrame(rows, columns=columns).rename(columns=_heading).set_index("Metric")
+
+
+def control_table(track: Mapping[str, Any]) -> pd.DataFrame:
+    """Controls that are metric entries (forgetting, foreign code, shuffled pairs), as `metric_table`."""
+    controls = {name: c for name, c in track["controls"].items() if isinstance(c, dict) and "delta" in c}
+    table = metric_table({"metrics": controls})
+    return table.rename_axis("Control")
+
+
+def baseline_table(track: Mapping[str, Any]) -> pd.DataFrame:
+    """Trivial baselines beside the model before and after, on the primary metric."""
+    primary = track["primary_metric"]
+    entry = track["metrics"][primary]
+    rows = [{"system": f"{side} adaptation", "value": _estimate(entry[side])} for side in ("before", "after")]
+    for name, values in track["baselines"].items():
+        if primary in values:
+            row = {"system": name.replace("_", " "), "value": _estimate(values[primary])}
+            if "after_minus_baseline" in values[primary]:
+                row["adapted model minus it"] = _change(values[primary]["after_minus_baseline"])
+            rows.append(row)
+    value_column = f"{metric_name(primary)} [95% interval]"
+    table = pd.DataFrame(rows).fillna("–").rename(columns={"system": "System", "value": value_column})
+    return table.set_index("System")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table as Markdown, index first; pipes inside cells are escaped."""
+    frame = table.reset_index()
+    lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines)
+
+
+def verdict_sentence(track: Mapping[str, Any], metric: str = "") -> str:
+    """A reading of one metric (the primary one by default) in plain language, from its figures."""
+    if track["verdict"] == "not_run":
+        return f"Not run: {track['reason']}. Needed: {track['needed']}."
+    metric = metric or track["primary_metric"]
+    entry = track["metrics"][metric]
+    delta, (low, high) = entry["delta"], entry["delta"]["ci95"]
+    name = metric_name(metric)
+    moved = "rose" if delta["value"] > 0 else "fell" if delta["value"] < 0 else "stayed"
+    change = (
+        f"{name[0].upper()}{name[1:]} {moved} from {number(entry['before']['value'])} to "
+        f"{number(entry['after']['value'])} on {entry['after']['n']} items: a change of "
+        f"{number(delta['value'], signed=True)}, 95% interval {number(low, signed=True)} to "
+        f"{number(high, signed=True)}, {p_text(delta['p_value'])}."
+    )
+    better = "higher" if entry["higher_is_better"] else "lower"
+    reading = {
+        "improved": f"With {better} being better, this is an improvement beyond chance.",
+        "no_detectable_difference": (
+            "This is no detectable difference: these items cannot tell it from chance, "
+            "which is not proof that nothing changed."
+        ),
+        "regressed": f"With {better} being better, this is a regression beyond chance.",
+    }
+    return f"{change} {reading[entry_verdict(entry)]}"
+
+
+def print_summary(metrics: Mapping[str, Any], console: Console | None = None) -> None:
+    """The final table of a run on the terminal."""
+    console = console or Console()
+    run = metrics["run"]
+    title = f"Profile {run['profile']} · {run['corpus']['spec']} · {run['seconds'] / 60:.1f} min"
+    table = Table(title=title, title_justify="left", expand=False)
+    headings = {"track": "Track", "metric": "Metric", "before": "Before", "after": "After"}
+    headings |= {"change": "Change [95% interval]", "p": "p", "n": "n", "verdict": "Verdict"}
+    for key, heading in headings.items():
+        is_number = key in ("before", "after", "n", "p")
+        table.add_column(heading, justify="right" if is_number else "left", no_wrap=is_number)
+    for row in summary_rows(metrics):
+        table.add_row(*(f"{row[k]}\n{row['model']}" if k == "track" else row[k] for k in headings))
+    console.print(table)
+
+
+def metric_name(name: str) -> str:
+    """Name for people; `pass@1/fix_bug` becomes "pass@1, greedy · fix bug"."""
+    base, _, part = name.partition("/")
+    text = METRIC_NAMES.get(base, base.replace("_", " "))
+    return f"{text} · {part.replace('_', ' ')}" if part else text
+
+
+def number(value: float, *, signed: bool = False) -> str:
+    """Three decimals, fewer for large values, and a true minus sign."""
+    places = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1
+    text = f"{value:{'+' if signed else ''}.{places}f}"
+    if not float(text):
+        text = text.lstrip("+-")
+    return text.replace("-", "−")
+
+
+def p_text(p_value: float) -> str:
+    """`p = .012`, or `p < .001`."""
+    return "p < .001" if p_value < 0.001 else f"p = {p_value:.3f}".replace("0.", ".", 1)
+
+
+def _cells(entry: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "before": number(entry["before"]["value"]),
+        "after": number(entry["after"]["value"]),
+        "change": _change(entry["delta"]),
+        "p": p_text(entry["delta"]["p_value"]).removeprefix("p ").removeprefix("= "),
+        "n": str(entry["after"]["n"]),
+    }
+
+
+def _change(delta: Mapping[str, Any]) -> str:
+    low, high = delta["ci95"]
+    return f"{number(delta['value'], signed=True)} [{number(low, signed=True)}, {number(high, signed=True)}]"
+
+
+def _estimate(values: Mapping[str, Any]) -> str:
+    text = number(values["value"])
+    if "ci95" in values:
+        low, high = values["ci95"]
+        text += f" [{number(low)}, {number(high)}]"
+    return text
+
+
+def _heading(column: str) -> str:
+    return "Change [95% interval]" if column == "change" else column if column in "pn" else column.title()

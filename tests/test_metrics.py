@@ -1,0 +1,519 @@
+"""metrics.json: figures from rows, verdicts that follow from figures, and nothing contradictory."""
+
+import copy
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from helpers.eval.perplexity import PerplexityResult, TextScore
+from helpers.eval.statistics import Delta, Estimate, exact_mcnemar, wilson_interval
+from helpers.records import Failure, ResponseScore, Task
+from helpers.report.entries import tidy
+from helpers.report.metrics import (
+    MetricsError,
+    assemble,
+    metric_entry,
+    not_run,
+    recompute,
+    record_track_a,
+    record_track_b,
+    record_track_c,
+    run_section,
+    track_a_rows,
+    track_c_rows,
+    track_section,
+    validate,
+    write_items,
+    write_metrics,
+)
+from helpers.report.tables import (
+    baseline_table,
+    control_table,
+    markdown,
+    metric_table,
+    number,
+    p_text,
+    print_summary,
+    summary_rows,
+    summary_table,
+    verdict_sentence,
+)
+from helpers.workspace import WorkspaceError, read_json
+
+SEED, SAMPLES = 17, 500
+COST = {"seconds": 12.5, "tokens_per_second": 2000.0, "peak_memory_gib": 1.5}
+
+
+def files(n=30, gain=0.2, seed=0):
+    rng = np.random.default_rng(seed)
+    rows = []
+    for index in range(n):
+        size = int(rng.integers(500, 9000))
+        before = size * 1.0 * math.log(2) * rng.normal(1.1, 0.05)
+        rows.append(
+            {
+                "path": f"pkg/m{index:02d}.py",
+                "n_bytes": size,
+                "n_tokens": size // 3,
+                "nll_before": before,
+                "nll_after": before * (1 - gain) * rng.normal(1.0, 0.02),
+                "hits_before": size // 9,
+                "hits_after": size // 7,
+            }
+        )
+    return rows
+
+
+def task(index, kind="fix_bug", tests="assert True"):
+    return Task(
+        f"t{index:03d}", kind, f"pkg/m.py::f{index // 2}", "pkg/m.py", "do it", "ref", "f", "", tests, 3
+    )
+
+
+def scored(some_task, sample, passed, status=None, **fields):
+    values = {"style": 0.9, "style_findings": (), "invented_names": ()} | fields
+    return ResponseScore(
+        task_id=some_task.id,
+        kind=some_task.kind,
+        function_id=some_task.function_id,
+        sample=sample,
+        response="```python\npass\n```",
+        status=status or ("passed" if passed else "failed"),
+        passed=passed,
+        **values,
+    )
+
+
+def responses(tasks, rate, seed, n=5):
+    rng = np.random.default_rng(seed)
+    return [scored(t, sample, bool(rng.random() < rate)) for t in tasks for sample in range(n + 1)]
+
+
+def queries(n=60, seed=0):
+    rng = np.random.default_rng(seed)
+    rows, before, after, bm25 = [], {}, {}, {}
+    for index in range(n):
+        query = f"q{index:03d}"
+        ranks = [int(r) for r in (rng.integers(1, 40), rng.integers(1, 8), rng.integers(1, 60))]
+        for scores, rank in zip((before, after, bm25), ranks, strict=True):
+            hit = rank <= 10
+            scores[query] = {
+                "mrr@10": 1 / rank if hit else 0.0,
+                "ndcg@10": 1 / math.log2(rank + 1) if hit else 0.0,
+                "recall@10": float(hit),
+            }
+        row = {"query_id": query, "text": f"text {index}", "kind": "how_to" if index % 2 else "paraphrase"}
+        rows.append(row | {"rank_before": ranks[0], "rank_after": ranks[1], "name_overlap": 0.2})
+    kinds = {"kind: how_to": [r["query_id"] for r in rows if r["kind"] == "how_to"]}
+    return track_c_rows(rows, before, after, groups=kinds, baselines={"bm25": bm25})
+
+
+RUN = run_section(
+    profile="cpu",
+    run_id="cpu-1",
+    corpus={"spec": "installed:networkx", "version": "3.6.1", "files": 288, "sha256": "a" * 64},
+    commit="abc",
+    seed=SEED,
+    hardware={"device": "cpu", "name": "some", "cores": 2, "precision": "float32"},
+    versions={"python": "3.12.1"},
+    started="2026-11-20T16:00:00+00:00",
+    seconds=700.12345,
+)
+FAILURE = Failure("track_a", "grew worse", "pkg/m01.py", "input", "lower", "higher", "because")
+TASKS = [task(i) for i in range(40)] + [task(i, kind="explain", tests="") for i in range(40, 46)]
+
+
+def options():
+    return {"model": "tiny", "seed": SEED, "samples": SAMPLES, "cost": COST}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return {
+        "track_a/files": files(),
+        "track_a/control_general_code": files(gain=-0.01, seed=4),
+        "track_b/tasks": TASKS,
+        "track_b/scores_before": responses(TASKS, 0.2, 1),
+        "track_b/scores_after": responses(TASKS, 0.7, 2),
+        "track_b/baseline_copy_input": [scored(t, 0, False) for t in TASKS],
+        "track_c/queries": queries(),
+        "track_c/control_shuffled": queries(seed=9),
+    }
+
+
+@pytest.fixture(scope="module")
+def metrics(rows):
+    a = record_track_a(
+        rows["track_a/files"],
+        control_rows={"general_code": rows["track_a/control_general_code"]},
+        baselines={"unigram": 4.5},
+        data={"counts": {"train_tokens": 220_000}},
+        **options(),
+    )
+    b = record_track_b(
+        rows["track_b/scores_before"],
+        rows["track_b/scores_after"],
+        TASKS,
+        temperature=0.6,
+        baselines={"copy_input": rows["track_b/baseline_copy_input"]},
+        **options(),
+    )
+    c = record_track_c(
+        rows["track_c/queries"], control_rows={"shuffled": rows["track_c/control_shuffled"]}, **options()
+    )
+    return assemble(run=RUN, track_a=a, track_b=b, track_c=c, failures=[FAILURE])
+
+
+# --- figures from rows ---------------------------------------------------------------------------
+
+
+def test_track_a_by_hand():
+    rows = [
+        {"path": "a", "n_bytes": 100, "n_tokens": 20, "nll_before": 100 * math.log(2), "nll_after": 35.0},
+        {"path": "b", "n_bytes": 300, "n_tokens": 80, "nll_before": 500 * math.log(2), "nll_after": 140.0},
+    ]
+    section = record_track_a(rows, **options())
+    bits, perplexity = section["metrics"]["bits_per_byte"], section["metrics"]["perplexity"]
+    assert bits["before"]["value"] == pytest.approx(600 / 400)
+    assert bits["after"]["value"] == pytest.approx(175 / math.log(2) / 400)
+    assert bits["delta"]["value"] == pytest.approx(bits["after"]["value"] - 1.5)
+    assert perplexity["before"]["value"] == pytest.approx(2**6)
+    assert bits["before"]["n"] == 2
+    assert not bits["higher_is_better"]
+    assert section["verdict"] == "no_detectable_difference"  # two files prove nothing
+    assert section["data"]["counts"] == {"test_files": 2, "test_bytes": 400, "test_tokens": 100}
+    assert "top1_accuracy" not in section["metrics"]
+
+
+def test_track_a_rows_keep_texts_apart():
+    def result(*texts):
+        return PerplexityResult(1.0, 1, 1, 1.0, 1.0, 0.5, 0, texts)
+
+    before = result(TextScore(10.0, 4, 20), TextScore(6.0, 2, 9))
+    after = result(TextScore(9.0, 4, 20), TextScore(7.0, 2, 9))
+    rows = track_a_rows(["a", "b"], before, after, hits_before=[1, 0], hits_after=[2, 1])
+    assert rows[1] == {
+        "path": "b", "n_bytes": 9, "n_tokens": 2, "nll_before": 6.0, "nll_after": 7.0,
+        "hits_before": 0, "hits_after": 1,
+    }  # fmt: skip
+    with pytest.raises(MetricsError, match="do not match"):
+        track_a_rows(["a"], before, after)
+    with pytest.raises(MetricsError, match="different tokens"):
+        track_a_rows(["a", "b"], before, result(TextScore(9.0, 4, 21), TextScore(7.0, 2, 9)))
+
+
+def test_track_a_controls_and_accuracy(metrics):
+    track = metrics["track_a"]
+    assert track["verdict"] == "improved"
+    assert track["controls"]["general_code"]["delta"]["value"] > 0
+    assert track["baselines"] == {"unigram": {"bits_per_byte": {"value": 4.5}}}
+    assert track["metrics"]["top1_accuracy"]["higher_is_better"]
+    assert track["data"]["counts"]["train_tokens"] == 220_000
+
+
+def test_track_b_by_hand():
+    """Eight tasks: 1 kept, 6 gained, none lost, 1 never; two samples, of which none or both pass."""
+    tasks = [task(i) for i in range(8)]
+    passed_before = [True] + [False] * 7
+    passed_after = [True] * 7 + [False]
+    before = [scored(t, s, p) for t, p in zip(tasks, passed_before, strict=True) for s in (0, 1, 2)]
+    after = [
+        scored(t, s, p and s != 2, style=0.5, invented_names=("nx.x",) if s == 0 else ())
+        for t, p in zip(tasks, passed_after, strict=True)
+        for s in (0, 1, 2)
+    ]
+    section = record_track_b(before, after, tasks, ks=(1, 2, 3), temperature=0.6, **options())
+    primary = section["metrics"]["pass@1"]
+    assert (primary["before"]["value"], primary["after"]["value"]) == (1 / 8, 7 / 8)
+    assert primary["before"]["ci95"] == pytest.approx(list(wilson_interval(1, 8)))
+    assert primary["delta"]["p_value"] == exact_mcnemar(passed_before, passed_after).p_value == 0.03125
+    assert "6 to 0 discordant" in primary["delta"]["test"]
+    assert "4 groups" in primary["delta"]["test"]  # two tasks share a function
+    assert section["verdict"] == "no_detectable_difference"  # p < .05, but four functions only
+    assert section["metrics"]["pass@1_sampled"]["after"]["value"] == pytest.approx(7 / 8 / 2)
+    assert section["metrics"]["pass@2"]["after"]["value"] == pytest.approx(7 / 8)  # 1 of 2 passed: certain
+    assert "pass@3" not in section["metrics"]  # two samples cannot say
+    assert "temperature 0.6" in section["metrics"]["pass@2"]["unit"]
+    assert section["metrics"]["style"]["delta"]["value"] == pytest.approx(-0.4)
+    invented = section["metrics"]["hallucination_rate"]
+    assert (invented["before"]["value"], invented["after"]["value"]) == (0.0, 1.0)
+    assert invented["before"]["ci95"][1] == pytest.approx(wilson_interval(0, 8)[1])  # zero has a bound
+    assert not invented["higher_is_better"]
+    assert section["data"]["counts"]["greedy_gained"] == 6
+
+
+def test_infrastructure_errors_count_on_neither_side():
+    tasks = [task(i) for i in range(20)]
+    before, after = responses(tasks, 0.3, 1), responses(tasks, 0.8, 2)
+    clean = record_track_b(
+        [s for s in before if s.task_id != "t003"],
+        [s for s in after if s.task_id != "t003"],
+        [t for t in tasks if t.id != "t003"],
+        **options(),
+    )
+    broken = [
+        scored(tasks[3], s.sample, False, "infrastructure_error") if s.task_id == "t003" else s for s in after
+    ]
+    section = record_track_b(before, broken, tasks, **options())
+    assert section["data"]["counts"]["infrastructure_errors"] == 6
+    assert section["metrics"] == clean["metrics"]
+
+
+def test_unreadable_responses_are_not_clean_ones():
+    """A response that does not parse can name nothing false, which must not look like honesty."""
+    tasks = [task(i) for i in range(10)]
+    before = [scored(t, 0, False, "unparsable", style=None) for t in tasks[:5]]
+    before += [scored(t, 0, False, invented_names=("x.y",)) for t in tasks[5:]]
+    after = [scored(t, 0, True) for t in tasks]
+    section = record_track_b(before, after, tasks, **options())
+    assert section["metrics"]["hallucination_rate"]["before"] == {
+        "value": 1.0, "n": 5, "ci95": pytest.approx(list(wilson_interval(5, 5))),
+    }  # fmt: skip
+    assert section["metrics"]["parsable"]["before"]["value"] == 0.5
+    assert section["metrics"]["style"]["before"]["n"] == 5
+
+
+def test_track_b_refuses_unpaired_and_untested():
+    tasks = [task(i) for i in range(4)]
+    scores = responses(tasks, 0.5, 1)
+    with pytest.raises(MetricsError, match="only before or only after"):
+        record_track_b(scores, scores[:-1], tasks, **options())
+    with pytest.raises(MetricsError, match="no executable task"):
+        record_track_b(scores, scores, [task(i, tests="") for i in range(4)], **options())
+
+
+def test_language_tasks_stand_apart(metrics):
+    found = metrics["track_b"]["metrics"]
+    assert found["pass@1"]["after"]["n"] == 40
+    assert found["checks/explain"]["after"]["n"] == 6
+    assert found["hallucination_rate"]["after"]["n"] == 46
+    assert metrics["track_b"]["baselines"]["copy_input"]["pass@1"]["value"] == 0.0
+
+
+def test_track_c_by_hand():
+    rows = [{"query_id": q, "kind": "how_to", "text": q} for q in "abc"]
+    before = {"a": {"mrr@10": 1.0}, "b": {"mrr@10": 0.5}, "c": {"mrr@10": 0.0}}
+    after = {"a": {"mrr@10": 1.0}, "b": {"mrr@10": 1.0}, "c": {"mrr@10": 0.25}}
+    merged = track_c_rows(rows, before, after, baselines={"bm25": before}, groups={"overlap: none": ["c"]})
+    section = record_track_c(merged, **options())
+    entry = section["metrics"]["mrr@10"]
+    assert (entry["before"]["value"], entry["after"]["value"]) == (0.5, 0.75)
+    assert entry["delta"]["value"] == 0.25
+    assert section["metrics"]["mrr@10/overlap: none"]["after"] == {
+        "value": 0.25,
+        "ci95": [0.25, 0.25],
+        "n": 1,
+    }
+    assert section["baselines"]["bm25"]["mrr@10"]["value"] == 0.5
+    assert section["baselines"]["bm25"]["mrr@10"]["after_minus_baseline"]["value"] == 0.25
+    with pytest.raises(MetricsError, match="no queries"):
+        record_track_c([], **options())
+
+
+def test_row_order_changes_nothing(rows):
+    """Rows read in another order give the same section, to the digits kept."""
+    for record, name in ((record_track_a, "track_a/files"), (record_track_c, "track_c/queries")):
+        there, back = record(rows[name], **options()), record(rows[name][::-1], **options())
+        assert there == back
+
+
+# --- the document --------------------------------------------------------------------------------
+
+
+def test_document_is_valid_and_json(metrics, tmp_path):
+    write_metrics(tmp_path / "metrics.json", metrics)
+    assert read_json(tmp_path / "metrics.json") == metrics
+    validate(metrics)
+    assert metrics["run"]["seconds"] == 700.123
+
+
+def test_not_run_is_said(metrics):
+    track = not_run("track_b", "only 3 functions have tests", "40 functions with doctests")
+    document = assemble(
+        run=RUN, track_a=metrics["track_a"], track_b=track, track_c=metrics["track_c"], failures=[]
+    )
+    row = summary_rows(document)[1]
+    assert row["verdict"] == "not run: only 3 functions have tests"
+    assert row["change"] == "–"
+    assert "40 functions with doctests" in verdict_sentence(track)
+
+
+def change(document, path, value):
+    changed = copy.deepcopy(document)
+    *way, last = path
+    place = changed
+    for key in way:
+        place = place[key]
+    if value is ...:
+        del place[last]
+    else:
+        place[last] = value
+    return changed
+
+
+PRIMARY_A = ("track_a", "metrics", "bits_per_byte")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("track_a", "verdict"), "no_detectable_difference", r"the figures say 'improved'"),
+        ((*PRIMARY_A, "delta", "p_value"), 0.06, r"the figures say 'no_detectable_difference'"),
+        ((*PRIMARY_A, "after", "value"), math.nan, r"bits_per_byte.after.value is nan"),
+        ((*PRIMARY_A, "after", "ci95"), [0.0, math.inf], r"is inf"),
+        ((*PRIMARY_A, "after", "ci95"), [5.0, 6.0], r"outside its interval"),
+        ((*PRIMARY_A, "after", "ci95"), [5.0, 4.0], r"runs backwards"),
+        ((*PRIMARY_A, "after", "n"), 0, r"track_a.metrics.bits_per_byte.after.n"),
+        ((*PRIMARY_A, "after", "n"), ..., r"'n' is a required property"),
+        ((*PRIMARY_A, "unit"), ..., r"'unit' is a required property"),
+        (PRIMARY_A, ..., r"primary metric bits_per_byte is missing"),
+        (("track_a", "primary_metric"), "perplexity", r"named before any run"),
+        (("track_a", "verdict"), "better", r"'better' is not one of"),
+        (("track_a", "verdict"), "not_run", r"track_a"),
+        (("track_c", "data", "sha256"), ..., r"'sha256' is a required property"),
+        (("track_b", "cost", "seconds"), ..., r"'seconds' is a required property"),
+        (("run", "commit"), ..., r"'commit' is a required property"),
+        (("run", "corpus", "sha256"), "abc", r"run.corpus.sha256"),
+        (("failures", 0, "diagnosis"), "", r"failures.0.diagnosis"),
+        (("failures",), [dict(tidy(FAILURE))] * 21, r"failures"),
+        (("schema_version",), "2.0", r"schema_version"),
+        (("notes",), "typed by hand", r"'notes' was unexpected"),
+    ],
+)
+def test_contradictions_are_refused(metrics, path, value, message, tmp_path):
+    broken = change(metrics, path, value)
+    with pytest.raises(MetricsError, match=message):
+        write_metrics(tmp_path / "metrics.json", broken)
+    assert not list(tmp_path.iterdir())
+
+
+def test_delta_must_be_the_difference(metrics):
+    entry = metrics["track_a"]["metrics"]["bits_per_byte"]["delta"]
+    low, _ = entry["ci95"]
+    with pytest.raises(MetricsError, match="is not after - before"):
+        validate(change(metrics, (*PRIMARY_A, "delta", "value"), (low + entry["value"]) / 2))
+
+
+def test_unwritable_output_leaves_the_old_file(metrics, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("kept")
+    with pytest.raises(WorkspaceError, match="cannot write"):
+        write_metrics(blocked / "metrics.json", metrics)
+    assert blocked.read_text() == "kept"
+
+
+def test_verdict_is_never_passed_in():
+    entry = metric_entry(
+        Estimate(1.0, (0.9, 1.1), 9),
+        Estimate(1.2, (1.1, 1.3), 9),
+        Delta(0.2, (0.1, 0.3), 0.01, "any"),
+        unit="bits",
+        higher_is_better=False,
+    )
+    section = track_section(
+        "m", "x", {"x": entry}, cost={"seconds": 1}, data={"counts": {}, "sha256": "0" * 64}
+    )
+    assert section["verdict"] == "regressed"
+    with pytest.raises(MetricsError, match="not among"):
+        track_section("m", "y", {"x": entry}, cost={}, data={})
+
+
+def test_tidy_makes_plain_numbers():
+    value = tidy({"a": np.float32(0.5), "b": np.int64(3), "c": (1 / 3, True), "d": None})
+    assert json.loads(json.dumps(value)) == {"a": 0.5, "b": 3, "c": [0.3333333333, True], "d": None}
+    with pytest.raises(MetricsError, match=r"metrics.a\[1\] is nan"):
+        tidy({"a": [0.0, math.nan]})
+
+
+# --- computing it all again ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def finished(metrics, rows, tmp_path):
+    for name, items in rows.items():
+        write_items(tmp_path, name, items)
+    write_metrics(tmp_path / "report" / "metrics.json", metrics)
+    return tmp_path
+
+
+def test_recompute_agrees(finished):
+    assert recompute(finished) == []
+
+
+def test_recompute_reads_stage_folders_too(finished):
+    for name in ("track_a/files", "track_b/scores_after", "track_c/control_shuffled"):
+        (finished / name).mkdir()
+        (finished / f"{name}.jsonl").rename(finished / name / "rows.jsonl")
+    assert recompute(finished) == []
+
+
+def test_recompute_finds_a_changed_row(finished, rows):
+    scores = rows["track_b/scores_after"]
+    flipped = [
+        s if (s.task_id, s.sample) != ("t000", 0) else scored(TASKS[0], 0, not s.passed) for s in scores
+    ]
+    write_items(finished, "track_b/scores_after", flipped)
+    lines = recompute(finished)
+    assert any(line.startswith("track_b.metrics.pass@1.after.value:") for line in lines)
+    assert not any(line.startswith(("track_a", "track_c")) for line in lines)
+
+
+def test_recompute_says_what_is_missing(finished, tmp_path):
+    (finished / "track_c" / "queries.jsonl").unlink()
+    (line,) = recompute(finished)
+    assert line.startswith("track_c: cannot be computed again")
+    with pytest.raises(MetricsError, match=r"no metrics\.json"):
+        recompute(tmp_path / "track_a")
+
+
+# --- tables and sentences ------------------------------------------------------------------------
+
+
+def test_numbers_read_well():
+    assert number(0.12345) == "0.123"
+    assert number(-0.5, signed=True) == "−0.500"
+    assert number(0.00001, signed=True) == "0.000"
+    assert number(-0.0) == "0.000"
+    assert number(12.3456) == "12.35"
+    assert p_text(0.0002) == "p < .001"
+    assert p_text(0.03125) == "p = .031"
+    assert p_text(1.0) == "p = 1.000"
+
+
+def test_sentence_follows_the_figures(metrics):
+    improved = verdict_sentence(metrics["track_a"])
+    assert improved.startswith("Bits per byte fell from ")
+    assert "improvement beyond chance" in improved
+    entry = copy.deepcopy(metrics["track_a"])
+    entry["metrics"]["bits_per_byte"]["higher_is_better"] = True
+    assert "regression beyond chance" in verdict_sentence(entry)
+    entry["metrics"]["bits_per_byte"]["delta"]["ci95"] = [-0.5, 0.1]
+    assert "no detectable difference" in verdict_sentence(entry)
+    assert "not proof" in verdict_sentence(entry)
+
+
+def test_tables_show_every_metric(metrics):
+    assert list(summary_table(metrics)["Verdict"]) == ["improved", "improved", "improved"]
+    table = metric_table(metrics["track_b"])
+    assert list(table.columns) == ["Before", "After", "Change [95% interval]", "p", "n", "Reading"]
+    assert "pass@1, greedy · fix bug" in table.index
+    assert len(table) == len(metrics["track_b"]["metrics"])
+    assert "general code" in control_table(metrics["track_a"]).index
+    assert list(baseline_table(metrics["track_c"]).index) == ["before adaptation", "after adaptation", "bm25"]
+    assert list(baseline_table(metrics["track_a"]).index)[-1] == "unigram"
+    lines = markdown(table).splitlines()
+    assert len(lines) == len(table) + 2
+    assert {line.count(" | ") for line in lines} == {6}
+
+
+def test_printed_summary_holds_the_verdicts(metrics):
+    console = Console(width=140, record=True, file=io.StringIO())
+    print_summary(metrics, console)
+    text = console.export_text()
+    assert text.count("improved") == 3
+    assert "Profile cpu · installed:networkx · 11.7 min" in text
+    assert "tiny" in text
