@@ -39,10 +39,10 @@ class Rule:
 
 # The rules, in the order in which they are tried. `{...}` are fields of CorpusSettings.
 RULES: tuple[Rule, ...] = (
-    Rule("excluded by pattern", "matches `exclude` {exclude}, or `include` {include} is given and none matches"),
-    Rule("symbolic link", "links are not followed: the target is looked at under its own name or lies outside"),
+    Rule("excluded by pattern", "matches one of `exclude` {exclude}, or none of `include` {include}, if any"),
+    Rule("symbolic link", "not followed: its target is looked at by its own name, or lies outside"),
     Rule("hidden", "the name of the file or of its folder begins with a dot"),
-    Rule("vendored", "inside a folder of copied dependencies (vendor, _vendor, third_party, node_modules, ...)"),
+    Rule("vendored", "inside a folder of copied code (vendor, _vendor, third_party, node_modules, ...)"),
     Rule("build output", "inside build, dist, *.egg-info or a virtual environment"),
     Rule("notebook", "a Jupyter notebook"),
     Rule("not Python", "another suffix than .py or .pyw (other languages, data, documents, type stubs)"),
@@ -60,7 +60,7 @@ RULES: tuple[Rule, ...] = (
     Rule("exact duplicate", "same text as an accepted file; the first path in sorted order stays"),
     Rule("near duplicate", "Jaccard similarity of 5-token shingles at least {near_duplicate_threshold} "
          "with an accepted file; the first path in sorted order stays"),
-    Rule("over the file limit", "more than {max_files} files remain; those whose path has the smallest SHA-256 stay"),
+    Rule("over the file limit", "more than {max_files} remain; those with the smallest SHA-256 of the path stay"),
 )  # fmt: skip
 
 IGNORED_FOLDERS = {"__pycache__", ".git", ".hg", ".svn"}
@@ -77,7 +77,7 @@ GENERATED_ANYWHERE = re.compile(
 )
 GENERATED_COMMENT = re.compile(r"#.*\bgenerated (?:by|from|with|using)\b", re.I)
 PYTHON_2_MESSAGE = re.compile(
-    r"Missing parentheses in call to '(?:print|exec)'|multiple exception types must be parenthesized|leading zeros"
+    r"Missing parentheses in call to '(?:print|exec)'|multiple exception types must be|leading zeros"
 )
 PYTHON_2_TEXT = re.compile(
     r"^\s*(?:print\s+[\"'\w]|print\s*>>|except\s+[\w.]+\s*,\s*\w+\s*:|raise\s+[\w.]+\s*,|exec\s+[\"'\w])|\bur['\"]",

@@ -60,7 +60,8 @@ def resolve_spec(spec: str, cache_dir: Path | None = None) -> Source:
     resolvers = {"installed": _installed, "path": _path, "git": _git, "zip": _zip}
     if not separator or kind not in resolvers or not rest.strip():
         raise CorpusError(
-            f"cannot read the corpus {spec!r}: write installed:PACKAGE, path:FOLDER, git:URL[@revision] or zip:FILE"
+            f"cannot read the corpus {spec!r}: write installed:PACKAGE, path:FOLDER, "
+            "git:URL[@revision] or zip:FILE"
         )
     if "\0" in rest:
         raise CorpusError(f"cannot read the corpus {spec!r}: it holds a NUL character")
@@ -173,7 +174,7 @@ def _git(address: str, cache_dir: Path) -> Source:
     name = re.sub(r"\.git$", "", re.split(r"[/:]", url.rstrip("/"))[-1]) or "repository"
     if COMMIT.fullmatch(revision) and (cached := cache_dir / f"git-{key}-{revision}" / name).is_dir():
         return _from_folder(cached, name, revision[:12])
-    with _unpacking(cache_dir) as partial:
+    with _Unpacking(cache_dir) as partial:
         checkout = partial / name
         checkout.mkdir()
         _run_git(["init", "--quiet", "--template="], cwd=checkout)
@@ -258,7 +259,7 @@ def _zip(file: str, cache_dir: Path) -> Source:
     final = cache_dir / f"zip-{key[:32]}"
     if not final.is_dir():
         try:
-            with zipfile.ZipFile(archive_path) as archive, _unpacking(cache_dir) as partial:
+            with zipfile.ZipFile(archive_path) as archive, _Unpacking(cache_dir) as partial:
                 members = _safe_members(archive, file)
                 archive.extractall(partial, members)
                 os.replace(partial, final)
@@ -279,7 +280,8 @@ def _safe_members(archive: zipfile.ZipFile, file: str) -> list[zipfile.ZipInfo]:
             raise CorpusError(f"refused {file!r}: its entry {member.filename!r} points outside the archive")
         if stat.S_ISLNK(member.external_attr >> 16):
             raise CorpusError(
-                f"refused {file!r}: its entry {member.filename!r} is a symbolic link; unpack it yourself, use path:FOLDER"
+                f"refused {file!r}: its entry {member.filename!r} is a symbolic link; "
+                "unpack it yourself and use path:FOLDER"
             )
     total = sum(member.file_size for member in members)
     if len(members) > MAX_ARCHIVE_FILES or total > MAX_ARCHIVE_BYTES:
@@ -290,7 +292,7 @@ def _safe_members(archive: zipfile.ZipFile, file: str) -> list[zipfile.ZipInfo]:
     return members
 
 
-class _unpacking:  # noqa: N801 - reads as a verb in `with`
+class _Unpacking:
     """A fresh folder below the cache, removed unless it was renamed to its final name."""
 
     def __init__(self, cache_dir: Path) -> None:

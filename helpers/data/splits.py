@@ -1,0 +1,323 @@
+"""Train, validation and test by module, and a check that raises when anything leaks between them.
+
+A file lies in one split as a whole. Files that share much of their code go to one side together.
+A function that still has a twin on a more important side is left out of evaluation and listed
+with the reason: train outranks test (what was trained on cannot be tested), test outranks
+validation. Twins, by what is compared (always without the docstring):
+
+    same code             equal characters once all whitespace is removed
+    same but for names    equal syntax once every identifier is blanked, from MIN_TOKENS tokens on
+    near duplicate        Jaccard similarity of 5-token shingles at or above the corpus' threshold
+    same docstring start  equal first paragraph of at least MIN_WORDS words (it is a search query)
+
+Below MIN_TOKENS every getter looks like every other (`def a(self): return self._b` has 10
+tokens), so blanked names say nothing there; the other three comparisons hold at any size.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import keyword
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+
+import networkx as nx
+
+from helpers.data.cleaning import parse_python
+from helpers.data.duplicates import code_tokens, file_tokens, near_duplicate_pairs, shingles
+from helpers.records import Corpus, Function, SourceFile, SplitName, Splits
+from helpers.settings import CorpusSettings
+
+MIN_TOKENS = 20
+MIN_WORDS = 5
+SHARED_SHARE = 0.3  # of the smaller file's functions with a twin in the other: one side for both
+RANK: dict[SplitName, int] = {"train": 0, "test": 1, "validation": 2}  # the higher one gives way
+CHECK_SEED = 2  # MinHash permutations of the check; those of the split have seed 1
+
+
+class LeakError(ValueError):
+    """Code occurs on two sides. `leaks` maps the name of a check to pairs of offending ids."""
+
+    def __init__(self, leaks: dict[str, list[tuple[str, str]]]) -> None:
+        self.leaks = leaks
+        shown = [f"  {check}: {a}  <->  {b}" for check, pairs in leaks.items() for a, b in pairs[:20]]
+        total = sum(map(len, leaks.values()))
+        super().__init__(
+            f"{total} leaks between splits; make the splits anew with split_corpus:\n" + "\n".join(shown)
+        )
+
+
+@dataclass(frozen=True)
+class LeakReport:
+    """What was compared and found clean, and what had been left out for it."""
+
+    files: dict[str, int]  # split -> files
+    functions: dict[str, int]  # split -> functions that may be used
+    compared: dict[str, int]  # check -> items compared across splits, none of them leaking
+    excluded: dict[str, int]  # reason -> functions left out of evaluation
+
+
+def split_corpus(
+    corpus: Corpus, functions: Sequence[Function], settings: CorpusSettings, seed: int
+) -> Splits:
+    """Assign every file to a split and list the functions that evaluation must not use.
+
+    Fractions (of bytes, functions, documented functions and functions with doctests alike) follow
+    the settings as nearly as whole files allow. The order in which files are dealt depends on
+    `seed` and the paths alone. From three groups of files on no split is empty; two give train and
+    test, one gives train.
+    """
+    twins = _twins(functions, settings.near_duplicate_threshold)
+    split_of = _deal(_groups(corpus, functions, twins), functions, corpus, settings, seed)
+    excluded: dict[str, str] = {}
+    for reason, first, second in twins:
+        a, b = functions[first], functions[second]
+        if split_of[a.path] == split_of[b.path]:
+            continue
+        kept, left_out = (a, b) if RANK[split_of[a.path]] < RANK[split_of[b.path]] else (b, a)
+        excluded.setdefault(left_out.id, f"{reason}: {kept.id} in {split_of[kept.path]}")
+    return Splits(split_of, dict(sorted(excluded.items())))
+
+
+def check_splits(
+    corpus: Corpus, functions: Sequence[Function], splits: Splits, settings: CorpusSettings
+) -> LeakReport:
+    """Compare everything across splits once more, by other means than `split_corpus`.
+
+    Texts are compared by hash, names are blanked in the token stream instead of the tree, near
+    duplicates are searched with other permutations and confirmed by their true similarity; whole
+    files are compared too. Excluded functions take part in nothing.
+
+    Raises:
+        LeakError: with the ids of every pair found on two sides.
+        ValueError: when a file is in no split, or a split has an unknown name.
+    """
+    unassigned = sorted({file.path for file in corpus.files}.symmetric_difference(splits.split_of))
+    if unassigned or not set(splits.split_of.values()) <= set(RANK):
+        raise ValueError(
+            f"splits and corpus disagree about {unassigned[:5] or 'the split names'}: split anew"
+        )
+    used = [function for function in functions if function.id not in splits.excluded_functions]
+    sides = [splits.split_of[function.path] for function in used]
+    tokens = [code_tokens(function.code) for function in used]
+    blanked = [_blank_tokens(row) if len(row) >= MIN_TOKENS else None for row in tokens]
+    keys: dict[str, list[Hashable]] = {
+        "exact": [_sha256(function.code) for function in used],
+        "exact with docstring": [_sha256(function.source) for function in used],
+        "whitespace": ["".join(function.code.split()) for function in used],
+        "identifiers": list(blanked),
+        "docstring start": [_docstring_start(function) for function in used],
+    }
+    leaks = {check: _cross(values, sides, used) for check, values in keys.items()}
+    compared = {check: sum(value is not None for value in values) for check, values in keys.items()}
+    threshold = settings.near_duplicate_threshold
+    near = near_duplicate_pairs([shingles(row) for row in tokens], threshold, seed=CHECK_SEED)
+    leaks["near duplicate"] = [(used[i].id, used[j].id) for i, j, _ in near if sides[i] != sides[j]]
+    compared["near duplicate"] = len(used)
+    texts = [shingles(file_tokens(file.text)) for file in corpus.files]
+    paths = [file.path for file in corpus.files]
+    leaks["files"] = [
+        (paths[i], paths[j])
+        for i, j, _ in near_duplicate_pairs(texts, threshold, seed=CHECK_SEED)
+        if splits.split_of[paths[i]] != splits.split_of[paths[j]]
+    ]
+    compared["files"] = len(paths)
+    if any(leaks.values()):
+        raise LeakError({check: pairs for check, pairs in leaks.items() if pairs})
+    reasons = [reason.partition(":")[0] for reason in splits.excluded_functions.values()]
+    return LeakReport(
+        files={name: len(files_of(corpus, splits, name)) for name in RANK},
+        functions={name: len(functions_of(functions, splits, name)) for name in RANK},
+        compared=compared,
+        excluded={reason: reasons.count(reason) for reason in sorted(set(reasons))},
+    )
+
+
+def files_of(corpus: Corpus, splits: Splits, name: SplitName) -> list[SourceFile]:
+    """The files of one split, sorted by path."""
+    return [file for file in corpus.files if splits.split_of[file.path] == name]
+
+
+def functions_of(functions: Iterable[Function], splits: Splits, name: SplitName) -> list[Function]:
+    """The functions of one split in their given order, without those excluded from evaluation."""
+    return [
+        function
+        for function in functions
+        if splits.split_of[function.path] == name and function.id not in splits.excluded_functions
+    ]
+
+
+# --- twins ---------------------------------------------------------------------------------------
+
+
+def _twins(functions: Sequence[Function], threshold: float) -> list[tuple[str, int, int]]:
+    """(reason, i, j) for twins in different files, the plainest reason first."""
+    tokens = [code_tokens(function.code) for function in functions]
+    equal: dict[str, Callable[[int], Hashable | None]] = {
+        "same code": lambda i: "".join(functions[i].code.split()),
+        "same but for names": lambda i: (
+            _blank_syntax(functions[i].code) if len(tokens[i]) >= MIN_TOKENS else None
+        ),
+        "same docstring start": lambda i: _docstring_start(functions[i]),
+    }
+    found: list[tuple[str, int, int]] = []
+    for reason in ("same code", "same but for names"):
+        found += [
+            (reason, i, j) for i, j in _equal_pairs(map(equal[reason], range(len(functions))), functions)
+        ]
+    near = near_duplicate_pairs([shingles(row) for row in tokens], threshold)
+    found += [("near duplicate", i, j) for i, j, _ in near if functions[i].path != functions[j].path]
+    reason = "same docstring start"
+    found += [(reason, i, j) for i, j in _equal_pairs(map(equal[reason], range(len(functions))), functions)]
+    return found
+
+
+def _equal_pairs(keys: Iterable[Hashable | None], functions: Sequence[Function]) -> list[tuple[int, int]]:
+    """Pairs with one key in different files: each member beside the first of every other file."""
+    members: dict[Hashable, list[int]] = defaultdict(list)
+    for index, key in enumerate(keys):
+        if key is not None:
+            members[key].append(index)
+    pairs = []
+    for group in members.values():
+        first_of_file: dict[str, int] = {}
+        for index in group:
+            first_of_file.setdefault(functions[index].path, index)
+        pairs += [
+            (index, other)
+            for index in group
+            for path, other in first_of_file.items()
+            if path != functions[index].path
+        ]
+    return pairs
+
+
+def _blank_syntax(code: str) -> str | None:
+    """The syntax tree as text with every identifier blanked; layout and comments are not in it."""
+    tree = parse_python(code)
+    if isinstance(tree, str):
+        return None
+    for node in ast.walk(tree):
+        for field in ("id", "arg", "attr", "name", "asname", "module", "rest"):
+            if isinstance(getattr(node, field, None), str):
+                setattr(node, field, "_")
+        for field in ("names", "kwd_attrs"):
+            values = getattr(node, field, None)
+            if values and isinstance(values[0], str):
+                setattr(node, field, ["_"] * len(values))
+    return ast.dump(tree)
+
+
+def _blank_tokens(tokens: Sequence[str]) -> str:
+    """The token stream with every identifier blanked; keywords, literals and operators stay."""
+    return " ".join("_" if t.isidentifier() and not keyword.iskeyword(t) else t for t in tokens)
+
+
+def _docstring_start(function: Function) -> str | None:
+    """The first paragraph in lower case with single spaces; None where it is too short to tell."""
+    words = function.docstring.partition("\n\n")[0].lower().split()
+    return " ".join(words) if len(words) >= MIN_WORDS else None
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _cross(
+    keys: Sequence[Hashable | None], sides: Sequence[str], functions: Sequence[Function]
+) -> list[tuple[str, str]]:
+    """One pair of ids for each key that occurs on two sides."""
+    first: dict[Hashable, dict[str, str]] = defaultdict(dict)
+    for key, side, function in zip(keys, sides, functions, strict=True):
+        if key is not None:
+            first[key].setdefault(side, function.id)
+    found = [sorted(ids.values()) for ids in first.values() if len(ids) > 1]
+    return [(ids[0], other) for ids in found for other in ids[1:]]
+
+
+# --- dealing -------------------------------------------------------------------------------------
+
+
+def _groups(
+    corpus: Corpus, functions: Sequence[Function], twins: Sequence[tuple[str, int, int]]
+) -> list[list[str]]:
+    """Files that stay together: the smaller has twins of SHARED_SHARE of its functions in the other."""
+    sizes: dict[str, int] = defaultdict(int)
+    for function in functions:
+        sizes[function.path] += 1
+    shared: dict[tuple[str, str], tuple[set[int], set[int]]] = defaultdict(lambda: (set(), set()))
+    for reason, i, j in twins:
+        if reason == "same docstring start":
+            continue
+        (a, i), (b, j) = sorted([(functions[i].path, i), (functions[j].path, j)])
+        shared[a, b][0].add(i)
+        shared[a, b][1].add(j)
+    graph = nx.Graph()
+    graph.add_nodes_from(file.path for file in corpus.files)
+    for (a, b), (in_a, in_b) in sorted(shared.items()):
+        small, count = (a, len(in_a)) if sizes[a] <= sizes[b] else (b, len(in_b))
+        if count >= SHARED_SHARE * sizes[small]:
+            graph.add_edge(a, b)
+    return sorted(sorted(component) for component in nx.connected_components(graph))
+
+
+def _deal(
+    groups: list[list[str]],
+    functions: Sequence[Function],
+    corpus: Corpus,
+    settings: CorpusSettings,
+    seed: int,
+) -> dict[str, SplitName]:
+    """Each group to the split where it leaves the smallest imbalance, richest in doctests first.
+
+    Imbalance is chi-square-like, the sum over splits and measures of (share - fraction)² /
+    fraction. Groups with about equally many doctests are dealt in the order of a hash of seed and
+    path.
+    """
+    fractions: dict[SplitName, float] = {
+        "train": settings.train_fraction,
+        "test": 1.0 - settings.train_fraction - settings.validation_fraction,
+        "validation": settings.validation_fraction,
+    }
+    weights = _weights(corpus, functions)
+    order = sorted(
+        groups,
+        key=lambda group: (
+            -int(1000 * sum(weights[path][3] for path in group)).bit_length(),
+            _sha256(f"{seed}:{group[0]}"),
+        ),
+    )
+    filled = {name: [0.0] * 4 for name in fractions}
+    dealt: dict[SplitName, list[list[str]]] = {name: [] for name in fractions}
+    for group in order:
+        size = [sum(weights[path][measure] for path in group) for measure in range(4)]
+
+        def cost(name: SplitName, size: list[float] = size) -> float:
+            return sum(
+                s * (2 * have + s - 2 * fractions[name]) / max(fractions[name], 1e-9)
+                for s, have in zip(size, filled[name], strict=True)
+            )
+
+        best = min(fractions, key=cost)
+        dealt[best].append(group)
+        filled[best] = [have + s for have, s in zip(filled[best], size, strict=True)]
+    for name in ("test", "validation"):
+        if not dealt[name] and fractions[name] > 0 and len(dealt["train"]) > 1:
+            dealt[name].append(dealt["train"].pop())
+    return {path: name for name in dealt for group in dealt[name] for path in group}
+
+
+def _weights(corpus: Corpus, functions: Sequence[Function]) -> dict[str, tuple[float, ...]]:
+    """Per file its share of the corpus' bytes, functions, documented and doctested functions."""
+    counts = {file.path: [file.n_bytes, 0, 0, 0] for file in corpus.files}
+    for function in functions:
+        counts[function.path][1] += 1
+        counts[function.path][2] += bool(function.docstring)
+        counts[function.path][3] += bool(function.doctests)
+    totals = [max(1, sum(row[measure] for row in counts.values())) for measure in range(4)]
+    return {
+        path: tuple(value / total for value, total in zip(row, totals, strict=True))
+        for path, row in counts.items()
+    }
