@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -129,18 +130,21 @@ def verdict_sentence(track: Mapping[str, Any], metric: str = "") -> str:
 
 
 def print_summary(metrics: Mapping[str, Any], console: Console | None = None) -> None:
-    """The final table of a run on the terminal."""
+    """The final table of a run on the terminal, 80 columns wide."""
     console = console or Console()
     run = metrics["run"]
     title = f"Profile {run['profile']} · {run['corpus']['spec']} · {run['seconds'] / 60:.1f} min"
-    table = Table(title=title, title_justify="left", expand=False)
-    headings = {"track": "Track", "metric": "Metric", "before": "Before", "after": "After"}
-    headings |= {"change": "Change [95% interval]", "p": "p", "n": "n", "verdict": "Verdict"}
-    for key, heading in headings.items():
-        is_number = key in ("before", "after", "n", "p")
-        table.add_column(heading, justify="right" if is_number else "left", no_wrap=is_number)
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_lines=True)
+    table.add_column("Track, metric, model")
+    table.add_column("Before → after", no_wrap=True)
+    table.add_column("Change [95%]", no_wrap=True)
+    table.add_column("n", no_wrap=True, justify="right")
+    table.add_column("Verdict")
     for row in summary_rows(metrics):
-        table.add_row(*(f"{row[k]}\n{row['model']}" if k == "track" else row[k] for k in headings))
+        value, _, interval = row["change"].partition(" ")
+        change = f"{value}, p {row['p']}\n{interval}" if interval else value
+        what = f"{row['track']}\n{row['metric']}\n{row['model']}"
+        table.add_row(what, f"{row['before']} → {row['after']}", change, row["n"], row["verdict"])
     console.print(table)
 
 
