@@ -1,0 +1,84 @@
+"""Track A's training: a LoRA adapter that continues pretraining on a repository's files."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from helpers.eval.perplexity import evaluate_perplexity
+from helpers.models.causal_lm import add_lora, load_causal_lm
+from helpers.runtime import Runtime, set_seed
+from helpers.settings import TrackASettings
+from helpers.train.packing import collate_packed, pack_texts
+from helpers.train.trainer import NonFiniteLossError, TrainingHistory, run_training
+
+MICRO_BATCH_TOKENS = {"cpu": 4096, "cuda": 2048}  # fed at once; activations are kept for them
+VALIDATIONS_PER_EPOCH = 2
+
+
+def train_language_model(
+    settings: TrackASettings,
+    train_texts: Sequence[str],
+    validation_texts: Sequence[str],
+    runtime: Runtime,
+    *,
+    seed: int,
+    out_dir: Path,
+) -> TrainingHistory:
+    """Train an adapter on `train_texts`, keep the one with the best bits per byte on validation.
+
+    Files are packed into rows of `settings.window` tokens without seeing each other. If float16
+    gives a loss that is no finite number, training starts once more in float32.
+
+    Returns:
+        The history, which also lies in `out_dir/history.json`; the adapter is in `out_dir/adapter`
+        (load it with `helpers.models.causal_lm.load_adapted`).
+
+    Raises:
+        ModelError: if the model cannot be loaded.
+        TrainingError: if there is nothing to train on or the loss is not finite.
+        PerplexityError: if the validation texts hold nothing to score.
+    """
+    try:
+        return _train(settings, train_texts, validation_texts, runtime, seed, out_dir)
+    except NonFiniteLossError:
+        if runtime.autocast_dtype != torch.float16:
+            raise
+    shutil.rmtree(out_dir / "checkpoints", ignore_errors=True)
+    exact = dataclasses.replace(runtime, weight_dtype=torch.float32, autocast_dtype=None)
+    return _train(settings, train_texts, validation_texts, exact, seed, out_dir)
+
+
+def _train(settings, train_texts, validation_texts, runtime, seed, out_dir) -> TrainingHistory:
+    set_seed(seed)
+    base, tokenizer = load_causal_lm(settings.model, runtime, seed=seed)
+    rows = pack_texts(train_texts, tokenizer, settings.window)
+    model = add_lora(base, settings.lora, seed=seed)
+
+    def bits_per_byte(candidate) -> float:
+        return evaluate_perplexity(
+            candidate, tokenizer, validation_texts, window=settings.window, stride=settings.window,
+            runtime=runtime, what="validate",
+        ).bits_per_byte  # fmt: skip
+
+    return run_training(
+        model,
+        tokenizer,
+        rows,
+        collate=collate_packed,
+        runtime=runtime,
+        out_dir=out_dir,
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        batch_sequences=settings.batch_sequences,
+        micro_batch=max(1, MICRO_BATCH_TOKENS[runtime.device.type] // settings.window),
+        warmup_fraction=settings.warmup_fraction,
+        seed=seed,
+        validate=bits_per_byte,
+        validations_per_epoch=VALIDATIONS_PER_EPOCH,
+        what="train the language model",
+    )

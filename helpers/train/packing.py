@@ -1,0 +1,101 @@
+"""Documents packed into rows of a fixed length, none of which sees another.
+
+Padding costs as much as text. A document longer than a row is cut into full rows; what is left,
+and every short document, goes best-fit into rows shared with others. Positions restart at every
+piece, and attention stays within it: transformers builds the block-diagonal mask from restarting
+`position_ids` alone when no attention mask is given and no cache is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from helpers.eval.perplexity import encode
+from helpers.train.token_loss import IGNORED
+
+
+@dataclass(frozen=True)
+class PackedRow:
+    """One row of `window` tokens; three parallel tuples of that length."""
+
+    input_ids: tuple[int, ...]
+    labels: tuple[int, ...]  # the token itself, or -100 where it is no target
+    position_ids: tuple[int, ...]  # restart at 0 with every piece and at the padding
+
+
+def pack_texts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, window: int) -> list[PackedRow]:
+    """Tokenize whole documents and pack them into rows of `window` tokens.
+
+    Each document ends with the tokenizer's end token (where it has one). Consecutive pieces of a
+    cut document share one token, so that every token but a document's first is a target exactly
+    once. No targets: the first token of each piece, padding, and special tokens.
+
+    Raises:
+        ValueError: if `window` is below 2.
+    """
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    documents = [ids + end for ids in (encode(tokenizer, text) for text in texts) if ids]
+    specials = frozenset(tokenizer.all_special_ids)
+    return pack_documents(documents, window, pad_id=tokenizer.pad_token_id, no_targets=specials)
+
+
+def pack_documents(
+    documents: Sequence[Sequence[int]], window: int, *, pad_id: int, no_targets: frozenset[int] = frozenset()
+) -> list[PackedRow]:
+    """`pack_texts` for token ids; best-fit decreasing, so that few rows carry padding."""
+    if window < 2:
+        raise ValueError(f"window {window} is too short: one token to see and one to predict are the least")
+    pieces = [
+        document[start : start + window]
+        for document in documents
+        for start in range(0, len(document) - 1, window - 1)  # a single token predicts nothing
+    ]
+    return [_row(row, window, pad_id, no_targets) for row in _best_fit(pieces, window)]
+
+
+def collate_packed(rows: list[PackedRow]) -> dict[str, torch.Tensor]:
+    """Tensors (rows, window) for `run_training`; on purpose without an attention mask."""
+    names = ("input_ids", "labels", "position_ids")
+    return {name: torch.tensor([getattr(row, name) for row in rows]) for name in names}
+
+
+def useful_share(rows: Sequence[PackedRow], pad_id: int) -> float:
+    """Share of all positions that are not padding."""
+    fed = sum(len(row.input_ids) for row in rows)
+    return sum(token != pad_id for row in rows for token in row.input_ids) / fed if fed else 0.0
+
+
+def _best_fit(pieces: list[Sequence[int]], window: int) -> list[list[Sequence[int]]]:
+    """Longest piece first, each into the fullest row that still takes it."""
+    rows: list[list[Sequence[int]]] = []
+    room: list[int] = []
+    for piece in sorted(pieces, key=len, reverse=True):
+        fitting = [(space, index) for index, space in enumerate(room) if space >= len(piece)]
+        if fitting:
+            _, index = min(fitting)
+            rows[index].append(piece)
+            room[index] -= len(piece)
+        else:
+            rows.append([piece])
+            room.append(window - len(piece))
+    return rows
+
+
+def _row(pieces: Sequence[Sequence[int]], window: int, pad_id: int, no_targets: frozenset[int]) -> PackedRow:
+    ids: list[int] = []
+    labels: list[int] = []
+    positions: list[int] = []
+    for piece in pieces:
+        ids += piece
+        labels += [IGNORED, *(IGNORED if token in no_targets else token for token in piece[1:])]
+        positions += range(len(piece))
+    padding = window - len(ids)
+    return PackedRow(
+        tuple(ids) + (pad_id,) * padding,
+        tuple(labels) + (IGNORED,) * padding,
+        tuple(positions) + tuple(range(padding)),
+    )

@@ -1,0 +1,238 @@
+import dataclasses
+import json
+import math
+import shutil
+
+import pytest
+import tiny_models
+import torch
+from safetensors.torch import load_file
+
+from helpers.eval.perplexity import evaluate_perplexity
+from helpers.models.causal_lm import add_lora, load_adapted, load_causal_lm
+from helpers.models.structure import hidden_states, output_head
+from helpers.settings import LoraSettings, TrackASettings
+from helpers.train.language_model import train_language_model
+from helpers.train.packing import collate_packed, pack_texts
+from helpers.train.token_loss import summed_token_loss
+from helpers.train.trainer import NonFiniteLossError, TrainingError, run_training
+
+RUNTIME = tiny_models.CPU_FP32
+TRAIN = [f"def function_{i}(value):\n    return value + {i}\n\n\n" * 6 for i in range(8)]
+VALIDATION = ["def function_9(value):\n    return value + 9\n\n\n" * 4]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tiny_models.save(tmp_path_factory.mktemp("model"), "qwen2")
+
+
+def settings(folder, **changes):
+    values = TrackASettings(
+        model=str(folder), window=32, stride=16, train_tokens=0, validation_tokens=0, test_tokens=0, epochs=2,
+        learning_rate=1e-2, batch_sequences=8, warmup_fraction=0.1, lora=LoraSettings(rank=4, alpha=8),
+    )  # fmt: skip
+    return dataclasses.replace(values, **changes)
+
+
+@pytest.fixture(scope="module")
+def trained(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained")
+    return out, train_language_model(settings(folder), TRAIN, VALIDATION, RUNTIME, seed=5, out_dir=out)
+
+
+def test_training_helps_and_what_was_measured_is_what_was_saved(folder, trained):
+    out, history = trained
+    base, tok = load_causal_lm(str(folder), RUNTIME)
+    before = evaluate_perplexity(base, tok, VALIDATION, window=32, stride=32).bits_per_byte
+    adapted, _ = load_adapted(str(folder), out / "adapter", RUNTIME)
+    after = evaluate_perplexity(adapted, tok, VALIDATION, window=32, stride=32).bits_per_byte
+    assert history.validation[0] == pytest.approx(before, rel=1e-6)
+    assert after == pytest.approx(history.best_validation, rel=1e-6)
+    assert after < before * 0.95
+
+
+def test_history_is_whole_and_nothing_else_is_left(trained):
+    out, history = trained
+    assert sorted(p.name for p in out.iterdir()) == ["adapter", "history.json"]
+    stored = json.loads((out / "history.json").read_text())
+    assert stored["train_loss"] == list(history.train_loss)
+    assert len(history.steps) == history.steps[-1] == len(history.train_loss)
+    assert history.validation_steps[0] == 0
+    assert history.validation_steps[-1] == history.steps[-1]
+    assert 0.5 < history.useful_share <= 1
+    assert history.tokens_per_second > 0
+    assert history.learning_rate[-1] < max(history.learning_rate)
+
+
+def test_same_seed_same_adapter(folder, trained, tmp_path):
+    again = train_language_model(settings(folder), TRAIN, VALIDATION, RUNTIME, seed=5, out_dir=tmp_path)
+    assert again.train_loss == trained[1].train_loss
+    first, second = (load_file(p / "adapter/adapter_model.safetensors") for p in (trained[0], tmp_path))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+class Killed(BaseException):
+    pass
+
+
+def run(folder, out, *, die_at=None, micro_batch=4, **changes):
+    """A run of `run_training` that may be cut short at its validation number `die_at`."""
+    base, tok = load_causal_lm(str(folder), RUNTIME)
+    model = add_lora(base, LoraSettings(rank=4, alpha=8), seed=1)
+    rows = pack_texts(TRAIN, tok, 32)
+    calls = []
+
+    def validate(candidate):
+        calls.append(1)
+        if die_at is not None and len(calls) == die_at:
+            raise Killed
+        return evaluate_perplexity(candidate, tok, VALIDATION, window=32, stride=32).bits_per_byte
+
+    options = {
+        "collate": collate_packed, "runtime": RUNTIME, "out_dir": out, "epochs": 2, "learning_rate": 1e-2,
+        "batch_sequences": 8, "micro_batch": micro_batch, "warmup_fraction": 0.1, "seed": 3, "validate": validate,
+        "validations_per_epoch": 2,
+    } | changes  # fmt: skip
+    return run_training(model, tok, rows, **options)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(folder, tmp_path_factory):
+    return run(folder, tmp_path_factory.mktemp("whole"))
+
+
+def test_a_killed_run_goes_on_where_it_was(folder, uninterrupted, tmp_path):
+    with pytest.raises(Killed):
+        run(folder, tmp_path, die_at=4)
+    assert (tmp_path / "checkpoints").is_dir()
+    resumed = run(folder, tmp_path)
+    assert resumed.resumed_from_step > 0
+    assert resumed.train_loss == uninterrupted.train_loss
+    assert resumed.validation == uninterrupted.validation
+    assert resumed.best_step == uninterrupted.best_step
+    assert not (tmp_path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("damage", ["adapter_model.safetensors", "optimizer.pt", "trainer_state.json"])
+def test_a_damaged_checkpoint_is_passed_over(folder, uninterrupted, tmp_path, damage):
+    with pytest.raises(Killed):
+        run(folder, tmp_path, die_at=4)
+    newest = max((tmp_path / "checkpoints").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    file = newest / damage
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    resumed = run(folder, tmp_path)
+    assert resumed.resumed_from_step < int(newest.name.split("-")[1])
+    assert resumed.train_loss == uninterrupted.train_loss
+
+
+def test_checkpoints_of_other_settings_are_not_taken(folder, tmp_path):
+    with pytest.raises(Killed):
+        run(folder, tmp_path, die_at=4)
+    other = run(folder, tmp_path, learning_rate=5e-3)
+    assert other.resumed_from_step == 0
+
+
+def test_accumulation_weighs_tokens_not_micro_batches(folder, uninterrupted, tmp_path):
+    """One forward pass of eight rows and eight of one row are the same step (rows carry unequal targets)."""
+    single = run(folder, tmp_path / "one", micro_batch=1)
+    whole = run(folder, tmp_path / "eight", micro_batch=8)
+    assert single.train_loss == pytest.approx(whole.train_loss, rel=1e-4)
+    assert single.validation == pytest.approx(whole.validation, rel=1e-4)
+
+
+def test_training_loss_is_nats_per_target(folder, tmp_path):
+    history = run(folder, tmp_path, epochs=1, batch_sequences=1000, micro_batch=3)
+    base, tok = load_causal_lm(str(folder), RUNTIME)
+    batch = collate_packed(pack_texts(TRAIN, tok, 32))
+    with torch.no_grad():
+        total, count = summed_token_loss(
+            output_head(base), hidden_states(base, batch["input_ids"], position_ids=batch["position_ids"]), batch["labels"]
+        )  # fmt: skip
+    assert len(history.train_loss) == 1
+    assert history.train_loss[0] == pytest.approx(total.item() / count, rel=1e-3)
+
+
+def test_loss_in_pieces_equals_transformers_own():
+    model = tiny_models.model("llama", 50)
+    ids = torch.randint(0, 50, (3, 20), generator=torch.Generator().manual_seed(0))
+    labels = ids.clone()
+    labels[:, :4] = -100
+    labels[2, 10:] = -100
+    own = model(input_ids=ids, labels=labels).loss
+    own.backward()
+    wanted = [p.grad.clone() for p in model.parameters()]
+    for pieces in (2**20, 50 * 7, 50):
+        model.zero_grad()
+        total, count = summed_token_loss(
+            output_head(model), hidden_states(model, ids), labels, max_logits=pieces
+        )
+        (total / count).backward()
+        assert count == int((labels[:, 1:] != -100).sum())
+        assert (total / count).item() == pytest.approx(own.item(), rel=1e-5)
+        for parameter, gradient in zip(model.parameters(), wanted, strict=True):
+            assert torch.allclose(parameter.grad, gradient, atol=1e-5)
+
+
+def test_no_targets_give_no_loss():
+    model = tiny_models.model("llama", 50)
+    ids = torch.ones((1, 5), dtype=torch.long)
+    total, count = summed_token_loss(
+        output_head(model), hidden_states(model, ids), torch.full_like(ids, -100)
+    )
+    assert (total.item(), count) == (0.0, 0)
+
+
+def test_nan_ends_training_with_advice(folder, tmp_path):
+    with pytest.raises(NonFiniteLossError, match="lower the learning rate"):
+        run(folder, tmp_path, learning_rate=1e30, warmup_fraction=0.0)
+
+
+def test_nan_validation_ends_training(folder, tmp_path):
+    with pytest.raises(NonFiniteLossError, match="validation gave nan"):
+        run(folder, tmp_path, validate=lambda model: math.nan)
+
+
+def test_the_best_validated_weights_are_kept(folder, tmp_path):
+    values = iter([3.0, 2.0, 1.0, 2.0, 2.5, 2.5, 2.5, 2.5])
+    saved = {}
+
+    def validate(model):
+        value = next(values)
+        saved[value] = {n: p.detach().clone() for n, p in model.named_parameters() if "lora_B" in n}
+        return value
+
+    history = run(folder, tmp_path, validate=validate)
+    assert history.best_validation == 1.0
+    assert history.best_step == history.validation_steps[2]
+    kept = load_file(tmp_path / "adapter/adapter_model.safetensors")
+    for name, tensor in kept.items():
+        if "lora_B" in name:
+            assert torch.equal(tensor, saved[1.0][name.replace(".weight", ".default.weight")])
+
+
+def test_an_empty_training_set_is_refused(folder, tmp_path):
+    with pytest.raises(TrainingError, match="nothing to train on"):
+        train_language_model(settings(folder), [""], VALIDATION, RUNTIME, seed=0, out_dir=tmp_path)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_other_families_train_by_the_same_call(tmp_path, family):
+    folder = tiny_models.save(tmp_path / "model", family)
+    history = train_language_model(
+        settings(folder, epochs=1), TRAIN, VALIDATION, RUNTIME, seed=0, out_dir=tmp_path / "out"
+    )
+    assert history.best_validation < history.validation[0]
+    shutil.rmtree(folder)
+
+
+def test_bfloat16_autocast_trains_float32_adapters(folder, tmp_path):
+    mixed = dataclasses.replace(RUNTIME, autocast_dtype=torch.bfloat16)
+    history = train_language_model(
+        settings(folder, epochs=1), TRAIN, VALIDATION, mixed, seed=0, out_dir=tmp_path
+    )
+    assert history.precision == "bfloat16"
+    assert history.best_validation < history.validation[0]
+    assert all(
+        t.dtype == torch.float32 for t in load_file(tmp_path / "adapter/adapter_model.safetensors").values()
+    )
