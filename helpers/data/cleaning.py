@@ -60,7 +60,7 @@ RULES: tuple[Rule, ...] = (
     Rule("exact duplicate", "same text as an accepted file; the first path in sorted order stays"),
     Rule("near duplicate", "Jaccard similarity of 5-token shingles at least {near_duplicate_threshold} "
          "with an accepted file; the first path in sorted order stays"),
-    Rule("over the file limit", "more than {max_files} remain; those with the smallest SHA-256 of the path stay"),
+    Rule("over the file limit", "of more than {max_files}, those with the smallest SHA-256 of the path stay"),
 )  # fmt: skip
 
 IGNORED_FOLDERS = {"__pycache__", ".git", ".hg", ".svn"}

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import itertools
 import keyword
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ from helpers.settings import CorpusSettings
 
 MIN_TOKENS = 20
 MIN_WORDS = 5
+BOILERPLATE_FILES = 6  # code in more files than this says nothing about any two of them
 SHARED_SHARE = 0.3  # of the smaller file's functions with a twin in the other: one side for both
 RANK: dict[SplitName, int] = {"train": 0, "test": 1, "validation": 2}  # the higher one gives way
 CHECK_SEED = 2  # MinHash permutations of the check; those of the split have seed 1
@@ -72,12 +74,12 @@ def split_corpus(
     twins = _twins(functions, settings.near_duplicate_threshold)
     split_of = _deal(_groups(corpus, functions, twins), functions, corpus, settings, seed)
     excluded: dict[str, str] = {}
-    for reason, first, second in twins:
-        a, b = functions[first], functions[second]
-        if split_of[a.path] == split_of[b.path]:
-            continue
-        kept, left_out = (a, b) if RANK[split_of[a.path]] < RANK[split_of[b.path]] else (b, a)
-        excluded.setdefault(left_out.id, f"{reason}: {kept.id} in {split_of[kept.path]}")
+    for reason, members in twins:
+        ranks = [RANK[split_of[functions[index].path]] for index in members]
+        kept = functions[members[ranks.index(min(ranks))]]
+        for index, rank in zip(members, ranks, strict=True):
+            if rank > min(ranks):
+                excluded.setdefault(functions[index].id, f"{reason}: {kept.id} in {split_of[kept.path]}")
     return Splits(split_of, dict(sorted(excluded.items())))
 
 
@@ -152,46 +154,31 @@ def functions_of(functions: Iterable[Function], splits: Splits, name: SplitName)
 # --- twins ---------------------------------------------------------------------------------------
 
 
-def _twins(functions: Sequence[Function], threshold: float) -> list[tuple[str, int, int]]:
-    """(reason, i, j) for twins in different files, the plainest reason first."""
+def _twins(functions: Sequence[Function], threshold: float) -> list[tuple[str, list[int]]]:
+    """(reason, indices) of functions that are twins of each other, the plainest reason first."""
     tokens = [code_tokens(function.code) for function in functions]
-    equal: dict[str, Callable[[int], Hashable | None]] = {
-        "same code": lambda i: "".join(functions[i].code.split()),
-        "same but for names": lambda i: (
-            _blank_syntax(functions[i].code) if len(tokens[i]) >= MIN_TOKENS else None
-        ),
-        "same docstring start": lambda i: _docstring_start(functions[i]),
-    }
-    found: list[tuple[str, int, int]] = []
-    for reason in ("same code", "same but for names"):
-        found += [
-            (reason, i, j) for i, j in _equal_pairs(map(equal[reason], range(len(functions))), functions)
-        ]
+    squeezed = ["".join(function.code.split()) for function in functions]
+    blanked = [
+        _blank_syntax(function.code) if len(row) >= MIN_TOKENS else None
+        for function, row in zip(functions, tokens, strict=True)
+    ]
+    starts = [_docstring_start(function) for function in functions]
     near = near_duplicate_pairs([shingles(row) for row in tokens], threshold)
-    found += [("near duplicate", i, j) for i, j, _ in near if functions[i].path != functions[j].path]
-    reason = "same docstring start"
-    found += [(reason, i, j) for i, j in _equal_pairs(map(equal[reason], range(len(functions))), functions)]
-    return found
+    return [
+        *(("same code", members) for members in _equals(squeezed)),
+        *(("same but for names", members) for members in _equals(blanked)),
+        *(("near duplicate", [i, j]) for i, j, _ in near),
+        *(("same docstring start", members) for members in _equals(starts)),
+    ]
 
 
-def _equal_pairs(keys: Iterable[Hashable | None], functions: Sequence[Function]) -> list[tuple[int, int]]:
-    """Pairs with one key in different files: each member beside the first of every other file."""
+def _equals(keys: Sequence[Hashable | None]) -> list[list[int]]:
+    """Indices with one key, where there are at least two; None is equal to nothing."""
     members: dict[Hashable, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         if key is not None:
             members[key].append(index)
-    pairs = []
-    for group in members.values():
-        first_of_file: dict[str, int] = {}
-        for index in group:
-            first_of_file.setdefault(functions[index].path, index)
-        pairs += [
-            (index, other)
-            for index in group
-            for path, other in first_of_file.items()
-            if path != functions[index].path
-        ]
-    return pairs
+    return [group for group in members.values() if len(group) > 1]
 
 
 def _blank_syntax(code: str) -> str | None:
@@ -241,19 +228,22 @@ def _cross(
 
 
 def _groups(
-    corpus: Corpus, functions: Sequence[Function], twins: Sequence[tuple[str, int, int]]
+    corpus: Corpus, functions: Sequence[Function], twins: Sequence[tuple[str, list[int]]]
 ) -> list[list[str]]:
-    """Files that stay together: the smaller has twins of SHARED_SHARE of its functions in the other."""
-    sizes: dict[str, int] = defaultdict(int)
-    for function in functions:
-        sizes[function.path] += 1
+    """Files that stay together: the smaller has twins of SHARED_SHARE of its functions in the other.
+
+    Code found in more than BOILERPLATE_FILES files ties no two of them, and keeps the cost linear.
+    """
+    sizes = Counter(function.path for function in functions)
     shared: dict[tuple[str, str], tuple[set[int], set[int]]] = defaultdict(lambda: (set(), set()))
-    for reason, i, j in twins:
-        if reason == "same docstring start":
-            continue
-        (a, i), (b, j) = sorted([(functions[i].path, i), (functions[j].path, j)])
-        shared[a, b][0].add(i)
-        shared[a, b][1].add(j)
+    for reason, members in twins:
+        by_file: dict[str, list[int]] = defaultdict(list)
+        for index in members:
+            by_file[functions[index].path].append(index)
+        if reason != "same docstring start" and len(by_file) <= BOILERPLATE_FILES:
+            for a, b in itertools.combinations(sorted(by_file), 2):
+                shared[a, b][0].update(by_file[a])
+                shared[a, b][1].update(by_file[b])
     graph = nx.Graph()
     graph.add_nodes_from(file.path for file in corpus.files)
     for (a, b), (in_a, in_b) in sorted(shared.items()):
