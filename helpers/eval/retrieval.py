@@ -1,0 +1,298 @@
+"""Retrieval: vector index, BM25, fusion, and the measures that compare them.
+
+A *run* maps query id -> {document id: score}, a *qrels* maps query id -> {document id: grade}, both as
+trec_eval has them. The measures depend on scores and ids alone, never on the order in which documents
+were inserted: ties break by document id (descending, as trec_eval does), so a scorer that gives
+every document the same score measures as what it is.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+
+from helpers.eval.vector_index import (
+    RetrievalError,
+    VectorIndex,
+    build_index,
+    load_index,
+    save_index,
+    search,
+)
+from helpers.models.embedder import encode
+from helpers.progress import progress
+from helpers.records import Document, Query
+from helpers.runtime import Runtime
+
+__all__ = [
+    "Qrels", "RetrievalError", "Run", "VectorIndex", "bm25_run", "build_index", "code_tokens",
+    "file_level", "first_relevant_ranks", "fuse_runs", "index_documents", "load_index", "mean_scores",
+    "per_query_rows", "qrels_of", "query_groups", "ranking", "retrieve", "save_index", "score_run",
+    "search", "search_examples",
+]  # fmt: skip
+
+Run = dict[str, dict[str, float]]  # query id -> document id -> score, higher is better
+Qrels = dict[str, dict[str, int]]  # query id -> document id -> grade; above 0 is relevant
+
+RRF_K = 60  # the constant of Cormack, Clarke & Büttcher (SIGIR 2009)
+_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|\d+")
+
+
+# --- measures ----------------------------------------------------------------------------------
+
+
+def score_run(
+    run: Mapping[str, Mapping[str, float]], qrels: Mapping[str, Mapping[str, int]], k: int = 10
+) -> dict[str, dict[str, float]]:
+    """Score every query of `qrels` at cut-off `k`, by trec_eval's definitions.
+
+    `mrr@k` is 1 / rank of the first relevant document within k, else 0. `recall@k` divides by the
+    number of relevant documents. `ndcg@k` has linear gain (the grade itself) over log2(rank + 1),
+    divided by the same sum for the best possible ranking of *all* judged documents, cut at k
+    (Järvelin & Kekäläinen 2002, as `ndcg_cut` of trec_eval). Ranking is by score descending,
+    then by document id descending. Grades of 0 and below are not relevant and gain nothing.
+
+    A query of `qrels` that `run` lacks scores 0, and so does one without relevant documents. A
+    query of `run` that `qrels` lacks is not scored. A document whose id equals its query's is a
+    document like any other.
+
+    Returns:
+        query id -> {"mrr@k": ..., "ndcg@k": ..., "recall@k": ...}, each in [0, 1].
+
+    Raises:
+        RetrievalError: if `k` is below 1 or a score is NaN.
+    """
+    if isinstance(k, bool) or k != int(k) or k < 1:
+        raise RetrievalError(f"the cut-off k must be a whole number of at least 1, not {k!r}")
+    scored = {}
+    for query_id, grades in qrels.items():
+        ranked = ranking(run.get(query_id, {}))[:k]
+        gains = [max(0, grades.get(document_id, 0)) for document_id in ranked]
+        ideal = sorted((grade for grade in grades.values() if grade > 0), reverse=True)
+        first = next((rank for rank, gain in enumerate(gains, 1) if gain), None)
+        scored[query_id] = {
+            f"mrr@{k}": 1.0 / first if first else 0.0,
+            f"ndcg@{k}": _discounted(gains) / _discounted(ideal[:k]) if ideal else 0.0,
+            f"recall@{k}": sum(gain > 0 for gain in gains) / len(ideal) if ideal else 0.0,
+        }
+    return scored
+
+
+def ranking(scores: Mapping[str, float]) -> list[str]:
+    """Document ids, best first: score descending, then id descending (trec_eval's rule for ties).
+
+    Raises:
+        RetrievalError: if a score is NaN, which has no place in an order.
+    """
+    bad = [document_id for document_id, score in scores.items() if math.isnan(score)]
+    if bad:
+        raise RetrievalError(f"the score of document {bad[0]!r} is NaN; the model or index is broken")
+    return sorted(scores, key=lambda document_id: (scores[document_id], document_id), reverse=True)
+
+
+def _discounted(gains: Sequence[float]) -> float:
+    return math.fsum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))
+
+
+def mean_scores(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each measure over queries; empty for no queries."""
+    rows = list(scores.values())
+    return {name: math.fsum(row[name] for row in rows) / len(rows) for name in rows[0]} if rows else {}
+
+
+def first_relevant_ranks(
+    run: Mapping[str, Mapping[str, float]], qrels: Mapping[str, Mapping[str, int]]
+) -> dict[str, int | None]:
+    """Per query of `qrels` the 1-based rank of its first relevant document, None where none is listed.
+
+    For ranks over the whole corpus the run must hold every document (`retrieve` without `depth`).
+    """
+    ranks: dict[str, int | None] = {}
+    for query_id, grades in qrels.items():
+        order = ranking(run.get(query_id, {}))
+        ranks[query_id] = next((r for r, d in enumerate(order, 1) if grades.get(d, 0) > 0), None)
+    return ranks
+
+
+def qrels_of(queries: Sequence[Query]) -> Qrels:
+    """The relevance judgements carried by the queries."""
+    return {query.id: dict(query.relevant) for query in queries}
+
+
+def file_level(
+    run: Mapping[str, Mapping[str, float]], queries: Sequence[Query], documents: Sequence[Document]
+) -> tuple[Run, Qrels]:
+    """Collapse a run to files: a file scores as its best function, and holding the answer is relevant.
+
+    Use it for "where is ..." queries, whose reader wants the file. Pass the result to `score_run`.
+    """
+    path_of = {document.id: document.path for document in documents}
+    files: Run = {}
+    for query in queries:
+        best: dict[str, float] = {}
+        for document_id, score in run.get(query.id, {}).items():
+            path = path_of[document_id]
+            best[path] = max(score, best.get(path, -math.inf))
+        files[query.id] = best
+    qrels = {q.id: {path_of[d]: 1 for d, grade in q.relevant.items() if grade > 0} for q in queries}
+    return files, qrels
+
+
+def query_groups(queries: Sequence[Query]) -> dict[str, list[str]]:
+    """Query ids by kind and by how many of their words stand in the function's name.
+
+    Groups are "kind: ...", "overlap: none" (0), "overlap: some" (below 0.5), "overlap: most"
+    (0.5 and above) and "overlap: name only" (1.0: the query says nothing but the name).
+    """
+    groups: dict[str, list[str]] = {}
+    for query in queries:
+        overlap = query.name_overlap
+        bucket = (
+            "none" if overlap == 0 else "name only" if overlap >= 1 else "some" if overlap < 0.5 else "most"
+        )
+        groups.setdefault(f"kind: {query.kind}", []).append(query.id)
+        groups.setdefault(f"overlap: {bucket}", []).append(query.id)
+    return dict(sorted(groups.items()))
+
+
+# --- dense retrieval -----------------------------------------------------------------------------
+
+
+def index_documents(
+    model: SentenceTransformer,
+    documents: Sequence[Document],
+    runtime: Runtime,
+    *,
+    batch_size: int,
+    max_tokens: int,
+) -> VectorIndex:
+    """Encode every document and index it."""
+    texts = [document.text for document in documents]
+    vectors = encode(
+        model, texts, kind="document", runtime=runtime, batch_size=batch_size, max_tokens=max_tokens
+    )
+    return build_index(vectors, [document.id for document in documents])
+
+
+def retrieve(
+    model: SentenceTransformer,
+    queries: Sequence[Query],
+    index: VectorIndex,
+    runtime: Runtime,
+    *,
+    batch_size: int,
+    max_tokens: int,
+    depth: int | None = None,
+) -> Run:
+    """Run of `queries` over `index`, `depth` documents each; None is the whole corpus.
+
+    The whole corpus is the default because ties at a cut would otherwise fall as FAISS likes.
+    """
+    texts = [query.text for query in queries]
+    vectors = encode(
+        model, texts, kind="query", runtime=runtime, batch_size=batch_size, max_tokens=max_tokens
+    )
+    found = search(index, vectors, depth or len(index.ids))
+    return {query.id: hits for query, hits in zip(queries, found, strict=True)}
+
+
+# --- lexical retrieval and fusion ---------------------------------------------------------------
+
+
+def code_tokens(text: str) -> list[str]:
+    """Lower-case words of prose and code; an identifier gives itself and its snake/camel parts.
+
+    >>> code_tokens("to_undirected(G)")
+    ['to_undirected', 'to', 'undirected', 'g']
+    """
+    tokens = []
+    for identifier in _IDENTIFIER.findall(text):
+        parts = [part.lower() for part in _WORD.findall(identifier)]
+        whole = identifier.lower()
+        tokens.extend([whole, *parts] if len(parts) > 1 else parts or [whole])
+    return tokens
+
+
+def bm25_run(queries: Sequence[Query], documents: Sequence[Document], depth: int | None = None) -> Run:
+    """BM25 (bm25s, Lucene's variant, k1 1.5, b 0.75: its defaults, tuned on nothing) as a run."""
+    import bm25s
+    from bm25s.stopwords import STOPWORDS_EN
+
+    stop = frozenset(STOPWORDS_EN)
+    model = bm25s.BM25()
+    model.index([code_tokens(document.text) for document in documents], show_progress=False)
+    ids = [document.id for document in documents]
+    run: Run = {}
+    for query in progress(queries, "BM25", unit="query"):
+        words = [token for token in code_tokens(query.text) if token not in stop]
+        known = [word for word in words if word in model.vocab_dict]
+        scores = model.get_scores(known) if known else np.zeros(len(ids))
+        scored = {document_id: float(score) for document_id, score in zip(ids, scores, strict=True)}
+        kept = ranking(scored)[:depth] if depth else ids
+        run[query.id] = {document_id: scored[document_id] for document_id in kept}
+    return run
+
+
+def fuse_runs(*runs: Mapping[str, Mapping[str, float]], k: int = RRF_K) -> Run:
+    """Reciprocal rank fusion: score of a document = sum over runs of 1 / (k + rank)."""
+    fused: Run = {}
+    for query_id in dict.fromkeys(query_id for run in runs for query_id in run):
+        scores: dict[str, float] = {}
+        for run in runs:
+            for rank, document_id in enumerate(ranking(run.get(query_id, {})), 1):
+                scores[document_id] = scores.get(document_id, 0.0) + 1.0 / (k + rank)
+        fused[query_id] = scores
+    return fused
+
+
+# --- rows to show and to keep ---------------------------------------------------------------------
+
+
+def per_query_rows(
+    queries: Sequence[Query],
+    before: Mapping[str, Mapping[str, float]],
+    after: Mapping[str, Mapping[str, float]],
+) -> list[dict]:
+    """One plain row per query for JSONL: what was asked, what is relevant, ranks and top threes."""
+    qrels = qrels_of(queries)
+    ranks = {name: first_relevant_ranks(run, qrels) for name, run in (("before", before), ("after", after))}
+    return [
+        {
+            "query_id": query.id,
+            "text": query.text,
+            "kind": query.kind,
+            "path": query.path,
+            "name_overlap": query.name_overlap,
+            "relevant": dict(query.relevant),
+            "rank_before": ranks["before"][query.id],
+            "rank_after": ranks["after"][query.id],
+            "top3_before": ranking(before.get(query.id, {}))[:3],
+            "top3_after": ranking(after.get(query.id, {}))[:3],
+        }
+        for query in queries
+    ]
+
+
+def search_examples(rows: Sequence[dict], *, n: int = 6, seed: int = 0) -> list[dict]:
+    """`n` rows of `per_query_rows` to show: a third gained most, a third lost most, the rest drawn.
+
+    Losses are shown as well as gains; where too few queries lost, drawn ones take their place.
+    """
+    unlisted = 10**9  # a query whose answer was not listed at all stands behind every rank
+    shift = {
+        row["query_id"]: (row["rank_before"] or unlisted) - (row["rank_after"] or unlisted) for row in rows
+    }
+    ordered = sorted(rows, key=lambda row: (-shift[row["query_id"]], row["query_id"]))
+    third = max(1, n // 3)
+    gained = [{**row, "why": "gained"} for row in ordered[:third] if shift[row["query_id"]] > 0]
+    lost = [{**row, "why": "lost"} for row in ordered[::-1][:third] if shift[row["query_id"]] < 0]
+    shown = {row["query_id"] for row in gained + lost}
+    others = [row for row in ordered if row["query_id"] not in shown]
+    drawn = random.Random(f"{seed}:search examples").sample(others, max(0, min(n - len(shown), len(others))))
+    return (gained + lost + [{**row, "why": "drawn"} for row in drawn])[:n]

