@@ -1,0 +1,342 @@
+"""Figures of the report, drawn from metrics.json and the per-item rows, never from typed numbers.
+
+Each function returns a matplotlib `Figure` whose label is its alternative text; `show` puts it into
+the notebook as an image that carries that text. Titles say what is to be seen. Before and after
+differ in marker, hatch or line style as well as in colour, so that a grey print reads as well.
+Figures are made without pyplot: no display, no global state, nothing to close.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+from helpers.report.tables import TRACK_NAMES, VERDICTS, metric_name, number
+
+BEFORE, AFTER, WORSE = "#9a9a9a", "#1f4e79", "#c2410c"
+DPI = 110
+STYLE = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.labelsize": 10,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "hatch.linewidth": 0.8,
+}
+_styled = matplotlib.rc_context(STYLE)  # as a decorator: the style holds while a figure is drawn
+
+
+def show(figure: Figure, alt: str = "") -> None:
+    """Display a figure in a notebook as a PNG with its alternative text (the figure's own by default)."""
+    from IPython.display import HTML, display
+
+    text = html.escape(alt or figure.get_label(), quote=True)
+    image = base64.b64encode(png_bytes(figure)).decode()
+    display(HTML(f'<img alt="{text}" src="data:image/png;base64,{image}" style="max-width:100%">'))
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """The figure as PNG at 110 dpi; the same figure gives the same bytes."""
+    stream = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None})
+    return stream.getvalue()
+
+
+@_styled
+def loss_curve(
+    steps: Sequence[int],
+    train_loss: Sequence[float],
+    *,
+    validation_steps: Sequence[int] = (),
+    validation: Sequence[float] = (),
+    what: str = "Training",
+    train_unit: str = "nats per token",
+    validation_unit: str = "nats per token",
+) -> Figure:
+    """Training loss by optimizer step, and validation beside it (an own panel: its unit may differ).
+
+    Raises:
+        ValueError: for no steps, or steps and values of different length.
+    """
+    if not steps or len(steps) != len(train_loss) or len(validation_steps) != len(validation):
+        raise ValueError("a loss curve needs steps, and one value for each")
+    panels = 2 if len(validation) else 1
+    figure, axes = _figure(4.6 * panels, 3.3, panels)
+    axes[0].plot(steps, train_loss, color=BEFORE, linewidth=1, label="each step")
+    smooth = _running_mean(np.asarray(train_loss, dtype=float))
+    axes[0].plot(steps, smooth, color=AFTER, linewidth=2, linestyle="--", label="running mean")
+    axes[0].set(xlabel="optimizer step", ylabel=f"training loss, {train_unit}")
+    axes[0].set_title(f"{what}: loss from {number(smooth[0])} to {number(smooth[-1])}")
+    axes[0].legend()
+    alt = f"{what}: training loss by step, from {number(smooth[0])} to {number(smooth[-1])} {train_unit}."
+    if panels == 2:
+        best = int(np.argmin(validation))
+        axes[1].plot(validation_steps, validation, "o-", color=AFTER, markersize=5)
+        axes[1].plot(
+            validation_steps[best],
+            validation[best],
+            "s",
+            markersize=11,
+            markerfacecolor="none",
+            color="black",
+        )
+        axes[1].set(xlabel="optimizer step", ylabel=f"validation, {validation_unit}")
+        axes[1].set_title(f"lowest {number(validation[best])} at step {validation_steps[best]} (square)")
+        alt += f" Validation is lowest, {number(validation[best])}, at step {validation_steps[best]}."
+    return _labelled(figure, alt)
+
+
+@_styled
+def bits_per_byte_by_file(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Held-out files, bits per byte before against after; below the diagonal is better.
+
+    Args:
+        rows: of `track_a/files`.
+    """
+    size = np.array([row["n_bytes"] for row in rows], dtype=float)
+    before, after = (np.array([row[key] for row in rows]) / np.log(2) / size for key in _NLL)
+    figure, (axis,) = _figure(5.2, 4.8)
+    area = 18 + 90 * np.sqrt(size / size.max())
+    better = after < before
+    _scatter_around_diagonal(axis, before, after, better, area, ("lower", "higher or equal"))
+    axis.set(xlabel="before, bits per byte", ylabel="after, bits per byte")
+    lost = int((~better).sum())
+    axis.set_title(
+        f"{int(better.sum())} of {len(rows)} files cost fewer bits, {lost} do not\n(area: file size)"
+    )
+    alt = (
+        f"Scatter of {len(rows)} held-out files, bits per byte before against after; "
+        f"{int(better.sum())} lie below the diagonal (better), {lost} on or above it."
+    )
+    return _labelled(figure, alt)
+
+
+@_styled
+def rank_scatter(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Rank of the first right document before against after, both axes logarithmic.
+
+    Args:
+        rows: of `track_c/queries`; a rank of None (not found at all) is drawn past the worst rank.
+    """
+    ranks = [[row[key] for row in rows] for key in ("rank_before", "rank_after")]
+    worst = max((r for side in ranks for r in side if r is not None), default=1)
+    before, after = (np.array([worst * 1.5 if r is None else r for r in s], dtype=float) for s in ranks)
+    better, same = after < before, after == before
+    worse = ~better & ~same
+    figure, (axis,) = _figure(5.2, 4.8)
+    shake = np.random.default_rng(0).uniform(0.93, 1.07, size=(2, len(rows)))  # equal ranks would hide
+    axis.set(xscale="log", yscale="log")
+    for mask, marker, colour, label in (
+        (better, "o", AFTER, "better"), (same, "s", BEFORE, "same"), (worse, "x", WORSE, "worse"),
+    ):  # fmt: skip
+        face = {} if marker == "x" else {"edgecolors": "white", "linewidths": 0.4}
+        axis.scatter(
+            before[mask] * shake[0][mask], after[mask] * shake[1][mask],
+            s=30, marker=marker, color=colour, label=f"{label} ({int(mask.sum())})", alpha=0.8, **face,
+        )  # fmt: skip
+    limit = max(before.max(), after.max(), 10) * 1.4
+    axis.plot([0.8, limit], [0.8, limit], color="black", linewidth=0.8, linestyle=":")
+    axis.axhline(10.5, color="black", linewidth=0.8, linestyle="--")
+    axis.text(limit * 0.9, 11.2, "top 10 below this line", fontsize=9, va="bottom", ha="right")
+    axis.set(xlim=(0.8, limit), ylim=(0.8, limit), aspect="equal")
+    axis.set(xlabel="rank before", ylabel="rank after")
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_formatter(ScalarFormatter())
+    counts = f"{int(better.sum())} queries better, {int(worse.sum())} worse, {int(same.sum())} the same"
+    axis.set_title(f"Rank of the right function:\n{counts}")
+    axis.legend(loc="upper left")
+    top = [int((side <= 10).sum()) for side in (before, after)]
+    alt = (
+        f"Scatter of {len(rows)} queries, rank before against rank after on logarithmic axes: {counts}. "
+        f"In the top ten: {top[0]} before, {top[1]} after."
+    )
+    return _labelled(figure, alt)
+
+
+@_styled
+def before_after_bars(track: Mapping[str, Any], names: Sequence[str], *, title: str = "") -> Figure:
+    """Metrics of one track, before and after side by side with their 95% intervals.
+
+    Args:
+        names: keys of `track["metrics"]`; those missing there are left out.
+    """
+    names = [name for name in names if name in track["metrics"]]
+    if not names:
+        raise ValueError("none of the metrics to draw is there")
+    figure, (axis,) = _figure(max(5.0, 1.25 * len(names) + 1.5), 3.8)
+    places = np.arange(len(names))
+    for offset, side, colour, hatch in ((-0.2, "before", "white", "///"), (0.2, "after", "#8fb1d6", "")):
+        entries = [track["metrics"][name][side] for name in names]
+        values = np.array([entry["value"] for entry in entries])
+        low, high = np.array([entry["ci95"] for entry in entries]).T
+        axis.bar(
+            places + offset, values, 0.38, color=colour, hatch=hatch, edgecolor="black", linewidth=0.8,
+            yerr=[np.maximum(values - low, 0), np.maximum(high - values, 0)], capsize=3,
+            error_kw={"linewidth": 1.1, "ecolor": "black"}, label=side,
+        )  # fmt: skip
+        for place, value, top in zip(places + offset, values, high, strict=True):
+            axis.text(
+                place, max(top, value) + 0.012, f"{number(value)}", ha="center", va="bottom", fontsize=9
+            )
+    lines = [re.split(" · |, ", metric_name(name)) for name in names]
+    items = [track["metrics"][name]["after"]["n"] for name in names]
+    labels = ["\n".join([*parts, f"n = {n}"]) for parts, n in zip(lines, items, strict=True)]
+    axis.set_xticks(places, labels)
+    top = max(track["metrics"][n][s]["ci95"][1] for n in names for s in ("before", "after"))
+    axis.set(ylim=(0, max(top * 1.22, 0.05)), ylabel="share or score, 0 to 1")
+    axis.legend(loc="upper left", ncols=2)
+    primary = track["metrics"].get(track["primary_metric"], track["metrics"][names[0]])
+    seen = f"{number(primary['before']['value'])} → {number(primary['after']['value'])}"
+    axis.set_title(title or f"{metric_name(track['primary_metric'])}: {seen} (whiskers: 95% intervals)")
+    alt = "Bars before and after with 95% intervals. " + "; ".join(
+        f"{metric_name(n)} {number(track['metrics'][n]['before']['value'])} to "
+        f"{number(track['metrics'][n]['after']['value'])}"
+        for n in names
+    )
+    return _labelled(figure, f"{alt}.")
+
+
+@_styled
+def delta_forest(metrics: Mapping[str, Any]) -> Figure:
+    """Change of each track's primary metric with its interval and the line of no change."""
+    tracks = [(t, metrics[t]) for t in TRACK_NAMES if metrics[t]["verdict"] != "not_run"]
+    if not tracks:
+        raise ValueError("no track has run")
+    figure, axes = _figure(7.2, 1.35 * len(tracks) + 0.6, len(tracks), vertical=True)
+    told = []
+    for axis, (name, track) in zip(axes, tracks, strict=True):
+        entry = track["metrics"][track["primary_metric"]]
+        delta, (low, high) = entry["delta"], entry["delta"]["ci95"]
+        reach = max(abs(low), abs(high), 1e-9) * 1.25
+        better = (0, reach) if entry["higher_is_better"] else (-reach, 0)
+        axis.axvspan(*better, color="#e8eef5", zorder=0)
+        axis.axvline(0, color="black", linewidth=1)
+        axis.errorbar(
+            delta["value"], 0, xerr=[[delta["value"] - low], [high - delta["value"]]],
+            fmt="D", color=AFTER, capsize=5, markersize=7, linewidth=2,
+        )  # fmt: skip
+        axis.set(xlim=(-reach, reach), ylim=(-1, 1), yticks=[])
+        axis.spines["left"].set_visible(False)
+        change = f"{number(delta['value'], signed=True)} [{number(low, signed=True)}, "
+        change += f"{number(high, signed=True)}], {VERDICTS[track['verdict']]}"
+        text = f"{TRACK_NAMES[name]}: {metric_name(track['primary_metric'])} {change}"
+        axis.set_title(text, fontsize=10)
+        told.append(text)
+    axes[-1].set_xlabel(
+        "after − before with 95% interval; the shaded side is better, each axis in its own unit"
+    )
+    return _labelled(figure, "Change of the primary metrics with intervals. " + "; ".join(told) + ".")
+
+
+@_styled
+def distribution(values: Sequence[float], *, title: str, xlabel: str, unit: str = "items") -> Figure:
+    """Histogram with the median marked; logarithmic where values span over two decades."""
+    data = np.asarray(values, dtype=float)
+    if not data.size:
+        raise ValueError(f"{title}: no values to draw")
+    figure, (axis,) = _figure(5.0, 3.2)
+    wide = data.min() > 0 and data.max() / data.min() > 100
+    bins: Any = min(30, max(5, int(np.sqrt(data.size) * 1.5)))
+    if wide:
+        bins = np.geomspace(data.min(), data.max(), bins + 1)
+        axis.set_xscale("log")
+    axis.hist(data, bins=bins, color="#b9c7d8", edgecolor="black", linewidth=0.6)
+    median = float(np.median(data))
+    axis.axvline(median, color="black", linestyle="--", linewidth=1.4, label=f"median {median:,.0f}")
+    axis.set(xlabel=xlabel + (" (logarithmic)" if wide else ""), ylabel=unit)
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_title(title)
+    axis.legend()
+    spread = f"{data.min():,.0f} to {data.max():,.0f}, median {median:,.0f}"
+    return _labelled(figure, f"Histogram of {data.size} {unit}, {xlabel}: {spread}.")
+
+
+@_styled
+def count_bars(counts: Mapping[str, Mapping[str, int]], *, title: str, ylabel: str = "pairs") -> Figure:
+    """Stacked horizontal bars, e.g. task kind -> split -> count; parts differ in hatch."""
+    if not counts:
+        raise ValueError(f"{title}: nothing to count")
+    parts = list(dict.fromkeys(part for row in counts.values() for part in row))
+    looks = [(AFTER, ""), ("white", "///"), (BEFORE, "..."), ("#e5e5e5", "xx"), ("#5b7fa6", "\\\\")]
+    figure, (axis,) = _figure(6.4, 0.42 * len(counts) + 1.5)
+    left = np.zeros(len(counts))
+    names = [name.replace("_", " ") for name in counts]
+    for part, (colour, hatch) in zip(parts, looks * len(parts), strict=False):
+        widths = np.array([row.get(part, 0) for row in counts.values()], dtype=float)
+        axis.barh(
+            names, widths, left=left, color=colour, hatch=hatch, edgecolor="black", linewidth=0.6, label=part
+        )
+        left += widths
+    for place, total in enumerate(left):
+        axis.text(total + left.max() * 0.01, place, f"{total:.0f}", va="center", fontsize=9)
+    axis.invert_yaxis()
+    axis.set(xlabel=ylabel, xlim=(0, max(left.max(), 1) * 1.1))
+    axis.set_title(title)
+    if len(parts) > 1:
+        figure.legend(loc="outside lower center", ncols=len(parts))
+    told = "; ".join(f"{name} {total:.0f}" for name, total in zip(names, left, strict=True))
+    return _labelled(figure, f"{title}. {ylabel}: {told}.")
+
+
+_NLL = ("nll_before", "nll_after")
+
+
+def _figure(
+    width: float, height: float, panels: int = 1, *, vertical: bool = False
+) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    axes = figure.subplots(*((panels, 1) if vertical else (1, panels)), squeeze=False)
+    return figure, list(axes.flat)
+
+
+def _labelled(figure: Figure, alt: str) -> Figure:
+    figure.set_label(alt)
+    return figure
+
+
+def _running_mean(values: np.ndarray) -> np.ndarray:
+    """Centred mean over about a tenth of the curve, over fewer values at its ends."""
+    width = max(1, len(values) // 10) | 1
+    kernel = np.ones(width)
+    return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
+
+
+def _scatter_around_diagonal(
+    axis: Axes,
+    before: np.ndarray,
+    after: np.ndarray,
+    better: np.ndarray,
+    area: np.ndarray,
+    words: tuple[str, str],
+) -> None:
+    axis.scatter(
+        before[better], after[better], s=area[better], marker="o", color=AFTER, alpha=0.65,
+        edgecolors="white", linewidths=0.5, label=words[0],
+    )  # fmt: skip
+    axis.scatter(
+        before[~better], after[~better], s=area[~better], marker="X", color=WORSE,
+        edgecolors="black", linewidths=0.5, label=words[1],
+    )  # fmt: skip
+    low, high = min(before.min(), after.min()), max(before.max(), after.max())
+    room = 0.05 * (high - low) or 0.1
+    ends = (low - room, high + room)
+    axis.plot(ends, ends, color="black", linewidth=0.8, linestyle=":", label="no change")
+    axis.set(xlim=ends, ylim=ends, aspect="equal")
+    axis.legend(loc="upper left")
