@@ -2,6 +2,7 @@
 
 import re
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,6 +35,10 @@ RANKS = [
 ]
 
 
+def history(steps, train_loss, **more):
+    return {"steps": steps, "train_loss": train_loss, **more}
+
+
 def section(primary, low=0.1, high=0.3):
     entry = metric_entry(
         Estimate(0.4, (0.3, 0.5), 40),
@@ -56,8 +61,10 @@ def suite():
 
 def figures():
     steps = list(range(1, 31))
-    yield loss_curve(steps, [3 / s + 1 for s in steps], validation_steps=[10, 20], validation=[1.2, 1.1])
-    yield loss_curve([1], [2.0])
+    yield loss_curve(
+        history(steps, [3 / s + 1 for s in steps], validation_steps=[10, 20], validation=[1.2, 1.1])
+    )
+    yield loss_curve(SimpleNamespace(steps=(1,), train_loss=(2.0,)))
     yield bits_per_byte_by_file(FILES)
     yield rank_scatter(RANKS)
     yield before_after_bars(section("pass@1"), ["pass@1", "pass@1/fix_bug", "not there"])
@@ -127,8 +134,8 @@ def test_forest_shows_only_what_ran():
 
 def test_empty_input_is_refused():
     for draw in (
-        lambda: loss_curve([], []),
-        lambda: loss_curve([1, 2], [1.0]),
+        lambda: loss_curve(history([], [])),
+        lambda: loss_curve(history([1, 2], [1.0])),
         lambda: distribution([], title="t", xlabel="x"),
         lambda: count_bars({}, title="t"),
         lambda: before_after_bars(section("pass@1"), ["x"]),
@@ -140,7 +147,7 @@ def test_empty_input_is_refused():
 def test_running_mean_of_a_constant_is_constant():
     (line,) = (
         drawn
-        for drawn in loss_curve(list(range(40)), [1.5] * 40).axes[0].lines
+        for drawn in loss_curve(history(list(range(40)), [1.5] * 40)).axes[0].lines
         if drawn.get_linestyle() == "--"
     )
     assert np.allclose(line.get_ydata(), 1.5)

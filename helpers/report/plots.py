@@ -61,20 +61,27 @@ def png_bytes(figure: Figure) -> bytes:
 
 @_styled
 def loss_curve(
-    steps: Sequence[int],
-    train_loss: Sequence[float],
+    history: Any,
     *,
-    validation_steps: Sequence[int] = (),
-    validation: Sequence[float] = (),
     what: str = "Training",
     train_unit: str = "nats per token",
     validation_unit: str = "nats per token",
 ) -> Figure:
     """Training loss by optimizer step, and validation beside it (an own panel: its unit may differ).
 
+    Args:
+        history: a `TrainingHistory`, or the mapping read back from its JSON: steps, train_loss and,
+            where there was validation, validation_steps, validation.
+
     Raises:
         ValueError: for no steps, or steps and values of different length.
     """
+    fields = history if isinstance(history, Mapping) else vars(history)
+    steps, train_loss = list(fields["steps"]), list(fields["train_loss"])
+    validation_steps, validation = (
+        list(fields.get("validation_steps", ())),
+        list(fields.get("validation", ())),
+    )
     if not steps or len(steps) != len(train_loss) or len(validation_steps) != len(validation):
         raise ValueError("a loss curve needs steps, and one value for each")
     panels = 2 if len(validation) else 1
