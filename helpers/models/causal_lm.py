@@ -63,6 +63,7 @@ def load_causal_lm(
         )
     except Exception as error:  # the libraries raise a dozen types here, all meaning the same
         raise ModelError(_loading_advice(spec, is_local, error)) from error
+    model.name_or_path = spec  # what adapters record as their base: never a path of this machine
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _ensure_pad_token(model, tokenizer)
@@ -99,7 +100,7 @@ def load_adapted(
     """A fresh base model with the saved adapter on it, checked to hold what the file holds.
 
     PEFT passes over tensors whose names do not fit with a warning, which leaves a base model that
-    looks adapted; here every tensor of the file must be found in the loaded model, equal.
+    looks adapted; here the adapter in effect must hold the file's tensors, all of them, equal.
 
     Raises:
         ModelError: if base or adapter cannot be loaded, or do not belong together.
@@ -113,8 +114,10 @@ def load_adapted(
     except (RuntimeError, ValueError, OSError) as error:
         raise ModelError(f"the adapter in {adapter_dir} does not fit {spec!r}: {error}") from error
     loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
-    for name, tensor in load_file(weights).items():
-        if name not in loaded or not torch.equal(loaded[name].cpu().float(), tensor.float()):
+    stored = load_file(weights)
+    for name in sorted(stored.keys() | loaded.keys()):
+        both = name in stored and name in loaded
+        if not both or not torch.equal(loaded[name].cpu().float(), stored[name].float()):
             raise ModelError(f"the adapter in {adapter_dir} does not fit {spec!r}: {name} was not applied")
     return model.eval(), tokenizer
 
@@ -135,7 +138,7 @@ def _resolve(spec: str) -> tuple[str, bool]:
     """Where to load `spec` from, and whether that is a local folder."""
     beside_package = Path(helpers.__file__).resolve().parent.parent / spec
     folder = beside_package if spec.startswith("helpers/") else Path(spec).expanduser()
-    if folder.is_dir():
+    if spec.strip() and folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError(f"the folder {spec!r} holds no model: config.json is missing")
         return str(folder), True

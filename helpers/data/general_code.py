@@ -1,0 +1,80 @@
+"""A fixed slice of general Python: what adaptation may make a model forget.
+
+Files come from packages that every machine of this project has, that are not the corpus and that
+the embedded model's list of training sources does not name. For hub models nobody can say what
+they saw; forgetting compares before with after on the same files, so it does not matter here.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import random
+from pathlib import Path
+
+# Import name -> distribution name; all are dependencies of the requirements.
+PACKAGES = {
+    "matplotlib": "matplotlib",
+    "PIL": "pillow",
+    "jinja2": "Jinja2",
+    "jsonschema": "jsonschema",
+    "nbformat": "nbformat",
+    "requests": "requests",
+}
+MIN_BYTES, MAX_BYTES = 2_000, 30_000
+SKIPPED_FOLDERS = {"tests", "test", "_vendor", "__pycache__"}
+
+
+class GeneralCodeError(RuntimeError):
+    """None of the packages with general code is installed."""
+
+
+def general_code_texts(n: int, seed: int, *, exclude: str = "") -> list[str]:
+    """`n` source files, drawn by `seed` from the packages in turn, so that each has its share.
+
+    Args:
+        exclude: import name of the corpus; its package is left out, and so is every file that
+            contains the name.
+
+    Raises:
+        GeneralCodeError: if no package is installed.
+    """
+    queues = []
+    for package in sorted(PACKAGES):
+        if package != exclude and (files := _files_of(package)):
+            random.Random(f"{seed}:general code:{package}").shuffle(files)
+            queues.append(files)
+    if not queues:
+        raise GeneralCodeError(
+            f"none of {', '.join(sorted(PACKAGES))} is installed; install one to measure forgetting"
+        )
+    texts: list[str] = []
+    while len(texts) < n and any(queues):
+        for files in queues:
+            if files and len(texts) < n:
+                text = files.pop(0).read_text(encoding="utf-8", errors="replace")
+                if not exclude or exclude not in text:
+                    texts.append(text)
+    return texts
+
+
+def general_code_sources(exclude: str = "") -> dict[str, str]:
+    """Distribution name -> installed version of what `general_code_texts` draws from."""
+    found = {}
+    for package, distribution in sorted(PACKAGES.items()):
+        if package != exclude and importlib.util.find_spec(package):
+            found[distribution] = importlib.metadata.version(distribution)
+    return found
+
+
+def _files_of(package: str) -> list[Path]:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return []
+    root = Path(next(iter(spec.submodule_search_locations)))
+    return sorted(
+        path
+        for path in root.rglob("*.py")
+        if MIN_BYTES <= path.stat().st_size <= MAX_BYTES
+        and not SKIPPED_FOLDERS & set(path.relative_to(root).parts[:-1])
+    )

@@ -1,0 +1,35 @@
+import ast
+
+import pytest
+
+from helpers.data import general_code
+from helpers.data.general_code import GeneralCodeError, general_code_sources, general_code_texts
+
+
+def test_the_slice_is_fixed_by_its_seed():
+    texts = general_code_texts(12, 3)
+    assert len(set(texts)) == 12
+    assert texts == general_code_texts(12, 3)
+    assert texts[:6] == general_code_texts(6, 3)
+    assert texts != general_code_texts(12, 4)
+    assert all(2_000 <= len(text.encode()) <= 30_000 for text in texts)
+    for text in texts:
+        ast.parse(text)
+
+
+def test_the_corpus_is_kept_out():
+    assert "matplotlib" in general_code_sources()
+    assert "matplotlib" not in general_code_sources(exclude="matplotlib")
+    assert not any("matplotlib" in text for text in general_code_texts(12, 3, exclude="matplotlib"))
+
+
+def test_more_than_there_is_gives_what_there_is(monkeypatch):
+    monkeypatch.setattr(general_code, "PACKAGES", {"requests": "requests"})
+    texts = general_code_texts(10_000, 0)
+    assert 1 <= len(texts) < 100
+
+
+def test_without_any_package_it_says_which(monkeypatch):
+    monkeypatch.setattr(general_code, "PACKAGES", {"no_such_package": "no-such-package"})
+    with pytest.raises(GeneralCodeError, match="no_such_package"):
+        general_code_texts(1, 0)

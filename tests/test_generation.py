@@ -1,0 +1,156 @@
+import dataclasses
+
+import pytest
+import tiny_models
+import torch
+
+from helpers.models.causal_lm import add_lora, generate
+from helpers.settings import LoraSettings
+
+RUNTIME = tiny_models.CPU_FP32
+PROMPTS = [
+    "def add(first",
+    "x",
+    "class Größe:\n    wert",
+    "return first + second\n\n",
+    "def",
+    "import math as m\n",
+]
+
+
+@pytest.fixture(scope="module")
+def tok():
+    return tiny_models.tokenizer()
+
+
+@pytest.fixture(scope="module", params=tiny_models.FAMILIES)
+def model(request, tok):
+    return tiny_models.model(request.param, len(tok))
+
+
+def slow_greedy(model, tok, prompt, steps):
+    """One sequence, no cache, no padding: the definition of greedy decoding."""
+    ids = tok(prompt, add_special_tokens=False).input_ids
+    new = []
+    for _ in range(steps):
+        with torch.no_grad():
+            token = int(model(torch.tensor([ids + new])).logits[0, -1].argmax())
+        if token in (tok.eos_token_id, tok.pad_token_id):
+            break
+        new.append(token)
+    return tok.decode(new, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_greedy_equals_the_definition_in_any_batch(model, tok, batch_size):
+    got = generate(model, tok, PROMPTS, RUNTIME, max_new_tokens=12, batch_size=batch_size)
+    assert got == [[slow_greedy(model, tok, prompt, 12)] for prompt in PROMPTS]
+
+
+def test_samples_depend_on_seed_prompt_number_and_sample_alone(model, tok):
+    options = {"n": 3, "temperature": 0.8, "max_new_tokens": 10}
+    one = generate(model, tok, PROMPTS, RUNTIME, seed=4, batch_size=64, **options)
+    assert one == generate(model, tok, PROMPTS, RUNTIME, seed=4, batch_size=5, **options)
+    assert one[:2] == generate(model, tok, PROMPTS[:2], RUNTIME, seed=4, batch_size=1, **options)
+    assert one != generate(model, tok, PROMPTS, RUNTIME, seed=5, batch_size=64, **options)
+    assert all(len(texts) == 3 for texts in one)
+    assert any(len(set(texts)) > 1 for texts in one)
+    torch.manual_seed(99)
+    assert one == generate(model, tok, PROMPTS, RUNTIME, seed=4, batch_size=64, **options)
+
+
+def test_samples_follow_the_models_probabilities(tok):
+    model = tiny_models.model("qwen2", len(tok))
+    ids = tok("x", add_special_tokens=False).input_ids
+    with torch.no_grad():
+        wanted = torch.softmax(model(torch.tensor([ids])).logits[0, -1] / 0.7, -1)
+    texts = generate(model, tok, ["x"], RUNTIME, n=2000, temperature=0.7, max_new_tokens=1, batch_size=500)[0]
+    token = int(wanted.argmax())
+    share = texts.count(tok.decode([token], skip_special_tokens=True)) / len(texts)
+    assert share == pytest.approx(wanted[token].item(), abs=0.04)
+
+
+def test_a_low_temperature_is_nearly_greedy(model, tok):
+    cold = generate(model, tok, PROMPTS, RUNTIME, n=2, temperature=1e-4, max_new_tokens=6)
+    greedy = generate(model, tok, PROMPTS, RUNTIME, max_new_tokens=6)
+    assert cold == [[text, text] for [text] in greedy]
+
+
+def forced(tok, text):
+    """A model that says `text` whatever it is asked, one token a position after a one-token prompt."""
+    ids = tok(text, add_special_tokens=False, split_special_tokens=False).input_ids
+    model = tiny_models.model("gpt2", len(tok))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.transformer.ln_f.weight.fill_(1.0)
+    hidden = model.config.n_embd
+    model.lm_head = torch.nn.Linear(hidden, len(tok), bias=False)
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+        for position, token in enumerate(ids):
+            direction = torch.randn(hidden, generator=torch.Generator().manual_seed(position))
+            direction = (direction - direction.mean()) / direction.std(correction=0)
+            model.transformer.wpe.weight[position] = direction
+            model.lm_head.weight[token] += direction
+    return model
+
+
+@pytest.mark.parametrize(
+    ("said", "stop", "wanted"),
+    [
+        ("ab<|endoftext|>cd", (), "ab"),
+        ("ab<|im_end|>cd", (), "ab"),
+        ("abXYcd<|endoftext|>", ("XY",), "ab"),
+        ("abXYcd<|endoftext|>", ("cd", "Y"), "abX"),
+        ("XY<|endoftext|>", ("XY",), ""),
+    ],
+)
+def test_text_ends_at_end_tokens_and_stop_strings(said, stop, wanted):
+    tok = tiny_models.tokenizer(extra=("<|im_end|>",))
+    got = generate(forced(tok, said), tok, ["x"], RUNTIME, max_new_tokens=8, stop=stop)
+    assert got == [[wanted]]
+
+
+def test_stopping_one_sequence_leaves_the_others_alone():
+    tok = tiny_models.tokenizer()
+    model = tiny_models.model("qwen2", len(tok))
+    alone = [generate(model, tok, [p], RUNTIME, max_new_tokens=20, stop=("e",))[0] for p in PROMPTS]
+    assert generate(model, tok, PROMPTS, RUNTIME, max_new_tokens=20, stop=("e",)) == alone
+    assert not any("e" in texts[0] for texts in alone)
+
+
+def test_an_adapted_model_generates_with_its_adapter(tok):
+    model = add_lora(tiny_models.model("qwen2", len(tok)), LoraSettings(rank=4, alpha=8))
+    before = generate(model, tok, PROMPTS, RUNTIME, max_new_tokens=8)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 1.0)
+    assert generate(model, tok, PROMPTS, RUNTIME, max_new_tokens=8) != before
+
+
+def test_a_prompt_longer_than_the_context_keeps_its_end(tok):
+    model = tiny_models.model("gpt2", len(tok), context=32)
+    long = "first " * 100 + "def add("
+    ids = tok(long, add_special_tokens=False).input_ids[-24:]
+    got = generate(model, tok, [long], RUNTIME, max_new_tokens=8)
+    assert got == generate(model, tok, [tok.decode(ids)], RUNTIME, max_new_tokens=8)
+    with pytest.raises(ValueError, match="no room"):
+        generate(model, tok, [long], RUNTIME, max_new_tokens=32)
+
+
+def test_bad_requests_are_refused(tok):
+    model = tiny_models.model("qwen2", len(tok))
+    for options in ({"n": 0}, {"n": 2, "temperature": 0.0}, {"temperature": -1.0}):
+        with pytest.raises(ValueError, match="n > 1 needs a temperature"):
+            generate(model, tok, ["x"], RUNTIME, **options)
+    with pytest.raises(ValueError, match="prompt 1 is empty"):
+        generate(model, tok, ["x", ""], RUNTIME, max_new_tokens=4)
+    assert generate(model, tok, [], RUNTIME, max_new_tokens=4) == []
+
+
+def test_bfloat16_autocast_runs(tok):
+    mixed = dataclasses.replace(RUNTIME, autocast_dtype=torch.bfloat16)
+    model = tiny_models.model("qwen2", len(tok))
+    assert len(generate(model, tok, PROMPTS, mixed, max_new_tokens=4)) == len(PROMPTS)
