@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from helpers.data.duplicates import file_tokens, near_duplicate_pairs, shingles
+from helpers.data.duplicates import earlier_likeness, file_tokens, shingles
 from helpers.progress import progress
 from helpers.records import RejectedFile, SourceFile
 from helpers.settings import CorpusSettings
@@ -39,7 +39,7 @@ class Rule:
 
 # The rules, in the order in which they are tried. `{...}` are fields of CorpusSettings.
 RULES: tuple[Rule, ...] = (
-    Rule("excluded by pattern", "matches one of `exclude` {exclude}, or none of `include` {include}, if any"),
+    Rule("excluded by pattern", "matches exclude={exclude}, or none of a given include={include}"),
     Rule("symbolic link", "not followed: its target is looked at by its own name, or lies outside"),
     Rule("hidden", "the name of the file or of its folder begins with a dot"),
     Rule("vendored", "inside a folder of copied code (vendor, _vendor, third_party, node_modules, ...)"),
@@ -198,17 +198,11 @@ def drop_duplicates(files: list[SourceFile], threshold: float) -> tuple[list[Sou
             first_with[file.sha256] = file.path
             unique.append(file)
     sets = [shingles(file_tokens(file.text)) for file in progress(unique, "comparing files", unit="file")]
-    earlier_like: dict[int, list[int]] = {}
-    for i, j, _ in near_duplicate_pairs(sets, threshold):
-        earlier_like.setdefault(j, []).append(i)
     kept: list[SourceFile] = []
-    dropped: set[int] = set()
-    for index, file in enumerate(unique):
-        original = next((i for i in sorted(earlier_like.get(index, ())) if i not in dropped), None)
+    for file, original in zip(unique, earlier_likeness(sets, threshold), strict=True):
         if original is None:
             kept.append(file)
         else:
-            dropped.add(index)
             rejected.append(RejectedFile(file.path, "near duplicate", f"of {unique[original].path}"))
     return kept, rejected
 

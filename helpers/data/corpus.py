@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 from helpers.data.cleaning import clean_folder
-from helpers.data.sources import CorpusError, resolve_spec
+from helpers.data.sources import CorpusError, public_spec, resolve_spec
 from helpers.records import Corpus, RejectedFile
 from helpers.settings import CorpusSettings
 
@@ -57,8 +57,8 @@ def load_corpus(
             "or change the limits in CorpusSettings"
         )
     return Corpus(
-        spec=spec, name=source.name, version=source.version, licence=source.licence, root=str(source.root),
-        import_name=source.import_name, files=files, rejected=rejected,
+        spec=public_spec(spec), name=source.name, version=source.version, licence=source.licence,
+        root=str(source.root), import_name=source.import_name, files=files, rejected=rejected,
         sha256=_digest((file.path, file.sha256) for file in files),
     )  # fmt: skip
 

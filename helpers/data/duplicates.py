@@ -25,36 +25,56 @@ LAYOUT_TOKENS = {
 }  # fmt: skip
 
 
-def near_duplicate_pairs(
+def near_duplicates(
     sets: Sequence[frozenset[int]], threshold: float, *, seed: int = 1
-) -> list[tuple[int, int, float]]:
-    """Pairs (i, j, similarity) with i < j and Jaccard similarity at or above `threshold`, sorted.
+) -> list[tuple[int, ...]]:
+    """Sets of indices that are all alike: those with one shingle set, and those with a similar one.
+
+    Equal sets are compared once, so many copies cost no more than one. Two sets A and B with
+    J(A, B) at or above `threshold` give one tuple, of all indices that have A or B.
 
     Args:
         sets: shingle sets; an empty one is like nothing, not even another empty one.
         threshold: in (0, 1]; the bands are laid out for 0.7 and above.
         seed: of the hash permutations; a second seed gives an independent search.
+
+    Returns:
+        Sorted tuples of at least two indices each; an index can occur in several.
     """
-    filled = [index for index, members in enumerate(sets) if members]
-    buckets = MinHashLSH(num_perm=BANDS * ROWS, params=(BANDS, ROWS))
-    pairs = []
-    signatures = MinHash.generator(
-        ([b"%d" % member for member in sets[index]] for index in filled),
-        num_perm=BANDS * ROWS, seed=seed, hashfunc=zlib.crc32,
-    )  # fmt: skip
-    for index, signature in zip(filled, signatures, strict=True):
-        for other in buckets.query(signature):
-            similarity = jaccard(sets[index], sets[other])
-            if similarity >= threshold:
-                pairs.append((other, index, similarity))
-        buckets.insert(index, signature, check_duplication=False)
-    return sorted(pairs)
+    members: dict[frozenset[int], list[int]] = {}
+    for index, shingle_set in enumerate(sets):
+        if shingle_set:
+            members.setdefault(shingle_set, []).append(index)
+    different = list(members)
+    found = [tuple(group) for group in members.values() if len(group) > 1]
+    buckets = _Buckets(threshold, seed)
+    for position, (shingle_set, group) in enumerate(members.items()):
+        for other in buckets.like(shingle_set):
+            found.append(tuple(sorted(members[different[other]] + group)))
+        buckets.add(position, shingle_set)
+    return sorted(found)
+
+
+def earlier_likeness(sets: Sequence[frozenset[int]], threshold: float) -> list[int | None]:
+    """For each set the first earlier one that it is like, among those that are like no earlier one.
+
+    Walking the sets in order, each is either new (None) or a near copy of a new one before it; a
+    chain of gradual changes does not pull its far end in. Cost grows with the number of sets.
+    """
+    buckets = _Buckets(threshold, seed=1)
+    earlier: list[int | None] = []
+    for index, shingle_set in enumerate(sets):
+        earlier.append(min(buckets.like(shingle_set), default=None))
+        if earlier[-1] is None:
+            buckets.add(index, shingle_set)
+    return earlier
 
 
 def jaccard(a: frozenset[int], b: frozenset[int]) -> float:
     """|A ∩ B| / |A ∪ B|; 0 for two empty sets."""
-    union = len(a | b)
-    return len(a & b) / union if union else 0.0
+    shared = len(a & b)
+    union = len(a) + len(b) - shared
+    return shared / union if union else 0.0
 
 
 def shingles(tokens: Sequence[str], size: int = SHINGLE_TOKENS) -> frozenset[int]:
@@ -74,3 +94,34 @@ def code_tokens(code: str) -> list[str]:
     """Python tokens of code that parses, without comments, line ends and indentation."""
     stream = tokenize.generate_tokens(io.StringIO(code).readline)
     return [token.string for token in stream if token.type not in LAYOUT_TOKENS]
+
+
+class _Buckets:
+    """Shingle sets found again by likeness: MinHash buckets for candidates, true Jaccard to confirm."""
+
+    def __init__(self, threshold: float, seed: int) -> None:
+        self.threshold = threshold
+        self.blank = MinHash(num_perm=BANDS * ROWS, seed=seed, hashfunc=zlib.crc32)
+        self.index = MinHashLSH(num_perm=BANDS * ROWS, params=(BANDS, ROWS))
+        self.sets: dict[int, frozenset[int]] = {}
+        self.last: tuple[frozenset[int], MinHash] | None = None
+
+    def like(self, shingle_set: frozenset[int]) -> list[int]:
+        """Keys of the sets at least `threshold` like this one, sorted."""
+        if not shingle_set:
+            return []
+        candidates = self.index.query(self._signature(shingle_set))
+        return sorted(key for key in candidates if jaccard(self.sets[key], shingle_set) >= self.threshold)
+
+    def add(self, key: int, shingle_set: frozenset[int]) -> None:
+        """Make a set findable; an empty one is not."""
+        if shingle_set:
+            self.index.insert(key, self._signature(shingle_set), check_duplication=False)
+            self.sets[key] = shingle_set
+
+    def _signature(self, shingle_set: frozenset[int]) -> MinHash:
+        if self.last is None or self.last[0] is not shingle_set:  # `add` follows `like` on one set
+            signature = self.blank.copy()
+            signature.update_batch([b"%d" % shingle for shingle in shingle_set])
+            self.last = (shingle_set, signature)
+        return self.last[1]

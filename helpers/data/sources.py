@@ -68,6 +68,11 @@ def resolve_spec(spec: str, cache_dir: Path | None = None) -> Source:
     return resolvers[kind](rest.strip(), cache_dir or default_cache_dir())
 
 
+def public_spec(spec: str) -> str:
+    """`spec` without the user name and password that a URL may carry: it ends up in reports."""
+    return re.sub(r"://[^/@\s]*@", "://", spec)
+
+
 def default_cache_dir() -> Path:
     """`$XDG_CACHE_HOME/adapt-a-code-model`, below ~/.cache without it."""
     base = os.environ.get("XDG_CACHE_HOME")
@@ -162,14 +167,13 @@ def _revision_of(folder: Path) -> str:
 
 def _git(address: str, cache_dir: Path) -> Source:
     url, revision = split_revision(address)
+    refused = f"refused git address {public_spec(address)!r}: "
     if url.startswith("-") or revision.startswith("-"):
-        raise CorpusError(f"refused git address {address!r}: it begins like an option of git")
+        raise CorpusError(refused + "it begins like an option of git")
     if re.match(r"[\w+.-]*::", url):
-        raise CorpusError(
-            f"refused git address {url!r}: this transport runs a program; use https, ssh or a path"
-        )
+        raise CorpusError(refused + "this transport runs a program; use https, ssh or a local path")
     if "://" in url and not url.startswith(GIT_SCHEMES):
-        raise CorpusError(f"refused git address {url!r}: use one of {', '.join(GIT_SCHEMES)} or a local path")
+        raise CorpusError(refused + f"use one of {', '.join(GIT_SCHEMES)} or a local path")
     key = hashlib.sha256(url.encode()).hexdigest()[:16]
     name = re.sub(r"\.git$", "", re.split(r"[/:]", url.rstrip("/"))[-1]) or "repository"
     if COMMIT.fullmatch(revision) and (cached := cache_dir / f"git-{key}-{revision}" / name).is_dir():

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import networkx as nx
 
 from helpers.data.cleaning import parse_python
-from helpers.data.duplicates import code_tokens, file_tokens, near_duplicate_pairs, shingles
+from helpers.data.duplicates import code_tokens, file_tokens, near_duplicates, shingles
 from helpers.records import Corpus, Function, SourceFile, SplitName, Splits
 from helpers.settings import CorpusSettings
 
@@ -112,19 +112,18 @@ def check_splits(
         "identifiers": list(blanked),
         "docstring start": [_docstring_start(function) for function in used],
     }
-    leaks = {check: _cross(values, sides, used) for check, values in keys.items()}
+    ids = [function.id for function in used]
+    leaks = {check: _cross(_equals(values), sides, ids) for check, values in keys.items()}
     compared = {check: sum(value is not None for value in values) for check, values in keys.items()}
     threshold = settings.near_duplicate_threshold
-    near = near_duplicate_pairs([shingles(row) for row in tokens], threshold, seed=CHECK_SEED)
-    leaks["near duplicate"] = [(used[i].id, used[j].id) for i, j, _ in near if sides[i] != sides[j]]
+    near = near_duplicates([shingles(row) for row in tokens], threshold, seed=CHECK_SEED)
+    leaks["near duplicate"] = _cross(near, sides, ids)
     compared["near duplicate"] = len(used)
-    texts = [shingles(file_tokens(file.text)) for file in corpus.files]
     paths = [file.path for file in corpus.files]
-    leaks["files"] = [
-        (paths[i], paths[j])
-        for i, j, _ in near_duplicate_pairs(texts, threshold, seed=CHECK_SEED)
-        if splits.split_of[paths[i]] != splits.split_of[paths[j]]
-    ]
+    near = near_duplicates(
+        [shingles(file_tokens(file.text)) for file in corpus.files], threshold, seed=CHECK_SEED
+    )
+    leaks["files"] = _cross(near, [splits.split_of[path] for path in paths], paths)
     compared["files"] = len(paths)
     if any(leaks.values()):
         raise LeakError({check: pairs for check, pairs in leaks.items() if pairs})
@@ -154,7 +153,7 @@ def functions_of(functions: Iterable[Function], splits: Splits, name: SplitName)
 # --- twins ---------------------------------------------------------------------------------------
 
 
-def _twins(functions: Sequence[Function], threshold: float) -> list[tuple[str, list[int]]]:
+def _twins(functions: Sequence[Function], threshold: float) -> list[tuple[str, Sequence[int]]]:
     """(reason, indices) of functions that are twins of each other, the plainest reason first."""
     tokens = [code_tokens(function.code) for function in functions]
     squeezed = ["".join(function.code.split()) for function in functions]
@@ -163,11 +162,11 @@ def _twins(functions: Sequence[Function], threshold: float) -> list[tuple[str, l
         for function, row in zip(functions, tokens, strict=True)
     ]
     starts = [_docstring_start(function) for function in functions]
-    near = near_duplicate_pairs([shingles(row) for row in tokens], threshold)
+    near = near_duplicates([shingles(row) for row in tokens], threshold)
     return [
         *(("same code", members) for members in _equals(squeezed)),
         *(("same but for names", members) for members in _equals(blanked)),
-        *(("near duplicate", [i, j]) for i, j, _ in near),
+        *(("near duplicate", members) for members in near),
         *(("same docstring start", members) for members in _equals(starts)),
     ]
 
@@ -213,22 +212,24 @@ def _sha256(text: str) -> str:
 
 
 def _cross(
-    keys: Sequence[Hashable | None], sides: Sequence[str], functions: Sequence[Function]
+    groups: Iterable[Sequence[int]], sides: Sequence[str], ids: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """One pair of ids for each key that occurs on two sides."""
-    first: dict[Hashable, dict[str, str]] = defaultdict(dict)
-    for key, side, function in zip(keys, sides, functions, strict=True):
-        if key is not None:
-            first[key].setdefault(side, function.id)
-    found = [sorted(ids.values()) for ids in first.values() if len(ids) > 1]
-    return [(ids[0], other) for ids in found for other in ids[1:]]
+    """Of each group that lies on several sides, the first id of each side beside the very first."""
+    found = []
+    for group in groups:
+        first: dict[str, str] = {}
+        for index in group:
+            first.setdefault(sides[index], ids[index])
+        one, *others = first.values()
+        found += [(one, other) for other in others]
+    return found
 
 
 # --- dealing -------------------------------------------------------------------------------------
 
 
 def _groups(
-    corpus: Corpus, functions: Sequence[Function], twins: Sequence[tuple[str, list[int]]]
+    corpus: Corpus, functions: Sequence[Function], twins: Sequence[tuple[str, Sequence[int]]]
 ) -> list[list[str]]:
     """Files that stay together: the smaller has twins of SHARED_SHARE of its functions in the other.
 
