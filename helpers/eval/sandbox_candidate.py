@@ -1,0 +1,133 @@
+"""The process in which the candidate program runs: it defines the program and answers questions.
+
+It never sees the tests. The judge asks it to call functions with given arguments and gets the
+results as data. Nothing that this process says decides the verdict; it can only give answers.
+"""
+
+from __future__ import annotations
+
+import linecache
+import operator
+import os
+import sys
+import threading
+import types
+from typing import Any
+
+from helpers.eval.sandbox_channel import OPERATORS, Peer
+
+MODULE = "solution"
+
+
+def run_candidate(channel: int, source: str, folder: str) -> None:
+    """Execute `source` as a module in `folder`, then serve the judge until it hangs up."""
+    peer = Peer(channel, make_stub, lambda target, name: True)
+    module = types.ModuleType(MODULE)
+    module.__file__ = os.path.join(folder, f"{MODULE}.py")
+    sys.modules[MODULE] = module
+    linecache.cache[module.__file__] = (len(source), None, source.splitlines(keepends=True), module.__file__)
+    exit_now, finish_threads = os._exit, threading._shutdown
+    flush_out, flush_err = sys.stdout.flush, sys.stderr.flush
+
+    def before_reply() -> None:
+        try:
+            flush_out()
+            flush_err()
+        except (OSError, ValueError):  # closed or full: the program's own affair
+            pass
+
+    def special(op: str, target: Any, args: list, kwargs: dict) -> Any:
+        if op == "boot":
+            exec(compile(source, module.__file__, "exec"), module.__dict__)
+            return None
+        if op == "names":
+            return {name: describe(module.__dict__[name]) for name in args if name in module.__dict__}
+        if op == "global":
+            return module.__dict__[args[0]]
+        if op == "exec":
+            exec(compile(args[0], "<setup>", "exec"), module.__dict__)
+            return None
+        if op == "eval":
+            return eval(compile(args[0], "<call>", "eval"), module.__dict__)
+        if op == "finish":
+            main = threading.main_thread()
+            finish_threads()
+            for thread in threading.enumerate():
+                if thread is not main:
+                    thread.join()
+            return None
+        raise ValueError(f"unknown operation {op}")
+
+    peer.before_reply = before_reply
+    try:
+        peer.serve_forever(special)
+    finally:
+        exit_now(0)
+
+
+def describe(value: Any) -> str:
+    """What kind of thing a global of the program is, for the judge's own name of it."""
+    if isinstance(value, types.ModuleType):
+        return f"module:{value.__name__}"
+    return "value"
+
+
+class Stub:
+    """Stands for an object of the tests inside the candidate; every use is asked of the judge."""
+
+    __slots__ = ("__weakref__", "_link")
+
+    def __init__(self, peer: Peer, number: int):
+        object.__setattr__(self, "_link", (peer, number))
+
+    def _sandbox_handle(self) -> tuple[Peer, int]:
+        return object.__getattribute__(self, "_link")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self._link[0].request("get", self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._link[0].request("set", self, name, value)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._link[0].request("call", self, *args, **kwargs)
+
+    def __hash__(self) -> int:
+        return self._link[0].request("hash", self)
+
+    def __iter__(self) -> Any:
+        return self._link[0].request("iter", self)
+
+
+class IteratorStub(Stub):
+    """An iterator of the tests."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        return self._link[0].request("next", self)
+
+
+def make_stub(peer: Peer, kind: str, number: int, name: str) -> Any:
+    """A stub for the judge's object; functions become plain functions so that they look like one."""
+    if kind == "it":
+        return IteratorStub(peer, number)
+    return Stub(peer, number)
+
+
+def _forward(op: str) -> Any:
+    return lambda self, *args: self._link[0].request(op, self, *args)
+
+
+for _name in OPERATORS:
+    _method = f"__{_name.rstrip('_')}__"
+    if hasattr(operator, _method):
+        setattr(Stub, _method, _forward(f"op:{_name}"))
+for _name, _op in {"len": "len", "str": "str", "repr": "repr", "bool": "bool", "getitem": "item",
+                   "setitem": "setitem", "delitem": "delitem", "float": "float", "int": "int"}.items():  # fmt: skip
+    setattr(Stub, f"__{_name}__", _forward(_op))

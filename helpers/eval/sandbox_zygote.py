@@ -1,0 +1,347 @@
+"""The warm process behind each worker: imports once, then forks a judge and a candidate per program.
+
+Started as a fresh interpreter, never as a fork of the caller, so no thread of torch or BLAS exists
+when it forks. It reads the numbers of a request but never its text: program and tests lie in files
+without a name whose descriptors it passes on, so that no candidate inherits an expected value.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import socket
+import struct
+import sys
+import time
+from typing import Any
+
+from helpers.eval import sandbox_confine as confine
+from helpers.eval.sandbox_candidate import run_candidate
+from helpers.eval.sandbox_judge import run_judge
+
+OUTPUT_BYTES = 8 * 2**20
+FILE_BYTES = 32 * 2**20
+TICK_S = 0.05
+PROGRAM_GONE = 3  # exit status of a judge whose program hung up
+
+
+def serve(control: socket.socket, settings: dict[str, Any]) -> None:
+    """Answer requests on `control` until the caller hangs up. `settings`: preload, folder, seed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    confine.libc.prctl(confine.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    problems = preload(settings["preload"])
+    random.seed(settings["seed"])
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(settings["seed"])
+    zygote = Zygote(control, settings["folder"])
+    send(
+        control,
+        {"ready": True, "problems": problems, "layers": [list(vars(x).values()) for x in zygote.layers]},
+    )
+    gc.collect()
+    gc.freeze()
+    while True:
+        request = receive(control)
+        if request is None:
+            return
+        try:
+            reply = zygote.run(request)
+        except OSError as error:  # no process, no memory, no disk: not the program's fault
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        send(control, reply)
+
+
+def preload(names: list[str]) -> list[str]:
+    """Import what the programs will; names that fail are reported, not fatal."""
+    problems = []
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            problems.append(f"{name}: {error}")
+    return problems
+
+
+class Zygote:
+    """Layers chosen once for this machine and user, then one program after another."""
+
+    def __init__(self, control: socket.socket, folder: str):
+        self._control, self._folder = control, folder
+        self._count = 0
+        libraries = sorted({sys.prefix, sys.base_prefix, *(path for path in sys.path if path)})
+        self.layers = [confine.leave_network()]
+        self._uid = self._choose_uid(libraries)
+        self._ruleset = confine.landlock_ruleset(libraries, folder)
+        abi = confine.landlock_abi()
+        self._layer("landlock", self._ruleset is not None, f"ABI {abi}" if abi else "not in this kernel")
+        self._layer("system call filter", confine.seccomp_available(), "seccomp")
+        confine.libc.prctl(confine.PR_SET_DUMPABLE, 0, 0, 0, 0)
+        with open("/proc/self/statm") as stream:
+            self._inherited_bytes = int(stream.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+    def _layer(self, name: str, active: bool, reason: str) -> None:
+        self.layers.append(confine.Layer(name, active, reason))
+
+    def _choose_uid(self, libraries: list[str]) -> int | None:
+        if os.geteuid() != 0:
+            self._layer("own user id", False, "only root can give one")
+            return None
+        if not confine.readable_by_others([*libraries, os.path.dirname(self._folder)]):
+            self._layer("own user id", False, "the interpreter's files are readable by root alone")
+            return None
+        uid = 61184 + 2 * (os.getpid() % 2000)  # the range that systemd keeps for passing users
+        self._layer("own user id", True, f"uid {uid} owns nothing")
+        return uid
+
+    def run(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Fork candidate and judge, watch them, leave nothing behind.
+
+        Returns:
+            `limit` (None, "time", "output"); `judge` and `candidate`: exit status, negative for a
+            signal; `candidate` is None if it was alive to the end, as it should be.
+        """
+        descriptors = _receive_descriptors(self._control, 2)
+        program, tests = descriptors
+        self._count += 1
+        folder = os.path.join(self._folder, str(self._count))
+        os.mkdir(folder, 0o700)
+        output = os.memfd_create("output") if hasattr(os, "memfd_create") else _nameless_file(self._folder)
+        near, far = socket.socketpair()
+        children: dict[str, int] = {}
+        try:
+            if self._uid is not None:
+                os.chown(folder, self._uid, self._uid)
+            children["candidate"] = self._fork(
+                self._be_candidate, request, folder, program, far.fileno(), output
+            )
+            children["judge"] = self._fork(self._be_judge, request, folder, tests, near.fileno(), output)
+            near.close()
+            far.close()
+            return self._watch(children, request["timeout_s"], output)
+        finally:
+            near.close()
+            far.close()
+            for pid in children.values():
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            end_all_children()
+            for descriptor in (*descriptors, output):
+                os.close(descriptor)
+            remove_tree(folder)
+
+    def _fork(self, body: Any, *args: Any) -> int:
+        pid = os.fork()
+        if pid == 0:
+            status = 70
+            try:
+                status = body(*args)
+            finally:
+                os._exit(status)
+        return pid
+
+    def _confine(self, request: dict, folder: str, output: int, keep: tuple[int, ...], offset: int) -> None:
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.chdir(folder)
+        os.environ.update(HOME=folder, TMPDIR=folder)
+        confine.confine_process(
+            cpu_seconds=int(request["timeout_s"]) + 2 + offset,
+            address_space=self._inherited_bytes + request["memory_mb"] * 2**20,
+            file_bytes=FILE_BYTES,
+            landlock_ruleset=self._ruleset,
+            uid=None if self._uid is None else self._uid + (offset > 0),
+            keep=(*keep, *([] if self._ruleset is None else [self._ruleset])),
+        )
+
+    def _be_candidate(self, request: dict, folder: str, program: int, channel: int, output: int) -> int:
+        source = os.pread(program, os.fstat(program).st_size, 0).decode("utf-8", "surrogatepass")
+        self._confine(request, folder, output, (channel,), 0)
+        run_candidate(channel, source, folder)
+        return 0
+
+    def _be_judge(self, request: dict, folder: str, tests: int, channel: int, output: int) -> int:
+        self._confine(request, folder, output, (tests, channel), 5)
+        null = os.open(os.devnull, os.O_WRONLY)
+        copy = os.dup(1)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        return PROGRAM_GONE if run_judge(channel, copy, tests) else 0
+
+    def _watch(self, children: dict[str, int], timeout_s: float, output: int) -> dict[str, Any]:
+        """Wait for the judge; end the program when it has used up its time or its output."""
+        start = time.monotonic()
+        judge, candidate = children["judge"], children["candidate"]
+        poller = select.poll()
+        watched = os.pidfd_open(judge) if hasattr(os, "pidfd_open") else None
+        if watched is not None:
+            poller.register(watched, select.POLLIN)
+        poller.register(self._control, select.POLLHUP)
+        limit = None
+        try:
+            while True:
+                events = poller.poll(TICK_S * 1000 if watched is not None else 1)
+                if any(fd == self._control.fileno() for fd, _ in events):
+                    raise SystemExit  # the caller is gone; the finally clauses clean up
+                pid, status = os.waitpid(judge, os.WNOHANG)
+                if pid:
+                    break
+                if os.fstat(output).st_size > OUTPUT_BYTES:
+                    limit = "output"
+                elif used_up(candidate, judge, timeout_s, time.monotonic() - start):
+                    limit = "time"
+                if limit:
+                    os.kill(judge, signal.SIGKILL)
+                    _, status = os.waitpid(judge, 0)
+                    break
+        finally:
+            if watched is not None:
+                os.close(watched)
+        del children["judge"]
+        if os.fstat(output).st_size > OUTPUT_BYTES:
+            limit = "output"
+        candidate_status = None
+        patience = time.monotonic() + (1.0 if os.waitstatus_to_exitcode(status) == PROGRAM_GONE else 0)
+        while True:
+            pid, ended = os.waitpid(candidate, os.WNOHANG)
+            if pid:
+                candidate_status = os.waitstatus_to_exitcode(ended)
+                break
+            if time.monotonic() >= patience:
+                os.kill(candidate, signal.SIGKILL)
+                os.waitpid(candidate, 0)
+                break
+            time.sleep(0.0005)
+        del children["candidate"]
+        return {"limit": limit, "judge": os.waitstatus_to_exitcode(status), "candidate": candidate_status}
+
+
+def used_up(candidate: int, judge: int, timeout_s: float, wall_s: float) -> bool:
+    """Whether the program spent its processor time, or slept for longer than it could have needed.
+
+    Time in which either process was ready but another program had the processor does not count,
+    so a loaded machine changes no verdict.
+    """
+    try:
+        if time.clock_gettime((~candidate << 3) | 2) > timeout_s:
+            return True
+        if time.clock_gettime((~judge << 3) | 2) > timeout_s + 5:
+            return True
+    except OSError:
+        return False
+    if wall_s <= 1.5 * timeout_s + 1:
+        return False
+    try:
+        waited_s = _waited_s(candidate) + _waited_s(judge)
+    except (OSError, IndexError, ValueError):
+        return wall_s > 4 * timeout_s + 5
+    return wall_s - waited_s > 1.5 * timeout_s + 1
+
+
+def _waited_s(pid: int) -> float:
+    with open(f"/proc/{pid}/schedstat") as stream:
+        return int(stream.read().split()[1]) / 1e9
+
+
+def end_all_children() -> None:
+    """Kill and reap whatever the program left: orphans come to this process, the subreaper."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            for child in _children_of(os.getpid()):
+                with contextlib.suppress(OSError):
+                    os.kill(child, signal.SIGKILL)
+            time.sleep(0.001)
+
+
+def _children_of(parent: int) -> list[int]:
+    """Every descendant, from /proc; the direct parent alone would miss a tree not yet orphaned."""
+    parents: dict[int, int] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{name}/stat") as stream:
+                parents[int(name)] = int(stream.read().rpartition(")")[2].split()[1])
+    found = [parent]
+    for pid in found:
+        found.extend(child for child, above in parents.items() if above == pid)
+    return found[1:]
+
+
+def remove_tree(folder: str) -> None:
+    """Remove a program's folder whatever it did to modes and depth."""
+    try:
+        os.rmdir(folder)  # the usual case: nothing was written
+        return
+    except OSError:
+        pass
+
+    def open_up(function: Any, path: str, _: Any) -> None:
+        with contextlib.suppress(OSError):
+            os.chmod(os.path.dirname(path), 0o700)
+            os.chmod(path, 0o700, follow_symlinks=False)
+            function(path)
+
+    with contextlib.suppress(OSError, RecursionError):
+        shutil.rmtree(folder, onerror=open_up)
+    if os.path.exists(folder):
+        import subprocess
+
+        subprocess.run(["rm", "-rf", "--", folder], check=False, stderr=subprocess.DEVNULL)
+
+
+def _nameless_file(folder: str) -> int:
+    import tempfile
+
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        return os.dup(stream.fileno())
+
+
+def send(control: socket.socket, message: dict[str, Any]) -> None:
+    """One length-prefixed JSON object."""
+    data = json.dumps(message).encode()
+    control.sendall(struct.pack("!I", len(data)) + data)
+
+
+def receive(control: socket.socket) -> dict[str, Any] | None:
+    """The next object, or None when the other side hung up."""
+    head = _exactly(control, 4)
+    data = head and _exactly(control, struct.unpack("!I", head)[0])
+    return json.loads(data) if data else None
+
+
+def _exactly(control: socket.socket, size: int) -> bytes | None:
+    data = b""
+    while len(data) < size:
+        part = control.recv(size - len(data))
+        if not part:
+            return None
+        data += part
+    return data
+
+
+def _receive_descriptors(control: socket.socket, count: int) -> list[int]:
+    _, descriptors, _, _ = socket.recv_fds(control, 1, count)
+    if len(descriptors) != count:
+        raise OSError("descriptors did not arrive")
+    return descriptors
+
+
+def main() -> None:
+    """Entry point of the fresh interpreter: argv is the control descriptor and the settings."""
+    settings = json.loads(sys.argv[2])
+    sys.path[:] = [*settings["python_path"], *sys.path]
+    try:
+        serve(socket.socket(fileno=int(sys.argv[1])), settings)
+    finally:
+        remove_tree(settings["folder"])
