@@ -1,0 +1,318 @@
+"""The error analysis: which failures are shown, and what a measurement says about each.
+
+Nothing is picked by hand. `track_*_failures` turn every failed item into a candidate whose category
+and diagnosis follow from figures computed here; `select_failures` draws by a stated seeded rule.
+A diagnosis states what was measured on the item, not what went on inside a model.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import math
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from helpers.eval.code_extraction import extract_code
+from helpers.eval.retrieval import code_tokens
+from helpers.records import Document, Failure, ResponseScore, Task
+
+SHOWN_CHARS = 900  # of each input, expected and got; the rest is counted, not shown
+RANK_CUT = 10  # a query whose answer ranks below it has failed
+LOOP_LINES = 4  # equal lines in a row that make a loop
+SELECTION_RULE = (
+    "Equal shares for the tracks that have failures; within a track the categories take turns, the "
+    "most frequent first; within a category items are drawn at random with the run's seed. A track or "
+    f"category with too few passes its share on. Texts are cut after {SHOWN_CHARS} characters."
+)
+
+
+class FailureError(ValueError):
+    """A number of failure cases that the report does not take."""
+
+
+def select_failures(candidates: Sequence[Failure], total: int, seed: int) -> tuple[Failure, ...]:
+    """Draw `total` cases by `SELECTION_RULE`; all of them where there are fewer.
+
+    The result does not depend on the order of `candidates`.
+
+    Raises:
+        FailureError: unless 10 <= total <= 20.
+    """
+    if not 10 <= total <= 20:
+        raise FailureError(f"the report shows 10 to 20 failure cases, not {total}")
+    queues: dict[str, list[Failure]] = {}
+    for track in sorted({failure.track for failure in candidates}):
+        categories: dict[str, list[Failure]] = {}
+        for failure in sorted((f for f in candidates if f.track == track), key=lambda f: f.item_id):
+            categories.setdefault(failure.category, []).append(failure)
+        shuffled = []
+        for name in sorted(categories, key=lambda n: (-len(categories[n]), n)):
+            items = categories[name]
+            random.Random(f"{seed}:failures:{track}:{name}").shuffle(items)
+            shuffled.append(items)
+        queues[track] = _take_turns(shuffled)
+    drawn = set(map(id, _take_turns(list(queues.values()))[:total]))
+    return tuple(failure for queue in queues.values() for failure in queue if id(failure) in drawn)
+
+
+def clip(text: str, limit: int = SHOWN_CHARS) -> str:
+    """`text` cut at a line end within `limit` characters, with what is missing counted."""
+    if len(text) <= limit:
+        return text
+    kept = text[:limit]
+    if "\n" in kept[limit // 2 :]:
+        kept = kept[: kept.rindex("\n")]
+    return f"{kept}\n… ({len(text) - len(kept):,} more characters)"
+
+
+# --- Track A -----------------------------------------------------------------------------------
+
+
+def track_a_failures(
+    rows: Sequence[Mapping[str, Any]], texts: Mapping[str, str], train_texts: Sequence[str]
+) -> list[Failure]:
+    """Files that cost more bits per byte than before, and the dearest quarter after training.
+
+    The cause named is the measured feature in which the file stands highest among the held-out
+    files, if it is among their upper quarter; else it is "nothing measured stands out".
+
+    Args:
+        rows: of `track_a/files`.
+        texts: path -> text of these files.
+        train_texts: what the model was trained on; words outside it count as unseen.
+    """
+    known = {word for text in train_texts for word in re.findall(r"[A-Za-z_]\w+", text)}
+    bits = {
+        r["path"]: [r[k] / math.log(2) / max(r["n_bytes"], 1) for k in ("nll_before", "nll_after")]
+        for r in rows
+    }
+    features = {path: _text_features(texts[path], known) for path in bits}
+    names = list(next(iter(features.values()))) if features else []
+    ranked = {name: sorted(f[name] for f in features.values()) for name in names}
+    dear = float(np.quantile([after for _, after in bits.values()], 0.75)) if bits else 0.0
+    median = float(np.median([after - before for before, after in bits.values()])) if bits else 0.0
+    failures = []
+    for path, (before, after) in sorted(bits.items()):
+        if after <= before and after < dear:
+            continue
+        outcome = "grew dearer" if after > before else "stayed dear"
+        standing = {n: np.searchsorted(ranked[n], features[path][n], "left") / len(bits) for n in names}
+        cause = max(names, key=lambda n: (standing[n], n))
+        if standing[cause] < 0.75 or features[path][cause] == 0:
+            cause = "nothing measured stands out"
+        measured = ", ".join(f"{n} {features[path][n]:.0%}" for n in names)
+        middle = ", ".join(f"{n} {np.median(ranked[n]):.0%}" for n in names)
+        failures.append(
+            Failure(
+                "track_a",
+                f"{outcome}: {cause}",
+                path,
+                clip(_strangest_part(texts[path], known)),
+                f"at most {dear:.3f} bits per byte (three quarters of the held-out files), "
+                f"and a change like the median file's, {median:+.3f}",
+                f"{before:.3f} before, {after:.3f} after ({after - before:+.3f})",
+                f"Measured on this file: {measured}. Median of the held-out files: {middle}.",
+            )
+        )
+    return failures
+
+
+def _text_features(text: str, known: set[str]) -> dict[str, float]:
+    """Shares that can make a file dear, each of the characters but for unseen names (of words)."""
+    size = max(len(text), 1)
+    words = re.findall(r"[A-Za-z_]\w+", text)
+    prose = sum(len(m) for m in re.findall(r'"""[\s\S]*?"""|\'\'\'[\s\S]*?\'\'\'|#[^\n]*', text))
+    tables = sum(
+        len(line)
+        for line in text.splitlines()
+        if len(line.strip()) > 4 and sum(c.isdigit() for c in line) >= 0.25 * len(line.strip())
+    )
+    return {
+        "names unseen in training": sum(word not in known for word in words) / max(len(words), 1),
+        "prose": prose / size,
+        "number tables": tables / size,
+        "non-ASCII characters": sum(ord(c) > 127 for c in text) / size,
+    }
+
+
+def _strangest_part(text: str, known: set[str], lines: int = 16) -> str:
+    """The stretch of `lines` lines with the most words unseen in training; the file's start if none."""
+    rows = text.splitlines()
+    unseen = [sum(w not in known for w in re.findall(r"[A-Za-z_]\w+", row)) for row in rows]
+    sums = [sum(unseen[i : i + lines]) for i in range(max(1, len(rows) - lines + 1))]
+    start = int(np.argmax(sums))
+    return f"# from line {start + 1}\n" + "\n".join(rows[start : start + lines])
+
+
+# --- Track B -----------------------------------------------------------------------------------
+
+
+def track_b_failures(
+    scores: Sequence[ResponseScore],
+    tasks: Sequence[Task],
+    *,
+    hit_limit: Callable[[str], bool] = lambda response: False,
+) -> list[Failure]:
+    """Greedy responses after training that did not pass; infrastructure errors are none of them.
+
+    Args:
+        scores: all scores after training; sample 0 is taken.
+        hit_limit: whether a response was cut by the token limit, e.g.
+            `lambda r: len(tokenizer(r).input_ids) >= settings.max_new_tokens`.
+    """
+    by_id = {task.id: task for task in tasks}
+    failures = []
+    for score in sorted(scores, key=lambda s: s.task_id):
+        if score.sample or score.passed or score.status == "infrastructure_error":
+            continue
+        task = by_id[score.task_id]
+        category, evidence = _diagnose_response(score, task, hit_limit(score.response))
+        detail = f" Scorer: {clip(score.detail, 200)}" if score.detail else ""
+        failures.append(
+            Failure(
+                "track_b",
+                category,
+                task.id,
+                clip(task.instruction),
+                clip(task.reference) or "no reference answer",
+                clip(score.response),
+                f"{evidence}{detail}",
+            )
+        )
+    return failures
+
+
+def _diagnose_response(score: ResponseScore, task: Task, cut: bool) -> tuple[str, str]:
+    """Category and evidence; the first that holds, from the crudest failure to the subtlest."""
+    response = score.response
+    lines = [line.strip() for line in response.splitlines() if line.strip()]
+    line, times = _longest_run(lines)
+    code = extract_code(response) or response
+    where = f"The response has {len(response):,} characters in {len(lines)} lines"
+    if not lines:
+        return "empty answer", "The response holds nothing but white space."
+    if times >= LOOP_LINES:
+        return "repeats itself", f"One line comes {times} times in a row: `{clip(line, 80)}`."
+    if cut:
+        return "cut by the token limit", f"{where} and used up the token limit before it ended."
+    if score.status == "unparsable":
+        return "does not parse", f"{where}; no Python could be parsed in it."
+    if task.kind in ("fix_bug", "improve") and _words(code) in _words(task.instruction):
+        missing = _changed_lines(code, extract_code(task.reference) or task.reference)
+        return "copied the input unchanged", f"The code is the one given. Missing change: {missing}."
+    if score.status == "timeout":
+        return "timeout", "The code did not end within the time limit."
+    if score.invented_names:
+        names = ", ".join(f"`{name}`" for name in score.invented_names[:5])
+        return "invented names", f"{len(score.invented_names)} names that do not exist: {names}."
+    if task.entry_point and task.tests and not _defines(code, task.entry_point.rpartition(".")[2]):
+        return "function missing", f"The code parses but does not define `{task.entry_point}`."
+    reference = extract_code(task.reference) or task.reference
+    alike = difflib.SequenceMatcher(None, reference.split(), code.split(), autojunk=False).ratio()
+    near = f"Its words are {alike:.0%} the reference's; differences: {_changed_lines(code, reference)}."
+    if score.status == "crashed":
+        return "crashed", f"The code ended its process. {near}"
+    return ("wrong output" if task.tests else "failed its checks"), near
+
+
+def _longest_run(lines: Sequence[str]) -> tuple[str, int]:
+    best, times, run = "", 0, 0
+    for index, line in enumerate(lines):
+        run = run + 1 if index and line == lines[index - 1] else 1
+        if run > times:
+            best, times = line, run
+    return best, times
+
+
+def _words(code: str) -> str:
+    """Code without comments (a mark on the faulty line among them) and layout."""
+    return " ".join(re.sub(r"#[^\n]*", "", code).split())
+
+
+def _changed_lines(got: str, wanted: str, limit: int = 3) -> str:
+    """Lines of a diff from `got` to `wanted`, the first `limit` of them."""
+    diff = difflib.unified_diff(got.splitlines(), wanted.splitlines(), lineterm="", n=0)
+    lines = [d for d in diff if d[:1] in "+-" and d[:3] not in ("+++", "---") and d[1:].strip()]
+    shown = " ".join(f"`{clip(line, 100)}`" for line in lines[:limit])
+    return f"{shown} and {len(lines) - limit} more" if len(lines) > limit else shown or "white space only"
+
+
+def _defines(code: str, name: str) -> bool:
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError):
+        return False
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return any(isinstance(node, kinds) and node.name == name for node in ast.walk(tree))
+
+
+# --- Track C -----------------------------------------------------------------------------------
+
+
+def track_c_failures(rows: Sequence[Mapping[str, Any]], documents: Sequence[Document]) -> list[Failure]:
+    """Queries whose right function ranks below the tenth place after tuning.
+
+    Args:
+        rows: of `track_c/queries` (`relevant`, `top3_after`, `rank_before`, `rank_after`, ...).
+        documents: the whole index.
+    """
+    by_id = {document.id: document for document in documents}
+    spread = Counter(word for document in documents for word in set(code_tokens(document.text)))
+    common = {word for word, n in spread.items() if n > 0.2 * len(documents)}
+    failures = []
+    for row in sorted(rows, key=lambda r: r["id"]):
+        rank = row["rank_after"]
+        if (rank is not None and rank <= RANK_CUT) or not row["top3_after"]:
+            continue
+        right = max((d for d in row["relevant"] if d in by_id), default=None, key=row["relevant"].get)
+        if right is None:
+            continue
+        first = row["top3_after"][0]
+        category, evidence = _diagnose_query(row, by_id[right], by_id[first], common)
+        ranks = f"rank {row['rank_before'] or 'none'} before, {rank or 'none'} after"
+        failures.append(
+            Failure(
+                "track_c",
+                category,
+                row["id"],
+                f"{row['text']}\n(query kind: {row['kind'].replace('_', ' ')})",
+                clip(f"{right}\n{by_id[right].text}"),
+                clip(f"{first}\n{by_id[first].text}"),
+                f"{evidence} Right function: {ranks}.",
+            )
+        )
+    return failures
+
+
+def _diagnose_query(
+    row: Mapping[str, Any], right: Document, first: Document, common: set[str]
+) -> tuple[str, str]:
+    """Category and evidence from names, places and shared words (those in > 20% of documents aside)."""
+    asked = set(code_tokens(row["text"])) - common
+    in_right, in_first = (len(asked & set(code_tokens(d.text))) for d in (right, first))
+    words = (
+        f"Of {len(asked)} distinctive words of the query, {in_right} stand in the right function "
+        f"and {in_first} in the one ranked first."
+    )
+    name_right, name_first = (re.split(r"[.:]", d.id)[-1] for d in (right, first))
+    if name_right == name_first:
+        return "same name elsewhere", f"Both functions are called `{name_right}`. {words}"
+    if right.path == first.path:
+        return "sibling in the same module", f"Both stand in {right.path}. {words}"
+    if not in_right:
+        return "lexical gap", words
+    if in_first >= in_right:
+        return "ambiguous wording", f"The words fit the wrong function at least as well. {words}"
+    return "outranked despite its words", words
+
+
+def _take_turns(queues: Sequence[Sequence[Failure]]) -> list[Failure]:
+    """First items of all queues, then second ones, and so on."""
+    longest = max((len(queue) for queue in queues), default=0)
+    return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
