@@ -116,12 +116,19 @@ def _find_spec(top: str) -> importlib.machinery.ModuleSpec | None:
 
 
 def _import_name_of(distribution: str) -> str | None:
-    """The top-level package that a distribution of this name brings, e.g. sklearn."""
-    wanted = re.sub(r"[-_.]+", "-", distribution).lower()
-    for module, owners in sorted(importlib.metadata.packages_distributions().items()):
-        if wanted in (re.sub(r"[-_.]+", "-", owner).lower() for owner in owners) and module.isidentifier():
-            return module
-    return None
+    """The top-level package that a distribution of this name brings, e.g. sklearn; public ones first."""
+    wanted = _normalised(distribution)
+    modules = [
+        module
+        for module, owners in importlib.metadata.packages_distributions().items()
+        if module.isidentifier() and wanted in map(_normalised, owners)
+    ]
+    return min(modules, key=lambda module: (module.startswith("_"), module), default=None)
+
+
+def _normalised(distribution: str) -> str:
+    """A distribution's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _distribution_facts(top: str) -> tuple[str, str]:
