@@ -15,7 +15,9 @@ from helpers.records import Failure, ResponseScore, Task
 from helpers.report.entries import tidy
 from helpers.report.metrics import (
     MetricsError,
+    add_metric,
     assemble,
+    hit_counter,
     metric_entry,
     not_run,
     recompute,
@@ -468,6 +470,51 @@ def test_recompute_says_what_is_missing(finished, tmp_path):
     assert line.startswith("track_c: cannot be computed again")
     with pytest.raises(MetricsError, match=r"no metrics\.json"):
         recompute(tmp_path / "track_a")
+
+
+def test_a_metric_of_ones_own(finished, metrics):
+    """As `evaluate.Metric`, offline, and as a plain function; both give the mean with its interval."""
+    import datasets
+    import evaluate
+
+    class ExactMatch(evaluate.Metric):
+        def _info(self):
+            features = datasets.Features(
+                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
+            )
+            return evaluate.MetricInfo(description="", citation="", inputs_description="", features=features)
+
+        def _compute(self, predictions, references):
+            return {
+                "exact_match": sum(p == r for p, r in zip(predictions, references, strict=True))
+                / len(references)
+            }
+
+    wanted, before, after = list("abcdefgh"), list("abxxxxxx"), list("abcdefgx")
+    options = {"groups": wanted, "seed": 1, "samples": 200}
+    track = add_metric(metrics["track_b"], "exact_match", ExactMatch(), before, after, wanted, **options)
+    entry = track["metrics"]["exact_match"]
+    assert (entry["before"]["value"], entry["after"]["value"]) == (0.25, 0.875)
+    track = add_metric(
+        track, "wrong", lambda p, r: p != r, before, after, wanted, higher_is_better=False, **options
+    )
+    assert track["metrics"]["wrong"]["delta"]["value"] == -0.625
+    write_metrics(finished / "report" / "metrics.json", {**metrics, "track_b": track})
+    assert recompute(finished) == []
+    with pytest.raises(MetricsError, match="there already"):
+        add_metric(track, "pass@1", ExactMatch(), before, after, wanted, **options)
+    with pytest.raises(MetricsError, match="one entry per item"):
+        add_metric(track, "short", ExactMatch(), before[:3], after, wanted, **options)
+
+
+def test_hits_are_counted_per_text():
+    seen = []
+    hits, observe = hit_counter(2, lambda *figures: seen.append(figures))
+    observe(0, 1, None, np.array([True, False, True]))
+    observe(1, 1, None, np.array([False]))
+    observe(0, 4, None, np.array([True]))
+    assert hits == [3, 0]
+    assert len(seen) == 3
 
 
 # --- tables and sentences ------------------------------------------------------------------------

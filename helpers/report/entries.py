@@ -176,15 +176,16 @@ def mean_entry(
     unit: str,
     seed: int,
     samples: int,
+    higher: bool = True,
 ) -> dict[str, Any]:
-    """Entry of a mean over items, groups resampled; higher is better."""
+    """Entry of a mean over items, groups resampled."""
     options = {"groups": groups, "seed": seed, "samples": samples}
     return metric_entry(
         bootstrap_mean(before, **options),
         bootstrap_mean(after, **options),
         paired_bootstrap(before, after, **options),
         unit=unit,
-        higher_is_better=True,
+        higher_is_better=higher,
     )
 
 

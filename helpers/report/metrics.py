@@ -26,15 +26,16 @@ from helpers.report.entries import (
     tidy,
     track_section,
 )
-from helpers.report.record_a import record_track_a, track_a_rows
+from helpers.report.own_metric import add_metric
+from helpers.report.record_a import hit_counter, record_track_a, track_a_rows
 from helpers.report.record_b import record_track_b
 from helpers.report.record_c import record_track_c, track_c_rows
 from helpers.workspace import read_json, read_jsonl, write_json, write_jsonl
 
 __all__ = [
-    "MetricsError", "assemble", "metric_entry", "not_run", "recompute", "record_track_a", "record_track_b",
-    "record_track_c", "run_section", "track_a_rows", "track_c_rows", "track_section", "validate",
-    "write_items", "write_metrics",
+    "MetricsError", "add_metric", "assemble", "hit_counter", "metric_entry", "not_run", "recompute",
+    "record_track_a", "record_track_b", "record_track_c", "run_section", "track_a_rows", "track_c_rows",
+    "track_section", "validate", "write_items", "write_metrics",
 ]  # fmt: skip
 
 SCHEMA_VERSION = "1.0"
@@ -97,6 +98,8 @@ def write_items(run_folder: Path, name: str, rows: Sequence[Any]) -> None:
 def recompute(run_folder: Path) -> list[str]:
     """Compute every metric and verdict of a finished run again from its per-item files.
 
+    Left out are metrics that a person added with a function of their own (`add_metric`).
+
     Returns:
         One line per difference; empty where everything agrees.
 
@@ -126,7 +129,10 @@ def recompute(run_folder: Path) -> list[str]:
         except (OSError, KeyError, TypeError, ValueError) as error:
             differences.append(f"{name}: cannot be computed again: {error}")
             continue
-        for part in ("verdict", "metrics", "baselines"):
+        added = stored["data"].get("added_metrics", [])  # a person's own function: not known here
+        given = {metric: entry for metric, entry in stored["metrics"].items() if metric not in added}
+        differences += _differences(f"{name}.metrics", given, section["metrics"])
+        for part in ("verdict", "baselines"):
             differences += _differences(f"{name}.{part}", stored[part], section[part])
         for control in sorted(section["controls"]):
             found = stored["controls"].get(control)

@@ -8,7 +8,7 @@ can compute every figure again.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,6 +57,21 @@ def track_a_rows(
             row |= {"hits_before": int(hits_before[index]), "hits_after": int(hits_after[index])}
         rows.append(row)
     return rows
+
+
+def hit_counter(n_texts: int, *others: Callable[..., None]) -> tuple[list[int], Callable[..., None]]:
+    """A list to read first-choice hits per text from, and the `observe` that fills it.
+
+    `others` are observers called with the same figures, e.g. a `token_roles.RoleTally`.
+    """
+    hits = [0] * n_texts
+
+    def observe(text: int, first: int, losses: Any, chosen: Any) -> None:
+        hits[text] += int(chosen.sum())
+        for other in others:
+            other(text, first, losses, chosen)
+
+    return hits, observe
 
 
 def record_track_a(

@@ -1,0 +1,69 @@
+"""A metric of one's own: one function, one line, and it stands in metrics.json with its interval.
+
+class ExactMatch(evaluate.Metric): ...
+track_b = add_metric(track_b, "exact_match", ExactMatch(), before, after, references, groups=ids,
+                     seed=seed)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from helpers.progress import progress
+from helpers.report.entries import MetricsError, mean_entry, tidy
+
+
+class Metric(Protocol):
+    """What `evaluate.Metric` offers; it is not imported here and needs no hub."""
+
+    def compute(self, *, predictions: list, references: list) -> Mapping[str, Any] | None:
+        """Figures over all items given."""
+
+
+def add_metric(
+    section: Mapping[str, Any],
+    name: str,
+    metric: Metric | Callable[[Any, Any], float],
+    before: Sequence[Any],
+    after: Sequence[Any],
+    references: Sequence[Any],
+    *,
+    groups: Sequence[str],
+    seed: int,
+    samples: int = 10_000,
+    unit: str = "mean over items",
+    higher_is_better: bool = True,
+) -> dict[str, Any]:
+    """The track's section with one more metric, the mean of per-item scores before and after.
+
+    Args:
+        metric: an `evaluate.Metric` (called item by item; its figure `name`, or its only one, is
+            taken), or a plain function of (prediction, reference).
+        before, after, references: one per item, same order.
+        groups: the independent unit of each item, as for `statistics.paired_bootstrap`.
+
+    Raises:
+        MetricsError: if the name is taken, lengths differ or the metric returns no such figure.
+    """
+    if name in section["metrics"]:
+        raise MetricsError(f"a metric called {name!r} is there already")
+    if not len(before) == len(after) == len(references) == len(groups):
+        raise MetricsError("before, after, references and groups must have one entry per item")
+    scores = [
+        [_score(metric, name, p, r) for p, r in progress(list(zip(side, references, strict=True)), name)]
+        for side in (before, after)
+    ]
+    entry = mean_entry(*scores, groups, unit, seed, samples, higher_is_better)
+    data = dict(section["data"])
+    data["added_metrics"] = [*data.get("added_metrics", []), name]
+    return tidy({**section, "metrics": {**section["metrics"], name: entry}, "data": data})
+
+
+def _score(metric: Metric | Callable[[Any, Any], float], name: str, prediction: Any, reference: Any) -> float:
+    if not hasattr(metric, "compute"):
+        return float(metric(prediction, reference))
+    figures = dict(metric.compute(predictions=[prediction], references=[reference]) or {})
+    if name not in figures and len(figures) != 1:
+        raise MetricsError(f"the metric returned {sorted(figures)}; name it after one of these")
+    return float(figures.get(name, next(iter(figures.values()))))
