@@ -35,6 +35,8 @@ from helpers.report.metrics import (
 from helpers.report.tables import (
     baseline_table,
     control_table,
+    failure_table,
+    failures_markdown,
     markdown,
     metric_table,
     number,
@@ -555,6 +557,16 @@ def test_tables_show_every_metric(metrics):
     lines = markdown(table).splitlines()
     assert len(lines) == len(table) + 2
     assert {line.count(" | ") for line in lines} == {6}
+
+
+def test_failures_are_shown_as_they_are():
+    nasty = dict(tidy(FAILURE), got="```python\n~~~~\n<b>|x|</b>\n```", input="")
+    text = failures_markdown([nasty])
+    assert "~~~~~text\n```python\n~~~~\n<b>|x|</b>\n```\n~~~~~" in text
+    assert "(nothing)" in text
+    assert text.startswith("#### 1 · Track A · grew worse")
+    assert list(failure_table([nasty])["Item"]) == ["pkg/m01.py"]
+    assert len(failure_table([])) == 0
 
 
 def test_printed_summary_holds_the_verdicts(metrics):

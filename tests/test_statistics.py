@@ -157,6 +157,20 @@ def test_item_order_does_not_matter():
     assert first.p_value == second.p_value
 
 
+def test_large_sample_agrees_with_the_normal_interval():
+    """250 paired items: mean difference ± 1.96 standard errors, and the t test's p-value."""
+    from scipy.stats import ttest_rel
+
+    rng = np.random.default_rng(11)
+    before = rng.normal(0, 1, 250)
+    after = before + rng.normal(0.08, 0.6, 250)
+    delta = paired_bootstrap(before, after, samples=20_000)
+    half = 1.96 * np.std(after - before, ddof=1) / math.sqrt(250)
+    mean = np.mean(after - before)
+    assert delta.ci95 == pytest.approx((mean - half, mean + half), abs=0.05 * half)
+    assert delta.p_value == pytest.approx(ttest_rel(after, before).pvalue, abs=0.003)
+
+
 def test_seed_decides():
     values = np.random.default_rng(0).random(50)
     assert bootstrap_mean(values, seed=1) == bootstrap_mean(values, seed=1)

@@ -6,7 +6,8 @@ stands there, an improvement, no difference and a regression in the same tone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -100,6 +101,30 @@ def markdown(table: pd.DataFrame) -> str:
     frame = table.reset_index()
     lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
     return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines)
+
+
+def failure_table(failures: Sequence[Mapping[str, str]]) -> pd.DataFrame:
+    """Failure cases at a glance: track, category, item and diagnosis."""
+    rows = [
+        {"#": n, "Track": TRACK_NAMES[f["track"]][0], "Category": f["category"], "Item": f["item_id"],
+         "Diagnosis": f["diagnosis"]}
+        for n, f in enumerate(failures, 1)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["#", "Track", "Category", "Item", "Diagnosis"]).set_index("#")
+
+
+def failures_markdown(failures: Sequence[Mapping[str, str]]) -> str:
+    """Failure cases in full as Markdown: input, expected, got, diagnosis; none of it is rendered."""
+    parts = []
+    for case, failure in enumerate(failures, 1):
+        title = f"#### {case} · Track {TRACK_NAMES[failure['track']][0]} · {failure['category']}"
+        parts.append(f"{title}\n\n`{failure['item_id']}`: {failure['diagnosis']}")
+        for name in ("input", "expected", "got"):
+            # longer than any fence inside, so that an answer with fences stays inside
+            fence = "~" * max([3, *(len(run) + 1 for run in re.findall(r"~+", failure[name]))])
+            text = failure[name] or "(nothing)"
+            parts.append(f"{name.title()}\n\n{fence}text\n{text}\n{fence}")
+    return "\n\n".join(parts)
 
 
 def verdict_sentence(track: Mapping[str, Any], metric: str = "") -> str:
