@@ -229,7 +229,9 @@ def _walk(root: Path, only: str) -> Iterator[tuple[str, Path, str]]:
             yield prefix or "./", folder, f"cannot be read: {error.strerror}"
             continue
         for entry in entries:
-            path, location = prefix + entry.name, Path(entry.path)
+            # A name that is not UTF-8 is written with escapes: paths go into JSON and Markdown.
+            path = prefix + os.fsencode(entry.name).decode("utf-8", "backslashreplace")
+            location = Path(entry.path)
             if (only and path != only) or entry.name in IGNORED_FOLDERS:
                 continue
             if entry.is_symlink():

@@ -84,4 +84,4 @@ def summary_line(corpus: Corpus) -> str:
 def _digest(pairs) -> str:
     """SHA-256 over the sorted (path, sha256) pairs."""
     lines = sorted(f"{digest}  {path}\n" for path, digest in pairs)
-    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
