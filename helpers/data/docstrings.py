@@ -1,8 +1,8 @@
 """Docstrings read into facts and written back in one normal form.
 
 `read_docstring` understands numpydoc, Google and reST sections (through docstring_parser);
-`normal_docstring` writes a short numpydoc docstring from such facts; `with_docstring` and
-`without_docstring` put it into a function's own text or take it out, touching no other character.
+`normal_docstring` writes a short numpydoc docstring from such facts; `with_docstring`
+puts it into a function's own text, touching no other character.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import docstring_parser
 
+from helpers.data.functions import without_docstring
 from helpers.data.source_edits import SourceText
 
 SENTENCE = re.compile(r"(.+?[.!?])(?:\s|$)", re.DOTALL)
@@ -107,24 +108,6 @@ def with_docstring(code: str, docstring: str) -> str:
     return "".join(lines[:at]) + block + "\n" + "".join(lines[at:])
 
 
-def without_docstring(source: str) -> str:
-    """`source` with its docstring's lines removed; unchanged if there is none."""
-    text = SourceText(source)
-    body = text.function.body
-    if not _is_docstring(body[0]):
-        return source
-    start, end = text.span(body[0])
-    if len(body) == 1:
-        return (text.data[:start] + b"pass" + text.data[end:]).decode()
-    first, last = text.starts[body[0].lineno - 1], text.starts[body[0].end_lineno]
-    if text.data[first:start].strip() or text.data[end:last].strip():  # shares a line with code
-        return (text.data[:start] + b"pass" + text.data[end:]).decode()
-    rest = text.data[last:]
-    while rest[: rest.find(b"\n") + 1].strip() == b"" and b"\n" in rest:
-        rest = rest[rest.find(b"\n") + 1 :]
-    return (text.data[:first] + rest).decode()
-
-
 def docstring_of(source: str) -> str:
     """The cleaned docstring of the function in `source`, or ""."""
     return ast.get_docstring(SourceText(source).function) or ""
@@ -164,11 +147,6 @@ def returns_a_value(source: str) -> bool:
             return True
         stack.extend(ast.iter_child_nodes(node))
     return False
-
-
-def _is_docstring(node: ast.AST) -> bool:
-    is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    return is_text and isinstance(node.value.value, str)
 
 
 def _header_end(code: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

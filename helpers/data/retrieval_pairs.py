@@ -52,6 +52,7 @@ class RetrievalData:
     validation: tuple[Query, ...]
     test: tuple[Query, ...]
     documents: tuple[Document, ...]
+    train_documents: tuple[str, ...]  # ids of the documents that training may see, as negatives too
     report: dict
 
 
@@ -94,7 +95,8 @@ def build_retrieval_data(
     _require(queries, sources, splits)
     check_leaks(queries, documents, splits)
     report = _report(documents, queries, wanted, filters, seed)
-    return RetrievalData(queries["train"], queries["validation"], queries["test"], documents, report)
+    mine = tuple(f.id for f in functions if splits.split_of[f.path] == "train")
+    return RetrievalData(queries["train"], queries["validation"], queries["test"], documents, mine, report)
 
 
 def document_text(function: Function) -> str:
