@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from helpers.eval.perplexity import PerplexityResult, TextScore
 from helpers.eval.statistics import Delta, Estimate, exact_mcnemar, wilson_interval
 from helpers.records import Failure, ResponseScore, Task
 from helpers.report.entries import tidy
@@ -17,7 +16,6 @@ from helpers.report.metrics import (
     MetricsError,
     add_metric,
     assemble,
-    hit_counter,
     metric_entry,
     not_run,
     recompute,
@@ -25,7 +23,6 @@ from helpers.report.metrics import (
     record_track_b,
     record_track_c,
     run_section,
-    track_a_rows,
     track_c_rows,
     track_section,
     validate,
@@ -139,6 +136,7 @@ def options():
 def rows():
     return {
         "track_a/files": files(),
+        "track_a/role_docstring": files(gain=0.4, seed=2),
         "track_a/control_general_code": files(gain=-0.01, seed=4),
         "track_b/tasks": TASKS,
         "track_b/scores_before": responses(TASKS, 0.2, 1),
@@ -153,6 +151,7 @@ def rows():
 def metrics(rows):
     a = record_track_a(
         rows["track_a/files"],
+        role_rows={"docstring": rows["track_a/role_docstring"]},
         control_rows={"general_code": rows["track_a/control_general_code"]},
         baselines={"unigram": 4.5},
         data={"counts": {"train_tokens": 220_000}},
@@ -193,28 +192,12 @@ def test_track_a_by_hand():
     assert "top1_accuracy" not in section["metrics"]
 
 
-def test_track_a_rows_keep_texts_apart():
-    def result(*texts):
-        return PerplexityResult(1.0, 1, 1, 1.0, 1.0, 0.5, 0, texts)
-
-    before = result(TextScore(10.0, 4, 20), TextScore(6.0, 2, 9))
-    after = result(TextScore(9.0, 4, 20), TextScore(7.0, 2, 9))
-    rows = track_a_rows(["a", "b"], before, after, hits_before=[1, 0], hits_after=[2, 1])
-    assert rows[1] == {
-        "path": "b", "n_bytes": 9, "n_tokens": 2, "nll_before": 6.0, "nll_after": 7.0,
-        "hits_before": 0, "hits_after": 1,
-    }  # fmt: skip
-    with pytest.raises(MetricsError, match="do not match"):
-        track_a_rows(["a"], before, after)
-    with pytest.raises(MetricsError, match="different tokens"):
-        track_a_rows(["a", "b"], before, result(TextScore(9.0, 4, 21), TextScore(7.0, 2, 9)))
-
-
 def test_track_a_controls_and_accuracy(metrics):
     track = metrics["track_a"]
     assert track["verdict"] == "improved"
     assert track["controls"]["general_code"]["delta"]["value"] > 0
     assert track["baselines"] == {"unigram": {"bits_per_byte": {"value": 4.5}}}
+    assert track["metrics"]["perplexity/docstring"]["before"]["value"] > 1
     assert track["metrics"]["top1_accuracy"]["higher_is_better"]
     assert track["data"]["counts"]["train_tokens"] == 220_000
 
@@ -507,16 +490,6 @@ def test_a_metric_of_ones_own(finished, metrics):
         add_metric(track, "pass@1", ExactMatch(), before, after, wanted, **options)
     with pytest.raises(MetricsError, match="one entry per item"):
         add_metric(track, "short", ExactMatch(), before[:3], after, wanted, **options)
-
-
-def test_hits_are_counted_per_text():
-    seen = []
-    hits, observe = hit_counter(2, lambda *figures: seen.append(figures))
-    observe(0, 1, None, np.array([True, False, True]))
-    observe(1, 1, None, np.array([False]))
-    observe(0, 4, None, np.array([True]))
-    assert hits == [3, 0]
-    assert len(seen) == 3
 
 
 # --- tables and sentences ------------------------------------------------------------------------

@@ -27,14 +27,14 @@ from helpers.report.entries import (
     track_section,
 )
 from helpers.report.own_metric import add_metric
-from helpers.report.record_a import hit_counter, record_track_a, track_a_rows
+from helpers.report.record_a import record_track_a
 from helpers.report.record_b import record_track_b
 from helpers.report.record_c import record_track_c, track_c_rows
 from helpers.workspace import read_json, read_jsonl, write_json, write_jsonl
 
 __all__ = [
-    "MetricsError", "add_metric", "assemble", "hit_counter", "metric_entry", "not_run", "recompute",
-    "record_track_a", "record_track_b", "record_track_c", "run_section", "track_a_rows", "track_c_rows",
+    "MetricsError", "add_metric", "assemble", "metric_entry", "not_run", "recompute",
+    "record_track_a", "record_track_b", "record_track_c", "run_section", "track_c_rows",
     "track_section", "validate", "write_items", "write_metrics",
 ]  # fmt: skip
 
@@ -142,8 +142,13 @@ def recompute(run_folder: Path) -> list[str]:
 
 def _again_a(folder: Path, stored: Mapping[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     baselines = {name: values["bits_per_byte"]["value"] for name, values in stored["baselines"].items()}
-    controls = _items_named(folder, "control_")
-    return record_track_a(_items(folder, "files"), control_rows=controls, baselines=baselines, **options)
+    return record_track_a(
+        _items(folder, "files"),
+        role_rows=_items_named(folder, "role_"),
+        control_rows=_items_named(folder, "control_"),
+        baselines=baselines,
+        **options,
+    )
 
 
 def _again_b(folder: Path, stored: Mapping[str, Any], options: dict[str, Any]) -> dict[str, Any]:
