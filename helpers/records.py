@@ -12,6 +12,10 @@ from typing import Literal
 SplitName = Literal["train", "validation", "test"]
 
 
+class InsufficientDataError(ValueError):
+    """A corpus lacks what one track needs; the message says what, and how much would do."""
+
+
 # --- corpus ----------------------------------------------------------------------------------
 
 

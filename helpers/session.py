@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from IPython import get_ipython
 
 from helpers.notebook_cells import register_track_magic
+from helpers.records import InsufficientDataError
 from helpers.runtime import Runtime, detect_runtime, package_versions, set_seed
 from helpers.settings import MINIMUM_DATA, Profile, resolve_profile
 from helpers.workspace import (
@@ -35,6 +36,8 @@ from helpers.workspace import (
     write_jsonl,
     write_text,
 )
+
+R = TypeVar("R")
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -118,6 +121,28 @@ class Session:
         if track not in MINIMUM_DATA:
             raise KeyError(f"no track {track!r}; there are {', '.join(MINIMUM_DATA)}")
         return self.not_run.get(track)
+
+    def attempt(self, track: str, build: Callable[..., R], *arguments: Any, **options: Any) -> R | None:
+        """`build(...)`, or None where the corpus lacks the data for it; the track is then not run.
+
+        Only `InsufficientDataError` is caught: a leak or a bug still ends the run.
+        """
+        try:
+            built = build(*arguments, **options)
+        except InsufficientDataError as error:
+            self.not_run[track] = str(error)
+            print(f"{track} will not run: {error}")
+            return None
+        self.not_run.pop(track, None)
+        return built
+
+    def history(self, stage: str) -> dict[str, Any]:
+        """What the training stage `stage` left in its `history.json`."""
+        return read_json(self.folder / stage / "history.json")
+
+    def items(self, name: str) -> list[dict[str, Any]]:
+        """Per-item rows kept as `<run folder>/<name>.jsonl`."""
+        return read_jsonl(self.folder / f"{name}.jsonl")
 
     def report_name(self, stem: str, suffix: str) -> str:
         """File name of a report: anything that is not a full run carries its profile's name."""

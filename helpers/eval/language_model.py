@@ -1,0 +1,97 @@
+"""Track A's evaluator: one row per file and part, the same call before and after training.
+
+Parts are the held-out files ("test"), a slice of general code ("general_code") and, within the
+held-out files, the tokens of each role ("role/docstring", ...; see `token_roles`). Everything that
+metrics.json says of Track A is computed from these rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from helpers.eval.perplexity import evaluate_perplexity
+from helpers.eval.token_roles import RoleTally
+
+
+@dataclass(frozen=True)
+class FileScore:
+    """Summed negative log-likelihood (nats) of one file, or of one role's tokens in it."""
+
+    part: str
+    path: str
+    n_bytes: int  # UTF-8, of the whole file
+    n_tokens: int  # scored ones: all but the file's first
+    nll_nats: float
+    hits: int  # tokens that were the model's first choice
+
+
+def score_files(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    parts: Mapping[str, Sequence[tuple[str, str]]],
+    *,
+    window: int,
+    stride: int,
+    own_names: Collection[str] = (),
+) -> list[FileScore]:
+    """Score files of several parts in float32, those of the part "test" also by token role.
+
+    Args:
+        parts: part -> (path, text) of its files.
+        window, stride: as `evaluate_perplexity` takes them.
+        own_names: identifiers counted as the repository's own (`token_roles.own_names`).
+
+    Raises:
+        PerplexityError: if a part holds nothing to score.
+    """
+    rows: list[FileScore] = []
+    for part, files in parts.items():
+        texts = [text for _, text in files]
+        hits = [0] * len(texts)
+        tallies = [RoleTally(tokenizer, [text], own_names) for text in texts] if part == "test" else []
+
+        def observe(
+            text: int, first: int, losses: torch.Tensor, right: torch.Tensor, hits=hits, tallies=tallies
+        ) -> None:
+            hits[text] += int(right.sum())
+            if tallies:
+                tallies[text](0, first, losses, right)
+
+        result = evaluate_perplexity(
+            model, tokenizer, texts, window=window, stride=stride, observe=observe, what=f"score {part} files"
+        )
+        for (path, _), score, right in zip(files, result.texts, hits, strict=True):
+            rows.append(FileScore(part, path, score.n_bytes, score.n_tokens, score.nll_nats, right))
+        for (path, _), score, tally in zip(files, result.texts, tallies, strict=False):
+            for role, of_role in tally.scores().items():
+                right = round(of_role.accuracy * of_role.n_tokens)
+                row = FileScore(
+                    f"role/{role}", path, score.n_bytes, of_role.n_tokens, of_role.nll_nats, right
+                )
+                rows.append(row)
+    return rows
+
+
+def paired_rows(before: Sequence[FileScore], after: Sequence[FileScore], part: str) -> list[dict[str, Any]]:
+    """Rows of one part with both sides beside each other, as `record_track_a` takes them.
+
+    Raises:
+        ValueError: if the two sides did not score the same tokens of the same files.
+    """
+    first, second = ({row.path: row for row in rows if row.part == part} for rows in (before, after))
+    if first.keys() != second.keys():
+        raise ValueError(f"{part}: before and after scored different files")
+    rows = []
+    for path, b in first.items():
+        a = second[path]
+        if (a.n_bytes, a.n_tokens) != (b.n_bytes, b.n_tokens):
+            raise ValueError(f"{part}, {path}: before and after scored different tokens or bytes")
+        row = {"path": path, "n_bytes": b.n_bytes, "n_tokens": b.n_tokens}
+        row |= {"nll_before": b.nll_nats, "nll_after": a.nll_nats}
+        rows.append(row | {"hits_before": b.hits, "hits_after": a.hits})
+    return rows

@@ -1,0 +1,273 @@
+"""From what a session measured to its reports: per-item rows, track sections, card, metrics.json.
+
+Each `report_track_*` writes the rows that its figures are computed from beside the stages of the
+run (`helpers.report.metrics.recompute` reads them back), computes the track's section from them
+and keeps it as `section.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from helpers.data.card import render_data_card
+from helpers.data.card_facts import corpus_facts
+from helpers.data.general_code import general_code_sources
+from helpers.data.retrieval_pairs import RetrievalData
+from helpers.data.splits import LeakReport
+from helpers.eval.failures import select_failures, track_a_failures, track_b_failures, track_c_failures
+from helpers.eval.language_model import FileScore, paired_rows
+from helpers.eval.perplexity import unigram_bits_per_byte
+from helpers.eval.retrieval import (
+    Run,
+    bm25_run,
+    fuse_runs,
+    per_query_rows,
+    qrels_of,
+    query_groups,
+    score_run,
+)
+from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits, Task
+from helpers.report.metrics import (
+    assemble,
+    not_run,
+    record_track_a,
+    record_track_b,
+    record_track_c,
+    run_section,
+    track_c_rows,
+    write_items,
+)
+from helpers.runtime import hardware_facts, package_versions, peak_memory_gib
+from helpers.session import Session, code_revision
+from helpers.settings import MINIMUM_DATA
+from helpers.workspace import digest, read_json, read_jsonl, write_json
+
+Parts = Mapping[str, Sequence[tuple[str, str]]]  # part -> (path, text) of its files
+
+
+def report_track_a(
+    run: Session,
+    before: Sequence[FileScore],
+    after: Sequence[FileScore],
+    train_texts: Sequence[str],
+    parts: Parts,
+    tokenizer: Any,
+) -> dict[str, Any]:
+    """Track A's section: held-out files, roles within them, general code, the unigram baseline."""
+    settings = run.profile.track_a
+    names = sorted({row.part for row in before if row.part.startswith("role/")})
+    rows = {"files": paired_rows(before, after, "test")}
+    rows |= {f"role_{name.removeprefix('role/')}": paired_rows(before, after, name) for name in names}
+    rows["control_general_code"] = paired_rows(before, after, "general_code")
+    for name, some in rows.items():
+        write_items(run.folder, f"track_a/{name}", some)
+    unigram = unigram_bits_per_byte(train_texts, [text for _, text in parts["test"]], tokenizer)
+    section = record_track_a(
+        rows["files"],
+        model=settings.model,
+        seed=run.seed,
+        samples=settings.bootstrap_samples,
+        cost=_cost(run, "track_a", ("before", "train", "after")),
+        data={"counts": {"training_files": len(train_texts)}, "training_sha256": digest(list(train_texts))},
+        role_rows={
+            name.removeprefix("role_"): some for name, some in rows.items() if name.startswith("role_")
+        },
+        control_rows={"general_code": rows["control_general_code"]},
+        baselines={"unigram": unigram},
+    )
+    return _kept(run, "track_a", section)
+
+
+def report_track_b(
+    run: Session,
+    before: Sequence[ResponseScore],
+    after: Sequence[ResponseScore],
+    tasks: Sequence[Task],
+    baselines: Mapping[str, Sequence[ResponseScore]],
+    data: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Track B's section from the scores of every response.
+
+    Args:
+        baselines: name -> scores of trivial answers.
+        data: counts of pairs and their digest, for the section's `data`.
+    """
+    settings = run.profile.track_b
+    rows = {"tasks": tasks, "scores_before": before, "scores_after": after}
+    rows |= {f"baseline_{name}": scores for name, scores in baselines.items()}
+    for name, some in rows.items():
+        write_items(run.folder, f"track_b/{name}", some)
+    stages = ("data", "answers_before", "scored_before", "train", "answers_after", "scored_after")
+    section = record_track_b(
+        before,
+        after,
+        tasks,
+        model=settings.model,
+        seed=run.seed,
+        samples=settings.bootstrap_samples,
+        temperature=settings.temperature,
+        cost=_cost(run, "track_b", stages),
+        data=data,
+        baselines=baselines,
+    )
+    return _kept(run, "track_b", section)
+
+
+def report_track_c(run: Session, data: RetrievalData, before: Run, after: Run) -> dict[str, Any]:
+    """Track C's section: both runs over all functions, BM25 and its fusions beside them."""
+    settings = run.profile.track_c
+    qrels = qrels_of(data.test)
+    bm25 = bm25_run(data.test, data.documents)
+    beside = {
+        "bm25": bm25,
+        "bm25_and_before_fused": fuse_runs(bm25, before),
+        "bm25_and_after_fused": fuse_runs(bm25, after),
+    }
+    rows = track_c_rows(
+        per_query_rows(data.test, before, after),
+        score_run(before, qrels),
+        score_run(after, qrels),
+        groups=query_groups(data.test),
+        baselines={name: score_run(ranked, qrels) for name, ranked in beside.items()},
+    )
+    write_items(run.folder, "track_c/queries", rows)
+    counts = {
+        "training_pairs": len(data.train),
+        "validation_queries": len(data.validation),
+        "documents": len(data.documents),
+    }
+    section = record_track_c(
+        rows,
+        model=settings.model,
+        seed=run.seed,
+        samples=settings.bootstrap_samples,
+        cost=_cost(run, "track_c", ("index_before", "train", "index_after")),
+        data={"counts": counts, "training_sha256": digest(data.train)},
+    )
+    return _kept(run, "track_c", section)
+
+
+def data_card(
+    run: Session,
+    corpus: Corpus,
+    functions: Sequence[Function],
+    splits: Splits,
+    leaks: LeakReport,
+    files: Mapping[str, Sequence[SourceFile]],
+    instruct: Any,
+    retrieval: RetrievalData | None,
+) -> str:
+    """The data card as Markdown, from the data that this run really uses.
+
+    Args:
+        files: "training", "validation", "test" -> the files that Track A drew.
+        instruct, retrieval: data of Tracks B and C, None where the corpus lacks it.
+    """
+    profile = run.profile
+    drawn = {
+        name: {"files": len(some), "bytes": sum(file.n_bytes for file in some)}
+        for name, some in files.items()
+    }
+    lacking = {track: {"status": "not_run", "reason": reason} for track, reason in run.not_run.items()}
+    facts = {
+        "profile": profile.name,
+        "corpus": corpus_facts(corpus, functions, splits, settings=profile.corpus, leaks=leaks),
+        "language_model": lacking.get("track_a")
+        or {"drawn": drawn, "general code, for forgetting": general_code_sources(corpus.import_name)},
+        "instruct": lacking.get("track_b") or instruct.report,
+        "retrieval": lacking.get("track_c") or retrieval.report,
+        "seeds": {"everything drawn at random derives from": run.seed},
+        "models": {
+            "Track A": profile.track_a.model,
+            "Track B": profile.track_b.model,
+            "Track C": profile.track_c.model,
+        },
+    }
+    return render_data_card(facts)
+
+
+def failure_cases(
+    run: Session,
+    train_texts: Sequence[str],
+    parts: Parts,
+    instruct: Any,
+    retrieval: RetrievalData | None,
+) -> tuple[Failure, ...]:
+    """Draw the profile's number of failure cases over the tracks that ran, and keep them all."""
+    candidates: list[Failure] = []
+    if "track_a" not in run.not_run:
+        candidates += track_a_failures(run.items("track_a/files"), dict(parts["test"]), train_texts)
+    if "track_b" not in run.not_run:
+        scores = read_jsonl(run.folder / "track_b/scores_after.jsonl", ResponseScore)
+        candidates += track_b_failures(scores, instruct.tasks)
+    if "track_c" not in run.not_run:
+        candidates += track_c_failures(run.items("track_c/queries"), retrieval.documents)
+    write_items(run.folder, "failures", candidates)
+    return select_failures(candidates, run.profile.failure_cases, run.seed)
+
+
+def suite_metrics(run: Session, corpus: Corpus, failures: Sequence[Failure]) -> dict[str, Any]:
+    """metrics.json of this run, validated.
+
+    Raises:
+        MetricsError: naming the place that is wrong.
+    """
+    sections = {}
+    for track, needs in MINIMUM_DATA.items():
+        if reason := run.not_run.get(track):
+            needed = ", ".join(f"{least} {what.replace('_', ' ')}" for what, least in needs.items())
+            sections[track] = not_run(
+                track, reason, f"at least {needed}", model=getattr(run.profile, track).model
+            )
+        else:
+            sections[track] = read_json(run.folder / track / "section.json")
+    corpus_section = {
+        "spec": corpus.spec,
+        "name": corpus.name,
+        "version": corpus.version,
+        "licence": corpus.licence,
+        "files": len(corpus.files),
+        "sha256": corpus.sha256,
+    }
+    return assemble(
+        run=run_section(
+            profile=run.profile.name,
+            run_id=run.folder.name,
+            corpus=corpus_section,
+            commit=code_revision(),
+            seed=run.seed,
+            hardware=hardware_facts(run.runtime),
+            versions=package_versions(),
+            started=run.started,
+            seconds=run.seconds,
+        ),
+        failures=failures,
+        **sections,
+    )
+
+
+def _cost(run: Session, track: str, stages: Sequence[str]) -> dict[str, Any]:
+    """Seconds by stage, training speed and peak memory of one track."""
+    seconds = {stage: round(run.workspace.seconds_of(f"{track}/{stage}"), 3) for stage in stages}
+    cost: dict[str, Any] = {"seconds": round(sum(seconds.values()), 3), "seconds_by_stage": seconds}
+    history = run.history(f"{track}/train")
+    for name in ("tokens_per_second", "trainable_parameters", "useful_share"):
+        if name in history:
+            cost[name] = history[name]
+    return cost | {"peak_memory_gib": round(peak_memory_gib(), 3)}
+
+
+def _kept(run: Session, track: str, section: dict[str, Any]) -> dict[str, Any]:
+    write_json(run.folder / track / "section.json", section)
+    return section
+
+
+__all__ = [
+    "data_card",
+    "failure_cases",
+    "report_track_a",
+    "report_track_b",
+    "report_track_c",
+    "suite_metrics",
+]
