@@ -1,0 +1,333 @@
+"""Contrastive tuning of an embedder on (query, function) pairs of the training files.
+
+In-batch negatives (InfoNCE, as MultipleNegativesRankingLoss) in batches without duplicates, plus
+hard negatives mined from training files with the untouched model. The epoch with the best
+validation MRR@10 is kept.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+    util,
+)
+from sentence_transformers.evaluation import SentenceEvaluator
+from sentence_transformers.losses import MultipleNegativesRankingLoss
+from sentence_transformers.training_args import BatchSamplers
+from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from helpers.data.retrieval_pairs import RetrievalData
+from helpers.eval.retrieval import (
+    VectorIndex,
+    code_tokens,
+    index_documents,
+    mean_scores,
+    qrels_of,
+    ranking,
+    retrieve,
+    score_run,
+)
+from helpers.models.embedder import load_embedder
+from helpers.progress import bar
+from helpers.records import Document, Query
+from helpers.runtime import Runtime, set_seed, stopwatch
+from helpers.settings import TrackCSettings
+from helpers.workspace import write_json
+
+VALIDATION_K = 10
+VALIDATION_DISTRACTORS = (
+    300  # documents beside the validation answers; the whole corpus would cost an encoding
+)
+FALSE_NEGATIVE_SHARE = 0.95  # a candidate this near to the positive's own score may well be right
+SAME_CODE = 0.7  # Jaccard similarity of token sets above which two functions are taken as twins
+_VALIDATION_METRIC = f"validation_mrr@{VALIDATION_K}"
+
+
+class ContrastiveError(ValueError):
+    """Pairs that cannot be trained on, or a training run that broke down."""
+
+
+def train_embedder(
+    settings: TrackCSettings,
+    data: RetrievalData,
+    runtime: Runtime,
+    *,
+    seed: int,
+    out_dir: Path,
+    index: VectorIndex | None = None,
+) -> dict:
+    """Tune `settings.model` on `data.train`; the best epoch lies in `out_dir/"embedder"`.
+
+    Args:
+        settings: the objective and its budget.
+        data: training and validation queries with the documents.
+        runtime: device and precision; weights stay float32.
+        seed: of batches and dropout.
+        out_dir: also holds checkpoints, from which an interrupted call goes on; they are removed
+            at the end. `history.json` is what this returns.
+        index: the documents under the untouched model, where they are encoded already; saves
+            encoding the training files again for the mining.
+
+    Returns:
+        Plain values: losses by step, validation by epoch, the epoch kept, mining counts, seconds.
+
+    Raises:
+        ContrastiveError: for too few pairs, or a loss that is not finite.
+    """
+    if len(data.train) < 2:
+        raise ContrastiveError(f"contrastive training needs at least 2 pairs, there are {len(data.train)}")
+    set_seed(seed)
+    model = load_embedder(settings.model, runtime)
+    model.max_seq_length = min(settings.max_tokens, model.max_seq_length or settings.max_tokens)
+    with stopwatch() as mining_took:
+        negatives, mining = mine_hard_negatives(model, data, settings, runtime, index)
+    dataset = pairs_dataset(data, negatives)
+    validation = _ValidationMRR(data, settings, runtime, seed)
+    untouched = validation(model)
+    trainer = SentenceTransformerTrainer(
+        model=model,
+        args=_arguments(
+            settings, model, dataset, runtime, seed, out_dir / "checkpoints", bool(data.validation)
+        ),
+        train_dataset=dataset,
+        loss=MultipleNegativesRankingLoss(model, scale=settings.scale, similarity_fct=_cosine),
+        evaluator=validation if data.validation else None,
+        callbacks=[_Progress()],
+    )
+    with stopwatch() as took:
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(_existing(out_dir / "checkpoints")))
+    history = _history(trainer, untouched, mining, dataset)
+    history |= {"mining_seconds": mining_took["seconds"], "training_seconds": took["seconds"]}
+    _save(trainer.model, out_dir / "embedder")
+    write_json(out_dir / "history.json", history)
+    shutil.rmtree(out_dir / "checkpoints", ignore_errors=True)
+    return history
+
+
+# --- pairs ------------------------------------------------------------------------------------------
+
+
+def pairs_dataset(data: RetrievalData, negatives: Sequence[Sequence[str]]) -> Dataset:
+    """Columns anchor, positive, negative_1 ... as MultipleNegativesRankingLoss takes them.
+
+    Args:
+        data: queries and documents.
+        negatives: per training query the ids of its hard negatives, the same number for each.
+    """
+    text_of = {document.id: document.text for document in data.documents}
+    columns: dict[str, list[str]] = {
+        "anchor": [query.text for query in data.train],
+        "positive": [text_of[next(iter(query.relevant))] for query in data.train],
+    }
+    for place in range(min((len(ids) for ids in negatives), default=0)):
+        columns[f"negative_{place + 1}"] = [text_of[ids[place]] for ids in negatives]
+    return Dataset.from_dict(columns)
+
+
+def mine_hard_negatives(
+    model: SentenceTransformer,
+    data: RetrievalData,
+    settings: TrackCSettings,
+    runtime: Runtime,
+    index: VectorIndex | None = None,
+) -> tuple[list[list[str]], dict[str, int]]:
+    """Per training query the best-scored documents of training files that are not right answers.
+
+    Passed over as likely right after all: a score within 5% of the positive's, the positive's own
+    name elsewhere, and near-equal code. Counted in the second value.
+    """
+    wanted = settings.hard_negatives
+    if not wanted:
+        return [[] for _ in data.train], {}
+    allowed = set(data.train_documents)
+    documents = {document.id: document for document in data.documents if document.id in allowed}
+    sizes = {"batch_size": settings.encode_batch, "max_tokens": settings.max_tokens}
+    index = index or index_documents(model, list(documents.values()), runtime, **sizes)
+    run = retrieve(model, data.train, index, runtime, **sizes)
+    tokens = {i: frozenset(code_tokens(document.text)) for i, document in documents.items()}
+    passed: Counter[str] = Counter()
+    mined = []
+    for query in data.train:
+        positive = next(iter(query.relevant))
+        taken: list[str] = []
+        second_choice: list[str] = []
+        for candidate in ranking(run[query.id]):
+            if candidate not in allowed or candidate in query.relevant:
+                continue
+            reason = _likely_right(candidate, positive, run[query.id], tokens)
+            if reason:
+                passed[reason] += 1
+                second_choice.append(candidate)
+            else:
+                taken.append(candidate)
+            if len(taken) == wanted:
+                break
+        mined.append(taken)
+    short = sum(len(ids) < wanted for ids in mined)
+    return mined, {"mined": sum(map(len, mined)), "queries_short": short, **dict(sorted(passed.items()))}
+
+
+def _likely_right(
+    candidate: str, positive: str, scores: dict[str, float], tokens: dict[str, frozenset]
+) -> str:
+    """Why `candidate` should not serve as a negative; "" where it may."""
+    if scores[candidate] >= FALSE_NEGATIVE_SHARE * scores[positive]:
+        return "scored_like_the_positive"
+    if _bare_name(candidate) == _bare_name(positive):
+        return "same_name"
+    union = len(tokens[candidate] | tokens[positive])
+    if union and len(tokens[candidate] & tokens[positive]) / union >= SAME_CODE:
+        return "near_equal_code"
+    return ""
+
+
+def _bare_name(document_id: str) -> str:
+    return re.split(r"::|\.", document_id)[-1].partition("#")[0]
+
+
+# --- training ---------------------------------------------------------------------------------------
+
+
+def _arguments(
+    settings: TrackCSettings,
+    model: SentenceTransformer,
+    dataset: Dataset,
+    runtime: Runtime,
+    seed: int,
+    folder: Path,
+    validated: bool,
+) -> SentenceTransformerTrainingArguments:
+    steps = math.ceil(len(dataset) / settings.batch_pairs) * settings.epochs
+    prompts = {
+        column: model.prompts["query" if column == "anchor" else "document"]
+        for column in dataset.column_names
+    }
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_pairs,
+        learning_rate=settings.learning_rate,
+        warmup_steps=round(settings.warmup_fraction * steps),
+        lr_scheduler_type="linear",
+        batch_sampler=BatchSamplers.NO_DUPLICATES,
+        prompts=prompts if any(prompts.values()) else None,
+        bf16=runtime.autocast_dtype is torch.bfloat16,
+        fp16=runtime.autocast_dtype is torch.float16,
+        use_cpu=runtime.device.type == "cpu",
+        seed=seed,
+        data_seed=seed,
+        logging_steps=1,
+        save_strategy="epoch",
+        eval_strategy="epoch" if validated else "no",
+        load_best_model_at_end=validated,
+        metric_for_best_model=f"eval_{_VALIDATION_METRIC}" if validated else None,
+        greater_is_better=True if validated else None,
+        save_total_limit=1,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+
+
+def _cosine(queries: torch.Tensor, documents: torch.Tensor) -> torch.Tensor:
+    """Cosine similarity in float32: a scale of 50 on bfloat16 cosines would round logits by 0.2."""
+    with torch.autocast(queries.device.type, enabled=False):
+        return util.cos_sim(queries.float(), documents.float())
+
+
+class _ValidationMRR(SentenceEvaluator):
+    """MRR@10 of the validation queries over their answers and a fixed draw of other documents."""
+
+    def __init__(self, data: RetrievalData, settings: TrackCSettings, runtime: Runtime, seed: int):
+        super().__init__()
+        self.primary_metric = _VALIDATION_METRIC
+        self.queries: Sequence[Query] = data.validation
+        self.runtime = runtime
+        self.sizes = {"batch_size": settings.encode_batch, "max_tokens": settings.max_tokens}
+        answers = {i for query in data.validation for i in query.relevant}
+        allowed = set(data.train_documents)
+        others = [d for d in data.documents if d.id in allowed and d.id not in answers]
+        rng = np.random.default_rng(seed)
+        rows = rng.permutation(len(others))[:VALIDATION_DISTRACTORS]
+        self.documents: list[Document] = [d for d in data.documents if d.id in answers]
+        self.documents += [others[row] for row in sorted(rows)]
+
+    def __call__(
+        self, model: SentenceTransformer, output_path: str | None = None, epoch: float = -1, steps: int = -1
+    ) -> dict[str, float]:
+        """The measure for `model` as it stands; the other arguments are the trainer's."""
+        if not self.queries:
+            return {}
+        index = index_documents(model, self.documents, self.runtime, **self.sizes)
+        run = retrieve(model, self.queries, index, self.runtime, **self.sizes)
+        scores = mean_scores(score_run(run, qrels_of(self.queries), VALIDATION_K))
+        return {_VALIDATION_METRIC: scores[f"mrr@{VALIDATION_K}"]}
+
+
+class _Progress(TrainerCallback):
+    """The project's own bar in place of the trainer's, and a stop at the first broken loss."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.bar = bar("tune embedder", total=state.max_steps, unit="step")
+        self.bar.update(state.global_step)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.bar.update(1)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if not math.isfinite((logs or {}).get("loss", 0.0)):
+            raise ContrastiveError(
+                f"the loss broke down at step {state.global_step}; lower the learning rate"
+            )
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.bar.close()
+
+
+# --- what is kept -----------------------------------------------------------------------------------
+
+
+def _existing(folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder)
+
+
+def _history(
+    trainer: SentenceTransformerTrainer, untouched: dict[str, float], mining: dict[str, int], dataset: Dataset
+) -> dict:
+    log = trainer.state.log_history
+    key = f"eval_{_VALIDATION_METRIC}"
+    epochs = [{"epoch": round(row["epoch"], 3), "mrr@10": row[key]} for row in log if key in row]
+    best = max(epochs, key=lambda row: row["mrr@10"], default=None)
+    return {
+        "pairs": len(dataset),
+        "columns": list(dataset.column_names),
+        "steps": trainer.state.global_step,
+        "loss": [{"step": row["step"], "loss": row["loss"]} for row in log if "loss" in row],
+        "validation_before": untouched.get(_VALIDATION_METRIC),
+        "validation": epochs,
+        "best_epoch": best["epoch"] if best else None,
+        "mining": mining,
+    }
+
+
+def _save(model: SentenceTransformer, folder: Path) -> None:
+    """Write beside, then rename: a folder `embedder` is always whole."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(str(partial), create_model_card=False)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
