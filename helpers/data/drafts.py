@@ -1,0 +1,228 @@
+"""One maker per task kind: from functions to drafts that a pair or a task is made of.
+
+A maker returns only what it has verified by running it, where its kind claims behaviour:
+repairs from mutants that fail a test, improvements whose worse version passes all tests and costs
+more, unit tests that pass on the reference and fail on a mutant. The order of drafts is seeded.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from helpers.data.docstrings import read_docstring, same_code, undescribed, with_docstring
+from helpers.data.ground_truth import (
+    MEMORY_MB,
+    TIMEOUT_S,
+    ExecutionContext,
+    GroundTruth,
+    strip_decorators,
+)
+from helpers.data.language import LanguageGenerator
+from helpers.data.phrasings import PHRASINGS, fenced, mark_line, phrase
+from helpers.data.source_edits import SourceText
+from helpers.data.worsening import worsened_versions
+from helpers.eval.code_quality import is_gain, quality_costs
+from helpers.eval.generated_tests import generated_test_program
+from helpers.eval.sandbox import Program, run_programs
+from helpers.records import Function, TaskKind
+
+VERSIONS_PER_FUNCTION = {"fix_bug": 6, "improve": 3}
+SPARE = 2
+HELD_MUTANTS = 4  # mutants that a response's unit tests are run against
+ASSERTS_SHOWN = 3  # asserts in a unit-test response
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What a pair or a task of one kind says about one function."""
+
+    kind: TaskKind
+    function: Function
+    given: str  # the code shown in the instruction, as it would have to be copied
+    instruction: str
+    response: str
+    phrasing: int
+    verified: tuple[str, ...]
+    truth: GroundTruth | None = None
+    detail: dict[str, str] = field(default_factory=dict)
+
+
+def executable_drafts(
+    truths: Sequence[GroundTruth],
+    context: ExecutionContext,
+    *,
+    wanted: Mapping[TaskKind, int],
+    seed: int,
+    workers: int,
+) -> list[Draft]:
+    """Drafts of the kinds that rest on running code, for verified functions.
+
+    `wanted` says how many drafts of a kind are needed; improvements and unit tests, which have to
+    be run once more, are made for about `SPARE` times as many functions.
+    """
+    improved = truths[: SPARE * wanted["improve"]]
+    tested = truths[: SPARE * wanted["unit_tests"]]
+    return [
+        *_fix_bug(truths, seed),
+        *_implement(truths, seed),
+        *_improve(improved, context, seed, workers),
+        *_unit_tests(tested, context, seed, workers),
+    ]
+
+
+def language_drafts(functions: Sequence[Function], generator: LanguageGenerator, *, seed: int) -> list[Draft]:
+    """Explanations and docstrings, for any function whose docstring says enough."""
+    drafts = []
+    for function in functions:
+        if not function.docstring or function.is_nested:
+            continue
+        facts = read_docstring(function.docstring)
+        code = strip_decorators(function.code)
+        explanation = generator.explain(function, facts)
+        if explanation:
+            drafts.append(_draft("explain", function, code, explanation, seed, (generator.name,)))
+        docstring = generator.docstring(function, facts)
+        if docstring:
+            documented = with_docstring(code, docstring)
+            if same_code(documented, code) and not undescribed(docstring, function.parameters):
+                checks = (generator.name, "code unchanged", f"parameters: {len(function.parameters)}")
+                drafts.append(_draft("docstring", function, code, fenced(documented), seed, checks))
+    return drafts
+
+
+def _draft(
+    kind: TaskKind, function: Function, given: str, response: str, seed: int, verified: tuple[str, ...],
+    *, truth: GroundTruth | None = None, shown: str = "", detail: dict[str, str] | None = None, key: str = "",
+) -> Draft:  # fmt: skip
+    """`shown` replaces `given` in the instruction where the two differ (a marked line)."""
+    rng = random.Random(f"{seed}:phrasing:{kind}:{function.id}:{key}")
+    index = rng.randrange(len(PHRASINGS[kind]))
+    instruction = phrase(kind, index, code=shown or given, name=function.name)
+    return Draft(kind, function, given, instruction, response, index, verified, truth, detail or {})
+
+
+def _fix_bug(truths: Sequence[GroundTruth], seed: int) -> list[Draft]:
+    drafts = []
+    for truth in truths:
+        rng = random.Random(f"{seed}:bugs:{truth.function.id}")
+        bugs = rng.sample(truth.mutants, min(len(truth.mutants), VERSIONS_PER_FUNCTION["fix_bug"]))
+        for bug in bugs:
+            checks = (f"reference passes {truth.n_cases} tests", "given fails them")
+            detail = {"operator": bug.operator, "line": str(bug.line), "given": bug.source}
+            drafts.append(
+                _draft(
+                    "fix_bug",
+                    truth.function,
+                    bug.source,
+                    fenced(truth.code),
+                    seed,
+                    checks,
+                    truth=truth,
+                    shown=mark_line(bug.source, bug.line),
+                    detail=detail,
+                    key=f"{bug.operator}:{bug.line}",
+                )
+            )
+    return drafts
+
+
+def _implement(truths: Sequence[GroundTruth], seed: int) -> list[Draft]:
+    drafts = []
+    for truth in truths:
+        summary = read_docstring(truth.function.docstring).summary
+        if not summary:
+            continue
+        text = SourceText(truth.code)
+        start, _ = text.span(text.function.body[0])
+        header = text.data[:start].decode().rstrip()
+        head = with_docstring(f"{header}\n    pass\n", summary).removesuffix("    pass\n")
+        checks = (f"reference passes {truth.n_cases} tests",)
+        drafts.append(
+            _draft("implement", truth.function, head, fenced(truth.code), seed, checks, truth=truth)
+        )
+    return drafts
+
+
+def _improve(
+    truths: Sequence[GroundTruth], context: ExecutionContext, seed: int, workers: int
+) -> list[Draft]:
+    candidates = []
+    for truth in truths:
+        versions = list(worsened_versions(truth.code))
+        random.Random(f"{seed}:worse:{truth.function.id}").shuffle(versions)
+        by_operator = {version.operator: version for version in reversed(versions)}
+        chosen = sorted(by_operator.values(), key=lambda v: versions.index(v))
+        candidates += [(truth, version) for version in chosen[: VERSIONS_PER_FUNCTION["improve"]]]
+    costs = quality_costs([version.source for _, version in candidates])
+    goals = quality_costs([truth.code for truth, _ in candidates])
+    outcomes = run_programs(
+        [
+            Program(t.prelude + v.source, t.tests, t.function.name, TIMEOUT_S, MEMORY_MB)
+            for t, v in candidates
+        ],
+        workers=workers, preload=context.preload, python_path=context.python_path,
+    )  # fmt: skip
+    drafts = []
+    for (truth, version), cost, goal, outcome in zip(candidates, costs, goals, outcomes, strict=True):
+        if outcome.passed and cost is not None and goal is not None and is_gain(cost, goal):
+            checks = (
+                f"both pass {truth.n_cases} tests",
+                f"findings {cost.findings} -> {goal.findings}, nodes {cost.nodes} -> {goal.nodes}",
+            )
+            detail = {"operator": version.operator, "given": version.source}
+            drafts.append(
+                _draft(
+                    "improve",
+                    truth.function,
+                    version.source,
+                    fenced(truth.code),
+                    seed,
+                    checks,
+                    truth=truth,
+                    detail=detail,
+                    key=version.operator,
+                )
+            )
+    return drafts
+
+
+def _unit_tests(
+    truths: Sequence[GroundTruth], context: ExecutionContext, seed: int, workers: int
+) -> list[Draft]:
+    prepared, programs = [], []
+    for truth in truths:
+        chosen = sorted(sorted(truth.asserts, key=len)[:ASSERTS_SHOWN], key=truth.asserts.index)
+        setup = truth.tests.removesuffix("\n".join(truth.asserts) + "\n").strip()
+        tests = "\n".join(filter(None, (setup, "\n".join(chosen))))
+        mutants = [bug.source for bug in truth.mutants[:HELD_MUTANTS]]
+        prepared.append((truth, tests, mutants))
+        programs += [
+            generated_test_program(truth.prelude, code, tests, timeout_s=TIMEOUT_S, memory_mb=MEMORY_MB)
+            for code in (truth.code, *mutants)
+        ]
+    outcomes = iter(
+        run_programs(programs, workers=workers, preload=context.preload, python_path=context.python_path)
+    )
+    drafts = []
+    for truth, tests, mutants in prepared:
+        on_reference = next(outcomes)
+        killed = sum(not next(outcomes).passed for _ in mutants)
+        if on_reference.passed and killed:
+            checks = ("passes on the reference", f"kills {killed} of {len(mutants)} mutants")
+            detail = {"mutants": json.dumps(mutants), "given": truth.code}
+            drafts.append(
+                _draft(
+                    "unit_tests",
+                    truth.function,
+                    truth.code,
+                    fenced(tests),
+                    seed,
+                    checks,
+                    truth=truth,
+                    detail=detail,
+                )
+            )
+    return drafts

@@ -1,0 +1,63 @@
+"""Every instruction template of Track B in one table, by task kind; the data card shows it whole.
+
+`{code}` is the function that is shown, `{name}` its name. In bug repairs the faulty line carries
+the comment `BUG_MARK`: finding the fault is left out of the task so that repairing it can be
+measured on a model this small.
+"""
+
+from __future__ import annotations
+
+from helpers.records import TaskKind
+
+BUG_MARK = "  # bug"
+
+PHRASINGS: dict[TaskKind, tuple[str, ...]] = {
+    "fix_bug": (
+        "Fix the bug in this function. The faulty line is marked.\n\n{code}",
+        "One line of this function is wrong; it is marked. Write the corrected function.\n\n{code}",
+        "Repair the marked line and return the whole function.\n\n{code}",
+    ),
+    "improve": (
+        "Improve this function without changing what it does.\n\n{code}",
+        "Write this function better; its behaviour must stay the same.\n\n{code}",
+        "Refactor this function: same results, cleaner code.\n\n{code}",
+    ),
+    "docstring": (
+        "Write a docstring for this function.\n\n{code}",
+        "Add a docstring that describes every parameter and the return value.\n\n{code}",
+        "Document this function.\n\n{code}",
+    ),
+    "explain": (
+        "Explain what this function does.\n\n{code}",
+        "What does `{name}` do?\n\n{code}",
+        "Describe this function, its parameters and what it returns.\n\n{code}",
+    ),
+    "unit_tests": (
+        "Write assert statements that test this function.\n\n{code}",
+        "Write unit tests for `{name}`.\n\n{code}",
+        "Which asserts would catch a mistake in this function?\n\n{code}",
+    ),
+    "implement": (
+        "Implement this function.\n\n{code}",
+        "Complete the function from its signature and docstring.\n\n{code}",
+        "Write the body of `{name}`.\n\n{code}",
+    ),
+}
+
+
+def fenced(code: str) -> str:
+    """`code` as a Markdown block."""
+    return f"```python\n{code.rstrip()}\n```"
+
+
+def phrase(kind: TaskKind, index: int, *, code: str, name: str) -> str:
+    """The whole user turn: template `index` (modulo their number) of `kind`, filled in."""
+    templates = PHRASINGS[kind]
+    return templates[index % len(templates)].format(code=fenced(code), name=name)
+
+
+def mark_line(code: str, line: int) -> str:
+    """`code` with the bug mark at the end of its 1-based `line`."""
+    lines = code.splitlines()
+    lines[line - 1] += BUG_MARK
+    return "\n".join(lines)

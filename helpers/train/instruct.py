@@ -1,0 +1,170 @@
+"""Track B's training: answers learnt from instruction pairs, the loss on the answer alone.
+
+An example is the tokenizer's chat prompt followed by the response and the token that ends the
+turn. Prompt and padding carry the label -100, so that no gradient comes from them; the end token
+carries its own label, so that stopping is learnt. `show_supervised` decodes what is left, for a
+person to look at before hours are spent (a collator that masks the end token, or one that
+overwrites the prompt's mask, is seen there at once).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from helpers.models.causal_lm import add_lora, chat_prompt, load_causal_lm
+from helpers.models.structure import hidden_states, output_head
+from helpers.records import InstructPair
+from helpers.runtime import Runtime, set_seed
+from helpers.settings import TrackBSettings
+from helpers.train.token_loss import IGNORED, summed_token_loss
+from helpers.train.trainer import NonFiniteLossError, TrainingError, TrainingHistory, run_training
+
+MICRO_BATCH_TOKENS = {"cpu": 6144, "cuda": 8192}  # padded positions fed at once
+CHAT_END = "<|im_end|>"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One pair in tokens. `labels` equals `input_ids` from the response on and -100 before."""
+
+    input_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+
+
+def train_instruct(
+    settings: TrackBSettings,
+    pairs: Sequence[InstructPair],
+    validation_pairs: Sequence[InstructPair],
+    runtime: Runtime,
+    *,
+    seed: int,
+    out_dir: Path,
+) -> TrainingHistory:
+    """Train an adapter on `pairs`, keep the weights with the lowest validation loss.
+
+    Validation is the mean loss per response token in nats over `validation_pairs`. If float16
+    gives a loss that is no finite number, training starts once more in float32. A call with the
+    same arguments after a kill goes on from the last checkpoint.
+
+    Returns:
+        The history, which also lies in `out_dir/history.json`; the adapter is in
+        `out_dir/adapter` (load it with `helpers.models.causal_lm.load_adapted`).
+
+    Raises:
+        TrainingError: if either set of pairs is empty, or a pair is longer than the settings
+            allow (the data step drops those), or the loss is not finite.
+    """
+    try:
+        return _train(settings, pairs, validation_pairs, runtime, seed, out_dir)
+    except NonFiniteLossError:
+        if runtime.autocast_dtype != torch.float16:
+            raise
+    shutil.rmtree(out_dir / "checkpoints", ignore_errors=True)
+    exact = dataclasses.replace(runtime, weight_dtype=torch.float32, autocast_dtype=None)
+    return _train(settings, pairs, validation_pairs, exact, seed, out_dir)
+
+
+def encode_pair(pair: InstructPair, tokenizer: PreTrainedTokenizerBase) -> Example:
+    """Tokens and labels of one pair: prompt masked, response and end token kept."""
+    prompt = tokenizer(chat_prompt(tokenizer, pair.instruction), add_special_tokens=False).input_ids
+    response = tokenizer(pair.response, add_special_tokens=False).input_ids
+    answer = [*response, end_token_id(tokenizer)]
+    return Example((*prompt, *answer), (*[IGNORED] * len(prompt), *answer))
+
+
+def end_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that ends an assistant's turn: `<|im_end|>` in a ChatML template, else eos."""
+    if tokenizer.chat_template and CHAT_END in tokenizer.chat_template:
+        return tokenizer.convert_tokens_to_ids(CHAT_END)
+    return tokenizer.eos_token_id
+
+
+def show_supervised(example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The text that the loss sees: all labels that are not -100, decoded, specials shown."""
+    kept = [label for label in example.labels if label != IGNORED]
+    return tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def collator(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Example]], dict[str, torch.Tensor]]:
+    """Pad on the right to the longest example; padding is masked in attention and labels.
+
+    Labels are padded by position, never by comparing ids with the pad token, so that an end token
+    keeps its label even where a model uses one token for both.
+    """
+    pad = tokenizer.pad_token_id
+
+    def collate(examples: list[Example]) -> dict[str, torch.Tensor]:
+        longest = max(len(example.input_ids) for example in examples)
+        shape = (len(examples), longest)
+        batch = {
+            "input_ids": torch.full(shape, pad),
+            "attention_mask": torch.zeros(shape, dtype=torch.long),
+            "labels": torch.full(shape, IGNORED),
+        }
+        for row, example in enumerate(examples):
+            length = len(example.input_ids)
+            batch["input_ids"][row, :length] = torch.tensor(example.input_ids)
+            batch["attention_mask"][row, :length] = 1
+            batch["labels"][row, :length] = torch.tensor(example.labels)
+        return batch
+
+    return collate
+
+
+@torch.inference_mode()
+def response_loss(
+    model: torch.nn.Module, examples: Sequence[Example], collate: Callable, runtime: Runtime, batch: int
+) -> float:
+    """Mean loss in nats per response token over all examples, each token weighted alike."""
+    total, count = 0.0, 0
+    by_length = sorted(examples, key=lambda example: (len(example.input_ids), example.input_ids))
+    for start in range(0, len(by_length), batch):
+        inputs = {k: v.to(runtime.device) for k, v in collate(by_length[start : start + batch]).items()}
+        with runtime.autocast():
+            hidden = hidden_states(
+                model, inputs["input_ids"], position_ids=None, attention_mask=inputs["attention_mask"]
+            )
+            loss, tokens = summed_token_loss(output_head(model), hidden, inputs["labels"])
+        total, count = total + float(loss), count + tokens
+    return total / max(count, 1)
+
+
+def _train(settings, pairs, validation_pairs, runtime, seed, out_dir) -> TrainingHistory:
+    if not pairs or not validation_pairs:
+        raise TrainingError(
+            f"{len(pairs)} training and {len(validation_pairs)} validation pairs: both are needed; "
+            "a corpus with more functions that have docstrings or doctests gives more"
+        )
+    set_seed(seed)
+    base, tokenizer = load_causal_lm(settings.model, runtime, seed=seed)
+    examples = [encode_pair(pair, tokenizer) for pair in pairs]
+    held_out = [encode_pair(pair, tokenizer) for pair in validation_pairs]
+    limit = settings.max_prompt_tokens + settings.max_new_tokens
+    longest = max(len(example.input_ids) for example in [*examples, *held_out])
+    if longest > limit:
+        raise TrainingError(f"a pair has {longest} tokens, {limit} are allowed; build the data anew")
+    micro_batch = max(1, MICRO_BATCH_TOKENS[runtime.device.type] // longest)
+    collate = collator(tokenizer)
+    return run_training(
+        add_lora(base, settings.lora, seed=seed),
+        tokenizer,
+        examples,
+        collate=collate,
+        runtime=runtime,
+        out_dir=out_dir,
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        batch_sequences=settings.batch_sequences,
+        micro_batch=micro_batch,
+        warmup_fraction=settings.warmup_fraction,
+        seed=seed,
+        validate=lambda model: response_loss(model, held_out, collate, runtime, 2 * micro_batch),
+        what="train on pairs",
+    )
