@@ -1,14 +1,15 @@
 """Batched text generation that gives the same text whatever else is in the batch.
 
-`generate` sorts prompts by length, pads on the left, keeps a key-value cache and drops finished
-sequences from it, so that a batch costs what its unfinished rows cost. Every sample draws from
+`generate` sorts prompts by length, pads on the left, reads each prompt once for all its samples,
+and drops finished sequences, so that a batch costs what its unfinished rows cost. Every sample draws from
 its own random stream, named by seed, prompt and sample number: the order of prompts and the size
 of batches do not enter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -77,69 +78,88 @@ def generate(
     )
     texts = [[""] * n for _ in encoded]
     ends = _end_ids(model, tokenizer)
+    is_end = _end_check(tokenizer, ends, stop)
     was_training = model.training
     model.eval()
     with bar(what, total=len(jobs), unit="text") as shown:
         for start in range(0, len(jobs), batch_size):
             batch = jobs[start : start + batch_size]
-            rows = [encoded[index] for index, _ in batch]
+            numbers = list(dict.fromkeys(index for index, _ in batch))  # each prompt is read once
+            owners = [numbers.index(index) for index, _ in batch]
             draws = _uniform_draws(batch, seed, max_new_tokens) if temperature > 0 else None
-            is_done = _stop_check(tokenizer, stop)
-            for row, ids in _decode(
-                model, rows, tokenizer.pad_token_id, ends, max_new_tokens, temperature, draws, is_done
-            ):
+
+            def choose(logits: torch.Tensor, rows: list[int], step: int, draws=draws) -> torch.Tensor:
+                if draws is None:
+                    return logits.argmax(-1)
+                return _sample(logits / temperature, draws[rows, step])
+
+            prompts_read = _read_prompts(model, [encoded[i] for i in numbers], tokenizer.pad_token_id, owners)
+            for row, ids in _continue(model, prompts_read, choose, is_end, max_new_tokens):
                 index, sample = batch[row]
-                texts[index][sample] = _cut(tokenizer.decode(ids, skip_special_tokens=True), stop)
+                kept = [token for token in ids if token not in ends]
+                texts[index][sample] = _cut(tokenizer.decode(kept, skip_special_tokens=True), stop)
                 shown.update(1)
     model.train(was_training)
     return texts
 
 
-def _decode(
-    model, rows, pad_id, ends, max_new_tokens, temperature, draws, is_done
-) -> Iterator[tuple[int, list[int]]]:
-    """Yield (row, new token ids) as rows finish; finished rows leave the batch and the cache."""
-    device = model.device
-    width = max(len(ids) for ids in rows)
-    tokens = torch.full((len(rows), width), pad_id, dtype=torch.long)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for row, ids in enumerate(rows):
-        tokens[row, width - len(ids) :] = torch.tensor(ids)
-        mask[row, width - len(ids) :] = 1
-    tokens, mask = tokens.to(device), mask.to(device)
+@dataclass
+class _Read:
+    """Prompts as the model has read them, one row a sequence; `logits` predict each row's next token."""
+
+    cache: DynamicCache
+    logits: torch.Tensor  # (rows, vocabulary)
+    mask: torch.Tensor  # (rows, length), 0 at padding
+    position: torch.Tensor  # (rows, 1), of the last token read
+
+
+def _read_prompts(model, prompts: list[list[int]], pad_id: int, owners: list[int]) -> _Read:
+    """One padded pass over distinct `prompts`, then a row for each of `owners` (prompt numbers)."""
+    width = max(len(ids) for ids in prompts)
+    tokens = torch.tensor([[pad_id] * (width - len(ids)) + ids for ids in prompts], device=model.device)
+    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=model.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    alive = list(range(len(rows)))
-    new: list[list[int]] = [[] for _ in rows]
     cache = DynamicCache(config=model.config)
+    logits = _next_logits(model, tokens, mask, positions, cache)
+    index = torch.tensor(owners, device=model.device)
+    if owners != list(range(len(prompts))):
+        cache.batch_select_indices(index)
+    return _Read(cache, logits[index], mask[index], positions[index, -1:])
+
+
+def _continue(model, read: _Read, choose, is_end, max_new_tokens: int) -> Iterator[tuple[int, list[int]]]:
+    """Yield (row, new token ids) as rows finish; finished rows leave the batch and the cache."""
+    logits, mask, position = read.logits, read.mask, read.position
+    alive = list(range(len(logits)))
+    new: list[list[int]] = [[] for _ in alive]
     for step in range(max_new_tokens):
-        output = model(
-            input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache,
-            use_cache=True, logits_to_keep=1,
-        )  # fmt: skip
-        logits = output.logits[:, -1].float()
-        if draws is None:
-            chosen = logits.argmax(-1)
-        else:
-            chosen = _sample(logits / temperature, draws[alive, step])
+        chosen = choose(logits, alive, step)
         keep = []
         for at, token in enumerate(chosen.tolist()):
             row = alive[at]
-            if token not in ends:
-                new[row].append(token)
-            if token in ends or step == max_new_tokens - 1 or is_done(new[row]):
+            new[row].append(token)
+            if step == max_new_tokens - 1 or is_end(new[row]):
                 yield row, new[row]
             else:
                 keep.append(at)
         if not keep:
             return
         if len(keep) < len(alive):
-            index = torch.tensor(keep, device=device)
-            cache.batch_select_indices(index)
-            chosen, mask, positions = chosen[index], mask[index], positions[index]
+            index = torch.tensor(keep, device=mask.device)
+            read.cache.batch_select_indices(index)
+            chosen, mask, position = chosen[index], mask[index], position[index]
             alive = [alive[at] for at in keep]
-        tokens = chosen[:, None]
         mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=-1)
-        positions = positions[:, -1:] + 1
+        position = position + 1
+        logits = _next_logits(model, chosen[:, None], mask, position, read.cache)
+
+
+def _next_logits(model, tokens, mask, positions, cache) -> torch.Tensor:
+    """Float32 logits (rows, vocabulary) of the token after the last one; `cache` grows."""
+    return model(
+        input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache,
+        use_cache=True, logits_to_keep=1,
+    ).logits[:, -1].float()  # fmt: skip
 
 
 def _sample(logits: torch.Tensor, draws: np.ndarray) -> torch.Tensor:
@@ -154,12 +174,18 @@ def _uniform_draws(batch: list[tuple[int, int]], seed: int, steps: int) -> np.nd
     return np.stack([np.random.default_rng([seed, index, sample]).random(steps) for index, sample in batch])
 
 
-def _stop_check(tokenizer: PreTrainedTokenizerBase, stop: Sequence[str]):
-    """Whether a growing sequence contains a stop string; only the tail is decoded each time."""
-    if not stop:
-        return lambda ids: False
-    tail = max(len(word.encode()) for word in stop) + 8  # a token is at least one byte
-    return lambda ids: any(word in tokenizer.decode(ids[-tail:]) for word in stop)
+def _end_check(
+    tokenizer: PreTrainedTokenizerBase, ends: frozenset[int], stop: Sequence[str]
+) -> Callable[[list[int]], bool]:
+    """Whether a growing sequence is finished: by an end token, or a stop string in its tail."""
+    tail = max((len(word.encode()) for word in stop), default=0) + 8  # a token is at least one byte
+
+    def is_end(ids: list[int]) -> bool:
+        if ids[-1] in ends:
+            return True
+        return bool(stop) and any(word in tokenizer.decode(ids[-tail:]) for word in stop)
+
+    return is_end
 
 
 def _cut(text: str, stop: Sequence[str]) -> str:
