@@ -26,6 +26,7 @@ def run(
     causal_lm: Annotated[str, typer.Option(help="Track A's model: hub name or folder")] = "",
     chat_lm: Annotated[str, typer.Option(help="Track B's model: hub name or folder")] = "",
     embedder: Annotated[str, typer.Option(help="Track C's model: hub name, folder, package:NAME")] = "",
+    nf4: Annotated[bool, typer.Option("--nf4", help="causal LMs' frozen weights in 4 bits")] = False,
 ) -> None:
     """Execute the notebook headless and publish metrics.json, data_card.md and the HTML export."""
     from helpers.report.suite import run_suite
@@ -39,6 +40,7 @@ def run(
         causal_lm=causal_lm,
         chat_lm=chat_lm,
         embedder=embedder,
+        nf4=nf4,
     )
 
 

@@ -26,7 +26,7 @@ BF16_CAPABILITY = (8, 0)  # below it bfloat16 is emulated, whatever torch's own 
 CPU_BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # x86, x86, Arm as the kernel spells them
 REPORTED_PACKAGES = (
     "torch", "transformers", "peft", "accelerate", "sentence-transformers", "faiss-cpu",
-    "datasets", "networkx", "numpy", "libcst", "ruff", "bm25s", "datasketch",
+    "bitsandbytes", "datasets", "networkx", "numpy", "libcst", "ruff", "bm25s", "datasketch",
 )  # fmt: skip
 
 
@@ -49,6 +49,7 @@ class Runtime:
     attention: str  # value for `attn_implementation`
     memory_gib: float  # of the accelerator, or of the host where there is none
     decisions: tuple[Decision, ...]
+    nf4: bool = False  # frozen weights of causal LMs in 4-bit NormalFloat (Dettmers et al. 2023)
 
     def autocast(self) -> contextlib.AbstractContextManager:
         """Autocast region for forward and backward passes; a no-op without mixed precision."""
@@ -81,12 +82,13 @@ def available_memory_gib() -> float:
     return total / GIB
 
 
-def detect_runtime(*, deterministic: bool = True) -> Runtime:
+def detect_runtime(*, deterministic: bool = True, nf4: bool = False) -> Runtime:
     """Inspect the machine once and decide.
 
     Args:
         deterministic: ask torch for deterministic kernels where it has them (it warns, and goes
             on, where an operation has none).
+        nf4: hold the frozen weights of causal LMs in 4 bits; slower, and worth it above 1.5B only.
     """
     decisions: list[Decision] = []
 
@@ -102,9 +104,11 @@ def detect_runtime(*, deterministic: bool = True) -> Runtime:
         torch.use_deterministic_algorithms(True, warn_only=True)
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         decide("determinism", "on", "same seed and machine give the same figures")
+    if nf4:
+        decide("frozen weights", "NF4", "asked for: a quarter of the memory, slower")
     _disable_old_torchao(decide)
     device, weight_dtype, autocast_dtype, attention, memory = runtime
-    return Runtime(device, weight_dtype, autocast_dtype, attention, memory, tuple(decisions))
+    return Runtime(device, weight_dtype, autocast_dtype, attention, memory, tuple(decisions), nf4)
 
 
 def _decide_cuda(decide) -> tuple[torch.device, torch.dtype, torch.dtype, str, float]:

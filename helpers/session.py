@@ -174,6 +174,7 @@ def open_session(
     chat_lm: str = "",
     embedder: str = "",
     seed: int | None = None,
+    nf4: bool = False,
     out: str | Path = ".",
     resume: bool = False,
     run_id: str = "",
@@ -183,6 +184,7 @@ def open_session(
     Args:
         profile: a name of `settings.PROFILES`, or "auto": `t4` with a CUDA device, else `cpu`.
         corpus, causal_lm, chat_lm, embedder: override the profile's; "" keeps them.
+        nf4: hold the frozen weights of the causal LMs in 4 bits.
         out: folder that receives the reports; the run folder is `out/runs/<run_id>`.
         resume: go on with the newest unfinished run of exactly these settings, if there is one.
         run_id: name of the run folder; made from profile and time when empty.
@@ -201,9 +203,10 @@ def open_session(
         chat_lm=chat_lm,
         embedder=embedder,
         seed=seed,
+        nf4=nf4,
     )
     now = datetime.datetime.now(datetime.UTC)
-    runtime = detect_runtime()
+    runtime = detect_runtime(nf4=chosen.nf4)
     set_seed(chosen.seed)
     started = now.isoformat(timespec="seconds")
     session = Session(chosen, runtime, Workspace(folder, folder.name), Path(out), started)
@@ -224,7 +227,7 @@ def choose_run(
     """Resolve the profile and create (or, to resume, find) its run folder.
 
     Args:
-        overrides: corpus, models and seed, as `settings.resolve_profile` takes them.
+        overrides: corpus, models, seed and nf4, as `settings.resolve_profile` takes them.
 
     Raises:
         SettingsError, WorkspaceError: as `open_session`.

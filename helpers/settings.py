@@ -70,6 +70,7 @@ class TrackASettings:
     batch_sequences: int  # packed sequences of `window` tokens per optimizer step
     warmup_fraction: float
     lora: LoraSettings
+    general_files: int = 24  # slice of general code on which forgetting is measured
     bootstrap_samples: int = 10_000
 
 
@@ -124,6 +125,7 @@ class Profile:
     track_a: TrackASettings
     track_b: TrackBSettings
     track_c: TrackCSettings
+    nf4: bool = False  # frozen weights of the causal LMs in 4 bits (bitsandbytes), adapters in full
     failure_cases: int = 15
     sandbox_workers: int = 2
     # Measured seconds per section of the notebook on the machine the profile is meant for; the
@@ -323,6 +325,7 @@ def resolve_profile(
     chat_lm: str = "",
     embedder: str = "",
     seed: int | None = None,
+    nf4: bool = False,
 ) -> Profile:
     """Return the named profile with a person's choices applied; an empty string keeps its own.
 
@@ -341,4 +344,6 @@ def resolve_profile(
             profile = dataclasses.replace(profile, **{field: track})
     if seed is not None:
         profile = dataclasses.replace(profile, seed=int(seed))
+    if nf4:
+        profile = dataclasses.replace(profile, nf4=True)
     return profile

@@ -13,7 +13,13 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.pytorch_utils import Conv1D
 
 import helpers
@@ -21,7 +27,9 @@ from helpers.models.generation import generate
 from helpers.runtime import Runtime
 from helpers.settings import LoraSettings
 
-__all__ = ["ModelError", "add_lora", "chat_prompt", "generate", "load_adapted", "load_causal_lm"]
+__all__ = [
+    "ModelError", "add_lora", "chat_prompt", "generate", "load_adapted", "load_causal_lm", "load_tokenizer",
+]  # fmt: skip
 
 # Unused specials of known families, tried in this order when a model lacks a usable pad token.
 PAD_CANDIDATES = ("<|fim_pad|>", "<|endoftext|>", "<pad>", "[PAD]", "<|pad|>")
@@ -53,21 +61,38 @@ def load_causal_lm(
         ModelError: if nothing can be loaded from `spec`.
     """
     source, is_local = _resolve(spec)
+    options = {"dtype": runtime.weight_dtype, "attn_implementation": runtime.attention}
+    if runtime.nf4:
+        options |= {"quantization_config": _nf4(runtime), "device_map": {"": runtime.device}}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=is_local)
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
-            local_files_only=is_local,
-            dtype=runtime.weight_dtype,
-            attn_implementation=runtime.attention,
-        )
+        model = AutoModelForCausalLM.from_pretrained(source, local_files_only=is_local, **options)
     except Exception as error:  # the libraries raise a dozen types here, all meaning the same
         raise ModelError(_loading_advice(spec, is_local, error)) from error
     model.name_or_path = spec  # what adapters record as their base: never a path of this machine
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _ensure_pad_token(model, tokenizer)
-    return model.to(runtime.device).eval(), tokenizer
+    if not runtime.nf4:
+        return model.to(runtime.device).eval(), tokenizer
+    for module in model.modules():
+        # On a CPU bitsandbytes repacks a layer at its first evaluation into a form that has no gradient.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model.eval(), tokenizer
+
+
+def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of `load_causal_lm(spec, ...)` alone, for counting tokens before a model is needed.
+
+    Raises:
+        ModelError: if nothing can be loaded from `spec`.
+    """
+    source, is_local = _resolve(spec)
+    try:
+        return AutoTokenizer.from_pretrained(source, local_files_only=is_local)
+    except Exception as error:  # as above
+        raise ModelError(_loading_advice(spec, is_local, error)) from error
 
 
 def add_lora(model: PreTrainedModel, lora: LoraSettings, *, seed: int = 0) -> PeftModel:
@@ -132,6 +157,16 @@ def chat_prompt(tokenizer: PreTrainedTokenizerBase, instruction: str) -> str:
         return PLAIN_PROMPT.format(instruction=instruction)
     messages = [{"role": "user", "content": instruction}]
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def _nf4(runtime: Runtime) -> BitsAndBytesConfig:
+    """4-bit NormalFloat with double quantisation; products in the runtime's mixed precision."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=runtime.autocast_dtype or torch.float32,
+    )
 
 
 def _resolve(spec: str) -> tuple[str, bool]:

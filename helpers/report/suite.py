@@ -31,6 +31,7 @@ def run_suite(
     causal_lm: str,
     chat_lm: str,
     embedder: str,
+    nf4: bool,
 ) -> None:
     """Execute, export, publish, and print the summary table (see `session.open_session`).
 
@@ -38,7 +39,7 @@ def run_suite(
         SettingsError, WorkspaceError: before anything is executed.
         CellFailure: when a cell fails; nothing is published then.
     """
-    models = {"causal_lm": causal_lm, "chat_lm": chat_lm, "embedder": embedder}
+    models = {"causal_lm": causal_lm, "chat_lm": chat_lm, "embedder": embedder, "nf4": nf4}
     corpus = _relative_to_notebook(corpus)
     chosen, run_folder = choose_run(profile, out=out, resume=resume, corpus=corpus, seed=seed, **models)
     parameters = {
@@ -47,6 +48,7 @@ def run_suite(
         "CAUSAL_LM": causal_lm,
         "CHAT_LM": chat_lm,
         "EMBEDDER": embedder,
+        "NF4": nf4,
         "SEED": chosen.seed,
         "OUT": os.path.relpath(out, NOTEBOOK.parent),
         "RUN_ID": run_folder.name,
