@@ -15,7 +15,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ from helpers.data.language import LanguageGenerator, SourceFacts
 from helpers.data.phrasings import PHRASINGS
 from helpers.data.splits import functions_of
 from helpers.eval.code_extraction import extract_code
+from helpers.eval.hallucination import invented_names
+from helpers.eval.name_context import NameContext
 from helpers.models.causal_lm import chat_prompt
 from helpers.records import Corpus, Function, InstructPair, Splits, Task, TaskKind
 from helpers.settings import TrackBSettings
@@ -70,7 +72,7 @@ def build_instruct_data(
     workers: int,
     *,
     generator: LanguageGenerator | None = None,
-    is_grounded: Callable[[str, Function], bool] | None = None,
+    names: NameContext | None = None,
     benchmark_texts: Sequence[str] = (),
 ) -> InstructData:
     """Build everything Track B trains on and is tested on; deterministic for a seed and machine.
@@ -80,14 +82,14 @@ def build_instruct_data(
             template included) or responses longer than `settings.max_new_tokens` are filtered out.
         workers: sandbox processes; the result does not depend on it.
         generator: who writes the language; `SourceFacts` when None.
-        is_grounded: says of a response's prose and code whether all names in it exist.
+        names: what exists; responses that name anything else are filtered out.
         benchmark_texts: problems that must not be in the pairs.
 
     Raises:
         InstructDataError: if a side yields nothing, or pairs hold held-out or benchmark code.
     """
     generator = generator or SourceFacts()
-    check = _Filters(settings, tokenizer, is_grounded)
+    check = _Filters(settings, tokenizer, names)
     wanted = {
         "train": (settings.train_pairs, FUNCTIONS_PER_PAIR),
         "validation": (settings.validation_pairs, FUNCTIONS_PER_PAIR),
@@ -153,8 +155,8 @@ def check_contamination(
 class _Filters:
     """The filters every draft passes, in order; counts what went in and out, by kind."""
 
-    def __init__(self, settings: TrackBSettings, tokenizer: PreTrainedTokenizerBase, is_grounded) -> None:
-        self.settings, self.tokenizer, self.is_grounded = settings, tokenizer, is_grounded
+    def __init__(self, settings: TrackBSettings, tokenizer: PreTrainedTokenizerBase, names) -> None:
+        self.settings, self.tokenizer, self.names = settings, tokenizer, names
         self.seen: set[str] = set()
         self.counts: dict[str, Counter[str]] = {}
         self.examples: dict[str, str] = {}
@@ -182,13 +184,15 @@ class _Filters:
             return "does not parse"
         if code is not None and _squeezed(code) == _squeezed(draft.given):
             return "copy of the prompt"
-        if self.is_grounded is not None and not self.is_grounded(draft.response, draft.function):
-            return "names something that does not exist"
         prompt = chat_prompt(self.tokenizer, draft.instruction)
         if self._tokens(prompt) > self.settings.max_prompt_tokens:
             return "prompt too long"
         if self._tokens(draft.response) + 1 > self.settings.max_new_tokens:
             return "response too long"
+        if self.names is not None:
+            known = self.names.about(draft.function.source, draft.truth.tests if draft.truth else "")
+            if invented_names(draft.response, context=known):
+                return "names something that does not exist"
         return ""
 
     def _tokens(self, text: str) -> int:
