@@ -33,6 +33,7 @@ from helpers.settings import CorpusSettings
 
 MIN_TOKENS = 20
 MIN_WORDS = 5
+OWN_WEIGHT = 0.25  # part of a group that counts as dealt already; 0 overfills, 0.5 biases the sizes
 BOILERPLATE_FILES = 6  # code in more files than this says nothing about any two of them
 SHARED_SHARE = 0.3  # of the smaller file's functions with a twin in the other: one side for both
 RANK: dict[SplitName, int] = {"train": 0, "test": 1, "validation": 2}  # the higher one gives way
@@ -261,11 +262,12 @@ def _deal(
     settings: CorpusSettings,
     seed: int,
 ) -> dict[str, SplitName]:
-    """Each group to the split where it leaves the smallest imbalance, richest in doctests first.
+    """Each group to the split furthest behind its fraction, richest in doctests first.
 
-    Imbalance is chi-square-like, the sum over splits and measures of (share - fraction)² /
-    fraction. Groups with about equally many doctests are dealt in the order of a hash of seed and
-    path.
+    Behind is relative to the fraction and weighted by what the group has to give of each measure.
+    A part of the group itself counts as dealt, or one big file would overfill a small split; all
+    of it would leave that split with small files only. Groups with about equally many doctests
+    are dealt in the order of a hash of seed and path.
     """
     fractions: dict[SplitName, float] = {
         "train": settings.train_fraction,
@@ -284,14 +286,14 @@ def _deal(
     dealt: dict[SplitName, list[list[str]]] = {name: [] for name in fractions}
     for group in order:
         size = [sum(weights[path][measure] for path in group) for measure in range(4)]
-
-        def cost(name: SplitName, size: list[float] = size) -> float:
-            return sum(
-                s * (2 * have + s - 2 * fractions[name]) / max(fractions[name], 1e-9)
-                for s, have in zip(size, filled[name], strict=True)
+        behind = {
+            name: sum(
+                s * (fraction - have - OWN_WEIGHT * s) for s, have in zip(size, filled[name], strict=True)
             )
-
-        best = min(fractions, key=cost)
+            / max(fraction, 1e-9)
+            for name, fraction in fractions.items()
+        }
+        best = max(behind, key=behind.get)
         dealt[best].append(group)
         filled[best] = [have + s for have, s in zip(filled[best], size, strict=True)]
     for name in ("test", "validation"):
