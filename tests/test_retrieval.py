@@ -1,0 +1,338 @@
+"""Measures by hand and against independent definitions; index, BM25 and fusion."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers.eval.retrieval import (
+    RetrievalError,
+    bm25_run,
+    build_index,
+    code_tokens,
+    file_level,
+    first_relevant_ranks,
+    fuse_runs,
+    load_index,
+    mean_scores,
+    per_query_rows,
+    qrels_of,
+    query_groups,
+    ranking,
+    save_index,
+    score_run,
+    search,
+    search_examples,
+)
+from helpers.records import Document, Query
+
+
+def query(
+    name: str, relevant: list[str], kind: str = "how_to", overlap: float = 0.0, text: str = ""
+) -> Query:
+    return Query(name, text or f"text of {name}", kind, dict.fromkeys(relevant, 1), "a.py", overlap)
+
+
+# --- measures by hand ----------------------------------------------------------------------------
+
+
+def test_binary_judgements_by_hand():
+    run = {"q": {"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.6}}
+    scores = score_run(run, {"q": {"b": 1, "d": 1, "z": 1}}, k=3)["q"]
+    assert scores["mrr@3"] == 1 / 2
+    assert scores["recall@3"] == pytest.approx(1 / 3)
+    ideal = 1 + 1 / math.log2(3) + 1 / 2
+    assert scores["ndcg@3"] == pytest.approx((1 / math.log2(3)) / ideal, abs=1e-12)
+
+
+def test_graded_gain_is_linear_and_the_ideal_takes_all_judged_documents():
+    run = {"q": {"a": 3.0, "b": 2.0}}
+    scores = score_run(run, {"q": {"a": 1, "b": 3, "unfound": 2}}, k=10)["q"]
+    gained = 1 + 3 / math.log2(3)
+    ideal = 3 + 2 / math.log2(3) + 1 / 2
+    assert scores["ndcg@10"] == pytest.approx(gained / ideal, abs=1e-12)
+    assert scores["recall@10"] == pytest.approx(2 / 3)
+    assert scores["mrr@10"] == 1.0
+
+
+def test_the_ideal_is_cut_at_k():
+    scores = score_run({"q": {"a": 1.0}}, {"q": {"a": 1, "b": 1, "c": 1}}, k=1)["q"]
+    assert scores == {"mrr@1": 1.0, "ndcg@1": 1.0, "recall@1": pytest.approx(1 / 3)}
+
+
+def test_ties_break_by_document_id_descending_whatever_the_insertion_order():
+    ids = ["d1", "d10", "d2", "e"]
+    for order in (ids, ids[::-1]):
+        constant = {"q": dict.fromkeys(order, 0.5)}
+        assert ranking(constant["q"]) == ["e", "d2", "d10", "d1"]
+        assert score_run(constant, {"q": {"d2": 1}}, k=10)["q"]["mrr@10"] == 1 / 2
+
+
+def test_a_constant_scorer_scores_like_chance():
+    n, k = 200, 10
+    ids = [f"{number:03d}" for number in range(n)]
+    run = {i: dict.fromkeys(ids, 1.0) for i in ids}
+    means = mean_scores(score_run(run, {i: {i: 1} for i in ids}, k))
+    assert means["recall@10"] == pytest.approx(k / n)
+    assert means["mrr@10"] == pytest.approx(sum(1 / rank for rank in range(1, k + 1)) / n)
+
+
+def test_missing_queries_score_zero_and_extra_ones_are_not_scored():
+    qrels = {"missing": {"a": 1}, "empty": {"a": 1}, "unjudged": {}}
+    scores = score_run({"empty": {}, "extra": {"a": 1.0}, "unjudged": {"a": 1.0}}, qrels)
+    assert set(scores) == {"missing", "empty", "unjudged"}
+    assert all(value == 0.0 for row in scores.values() for value in row.values())
+
+
+def test_a_document_named_like_its_query_is_not_dropped():
+    assert score_run({"x": {"x": 1.0, "y": 0.5}}, {"x": {"x": 1}})["x"]["mrr@10"] == 1.0
+
+
+def test_grades_of_zero_and_below_are_not_relevant():
+    scores = score_run({"q": {"a": 2.0, "b": 1.5, "c": 1.0}}, {"q": {"a": 0, "b": -1, "c": 1}}, k=3)["q"]
+    assert scores["mrr@3"] == pytest.approx(1 / 3)
+    assert scores["recall@3"] == 1.0
+    assert scores["ndcg@3"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5, True])
+def test_bad_cut_offs_are_refused(k):
+    with pytest.raises(RetrievalError, match="at least 1"):
+        score_run({}, {"q": {"a": 1}}, k=k)
+
+
+def test_nan_scores_are_refused():
+    with pytest.raises(RetrievalError, match="NaN"):
+        score_run({"q": {"a": float("nan"), "b": 1.0}}, {"q": {"a": 1}})
+
+
+# --- measures against an independent definition ---------------------------------------------------
+
+documents_ids = st.sampled_from([f"d{number}" for number in range(12)])
+runs = st.dictionaries(documents_ids, st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=12)
+judgements = st.dictionaries(documents_ids, st.integers(0, 3), max_size=12)
+
+
+def brute_force(scores: dict, grades: dict, k: int) -> tuple[float, float, float]:
+    """trec_eval's definitions spelled out with a selection sort and explicit loops."""
+    left = dict(scores)
+    ranked = []
+    while left:
+        best = None
+        for name, score in left.items():
+            if best is None or score > left[best] or (score == left[best] and name > best):
+                best = name
+        ranked.append(best)
+        del left[best]
+    dcg = reciprocal = 0.0
+    found = 0
+    for position in range(min(k, len(ranked))):
+        grade = grades.get(ranked[position], 0)
+        dcg += grade / math.log2(position + 2)
+        if grade > 0:
+            found += 1
+            reciprocal = reciprocal or 1 / (position + 1)
+    positive = sorted([g for g in grades.values() if g > 0])[::-1]
+    ideal = sum(positive[i] / math.log2(i + 2) for i in range(min(k, len(positive))))
+    return reciprocal, dcg / ideal if positive else 0.0, found / len(positive) if positive else 0.0
+
+
+@settings(max_examples=200, deadline=None)
+@given(runs, judgements, st.integers(1, 14))
+def test_agrees_with_brute_force(scores, grades, k):
+    row = score_run({"q": scores}, {"q": grades}, k)["q"]
+    expected = brute_force(scores, grades, k)
+    assert (row[f"mrr@{k}"], row[f"ndcg@{k}"], row[f"recall@{k}"]) == pytest.approx(expected, abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(runs, judgements, st.randoms(use_true_random=False))
+def test_insertion_order_and_other_queries_do_not_matter(scores, grades, rng):
+    shuffled = list(scores.items())
+    rng.shuffle(shuffled)
+    alone = score_run({"q": scores}, {"q": grades})["q"]
+    together = score_run({"p": {"d1": 1.0}, "q": dict(shuffled)}, {"p": {"d1": 1}, "q": grades})["q"]
+    assert alone == together
+
+
+def test_without_ties_document_names_do_not_matter():
+    rng = np.random.default_rng(3)
+    scores = {f"d{i}": float(value) for i, value in enumerate(rng.permutation(30))}
+    grades = {f"d{i}": int(grade) for i, grade in enumerate(rng.integers(0, 3, 30))}
+    rename = {old: f"x{number:02d}" for number, old in enumerate(rng.permutation(list(scores)))}
+    renamed = score_run(
+        {"q": {rename[d]: s for d, s in scores.items()}}, {"q": {rename[d]: g for d, g in grades.items()}}
+    )
+    assert renamed == score_run({"q": scores}, {"q": grades})
+
+
+def test_agrees_with_the_evaluator_of_sentence_transformers(tiny_vectors):
+    from sentence_transformers.evaluation import InformationRetrievalEvaluator
+
+    vectors, questions, qrels = tiny_vectors
+    run = dict(
+        zip(
+            questions,
+            search(build_index(vectors, ids_of(vectors)), question_rows(questions), 40),
+            strict=True,
+        )
+    )
+    ours = mean_scores(score_run(run, qrels, 10))
+
+    class Precomputed:
+        similarity_fn_name = "dot"
+        similarity = staticmethod(lambda a, b: np.asarray(a) @ np.asarray(b).T)
+
+    evaluator = InformationRetrievalEvaluator(
+        queries={q: q for q in questions},
+        corpus={i: i for i in ids_of(vectors)},
+        relevant_docs={q: set(grades) for q, grades in qrels.items()},
+        mrr_at_k=[10],
+        ndcg_at_k=[10],
+    )
+    ranked = [[{"corpus_id": d, "score": s} for d, s in run[q].items()] for q in questions]
+    theirs = evaluator.compute_metrics(ranked)
+    assert ours["mrr@10"] == pytest.approx(theirs["mrr@k"][10], abs=1e-9)
+    assert ours["ndcg@10"] == pytest.approx(theirs["ndcg@k"][10], abs=1e-9)
+
+
+def ids_of(vectors) -> list[str]:
+    return [f"d{row:02d}" for row in range(len(vectors))]
+
+
+def question_rows(questions) -> np.ndarray:
+    rng = np.random.default_rng(7)
+    rows = rng.normal(size=(len(questions), 8)).astype(np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def tiny_vectors():
+    rng = np.random.default_rng(5)
+    vectors = rng.normal(size=(40, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    questions = [f"q{number}" for number in range(15)]
+    qrels = {q: {f"d{int(row):02d}": 1 for row in rng.permutation(40)[:2]} for q in questions}
+    return vectors, questions, qrels
+
+
+# --- index ------------------------------------------------------------------------------------------
+
+
+def test_flat_index_equals_brute_force(tiny_vectors):
+    vectors, questions, _ = tiny_vectors
+    rows = question_rows(questions)
+    found = search(build_index(vectors, ids_of(vectors)), rows, 10)
+    exact = rows @ vectors.T
+    for line, hits in zip(exact, found, strict=True):
+        assert list(hits) == [f"d{row:02d}" for row in np.argsort(-line)[:10]]
+        assert list(hits.values()) == pytest.approx(np.sort(line)[::-1][:10].tolist(), abs=1e-5)
+
+
+def test_a_saved_index_answers_the_same(tmp_path, tiny_vectors):
+    vectors, questions, _ = tiny_vectors
+    index = build_index(vectors, ids_of(vectors))
+    save_index(index, tmp_path / "index")
+    loaded = load_index(tmp_path / "index")
+    assert loaded.ids == index.ids
+    assert search(loaded, question_rows(questions), 5) == search(index, question_rows(questions), 5)
+    assert index.n_bytes == (tmp_path / "index" / "index.faiss").stat().st_size
+    (tmp_path / "index" / "ids.json").write_text('["d00"]')
+    with pytest.raises(RetrievalError, match="40 vectors and 1 ids"):
+        load_index(tmp_path / "index")
+    with pytest.raises(RetrievalError, match="no readable index"):
+        load_index(tmp_path / "nowhere")
+
+
+def test_bad_vectors_are_refused():
+    good = np.eye(3, dtype=np.float32)
+    with pytest.raises(RetrievalError, match="NaN"):
+        build_index(good * np.nan, ["a", "b", "c"])
+    with pytest.raises(RetrievalError, match="repeat"):
+        build_index(good, ["a", "b", "b"])
+    with pytest.raises(RetrievalError, match="2 document ids"):
+        build_index(good, ["a", "b"])
+
+
+# --- ranks, files, BM25, fusion -------------------------------------------------------------------
+
+
+def test_first_relevant_ranks_and_rows():
+    queries = [query("q1", ["b"]), query("q2", ["z"])]
+    before = {"q1": {"a": 0.9, "b": 0.5}, "q2": {"a": 1.0}}
+    after = {"q1": {"a": 0.1, "b": 0.5}, "q2": {"a": 1.0, "z": 0.1}}
+    assert first_relevant_ranks(before, qrels_of(queries)) == {"q1": 2, "q2": None}
+    rows = per_query_rows(queries, before, after)
+    assert [(row["rank_before"], row["rank_after"]) for row in rows] == [(2, 1), (None, 2)]
+    assert rows[0]["top3_after"] == ["b", "a"]
+
+
+def test_examples_show_losses_as_well_as_gains():
+    queries = [query(f"q{number}", ["r"]) for number in range(9)]
+    up, down = {"r": 1.0, "a": 0.5}, {"r": 0.1, "a": 0.5}
+    before = {q.id: (down if place < 6 else up) for place, q in enumerate(queries)}
+    after = {q.id: (up if place < 6 else down) for place, q in enumerate(queries)}
+    rows = per_query_rows(queries, before, after)
+    shown = search_examples(rows, n=6, seed=1)
+    assert [row["why"] for row in shown].count("gained") == 2
+    assert [row["why"] for row in shown].count("lost") == 2
+    assert len({row["query_id"] for row in shown}) == 6
+    assert shown == search_examples(rows[::-1], n=6, seed=1)
+
+
+def test_a_file_scores_as_its_best_function():
+    documents = [
+        Document("a.py::f", "", "a.py"),
+        Document("a.py::g", "", "a.py"),
+        Document("b.py::h", "", "b.py"),
+    ]
+    queries = [query("q", ["a.py::f"], kind="where_is")]
+    run, qrels = file_level({"q": {"a.py::f": 0.1, "a.py::g": 0.9, "b.py::h": 0.5}}, queries, documents)
+    assert run == {"q": {"a.py": 0.9, "b.py": 0.5}}
+    assert score_run(run, qrels)["q"]["mrr@10"] == 1.0
+
+
+def test_groups_by_kind_and_overlap():
+    queries = [
+        query("a", [], overlap=0.0),
+        query("b", [], overlap=0.5),
+        query("c", [], "where_is", overlap=1.0),
+    ]
+    assert query_groups(queries) == {
+        "kind: how_to": ["a", "b"],
+        "kind: where_is": ["c"],
+        "overlap: most": ["b"],
+        "overlap: name only": ["c"],
+        "overlap: none": ["a"],
+    }
+
+
+def test_code_tokens_split_names():
+    assert code_tokens("to_undirected(MultiGraph)") == [
+        "to_undirected", "to", "undirected", "multigraph", "multi", "graph",
+    ]  # fmt: skip
+    assert code_tokens("x1 == HTTPServer") == ["x1", "x", "1", "httpserver", "http", "server"]
+
+
+def test_bm25_finds_by_name_parts_and_keeps_every_document():
+    documents = [
+        Document("a", "def shortest_path(G): ...", "a.py"),
+        Document("b", "def color_nodes(G): ...", "b.py"),
+        Document("c", "def remove_edge(G): ...", "c.py"),
+    ]
+    queries = [query("q1", ["a"], text="the shortest path"), query("q2", ["b"], text="unknown wordsalad")]
+    run = bm25_run(queries, documents)
+    assert ranking(run["q1"])[0] == "a"
+    assert set(run["q1"]) == {"a", "b", "c"}
+    assert set(run["q2"].values()) == {0.0}
+    assert len(bm25_run(queries, documents, depth=2)["q1"]) == 2
+
+
+def test_reciprocal_rank_fusion_by_hand():
+    fused = fuse_runs({"q": {"a": 9.0, "b": 1.0}}, {"q": {"b": 0.2, "c": 0.1}})
+    assert fused["q"] == pytest.approx({"a": 1 / 61, "b": 1 / 62 + 1 / 61, "c": 1 / 62})
+    assert ranking(fused["q"]) == ["b", "a", "c"]
