@@ -7,7 +7,7 @@ import torch
 from helpers.data.draw import draw_files
 from helpers.models.structure import hidden_states, output_head
 from helpers.records import SourceFile
-from helpers.train.packing import collate_packed, pack_documents, pack_texts, useful_share
+from helpers.train.packing import collate_packed, decoded_targets, pack_documents, pack_texts, useful_share
 
 PAD = 1
 
@@ -70,7 +70,7 @@ def test_specials_and_padding_are_inputs_but_no_targets():
     labels = [label for row in rows for label in row.labels]
     assert ids.count(tok.eos_token_id) == 3, "one end per document; the spelled one is plain characters"
     assert not set(labels) & set(tok.all_special_ids)
-    decoded = tok.decode([label for label in labels if label != -100])
+    decoded = "".join(decoded_targets(row, tok) for row in rows)
     assert " f(): pass" in decoded
     assert "<|endoftext|> inside" in decoded
 

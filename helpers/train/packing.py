@@ -63,6 +63,11 @@ def collate_packed(rows: list[PackedRow]) -> dict[str, torch.Tensor]:
     return {name: torch.tensor([getattr(row, name) for row in rows]) for name in names}
 
 
+def decoded_targets(row: PackedRow, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The text a row is trained to produce: look at it before training."""
+    return tokenizer.decode([label for label in row.labels if label != IGNORED])
+
+
 def useful_share(rows: Sequence[PackedRow], pad_id: int) -> float:
     """Share of all positions that are not padding."""
     fed = sum(len(row.input_ids) for row in rows)
