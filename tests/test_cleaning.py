@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -193,7 +194,9 @@ def test_pipes_are_not_opened_and_odd_names_survive(tmp_path):
 
 
 def test_folders_nested_deeper_than_python_recurses(tmp_path):
-    here = os.open(tmp_path, os.O_RDONLY)
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    here = os.open(deep, os.O_RDONLY)
     for _ in range(1200):
         os.mkdir("d", dir_fd=here)
         deeper = os.open("d", os.O_RDONLY, dir_fd=here)
@@ -201,7 +204,10 @@ def test_folders_nested_deeper_than_python_recurses(tmp_path):
         here = deeper
     os.close(here)
     put(tmp_path, "a.py")
-    assert verdicts(tmp_path)["a.py"] == "accepted"
+    try:
+        assert verdicts(tmp_path)["a.py"] == "accepted"
+    finally:  # pytest's own clearing of old folders is recursive
+        subprocess.run(["rm", "-rf", str(deep)], check=True)
 
 
 def test_include_and_exclude_patterns(tmp_path):
