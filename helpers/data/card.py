@@ -86,7 +86,8 @@ def render_data_card(facts: DataCardFacts | Mapping[str, Any]) -> str:
         parts.append(_section("Models these data are for", _table_of(facts["models"], "use", "model")))
     if facts.get("seeds"):
         parts.append(_section("Seeds", _table_of(facts["seeds"], "purpose", "seed")))
-    parts.append(_section("Edge cases", _edge_cases(corpus, facts.get("edge_cases", []))))
+    if edge_cases := _edge_cases(corpus, facts.get("edge_cases", [])):
+        parts.append(_section("Edge cases", edge_cases))
     parts.append(_section("Known limits", _bullets([*STANDING_LIMITS, *facts.get("limits", [])])))
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -1,0 +1,197 @@
+"""The data card: a header the hub reads, every fact in it, and nothing that breaks Markdown."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from helpers.data.card import STANDING_LIMITS, corpus_facts, render_data_card
+from helpers.data.card_facts import quantiles
+from helpers.data.corpus import load_corpus
+from helpers.data.functions import extract_functions
+from helpers.data.splits import check_splits, split_corpus
+from helpers.settings import CorpusSettings
+
+SETTINGS = CorpusSettings(min_file_bytes=1)
+
+
+def facts_of(folder, **texts: str) -> dict:
+    for name, text in texts.items():
+        (folder / f"{name}.py").write_text(text, encoding="utf-8", newline="")
+    corpus = load_corpus(f"path:{folder}", SETTINGS)
+    functions = extract_functions(corpus)
+    splits = split_corpus(corpus, functions, SETTINGS, 0)
+    leaks = check_splits(corpus, functions, splits, SETTINGS)
+    return corpus_facts(corpus, functions, splits, settings=SETTINGS, leaks=leaks)
+
+
+@pytest.fixture
+def facts(tmp_path) -> dict:
+    folder = tmp_path / "my_repo"
+    folder.mkdir()
+    return facts_of(
+        folder,
+        first='def load_table(path):\n    """Read a table.\n\n    >>> 1\n    1\n    """\n    return open(path).read()\n',
+        second="class A:\n    async def wait(self, n):\n        return 'é' * n\n",
+        third="def stub():\r\n    'Only a docstring.'\r\n",
+        test_it="def test():\n    assert True\n",
+        broken="def f(:\n",
+    )
+
+
+def header(card: str) -> dict:
+    _, block, _ = card.split("---\n", 2)
+    return yaml.safe_load(block)
+
+
+def table(card: str, heading: str) -> list[dict[str, str]]:
+    """The first table below a heading."""
+    lines = card.split(f"{heading}\n", 1)[1].splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("|"))
+    rows = []
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split(" | ")])
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
+
+
+def test_facts_are_plain_and_name_no_folder_of_the_machine(facts, tmp_path):
+    text = json.dumps(facts, allow_nan=False)
+    assert str(tmp_path) not in text
+    assert facts["source"]["spec"] == "path:my_repo"
+    assert (facts["source"]["files"], facts["source"]["functions"]) == (3, 3)
+
+
+def test_counts_by_hand(facts):
+    assert facts["edge_cases"] == {
+        "files with \\r\\n or \\r line ends": 1,
+        "files with characters beyond ASCII": 1,
+        "files indented with tabs": 0,
+        "files without a function": 0,
+        "functions without docstring": 1,
+        "methods": 1,
+        "nested functions": 0,
+        "async functions": 1,
+        "names defined more than once in a file": 0,
+        "docstrings whose examples doctest refuses": 0,
+        "functions whose body is only a docstring": 1,
+    }
+    rejected = {row["reason"]: row["rejected"] for row in facts["rules"] if row["rejected"]}
+    assert rejected == {"test": 1, "does not parse": 1}
+    assert facts["rejected_examples"]["test"] == ["test_it.py"]
+    assert facts["rejected_examples"]["does not parse"][0].startswith("broken.py (line 1: ")
+    assert sum(row["functions"] for row in facts["splits"]) == 3
+    assert sum(row["with doctests"] for row in facts["splits"]) == 1
+    lengths = facts["distributions"]["function lengths"]
+    assert {row["lines of code"]: row["functions"] for row in lengths if row["functions"]} == {"1-2": 3}
+
+
+def test_quantiles_by_hand():
+    assert quantiles([]) == {"n": 0}
+    assert quantiles([7]) == {"n": 1, "min": 7, "25%": 7, "median": 7, "75%": 7, "max": 7, "mean": 7}
+    assert quantiles([4, 1, 3, 2, 5])["median"] == 3
+    assert quantiles([1, 2, 3, 4, 5])["25%"] == 2
+
+
+def test_card_holds_header_sections_and_figures(facts):
+    card = render_data_card({"profile": "cpu", "corpus": facts, "seeds": {"run": 17}})
+    assert card.startswith("---\n")
+    assert header(card)["pretty_name"] == "Adaptation data from my_repo"
+    assert header(card)["license"] == "unknown"
+    assert header(card)["size_categories"] == ["n<1K"]
+    headings = [line[3:] for line in card.splitlines() if line.startswith("## ")]
+    assert headings == [
+        "Source and licence", "Acceptance rules", "Rejected files", "Splits", "Duplicates", "Distributions",
+        "Seeds", "Edge cases", "Known limits",
+    ]  # fmt: skip
+    assert [row["split"] for row in table(card, "## Splits")] == ["train", "test", "validation"]
+    assert {row["reason"]: row["rejected"] for row in table(card, "## Acceptance rules")}["test"] == "1"
+    assert table(card, "## Seeds") == [{"purpose": "run", "seed": "17"}]
+    assert all(limit in card for limit in STANDING_LIMITS)
+    assert "Fewer than 100 files" in card
+    assert "`cpu`" in card
+
+
+@pytest.mark.parametrize(
+    ("licence", "fields"),
+    [
+        ("BSD-3-Clause", {"license": "bsd-3-clause"}),
+        ("GPL-3.0-or-later", {"license": "gpl-3.0"}),
+        ("MIT OR Apache-2.0", {"license": "other", "license_name": "MIT OR Apache-2.0"}),
+        ("unknown", {"license": "unknown"}),
+    ],
+)
+def test_licence_in_the_words_of_the_hub(licence, fields):
+    card = render_data_card({"corpus": {"source": {"name": "x", "licence": licence}}})
+    assert {key: value for key, value in header(card).items() if key.startswith("license")} == fields
+
+
+def test_filters_show_what_they_dropped_in_their_order():
+    report = {"filters": {"parses": {"in": 100, "out": 90}, "runs": {"in": 90, "out": 60, "reason": "fails"}}}
+    card = render_data_card({"instruct": report})
+    assert table(card, "### Filters") == [
+        {"filter": "parses", "in": "100", "out": "90", "dropped": "10", "reason": ""},
+        {"filter": "runs", "in": "90", "out": "60", "dropped": "30", "reason": "fails"},
+    ]
+
+
+def test_any_report_is_shown_whole():
+    report = {
+        "seed": 17,
+        "train": 200,
+        "by_kind": {"explain": 3, "fix_bug": 4},
+        "templates": {"fix_bug": ["Fix this.", "Mend it."], "explain": "What does it do?"},
+        "lengths": {"words per query": {"n": 3, "median": 7.25}},
+        "mutation": [{"operator": "flip", "killed": 9}, {"operator": "swap", "killed": 8, "equivalent": 1}],
+        "notes": ["first note", "second note"],
+        "verification": {"run in the sandbox": {"checks": ["parses", "passes"], "by": {"kind": 3}}},
+        "nothing": {},
+        "examples": {"fix_bug": [{"id": "a", "instruction": "Fix:\n```python\nx\n```", "response": "y\nz"}]},
+    }
+    card = render_data_card({"retrieval": report})
+    assert table(card, "## Retrieval pairs (Track C)") == [
+        {"fact": "seed", "value": "17"},
+        {"fact": "train", "value": "200"},
+    ]
+    assert table(card, "### By kind")[1] == {"": "`fix_bug`", "value": "4"}
+    assert table(card, "### Lengths")[0] == {"": "words per query", "n": "3", "median": "7.25"}
+    assert table(card, "### Mutation")[1] == {"operator": "swap", "killed": "8", "equivalent": "1"}
+    for words in (
+        "- Mend it.",
+        "- What does it do?",
+        "- second note",
+        "Run in the sandbox",
+        "parses",
+        "kind",
+    ):
+        assert words in card
+    assert "````text\nFix:\n```python\nx\n```\n````" in card
+    assert "### Nothing" not in card
+
+
+def test_track_that_did_not_run_says_why():
+    card = render_data_card({"instruct": {"status": "not_run", "reason": "3 functions of at least 40"}})
+    assert "## Instruction pairs (Track B)\n\nNot run: 3 functions of at least 40." in card
+
+
+def test_unknown_facts_are_refused_not_lost():
+    with pytest.raises(ValueError, match="'instructions'"):
+        render_data_card({"instructions": {}})
+
+
+def test_texts_cannot_break_the_markdown():
+    report = {
+        "rows": [{"name": "a|b", "text": "two\nlines <script> __init__"}],
+        "examples": [{"id": "1", "code": "````\n" + "x" * 5000}],
+    }
+    card = render_data_card({"instruct": report})
+    assert "| a\\|b | two lines `<script>` `__init__` |" in card
+    assert "`````text\n````\nxxx" in card
+    assert "characters more)\n`````" in card
+
+
+def test_empty_facts_give_a_card():
+    assert header(render_data_card({}))["pretty_name"] == "Adaptation data from a code base"
