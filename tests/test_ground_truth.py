@@ -1,0 +1,138 @@
+import pytest
+
+from helpers.data.cases import doctest_cases, generated_calls
+from helpers.data.functions import functions_of_file
+from helpers.data.ground_truth import (
+    execution_context,
+    import_line,
+    module_prelude,
+    strip_decorators,
+    verify_functions,
+)
+from helpers.eval.sandbox import run_program
+from helpers.records import Corpus, SourceFile
+
+MODULE = '''import functools
+
+
+def _scale(x):
+    return 2 * x
+
+
+@functools.lru_cache
+def doubled(n, extra=0):
+    """Return twice `n` plus `extra`.
+
+    Parameters
+    ----------
+    n : int
+    extra : int
+
+    >>> k = 4
+    >>> doubled(k)
+    8
+    >>> tools.doubled(3, extra=1)
+    7
+    >>> doubled("a", 1)
+    Traceback (most recent call last):
+    TypeError
+    """
+    return _scale(n) + extra
+
+
+def largest(values):
+    """Return the largest of `values`, or None."""
+    best = None
+    for value in values:
+        if best is None or value > best:
+            best = value
+    return best
+
+
+def noisy(n):
+    """Return something else each time."""
+    import random
+
+    return random.random() + n
+
+
+def constant(n):
+    """Do nothing with `n` that a test could see."""
+    if n > 100000:
+        n = n + 1
+    if n > 200000:
+        n = n + 2
+    if n > 300000:
+        n = n + 3
+    return 0
+'''
+
+
+def _corpus(tmp_path):
+    (tmp_path / "tools.py").write_text(MODULE)
+    file = SourceFile("tools.py", MODULE, "", len(MODULE))
+    corpus = Corpus(f"path:{tmp_path}", "t", "", "unknown", str(tmp_path), "", (file,), (), "")
+    return corpus, functions_of_file(file, "tools")
+
+
+@pytest.fixture(scope="module")
+def verified(tmp_path_factory):
+    corpus, functions = _corpus(tmp_path_factory.mktemp("corpus"))
+    truths, counts = verify_functions(functions, corpus, wanted=10, seed=1, workers=2)
+    return corpus, {truth.function.name: truth for truth in truths}, counts
+
+
+def test_doctests_are_redirected_to_the_candidate_and_exceptions_left_out(tmp_path):
+    _, functions = _corpus(tmp_path)
+    cases = doctest_cases(next(f for f in functions if f.name == "doubled"))
+    assert cases.setup == "k = 4"
+    assert [check[:2] for check in cases.checks] == [("doubled(k)", "8\n"), ("doubled(3, extra=1)", "7\n")]
+
+
+def test_calls_are_seeded_and_cover_each_argument(tmp_path):
+    _, functions = _corpus(tmp_path)
+    doubled = next(f for f in functions if f.name == "doubled")
+    calls = generated_calls(doubled, limit=8, seed=3)
+    assert calls == generated_calls(doubled, limit=8, seed=3)
+    assert 2 <= len(calls) <= 8
+    assert any("extra=" in call for call in calls)
+
+
+def test_reference_passes_every_mutant_fails_and_private_names_are_in_scope(verified):
+    corpus, truths, _ = verified
+    context = execution_context(corpus)
+    truth = truths["doubled"]
+    run = lambda code: run_program(  # noqa: E731
+        truth.prelude + code, truth.tests, entry_point="doubled", python_path=context.python_path
+    )
+    assert "_scale" in truth.code
+    assert run(truth.code).passed
+    assert run(truth.reference).passed
+    assert truth.mutants
+    for bug in truth.mutants[:3]:
+        assert run(bug.source).status in ("failed", "crashed", "timeout")
+
+
+def test_unusable_functions_are_counted_by_reason(verified):
+    _, truths, counts = verified
+    assert "noisy" not in truths  # answers differ from call to call
+    assert "constant" not in truths  # its tests kill too few mutants
+    assert counts["tests too weak"] >= 1
+    assert counts["verified"] == len(truths)
+    assert counts["mutants run"] == counts["mutants killed"] + counts["mutants survived"]
+    assert all(truth.mutation_score >= 0.6 for truth in truths.values())
+
+
+def test_decorators_are_taken_off_and_nothing_else():
+    source = "@cache(1)\n@other\ndef f(x):  # c\n    return x\n"
+    assert strip_decorators(source) == "def f(x):  # c\n    return x\n"
+
+
+def test_import_line_is_the_one_the_code_base_uses(tmp_path):
+    corpus, functions = _corpus(tmp_path)
+    assert import_line(corpus) == ""
+    file = SourceFile("a.py", "import pkg\nimport networkx as nx\n", "", 1)
+    packaged = Corpus("installed:networkx", "n", "", "", "", "networkx", (file,), (), "")
+    assert import_line(packaged) == "import networkx as nx"
+    assert execution_context(packaged).preload == ("networkx",)
+    assert repr(functions[0].module) in module_prelude(functions[0])

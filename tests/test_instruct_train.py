@@ -1,0 +1,94 @@
+import dataclasses
+
+import pytest
+import torch
+
+from helpers.models.causal_lm import chat_prompt, generate, load_adapted, load_causal_lm
+from helpers.records import InstructPair
+from helpers.runtime import Runtime
+from helpers.settings import PROFILES, TINY_CODE_LM
+from helpers.train.instruct import (
+    collator,
+    encode_pair,
+    end_token_id,
+    response_loss,
+    show_supervised,
+    train_instruct,
+)
+from helpers.train.token_loss import IGNORED
+from helpers.train.trainer import TrainingError
+
+RUNTIME = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 4.0, ())
+PAIRS = [
+    InstructPair(str(i), "fix_bug", f"f{i}", "a.py", f"Fix this.\n\nx = {i}\n", f"x = {i} + 1", 0, ())
+    for i in range(8)
+]
+
+
+@pytest.fixture(scope="module")
+def base():
+    return load_causal_lm(TINY_CODE_LM, RUNTIME)
+
+
+def test_only_the_response_and_the_end_token_are_supervised(base):
+    _, tokenizer = base
+    example = encode_pair(PAIRS[3], tokenizer)
+    end = tokenizer.decode([end_token_id(tokenizer)])
+    assert show_supervised(example, tokenizer) == PAIRS[3].response + end
+    prompt = tokenizer(chat_prompt(tokenizer, PAIRS[3].instruction), add_special_tokens=False).input_ids
+    assert list(example.input_ids[: len(prompt)]) == prompt
+    assert example.labels[: len(prompt)] == (IGNORED,) * len(prompt)
+    assert example.labels[len(prompt) :] == example.input_ids[len(prompt) :]
+    assert example.labels[0] == IGNORED
+
+
+def test_padding_is_masked_and_the_end_token_is_not(base):
+    _, tokenizer = base
+    assert tokenizer.pad_token_id != end_token_id(tokenizer)
+    long = dataclasses.replace(PAIRS[0], response="x = 1\n" * 20)
+    examples = [encode_pair(PAIRS[1], tokenizer), encode_pair(long, tokenizer)]
+    batch = collator(tokenizer)(examples)
+    length = len(examples[0].input_ids)
+    assert batch["labels"][0, length - 1] == end_token_id(tokenizer)
+    assert (batch["labels"][0, length:] == IGNORED).all()
+    assert (batch["attention_mask"].sum(1) == torch.tensor([length, len(examples[1].input_ids)])).all()
+
+
+def test_loss_does_not_depend_on_the_batch_and_matches_transformers(base):
+    model, tokenizer = base
+    examples = [encode_pair(pair, tokenizer) for pair in PAIRS[:3]]
+    one = response_loss(model, examples, collator(tokenizer), RUNTIME, 1)
+    assert one == pytest.approx(response_loss(model, examples, collator(tokenizer), RUNTIME, 3), rel=1e-4)
+    batch = collator(tokenizer)(examples[:1])
+    with torch.no_grad():
+        expected = float(model(**batch).loss)
+    assert response_loss(model, examples[:1], collator(tokenizer), RUNTIME, 1) == pytest.approx(
+        expected, rel=1e-4
+    )
+
+
+def test_training_lowers_the_loss_and_what_is_saved_is_what_was_trained(tmp_path):
+    settings = dataclasses.replace(
+        PROFILES["smoke"].track_b, epochs=4, batch_sequences=4, max_prompt_tokens=128, max_new_tokens=64
+    )
+    history = train_instruct(settings, PAIRS, PAIRS[:2], RUNTIME, seed=1, out_dir=tmp_path)
+    assert history.validation[0] > 1.5 * history.best_validation
+    assert not (tmp_path / "checkpoints").exists()
+    model, tokenizer = load_adapted(settings.model, tmp_path / "adapter", RUNTIME)
+    examples = [encode_pair(pair, tokenizer) for pair in PAIRS[:2]]
+    reloaded = response_loss(model, examples, collator(tokenizer), RUNTIME, 2)
+    assert reloaded == pytest.approx(history.best_validation, rel=1e-3)
+    texts = generate(
+        model, tokenizer, [chat_prompt(tokenizer, PAIRS[0].instruction)], RUNTIME,
+        n=1, temperature=0.0, max_new_tokens=32, batch_size=1, seed=0, stop=(),
+    )  # fmt: skip
+    assert len(texts[0][0]) < 60  # it has learnt to stop
+
+
+def test_missing_and_oversized_pairs_are_refused(tmp_path):
+    settings = PROFILES["smoke"].track_b
+    with pytest.raises(TrainingError, match="both are needed"):
+        train_instruct(settings, PAIRS, [], RUNTIME, seed=1, out_dir=tmp_path)
+    long = dataclasses.replace(PAIRS[0], response="x = 1\n" * 2000)
+    with pytest.raises(TrainingError, match="tokens"):
+        train_instruct(settings, [long], PAIRS[:1], RUNTIME, seed=1, out_dir=tmp_path)
