@@ -17,6 +17,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -30,8 +31,9 @@ from helpers.eval.code_extraction import extract_code
 from helpers.eval.hallucination import invented_names
 from helpers.eval.name_context import NameContext
 from helpers.models.causal_lm import chat_prompt
-from helpers.records import Corpus, Function, InstructPair, Splits, Task, TaskKind
+from helpers.records import Corpus, Function, InstructPair, InsufficientDataError, Splits, Task, TaskKind
 from helpers.settings import TrackBSettings
+from helpers.workspace import read_json, read_jsonl, write_json, write_jsonl
 
 # Shares of the kinds among pairs, and of the two groups of kinds among tasks.
 PAIR_SHARES: dict[TaskKind, float] = {
@@ -49,7 +51,7 @@ EXAMPLES_PER_REJECT = 1
 
 
 class InstructDataError(ValueError):
-    """Too little to build from, or training data that holds held-out code; says which."""
+    """Training data that holds held-out or benchmark code; names it."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def build_instruct_data(
         benchmark_texts: problems that must not be in the pairs.
 
     Raises:
-        InstructDataError: if a side yields nothing, or pairs hold held-out or benchmark code.
+        InsufficientDataError: if a side yields nothing.
+        InstructDataError: if pairs hold held-out or benchmark code.
     """
     generator = generator or SourceFacts()
     check = _Filters(settings, tokenizer, names)
@@ -115,7 +118,7 @@ def build_instruct_data(
         report["functions"][side] = counts
         report["mutation_score"][side] = _mutation_score(truths)
     if not chosen["train"] or not chosen["test"]:
-        raise InstructDataError(
+        raise InsufficientDataError(
             f"{len(chosen['train'])} pairs and {len(chosen['test'])} tasks could be made; Track B needs "
             "a corpus with functions that have docstrings and doctests or callable on simple arguments"
         )
@@ -124,6 +127,23 @@ def build_instruct_data(
     check_contamination([*pairs["train"], *pairs["validation"]], chosen["test"], benchmark_texts)
     report |= _report(chosen, check, settings, generator, tokenizer)
     return InstructData(pairs["train"], pairs["validation"], tasks, report)
+
+
+def save_instruct_data(data: InstructData, folder: Path) -> None:
+    """Keep pairs and tasks as JSON lines (`train`, `validation`, `tasks`) and the report beside them."""
+    for name in ("train", "validation", "tasks"):
+        write_jsonl(folder / f"{name}.jsonl", getattr(data, name))
+    write_json(folder / "report.json", data.report)
+
+
+def load_instruct_data(folder: Path) -> InstructData:
+    """What `save_instruct_data` kept."""
+    return InstructData(
+        tuple(read_jsonl(folder / "train.jsonl", InstructPair)),
+        tuple(read_jsonl(folder / "validation.jsonl", InstructPair)),
+        tuple(read_jsonl(folder / "tasks.jsonl", Task)),
+        read_json(folder / "report.json"),
+    )
 
 
 def check_contamination(

@@ -30,7 +30,7 @@ from helpers.data.query_wording import (
     stem,
     words_of,
 )
-from helpers.records import Document, Function, Query, SplitName, Splits
+from helpers.records import Document, Function, InsufficientDataError, Query, SplitName, Splits
 from helpers.settings import TrackCSettings
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -41,7 +41,7 @@ MIN_TRAIN, MIN_TEST = 8, 5  # fewer queries than this neither train nor measure 
 
 
 class RetrievalDataError(ValueError):
-    """The corpus does not yield enough queries, or a leak was found."""
+    """A query leaks between splits or into a document."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def build_retrieval_data(
         seed: decides which functions ask, which kind each is and by which template.
 
     Raises:
-        RetrievalDataError: if too few functions carry a usable docstring, or a query of one split
-            stands in another or in a document.
+        InsufficientDataError: if too few functions carry a usable docstring.
+        RetrievalDataError: if a query of one split stands in another or in a document.
     """
     documents = tuple(Document(f.id, document_text(f), f.path) for f in functions)
     text_of = {document.id: document.text for document in documents}
@@ -304,7 +304,7 @@ def _require(queries: Mapping[str, Sequence[Query]], sources: Sequence[_Source],
     for split, least in (("train", MIN_TRAIN), ("test", MIN_TEST)):
         if len(queries[split]) < least:
             usable = Counter(splits.split_of[source.function.path] for source in sources)
-            raise RetrievalDataError(
+            raise InsufficientDataError(
                 f"only {usable[split]} functions in {split} files have a docstring that can ask for them; "
                 f"retrieval needs at least {least} (some 200 in all train well). "
                 "Add docstrings or more files."

@@ -13,6 +13,7 @@ from typing import Any
 from helpers.data.card import render_data_card
 from helpers.data.card_facts import corpus_facts
 from helpers.data.general_code import general_code_sources
+from helpers.data.instruct import InstructData
 from helpers.data.retrieval_pairs import RetrievalData
 from helpers.data.splits import LeakReport
 from helpers.eval.failures import select_failures, track_a_failures, track_b_failures, track_c_failures
@@ -27,7 +28,7 @@ from helpers.eval.retrieval import (
     query_groups,
     score_run,
 )
-from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits, Task
+from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits
 from helpers.report.metrics import (
     assemble,
     not_run,
@@ -83,32 +84,31 @@ def report_track_b(
     run: Session,
     before: Sequence[ResponseScore],
     after: Sequence[ResponseScore],
-    tasks: Sequence[Task],
+    data: InstructData,
     baselines: Mapping[str, Sequence[ResponseScore]],
-    data: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Track B's section from the scores of every response.
 
     Args:
         baselines: name -> scores of trivial answers.
-        data: counts of pairs and their digest, for the section's `data`.
     """
     settings = run.profile.track_b
-    rows = {"tasks": tasks, "scores_before": before, "scores_after": after}
+    rows = {"tasks": data.tasks, "scores_before": before, "scores_after": after}
     rows |= {f"baseline_{name}": scores for name, scores in baselines.items()}
     for name, some in rows.items():
         write_items(run.folder, f"track_b/{name}", some)
+    counts = {"training_pairs": len(data.train), "validation_pairs": len(data.validation)}
     stages = ("data", "answers_before", "scored_before", "train", "answers_after", "scored_after")
     section = record_track_b(
         before,
         after,
-        tasks,
+        data.tasks,
         model=settings.model,
         seed=run.seed,
         samples=settings.bootstrap_samples,
         temperature=settings.temperature,
         cost=_cost(run, "track_b", stages),
-        data=data,
+        data={"counts": counts, "training_sha256": digest(data.train)},
         baselines=baselines,
     )
     return _kept(run, "track_b", section)
@@ -155,7 +155,7 @@ def data_card(
     splits: Splits,
     leaks: LeakReport,
     files: Mapping[str, Sequence[SourceFile]],
-    instruct: Any,
+    instruct: InstructData | None,
     retrieval: RetrievalData | None,
 ) -> str:
     """The data card as Markdown, from the data that this run really uses.
@@ -191,7 +191,7 @@ def failure_cases(
     run: Session,
     train_texts: Sequence[str],
     parts: Parts,
-    instruct: Any,
+    instruct: InstructData | None,
     retrieval: RetrievalData | None,
 ) -> tuple[Failure, ...]:
     """Draw the profile's number of failure cases over the tracks that ran, and keep them all."""
