@@ -1,0 +1,237 @@
+import ast
+import dataclasses
+import json
+
+import pytest
+
+from helpers.data.bugs import make_bugs
+from helpers.data.corpus import load_corpus
+from helpers.data.docstrings import (
+    docstring_of,
+    normal_docstring,
+    read_docstring,
+    same_code,
+    undescribed,
+    with_docstring,
+)
+from helpers.data.functions import extract_functions
+from helpers.data.instruct import (
+    InstructDataError,
+    _quotas,
+    build_instruct_data,
+    check_contamination,
+)
+from helpers.data.language import SourceFacts
+from helpers.data.phrasings import BUG_MARK, PHRASINGS
+from helpers.data.splits import functions_of, split_corpus
+from helpers.data.worsening import WORSENINGS, worsened_versions
+from helpers.eval.code_extraction import extract_code
+from helpers.eval.code_quality import is_gain, quality_costs
+from helpers.eval.sandbox import run_program
+from helpers.models.causal_lm import chat_prompt, load_causal_lm
+from helpers.records import InsufficientDataError
+from helpers.settings import PROFILES, TINY_CODE_LM
+from tests.test_instruct_train import RUNTIME
+
+TEMPLATE = '''"""Module {i}."""
+
+
+def total_{a}(values, start=0):
+    """Return the {a} total of `values`.
+
+    Parameters
+    ----------
+    values : list
+        The numbers to add.
+    start : int
+        Added to the total.
+
+    Returns
+    -------
+    int
+        The sum of it all.
+
+    >>> total_{a}([1, 2], {i})
+    {doubled}
+    """
+    result = start
+    for value in values:
+        if value is not None and value != {i}:
+            result += value
+    return result
+
+
+def largest_{a}(values, key_{a}={i}):
+    """Return the largest {a} element of `values` that exceeds `key_{a}`, or None.
+
+    Parameters
+    ----------
+    values : list
+        What to look at.
+    key_{a} : int
+        The limit.
+
+    Returns
+    -------
+    int or None
+        The largest one.
+    """
+    best = None
+    for value in values:
+        if value > key_{a} and (best is None or value > best):
+            best = value
+    return best
+'''
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    root = tmp_path_factory.mktemp("code")
+    words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
+    for i, word in enumerate(words):
+        # distinct code per file, so that the splitter sees no twins
+        filler = "".join(f"    {word}_{j} = {i * 7 + j} * {j + 3}\n" for j in range(6))
+        text = TEMPLATE.format(i=i + 3, a=word, doubled=i + 3 + sum(v for v in (1, 2) if v != i + 3))
+        (root / f"{word}.py").write_text(f"{text}\n\ndef {word}_table():\n{filler}    return {word}_5\n")
+    profile = PROFILES["smoke"]
+    corpus = load_corpus(f"path:{root}")
+    functions = extract_functions(corpus)
+    sides = ["train"] * 7 + ["validation"] + ["test"] * 2
+    splits = split_corpus(corpus, functions, profile.corpus, 1)
+    paths = sorted(file.path for file in corpus.files)
+    splits = dataclasses.replace(splits, split_of=dict(zip(paths, sides, strict=True)), excluded_functions={})
+    settings = dataclasses.replace(
+        profile.track_b, train_pairs=30, validation_pairs=6, executable_tasks=6, language_tasks=8,
+        max_prompt_tokens=400, max_new_tokens=300,
+    )  # fmt: skip
+    _, tokenizer = load_causal_lm(TINY_CODE_LM, RUNTIME)
+    build = lambda: build_instruct_data(functions, splits, corpus, settings, 5, tokenizer, 2)  # noqa: E731
+    return corpus, functions, splits, settings, tokenizer, build(), build
+
+
+def test_counts_sides_and_kinds(built):
+    _, functions, splits, settings, _, data, _ = built
+    assert len(data.train) == settings.train_pairs
+    assert len(data.tasks) == settings.executable_tasks + settings.language_tasks
+    assert {pair.kind for pair in data.train} == set(PHRASINGS)
+    sides = {
+        side: {f.id for f in functions_of(functions, splits, side)}
+        for side in ("train", "validation", "test")
+    }
+    assert {pair.function_id for pair in data.train} <= sides["train"]
+    assert {pair.function_id for pair in data.validation} <= sides["validation"]
+    assert {task.function_id for task in data.tasks} <= sides["test"]
+
+
+def test_every_repair_is_a_repair_when_run_again(built):
+    corpus, *_, data, _ = built
+    repairs = [task for task in data.tasks if task.kind == "fix_bug"]
+    assert repairs
+    for task in repairs[:3]:
+        assert BUG_MARK in task.instruction
+        assert task.detail["operator"]
+
+        def run(code, task=task):
+            return run_program(
+                task.prelude + code, task.tests, entry_point=task.entry_point, python_path=(corpus.root,)
+            )
+
+        assert run(extract_code(task.reference)).passed
+        assert not run(task.detail["given"]).passed
+
+
+def test_improvements_cost_less_and_answers_are_no_copies(built):
+    *_, data, _ = built
+    for task in data.tasks:
+        if task.kind == "improve":
+            before, after = quality_costs([task.detail["given"], extract_code(task.reference)])
+            assert is_gain(before, after)
+    for pair in data.train:
+        if pair.kind != "explain":
+            code = extract_code(pair.response)
+            ast.parse(code)
+            assert code not in pair.instruction or pair.kind == "implement"
+
+
+def test_lengths_hold_and_the_report_adds_up(built):
+    _, _, _, settings, tokenizer, data, _ = built
+    for item, response in [(p, p.response) for p in data.train] + [(t, t.reference) for t in data.tasks]:
+        prompt = chat_prompt(tokenizer, item.instruction)
+        assert len(tokenizer(prompt, add_special_tokens=False).input_ids) <= settings.max_prompt_tokens
+        assert len(tokenizer(response, add_special_tokens=False).input_ids) < settings.max_new_tokens
+    for counts in data.report["filters"].values():
+        assert counts["in"] == sum(n for reason, n in counts.items() if reason != "in")
+    assert data.report["sides"]["train"]["count"] == len(data.train)
+    assert data.report["mutation_score"]["test"] >= 0.6
+    json.dumps(data.report)
+
+
+def test_same_seed_same_data(built):
+    *_, data, build = built
+    assert build() == data
+
+
+def test_contamination_raises_with_the_pair(built):
+    *_, data, _ = built
+    with pytest.raises(InstructDataError, match=r"train-0000"):
+        check_contamination(data.train[:1], [], [data.train[0].instruction + data.train[0].response])
+    check_contamination(data.train, [], ["a text about something else " * 20])
+
+
+def test_a_corpus_without_anything_to_learn_from_is_named(built):
+    corpus, _, splits, settings, tokenizer, *_ = built
+    with pytest.raises(InsufficientDataError, match="Track B needs"):
+        build_instruct_data((), splits, corpus, settings, 5, tokenizer, 2)
+
+
+def test_quotas_add_up():
+    assert _quotas(10, {"fix_bug": 0.5, "explain": 0.25, "improve": 0.25}) == {
+        "fix_bug": 5,
+        "explain": 3,
+        "improve": 2,
+    }
+
+
+NUMPY = "Return a thing.\n\nParameters\n----------\na : int\n    First.\nb\n    Second.\n\nReturns\n-------\nint\n    It."
+GOOGLE = "Return a thing.\n\nArgs:\n    a (int): First.\n    b: Second.\n\nReturns:\n    int: It."
+
+
+@pytest.mark.parametrize("docstring", [NUMPY, GOOGLE])
+def test_docstrings_of_two_styles_give_the_same_facts(docstring):
+    facts = read_docstring(docstring)
+    assert facts.summary == "Return a thing."
+    assert [(p.name, p.description) for p in facts.parameters] == [("a", "First."), ("b", "Second.")]
+    assert facts.returns.description == "It."
+    written = normal_docstring(facts, ("a", "b"))
+    code = "def f(\n    a,  # x: 1\n    b=(1, 2),\n):\n    # comment\n    return a\n"
+    documented = with_docstring(code, written)
+    assert same_code(documented, code)
+    assert undescribed(docstring_of(documented), ("a", "b")) == ()
+    assert "    # comment\n    return a\n" in documented
+    assert normal_docstring(facts, ("a", "c")) is None
+
+
+def test_worsened_versions_are_worse_and_their_operators_occur():
+    source = (
+        "def f(xs, d=None):\n    if d is None:\n        d = {}\n    out = [x for x in xs if x not in d]\n"
+        "    if isinstance(xs, list):\n        return len(out)\n    return d.get(1) > 2\n"
+    )
+    versions = worsened_versions(source)
+    assert {"compared_to_none", "called_literal", "manual_loop", "negated_test", "type_equality"} <= {
+        version.operator for version in versions
+    }
+    assert {version.operator for version in versions} <= set(WORSENINGS)
+    goal = quality_costs([source])[0]
+    costs = quality_costs([version.source for version in versions])
+    assert all(is_gain(cost, goal) for cost in costs)
+    assert not is_gain(goal, goal)
+
+
+def test_explanations_restate_the_source_and_nothing_else(built):
+    _, functions, *_ = built
+    function = next(f for f in functions if f.name == "total_beta")
+    text = SourceFacts().explain(function, read_docstring(function.docstring))
+    assert text.startswith("`total_beta`: Return the beta total")
+    assert "- `values`: The numbers to add." in text
+    assert "It returns the sum of it all." in text
+    assert make_bugs(function.code)

@@ -1,0 +1,147 @@
+import json
+
+import pytest
+
+from helpers.data.ground_truth import ExecutionContext
+from helpers.data.phrasings import fenced
+from helpers.eval.generated_tests import asserts_about, without_definition
+from helpers.eval.response_totals import aggregate
+from helpers.eval.responses import copy_input_responses, reference_responses, score_responses
+from helpers.records import Task
+
+CONTEXT = ExecutionContext((), ())
+GOOD = "def add(a, b):\n    return a + b\n"
+BAD = "def add(a, b):\n    return a - b\n"
+WORSE = "def add(a, b):\n    result = a + b\n    return result\n"
+DOCUMENTED = '''def add(a, b):
+    """Return the sum of two numbers.
+
+    Parameters
+    ----------
+    a : int
+        The first.
+    b : int
+        The second.
+
+    Returns
+    -------
+    int
+        The sum.
+    """
+    return a + b
+'''
+TESTS = "assert add(1, 2) == 3\nassert add(0, 0) == 0\n"
+
+
+def task(kind, given, reference, **detail):
+    detail = {"given": given, "code": GOOD, "parameters": json.dumps(["a", "b"]), **detail}
+    return Task(kind, kind, "a.py::add", "a.py", f"Do it.\n{given}", reference, "add", "", TESTS, 2, detail)
+
+
+TASKS = {
+    "fix_bug": task("fix_bug", BAD, fenced(GOOD)),
+    "implement": task("implement", "def add(a, b):", fenced(GOOD)),
+    "improve": task("improve", WORSE, fenced(GOOD)),
+    "docstring": task("docstring", GOOD, fenced(DOCUMENTED)),
+    "unit_tests": task(
+        "unit_tests",
+        GOOD,
+        fenced("assert add(1, 2) == 3"),
+        mutants=json.dumps([BAD, "def add(a, b):\n    return a\n"]),
+    ),
+    "explain": task("explain", GOOD, "`add` returns the sum of its two numbers, `a` and `b`."),
+}
+
+
+def score(kind, *texts):
+    return score_responses([TASKS[kind]], {kind: list(texts)}, context=CONTEXT, workers=2)
+
+
+def test_references_pass_and_copies_do_not():
+    tasks = list(TASKS.values())
+    scored = score_responses(tasks, reference_responses(tasks), context=CONTEXT, workers=2)
+    assert [s.status for s in scored] == ["passed"] * len(tasks), scored
+    copied = score_responses(tasks, copy_input_responses(tasks), context=CONTEXT, workers=2)
+    assert not any(s.passed for s in copied)
+
+
+@pytest.mark.parametrize("kind", sorted(TASKS))
+def test_empty_truncated_and_foreign_answers_never_pass(kind):
+    truncated = "```python\ndef add(a, b):\n    return (a +"
+    for result in score(kind, "", "   \n", truncated, "Sure! Here it is:", "import os\nos._exit(0)"):
+        assert not result.passed
+        assert result.status != "infrastructure_error"
+    assert score(kind, "")[0].status == "empty"
+
+
+def test_chatter_around_code_is_handled_and_samples_are_numbered():
+    results = score("fix_bug", f"Sure!\n\n{fenced(GOOD)}\n\nThis adds.", GOOD, fenced(BAD))
+    assert [r.status for r in results] == ["passed", "passed", "failed"]
+    assert [r.sample for r in results] == [0, 1, 2]
+    assert all(r.style is not None for r in results)
+
+
+def test_improving_needs_both_behaviour_and_gain():
+    kept, broken, better = score("improve", WORSE, BAD, GOOD)
+    assert (kept.status, broken.status, better.status) == ("failed", "failed", "passed")
+    assert "no gain" in kept.detail
+
+
+def test_docstring_must_leave_the_code_and_name_the_right_parameters():
+    changed = DOCUMENTED.replace("a + b", "b + a")
+    foreign = DOCUMENTED.replace("    b : int\n", "    b : int\n        X.\n    c : int\n")
+    partial = DOCUMENTED.replace("    b : int\n        The second.\n", "")
+    silent = DOCUMENTED[: DOCUMENTED.index("    Returns")] + '    """\n    return a + b\n'
+    details = [r.detail for r in score("docstring", changed, foreign, partial, silent)]
+    assert "changed" in details[0]
+    assert "no such parameter: c" in details[1]
+    assert "not described: b" in details[2]
+    assert "return value" in details[3]
+
+
+def test_unit_tests_must_hold_and_kill():
+    weak = "assert add(0, 0) == 0"
+    wrong = "assert add(1, 2) == 4"
+    silent = "x = add(1, 2)"
+    cheat = "def add(a, b):\n    return 3\n\nassert add(1, 2) == 3"
+    as_functions = "def test_add():\n    assert add(1, 2) == 3\n"
+    swallow = "try:\n    assert add(1, 2) == 4\nexcept AssertionError:\n    pass"
+    results = score("unit_tests", weak, wrong, silent, cheat, as_functions, swallow)
+    assert [r.passed for r in results] == [False, False, False, True, True, False]
+    assert without_definition(cheat, "add") == "assert add(1, 2) == 3"
+    assert asserts_about("assert add(1) and x", "add") == 1
+    assert asserts_about("assert (", "add") == 0
+
+
+def test_explanations_name_everything():
+    few, missing = score(
+        "explain", "`add` adds `a` and `b`.", "`add` returns the sum of two numbers that it is given."
+    )
+    assert "fewer" in few.detail
+    assert "not mentioned: a, b" in missing.detail
+
+
+def test_totals_by_kind_with_rows_for_paired_tests():
+    tasks = [TASKS["fix_bug"], TASKS["implement"], TASKS["explain"]]
+    responses = {
+        "fix_bug": [GOOD, GOOD, BAD, BAD],
+        "implement": [BAD, GOOD, GOOD, GOOD],
+        "explain": ["", "", "", ""],
+    }
+    scores = score_responses(tasks, responses, context=CONTEXT, workers=2)
+    totals = aggregate(scores, tasks, (1, 2, 3, 10))
+    executable = totals["executable"]
+    assert (executable["n_tasks"], executable["n_functions"], executable["greedy_passed"]) == (2, 1, 1)
+    assert executable["pass_at"] == pytest.approx({1: (1 / 3 + 1) / 2, 2: (2 / 3 + 1) / 2, 3: 1.0})
+    assert [row["passed"] for row in executable["rows"]] == [True, False]
+    assert totals["explain"]["invented"] is None
+    assert totals["explain"]["n_style"] == 0
+    with pytest.raises(ValueError, match="no greedy response"):
+        aggregate(scores[1:], tasks, (1,))
+
+
+def test_verdicts_do_not_depend_on_the_number_of_workers():
+    tasks = list(TASKS.values())
+    responses = {t.id: [t.reference, fenced(BAD), "x"] for t in tasks}
+    one = score_responses(tasks, responses, context=CONTEXT, workers=1)
+    assert one == score_responses(tasks, responses, context=CONTEXT, workers=3)
