@@ -33,7 +33,7 @@ class DataCardFacts(TypedDict, total=False):
 
         filters    {name: {"in": int, "out": int, "reason": str, ...}} in the order applied
         templates  {kind: [phrasing, ...]}
-        examples   [{field: text, ...}, ...] or {kind: [...]}
+        examples   [{field: text, ...}, ...] or {kind: [...]}; likewise rejected_examples
         status     "not_run", with "reason": then only that is said
     """
 
@@ -176,7 +176,7 @@ def _values(values: Mapping[str, Any], level: int) -> list[str]:
             body = _table([_filter_row(name, row) for name, row in value.items()])
         elif key == "templates" and isinstance(value, Mapping):
             body = "\n\n".join(f"{kind}:\n\n{_bullets(_listed(texts))}" for kind, texts in value.items())
-        elif key == "examples":
+        elif key in ("examples", "rejected_examples"):
             body = _examples(value)
         elif isinstance(value, Mapping) and _is_rows(value):
             body = _table([{"": name} | dict(row) for name, row in value.items()])
@@ -204,10 +204,10 @@ def _is_rows(value: Any) -> bool:
 
 def _filter_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
     """A filter's counts with what it dropped worked out beside them."""
-    cells = {"filter": name, "in": row.get("in", ""), "out": row.get("out", "")}
+    cells: dict[str, Any] = {"filter": name} | {key: row[key] for key in ("in", "out") if key in row}
     if isinstance(row.get("in"), int) and isinstance(row.get("out"), int):
         cells["dropped"] = row["in"] - row["out"]
-    return cells | {key: value for key, value in row.items() if key not in ("in", "out")}
+    return cells | {key: value for key, value in row.items() if key not in cells}
 
 
 def _examples(examples: Any) -> str:
@@ -217,7 +217,8 @@ def _examples(examples: Any) -> str:
             f"**{_inline(kind)}**\n\n{_examples(_listed(rows))}" for kind, rows in examples.items()
         )
     blocks = []
-    for number, example in enumerate(list(examples)[:SHOWN_EXAMPLES], start=1):
+    shown = [example for example in examples if example is not None][:SHOWN_EXAMPLES]
+    for number, example in enumerate(shown, start=1):
         if not isinstance(example, Mapping):
             blocks.append(_fenced(example))
             continue

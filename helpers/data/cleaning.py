@@ -72,10 +72,18 @@ BUILD_FOLDERS = {"build", "_build", "dist", "venv", "env", "__pypackages__", "ht
 TEST_FOLDERS = {"test", "tests"}
 TEST_FILES = ("test_*.py", "*_test.py", "tests.py", "test.py", "conftest.py")
 GENERATED_FILES = ("*_pb2.py", "*_pb2_grpc.py", "_version.py", "parsetab.py", "lextab.py")
+# Prose speaks of generating things too, so outside comments only plain statements count.
 GENERATED_ANYWHERE = re.compile(
-    r"@generated\b|\bdo not (?:edit|modify)\b|\bauto-?generated\b|\b(?:automatically|auto) generated\b", re.I
+    r"@generated\b|\b(?-i:DO NOT (?:EDIT|MODIFY))\b|\bdo not (?:edit|modify) (?:this file|by hand|manually)"
+    r"|\bthis (?:file|module|code) (?:is|was|has been) (?:auto|automatically|machine)?[- ]?generated\b"
+    r"|^\W*(?:auto-?|automatically |auto |machine[- ])generated\b",
+    re.IGNORECASE | re.MULTILINE,
 )
-GENERATED_COMMENT = re.compile(r"#.*\bgenerated (?:by|from|with|using)\b", re.I)
+GENERATED_COMMENT = re.compile(
+    r"#.*(?:\bdo not (?:edit|modify)\b|\b(?:auto-?|automatically |auto )generated\b"
+    r"|\bgenerated (?:by|from|with|using)\b)",
+    re.IGNORECASE,
+)
 PYTHON_2_MESSAGE = re.compile(
     r"Missing parentheses in call to '(?:print|exec)'|multiple exception types must be|leading zeros"
 )

@@ -34,7 +34,9 @@ SPDX_OF_NAME = {
     "gnu affero general public license v3": "AGPL-3.0-only",
 }  # fmt: skip
 
-# Phrases of the licence texts themselves; the first whose every phrase occurs is taken.
+# Phrases of the licence texts themselves, the others within NEAR_CHARS after the first. The licence
+# that begins first in the text is taken: what follows are licences of bundled parts.
+NEAR_CHARS = 2_500
 SPDX_OF_TEXT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Apache-2.0", ("apache license", "version 2.0")),
     ("AGPL-3.0", ("gnu affero general public license", "version 3")),
@@ -101,8 +103,12 @@ def licence_of_text(text: str) -> str:
         return SPDX_OF_NAME[plain.lower()]
     if len(plain) > 60:
         lowered = plain.lower()
-        for identifier, phrases in SPDX_OF_TEXT:
-            if all(phrase in lowered for phrase in phrases):
-                return identifier
+        found = []
+        for identifier, (opening, *others) in SPDX_OF_TEXT:
+            start = lowered.find(opening)
+            if start >= 0 and all(phrase in lowered[start : start + NEAR_CHARS] for phrase in others):
+                found.append((start, identifier))
+        if found:
+            return min(found, key=lambda place: place[0])[1]
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return first[:60] or "unknown"
