@@ -22,12 +22,13 @@ from helpers.runtime import Runtime
 
 Kind = Literal["query", "document"]
 
+_PLURAL = {"query": "queries", "document": "documents"}
 PACKAGE_PREFIX = "package:"
 BGE_QUERY = "Represent this sentence for searching relevant passages: "
 # Families whose card asks for prompts that their configuration does not carry.
 _FAMILY_PROMPTS = (
-    (re.compile(r"(^|[/_-])(multilingual-)?e5-(small|base|large)"), "query: ", "passage: "),
-    (re.compile(r"(^|[/_-])bge-(small|base|large)-en"), BGE_QUERY, ""),
+    (re.compile(r"(multilingual-)?e5-(small|base|large)"), "query: ", "passage: "),
+    (re.compile(r"bge-(small|base|large)-en"), BGE_QUERY, ""),
 )
 
 
@@ -73,9 +74,9 @@ def resolve_prompts(model: SentenceTransformer, spec: str) -> dict[str, str]:
         document = next((own[name] for name in ("document", "passage", "corpus") if name in own), "")
         return {"query": own.get("query", ""), "document": document}
     base = str(getattr(model[0].auto_model.config, "_name_or_path", "") or "")
-    for name in (spec.lower(), base.lower()):
+    for name in (Path(spec.lower()).name, Path(base.lower()).name):
         for family, query, document in _FAMILY_PROMPTS:
-            if family.search(name):
+            if family.match(name):
                 return {"query": query, "document": document}
     return {"query": "", "document": ""}
 
@@ -108,8 +109,9 @@ def encode(
         range(len(texts)), key=lambda row: (-lengths[row], row)
     )  # longest first: peak shows at once
     parts: list[np.ndarray] = []
+    was_training = model.training
     model.eval()
-    with torch.inference_mode(), bar(f"encode {kind}s", total=len(texts), unit="text") as shown:
+    with torch.inference_mode(), bar(f"encode {_PLURAL[kind]}", total=len(texts), unit="text") as shown:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             features = model.tokenizer.pad(
@@ -117,6 +119,7 @@ def encode(
             ).to(runtime.device)
             parts.append(_forward(model, dict(features), runtime).cpu().numpy())
             shown.update(len(rows))
+    model.train(was_training)
     vectors = np.concatenate(parts)[np.argsort(order)]
     if not np.isfinite(vectors).all():
         bad = int((~np.isfinite(vectors).all(axis=1)).argmax())

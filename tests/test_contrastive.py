@@ -1,0 +1,180 @@
+"""Mining, the pairs the trainer sees, training that learns, resuming, and what is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from tiny_embedder import save_tiny_embedder, small_code_base
+
+from helpers.data.retrieval_pairs import build_retrieval_data, shuffled_pairs
+from helpers.eval.retrieval import build_index, index_documents, mean_scores, qrels_of, retrieve, score_run
+from helpers.models.embedder import encode, load_embedder
+from helpers.runtime import Runtime
+from helpers.settings import CPU
+from helpers.train import contrastive
+from helpers.train.contrastive import ContrastiveError, mine_hard_negatives, pairs_dataset, train_embedder
+
+PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
+SIZES = {"batch_size": 32, "max_tokens": 48}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    folder = save_tiny_embedder(
+        tmp_path_factory.mktemp("base") / "tiny", {"query": "query: ", "document": "passage: "}
+    )
+    return dataclasses.replace(
+        CPU.track_c, model=str(folder), train_pairs=48, validation_pairs=8, test_queries=24, max_tokens=48,
+        epochs=6, learning_rate=3e-3, batch_pairs=16, scale=20.0, hard_negatives=1, encode_batch=32,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(settings):
+    return build_retrieval_data(*small_code_base(), settings, seed=3)
+
+
+@pytest.fixture(scope="module")
+def trained(settings, data, tmp_path_factory):
+    out_dir = tmp_path_factory.mktemp("trained")
+    return train_embedder(settings, data, PLAIN, seed=5, out_dir=out_dir), out_dir
+
+
+def mrr(model, data, queries) -> float:
+    index = index_documents(model, data.documents, PLAIN, **SIZES)
+    run = retrieve(model, queries, index, PLAIN, **SIZES)
+    return mean_scores(score_run(run, qrels_of(queries)))["mrr@10"]
+
+
+def test_training_teaches_the_pairs_and_what_is_saved_is_what_was_measured(settings, data, trained):
+    history, out_dir = trained
+    losses = [row["loss"] for row in history["loss"]]
+    assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
+    before = mrr(load_embedder(settings.model, PLAIN), data, data.train)
+    after = mrr(load_embedder(str(out_dir / "embedder"), PLAIN), data, data.train)
+    assert after > before + 0.1
+    assert history["validation_before"] is not None
+    best = max(history["validation"], key=lambda row: row["mrr@10"])
+    assert history["best_epoch"] == best["epoch"]
+    assert len(history["validation"]) == settings.epochs
+    reloaded = load_embedder(str(out_dir / "embedder"), PLAIN)
+    again = contrastive._ValidationMRR(data, settings, PLAIN, 5)(reloaded)
+    assert again["validation_mrr@10"] == pytest.approx(best["mrr@10"], abs=1e-6)
+
+
+def test_only_whole_results_stay_behind(trained):
+    history, out_dir = trained
+    assert {path.name for path in out_dir.iterdir()} == {"embedder", "history.json"}
+    assert json.loads((out_dir / "history.json").read_text()) == history
+
+
+def test_prompts_and_limit_are_saved_with_the_model(trained):
+    model = load_embedder(str(trained[1] / "embedder"), PLAIN)
+    assert model.prompts == {"query": "query: ", "document": "passage: "}
+    assert model.max_seq_length == 48
+
+
+def test_the_trainer_gets_the_models_own_prompts(settings, data, tmp_path):
+    model = load_embedder(settings.model, PLAIN)
+    dataset = pairs_dataset(data, [["pkg/apples.py::count_apples"]] * len(data.train))
+    arguments = contrastive._arguments(settings, model, dataset, PLAIN, 1, tmp_path, True)
+    assert arguments.prompts == {"anchor": "query: ", "positive": "passage: ", "negative_1": "passage: "}
+    assert "no_duplicates" in str(arguments.batch_sampler).lower()
+
+
+def test_the_same_seed_gives_the_same_model(settings, data, trained, tmp_path):
+    train_embedder(settings, data, PLAIN, seed=5, out_dir=tmp_path)
+    texts = [document.text for document in data.documents[:10]]
+    first, second = (
+        encode(load_embedder(str(folder / "embedder"), PLAIN), texts, kind="document", runtime=PLAIN)
+        for folder in (trained[1], tmp_path)
+    )
+    np.testing.assert_array_equal(first, second)
+
+
+def test_an_interrupted_run_goes_on_from_its_checkpoint(settings, data, trained, tmp_path, monkeypatch):
+    save = contrastive._Progress.on_step_end
+
+    def die(self, args, state, control, **kwargs):
+        save(self, args, state, control, **kwargs)
+        if state.global_step == 10:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(contrastive._Progress, "on_step_end", die)
+    with pytest.raises(KeyboardInterrupt):
+        train_embedder(settings, data, PLAIN, seed=5, out_dir=tmp_path)
+    assert not (tmp_path / "embedder").exists()
+    monkeypatch.setattr(contrastive._Progress, "on_step_end", save)
+    history = train_embedder(settings, data, PLAIN, seed=5, out_dir=tmp_path)
+    assert history["steps"] == trained[0]["steps"]
+    whole = [row["mrr@10"] for row in trained[0]["validation"]]
+    assert [row["mrr@10"] for row in history["validation"]] == pytest.approx(whole, abs=0.02)
+
+
+def test_hard_negatives_are_wrong_answers_from_training_files(settings, data):
+    model = load_embedder(settings.model, PLAIN)
+    wanted = dataclasses.replace(settings, hard_negatives=3)
+    negatives, counts = mine_hard_negatives(model, data, wanted, PLAIN)
+    assert sum(map(len, negatives)) == counts["mined"]
+    for query, ids in zip(data.train, negatives, strict=True):
+        assert set(ids) <= set(data.train_documents)
+        assert not set(ids) & set(query.relevant)
+
+
+def test_likely_right_candidates_are_passed_over(settings, data):
+    allowed = ["t.py::right", "u.py::right", "t.py::twin", "t.py::close", "t.py::wrong"]
+    tokens = {name: frozenset(name) for name in allowed}
+    tokens["t.py::twin"] = tokens["t.py::right"]
+    scores = {
+        "t.py::right": 0.8,
+        "u.py::right": 0.5,
+        "t.py::twin": 0.5,
+        "t.py::close": 0.79,
+        "t.py::wrong": 0.5,
+    }
+    reasons = {name: contrastive._likely_right(name, "t.py::right", scores, tokens) for name in allowed[1:]}
+    assert reasons == {
+        "u.py::right": "same_name",
+        "t.py::twin": "near_equal_code",
+        "t.py::close": "scored_like_the_positive",
+        "t.py::wrong": "",
+    }
+
+
+def test_an_index_of_all_documents_mines_only_from_training_files(settings, data):
+    model = load_embedder(settings.model, PLAIN)
+    everything = index_documents(model, data.documents, PLAIN, **SIZES)
+    from_all, _ = mine_hard_negatives(model, data, settings, PLAIN, everything)
+    from_train, _ = mine_hard_negatives(model, data, settings, PLAIN)
+    assert from_all == from_train
+    assert build_index(np.eye(2, dtype=np.float32), ["a", "b"]).ids == ("a", "b")
+
+
+def test_pairs_join_each_query_with_its_own_function(data):
+    dataset = pairs_dataset(data, [[] for _ in data.train])
+    text_of = {document.id: document.text for document in data.documents}
+    assert dataset.column_names == ["anchor", "positive"]
+    for row, query in zip(dataset, data.train, strict=True):
+        assert row["anchor"] == query.text
+        assert row["positive"] == text_of[next(iter(query.relevant))]
+    shuffled = pairs_dataset(shuffled_pairs(data, 1), [[] for _ in data.train])
+    assert not any(a == b for a, b in zip(shuffled["positive"], dataset["positive"], strict=True))
+
+
+def test_without_validation_the_last_epoch_is_kept(settings, data, tmp_path):
+    short = dataclasses.replace(settings, epochs=1, hard_negatives=0)
+    history = train_embedder(short, dataclasses.replace(data, validation=()), PLAIN, seed=5, out_dir=tmp_path)
+    assert history["best_epoch"] is None
+    assert history["validation_before"] is None
+    assert (tmp_path / "embedder").is_dir()
+
+
+def test_one_pair_is_too_few(settings, data, tmp_path):
+    with pytest.raises(ContrastiveError, match="at least 2 pairs"):
+        train_embedder(
+            settings, dataclasses.replace(data, train=data.train[:1]), PLAIN, seed=1, out_dir=tmp_path
+        )

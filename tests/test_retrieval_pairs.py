@@ -1,0 +1,242 @@
+"""Queries and documents: cleaning, wording, relevance, leaks, determinism, short corpora."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import itertools
+
+import pytest
+from tiny_embedder import function, small_code_base
+
+from helpers.data.query_wording import as_question, base_form, first_sentence, paraphrase
+from helpers.data.retrieval_pairs import (
+    RetrievalDataError,
+    build_retrieval_data,
+    check_leaks,
+    document_text,
+    name_overlap,
+    shuffled_pairs,
+    strip_nested_docstrings,
+)
+from helpers.records import InsufficientDataError, Splits
+from helpers.settings import CPU
+from helpers.workspace import write_json
+
+SETTINGS = dataclasses.replace(CPU.track_c, train_pairs=30, validation_pairs=6, test_queries=20)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return build_retrieval_data(*small_code_base(), SETTINGS, seed=3)
+
+
+# --- wording ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("docstring", "sentence"),
+    [
+        ("Returns the sum.  More here.", "Returns the sum"),
+        ("Return :func:`~a.b.thing` of ``G`` as in [1]_ (see `page <http://x>`_).", "Return a.b.thing of G as in (see page)"),
+        ("Compute x, e.g. The mean, of\nall rows. Then stop.", "Compute x, e.g. The mean, of all rows"),
+        ("Find paths\n>>> f(1)\n2", "Find paths"),
+        ("Parameters\n----------\nx : int", ""),
+        (".. deprecated:: 3.0\n   Gone.", ""),
+        ("Title of it\n===========\n\nText.", ""),
+        (":param x: the x", ""),
+        ("", ""),
+        ("Generate *all* sorts of `G`", "Generate all sorts of G"),
+        ("{} [] == != <> 12345 678 a", ""),
+        ("Gib die Größe zurück.", "Gib die Größe zurück"),
+    ],
+)  # fmt: skip
+def test_first_sentence(docstring, sentence):
+    assert first_sentence(docstring) == sentence
+
+
+def test_questions_from_instructions():
+    assert (
+        as_question("Computes the mean of x", "How do I {verb} {rest}?") == "How do I compute the mean of x?"
+    )
+    assert (
+        as_question("Returns True if G is a tree", "how to {verb} {rest}")
+        == "how to check whether G is a tree"
+    )
+    assert as_question("Returns the line graph", "how to {verb} {rest}") == "how to get the line graph"
+    assert as_question("Checks if x is empty", "how to {verb} {rest}") == "how to check whether x is empty"
+    assert as_question("The mean of x", "how to {verb} {rest}") == ""
+    assert [base_form(w) for w in ("Tries", "passes", "Uses", "sort", "tree")] == [
+        "try",
+        "pass",
+        "use",
+        "sort",
+        "",
+    ]
+
+
+def test_paraphrase_needs_two_changes_and_is_the_same_each_time():
+    assert paraphrase("Returns the number of edges in DFS order") == "Gives the count of links in DFS order"
+    assert paraphrase("Returns the colour of it") == ""
+
+
+def test_name_overlap_counts_content_words_by_stem():
+    assert name_overlap("How do I get the shortest paths?", "shortest_path") == 1.0
+    assert name_overlap("shortest way through mazes", "shortest_path") == 0.25
+    assert name_overlap("the colour of clouds", "HTTPServer") == 0.0
+
+
+# --- documents ------------------------------------------------------------------------------------
+
+
+def test_every_function_is_a_document_without_any_docstring(data):
+    functions, _ = small_code_base()
+    assert [document.id for document in data.documents] == [f.id for f in functions]
+    for document, f in zip(data.documents, functions, strict=True):
+        assert f.docstring not in document.text
+        assert f.name in document.text
+
+
+def test_docstrings_of_nested_functions_go_too():
+    code = inspect.cleandoc('''
+        def outer(x):
+            class Inner:
+                """Secret of the class."""
+
+            def inner(y):
+                """Secret of the nested function.
+
+                Over lines."""
+                return "kept text"
+            return inner
+    ''')
+    stripped = strip_nested_docstrings(code)
+    assert "Secret" not in stripped
+    assert "Over lines" not in stripped
+    assert "kept text" in stripped
+    assert strip_nested_docstrings("def f(:\n") == "def f(:\n"
+
+
+def test_document_names_its_place():
+    assert document_text(function("pkg/a.py", "f", "Does it.")).splitlines()[0] == "# pkg.a.f"
+
+
+# --- queries ----------------------------------------------------------------------------------------
+
+
+def test_counts_kinds_and_splits(data):
+    _, splits = small_code_base()
+    assert (len(data.train), len(data.validation), len(data.test)) == (30, 6, 20)
+    for name in ("train", "validation", "test"):
+        assert {splits.split_of[q.path] for q in getattr(data, name)} == {name}
+    assert {q.kind for q in data.test} == {"docstring_sentence", "how_to", "paraphrase", "where_is"}
+    assert len({next(iter(q.relevant)) for q in data.test}) == 20
+    assert len({q.id for q in data.train + data.validation + data.test}) == 56
+    assert set(data.train_documents) == {d.id for d in data.documents if splits.split_of[d.path] == "train"}
+
+
+def test_same_seed_same_queries_other_seed_others(data):
+    again = build_retrieval_data(*small_code_base(), SETTINGS, seed=3)
+    assert again == data
+    other = build_retrieval_data(*small_code_base(), SETTINGS, seed=4)
+    assert [q.id for q in other.test] != [q.id for q in data.test]
+
+
+def test_order_of_functions_does_not_choose_the_queries(data):
+    functions, splits = small_code_base()
+    again = build_retrieval_data(functions[::-1], splits, SETTINGS, seed=3)
+    assert again.test == data.test
+
+
+def test_equal_sentences_and_equal_code_are_all_relevant():
+    functions, splits = small_code_base()
+    twin = function("pkg/maps.py", "twin", "Shared words that say the same thing.", "return 1")
+    same_words = function("pkg/wheels.py", "other", "Shared words that say the same thing.", "return 2")
+    same_code = dataclasses.replace(twin, id="pkg/wheels.py::copy", path="pkg/wheels.py", docstring="")
+    everyone = [*functions, twin, same_words, same_code]
+    wanted = dataclasses.replace(SETTINGS, test_queries=1000)
+    data = build_retrieval_data(everyone, splits, wanted, seed=3)
+    asked = [q for q in data.test if "pkg/maps.py::twin" in q.relevant]
+    assert asked
+    assert all(
+        set(q.relevant) == {"pkg/maps.py::twin", "pkg/wheels.py::other", "pkg/wheels.py::copy"} for q in asked
+    )
+    assert data.report["several_relevant"]["test"] == len(asked)
+
+
+def test_a_sentence_in_two_splits_asks_in_neither():
+    functions, splits = small_code_base()
+    pair = [
+        function(path, "same", "Words that stand in two places.") for path in ("pkg/apples.py", "pkg/maps.py")
+    ]
+    wanted = dataclasses.replace(SETTINGS, train_pairs=1000, test_queries=1000)
+    data = build_retrieval_data(functions + pair, splits, wanted, seed=3)
+    assert not [q for q in data.train + data.test if "::same" in q.id]
+    dropped = next(f for f in data.report["filters"] if "another split has the same sentence" in f["filter"])
+    assert dropped["in"] - dropped["out"] == 2
+
+
+def test_excluded_functions_ask_nothing_but_stay_documents(data):
+    functions, splits = small_code_base()
+    out = {f.id: "near-duplicate" for f in functions if f.name.startswith("count_")}
+    kept = build_retrieval_data(functions, Splits(splits.split_of, out), SETTINGS, seed=3)
+    asking = {next(iter(q.relevant)) for q in kept.train + kept.validation + kept.test}
+    assert not asking & set(out)
+    assert set(out) <= {d.id for d in kept.documents}
+
+
+def test_a_sentence_repeated_as_a_comment_in_the_code_does_not_ask():
+    functions, splits = small_code_base()
+    words = "Gathers seventeen unusual pebbles"
+    leaky = function("pkg/maps.py", "leaky", words + ".", f"# {words.lower()}\n    return 5")
+    data = build_retrieval_data(
+        [*functions, leaky], splits, dataclasses.replace(SETTINGS, test_queries=999), seed=3
+    )
+    assert not [q for q in data.test if "leaky" in q.id]
+
+
+def test_leaks_raise_with_ids(data):
+    _, splits = small_code_base()
+    stolen = dataclasses.replace(data.test[0], id="how_to/stolen")
+    with pytest.raises(RetrievalDataError, match="how_to/stolen"):
+        check_leaks({"train": (*data.train, stolen), "test": ()}, data.documents, splits)
+    with pytest.raises(RetrievalDataError, match="leak"):
+        check_leaks({"train": data.train, "test": (*data.test, data.train[0])}, data.documents, splits)
+    told = dataclasses.replace(
+        data.documents[0], text=data.documents[0].text + "# says exactly this thing here"
+    )
+    asking = dataclasses.replace(data.train[0], text="Says exactly this thing here", relevant={told.id: 1})
+    with pytest.raises(RetrievalDataError, match="leak"):
+        check_leaks({"train": [asking]}, [told], splits)
+
+
+def test_a_short_corpus_uses_several_kinds_per_function():
+    data = build_retrieval_data(*small_code_base(), dataclasses.replace(SETTINGS, test_queries=40), seed=3)
+    assert len(data.test) == 40
+    assert data.report["functions_asking"]["test"] == 24
+
+
+def test_too_few_docstrings_say_how_many_are_missing():
+    functions, splits = small_code_base()
+    bare = [dataclasses.replace(f, docstring="") for f in functions]
+    with pytest.raises(InsufficientDataError, match="only 0 functions in train"):
+        build_retrieval_data(bare, splits, SETTINGS, seed=3)
+
+
+def test_shuffled_pairs_keep_texts_and_break_every_pair(data):
+    control = shuffled_pairs(data, seed=1)
+    assert [q.text for q in control.train] == [q.text for q in data.train]
+    assert sorted(map(str, (q.relevant for q in control.train))) == sorted(
+        str(q.relevant) for q in data.train
+    )
+    assert not any(a.relevant == b.relevant for a, b in zip(control.train, data.train, strict=True))
+    assert control.test == data.test
+    assert control == shuffled_pairs(data, seed=1)
+
+
+def test_the_report_is_plain_and_adds_up(data, tmp_path):
+    write_json(tmp_path / "report.json", data.report)
+    filters = data.report["filters"]
+    assert all(a["out"] == b["in"] for a, b in itertools.pairwise(filters))
+    assert filters[0]["in"] == data.report["documents"] == 80
+    assert sum(data.report["by_kind"]["test"].values()) == data.report["drawn"]["test"] == 20
