@@ -139,11 +139,21 @@ def fence(code):
 
 def failed(response, status="failed", *, kind="fix_bug", tests="assert area(2, 3) == 6", **fields):
     task = Task(
-        "t1", kind, "m.py::area", "m.py", f"Fix the bug.\n\n{BUGGY}", fence(FIXED), "area", "", tests, 1
+        "t1",
+        kind,
+        "m.py::area",
+        "m.py",
+        f"Fix the bug.\n\n{BUGGY}",
+        fence(FIXED),
+        "area",
+        "",
+        tests,
+        1,
+        {"given": BUGGY},
     )
     values = {"style": None, "style_findings": (), "invented_names": (), "detail": ""} | fields
     score = ResponseScore("t1", kind, "m.py::area", 0, response, status, False, **values)
-    (failure,) = track_b_failures([score], [task], hit_limit=lambda r: len(r) > 500)
+    (failure,) = track_b_failures([score], [task])
     return failure
 
 
@@ -152,7 +162,7 @@ def failed(response, status="failed", *, kind="fix_bug", tests="assert area(2, 3
     [
         ("  \n", "empty", "empty answer", "nothing but white space"),
         ("def area(\n" + "    x = 1\n" * 9, "unparsable", "repeats itself", "9 times in a row: `x = 1`"),
-        ("def area(" + "a, " * 300, "unparsable", "cut by the token limit", "909 characters"),
+        ("```python\ndef area(" + "a, " * 300, "unparsable", "cut off before the end", "never closes"),
         ("def area(", "unparsable", "does not parse", "no Python"),
         (fence(BUGGY), "failed", "copied the input unchanged", "`-    return width + height  # bug`"),
         (fence(BUGGY.replace("  # bug", "")), "failed", "copied the input unchanged", "Missing change"),

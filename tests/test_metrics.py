@@ -32,8 +32,7 @@ from helpers.report.metrics import (
 from helpers.report.tables import (
     baseline_table,
     control_table,
-    failure_table,
-    failures_markdown,
+    cost_table,
     markdown,
     metric_table,
     number,
@@ -270,7 +269,7 @@ def test_track_b_refuses_unpaired_and_untested():
     with pytest.raises(MetricsError, match="only before or only after"):
         record_track_b(scores, scores[:-1], tasks, **options())
     with pytest.raises(MetricsError, match="no executable task"):
-        record_track_b(scores, scores, [task(i, tests="") for i in range(4)], **options())
+        record_track_b(scores, scores, [task(i, kind="improve") for i in range(4)], **options())
 
 
 def test_language_tasks_stand_apart(metrics):
@@ -532,14 +531,13 @@ def test_tables_show_every_metric(metrics):
     assert {line.count(" | ") for line in lines} == {6}
 
 
-def test_failures_are_shown_as_they_are():
-    nasty = dict(tidy(FAILURE), got="```python\n~~~~\n<b>|x|</b>\n```", input="")
-    text = failures_markdown([nasty])
-    assert "~~~~~text\n```python\n~~~~\n<b>|x|</b>\n```\n~~~~~" in text
-    assert "(nothing)" in text
-    assert text.startswith("#### 1 · Track A · grew worse")
-    assert list(failure_table([nasty])["Item"]) == ["pkg/m01.py"]
-    assert len(failure_table([])) == 0
+def test_cost_table_lists_what_ran(metrics):
+    cost = {"seconds": 90.0, "seconds_by_stage": {"train": 60.0, "after": 30.0}, "peak_memory_gib": 1.25}
+    document = {t: {"cost": cost} for t in ("track_a", "track_b")} | {"track_c": {"cost": {}}}
+    table = cost_table(document)
+    assert len(table) == 2
+    assert table["Minutes"].iloc[0] == "1.5"
+    assert table["Stages"].iloc[0] == "train 60 s, after 30 s"
 
 
 def test_printed_summary_holds_the_verdicts(metrics):

@@ -9,13 +9,12 @@ import pytest
 from matplotlib.text import Text
 
 from helpers.eval.statistics import Delta, Estimate
+from helpers.report.data_plots import count_bars, distribution
 from helpers.report.entries import metric_entry, not_run, track_section
 from helpers.report.plots import (
     before_after_bars,
     bits_per_byte_by_file,
-    count_bars,
     delta_forest,
-    distribution,
     loss_curve,
     png_bytes,
     rank_scatter,
@@ -130,6 +129,17 @@ def test_forest_shows_only_what_ran():
     assert "no detectable difference" in figure.get_label()
     with pytest.raises(ValueError, match="no track"):
         delta_forest({t: not_run(t, "a", "b") for t in ("track_a", "track_b", "track_c")})
+
+
+def test_history_of_the_embedder_is_read_too():
+    """Rows instead of lists; its validation is better when higher; one point before training."""
+    rows = [{"step": s, "loss": 3.0 / s} for s in (10, 20, 30, 40)]
+    epochs = [{"epoch": 1.0, "mrr@10": 0.7}, {"epoch": 2.0, "mrr@10": 0.6}]
+    figure = loss_curve({"steps": 40, "loss": rows, "validation": epochs, "validation_before": 0.5})
+    (line, _) = figure.axes[1].lines
+    assert line.get_xdata().tolist() == [0, 20, 40]
+    assert line.get_ydata().tolist() == [0.5, 0.7, 0.6]
+    assert figure.axes[1].get_title(loc="left") == "highest 0.700 at step 20 (square)"
 
 
 def test_empty_input_is_refused():

@@ -7,18 +7,18 @@ A diagnosis states what was measured on the item, not what went on inside a mode
 
 from __future__ import annotations
 
-import ast
 import difflib
 import math
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from helpers.eval.code_extraction import extract_code
+from helpers.eval.code_extraction import defines, extract_code
+from helpers.eval.responses import EXECUTABLE
 from helpers.eval.retrieval import code_tokens
 from helpers.records import Document, Failure, ResponseScore, Task
 
@@ -153,18 +153,11 @@ def _strangest_part(text: str, known: set[str], lines: int = 16) -> str:
 # --- Track B -----------------------------------------------------------------------------------
 
 
-def track_b_failures(
-    scores: Sequence[ResponseScore],
-    tasks: Sequence[Task],
-    *,
-    hit_limit: Callable[[str], bool] = lambda response: False,
-) -> list[Failure]:
+def track_b_failures(scores: Sequence[ResponseScore], tasks: Sequence[Task]) -> list[Failure]:
     """Greedy responses after training that did not pass; infrastructure errors are none of them.
 
     Args:
         scores: all scores after training; sample 0 is taken.
-        hit_limit: whether a response was cut by the token limit, e.g.
-            `lambda r: len(tokenizer(r).input_ids) >= settings.max_new_tokens`.
     """
     by_id = {task.id: task for task in tasks}
     failures = []
@@ -172,7 +165,7 @@ def track_b_failures(
         if score.sample or score.passed or score.status == "infrastructure_error":
             continue
         task = by_id[score.task_id]
-        category, evidence = _diagnose_response(score, task, hit_limit(score.response))
+        category, evidence = _diagnose_response(score, task)
         detail = f" Scorer: {clip(score.detail, 200)}" if score.detail else ""
         failures.append(
             Failure(
@@ -188,7 +181,7 @@ def track_b_failures(
     return failures
 
 
-def _diagnose_response(score: ResponseScore, task: Task, cut: bool) -> tuple[str, str]:
+def _diagnose_response(score: ResponseScore, task: Task) -> tuple[str, str]:
     """Category and evidence; the first that holds, from the crudest failure to the subtlest."""
     response = score.response
     lines = [line.strip() for line in response.splitlines() if line.strip()]
@@ -199,11 +192,12 @@ def _diagnose_response(score: ResponseScore, task: Task, cut: bool) -> tuple[str
         return "empty answer", "The response holds nothing but white space."
     if times >= LOOP_LINES:
         return "repeats itself", f"One line comes {times} times in a row: `{clip(line, 80)}`."
-    if cut:
-        return "cut by the token limit", f"{where} and used up the token limit before it ended."
+    if response.count("```") % 2:
+        return "cut off before the end", f"{where}; the code block that it opens never closes."
     if score.status == "unparsable":
         return "does not parse", f"{where}; no Python could be parsed in it."
-    if task.kind in ("fix_bug", "improve") and _words(code) in _words(task.instruction):
+    given = task.detail.get("given", "")
+    if given and task.kind in ("fix_bug", "improve") and _words(code) == _words(given):
         missing = _changed_lines(code, extract_code(task.reference) or task.reference)
         return "copied the input unchanged", f"The code is the one given. Missing change: {missing}."
     if score.status == "timeout":
@@ -211,14 +205,14 @@ def _diagnose_response(score: ResponseScore, task: Task, cut: bool) -> tuple[str
     if score.invented_names:
         names = ", ".join(f"`{name}`" for name in score.invented_names[:5])
         return "invented names", f"{len(score.invented_names)} names that do not exist: {names}."
-    if task.entry_point and task.tests and not _defines(code, task.entry_point.rpartition(".")[2]):
+    if task.kind not in ("explain", "unit_tests") and not defines(code, task.entry_point.rpartition(".")[2]):
         return "function missing", f"The code parses but does not define `{task.entry_point}`."
     reference = extract_code(task.reference) or task.reference
     alike = difflib.SequenceMatcher(None, reference.split(), code.split(), autojunk=False).ratio()
     near = f"Its words are {alike:.0%} the reference's; differences: {_changed_lines(code, reference)}."
     if score.status == "crashed":
         return "crashed", f"The code ended its process. {near}"
-    return ("wrong output" if task.tests else "failed its checks"), near
+    return ("wrong output" if task.kind in EXECUTABLE else "failed its checks"), near
 
 
 def _longest_run(lines: Sequence[str]) -> tuple[str, int]:
@@ -241,15 +235,6 @@ def _changed_lines(got: str, wanted: str, limit: int = 3) -> str:
     lines = [d for d in diff if d[:1] in "+-" and d[:3] not in ("+++", "---") and d[1:].strip()]
     shown = " ".join(f"`{clip(line, 100)}`" for line in lines[:limit])
     return f"{shown} and {len(lines) - limit} more" if len(lines) > limit else shown or "white space only"
-
-
-def _defines(code: str, name: str) -> bool:
-    try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError):
-        return False
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return any(isinstance(node, kinds) and node.name == name for node in ast.walk(tree))
 
 
 # --- Track C -----------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import ScalarFormatter
 
 from helpers.report.tables import TRACK_NAMES, VERDICTS, metric_name, number
 
@@ -39,7 +39,7 @@ STYLE = {
     "axes.titlelocation": "left",
     "hatch.linewidth": 0.8,
 }
-_styled = matplotlib.rc_context(STYLE)  # as a decorator: the style holds while a figure is drawn
+styled = matplotlib.rc_context(STYLE)  # as a decorator: the style holds while a figure is drawn
 
 
 def show(figure: Figure, alt: str = "") -> None:
@@ -59,7 +59,7 @@ def png_bytes(figure: Figure) -> bytes:
     return stream.getvalue()
 
 
-@_styled
+@styled
 def loss_curve(
     history: Any,
     *,
@@ -70,22 +70,16 @@ def loss_curve(
     """Training loss by optimizer step, and validation beside it (an own panel: its unit may differ).
 
     Args:
-        history: a `TrainingHistory`, or the mapping read back from its JSON: steps, train_loss and,
-            where there was validation, validation_steps, validation.
+        history: of `helpers.train`, as object or as the mapping read back from its JSON.
 
     Raises:
         ValueError: for no steps, or steps and values of different length.
     """
-    fields = history if isinstance(history, Mapping) else vars(history)
-    steps, train_loss = list(fields["steps"]), list(fields["train_loss"])
-    validation_steps, validation = (
-        list(fields.get("validation_steps", ())),
-        list(fields.get("validation", ())),
-    )
+    steps, train_loss, validation_steps, validation, higher = _series(history)
     if not steps or len(steps) != len(train_loss) or len(validation_steps) != len(validation):
         raise ValueError("a loss curve needs steps, and one value for each")
     panels = 2 if len(validation) else 1
-    figure, axes = _figure(4.6 * panels, 3.3, panels)
+    figure, axes = new_figure(4.6 * panels, 3.3, panels)
     axes[0].plot(steps, train_loss, color=BEFORE, linewidth=1, label="each step")
     smooth = _running_mean(np.asarray(train_loss, dtype=float))
     axes[0].plot(steps, smooth, color=AFTER, linewidth=2, linestyle="--", label="running mean")
@@ -94,7 +88,8 @@ def loss_curve(
     axes[0].legend()
     alt = f"{what}: training loss by step, from {number(smooth[0])} to {number(smooth[-1])} {train_unit}."
     if panels == 2:
-        best = int(np.argmin(validation))
+        best = int(np.argmax(validation) if higher else np.argmin(validation))
+        extreme = "highest" if higher else "lowest"
         axes[1].plot(validation_steps, validation, "o-", color=AFTER, markersize=5)
         axes[1].plot(
             validation_steps[best],
@@ -105,12 +100,12 @@ def loss_curve(
             color="black",
         )
         axes[1].set(xlabel="optimizer step", ylabel=f"validation, {validation_unit}")
-        axes[1].set_title(f"lowest {number(validation[best])} at step {validation_steps[best]} (square)")
-        alt += f" Validation is lowest, {number(validation[best])}, at step {validation_steps[best]}."
-    return _labelled(figure, alt)
+        axes[1].set_title(f"{extreme} {number(validation[best])} at step {validation_steps[best]} (square)")
+        alt += f" Validation is {extreme}, {number(validation[best])}, at step {validation_steps[best]}."
+    return labelled(figure, alt)
 
 
-@_styled
+@styled
 def bits_per_byte_by_file(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Held-out files, bits per byte before against after; below the diagonal is better.
 
@@ -119,7 +114,7 @@ def bits_per_byte_by_file(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """
     size = np.array([row["n_bytes"] for row in rows], dtype=float)
     before, after = (np.array([row[key] for row in rows]) / np.log(2) / size for key in _NLL)
-    figure, (axis,) = _figure(5.2, 4.8)
+    figure, (axis,) = new_figure(5.2, 4.8)
     area = 18 + 90 * np.sqrt(size / size.max())
     better = after < before
     _scatter_around_diagonal(axis, before, after, better, area, ("lower", "higher or equal"))
@@ -132,10 +127,10 @@ def bits_per_byte_by_file(rows: Sequence[Mapping[str, Any]]) -> Figure:
         f"Scatter of {len(rows)} held-out files, bits per byte before against after; "
         f"{int(better.sum())} lie below the diagonal (better), {lost} on or above it."
     )
-    return _labelled(figure, alt)
+    return labelled(figure, alt)
 
 
-@_styled
+@styled
 def rank_scatter(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Rank of the first right document before against after, both axes logarithmic.
 
@@ -147,7 +142,7 @@ def rank_scatter(rows: Sequence[Mapping[str, Any]]) -> Figure:
     before, after = (np.array([worst * 1.5 if r is None else r for r in s], dtype=float) for s in ranks)
     better, same = after < before, after == before
     worse = ~better & ~same
-    figure, (axis,) = _figure(5.2, 4.8)
+    figure, (axis,) = new_figure(5.2, 4.8)
     shake = np.random.default_rng(0).uniform(0.93, 1.07, size=(2, len(rows)))  # equal ranks would hide
     axis.set(xscale="log", yscale="log")
     for mask, marker, colour, label in (
@@ -174,10 +169,10 @@ def rank_scatter(rows: Sequence[Mapping[str, Any]]) -> Figure:
         f"Scatter of {len(rows)} queries, rank before against rank after on logarithmic axes: {counts}. "
         f"In the top ten: {top[0]} before, {top[1]} after."
     )
-    return _labelled(figure, alt)
+    return labelled(figure, alt)
 
 
-@_styled
+@styled
 def before_after_bars(track: Mapping[str, Any], names: Sequence[str], *, title: str = "") -> Figure:
     """Metrics of one track, before and after side by side with their 95% intervals.
 
@@ -187,7 +182,7 @@ def before_after_bars(track: Mapping[str, Any], names: Sequence[str], *, title: 
     names = [name for name in names if name in track["metrics"]]
     if not names:
         raise ValueError("none of the metrics to draw is there")
-    figure, (axis,) = _figure(max(5.0, 1.25 * len(names) + 1.5), 3.8)
+    figure, (axis,) = new_figure(max(5.0, 1.25 * len(names) + 1.5), 3.8)
     places = np.arange(len(names))
     for offset, side, colour, hatch in ((-0.2, "before", "white", "///"), (0.2, "after", "#8fb1d6", "")):
         entries = [track["metrics"][name][side] for name in names]
@@ -217,16 +212,16 @@ def before_after_bars(track: Mapping[str, Any], names: Sequence[str], *, title: 
         f"{number(track['metrics'][n]['after']['value'])}"
         for n in names
     )
-    return _labelled(figure, f"{alt}.")
+    return labelled(figure, f"{alt}.")
 
 
-@_styled
+@styled
 def delta_forest(metrics: Mapping[str, Any]) -> Figure:
     """Change of each track's primary metric with its interval and the line of no change."""
     tracks = [(t, metrics[t]) for t in TRACK_NAMES if metrics[t]["verdict"] != "not_run"]
     if not tracks:
         raise ValueError("no track has run")
-    figure, axes = _figure(7.2, 1.35 * len(tracks) + 0.6, len(tracks), vertical=True)
+    figure, axes = new_figure(7.2, 1.35 * len(tracks) + 0.6, len(tracks), vertical=True)
     told = []
     for axis, (name, track) in zip(axes, tracks, strict=True):
         entry = track["metrics"][track["primary_metric"]]
@@ -249,73 +244,44 @@ def delta_forest(metrics: Mapping[str, Any]) -> Figure:
     axes[-1].set_xlabel(
         "after − before with 95% interval; the shaded side is better, each axis in its own unit"
     )
-    return _labelled(figure, "Change of the primary metrics with intervals. " + "; ".join(told) + ".")
-
-
-@_styled
-def distribution(values: Sequence[float], *, title: str, xlabel: str, unit: str = "items") -> Figure:
-    """Histogram with the median marked; logarithmic where values span over two decades."""
-    data = np.asarray(values, dtype=float)
-    if not data.size:
-        raise ValueError(f"{title}: no values to draw")
-    figure, (axis,) = _figure(5.0, 3.2)
-    wide = data.min() > 0 and data.max() / data.min() > 100
-    bins: Any = min(30, max(5, int(np.sqrt(data.size) * 1.5)))
-    if wide:
-        bins = np.geomspace(data.min(), data.max(), bins + 1)
-        axis.set_xscale("log")
-    axis.hist(data, bins=bins, color="#b9c7d8", edgecolor="black", linewidth=0.6)
-    median = float(np.median(data))
-    axis.axvline(median, color="black", linestyle="--", linewidth=1.4, label=f"median {median:,.0f}")
-    axis.set(xlabel=xlabel + (" (logarithmic)" if wide else ""), ylabel=unit)
-    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set_title(title)
-    axis.legend()
-    spread = f"{data.min():,.0f} to {data.max():,.0f}, median {median:,.0f}"
-    return _labelled(figure, f"Histogram of {data.size} {unit}, {xlabel}: {spread}.")
-
-
-@_styled
-def count_bars(counts: Mapping[str, Mapping[str, int]], *, title: str, ylabel: str = "pairs") -> Figure:
-    """Stacked horizontal bars, e.g. task kind -> split -> count; parts differ in hatch."""
-    if not counts:
-        raise ValueError(f"{title}: nothing to count")
-    parts = list(dict.fromkeys(part for row in counts.values() for part in row))
-    looks = [(AFTER, ""), ("white", "///"), (BEFORE, "..."), ("#e5e5e5", "xx"), ("#5b7fa6", "\\\\")]
-    figure, (axis,) = _figure(6.4, 0.42 * len(counts) + 1.5)
-    left = np.zeros(len(counts))
-    names = [name.replace("_", " ") for name in counts]
-    for part, (colour, hatch) in zip(parts, looks * len(parts), strict=False):
-        widths = np.array([row.get(part, 0) for row in counts.values()], dtype=float)
-        axis.barh(
-            names, widths, left=left, color=colour, hatch=hatch, edgecolor="black", linewidth=0.6, label=part
-        )
-        left += widths
-    for place, total in enumerate(left):
-        axis.text(total + left.max() * 0.01, place, f"{total:.0f}", va="center", fontsize=9)
-    axis.invert_yaxis()
-    axis.set(xlabel=ylabel, xlim=(0, max(left.max(), 1) * 1.1))
-    axis.set_title(title)
-    if len(parts) > 1:
-        figure.legend(loc="outside lower center", ncols=len(parts))
-    told = "; ".join(f"{name} {total:.0f}" for name, total in zip(names, left, strict=True))
-    return _labelled(figure, f"{title}. {ylabel}: {told}.")
+    return labelled(figure, "Change of the primary metrics with intervals. " + "; ".join(told) + ".")
 
 
 _NLL = ("nll_before", "nll_after")
 
 
-def _figure(
+def new_figure(
     width: float, height: float, panels: int = 1, *, vertical: bool = False
 ) -> tuple[Figure, list[Axes]]:
+    """An empty constrained figure and its panels, side by side or `vertical`."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     axes = figure.subplots(*((panels, 1) if vertical else (1, panels)), squeeze=False)
     return figure, list(axes.flat)
 
 
-def _labelled(figure: Figure, alt: str) -> Figure:
+def labelled(figure: Figure, alt: str) -> Figure:
+    """The figure with its alternative text."""
     figure.set_label(alt)
     return figure
+
+
+def _series(history: Any) -> tuple[list, list, list, list, bool]:
+    """Steps, losses, validation steps and values, and whether validation is better when higher.
+
+    Language models keep lists (`TrainingHistory`), where validation is a loss; the embedder keeps
+    one row per logged step and per validated epoch, where validation is a retrieval measure.
+    """
+    fields = history if isinstance(history, Mapping) else vars(history)
+    if "loss" not in fields:
+        names = ("steps", "train_loss", "validation_steps", "validation")
+        return *(list(fields.get(name, ())) for name in names), False
+    epochs = fields["validation"]
+    per_epoch = fields["steps"] / max((row["epoch"] for row in epochs), default=1)
+    points = [(round(row["epoch"] * per_epoch), row["mrr@10"]) for row in epochs]
+    if fields.get("validation_before") is not None:
+        points.insert(0, (0, fields["validation_before"]))
+    losses = [(row["step"], row["loss"]) for row in fields["loss"]]
+    return *([p[i] for p in some] for some in (losses, points) for i in (0, 1)), True
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from helpers.eval.pass_at_k import pass_at_k
+from helpers.eval.responses import EXECUTABLE
 from helpers.eval.statistics import exact_mcnemar, proportion
 from helpers.records import ResponseScore, Task
 from helpers.report.entries import (
@@ -43,7 +44,9 @@ def record_track_b(
     controls: Mapping[str, Any] | None = None,
     baselines: Mapping[str, Sequence[ResponseScore]] | None = None,
 ) -> dict[str, Any]:
-    """Track B: pass@1 of the greedy response to the executable tasks (primary), and what is beside it.
+    """Track B: pass@1 of the greedy response to the executable tasks (primary), and more.
+
+    Executable are the kinds of `responses.EXECUTABLE` (fix_bug, implement).
 
     `pass@1` and `pass@1/<kind>`: sample 0, one per task. Interval of the difference by resampling
     functions, p by exact McNemar over tasks; the verdict needs both. `pass@1_sampled`, `pass@2`, ...:
@@ -61,7 +64,7 @@ def record_track_b(
     first, second = _paired_scores(before, after)
     broken = {k for k in first if "infrastructure_error" in (first[k].status, second[k].status)}
     keys = [k for k in sorted(first) if k not in broken]
-    executable = {task.id for task in tasks if task.tests}
+    executable = {task.id for task in tasks if task.kind in EXECUTABLE}
     greedy = [k for k in keys if k[1] == 0]
     tested = [k for k in greedy if k[0] in executable]
     if not tested:

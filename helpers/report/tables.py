@@ -6,8 +6,7 @@ stands there, an improvement, no difference and a regression in the same tone.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -96,35 +95,29 @@ def baseline_table(track: Mapping[str, Any]) -> pd.DataFrame:
     return table.set_index("System")
 
 
+def cost_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
+    """What each track that ran cost: minutes by stage, training speed, peak memory of the process so far."""
+    rows = []
+    for name, title in TRACK_NAMES.items():
+        cost = metrics[name]["cost"]
+        if not cost:
+            continue
+        stages = ", ".join(
+            f"{stage.replace('_', ' ')} {seconds:.0f} s"
+            for stage, seconds in cost["seconds_by_stage"].items()
+        )
+        speed = f"{cost['tokens_per_second']:,.0f}" if "tokens_per_second" in cost else "–"
+        row = {"Track": title, "Minutes": f"{cost['seconds'] / 60:.1f}", "Stages": stages}
+        rows.append(row | {"Training tokens/s": speed, "Peak GiB": f"{cost['peak_memory_gib']:.1f}"})
+    columns = ["Track", "Minutes", "Stages", "Training tokens/s", "Peak GiB"]
+    return pd.DataFrame(rows, columns=columns).set_index("Track")
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A table as Markdown, index first; pipes inside cells are escaped."""
     frame = table.reset_index()
     lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
     return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines)
-
-
-def failure_table(failures: Sequence[Mapping[str, str]]) -> pd.DataFrame:
-    """Failure cases at a glance: track, category, item and diagnosis."""
-    rows = [
-        {"#": n, "Track": TRACK_NAMES[f["track"]][0], "Category": f["category"], "Item": f["item_id"],
-         "Diagnosis": f["diagnosis"]}
-        for n, f in enumerate(failures, 1)
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=["#", "Track", "Category", "Item", "Diagnosis"]).set_index("#")
-
-
-def failures_markdown(failures: Sequence[Mapping[str, str]]) -> str:
-    """Failure cases in full as Markdown: input, expected, got, diagnosis; none of it is rendered."""
-    parts = []
-    for case, failure in enumerate(failures, 1):
-        title = f"#### {case} · Track {TRACK_NAMES[failure['track']][0]} · {failure['category']}"
-        parts.append(f"{title}\n\n`{failure['item_id']}`: {failure['diagnosis']}")
-        for name in ("input", "expected", "got"):
-            # longer than any fence inside, so that an answer with fences stays inside
-            fence = "~" * max([3, *(len(run) + 1 for run in re.findall(r"~+", failure[name]))])
-            text = failure[name] or "(nothing)"
-            parts.append(f"{name.title()}\n\n{fence}text\n{text}\n{fence}")
-    return "\n\n".join(parts)
 
 
 def verdict_sentence(track: Mapping[str, Any], metric: str = "") -> str:
