@@ -266,7 +266,9 @@ def _bullets(items: Sequence[Any]) -> str:
 
 def _inline(value: Any) -> str:
     """One line of text that Markdown shows as it is: words with special characters as code."""
-    if isinstance(value, bool) or value is None:
+    if value is None:
+        text = "–"
+    elif isinstance(value, bool):
         text = "yes" if value else "no"
     elif isinstance(value, float):
         text = f"{value:,.0f}" if abs(value) >= 1_000 or value == int(value) else f"{value:.4g}"

@@ -160,7 +160,7 @@ def read_source(path: str, location: Path, settings: CorpusSettings) -> SourceFi
     if any(fnmatch.fnmatch(location.name, pattern) for pattern in GENERATED_FILES):
         return no("generated", "by its name")
     if marker := GENERATED_ANYWHERE.search(head) or GENERATED_COMMENT.search(head):
-        return no("generated", marker.group().strip()[:80])
+        return no("generated", " ".join(marker.group().split())[-80:])
     longest = max(map(len, text.splitlines()), default=0)
     if longest > settings.max_line_chars:
         return no("minified", f"a line of {longest} characters")

@@ -178,7 +178,7 @@ def _source_of(node: FunctionNode, lines: list[str]) -> tuple[str, int]:
     end = node.end_lineno or node.lineno
     taken = lines[start - 1 : end]
     indent = re.match(r"[ \t\f]*", taken[0]).group()
-    fixed = {line - start for line in _lines_inside_strings(node, lines)}
+    fixed = {line - start for line in _lines_inside_strings(node, lines)} if indent else set()
     moved = [line if index in fixed else line.removeprefix(indent) for index, line in enumerate(taken)]
     source = "".join(moved)
     tree = parse_python(source)

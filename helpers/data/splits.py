@@ -28,6 +28,7 @@ import networkx as nx
 
 from helpers.data.cleaning import parse_python
 from helpers.data.duplicates import code_tokens, file_tokens, near_duplicates, shingles
+from helpers.progress import progress
 from helpers.records import Corpus, Function, SourceFile, SplitName, Splits
 from helpers.settings import CorpusSettings
 
@@ -104,7 +105,7 @@ def check_splits(
         )
     used = [function for function in functions if function.id not in splits.excluded_functions]
     sides = [splits.split_of[function.path] for function in used]
-    tokens = [code_tokens(function.code) for function in used]
+    tokens = [code_tokens(function.code) for function in progress(used, "checking splits")]
     blanked = [_blank_tokens(row) if len(row) >= MIN_TOKENS else None for row in tokens]
     keys: dict[str, list[Hashable]] = {
         "exact": [_sha256(function.code) for function in used],
@@ -160,7 +161,7 @@ def _twins(functions: Sequence[Function], threshold: float) -> list[tuple[str, S
     squeezed = ["".join(function.code.split()) for function in functions]
     blanked = [
         _blank_syntax(function.code) if len(row) >= MIN_TOKENS else None
-        for function, row in zip(functions, tokens, strict=True)
+        for function, row in zip(progress(functions, "comparing functions"), tokens, strict=True)
     ]
     starts = [_docstring_start(function) for function in functions]
     near = near_duplicates([shingles(row) for row in tokens], threshold)
