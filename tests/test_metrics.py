@@ -497,7 +497,9 @@ def test_a_metric_of_ones_own(finished, metrics):
 def test_numbers_read_well():
     assert number(0.12345) == "0.123"
     assert number(-0.5, signed=True) == "−0.500"
-    assert number(0.00001, signed=True) == "0.000"
+    assert number(0.00012, signed=True) == "+0.00012"
+    assert number(-1e-9, signed=True) == "0.000"
+    assert number(123.456) == "123.5"
     assert number(-0.0) == "0.000"
     assert number(12.3456) == "12.35"
     assert p_text(0.0002) == "p < .001"

@@ -220,7 +220,10 @@ def delta_forest(metrics: Mapping[str, Any]) -> Figure:
     """Change of each track's primary metric with its interval and the line of no change."""
     tracks = [(t, metrics[t]) for t in TRACK_NAMES if metrics[t]["verdict"] != "not_run"]
     if not tracks:
-        raise ValueError("no track has run")
+        figure, (axis,) = new_figure(7.2, 1.2)
+        axis.set_axis_off()
+        axis.set_title("No track had the data that it needs: there is no change to show")
+        return labelled(figure, "No track had the data that it needs; there is no change to show.")
     figure, axes = new_figure(7.2, 1.35 * len(tracks) + 0.6, len(tracks), vertical=True)
     told = []
     for axis, (name, track) in zip(axes, tracks, strict=True):

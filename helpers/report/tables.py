@@ -6,6 +6,7 @@ stands there, an improvement, no difference and a regression in the same tone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -174,12 +175,13 @@ def metric_name(name: str) -> str:
 
 
 def number(value: float, *, signed: bool = False) -> str:
-    """Three decimals, fewer for large values, and a true minus sign."""
-    places = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1
+    """Three decimals, fewer for large values, up to six for tiny ones, and a true minus sign."""
+    size = abs(value)
+    places = 3 if size < 10 else 2 if size < 100 else 1
+    if 0 < size < 0.001:
+        places = min(6, 1 - math.floor(math.log10(size)))
     text = f"{value:{'+' if signed else ''}.{places}f}"
-    if not float(text):
-        text = text.lstrip("+-")
-    return text.replace("-", "−")
+    return text.replace("-", "−") if float(text) else "0.000"
 
 
 def p_text(p_value: float) -> str:
