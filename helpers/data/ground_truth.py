@@ -10,8 +10,10 @@ Surviving mutants may be equivalent to the reference; they are counted and never
 
 from __future__ import annotations
 
+import ast
 import random
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +33,7 @@ MAX_MUTANTS = 10
 MAX_CALLS = 16
 MAX_TESTS = 10
 MAX_ASSERT_CHARS = 400
+MAX_CODE_CHARS = 4000
 TIMEOUT_S = 1.0
 MEMORY_MB = 1024
 
@@ -74,13 +77,15 @@ def verify_functions(
         "mutants run", "mutants killed" and "mutants survived".
     """
     counts: Counter[str] = Counter()
-    order = sorted((f for f in functions if _may_run(f)), key=lambda f: f.id)
+    plain = [function for function in functions if _is_plain(function)]
+    order = sorted((f for f in plain if not _imports_a_package(f, corpus)), key=lambda f: f.id)
     random.Random(f"{seed}:ground truth").shuffle(order)
     order.sort(key=looks_testable, reverse=True)  # stable: the rest only if these do not suffice
     verified: list[GroundTruth] = []
     context = execution_context(corpus)
     alias = import_line(corpus)
-    counts["methods, nested, async or oversized"] = len(functions) - len(order)
+    counts["method, nested, async or oversized"] = len(functions) - len(plain)
+    counts["imports a package when called"] = len(plain) - len(order)
     size = max(8, min(40, wanted))
     for start in range(0, len(order), size):
         if len(verified) >= wanted:
@@ -127,9 +132,20 @@ def strip_decorators(source: str) -> str:
     return "".join(source.splitlines(keepends=True)[line - 1 :])
 
 
-def _may_run(function: Function) -> bool:
+def _is_plain(function: Function) -> bool:
     is_plain = not (function.is_method or function.is_nested or function.is_async)
-    return is_plain and "#" not in function.id and len(function.code) <= 4000 and bool(function.module)
+    return is_plain and "#" not in function.id and len(function.code) <= MAX_CODE_CHARS
+
+
+def _imports_a_package(function: Function, corpus: Corpus) -> bool:
+    """Whether a call imports something that is neither standard nor the corpus: paid in every run."""
+    names = set()
+    for node in SourceText(function.code).nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return bool(names - set(sys.stdlib_module_names) - {corpus.import_name})
 
 
 def _verify_batch(
