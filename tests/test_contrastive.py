@@ -12,11 +12,12 @@ from tiny_embedder import save_tiny_embedder, small_code_base
 
 from helpers.data.retrieval_pairs import build_retrieval_data, shuffled_pairs
 from helpers.eval.retrieval import build_index, index_documents, mean_scores, qrels_of, retrieve, score_run
-from helpers.models.embedder import encode, load_embedder
+from helpers.models.embedder import EmbedderError, encode, load_embedder
 from helpers.runtime import Runtime
 from helpers.settings import CPU
-from helpers.train import contrastive
-from helpers.train.contrastive import ContrastiveError, mine_hard_negatives, pairs_dataset, train_embedder
+from helpers.train import contrastive, hard_negatives
+from helpers.train.contrastive import ContrastiveError, pairs_dataset, train_embedder
+from helpers.train.hard_negatives import mine_hard_negatives
 
 PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
 SIZES = {"batch_size": 32, "max_tokens": 48}
@@ -136,7 +137,9 @@ def test_likely_right_candidates_are_passed_over(settings, data):
         "t.py::close": 0.79,
         "t.py::wrong": 0.5,
     }
-    reasons = {name: contrastive._likely_right(name, "t.py::right", scores, tokens) for name in allowed[1:]}
+    reasons = {
+        name: hard_negatives._likely_right(name, "t.py::right", scores, tokens) for name in allowed[1:]
+    }
     assert reasons == {
         "u.py::right": "same_name",
         "t.py::twin": "near_equal_code",
@@ -171,6 +174,13 @@ def test_without_validation_the_last_epoch_is_kept(settings, data, tmp_path):
     assert history["best_epoch"] is None
     assert history["validation_before"] is None
     assert (tmp_path / "embedder").is_dir()
+
+
+def test_a_broken_loss_stops_the_training(settings, data, tmp_path):
+    wild = dataclasses.replace(settings, learning_rate=1e30, epochs=2, hard_negatives=0)
+    with pytest.raises((ContrastiveError, EmbedderError)):
+        train_embedder(wild, data, PLAIN, seed=5, out_dir=tmp_path)
+    assert not (tmp_path / "embedder").exists()
 
 
 def test_one_pair_is_too_few(settings, data, tmp_path):

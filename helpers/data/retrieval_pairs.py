@@ -83,11 +83,8 @@ def build_retrieval_data(
     documents = tuple(Document(f.id, document_text(f), f.path) for f in functions)
     text_of = {document.id: document.text for document in documents}
     sources, filters = _sources(functions, splits, text_of)
-    wanted = {
-        "train": settings.train_pairs,
-        "validation": settings.validation_pairs,
-        "test": settings.test_queries,
-    }
+    numbers = (settings.train_pairs, settings.validation_pairs, settings.test_queries)
+    wanted = dict(zip(SPLITS, numbers, strict=True))
     queries = {}
     for split in SPLITS:
         mine = [source for source in sources if splits.split_of[source.function.path] == split]
@@ -95,8 +92,8 @@ def build_retrieval_data(
     _require(queries, sources, splits)
     check_leaks(queries, documents, splits)
     report = _report(documents, queries, wanted, filters, seed)
-    mine = tuple(f.id for f in functions if splits.split_of[f.path] == "train")
-    return RetrievalData(queries["train"], queries["validation"], queries["test"], documents, mine, report)
+    seen = tuple(f.id for f in functions if splits.split_of[f.path] == "train")
+    return RetrievalData(**queries, documents=documents, train_documents=seen, report=report)
 
 
 def document_text(function: Function) -> str:

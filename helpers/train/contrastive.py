@@ -8,9 +8,7 @@ validation MRR@10 is kept.
 from __future__ import annotations
 
 import math
-import re
 import shutil
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,11 +30,9 @@ from transformers.trainer_utils import get_last_checkpoint
 from helpers.data.retrieval_pairs import RetrievalData
 from helpers.eval.retrieval import (
     VectorIndex,
-    code_tokens,
     index_documents,
     mean_scores,
     qrels_of,
-    ranking,
     retrieve,
     score_run,
 )
@@ -45,14 +41,13 @@ from helpers.progress import bar
 from helpers.records import Document, Query
 from helpers.runtime import Runtime, set_seed, stopwatch
 from helpers.settings import TrackCSettings
-from helpers.workspace import write_json
+from helpers.train.hard_negatives import mine_hard_negatives
+from helpers.workspace import write_json, write_text
 
 VALIDATION_K = 10
 VALIDATION_DISTRACTORS = (
     300  # documents beside the validation answers; the whole corpus would cost an encoding
 )
-FALSE_NEGATIVE_SHARE = 0.95  # a candidate this near to the positive's own score may well be right
-SAME_CODE = 0.7  # Jaccard similarity of token sets above which two functions are taken as twins
 _VALIDATION_METRIC = f"validation_mrr@{VALIDATION_K}"
 
 
@@ -111,7 +106,7 @@ def train_embedder(
         trainer.train(resume_from_checkpoint=get_last_checkpoint(_existing(out_dir / "checkpoints")))
     history = _history(trainer, untouched, mining, dataset)
     history |= {"mining_seconds": mining_took["seconds"], "training_seconds": took["seconds"]}
-    _save(trainer.model, out_dir / "embedder")
+    _save(trainer.model, out_dir / "embedder", _card(settings, data, seed))
     write_json(out_dir / "history.json", history)
     shutil.rmtree(out_dir / "checkpoints", ignore_errors=True)
     return history
@@ -135,67 +130,6 @@ def pairs_dataset(data: RetrievalData, negatives: Sequence[Sequence[str]]) -> Da
     for place in range(min((len(ids) for ids in negatives), default=0)):
         columns[f"negative_{place + 1}"] = [text_of[ids[place]] for ids in negatives]
     return Dataset.from_dict(columns)
-
-
-def mine_hard_negatives(
-    model: SentenceTransformer,
-    data: RetrievalData,
-    settings: TrackCSettings,
-    runtime: Runtime,
-    index: VectorIndex | None = None,
-) -> tuple[list[list[str]], dict[str, int]]:
-    """Per training query the best-scored documents of training files that are not right answers.
-
-    Passed over as likely right after all: a score within 5% of the positive's, the positive's own
-    name elsewhere, and near-equal code. Counted in the second value.
-    """
-    wanted = settings.hard_negatives
-    if not wanted:
-        return [[] for _ in data.train], {}
-    allowed = set(data.train_documents)
-    documents = {document.id: document for document in data.documents if document.id in allowed}
-    sizes = {"batch_size": settings.encode_batch, "max_tokens": settings.max_tokens}
-    index = index or index_documents(model, list(documents.values()), runtime, **sizes)
-    run = retrieve(model, data.train, index, runtime, **sizes)
-    tokens = {i: frozenset(code_tokens(document.text)) for i, document in documents.items()}
-    passed: Counter[str] = Counter()
-    mined = []
-    for query in data.train:
-        positive = next(iter(query.relevant))
-        taken: list[str] = []
-        second_choice: list[str] = []
-        for candidate in ranking(run[query.id]):
-            if candidate not in allowed or candidate in query.relevant:
-                continue
-            reason = _likely_right(candidate, positive, run[query.id], tokens)
-            if reason:
-                passed[reason] += 1
-                second_choice.append(candidate)
-            else:
-                taken.append(candidate)
-            if len(taken) == wanted:
-                break
-        mined.append(taken)
-    short = sum(len(ids) < wanted for ids in mined)
-    return mined, {"mined": sum(map(len, mined)), "queries_short": short, **dict(sorted(passed.items()))}
-
-
-def _likely_right(
-    candidate: str, positive: str, scores: dict[str, float], tokens: dict[str, frozenset]
-) -> str:
-    """Why `candidate` should not serve as a negative; "" where it may."""
-    if scores[candidate] >= FALSE_NEGATIVE_SHARE * scores[positive]:
-        return "scored_like_the_positive"
-    if _bare_name(candidate) == _bare_name(positive):
-        return "same_name"
-    union = len(tokens[candidate] | tokens[positive])
-    if union and len(tokens[candidate] & tokens[positive]) / union >= SAME_CODE:
-        return "near_equal_code"
-    return ""
-
-
-def _bare_name(document_id: str) -> str:
-    return re.split(r"::|\.", document_id)[-1].partition("#")[0]
 
 
 # --- training ---------------------------------------------------------------------------------------
@@ -230,6 +164,7 @@ def _arguments(
         seed=seed,
         data_seed=seed,
         logging_steps=1,
+        logging_nan_inf_filter=False,  # it would show a broken loss as the mean of the others
         save_strategy="epoch",
         eval_strategy="epoch" if validated else "no",
         load_best_model_at_end=validated,
@@ -324,10 +259,24 @@ def _history(
     }
 
 
-def _save(model: SentenceTransformer, folder: Path) -> None:
+def _card(settings: TrackCSettings, data: RetrievalData, seed: int) -> str:
+    return (
+        "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n---\n\n"
+        "# Code search embedder\n\n"
+        f"{settings.model} tuned on {len(data.train)} pairs of a docstring query and its function's code, "
+        f"with in-batch negatives and {settings.hard_negatives} mined per pair: {settings.epochs} epochs, "
+        f"batches of {settings.batch_pairs}, learning rate {settings.learning_rate}, scale {settings.scale}, "
+        f"at most {settings.max_tokens} tokens, seed {seed}.\n\n"
+        'Load it with `SentenceTransformer(folder)`. Encode queries with `prompt_name="query"`, code '
+        'with `prompt_name="document"`.\n'
+    )
+
+
+def _save(model: SentenceTransformer, folder: Path, card: str) -> None:
     """Write beside, then rename: a folder `embedder` is always whole."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(str(partial), create_model_card=False)
+    write_text(partial / "README.md", card)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
