@@ -1,6 +1,5 @@
 import ast
 import dataclasses
-import json
 
 import pytest
 
@@ -16,12 +15,14 @@ from helpers.data.docstrings import (
 )
 from helpers.data.functions import extract_functions
 from helpers.data.instruct import (
-    InstructDataError,
     _quotas,
     build_instruct_data,
     check_contamination,
+    load_instruct_data,
+    save_instruct_data,
 )
 from helpers.data.language import SourceFacts
+from helpers.data.pair_filters import InstructDataError
 from helpers.data.phrasings import BUG_MARK, PHRASINGS
 from helpers.data.splits import functions_of, split_corpus
 from helpers.data.worsening import WORSENINGS, worsened_versions
@@ -163,7 +164,12 @@ def test_lengths_hold_and_the_report_adds_up(built):
         assert counts["in"] == sum(n for reason, n in counts.items() if reason != "in")
     assert data.report["sides"]["train"]["count"] == len(data.train)
     assert data.report["mutation_score"]["test"] >= 0.6
-    json.dumps(data.report)
+
+
+def test_saved_and_loaded_data_are_equal(built, tmp_path):
+    *_, data, _ = built
+    save_instruct_data(data, tmp_path)
+    assert load_instruct_data(tmp_path) == data
 
 
 def test_same_seed_same_data(built):

@@ -9,11 +9,9 @@ sides, or in a benchmark that is given, is an error.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import json
 import random
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,12 +23,10 @@ from transformers import PreTrainedTokenizerBase
 from helpers.data.drafts import Draft, executable_drafts, language_drafts
 from helpers.data.ground_truth import GroundTruth, execution_context, verify_functions
 from helpers.data.language import LanguageGenerator, SourceFacts
+from helpers.data.pair_filters import Filters, check_contamination
 from helpers.data.phrasings import PHRASINGS
 from helpers.data.splits import functions_of
-from helpers.eval.code_extraction import extract_code
-from helpers.eval.hallucination import invented_names
 from helpers.eval.name_context import NameContext
-from helpers.models.causal_lm import chat_prompt
 from helpers.records import Corpus, Function, InstructPair, InsufficientDataError, Splits, Task, TaskKind
 from helpers.settings import TrackBSettings
 from helpers.workspace import read_json, read_jsonl, write_json, write_jsonl
@@ -46,12 +42,6 @@ LANGUAGE_SHARES: dict[TaskKind, float] = {
 }  # fmt: skip
 FUNCTIONS_PER_PAIR = 0.24  # verified functions wanted per pair: several repairs come from one
 FUNCTIONS_PER_TASK = 0.6
-NGRAM_WORDS = 30  # consecutive words shared with a benchmark that count as contamination
-EXAMPLES_PER_REJECT = 1
-
-
-class InstructDataError(ValueError):
-    """Training data that holds held-out or benchmark code; names it."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +74,8 @@ def build_instruct_data(
             template included) or responses longer than `settings.max_new_tokens` are filtered out.
         workers: sandbox processes; the result does not depend on it.
         generator: who writes the language; `SourceFacts` when None.
-        names: what exists; responses that name anything else are filtered out.
+        names: what exists, collected from the corpus when None; a response that names anything
+            else is filtered out.
         benchmark_texts: problems that must not be in the pairs.
 
     Raises:
@@ -92,7 +83,10 @@ def build_instruct_data(
         InstructDataError: if pairs hold held-out or benchmark code.
     """
     generator = generator or SourceFacts()
-    check = _Filters(settings, tokenizer, names)
+    if names is None:
+        installed = corpus.spec.startswith("installed:")
+        names = NameContext.from_functions(functions, corpus.import_name, corpus.files, installed=installed)
+    check = Filters(settings, tokenizer, names)
     wanted = {
         "train": (settings.train_pairs, FUNCTIONS_PER_PAIR),
         "validation": (settings.validation_pairs, FUNCTIONS_PER_PAIR),
@@ -113,7 +107,7 @@ def build_instruct_data(
             workers=workers,
         )
         drafts += language_drafts(mine, generator, seed=seed)
-        kept = check.keep(drafts, side)
+        kept = check.keep(drafts)
         chosen[side] = _choose_side(kept, side, settings, seed)
         report["functions"][side] = counts
         report["mutation_score"][side] = _mutation_score(truths)
@@ -144,79 +138,6 @@ def load_instruct_data(folder: Path) -> InstructData:
         tuple(read_jsonl(folder / "tasks.jsonl", Task)),
         read_json(folder / "report.json"),
     )
-
-
-def check_contamination(
-    pairs: Sequence[InstructPair], held_out: Sequence[Draft], benchmark_texts: Sequence[str] = ()
-) -> None:
-    """Raise if a pair shares its code with a held-out function, or 30 words with a benchmark text.
-
-    Code is compared without whitespace; benchmark texts by runs of `NGRAM_WORDS` words.
-
-    Raises:
-        InstructDataError: naming the offending pairs.
-    """
-    tested = {_squeezed(draft.truth.code if draft.truth else draft.given): draft for draft in held_out}
-    tested_ids = {draft.function.id for draft in held_out}
-    grams = {gram for text in benchmark_texts for gram in _ngrams(text)}
-    offending = []
-    for pair in pairs:
-        code = _squeezed(extract_code(pair.response) or "")
-        shares_code = pair.function_id in tested_ids or code in tested
-        if shares_code or (grams and not grams.isdisjoint(_ngrams(f"{pair.instruction}\n{pair.response}"))):
-            offending.append(pair.id)
-    if offending:
-        raise InstructDataError(
-            f"{len(offending)} pairs hold held-out or benchmark code, e.g. {offending[:5]}; "
-            "split the corpus anew"
-        )
-
-
-class _Filters:
-    """The filters every draft passes, in order; counts what went in and out, by kind."""
-
-    def __init__(self, settings: TrackBSettings, tokenizer: PreTrainedTokenizerBase, names) -> None:
-        self.settings, self.tokenizer, self.names = settings, tokenizer, names
-        self.seen: set[str] = set()
-        self.counts: dict[str, Counter[str]] = {}
-        self.examples: dict[str, str] = {}
-
-    def keep(self, drafts: Sequence[Draft], side: str) -> list[Draft]:
-        kept = []
-        for draft in drafts:
-            reason = self._reason(draft)
-            counts = self.counts.setdefault(draft.kind, Counter())
-            counts["in"] += 1
-            counts[reason or "out"] += 1
-            if reason:
-                self.examples.setdefault(reason, f"{draft.kind} of {draft.function.id}")
-            else:
-                kept.append(draft)
-        return kept
-
-    def _reason(self, draft: Draft) -> str:
-        key = _squeezed(draft.kind + draft.given + draft.response)
-        if key in self.seen:
-            return "duplicate"
-        self.seen.add(key)
-        code = extract_code(draft.response) if draft.kind != "explain" else None
-        if draft.kind != "explain" and not _parses(code):
-            return "does not parse"
-        if code is not None and _squeezed(code) == _squeezed(draft.given):
-            return "copy of the prompt"
-        prompt = chat_prompt(self.tokenizer, draft.instruction)
-        if self._tokens(prompt) > self.settings.max_prompt_tokens:
-            return "prompt too long"
-        if self._tokens(draft.response) + 1 > self.settings.max_new_tokens:
-            return "response too long"
-        if self.names is not None:
-            known = self.names.about(draft.function.source, draft.truth.tests if draft.truth else "")
-            if invented_names(draft.response, context=known):
-                return "names something that does not exist"
-        return ""
-
-    def _tokens(self, text: str) -> int:
-        return len(self.tokenizer(text, add_special_tokens=False).input_ids)
 
 
 def _fits(function: Function, settings: TrackBSettings, tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -306,10 +227,14 @@ def _mutation_score(truths: Sequence[GroundTruth]) -> float:
     return round(sum(len(truth.mutants) for truth in truths) / run, 4) if run else 0.0
 
 
-def _report(chosen, check: _Filters, settings, generator, tokenizer) -> dict[str, Any]:
+def _tens_of_lines(code: str) -> str:
+    return f"{10 * (len(code.splitlines()) // 10):02d}+"
+
+
+def _report(chosen, check: Filters, settings, generator, tokenizer) -> dict[str, Any]:
     sides: dict[str, Any] = {}
     for side, drafts in chosen.items():
-        lengths = sorted(check._tokens(f"{d.instruction}\n{d.response}") for d in drafts)
+        lengths = sorted(check.tokens(f"{d.instruction}\n{d.response}") for d in drafts)
         sides[side] = {
             "count": len(drafts),
             "functions": len({d.function.id for d in drafts}),
@@ -319,7 +244,7 @@ def _report(chosen, check: _Filters, settings, generator, tokenizer) -> dict[str
                 sorted(Counter(d.detail["operator"] for d in drafts if "operator" in d.detail).items())
             ),
             "modules": dict(sorted(Counter(d.function.module.rpartition(".")[0] for d in drafts).items())),
-            "lines": dict(sorted(Counter(10 * (d.given.count("\n") // 10) for d in drafts).items())),
+            "lines": dict(sorted(Counter(_tens_of_lines(d.given) for d in drafts).items())),
             "tokens": {
                 name: lengths[round(q * (len(lengths) - 1))] if lengths else 0
                 for name, q in (("min", 0.0), ("median", 0.5), ("p90", 0.9), ("max", 1.0))
@@ -333,19 +258,3 @@ def _report(chosen, check: _Filters, settings, generator, tokenizer) -> dict[str
         "language_generator": generator.name,
         "settings": dataclasses.asdict(settings),
     }
-
-
-def _parses(code: str | None) -> bool:
-    try:
-        return bool(code and ast.parse(code).body)
-    except (SyntaxError, ValueError):
-        return False
-
-
-def _squeezed(text: str) -> str:
-    return re.sub(r"\s+", "", text)
-
-
-def _ngrams(text: str) -> set[tuple[str, ...]]:
-    words = re.findall(r"\w+", text)
-    return {tuple(words[i : i + NGRAM_WORDS]) for i in range(len(words) - NGRAM_WORDS + 1)}
