@@ -53,6 +53,7 @@ def check_against_tree(function: Function) -> None:
         ('def f(x):\n    u"""Doc."""\n    return x\n', "def f(x):\n    return x\n"),
         ('def f(x): "Doc."; return x\n', "def f(x): return x\n"),
         ('def f(x): """Doc."""\n', "def f(x): pass\n"),
+        ('def é(ü): "é."; return ü\n', "def é(ü): return ü\n"),
         ('def f(x):\n    """Doc."""\n', "def f(x):\n    pass\n"),
         ('def f(x):\n    """Doc."""  # why', "def f(x):\n    pass  # why"),
         ('def f(x):\n    """Doc."""; y = 1; return y\n', "def f(x):\n    y = 1; return y\n"),
