@@ -238,7 +238,7 @@ def query(text, right, first, rank=25):
 def test_track_c_categories(text, right, first, category):
     (failure,) = track_c_failures([query(text, right, first)], DOCUMENTS)
     assert failure.category == category
-    assert "distinctive words" in failure.diagnosis
+    assert "Distinctive words" in failure.diagnosis
     assert "rank 40 before, 25 after" in failure.diagnosis
     assert failure.got.startswith(first)
     assert failure.expected.startswith(right)

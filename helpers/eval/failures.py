@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from bm25s.stopwords import STOPWORDS_EN
 
 from helpers.eval.code_extraction import defines, extract_code
 from helpers.eval.responses import EXECUTABLE
@@ -249,7 +250,7 @@ def track_c_failures(rows: Sequence[Mapping[str, Any]], documents: Sequence[Docu
     """
     by_id = {document.id: document for document in documents}
     spread = Counter(word for document in documents for word in set(code_tokens(document.text)))
-    common = {word for word, n in spread.items() if n > 0.2 * len(documents)}
+    common = {word for word, n in spread.items() if n > 0.2 * len(documents)} | set(STOPWORDS_EN)
     failures = []
     for row in sorted(rows, key=lambda r: r["id"]):
         rank = row["rank_after"]
@@ -278,12 +279,12 @@ def track_c_failures(rows: Sequence[Mapping[str, Any]], documents: Sequence[Docu
 def _diagnose_query(
     row: Mapping[str, Any], right: Document, first: Document, common: set[str]
 ) -> tuple[str, str]:
-    """Category and evidence from names, places and shared words (those in > 20% of documents aside)."""
-    asked = set(code_tokens(row["text"])) - common
+    """Category and evidence from names, places and shared words, `common` ones aside."""
+    asked = {w for w in code_tokens(row["text"]) if len(w) > 1} - common
     in_right, in_first = (len(asked & set(code_tokens(d.text))) for d in (right, first))
     words = (
-        f"Of {len(asked)} distinctive words of the query, {in_right} stand in the right function "
-        f"and {in_first} in the one ranked first."
+        f"Distinctive words of the query: {len(asked)}; of these in the right function {in_right}, "
+        f"in the one ranked first {in_first}."
     )
     name_right, name_first = (re.split(r"[.:]", d.id)[-1] for d in (right, first))
     if name_right == name_first:

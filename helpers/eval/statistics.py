@@ -21,7 +21,8 @@ Rules that all bootstrap functions here share:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -246,17 +247,12 @@ def _resampled_ratios(
     """
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
-    rng = np.random.default_rng(seed)
     n_groups = len(pairs[0][0])
     stacked = np.stack([column for pair in pairs for column in pair], axis=1)  # (groups, 2 * pairs)
-    shares = np.full(n_groups, 1 / n_groups)
-    rows = max(1, CHUNK_CELLS // n_groups)
-    sums = np.concatenate(
-        [
-            rng.multinomial(n_groups, shares, size=min(rows, samples - start)) @ stacked
-            for start in range(0, samples, rows)
-        ]
-    )
+    if n_groups * samples <= CHUNK_CELLS:
+        sums = _all_counts(n_groups, samples, seed) @ stacked
+    else:
+        sums = np.concatenate([counts @ stacked for counts in _counts(n_groups, samples, seed)])
     totals = stacked.sum(axis=0)
     ratios = []
     for column in range(0, stacked.shape[1], 2):
@@ -264,3 +260,18 @@ def _resampled_ratios(
         below = sums[:, column + 1]
         ratios.append(np.divide(sums[:, column], below, out=fallback, where=below > 0))
     return ratios
+
+
+def _counts(n_groups: int, samples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each group is drawn: float rows of n_groups draws, `samples` rows in pieces."""
+    rng = np.random.default_rng(seed)
+    shares = np.full(n_groups, 1 / n_groups)
+    rows = max(1, CHUNK_CELLS // n_groups)
+    for start in range(0, samples, rows):
+        yield rng.multinomial(n_groups, shares, size=min(rows, samples - start)).astype(np.float64)
+
+
+@functools.lru_cache(maxsize=2)
+def _all_counts(n_groups: int, samples: int, seed: int) -> np.ndarray:
+    """`_counts` in one piece, kept: all metrics of a track resample the same groups."""
+    return np.concatenate(list(_counts(n_groups, samples, seed)))

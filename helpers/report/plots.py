@@ -156,7 +156,7 @@ def rank_scatter(rows: Sequence[Mapping[str, Any]]) -> Figure:
     limit = max(before.max(), after.max(), 10) * 1.4
     axis.plot([0.8, limit], [0.8, limit], color="black", linewidth=0.8, linestyle=":")
     axis.axhline(10.5, color="black", linewidth=0.8, linestyle="--")
-    axis.text(limit * 0.9, 11.2, "top 10 below this line", fontsize=9, va="bottom", ha="right")
+    axis.text(1.01, 10.5, "↓ top 10", fontsize=9, va="center", transform=axis.get_yaxis_transform())
     axis.set(xlim=(0.8, limit), ylim=(0.8, limit), aspect="equal")
     axis.set(xlabel="rank before", ylabel="rank after")
     for side in (axis.xaxis, axis.yaxis):
