@@ -39,11 +39,7 @@ def run_candidate(channel: int, source: str, folder: str) -> None:
     def special(op: str, target: Any, args: list, kwargs: dict) -> Any:
         if op == "boot":
             exec(compile(source, module.__file__, "exec"), module.__dict__)
-            return None
-        if op == "names":
             return {name: describe(module.__dict__[name]) for name in args if name in module.__dict__}
-        if op == "global":
-            return module.__dict__[args[0]]
         if op == "exec":
             exec(compile(args[0], "<setup>", "exec"), module.__dict__)
             return None
@@ -65,11 +61,9 @@ def run_candidate(channel: int, source: str, folder: str) -> None:
         exit_now(0)
 
 
-def describe(value: Any) -> str:
-    """What kind of thing a global of the program is, for the judge's own name of it."""
-    if isinstance(value, types.ModuleType):
-        return f"module:{value.__name__}"
-    return "value"
+def describe(value: Any) -> tuple[str | None, Any]:
+    """A global of the program for the judge: the name of a module, or the value itself."""
+    return (value.__name__, None) if isinstance(value, types.ModuleType) else (None, value)
 
 
 class Stub:

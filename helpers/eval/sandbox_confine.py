@@ -15,7 +15,8 @@ import struct
 from dataclasses import dataclass
 
 libc = ctypes.CDLL(None, use_errno=True)
-SINGLE = ("x86_64", "aarch64")
+MACHINES = ("x86_64", "aarch64")
+PID = 0x5A5A5A5A  # stands for a process id in `own_filter`
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 # System calls refused with EPERM: (x86_64, aarch64); None where the machine has no such call.
@@ -35,6 +36,7 @@ REFUSED = {
     "socket": (41, 198), "swapoff": (168, 225), "swapon": (167, 224), "tkill": (200, 130),
     "umount2": (166, 39), "unshare": (272, 97), "userfaultfd": (323, 282), "vfork": (58, None),
 }  # fmt: skip
+LATER = ("fork", "vfork", "execve", "execveat", "pidfd_open")  # the warm process itself needs some of these
 CLONE, CLONE3, KILL, TGKILL, PRLIMIT, SOCKETPAIR = (
     (56, 220),
     (435, 435),
@@ -81,6 +83,7 @@ def confine_process(
     landlock_ruleset: int | None,
     uid: int | None,
     keep: tuple[int, ...],
+    call_filter: bytes | None,
 ) -> None:
     """Give up everything that the program does not need; for a freshly forked child.
 
@@ -91,6 +94,7 @@ def confine_process(
         landlock_ruleset: descriptor from `landlock_ruleset`, or None.
         uid: user and group to become, or None to stay.
         keep: descriptors that stay open, beside 0, 1, 2.
+        call_filter: `own_filter`, or None where the kernel takes no filters.
 
     Raises:
         OSError: when a step fails that should not; the caller must not run the program then.
@@ -112,9 +116,6 @@ def confine_process(
         resource.setrlimit(which, (value, value))
     close_others(keep)
     libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
-    if os.geteuid() == 0:
-        for capability in range(64):
-            libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
     if uid is not None:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
@@ -127,8 +128,8 @@ def confine_process(
         if libc.syscall(446, landlock_ruleset, 0) != 0:
             raise OSError(ctypes.get_errno(), "landlock refused")
         os.close(landlock_ruleset)
-    if seccomp_available():
-        install_filter(os.getpid())
+    if call_filter is not None:
+        install_filter(for_process(call_filter, os.getpid()))
 
 
 def close_others(keep: tuple[int, ...]) -> None:
@@ -138,6 +139,12 @@ def close_others(keep: tuple[int, ...]) -> None:
         os.closerange(low, descriptor)
         low = descriptor + 1
     os.closerange(low, max(low, min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 65536), 1024))
+
+
+def empty_bounding_set() -> None:
+    """No process below this one can regain a capability by executing a file."""
+    for capability in range(64 if os.geteuid() == 0 else 0):
+        libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
 def _drop_capabilities() -> None:
@@ -153,48 +160,71 @@ def seccomp_available() -> bool:
     return libc.prctl(22, 2, 0, 0, 0) == -1 and ctypes.get_errno() == errno.EFAULT
 
 
-def install_filter(pid: int) -> None:
-    """Load the system call filter for this process, which may signal nobody but itself (`pid`)."""
-    code = seccomp_program(pid)
+def install_filter(code: bytes) -> None:
+    """Load a system call filter for this process and its children; it cannot be taken off again."""
     buffer = ctypes.create_string_buffer(code, len(code))
 
     class Program(ctypes.Structure):
-        _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]  # noqa: RUF012
+        _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
 
     program = Program(len(code) // 8, ctypes.addressof(buffer))
-    if libc.prctl(22, 2, ctypes.byref(program), 0, 0) != 0:
+    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 or libc.prctl(22, 2, ctypes.byref(program), 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "seccomp filter refused")
 
 
-def seccomp_program(pid: int) -> bytes:
-    """Classic BPF: refuse `REFUSED`, new processes (threads pass), signals to others, sockets."""
-    machine = platform.machine()
-    which = SINGLE.index(machine)
-    load_number, load_arch = (0x20, 0, 0, 0), (0x20, 0, 0, 4)
+def shared_filter() -> bytes:
+    """Classic BPF for the warm process and all below it: `REFUSED` but for `LATER`, and sockets."""
+    which = MACHINES.index(platform.machine())
+    code = []
+    for name, pair in REFUSED.items():
+        if name not in LATER:
+            code += _when(pair[which], _give(REFUSE))
+    stream_only = [_argument(1), (0x54, 0, 0, 0xF), (0x15, 1, 0, 1), _give(REFUSE), _give(ALLOW)]
+    code += _when(SOCKETPAIR[which], *stream_only)
+    return _assembled(code)
 
-    def argument(place: int) -> tuple[int, int, int, int]:
-        return (0x20, 0, 0, 16 + 8 * place)  # low half, little endian
 
-    def give(value: int) -> tuple[int, int, int, int]:
-        return (0x06, 0, 0, value)
+def own_filter() -> bytes:
+    """Classic BPF for one program: no new processes (threads pass), no signals to anyone else.
 
-    def when(number: int | None, *body: tuple[int, int, int, int]) -> list:
-        return [] if number is None else [(0x15, 0, len(body), number), *body]
-
-    code = [load_arch, (0x15, 1, 0, AUDIT_ARCH[machine]), give(DIE), load_number]
-    if machine == "x86_64":
-        code += [(0x35, 0, 1, 0x40000000), give(REFUSE)]  # the x32 numbering
-    for pair in REFUSED.values():
-        code += when(pair[which], give(REFUSE))
-    code += when(CLONE3[which], give(NOT_THERE))  # its flags lie in memory; libc falls back to clone
-    code += when(CLONE[which], argument(0), (0x45, 1, 0, CLONE_THREAD), give(REFUSE), give(ALLOW))
+    The process id is left as `PID`, to be put in by `for_process`.
+    """
+    which = MACHINES.index(platform.machine())
+    code = _when(CLONE3[which], _give(NOT_THERE))  # its flags lie in memory; libc falls back to clone
+    code += _when(CLONE[which], _argument(0), (0x45, 1, 0, CLONE_THREAD), _give(REFUSE), _give(ALLOW))
+    for name in LATER:
+        code += _when(REFUSED[name][which], _give(REFUSE))
     for call in (KILL, TGKILL):
-        code += when(call[which], argument(0), (0x15, 1, 0, pid), give(REFUSE), give(ALLOW))
-    code += when(PRLIMIT[which], argument(0), (0x15, 2, 0, pid), (0x15, 1, 0, 0), give(REFUSE), give(ALLOW))
-    stream_only = [argument(1), (0x54, 0, 0, 0xF), (0x15, 1, 0, 1), give(REFUSE), give(ALLOW)]
-    code += when(SOCKETPAIR[which], *stream_only)
-    code += [give(ALLOW)]
-    return b"".join(struct.pack("=HBBI", *step) for step in code)
+        code += _when(call[which], _argument(0), (0x15, 1, 0, PID), _give(REFUSE), _give(ALLOW))
+    limits = [(0x15, 2, 0, PID), (0x15, 1, 0, 0), _give(REFUSE), _give(ALLOW)]
+    code += _when(PRLIMIT[which], _argument(0), *limits)
+    return _assembled(code)
+
+
+def for_process(code: bytes, pid: int) -> bytes:
+    """`own_filter` with the process id filled in."""
+    return code.replace(struct.pack("=I", PID), struct.pack("=I", pid))
+
+
+def _argument(place: int) -> tuple[int, int, int, int]:
+    return (0x20, 0, 0, 16 + 8 * place)  # low half of the argument, little endian
+
+
+def _give(value: int) -> tuple[int, int, int, int]:
+    return (0x06, 0, 0, value)
+
+
+def _when(number: int | None, *body: tuple[int, int, int, int]) -> list[tuple[int, int, int, int]]:
+    return [] if number is None else [(0x15, 0, len(body), number), *body]
+
+
+def _assembled(body: list[tuple[int, int, int, int]]) -> bytes:
+    """`body` behind the check of the machine and the loading of the call's number."""
+    machine = platform.machine()
+    code = [(0x20, 0, 0, 4), (0x15, 1, 0, AUDIT_ARCH[machine]), _give(DIE), (0x20, 0, 0, 0)]
+    if machine == "x86_64":
+        code += [(0x35, 0, 1, 0x40000000), _give(REFUSE)]  # the x32 numbering
+    return b"".join(struct.pack("=HBBI", *step) for step in [*code, *body, _give(ALLOW)])
 
 
 def landlock_abi() -> int:

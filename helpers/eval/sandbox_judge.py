@@ -51,13 +51,15 @@ def judge(peer: Peer, tests: str, entry_point: str) -> dict[str, str]:
     """Run `tests`; the verdict is `passed` only if they ran to their end and called the program."""
     stage = "the program"
     try:
-        peer.request("boot")
+        try:
+            tree = ast.parse(tests)
+            tree.body = [node for node in tree.body if not _defines(node, entry_point)]
+        except (SyntaxError, ValueError, RecursionError) as error:
+            return _verdict("failed", f"the tests do not parse: {error}")
+        values = test_globals(peer, tree, entry_point)
         stage = "the tests"
-        tree = ast.parse(tests)
-        tree.body = [node for node in tree.body if not _defines(node, entry_point)]
-        names = TestNamespace(peer, tree, entry_point)
-        exec(compile(tree, "<tests>", "exec"), names.values)
-        _call_functions(tree, names.values, entry_point)
+        exec(compile(tree, "<tests>", "exec"), values)
+        _call_functions(tree, values, entry_point)
         if not peer.made_calls:
             return _verdict("failed", f"the tests never called {entry_point}")
         stage = "the end of the program"
@@ -116,8 +118,6 @@ def explain(error: BaseException, tests: str) -> str:
         if trace.tb_frame.f_code.co_filename == "<tests>":
             line = trace.tb_lineno
         trace = trace.tb_next
-    if isinstance(error, SyntaxError) and error.filename == "<unknown>":
-        return f"they do not parse: {error.msg} (line {error.lineno})"
     try:
         text = f"{type(error).__name__}: {error}".rstrip(": ")
     except Exception:
@@ -127,26 +127,21 @@ def explain(error: BaseException, tests: str) -> str:
     return where + text
 
 
-class TestNamespace:
-    """Globals of the tests: what the tests use and do not define comes from the program.
+def test_globals(peer: Peer, tree: ast.Module, entry_point: str) -> dict[str, Any]:
+    """Start the program; globals of the tests, where what they use and do not define is the program's.
 
-    A name of a built-in function never does, unless it is the entry point's; a name bound to a
-    module in the program means that module here, imported here.
+    A name of a built-in function is never the program's, unless it is the entry point's; a name
+    bound to a module in the program means that module here, imported here.
     """
-
-    def __init__(self, peer: Peer, tree: ast.Module, entry_point: str):
-        self.values: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
-        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} | {entry_point}
-        wanted = sorted(name for name in used if name == entry_point or not hasattr(builtins, name))
-        kinds = peer.request("names", None, *wanted)
-        if entry_point not in kinds:
-            raise NameError(f"the program defines no {entry_point!r}")
-        for name in wanted:
-            kind = kinds.get(name)
-            if type(kind) is str and kind.startswith("module:"):
-                self.values[name] = _import(name, kind.removeprefix("module:"))
-            elif kind is not None:
-                self.values[name] = peer.request("global", None, name)
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} | {entry_point}
+    wanted = sorted(name for name in used if name == entry_point or not hasattr(builtins, name))
+    found = peer.request("boot", None, *wanted)
+    if type(found) is not dict or entry_point not in found:
+        raise NameError(f"it defines no {entry_point!r}")
+    values: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
+    for name, (module, value) in found.items():
+        values[name] = value if module is None else _import(name, module)
+    return values
 
 
 def _import(name: str, said: str) -> Any:

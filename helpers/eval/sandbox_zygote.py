@@ -37,10 +37,7 @@ def serve(control: socket.socket, settings: dict[str, Any]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     confine.libc.prctl(confine.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     problems = preload(settings["preload"])
-    random.seed(settings["seed"])
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(settings["seed"])
-    zygote = Zygote(control, settings["folder"])
+    zygote = Zygote(control, settings["folder"], settings["seed"])
     send(
         control,
         {"ready": True, "problems": problems, "layers": [list(vars(x).values()) for x in zygote.layers]},
@@ -69,11 +66,18 @@ def preload(names: list[str]) -> list[str]:
     return problems
 
 
+def seed_generators(seed: int) -> None:
+    """The same random numbers in every run of a program; `random` reseeds itself at each fork."""
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed)
+
+
 class Zygote:
     """Layers chosen once for this machine and user, then one program after another."""
 
-    def __init__(self, control: socket.socket, folder: str):
-        self._control, self._folder = control, folder
+    def __init__(self, control: socket.socket, folder: str, seed: int):
+        self._control, self._folder, self._seed = control, folder, seed
         self._count = 0
         libraries = sorted({sys.prefix, sys.base_prefix, *(path for path in sys.path if path)})
         self.layers = [confine.leave_network()]
@@ -81,7 +85,11 @@ class Zygote:
         self._ruleset = confine.landlock_ruleset(libraries, folder)
         abi = confine.landlock_abi()
         self._layer("landlock", self._ruleset is not None, f"ABI {abi}" if abi else "not in this kernel")
-        self._layer("system call filter", confine.seccomp_available(), "seccomp")
+        self._filter = confine.own_filter() if confine.seccomp_available() else None
+        self._layer("system call filter", self._filter is not None, "seccomp")
+        confine.empty_bounding_set()
+        if self._filter is not None:
+            confine.install_filter(confine.shared_filter())
         confine.libc.prctl(confine.PR_SET_DUMPABLE, 0, 0, 0, 0)
         with open("/proc/self/statm") as stream:
             self._inherited_bytes = int(stream.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
@@ -159,12 +167,14 @@ class Zygote:
             file_bytes=FILE_BYTES,
             landlock_ruleset=self._ruleset,
             uid=None if self._uid is None else self._uid + (offset > 0),
+            call_filter=self._filter,
             keep=(*keep, *([] if self._ruleset is None else [self._ruleset])),
         )
 
     def _be_candidate(self, request: dict, folder: str, program: int, channel: int, output: int) -> int:
         source = os.pread(program, os.fstat(program).st_size, 0).decode("utf-8", "surrogatepass")
         self._confine(request, folder, output, (channel,), 0)
+        seed_generators(self._seed)
         run_candidate(channel, source, folder)
         return 0
 
@@ -294,10 +304,24 @@ def remove_tree(folder: str) -> None:
 
     with contextlib.suppress(OSError, RecursionError):
         shutil.rmtree(folder, onerror=open_up)
-    if os.path.exists(folder):
-        import subprocess
+    while os.path.isdir(folder) and _flatten(folder):
+        with contextlib.suppress(OSError, RecursionError):
+            shutil.rmtree(folder, onerror=open_up)
 
-        subprocess.run(["rm", "-rf", "--", folder], check=False, stderr=subprocess.DEVNULL)
+
+def _flatten(folder: str) -> bool:
+    """Cut a nest too deep for recursion into a shallower one: whether anything was moved."""
+    deep = folder
+    for _ in range(200):
+        below = [entry.name for entry in os.scandir(deep) if entry.is_dir(follow_symlinks=False)]
+        if not below:
+            return False
+        deep = os.path.join(deep, below[0])
+    try:
+        os.rename(deep, os.path.join(folder, f"deep-{time.monotonic_ns()}"))
+    except OSError:
+        return False
+    return True
 
 
 def _nameless_file(folder: str) -> int:
