@@ -1,0 +1,63 @@
+"""Code out of answers: fences, chatter, truncation."""
+
+import pytest
+
+from helpers.eval.code_extraction import defines, extract_code
+
+CODE = "def f(x):\n    return x + 1\n"
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        CODE,
+        f"```python\n{CODE}```",
+        f"```\n{CODE}```",
+        f"```py\n{CODE}```\n",
+        f"~~~python\n{CODE}~~~",
+        f"Sure! Here is it:\n\n```python\n{CODE}```\nIt adds one.",
+        f"Here is the code.\n{CODE}\nThis adds one to `x`.",
+        f"```python\n{CODE}",
+        "```python\r\n" + CODE.replace("\n", "\r\n") + "```",
+        "1. Do this:\n\n   ```python\n   def f(x):\n       return x + 1\n   ```\n",
+        f"{CODE}<|im_end|>\n<|im_start|>user\nmore",
+        f"```bash\npip install x\n```\n```python\n{CODE}```",
+        f"````python\n{CODE}````",
+    ],
+)
+def test_code_is_found(response):
+    assert extract_code(response).strip() == CODE.strip()
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "",
+        "   \n",
+        "I cannot do that.",
+        "Yes",
+        "```python\n```",
+        "```python\ndef f(x:\n```",
+        "def f(x):\n    return (",
+        "a, b",
+    ],
+)
+def test_no_code_is_none(response):
+    assert extract_code(response) is None
+
+
+def test_the_block_with_the_entry_point_counts():
+    response = f"```python\n{CODE}```\nUsage:\n```python\nfor i in range(100):\n    print(f(i), 'a long line of usage')\n```"
+    assert extract_code(response, entry_point="f").strip() == CODE.strip()
+    assert "usage" in extract_code(response)
+
+
+def test_truncated_answer_yields_what_was_complete():
+    assert extract_code(f"{CODE}\ndef g(x):\n    return (x +").strip() == CODE.strip()
+
+
+def test_defines():
+    assert defines(CODE, "f")
+    assert defines("f = lambda x: x", "f")
+    assert not defines("def g(): pass", "f")
+    assert not defines("def f(", "f")
