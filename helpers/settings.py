@@ -71,6 +71,7 @@ class TrackASettings:
     warmup_fraction: float
     lora: LoraSettings
     general_files: int = 24  # slice of general code on which forgetting is measured
+    rehearsal_share: float = 0.1  # tokens of general code mixed in, per token of the corpus
     bootstrap_samples: int = 10_000
 
 
@@ -93,6 +94,7 @@ class TrackBSettings:
     warmup_fraction: float
     lora: LoraSettings
     generation_batch: int
+    fenced_code: bool = True  # code in Markdown fences, as chat models write it; a base model saw none
     bootstrap_samples: int = 10_000
 
 
@@ -239,6 +241,7 @@ CPU = dataclasses.replace(
         warmup_fraction=0.05,
         lora=LoraSettings(rank=32, alpha=64),
         generation_batch=64,
+        fenced_code=False,
     ),
     track_c=TrackCSettings(
         model=MINILM_PACKAGE,

@@ -23,7 +23,7 @@ from helpers.data.instruct import (
 )
 from helpers.data.language import SourceFacts
 from helpers.data.pair_filters import InstructDataError
-from helpers.data.phrasings import BUG_MARK, PHRASINGS
+from helpers.data.phrasings import BUG_MARK, PHRASINGS, fenced, unfenced
 from helpers.data.splits import functions_of, split_corpus
 from helpers.data.worsening import WORSENINGS, worsened_versions
 from helpers.eval.code_extraction import extract_code
@@ -241,3 +241,10 @@ def test_explanations_restate_the_source_and_nothing_else(built):
     assert "- `values`: The numbers to add." in text
     assert "It returns the sum of it all." in text
     assert make_bugs(function.code)
+
+
+def test_fences_come_off_as_they_went_on(built):
+    *_, data, _ = built
+    code = "def f(x):\n    return x"
+    assert unfenced(f"Do.\n\n{fenced(code)}") == f"Do.\n\n{code}"
+    assert not any("```" in pair.instruction + pair.response for pair in data.train)

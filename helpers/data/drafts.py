@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from helpers.data.docstrings import read_docstring, same_code, undescribed, with_docstring
 from helpers.data.ground_truth import (
@@ -21,7 +21,7 @@ from helpers.data.ground_truth import (
     strip_decorators,
 )
 from helpers.data.language import LanguageGenerator
-from helpers.data.phrasings import PHRASINGS, fenced, mark_line, phrase
+from helpers.data.phrasings import PHRASINGS, fenced, mark_line, phrase, unfenced
 from helpers.data.source_edits import SourceText
 from helpers.data.worsening import worsened_versions
 from helpers.eval.code_quality import is_gain, quality_costs
@@ -91,6 +91,11 @@ def language_drafts(functions: Sequence[Function], generator: LanguageGenerator,
                 checks = (generator.name, "code unchanged", f"parameters: {len(function.parameters)}")
                 drafts.append(_draft("docstring", function, code, fenced(documented), seed, checks))
     return drafts
+
+
+def without_fences(draft: Draft) -> Draft:
+    """The same draft with its code bare, for a model that never saw Markdown around code."""
+    return replace(draft, instruction=unfenced(draft.instruction), response=unfenced(draft.response))
 
 
 def _draft(

@@ -20,7 +20,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from helpers.data.drafts import Draft, executable_drafts, language_drafts
+from helpers.data.drafts import Draft, executable_drafts, language_drafts, without_fences
 from helpers.data.ground_truth import GroundTruth, execution_context, verify_functions
 from helpers.data.language import LanguageGenerator, SourceFacts
 from helpers.data.pair_filters import Filters, check_contamination
@@ -107,6 +107,8 @@ def build_instruct_data(
             workers=workers,
         )
         drafts += language_drafts(mine, generator, seed=seed)
+        if not settings.fenced_code:
+            drafts = [without_fences(draft) for draft in drafts]
         kept = check.keep(drafts)
         chosen[side] = _choose_side(kept, side, settings, seed)
         report["functions"][side] = counts

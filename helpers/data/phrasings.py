@@ -50,6 +50,11 @@ def fenced(code: str) -> str:
     return f"```python\n{code.rstrip()}\n```"
 
 
+def unfenced(text: str) -> str:
+    """`text` with the marks of `fenced` taken off its code."""
+    return text.replace("```python\n", "").replace("\n```", "")
+
+
 def phrase(kind: TaskKind, index: int, *, code: str, name: str) -> str:
     """The whole user turn: template `index` (modulo their number) of `kind`, filled in."""
     templates = PHRASINGS[kind]
