@@ -1,9 +1,15 @@
 import ast
 
 import pytest
+import tiny_models
 
 from helpers.data import general_code
-from helpers.data.general_code import GeneralCodeError, general_code_sources, general_code_texts
+from helpers.data.general_code import (
+    GeneralCodeError,
+    general_code_sources,
+    general_code_texts,
+    rehearsal_texts,
+)
 
 
 def test_the_slice_is_fixed_by_its_seed():
@@ -33,3 +39,13 @@ def test_without_any_package_it_says_which(monkeypatch):
     monkeypatch.setattr(general_code, "PACKAGES", {"no_such_package": "no-such-package"})
     with pytest.raises(GeneralCodeError, match="no_such_package"):
         general_code_texts(1, 0)
+
+
+def test_rehearsal_meets_its_budget_and_leaves_the_measured_slice_alone():
+    tok = tiny_models.tokenizer()
+    texts = rehearsal_texts(tok, 60_000, 3)
+    tokens = sum(len(tok(text, verbose=False).input_ids) for text in texts)
+    assert 40_000 <= tokens <= 66_000
+    assert texts == rehearsal_texts(tok, 60_000, 3)
+    assert not set(texts) & set(general_code_texts(40, 3))
+    assert rehearsal_texts(tok, 0, 3) == []

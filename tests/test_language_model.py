@@ -31,6 +31,7 @@ def settings(folder, **changes):
     values = TrackASettings(
         model=str(folder), window=32, stride=16, train_tokens=0, validation_tokens=0, test_tokens=0, epochs=2,
         learning_rate=1e-2, batch_sequences=8, warmup_fraction=0.1, lora=LoraSettings(rank=4, alpha=8),
+        rehearsal_share=0.0,
     )  # fmt: skip
     return dataclasses.replace(values, **changes)
 
@@ -214,6 +215,13 @@ def test_the_best_validated_weights_are_kept(folder, tmp_path):
 def test_an_empty_training_set_is_refused(folder, tmp_path):
     with pytest.raises(TrainingError, match="nothing to train on"):
         train_language_model(settings(folder), [""], VALIDATION, RUNTIME, seed=0, out_dir=tmp_path)
+
+
+def test_rehearsal_adds_general_code(folder, trained, tmp_path):
+    history = train_language_model(
+        settings(folder, rehearsal_share=1.0, epochs=1), TRAIN, VALIDATION, RUNTIME, seed=5, out_dir=tmp_path
+    )
+    assert history.useful_tokens > trained[1].useful_tokens / trained[1].epochs * 1.5
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

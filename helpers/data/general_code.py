@@ -1,4 +1,4 @@
-"""A fixed slice of general Python: what adaptation may make a model forget.
+"""General Python: a fixed slice to measure forgetting, and other files to rehearse against it.
 
 Files come from packages that every machine of this project has, that are not the corpus and that
 the embedded model's list of training sources does not name. For hub models nobody can say what
@@ -10,7 +10,13 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import random
+import sysconfig
 from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from helpers.data.draw import draw_files
+from helpers.records import SourceFile
 
 # Import name -> distribution name; all are dependencies of the requirements.
 PACKAGES = {
@@ -58,6 +64,22 @@ def general_code_texts(n: int, seed: int, *, exclude: str = "") -> list[str]:
     return texts
 
 
+def rehearsal_texts(
+    tokenizer: PreTrainedTokenizerBase, token_budget: int, seed: int, *, exclude: str = ""
+) -> list[str]:
+    """Whole standard-library files, drawn by `seed`, of about `token_budget` tokens together."""
+    if token_budget <= 0:
+        return []
+    root = Path(sysconfig.get_paths()["stdlib"])
+    files = []
+    for path in _source_files(root, SKIPPED_FOLDERS | {"site-packages", "idlelib", "lib2to3", "turtledemo"}):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if not exclude or exclude not in text:
+            name = path.relative_to(root).as_posix()
+            files.append(SourceFile(name, text, "", path.stat().st_size))
+    return [file.text for file in draw_files(files, tokenizer, token_budget, seed)]
+
+
 def general_code_sources(exclude: str = "") -> dict[str, str]:
     """Distribution name -> installed version of what `general_code_texts` draws from."""
     found = {}
@@ -71,10 +93,13 @@ def _files_of(package: str) -> list[Path]:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         return []
-    root = Path(next(iter(spec.submodule_search_locations)))
+    return _source_files(Path(next(iter(spec.submodule_search_locations))), SKIPPED_FOLDERS)
+
+
+def _source_files(root: Path, skipped: set[str]) -> list[Path]:
     return sorted(
         path
         for path in root.rglob("*.py")
-        if MIN_BYTES <= path.stat().st_size <= MAX_BYTES
-        and not SKIPPED_FOLDERS & set(path.relative_to(root).parts[:-1])
+        if not skipped & set(path.relative_to(root).parts[:-1])
+        and MIN_BYTES <= path.stat().st_size <= MAX_BYTES
     )

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from helpers.eval.perplexity import evaluate_perplexity
+from helpers.data.general_code import rehearsal_texts
+from helpers.eval.perplexity import encode, evaluate_perplexity
 from helpers.models.causal_lm import add_lora, load_causal_lm
 from helpers.runtime import Runtime, set_seed
 from helpers.settings import TrackASettings
@@ -31,8 +32,10 @@ def train_language_model(
 ) -> TrainingHistory:
     """Train an adapter on `train_texts`, keep the one with the best bits per byte on validation.
 
-    Files are packed into rows of `settings.window` tokens without seeing each other. If float16
-    gives a loss that is no finite number, training starts once more in float32.
+    Files are packed into rows of `settings.window` tokens without seeing each other. Against
+    forgetting, standard-library files are mixed in: `settings.rehearsal_share` tokens of them for
+    every token of `train_texts`. If float16 gives a loss that is no finite number, training starts
+    once more in float32.
 
     Returns:
         The history, which also lies in `out_dir/history.json`; the adapter is in `out_dir/adapter`
@@ -56,7 +59,9 @@ def train_language_model(
 def _train(settings, train_texts, validation_texts, runtime, seed, out_dir) -> TrainingHistory:
     set_seed(seed)
     base, tokenizer = load_causal_lm(settings.model, runtime, seed=seed)
-    rows = pack_texts(train_texts, tokenizer, settings.window)
+    own_tokens = sum(len(encode(tokenizer, text)) for text in train_texts)
+    rehearsal = rehearsal_texts(tokenizer, round(own_tokens * settings.rehearsal_share), seed)
+    rows = pack_texts([*train_texts, *rehearsal], tokenizer, settings.window)
     model = add_lora(base, settings.lora, seed=seed)
 
     def bits_per_byte(candidate) -> float:
