@@ -216,7 +216,7 @@ CPU = dataclasses.replace(
         model=TINY_CODE_LM,
         window=512,
         stride=256,
-        train_tokens=300_000,
+        train_tokens=280_000,
         validation_tokens=20_000,
         test_tokens=80_000,
         epochs=2,
@@ -224,6 +224,7 @@ CPU = dataclasses.replace(
         batch_sequences=4,
         warmup_fraction=0.1,  # Adam's first steps at the full rate throw the model off
         lora=LoraSettings(rank=64, alpha=64),
+        rehearsal_share=0.2,
     ),
     track_b=TrackBSettings(
         model=TINY_CODE_LM,
