@@ -263,10 +263,10 @@ def test_verdicts_do_not_depend_on_workers_or_load():
 
 
 def test_a_lost_warm_process_is_replaced_and_not_held_against_the_program():
-    from helpers.eval import sandbox
+    from helpers.eval import sandbox_workers
 
     assert run_program(RIGHT, TESTS, entry_point="f").passed
-    for workers in sandbox._idle:
+    for workers in sandbox_workers._idle:
         for worker in workers._workers.values():
             worker.process.kill()
             worker.process.wait()
@@ -274,12 +274,12 @@ def test_a_lost_warm_process_is_replaced_and_not_held_against_the_program():
 
 
 def test_infrastructure_errors_are_their_own_status(monkeypatch):
-    from helpers.eval import sandbox
+    from helpers.eval import sandbox_workers
 
     def fail(self, key):
         raise OSError("no process")
 
-    monkeypatch.setattr(sandbox._Workers, "get", fail)
+    monkeypatch.setattr(sandbox_workers.Workers, "get", fail)
     outcome = run_program(RIGHT, TESTS, entry_point="f")
     assert outcome.status == "infrastructure_error"
     assert "no process" in outcome.detail

@@ -25,34 +25,18 @@ the time spent waiting for a processor is taken off, so that load changes no ver
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import importlib.util
-import json
-import os
-import re
-import shutil
-import socket
-import subprocess
 import sys
-import tempfile
-import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from helpers.eval.sandbox_confine import Layer
-from helpers.eval.sandbox_zygote import OUTPUT_BYTES, receive, send
+from helpers.eval.sandbox_workers import Key, Workers, borrowed, key_for
+from helpers.eval.sandbox_zygote import OUTPUT_BYTES
 from helpers.progress import progress
 
 Status = Literal["passed", "failed", "timeout", "crashed", "infrastructure_error"]
-ROOT = str(Path(__file__).resolve().parents[2])
-COMMON = ("bisect", "collections", "copy", "datetime", "functools", "heapq", "itertools", "json", "math",
-          "operator", "random", "re", "statistics", "string", "typing", "dataclasses", "hashlib")  # fmt: skip
-HEAVY = ("numpy", "networkx", "unittest", "pytest", "scipy", "pandas", "sympy")
-START_SECONDS = 120.0
 
 
 class SandboxError(ValueError):
@@ -127,8 +111,8 @@ def run_program(
     """
     program = Program(candidate, tests, entry_point, timeout_s, memory_mb)
     _check(program)
-    key = _key([program], preload, python_path)
-    with _borrowed(key) as workers:
+    key = key_for([candidate, tests], preload, python_path)
+    with borrowed(key) as workers:
         return _run(workers, key, program)
 
 
@@ -145,10 +129,11 @@ def run_programs(
         _check(program)
     if workers < 1:
         raise SandboxError(f"workers must be at least 1, not {workers}")
-    key = _key(programs, preload, python_path)
+    texts = [text for program in programs for text in (program.candidate, program.tests)]
+    key = key_for(texts, preload, python_path, whole_batch=True)
 
     def run_one(program: Program) -> Outcome:
-        with _borrowed(key) as mine:
+        with borrowed(key) as mine:
             return _run(mine, key, program)
 
     if not programs:
@@ -181,10 +166,9 @@ def record_outputs(
             it; a call that uses it up is `timeout` and the rest starts afresh.
     """
     _check(Program(source, "", entry_point, timeout_s, memory_mb))
-    text = Program(source, setup, entry_point)
     runs = []
     for seed, order in ((0, 1), (1, -1)):
-        key = _key([text], preload, python_path, seed)
+        key = key_for([source, setup], preload, python_path, seed=seed)
         runs.append(_record_once(key, source, list(calls)[::order], setup, timeout_s, memory_mb)[::order])
     recorded = []
     for call, one, two in zip(calls, *runs, strict=True):
@@ -198,8 +182,8 @@ def record_outputs(
 
 def sandbox_layers() -> tuple[Layer, ...]:
     """The layers of containment on this machine for this user, active or not, with the reason."""
-    key = _key([], (), ())
-    with _borrowed(key) as workers:
+    key = key_for([])
+    with borrowed(key) as workers:
         worker = workers.get(key)
         limits = Layer("resource limits", True, "processor time, memory, file size, descriptors, output")
         environment = Layer("scrubbed environment", True, "a fresh interpreter with six variables")
@@ -224,11 +208,15 @@ def _check(program: Program) -> None:
         raise SandboxError("generated programs are run on Linux only; there is no containment elsewhere")
 
 
-def _run(workers: _Workers, key: _Key, program: Program) -> Outcome:
+def _limits(program: Program) -> dict[str, Any]:
+    return {"timeout_s": program.timeout_s, "memory_mb": program.memory_mb}
+
+
+def _run(workers: Workers, key: Key, program: Program) -> Outcome:
     request = {"tests": program.tests, "entry_point": program.entry_point}
     outcome = Outcome("infrastructure_error", "not started")
     for _attempt in range(2):
-        outcome = _judged(*workers.ask(key, program, request))
+        outcome = _judged(*workers.ask(key, program.candidate, _limits(program), request))
         if outcome.status != "infrastructure_error":
             break
         workers.drop(key)
@@ -258,7 +246,7 @@ def _judged(reply: dict[str, Any], verdict: Any) -> Outcome:
 
 
 def _record_once(
-    key: _Key, source: str, calls: list[str], setup: str, timeout_s: float, memory_mb: int
+    key: Key, source: str, calls: list[str], setup: str, timeout_s: float, memory_mb: int
 ) -> list[dict[str, Any]]:
     """One pass; after a call that ends the process, a fresh process goes on with the next."""
     results: list[dict[str, Any]] = []
@@ -266,8 +254,8 @@ def _record_once(
     failures = 0
     while len(results) < len(calls):
         request = {"calls": calls[len(results) :], "setup": setup}
-        with _borrowed(key) as workers:
-            reply, answers = workers.ask(key, program, request)
+        with borrowed(key) as workers:
+            reply, answers = workers.ask(key, program.candidate, _limits(program), request)
             if "error" in reply or (answers is None and not reply["limit"]):
                 workers.drop(key)
                 failures += 1
@@ -281,167 +269,3 @@ def _record_once(
             answers[-1].update(status=ending, detail=str(reply.get("error", "")))
         results.extend(answers)
     return results
-
-
-# --- the warm processes ------------------------------------------------------------------------
-
-_Key = tuple[tuple[str, ...], tuple[str, ...], int]  # preload, python_path, hash seed
-
-
-def _key(
-    programs: Iterable[Program], preload: Sequence[str], python_path: Sequence[str], seed: int = 0
-) -> _Key:
-    """What a warm process must have imported; heavy modules only where a source names them."""
-    named = {
-        word
-        for program in programs
-        for text in (program.candidate, program.tests)
-        for word in _IMPORTED.findall(text)
-    }
-    found = [name for name in HEAVY if name in named and importlib.util.find_spec(name)]
-    paths = tuple(str(Path(path).resolve()) for path in python_path)
-    return (tuple(dict.fromkeys([*COMMON, *preload, *found])), paths, seed)
-
-
-_IMPORTED = re.compile(rf"\b(?:import|from)\s+({'|'.join(HEAVY)})\b")
-
-
-class _Worker:
-    """One warm process and the socket to it."""
-
-    def __init__(self, key: _Key):
-        names, paths, seed = key
-        self.folder = tempfile.mkdtemp(prefix="sandbox-")
-        os.chmod(self.folder, 0o711)
-        mine, theirs = socket.socketpair()
-        settings = {"preload": names, "python_path": paths, "seed": seed, "folder": self.folder}
-        start = (
-            f"import sys; sys.path.insert(0, {ROOT!r}); from helpers.eval.sandbox_zygote import main; "
-            f"sys.path.remove({ROOT!r}); main()"
-        )
-        environment = {
-            "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": self.folder, "TMPDIR": self.folder,
-            "PYTHONHASHSEED": str(seed), "PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1",
-            "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
-        }  # fmt: skip
-        command = [sys.executable, "-s", "-P", "-c", start, str(theirs.fileno()), json.dumps(settings)]
-        self.process = subprocess.Popen(
-            command, env=environment, cwd=self.folder, pass_fds=[theirs.fileno()], start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        theirs.close()
-        self.control = mine
-        mine.settimeout(START_SECONDS)
-        hello = receive(mine)
-        if hello is None:
-            error = self.process.stderr.read().decode(errors="replace").strip().splitlines()
-            self.close()
-            raise OSError(f"the sandbox process did not start: {error[-1] if error else 'no message'}")
-        mine.settimeout(None)
-        self.layers = hello["layers"]
-
-    def ask(self, program: Program, request: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-        """Send one program; what the zygote saw, and the judge's verdict (None without one)."""
-        text = json.dumps(request).encode()
-        with _file(program.candidate.encode("utf-8", "surrogatepass")) as source, _file(text) as tests:
-            header = {"timeout_s": program.timeout_s, "memory_mb": program.memory_mb}
-            send(self.control, header)
-            socket.send_fds(self.control, [b"+"], [source.fileno(), tests.fileno()])
-            reply = receive(self.control)
-            if reply is None:
-                raise OSError("the sandbox process ended")
-            size = os.fstat(tests.fileno()).st_size
-            written = os.pread(tests.fileno(), size - len(text), len(text))
-        return reply, json.loads(written) if written else None
-
-    def close(self) -> None:
-        """Hang up; the process ends by itself and is killed if it does not."""
-        self.control.close()
-        try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process.stderr.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _file(content: bytes) -> Any:
-    """A file without a name holding `content`, in memory where the system can."""
-    if hasattr(os, "memfd_create"):
-        stream = os.fdopen(os.memfd_create("program"), "w+b")
-    else:
-        stream = tempfile.TemporaryFile()
-    with stream:
-        stream.write(content)
-        stream.flush()
-        yield stream
-
-
-class _Workers:
-    """The warm processes of one borrower at a time, by what they have imported."""
-
-    def __init__(self) -> None:
-        self._workers: dict[_Key, _Worker] = {}
-
-    def get(self, key: _Key) -> _Worker:
-        """The warm process for `key`, started if there is none."""
-        if key not in self._workers:
-            while len(self._workers) >= 4:  # each holds its imports in memory
-                self.drop(next(iter(self._workers)))
-            self._workers[key] = _Worker(key)
-        return self._workers[key]
-
-    def ask(self, key: _Key, program: Program, request: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-        """`_Worker.ask`, any trouble with the process itself as an "error" reply."""
-        try:
-            return self.get(key).ask(program, request)
-        except (OSError, ValueError) as error:
-            return {"error": f"{type(error).__name__}: {error}"}, None
-
-    def drop(self, key: _Key) -> None:
-        """End the process for `key`, if there is one."""
-        worker = self._workers.pop(key, None)
-        if worker:
-            worker.close()
-
-    def close(self) -> None:
-        """End all."""
-        for key in list(self._workers):
-            self.drop(key)
-
-
-_idle: list[_Workers] = []
-_owner = os.getpid()
-_lock = threading.Lock()
-
-
-@contextlib.contextmanager
-def _borrowed(key: _Key) -> Any:
-    """A set of warm processes for this thread alone, preferably one that has `key` ready."""
-    global _owner
-    with _lock:
-        if _owner != os.getpid():  # a fork of the caller must not share its sockets
-            _idle.clear()
-            _owner = os.getpid()
-        ready = next((w for w in _idle if key in w._workers), _idle[-1] if _idle else None)
-        if ready is not None:
-            _idle.remove(ready)
-    workers = ready or _Workers()
-    try:
-        yield workers
-    finally:
-        with _lock:
-            _idle.append(workers)
-
-
-@atexit.register
-def close_workers() -> None:
-    """End the warm processes; they also end by themselves when this process does."""
-    with _lock:
-        workers = _idle[:]
-        _idle.clear()
-    if _owner == os.getpid():
-        for each in workers:
-            each.close()

@@ -10,7 +10,6 @@ import linecache
 import operator
 import os
 import sys
-import threading
 import types
 from typing import Any
 
@@ -26,7 +25,7 @@ def run_candidate(channel: int, source: str, folder: str) -> None:
     module.__file__ = os.path.join(folder, f"{MODULE}.py")
     sys.modules[MODULE] = module
     linecache.cache[module.__file__] = (len(source), None, source.splitlines(keepends=True), module.__file__)
-    exit_now, finish_threads = os._exit, threading._shutdown
+    exit_now = os._exit
     flush_out, flush_err = sys.stdout.flush, sys.stderr.flush
 
     def before_reply() -> None:
@@ -46,12 +45,7 @@ def run_candidate(channel: int, source: str, folder: str) -> None:
         if op == "eval":
             return eval(compile(args[0], "<call>", "eval"), module.__dict__)
         if op == "finish":
-            main = threading.main_thread()
-            finish_threads()
-            for thread in threading.enumerate():
-                if thread is not main:
-                    thread.join()
-            return None
+            return join_threads()
         raise ValueError(f"unknown operation {op}")
 
     peer.before_reply = before_reply
@@ -64,6 +58,16 @@ def run_candidate(channel: int, source: str, folder: str) -> None:
 def describe(value: Any) -> tuple[str | None, Any]:
     """A global of the program for the judge: the name of a module, or the value itself."""
     return (value.__name__, None) if isinstance(value, types.ModuleType) else (None, value)
+
+
+def join_threads() -> None:
+    """Wait for every thread that the program started; one that never ends runs into the time limit."""
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        threading._shutdown()
+        for thread in threading.enumerate():
+            if thread is not threading.main_thread():
+                thread.join()
 
 
 class Stub:
@@ -86,6 +90,7 @@ class Stub:
         self._link[0].request("set", self, name, value)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function of the tests over there."""
         return self._link[0].request("call", self, *args, **kwargs)
 
     def __hash__(self) -> int:
@@ -122,6 +127,7 @@ for _name in OPERATORS:
     _method = f"__{_name.rstrip('_')}__"
     if hasattr(operator, _method):
         setattr(Stub, _method, _forward(f"op:{_name}"))
-for _name, _op in {"len": "len", "str": "str", "repr": "repr", "bool": "bool", "getitem": "item",
-                   "setitem": "setitem", "delitem": "delitem", "float": "float", "int": "int"}.items():  # fmt: skip
+_SPECIAL = {"getitem": "item", "setitem": "setitem", "delitem": "delitem"}
+_SPECIAL |= {name: name for name in ("len", "str", "repr", "bool", "float", "int")}
+for _name, _op in _SPECIAL.items():
     setattr(Stub, f"__{_name}__", _forward(_op))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import resource
 import struct
 from dataclasses import dataclass
@@ -150,12 +149,12 @@ def empty_bounding_set() -> None:
 def _drop_capabilities() -> None:
     """Empty the effective, permitted and inheritable sets (capset(2), version 3)."""
     header = struct.pack("=II", 0x20080522, 0)
-    libc.syscall({"x86_64": 126, "aarch64": 91}.get(platform.machine(), -1), header, b"\0" * 24)
+    libc.syscall({"x86_64": 126, "aarch64": 91}.get(os.uname().machine, -1), header, b"\0" * 24)
 
 
 def seccomp_available() -> bool:
     """Whether the kernel takes filters and the machine's system call numbers are known."""
-    if platform.machine() not in AUDIT_ARCH or struct.calcsize("P") != 8:
+    if os.uname().machine not in AUDIT_ARCH or struct.calcsize("P") != 8:
         return False
     return libc.prctl(22, 2, 0, 0, 0) == -1 and ctypes.get_errno() == errno.EFAULT
 
@@ -168,13 +167,16 @@ def install_filter(code: bytes) -> None:
         _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
 
     program = Program(len(code) // 8, ctypes.addressof(buffer))
-    if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 or libc.prctl(22, 2, ctypes.byref(program), 0, 0) != 0:
+    if (
+        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
+        or libc.prctl(22, 2, ctypes.byref(program), 0, 0) != 0
+    ):
         raise OSError(ctypes.get_errno(), "seccomp filter refused")
 
 
 def shared_filter() -> bytes:
     """Classic BPF for the warm process and all below it: `REFUSED` but for `LATER`, and sockets."""
-    which = MACHINES.index(platform.machine())
+    which = MACHINES.index(os.uname().machine)
     code = []
     for name, pair in REFUSED.items():
         if name not in LATER:
@@ -189,7 +191,7 @@ def own_filter() -> bytes:
 
     The process id is left as `PID`, to be put in by `for_process`.
     """
-    which = MACHINES.index(platform.machine())
+    which = MACHINES.index(os.uname().machine)
     code = _when(CLONE3[which], _give(NOT_THERE))  # its flags lie in memory; libc falls back to clone
     code += _when(CLONE[which], _argument(0), (0x45, 1, 0, CLONE_THREAD), _give(REFUSE), _give(ALLOW))
     for name in LATER:
@@ -220,7 +222,7 @@ def _when(number: int | None, *body: tuple[int, int, int, int]) -> list[tuple[in
 
 def _assembled(body: list[tuple[int, int, int, int]]) -> bytes:
     """`body` behind the check of the machine and the loading of the call's number."""
-    machine = platform.machine()
+    machine = os.uname().machine
     code = [(0x20, 0, 0, 4), (0x15, 1, 0, AUDIT_ARCH[machine]), _give(DIE), (0x20, 0, 0, 0)]
     if machine == "x86_64":
         code += [(0x35, 0, 1, 0x40000000), _give(REFUSE)]  # the x32 numbering

@@ -194,6 +194,7 @@ class Remote:
         self._peer.request("set", self, name, value)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the program's object with these arguments; it counts as using the program."""
         self._peer.made_calls += 1
         return self._peer.request("call", self, *args, **kwargs)
 

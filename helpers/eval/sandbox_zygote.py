@@ -12,7 +12,6 @@ import gc
 import importlib
 import json
 import os
-import random
 import select
 import shutil
 import signal
@@ -68,7 +67,8 @@ def preload(names: list[str]) -> list[str]:
 
 def seed_generators(seed: int) -> None:
     """The same random numbers in every run of a program; `random` reseeds itself at each fork."""
-    random.seed(seed)
+    if "random" in sys.modules:
+        sys.modules["random"].seed(seed)
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(seed)
 
@@ -218,6 +218,10 @@ class Zygote:
         del children["judge"]
         if os.fstat(output).st_size > OUTPUT_BYTES:
             limit = "output"
+        while not limit and status == 0 and threads_of(candidate) > 1:  # started below `threading`
+            if used_up(candidate, candidate, timeout_s, time.monotonic() - start):
+                limit = "time"
+            time.sleep(0.005)
         candidate_status = None
         patience = time.monotonic() + (1.0 if os.waitstatus_to_exitcode(status) == PROGRAM_GONE else 0)
         while True:
@@ -254,6 +258,14 @@ def used_up(candidate: int, judge: int, timeout_s: float, wall_s: float) -> bool
     except (OSError, IndexError, ValueError):
         return wall_s > 4 * timeout_s + 5
     return wall_s - waited_s > 1.5 * timeout_s + 1
+
+
+def threads_of(pid: int) -> int:
+    """Threads of a process; 0 when it has ended."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return 0
 
 
 def _waited_s(pid: int) -> float:
