@@ -29,8 +29,8 @@ from helpers.records import Corpus, Function
 
 MIN_MUTATION_SCORE = 0.6
 MIN_MUTANTS = 2  # fewer say nothing about the tests
-MAX_MUTANTS = 10
-MAX_CALLS = 16
+MAX_MUTANTS = 8
+MAX_CALLS = 12
 MAX_TESTS = 10
 MAX_ASSERT_CHARS = 400
 MAX_CODE_CHARS = 4000
