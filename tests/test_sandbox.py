@@ -67,7 +67,7 @@ HOSTILE = {
     "stdin": "def f(x): return int(input())",
     "symlink": "import os\ndef f(x):\n    os.symlink(OUTSIDE, 'link')\n    open('link/evil', 'w').write('x')\n    return 0",
     "write outside": "def f(x):\n    open(OUTSIDE + '/evil', 'w').write('x')\n    return 0",
-    "start-up files": "import os, site\ndef f(x):\n    for d in ['.', *site.getsitepackages()]:\n        for n in ('conftest.py', 'sitecustomize.py', 'evil.pth'):\n            open(os.path.join(d, n), 'w').write('import os; os._exit(0)')\n    return 0",
+    "start-up files": "import os\ndef f(x):\n    for d in ['.', OUTSIDE]:\n        for n in ('conftest.py', 'sitecustomize.py', 'evil.pth'):\n            open(os.path.join(d, n), 'w').write('import os; os._exit(0)')\n    return 0",
     "network": "import socket\ndef f(x):\n    socket.create_connection(('127.0.0.1', PORT), 1).send(b'x')\n    return x * x",
     "udp": "import socket\ndef f(x):\n    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 9))\n    return x * x",
     "kill the parent": "import os, signal\ndef f(x):\n    os.kill(os.getppid(), signal.SIGKILL)\n    return x * x",
@@ -131,7 +131,7 @@ def listener():
 
 def test_no_hostile_program_passes_or_leaves_anything(outside, listener, monkeypatch):
     monkeypatch.setenv("SANDBOX_SECRET", "SECRET")
-    os.chmod(outside, 0o777)
+    os.chmod(outside, 0o755)
     port, accepted = listener
     assert run_program(RIGHT, TESTS, entry_point="f").passed
     temporary = set(os.listdir("/tmp"))

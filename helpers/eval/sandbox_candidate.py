@@ -55,6 +55,43 @@ def run_candidate(channel: int, source: str, folder: str) -> None:
         exit_now(0)
 
 
+def guard_files(folder: str) -> None:
+    """Refuse, from within Python, to change files outside `folder`, and to load native code.
+
+    The last resort, where the kernel offers neither Landlock nor another user id.
+    """
+    inside, real, dirname, fspath = folder + os.sep, os.path.realpath, os.path.dirname, os.fspath
+    writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+    changing = {"os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir",
+                "os.symlink", "os.truncate", "os.utime", "os.setxattr", "shutil.rmtree",
+                "sqlite3.connect"}  # fmt: skip
+
+    def within(path: Any) -> bool:
+        if isinstance(path, int) or path is None:
+            return True
+        text = os.fsdecode(fspath(path))
+        text = text if text.startswith("/") else inside + text
+        place = real(dirname(text)) + "/" + text.rpartition("/")[2]
+        return f"{place}/".startswith(inside) and f"{real(place)}/".startswith(inside)
+
+    def hook(event: str, args: tuple) -> None:
+        if event == "open":
+            path, _, flags = args
+            written = isinstance(flags, int) and flags & writing and path != os.devnull
+            if written and not within(path):
+                raise PermissionError(f"{path!r} lies outside the program's folder")
+        elif event in changing:
+            paths = [a for a in args[:2] if isinstance(a, str | bytes | os.PathLike)]
+            if event == "os.symlink":
+                paths = paths[1:]
+            if not all(map(within, paths)):
+                raise PermissionError(f"{event} outside the program's folder")
+        elif event == "ctypes.dlopen" or event.startswith("ctypes.addressof"):
+            raise PermissionError("native code cannot be loaded here")
+
+    sys.addaudithook(hook)
+
+
 def describe(value: Any) -> tuple[str | None, Any]:
     """A global of the program for the judge: the name of a module, or the value itself."""
     return (value.__name__, None) if isinstance(value, types.ModuleType) else (None, value)

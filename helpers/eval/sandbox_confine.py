@@ -55,6 +55,7 @@ READABLE = ("/usr", "/lib", "/lib64", "/opt", "/etc/ld.so.cache", "/etc/localtim
             "/sys/devices/system/cpu", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat")  # fmt: skip
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 
+CAP_DAC_READ_SEARCH, PR_SET_KEEPCAPS = 1 << 2, 8
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = (
     1,
     4,
@@ -81,6 +82,7 @@ def confine_process(
     file_bytes: int,
     landlock_ruleset: int | None,
     uid: int | None,
+    read_all: bool,
     keep: tuple[int, ...],
     call_filter: bytes | None,
 ) -> None:
@@ -92,6 +94,8 @@ def confine_process(
         file_bytes: size limit of any one file written.
         landlock_ruleset: descriptor from `landlock_ruleset`, or None.
         uid: user and group to become, or None to stay.
+        read_all: whether that user may read files it otherwise could not, such as an interpreter
+            that lies in root's home; it can write nothing by that.
         keep: descriptors that stay open, beside 0, 1, 2.
         call_filter: `own_filter`, or None where the kernel takes no filters.
 
@@ -116,10 +120,11 @@ def confine_process(
     close_others(keep)
     libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
     if uid is not None:
+        libc.prctl(PR_SET_KEEPCAPS, 1 if read_all else 0, 0, 0, 0)
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
-    _drop_capabilities()
+    _keep_capabilities(CAP_DAC_READ_SEARCH if uid is not None and read_all else 0)
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "no_new_privs refused")
@@ -146,10 +151,11 @@ def empty_bounding_set() -> None:
         libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
-def _drop_capabilities() -> None:
-    """Empty the effective, permitted and inheritable sets (capset(2), version 3)."""
+def _keep_capabilities(capabilities: int) -> None:
+    """Empty the effective, permitted and inheritable sets but for this mask (capset(2), version 3)."""
     header = struct.pack("=II", 0x20080522, 0)
-    libc.syscall({"x86_64": 126, "aarch64": 91}.get(os.uname().machine, -1), header, b"\0" * 24)
+    sets = struct.pack("=6I", capabilities, capabilities, 0, 0, 0, 0)
+    libc.syscall({"x86_64": 126, "aarch64": 91}.get(os.uname().machine, -1), header, sets)
 
 
 def seccomp_available() -> bool:

@@ -22,12 +22,13 @@ import time
 from typing import Any
 
 from helpers.eval import sandbox_confine as confine
-from helpers.eval.sandbox_candidate import run_candidate
+from helpers.eval.sandbox_candidate import guard_files, run_candidate
 from helpers.eval.sandbox_judge import run_judge
 
 OUTPUT_BYTES = 8 * 2**20
 FILE_BYTES = 32 * 2**20
 TICK_S = 0.05
+CONFINED = "confined"  # what a child reports once it is safe to run the program in it
 PROGRAM_GONE = 3  # exit status of a judge whose program hung up
 
 
@@ -81,10 +82,14 @@ class Zygote:
         self._count = 0
         libraries = sorted({sys.prefix, sys.base_prefix, *(path for path in sys.path if path)})
         self.layers = [confine.leave_network()]
+        self._read_all = False
         self._uid = self._choose_uid(libraries)
         self._ruleset = confine.landlock_ruleset(libraries, folder)
         abi = confine.landlock_abi()
         self._layer("landlock", self._ruleset is not None, f"ABI {abi}" if abi else "not in this kernel")
+        self._guard = self._ruleset is None and self._uid is None
+        reason = "stands in for Landlock; native code gets past it" if self._guard else "not needed here"
+        self._layer("audit hook on files", self._guard, reason)
         self._filter = confine.own_filter() if confine.seccomp_available() else None
         self._layer("system call filter", self._filter is not None, "seccomp")
         confine.empty_bounding_set()
@@ -101,11 +106,10 @@ class Zygote:
         if os.geteuid() != 0:
             self._layer("own user id", False, "only root can give one")
             return None
-        if not confine.readable_by_others([*libraries, os.path.dirname(self._folder)]):
-            self._layer("own user id", False, "the interpreter's files are readable by root alone")
-            return None
+        self._read_all = not confine.readable_by_others([*libraries, os.path.dirname(self._folder)])
         uid = 61184 + 2 * (os.getpid() % 2000)  # the range that systemd keeps for passing users
-        self._layer("own user id", True, f"uid {uid} owns nothing")
+        read = ", and may read what root alone can: the interpreter lies there" if self._read_all else ""
+        self._layer("own user id", True, f"uid {uid} owns nothing{read}")
         return uid
 
     def run(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -122,17 +126,21 @@ class Zygote:
         os.mkdir(folder, 0o700)
         output = os.memfd_create("output") if hasattr(os, "memfd_create") else _nameless_file(self._folder)
         near, far = socket.socketpair()
+        confined, report = os.pipe()
         children: dict[str, int] = {}
         try:
             if self._uid is not None:
                 os.chown(folder, self._uid, self._uid)
             children["candidate"] = self._fork(
-                self._be_candidate, request, folder, program, far.fileno(), output
+                self._be_candidate, request, folder, program, far.fileno(), output, report
             )
             children["judge"] = self._fork(self._be_judge, request, folder, tests, near.fileno(), output)
             near.close()
             far.close()
-            return self._watch(children, request["timeout_s"], output)
+            seen = self._watch(children, request["timeout_s"], output)
+            os.set_blocking(confined, False)
+            said = _said(confined)
+            return seen if said == CONFINED else {"error": f"the program could not be confined: {said}"}
         finally:
             near.close()
             far.close()
@@ -140,7 +148,7 @@ class Zygote:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
             end_all_children()
-            for descriptor in (*descriptors, output):
+            for descriptor in (*descriptors, output, confined, report):
                 os.close(descriptor)
             remove_tree(folder)
 
@@ -167,14 +175,25 @@ class Zygote:
             file_bytes=FILE_BYTES,
             landlock_ruleset=self._ruleset,
             uid=None if self._uid is None else self._uid + (offset > 0),
+            read_all=self._read_all,
             call_filter=self._filter,
             keep=(*keep, *([] if self._ruleset is None else [self._ruleset])),
         )
 
-    def _be_candidate(self, request: dict, folder: str, program: int, channel: int, output: int) -> int:
+    def _be_candidate(
+        self, request: dict, folder: str, program: int, channel: int, output: int, report: int
+    ) -> int:
         source = os.pread(program, os.fstat(program).st_size, 0).decode("utf-8", "surrogatepass")
-        self._confine(request, folder, output, (channel,), 0)
+        try:
+            self._confine(request, folder, output, (channel, report), 0)
+        except Exception as error:
+            os.write(report, f"{type(error).__name__}: {error}"[:500].encode())
+            raise
+        os.write(report, CONFINED.encode())
+        os.close(report)
         seed_generators(self._seed)
+        if self._guard:
+            guard_files(folder)
         run_candidate(channel, source, folder)
         return 0
 
@@ -334,6 +353,13 @@ def _flatten(folder: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _said(pipe: int) -> str:
+    try:
+        return os.read(pipe, 1000).decode(errors="replace")
+    except BlockingIOError:
+        return "nothing was heard of it"
 
 
 def _nameless_file(folder: str) -> int:
