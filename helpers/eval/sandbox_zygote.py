@@ -63,6 +63,8 @@ def preload(names: list[str]) -> list[str]:
             importlib.import_module(name)
         except Exception as error:
             problems.append(f"{name}: {error}")
+    if "numpy" in sys.modules:
+        importlib.import_module("numpy.random")  # seeded in every child; numpy itself loads it late
     return problems
 
 
