@@ -67,6 +67,12 @@ def test_training_teaches_the_pairs_and_what_is_saved_is_what_was_measured(setti
     assert again["validation_mrr@10"] == pytest.approx(best["mrr@10"], abs=1e-6)
 
 
+def test_training_prints_nothing(settings, data, tmp_path, capfd):
+    short = dataclasses.replace(settings, epochs=1, hard_negatives=0)
+    train_embedder(short, data, PLAIN, seed=5, out_dir=tmp_path)
+    assert capfd.readouterr().out == ""
+
+
 def test_only_whole_results_stay_behind(trained):
     history, out_dir = trained
     assert {path.name for path in out_dir.iterdir()} == {"embedder", "history.json"}

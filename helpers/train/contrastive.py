@@ -24,7 +24,7 @@ from sentence_transformers import (
 from sentence_transformers.evaluation import SentenceEvaluator
 from sentence_transformers.losses import MultipleNegativesRankingLoss
 from sentence_transformers.training_args import BatchSamplers
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from helpers.data.retrieval_pairs import RetrievalData
@@ -102,6 +102,7 @@ def train_embedder(
         evaluator=validation if data.validation else None,
         callbacks=[_Progress()],
     )
+    trainer.remove_callback(PrinterCallback)  # it prints every loss; the history keeps them
     with stopwatch() as took:
         trainer.train(resume_from_checkpoint=get_last_checkpoint(_existing(out_dir / "checkpoints")))
     history = _history(trainer, untouched, mining, dataset)
