@@ -6,7 +6,8 @@ import random
 import networkx as nx
 import pytest
 
-from helpers.eval.hallucination import documented_parameters, invented_names
+from helpers.eval.hallucination import invented_names
+from helpers.eval.hallucination_prose import documented_parameters
 from helpers.eval.name_context import NameContext
 from helpers.records import Function
 

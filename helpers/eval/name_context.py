@@ -29,9 +29,13 @@ from helpers.records import Function, SourceFile
 ALIASES = {"np": "numpy", "nx": "networkx", "pd": "pandas", "plt": "matplotlib.pyplot", "sp": "scipy"}
 NEVER_IMPORT = {"antigravity", "this", "idlelib", "turtle", "turtledemo", "__main__", "lib2to3"}
 LOOKED_INTO = {"numpy", "networkx"}
+LOOKED_AT = ("collections", "itertools", "functools", "random", "re", "math", "io", "pathlib", "datetime",
+             "decimal", "fractions", "threading", "logging", "json", "operator", "heapq", "os", "os.path",
+             "string", "sys", "time", "inspect", "ast", "types", "numpy")  # fmt: skip
 WORD = re.compile(r"[A-Za-z_]\w*")
 BUILTIN_TYPES = (str, bytes, int, float, complex, bool, list, tuple, dict, set, frozenset, range, slice,
-                 BaseException, object, type, types.FunctionType, types.ModuleType, types.GeneratorType)  # fmt: skip
+                 BaseException, object, type, types.FunctionType, types.ModuleType,
+                 types.GeneratorType)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -215,6 +219,15 @@ def argument_names(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) ->
     return [argument.arg for argument in (*named, *([a.kwarg] if a.kwarg else []))]
 
 
+def attribute_chain(node: ast.expr) -> list[str] | None:
+    """`["a", "b", "c"]` for `a.b.c`; None where it does not start at a name."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return [node.id, *reversed(parts)] if isinstance(node, ast.Name) else None
+
+
 def _collect(tree: ast.Module, names: set[str], attributes: set[str], signatures: dict) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -249,9 +262,7 @@ def _receivers(package: types.ModuleType | None) -> dict[str, frozenset[str]]:
 def _library_attributes() -> frozenset[str]:
     """Attributes of common standard-library objects and of numpy arrays."""
     found: set[str] = set()
-    for module in ("collections", "itertools", "functools", "random", "re", "math", "io", "pathlib", "datetime",
-                   "decimal", "fractions", "threading", "logging", "json", "operator", "heapq", "os", "os.path",
-                   "string", "sys", "time", "inspect", "ast", "types", "numpy"):  # fmt: skip
+    for module in LOOKED_AT:
         loaded = import_module(module)
         for name, value in vars(loaded).items() if loaded else ():
             found.add(name)

@@ -8,16 +8,20 @@ candidate never holds the expected values and nothing it says is a verdict, so e
 patched builtins, overridden `__eq__` or forged messages win nothing.
 
 Contained, each by the layer that `sandbox_layers()` reports as active on this machine:
-  processor time, memory, file size and output (limits of the kernel, always);
-  starting processes, signals to others, ptrace, sockets (system call filter; Linux x86_64, aarch64);
-  files outside the program's own temporary folder (Landlock, Linux 5.13+; else an own user id
-  where the caller is root); network (namespace where allowed; the filter and Landlock otherwise);
-  the caller's environment (always), threads and processes left over (always killed).
+  processor time, memory, file size and output (limits of the kernel and the watcher, always);
+  starting processes, signals to others, ptrace, sockets (system call filter; Linux on x86_64 and
+  aarch64 with seccomp);
+  files outside the program's own temporary folder (Landlock, Linux 5.13 and later; an own user id
+  where the caller is root; where there is neither, an audit hook, which native code gets past);
+  network (a namespace where the kernel allows one, else the filter, and Landlock from 6.7 on);
+  the caller's environment (always); threads and processes left over (always ended).
 
 Not contained: attacks on the kernel itself, timing between programs on one machine, and disk space
-within the time limit. Without Landlock world-writable folders can be written, and an unprivileged
-caller's readable files read. The tests are trusted: they come from the problem, not from the
-model (they are confined all the same). On systems other than Linux nothing is run.
+within the time limit. Without Landlock, folders that everyone may write can be written, and files
+can be read that the user id may read; an interpreter that lies in root's home makes that all of
+them. A program may not start processes, honest ones included. The tests are trusted: they come
+from the problem, not from the model (they are confined all the same, but could forge their own
+verdict). On systems other than Linux nothing is run.
 
 Time is the program's processor time; a program that sleeps is ended on elapsed time, from which
 the time spent waiting for a processor is taken off, so that load changes no verdict.

@@ -17,7 +17,8 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from helpers.eval.sandbox_codec import Codec, CodecError, Memo
+from helpers.eval.sandbox_codec import Codec
+from helpers.eval.sandbox_wire import CodecError, Memo
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 OPERATORS = ("eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "mul", "truediv", "floordiv", "mod", "pow",

@@ -23,17 +23,23 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from helpers.eval.sandbox_wire import (
+    CodecError,
+    Memo,
+    by_name,
+    check_graph,
+    known_global,
+    known_module,
+    plain_dtype,
+    plain_mapping,
+)  # fmt: skip
+
 SMALL_INT = 2**53
-MAX_ITEMS = 5_000_000
 MUTABLE = {list: "l", dict: "d", set: "s", bytearray: "ba", collections.deque: "dq"}
 MUTABLE |= {collections.Counter: "ct", collections.OrderedDict: "od", collections.defaultdict: "dd"}
 VIEWS = {type({}.keys()): "dk", type({}.values()): "dv", type({}.items()): "di"}
 GRAPHS = ("Graph", "DiGraph", "MultiGraph", "MultiDiGraph")
 NX_VIEWS = re.compile(r"^(Node|Edge|Degree|OutEdge|InEdge|OutDegree|InDegree|\w*Degree|\w*Edge)(Data)?View$")
-
-
-class CodecError(ValueError):
-    """A value that cannot cross, or bytes that do not describe one."""
 
 
 class Codec:
@@ -94,7 +100,7 @@ class Codec:
     def _encode_special(self, value: Any, kind: type, memo: Memo) -> Any:
         module = getattr(kind, "__module__", "")
         if kind is type or isinstance(value, type) or kind is types.BuiltinFunctionType:
-            found = _by_name(getattr(value, "__module__", None), getattr(value, "__qualname__", ""))
+            found = by_name(getattr(value, "__module__", None), getattr(value, "__qualname__", ""))
             if found is value:
                 return ["g", value.__module__, value.__qualname__]
         elif kind is types.ModuleType and sys.modules.get(value.__name__) is value:
@@ -147,7 +153,7 @@ class Codec:
         if isinstance(value, collections.abc.Mapping) and name.endswith(
             ("View", "Atlas", "Adjacency", "Inner")
         ):
-            return self.encode(_plain_mapping(value), memo)
+            return self.encode(plain_mapping(value), memo)
         return None
 
     def decode(self, wire: Any, table: dict[int, Any]) -> Any:
@@ -221,7 +227,7 @@ class Codec:
     def _numpy_scalar(self, wire: list, table: dict) -> Any:
         import numpy
 
-        return numpy.frombuffer(base64.b64decode(wire[2]), dtype=_dtype(wire[1]))[0]
+        return numpy.frombuffer(base64.b64decode(wire[2]), dtype=plain_dtype(wire[1]))[0]
 
     def _numpy_array(self, wire: list, table: dict) -> Any:
         import numpy
@@ -232,7 +238,11 @@ class Codec:
                 flat[place] = item
             array = flat.reshape(wire[2])
         else:
-            array = numpy.frombuffer(base64.b64decode(wire[4]), dtype=_dtype(wire[2])).reshape(wire[3]).copy()
+            array = (
+                numpy.frombuffer(base64.b64decode(wire[4]), dtype=plain_dtype(wire[2]))
+                .reshape(wire[3])
+                .copy()
+            )
         known = table.get(wire[1])
         if known is None:
             table[wire[1]] = array
@@ -255,7 +265,7 @@ class Codec:
         directed = graph.is_directed()
         if len(parts) != 3 + directed or any(type(part) is not dict for part in parts):
             raise CodecError("malformed graph")
-        _check_graph(parts[1], parts[2], parts[3] if directed else parts[2])
+        check_graph(parts[1], parts[2], parts[3] if directed else parts[2])
         graph.graph, graph._node, graph._adj = parts[:3]
         if directed:
             graph._succ, graph._pred = parts[2], parts[3]
@@ -290,8 +300,8 @@ class Codec:
         "na": _numpy_array,
         "no": _numpy_array,
         "G": _graph,
-        "g": lambda self, wire, table: _global(wire[1], wire[2]),
-        "m": lambda self, wire, table: _module(wire[1]),
+        "g": lambda self, wire, table: known_global(wire[1], wire[2]),
+        "m": lambda self, wire, table: known_module(wire[1]),
         "x1": lambda self, wire, table: complex(*self._items(wire, 1, table)),
         "x2": lambda self, wire, table: range(*self._items(wire, 1, table)),
         "x3": lambda self, wire, table: slice(*self._items(wire, 1, table)),
@@ -303,38 +313,6 @@ class Codec:
         "x9": lambda self, wire, table: datetime.time.fromisoformat(wire[1]),
         "x10": lambda self, wire, table: re.compile(wire[1], wire[2]),
     }
-
-
-class Memo:
-    """Numbers of mutable containers within one request and its reply; keeps them alive."""
-
-    def __init__(self, table: dict[int, Any] | None = None):
-        self._numbers = {id(value): number for number, value in (table or {}).items()}
-        self._kept = list((table or {}).values())
-        self._emitted: set[int] = set()
-        self._next = max(table or {}, default=-1) + 1
-
-    def number(self, value: Any) -> tuple[int, bool]:
-        """The number of `value`, and whether this message has yet to spell it out."""
-        number = self._numbers.get(id(value))
-        if number is None:
-            number = self._numbers[id(value)] = self._next
-            self._next += 1
-            self._kept.append(value)
-        first = number not in self._emitted
-        self._emitted.add(number)
-        if len(self._kept) > MAX_ITEMS:
-            raise CodecError("too many containers in one value")
-        return number, first
-
-    def keep(self, value: Any) -> Any:
-        """Hold a temporary so that its id is not used again while this memo lives."""
-        self._kept.append(value)
-        return value
-
-    def table(self) -> dict[int, Any]:
-        """Number -> container, for decoding the reply."""
-        return {self._numbers[id(value)]: value for value in self._kept if id(value) in self._numbers}
 
 
 _SIMPLE: dict[type, tuple[str, Callable[[Any], tuple]]] = {
@@ -352,57 +330,3 @@ _SIMPLE: dict[type, tuple[str, Callable[[Any], tuple]]] = {
 
 def _pairs(items: list) -> dict:
     return dict(zip(items[::2], items[1::2], strict=True))
-
-
-def _plain_mapping(value: Any) -> dict:
-    is_mapping = collections.abc.Mapping
-    return {
-        k: _plain_mapping(v) if isinstance(v, is_mapping) and type(v) is not dict else v
-        for k, v in value.items()
-    }
-
-
-def _dtype(text: str) -> Any:
-    import numpy
-
-    dtype = numpy.dtype(text)
-    if dtype.hasobject:
-        raise CodecError("object arrays cross item by item")
-    return dtype
-
-
-def _by_name(module: Any, qualname: str) -> Any:
-    """Class or function that `module.qualname` names among the modules already imported."""
-    found = sys.modules.get(module) if isinstance(module, str) else None
-    if module in ("__main__", "solution") or found is None or type(found) is not types.ModuleType:
-        return None
-    for part in qualname.split("."):
-        found = vars(found).get(part) if isinstance(found, (types.ModuleType, type)) else None
-    return found
-
-
-def _global(module: str, qualname: str) -> Any:
-    found = _by_name(module, qualname)
-    if found is Ellipsis or found is NotImplemented:
-        return found
-    if isinstance(found, type) or type(found) is types.BuiltinFunctionType:
-        return found
-    raise CodecError(f"{module}.{qualname} is not known here")
-
-
-def _module(name: str) -> types.ModuleType:
-    found = sys.modules.get(name)
-    if type(found) is not types.ModuleType or name in ("__main__", "solution"):
-        raise CodecError(f"module {name} is not known here")
-    return found
-
-
-def _check_graph(nodes: dict, successors: dict, predecessors: dict) -> None:
-    """Both directions of a graph's adjacency must share their edge data, as networkx builds it."""
-    if nodes.keys() != successors.keys() or nodes.keys() != predecessors.keys():
-        raise CodecError("malformed graph: nodes and adjacency differ")
-    for forward, backward in ((successors, predecessors), (predecessors, successors)):
-        for node, neighbours in forward.items():
-            for other, data in neighbours.items():
-                if type(data) is not dict or backward[other][node] is not data:
-                    raise CodecError("malformed graph: one-sided edge")

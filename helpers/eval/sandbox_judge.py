@@ -16,8 +16,8 @@ import sys
 from typing import Any
 
 from helpers.eval.sandbox_channel import ChannelClosed, Peer, RemoteError
-from helpers.eval.sandbox_codec import CodecError
 from helpers.eval.sandbox_render import assertion_for, render
+from helpers.eval.sandbox_wire import CodecError
 
 DETAIL_CHARS = 2000
 ITERATOR_CAP = 10_000
