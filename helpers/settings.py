@@ -94,6 +94,7 @@ class TrackBSettings:
     warmup_fraction: float
     lora: LoraSettings
     generation_batch: int
+    repair_form: str = "function"  # what answers a bug: the whole function, or the corrected "line" alone
     fenced_code: bool = True  # code in Markdown fences, as chat models write it; a base model saw none
     bootstrap_samples: int = 10_000
 
@@ -242,6 +243,7 @@ CPU = dataclasses.replace(
         warmup_fraction=0.05,
         lora=LoraSettings(rank=32, alpha=64),
         generation_batch=64,
+        repair_form="line",
         fenced_code=False,
     ),
     track_c=TrackCSettings(

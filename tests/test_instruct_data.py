@@ -23,7 +23,7 @@ from helpers.data.instruct import (
 )
 from helpers.data.language import SourceFacts
 from helpers.data.pair_filters import InstructDataError
-from helpers.data.phrasings import BUG_MARK, PHRASINGS, fenced, unfenced
+from helpers.data.phrasings import BUG_MARK, PHRASINGS, fenced, spliced, unfenced
 from helpers.data.splits import functions_of, split_corpus
 from helpers.data.worsening import WORSENINGS, worsened_versions
 from helpers.eval.code_extraction import extract_code
@@ -137,7 +137,8 @@ def test_every_repair_is_a_repair_when_run_again(built):
                 task.prelude + code, task.tests, entry_point=task.entry_point, python_path=(corpus.root,)
             )
 
-        assert run(extract_code(task.reference)).passed
+        fixed = spliced(task.detail["given"], int(task.detail["line"]), task.reference)
+        assert run(fixed).passed
         assert not run(task.detail["given"]).passed
 
 
@@ -148,7 +149,7 @@ def test_improvements_cost_less_and_answers_are_no_copies(built):
             before, after = quality_costs([task.detail["given"], extract_code(task.reference)])
             assert is_gain(before, after)
     for pair in data.train:
-        if pair.kind != "explain":
+        if pair.kind not in ("explain", "fix_bug"):
             code = extract_code(pair.response)
             ast.parse(code)
             assert code not in pair.instruction or pair.kind == "implement"

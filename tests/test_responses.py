@@ -121,6 +121,21 @@ def test_explanations_name_everything():
     assert "not mentioned: a, b" in missing.detail
 
 
+def test_a_corrected_line_is_put_into_the_function():
+    by_line = task("fix_bug", BAD, "return a + b", form="line", line="2")
+    answers = [
+        "return a + b",
+        "  return a + b  # bug",
+        "return a - b",
+        "",
+        "return (",
+        "```python\nreturn a + b\n```",
+    ]
+    scored = score_responses([by_line], {"fix_bug": answers}, context=CONTEXT, workers=1)
+    assert [s.passed for s in scored] == [True, True, False, False, False, True]
+    assert copy_input_responses([by_line]) == {"fix_bug": ["return a - b"]}
+
+
 def test_totals_by_kind_with_rows_for_paired_tests():
     tasks = [TASKS["fix_bug"], TASKS["implement"], TASKS["explain"]]
     responses = {

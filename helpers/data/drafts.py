@@ -12,6 +12,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from helpers.data.bugs import Bug
 from helpers.data.docstrings import read_docstring, same_code, undescribed, with_docstring
 from helpers.data.ground_truth import (
     MEMORY_MB,
@@ -21,7 +22,7 @@ from helpers.data.ground_truth import (
     strip_decorators,
 )
 from helpers.data.language import LanguageGenerator
-from helpers.data.phrasings import PHRASINGS, fenced, mark_line, phrase, unfenced
+from helpers.data.phrasings import PHRASINGS, fenced, mark_line, phrase, spliced, unfenced
 from helpers.data.source_edits import SourceText
 from helpers.data.worsening import worsened_versions
 from helpers.eval.code_quality import is_gain, quality_costs
@@ -55,6 +56,7 @@ def executable_drafts(
     context: ExecutionContext,
     *,
     wanted: Mapping[TaskKind, int],
+    repair_form: str = "function",
     seed: int,
     workers: int,
 ) -> list[Draft]:
@@ -66,7 +68,7 @@ def executable_drafts(
     improved = truths[: SPARE * wanted["improve"]]
     tested = truths[: SPARE * wanted["unit_tests"]]
     return [
-        *_fix_bug(truths, seed),
+        *_fix_bug(truths, seed, repair_form),
         *_implement(truths, seed),
         *_improve(improved, context, seed, workers),
         *_unit_tests(tested, context, seed, workers),
@@ -105,24 +107,29 @@ def _draft(
     """`shown` replaces `given` in the instruction where the two differ (a marked line)."""
     rng = random.Random(f"{seed}:phrasing:{kind}:{function.id}:{key}")
     index = rng.randrange(len(PHRASINGS[kind]))
-    instruction = phrase(kind, index, code=shown or given, name=function.name)
+    instruction = phrase(
+        kind, index, code=shown or given, name=function.name, by_line=(detail or {}).get("form") == "line"
+    )
     return Draft(kind, function, given, instruction, response, index, verified, truth, detail or {})
 
 
-def _fix_bug(truths: Sequence[GroundTruth], seed: int) -> list[Draft]:
+def _fix_bug(truths: Sequence[GroundTruth], seed: int, form: str) -> list[Draft]:
     drafts = []
     for truth in truths:
         rng = random.Random(f"{seed}:bugs:{truth.function.id}")
         bugs = rng.sample(truth.mutants, min(len(truth.mutants), VERSIONS_PER_FUNCTION["fix_bug"]))
         for bug in bugs:
             checks = (f"reference passes {truth.n_cases} tests", "given fails them")
-            detail = {"operator": bug.operator, "line": str(bug.line), "given": bug.source}
+            detail = {"operator": bug.operator, "line": str(bug.line), "given": bug.source, "form": form}
+            response = _fixed_line(truth.code, bug) if form == "line" else fenced(truth.code)
+            if response is None:  # the fault is not in one line
+                continue
             drafts.append(
                 _draft(
                     "fix_bug",
                     truth.function,
                     bug.source,
-                    fenced(truth.code),
+                    response,
                     seed,
                     checks,
                     truth=truth,
@@ -132,6 +139,15 @@ def _fix_bug(truths: Sequence[GroundTruth], seed: int) -> list[Draft]:
                 )
             )
     return drafts
+
+
+def _fixed_line(code: str, bug: Bug) -> str | None:
+    """The line of `code` that `bug` changed, or None if putting it back does not give `code`."""
+    lines = code.splitlines()
+    if bug.line > len(lines):
+        return None
+    line = lines[bug.line - 1].strip()
+    return line if spliced(bug.source, bug.line, line).split() == code.split() else None
 
 
 def _implement(truths: Sequence[GroundTruth], seed: int) -> list[Draft]:

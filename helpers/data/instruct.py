@@ -24,7 +24,7 @@ from helpers.data.drafts import Draft, executable_drafts, language_drafts, witho
 from helpers.data.ground_truth import GroundTruth, execution_context, verify_functions
 from helpers.data.language import LanguageGenerator, SourceFacts
 from helpers.data.pair_filters import Filters, check_contamination
-from helpers.data.phrasings import PHRASINGS
+from helpers.data.phrasings import LINE_REPAIR, PHRASINGS
 from helpers.data.splits import functions_of
 from helpers.eval.name_context import NameContext
 from helpers.records import Corpus, Function, InstructPair, InsufficientDataError, Splits, Task, TaskKind
@@ -103,6 +103,7 @@ def build_instruct_data(
             truths,
             execution_context(corpus),
             wanted=_wanted_kinds(side, settings),
+            repair_form=settings.repair_form,
             seed=seed,
             workers=workers,
         )
@@ -256,7 +257,10 @@ def _report(chosen, check: Filters, settings, generator, tokenizer) -> dict[str,
         "sides": sides,
         "filters": {kind: dict(counts) for kind, counts in sorted(check.counts.items())},
         "rejected_examples": dict(sorted(check.examples.items())),
-        "phrasings": {kind: list(texts) for kind, texts in PHRASINGS.items()},
+        "phrasings": {
+            **{kind: list(texts) for kind, texts in PHRASINGS.items()},
+            "fix_bug, by line": list(LINE_REPAIR),
+        },
         "language_generator": generator.name,
         "settings": dataclasses.asdict(settings),
     }

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 from helpers.data.drafts import Draft
+from helpers.data.phrasings import spliced
 from helpers.eval.code_extraction import extract_code
 from helpers.eval.hallucination import invented_names
 from helpers.eval.name_context import NameContext
@@ -59,7 +60,10 @@ class Filters:
         if key in self.seen:
             return "duplicate"
         self.seen.add(key)
-        code = extract_code(draft.response) if draft.kind != "explain" else None
+        if draft.detail.get("form") == "line":
+            code = spliced(draft.given, int(draft.detail["line"]), draft.response)
+        else:
+            code = extract_code(draft.response) if draft.kind != "explain" else None
         if draft.kind != "explain" and not _parses(code):
             return "does not parse"
         if code is not None and _squeezed(code) == _squeezed(draft.given):
@@ -70,7 +74,7 @@ class Filters:
         if self.tokens(draft.response) + 1 > self.settings.max_new_tokens:
             return "response too long"
         known = self.names.about(draft.function.source, draft.truth.tests if draft.truth else "")
-        if invented_names(draft.response, context=known):
+        if invented_names(code or draft.response, context=known):
             return "names something that does not exist"
         return ""
 

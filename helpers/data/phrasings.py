@@ -45,6 +45,22 @@ PHRASINGS: dict[TaskKind, tuple[str, ...]] = {
 }
 
 
+LINE_REPAIR: tuple[str, ...] = (
+    "One line of this function is wrong; it is marked. Write the corrected line.\n\n{code}",
+    "Fix the marked line of this function. Answer with that line alone.\n\n{code}",
+    "What should the marked line be?\n\n{code}",
+)
+
+
+def spliced(given: str, line: int, answer: str) -> str:
+    """`given` with its 1-based `line` replaced by the first line of code in `answer`, indented alike."""
+    lines = given.splitlines()
+    indent = lines[line - 1][: len(lines[line - 1]) - len(lines[line - 1].lstrip())]
+    code = (text.strip() for text in answer.splitlines() if text.strip() and "```" not in text)
+    lines[line - 1] = indent + next(code, "").removesuffix(BUG_MARK.strip()).rstrip()
+    return "\n".join(lines) + "\n"
+
+
 def fenced(code: str) -> str:
     """`code` as a Markdown block."""
     return f"```python\n{code.rstrip()}\n```"
@@ -55,9 +71,9 @@ def unfenced(text: str) -> str:
     return text.replace("```python\n", "").replace("\n```", "")
 
 
-def phrase(kind: TaskKind, index: int, *, code: str, name: str) -> str:
+def phrase(kind: TaskKind, index: int, *, code: str, name: str, by_line: bool = False) -> str:
     """The whole user turn: template `index` (modulo their number) of `kind`, filled in."""
-    templates = PHRASINGS[kind]
+    templates = LINE_REPAIR if by_line else PHRASINGS[kind]
     return templates[index % len(templates)].format(code=fenced(code), name=name)
 
 

@@ -2,7 +2,8 @@
 
 What a response has to do to pass, by kind:
 
-    fix_bug, implement  its function passes all of the task's tests in the sandbox
+    fix_bug, implement  its function passes all of the task's tests in the sandbox; where the task
+                        asks for one line, the function given with that line put in
     improve             the same, and it costs less than the code given (`code_quality.is_gain`)
     unit_tests          its asserts pass on the reference and fail on at least one held mutant
     docstring           code unchanged but for the docstring, which describes every parameter, no
@@ -29,8 +30,8 @@ from helpers.data.docstrings import (
     undescribed,
 )
 from helpers.data.ground_truth import MEMORY_MB, TIMEOUT_S, ExecutionContext
-from helpers.data.phrasings import fenced
-from helpers.eval.code_extraction import defines, extract_code
+from helpers.data.phrasings import fenced, spliced
+from helpers.eval.code_extraction import defines, extract_code, parse
 from helpers.eval.code_quality import is_gain, quality_costs
 from helpers.eval.code_style import style_scores
 from helpers.eval.generated_tests import asserts_about, generated_test_program, without_definition
@@ -67,7 +68,9 @@ def score_responses(
     """
     items = [(task, sample, text) for task in tasks for sample, text in enumerate(responses[task.id])]
     codes = [_code_of(task, text) for task, _, text in items]
-    invented = [_invented(task, text, names) for task, _, text in items]
+    invented = [
+        _invented(task, text, code, names) for (task, _, text), code in zip(items, codes, strict=True)
+    ]
     early = [
         _before_running(task, text, code, found)
         for (task, _, text), code, found in zip(items, codes, invented, strict=True)
@@ -105,7 +108,7 @@ def score_responses(
 
 def copy_input_responses(tasks: Sequence[Task]) -> dict[str, list[str]]:
     """The trivial baseline: the code given, returned as it is."""
-    return {task.id: [fenced(task.detail["given"])] for task in tasks}
+    return {task.id: [_given(task)] for task in tasks}
 
 
 def reference_responses(tasks: Sequence[Task]) -> dict[str, list[str]]:
@@ -113,9 +116,18 @@ def reference_responses(tasks: Sequence[Task]) -> dict[str, list[str]]:
     return {task.id: [task.reference] for task in tasks}
 
 
+def _given(task: Task) -> str:
+    if task.detail.get("form") == "line":
+        return task.detail["given"].splitlines()[int(task.detail["line"]) - 1].strip()
+    return fenced(task.detail["given"])
+
+
 def _code_of(task: Task, text: str) -> str | None:
     if task.kind == "explain":
         return None
+    if task.detail.get("form") == "line":
+        whole = spliced(task.detail["given"], int(task.detail["line"]), text)
+        return whole if text.strip() and parse(whole) is not None else None
     return extract_code(text, entry_point=None if task.kind == "unit_tests" else task.entry_point)
 
 
@@ -222,7 +234,8 @@ def _judge(task: Task, outcomes: Sequence[Outcome], gain: bool | None) -> Verdic
     return "passed", ""
 
 
-def _invented(task: Task, text: str, names: NameContext | None) -> tuple[str, ...]:
+def _invented(task: Task, text: str, code: str | None, names: NameContext | None) -> tuple[str, ...]:
     if names is None or not text.strip():
         return ()
-    return invented_names(text, context=names.about(task.detail["code"], task.instruction, task.prelude))
+    answer = code if code and task.detail.get("form") == "line" else text
+    return invented_names(answer, context=names.about(task.detail["code"], task.instruction, task.prelude))
