@@ -68,6 +68,7 @@ HOSTILE = {
     "symlink": "import os\ndef f(x):\n    os.symlink(OUTSIDE, 'link')\n    open('link/evil', 'w').write('x')\n    return 0",
     "write outside": "def f(x):\n    open(OUTSIDE + '/evil', 'w').write('x')\n    return 0",
     "start-up files": "import os\ndef f(x):\n    for d in ['.', OUTSIDE]:\n        for n in ('conftest.py', 'sitecustomize.py', 'evil.pth'):\n            open(os.path.join(d, n), 'w').write('import os; os._exit(0)')\n    return 0",
+    "files beside its folder": "import os\ndef f(x):\n    here = os.getcwd()\n    os.rmdir(here)\n    open(os.path.dirname(here) + '/evil', 'w').write('x')\n    return 0",
     "network": "import socket\ndef f(x):\n    socket.create_connection(('127.0.0.1', PORT), 1).send(b'x')\n    return x * x",
     "udp": "import socket\ndef f(x):\n    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 9))\n    return x * x",
     "kill the parent": "import os, signal\ndef f(x):\n    os.kill(os.getppid(), signal.SIGKILL)\n    return x * x",

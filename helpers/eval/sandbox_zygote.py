@@ -82,8 +82,10 @@ class Zygote:
     def __init__(self, control: socket.socket, folder: str, seed: int):
         self._control, self._folder, self._seed = control, folder, seed
         self._count = 0
+        self._untouched: tuple | None = None
         libraries = sorted({sys.prefix, sys.base_prefix, *(path for path in sys.path if path)})
         self.layers = [confine.leave_network()]
+        self._libraries = libraries
         self._read_all = False
         self._uid = self._choose_uid(libraries)
         self._ruleset = confine.landlock_ruleset(libraries, folder)
@@ -123,16 +125,12 @@ class Zygote:
         """
         descriptors = _receive_descriptors(self._control, 2)
         program, tests = descriptors
-        self._count += 1
-        folder = os.path.join(self._folder, str(self._count))
-        os.mkdir(folder, 0o700)
+        folder = self._empty_folder()
         output = os.memfd_create("output") if hasattr(os, "memfd_create") else _nameless_file(self._folder)
         near, far = socket.socketpair()
         confined, report = os.pipe()
         children: dict[str, int] = {}
         try:
-            if self._uid is not None:
-                os.chown(folder, self._uid, self._uid)
             children["candidate"] = self._fork(
                 self._be_candidate, request, folder, program, far.fileno(), output, report
             )
@@ -152,6 +150,28 @@ class Zygote:
             end_all_children()
             for descriptor in (*descriptors, output, confined, report):
                 os.close(descriptor)
+            self._clear(folder)
+
+    def _empty_folder(self) -> str:
+        """A folder for the program alone: the last one's if that left it as it was, else a new one."""
+        if self._untouched is None:
+            self._count += 1
+            folder = os.path.join(self._folder, str(self._count))
+            os.mkdir(folder, 0o700)
+            if self._uid is not None:
+                os.chown(folder, self._uid, self._uid)
+            if self._ruleset is not None:
+                ruleset = confine.landlock_ruleset(self._libraries, folder)
+                if ruleset is None:
+                    raise OSError("Landlock was there and is not any more")
+                os.close(self._ruleset)
+                self._ruleset = ruleset
+            self._untouched = (folder, *_stamp(folder))
+        return self._untouched[0]
+
+    def _clear(self, folder: str) -> None:
+        if self._untouched is None or (folder, *_stamp(folder)) != self._untouched:
+            self._untouched = None
             remove_tree(folder)
 
     def _fork(self, body: Any, *args: Any) -> int:
@@ -257,6 +277,15 @@ class Zygote:
             time.sleep(0.0005)
         del children["candidate"]
         return {"limit": limit, "judge": os.waitstatus_to_exitcode(status), "candidate": candidate_status}
+
+
+def _stamp(folder: str) -> tuple[int, ...]:
+    """What changes when a folder or its entries are touched."""
+    try:
+        seen = os.stat(folder, follow_symlinks=False)
+    except OSError:  # removed
+        return ()
+    return (seen.st_ino, seen.st_mode, seen.st_uid, seen.st_mtime_ns, seen.st_ctime_ns)
 
 
 def _said(pipe: int) -> str:
