@@ -102,6 +102,7 @@ def detect_runtime(*, deterministic: bool = True, nf4: bool = False) -> Runtime:
         runtime = _decide_cpu(decide)
     if deterministic:
         torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, finds only bugs
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         decide("determinism", "on", "same seed and machine give the same figures")
     if nf4:

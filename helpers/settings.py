@@ -70,7 +70,7 @@ class TrackASettings:
     batch_sequences: int  # packed sequences of `window` tokens per optimizer step
     warmup_fraction: float
     lora: LoraSettings
-    general_files: int = 24  # slice of general code on which forgetting is measured
+    general_files: int = 10  # slice of general code on which forgetting is measured
     rehearsal_share: float = 0.1  # tokens of general code mixed in, per token of the corpus
     bootstrap_samples: int = 10_000
 

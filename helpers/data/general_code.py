@@ -27,7 +27,7 @@ PACKAGES = {
     "nbformat": "nbformat",
     "requests": "requests",
 }
-MIN_BYTES, MAX_BYTES = 2_000, 30_000
+MIN_BYTES, MAX_BYTES = 2_000, 12_000
 SKIPPED_FOLDERS = {"tests", "test", "_vendor", "__pycache__"}
 
 

@@ -132,6 +132,8 @@ def report_track_c(run: Session, data: RetrievalData, before: Run, after: Run) -
         baselines={name: score_run(ranked, qrels) for name, ranked in beside.items()},
     )
     write_items(run.folder, "track_c/queries", rows)
+    for name, some in (("pairs_train", data.train), ("pairs_validation", data.validation)):
+        write_items(run.folder, f"track_c/{name}", some)
     counts = {
         "training_pairs": len(data.train),
         "validation_queries": len(data.validation),
