@@ -154,7 +154,19 @@ class Session:
         write_text(self.folder / "report" / self.report_name("data_card", ".md"), data_card)
 
     def publish(self) -> list[Path]:
-        """Copy the finished reports to the output folder; called once everything has succeeded."""
+        """Copy the finished reports to the output folder; called once everything has succeeded.
+
+        In Colab the open notebook is exported as HTML first; headless runs do that after the last
+        cell (`helpers.report.suite`).
+        """
+        from helpers.report.export import html_document, open_notebook
+
+        notebook = open_notebook()
+        if notebook is not None:
+            report = self.folder / "report"
+            metrics = read_json(report / self.report_name("metrics", ".json"))
+            page = report / "exports" / self.report_name("ML_Assignment_Part2", ".html")
+            write_text(page, html_document(notebook, metrics))
         return publish_reports(self.folder, self.out)
 
 

@@ -5,7 +5,6 @@ import pytest
 from helpers.data.ground_truth import ExecutionContext
 from helpers.data.phrasings import fenced
 from helpers.eval.generated_tests import asserts_about, without_definition
-from helpers.eval.response_totals import aggregate
 from helpers.eval.responses import copy_input_responses, reference_responses, score_responses
 from helpers.records import Task
 
@@ -134,25 +133,6 @@ def test_a_corrected_line_is_put_into_the_function():
     scored = score_responses([by_line], {"fix_bug": answers}, context=CONTEXT, workers=1)
     assert [s.passed for s in scored] == [True, True, False, False, False, True]
     assert copy_input_responses([by_line]) == {"fix_bug": ["return a - b"]}
-
-
-def test_totals_by_kind_with_rows_for_paired_tests():
-    tasks = [TASKS["fix_bug"], TASKS["implement"], TASKS["explain"]]
-    responses = {
-        "fix_bug": [GOOD, GOOD, BAD, BAD],
-        "implement": [BAD, GOOD, GOOD, GOOD],
-        "explain": ["", "", "", ""],
-    }
-    scores = score_responses(tasks, responses, context=CONTEXT, workers=2)
-    totals = aggregate(scores, tasks, (1, 2, 3, 10))
-    executable = totals["executable"]
-    assert (executable["n_tasks"], executable["n_functions"], executable["greedy_passed"]) == (2, 1, 1)
-    assert executable["pass_at"] == pytest.approx({1: (1 / 3 + 1) / 2, 2: (2 / 3 + 1) / 2, 3: 1.0})
-    assert [row["passed"] for row in executable["rows"]] == [True, False]
-    assert totals["explain"]["invented"] is None
-    assert totals["explain"]["n_style"] == 0
-    with pytest.raises(ValueError, match="no greedy response"):
-        aggregate(scores[1:], tasks, (1,))
 
 
 def test_verdicts_do_not_depend_on_the_number_of_workers():

@@ -1,7 +1,8 @@
 """One maker per task kind: from functions to drafts that a pair or a task is made of.
 
 A maker returns only what it has verified by running it, where its kind claims behaviour:
-repairs from mutants that fail a test, improvements whose worse version passes all tests and costs
+repairs from mutants that fail a test
+on a line whose removal fails one too, improvements whose worse version passes all tests and costs
 more, unit tests that pass on the reference and fail on a mutant. The order of drafts is seeded.
 """
 
@@ -25,6 +26,7 @@ from helpers.data.language import LanguageGenerator
 from helpers.data.phrasings import PHRASINGS, fenced, mark_line, phrase, spliced, unfenced
 from helpers.data.source_edits import SourceText
 from helpers.data.worsening import worsened_versions
+from helpers.eval.code_extraction import parse
 from helpers.eval.code_quality import is_gain, quality_costs
 from helpers.eval.generated_tests import generated_test_program
 from helpers.eval.sandbox import Program, run_programs
@@ -68,7 +70,7 @@ def executable_drafts(
     improved = truths[: SPARE * wanted["improve"]]
     tested = truths[: SPARE * wanted["unit_tests"]]
     return [
-        *_fix_bug(truths, seed, repair_form),
+        *_fix_bug(truths, _lines_that_matter(truths, context, workers), seed, repair_form),
         *_implement(truths, seed),
         *_improve(improved, context, seed, workers),
         *_unit_tests(tested, context, seed, workers),
@@ -113,13 +115,57 @@ def _draft(
     return Draft(kind, function, given, instruction, response, index, verified, truth, detail or {})
 
 
-def _fix_bug(truths: Sequence[GroundTruth], seed: int, form: str) -> list[Draft]:
+def _lines_that_matter(
+    truths: Sequence[GroundTruth], context: ExecutionContext, workers: int
+) -> set[tuple[str, int]]:
+    """(function id, line) of the lines whose plain removal the tests notice.
+
+    A repair of any other line would be passed by whatever takes the line out of the way: nothing at
+    all, or a header that never, or always, lets its block run.
+    """
+    tried, programs = [], []
+    for truth in truths:
+        for line in sorted({bug.line for bug in truth.mutants}):
+            for trivial in _trivial_lines(truth.code, line):
+                code = spliced(truth.code, line, trivial)
+                tried.append((truth.function.id, line))
+                programs.append(
+                    Program(truth.prelude + code, truth.tests, truth.function.name, TIMEOUT_S, MEMORY_MB)
+                )
+    outcomes = run_programs(
+        programs,
+        workers=workers,
+        preload=context.preload,
+        python_path=context.python_path,
+        what="drop lines",
+    )
+    removable = {place for place, outcome in zip(tried, outcomes, strict=True) if outcome.passed}
+    return set(tried) - removable
+
+
+def _trivial_lines(code: str, line: int) -> tuple[str, ...]:
+    """What may stand for a line by somebody who has not read it; none where no such line parses."""
+    lines = code.splitlines()
+    if line > len(lines):
+        return ()
+    stands = ("pass", "if True:", "if False:", "for _ in ():", "else:")
+    return tuple(stand for stand in stands if parse(spliced(code, line, stand)) is not None)
+
+
+def _fix_bug(
+    truths: Sequence[GroundTruth], matters: set[tuple[str, int]], seed: int, form: str
+) -> list[Draft]:
     drafts = []
     for truth in truths:
         rng = random.Random(f"{seed}:bugs:{truth.function.id}")
-        bugs = rng.sample(truth.mutants, min(len(truth.mutants), VERSIONS_PER_FUNCTION["fix_bug"]))
+        noticed = [bug for bug in truth.mutants if (truth.function.id, bug.line) in matters]
+        bugs = rng.sample(noticed, min(len(noticed), VERSIONS_PER_FUNCTION["fix_bug"]))
         for bug in bugs:
-            checks = (f"reference passes {truth.n_cases} tests", "given fails them")
+            checks = (
+                f"reference passes {truth.n_cases} tests",
+                "given fails them",
+                "removing the line fails them",
+            )
             detail = {"operator": bug.operator, "line": str(bug.line), "given": bug.source, "form": form}
             response = _fixed_line(truth.code, bug) if form == "line" else fenced(truth.code)
             if response is None:  # the fault is not in one line

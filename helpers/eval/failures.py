@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from bm25s.stopwords import STOPWORDS_EN
 
+from helpers.data.phrasings import spliced
 from helpers.eval.code_extraction import defines, extract_code
 from helpers.eval.responses import EXECUTABLE
 from helpers.eval.retrieval import code_tokens
@@ -187,7 +188,10 @@ def _diagnose_response(score: ResponseScore, task: Task) -> tuple[str, str]:
     response = score.response
     lines = [line.strip() for line in response.splitlines() if line.strip()]
     line, times = _longest_run(lines)
-    code = extract_code(response) or response
+    code, reference = extract_code(response) or response, extract_code(task.reference) or task.reference
+    if task.detail.get("form") == "line":  # the answer is one line of the function given
+        code = spliced(task.detail["given"], int(task.detail["line"]), response)
+        reference = task.detail["code"]
     where = f"The response has {len(response):,} characters in {len(lines)} lines"
     if not lines:
         return "empty answer", "The response holds nothing but white space."
@@ -199,7 +203,7 @@ def _diagnose_response(score: ResponseScore, task: Task) -> tuple[str, str]:
         return "does not parse", f"{where}; no Python could be parsed in it."
     given = task.detail.get("given", "")
     if given and task.kind in ("fix_bug", "improve") and _words(code) == _words(given):
-        missing = _changed_lines(code, extract_code(task.reference) or task.reference)
+        missing = _changed_lines(code, reference)
         return "copied the input unchanged", f"The code is the one given. Missing change: {missing}."
     if score.status == "timeout":
         return "timeout", "The code did not end within the time limit."
@@ -208,7 +212,6 @@ def _diagnose_response(score: ResponseScore, task: Task) -> tuple[str, str]:
         return "invented names", f"{len(score.invented_names)} names that do not exist: {names}."
     if task.kind not in ("explain", "unit_tests") and not defines(code, task.entry_point.rpartition(".")[2]):
         return "function missing", f"The code parses but does not define `{task.entry_point}`."
-    reference = extract_code(task.reference) or task.reference
     alike = difflib.SequenceMatcher(None, reference.split(), code.split(), autojunk=False).ratio()
     near = f"Its words are {alike:.0%} the reference's; differences: {_changed_lines(code, reference)}."
     if score.status == "crashed":

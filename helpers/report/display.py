@@ -6,38 +6,54 @@ samples of what flows between the steps.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import HTML, Markdown
 
+from helpers.data.instruct import InstructData
+from helpers.data.retrieval_pairs import RetrievalData
 from helpers.data.splits import LeakReport
 from helpers.records import Failure, Query
 from helpers.runtime import Runtime
 
 
-def decisions(runtime: Runtime) -> pd.DataFrame:
+def table(frame: pd.DataFrame) -> HTML:
+    """A table as people read it: the index as first column, no frame, line breaks kept."""
+    page = frame.reset_index().to_html(index=False, border=0, justify="left", escape=True)
+    return HTML(page.replace("\\n", "<br>"))
+
+
+def decisions(runtime: Runtime) -> HTML:
     """One row per hardware decision with its reason."""
     rows = [{"Decision": d.name, "Value": d.value, "Because": d.reason} for d in runtime.decisions]
-    return pd.DataFrame(rows).set_index("Decision")
+    return table(pd.DataFrame(rows).set_index("Decision"))
 
 
-def counts(values: Mapping[str, int], what: str, unit: str) -> pd.DataFrame:
+def counts(values: Mapping[str, int], what: str, unit: str) -> HTML:
     """A mapping of counts as a table: column `what` names, column `unit` counts."""
-    return pd.DataFrame(values.items(), columns=[what, unit]).set_index(what)
+    return table(pd.DataFrame(values.items(), columns=[what, unit]).set_index(what))
 
 
-def splits(leaks: LeakReport) -> pd.DataFrame:
+def splits(leaks: LeakReport) -> HTML:
     """Files and functions per split, as the leak check counted them."""
     rows = {"files": leaks.files, "functions": leaks.functions}
-    return pd.DataFrame(rows).rename_axis("Split")
+    return table(pd.DataFrame(rows).rename_axis("Split"))
 
 
-def settings(values: Any, names: Sequence[str]) -> pd.DataFrame:
+def settings(values: Any, names: Sequence[str]) -> HTML:
     """The named settings of one track."""
     rows = [{"Setting": name.replace("_", " "), "Value": f"{getattr(values, name):g}"} for name in names]
-    return pd.DataFrame(rows).set_index("Setting")
+    return table(pd.DataFrame(rows).set_index("Setting"))
+
+
+def card(text: str) -> Markdown:
+    """The data card: its header as a block, its headings two levels down, below the notebook's own."""
+    header, body = re.match(r"---\n(.*?)\n---\n(.*)", text, re.DOTALL).groups()
+    lowered = re.sub(r"^(#{1,4}) ", r"##\1 ", body, flags=re.MULTILINE)
+    return Markdown(f"{fenced(header, 'yaml')}\n{lowered}")
 
 
 def fenced(text: str, language: str = "text") -> str:
@@ -51,15 +67,28 @@ def pair(instruction: str, response: str) -> Markdown:
     return Markdown(f"**Asked**\n\n{fenced(instruction)}\n\n**Answer**\n\n{fenced(response)}")
 
 
-def queries(some: Sequence[Query]) -> pd.DataFrame:
+def by_kind(instruct: InstructData | None, retrieval: RetrievalData | None) -> dict[str, dict[str, int]]:
+    """Kind -> split -> number of pairs, tasks and queries, for the tracks that have data."""
+    splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
+    if instruct:
+        for name, items in zip(splits, (instruct.train, instruct.validation, instruct.tasks), strict=True):
+            splits[name] += [f"B: {item.kind}" for item in items]
+    if retrieval:
+        for name, items in zip(splits, (retrieval.train, retrieval.validation, retrieval.test), strict=True):
+            splits[name] += [f"C: {item.kind}" for item in items]
+    kinds = sorted({kind for named in splits.values() for kind in named})
+    return {kind: {name: named.count(kind) for name, named in splits.items()} for kind in kinds}
+
+
+def queries(some: Sequence[Query]) -> HTML:
     """Queries beside the function that answers them."""
     rows = [
         {"Query": q.text, "Kind": q.kind.replace("_", " "), "Answer": next(iter(q.relevant))} for q in some
     ]
-    return pd.DataFrame(rows).set_index("Query")
+    return table(pd.DataFrame(rows).set_index("Query"))
 
 
-def searches(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def searches(rows: Sequence[Mapping[str, Any]]) -> HTML:
     """Queries with the rank of their answer and the first three functions, before and after."""
     shown = [
         {
@@ -72,7 +101,7 @@ def searches(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         }
         for row in rows
     ]
-    return pd.DataFrame(shown).set_index("Query")
+    return table(pd.DataFrame(shown).set_index("Query"))
 
 
 def failures(cases: Sequence[Failure]) -> Markdown:
@@ -81,7 +110,8 @@ def failures(cases: Sequence[Failure]) -> Markdown:
     for number, case in enumerate(cases, 1):
         track = f"Track {case.track[-1].upper()}"
         parts.append(
-            f"### {number}. {track}: {case.category}\n\n`{case.item_id}`\n\n**Diagnosis.** {case.diagnosis}\n\n"
+            f"### {number}. {track}: {case.category}\n\n`{case.item_id}`\n\n"
+            f"**Diagnosis.** {case.diagnosis}\n\n"
             f"**Input**\n\n{fenced(case.input)}\n\n**Expected**\n\n{fenced(case.expected)}\n\n"
             f"**Got**\n\n{fenced(case.got)}"
         )

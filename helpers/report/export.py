@@ -7,6 +7,7 @@ because nbconvert's own page templates load their scripts from the web.
 from __future__ import annotations
 
 import copy
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,18 @@ def html_document(notebook: nbformat.NotebookNode, metrics: dict[str, Any]) -> s
     if foreign:
         raise ValueError(f"the export would load {foreign[0]} from the web; embed it instead")
     return page
+
+
+def open_notebook() -> nbformat.NotebookNode | None:
+    """The notebook that is open in Colab, with the outputs so far; None anywhere else."""
+    try:
+        from google.colab import _message
+    except ImportError:
+        return None
+    answer = _message.blocking_request("get_ipynb", timeout_sec=60)
+    if not answer:
+        return None
+    return nbformat.reads(json.dumps(answer["ipynb"]), as_version=4)
 
 
 def _title(notebook: nbformat.NotebookNode) -> str:

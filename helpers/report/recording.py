@@ -191,15 +191,20 @@ def data_card(
 
 def failure_cases(
     run: Session,
-    train_texts: Sequence[str],
-    parts: Parts,
+    files: Mapping[str, Sequence[SourceFile]],
     instruct: InstructData | None,
     retrieval: RetrievalData | None,
 ) -> tuple[Failure, ...]:
-    """Draw the profile's number of failure cases over the tracks that ran, and keep them all."""
+    """Draw the profile's number of failure cases over the tracks that ran, and keep all candidates.
+
+    Args:
+        files: as `data_card` takes them.
+    """
     candidates: list[Failure] = []
     if "track_a" not in run.not_run:
-        candidates += track_a_failures(run.items("track_a/files"), dict(parts["test"]), train_texts)
+        texts = {file.path: file.text for file in files["test"]}
+        trained_on = [file.text for file in files["training"]]
+        candidates += track_a_failures(run.items("track_a/files"), texts, trained_on)
     if "track_b" not in run.not_run:
         scores = read_jsonl(run.folder / "track_b/scores_after.jsonl", ResponseScore)
         candidates += track_b_failures(scores, instruct.tasks)

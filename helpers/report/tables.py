@@ -148,6 +148,13 @@ def verdict_sentence(track: Mapping[str, Any], metric: str = "") -> str:
     return f"{change} {reading[entry_verdict(entry)]}"
 
 
+def verdict_sentences(metrics: Mapping[str, Any]) -> str:
+    """`verdict_sentence` of every track as Markdown, one paragraph each."""
+    return "\n\n".join(
+        f"**{title}.** {verdict_sentence(metrics[name])}" for name, title in TRACK_NAMES.items()
+    )
+
+
 def print_summary(metrics: Mapping[str, Any], console: Console | None = None) -> None:
     """The final table of a run on the terminal, 80 columns wide."""
     console = console or Console()

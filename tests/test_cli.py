@@ -1,0 +1,48 @@
+"""Bad input on the command line: one clear sentence, status not 0, nothing half-written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def helpers(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "helpers", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("run", "--profile", "gigantic"), "unknown profile 'gigantic'; choose one of: cpu, smoke, t4"),
+        (("verify", "--run", "no/such/run"), "no metrics.json"),
+        (("score", "--problems", "missing.jsonl", "--samples", "x", "--out", "y"), "missing.jsonl"),
+    ],
+)
+def test_wrong_input_ends_with_one_sentence(arguments, says, tmp_path) -> None:
+    if arguments[0] == "run":
+        arguments = (*arguments, "--out", str(tmp_path))
+    done = helpers(*arguments)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_output_folder_that_is_a_file_is_refused(tmp_path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    done = helpers("run", "--profile", "smoke", "--out", str(tmp_path / "taken"))
+    assert done.returncode == 1
+    assert "choose another folder with --out" in done.stderr
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_k_that_is_no_number_is_refused(tmp_path) -> None:
+    done = helpers("score", "--problems", "p", "--samples", "s", "--out", "o", "--k", "one")
+    assert done.returncode == 2
+    assert "--k takes whole numbers" in " ".join(done.stderr.replace("│", " ").split())

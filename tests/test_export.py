@@ -1,0 +1,92 @@
+"""The HTML page: one file, nothing loaded from elsewhere, noise left out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from types import ModuleType
+
+import nbformat
+import pytest
+
+from helpers.report.export import html_document, open_notebook
+from helpers.report.metrics import assemble, not_run, run_section
+
+new_code, new_markdown = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
+
+
+@pytest.fixture
+def metrics() -> dict:
+    run = run_section(
+        profile="smoke",
+        run_id="smoke-1",
+        corpus={"spec": "path:mine", "version": "", "files": 3, "sha256": "0" * 64},
+        commit="abc",
+        seed=1,
+        hardware={"device": "cpu", "name": "x", "cores": 2, "memory_gib": 1.0, "precision": "float32"},
+        versions={"python": "3.11"},
+        started="2026-01-01T00:00:00+00:00",
+        seconds=61.0,
+    )
+    tracks = {t: not_run(t, "no <docstrings>", "10 pairs") for t in ("track_a", "track_b", "track_c")}
+    return assemble(run=run, failures=[], **tracks)
+
+
+def notebook(*cells):
+    return nbformat.v4.new_notebook(cells=[new_markdown("# Title\n\n## First"), *cells])
+
+
+def test_progress_and_warnings_on_stderr_are_left_out(metrics) -> None:
+    cell = new_code("f()")
+    cell.outputs = [
+        nbformat.v4.new_output("stream", name="stderr", text="\rtrain: 10%|#"),
+        nbformat.v4.new_output("stream", name="stdout", text="kept"),
+    ]
+    source = notebook(cell)
+    page = html_document(source, metrics)
+    assert "kept" in page
+    assert "train: 10%" not in page
+    assert len(source.cells[-1].outputs) == 2  # the notebook itself is untouched
+
+
+def test_widget_state_without_state_does_not_break_it(metrics) -> None:
+    """Colab writes `metadata.widgets` in a form that nbconvert stumbles over (KeyError: 'state')."""
+    source = notebook()
+    source.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"abc": {}}}
+    assert "Title" in html_document(source, metrics)
+
+
+def test_banner_comes_from_metrics_and_is_escaped(metrics) -> None:
+    page = html_document(notebook(), metrics)
+    banner = page[: page.index("<h1")]
+    assert "profile <code>smoke</code>" in banner
+    assert "no &lt;docstrings&gt;" in banner
+    assert "A smoke run" in banner
+
+
+def test_badges_are_dropped_and_foreign_images_refused(metrics) -> None:
+    badge = "[![Open](https://example.org/badge.svg)](https://example.org)\n\ntext"
+    page = html_document(notebook(new_markdown(badge)), metrics)
+    assert "badge.svg" not in page
+    assert "text" in page
+    with pytest.raises(ValueError, match=r"would load https://example\.org/a\.png"):
+        html_document(notebook(new_markdown("![x](https://example.org/a.png)")), metrics)
+
+
+def test_sections_are_listed(metrics) -> None:
+    page = html_document(notebook(new_markdown("## Second & last")), metrics)
+    nav = page[page.index("<nav") : page.index("</nav>")]
+    assert "First" in nav
+    assert "Second &amp; last" in nav
+
+
+def test_only_colab_has_an_open_notebook(monkeypatch) -> None:
+    assert open_notebook() is None
+    written = json.loads(nbformat.writes(notebook(new_code("1"))))
+    google, colab = ModuleType("google"), ModuleType("google.colab")
+    colab._message = ModuleType("google.colab._message")
+    colab._message.blocking_request = lambda request, timeout_sec: {"ipynb": written}
+    google.colab = colab
+    monkeypatch.setitem(sys.modules, "google", google)
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    assert open_notebook().cells[-1].source == "1"

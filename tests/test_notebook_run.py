@@ -1,0 +1,138 @@
+"""The notebook itself, executed as `make run PROFILE=smoke` does it, without any network."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import nbformat
+import pytest
+
+from helpers.report.metrics import recompute, validate
+from helpers.workspace import read_json
+
+ROOT = Path(__file__).parents[1]
+
+
+def execute(out: Path, *options: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "helpers", "run", "--profile", "smoke", "--out", str(out), *options]
+    if (
+        shutil.which("unshare")
+        and not subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode
+    ):
+        command = ["unshare", "-n", *command]  # not even a loopback interface
+    environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+
+
+def timeless(metrics: dict) -> dict:
+    """metrics.json without what may differ between two equal runs: times, memory, ids."""
+    kept = copy.deepcopy(metrics)
+    for name in ("run_id", "started", "seconds", "commit"):
+        kept["run"].pop(name)
+    for track in ("track_a", "track_b", "track_c"):
+        kept[track].pop("cost")
+    return kept
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    out = tmp_path_factory.mktemp("first")
+    done = execute(out)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return out, done
+
+
+def test_reports_are_whole_and_named_after_the_profile(finished) -> None:
+    out, _ = finished
+    metrics = read_json(out / "metrics.smoke.json")
+    jsonschema.validate(metrics, read_json(ROOT / "helpers/report/metrics.schema.json"))
+    validate(metrics)
+    assert metrics["run"]["profile"] == "smoke"
+    assert {metrics[t]["verdict"] for t in ("track_a", "track_b", "track_c")}.isdisjoint({"not_run"})
+    assert 10 <= len(metrics["failures"]) <= 20
+    card = (out / "data_card.smoke.md").read_text()
+    assert card.startswith("---\n")
+    assert "Made by the profile `smoke`" in card
+    assert not list(out.glob("metrics.json"))
+
+
+def test_every_figure_follows_from_the_per_item_rows(finished) -> None:
+    (run,) = (finished[0] / "runs").iterdir()
+    assert recompute(run) == []
+    rows = (run / "track_a" / "files.jsonl").read_text().splitlines(keepends=True)
+    spoiled = re.sub(r'"nll_after": [\d.]+', '"nll_after": 1.0', rows[0])
+    (run / "track_a" / "files.jsonl").write_text("".join([spoiled, *rows[1:]]))
+    assert recompute(run) != []
+    (run / "track_a" / "files.jsonl").write_text("".join(rows))
+
+
+def test_page_stands_alone_and_says_what_it_is(finished) -> None:
+    page = (finished[0] / "exports" / "ML_Assignment_Part2.smoke.html").read_text()
+    assert "profile <code>smoke</code>" in page
+    assert not re.search(r"<(?:script|link)\b", page)
+    images = re.findall(r"<img[^>]*>", page)
+    assert len(images) >= 6
+    assert all('src="data:image/png;base64,' in image and 'alt="' in image for image in images)
+    assert "Traceback" not in page
+    assert str(ROOT) not in page
+
+
+def test_executed_notebook_ran_from_top_to_bottom(finished) -> None:
+    (path,) = (finished[0] / "runs").glob("*/executed.ipynb")
+    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
+    assert not [o for c in cells for o in c.outputs if o.output_type == "error"]
+
+
+def test_terminal_tells_sections_and_ends_with_the_table(finished) -> None:
+    printed = finished[1].stdout
+    for section in ("Setup", "Track A", "Track B", "Track C", "Error analysis"):
+        assert section in printed
+    assert "elapsed, about" in printed
+    assert "bits per byte" in printed
+    assert "pass@1" in printed
+    assert "MRR@10" in printed
+    assert "metrics.smoke.json" in printed
+
+
+def test_the_kept_models_load_as_the_readme_says(finished) -> None:
+    from peft import PeftModel
+    from sentence_transformers import SentenceTransformer
+    from transformers import AutoModelForCausalLM
+
+    (run,) = (finished[0] / "runs").iterdir()
+    base = AutoModelForCausalLM.from_pretrained(ROOT / "helpers/models/tiny_code_lm")
+    for track in ("track_a", "track_b"):
+        adapted = PeftModel.from_pretrained(base, str(run / track / "train" / "adapter"))
+        assert any("lora" in name for name, _ in adapted.named_parameters())
+        base = adapted.unload()
+    embedder = SentenceTransformer(str(run / "track_c" / "train" / "embedder"))
+    assert embedder.encode(["shortest path"]).shape == (1, 384)
+
+
+def test_a_second_run_gives_the_same_figures(finished, tmp_path) -> None:
+    done = execute(tmp_path)
+    assert done.returncode == 0, done.stderr[-4000:]
+    first, second = (read_json(out / "metrics.smoke.json") for out in (finished[0], tmp_path))
+    assert timeless(first) == timeless(second)
+
+
+def test_a_failing_run_leaves_the_previous_reports_alone(finished) -> None:
+    out, _ = finished
+    before = {
+        path: path.read_bytes()
+        for path in out.rglob("*smoke*")
+        if path.is_file() and "runs" not in path.parts
+    }
+    done = execute(out, "--corpus", "installed:no_such_package_at_all")
+    assert done.returncode == 1
+    assert "section “Corpus and data card” failed: CorpusError" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert before == {path: path.read_bytes() for path in before}
