@@ -328,7 +328,7 @@ def _report(documents, queries, wanted, filters, seed) -> dict:
         "several_relevant": {split: sum(len(q.relevant) > 1 for q in queries[split]) for split in SPLITS},
         "name_only": {split: sum(q.name_overlap >= 1 for q in queries[split]) for split in SPLITS},
         "templates": {"how_to": list(HOW_TO), "where_is": list(WHERE_IS)},
-        "synonyms": dict(SYNONYMS),
+        "synonyms": ", ".join(f"{word} -> {other}" for word, other in SYNONYMS.items()),
         "examples": {
             kind: next(
                 ({"text": q.text, "answer": next(iter(q.relevant))} for q in every if q.kind == kind), None

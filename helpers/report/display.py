@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 from IPython.display import HTML, Markdown
+from nbconvert.filters import markdown2html
 
 from helpers.data.instruct import InstructData
 from helpers.data.retrieval_pairs import RetrievalData
@@ -49,11 +50,11 @@ def settings(values: Any, names: Sequence[str]) -> HTML:
     return table(pd.DataFrame(rows).set_index("Setting"))
 
 
-def card(text: str) -> Markdown:
-    """The data card: its header as a block, its headings two levels down, below the notebook's own."""
+def card(text: str) -> HTML:
+    """The data card in a box that scrolls, headings two levels down, below the notebook's own."""
     header, body = re.match(r"---\n(.*?)\n---\n(.*)", text, re.DOTALL).groups()
     lowered = re.sub(r"^(#{1,4}) ", r"##\1 ", body, flags=re.MULTILINE)
-    return Markdown(f"{fenced(header, 'yaml')}\n{lowered}")
+    return HTML(f'<div class="card">{markdown2html(fenced(header, "yaml") + chr(10) + lowered)}</div>')
 
 
 def fenced(text: str, language: str = "text") -> str:

@@ -42,6 +42,7 @@ def html_document(notebook: nbformat.NotebookNode, metrics: dict[str, Any]) -> s
     headings = [
         (int(tag.name[1]), tag.get("id", ""), tag.get_text().replace("¶", "").strip())
         for tag in soup.find_all(["h2", "h3"])
+        if not tag.find_parent(class_="card")
     ]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string((FOLDER / "page.html.j2").read_text(encoding="utf-8"))
@@ -89,4 +90,5 @@ def _without_noise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             cell.source = re.sub(r"\[!\[[^\]]*\]\(https?://[^)]*\)\]\([^)]*\)\n*", "", cell.source)
         else:
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+            cell.metadata["magics_language"] = "python"  # %%track cells are Python below their first line
     return cleaned
