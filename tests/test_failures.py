@@ -28,7 +28,7 @@ def candidates(**counts):
 
 
 MANY = candidates(
-    track_a={"grew dearer: prose": 9, "stayed dear: prose": 3},
+    track_a={"got worse: prose": 9, "still high: prose": 3},
     track_b={"wrong output": 40, "timeout": 1, "does not parse": 12, "empty answer": 2},
     track_c={"lexical gap": 5, "sibling in the same module": 20},
 )
@@ -104,8 +104,8 @@ def test_track_a_names_the_feature_that_stands_out():
     rows += [row("table.py", 2.0, 2.1, texts["table.py"]), row("greek.py", 3.0, 2.5, texts["greek.py"])]
     found = {f.item_id: f for f in track_a_failures(rows, texts, [PLAIN])}
     assert set(found) == {"table.py", "greek.py"}
-    assert found["table.py"].category.startswith("grew dearer: ")
-    assert found["greek.py"].category == "stayed dear: non-ASCII characters"
+    assert found["table.py"].category.startswith("got worse: ")
+    assert found["greek.py"].category == "still high: non-ASCII characters"
     assert "2.000 before, 2.100 after (+0.100)" in found["table.py"].got
     assert "number tables 9" in found["table.py"].diagnosis
     assert "Median of the held-out files: names unseen in training 0%" in found["table.py"].diagnosis
@@ -115,7 +115,7 @@ def test_track_a_says_when_nothing_stands_out():
     texts = {f"{i}.py": PLAIN for i in range(8)}
     rows = [row(p, 1.0, 0.8 if p != "3.py" else 1.2, t) for p, t in texts.items()]
     categories = {f.item_id: f.category for f in track_a_failures(rows, texts, [PLAIN])}
-    assert categories["3.py"] == "grew dearer: nothing measured stands out"
+    assert categories["3.py"] == "got worse: nothing measured stands out"
     assert track_a_failures([], {}, []) == []
 
 

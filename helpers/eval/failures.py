@@ -26,6 +26,7 @@ from helpers.records import Document, Failure, ResponseScore, Task
 
 SHOWN_CHARS = 900  # of each input, expected and got; the rest is counted, not shown
 RANK_CUT = 10  # a query whose answer ranks below it has failed
+LEAST_SHARE = 0.01  # a feature of less than this share of a file explains nothing
 LOOP_LINES = 4  # equal lines in a row that make a loop
 SELECTION_RULE = (
     "Equal shares for the tracks that have failures; within a track the categories take turns, the "
@@ -103,10 +104,10 @@ def track_a_failures(
     for path, (before, after) in sorted(bits.items()):
         if after <= before and after < dear:
             continue
-        outcome = "grew dearer" if after > before else "stayed dear"
+        outcome = "got worse" if after > before else "still high"
         standing = {n: np.searchsorted(ranked[n], features[path][n], "left") / len(bits) for n in names}
         cause = max(names, key=lambda n: (standing[n], n))
-        if standing[cause] < 0.75 or features[path][cause] == 0:
+        if standing[cause] < 0.75 or features[path][cause] < LEAST_SHARE:
             cause = "nothing measured stands out"
         measured = ", ".join(f"{n} {features[path][n]:.0%}" for n in names)
         middle = ", ".join(f"{n} {np.median(ranked[n]):.0%}" for n in names)

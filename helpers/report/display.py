@@ -23,7 +23,8 @@ from helpers.runtime import Runtime
 
 def table(frame: pd.DataFrame) -> HTML:
     """A table as people read it: the index as first column, no frame, line breaks kept."""
-    page = frame.reset_index().to_html(index=False, border=0, justify="left", escape=True)
+    with pd.option_context("display.max_colwidth", None):
+        page = frame.reset_index().to_html(index=False, border=0, justify="left", escape=True)
     return HTML(page.replace("\\n", "<br>"))
 
 
@@ -95,10 +96,10 @@ def searches(rows: Sequence[Mapping[str, Any]]) -> HTML:
         {
             "Query": row["text"],
             "Shown because": row["why"],
-            "Answer": next(iter(row["relevant"])),
+            "Answer": _short(next(iter(row["relevant"]))),
             "Rank before → after": f"{row['rank_before'] or 'none'} → {row['rank_after'] or 'none'}",
-            "First three before": "\n".join(row["top3_before"]),
-            "First three after": "\n".join(row["top3_after"]),
+            "First three before": "\n".join(map(_short, row["top3_before"])),
+            "First three after": "\n".join(map(_short, row["top3_after"])),
         }
         for row in rows
     ]
@@ -117,6 +118,11 @@ def failures(cases: Sequence[Failure]) -> Markdown:
             f"**Got**\n\n{fenced(case.got)}"
         )
     return Markdown("\n\n".join(parts))
+
+
+def _short(document_id: str) -> str:
+    """File and function of a document id, without the folders."""
+    return document_id.rpartition("/")[2]
 
 
 def _longest_backticks(text: str) -> int:

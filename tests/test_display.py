@@ -1,0 +1,49 @@
+"""What the notebook shows beside results: nothing cut, nothing that breaks the page."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from helpers.data.card import render_data_card
+from helpers.records import Failure
+from helpers.report import display
+
+
+def test_long_cells_are_shown_whole_and_escaped() -> None:
+    page = display.table(pd.DataFrame({"a": ["x" * 200, "<b>\n&"]}, index=pd.Index([1, 2], name="k"))).data
+    assert "x" * 200 in page
+    assert "&lt;b&gt;<br>&amp;" in page
+    assert page.count("<tr") == 3  # one heading row, two of data
+
+
+def test_fence_is_longer_than_any_in_the_text() -> None:
+    shown = display.fenced("before\n````python\nx\n````\n", "text")
+    assert shown.startswith("`````text\n")
+    assert shown.endswith("\n`````")
+
+
+def test_card_keeps_its_header_and_lowers_its_headings() -> None:
+    page = display.card(render_data_card({"profile": "smoke"})).data
+    assert "<h1" not in page
+    assert "<h3" in page
+    assert "annotations_creators" in page
+
+
+def test_searches_name_files_without_folders_and_tell_both_ranks() -> None:
+    row = {
+        "text": "how to", "why": "gained", "relevant": {"a/b/c.py::f": 1}, "rank_before": None,
+        "rank_after": 2, "top3_before": ["a/x.py::g"], "top3_after": ["a/y.py::h", "a/b/c.py::f"],
+    }  # fmt: skip
+    page = display.searches([row]).data
+    assert "c.py::f" in page
+    assert "a/b/c.py" not in page
+    assert "none → 2" in page
+    assert "y.py::h<br>c.py::f" in page
+
+
+def test_every_failure_shows_its_four_parts() -> None:
+    case = Failure("track_b", "wrong output", "t-1", "asked ``` this", "that", "got this", "because")
+    text = display.failures([case]).data
+    for part in ("1. Track B: wrong output", "t-1", "asked ``` this", "that", "got this", "because"):
+        assert part in text
+    assert "````text\nasked" in text
