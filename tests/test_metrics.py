@@ -549,3 +549,14 @@ def test_printed_summary_holds_the_verdicts(metrics):
     assert text.count("improved") == 3
     assert "Profile cpu · installed:networkx · 11.7 min" in text
     assert "tiny" in text
+
+
+def test_every_measure_of_track_b_is_told_by_kind_and_the_kinds_add_up():
+    tasks = [task(i, "fix_bug" if i % 3 else "implement") for i in range(24)]
+    before, after = responses(tasks, 0.2, 1), responses(tasks, 0.6, 2)
+    found = record_track_b(before, after, tasks, ks=(1, 2, 3), temperature=0.6, **options())["metrics"]
+    for name in ("pass@1", "pass@1_sampled", "pass@2", "pass@3", "style", "hallucination_rate"):
+        kinds = [found[f"{name}/{kind}"]["after"] for kind in ("fix_bug", "implement")]
+        total = sum(entry["value"] * entry["n"] for entry in kinds)
+        assert found[name]["after"]["n"] == sum(entry["n"] for entry in kinds) == 24
+        assert found[name]["after"]["value"] == pytest.approx(total / 24)

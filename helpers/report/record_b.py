@@ -134,13 +134,14 @@ def _greedy_entries(
     share("parsable", tested, _readable, "share of responses holding code that parses, greedy")
     both = [k for k in greedy if _readable(first[k]) and _readable(second[k])]
     styled = [k for k in both if first[k].style is not None and second[k].style is not None]
-    if styled:
-        before, after = ([scores[k].style for k in styled] for scores in (first, second))
-        functions = [first[k].function_id for k in styled]
-        unit = "score 0 to 1 over responses readable before and after, greedy"
-        entries["style"] = mean_entry(before, after, functions, unit, seed, samples)
+    unit = "score 0 to 1 over responses readable before and after, greedy"
+    for name, some in _overall_and_by_kind("style", first, styled):
+        before, after = ([scores[k].style for k in some] for scores in (first, second))
+        functions = [first[k].function_id for k in some]
+        entries[name] = mean_entry(before, after, functions, unit, seed, samples)
     unit = "share of responses naming what does not exist, readable before and after, greedy"
-    share("hallucination_rate", both, lambda score: bool(score.invented_names), unit, higher=False)
+    for name, some in _overall_and_by_kind("hallucination_rate", first, both):
+        share(name, some, lambda score: bool(score.invented_names), unit, higher=False)
     return entries
 
 
@@ -157,6 +158,11 @@ def _by_kind(scores: Scores, keys: list[Key]) -> list[tuple[str, list[Key]]]:
     return [(kind, [k for k in keys if scores[k].kind == kind]) for kind in kinds]
 
 
+def _overall_and_by_kind(name: str, scores: Scores, keys: list[Key]) -> list[tuple[str, list[Key]]]:
+    """`name` over all keys, then `name/<kind>` over those of each kind; nothing for no keys."""
+    return [(name, keys)] * bool(keys) + [(f"{name}/{kind}", some) for kind, some in _by_kind(scores, keys)]
+
+
 def _pass_at_ks(
     first: Scores,
     second: Scores,
@@ -166,7 +172,26 @@ def _pass_at_ks(
     seed: int,
     samples: int,
 ) -> dict[str, Any]:
-    """Entries of pass@k from the sampled responses, tasks with fewer than k samples left out."""
+    """Entries of pass@k from the sampled responses, overall and by kind.
+
+    Tasks with fewer than k samples are left out.
+    """
+    entries = {}
+    for suffix, keys in _overall_and_by_kind("", first, drawn):
+        found = _pass_at_ks_over(first, second, keys, ks, temperature, seed, samples)
+        entries |= {f"{name}{suffix}": entry for name, entry in found.items()}
+    return entries
+
+
+def _pass_at_ks_over(
+    first: Scores,
+    second: Scores,
+    drawn: list[Key],
+    ks: Sequence[int],
+    temperature: float | None,
+    seed: int,
+    samples: int,
+) -> dict[str, Any]:
     by_task: dict[str, list[Key]] = {}
     for key in drawn:
         by_task.setdefault(key[0], []).append(key)
