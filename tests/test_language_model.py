@@ -15,7 +15,7 @@ from helpers.settings import LoraSettings, TrackASettings
 from helpers.train.language_model import train_language_model
 from helpers.train.packing import collate_packed, pack_texts
 from helpers.train.token_loss import summed_token_loss
-from helpers.train.trainer import NonFiniteLossError, TrainingError, run_training
+from helpers.train.trainer import NonFiniteLossError, TrainingError, batch_shape, run_training
 
 RUNTIME = tiny_models.CPU_FP32
 TRAIN = [f"def function_{i}(value):\n    return value + {i}\n\n\n" * 6 for i in range(8)]
@@ -244,3 +244,11 @@ def test_bfloat16_autocast_trains_float32_adapters(folder, tmp_path):
     assert all(
         t.dtype == torch.float32 for t in load_file(tmp_path / "adapter/adapter_model.safetensors").values()
     )
+
+
+@pytest.mark.parametrize("batch", range(1, 40))
+@pytest.mark.parametrize("limit", [1, 3, 8, 13, 64])
+def test_a_step_takes_the_examples_it_was_asked_to(batch, limit) -> None:
+    at_once, accumulation = batch_shape(batch, limit)
+    assert at_once <= limit
+    assert batch <= at_once * accumulation < batch + accumulation

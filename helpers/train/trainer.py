@@ -98,7 +98,7 @@ def run_training(
         train_dataset: examples that `collate` turns into `input_ids` and `labels`, optionally
             `position_ids` and `attention_mask`, all (micro_batch, length). `labels` hold the
             token itself at each target and -100 elsewhere, -100 always in column 0.
-        batch_sequences: examples per optimizer step; `micro_batch` of them at once.
+        batch_sequences: examples per optimizer step; at most `micro_batch` of them at once.
         validate: lower is better; called with the model in evaluation mode.
 
     Raises:
@@ -107,8 +107,7 @@ def run_training(
     """
     if not len(train_dataset):
         raise TrainingError("there is nothing to train on: the training set is empty; give more text")
-    micro_batch = min(micro_batch, batch_sequences)
-    accumulation = math.ceil(batch_sequences / micro_batch)
+    micro_batch, accumulation = batch_shape(batch_sequences, micro_batch)
     steps_per_epoch = math.ceil(math.ceil(len(train_dataset) / micro_batch) / accumulation)
     total_steps = steps_per_epoch * epochs
     checkpoints = out_dir / "checkpoints"
@@ -188,6 +187,16 @@ def run_training(
     write_json(out_dir / "history.json", history)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return history
+
+
+def batch_shape(batch_sequences: int, micro_batch: int) -> tuple[int, int]:
+    """Examples at once and accumulation steps whose product is `batch_sequences`, or next above it.
+
+    >>> batch_shape(16, 13)  # not 13 twice, which would be 26
+    (8, 2)
+    """
+    accumulation = math.ceil(batch_sequences / micro_batch)
+    return math.ceil(batch_sequences / accumulation), accumulation
 
 
 class _TokenTrainer(Trainer):
