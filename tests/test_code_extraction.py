@@ -61,9 +61,3 @@ def test_defines():
     assert defines("f = lambda x: x", "f")
     assert not defines("def g(): pass", "f")
     assert not defines("def f(", "f")
-
-
-def test_code_that_parses_but_does_not_compile_is_no_code() -> None:
-    """`ast.parse` takes duplicate arguments and a stray return; Python itself refuses both."""
-    assert extract_code("def f(style, style):\n    return style\n") is None
-    assert extract_code("```python\nreturn 1\n```") is None

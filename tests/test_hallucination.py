@@ -181,3 +181,9 @@ def test_real_functions_of_the_code_base_are_clean():
     context = NameContext.from_functions(functions, "networkx", installed=True)
     for source in sources:
         assert invented_names(fenced(source), context=context.about(source)) == ()
+
+
+def test_code_that_parses_but_has_no_scopes_is_no_accident():
+    """`ast.parse` takes duplicate arguments, `symtable` refuses them: an answer may hold either."""
+    context = NameContext.from_functions((), "")
+    assert invented_names("def f(style, style):\n    return style\n", context=context) == ()

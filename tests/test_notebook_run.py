@@ -80,7 +80,7 @@ def test_page_stands_alone_and_says_what_it_is(finished) -> None:
     images = re.findall(r"<img[^>]*>", page)
     assert len(images) >= 6
     assert all('src="data:image/png;base64,' in image and 'alt="' in image for image in images)
-    assert "Traceback" not in page
+    assert "Traceback (most recent call last)" not in page
     assert str(ROOT) not in page
 
 

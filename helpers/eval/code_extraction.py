@@ -57,13 +57,11 @@ def defines(code: str, name: str) -> bool:
 
 
 def parse(code: str) -> ast.Module | None:
-    """The syntax tree of code that compiles, or None; warnings about odd escapes are the model's affair."""
+    """The syntax tree, or None; warnings about odd escapes are the model's affair."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            tree = ast.parse(code)
-            compile(code, "<answer>", "exec", dont_inherit=True)  # finds what the parser lets through
-            return tree
+            return ast.parse(code)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None
 

@@ -71,7 +71,7 @@ def invented_names(response: str, *, context: NameContext) -> tuple[str, ...]:
 
 def _in_code(code: str, context: NameContext) -> Iterator[str]:
     tree = parse(code)
-    if tree is None:
+    if tree is None or not _has_scopes(code):
         return
     bound = _bound_names(code, tree)
     modules = _module_aliases(tree)
@@ -102,6 +102,15 @@ def _in_code(code: str, context: NameContext) -> Iterator[str]:
             yield from _keywords(node, tree, aliases, bound, context)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield from in_docstring(node, context)
+
+
+def _has_scopes(code: str) -> bool:
+    """Whether names can be resolved at all: the parser lets duplicate arguments through, scoping not."""
+    try:
+        symtable.symtable(code, "<answer>", "exec")
+    except SyntaxError:
+        return False
+    return True
 
 
 def _free_names(code: str) -> set[str]:

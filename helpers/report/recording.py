@@ -41,7 +41,7 @@ from helpers.report.metrics import (
 )
 from helpers.runtime import hardware_facts, package_versions, peak_memory_gib
 from helpers.session import Session, code_revision
-from helpers.settings import MINIMUM_DATA
+from helpers.settings import MINIMUM_DATA, Profile
 from helpers.workspace import digest, read_json, read_jsonl, write_json
 
 Parts = Mapping[str, Sequence[tuple[str, str]]]  # part -> (path, text) of its files
@@ -108,7 +108,11 @@ def report_track_b(
         samples=settings.bootstrap_samples,
         temperature=settings.temperature,
         cost=_cost(run, "track_b", stages),
-        data={"counts": counts, "training_sha256": digest(data.train)},
+        data={
+            "counts": counts,
+            "training_sha256": digest(data.train),
+            "repair_form": settings.repair_form,
+        },
         baselines=baselines,
     )
     return _kept(run, "track_b", section)
@@ -162,6 +166,8 @@ def data_card(
 ) -> str:
     """The data card as Markdown, from the data that this run really uses.
 
+    The accepted and rejected files are listed whole in the run folder, `corpus/*.jsonl`.
+
     Args:
         files: "training", "validation", "test" -> the files that Track A drew.
         instruct, retrieval: data of Tracks B and C, None where the corpus lacks it.
@@ -171,6 +177,9 @@ def data_card(
         name: {"files": len(some), "bytes": sum(file.n_bytes for file in some)}
         for name, some in files.items()
     }
+    accepted = [{"path": f.path, "sha256": f.sha256, "n_bytes": f.n_bytes} for f in corpus.files]
+    write_items(run.folder, "corpus/accepted", accepted)
+    write_items(run.folder, "corpus/rejected", corpus.rejected)
     lacking = {track: {"status": "not_run", "reason": reason} for track, reason in run.not_run.items()}
     facts = {
         "profile": profile.name,
@@ -179,6 +188,7 @@ def data_card(
         or {"drawn": drawn, "general code, for forgetting": general_code_sources(corpus.import_name)},
         "instruct": lacking.get("track_b") or instruct.report,
         "retrieval": lacking.get("track_c") or retrieval.report,
+        "limits": _limits(profile),
         "seeds": {"everything drawn at random derives from": run.seed},
         "models": {
             "Track A": profile.track_a.model,
@@ -187,6 +197,22 @@ def data_card(
         },
     }
     return render_data_card(facts)
+
+
+def _limits(profile: Profile) -> list[str]:
+    """Known limits that follow from the profile's choices."""
+    limits = [
+        "Bug repairs mark the faulty line: finding the fault is not part of the task, repairing it is.",
+        "Bugs are planted, one each, by named operators; real bugs are less regular.",
+        "Retrieval queries are worded from docstrings, not asked by people.",
+    ]
+    if profile.track_b.repair_form == "line":
+        limits.append(
+            "Repairs are answered by the corrected line alone, which is put in place of the marked one before "
+            "the tests run. That is easier than writing the whole function: these pass rates do not compare "
+            "with a profile that asks for it."
+        )
+    return limits
 
 
 def failure_cases(
