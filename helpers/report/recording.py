@@ -208,7 +208,7 @@ def _limits(profile: Profile) -> list[str]:
     ]
     if profile.track_b.repair_form == "line":
         limits.append(
-            "Repairs are answered by the corrected line alone, which is put in place of the marked one before "
+            "Repairs are answered by the corrected line alone, which takes the marked one's place before "
             "the tests run. That is easier than writing the whole function: these pass rates do not compare "
             "with a profile that asks for it."
         )
