@@ -185,7 +185,11 @@ def data_card(
         "profile": profile.name,
         "corpus": corpus_facts(corpus, functions, splits, settings=profile.corpus, leaks=leaks),
         "language_model": lacking.get("track_a")
-        or {"drawn": drawn, "general code, for forgetting": general_code_sources(corpus.import_name)},
+        or {
+            "drawn": drawn,
+            "standard-library tokens mixed in, per training token": profile.track_a.rehearsal_share,
+            "general code, for forgetting": general_code_sources(corpus.import_name),
+        },
         "instruct": lacking.get("track_b") or instruct.report,
         "retrieval": lacking.get("track_c") or retrieval.report,
         "limits": _limits(profile),

@@ -9,8 +9,6 @@ overwrites the prompt's mask, is seen there at once).
 
 from __future__ import annotations
 
-import dataclasses
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ from helpers.records import InstructPair
 from helpers.runtime import Runtime, set_seed
 from helpers.settings import TrackBSettings
 from helpers.train.token_loss import IGNORED, summed_token_loss
-from helpers.train.trainer import NonFiniteLossError, TrainingError, TrainingHistory, run_training
+from helpers.train.trainer import TrainingError, TrainingHistory, in_float32_if_needed, run_training
 
 MICRO_BATCH_TOKENS = {"cpu": 6144, "cuda": 8192}  # padded positions fed at once
 CHAT_END = "<|im_end|>"
@@ -61,14 +59,9 @@ def train_instruct(
         TrainingError: if either set of pairs is empty, or a pair is longer than the settings
             allow (the data step drops those), or the loss is not finite.
     """
-    try:
-        return _train(settings, pairs, validation_pairs, runtime, seed, out_dir)
-    except NonFiniteLossError:
-        if runtime.autocast_dtype != torch.float16:
-            raise
-    shutil.rmtree(out_dir / "checkpoints", ignore_errors=True)
-    exact = dataclasses.replace(runtime, weight_dtype=torch.float32, autocast_dtype=None)
-    return _train(settings, pairs, validation_pairs, exact, seed, out_dir)
+    return in_float32_if_needed(
+        lambda machine: _train(settings, pairs, validation_pairs, machine, seed, out_dir), runtime, out_dir
+    )
 
 
 def encode_pair(pair: InstructPair, tokenizer: PreTrainedTokenizerBase) -> Example:

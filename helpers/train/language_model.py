@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-
-import torch
 
 from helpers.data.general_code import rehearsal_texts
 from helpers.eval.perplexity import encode, evaluate_perplexity
@@ -15,7 +11,7 @@ from helpers.models.causal_lm import add_lora, load_causal_lm
 from helpers.runtime import Runtime, set_seed
 from helpers.settings import TrackASettings
 from helpers.train.packing import collate_packed, pack_texts
-from helpers.train.trainer import NonFiniteLossError, TrainingHistory, run_training
+from helpers.train.trainer import TrainingHistory, in_float32_if_needed, run_training
 
 MICRO_BATCH_TOKENS = {"cpu": 4096, "cuda": 2048}  # fed at once; activations are kept for them
 VALIDATIONS_PER_EPOCH = 2
@@ -46,14 +42,11 @@ def train_language_model(
         TrainingError: if there is nothing to train on or the loss is not finite.
         PerplexityError: if the validation texts hold nothing to score.
     """
-    try:
-        return _train(settings, train_texts, validation_texts, runtime, seed, out_dir)
-    except NonFiniteLossError:
-        if runtime.autocast_dtype != torch.float16:
-            raise
-    shutil.rmtree(out_dir / "checkpoints", ignore_errors=True)
-    exact = dataclasses.replace(runtime, weight_dtype=torch.float32, autocast_dtype=None)
-    return _train(settings, train_texts, validation_texts, exact, seed, out_dir)
+    return in_float32_if_needed(
+        lambda machine: _train(settings, train_texts, validation_texts, machine, seed, out_dir),
+        runtime,
+        out_dir,
+    )
 
 
 def _train(settings, train_texts, validation_texts, runtime, seed, out_dir) -> TrainingHistory:

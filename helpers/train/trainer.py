@@ -8,6 +8,7 @@ hours of NaN, and this project's progress bar.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import math
@@ -187,6 +188,23 @@ def run_training(
     write_json(out_dir / "history.json", history)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return history
+
+
+def in_float32_if_needed(
+    train: Callable[[Runtime], TrainingHistory], runtime: Runtime, out_dir: Path
+) -> TrainingHistory:
+    """`train(runtime)`; where float16 gives NaN (QwenLM/Qwen3 #670), once more in float32.
+
+    Raises:
+        NonFiniteLossError: if the loss is not finite in another precision than float16.
+    """
+    try:
+        return train(runtime)
+    except NonFiniteLossError:
+        if runtime.autocast_dtype != torch.float16:
+            raise
+    shutil.rmtree(out_dir / "checkpoints", ignore_errors=True)
+    return train(dataclasses.replace(runtime, weight_dtype=torch.float32, autocast_dtype=None))
 
 
 def batch_shape(batch_sequences: int, micro_batch: int) -> tuple[int, int]:
