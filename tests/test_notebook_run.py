@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jsonschema
@@ -20,8 +21,12 @@ from helpers.workspace import read_json
 ROOT = Path(__file__).parents[1]
 
 
+def smoke(out: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "helpers", "run", "--profile", "smoke", "--out", str(out), *options]
+
+
 def execute(out: Path, *options: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "helpers", "run", "--profile", "smoke", "--out", str(out), *options]
+    command = smoke(out, *options)
     if (
         shutil.which("unshare")
         and not subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode
@@ -120,6 +125,23 @@ def test_the_kept_models_load_as_the_readme_says(finished) -> None:
 def test_a_second_run_gives_the_same_figures(finished, tmp_path) -> None:
     done = execute(tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
+    first, second = (read_json(out / "metrics.smoke.json") for out in (finished[0], tmp_path))
+    assert timeless(first) == timeless(second)
+
+
+def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_figures(finished, tmp_path) -> None:
+    killed = subprocess.Popen(smoke(tmp_path), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (done := list(tmp_path.glob("runs/*/track_a/before/stage.json"))):
+        assert killed.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.2)
+    killed.kill()
+    killed.wait()
+    time.sleep(3)  # its kernel notices within a second that nobody listens any more
+    kept = done[0].read_bytes()
+    resumed = execute(tmp_path, "--resume")
+    assert resumed.returncode == 0, resumed.stderr[-4000:]
+    assert len(list(tmp_path.glob("runs/*"))) == 1
+    assert done[0].read_bytes() == kept  # not computed again
     first, second = (read_json(out / "metrics.smoke.json") for out in (finished[0], tmp_path))
     assert timeless(first) == timeless(second)
 

@@ -119,7 +119,7 @@ def _introduction(facts: Mapping[str, Any]) -> str:
     if facts.get("profile"):
         lines.append(f"Made by the profile `{facts['profile']}`.")
     lines.append("This card is generated from the data of the run; no figure in it is typed.")
-    return "\n".join(line for line in lines if line)
+    return "\n\n".join(line for line in lines if line)
 
 
 def _corpus_parts(corpus: Mapping[str, Any]) -> list[str]:

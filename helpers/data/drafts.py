@@ -71,7 +71,7 @@ def executable_drafts(
     tested = truths[: SPARE * wanted["unit_tests"]]
     return [
         *_fix_bug(truths, _lines_that_matter(truths, context, workers), seed, repair_form),
-        *_implement(truths, seed),
+        *_implement(truths, context, seed, workers),
         *_improve(improved, context, seed, workers),
         *_unit_tests(tested, context, seed, workers),
     ]
@@ -196,20 +196,30 @@ def _fixed_line(code: str, bug: Bug) -> str | None:
     return line if spliced(bug.source, bug.line, line).split() == code.split() else None
 
 
-def _implement(truths: Sequence[GroundTruth], seed: int) -> list[Draft]:
-    drafts = []
+def _implement(
+    truths: Sequence[GroundTruth], context: ExecutionContext, seed: int, workers: int
+) -> list[Draft]:
+    """Functions to write from signature and summary, but for those that pass with an empty body."""
+    stubs = []
     for truth in truths:
         summary = read_docstring(truth.function.docstring).summary
-        if not summary:
-            continue
-        text = SourceText(truth.code)
-        start, _ = text.span(text.function.body[0])
-        header = text.data[:start].decode().rstrip()
-        head = with_docstring(f"{header}\n    pass\n", summary).removesuffix("    pass\n")
-        checks = (f"reference passes {truth.n_cases} tests",)
-        drafts.append(
-            _draft("implement", truth.function, head, fenced(truth.code), seed, checks, truth=truth)
-        )
+        if summary:
+            text = SourceText(truth.code)
+            start, _ = text.span(text.function.body[0])
+            header = text.data[:start].decode().rstrip()
+            stubs.append((truth, with_docstring(f"{header}\n    pass\n", summary)))
+    outcomes = run_programs(
+        [Program(t.prelude + stub, t.tests, t.function.name, TIMEOUT_S, MEMORY_MB) for t, stub in stubs],
+        workers=workers, preload=context.preload, python_path=context.python_path, what="run stubs",
+    )  # fmt: skip
+    drafts = []
+    for (truth, stub), outcome in zip(stubs, outcomes, strict=True):
+        if not outcome.passed:
+            head = stub.removesuffix("    pass\n")
+            checks = (f"reference passes {truth.n_cases} tests", "an empty body fails them")
+            drafts.append(
+                _draft("implement", truth.function, head, fenced(truth.code), seed, checks, truth=truth)
+            )
     return drafts
 
 

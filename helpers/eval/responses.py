@@ -122,6 +122,10 @@ def _given(task: Task) -> str:
     return fenced(task.detail["given"])
 
 
+def _marked_line(task: Task) -> str:
+    return task.detail["given"].splitlines()[int(task.detail["line"]) - 1].strip()
+
+
 def _code_of(task: Task, text: str) -> str | None:
     if task.kind == "explain":
         return None

@@ -25,7 +25,7 @@ def table(frame: pd.DataFrame) -> HTML:
     """A table as people read it: the index as first column, no frame, line breaks kept."""
     with pd.option_context("display.max_colwidth", None):
         page = frame.reset_index().to_html(index=False, border=0, justify="left", escape=True)
-    return HTML(page.replace("\\n", "<br>"))
+    return HTML(page.replace("\\n", "<br>").replace("&lt; .", "&lt;&nbsp;."))
 
 
 def decisions(runtime: Runtime) -> HTML:
