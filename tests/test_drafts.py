@@ -1,0 +1,66 @@
+"""Drafts are made only where the tests would notice the easy way out."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers.data.bugs import make_bugs
+from helpers.data.drafts import executable_drafts
+from helpers.data.ground_truth import ExecutionContext, GroundTruth
+from helpers.data.phrasings import spliced, unfenced
+from helpers.eval.sandbox import run_program
+from helpers.records import Function
+
+WANTED = {"fix_bug": 4, "implement": 2, "improve": 0, "unit_tests": 0}
+
+
+def truth(code: str, asserts: tuple[str, ...], summary: str = "Do it.") -> GroundTruth:
+    name = code[4 : code.index("(")]
+    tests = "\n".join(asserts) + "\n"
+    mutants = tuple(b for b in make_bugs(code) if not run_program(b.source, tests, entry_point=name).passed)
+    function = Function(
+        id=f"m.py::{name}", path="m.py", module="m", qualname=name, name=name, source=code, code=code,
+        docstring=summary, doctests=0, parameters=("x",), start_line=1, end_line=9, is_method=False,
+        is_nested=False, is_async=False,
+    )  # fmt: skip
+    return GroundTruth(function, code, code, "", tests, asserts, len(asserts), mutants, len(mutants))
+
+
+def drafts(known: GroundTruth, form: str = "line"):
+    context = ExecutionContext((), ())
+    return executable_drafts([known], context, wanted=WANTED, repair_form=form, seed=1, workers=1)
+
+
+GUARDED = "def guarded(x):\n    if x < 0:\n        raise ValueError(x)\n    return x + 1\n"
+
+
+def test_a_repair_is_asked_for_only_where_removing_the_line_is_noticed() -> None:
+    """Nothing tests the guard: `if False:` in its place passes, so repairing it would prove nothing."""
+    untested = truth(GUARDED, ("assert guarded(1) == 2", "assert guarded(5) == 6"))
+    assert {bug.line for bug in untested.mutants} >= {2, 4}  # faults in the guard can fail the tests ...
+    lines = {d.detail["line"] for d in drafts(untested) if d.kind == "fix_bug"}
+    assert lines == {"4"}  # ... yet only the return is asked for
+    caught = "try:\n    guarded(-1)\n    assert False\nexcept ValueError:\n    pass"
+    tested = truth(GUARDED, ("assert guarded(1) == 2", caught))
+    assert {d.detail["line"] for d in drafts(tested) if d.kind == "fix_bug"} == {"2", "4"}
+
+
+@pytest.mark.parametrize("form", ["line", "function"])
+def test_every_repair_given_fails_and_its_answer_passes(form) -> None:
+    known = truth("def add(x, y=2):\n    return x + y\n", ("assert add(1) == 3", "assert add(4, 4) == 8"))
+    repairs = [d for d in drafts(known, form) if d.kind == "fix_bug"]
+    assert repairs
+    for draft in repairs:
+        assert not run_program(draft.given, known.tests, entry_point="add").passed
+        line = int(draft.detail["line"])
+        whole = (
+            spliced(draft.given, line, draft.response) if form == "line" else unfenced(draft.response) + "\n"
+        )
+        assert run_program(whole, known.tests, entry_point="add").passed
+
+
+def test_nothing_is_to_be_implemented_that_an_empty_body_does() -> None:
+    idle = truth("def idle(x):\n    x.append\n", ("assert idle([]) is None",))
+    assert not [d for d in drafts(idle) if d.kind == "implement"]
+    busy = truth("def busy(x):\n    return [x]\n", ("assert busy(1) == [1]",))
+    assert len([d for d in drafts(busy) if d.kind == "implement"]) == 1
