@@ -29,7 +29,6 @@ from helpers.settings import MINIMUM_DATA, Profile, resolve_profile
 from helpers.workspace import (
     Workspace,
     WorkspaceError,
-    digest,
     read_json,
     read_jsonl,
     write_json,
@@ -325,13 +324,3 @@ def _newest_unfinished(runs: Path, profile: Profile) -> str | None:
         if same and not (folder / "report").exists():
             return folder.name
     return None
-
-
-__all__ = [
-    "Session",
-    "code_revision",
-    "digest",
-    "open_session",
-    "publish_reports",
-    "source_digest",
-]

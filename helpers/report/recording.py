@@ -298,13 +298,3 @@ def _cost(run: Session, track: str, stages: Sequence[str]) -> dict[str, Any]:
 def _kept(run: Session, track: str, section: dict[str, Any]) -> dict[str, Any]:
     write_json(run.folder / track / "section.json", section)
     return section
-
-
-__all__ = [
-    "data_card",
-    "failure_cases",
-    "report_track_a",
-    "report_track_b",
-    "report_track_c",
-    "suite_metrics",
-]

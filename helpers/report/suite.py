@@ -15,8 +15,7 @@ import nbformat
 from helpers.report.execute import execute_notebook
 from helpers.report.export import html_document
 from helpers.session import PACKAGE, choose_run, publish_reports
-from helpers.settings import resolve_profile
-from helpers.workspace import WorkspaceError, read_json, write_text
+from helpers.workspace import read_json, write_text
 
 NOTEBOOK = PACKAGE.parent / "ML_Assignment_Part2.ipynb"
 
@@ -59,8 +58,7 @@ def run_suite(
         NOTEBOOK, parameters, cwd=NOTEBOOK.parent, expected_seconds=dict(chosen.section_seconds)
     )
     report = run_folder / "report"
-    full = resolve_profile(chosen.name).is_full_run
-    suffix = "" if full else f".{chosen.name}"
+    suffix = "" if chosen.is_full_run else f".{chosen.name}"
     metrics = read_json(report / f"metrics{suffix}.json")
     exported = report / "exports" / f"{NOTEBOOK.stem}{suffix}.html"
     write_text(exported, html_document(notebook, metrics))
@@ -81,6 +79,3 @@ def _relative_to_notebook(corpus: str) -> str:
     if kind not in ("path", "zip"):
         return corpus
     return f"{kind}:{os.path.relpath(Path(place).expanduser(), NOTEBOOK.parent)}"
-
-
-__all__ = ["NOTEBOOK", "WorkspaceError", "run_suite"]
