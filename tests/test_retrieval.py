@@ -17,13 +17,11 @@ from helpers.eval.retrieval import (
     file_level,
     first_relevant_ranks,
     fuse_runs,
-    load_index,
     mean_scores,
     per_query_rows,
     qrels_of,
     query_groups,
     ranking,
-    save_index,
     score_run,
     search,
     search_examples,
@@ -218,44 +216,6 @@ def tiny_vectors():
     questions = [f"q{number}" for number in range(15)]
     qrels = {q: {f"d{int(row):02d}": 1 for row in rng.permutation(40)[:2]} for q in questions}
     return vectors, questions, qrels
-
-
-# --- index ------------------------------------------------------------------------------------------
-
-
-def test_flat_index_equals_brute_force(tiny_vectors):
-    vectors, questions, _ = tiny_vectors
-    rows = question_rows(questions)
-    found = search(build_index(vectors, ids_of(vectors)), rows, 10)
-    exact = rows @ vectors.T
-    for line, hits in zip(exact, found, strict=True):
-        assert list(hits) == [f"d{row:02d}" for row in np.argsort(-line)[:10]]
-        assert list(hits.values()) == pytest.approx(np.sort(line)[::-1][:10].tolist(), abs=1e-5)
-
-
-def test_a_saved_index_answers_the_same(tmp_path, tiny_vectors):
-    vectors, questions, _ = tiny_vectors
-    index = build_index(vectors, ids_of(vectors))
-    save_index(index, tmp_path / "index")
-    loaded = load_index(tmp_path / "index")
-    assert loaded.ids == index.ids
-    assert search(loaded, question_rows(questions), 5) == search(index, question_rows(questions), 5)
-    assert index.n_bytes == (tmp_path / "index" / "index.faiss").stat().st_size
-    (tmp_path / "index" / "ids.json").write_text('["d00"]')
-    with pytest.raises(RetrievalError, match="40 vectors and 1 ids"):
-        load_index(tmp_path / "index")
-    with pytest.raises(RetrievalError, match="no readable index"):
-        load_index(tmp_path / "nowhere")
-
-
-def test_bad_vectors_are_refused():
-    good = np.eye(3, dtype=np.float32)
-    with pytest.raises(RetrievalError, match="NaN"):
-        build_index(good * np.nan, ["a", "b", "c"])
-    with pytest.raises(RetrievalError, match="repeat"):
-        build_index(good, ["a", "b", "b"])
-    with pytest.raises(RetrievalError, match="2 document ids"):
-        build_index(good, ["a", "b"])
 
 
 # --- ranks, files, BM25, fusion -------------------------------------------------------------------

@@ -1,42 +1,68 @@
-"""The vector store behind retrieval: build, search, save, load. FAISS, exact search.
+"""The vector store behind retrieval: `build_index` and `search`, and both ends of a file.
 
-Everything else asks only `build_index` and `search`, so another store can take its place.
+Everything else asks only these two, so another store can take the place of FAISS. One setting
+chooses: "flat" is exact and the default, "hnsw" and "ivf" are approximate FAISS indexes for larger
+corpora, "qdrant" is a second store (`helpers.eval.qdrant_store`) whose server form holds what
+memory does not. `compare_kinds` shows what the approximate ones miss.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import faiss
 import numpy as np
 
+from helpers.eval.qdrant_store import QdrantStore
 from helpers.workspace import read_json, write_json
+
+KINDS = ("flat", "hnsw", "ivf", "qdrant")
+HNSW_LINKS, HNSW_BUILD, HNSW_SEARCH = 32, 200, 64  # Malkov & Yashunin 2018: M, efConstruction, ef
+IVF_POINTS_PER_LIST = 39  # fewer, and k-means warns that its centroids mean little
+IVF_PROBED = 0.25  # share of the lists that a query looks into
 
 
 class RetrievalError(ValueError):
     """A run, an index or a cut-off that cannot be scored or searched."""
 
 
+class Store(Protocol):
+    """What a store has to do; a FAISS index does it as it is."""
+
+    def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Inner products (m, k) and rows (m, k) of the `k` best vectors per query, -1 for none."""
+
+
 @dataclass(frozen=True)
 class VectorIndex:
-    """A FAISS inner-product index with the document id of each row."""
+    """A store of vectors with the document id of each row."""
 
     ids: tuple[str, ...]
-    vectors: faiss.Index
+    vectors: Store
+    kind: str = "flat"
 
     @property
     def n_bytes(self) -> int:
-        """Size of the index as it lies on disk."""
+        """Size of the vectors as they lie on disk (FAISS) or are held (Qdrant)."""
+        if isinstance(self.vectors, QdrantStore):
+            return self.vectors.n_bytes
         return int(faiss.serialize_index(self.vectors).nbytes)
 
 
-def build_index(vectors: np.ndarray, ids: Sequence[str]) -> VectorIndex:
-    """Exact inner-product index (FAISS IndexFlatIP) over `vectors` (n, d), float32, L2-normalised.
+def build_index(vectors: np.ndarray, ids: Sequence[str], kind: str = "flat") -> VectorIndex:
+    """Inner-product index over `vectors` (n, d), float32, L2-normalised.
+
+    Args:
+        kind: one of KINDS. The same vectors give the same index: graph and lists are built on one
+            thread and from a fixed seed.
 
     Raises:
-        RetrievalError: if shapes and ids disagree, ids repeat, or a value is not finite.
+        RetrievalError: if shapes and ids disagree, ids repeat, a value is not finite, or the kind
+            is unknown.
     """
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) != len(ids) or not len(ids):
@@ -45,13 +71,16 @@ def build_index(vectors: np.ndarray, ids: Sequence[str]) -> VectorIndex:
         raise RetrievalError("document ids repeat; each document needs an id of its own")
     if not np.isfinite(vectors).all():
         raise RetrievalError("vectors hold NaN or infinity; the model that made them is broken")
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(vectors)
-    return VectorIndex(tuple(ids), index)
+    if kind not in KINDS:
+        raise RetrievalError(f"unknown kind of index {kind!r}; choose one of {', '.join(KINDS)}")
+    return VectorIndex(tuple(ids), _store(vectors, kind), kind)
 
 
 def search(index: VectorIndex, queries: np.ndarray, k: int) -> list[dict[str, float]]:
-    """For each row of `queries` (m, d) its `k` best documents as {document id: inner product}."""
+    """For each row of `queries` (m, d) its `k` best documents as {document id: inner product}.
+
+    An approximate index may give fewer than `k`.
+    """
     scores, rows = index.vectors.search(
         np.ascontiguousarray(queries, dtype=np.float32), min(k, len(index.ids))
     )
@@ -62,12 +91,15 @@ def search(index: VectorIndex, queries: np.ndarray, k: int) -> list[dict[str, fl
 
 
 def save_index(index: VectorIndex, folder: Path) -> None:
-    """Write `index.faiss` and `ids.json` into `folder`."""
+    """Write `ids.json` and `index.faiss` (or the folder `qdrant`) into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / "index.faiss.partial"
-    faiss.write_index(index.vectors, str(partial))
-    partial.replace(folder / "index.faiss")
-    write_json(folder / "ids.json", list(index.ids))
+    if isinstance(index.vectors, QdrantStore):
+        index.vectors.save(folder / "qdrant")
+    else:
+        partial = folder / "index.faiss.partial"
+        faiss.write_index(index.vectors, str(partial))
+        partial.replace(folder / "index.faiss")
+    write_json(folder / "ids.json", {"kind": index.kind, "ids": list(index.ids)})
 
 
 def load_index(folder: Path) -> VectorIndex:
@@ -77,10 +109,81 @@ def load_index(folder: Path) -> VectorIndex:
         RetrievalError: if a file is missing or the two do not belong together.
     """
     try:
-        ids = tuple(read_json(folder / "ids.json"))
-        vectors = faiss.read_index(str(folder / "index.faiss"))
-    except (OSError, RuntimeError, ValueError) as error:
+        kept = read_json(folder / "ids.json")
+        ids, kind = tuple(kept["ids"]), kept["kind"]
+        if kind == "qdrant":
+            store: Store = QdrantStore.load(folder / "qdrant")
+        else:
+            store = faiss.read_index(str(folder / "index.faiss"))
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise RetrievalError(f"no readable index in {folder}: {error}; build it again") from error
-    if vectors.ntotal != len(ids):
-        raise RetrievalError(f"{folder} holds {vectors.ntotal} vectors and {len(ids)} ids; build it again")
-    return VectorIndex(ids, vectors)
+    if store.ntotal != len(ids):
+        raise RetrievalError(f"{folder} holds {store.ntotal} vectors and {len(ids)} ids; build it again")
+    return VectorIndex(ids, store, kind)
+
+
+def compare_kinds(
+    vectors: np.ndarray,
+    ids: Sequence[str],
+    queries: np.ndarray,
+    *,
+    k: int = 10,
+    kinds: Sequence[str] = ("flat", "hnsw", "ivf"),
+) -> list[dict[str, float | str | int]]:
+    """What each kind of index costs and misses on these vectors.
+
+    Args:
+        vectors: (n, d), the documents.
+        queries: (m, d).
+
+    Returns:
+        Per kind `recall` (the mean share of the exact `k` best that it finds), `build_seconds`,
+        `query_ms` (one query at a time) and `n_bytes`.
+    """
+    exact = search(build_index(vectors, ids), queries, k)
+    rows: list[dict[str, float | str | int]] = []
+    for kind in kinds:
+        start = time.perf_counter()
+        index = build_index(vectors, ids, kind)
+        built = time.perf_counter()
+        found = [search(index, query[None], k)[0] for query in queries]
+        asked = time.perf_counter()
+        shared = [len(a.keys() & b.keys()) / len(a) for a, b in zip(exact, found, strict=True)]
+        rows.append(
+            {
+                "kind": kind,
+                "recall": float(np.mean(shared)),
+                "build_seconds": built - start,
+                "query_ms": 1000 * (asked - built) / len(queries),
+                "n_bytes": index.n_bytes,
+            }
+        )
+    return rows
+
+
+def _store(vectors: np.ndarray, kind: str) -> Store:
+    count, width = vectors.shape
+    if kind == "qdrant":
+        return QdrantStore(vectors)
+    if kind == "flat":
+        index = faiss.IndexFlatIP(width)
+        index.add(vectors)
+        return index
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)  # several threads would link the graph in another order each time
+    try:
+        if kind == "hnsw":
+            index = faiss.IndexHNSWFlat(width, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
+            index.hnsw.efConstruction, index.hnsw.efSearch = HNSW_BUILD, HNSW_SEARCH
+        else:
+            lists = max(1, min(int(4 * count**0.5), count // IVF_POINTS_PER_LIST))
+            coarse = faiss.IndexFlatIP(width)
+            index = faiss.IndexIVFFlat(coarse, width, lists, faiss.METRIC_INNER_PRODUCT)
+            index.own_fields = True
+            coarse.this.disown()  # the index frees it
+            index.nprobe = max(1, round(IVF_PROBED * lists))
+            index.train(vectors)
+        index.add(vectors)
+    finally:
+        faiss.omp_set_num_threads(threads)
+    return index
