@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from helpers.memory import in_batches
 from helpers.models.structure import hidden_states, output_head
 from helpers.progress import bar
 from helpers.runtime import Runtime
@@ -84,7 +85,8 @@ def evaluate_perplexity(
         model: any transformers causal LM, with or without adapters; log-softmax in float32.
         window: tokens fed at once, at most the model's context.
         stride: tokens between windows, 1 <= stride <= window; smaller is more exact and dearer.
-        batch_size: windows per forward pass; by default about 4,096 tokens' worth.
+        batch_size: windows per forward pass, by default about 4,096 tokens' worth; fewer where they
+            do not fit in memory.
         runtime: runs the forward pass under its autocast; without it in the weights' own dtype,
             which is what reported figures use.
         observe: called with per-token figures, for splits by token kind.
@@ -105,20 +107,25 @@ def evaluate_perplexity(
     model.eval()
     head = output_head(model)
     size = batch_size or max(1, TOKENS_PER_BATCH // window)
+
+    def compute(batch: Sequence[_Window]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        inputs = _pad_right([ids[w.text][w.first : w.last] for w in batch], tokenizer.pad_token_id or 0)
+        with runtime.autocast() if runtime else torch.autocast(model.device.type, enabled=False):
+            hidden = hidden_states(model, inputs.to(model.device))
+            return [
+                _score(head, hidden[row, w.score_from - w.first : w.last - w.first],
+                       ids[w.text][w.score_from + 1 : w.last + 1])
+                for row, w in enumerate(batch)
+            ]  # fmt: skip
+
     with bar(what, total=sum(w.last - w.score_from for w in windows), unit="tok") as shown:
-        for at in range(0, len(windows), size):
-            batch = windows[at : at + size]
-            inputs = _pad_right([ids[w.text][w.first : w.last] for w in batch], tokenizer.pad_token_id or 0)
-            with runtime.autocast() if runtime else torch.autocast(model.device.type, enabled=False):
-                hidden = hidden_states(model, inputs.to(model.device))
-                for row, w in enumerate(batch):
-                    losses, hits = _score(head, hidden[row, w.score_from - w.first : w.last - w.first],
-                                          ids[w.text][w.score_from + 1 : w.last + 1])  # fmt: skip
-                    nll[w.text] += losses.double().sum().item()
-                    correct += int(hits.sum())
-                    if observe is not None:
-                        observe(w.text, w.score_from + 1, losses, hits)
-                    shown.update(w.last - w.score_from)
+        for batch, scored in in_batches(windows, size, compute, what=what):
+            for w, (losses, hits) in zip(batch, scored, strict=True):
+                nll[w.text] += losses.double().sum().item()
+                correct += int(hits.sum())
+                if observe is not None:
+                    observe(w.text, w.score_from + 1, losses, hits)
+                shown.update(w.last - w.score_from)
     model.train(was_training)
     scores = tuple(
         TextScore(nll[i], max(len(ids[i]) - 1, 0), len(text.encode("utf-8", "surrogatepass")))

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
+from helpers.memory import in_batches
 from helpers.progress import bar
 from helpers.runtime import Runtime
 
@@ -109,15 +110,18 @@ def encode(
         range(len(texts)), key=lambda row: (-lengths[row], row)
     )  # longest first: peak shows at once
     parts: list[np.ndarray] = []
+
+    def compute(rows: Sequence[int]) -> np.ndarray:
+        features = model.tokenizer.pad(
+            {name: [values[row] for row in rows] for name, values in tokens.items()}, return_tensors="pt"
+        ).to(runtime.device)
+        return _forward(model, dict(features), runtime).cpu().numpy()
+
     was_training = model.training
     model.eval()
     with torch.inference_mode(), bar(f"encode {_PLURAL[kind]}", total=len(texts), unit="text") as shown:
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            features = model.tokenizer.pad(
-                {name: [values[row] for row in rows] for name, values in tokens.items()}, return_tensors="pt"
-            ).to(runtime.device)
-            parts.append(_forward(model, dict(features), runtime).cpu().numpy())
+        for rows, vectors in in_batches(order, batch_size, compute, what=f"encode {_PLURAL[kind]}"):
+            parts.append(vectors)
             shown.update(len(rows))
     model.train(was_training)
     vectors = np.concatenate(parts)[np.argsort(order)]

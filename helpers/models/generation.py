@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from helpers.memory import in_batches
 from helpers.progress import bar
 from helpers.runtime import Runtime
 
@@ -45,7 +46,8 @@ def generate(
         n: samples per prompt; with `temperature` 0 they would be equal, so `n` must be 1.
         temperature: 0 is greedy; otherwise plain ancestral sampling from softmax(logits /
             temperature) over the whole vocabulary (top_p = 1, no top-k), in float32.
-        batch_size: sequences (prompt times sample) computed together.
+        batch_size: sequences (prompt times sample) computed together; fewer where they do not fit
+            in memory.
         stop: strings; the text ends before the first occurrence of any of them.
         what: label of the progress bar.
 
@@ -81,24 +83,30 @@ def generate(
     is_end = _end_check(tokenizer, ends, stop)
     was_training = model.training
     model.eval()
+
+    def compute(batch: list[tuple[int, int]]) -> list[tuple[int, list[int]]]:
+        numbers = list(dict.fromkeys(index for index, _ in batch))  # each prompt is read once
+        owners = [numbers.index(index) for index, _ in batch]
+        draws = _uniform_draws(batch, seed, max_new_tokens) if temperature > 0 else None
+
+        def choose(logits: torch.Tensor, rows: list[int], step: int) -> torch.Tensor:
+            if draws is None:
+                return logits.argmax(-1)
+            return _sample(logits / temperature, draws[rows, step])
+
+        prompts_read = _read_prompts(model, [encoded[i] for i in numbers], tokenizer.pad_token_id, owners)
+        finished = []
+        for row, ids in _continue(model, prompts_read, choose, is_end, max_new_tokens):
+            finished.append((row, ids))
+            shown.update(1)
+        return finished
+
     with bar(what, total=len(jobs), unit="text") as shown:
-        for start in range(0, len(jobs), batch_size):
-            batch = jobs[start : start + batch_size]
-            numbers = list(dict.fromkeys(index for index, _ in batch))  # each prompt is read once
-            owners = [numbers.index(index) for index, _ in batch]
-            draws = _uniform_draws(batch, seed, max_new_tokens) if temperature > 0 else None
-
-            def choose(logits: torch.Tensor, rows: list[int], step: int, draws=draws) -> torch.Tensor:
-                if draws is None:
-                    return logits.argmax(-1)
-                return _sample(logits / temperature, draws[rows, step])
-
-            prompts_read = _read_prompts(model, [encoded[i] for i in numbers], tokenizer.pad_token_id, owners)
-            for row, ids in _continue(model, prompts_read, choose, is_end, max_new_tokens):
+        for batch, finished in in_batches(jobs, batch_size, compute, what=what):
+            for row, ids in finished:
                 index, sample = batch[row]
                 kept = [token for token in ids if token not in ends]
                 texts[index][sample] = _cut(tokenizer.decode(kept, skip_special_tokens=True), stop)
-                shown.update(1)
     model.train(was_training)
     return texts
 

@@ -289,7 +289,8 @@ def _cost(run: Session, track: str, stages: Sequence[str]) -> dict[str, Any]:
     seconds = {stage: round(run.workspace.seconds_of(f"{track}/{stage}"), 3) for stage in stages}
     cost: dict[str, Any] = {"seconds": round(sum(seconds.values()), 3), "seconds_by_stage": seconds}
     history = run.history(f"{track}/train")
-    for name in ("tokens_per_second", "trainable_parameters", "useful_share"):
+    for name in ("tokens_per_second", "trainable_parameters", "useful_share", "micro_batch", "accumulation",
+                 "gradient_checkpointing", "frozen_weights", "lowered"):  # fmt: skip
         if name in history:
             cost[name] = history[name]
     return cost | {"peak_memory_gib": round(peak_memory_gib(), 3)}

@@ -21,8 +21,9 @@ from helpers.models.structure import hidden_states, output_head
 from helpers.records import InstructPair
 from helpers.runtime import Runtime, set_seed
 from helpers.settings import TrackBSettings
+from helpers.train.fallbacks import with_fallbacks
 from helpers.train.token_loss import IGNORED, summed_token_loss
-from helpers.train.trainer import TrainingError, TrainingHistory, in_float32_if_needed, run_training
+from helpers.train.trainer import TrainingError, TrainingHistory, run_training
 
 MICRO_BATCH_TOKENS = {"cpu": 6144, "cuda": 8192}  # padded positions fed at once
 CHAT_END = "<|im_end|>"
@@ -47,9 +48,10 @@ def train_instruct(
 ) -> TrainingHistory:
     """Train an adapter on `pairs`, keep the weights with the lowest validation loss.
 
-    Validation is the mean loss per response token in nats over `validation_pairs`. If float16
-    gives a loss that is no finite number, training starts once more in float32. A call with the
-    same arguments after a kill goes on from the last checkpoint.
+    Validation is the mean loss per response token in nats over `validation_pairs`. If memory or
+    float16's range does not do, training starts again with less
+    (`helpers.train.fallbacks.with_fallbacks`). A call with the same arguments after a kill goes on
+    from the last checkpoint.
 
     Returns:
         The history, which also lies in `out_dir/history.json`; the adapter is in
@@ -59,8 +61,10 @@ def train_instruct(
         TrainingError: if either set of pairs is empty, or a pair is longer than the settings
             allow (the data step drops those), or the loss is not finite.
     """
-    return in_float32_if_needed(
-        lambda machine: _train(settings, pairs, validation_pairs, machine, seed, out_dir), runtime, out_dir
+    return with_fallbacks(
+        lambda machine, fit: _train(settings, pairs, validation_pairs, machine, fit, seed, out_dir),
+        runtime,
+        out_dir,
     )
 
 
@@ -129,7 +133,7 @@ def response_loss(
     return total / max(count, 1)
 
 
-def _train(settings, pairs, validation_pairs, runtime, seed, out_dir) -> TrainingHistory:
+def _train(settings, pairs, validation_pairs, runtime, fit, seed, out_dir) -> TrainingHistory:
     if not pairs or not validation_pairs:
         raise TrainingError(
             f"{len(pairs)} training and {len(validation_pairs)} validation pairs: both are needed; "
@@ -160,4 +164,5 @@ def _train(settings, pairs, validation_pairs, runtime, seed, out_dir) -> Trainin
         seed=seed,
         validate=lambda model: response_loss(model, held_out, collate, runtime, 2 * micro_batch),
         what="train on pairs",
+        fit=fit,
     )

@@ -10,8 +10,9 @@ from helpers.eval.perplexity import encode, evaluate_perplexity
 from helpers.models.causal_lm import add_lora, load_causal_lm
 from helpers.runtime import Runtime, set_seed
 from helpers.settings import TrackASettings
+from helpers.train.fallbacks import with_fallbacks
 from helpers.train.packing import collate_packed, pack_texts
-from helpers.train.trainer import TrainingHistory, in_float32_if_needed, run_training
+from helpers.train.trainer import TrainingHistory, run_training
 
 MICRO_BATCH_TOKENS = {"cpu": 4096, "cuda": 2048}  # fed at once; activations are kept for them
 VALIDATIONS_PER_EPOCH = 2
@@ -30,8 +31,8 @@ def train_language_model(
 
     Files are packed into rows of `settings.window` tokens without seeing each other. Against
     forgetting, standard-library files are mixed in: `settings.rehearsal_share` tokens of them for
-    every token of `train_texts`. If float16 gives a loss that is no finite number, training starts
-    once more in float32.
+    every token of `train_texts`. If memory or float16's range does not do, training starts again
+    with less (`helpers.train.fallbacks.with_fallbacks`).
 
     Returns:
         The history, which also lies in `out_dir/history.json`; the adapter is in `out_dir/adapter`
@@ -42,14 +43,14 @@ def train_language_model(
         TrainingError: if there is nothing to train on or the loss is not finite.
         PerplexityError: if the validation texts hold nothing to score.
     """
-    return in_float32_if_needed(
-        lambda machine: _train(settings, train_texts, validation_texts, machine, seed, out_dir),
+    return with_fallbacks(
+        lambda machine, fit: _train(settings, train_texts, validation_texts, machine, fit, seed, out_dir),
         runtime,
         out_dir,
     )
 
 
-def _train(settings, train_texts, validation_texts, runtime, seed, out_dir) -> TrainingHistory:
+def _train(settings, train_texts, validation_texts, runtime, fit, seed, out_dir) -> TrainingHistory:
     set_seed(seed)
     base, tokenizer = load_causal_lm(settings.model, runtime, seed=seed)
     own_tokens = sum(len(encode(tokenizer, text)) for text in train_texts)
@@ -79,4 +80,5 @@ def _train(settings, train_texts, validation_texts, runtime, seed, out_dir) -> T
         validate=bits_per_byte,
         validations_per_epoch=VALIDATIONS_PER_EPOCH,
         what="train the language model",
+        fit=fit,
     )

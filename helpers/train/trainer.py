@@ -3,25 +3,28 @@
 Added to it: a loss that weighs every target token alike under gradient accumulation and spares
 memory (`helpers.train.token_loss`), validation by a function of the caller's, the best validated
 weights kept, checkpoints found again after a kill (damaged ones passed over), an error instead of
-hours of NaN, and this project's progress bar.
+hours of NaN, and this project's progress bar. What to do when memory or float16 does not suffice
+is decided in `helpers.train.fallbacks`.
+
+Under `accelerate launch` the processes share every step: each takes its part of the step's
+examples, and the loss is that of one process with all of them.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import functools
-import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from peft import PeftModel
-from safetensors import safe_open
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -31,11 +34,13 @@ from transformers import (
     TrainingArguments,
 )
 
-from helpers.models.structure import hidden_states, output_head
+from helpers.memory import Fit, is_out_of_memory
+from helpers.models.structure import hidden_states, output_head, plain_model
 from helpers.progress import bar
 from helpers.runtime import Runtime, peak_memory_gib
+from helpers.train.checkpoints import newest_whole_checkpoint, replace_folder
 from helpers.train.token_loss import summed_token_loss
-from helpers.workspace import WorkspaceError, digest, read_json, write_json
+from helpers.workspace import WorkspaceError, digest, write_json
 
 
 class TrainingError(RuntimeError):
@@ -44,6 +49,14 @@ class TrainingError(RuntimeError):
 
 class NonFiniteLossError(TrainingError):
     """The loss became NaN or infinite: learning rate or precision do not fit the model."""
+
+
+class StepTooLargeError(TrainingError):
+    """A training step did not fit in memory; `micro_batch` examples were fed at once."""
+
+    def __init__(self, message: str, micro_batch: int, can_checkpoint: bool) -> None:
+        super().__init__(message)
+        self.micro_batch, self.can_checkpoint = micro_batch, can_checkpoint
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,12 @@ class TrainingHistory:
     peak_memory_gib: float
     resumed_from_step: int = 0
     precision: str = ""
+    micro_batch: int = 0  # examples fed at once by each process
+    accumulation: int = 1  # times that many make an optimizer step
+    processes: int = 1
+    gradient_checkpointing: bool = False
+    frozen_weights: str = ""  # "NF4", or the dtype they are held in
+    lowered: tuple[str, ...] = ()  # what was given up for want of memory, in order
 
 
 def run_training(
@@ -86,6 +105,7 @@ def run_training(
     validate: Callable[[PreTrainedModel | PeftModel], float],
     validations_per_epoch: int = 1,
     what: str = "train",
+    fit: Fit | None = None,
 ) -> TrainingHistory:
     """Train what is trainable in `model` and leave the best validated weights in `out_dir/adapter`.
 
@@ -100,22 +120,32 @@ def run_training(
             `position_ids` and `attention_mask`, all (micro_batch, length). `labels` hold the
             token itself at each target and -100 elsewhere, -100 always in column 0.
         batch_sequences: examples per optimizer step; at most `micro_batch` of them at once.
-        validate: lower is better; called with the model in evaluation mode.
+        validate: lower is better; called with the model in evaluation mode, in every process.
+        fit: smaller micro-batch and recomputed activations, where memory asks for them.
 
     Raises:
         NonFiniteLossError: if the loss or the validation is NaN or infinite.
+        StepTooLargeError: if a step does not fit in memory.
         TrainingError: for an empty dataset.
     """
     if not len(train_dataset):
         raise TrainingError("there is nothing to train on: the training set is empty; give more text")
-    micro_batch, accumulation = batch_shape(batch_sequences, micro_batch)
-    steps_per_epoch = math.ceil(math.ceil(len(train_dataset) / micro_batch) / accumulation)
+    fit = fit or Fit()
+    processes = PartialState()
+    micro_batch, accumulation = batch_shape(
+        math.ceil(batch_sequences / processes.num_processes), min(micro_batch, fit.micro_batch or micro_batch)
+    )
+    at_once = micro_batch * processes.num_processes
+    steps_per_epoch = math.ceil(math.ceil(len(train_dataset) / at_once) / accumulation)
     total_steps = steps_per_epoch * epochs
     checkpoints = out_dir / "checkpoints"
+    # Not the micro-batch alone: where it was halved for want of memory, a checkpoint still fits.
     key = digest(
-        [epochs, learning_rate, batch_sequences, micro_batch, warmup_fraction, seed, len(train_dataset)]
-    )
-    resume_from = _newest_whole_checkpoint(checkpoints, key)
+        [epochs, learning_rate, at_once * accumulation, warmup_fraction, seed, len(train_dataset),
+         str(runtime.weight_dtype), str(runtime.autocast_dtype), runtime.nf4]
+    )  # fmt: skip
+    with processes.main_process_first():
+        resume_from = newest_whole_checkpoint(checkpoints, key)
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=epochs,
@@ -136,9 +166,12 @@ def run_training(
         save_total_limit=2,
         report_to="none",
         disable_tqdm=True,
+        ddp_find_unused_parameters=False,
         seed=seed,
         data_seed=seed,
     )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # several GPUs in one process would split batches behind the loss's back
     if isinstance(model, PeftModel):
         # Else PEFT asks the hub whether the vocabulary grew, at every save.
         model.save_pretrained = functools.partial(
@@ -149,13 +182,22 @@ def run_training(
     trainer = _TokenTrainer(
         model=model, args=arguments, train_dataset=train_dataset, data_collator=collate, callbacks=[keeper]
     )
-    trainer.prepare(runtime, tokenizer.pad_token_id)
+    trainer.prepare(tokenizer.pad_token_id, keeper)
     trainer.remove_callback(PrinterCallback)
     start = time.perf_counter()
     try:
-        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+        with _learning(model, runtime, fit.checkpointing):
+            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     except OSError as error:
         raise WorkspaceError(f"cannot write checkpoints below {out_dir}: {error}") from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise StepTooLargeError(
+            f"a training step of {micro_batch} examples does not fit in memory: {error}",
+            micro_batch,
+            plain_model(model).supports_gradient_checkpointing,
+        ) from error
     finally:
         keeper.bar.close()
         model.__dict__.pop("save_pretrained", None)
@@ -177,34 +219,26 @@ def run_training(
         validation_seconds=round(keeper.seconds, 3),
         useful_tokens=trainer.useful,
         useful_share=trainer.useful / max(trainer.fed, 1),
-        tokens_per_second=trainer.useful / max(seconds, 1e-9),
+        tokens_per_second=(trainer.useful - trainer.useful_before) / max(seconds, 1e-9),
         trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         peak_memory_gib=round(peak_memory_gib(), 3),
         resumed_from_step=int(resume_from.name.split("-")[1]) if resume_from else 0,
         precision=str(runtime.autocast_dtype or runtime.weight_dtype).removeprefix("torch."),
+        micro_batch=micro_batch,
+        accumulation=accumulation,
+        processes=processes.num_processes,
+        gradient_checkpointing=fit.checkpointing,
+        frozen_weights="NF4" if runtime.nf4 else str(runtime.weight_dtype).removeprefix("torch."),
+        lowered=fit.lowered,
     )
-    tokenizer.save_pretrained(str(out_dir / "best"))
-    _replace(out_dir / "best", out_dir / "adapter")
-    write_json(out_dir / "history.json", history)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    if processes.is_main_process:
+        write_json(out_dir / "history.json", history)
+        if (out_dir / "best").exists():  # else a run cut short below here had renamed it already
+            tokenizer.save_pretrained(str(out_dir / "best"))
+            replace_folder(out_dir / "best", out_dir / "adapter")
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    processes.wait_for_everyone()
     return history
-
-
-def in_float32_if_needed(
-    train: Callable[[Runtime], TrainingHistory], runtime: Runtime, out_dir: Path
-) -> TrainingHistory:
-    """`train(runtime)`; where float16 gives NaN (QwenLM/Qwen3 #670), once more in float32.
-
-    Raises:
-        NonFiniteLossError: if the loss is not finite in another precision than float16.
-    """
-    try:
-        return train(runtime)
-    except NonFiniteLossError:
-        if runtime.autocast_dtype != torch.float16:
-            raise
-    shutil.rmtree(out_dir / "checkpoints", ignore_errors=True)
-    return train(dataclasses.replace(runtime, weight_dtype=torch.float32, autocast_dtype=None))
 
 
 def batch_shape(batch_sequences: int, micro_batch: int) -> tuple[int, int]:
@@ -217,34 +251,56 @@ def batch_shape(batch_sequences: int, micro_batch: int) -> tuple[int, int]:
     return math.ceil(batch_sequences / accumulation), accumulation
 
 
+@contextlib.contextmanager
+def _learning(model: PreTrainedModel | PeftModel, runtime: Runtime, checkpointing: bool) -> Iterator[None]:
+    """Within it, calling `model` gives (summed loss, targets).
+
+    The loss is computed inside `forward`, so that wrappers for several processes, which act when
+    the model is called, see the whole of it.
+    """
+    plain = plain_model(model)
+
+    def forward(input_ids, labels, position_ids=None, attention_mask=None):
+        with runtime.autocast():
+            hidden = hidden_states(model, input_ids, position_ids=position_ids, attention_mask=attention_mask)
+            return summed_token_loss(output_head(model), hidden, labels)
+
+    model.forward = forward
+    if checkpointing:
+        plain.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    try:
+        yield
+    finally:
+        model.__dict__.pop("forward", None)
+        if checkpointing:
+            plain.gradient_checkpointing_disable()
+
+
 class _TokenTrainer(Trainer):
     """`Trainer` with the token-weighted loss; counts useful and fed tokens as it goes."""
 
     loss_is_scaled_for_ga = True  # for transformers versions that ask this way
 
-    def prepare(self, runtime: Runtime, pad_id: int) -> None:
-        self.runtime, self.pad_id = runtime, pad_id
-        self.useful = self.fed = 0
+    def prepare(self, pad_id: int, keeper: _Keeper) -> None:
+        self.pad_id = pad_id
+        self.useful = self.fed = self.useful_before = 0
         self.model_accepts_loss_kwargs = True  # have the targets of the whole step counted
+        keeper.trainer = self
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         ids = inputs["input_ids"]
         self.useful += int((ids != self.pad_id).sum())
         self.fed += ids.numel()
-        with self.runtime.autocast():
-            hidden = hidden_states(
-                model,
-                ids,
-                position_ids=inputs.get("position_ids"),
-                attention_mask=inputs.get("attention_mask"),
-            )
-            loss, count = summed_token_loss(output_head(model), hidden, inputs["labels"])
+        loss, count = model(**inputs)
         if not torch.isfinite(loss):
             raise NonFiniteLossError(
                 f"the loss became {loss.item()} at step {self.state.global_step + 1}; "
                 "lower the learning rate, or train in another precision"
             )
-        return loss / (num_items_in_batch if num_items_in_batch is not None else max(count, 1))
+        if num_items_in_batch is None:
+            return loss / max(count, 1)
+        # Processes average their gradients; the sum over all targets of the step is wanted.
+        return loss * self.args.world_size / num_items_in_batch
 
 
 class _Keeper(TrainerCallback):
@@ -257,7 +313,11 @@ class _Keeper(TrainerCallback):
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
         self.bar.update(state.global_step - self.bar.n)
-        if not any("validation" in row for row in state.log_history):
+        measured = [row for row in state.log_history if "validation" in row]
+        if measured:  # a run goes on: it has fed what the checkpoint's had
+            self.trainer.useful = self.trainer.useful_before = measured[-1]["useful"]
+            self.trainer.fed = measured[-1]["fed"]
+        else:
             self._measure(model, state)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
@@ -269,10 +329,7 @@ class _Keeper(TrainerCallback):
         if state.global_step % self.every == 0 or state.global_step == self.total_steps:
             earlier = _best([row for row in state.log_history if "validation" in row])
             if self._measure(model, state) < earlier["validation"] or earlier["step"] == 0:
-                partial = self.out_dir / "best.partial"
-                shutil.rmtree(partial, ignore_errors=True)
-                model.save_pretrained(str(partial))
-                _replace(partial, self.out_dir / "best")
+                self._keep(model, state)
             control.should_save = True
         return control
 
@@ -287,49 +344,20 @@ class _Keeper(TrainerCallback):
             raise NonFiniteLossError(
                 f"validation gave {value} at step {state.global_step}; lower the learning rate"
             )
-        state.log_history.append({"validation": value, "step": state.global_step})
+        row = {"validation": value, "step": state.global_step}
+        state.log_history.append(row | {"useful": self.trainer.useful, "fed": self.trainer.fed})
         return value
+
+    def _keep(self, model, state) -> None:
+        weights = self.trainer.accelerator.get_state_dict(self.trainer.model_wrapped)  # all take part
+        if state.is_world_process_zero:
+            partial = self.out_dir / "best.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            model.save_pretrained(str(partial), state_dict=weights)
+            replace_folder(partial, self.out_dir / "best")
 
 
 def _best(measured: list[dict]) -> dict:
     """The lowest validation among training steps, the earliest of equals; before any, step 0's."""
     trained = [row for row in measured if row["step"] > 0]
     return min(trained or measured, key=lambda row: (row["validation"], row["step"]))
-
-
-def _replace(source: Path, target: Path) -> None:
-    shutil.rmtree(target, ignore_errors=True)
-    source.rename(target)
-
-
-def _newest_whole_checkpoint(folder: Path, key: str) -> Path | None:
-    """The latest checkpoint that can be read in full; all of another run's are removed."""
-    try:
-        same_run = read_json(folder / "run.json")["key"] == key
-    except (OSError, ValueError, KeyError):
-        same_run = False
-    if not same_run:
-        shutil.rmtree(folder, ignore_errors=True)
-        write_json(folder / "run.json", {"key": key})
-        return None
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
-    for checkpoint in found:
-        if _is_whole(checkpoint):
-            return checkpoint
-        shutil.rmtree(checkpoint)  # a kill or a full disk cut it short
-    return None
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text())
-        weights = sorted(checkpoint.glob("*.safetensors"))
-        for file in weights:
-            with safe_open(file, "pt") as tensors:
-                for name in tensors.keys():  # noqa: SIM118 (not a dict)
-                    tensors.get_tensor(name)
-        for name in ("optimizer.pt", "scheduler.pt"):
-            torch.load(checkpoint / name, map_location="cpu", weights_only=True)
-    except Exception:  # whatever a damaged file makes its reader raise
-        return False
-    return bool(weights)
