@@ -160,7 +160,7 @@ def _twins(functions: Sequence[Function], threshold: float) -> list[tuple[str, S
     tokens = [code_tokens(function.code) for function in functions]
     squeezed = ["".join(function.code.split()) for function in functions]
     blanked = [
-        _blank_syntax(function.code) if len(row) >= MIN_TOKENS else None
+        blank_syntax(function.code) if len(row) >= MIN_TOKENS else None
         for function, row in zip(progress(functions, "comparing functions"), tokens, strict=True)
     ]
     starts = [_docstring_start(function) for function in functions]
@@ -182,7 +182,7 @@ def _equals(keys: Sequence[Hashable | None]) -> list[list[int]]:
     return [group for group in members.values() if len(group) > 1]
 
 
-def _blank_syntax(code: str) -> str | None:
+def blank_syntax(code: str) -> str | None:
     """The syntax tree as text with every identifier blanked; layout and comments are not in it."""
     tree = parse_python(code)
     if isinstance(tree, str):
