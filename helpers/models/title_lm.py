@@ -1,0 +1,187 @@
+"""Language models of the fixed-budget lab, built from random weights with transformers' classes.
+
+`build` makes a `TitleLM`: one or several transformers models behind one call from ids to logits.
+The classes are the library's own; what is added is residual dropout where a class has none, one
+initialisation for all of them, the title mask, and the average of several members.
+
+The title mask keeps attention inside a title. A title's span begins with the separator before it,
+so its first word is predicted from the separator alone; positions restart there, which is how
+transformers builds the block-diagonal mask (only without an attention mask and without a cache).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    StableLmConfig,
+    StableLmForCausalLM,
+)
+
+from helpers.models.structure import hidden_states, output_head
+
+INIT_STD = 0.02
+RESIDUAL_OUTPUTS = re.compile(r"\.(c_proj|o_proj|down_proj|dense|dense_4h_to_h)\.weight$")
+DROPPED_MODULES = re.compile(r"(^|\.)(embed_tokens|o_proj|down_proj)$")  # where a class has no dropout
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What a model is, but for its vocabulary. Embeddings and output head share one matrix."""
+
+    family: str = "gpt2"  # a key of FAMILIES
+    layers: int = 6
+    heads: int = 8
+    width: int = 512
+    mlp_width: int = 2048
+    dropout: float = 0.1  # of attention weights, residual branches and embeddings
+    scaled_residual_init: bool = False  # outputs onto the residual stream start 1/sqrt(2 layers) smaller
+    title_mask: bool = False
+    members: int = 1  # independently initialised models whose probabilities are averaged
+
+
+class TitleLM(nn.Module):
+    """One or several causal language models over titles; see the module's text for the mask."""
+
+    def __init__(self, members: list[PreTrainedModel], separator_id: int, title_mask: bool) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.separator_id = separator_id
+        self.title_mask = title_mask
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """Logits (rows, length, vocabulary) for ids (rows, length); with members, log probabilities."""
+        scores = [output_head(member)(self.hidden(member, ids)) for member in self.members]
+        if len(scores) == 1:
+            return scores[0]
+        logs = torch.stack([score.float().log_softmax(-1) for score in scores])
+        return logs.logsumexp(0) - math.log(len(scores))
+
+    def hidden(self, member: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+        """A member's last hidden states (rows, length, width), under the title mask if there is one."""
+        positions = title_positions(ids, self.separator_id) if self.title_mask else None
+        return hidden_states(member, ids, position_ids=positions)
+
+
+def title_positions(ids: torch.Tensor, separator_id: int) -> torch.Tensor:
+    """Position of each token since the last separator, which itself has 0; (rows, length).
+
+    >>> title_positions(torch.tensor([[7, 8, 1, 7, 1, 1, 9]]), separator_id=1).tolist()
+    [[0, 1, 0, 1, 0, 0, 1]]
+    """
+    places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    starts = torch.where(ids == separator_id, places, 0).cummax(-1).values
+    return places - starts
+
+
+def build(architecture: Architecture, vocabulary: int, context: int, separator_id: int, seed: int) -> TitleLM:
+    """A model with fresh weights that depend on `seed` alone, in float32 on the host.
+
+    Weights are N(0, 0.02), biases and learned positions 0, norms 1.
+
+    Raises:
+        ValueError: for a family that does not exist or a width that the heads do not divide.
+    """
+    if architecture.family not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise ValueError(f"no model family {architecture.family!r}; there are {known}")
+    if architecture.width % architecture.heads:
+        raise ValueError(f"width {architecture.width} does not divide into {architecture.heads} heads")
+    members = []
+    for number in range(architecture.members):
+        torch.manual_seed(seed + number)
+        member = FAMILIES[architecture.family](architecture, vocabulary, context)
+        _initialise(member, architecture)
+        members.append(member)
+    torch.manual_seed(seed)
+    return TitleLM(members, separator_id, architecture.title_mask)
+
+
+def _gpt2(a: Architecture, vocabulary: int, context: int) -> PreTrainedModel:
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=vocabulary, n_positions=context, n_embd=a.width, n_layer=a.layers, n_head=a.heads,
+            n_inner=a.mlp_width, activation_function="gelu", resid_pdrop=a.dropout, embd_pdrop=a.dropout,
+            attn_pdrop=a.dropout, bos_token_id=None, eos_token_id=None,
+        )
+    )  # fmt: skip
+
+
+def _gpt_neox(a: Architecture, vocabulary: int, context: int) -> PreTrainedModel:
+    """The GPT-2 block with rotary positions instead of learned ones."""
+    return GPTNeoXForCausalLM(
+        GPTNeoXConfig(
+            vocab_size=vocabulary, max_position_embeddings=context, hidden_size=a.width,
+            num_hidden_layers=a.layers, num_attention_heads=a.heads, intermediate_size=a.mlp_width,
+            hidden_act="gelu", rotary_pct=1.0, rope_parameters=_rope(), use_parallel_residual=False,
+            attention_dropout=a.dropout, hidden_dropout=a.dropout, tie_word_embeddings=True,
+            bos_token_id=None, eos_token_id=None,
+        )
+    )  # fmt: skip
+
+
+def _gated(
+    config: type, model: type, a: Architecture, vocabulary: int, context: int, **options
+) -> PreTrainedModel:
+    """A class with a gated MLP and rotary positions, which have no dropout on the residual stream."""
+    made = model(
+        config(
+            vocab_size=vocabulary, max_position_embeddings=context, hidden_size=a.width,
+            num_hidden_layers=a.layers, num_attention_heads=a.heads, num_key_value_heads=a.heads,
+            intermediate_size=a.mlp_width, rope_parameters=_rope(), attention_dropout=a.dropout,
+            tie_word_embeddings=True, bos_token_id=None, eos_token_id=None, **options,
+        )
+    )  # fmt: skip
+    for name, module in made.named_modules():
+        if DROPPED_MODULES.search(name):
+            module.register_forward_hook(functools.partial(_drop, a.dropout))
+    return made
+
+
+def _rope() -> dict[str, float | str]:
+    return {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 1.0}
+
+
+def _drop(share: float, module: nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
+    return nn.functional.dropout(output, share, module.training)
+
+
+FAMILIES: dict[str, Callable[[Architecture, int, int], PreTrainedModel]] = {
+    "gpt2": _gpt2,
+    "gpt_neox": _gpt_neox,
+    "stablelm": functools.partial(_gated, StableLmConfig, StableLmForCausalLM),  # SwiGLU, LayerNorm
+    "llama": functools.partial(_gated, LlamaConfig, LlamaForCausalLM),  # SwiGLU, RMSNorm
+    "qwen2": functools.partial(_gated, Qwen2Config, Qwen2ForCausalLM),  # and biases on q, k, v
+    "qwen3": lambda a, vocabulary, context: _gated(  # and norms on q and k
+        Qwen3Config, Qwen3ForCausalLM, a, vocabulary, context, head_dim=a.width // a.heads
+    ),
+}
+
+
+@torch.no_grad()
+def _initialise(model: PreTrainedModel, architecture: Architecture) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.dim() < 2:
+            parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+        elif name.endswith("wpe.weight"):
+            parameter.zero_()
+        else:
+            scaled = architecture.scaled_residual_init and RESIDUAL_OUTPUTS.search(name)
+            parameter.normal_(0.0, INIT_STD / math.sqrt(2 * architecture.layers) if scaled else INIT_STD)
