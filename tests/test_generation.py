@@ -3,7 +3,9 @@ import dataclasses
 import pytest
 import tiny_models
 import torch
+from transformers.cache_utils import DynamicLayer
 
+from helpers.models import generation
 from helpers.models.causal_lm import add_lora, generate
 from helpers.settings import LoraSettings
 
@@ -154,3 +156,44 @@ def test_bfloat16_autocast_runs(tok):
     mixed = dataclasses.replace(RUNTIME, autocast_dtype=torch.bfloat16)
     model = tiny_models.model("qwen2", len(tok))
     assert len(generate(model, tok, PROMPTS, mixed, max_new_tokens=4)) == len(PROMPTS)
+
+
+def test_stragglers_of_several_batches_join_and_say_the_same(tok):
+    model = tiny_models.model("qwen2", len(tok))
+    prompts = [f"{prompt}{number}" for number in range(6) for prompt in PROMPTS]
+    options = {"n": 2, "temperature": 0.9, "max_new_tokens": 16, "stop": ("e",)}
+    alone = generate(model, tok, prompts, RUNTIME, batch_size=1, **options)
+    lengths = {len(text) for texts in alone for text in texts}
+    assert len(lengths) > 4  # rows finish at different steps, so that some stay behind
+    assert generate(model, tok, prompts, RUNTIME, batch_size=8, **options) == alone
+
+
+def test_running_out_of_memory_half_way_changes_nothing(tok, monkeypatch):
+    model = tiny_models.model("qwen2", len(tok))
+    options = {"n": 2, "temperature": 0.9, "max_new_tokens": 12, "stop": ("e",)}
+    wanted = generate(model, tok, PROMPTS, RUNTIME, batch_size=64, **options)
+    forward, calls = generation._next_logits, []
+
+    def short_of_memory(model, tokens, *rest):
+        calls.append(len(tokens))
+        if len(calls) > 5 and len(tokens) > 4:
+            raise torch.OutOfMemoryError("too little")
+        return forward(model, tokens, *rest)
+
+    monkeypatch.setattr(generation, "_next_logits", short_of_memory)
+    assert generate(model, tok, PROMPTS, RUNTIME, batch_size=64, **options) == wanted
+    assert max(calls[:5]) > 4
+
+
+def test_room_kept_ahead_holds_what_a_growing_cache_holds():
+    plain, roomy = DynamicLayer(), generation._RoomyLayer()
+    generator = torch.Generator().manual_seed(0)
+    for steps in [7, 1, 1, 3, *[1] * (2 * generation.ROOM)]:
+        states = [torch.randn(4, 2, steps, 8, generator=generator) for _ in range(2)]
+        for one, other in zip(plain.update(*states), roomy.update(*states), strict=True):
+            assert torch.equal(one, other)
+        if plain.get_seq_length() == 20:
+            for layer in (plain, roomy):
+                layer.batch_select_indices(torch.tensor([2, 0, 0, 3]))
+    assert roomy.get_seq_length() == plain.get_seq_length()
+    assert roomy.get_mask_sizes(1) == plain.get_mask_sizes(1)

@@ -1,19 +1,24 @@
 """Batched text generation that gives the same text whatever else is in the batch.
 
-`generate` sorts prompts by length, pads on the left, reads each prompt once for all its samples,
-and drops finished sequences, so that a batch costs what its unfinished rows cost. Every sample draws from
-its own random stream, named by seed, prompt and sample number: the order of prompts and the size
-of batches do not enter.
+What makes it fast: prompts are sorted by length and padded on the left; each prompt is read once for
+all its samples; finished sequences leave the batch, and once few of a batch are left they wait for
+the stragglers of the other batches and go on together; keys and values are written into room kept
+ahead instead of being copied whole every step (a third of the time on a CPU).
+
+Every sample draws from its own random stream, named by seed, prompt and sample number: the order of
+prompts and the size of batches do not enter. Weights and logits keep the model's precision: with
+bfloat16 products a row's result would depend on the rows beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
 
 from helpers.memory import in_batches
 from helpers.progress import bar
@@ -21,6 +26,8 @@ from helpers.runtime import Runtime
 
 # Stop tokens of the families in use, on top of what the model's own configuration names.
 STOP_TOKENS = ("<|endoftext|>", "<|im_end|>", "<|fim_pad|>", "<|file_sep|>", "<|repo_name|>")
+STRAGGLERS = 0.25  # a batch with no more than this share unfinished waits for others to join
+ROOM = 64  # steps that keys and values have room for beyond what is there
 
 
 @torch.inference_mode()
@@ -73,42 +80,63 @@ def generate(
     for index, ids in enumerate(encoded):
         if not ids:
             raise ValueError(f"prompt {index} is empty")
-    jobs = sorted(
-        ((index, sample) for index in range(len(encoded)) for sample in range(n)),
-        key=lambda job: (len(encoded[job[0]]), job),
-        reverse=True,
-    )
     texts = [[""] * n for _ in encoded]
-    ends = _end_ids(model, tokenizer)
+    ends = end_ids(model, tokenizer)
     is_end = _end_check(tokenizer, ends, stop)
+    waiting = [
+        _Job(index, sample, encoded[index], _draws(seed, index, sample, max_new_tokens, temperature))
+        for index in range(len(encoded))
+        for sample in range(n)
+    ]
     was_training = model.training
     model.eval()
+    leave = 0.0
 
-    def compute(batch: list[tuple[int, int]]) -> list[tuple[int, list[int]]]:
-        numbers = list(dict.fromkeys(index for index, _ in batch))  # each prompt is read once
-        owners = [numbers.index(index) for index, _ in batch]
-        draws = _uniform_draws(batch, seed, max_new_tokens) if temperature > 0 else None
-
-        def choose(logits: torch.Tensor, rows: list[int], step: int) -> torch.Tensor:
-            if draws is None:
-                return logits.argmax(-1)
-            return _sample(logits / temperature, draws[rows, step])
-
-        prompts_read = _read_prompts(model, [encoded[i] for i in numbers], tokenizer.pad_token_id, owners)
-        finished = []
-        for row, ids in _continue(model, prompts_read, choose, is_end, max_new_tokens):
-            finished.append((row, ids))
+    def compute(batch: Sequence[_Job]) -> None:
+        """Go on with the unfinished; after a call that ran out of memory, from where each text was."""
+        batch = [job for job in batch if not job.finished]
+        if not batch:
+            return
+        read = _read_prompts(model, [job.tokens for job in batch], tokenizer.pad_token_id)
+        for job in _continue(
+            model, read, batch, temperature, is_end, max_new_tokens, int(leave * len(batch))
+        ):
+            kept = [token for token in job.new if token not in ends]
+            texts[job.index][job.sample] = _cut(tokenizer.decode(kept, skip_special_tokens=True), stop)
+            job.finished = True
             shown.update(1)
-        return finished
 
-    with bar(what, total=len(jobs), unit="text") as shown:
-        for batch, finished in in_batches(jobs, batch_size, compute, what=what):
-            for row, ids in finished:
-                index, sample = batch[row]
-                kept = [token for token in ids if token not in ends]
-                texts[index][sample] = _cut(tokenizer.decode(kept, skip_special_tokens=True), stop)
+    with bar(what, total=len(waiting), unit="text") as shown:
+        while waiting:
+            waiting.sort(key=lambda job: (-job.length, job.index, job.sample))
+            leave = STRAGGLERS if len(waiting) > batch_size else 0.0
+            for _ in in_batches(waiting, batch_size, compute, what=what):
+                pass
+            waiting = [job for job in waiting if not job.finished]
     model.train(was_training)
     return texts
+
+
+@dataclass
+class _Job:
+    """One text being written: sample `sample` of prompt `index`."""
+
+    index: int
+    sample: int
+    prompt: list[int]
+    draws: np.ndarray | None  # one uniform number a step; None: greedy
+    new: list[int] = field(default_factory=list)
+    finished: bool = False
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """All that is there: prompt and new tokens."""
+        return (*self.prompt, *self.new)
+
+    @property
+    def length(self) -> int:
+        """Number of `tokens`."""
+        return len(self.prompt) + len(self.new)
 
 
 @dataclass
@@ -121,36 +149,84 @@ class _Read:
     position: torch.Tensor  # (rows, 1), of the last token read
 
 
-def _read_prompts(model, prompts: list[list[int]], pad_id: int, owners: list[int]) -> _Read:
-    """One padded pass over distinct `prompts`, then a row for each of `owners` (prompt numbers)."""
-    width = max(len(ids) for ids in prompts)
-    tokens = torch.tensor([[pad_id] * (width - len(ids)) + ids for ids in prompts], device=model.device)
-    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=model.device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+class _RoomyLayer(DynamicLayer):
+    """Keys and values of one layer, in room kept ahead, where `DynamicLayer` copies all every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: list[torch.Tensor] = []  # keys and values with their room
+
+    def update(self, key_states, value_states, *args, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append (rows, heads, steps, width) states; all of them come back."""
+        length, steps = self.get_seq_length(), key_states.shape[-2]
+        if not length:
+            self.lazy_initialization(key_states, value_states)
+            self.keys, self.values = key_states, value_states
+            return self.keys, self.values
+        if not self._held or length + steps > self._held[0].shape[-2]:
+            self._held = [_with_room(states, steps + ROOM) for states in (self.keys, self.values)]
+        for held, states in zip(self._held, (key_states, value_states), strict=True):
+            held[:, :, length : length + steps] = states
+        self.keys, self.values = (held[:, :, : length + steps] for held in self._held)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep the rows `indices`, in that order."""
+        super().batch_select_indices(indices)
+        self._held = []
+
+
+def _with_room(states: torch.Tensor, steps: int) -> torch.Tensor:
+    """A copy with room for `steps` more."""
+    rows, heads, length, width = states.shape
+    held = states.new_empty(rows, heads, length + steps, width)
+    held[:, :, :length] = states
+    return held
+
+
+def _empty_cache(model: PreTrainedModel) -> DynamicCache:
+    """The model's own kind of cache, its plain attention layers with room."""
     cache = DynamicCache(config=model.config)
+    cache.layers = [_RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+def _read_prompts(model, prompts: list[tuple[int, ...]], pad_id: int) -> _Read:
+    """One padded pass over the distinct ones of `prompts`, then a row for each."""
+    distinct = list(dict.fromkeys(prompts))
+    width = max(len(ids) for ids in distinct)
+    tokens = torch.tensor([[pad_id] * (width - len(ids)) + [*ids] for ids in distinct], device=model.device)
+    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in distinct], device=model.device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    cache = _empty_cache(model)
     logits = _next_logits(model, tokens, mask, positions, cache)
-    index = torch.tensor(owners, device=model.device)
-    if owners != list(range(len(prompts))):
-        cache.batch_select_indices(index)
+    if len(distinct) == len(prompts):
+        return _Read(cache, logits, mask, positions[:, -1:])
+    place = {ids: row for row, ids in enumerate(distinct)}
+    index = torch.tensor([place[ids] for ids in prompts], device=model.device)
+    cache.batch_select_indices(index)
     return _Read(cache, logits[index], mask[index], positions[index, -1:])
 
 
-def _continue(model, read: _Read, choose, is_end, max_new_tokens: int) -> Iterator[tuple[int, list[int]]]:
-    """Yield (row, new token ids) as rows finish; finished rows leave the batch and the cache."""
+def _continue(
+    model, read: _Read, jobs: Sequence[_Job], temperature: float, is_end, max_new_tokens: int, enough: int
+) -> Iterator[_Job]:
+    """Yield jobs as they finish, until no more than `enough` of them are unfinished.
+
+    Finished rows leave the batch and the cache.
+    """
     logits, mask, position = read.logits, read.mask, read.position
-    alive = list(range(len(logits)))
-    new: list[list[int]] = [[] for _ in alive]
-    for step in range(max_new_tokens):
-        chosen = choose(logits, alive, step)
+    alive = list(jobs)
+    while True:
+        chosen = _choose(logits, alive, temperature)
         keep = []
-        for at, token in enumerate(chosen.tolist()):
-            row = alive[at]
-            new[row].append(token)
-            if step == max_new_tokens - 1 or is_end(new[row]):
-                yield row, new[row]
+        for at, (job, token) in enumerate(zip(alive, chosen.tolist(), strict=True)):
+            job.new.append(token)
+            if len(job.new) == max_new_tokens or is_end(job.new):
+                yield job
             else:
                 keep.append(at)
-        if not keep:
+        if len(keep) <= enough:
             return
         if len(keep) < len(alive):
             index = torch.tensor(keep, device=mask.device)
@@ -160,6 +236,13 @@ def _continue(model, read: _Read, choose, is_end, max_new_tokens: int) -> Iterat
         mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=-1)
         position = position + 1
         logits = _next_logits(model, chosen[:, None], mask, position, read.cache)
+
+
+def _choose(logits: torch.Tensor, jobs: Sequence[_Job], temperature: float) -> torch.Tensor:
+    """The next token of each job, (rows,)."""
+    if not temperature:
+        return logits.argmax(-1)
+    return _sample(logits / temperature, np.array([job.draws[len(job.new)] for job in jobs]))
 
 
 def _next_logits(model, tokens, mask, positions, cache) -> torch.Tensor:
@@ -177,9 +260,9 @@ def _sample(logits: torch.Tensor, draws: np.ndarray) -> torch.Tensor:
     return torch.searchsorted(cumulative, wanted, right=True).clamp(max=logits.shape[-1] - 1)[:, 0]
 
 
-def _uniform_draws(batch: list[tuple[int, int]], seed: int, steps: int) -> np.ndarray:
-    """One row of uniform numbers in [0, 1) per (prompt, sample), from a stream of its own."""
-    return np.stack([np.random.default_rng([seed, index, sample]).random(steps) for index, sample in batch])
+def _draws(seed: int, index: int, sample: int, steps: int, temperature: float) -> np.ndarray | None:
+    """Uniform numbers in [0, 1) of one text, from a stream of its own; None where nothing is drawn."""
+    return np.random.default_rng([seed, index, sample]).random(steps) if temperature else None
 
 
 def _end_check(
@@ -201,7 +284,7 @@ def _cut(text: str, stop: Sequence[str]) -> str:
     return text[: min(places)] if places else text
 
 
-def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Ids that end a text: the model's and the tokenizer's end tokens and the known stop tokens."""
     configured = model.generation_config.eos_token_id
     ids = set(configured if isinstance(configured, list) else [configured]) | {tokenizer.eos_token_id}

@@ -1,0 +1,157 @@
+"""Tokens per second of `helpers.models.generation.generate` beside one prompt at a time.
+
+    python benchmarks/generation_throughput.py [--model SPEC] [--prompts 64] [--new-tokens 96]
+
+Both continue the same prompts (functions of the corpus, worded as Track B words its tasks) with the same
+model, the same limit and the same end tokens, greedily and by plain sampling at one temperature. The usual
+way is `model.generate` of transformers, prompt after prompt, as it comes. Counted are the tokens that were
+asked for and given, up to and with the end token. Peak memory is of each way's own process. Also told:
+on how many prompts both greedy texts are the same. Run on an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from helpers.data.corpus import load_corpus
+from helpers.data.functions import extract_functions
+from helpers.data.phrasings import PHRASINGS, phrase
+from helpers.models import generation
+from helpers.models.causal_lm import chat_prompt, load_causal_lm, load_tokenizer
+from helpers.runtime import detect_runtime, hardware_facts, peak_memory_gib, set_seed, stopwatch
+from helpers.settings import PROFILES
+
+WAYS = ("one at a time", "batched")
+Answers = tuple[int, list[str]]  # tokens given in all, texts
+
+
+def prompts_of(corpus: str, model: str, count: int, longest: int) -> list[str]:
+    """`count` prompts of at most `longest` tokens, task kinds in turn, spread evenly over the corpus."""
+    tokenizer = load_tokenizer(model)
+    kinds = list(PHRASINGS)
+    prompts = []
+    for number, function in enumerate(extract_functions(load_corpus(corpus))):
+        text = phrase(kinds[number % len(kinds)], number, code=function.code, name=function.name)
+        prompt = chat_prompt(tokenizer, text)
+        if len(tokenizer(prompt).input_ids) <= longest:
+            prompts.append(prompt)
+    prompts = list(dict.fromkeys(prompts))
+    return prompts[:: max(1, len(prompts) // count)][:count]
+
+
+def one_at_a_time(model, tokenizer, prompts: list[str], temperature: float, limit: int, runtime) -> Answers:
+    """transformers' own loop, a prompt a call."""
+    ends = sorted(generation.end_ids(model, tokenizer))
+    drawing = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+    options = drawing if temperature else {"do_sample": False}
+    tokens, texts = 0, []
+    for prompt in prompts:
+        read = tokenizer(prompt, add_special_tokens=False, return_tensors="pt").to(runtime.device)
+        given = model.generate(
+            **read, max_new_tokens=limit, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id, **options
+        )[0, read.input_ids.shape[1] :]
+        tokens += len(given)
+        texts.append(tokenizer.decode(given, skip_special_tokens=True))
+    return tokens, texts
+
+
+def batched(
+    model, tokenizer, prompts: list[str], temperature: float, limit: int, runtime, batch: int
+) -> Answers:
+    """`helpers.models.generation.generate`; its tokens are counted by the rows that the model reads."""
+    tokens = 0
+
+    def count(module, arguments, options, output) -> None:
+        nonlocal tokens
+        tokens += len(options["input_ids"])  # each row that is read, prompt or token, gives one more
+
+    hook = model.register_forward_hook(count, with_kwargs=True)
+    texts = generation.generate(
+        model, tokenizer, prompts, runtime, temperature=temperature, max_new_tokens=limit, batch_size=batch
+    )
+    hook.remove()
+    return tokens, [text for [text] in texts]
+
+
+def measure(way: str, prompts: list[str], options: argparse.Namespace, temperature: float, channel) -> None:
+    """Run one way in a process of its own and send what it measured."""
+    runtime = detect_runtime()
+    model, tokenizer = load_causal_lm(options.model, runtime)
+    set_seed(0)
+    arguments = (temperature, options.new_tokens, runtime)
+
+    def run(some: list[str]) -> Answers:
+        if way == "batched":
+            return batched(model, tokenizer, some, *arguments, options.batch)
+        return one_at_a_time(model, tokenizer, some, *arguments)
+
+    run(prompts[:2])  # warm up
+    loaded = peak_memory_gib()
+    with torch.inference_mode(), stopwatch() as took:
+        tokens, texts = run(prompts)
+    channel.send(
+        {
+            "tokens": tokens,
+            "seconds": round(took["seconds"], 2),
+            "tokens_per_second": round(tokens / took["seconds"], 1),
+            "peak_memory_gib": round(peak_memory_gib(), 2),
+            "of_it_with_the_model_loaded": round(loaded, 2),
+            "texts": texts,
+            "hardware": hardware_facts(runtime),
+        }
+    )
+
+
+def in_own_process(
+    way: str, prompts: list[str], options: argparse.Namespace, temperature: float
+) -> dict[str, Any]:
+    """`measure` in a fresh interpreter."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=measure, args=(way, prompts, options, temperature, sender))
+    process.start()
+    sender.close()
+    try:
+        result = receiver.recv()
+    except EOFError:
+        raise SystemExit(f"{way}: the process died without a result") from None
+    process.join()
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default=PROFILES["cpu"].track_b.model)
+    parser.add_argument("--corpus", default=PROFILES["cpu"].corpus.spec)
+    parser.add_argument("--prompts", type=int, default=64)
+    parser.add_argument("--longest", type=int, default=256, help="tokens of a prompt")
+    parser.add_argument("--new-tokens", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=PROFILES["cpu"].track_b.generation_batch)
+    parser.add_argument("--temperature", type=float, default=0.6, help="of the sampled part")
+    options = parser.parse_args()
+
+    prompts = prompts_of(options.corpus, options.model, options.prompts, options.longest)
+    report: dict[str, Any] = {"prompts": len(prompts), "new_tokens_at_most": options.new_tokens}
+    for name, temperature in (("greedy", 0.0), (f"sampled at {options.temperature:g}", options.temperature)):
+        ways = {way: in_own_process(way, prompts, options, temperature) for way in WAYS}
+        alone, together = (ways[way].pop("texts") for way in ways)
+        report["hardware"] = [way.pop("hardware") for way in ways.values()][-1]
+        report[name] = ways
+        speeds = [way["tokens_per_second"] for way in ways.values()]
+        report[name]["speedup"] = round(speeds[1] / speeds[0], 1)
+        if not temperature:
+            report[name]["same_texts"] = sum(a == b for a, b in zip(alone, together, strict=True))
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
