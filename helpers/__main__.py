@@ -1,4 +1,4 @@
-"""Command line: `python -m helpers run | score | verify`."""
+"""Command line: `python -m helpers run | plan | score | verify`."""
 
 from __future__ import annotations
 
@@ -42,6 +42,24 @@ def run(
         embedder=embedder,
         nf4=nf4,
     )
+
+
+@app.command()
+def plan(
+    profile: Annotated[str, typer.Option(help="t4, cpu or smoke")] = "t4",
+    causal_lm: Annotated[str, typer.Option(help="Track A's model: hub name or folder")] = "",
+    chat_lm: Annotated[str, typer.Option(help="Track B's model: hub name or folder")] = "",
+    embedder: Annotated[str, typer.Option(help="Track C's model: hub name, folder, package:NAME")] = "",
+    nf4: Annotated[bool, typer.Option("--nf4", help="causal LMs' frozen weights in 4 bits")] = False,
+    micro_batch: Annotated[int, typer.Option(help="examples at once; 0 leaves it to the training")] = 0,
+    here: Annotated[bool, typer.Option("--here", help="for this machine, not for a T4")] = False,
+) -> None:
+    """Print memory and time of every stage, computed from the models' shapes."""
+    from helpers.plan import print_plan
+    from helpers.settings import resolve_profile
+
+    chosen = resolve_profile(profile, causal_lm=causal_lm, chat_lm=chat_lm, embedder=embedder, nf4=nf4)
+    print_plan(chosen, here=here, micro_batch=micro_batch or None)
 
 
 @app.command()

@@ -18,13 +18,13 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from helpers.memory import in_batches
+from helpers.models.shapes import PACKAGE_PREFIX
 from helpers.progress import bar
 from helpers.runtime import Runtime
 
 Kind = Literal["query", "document"]
 
 _PLURAL = {"query": "queries", "document": "documents"}
-PACKAGE_PREFIX = "package:"
 BGE_QUERY = "Represent this sentence for searching relevant passages: "
 # Families whose card asks for prompts that their configuration does not carry.
 _FAMILY_PROMPTS = (

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from helpers.models.causal_lm import add_lora, chat_prompt, load_causal_lm
 from helpers.models.structure import hidden_states, output_head
+from helpers.plan import planned_fit
 from helpers.records import InstructPair
 from helpers.runtime import Runtime, set_seed
 from helpers.settings import TrackBSettings
@@ -148,6 +149,7 @@ def _train(settings, pairs, validation_pairs, runtime, fit, seed, out_dir) -> Tr
     if longest > limit:
         raise TrainingError(f"a pair has {longest} tokens, {limit} are allowed; build the data anew")
     micro_batch = max(1, MICRO_BATCH_TOKENS[runtime.device.type] // longest)
+    fit = planned_fit(fit, base.config, runtime, settings.lora, micro_batch, longest)
     collate = collator(tokenizer)
     return run_training(
         add_lora(base, settings.lora, seed=seed),

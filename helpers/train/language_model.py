@@ -8,6 +8,7 @@ from pathlib import Path
 from helpers.data.general_code import rehearsal_texts
 from helpers.eval.perplexity import encode, evaluate_perplexity
 from helpers.models.causal_lm import add_lora, load_causal_lm
+from helpers.plan import planned_fit
 from helpers.runtime import Runtime, set_seed
 from helpers.settings import TrackASettings
 from helpers.train.fallbacks import with_fallbacks
@@ -56,6 +57,8 @@ def _train(settings, train_texts, validation_texts, runtime, fit, seed, out_dir)
     own_tokens = sum(len(encode(tokenizer, text)) for text in train_texts)
     rehearsal = rehearsal_texts(tokenizer, round(own_tokens * settings.rehearsal_share), seed)
     rows = pack_texts([*train_texts, *rehearsal], tokenizer, settings.window)
+    micro_batch = max(1, MICRO_BATCH_TOKENS[runtime.device.type] // settings.window)
+    fit = planned_fit(fit, base.config, runtime, settings.lora, micro_batch, settings.window)
     model = add_lora(base, settings.lora, seed=seed)
 
     def bits_per_byte(candidate) -> float:
@@ -74,7 +77,7 @@ def _train(settings, train_texts, validation_texts, runtime, fit, seed, out_dir)
         epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         batch_sequences=settings.batch_sequences,
-        micro_batch=max(1, MICRO_BATCH_TOKENS[runtime.device.type] // settings.window),
+        micro_batch=micro_batch,
         warmup_fraction=settings.warmup_fraction,
         seed=seed,
         validate=bits_per_byte,

@@ -1,0 +1,136 @@
+"""Shapes of models, without loading them: what their memory and their identity depend on."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PACKAGE_PREFIX = "package:"
+
+
+class ShapeError(ValueError):
+    """A model whose shape is not known here."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides memory. Decoders are Qwen2- or Llama-like (gated MLP), encoders BERT-like."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocabulary: int
+    tied: bool = True
+    qkv_bias: bool = True
+    encoder: bool = False
+    positions: int = 0  # learnt ones
+
+    @property
+    def linears(self) -> tuple[tuple[int, int], ...]:
+        """(in, out) of the linear layers of one block, the output head not among them."""
+        h, q, kv, i = (
+            self.hidden,
+            self.heads * self.head_dim,
+            self.kv_heads * self.head_dim,
+            self.intermediate,
+        )
+        if self.encoder:
+            return ((h, q), (h, kv), (h, kv), (q, h), (h, i), (i, h))
+        return ((h, q), (h, kv), (h, kv), (q, h), (h, i), (h, i), (i, h))
+
+    @property
+    def linear_parameters(self) -> int:
+        """Weights of all blocks' linear layers, biases left out."""
+        return self.layers * sum(a * b for a, b in self.linears)
+
+    @property
+    def parameters(self) -> int:
+        """All of them: embeddings, blocks, norms, biases, an untied head."""
+        h, kv = self.hidden, self.kv_heads * self.head_dim
+        total = self.vocabulary * h + self.linear_parameters
+        if self.encoder:  # biases, two LayerNorms a block, position and type embeddings, pooler
+            biases = sum(out for _, out in self.linears)
+            return total + self.layers * (biases + 4 * h) + (self.positions + 2) * h + 2 * h + h * h + h
+        bias = self.heads * self.head_dim + 2 * kv if self.qkv_bias else 0
+        return total + self.layers * (bias + 2 * h) + h + (0 if self.tied else self.vocabulary * h)
+
+
+_QWEN_05 = Shape(896, 24, 14, 2, 64, 4864, 151_936)
+_QWEN_15 = Shape(1536, 28, 12, 2, 128, 8960, 151_936)
+# Published configurations, so that a plan needs no network.
+KNOWN: Mapping[str, Shape] = {
+    "qwen/qwen2.5-coder-0.5b": _QWEN_05,
+    "qwen/qwen2.5-coder-0.5b-instruct": _QWEN_05,
+    "qwen/qwen2.5-coder-1.5b": _QWEN_15,
+    "qwen/qwen2.5-coder-1.5b-instruct": _QWEN_15,
+    "intfloat/e5-small-v2": Shape(384, 12, 12, 12, 32, 1536, 30_522, encoder=True, positions=512),
+    "baai/bge-small-en-v1.5": Shape(384, 12, 12, 12, 32, 1536, 30_522, encoder=True, positions=512),
+}
+
+
+def model_shape(spec: str) -> Shape:
+    """The shape of a known hub model, or of a folder's `config.json`.
+
+    Raises:
+        ShapeError: if it is neither.
+    """
+    if spec.lower() in KNOWN:
+        return KNOWN[spec.lower()]
+    try:
+        folder = model_folder(spec)
+        return shape_of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise ShapeError(f"the shape of {spec!r} is not known; give a folder with its config.json") from error
+
+
+def shape_of(config: Any) -> Shape:
+    """From a transformers configuration, as an object or as the JSON of its file.
+
+    Raises:
+        ShapeError: if it does not say how wide and deep the model is.
+    """
+    values = config if isinstance(config, Mapping) else config.to_dict()
+    hidden = values.get("hidden_size") or values.get("n_embd")
+    layers = values.get("num_hidden_layers") or values.get("n_layer")
+    heads = values.get("num_attention_heads") or values.get("n_head")
+    if not (hidden and layers and heads):
+        raise ShapeError(
+            "the model's configuration names no hidden_size, num_hidden_layers, num_attention_heads"
+        )
+    kind = values.get("model_type", "")
+    encoder = kind in ("bert", "roberta", "xlm-roberta", "mpnet", "distilbert")
+    return Shape(
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        kv_heads=values.get("num_key_value_heads") or heads,
+        head_dim=values.get("head_dim") or hidden // heads,
+        intermediate=values.get("intermediate_size") or 4 * hidden,
+        vocabulary=values.get("vocab_size", 0),
+        tied=bool(values.get("tie_word_embeddings", True)),
+        qkv_bias=kind == "qwen2",
+        encoder=encoder,
+        positions=values.get("max_position_embeddings", 0) if encoder else 0,
+    )
+
+
+def model_folder(spec: str) -> Path:
+    """Where a model given as a folder, as `helpers/...` or as `package:NAME` lies.
+
+    For a hub name the path that it would be, which does not exist.
+    """
+    if spec.startswith(PACKAGE_PREFIX):
+        found = importlib.util.find_spec(spec.removeprefix(PACKAGE_PREFIX).replace("-", "_"))
+        if found is None or found.origin is None:
+            return Path(spec)
+        root = Path(found.origin).parent
+        return next((path.parent for path in sorted(root.rglob("modules.json"))), Path(spec))
+    beside_package = Path(__file__).resolve().parents[2] / spec
+    return beside_package if spec.startswith("helpers/") else Path(spec).expanduser()
