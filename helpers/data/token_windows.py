@@ -1,0 +1,130 @@
+"""Training windows over tokenized text that is too large for Python lists: arrays, cut on demand.
+
+Two streams are mixed: plain files, joined with end tokens and cut anywhere, and pairs, which begin
+at the start of a window so that both halves are seen together. Which rows a step gets follows from
+its number and the seed alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from helpers.progress import bar
+from helpers.train.token_loss import IGNORED
+
+CHUNK = 256  # texts tokenized at once
+
+
+def tokenize_to(
+    path: Path, texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, *, total: int
+) -> np.ndarray:
+    """Token ids of all texts, each ended by the end token, in one array saved to `path`.
+
+    Returns:
+        Offsets (texts + 1,) at which each text begins; also saved, beside `path`.
+    """
+    parts: list[np.ndarray] = []
+    lengths: list[int] = []
+    pending: list[str] = []
+
+    def flush() -> None:
+        for encoding in tokenizer.backend_tokenizer.encode_batch(pending, add_special_tokens=False):
+            ids = np.asarray([*encoding.ids, tokenizer.eos_token_id], dtype=np.uint16)
+            parts.append(ids)
+            lengths.append(len(ids))
+        shown.update(len(pending))
+        pending.clear()
+
+    with bar("tokenize", total=total, unit="text") as shown:
+        for text in texts:
+            pending.append(text)
+            if len(pending) == CHUNK:
+                flush()
+        flush()
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    np.save(path, np.concatenate(parts) if parts else np.zeros(0, np.uint16))
+    np.save(offsets_path(path), offsets)
+    return offsets
+
+
+def offsets_path(path: Path) -> Path:
+    """Where the offsets of a token file lie."""
+    return path.with_name(path.stem + ".offsets.npy")
+
+
+@dataclass(frozen=True)
+class MixedWindows:
+    """Rows of `window` tokens: a share of `pair_share` from pairs, the rest from plain files.
+
+    Attributes:
+        plain: ids of the joined files (n,).
+        pairs, pair_offsets: ids of the joined pairs and where each begins.
+        micro_batch: rows of one forward pass; `rows_per_step` of one optimizer step.
+    """
+
+    plain: np.ndarray
+    pairs: np.ndarray
+    pair_offsets: np.ndarray
+    window: int
+    rows_per_step: int
+    micro_batch: int
+    pair_share: float
+    seed: int
+
+    def rows(self, step: int) -> Sequence[dict[str, torch.Tensor]]:
+        """Micro-batches of step `step`."""
+        ids = np.stack([self.row(step * self.rows_per_step + i) for i in range(self.rows_per_step)])
+        tensor = torch.from_numpy(ids.astype(np.int64))
+        labels = tensor.clone()
+        labels[:, 0] = IGNORED
+        return [
+            {"input_ids": tensor[i : i + self.micro_batch], "labels": labels[i : i + self.micro_batch]}
+            for i in range(0, self.rows_per_step, self.micro_batch)
+        ]
+
+    def row(self, number: int) -> np.ndarray:
+        """Row `number` of the whole training, (window,); epochs follow one another reshuffled."""
+        before = int(number * self.pair_share + 1e-9)
+        if int((number + 1) * self.pair_share + 1e-9) > before:
+            starts = self._pair_starts()
+            epoch, place = divmod(before, len(starts))
+            start = int(starts[_order(self.seed * 2 + 1, epoch, len(starts))[place]])
+            return self.pairs[start : start + self.window]
+        count = len(self.plain) // self.window - 1
+        epoch, place = divmod(number - before, count)
+        shift = int(np.random.default_rng([self.seed, epoch, 7]).integers(self.window))
+        start = shift + self.window * int(_order(self.seed * 2, epoch, count)[place])
+        return self.plain[start : start + self.window]
+
+    def _pair_starts(self) -> np.ndarray:
+        return _window_starts(self.pair_offsets.tobytes(), self.window)
+
+
+def tokens_per_epoch(windows: MixedWindows) -> int:
+    """Tokens of plain text seen before any is seen twice."""
+    return len(windows.plain)
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+@lru_cache(maxsize=2)
+def _window_starts(offsets: bytes, window: int) -> np.ndarray:
+    """Offsets of pairs at which windows begin: each window is filled, the pair it cuts begins the next."""
+    at = np.frombuffer(offsets, dtype=np.int64)
+    starts = []
+    index = 0
+    while index < len(at) - 1 and at[index] + window <= at[-1]:
+        starts.append(at[index])
+        following = int(np.searchsorted(at, at[index] + window, side="right")) - 1
+        index = max(index + 1, following)
+    return np.asarray(starts, dtype=np.int64)

@@ -1,0 +1,154 @@
+"""What the card of the embedded base model reports, on files from none of its training packages.
+
+Bits per byte beside a compressor and a byte 5-gram model; copying a function it never saw, with the
+truth as context at every token and on its own; repairing a function with one planted fault.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from helpers.data.bugs import BugError, make_bugs
+from helpers.data.change_pairs import SEPARATOR, functions_of
+from helpers.eval.byte_baselines import ngram_bits_per_byte, xz_bits_per_byte
+from helpers.eval.perplexity import evaluate_perplexity
+from helpers.eval.statistics import wilson_interval
+from helpers.models.generation import generate
+from helpers.progress import progress
+from helpers.records import SourceFile
+from helpers.runtime import Runtime
+
+COPY_LINES = (8, 12)  # "a 10-line function"
+SAMPLES = (
+    "def factorial(n):\n",
+    "class Stack:\n    def __init__(self):\n",
+    "import os\n\n\ndef read_lines(path):\n",
+)
+
+
+@dataclass(frozen=True)
+class Share:
+    """A proportion with its Wilson interval."""
+
+    value: float
+    ci95: tuple[float, float]
+    n: int
+
+
+@dataclass(frozen=True)
+class BaseModelReport:
+    """Figures of one model on held-out files."""
+
+    files: int
+    bytes: int
+    bits_per_byte: float
+    xz_bits_per_byte: float
+    ngram_bits_per_byte: float
+    copy_teacher_forced: Share  # of the copy's tokens, first choices that were right
+    copy_exact: Share  # of functions, copied without one wrong token, on its own
+    repair_exact: Share  # of functions with one planted fault, given back as their author wrote them
+    repair_unchanged: Share  # of the same, given back with the fault
+    samples: tuple[str, ...]
+
+
+def evaluate_base_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    held_out: Sequence[SourceFile],
+    train_texts: Sequence[str],
+    runtime: Runtime,
+    *,
+    seed: int = 0,
+    window: int = 512,
+    functions: int = 200,
+) -> BaseModelReport:
+    """Measure `model`; `train_texts` are what the 5-gram model counts."""
+    texts = [file.text for file in held_out]
+    scored = evaluate_perplexity(
+        model, tokenizer, texts, window=window, stride=window // 2, runtime=runtime, what="held-out files"
+    )
+    drawn = draw_functions(held_out, functions, seed)
+    forced = [
+        _forced(model, tokenizer, copy_prompt(source), source, runtime)
+        for source in progress(drawn, "copy, forced")
+    ]
+    right, asked = sum(r for r, _ in forced), sum(n for _, n in forced)
+    copies = _complete(model, tokenizer, [copy_prompt(s) for s in drawn], drawn, runtime, "copy")
+    faulty = [(bug, source) for source in drawn if (bug := _one_token_bug(source, seed))]
+    fixed = _complete(model, tokenizer, [repair_prompt(b) for b, _ in faulty], drawn, runtime, "repair")
+    return BaseModelReport(
+        files=len(texts),
+        bytes=scored.n_bytes,
+        bits_per_byte=scored.bits_per_byte,
+        xz_bits_per_byte=xz_bits_per_byte(texts),
+        ngram_bits_per_byte=ngram_bits_per_byte(train_texts, texts),
+        copy_teacher_forced=_share(right, asked),
+        copy_exact=_share(sum(got == want for got, want in zip(copies, drawn, strict=True)), len(drawn)),
+        repair_exact=_share(sum(got == s for got, (_, s) in zip(fixed, faulty, strict=True)), len(faulty)),
+        repair_unchanged=_share(
+            sum(got == b for got, (b, _) in zip(fixed, faulty, strict=True)), len(faulty)
+        ),
+        samples=tuple(
+            prompt + text[0]
+            for prompt, text in zip(
+                SAMPLES,
+                generate(model, tokenizer, SAMPLES, runtime, max_new_tokens=80, what="samples"),
+                strict=True,
+            )
+        ),
+    )
+
+
+def draw_functions(files: Sequence[SourceFile], n: int, seed: int) -> list[str]:
+    """`n` functions of COPY_LINES lines, no two alike, drawn over all files by `seed`."""
+    low, high = COPY_LINES
+    found = {s for file in files for s in functions_of(file.text) if low <= s.count("\n") <= high}
+    pool = sorted(found)
+    random.Random(f"{seed}:copy").shuffle(pool)
+    return pool[:n]
+
+
+def copy_prompt(source: str) -> str:
+    """A file that holds the function, and the head of a second one."""
+    return f"{SEPARATOR}utils.py\n{source}{SEPARATOR}core.py\n"
+
+
+def repair_prompt(buggy: str) -> str:
+    """The state of a function before a commit, and the head of the state after it."""
+    return f"{SEPARATOR}before\n{buggy}{SEPARATOR}after\n"
+
+
+def _one_token_bug(source: str, seed: int) -> str | None:
+    try:
+        bugs = [bug for bug in make_bugs(source) if "\n" not in bug.original and bug.replacement]
+    except BugError:
+        return None
+    return random.Random(f"{seed}:{source}").choice(bugs).source if bugs else None
+
+
+def _forced(model, tokenizer, prompt: str, source: str, runtime: Runtime) -> tuple[int, int]:
+    """(tokens of `source` that were the first choice, all of them) with the truth before each."""
+    head = tokenizer(prompt, add_special_tokens=False).input_ids
+    tail = tokenizer(source, add_special_tokens=False).input_ids
+    ids = torch.tensor([head + tail], device=runtime.device)
+    with torch.inference_mode():
+        chosen = model(input_ids=ids, use_cache=False).logits[0, len(head) - 1 : -1].argmax(-1)
+    return int((chosen == ids[0, len(head) :]).sum()), len(tail)
+
+
+def _complete(model, tokenizer, prompts, sources, runtime: Runtime, what: str) -> list[str]:
+    if not prompts:
+        return []
+    room = 16 + max(len(ids) for ids in tokenizer(list(sources), add_special_tokens=False).input_ids)
+    answers = generate(model, tokenizer, prompts, runtime, max_new_tokens=room, what=what)
+    return [answer[0] for answer in answers]
+
+
+def _share(hits: int, n: int) -> Share:
+    low, high = wilson_interval(hits, n) if n else (0.0, 1.0)
+    return Share(hits / n if n else 0.0, (low, high), n)
