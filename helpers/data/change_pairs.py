@@ -27,6 +27,7 @@ from helpers.records import SourceFile
 
 SEPARATOR = "<|file_sep|>"
 KINDS = {"fix": 0.35, "diff": 0.2, "copy": 0.2, "rename": 0.1, "docstring": 0.1, "describe": 0.05}
+NEW_NAMES = ("value", "item", "result", "current", "total", "data")
 MIN_LINES, MAX_LINES, MAX_CHARACTERS = 3, 40, 1_600
 
 
@@ -125,9 +126,7 @@ def _rename(source: str, rng: random.Random) -> str | None:
     if not local:
         return None
     old = rng.choice(local)
-    new = rng.choice(
-        ["value", "item", "result", "current", f"{old}_", f"new_{old}", f"_{old}", "total", "data"]
-    )
+    new = rng.choice([*NEW_NAMES, f"{old}_", f"new_{old}", f"_{old}"])
     if re.search(rf"\b{new}\b", source):
         return None
     other = re.sub(rf"(?<![\w.'\"]){re.escape(old)}\b(?!['\"])", new, source)
@@ -166,5 +165,6 @@ def _parses(source: str) -> bool:
 
 
 MAKERS = {
-    "fix": _fix, "diff": _diff, "copy": _copy, "rename": _rename, "docstring": _docstring, "describe": _describe,
+    "fix": _fix, "diff": _diff, "copy": _copy,
+    "rename": _rename, "docstring": _docstring, "describe": _describe,
 }  # fmt: skip

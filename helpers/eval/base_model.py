@@ -17,7 +17,7 @@ from helpers.data.bugs import BugError, make_bugs
 from helpers.data.change_pairs import SEPARATOR, functions_of
 from helpers.eval.byte_baselines import ngram_bits_per_byte, xz_bits_per_byte
 from helpers.eval.perplexity import evaluate_perplexity
-from helpers.eval.statistics import wilson_interval
+from helpers.eval.statistics import Estimate, proportion
 from helpers.models.generation import generate
 from helpers.progress import progress
 from helpers.records import SourceFile
@@ -32,15 +32,6 @@ SAMPLES = (
 
 
 @dataclass(frozen=True)
-class Share:
-    """A proportion with its Wilson interval."""
-
-    value: float
-    ci95: tuple[float, float]
-    n: int
-
-
-@dataclass(frozen=True)
 class BaseModelReport:
     """Figures of one model on held-out files."""
 
@@ -49,10 +40,10 @@ class BaseModelReport:
     bits_per_byte: float
     xz_bits_per_byte: float
     ngram_bits_per_byte: float
-    copy_teacher_forced: Share  # of the copy's tokens, first choices that were right
-    copy_exact: Share  # of functions, copied without one wrong token, on its own
-    repair_exact: Share  # of functions with one planted fault, given back as their author wrote them
-    repair_unchanged: Share  # of the same, given back with the fault
+    copy_teacher_forced: Estimate  # of the copy's tokens, first choices that were right
+    copy_exact: Estimate  # of functions, copied without one wrong token, on its own
+    repair_exact: Estimate  # of functions with one planted fault, given back as their author wrote them
+    repair_unchanged: Estimate  # of the same, given back with the fault
     samples: tuple[str, ...]
 
 
@@ -77,30 +68,21 @@ def evaluate_base_model(
         _forced(model, tokenizer, copy_prompt(source), source, runtime)
         for source in progress(drawn, "copy, forced")
     ]
-    right, asked = sum(r for r, _ in forced), sum(n for _, n in forced)
     copies = _complete(model, tokenizer, [copy_prompt(s) for s in drawn], drawn, runtime, "copy")
     faulty = [(bug, source) for source in drawn if (bug := _one_token_bug(source, seed))]
     fixed = _complete(model, tokenizer, [repair_prompt(b) for b, _ in faulty], drawn, runtime, "repair")
+    continued = generate(model, tokenizer, SAMPLES, runtime, max_new_tokens=80, what="samples")
     return BaseModelReport(
         files=len(texts),
         bytes=scored.n_bytes,
         bits_per_byte=scored.bits_per_byte,
         xz_bits_per_byte=xz_bits_per_byte(texts),
         ngram_bits_per_byte=ngram_bits_per_byte(train_texts, texts),
-        copy_teacher_forced=_share(right, asked),
-        copy_exact=_share(sum(got == want for got, want in zip(copies, drawn, strict=True)), len(drawn)),
-        repair_exact=_share(sum(got == s for got, (_, s) in zip(fixed, faulty, strict=True)), len(faulty)),
-        repair_unchanged=_share(
-            sum(got == b for got, (b, _) in zip(fixed, faulty, strict=True)), len(faulty)
-        ),
-        samples=tuple(
-            prompt + text[0]
-            for prompt, text in zip(
-                SAMPLES,
-                generate(model, tokenizer, SAMPLES, runtime, max_new_tokens=80, what="samples"),
-                strict=True,
-            )
-        ),
+        copy_teacher_forced=proportion([right for part in forced for right in part]),
+        copy_exact=proportion([got == want for got, want in zip(copies, drawn, strict=True)]),
+        repair_exact=proportion([got == want for got, (_, want) in zip(fixed, faulty, strict=True)]),
+        repair_unchanged=proportion([got == bug for got, (bug, _) in zip(fixed, faulty, strict=True)]),
+        samples=tuple(prompt + text[0] for prompt, text in zip(SAMPLES, continued, strict=True)),
     )
 
 
@@ -131,14 +113,14 @@ def _one_token_bug(source: str, seed: int) -> str | None:
     return random.Random(f"{seed}:{source}").choice(bugs).source if bugs else None
 
 
-def _forced(model, tokenizer, prompt: str, source: str, runtime: Runtime) -> tuple[int, int]:
-    """(tokens of `source` that were the first choice, all of them) with the truth before each."""
+def _forced(model, tokenizer, prompt: str, source: str, runtime: Runtime) -> list[bool]:
+    """Whether each token of `source` was the first choice, with the truth before it."""
     head = tokenizer(prompt, add_special_tokens=False).input_ids
     tail = tokenizer(source, add_special_tokens=False).input_ids
     ids = torch.tensor([head + tail], device=runtime.device)
     with torch.inference_mode():
         chosen = model(input_ids=ids, use_cache=False).logits[0, len(head) - 1 : -1].argmax(-1)
-    return int((chosen == ids[0, len(head) :]).sum()), len(tail)
+    return (chosen == ids[0, len(head) :]).tolist()
 
 
 def _complete(model, tokenizer, prompts, sources, runtime: Runtime, what: str) -> list[str]:
@@ -147,8 +129,3 @@ def _complete(model, tokenizer, prompts, sources, runtime: Runtime, what: str) -
     room = 16 + max(len(ids) for ids in tokenizer(list(sources), add_special_tokens=False).input_ids)
     answers = generate(model, tokenizer, prompts, runtime, max_new_tokens=room, what=what)
     return [answer[0] for answer in answers]
-
-
-def _share(hits: int, n: int) -> Share:
-    low, high = wilson_interval(hits, n) if n else (0.0, 1.0)
-    return Share(hits / n if n else 0.0, (low, high), n)
