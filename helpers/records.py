@@ -100,7 +100,12 @@ class InstructPair:
     response: str  # the whole assistant turn
     phrasing: int  # index of the instruction template
     verified: tuple[str, ...]  # checks that the response passed, e.g. ("parses", "tests: 7")
-    detail: dict[str, str] = field(default_factory=dict)  # operator of a bug, and the like
+    # What it takes to run the pair again: code given and code meant, operator of a bug, held mutants.
+    detail: dict[str, str] = field(default_factory=dict)
+    entry_point: str = ""
+    prelude: str = ""  # as a Task's
+    tests: str = ""
+    n_cases: int = 0
 
 
 @dataclass(frozen=True)

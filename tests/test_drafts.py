@@ -8,6 +8,7 @@ from helpers.data.bugs import make_bugs
 from helpers.data.drafts import executable_drafts
 from helpers.data.ground_truth import ExecutionContext, GroundTruth
 from helpers.data.phrasings import spliced, unfenced
+from helpers.data.test_sets import TestSet
 from helpers.eval.sandbox import run_program
 from helpers.records import Function
 
@@ -23,7 +24,8 @@ def truth(code: str, asserts: tuple[str, ...], summary: str = "Do it.") -> Groun
         docstring=summary, doctests=0, parameters=("x",), start_line=1, end_line=9, is_method=False,
         is_nested=False, is_async=False,
     )  # fmt: skip
-    return GroundTruth(function, code, code, "", tests, asserts, len(asserts), mutants, len(mutants))
+    test_set = TestSet("", asserts, (), 0)
+    return GroundTruth(function, code, "pass\n", test_set, mutants, len(mutants), len(mutants))
 
 
 def drafts(known: GroundTruth, form: str = "line"):

@@ -63,7 +63,7 @@ def test_one_cell_takes_the_parameters_that_the_command_line_sets() -> None:
     names = {node.id for node in ast.walk(ast.parse(tagged[0].source)) if isinstance(node, ast.Name)}
     assert names == {
         "PROFILE", "CORPUS", "CAUSAL_LM", "CHAT_LM", "EMBEDDER", "SEED", "OUT", "RUN_ID", "PUBLISH",
-        "REPOSITORY", "REVISION", "NF4",
+        "REPOSITORY", "REVISION", "NF4", "LANGUAGE", "BENCHMARKS",
     }  # fmt: skip
 
 

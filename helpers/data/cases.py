@@ -78,6 +78,7 @@ def doctest_cases(function: Function) -> DoctestCases:
     """
     setup: list[str] = []
     checks: list[tuple[str, str, int]] = []
+    objects: set[str] = set()  # names of values, as opposed to modules
     try:
         examples = doctest.DocTestParser().get_examples(function.docstring)
     except ValueError:
@@ -86,9 +87,11 @@ def doctest_cases(function: Function) -> DoctestCases:
         if example.exc_msg is not None or doctest.SKIP in example.options:
             continue
         try:
-            tree = _Unqualify(function.name).visit(ast.parse(example.source))
+            tree = ast.parse(example.source)
         except SyntaxError:
             continue
+        objects |= _assigned(tree)
+        tree = _Unqualify(function.name, objects).visit(tree)
         text = ast.unparse(ast.fix_missing_locations(tree))
         is_expression = len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr)
         if is_expression and example.want:
@@ -193,17 +196,24 @@ def _variants(name: str, default: ast.expr, facts: DocstringFacts) -> list[str]:
     return []
 
 
-class _Unqualify(ast.NodeTransformer):
-    """`module.sub.name` becomes `name`, so that the candidate is called and not the original."""
+def _assigned(tree: ast.AST) -> set[str]:
+    return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+
+class _Unqualify(ast.NodeTransformer):
+    """`module.sub.name` becomes `name`, so that the candidate is called and not the original.
+
+    Attributes of values (`G.degree` in the doctest of a function `degree`) stay.
+    """
+
+    def __init__(self, name: str, objects: set[str]) -> None:
+        self.name, self.objects = name, objects
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         self.generic_visit(node)
         root = node.value
         while isinstance(root, ast.Attribute):
             root = root.value
-        if node.attr == self.name and isinstance(root, ast.Name):
+        if node.attr == self.name and isinstance(root, ast.Name) and root.id not in self.objects:
             return ast.copy_location(ast.Name(self.name, node.ctx), node)
         return node

@@ -10,27 +10,31 @@ from __future__ import annotations
 
 import json
 import random
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from helpers.data.bugs import Bug
-from helpers.data.docstrings import read_docstring, same_code, undescribed, with_docstring
-from helpers.data.ground_truth import (
+from helpers.data.docstrings import read_docstring, with_docstring
+from helpers.data.execution import (
     MEMORY_MB,
+    REFERENCE_TIMEOUT_S,
     TIMEOUT_S,
     ExecutionContext,
-    GroundTruth,
-    strip_decorators,
+    program,
+    run_in,
 )
-from helpers.data.language import LanguageGenerator
+from helpers.data.ground_truth import GroundTruth
 from helpers.data.phrasings import PHRASINGS, fenced, mark_line, phrase, spliced, unfenced
 from helpers.data.source_edits import SourceText
+from helpers.data.suite_rewriting import statements_for
 from helpers.data.worsening import worsened_versions
 from helpers.eval.code_extraction import parse
 from helpers.eval.code_quality import is_gain, quality_costs
 from helpers.eval.generated_tests import generated_test_program
-from helpers.eval.sandbox import Program, run_programs
-from helpers.records import Function, TaskKind
+from helpers.eval.sandbox import Program
+from helpers.records import Function, InstructPair, Task, TaskKind
 
 VERSIONS_PER_FUNCTION = {"fix_bug": 6, "improve": 3}
 SPARE = 2
@@ -77,42 +81,56 @@ def executable_drafts(
     ]
 
 
-def language_drafts(functions: Sequence[Function], generator: LanguageGenerator, *, seed: int) -> list[Draft]:
-    """Explanations and docstrings, for any function whose docstring says enough."""
-    drafts = []
-    for function in functions:
-        if not function.docstring or function.is_nested:
-            continue
-        facts = read_docstring(function.docstring)
-        code = strip_decorators(function.code)
-        explanation = generator.explain(function, facts)
-        if explanation:
-            drafts.append(_draft("explain", function, code, explanation, seed, (generator.name,)))
-        docstring = generator.docstring(function, facts)
-        if docstring:
-            documented = with_docstring(code, docstring)
-            if same_code(documented, code) and not undescribed(docstring, function.parameters):
-                checks = (generator.name, "code unchanged", f"parameters: {len(function.parameters)}")
-                drafts.append(_draft("docstring", function, code, fenced(documented), seed, checks))
-    return drafts
-
-
 def without_fences(draft: Draft) -> Draft:
     """The same draft with its code bare, for a model that never saw Markdown around code."""
     return replace(draft, instruction=unfenced(draft.instruction), response=unfenced(draft.response))
 
 
-def _draft(
+def pair_of(draft: Draft, identifier: str) -> InstructPair:
+    """The draft as a training pair, with all it takes to run it again."""
+    task = task_of(draft, identifier)
+    return InstructPair(
+        identifier, draft.kind, draft.function.id, draft.function.path, draft.instruction, draft.response,
+        draft.phrasing, draft.verified, task.detail, task.entry_point, task.prelude, task.tests, task.n_cases,
+    )  # fmt: skip
+
+
+def task_of(draft: Draft, identifier: str) -> Task:
+    """The draft as a task whose reference is the draft's response."""
+    truth = draft.truth
+    detail = {
+        "given": draft.given,
+        "code": truth.code if truth else draft.given,
+        "parameters": json.dumps(draft.function.parameters),
+    }
+    if truth:
+        detail["mutation_score"] = f"{truth.n_killed}/{truth.n_mutants}"
+        detail["cases"] = ", ".join(f"{name} {n}" for name, n in truth.test_set.sources.items() if n)
+    return Task(
+        identifier, draft.kind, draft.function.id, draft.function.path, draft.instruction, draft.response,
+        draft.function.name, truth.prelude if truth else "", truth.tests if truth else "",
+        truth.n_cases if truth else 0, detail | draft.detail,
+    )  # fmt: skip
+
+
+def make_draft(
     kind: TaskKind, function: Function, given: str, response: str, seed: int, verified: tuple[str, ...],
     *, truth: GroundTruth | None = None, shown: str = "", detail: dict[str, str] | None = None, key: str = "",
 ) -> Draft:  # fmt: skip
-    """`shown` replaces `given` in the instruction where the two differ (a marked line)."""
+    """A draft in one of the kind's phrasings.
+
+    `shown` replaces `given` in the instruction where the two differ (a marked line).
+    """
     rng = random.Random(f"{seed}:phrasing:{kind}:{function.id}:{key}")
     index = rng.randrange(len(PHRASINGS[kind]))
     instruction = phrase(
         kind, index, code=shown or given, name=function.name, by_line=(detail or {}).get("form") == "line"
     )
     return Draft(kind, function, given, instruction, response, index, verified, truth, detail or {})
+
+
+def _program(truth: GroundTruth, code: str, timeout_s: float = TIMEOUT_S) -> Program:
+    return program(truth.function, code, truth.tests, prelude=truth.prelude, timeout_s=timeout_s)
 
 
 def _lines_that_matter(
@@ -129,16 +147,8 @@ def _lines_that_matter(
             for trivial in _trivial_lines(truth.code, line):
                 code = spliced(truth.code, line, trivial)
                 tried.append((truth.function.id, line))
-                programs.append(
-                    Program(truth.prelude + code, truth.tests, truth.function.name, TIMEOUT_S, MEMORY_MB)
-                )
-    outcomes = run_programs(
-        programs,
-        workers=workers,
-        preload=context.preload,
-        python_path=context.python_path,
-        what="drop lines",
-    )
+                programs.append(_program(truth, code))
+    outcomes = run_in(context, programs, workers=workers, what="drop lines")
     removable = {place for place, outcome in zip(tried, outcomes, strict=True) if outcome.passed}
     return set(tried) - removable
 
@@ -171,7 +181,7 @@ def _fix_bug(
             if response is None:  # the fault is not in one line
                 continue
             drafts.append(
-                _draft(
+                make_draft(
                     "fix_bug",
                     truth.function,
                     bug.source,
@@ -208,17 +218,15 @@ def _implement(
             start, _ = text.span(text.function.body[0])
             header = text.data[:start].decode().rstrip()
             stubs.append((truth, with_docstring(f"{header}\n    pass\n", summary)))
-    outcomes = run_programs(
-        [Program(t.prelude + stub, t.tests, t.function.name, TIMEOUT_S, MEMORY_MB) for t, stub in stubs],
-        workers=workers, preload=context.preload, python_path=context.python_path, what="run stubs",
-    )  # fmt: skip
+    programs = [_program(truth, stub) for truth, stub in stubs]
+    outcomes = run_in(context, programs, workers=workers, what="run stubs")
     drafts = []
     for (truth, stub), outcome in zip(stubs, outcomes, strict=True):
         if not outcome.passed:
             head = stub.removesuffix("    pass\n")
             checks = (f"reference passes {truth.n_cases} tests", "an empty body fails them")
             drafts.append(
-                _draft("implement", truth.function, head, fenced(truth.code), seed, checks, truth=truth)
+                make_draft("implement", truth.function, head, fenced(truth.code), seed, checks, truth=truth)
             )
     return drafts
 
@@ -235,13 +243,10 @@ def _improve(
         candidates += [(truth, version) for version in chosen[: VERSIONS_PER_FUNCTION["improve"]]]
     costs = quality_costs([version.source for _, version in candidates])
     goals = quality_costs([truth.code for truth, _ in candidates])
-    outcomes = run_programs(
-        [
-            Program(t.prelude + v.source, t.tests, t.function.name, TIMEOUT_S, MEMORY_MB)
-            for t, v in candidates
-        ],
-        workers=workers, preload=context.preload, python_path=context.python_path,
-    )  # fmt: skip
+    programs = [
+        _program(truth, version.source, timeout_s=REFERENCE_TIMEOUT_S) for truth, version in candidates
+    ]
+    outcomes = run_in(context, programs, workers=workers, what="run worse versions")
     drafts = []
     for (truth, version), cost, goal, outcome in zip(candidates, costs, goals, outcomes, strict=True):
         if outcome.passed and cost is not None and goal is not None and is_gain(cost, goal):
@@ -251,7 +256,7 @@ def _improve(
             )
             detail = {"operator": version.operator, "given": version.source}
             drafts.append(
-                _draft(
+                make_draft(
                     "improve",
                     truth.function,
                     version.source,
@@ -271,18 +276,17 @@ def _unit_tests(
 ) -> list[Draft]:
     prepared, programs = [], []
     for truth in truths:
-        chosen = sorted(sorted(truth.asserts, key=len)[:ASSERTS_SHOWN], key=truth.asserts.index)
-        setup = truth.tests.removesuffix("\n".join(truth.asserts) + "\n").strip()
-        tests = "\n".join(filter(None, (setup, "\n".join(chosen))))
+        asserts = _shown_asserts(truth.test_set.asserts)
+        if not asserts:
+            continue
+        tests = "\n".join([*statements_for(truth.test_set.setup, asserts), *asserts])
         mutants = [bug.source for bug in truth.mutants[:HELD_MUTANTS]]
         prepared.append((truth, tests, mutants))
         programs += [
             generated_test_program(truth.prelude, code, tests, timeout_s=TIMEOUT_S, memory_mb=MEMORY_MB)
             for code in (truth.code, *mutants)
         ]
-    outcomes = iter(
-        run_programs(programs, workers=workers, preload=context.preload, python_path=context.python_path)
-    )
+    outcomes = iter(run_in(context, programs, workers=workers, what="run unit tests"))
     drafts = []
     for truth, tests, mutants in prepared:
         on_reference = next(outcomes)
@@ -291,7 +295,7 @@ def _unit_tests(
             checks = ("passes on the reference", f"kills {killed} of {len(mutants)} mutants")
             detail = {"mutants": json.dumps(mutants), "given": truth.code}
             drafts.append(
-                _draft(
+                make_draft(
                     "unit_tests",
                     truth.function,
                     truth.code,
@@ -303,3 +307,15 @@ def _unit_tests(
                 )
             )
     return drafts
+
+
+def _shown_asserts(asserts: Sequence[str]) -> list[str]:
+    """Up to `ASSERTS_SHOWN` of the shortest, different answers before repeated ones, in their order."""
+    answers: Counter[str] = Counter()
+    ranked = []
+    for text in sorted(asserts, key=len):
+        answer = re.split(r" == | is ", text)[-1]
+        answers[answer] += 1
+        ranked.append((answers[answer], len(text), text))
+    chosen = {text for *_, text in sorted(ranked)[:ASSERTS_SHOWN]}
+    return [text for text in asserts if text in chosen]

@@ -9,10 +9,7 @@ sides, or in a benchmark that is given, is an error.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import random
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +17,21 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from helpers.data.drafts import Draft, executable_drafts, language_drafts, without_fences
+from helpers.data.contamination import Benchmarks, check_held_out
+from helpers.data.drafts import Draft, executable_drafts, pair_of, task_of, without_fences
 from helpers.data.ground_truth import GroundTruth, execution_context, verify_functions
+from helpers.data.instruct_report import instruct_report
 from helpers.data.language import LanguageGenerator, SourceFacts
-from helpers.data.pair_filters import Filters, check_contamination
-from helpers.data.phrasings import LINE_REPAIR, PHRASINGS
+from helpers.data.language_drafts import (
+    in_other_words,
+    language_drafts,
+    paraphrases,
+    reworded,
+    undocumented_drafts,
+)
+from helpers.data.pair_filters import Filters, foreign_licences
 from helpers.data.splits import functions_of
+from helpers.data.suite_cases import TestSuite
 from helpers.eval.name_context import NameContext
 from helpers.records import Corpus, Function, InstructPair, InsufficientDataError, Splits, Task, TaskKind
 from helpers.settings import TrackBSettings
@@ -65,7 +71,6 @@ def build_instruct_data(
     *,
     generator: LanguageGenerator | None = None,
     names: NameContext | None = None,
-    benchmark_texts: Sequence[str] = (),
 ) -> InstructData:
     """Build everything Track B trains on and is tested on; deterministic for a seed and machine.
 
@@ -73,56 +78,79 @@ def build_instruct_data(
         tokenizer: of the model to be tuned; prompts longer than `settings.max_prompt_tokens` (chat
             template included) or responses longer than `settings.max_new_tokens` are filtered out.
         workers: sandbox processes; the result does not depend on it.
-        generator: who writes the language; `SourceFacts` when None.
+        generator: who writes the language of the pairs; `SourceFacts` when None. Tasks always have
+            the latter's, so that runs compare.
         names: what exists, collected from the corpus when None; a response that names anything
             else is filtered out.
-        benchmark_texts: problems that must not be in the pairs.
 
     Raises:
         InsufficientDataError: if a side yields nothing.
-        InstructDataError: if pairs hold held-out or benchmark code.
+        ContaminationError: if pairs hold held-out code, or a benchmark file cannot be read.
+        LanguageError, ModelError: if the generator cannot be used.
     """
     generator = generator or SourceFacts()
     if names is None:
         installed = corpus.spec.startswith("installed:")
         names = NameContext.from_functions(functions, corpus.import_name, corpus.files, installed=installed)
-    check = Filters(settings, tokenizer, names)
-    wanted = {
+    check = Filters(
+        settings,
+        tokenizer,
+        names,
+        foreign_files=foreign_licences(corpus),
+        benchmarks=Benchmarks(settings.benchmarks),
+    )
+    suite = TestSuite(corpus, functions)
+    finish = (lambda draft: draft) if settings.fenced_code else without_fences
+    counts_and_shares = {
         "train": (settings.train_pairs, FUNCTIONS_PER_PAIR),
         "validation": (settings.validation_pairs, FUNCTIONS_PER_PAIR),
         "test": (settings.executable_tasks + settings.language_tasks, FUNCTIONS_PER_TASK),
     }
+    writes = not isinstance(generator, SourceFacts)
+    wordings = paraphrases(generator, check, by_line=settings.repair_form == "line") if writes else {}
     chosen: dict[str, list[Draft]] = {}
-    report: dict[str, Any] = {"functions": {}, "mutation_score": {}}
-    for side, (count, share) in wanted.items():
+    verified: dict[str, list[GroundTruth]] = {}
+    looked_at: dict[str, dict[str, int]] = {}
+    for side, (count, share) in counts_and_shares.items():
         mine = [f for f in functions_of(functions, splits, side) if _fits(f, settings, tokenizer)]
-        truths, counts = verify_functions(
-            mine, corpus, wanted=max(4, round(share * count)), seed=seed, workers=workers
+        wanted = _wanted_kinds(side, settings)
+        verified[side], looked_at[side] = verify_functions(
+            mine, corpus, wanted=max(4, round(share * count)), seed=seed, workers=workers, suite=suite
         )
         drafts = executable_drafts(
-            truths,
+            verified[side],
             execution_context(corpus),
-            wanted=_wanted_kinds(side, settings),
+            wanted=wanted,
             repair_form=settings.repair_form,
             seed=seed,
             workers=workers,
         )
-        drafts += language_drafts(mine, generator, seed=seed)
-        if not settings.fenced_code:
-            drafts = [without_fences(draft) for draft in drafts]
-        kept = check.keep(drafts)
+        drafts = [finish(draft) for draft in (*drafts, *language_drafts(mine, seed=seed))]
+        kept = check.keep(drafts, is_task=side == "test")
+        ours = writes and side != "test"
+        if ours:
+            kept += undocumented_drafts(mine, kept, wanted, generator, check, finish=finish, seed=seed)
         chosen[side] = _choose_side(kept, side, settings, seed)
-        report["functions"][side] = counts
-        report["mutation_score"][side] = _mutation_score(truths)
+        if ours:
+            chosen[side] = reworded(chosen[side], generator, check, finish=finish, seed=seed)
+            chosen[side] = [in_other_words(draft, wordings, seed=seed) for draft in chosen[side]]
     if not chosen["train"] or not chosen["test"]:
         raise InsufficientDataError(
             f"{len(chosen['train'])} pairs and {len(chosen['test'])} tasks could be made; Track B needs "
             "a corpus with functions that have docstrings and doctests or callable on simple arguments"
         )
-    pairs = {side: tuple(_pair(d, i, side) for i, d in enumerate(chosen[side])) for side in chosen}
-    tasks = tuple(_task(draft, index) for index, draft in enumerate(chosen["test"]))
-    check_contamination([*pairs["train"], *pairs["validation"]], chosen["test"], benchmark_texts)
-    report |= _report(chosen, check, settings, generator, tokenizer)
+    pairs = {
+        side: tuple(pair_of(draft, f"{side}-{index:04d}") for index, draft in enumerate(chosen[side]))
+        for side in ("train", "validation")
+    }
+    tasks = tuple(task_of(draft, f"task-{index:04d}") for index, draft in enumerate(chosen["test"]))
+    check_held_out(
+        [(p.id, p.function_id, p.detail["code"]) for p in (*pairs["train"], *pairs["validation"])],
+        [(task.function_id, task.detail["code"]) for task in tasks],
+    )
+    report = instruct_report(
+        chosen, verified, looked_at, check, suite, settings, generator.name, wordings=wordings
+    )
     return InstructData(pairs["train"], pairs["validation"], tasks, report)
 
 
@@ -204,63 +232,3 @@ def _taking_turns(drafts: Sequence[Draft], key: str) -> list[Draft]:
                 within_file.append((turn, place, rng.random(), draft))
         ranked += within_file
     return [draft for *_, draft in sorted(ranked, key=lambda row: row[:3])]
-
-
-def _pair(draft: Draft, index: int, side: str) -> InstructPair:
-    detail = {k: v for k, v in draft.detail.items() if k in ("operator", "line")}
-    return InstructPair(
-        f"{side}-{index:04d}", draft.kind, draft.function.id, draft.function.path, draft.instruction,
-        draft.response, draft.phrasing, draft.verified, detail,
-    )  # fmt: skip
-
-
-def _task(draft: Draft, index: int) -> Task:
-    truth = draft.truth
-    return Task(
-        f"task-{index:04d}", draft.kind, draft.function.id, draft.function.path, draft.instruction,
-        draft.response, draft.function.name, truth.prelude if truth else "", truth.tests if truth else "",
-        truth.n_cases if truth else 0,
-        {"given": draft.given, "code": truth.code if truth else draft.given,
-         "parameters": json.dumps(draft.function.parameters), **draft.detail},
-    )  # fmt: skip
-
-
-def _mutation_score(truths: Sequence[GroundTruth]) -> float:
-    run = sum(truth.n_mutants for truth in truths)
-    return round(sum(len(truth.mutants) for truth in truths) / run, 4) if run else 0.0
-
-
-def _tens_of_lines(code: str) -> str:
-    return f"{10 * (len(code.splitlines()) // 10):02d}+"
-
-
-def _report(chosen, check: Filters, settings, generator, tokenizer) -> dict[str, Any]:
-    sides: dict[str, Any] = {}
-    for side, drafts in chosen.items():
-        lengths = sorted(check.tokens(f"{d.instruction}\n{d.response}") for d in drafts)
-        sides[side] = {
-            "count": len(drafts),
-            "functions": len({d.function.id for d in drafts}),
-            "files": len({d.function.path for d in drafts}),
-            "kinds": dict(sorted(Counter(d.kind for d in drafts).items())),
-            "operators": dict(
-                sorted(Counter(d.detail["operator"] for d in drafts if "operator" in d.detail).items())
-            ),
-            "modules": dict(sorted(Counter(d.function.module.rpartition(".")[0] for d in drafts).items())),
-            "lines": dict(sorted(Counter(_tens_of_lines(d.given) for d in drafts).items())),
-            "tokens": {
-                name: lengths[round(q * (len(lengths) - 1))] if lengths else 0
-                for name, q in (("min", 0.0), ("median", 0.5), ("p90", 0.9), ("max", 1.0))
-            },
-        }
-    return {
-        "sides": sides,
-        "filters": {kind: dict(counts) for kind, counts in sorted(check.counts.items())},
-        "rejected_examples": dict(sorted(check.examples.items())),
-        "phrasings": {
-            **{kind: list(texts) for kind, texts in PHRASINGS.items()},
-            "fix_bug, by line": list(LINE_REPAIR),
-        },
-        "language_generator": generator.name,
-        "settings": dataclasses.asdict(settings),
-    }

@@ -1,35 +1,50 @@
 """Who writes the language in a training response: an interface and its offline back end.
 
-A `LanguageGenerator` explains a function and writes its docstring. `SourceFacts`, the default,
-invents nothing: it restates the function's own docstring and what its syntax tree shows. Other
-back ends (a local chat model, an endpoint) only have to offer the same two methods; whatever they
-write passes the same filters in `helpers.data.instruct`.
+A `LanguageGenerator` answers requests: to explain a function, to write its docstring, to put an
+instruction into other words. `SourceFacts`, the default, invents nothing: it restates the
+function's own docstring and what its syntax tree shows. A local chat model and an endpoint are in
+`helpers.data.language_models`. Whatever is written passes the same filters
+(`helpers.data.pair_filters`), and held-out tasks never depend on it.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
-from helpers.data.docstrings import DocstringFacts, normal_docstring, returns_a_value
+from helpers.data.docstrings import DocstringFacts, normal_docstring, read_docstring, returns_a_value
 from helpers.data.source_edits import SourceText
 from helpers.records import Function
 
 MAX_NAMED_CALLS = 4
 
 
+@dataclass(frozen=True)
+class LanguageRequest:
+    """One thing to be written.
+
+    `explain` and `docstring` are about `function`; `paraphrase` is about `text`, an instruction.
+    """
+
+    kind: Literal["explain", "docstring", "paraphrase"]
+    function: Function | None = None
+    text: str = ""
+
+
 class LanguageGenerator(Protocol):
-    """Writes the prose of a response, or None where it has too little to go on."""
+    """Writes the prose of responses."""
 
-    name: str
+    name: str  # as the data card and the pairs state it
 
-    def explain(self, function: Function, facts: DocstringFacts) -> str | None:
-        """A few sentences on what `function` does, takes, returns, raises and calls."""
+    def write(self, requests: Sequence[LanguageRequest]) -> list[str | None]:
+        """An answer for each request, in order; None where there is none.
 
-    def docstring(self, function: Function, facts: DocstringFacts) -> str | None:
-        """A docstring body (no quotes) that describes every parameter and the return value."""
+        An explanation is a few sentences on what the function does, takes, returns, raises and
+        calls; a docstring its body without quotes; a paraphrase one wording a line.
+        """
 
 
 class SourceFacts:
@@ -37,8 +52,18 @@ class SourceFacts:
 
     name = "deterministic"
 
+    def write(self, requests: Sequence[LanguageRequest]) -> list[str | None]:
+        """See `LanguageGenerator.write`; there are no paraphrases: the templates are varied already."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: LanguageRequest) -> str | None:
+        if request.function is None:
+            return None
+        facts = read_docstring(request.function.docstring)
+        return getattr(self, request.kind)(request.function, facts)
+
     def explain(self, function: Function, facts: DocstringFacts) -> str | None:
-        """See `LanguageGenerator.explain`; None for a function without a summary line."""
+        """A few sentences on `function`; None where it has no summary line."""
         if not facts.summary:
             return None
         sentences = [_opening(function.name, facts.summary)]
@@ -61,7 +86,7 @@ class SourceFacts:
         return "\n".join(sentences)
 
     def docstring(self, function: Function, facts: DocstringFacts) -> str | None:
-        """See `LanguageGenerator.docstring`; None if a parameter or the return is undescribed."""
+        """A docstring body; None if a parameter or the return value is undescribed."""
         if returns_a_value(function.code) and facts.returns is None:
             return None
         return normal_docstring(facts, function.parameters)

@@ -1,8 +1,10 @@
-"""What a draft has to pass before it becomes a pair or a task, and the check for held-out code.
+"""What a draft has to pass before it becomes a pair or a task.
 
-Filters, in order: not a duplicate, parses, is no copy of the prompt, fits the model's lengths,
-names nothing that does not exist. Each reject is counted by kind and reason, the first of every
-reason kept as an example.
+Filters, in order: not a duplicate, from a file under the corpus' licence, parses, is no copy of the
+prompt, brings no licence text, fits the model's lengths, names nothing that does not exist, is in
+no benchmark that is to be kept out; explanations and docstrings also pass the checks that held-out
+answers are judged by. Responses of the other kinds have been run (`helpers.data.drafts`). Each
+reject is counted by kind and reason, the first of every reason kept as examples.
 """
 
 from __future__ import annotations
@@ -14,60 +16,94 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from helpers.data.drafts import Draft
+from helpers.data.contamination import Benchmarks
+from helpers.data.drafts import Draft, task_of
+from helpers.data.execution import ExecutionContext
 from helpers.data.phrasings import spliced
 from helpers.eval.code_extraction import extract_code
 from helpers.eval.hallucination import invented_names
 from helpers.eval.name_context import NameContext
+from helpers.eval.responses import score_responses
 from helpers.models.causal_lm import chat_prompt
-from helpers.records import InstructPair
+from helpers.records import Corpus
 from helpers.settings import TrackBSettings
 
-NGRAM_WORDS = 30  # consecutive words shared with a benchmark that count as contamination
-
-
-class InstructDataError(ValueError):
-    """Training data that holds held-out or benchmark code; the message names the pairs."""
+LANGUAGE = ("explain", "docstring")
+EXAMPLES = 2  # kept of each reason
+EXAMPLE_CHARS = 400
+HEAD_CHARS = 2_000  # of a file, where a licence of its own would stand
+LICENCE_TEXT = re.compile(r"copyright|©|SPDX-|all rights reserved|licen[cs]ed under", re.IGNORECASE)
+SPDX_LINE = re.compile(r"SPDX-License-Identifier:\s*([\w.+-]+)")
+COPYLEFT = re.compile(r"GNU\s+(?:Affero\s+|Lesser\s+)?General\s+Public\s+License", re.IGNORECASE)
 
 
 class Filters:
-    """The filters every draft passes, in order; counts what went in and out, by kind."""
+    """The filters every draft passes, in order; counts what went in and out, by kind and author."""
 
     def __init__(
-        self, settings: TrackBSettings, tokenizer: PreTrainedTokenizerBase, names: NameContext
+        self,
+        settings: TrackBSettings,
+        tokenizer: PreTrainedTokenizerBase,
+        names: NameContext,
+        *,
+        foreign_files: frozenset[str] = frozenset(),
+        benchmarks: Benchmarks | None = None,
     ) -> None:
+        """`foreign_files`: paths under another licence than the corpus (see `foreign_licences`)."""
         self.settings, self.tokenizer, self.names = settings, tokenizer, names
+        self.foreign_files, self.benchmarks = foreign_files, benchmarks or Benchmarks()
         self.seen: set[str] = set()
         self.counts: dict[str, Counter[str]] = {}
-        self.examples: dict[str, str] = {}
+        self.examples: dict[str, list[dict[str, str]]] = {}
 
-    def keep(self, drafts: Sequence[Draft]) -> list[Draft]:
-        """The drafts that pass all filters, in the order given."""
+    def keep(self, drafts: Sequence[Draft], *, author: str = "", is_task: bool = False) -> list[Draft]:
+        """The drafts that pass all filters, in the order given.
+
+        Args:
+            author: who wrote their language, where that is not the deterministic back end.
+            is_task: for held-out tasks, which may share code with a benchmark.
+        """
+        reasons = [self._reason(draft, is_task) for draft in drafts]
+        language = [i for i, draft in enumerate(drafts) if draft.kind in LANGUAGE and not reasons[i]]
+        for i, failed in zip(language, _own_checks([drafts[i] for i in language]), strict=True):
+            reasons[i] = failed and f"fails its own check: {failed}"
         kept = []
-        for draft in drafts:
-            reason = self._reason(draft)
-            counts = self.counts.setdefault(draft.kind, Counter())
-            counts["in"] += 1
-            counts[reason or "out"] += 1
+        for draft, reason in zip(drafts, reasons, strict=True):
+            name = f"{draft.kind} by {author}" if author else draft.kind
             if reason:
-                self.examples.setdefault(reason, f"{draft.kind} of {draft.function.id}")
+                self.reject(name, reason, f"{draft.kind} of {draft.function.id}", draft.response)
             else:
+                self.accept(name)
                 kept.append(draft)
         return kept
 
-    def _reason(self, draft: Draft) -> str:
+    def accept(self, name: str) -> None:
+        """Count one more that passed under `name`."""
+        self.counts.setdefault(name, Counter()).update(("in", "out"))
+
+    def reject(self, name: str, reason: str, what: str, text: str) -> None:
+        """Count one more that failed under `name`; the first ones of a reason are kept as examples."""
+        self.counts.setdefault(name, Counter()).update(("in", reason))
+        shown = self.examples.setdefault(reason, [])
+        if len(shown) < EXAMPLES:
+            shown.append({"what": what, "response": text[:EXAMPLE_CHARS]})
+
+    def _reason(self, draft: Draft, is_task: bool) -> str:
         key = _squeezed(draft.kind + draft.given + draft.response)
         if key in self.seen:
             return "duplicate"
         self.seen.add(key)
-        if draft.detail.get("form") == "line":
-            code = spliced(draft.given, int(draft.detail["line"]), draft.response)
-        else:
-            code = extract_code(draft.response) if draft.kind != "explain" else None
+        if draft.function.path in self.foreign_files:
+            return "file under another licence"
+        code = _code_of(draft)
         if draft.kind != "explain" and not _parses(code):
             return "does not parse"
         if code is not None and _squeezed(code) == _squeezed(draft.given):
             return "copy of the prompt"
+        if code is None and _squeezed(draft.response) in _squeezed(draft.instruction):
+            return "copy of the prompt"
+        if LICENCE_TEXT.search(draft.response) and not LICENCE_TEXT.search(draft.function.source):
+            return "licence text"
         prompt = chat_prompt(self.tokenizer, draft.instruction)
         if self.tokens(prompt) > self.settings.max_prompt_tokens:
             return "prompt too long"
@@ -76,37 +112,45 @@ class Filters:
         known = self.names.about(draft.function.source, draft.truth.tests if draft.truth else "")
         if invented_names(code or draft.response, context=known):
             return "names something that does not exist"
-        return ""
+        if is_task:
+            return ""
+        return self.benchmarks.reason(f"{draft.instruction}\n{draft.response}", code or draft.given)
 
     def tokens(self, text: str) -> int:
         """Tokens of `text` for the model to be tuned."""
         return len(self.tokenizer(text, add_special_tokens=False).input_ids)
 
 
-def check_contamination(
-    pairs: Sequence[InstructPair], held_out: Sequence[Draft], benchmark_texts: Sequence[str] = ()
-) -> None:
-    """Raise if a pair shares its code with a held-out function, or 30 words with a benchmark text.
+def foreign_licences(corpus: Corpus) -> frozenset[str]:
+    """Files whose head names a licence that is not the corpus' own; none where that is unknown."""
+    own = corpus.licence.upper()
+    if own == "UNKNOWN":
+        return frozenset()
+    found = set()
+    for file in corpus.files:
+        head = file.text[:HEAD_CHARS]
+        named = [match.group(1).upper() for match in SPDX_LINE.finditer(head)]
+        named += ["GPL"] if COPYLEFT.search(head) else []
+        if any(name not in own for name in named):
+            found.add(file.path)
+    return frozenset(found)
 
-    Code is compared without whitespace; benchmark texts by runs of `NGRAM_WORDS` words.
 
-    Raises:
-        InstructDataError: naming the offending pairs.
-    """
-    tested = {_squeezed(draft.truth.code if draft.truth else draft.given): draft for draft in held_out}
-    tested_ids = {draft.function.id for draft in held_out}
-    grams = {gram for text in benchmark_texts for gram in _ngrams(text)}
-    offending = []
-    for pair in pairs:
-        code = _squeezed(extract_code(pair.response) or "")
-        shares_code = pair.function_id in tested_ids or code in tested
-        if shares_code or (grams and not grams.isdisjoint(_ngrams(f"{pair.instruction}\n{pair.response}"))):
-            offending.append(pair.id)
-    if offending:
-        raise InstructDataError(
-            f"{len(offending)} pairs hold held-out or benchmark code, e.g. {offending[:5]}; "
-            "split the corpus anew"
-        )
+def _code_of(draft: Draft) -> str | None:
+    """The code that the response stands for; None for prose and where there is none."""
+    if draft.kind == "explain":
+        return None
+    if draft.detail.get("form") == "line":
+        return spliced(draft.given, int(draft.detail["line"]), draft.response)
+    return extract_code(draft.response)
+
+
+def _own_checks(drafts: Sequence[Draft]) -> list[str]:
+    """What each explanation or docstring lacks by the rules that held-out answers are judged by."""
+    tasks = [task_of(draft, str(number)) for number, draft in enumerate(drafts)]
+    answers = {task.id: [task.reference] for task in tasks}
+    scores = score_responses(tasks, answers, context=ExecutionContext((), ()), workers=1)
+    return ["" if score.passed else score.detail.partition(":")[0] or score.status for score in scores]
 
 
 def _parses(code: str | None) -> bool:
@@ -118,8 +162,3 @@ def _parses(code: str | None) -> bool:
 
 def _squeezed(text: str) -> str:
     return re.sub(r"\s+", "", text)
-
-
-def _ngrams(text: str) -> set[tuple[str, ...]]:
-    words = re.findall(r"\w+", text)
-    return {tuple(words[i : i + NGRAM_WORDS]) for i in range(len(words) - NGRAM_WORDS + 1)}

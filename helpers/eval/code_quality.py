@@ -55,6 +55,12 @@ def quality_costs(codes: Sequence[str]) -> list[QualityCost | None]:
     ]
 
 
+def decision_points(code: str) -> int:
+    """Number of branches, loops, handlers and boolean operators; 0 where `code` does not parse."""
+    size = _size(code)
+    return size[0] if size else 0
+
+
 def _size(code: str) -> tuple[int, int] | None:
     try:
         tree = ast.parse(without_docstring(code))

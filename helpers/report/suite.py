@@ -31,6 +31,8 @@ def run_suite(
     chat_lm: str,
     embedder: str,
     nf4: bool,
+    language: str = "",
+    benchmarks: str = "",
 ) -> None:
     """Execute, export, publish, and print the summary table (see `session.open_session`).
 
@@ -40,7 +42,17 @@ def run_suite(
     """
     models = {"causal_lm": causal_lm, "chat_lm": chat_lm, "embedder": embedder, "nf4": nf4}
     corpus = _relative_to_notebook(corpus)
-    chosen, run_folder = choose_run(profile, out=out, resume=resume, corpus=corpus, seed=seed, **models)
+    benchmarks = ",".join(os.path.relpath(path, NOTEBOOK.parent) for path in benchmarks.split(",") if path)
+    chosen, run_folder = choose_run(
+        profile,
+        out=out,
+        resume=resume,
+        corpus=corpus,
+        seed=seed,
+        language=language,
+        benchmarks=benchmarks,
+        **models,
+    )
     parameters = {
         "PROFILE": chosen.name,
         "CORPUS": corpus,
@@ -48,6 +60,8 @@ def run_suite(
         "CHAT_LM": chat_lm,
         "EMBEDDER": embedder,
         "NF4": nf4,
+        "LANGUAGE": language,
+        "BENCHMARKS": benchmarks,
         "SEED": chosen.seed,
         "OUT": os.path.relpath(out, NOTEBOOK.parent),
         "RUN_ID": run_folder.name,

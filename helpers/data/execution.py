@@ -1,0 +1,78 @@
+"""How a corpus' function is run: what is imported, what puts its module's names in scope, limits."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from helpers.data.source_edits import SourceText
+from helpers.eval.sandbox import Outcome, Program, run_programs
+from helpers.records import Corpus, Function
+
+TIMEOUT_S = 1.0  # processor seconds of a program
+REFERENCE_TIMEOUT_S = 0.5  # of a reference: half, so that no slower machine fails it later
+MEMORY_MB = 1024
+
+
+@dataclass(frozen=True)
+class ExecutionContext:
+    """What the sandbox needs so that a corpus' functions run."""
+
+    preload: tuple[str, ...]  # modules imported once in the warm process
+    python_path: tuple[str, ...]  # folders put on sys.path
+
+
+def execution_context(corpus: Corpus) -> ExecutionContext:
+    """Package to preload and folder to import it from, for an installed or a loose code base."""
+    return context_of(corpus.spec, corpus.import_name, corpus.root)
+
+
+def context_of(spec: str, import_name: str, root: str) -> ExecutionContext:
+    """The same from the parts of a corpus, or of a resolved spec (`helpers.data.sources.Source`)."""
+    if spec.startswith("installed:"):
+        return ExecutionContext((import_name,) if import_name else (), ())
+    return ExecutionContext((), (root,))
+
+
+def import_line(corpus: Corpus) -> str:
+    """How the code base imports itself most often (`import networkx as nx`); "" for a loose folder."""
+    if not corpus.import_name:
+        return ""
+    pattern = re.compile(rf"^\s*(import {re.escape(corpus.import_name)}(?: as \w+)?)\s*$", re.MULTILINE)
+    found = Counter(line for file in corpus.files for line in pattern.findall(file.text))
+    ranked = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    return ranked[0][0] if ranked else f"import {corpus.import_name}"
+
+
+def module_prelude(function: Function) -> str:
+    """Code that puts all names of the function's own module in scope, private ones too."""
+    return (
+        "import importlib as _importlib\n"
+        f"globals().update({{_k: _v for _k, _v in vars(_importlib.import_module({function.module!r}))"
+        '.items() if not _k.startswith("__")})\n'
+    )
+
+
+def strip_decorators(source: str) -> str:
+    """`source` from its `def` on: decorators may register names, and cannot be applied twice."""
+    line = SourceText(source).function.lineno
+    return "".join(source.splitlines(keepends=True)[line - 1 :])
+
+
+def run_in(
+    context: ExecutionContext, programs: Sequence[Program], *, workers: int, what: str = "programs"
+) -> list[Outcome]:
+    """`run_programs` with the corpus' modules at hand."""
+    return run_programs(
+        programs, workers=workers, preload=context.preload, python_path=context.python_path, what=what
+    )
+
+
+def program(
+    function: Function, code: str, tests: str, *, prelude: str = "", timeout_s: float = TIMEOUT_S
+) -> Program:
+    """`code` in the place of `function`, with `tests`."""
+    head = prelude or module_prelude(function)
+    return Program(head + code, tests, function.name, timeout_s, MEMORY_MB)

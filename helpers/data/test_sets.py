@@ -1,0 +1,188 @@
+"""The tests of one function: doctests, the corpus' own test cases, recorded answers.
+
+The reference (decorators taken off, module globals in scope) is run in the sandbox on its doctests
+and on generated calls; what it answers twice alike becomes an assertion. A doctest counts as one
+where the answer is what the docstring promises, else as a recorded answer. Cases of the corpus'
+test-suite keep the values that its authors wrote. The whole set must pass on the reference in a
+fresh process; a case that does not hold there is left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from helpers.data.cases import doctest_cases, generated_calls
+from helpers.data.execution import (
+    MEMORY_MB,
+    REFERENCE_TIMEOUT_S,
+    ExecutionContext,
+    module_prelude,
+    program,
+    run_in,
+    strip_decorators,
+)
+from helpers.data.suite_cases import SuiteCase, TestSuite
+from helpers.data.suite_rewriting import CLOSE
+from helpers.eval.sandbox import Recorded, record_outputs
+from helpers.progress import progress
+from helpers.records import Function
+
+MAX_CALLS = 12
+MAX_ASSERTS = 10
+MAX_SUITE_CASES = 6
+MAX_ASSERT_CHARS = 400
+
+NO_TEST, UNSOUND = "no test holds", "reference fails its tests"
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Tests that one function passes."""
+
+    __test__ = False  # not a test class, whatever its name
+
+    setup: str  # import line, statements of the doctest
+    asserts: tuple[str, ...]  # plain statements: doctests and recorded answers
+    suite: tuple[SuiteCase, ...]
+    n_doctests: int  # of `asserts`, those whose docstring promises the value
+
+    @property
+    def n_cases(self) -> int:
+        """Assertions and cases together."""
+        return len(self.asserts) + len(self.suite)
+
+    @property
+    def sources(self) -> dict[str, int]:
+        """Where the cases come from: source -> number."""
+        recorded = len(self.asserts) - self.n_doctests
+        return {"doctest": self.n_doctests, "recorded": recorded, "test-suite": len(self.suite)}
+
+    @property
+    def text(self) -> str:
+        """Set-up, assertions, and each case of the test-suite as a function that the sandbox calls."""
+        parts = [self.setup, *self.asserts]
+        if any("close(" in case.body for case in self.suite):
+            parts.append(CLOSE)
+        for number, case in enumerate(self.suite, start=1):
+            body = textwrap.indent(case.body, "    ")
+            parts.append(f"def test_{number}():  # {case.origin}\n{body}\n")
+        return "\n".join(part for part in parts if part).rstrip() + "\n"
+
+
+def draw_up_tests(
+    functions: Sequence[Function],
+    alias: str,
+    context: ExecutionContext,
+    suite: TestSuite | None,
+    *,
+    seed: int,
+    workers: int,
+) -> list[tuple[Function, TestSet | str]]:
+    """A test set for each function, or the reason why it has none (`NO_TEST`, `UNSOUND`).
+
+    Args:
+        alias: import line that the tests begin with, e.g. "import networkx as nx".
+        suite: the corpus' own tests; none are used when None.
+    """
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        recorded = pool.map(lambda f: _recorded(f, alias, context, seed), functions)
+        drafts = list(progress(recorded, "record answers", total=len(functions)))
+    full = [
+        replace(draft, suite=suite.cases(f, MAX_SUITE_CASES)) if suite else draft
+        for f, draft in zip(functions, drafts, strict=True)
+    ]
+    holds = _pass(list(zip(functions, full, strict=True)), context, workers)
+    rest = [i for i, hold in enumerate(holds) if not hold and full[i].suite]
+    pieces = [(i, piece) for i in rest for piece in _pieces(full[i], alias)]
+    sound = _pass([(functions[i], piece) for i, piece in pieces], context, workers)
+    for i in rest:
+        kept = [piece for (j, piece), hold in zip(pieces, sound, strict=True) if j == i and hold]
+        full[i] = _joined(kept, alias)
+    again = _pass([(functions[i], full[i]) for i in rest], context, workers)
+    for i, hold in zip(rest, again, strict=True):
+        holds[i] = hold
+    return [
+        (function, tests if hold else UNSOUND if tests.n_cases else NO_TEST)
+        for function, tests, hold in zip(functions, full, holds, strict=True)
+    ]
+
+
+def _pass(tried: Sequence[tuple[Function, TestSet]], context: ExecutionContext, workers: int) -> list[bool]:
+    """Whether each reference passes its set; an empty set is passed by nothing."""
+    programs = [
+        program(f, strip_decorators(f.code), tests.text, timeout_s=REFERENCE_TIMEOUT_S)
+        for f, tests in tried
+        if tests.n_cases
+    ]
+    outcomes = iter(run_in(context, programs, workers=workers, what="run references"))
+    return [bool(tests.n_cases) and next(outcomes).passed for _, tests in tried]
+
+
+def _pieces(tests: TestSet, alias: str) -> list[TestSet]:
+    """The assertions, and each case of the test-suite, as sets of their own."""
+    alone = [TestSet(alias, (), (case,), 0) for case in tests.suite]
+    return [replace(tests, suite=()), *alone]
+
+
+def _joined(pieces: Sequence[TestSet], alias: str) -> TestSet:
+    """One set of pieces that hold; the first with assertions gives the set-up."""
+    asserts = next((piece for piece in pieces if piece.asserts), TestSet(alias, (), (), 0))
+    return replace(asserts, suite=tuple(case for piece in pieces for case in piece.suite))
+
+
+def _recorded(function: Function, alias: str, context: ExecutionContext, seed: int) -> TestSet:
+    """Assertions from what the reference answers; without the doctests where their set-up fails."""
+    doctests = doctest_cases(function)
+    calls = list(generated_calls(function, limit=MAX_CALLS, seed=seed))
+    for setup, checks in ((doctests.setup, doctests.checks), ("", ())):
+        head = "\n".join(filter(None, (alias, setup)))
+        answers = record_outputs(
+            module_prelude(function) + strip_decorators(function.code),
+            [*(check[0] for check in checks), *calls], entry_point=function.name, setup=head,
+            preload=context.preload, python_path=context.python_path, timeout_s=REFERENCE_TIMEOUT_S,
+            memory_mb=MEMORY_MB,
+        )  # fmt: skip
+        kept = {
+            check[0]
+            for check, answer in zip(checks, answers, strict=False)
+            if promise_kept(check[1], check[2], answer)
+        }
+        chosen = _choose(answers, len(checks))
+        if chosen:
+            n_doctests = sum(answer.call in kept for answer in chosen)
+            return TestSet(head, tuple(str(answer.assertion) for answer in chosen), (), n_doctests)
+        if not setup and not checks:
+            break
+    return TestSet(alias, (), (), 0)
+
+
+def promise_kept(want: str, flags: int, answer: Recorded) -> bool:
+    """Whether the recorded answer prints as the docstring says; False where that cannot be told."""
+    if answer.value_source is None:
+        return False
+    try:
+        got = repr(ast.literal_eval(answer.value_source))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return doctest.OutputChecker().check_output(want, got + "\n", flags | doctest.NORMALIZE_WHITESPACE)
+
+
+def _choose(recorded: Sequence[Recorded], n_doctests: int) -> list[Recorded]:
+    """At most `MAX_ASSERTS` answers: doctests first, then calls, new answers before repeated ones."""
+    distinct: dict[str, tuple[int, Recorded]] = {}
+    for index, item in enumerate(recorded):
+        if item.status == "returned" and item.assertion and len(item.assertion) <= MAX_ASSERT_CHARS:
+            distinct.setdefault(item.assertion, (index, item))
+    answers: Counter[str | None] = Counter()
+    ranked = []
+    for index, item in distinct.values():
+        answers[item.value_source] += 1
+        ranked.append((answers[item.value_source], index >= n_doctests, index))
+    chosen = sorted(index for *_, index in sorted(ranked)[:MAX_ASSERTS])
+    return [recorded[index] for index in chosen]

@@ -1,0 +1,121 @@
+"""Pairs and tasks executed again from the files they were saved to: do they still hold?
+
+Every saved line carries what it takes: the code given and meant, the prelude, the tests, held
+mutants. Nothing is taken from the run that made them but the place of the corpus.
+
+    every kind        the answer passes its own task, judged as a model's answer would be
+    fix_bug           the code given fails a test; the instruction shows that code, the line marked
+    improve           the code given passes all tests, and the answer costs less
+    implement         an empty body fails
+    unit_tests        passed by the reference, a held mutant is killed (part of the judging)
+    docstring         code unchanged (part of the judging), and the code given had no docstring
+    all with tests    the code meant passes all of them
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers.data.docstrings import docstring_of
+from helpers.data.execution import MEMORY_MB, TIMEOUT_S, ExecutionContext, run_in
+from helpers.data.phrasings import mark_line
+from helpers.eval.responses import score_responses
+from helpers.eval.sandbox import Program
+from helpers.records import InstructPair, Task
+from helpers.workspace import read_jsonl
+
+FAILS = ("failed", "crashed", "timeout")
+
+
+class SavedPairsError(ValueError):
+    """A folder that holds no saved pairs; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class PairCheck:
+    """What came out: number of items by file and kind, programs run, and one line per problem."""
+
+    items: dict[str, int]
+    programs: int
+    problems: tuple[str, ...]
+
+
+def verify_saved_pairs(folder: Path, context: ExecutionContext, *, workers: int) -> PairCheck:
+    """Execute everything in `folder` (`train.jsonl`, `validation.jsonl`, `tasks.jsonl`) again.
+
+    Args:
+        context: where the corpus lies (`helpers.data.execution.context_of`).
+        workers: sandbox processes; no verdict depends on it.
+
+    Raises:
+        SavedPairsError: if a file is missing.
+    """
+    items: list[Task] = []
+    counts: Counter[str] = Counter()
+    for name in ("train", "validation", "tasks"):
+        path = Path(folder) / f"{name}.jsonl"
+        if not path.is_file():
+            raise SavedPairsError(f"{path} is missing: give the folder that a run saved its pairs to")
+        record = Task if name == "tasks" else InstructPair
+        for item in read_jsonl(path, record):
+            items.append(item if isinstance(item, Task) else as_task(item))
+            counts[f"{name}: {item.kind}"] += 1
+    answers = {task.id: [task.reference] for task in items}
+    scores = score_responses(items, answers, context=context, workers=workers)
+    problems = [
+        f"{_named(task)}: its answer does not pass: {score.status} {score.detail}"
+        for task, score in zip(items, scores, strict=True)
+        if not score.passed
+    ]
+    expected = [(task, *one) for task in items for one in _expectations(task)]
+    programs = [Program(t.prelude + code, t.tests, t.entry_point, TIMEOUT_S, MEMORY_MB)
+                for t, code, _, _ in expected]  # fmt: skip
+    distinct = list(dict.fromkeys(programs))
+    outcomes = dict(
+        zip(distinct, run_in(context, distinct, workers=workers, what="run pairs again"), strict=True)
+    )
+    for (task, _, passes, what), program in zip(expected, programs, strict=True):
+        outcome = outcomes[program]
+        if not (outcome.passed if passes else outcome.status in FAILS):
+            problems.append(f"{_named(task)}: {what}: {outcome.status} {outcome.detail}")
+    problems += [f"{_named(task)}: {fault}" for task in items for fault in _faults(task)]
+    return PairCheck(dict(sorted(counts.items())), len(distinct) + len(items), tuple(problems))
+
+
+def as_task(pair: InstructPair) -> Task:
+    """A pair seen as a task, its response being the reference."""
+    return Task(
+        pair.id, pair.kind, pair.function_id, pair.path, pair.instruction, pair.response, pair.entry_point,
+        pair.prelude, pair.tests, pair.n_cases, pair.detail,
+    )  # fmt: skip
+
+
+def _named(task: Task) -> str:
+    return f"{task.id} ({task.kind} of {task.function_id})"
+
+
+def _expectations(task: Task) -> list[tuple[str, bool, str]]:
+    """(code, whether it passes the tests, what it means if not) for an item with tests."""
+    if not task.tests:
+        return []
+    given, found = task.detail["given"], [(task.detail["code"], True, "the code meant fails its tests")]
+    if task.kind == "fix_bug":
+        found.append((given, False, "the code given is no bug that the tests notice"))
+    elif task.kind == "improve":
+        found.append((given, True, "the code given behaves otherwise"))
+    elif task.kind == "implement":
+        found.append((f"{given.rstrip()}\n    pass\n", False, "an empty body is not noticed"))
+    return found
+
+
+def _faults(task: Task) -> Sequence[str]:
+    """What can be seen without running anything."""
+    given = task.detail["given"]
+    shown = mark_line(given, int(task.detail["line"])) if task.kind == "fix_bug" else given
+    faults = [] if shown.strip() in task.instruction else ["the instruction does not show the code given"]
+    if task.kind == "docstring" and docstring_of(given):
+        faults.append("the code given has a docstring already")
+    return faults
