@@ -186,6 +186,8 @@ def open_session(
     embedder: str = "",
     seed: int | None = None,
     nf4: bool = False,
+    language: str = "",
+    benchmarks: str = "",
     out: str | Path = ".",
     resume: bool = False,
     run_id: str = "",
@@ -196,12 +198,14 @@ def open_session(
         profile: a name of `settings.PROFILES`, or "auto": `t4` with a CUDA device, else `cpu`.
         corpus, causal_lm, chat_lm, embedder: override the profile's; "" keeps them.
         nf4: hold the frozen weights of the causal LMs in 4 bits.
+        language: who writes the prose of Track B's pairs (`helpers.data.language_models`).
+        benchmarks: problem files whose code no pair may hold, separated by commas.
         out: folder that receives the reports; the run folder is `out/runs/<run_id>`.
         resume: go on with the newest unfinished run of exactly these settings, if there is one.
         run_id: name of the run folder; made from profile and time when empty.
 
     Raises:
-        SettingsError: for an unknown profile.
+        SettingsError: for an unknown profile or language back end.
         WorkspaceError: if the run folder cannot be created.
     """
     chosen, folder = choose_run(
@@ -215,6 +219,8 @@ def open_session(
         embedder=embedder,
         seed=seed,
         nf4=nf4,
+        language=language,
+        benchmarks=benchmarks,
     )
     now = datetime.datetime.now(datetime.UTC)
     runtime = detect_runtime(nf4=chosen.nf4)
@@ -238,7 +244,7 @@ def choose_run(
     """Resolve the profile and create (or, to resume, find) its run folder.
 
     Args:
-        overrides: corpus, models, seed and nf4, as `settings.resolve_profile` takes them.
+        overrides: corpus, models, seed, nf4, language and benchmarks, as `settings.resolve_profile` takes them.
 
     Raises:
         SettingsError, WorkspaceError: as `open_session`.
