@@ -27,6 +27,12 @@ def run(
     chat_lm: Annotated[str, typer.Option(help="Track B's model: hub name or folder")] = "",
     embedder: Annotated[str, typer.Option(help="Track C's model: hub name, folder, package:NAME")] = "",
     nf4: Annotated[bool, typer.Option("--nf4", help="causal LMs' frozen weights in 4 bits")] = False,
+    language: Annotated[
+        str, typer.Option(help="prose of Track B's pairs: deterministic, chat[:MODEL], openai:MODEL[@URL]")
+    ] = "",
+    benchmark: Annotated[
+        list[Path] | None, typer.Option(help="problem file that no pair may share code with; repeatable")
+    ] = None,
 ) -> None:
     """Execute the notebook headless and publish metrics.json, data_card.md and the HTML export."""
     from helpers.report.suite import run_suite
@@ -41,6 +47,8 @@ def run(
         chat_lm=chat_lm,
         embedder=embedder,
         nf4=nf4,
+        language=language,
+        benchmarks=",".join(map(str, benchmark or ())),
     )
 
 
@@ -82,16 +90,28 @@ def score(
 
 
 @app.command()
-def verify(run: Annotated[Path, typer.Option(help="a folder below runs/")]) -> None:
-    """Recompute figures and verdicts of a finished run from its per-item files."""
+def verify(
+    run: Annotated[Path, typer.Option(help="a folder below runs/")],
+    pairs: Annotated[bool, typer.Option(help="execute Track B's pairs and tasks again")] = True,
+    workers: Annotated[int, typer.Option(help="sandboxed processes side by side")] = 2,
+) -> None:
+    """Recompute figures and verdicts of a run from its per-item files, and run its pairs again."""
+    from helpers.data.verify_pairs import verify_run
     from helpers.report.metrics import recompute
 
     differences = recompute(run)
-    for line in differences:
+    checked = verify_run(run, workers=workers) if pairs else None
+    problems = [*differences, *(checked.problems if checked else ())]
+    for line in problems:
         print(line)
-    if differences:
+    if problems:
         raise typer.Exit(1)
     print("every figure and verdict agrees with the per-item files")
+    if checked:
+        print(
+            f"all {sum(checked.items.values())} pairs and tasks of Track B hold, "
+            f"{checked.programs} programs run again"
+        )
 
 
 def main() -> None:

@@ -20,6 +20,8 @@ def helpers(*arguments: str) -> subprocess.CompletedProcess:
     ("arguments", "says"),
     [
         (("run", "--profile", "gigantic"), "unknown profile 'gigantic'; choose one of: cpu, smoke, t4"),
+        (("run", "--profile", "smoke", "--language", "parrot"), "unknown language back end 'parrot'"),
+        (("run", "--profile", "smoke", "--language", "openai:m@http://me:key@h/v1"), "OPENAI_API_KEY"),
         (("verify", "--run", "no/such/run"), "no metrics.json"),
         (("score", "--problems", "missing.jsonl", "--samples", "x", "--out", "y"), "missing.jsonl"),
     ],

@@ -19,13 +19,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import helpers
 from helpers.data.docstrings import docstring_of
-from helpers.data.execution import MEMORY_MB, TIMEOUT_S, ExecutionContext, run_in
+from helpers.data.execution import MEMORY_MB, TIMEOUT_S, ExecutionContext, context_of, run_in
 from helpers.data.phrasings import mark_line
+from helpers.data.sources import resolve_spec
 from helpers.eval.responses import score_responses
 from helpers.eval.sandbox import Program
 from helpers.records import InstructPair, Task
-from helpers.workspace import read_jsonl
+from helpers.workspace import read_json, read_jsonl
 
 FAILS = ("failed", "crashed", "timeout")
 
@@ -83,6 +85,25 @@ def verify_saved_pairs(folder: Path, context: ExecutionContext, *, workers: int)
             problems.append(f"{_named(task)}: {what}: {outcome.status} {outcome.detail}")
     problems += [f"{_named(task)}: {fault}" for task in items for fault in _faults(task)]
     return PairCheck(dict(sorted(counts.items())), len(distinct) + len(items), tuple(problems))
+
+
+def verify_run(run_folder: Path, *, workers: int) -> PairCheck | None:
+    """`verify_saved_pairs` for a run folder; None if the run made no pairs.
+
+    Raises:
+        CorpusError: if the corpus of the run is no longer there.
+    """
+    run_folder = Path(run_folder)
+    data = run_folder / "track_b" / "data"
+    if not data.is_dir():
+        return None
+    spec = str(read_json(run_folder / "run.json")["profile"]["corpus"]["spec"])
+    kind, _, place = spec.partition(":")
+    if kind in ("path", "zip"):  # as the notebook sees it, from beside this package
+        spec = f"{kind}:{Path(helpers.__file__).resolve().parent.parent / place}"
+    source = resolve_spec(spec)
+    context = context_of(spec, source.import_name, str(source.root))
+    return verify_saved_pairs(data, context, workers=workers)
 
 
 def as_task(pair: InstructPair) -> Task:
