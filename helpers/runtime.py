@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -207,13 +208,40 @@ def hardware_facts(runtime: Runtime) -> dict[str, str | int | float]:
 
 
 def peak_memory_gib() -> float:
-    """Peak memory in GiB: of the accelerator since the last reset, else of this process."""
+    """Peak memory in GiB since the last reset: of the accelerator, else of this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / GIB
+    own = _own_memory_gib("VmHWM")
+    if own is not None:
+        return own
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (GIB if sys.platform == "darwin" else 2**20)
+
+
+def held_memory_gib() -> float:
+    """Memory held now, in GiB: of the accelerator, else of this process (0 where that is not told)."""
+    if torch.cuda.is_available():
+        return torch.cuda.memory_allocated() / GIB
+    return _own_memory_gib("VmRSS") or 0.0
+
+
+def reset_peak_memory() -> None:
+    """Let `peak_memory_gib` start from what is held now, where the system can do that."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM (proc(5))
+
+
+def _own_memory_gib(field: str) -> float | None:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    found = next((line.split()[1] for line in lines if line.startswith(f"{field}:")), None)
+    return None if found is None else int(found) / 2**20
 
 
 def free_memory() -> None:

@@ -7,11 +7,7 @@ go on where it stopped, and every figure is computed from rows that lie on disk.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import hashlib
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -19,16 +15,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from IPython import get_ipython
 
+from helpers.models.shapes import model_identity
 from helpers.notebook_cells import register_track_magic
 from helpers.records import InsufficientDataError
-from helpers.runtime import Runtime, detect_runtime, package_versions, set_seed
-from helpers.settings import MINIMUM_DATA, Profile, resolve_profile
+from helpers.run_folder import choose_run, existing_folder, publish_reports, source_digest
+from helpers.run_lock import lock_run
+from helpers.runtime import (
+    Runtime,
+    detect_runtime,
+    held_memory_gib,
+    package_versions,
+    peak_memory_gib,
+    reset_peak_memory,
+    set_seed,
+)
+from helpers.second_copy import SecondCopy
+from helpers.settings import MINIMUM_DATA, Profile
 from helpers.workspace import (
     Workspace,
-    WorkspaceError,
     read_json,
     read_jsonl,
     write_json,
@@ -37,8 +43,6 @@ from helpers.workspace import (
 )
 
 R = TypeVar("R")
-
-PACKAGE = Path(__file__).resolve().parent
 
 
 @dataclass
@@ -52,6 +56,7 @@ class Session:
     started: str  # UTC, ISO 8601
     clock: float = field(default_factory=time.perf_counter)
     not_run: dict[str, str] = field(default_factory=dict)  # track -> what it lacks
+    _identities: dict[str, str] = field(default_factory=dict, repr=False)  # model -> what its weights are
 
     @property
     def seed(self) -> int:
@@ -74,10 +79,36 @@ class Session:
         return source_digest()
 
     def stage(self, name: str, inputs: Any, build: Callable[[Path], Any]) -> Path:
-        """Folder of stage `name`, built once for these inputs (see `Workspace.stage`)."""
-        everything = [inputs, self.code_digest, package_versions(), str(self.runtime.autocast_dtype)]
+        """Folder of stage `name`, built once for these inputs (see `Workspace.stage`).
+
+        Beside the inputs it depends on this package's code, the versions of what it rests on, the
+        precision, and the weights of its track's model. The memory it took lies in `memory.json`.
+        """
+        everything = [inputs, self.code_digest, package_versions(), self._precision, self._model_of(name)]
         set_seed(self.seed)
-        return self.workspace.stage(name, everything, build)
+
+        def measured(out: Path) -> None:
+            reset_peak_memory()
+            before = held_memory_gib()
+            build(out)
+            write_json(out / "memory.json", {"held_before_gib": before, "peak_gib": peak_memory_gib()})
+
+        return self.workspace.stage(name, everything, measured)
+
+    @property
+    def _precision(self) -> list[str]:
+        runtime = self.runtime
+        return [runtime.device.type, str(runtime.weight_dtype), str(runtime.autocast_dtype), str(runtime.nf4)]
+
+    def _model_of(self, stage: str) -> str:
+        """Identity of the model that a stage `track_x/...` works with; "" for any other stage."""
+        track = getattr(self.profile, stage.split("/")[0], None)
+        return self._identity(track.model) if hasattr(track, "model") else ""
+
+    def _identity(self, spec: str) -> str:
+        if spec not in self._identities:
+            self._identities[spec] = model_identity(spec)
+        return self._identities[spec]
 
     def rows(
         self,
@@ -166,15 +197,7 @@ class Session:
             metrics = read_json(report / self.report_name("metrics", ".json"))
             page = report / "exports" / self.report_name("ML_Assignment_Part2", ".html")
             write_text(page, html_document(notebook, metrics))
-        return publish_reports(self.folder, self.out)
-
-
-def source_digest() -> str:
-    """SHA-256 over the Python sources of this package, in path order."""
-    total = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        total.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
-    return total.hexdigest()
+        return publish_reports(self.folder, self.out, self.workspace.copy)
 
 
 def open_session(
@@ -191,6 +214,7 @@ def open_session(
     out: str | Path = ".",
     resume: bool = False,
     run_id: str = "",
+    keep: str | Path = "",
 ) -> Session:
     """Decide what this run is and where it lies.
 
@@ -203,16 +227,19 @@ def open_session(
         out: folder that receives the reports; the run folder is `out/runs/<run_id>`.
         resume: go on with the newest unfinished run of exactly these settings, if there is one.
         run_id: name of the run folder; made from profile and time when empty.
+        keep: folder for a second copy of finished stages, such as a mounted Drive; "" keeps none.
 
     Raises:
         SettingsError: for an unknown profile or language back end.
-        WorkspaceError: if the run folder cannot be created.
+        WorkspaceError: if the run folder cannot be created or another process works in it, or if
+            `keep` is not there.
     """
     chosen, folder = choose_run(
         profile,
         out=out,
         resume=resume,
         run_id=run_id,
+        keep=keep,
         corpus=corpus,
         causal_lm=causal_lm,
         chat_lm=chat_lm,
@@ -222,111 +249,16 @@ def open_session(
         language=language,
         benchmarks=benchmarks,
     )
+    lock_run(folder)
+    copy = SecondCopy(existing_folder(keep), folder.name) if keep else None
+    if copy:
+        copy.keep_file(folder / "run.json", "run.json")
     now = datetime.datetime.now(datetime.UTC)
     runtime = detect_runtime(nf4=chosen.nf4)
     set_seed(chosen.seed)
     started = now.isoformat(timespec="seconds")
-    session = Session(chosen, runtime, Workspace(folder, folder.name), Path(out), started)
+    session = Session(chosen, runtime, Workspace(folder, folder.name, copy), Path(out), started)
     shell = get_ipython()
     if shell is not None:
         register_track_magic(shell, session.reason_not_run)
     return session
-
-
-def choose_run(
-    profile: str,
-    *,
-    out: str | Path,
-    resume: bool = False,
-    run_id: str = "",
-    **overrides: Any,
-) -> tuple[Profile, Path]:
-    """Resolve the profile and create (or, to resume, find) its run folder.
-
-    Args:
-        overrides: corpus, models, seed, nf4, language and benchmarks, as `settings.resolve_profile` takes them.
-
-    Raises:
-        SettingsError, WorkspaceError: as `open_session`.
-    """
-    if profile == "auto":
-        profile = "t4" if torch.cuda.is_available() else "cpu"
-    chosen = resolve_profile(profile, **overrides)
-    runs = Path(out) / "runs"
-    if resume and not run_id:
-        run_id = _newest_unfinished(runs, chosen) or ""
-    folder = runs / (run_id or _unused_name(runs, chosen.name))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WorkspaceError(
-            f"cannot write to {out}: {error.strerror}; choose another folder with --out"
-        ) from error
-    write_json(folder / "run.json", {"fingerprint": chosen.fingerprint(), "profile": chosen})
-    return chosen, folder
-
-
-def publish_reports(run_folder: Path, out: Path) -> list[Path]:
-    """Copy everything below `<run folder>/report/` to `out`, each file by one atomic rename.
-
-    Returns:
-        The published paths, sorted.
-    """
-    report = run_folder / "report"
-    targets = {p: out / p.relative_to(report) for p in sorted(report.rglob("*")) if p.is_file()}
-    copies = {target: target.with_name(f".{target.name}.new") for target in targets.values()}
-    try:
-        for source, target in targets.items():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, copies[target])
-        for target, copied in copies.items():  # nothing is replaced before everything is copied
-            copied.replace(target)
-    except OSError as error:
-        for copied in copies.values():
-            with contextlib.suppress(OSError):
-                copied.unlink()
-        raise WorkspaceError(f"cannot write {error.filename}: {error.strerror}") from error
-    return list(targets.values())
-
-
-def code_revision() -> str:
-    """Git revision of the code with "+" where the tree has changes; "unknown" outside a checkout."""
-    try:
-        revision = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"],
-            cwd=PACKAGE,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no", "--", "."],
-            cwd=PACKAGE,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return revision + ("+" if changed else "")
-
-
-def _unused_name(runs: Path, profile: str) -> str:
-    """Profile and UTC time, with a number where two runs start within one second."""
-    name = f"{profile}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
-    candidates = (name, *(f"{name}-{number}" for number in range(2, 1000)))
-    return next(candidate for candidate in candidates if not (runs / candidate).exists())
-
-
-def _newest_unfinished(runs: Path, profile: Profile) -> str | None:
-    """Newest run folder with the same settings that has no report yet."""
-    if not runs.is_dir():
-        return None
-    for folder in sorted((f for f in runs.iterdir() if f.is_dir()), reverse=True):
-        try:
-            same = read_json(folder / "run.json")["fingerprint"] == profile.fingerprint()
-        except (OSError, ValueError, KeyError):
-            continue
-        if same and not (folder / "report").exists():
-            return folder.name
-    return None

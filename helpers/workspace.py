@@ -2,13 +2,16 @@
 
 `runs/<run_id>/` holds one folder per stage. A stage is built into `<stage>.partial/` and renamed
 when it is complete, so that a folder without the suffix is always whole. Beside its artefacts lies
-`stage.json` with a hash of everything the stage depends on; a later call with the same inputs
-finds it, any other input rebuilds it.
+`stage.json` with a hash of everything the stage depends on and one of every file; a later call with
+the same inputs finds it, any other input or a damaged file rebuilds it. Finished stages can be kept
+a second time in a folder that outlives the machine (`helpers.second_copy`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -20,11 +23,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from helpers.second_copy import SecondCopy
+
 R = TypeVar("R")
+
+
+# What a full, read-only or failing disk answers, as numbers and in the words of libraries that hide them.
+STORAGE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+STORAGE_WORDS = ("No space left", "Disk quota exceeded", "Read-only file system", "File too large",
+                 "file write failed", "unexpected pos", "Input/output error")  # fmt: skip
 
 
 class WorkspaceError(RuntimeError):
     """The run folder cannot be used: not writable, full, or in use by another run."""
+
+
+def storage_problem(error: BaseException | None) -> str | None:
+    """What is wrong with the disk, if that is why `error` was raised; None for any other error."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:
+            return os.strerror(error.errno)
+        found = next((word for word in STORAGE_WORDS if word in str(error)), None)
+        if found is not None:
+            return found
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def to_plain(value: Any) -> Any:
@@ -103,10 +126,11 @@ def read_jsonl(path: Path, record: Callable[..., R] = dict) -> list[R]:
 
 @dataclass(frozen=True)
 class Workspace:
-    """One run's folder. `resume=False` with a fresh `run_id` starts empty."""
+    """One run's folder, with a second copy of its finished stages where one is wanted."""
 
     folder: Path
     run_id: str
+    copy: SecondCopy | None = None
 
     def stage(self, name: str, inputs: Any, build: Callable[[Path], None]) -> Path:
         """Return the folder of stage `name`, building it unless it is there for these `inputs`.
@@ -117,27 +141,28 @@ class Workspace:
                 digests); hashed with `digest`.
             build: writes its artefacts into the folder it is given. The folder survives a kill,
                 so `build` may leave checkpoints there and go on from them.
+
+        Raises:
+            WorkspaceError: if the disk is full or cannot be written; finished stages stay as they are.
         """
         final = self.folder / name
         partial = final.with_name(final.name + ".partial")
         key = digest(inputs)
-        if self._key_of(final) == key:
-            return final
-        if partial.exists() and self._key_of(partial, "inputs.json") != key:
-            shutil.rmtree(partial)
-        try:
-            partial.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WorkspaceError(f"cannot write below {self.folder}: {error.strerror}") from error
-        write_json(partial / "inputs.json", {"key": key})
-        start = time.perf_counter()
-        build(partial)
-        seconds = time.perf_counter() - start
-        (partial / "inputs.json").unlink()
-        write_json(partial / "stage.json", {"name": name, "key": key, "seconds": round(seconds, 3)})
-        if final.exists():
-            shutil.rmtree(final)
-        partial.rename(final)
+        if not _is_whole(final, key):
+            try:
+                if not _is_whole(partial, key) and not (self.copy and self.copy.fetch(name, key, partial)):
+                    self._build(name, key, partial, build)
+                _put(partial, final)
+            except Exception as error:
+                problem = storage_problem(error)
+                if problem is None:
+                    raise
+                raise WorkspaceError(
+                    f"step {name} could not be written below {self.folder}: {problem}; "
+                    "finished steps are kept: make room and go on with --resume"
+                ) from error
+        if self.copy:
+            self.copy.store(name, key, final)
         return final
 
     def seconds_of(self, name: str) -> float:
@@ -145,8 +170,61 @@ class Workspace:
         return float(read_json(self.folder / name / "stage.json")["seconds"])
 
     @staticmethod
-    def _key_of(folder: Path, file: str = "stage.json") -> str | None:
+    def _build(name: str, key: str, partial: Path, build: Callable[[Path], None]) -> None:
+        if partial.exists() and _key_of(partial / "inputs.json") != key:
+            shutil.rmtree(partial)
         try:
-            return read_json(folder / file)["key"]
-        except (OSError, ValueError, KeyError):
-            return None
+            partial.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WorkspaceError(f"cannot write below {partial.parent}: {error.strerror}") from error
+        write_json(partial / "inputs.json", {"key": key})
+        start = time.perf_counter()
+        build(partial)
+        seconds = round(time.perf_counter() - start, 3)
+        files = file_digests(partial)
+        # From here on the stage is whole, whatever its folder is called.
+        write_json(partial / "stage.json", {"name": name, "key": key, "seconds": seconds, "files": files})
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 (hex) of every file below `folder` by its path, the records of `Workspace` left out."""
+    digests = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name not in ("inputs.json", "stage.json"):
+            with path.open("rb") as stream:
+                digests[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return digests
+
+
+def _is_whole(folder: Path, key: str) -> bool:
+    """Whether `folder` holds the finished stage of this key, every file as it was written."""
+    if _key_of(folder / "stage.json") != key:
+        return False
+    try:
+        wanted, found = read_json(folder / "stage.json")["files"], file_digests(folder)
+    except (OSError, ValueError, KeyError):
+        return False
+    damaged = sorted(name for name in wanted if found.get(name) != wanted[name])
+    if damaged:
+        print(f"{folder.name}: {', '.join(damaged)} is missing or damaged; this step is computed again")
+    return not damaged
+
+
+def _put(partial: Path, final: Path) -> None:
+    """Let a finished `partial` take the place of `final`; at no moment half a folder bears that name."""
+    with contextlib.suppress(OSError):
+        (partial / "inputs.json").unlink()
+    outdated = final.with_name(final.name + ".outdated")
+    shutil.rmtree(outdated, ignore_errors=True)
+    if final.exists():
+        final.rename(outdated)
+    partial.rename(final)
+    shutil.rmtree(outdated, ignore_errors=True)
+
+
+def _key_of(file: Path) -> str | None:
+    try:
+        return read_json(file)["key"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

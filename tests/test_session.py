@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.session import choose_run, open_session, publish_reports
+from helpers.run_folder import choose_run, publish_reports
+from helpers.session import open_session
 from helpers.settings import SettingsError
 from helpers.workspace import WorkspaceError, write_json, write_text
 
@@ -31,6 +32,8 @@ def test_resume_takes_the_unfinished_run_of_the_same_settings_only(tmp_path: Pat
     _, resumed = choose_run("smoke", out=tmp_path, resume=True)
     assert resumed == first
     write_json(first / "report" / "metrics.smoke.json", {})
+    assert choose_run("smoke", out=tmp_path, resume=True)[1] == first  # computed, not published yet
+    publish_reports(first, tmp_path)
     _, after_finish = choose_run("smoke", out=tmp_path, resume=True)
     assert after_finish not in (first, other_seed)
 
@@ -60,6 +63,81 @@ def test_short_data_names_what_is_missing_and_how_much_would_do(tmp_path: Path) 
     assert run.reason_not_run("track_a") is None
     with pytest.raises(KeyError, match="no track"):
         run.reason_not_run("track_x")
+
+
+def test_a_stage_depends_on_its_own_tracks_model_and_on_the_precision(tmp_path: Path) -> None:
+    import dataclasses
+
+    folders = {}
+    for name in ("a", "b"):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        (folders[name] / "weights").write_text("one")
+    models = {"causal_lm": str(folders["a"]), "chat_lm": str(folders["b"])}
+    built = []
+
+    def build_all(**changes) -> list[str]:
+        built.clear()
+        run = open_session("smoke", out=tmp_path, run_id="r", **models)
+        run.runtime = dataclasses.replace(run.runtime, **changes)
+        for stage in ("track_a/x", "track_b/x", "track_c/x", "other"):
+            run.stage(stage, 1, lambda out, stage=stage: built.append(stage))
+        return list(built)
+
+    assert len(build_all()) == 4
+    assert build_all() == []
+    (folders["a"] / "weights").write_text("two")
+    assert build_all() == ["track_a/x"]
+    assert len(build_all(nf4=True)) == 4
+
+
+def test_a_folder_in_use_by_another_process_is_refused(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    from helpers.run_lock import lock_run
+
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import fcntl, os, sys\n"
+         "lock = open(sys.argv[1], 'w'); lock.write(str(os.getpid())); lock.flush()\n"
+         "fcntl.flock(lock, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()", str(tmp_path / ".lock")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(WorkspaceError, match=rf"in use by process {holder.pid}; .*without --resume"):
+        lock_run(tmp_path, wait_s=0.3)
+    holder.kill()
+    holder.wait()
+    lock_run(tmp_path, wait_s=5)
+    lock_run(tmp_path)  # the same process may open it again
+
+
+def test_a_new_machine_goes_on_from_the_second_copy(tmp_path: Path) -> None:
+    drive, built = tmp_path / "drive", []
+
+    def run_stages(out: Path, fail: bool) -> Path:
+        run = open_session("smoke", out=out, resume=True, keep=drive)
+        for stage in ("track_a/one", "track_a/two"):
+            if fail and stage.endswith("two"):
+                raise KeyboardInterrupt
+            run.rows(stage, 1, lambda stage=stage: built.append(stage) or [{"stage": stage}])
+        write_text(run.folder / "report" / "metrics.smoke.json", "{}")
+        run.publish()
+        return run.folder
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(tmp_path / "first", fail=True)
+    folder = run_stages(tmp_path / "second", fail=False)
+    assert built == ["track_a/one", "track_a/two"]
+    assert (tmp_path / "second" / "metrics.smoke.json").exists()
+    assert (drive / "runs" / folder.name / "report" / "metrics.smoke.json").exists()
+    third = open_session("smoke", out=tmp_path / "third", resume=True, keep=drive)
+    assert third.folder.name != folder.name  # that one is finished
+
+
+def test_a_second_copy_that_is_not_mounted_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError, match="Mount the Drive first"):
+        open_session("smoke", out=tmp_path, keep=tmp_path / "content" / "drive" / "MyDrive")
 
 
 def test_reports_of_a_partial_profile_carry_its_name(tmp_path: Path) -> None:

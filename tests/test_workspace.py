@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from helpers.second_copy import SecondCopy
 from helpers.workspace import (
     Workspace,
     WorkspaceError,
@@ -112,3 +115,117 @@ def test_torn_stage_record_means_build_again(tmp_path: Path) -> None:
     (tmp_path / "s" / "stage.json").write_text(json.dumps({"name": "s"})[:-3])
     space.stage("s", 1, built.append)
     assert len(built) == 2
+
+
+def test_a_damaged_file_means_build_again_and_says_so(tmp_path: Path, capsys) -> None:
+    space = Workspace(tmp_path, "run")
+    built = []
+
+    def build(out: Path) -> None:
+        built.append(1)
+        (out / "deep").mkdir()
+        (out / "deep" / "rows.jsonl").write_text("whole")
+
+    folder = space.stage("s", 1, build)
+    (folder / "deep" / "rows.jsonl").write_text("who")
+    assert (space.stage("s", 1, build) / "deep" / "rows.jsonl").read_text() == "whole"
+    assert len(built) == 2
+    assert "deep/rows.jsonl is missing or damaged" in capsys.readouterr().out
+    (folder / "deep" / "rows.jsonl").unlink()
+    space.stage("s", 1, build)
+    assert len(built) == 3
+
+
+def test_a_stage_finished_but_not_renamed_is_taken_as_it_is(tmp_path: Path) -> None:
+    space = Workspace(tmp_path, "run")
+    space.stage("s", 1, lambda out: (out / "a").write_text("x"))
+    (tmp_path / "s").rename(tmp_path / "s.partial")
+    (tmp_path / "s.partial" / "inputs.json").write_text("{}")
+    assert space.stage("s", 1, lambda out: pytest.fail("built again")) == tmp_path / "s"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["s"]
+
+
+def test_full_disk_is_said_and_the_finished_stage_stays(tmp_path: Path) -> None:
+    space = Workspace(tmp_path, "run")
+    space.stage("s", 1, lambda out: (out / "a").write_text("old"))
+
+    def hidden(out: Path) -> None:
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError as error:
+            raise RuntimeError("PytorchStreamWriter failed") from error
+
+    def in_words(out: Path) -> None:
+        raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    for build in (hidden, in_words):
+        with pytest.raises(
+            WorkspaceError, match=r"No space left.*; .*make room and go on with --resume"
+        ):
+            space.stage("s", 2, build)
+        assert (tmp_path / "s" / "a").read_text() == "old"
+    with pytest.raises(ZeroDivisionError):
+        space.stage("s", 2, lambda out: 1 / 0)
+
+
+def test_a_real_write_error_while_a_model_is_saved(tmp_path: Path) -> None:
+    """RLIMIT_FSIZE stands for a full disk: the kernel refuses, whatever library writes."""
+    script = """
+import resource, signal, sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+from helpers.workspace import Workspace, WorkspaceError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+space = Workspace(Path(sys.argv[1]), "run")
+space.stage("first", 1, lambda out: (out / "a").write_text("kept"))
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+savers = {
+    "torch": lambda out: torch.save(torch.zeros(100_000), out / "x.pt"),
+    "safetensors": lambda out: save_file({"x": torch.zeros(100_000)}, out / "x.safetensors"),
+    "text": lambda out: (out / "x").write_text("x" * 200_000),
+}
+for name, save in savers.items():
+    try:
+        space.stage(name, 1, save)
+    except WorkspaceError as error:
+        print(name, "|", error)
+print((Path(sys.argv[1]) / "first" / "a").read_text(), space.stage("first", 1, None).name)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    lines = done.stdout.splitlines()
+    assert [line.split(" | ")[0] for line in lines[:-1]] == ["torch", "safetensors", "text"], done.stderr
+    assert all("make room and go on with --resume" in line for line in lines[:-1])
+    assert lines[-1] == "kept first"
+    assert sorted(p.name for p in tmp_path.iterdir() if not p.name.endswith(".partial")) == ["first"]
+
+
+def test_a_second_copy_that_vanishes_is_said_once_and_taken_up_when_it_is_back(
+    tmp_path: Path, capsys
+) -> None:
+    drive = tmp_path / "drive"
+    drive.mkdir()
+    space = Workspace(tmp_path / "local", "run", SecondCopy(drive, "run"))
+
+    def build(out: Path) -> None:
+        (out / "a").write_text("x")
+
+    space.stage("one", 1, build)
+    drive.rename(tmp_path / "unmounted")
+    space.stage("two", 1, build)
+    space.stage("three", 1, build)
+    assert capsys.readouterr().out.count("cannot be reached") == 1
+    assert not drive.exists()
+    (tmp_path / "unmounted").rename(drive)
+    space.stage("two", 1, lambda out: pytest.fail("built again"))
+    assert sorted(p.name for p in (drive / "runs" / "run").iterdir()) == ["one", "two"]
+    again = Workspace(tmp_path / "new", "run", SecondCopy(drive, "run"))
+    (drive / "runs" / "run" / "two" / "a").write_text("cut sh")
+    built = []
+    for name in ("one", "two"):
+        again.stage(name, 1, lambda out, name=name: built.append(name) or build(out))
+    assert built == ["two"]  # a damaged copy is no copy

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import try_to_load_from_cache
+
+from helpers.workspace import digest, file_digests
+
 PACKAGE_PREFIX = "package:"
 
 
@@ -134,3 +138,15 @@ def model_folder(spec: str) -> Path:
         return next((path.parent for path in sorted(root.rglob("modules.json"))), Path(spec))
     beside_package = Path(__file__).resolve().parents[2] / spec
     return beside_package if spec.startswith("helpers/") else Path(spec).expanduser()
+
+
+def model_identity(spec: str) -> str:
+    """What tells one model's weights from another's: a digest of the folder's files, or the hub's revision.
+
+    A hub model that is not in the cache yet is known by its name alone.
+    """
+    folder = model_folder(spec)
+    if folder.is_dir():
+        return digest(file_digests(folder))
+    config = try_to_load_from_cache(spec, "config.json") if spec.count("/") <= 1 else None
+    return f"{spec}@{Path(config).parent.name}" if isinstance(config, str) else spec

@@ -28,6 +28,8 @@ from helpers.eval.retrieval import (
     query_groups,
     score_run,
 )
+from helpers.models.shapes import ShapeError
+from helpers.plan import Machine, plan_run
 from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits
 from helpers.report.metrics import (
     assemble,
@@ -39,8 +41,9 @@ from helpers.report.metrics import (
     track_c_rows,
     write_items,
 )
-from helpers.runtime import hardware_facts, package_versions, peak_memory_gib
-from helpers.session import Session, code_revision
+from helpers.run_folder import code_revision
+from helpers.runtime import hardware_facts, package_versions
+from helpers.session import Session
 from helpers.settings import MINIMUM_DATA, Profile
 from helpers.workspace import digest, read_json, read_jsonl, write_json
 
@@ -285,7 +288,7 @@ def suite_metrics(run: Session, corpus: Corpus, failures: Sequence[Failure]) -> 
 
 
 def _cost(run: Session, track: str, stages: Sequence[str]) -> dict[str, Any]:
-    """Seconds by stage, training speed and peak memory of one track."""
+    """Seconds by stage, training speed, and measured memory of one track beside what was planned."""
     seconds = {stage: round(run.workspace.seconds_of(f"{track}/{stage}"), 3) for stage in stages}
     cost: dict[str, Any] = {"seconds": round(sum(seconds.values()), 3), "seconds_by_stage": seconds}
     history = run.history(f"{track}/train")
@@ -293,7 +296,21 @@ def _cost(run: Session, track: str, stages: Sequence[str]) -> dict[str, Any]:
                  "gradient_checkpointing", "frozen_weights", "lowered"):  # fmt: skip
         if name in history:
             cost[name] = history[name]
-    return cost | {"peak_memory_gib": round(peak_memory_gib(), 3)}
+    memory = {stage: read_json(run.folder / track / stage / "memory.json") for stage in stages}
+    for stage, gib in _planned_gib(run, track).items():
+        memory[stage] = {"planned_gib": gib} | memory.get(stage, {})
+    peak = max(one["peak_gib"] for one in memory.values() if "peak_gib" in one)
+    return cost | {"peak_memory_gib": round(peak, 3), "memory_by_stage": memory}
+
+
+def _planned_gib(run: Session, track: str) -> dict[str, float]:
+    """Stage -> GiB of tensors that the plan gives it; nothing for models of unknown shape."""
+    try:
+        stages = plan_run(run.profile, Machine.of(run.runtime))
+    except ShapeError:
+        return {}
+    mine = {stage.stage.split("/")[1]: stage for stage in stages if stage.stage.startswith(f"{track}/")}
+    return {name: round(stage.peak_gib, 3) for name, stage in mine.items()}
 
 
 def _kept(run: Session, track: str, section: dict[str, Any]) -> dict[str, Any]:

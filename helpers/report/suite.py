@@ -14,7 +14,7 @@ import nbformat
 
 from helpers.report.execute import execute_notebook
 from helpers.report.export import html_document
-from helpers.session import PACKAGE, choose_run, publish_reports
+from helpers.run_folder import PACKAGE, choose_run, publish_reports
 from helpers.workspace import read_json, write_text
 
 NOTEBOOK = PACKAGE.parent / "ML_Assignment_Part2.ipynb"

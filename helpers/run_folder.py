@@ -1,0 +1,152 @@
+"""Where a run lies, which one is gone on with, what code it ran on, and how its reports are published."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from helpers.second_copy import SecondCopy
+from helpers.settings import Profile, resolve_profile
+from helpers.workspace import WorkspaceError, read_json, write_json
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def choose_run(
+    profile: str,
+    *,
+    out: str | Path,
+    resume: bool = False,
+    run_id: str = "",
+    keep: str | Path = "",
+    **overrides: Any,
+) -> tuple[Profile, Path]:
+    """Resolve the profile and create (or, to resume, find) its run folder.
+
+    Args:
+        overrides: what `settings.resolve_profile` takes.
+
+    Raises:
+        SettingsError, WorkspaceError: as `session.open_session`.
+    """
+    if profile == "auto":
+        profile = "t4" if torch.cuda.is_available() else "cpu"
+    chosen = resolve_profile(profile, **overrides)
+    runs = Path(out) / "runs"
+    if resume and not run_id:
+        run_id = _newest_unfinished(runs, chosen) or ""
+        if keep and not run_id:  # a new machine: what an earlier one left behind
+            run_id = _newest_unfinished(existing_folder(keep) / "runs", chosen) or ""
+    folder = runs / (run_id or _unused_name(runs, chosen.name))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkspaceError(
+            f"cannot write to {out}: {error.strerror}; choose another folder with --out"
+        ) from error
+    write_json(folder / "run.json", {"fingerprint": chosen.fingerprint(), "profile": chosen})
+    return chosen, folder
+
+
+def publish_reports(run_folder: Path, out: Path, copy: SecondCopy | None = None) -> list[Path]:
+    """Copy everything below `<run folder>/report/` to `out`, each file by one atomic rename.
+
+    The run is finished then, and `published.json` in its folder says so.
+
+    Returns:
+        The published paths, sorted.
+    """
+    report = run_folder / "report"
+    targets = {p: out / p.relative_to(report) for p in sorted(report.rglob("*")) if p.is_file()}
+    copies = {target: target.with_name(f".{target.name}.new") for target in targets.values()}
+    try:
+        for source, target in targets.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copies[target])
+        for target, copied in copies.items():  # nothing is replaced before everything is copied
+            copied.replace(target)
+    except OSError as error:
+        for copied in copies.values():
+            with contextlib.suppress(OSError):
+                copied.unlink()
+        raise WorkspaceError(f"cannot write {error.filename}: {error.strerror}") from error
+    write_json(run_folder / "published.json", [path.name for path in targets.values()])
+    if copy:
+        for path in [*targets, run_folder / "published.json"]:
+            copy.keep_file(path, path.relative_to(run_folder).as_posix())
+    return list(targets.values())
+
+
+def code_revision() -> str:
+    """Git revision of the code with "+" where the tree has changes; "unknown" outside a checkout."""
+    try:
+        revision = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=PACKAGE,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no", "--", "."],
+            cwd=PACKAGE,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return revision + ("+" if changed else "")
+
+
+def existing_folder(keep: str | Path) -> Path:
+    """The folder for second copies; made if only its last part is missing.
+
+    Raises:
+        WorkspaceError: if it cannot be used.
+    """
+    root = Path(keep).expanduser()
+    try:
+        root.mkdir(exist_ok=True)
+    except OSError as error:
+        raise WorkspaceError(
+            f"no second copy can be kept in {root}: {error.strerror}. Mount the Drive first "
+            "(folder icon on the left, Mount Drive), or switch the second copy off"
+        ) from error
+    return root
+
+
+def _unused_name(runs: Path, profile: str) -> str:
+    """Profile and UTC time, with a number where two runs start within one second."""
+    name = f"{profile}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
+    candidates = (name, *(f"{name}-{number}" for number in range(2, 1000)))
+    return next(candidate for candidate in candidates if not (runs / candidate).exists())
+
+
+def _newest_unfinished(runs: Path, profile: Profile) -> str | None:
+    """Newest run folder with the same settings whose reports were not published."""
+    if not runs.is_dir():
+        return None
+    for folder in sorted((f for f in runs.iterdir() if f.is_dir()), reverse=True):
+        try:
+            same = read_json(folder / "run.json")["fingerprint"] == profile.fingerprint()
+        except (OSError, ValueError, KeyError):
+            continue
+        if same and not (folder / "published.json").exists():
+            return folder.name
+    return None
+
+
+def source_digest() -> str:
+    """SHA-256 over the Python sources of this package, in path order."""
+    total = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        total.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
