@@ -239,7 +239,7 @@ def _without_self(statement: ast.stmt) -> ast.stmt:
 
 
 def _renamed(statement: ast.stmt, names: dict[str, str]) -> ast.stmt:
-    return _Renamed(names).visit(statement)
+    return _Renamed(names).visit(copy.deepcopy(statement))  # a new one: the old one's names are remembered
 
 
 # --- assertions ------------------------------------------------------------------------------------
