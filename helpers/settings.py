@@ -117,7 +117,7 @@ class TrackCSettings:
     scale: float  # inverse temperature of the in-batch softmax
     hard_negatives: int
     warmup_fraction: float
-    encode_batch: int
+    encode_batch: int  # texts of `max_tokens` per forward pass, more of shorter ones
     bootstrap_samples: int = 10_000
 
 
@@ -261,7 +261,7 @@ CPU = dataclasses.replace(
         scale=50.0,
         hard_negatives=1,
         warmup_fraction=0.1,
-        encode_batch=64,
+        encode_batch=32,
     ),
     section_seconds=(
         ("Setup", 5.0),

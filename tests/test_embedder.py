@@ -7,7 +7,14 @@ import pytest
 import torch
 from tiny_embedder import save_tiny_embedder
 
-from helpers.models.embedder import BGE_QUERY, EmbedderError, encode, load_embedder, resolve_prompts
+from helpers.models.embedder import (
+    BGE_QUERY,
+    EmbedderError,
+    _token_batches,
+    encode,
+    load_embedder,
+    resolve_prompts,
+)
 from helpers.runtime import Runtime
 
 PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
@@ -42,6 +49,14 @@ def test_batch_size_and_company_do_not_matter(model, batch_size):
     whole = encode(model, TEXTS, kind="query", runtime=PLAIN, batch_size=4, max_tokens=64)
     other = encode(model, TEXTS[::-1], kind="query", runtime=PLAIN, batch_size=batch_size, max_tokens=64)
     np.testing.assert_allclose(whole, other[::-1], atol=1e-5)
+
+
+def test_batches_hold_a_budget_of_tokens_and_every_text_once():
+    lengths = [9, 1, 4, 4, 5, 2, 30]
+    order = sorted(range(7), key=lambda row: -lengths[row])
+    batches = _token_batches(order, lengths, 12)
+    assert [row for batch in batches for row in batch] == order
+    assert [[lengths[row] for row in batch] for batch in batches] == [[30], [9], [5, 4], [4, 2, 1]]
 
 
 def test_max_tokens_cuts_the_text(model):
