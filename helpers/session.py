@@ -33,6 +33,7 @@ from helpers.runtime import (
 )
 from helpers.second_copy import SecondCopy
 from helpers.settings import MINIMUM_DATA, Profile
+from helpers.stage_inputs import read_by
 from helpers.workspace import (
     Workspace,
     read_json,
@@ -81,10 +82,12 @@ class Session:
     def stage(self, name: str, inputs: Any, build: Callable[[Path], Any]) -> Path:
         """Folder of stage `name`, built once for these inputs (see `Workspace.stage`).
 
-        Beside the inputs it depends on this package's code, the versions of what it rests on, the
+        Of settings among the inputs, those that the stage reads count (`helpers.stage_inputs`). Beside
+        the inputs it depends on the seed, this package's code, the versions of what it rests on, the
         precision, and the weights of its track's model. The memory it took lies in `memory.json`.
         """
-        everything = [inputs, self.code_digest, package_versions(), self._precision, self._model_of(name)]
+        everything = [read_by(name, inputs), self.seed, self.code_digest, package_versions()]
+        everything += [self._precision, self._model_of(name)]
         set_seed(self.seed)
 
         def measured(out: Path) -> None:
@@ -225,7 +228,8 @@ def open_session(
         language: who writes the prose of Track B's pairs (`helpers.data.language_models`).
         benchmarks: problem files whose code no pair may hold, separated by commas.
         out: folder that receives the reports; the run folder is `out/runs/<run_id>`.
-        resume: go on with the newest unfinished run of exactly these settings, if there is one.
+        resume: go on with the newest unfinished run of exactly these settings, if there is one, and
+            take over finished stages of other runs that would come out the same.
         run_id: name of the run folder; made from profile and time when empty.
         keep: folder for a second copy of finished stages, such as a mounted Drive; "" keeps none.
 
@@ -257,7 +261,7 @@ def open_session(
     runtime = detect_runtime(nf4=chosen.nf4)
     set_seed(chosen.seed)
     started = now.isoformat(timespec="seconds")
-    session = Session(chosen, runtime, Workspace(folder, folder.name, copy), Path(out), started)
+    session = Session(chosen, runtime, Workspace(folder, folder.name, copy, reuse=resume), Path(out), started)
     shell = get_ipython()
     if shell is not None:
         register_track_magic(shell, session.reason_not_run)

@@ -126,11 +126,15 @@ def read_jsonl(path: Path, record: Callable[..., R] = dict) -> list[R]:
 
 @dataclass(frozen=True)
 class Workspace:
-    """One run's folder, with a second copy of its finished stages where one is wanted."""
+    """One run's folder, with a second copy of its finished stages where one is wanted.
+
+    `reuse` lets it take over finished stages from the runs beside it: equal inputs, equal results.
+    """
 
     folder: Path
     run_id: str
     copy: SecondCopy | None = None
+    reuse: bool = False
 
     def stage(self, name: str, inputs: Any, build: Callable[[Path], None]) -> Path:
         """Return the folder of stage `name`, building it unless it is there for these `inputs`.
@@ -150,7 +154,7 @@ class Workspace:
         key = digest(inputs)
         if not _is_whole(final, key):
             try:
-                if not _is_whole(partial, key) and not (self.copy and self.copy.fetch(name, key, partial)):
+                if not _is_whole(partial, key) and not self._taken_over(name, key, partial):
                     self._build(name, key, partial, build)
                 _put(partial, final)
             except Exception as error:
@@ -168,6 +172,21 @@ class Workspace:
     def seconds_of(self, name: str) -> float:
         """Wall-clock seconds that building stage `name` took, as recorded when it was built."""
         return float(read_json(self.folder / name / "stage.json")["seconds"])
+
+    def _taken_over(self, name: str, key: str, partial: Path) -> bool:
+        """Whether the second copy, or a run beside this one, had the stage; it lies in `partial` then."""
+        if self.copy and self.copy.fetch(name, key, partial):
+            return True
+        beside = self.folder.parent.glob(f"*/{name}") if self.reuse else ()
+        for stage in sorted(beside, reverse=True):
+            if _is_whole(stage, key):
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copytree(stage, partial)
+                if _is_whole(partial, key):
+                    print(f"{name}: taken over from run {stage.relative_to(self.folder.parent).parts[0]}")
+                    return True
+        return False
 
     @staticmethod
     def _build(name: str, key: str, partial: Path, build: Callable[[Path], None]) -> None:

@@ -91,6 +91,79 @@ def test_a_stage_depends_on_its_own_tracks_model_and_on_the_precision(tmp_path: 
     assert len(build_all(nf4=True)) == 4
 
 
+def test_a_changed_setting_recomputes_what_reads_it_and_nothing_else(tmp_path: Path) -> None:
+    """The stages as the notebook asks for them, each on the results of those before it."""
+    import dataclasses
+
+    from helpers.settings import PROFILES
+
+    built = []
+
+    def suite(profile) -> list[str]:
+        built.clear()
+        run = open_session("smoke", out=tmp_path, run_id="r")
+        run.profile = profile
+        a, b, c = profile.track_a, profile.track_b, profile.track_c
+
+        def stage(name, *inputs):
+            run.stage(
+                name, list(inputs), lambda out: built.append(name) or (out / "x").write_text(str(inputs))
+            )
+            return (run.folder / name / "x").read_text()
+
+        stage("track_a/before", a)
+        stage("track_a/after", a, stage("track_a/train", a, a.train_tokens))
+        data = stage("track_b/data", b)
+        stage("track_b/answers_before", b, data)
+        stage("track_b/answers_after", b, data, stage("track_b/train", b, data))
+        stage("track_c/index_before", c)
+        stage("track_c/index_after", c, stage("track_c/train", c))
+        return list(built)
+
+    base = PROFILES["smoke"]
+
+    def changed(track: str, **values):
+        return dataclasses.replace(base, **{track: dataclasses.replace(getattr(base, track), **values)})
+
+    assert len(suite(base)) == 10
+    assert suite(base) == []
+    assert suite(changed("track_a", epochs=3)) == ["track_a/train", "track_a/after"]
+    assert suite(base) == ["track_a/train", "track_a/after"]
+    assert suite(changed("track_a", stride=32)) == ["track_a/before", "track_a/after"]
+    suite(base)
+    assert suite(changed("track_a", test_tokens=1)) == []
+    assert suite(changed("track_b", learning_rate=1.0)) == ["track_b/train", "track_b/answers_after"]
+    suite(base)
+    assert suite(changed("track_b", samples_per_task=4)) == [
+        "track_b/answers_before",
+        "track_b/answers_after",
+    ]
+    suite(base)
+    assert suite(changed("track_c", scale=20.0)) == ["track_c/train", "track_c/index_after"]
+    suite(base)
+    assert suite(changed("track_c", bootstrap_samples=5)) == []
+    assert len(suite(dataclasses.replace(base, seed=99))) == 10
+
+
+def test_a_resumed_run_of_other_settings_takes_what_did_not_change_from_its_siblings(tmp_path: Path) -> None:
+    built = []
+
+    def suite(**options) -> Path:
+        run = open_session("smoke", out=tmp_path, **options)
+        run.rows("track_b/data", run.profile.track_b, lambda: built.append("data") or [{"a": 1}])
+        run.rows("failures", run.profile.failure_cases, lambda: built.append("failures") or [{"a": 1}])
+        return run.folder
+
+    first = suite(run_id="first")
+    assert suite(run_id="second", resume=True) != first
+    assert built == ["data", "failures"]
+    suite(run_id="third")
+    assert built == ["data", "failures"] * 2
+    (tmp_path / "runs" / "third" / "track_b" / "data" / "rows.jsonl").write_text("damaged")
+    suite(run_id="fourth", resume=True)
+    assert built == ["data", "failures"] * 2  # another sibling's copy is whole
+
+
 def test_a_folder_in_use_by_another_process_is_refused(tmp_path: Path) -> None:
     import subprocess
     import sys
