@@ -17,6 +17,7 @@ import gc
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import torch
 
@@ -67,7 +68,7 @@ class ChatModel:
 
     def __init__(self, model: str, runtime: Runtime, *, batch_size: int = 32) -> None:
         """`model`: hub name or folder, as `load_causal_lm` takes it; nothing is loaded yet."""
-        self.name = f"chat:{model}"
+        self.name = f"chat:{Path(model).name if Path(model).is_dir() else model}"
         self._model, self._runtime, self._batch = model, runtime, batch_size
 
     def write(self, requests: Sequence[LanguageRequest]) -> list[str | None]:
