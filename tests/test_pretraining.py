@@ -1,0 +1,188 @@
+"""The from-scratch loop: schedule by hand, resumption on the same curve, processes that share a step."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from helpers.models.structure import hidden_states
+from helpers.runtime import detect_runtime
+from helpers.train.pretraining import (
+    NonFiniteLossError,
+    Optimizer,
+    PretrainingSettings,
+    Schedule,
+    pretrain,
+    read_log,
+)
+
+
+def small_model() -> Qwen2ForCausalLM:
+    torch.manual_seed(0)
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+            num_key_value_heads=1, max_position_embeddings=64, tie_word_embeddings=True,
+        )
+    )  # fmt: skip
+
+
+class Counting:
+    """Rows that can be learnt: each token is the one before it plus one."""
+
+    def rows(self, step: int) -> list[dict[str, torch.Tensor]]:
+        start = torch.randint(0, 40, (4, 1), generator=torch.Generator().manual_seed(step))
+        ids = start + torch.arange(16)
+        labels = ids.clone()
+        labels[:, 0] = -100
+        return [{"input_ids": ids[i : i + 2], "labels": labels[i : i + 2]} for i in (0, 2)]
+
+
+SETTINGS = PretrainingSettings(
+    Schedule("wsd", steps=12, warmup=2, decay=6), Optimizer("muon", warm_momentum=(0.85, 5)),
+    evaluate_every=4, checkpoint_every=4,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runtime():
+    return dataclasses.replace(detect_runtime(), autocast_dtype=None)
+
+
+def losses(folder) -> list[float]:
+    return [row["loss"] for row in read_log(folder) if "loss" in row]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "step", "share"),
+    [
+        (Schedule("wsd", steps=10, warmup=4, decay=5), 0, 0.25),
+        (Schedule("wsd", steps=10, warmup=4, decay=5), 5, 1.0),
+        (Schedule("wsd", steps=10, warmup=4, decay=5), 7, 0.6),
+        (Schedule("wsd", steps=10, warmup=4, decay=5, floor=0.5), 9, 0.6),
+        (Schedule("cosine", steps=10), 0, 1.0),
+        (Schedule("cosine", steps=10), 5, 0.5),
+        (Schedule("cosine", steps=12, warmup=2), 7, 0.5),
+        (Schedule("constant", steps=10), 9, 1.0),
+    ],
+)
+def test_schedule_by_hand(schedule, step, share):
+    assert schedule.share(step) == pytest.approx(share, abs=1e-12)
+
+
+def test_what_can_be_learnt_is_learnt_and_logged(runtime, tmp_path):
+    longer = dataclasses.replace(SETTINGS, schedule=Schedule("wsd", steps=40, warmup=2, decay=20))
+    result = pretrain(
+        small_model(), Counting(), longer, runtime, tmp_path, evaluate=lambda model: {"one": 1.0}
+    )
+    curve = losses(tmp_path)
+    assert len(curve) == 40
+    assert curve[-1] < 0.5 * curve[0]
+    assert result.tokens == 40 * 4 * 15
+    assert [row["step"] for row in read_log(tmp_path) if "evaluation" in row] == [*range(4, 41, 4)]
+    assert result.final == {"one": 1.0}
+
+
+def test_going_on_after_a_break_gives_the_same_curve_and_weights(runtime, tmp_path):
+    whole = small_model()
+    pretrain(whole, Counting(), SETTINGS, runtime, tmp_path / "whole")
+
+    class Breaking(Counting):
+        def rows(self, step):
+            if step == 10:
+                raise KeyboardInterrupt
+            return super().rows(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(small_model(), Breaking(), SETTINGS, runtime, tmp_path / "broken")
+    assert len(losses(tmp_path / "broken")) == 10
+    again = small_model()
+    pretrain(again, Counting(), SETTINGS, runtime, tmp_path / "broken")
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+    for one, other in zip(whole.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_killed_process_goes_on_from_its_checkpoint(tmp_path):
+    script = textwrap.dedent("""
+        import os, signal, sys, dataclasses
+        sys.path.insert(0, "tests")
+        from pathlib import Path
+        from test_pretraining import Counting, SETTINGS, small_model, detect_runtime, pretrain
+        kill = sys.argv[2] == "kill"
+        class Rows(Counting):
+            def rows(self, step):
+                if kill and step == 7:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return super().rows(step)
+        runtime = dataclasses.replace(detect_runtime(), autocast_dtype=None)
+        pretrain(small_model(), Rows(), SETTINGS, runtime, Path(sys.argv[1]))
+    """)
+    run = [sys.executable, "-c", script]
+    folder = str(tmp_path / "killed")
+    assert subprocess.run([*run, folder, "kill"], capture_output=True).returncode == -signal.SIGKILL
+    subprocess.run([*run, folder, "no"], check=True, capture_output=True)
+    subprocess.run([*run, str(tmp_path / "whole"), "no"], check=True, capture_output=True)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def test_two_processes_learn_what_one_learns(runtime, tmp_path):
+    pretrain(small_model(), Counting(), SETTINGS, runtime, tmp_path / "one")
+    script = textwrap.dedent("""
+        import sys, dataclasses
+        sys.path.insert(0, "tests")
+        from pathlib import Path
+        from test_pretraining import Counting, SETTINGS, small_model, detect_runtime, pretrain
+        runtime = dataclasses.replace(detect_runtime(), autocast_dtype=None)
+        pretrain(small_model(), Counting(), SETTINGS, runtime, Path(sys.argv[1]))
+    """)
+    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29611", "WORLD_SIZE": "2"}
+    jobs = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path / "two")], env=environment | {"RANK": rank}
+        )
+        for rank in "01"
+    ]
+    assert [job.wait() for job in jobs] == [0, 0]
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
+
+
+def test_a_half_written_checkpoint_is_not_used(runtime, tmp_path):
+    pretrain(small_model(), Counting(), SETTINGS, runtime, tmp_path)
+    whole = losses(tmp_path)
+    data = (tmp_path / "checkpoint.pt").read_bytes()
+    (tmp_path / "checkpoint.pt").write_bytes(data[: len(data) // 2])
+    pretrain(small_model(), Counting(), SETTINGS, runtime, tmp_path)
+    assert losses(tmp_path) == whole
+
+
+def test_a_loss_that_is_no_number_stops_the_run(runtime, tmp_path):
+    def broken(model, batch):
+        return hidden_states(model, batch["input_ids"]).sum() * float("nan"), 1
+
+    with pytest.raises(NonFiniteLossError, match="step 1"):
+        pretrain(small_model(), Counting(), SETTINGS, runtime, tmp_path, loss_function=broken)
+
+
+def test_muon_takes_hidden_matrices_and_nothing_else():
+    model = small_model()
+    rest, matrices = Optimizer("muon").build(model)
+    taken = {id(p) for group in matrices.param_groups for p in group["params"]}
+    named = {name for name, p in model.named_parameters() if id(p) in taken}
+    assert len(named) == 2 * 7  # q, k, v, o, gate, up, down of each layer
+    assert not any("embed" in name or "norm" in name or "bias" in name for name in named)
+    everything = {id(p) for o in (rest, matrices) for group in o.param_groups for p in group["params"]}
+    assert everything == {id(p) for p in model.parameters()}
+
+
+def test_log_is_one_json_object_a_line(runtime, tmp_path):
+    pretrain(small_model(), Counting(), SETTINGS, runtime, tmp_path)
+    for line in (tmp_path / "log.jsonl").read_text().splitlines():
+        assert json.loads(line)["step"] >= 1
