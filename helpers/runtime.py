@@ -108,7 +108,17 @@ def detect_runtime(*, deterministic: bool = True, nf4: bool = False) -> Runtime:
         decide("determinism", "on", "same seed and machine give the same figures")
     if nf4:
         decide("frozen weights", "NF4", "asked for: a quarter of the memory, slower")
+    decide(
+        "loss", "in pieces, answer positions alone",
+        "logits of four windows over 150,000 words are 2.3 GiB a copy",
+    )  # fmt: skip
+    decide(
+        "out of memory", "halve the batch, recompute activations, NF4",
+        "in this order; accumulation keeps the step's examples; history.json tells what was done",
+    )  # fmt: skip
+    decide("progress", "plain text", "widget metadata of hosted notebooks breaks their export")
     _disable_old_torchao(decide)
+    _leave_secret_store_alone(decide)
     device, weight_dtype, autocast_dtype, attention, memory = runtime
     return Runtime(device, weight_dtype, autocast_dtype, attention, memory, tuple(decisions), nf4)
 
@@ -124,6 +134,10 @@ def _decide_cuda(decide) -> tuple[torch.device, torch.dtype, torch.dtype, str, f
     else:
         dtype = torch.float16
         decide("precision", "float16", "below compute capability 8.0 bfloat16 is only emulated")
+        decide(
+            "adapters", "float32, loss scaled",
+            "float16 gradients cannot be unscaled; a loss that is NaN starts the training again in float32",
+        )  # fmt: skip
     if capability < BF16_CAPABILITY:
         _refuse_gqa_in_sdpa()
         decide(
@@ -172,6 +186,20 @@ def _disable_old_torchao(decide) -> None:
     for module in (peft.import_utils, lora_torchao):
         module.is_torchao_available = lambda: False
     decide("torchao", f"{version} ignored", "PEFT refuses old versions; nothing here needs it")
+
+
+def _leave_secret_store_alone(decide) -> None:
+    """Have no token looked for in Colab's secret store: outside its own page that blocks for 10 s.
+
+    No model here needs a token; `HF_TOKEN` and a login are still honoured.
+    """
+    if "google.colab" not in sys.modules:
+        return
+    from huggingface_hub.utils import _auth
+
+    if hasattr(_auth, "_get_token_from_google_colab"):
+        _auth._get_token_from_google_colab = lambda: None
+        decide("hub token", "HF_TOKEN or a login alone", "Colab's secret store can block for 10 seconds")
 
 
 def set_seed(seed: int) -> None:

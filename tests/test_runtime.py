@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from types import SimpleNamespace
 
+import peft  # noqa: F401 (before a GPU is faked: accelerate looks for one while it is imported)
 import pytest
 import torch
 
@@ -35,6 +36,86 @@ def test_t4_gets_float16_and_no_gqa_inside_sdpa(fake_gpu) -> None:
     assert sdpa_attention.use_gqa_in_sdpa(None, None) is False
     assert {d.name for d in found.decisions} >= {"device", "precision", "attention"}
     assert all(d.reason for d in found.decisions)
+
+
+def test_every_trap_of_a_t4_has_a_line_in_the_runtime_check(fake_gpu, monkeypatch) -> None:
+    import sys
+
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda n: "0.10.0" if n == "torchao" else real(n))
+    monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace())
+    fake_gpu((7, 5), 14.74, "Tesla T4")
+    lines = {d.name: d for d in runtime.detect_runtime(deterministic=False, nf4=True).decisions}
+    assert lines["device"].reason == "Tesla T4, 14.74 GiB, sm75"
+    assert lines["precision"].value == "float16"
+    assert "float32" in lines["adapters"].value
+    assert "NaN" in lines["adapters"].reason
+    assert "repeated" in lines["attention"].value
+    assert lines["frozen weights"].value == "NF4"
+    assert lines["torchao"].value == "0.10.0 ignored"
+    assert set(lines) >= {"loss", "out of memory", "progress", "hub token"}
+
+
+def test_key_value_heads_are_repeated_before_attention_on_a_t4(fake_gpu, monkeypatch) -> None:
+    import tiny_models
+
+    real, seen = torch.nn.functional.scaled_dot_product_attention, []
+
+    def record(query, key, value, **options):
+        seen.append((options.get("enable_gqa", False), query.shape[1] == key.shape[1]))
+        return real(query, key, value, **options)
+
+    fake_gpu((7, 5), 14.74, "Tesla T4")
+    runtime.detect_runtime(deterministic=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", record)
+    tiny_models.model("qwen2", 50)(torch.arange(8)[None])
+    assert seen
+    assert set(seen) == {(False, True)}
+
+
+def test_four_bit_products_are_float16_on_a_t4(fake_gpu) -> None:
+    from helpers.models.causal_lm import _nf4
+
+    fake_gpu((7, 5), 14.74, "Tesla T4")
+    assert _nf4(runtime.detect_runtime(deterministic=False, nf4=True)).bnb_4bit_compute_dtype == torch.float16
+
+
+def test_a_checkpoint_in_bfloat16_is_loaded_as_float16_with_float32_adapters(fake_gpu, tmp_path) -> None:
+    """`from_pretrained` would keep the checkpoint's bfloat16, which a T4 only emulates."""
+    import dataclasses
+    import json
+
+    import tiny_models
+
+    from helpers.models.causal_lm import add_lora, load_causal_lm
+    from helpers.settings import LoraSettings
+
+    folder = tiny_models.save(tmp_path / "m", "qwen2")
+    tiny_models.model("qwen2", 300).to(torch.bfloat16).save_pretrained(folder)
+    assert "bfloat16" in json.dumps(json.loads((folder / "config.json").read_text()))
+    fake_gpu((7, 5), 14.74, "Tesla T4")
+    t4 = runtime.detect_runtime(deterministic=False)
+    model, _ = load_causal_lm(str(folder), dataclasses.replace(t4, device=torch.device("cpu")))
+    assert model.dtype == torch.float16
+    adapted = add_lora(model, LoraSettings(rank=2, alpha=2))
+    assert {p.dtype for p in adapted.parameters() if p.requires_grad} == {torch.float32}
+
+
+def test_colabs_secret_store_is_not_asked_but_a_token_of_ones_own_is(monkeypatch) -> None:
+    import sys
+
+    from huggingface_hub import get_token
+    from huggingface_hub.utils import _auth
+
+    monkeypatch.setattr(_auth, "_get_token_from_google_colab", lambda: pytest.fail("the store was asked"))
+    monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    runtime.detect_runtime(deterministic=False)
+    get_token()
+    monkeypatch.setenv("HF_TOKEN", "hf_own")
+    assert get_token() == "hf_own"
 
 
 def test_ampere_gets_bfloat16_and_keeps_gqa(fake_gpu) -> None:
