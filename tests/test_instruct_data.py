@@ -13,6 +13,7 @@ from helpers.data.docstrings import (
     undescribed,
     with_docstring,
 )
+from helpers.data.execution import execution_context
 from helpers.data.functions import extract_functions
 from helpers.data.instruct import (
     _quotas,
@@ -23,6 +24,7 @@ from helpers.data.instruct import (
 from helpers.data.language import SourceFacts
 from helpers.data.phrasings import BUG_MARK, PHRASINGS, fenced, spliced, unfenced
 from helpers.data.splits import functions_of, split_corpus
+from helpers.data.verify_pairs import SavedPairsError, verify_saved_pairs
 from helpers.data.worsening import WORSENINGS, worsened_versions
 from helpers.eval.code_extraction import extract_code
 from helpers.eval.code_quality import is_gain, quality_costs
@@ -30,6 +32,7 @@ from helpers.eval.sandbox import run_program
 from helpers.models.causal_lm import chat_prompt, load_causal_lm
 from helpers.records import InsufficientDataError
 from helpers.settings import PROFILES, TINY_CODE_LM
+from helpers.workspace import read_jsonl, write_jsonl
 from tests.test_instruct_train import RUNTIME
 
 TEMPLATE = '''"""Module {i}."""
@@ -171,6 +174,30 @@ def test_saved_and_loaded_data_are_equal(built, tmp_path):
     *_, data, _ = built
     save_instruct_data(data, tmp_path)
     assert load_instruct_data(tmp_path) == data
+
+
+def test_saved_pairs_hold_when_run_again_and_spoilt_ones_are_named(built, tmp_path):
+    corpus, *_, data, _ = built
+    save_instruct_data(data, tmp_path)
+    context = execution_context(corpus)
+    found = verify_saved_pairs(tmp_path, context, workers=2)
+    assert found.problems == ()
+    assert sum(found.items.values()) == len(data.train) + len(data.validation) + len(data.tasks)
+    rows = read_jsonl(tmp_path / "train.jsonl")
+    first = {row["kind"]: row for row in reversed(rows)}
+    first["fix_bug"]["detail"]["given"] = first["fix_bug"]["detail"]["code"]  # no bug any more
+    first["improve"]["response"] = first["improve"]["detail"]["given"]  # no gain
+    first["unit_tests"]["response"] = f"assert {first['unit_tests']['entry_point']}"  # kills nothing
+    first["implement"]["tests"] = f"{first['implement']['entry_point']}\nassert True\n"  # notices nothing
+    first["docstring"]["response"] = first["docstring"]["response"].replace("return", "return not", 1)
+    first["explain"]["response"] = "It does something or other with what it is given."
+    write_jsonl(tmp_path / "train.jsonl", rows)
+    problems = verify_saved_pairs(tmp_path, context, workers=2).problems
+    spoilt = {row["id"] for row in first.values()}
+    assert {line.partition(" ")[0] for line in problems} == spoilt
+    (tmp_path / "tasks.jsonl").unlink()
+    with pytest.raises(SavedPairsError, match=r"tasks\.jsonl is missing"):
+        verify_saved_pairs(tmp_path, context, workers=2)
 
 
 def test_same_seed_same_data(built):

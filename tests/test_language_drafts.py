@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 
+from helpers.data.contamination import Benchmarks
 from helpers.data.docstrings import docstring_of
 from helpers.data.functions import functions_of_file
 from helpers.data.language import LanguageRequest, SourceFacts
@@ -190,6 +192,19 @@ def test_paraphrases_keep_their_placeholder_and_reach_the_instruction(functions,
         f"{text}\n\nCODE"
         for text in ("What does `scaled` do?", "Say what `scaled` is for.", "Say, what is `scaled` for!")
     }
+
+
+def test_pairs_from_a_benchmark_are_left_out_and_tasks_are_not(functions, check, tmp_path) -> None:
+    row = {"task_id": 1, "code": functions[0].code.replace("values", "xs"), "text": "", "test_list": []}
+    (tmp_path / "mbpp.jsonl").write_text(json.dumps(row))
+    given = Filters(
+        check.settings, check.tokenizer, check.names, benchmarks=Benchmarks([tmp_path / "mbpp.jsonl"])
+    )
+    drafts = language_drafts(functions, seed=1)
+    assert given.keep(drafts) == []
+    assert given.counts["docstring"]["code of a benchmark"] == 1
+    given.seen.clear()
+    assert given.keep(drafts, is_task=True) == drafts
 
 
 def test_files_under_another_licence_are_told_apart() -> None:
