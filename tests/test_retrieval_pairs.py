@@ -9,13 +9,13 @@ import itertools
 import pytest
 from tiny_embedder import function, small_code_base
 
+from helpers.data.query_drawing import name_overlap
 from helpers.data.query_wording import as_question, base_form, first_sentence, paraphrase
 from helpers.data.retrieval_pairs import (
     RetrievalDataError,
     build_retrieval_data,
     check_leaks,
     document_text,
-    name_overlap,
     shuffled_pairs,
     strip_nested_docstrings,
 )
