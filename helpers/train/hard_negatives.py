@@ -80,7 +80,8 @@ def _likely_right(
     union = len(tokens[candidate] | tokens[positive])
     if union and len(tokens[candidate] & tokens[positive]) / union >= SAME_CODE:
         return "near_equal_code"
-    if scores[candidate] >= FALSE_NEGATIVE_SHARE * scores[positive]:
+    # An approximate index may not find the positive at all: then it ranks below whatever was found.
+    if scores[candidate] >= FALSE_NEGATIVE_SHARE * scores.get(positive, -1.0):
         return LIKE_THE_POSITIVE
     return ""
 
