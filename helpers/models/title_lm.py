@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -54,25 +55,51 @@ class Architecture:
     dropout: float = 0.1  # of attention weights, residual branches and embeddings
     scaled_residual_init: bool = False  # outputs onto the residual stream start 1/sqrt(2 layers) smaller
     title_mask: bool = False
+    average: float = (
+        0.0  # decay per step of a moving average of the weights, which is what is scored; 0: none
+    )
     members: int = 1  # independently initialised models whose probabilities are averaged
 
 
 class TitleLM(nn.Module):
-    """One or several causal language models over titles; see the module's text for the mask."""
+    """One or several causal language models over titles; see the module's text for the mask.
 
-    def __init__(self, members: list[PreTrainedModel], separator_id: int, title_mask: bool) -> None:
+    With `average` (a decay per step) a moving average of the weights is kept, which is not trained
+    and which `forward` uses outside training.
+    """
+
+    def __init__(
+        self, members: list[PreTrainedModel], separator_id: int, title_mask: bool, average: float = 0.0
+    ) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
         self.separator_id = separator_id
         self.title_mask = title_mask
+        self.averaged = None
+        if average:
+            self.averaged = AveragedModel(self.members, multi_avg_fn=get_ema_multi_avg_fn(average))
+            self.averaged.requires_grad_(False)
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers that are trained; a tied matrix counts once, an average of the weights not at all."""
+        return sum(p.numel() for p in self.members.parameters())
+
+    def get_output_embeddings(self) -> None:
+        """None: the heads share their matrices with the embeddings."""
+
+    def after_step(self) -> None:
+        """Take the newest weights into their average; call after every optimizer step."""
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.members)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """Logits (rows, length, vocabulary) for ids (rows, length); with members, log probabilities."""
-        scores = [output_head(member)(self.hidden(member, ids)) for member in self.members]
-        if len(scores) == 1:
-            return scores[0]
-        logs = torch.stack([score.float().log_softmax(-1) for score in scores])
-        return logs.logsumexp(0) - math.log(len(scores))
+        members = self.members if self.averaged is None or self.training else self.averaged.module
+        if len(members) == 1:
+            return output_head(members[0])(self.hidden(members[0], ids))
+        logs = [output_head(m)(self.hidden(m, ids)).float().log_softmax(-1) for m in members]
+        return functools.reduce(torch.logaddexp, logs) - math.log(len(logs))
 
     def hidden(self, member: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
         """A member's last hidden states (rows, length, width), under the title mask if there is one."""
@@ -111,7 +138,7 @@ def build(architecture: Architecture, vocabulary: int, context: int, separator_i
         _initialise(member, architecture)
         members.append(member)
     torch.manual_seed(seed)
-    return TitleLM(members, separator_id, architecture.title_mask)
+    return TitleLM(members, separator_id, architecture.title_mask, architecture.average)
 
 
 def _gpt2(a: Architecture, vocabulary: int, context: int) -> PreTrainedModel:

@@ -156,6 +156,7 @@ def pretrain(
     *,
     evaluate: Callable[[PreTrainedModel], dict[str, float]] | None = None,
     loss_function: LossFunction = next_token_loss,
+    after_step: Callable[[], None] | None = None,
     what: str = "pretrain",
 ) -> PretrainingResult:
     """Train `model` in place; log to `out_dir/log.jsonl`, checkpoints to `out_dir/checkpoint.pt`.
@@ -167,6 +168,8 @@ def pretrain(
         evaluate: called with the model in evaluation mode every `evaluate_every` steps and at the
             end, in the first process only; its values are logged.
         loss_function: sum of the loss and number of targets of one micro-batch.
+        after_step: called after each optimizer step, as for an average of the weights; what it keeps
+            must lie in the model's state to survive a kill.
 
     Raises:
         NonFiniteLossError: if the loss is NaN or infinite.
@@ -205,6 +208,8 @@ def pretrain(
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
+            if after_step:
+                after_step()
             tokens += count
             seconds += time.perf_counter() - start
             start = time.perf_counter()

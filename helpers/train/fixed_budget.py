@@ -1,0 +1,340 @@
+"""The fixed-budget lab: train one recipe on titles under the challenge's rules and score it.
+
+`run_recipe` loads the titles, trains the tokenizer on their training part, builds the model, trains
+for seven passes and scores the validation part with the frozen metric; the rules are checked before
+and after (`helpers.train.budget_rules`). A run lies in a folder of its own with its log, and goes on
+after a kill along the loss curve that it would have had.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import datetime
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from helpers.data import title_sets, title_tokenizer
+from helpers.eval import fixed_budget_metric as metric
+from helpers.models import title_lm
+from helpers.models.structure import output_head
+from helpers.run_folder import code_revision
+from helpers.runtime import Runtime, hardware_facts, package_versions
+from helpers.train import budget_rules, pretraining
+from helpers.train.budget_rules import SEED
+from helpers.train.pretraining import PretrainingSettings, Schedule, pretrain, read_log
+from helpers.train.recipes import RECIPES, SCALES, Recipe, Scale
+from helpers.train.token_loss import MAX_LOGITS
+from helpers.workspace import Workspace, digest, read_json, write_json
+
+MICRO_TOKENS = 16_384  # fed at once; larger batches are accumulated
+SAMPLES, SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 6, 32, 0.8
+
+
+class RecipeError(ValueError):
+    """A recipe or scale that does not exist, or titles too few for it."""
+
+
+@dataclass(frozen=True)
+class BudgetRun:
+    """One finished run: what it was, what it scored, what it cost."""
+
+    name: str
+    data: dict[str, str | int]  # spec, sha256, titles, training, validation, repeated titles
+    scale: str
+    seed: int
+    spread: bool
+    is_challenge: bool  # the challenge's data, at full scale, under its seed
+    score: metric.BudgetScore
+    curve: tuple[tuple[int, float, float], ...]  # step, training tokens seen, full nats per character
+    parameters: int
+    vocabulary: int
+    steps: int
+    tokens: int  # targets trained on
+    seconds: float  # training alone
+    tokens_per_second: float
+    peak_memory_gib: float
+    precision: str
+    hardware: dict[str, str | int | float]
+    versions: dict[str, str]
+    commit: str
+    finished: str  # UTC, ISO 8601
+    samples: tuple[str, ...]
+    recipe: dict
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of that name; RecipeError with the names that there are."""
+    if name not in RECIPES:
+        raise RecipeError(f"no recipe {name!r} for titles; there are {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def find_scale(name: str) -> Scale:
+    """The scale of that name; RecipeError with the names that there are."""
+    if name not in SCALES:
+        raise RecipeError(f"no scale {name!r}; there are {', '.join(SCALES)}")
+    return SCALES[name]
+
+
+def run_recipe(
+    recipe: Recipe,
+    data: str,
+    *,
+    scale: Scale,
+    out: Path,
+    runtime: Runtime,
+    seed: int = SEED,
+    spread: bool = False,
+    resume: bool = False,
+    known_data: dict[str, str] | None = None,
+) -> BudgetRun:
+    """Train and score `recipe`, or return the finished run of the same everything where `resume`.
+
+    Args:
+        recipe: at full scale; `scale` is applied here.
+        data: `hn`, `file:PATH` or `docstrings`.
+        out: the run's folder is `out/<data>-<scale>/<recipe>-<seed>`.
+        spread: allow another seed, and mark the run; see `budget_rules.check_settings`.
+        resume: keep a finished run, go on with an interrupted one; otherwise begin anew.
+        known_data: digests of the data that this run must agree with (`budget_rules.check_text`).
+
+    Raises:
+        RuleBroken: before or after training, naming the rule.
+        TitleSetError: for data that cannot be loaded.
+        RecipeError: if the scale leaves too few titles for one step.
+    """
+    recipe = scale.applied(recipe)
+    budget_rules.check_settings(recipe, seed=seed, spread=spread)
+    budget_rules.check_metric()
+    titles = title_sets.load_titles(data, seed=SEED, limit=scale.titles)
+    split = title_sets.split_titles(titles, recipe.validation_fraction)
+    budget_rules.check_text(data, titles, split, scale, known_data)
+    precision = _precision(recipe, runtime)
+    folder = out / f"{_slug(titles.spec)}-{scale.name}"
+    name = f"{_slug(recipe.name)}-{seed}"
+    if not resume:
+        for left in (folder / name, folder / f"{name}.partial"):
+            shutil.rmtree(left, ignore_errors=True)
+    versions = package_versions()
+    key = [recipe, titles.sha256, scale, seed, str(precision.autocast_dtype), versions, _code_digest()]
+    stage = Workspace(folder, folder.name).stage(
+        name, key, lambda place: _run(recipe, titles, split, scale, seed, spread, precision, place)
+    )
+    return read_run(stage)
+
+
+def read_run(folder: Path) -> BudgetRun:
+    """The result that lies in a finished run's folder."""
+    fields = read_json(folder / "result.json")
+    fields["score"] = metric.BudgetScore(**fields["score"])
+    for name in ("curve", "samples"):
+        fields[name] = tuple(tuple(v) if isinstance(v, list) else v for v in fields[name])
+    return BudgetRun(**fields)
+
+
+class TitleStream:
+    """Training rows of a recipe: all epochs in one stream of tokens, cut into batches.
+
+    An epoch's last tokens share a batch with the next epoch's first ones, as in the challenge;
+    what is left at the very end is dropped. The inputs are the targets one place later, a separator
+    first. Batches depend on the step alone (`pretraining.Batches`).
+    """
+
+    def __init__(self, encoded: list[torch.Tensor], recipe: Recipe, separator_id: int, seed: int) -> None:
+        self.recipe = recipe
+        self.train_tokens = sum(len(ids) for ids in encoded)
+        shuffler = torch.Generator().manual_seed(seed)
+        epochs = []
+        for _ in range(recipe.epochs):
+            shuffled = torch.randperm(len(encoded), generator=shuffler)
+            order = shuffled if recipe.new_order else range(len(encoded))
+            epochs.append(torch.cat([encoded[i] for i in order]))
+        stream = torch.cat([torch.tensor([separator_id]), *epochs])
+        self.tokens_per_step = recipe.batch * recipe.block
+        self.steps = (len(stream) - 1) // self.tokens_per_step
+        used = self.steps * self.tokens_per_step
+        shape = (self.steps, recipe.batch, recipe.block)
+        self.inputs = stream[:used].view(shape)
+        self.targets = stream[1 : used + 1].view(shape)
+
+    def rows(self, step: int) -> list[pretraining.Batch]:
+        """Micro-batches of `ids` and `targets`, each (rows, block)."""
+        rows = max(1, MICRO_TOKENS // self.recipe.block)
+        parts = zip(self.inputs[step].split(rows), self.targets[step].split(rows), strict=True)
+        return [{"ids": ids, "targets": targets} for ids, targets in parts]
+
+
+def objective(
+    model: title_lm.TitleLM, batch: pretraining.Batch, *, r_drop: float = 0.0
+) -> tuple[torch.Tensor, int]:
+    """Summed training loss in nats, averaged over the members, and the number of targets.
+
+    Cross-entropy; with `r_drop` every row is fed twice under different dropout, and the loss is the
+    mean of both cross-entropies plus `r_drop` times the mean of both Kullback-Leibler divergences
+    between the predictions (Liang et al. 2021, R-Drop).
+    """
+    ids, targets = batch["ids"], batch["targets"].flatten()
+    total = torch.zeros((), device=ids.device)
+    for member in model.members:
+        hidden = model.hidden(member, torch.cat([ids, ids]) if r_drop else ids).flatten(0, 1)
+        views = hidden.chunk(2) if r_drop else (hidden,)
+        head = output_head(member)
+        rows = max(1, MAX_LOGITS // (head.weight.shape[0] * len(views)))
+        pieces = zip(targets.split(rows), *(view.split(rows) for view in views), strict=True)
+        for wanted, *parts in pieces:
+            if len(targets) <= rows:  # one piece need not be recomputed
+                total = total + _piece(head, r_drop, wanted, *parts)
+            else:
+                total = total + checkpoint(_piece, head, r_drop, wanted, *parts, use_reentrant=False)
+    return total / len(model.members), len(targets)
+
+
+def _piece(head: torch.nn.Module, r_drop: float, targets: torch.Tensor, *views: torch.Tensor) -> torch.Tensor:
+    logs = [head(view).float().log_softmax(-1) for view in views]
+    loss = sum(functional.nll_loss(log, targets, reduction="sum") for log in logs) / len(logs)
+    if r_drop:
+        one, other = logs
+        apart = functional.kl_div(one, other, reduction="sum", log_target=True)
+        apart = apart + functional.kl_div(other, one, reduction="sum", log_target=True)
+        loss = loss + r_drop * 0.5 * apart
+    return loss
+
+
+def _run(
+    recipe: Recipe, titles: title_sets.TitleSet, split: title_sets.TitleSplit, scale: Scale, seed: int,
+    spread: bool, runtime: Runtime, place: Path,
+) -> None:  # fmt: skip
+    tokenizer = title_tokenizer.train_tokenizer(recipe.tokenizer, recipe.vocabulary, split.train)
+    budget_rules.check_tokenizer(tokenizer, split)
+    separator = tokenizer.separator_id
+    stream = TitleStream(tokenizer.encode(split.train), recipe, separator, seed)
+    validation = torch.cat(tokenizer.encode(split.validation))
+    text = title_sets.joined(split.validation)  # the denominator: before any tokenizer
+    if stream.steps < 1 or len(validation) <= stream.tokens_per_step:
+        raise RecipeError(
+            f"{len(titles.titles)} titles are too few for batches of {stream.tokens_per_step} tokens: "
+            "their validation part must fill one; give more titles"
+        )
+    model = title_lm.build(recipe.model, tokenizer.vocabulary, recipe.block, separator, seed)
+    shape = {"batch": recipe.batch, "block": recipe.block, "device": runtime.device}
+
+    def validate(trained: title_lm.TitleLM) -> dict[str, float]:
+        nats = metric.full_sum(trained, validation, separator_id=separator, **shape)
+        return {"full_nats_per_character": nats / len(text)}
+
+    result = pretrain(
+        model,
+        stream,
+        PretrainingSettings(
+            schedule=Schedule(
+                recipe.schedule,
+                steps=stream.steps,
+                warmup=round(recipe.warmup * stream.steps),
+                decay=round(recipe.decay * stream.steps),
+            ),
+            optimizer=recipe.optimizer,
+            seed=seed,
+            evaluate_every=max(1, stream.steps // recipe.epochs),
+            checkpoint_every=max(1, stream.steps // 40),
+        ),
+        runtime,
+        place,
+        evaluate=validate,
+        loss_function=lambda some, batch: objective(some, batch, r_drop=recipe.r_drop),
+        after_step=model.after_step,
+        what=f"{recipe.name}, seed {seed}",
+    )
+    budget_rules.check_passes(result.tokens, stream.train_tokens)
+    budget_rules.check_metric()
+    budget_rules.check_blindness(
+        lambda ids: model(ids.to(runtime.device)), validation, block=recipe.block, separator_id=separator
+    )
+    score = metric.evaluate(
+        model, validation, n_characters=len(text), n_titles=len(split.validation),
+        separator=title_sets.SEPARATOR, separator_id=separator, **shape,
+    )  # fmt: skip
+    challenge = titles.spec == "hn" and scale.name == "full" and seed == SEED
+    run = BudgetRun(
+        name=recipe.name,
+        data={
+            "spec": titles.spec,
+            "sha256": titles.sha256,
+            "titles": len(titles.titles),
+            "training_titles": len(split.train),
+            "validation_titles": len(split.validation),
+            "repeated_titles": split.repeated,
+        },
+        scale=scale.name,
+        seed=seed,
+        spread=spread,
+        is_challenge=challenge,
+        score=score,
+        curve=tuple(
+            (row["step"], row["tokens"], row["evaluation"]["full_nats_per_character"])
+            for row in read_log(place)
+            if "evaluation" in row
+        ),
+        parameters=model.n_parameters,
+        vocabulary=tokenizer.vocabulary,
+        steps=result.steps,
+        tokens=result.tokens,
+        seconds=result.seconds,
+        tokens_per_second=round(result.tokens_per_second, 1),
+        peak_memory_gib=result.peak_memory_gib,
+        precision=str(runtime.autocast_dtype or torch.float32).removeprefix("torch."),
+        hardware=hardware_facts(runtime),
+        versions=package_versions(),
+        commit=code_revision(),
+        finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        samples=tuple(_sample(model, tokenizer, recipe.block, seed, runtime.device)),
+        recipe=dataclasses.asdict(recipe),
+    )
+    write_json(place / "result.json", run)
+    (place / pretraining.CHECKPOINT).unlink(missing_ok=True)
+
+
+@torch.inference_mode()
+def _sample(
+    model: title_lm.TitleLM, tokenizer: title_tokenizer.TitleTokenizer, block: int, seed: int,
+    device: torch.device,
+) -> list[str]:  # fmt: skip
+    """Titles drawn from the model, each begun by a separator: what it has learned, to look at."""
+    chance = torch.Generator(device).manual_seed(seed)
+    ids = torch.full((SAMPLES, 1), tokenizer.separator_id, device=device)
+    for _ in range(min(SAMPLE_TOKENS, block - 1)):
+        shares = (model(ids)[:, -1].float() / SAMPLE_TEMPERATURE).softmax(-1)
+        ids = torch.cat([ids, torch.multinomial(shares, 1, generator=chance)], 1)
+    titles = []
+    for row in ids[:, 1:].tolist():
+        end = row.index(tokenizer.separator_id) if tokenizer.separator_id in row else len(row)
+        titles.append(tokenizer.decode(torch.tensor([*row[:end], tokenizer.separator_id])))
+    return titles
+
+
+def _precision(recipe: Recipe, runtime: Runtime) -> Runtime:
+    """The runtime in the recipe's precision. float16 is not used: it would need a loss scaler."""
+    autocast = runtime.autocast_dtype if recipe.mixed_precision else None
+    if autocast == torch.float16:
+        autocast = None
+    # Tensor cores may round float32 products (TF32) only where the recipe allows rounding at all.
+    torch.set_float32_matmul_precision("high" if recipe.mixed_precision else "highest")
+    return dataclasses.replace(runtime, weight_dtype=torch.float32, autocast_dtype=autocast)
+
+
+def _code_digest() -> str:
+    """Of the modules that decide a figure, comments and formatting aside: other code, another run."""
+    import inspect
+
+    modules = (title_sets, title_tokenizer, metric, title_lm, pretraining)
+    return digest([ast.unparse(ast.parse(inspect.getsource(module))) for module in modules])
+
+
+def _slug(text: str) -> str:
+    """A folder name: letters and digits, anything else as a hyphen."""
+    return "-".join("".join(c if c.isalnum() else " " for c in text).lower().split())
