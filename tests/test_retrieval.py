@@ -111,6 +111,23 @@ def test_nan_scores_are_refused():
 
 # --- measures against an independent definition ---------------------------------------------------
 
+
+@pytest.mark.parametrize(
+    ("scores", "grades", "expected"),
+    [  # graded; ties; a constant scorer; a run shorter than k: ndcg_cut_3, recall_3, recip_rank
+        ({"d": 0.9, "c": 0.8, "e": 0.7, "a": 0.6}, {"a": 3, "b": 1, "c": 2, "d": 0},
+         (0.26499301486112564, 1 / 3, 0.5)),
+        ({"d1": 0.5, "d10": 0.5, "d2": 0.5, "e": 0.9, "f": 0.5}, {"d1": 1, "d2": 2, "d10": 1},
+         (0.31939394323979897, 1 / 3, 1 / 3)),
+        (dict.fromkeys("uvwxyz", 1.0), {"x": 1}, (0.5, 1.0, 1 / 3)),
+        ({"b": -2.0}, {"a": 1, "b": 2, "c": 1}, (0.6387878864795979, 1 / 3, 1.0)),
+    ],
+)  # fmt: skip
+def test_values_that_trec_eval_itself_gives(scores, grades, expected):
+    row = score_run({"q": scores}, {"q": grades}, 3)["q"]
+    assert (row["ndcg@3"], row["recall@3"], row["mrr@3"]) == pytest.approx(expected, abs=1e-9)
+
+
 documents_ids = st.sampled_from([f"d{number}" for number in range(12)])
 runs = st.dictionaries(documents_ids, st.sampled_from([0.0, 0.25, 0.5, 1.0]), max_size=12)
 judgements = st.dictionaries(documents_ids, st.integers(0, 3), max_size=12)
