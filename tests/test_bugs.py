@@ -98,3 +98,12 @@ def test_spans_count_bytes_not_characters():
     text = SourceText("def f(é):\n    return 'ü' + é\n")
     name = next(n for n in text.nodes if isinstance(n, ast.Name))
     assert text.code(name) == "é"
+
+
+def test_a_wrong_variable_has_a_value_by_then() -> None:
+    source = "def f(a, b):\n    c = a\n    d = [x for x in b if x != c]\n    return d\n"
+    bugs = make_bugs(source, operators=("wrong_variable",))
+    assert {(bug.line, bug.original, bug.replacement) for bug in bugs} == {
+        (2, "a", "b"), (3, "b", "c"), (3, "c", "a"), (4, "d", "a"),
+    }  # fmt: skip
+    assert make_bugs("def f(a):\n    return [b for b in a]\n", operators=("wrong_variable",)) == ()

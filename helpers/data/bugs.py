@@ -181,17 +181,36 @@ def _wrong_update(text: SourceText) -> Iterator[Edit]:
 
 
 def _wrong_variable(text: SourceText) -> Iterator[Edit]:
+    """Another local variable that has a value by then: a name without one would be no puzzle."""
     arguments = text.function.args
     every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-    names = dict.fromkeys(argument.arg for argument in every)
+    first_bound = {argument.arg: 0 for argument in every}
     for node in text.nodes:
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.setdefault(node.id)
-    order = list(names)
+        for target, value in _bindings(node):
+            for inner in ast.walk(target):
+                if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+                    first_bound.setdefault(inner.id, text.span(value)[1])
+    names = list(first_bound)
     for node in text.nodes:
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in names:
-            other = order[(order.index(node.id) + 1) % len(order)]
-            yield text.replace(node, other)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in first_bound:
+            place = text.span(node)[0]
+            start = names.index(node.id)
+            turns = names[start + 1 :] + names[:start]
+            other = next((name for name in turns if first_bound[name] <= place), None)
+            if other is not None:
+                yield text.replace(node, other)
+
+
+def _bindings(node: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
+    """(target, the expression that it gets its value from) of a statement, comprehensions aside."""
+    if isinstance(node, ast.Assign):
+        yield from ((target, node.value) for target in node.targets)
+    elif isinstance(node, ast.For):
+        yield node.target, node.iter
+    elif isinstance(node, ast.AnnAssign) and node.value is not None:
+        yield node.target, node.value
+    elif isinstance(node, ast.With):
+        yield from ((i.optional_vars, i.context_expr) for i in node.items if i.optional_vars is not None)
 
 
 def _bodies(text: SourceText) -> Iterator[tuple[ast.AST, str, list[ast.stmt]]]:

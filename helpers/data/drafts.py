@@ -8,6 +8,7 @@ more, unit tests that pass on the reference and fail on a mutant. The order of d
 
 from __future__ import annotations
 
+import ast
 import json
 import random
 import re
@@ -29,7 +30,7 @@ from helpers.data.ground_truth import GroundTruth
 from helpers.data.phrasings import PHRASINGS, fenced, mark_line, phrase, spliced, unfenced
 from helpers.data.source_edits import SourceText
 from helpers.data.suite_rewriting import statements_for
-from helpers.data.worsening import worsened_versions
+from helpers.data.worsening import Worsened, worsened_versions
 from helpers.eval.code_extraction import parse
 from helpers.eval.code_quality import is_gain, quality_costs
 from helpers.eval.generated_tests import generated_test_program
@@ -39,7 +40,9 @@ from helpers.records import Function, InstructPair, Task, TaskKind
 VERSIONS_PER_FUNCTION = {"fix_bug": 6, "improve": 3}
 SPARE = 2
 HELD_MUTANTS = 4  # mutants that a response's unit tests are run against
-ASSERTS_SHOWN = 3  # asserts in a unit-test response
+ASSERTS_SHOWN = 3  # asserts in a unit-test response, of which
+CASES_SHOWN = 2  # at most so many come from the test-suite, if they are no longer than
+CASE_CHARS = 250
 
 
 @dataclass(frozen=True)
@@ -234,13 +237,16 @@ def _implement(
 def _improve(
     truths: Sequence[GroundTruth], context: ExecutionContext, seed: int, workers: int
 ) -> list[Draft]:
-    candidates = []
+    by_operator: list[dict[str, Worsened]] = []
     for truth in truths:
         versions = list(worsened_versions(truth.code))
         random.Random(f"{seed}:worse:{truth.function.id}").shuffle(versions)
-        by_operator = {version.operator: version for version in reversed(versions)}
-        chosen = sorted(by_operator.values(), key=lambda v: versions.index(v))
-        candidates += [(truth, version) for version in chosen[: VERSIONS_PER_FUNCTION["improve"]]]
+        by_operator.append({version.operator: version for version in versions})
+    frequency = Counter(name for versions in by_operator for name in versions)
+    candidates = []
+    for truth, versions in zip(truths, by_operator, strict=True):  # the rarer operators first
+        names = sorted(versions, key=lambda name: (frequency[name], name))
+        candidates += [(truth, versions[name]) for name in names[: VERSIONS_PER_FUNCTION["improve"]]]
     costs = quality_costs([version.source for _, version in candidates])
     goals = quality_costs([truth.code for truth, _ in candidates])
     programs = [
@@ -276,10 +282,9 @@ def _unit_tests(
 ) -> list[Draft]:
     prepared, programs = [], []
     for truth in truths:
-        asserts = _shown_asserts(truth.test_set.asserts)
-        if not asserts:
+        tests = _shown_tests(truth)
+        if not tests:
             continue
-        tests = "\n".join([*statements_for(truth.test_set.setup, asserts), *asserts])
         mutants = [bug.source for bug in truth.mutants[:HELD_MUTANTS]]
         prepared.append((truth, tests, mutants))
         programs += [
@@ -309,13 +314,24 @@ def _unit_tests(
     return drafts
 
 
-def _shown_asserts(asserts: Sequence[str]) -> list[str]:
-    """Up to `ASSERTS_SHOWN` of the shortest, different answers before repeated ones, in their order."""
+def _shown_tests(truth: GroundTruth) -> str:
+    """What a person would write: cases of the test-suite first, then short assertions; "" for nothing."""
+    cases = [case.body for case in truth.test_set.suite if "close(" not in case.body]
+    cases = [body for body in cases if len(body) <= CASE_CHARS][:CASES_SHOWN]
+    asserts = _shown_asserts(truth.test_set.asserts, ASSERTS_SHOWN - len(cases))
+    written = [ast.unparse(node) for body in cases for node in ast.parse(body).body]
+    written += [*statements_for(truth.test_set.setup, asserts), *asserts]
+    imports = dict.fromkeys(text for text in written if text.startswith(("import ", "from ")))
+    return "\n".join([*imports, *(text for text in written if text not in imports)])
+
+
+def _shown_asserts(asserts: Sequence[str], limit: int) -> list[str]:
+    """Up to `limit` of the shortest one-liners, different answers before repeated ones, in their order."""
     answers: Counter[str] = Counter()
     ranked = []
-    for text in sorted(asserts, key=len):
+    plain = (text for text in asserts if "\n" not in text and "lambda" not in text)
+    for text in sorted((ast.unparse(ast.parse(text)) for text in plain), key=len):
         answer = re.split(r" == | is ", text)[-1]
         answers[answer] += 1
         ranked.append((answers[answer], len(text), text))
-    chosen = {text for *_, text in sorted(ranked)[:ASSERTS_SHOWN]}
-    return [text for text in asserts if text in chosen]
+    return [text for *_, text in sorted(ranked)[:limit]]

@@ -10,6 +10,7 @@ function's own docstring and what its syntax tree shows. A local chat model and 
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -67,20 +68,23 @@ class SourceFacts:
         if not facts.summary:
             return None
         sentences = [_opening(function.name, facts.summary)]
-        described = {item.name: item for item in facts.parameters}
-        for name in function.parameters:
-            item = described.get(name)
-            about = (item.description or item.type) if item is not None else ""
-            sentences.append(f"- `{name}`: {about}" if about else f"- `{name}`")
-        if function.parameters:
-            sentences.insert(1, "Parameters:")
+        told = {item.name: _standing_alone(item.description or item.type) for item in facts.parameters}
+        if any(told.get(name) for name in function.parameters):
+            sentences.append("Parameters:")
+            sentences += [
+                f"- `{name}`: {told[name]}" if told.get(name) else f"- `{name}`"
+                for name in function.parameters
+            ]
+        elif function.parameters:
+            sentences.append(f"It takes {_and(list(function.parameters))}.")
         value = facts.returns
         if value is not None and (value.description or value.type):
             sentences.append(f"It returns {_lowered(value.description or value.type).rstrip('.')}.")
         raised = list(dict.fromkeys(_raised(function.code)))
         if raised:
             sentences.append(f"It can raise {_and(raised)}.")
-        called = list(dict.fromkeys(_called(function.code)))[:MAX_NAMED_CALLS]
+        called = [name for name in dict.fromkeys(_called(function.code)) if not hasattr(builtins, name)]
+        called = called[:MAX_NAMED_CALLS]
         if called:
             sentences.append(f"It calls {_and(called)}.")
         return "\n".join(sentences)
@@ -90,6 +94,11 @@ class SourceFacts:
         if returns_a_value(function.code) and facts.returns is None:
             return None
         return normal_docstring(facts, function.parameters)
+
+
+def _standing_alone(text: str) -> str:
+    """A description without its reference to other parts of the docstring."""
+    return re.sub(r",? as (?:described|explained|defined|discussed) (?:above|below)", "", text)
 
 
 def _opening(name: str, summary: str) -> str:

@@ -69,8 +69,10 @@ class TestSet:
         parts = [self.setup, *self.asserts]
         if any("close(" in case.body for case in self.suite):
             parts.append(CLOSE)
+        there = set(self.setup.splitlines())  # imports need not be repeated in a case
         for number, case in enumerate(self.suite, start=1):
-            body = textwrap.indent(case.body, "    ")
+            lines = [line for line in case.body.splitlines() if line not in there or "import" not in line]
+            body = textwrap.indent("\n".join(lines), "    ")
             parts.append(f"def test_{number}():  # {case.origin}\n{body}\n")
         return "\n".join(part for part in parts if part).rstrip() + "\n"
 

@@ -15,6 +15,12 @@ from dataclasses import dataclass
 
 from helpers.data.source_edits import Edit, SourceText
 
+# What is assigned and never read, by `unused_variable`: names as people leave them behind.
+LEFTOVERS = (
+    ("count", "0"), ("seen", "set()"), ("result", "None"), ("found", "False"), ("cache", "{}"),
+    ("total", "0"), ("items", "[]"), ("previous", "None"), ("done", "False"), ("index", "0"),
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Worsened:
@@ -141,10 +147,14 @@ def _manual_loop(text: SourceText) -> Iterator[Edit]:
 
 
 def _unused_variable(text: SourceText) -> Iterator[Edit]:
+    taken = {n.id for n in text.nodes if isinstance(n, ast.Name)}
+    taken |= {argument.arg for argument in ast.walk(text.function.args) if isinstance(argument, ast.arg)}
+    free = [(name, value) for name, value in LEFTOVERS if name not in taken]
     for node in text.nodes:
-        if isinstance(node, ast.Return | ast.For) and node in text.function.body:
+        if free and isinstance(node, ast.Return | ast.For) and node in text.function.body:
             start, _ = text.span(node)
-            yield Edit(start, start, f"unused = None\n{' ' * node.col_offset}")
+            name, value = free[len(text.data) % len(free)]
+            yield Edit(start, start, f"{name} = {value}\n{' ' * node.col_offset}")
 
 
 def _default_none(text: SourceText) -> Iterator[Edit]:
@@ -160,6 +170,65 @@ def _useless_pass(text: SourceText) -> Iterator[Edit]:
         if isinstance(node, ast.If | ast.For) and node.body:
             _, end = text.span(node.body[-1])
             yield Edit(end, end, f"\n{' ' * node.body[-1].col_offset}pass")
+
+
+def _nested_if(text: SourceText) -> Iterator[Edit]:
+    for node in text.nodes:
+        both = isinstance(node, ast.If) and isinstance(node.test, ast.BoolOp) and not node.orelse
+        if both and isinstance(node.test.op, ast.And) and len(node.test.values) == 2:
+            one, other = (text.code(value) for value in node.test.values)
+            if "\n" not in one + other and "\n" not in text.code(node.test):
+                start, end = text.span(node)
+                indent = " " * node.col_offset
+                if node.body[0].lineno == node.test.end_lineno:  # if a and b: c
+                    continue
+                body_at = text.starts[node.test.end_lineno]
+                inner = text.data[body_at:end].decode().replace("\n", "\n    ")
+                yield Edit(start, end, f"if {one}:\n{indent}    if {other}:\n    {inner}")
+
+
+def _yoda_condition(text: SourceText) -> Iterator[Edit]:
+    for node in text.nodes:
+        if (
+            isinstance(node, ast.Compare)
+            and len(node.ops) == 1
+            and isinstance(node.comparators[0], ast.Constant)
+        ):
+            token = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: ">", ast.Gt: "<"}.get(type(node.ops[0]))
+            if token and not isinstance(node.left, ast.Constant):
+                left, right = text.code(node.left), text.code(node.comparators[0])
+                yield text.replace(node, f"{right} {token} {left}")
+
+
+def _listed_first(text: SourceText) -> Iterator[Edit]:
+    """A list is built only to be read once: `any([...])`, `sorted(list(x))`."""
+    for node in text.nodes:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1:
+            (given,) = node.args
+            if node.func.id in ("any", "all") and isinstance(given, ast.GeneratorExp):
+                inside = text.code(given).removeprefix("(").removesuffix(")")
+                yield Edit(text.span(node.func)[1], text.span(node)[1], f"([{inside}])")
+            elif node.func.id in ("sorted", "set") and isinstance(given, ast.Name | ast.Attribute | ast.Call):
+                yield text.replace(given, f"list({text.code(given)})")
+
+
+def _called_comprehension(text: SourceText) -> Iterator[Edit]:
+    for node in text.nodes:
+        if isinstance(node, ast.SetComp):
+            yield text.replace(node, f"set([{text.code(node)[1:-1]}])")
+        elif isinstance(node, ast.DictComp):
+            key, value = text.code(node.key), text.code(node.value)
+            rest = text.data[text.span(node.value)[1] : text.span(node)[1] - 1].decode()
+            yield text.replace(node, f"dict([({key}, {value}){rest}])")
+
+
+def _spelled_out_choice(text: SourceText) -> Iterator[Edit]:
+    for node in text.nodes:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.IfExp) and len(node.targets) == 1:
+            name, choice, indent = text.code(node.targets[0]), node.value, " " * node.col_offset
+            lines = (f"if {text.code(choice.test)}:", f"    {name} = {text.code(choice.body)}",
+                     "else:", f"    {name} = {text.code(choice.orelse)}")  # fmt: skip
+            yield text.replace(node, f"\n{indent}".join(lines))
 
 
 def _bodies(text: SourceText) -> Iterator[list[ast.stmt]]:
@@ -181,6 +250,14 @@ WORSENINGS: dict[str, tuple[str, Callable[[SourceText], Iterator[Edit]]]] = {
     "called_literal": ("`list()` for `[]`", _called_literal),
     "manual_loop": ("a loop with `append` for a list comprehension", _manual_loop),
     "unused_variable": ("a variable that nothing reads", _unused_variable),
+    "nested_if": ("`if a:` around `if b:` for `if a and b`", _nested_if),
+    "yoda_condition": ("`0 == x` for `x == 0`", _yoda_condition),
+    "listed_first": ("`any([...])` for `any(...)`, `sorted(list(x))` for `sorted(x)`", _listed_first),
+    "called_comprehension": (
+        "`set([...])` for a set comprehension, `dict([...])` likewise",
+        _called_comprehension,
+    ),
+    "spelled_out_choice": ("four lines for `x = a if c else b`", _spelled_out_choice),
     "default_none": ("`d.get(k, None)` for `d.get(k)`", _default_none),
     "useless_pass": ("a `pass` after other statements", _useless_pass),
 }
