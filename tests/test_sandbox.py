@@ -87,7 +87,7 @@ HOSTILE = {
 
 
 def descendants() -> list[int]:
-    """Processes below this one, warm ones aside (orphans of a program would go to its warm process)."""
+    """Processes below this one, warm ones and one judge of each aside (an orphan would be another child of theirs)."""
     parents = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -104,7 +104,8 @@ def descendants() -> list[int]:
         mine |= new
         grown = bool(new)
     warm = {pid for pid in mine if parents[pid][1] and parents[pid][0] == os.getpid()}
-    return sorted(mine - {os.getpid()} - warm)
+    judges = {max((pid for pid in mine if parents[pid][0] == one), default=0) for one in warm}
+    return sorted(mine - {os.getpid()} - warm - judges)
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from helpers.eval.sandbox_confine import Layer
+from helpers.eval.sandbox_confine import FOLDER_BYTES, FOLDER_ENTRIES, Layer
 from helpers.eval.sandbox_workers import Key, Workers, borrowed, key_for
 from helpers.eval.sandbox_zygote import OUTPUT_BYTES
 from helpers.progress import progress
@@ -235,6 +235,8 @@ def _judged(reply: dict[str, Any], verdict: Any) -> Outcome:
         return Outcome("timeout", "the time limit was reached")
     if reply["limit"] == "output":
         return Outcome("failed", f"more than {OUTPUT_BYTES} bytes of output")
+    if reply["limit"] == "files":
+        return Outcome("failed", f"more than {FOLDER_BYTES} bytes or {FOLDER_ENTRIES} entries written")
     if verdict is None:
         return Outcome("infrastructure_error", f"the judge ended with status {reply['judge']}")
     if verdict["status"] == "gone":

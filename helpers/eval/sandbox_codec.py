@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import base64
 import collections
-import datetime
-import decimal
-import fractions
+import importlib
+import operator
 import re
 import sys
 import types
@@ -24,10 +23,11 @@ from collections.abc import Callable
 from typing import Any
 
 from helpers.eval.sandbox_wire import (
+    SHARED_MODULES,
     CodecError,
     Memo,
-    by_name,
     check_graph,
+    is_shared,
     known_global,
     known_module,
     plain_dtype,
@@ -72,8 +72,8 @@ class Codec:
         if kind in VIEWS:
             items = value if VIEWS[kind] != "di" else [part for pair in value for part in pair]
             return [VIEWS[kind], *[self.encode(item, memo) for item in items]]
-        simple = _SIMPLE.get(kind)
-        if simple:
+        simple = _SIMPLE.get((kind.__module__, kind.__qualname__))
+        if simple and getattr(sys.modules[kind.__module__], kind.__qualname__) is kind:
             tag, take_apart = simple
             return [tag, *[self.encode(item, memo) for item in take_apart(value)]]
         return self._encode_special(value, kind, memo)
@@ -100,10 +100,9 @@ class Codec:
     def _encode_special(self, value: Any, kind: type, memo: Memo) -> Any:
         module = getattr(kind, "__module__", "")
         if kind is type or isinstance(value, type) or kind is types.BuiltinFunctionType:
-            found = by_name(getattr(value, "__module__", None), getattr(value, "__qualname__", ""))
-            if found is value:
+            if is_shared(value):
                 return ["g", value.__module__, value.__qualname__]
-        elif kind is types.ModuleType and sys.modules.get(value.__name__) is value:
+        elif kind is types.ModuleType and value.__name__ in SHARED_MODULES:
             return ["m", value.__name__]
         elif value is Ellipsis or value is NotImplemented:
             return ["g", "builtins", "Ellipsis" if value is Ellipsis else "NotImplemented"]
@@ -305,27 +304,33 @@ class Codec:
         "x1": lambda self, wire, table: complex(*self._items(wire, 1, table)),
         "x2": lambda self, wire, table: range(*self._items(wire, 1, table)),
         "x3": lambda self, wire, table: slice(*self._items(wire, 1, table)),
-        "x4": lambda self, wire, table: decimal.Decimal(wire[1]),
-        "x5": lambda self, wire, table: fractions.Fraction(*self._items(wire, 1, table)),
-        "x6": lambda self, wire, table: datetime.date(*self._items(wire, 1, table)),
-        "x7": lambda self, wire, table: datetime.datetime.fromisoformat(wire[1]),
-        "x8": lambda self, wire, table: datetime.timedelta(*self._items(wire, 1, table)),
-        "x9": lambda self, wire, table: datetime.time.fromisoformat(wire[1]),
+        "x4": lambda self, wire, table: _from("decimal", "Decimal", wire[1]),
+        "x5": lambda self, wire, table: _from("fractions", "Fraction", *self._items(wire, 1, table)),
+        "x6": lambda self, wire, table: _from("datetime", "date", *self._items(wire, 1, table)),
+        "x7": lambda self, wire, table: _from("datetime", "datetime.fromisoformat", wire[1]),
+        "x8": lambda self, wire, table: _from("datetime", "timedelta", *self._items(wire, 1, table)),
+        "x9": lambda self, wire, table: _from("datetime", "time.fromisoformat", wire[1]),
         "x10": lambda self, wire, table: re.compile(wire[1], wire[2]),
     }
 
 
-_SIMPLE: dict[type, tuple[str, Callable[[Any], tuple]]] = {
-    complex: ("x1", lambda v: (v.real, v.imag)),
-    range: ("x2", lambda v: (v.start, v.stop, v.step)),
-    slice: ("x3", lambda v: (v.start, v.stop, v.step)),
-    decimal.Decimal: ("x4", lambda v: (str(v),)),
-    fractions.Fraction: ("x5", lambda v: (v.numerator, v.denominator)),
-    datetime.date: ("x6", lambda v: (v.year, v.month, v.day)),
-    datetime.datetime: ("x7", lambda v: (v.isoformat(),)),
-    datetime.timedelta: ("x8", lambda v: (v.days, v.seconds, v.microseconds)),
-    datetime.time: ("x9", lambda v: (v.isoformat(),)),
+# By name, so that what no program imported need not lie in every process.
+_SIMPLE: dict[tuple[str, str], tuple[str, Callable[[Any], tuple]]] = {
+    ("builtins", "complex"): ("x1", lambda v: (v.real, v.imag)),
+    ("builtins", "range"): ("x2", lambda v: (v.start, v.stop, v.step)),
+    ("builtins", "slice"): ("x3", lambda v: (v.start, v.stop, v.step)),
+    ("decimal", "Decimal"): ("x4", lambda v: (str(v),)),
+    ("fractions", "Fraction"): ("x5", lambda v: (v.numerator, v.denominator)),
+    ("datetime", "date"): ("x6", lambda v: (v.year, v.month, v.day)),
+    ("datetime", "datetime"): ("x7", lambda v: (v.isoformat(),)),
+    ("datetime", "timedelta"): ("x8", lambda v: (v.days, v.seconds, v.microseconds)),
+    ("datetime", "time"): ("x9", lambda v: (v.isoformat(),)),
 }
+
+
+def _from(module: str, name: str, *values: Any) -> Any:
+    """What the named class makes of plain values."""
+    return operator.attrgetter(name)(importlib.import_module(module))(*values)
 
 
 def _pairs(items: list) -> dict:

@@ -1,13 +1,12 @@
 """The process that knows the expected values: it runs the tests against proxies of the program.
 
 `candidate` and every other name that the tests borrow from the program are proxies. A call ships
-the arguments, gets plain data back and compares that here, with this process's own `==`. A remote
-object never equals plain data, cannot be ordered against it and takes no part in arithmetic.
+the arguments, gets plain data back and compares that here, with this process's own `==`. The
+program may ask back only about objects that the tests handed to it.
 """
 
 from __future__ import annotations
 
-import ast
 import builtins
 import importlib
 import json
@@ -16,30 +15,42 @@ import sys
 from typing import Any
 
 from helpers.eval.sandbox_channel import ChannelClosed, Peer, RemoteError
+from helpers.eval.sandbox_proxies import is_class, make_proxy
 from helpers.eval.sandbox_render import assertion_for, render
+from helpers.eval.sandbox_tests import Tests, read_tests
 from helpers.eval.sandbox_wire import CodecError
 
 DETAIL_CHARS = 2000
 ITERATOR_CAP = 10_000
-FORBIDDEN_ATTRIBUTES = ("gi_", "cr_", "ag_", "f_", "tb_", "co_", "func_")
+UNWANTED_MODULES = {"antigravity", "idlelib", "lib2to3", "test", "this", "turtle", "turtledemo"}
 
 
-def run_judge(channel: int, output: int, request: int) -> bool:
-    """Read the request (JSON) from descriptor `request`, judge, write the verdict behind it.
+def read_request(descriptor: int) -> tuple[dict[str, Any], int]:
+    """The request in a file and its length; the verdict is written behind it."""
+    size = os.fstat(descriptor).st_size
+    return json.loads(os.pread(descriptor, size, 0)), size
 
-    Returns whether the program's process ended before the verdict was reached.
-    """
-    size = os.fstat(request).st_size
-    asked = json.loads(os.pread(request, size, 0))
-    peer = Peer(channel, make_proxy, may_access)
-    mirror_output(peer, output)
+
+def needs_own_process(descriptor: int) -> bool:
+    """Whether judging this request could change the process that does it."""
+    asked, _ = read_request(descriptor)
+    try:
+        return "calls" in asked or not read_tests(asked["tests"], asked["entry_point"]).traceless
+    except (SyntaxError, ValueError, RecursionError):
+        return False
+
+
+def run_judge(channel: int, output: int, descriptor: int) -> str:
+    """Judge the request in the file `descriptor`, write the verdict behind it; the status."""
+    asked, size = read_request(descriptor)
+    peer = Peer(channel, make_proxy, trusting=False)
     if "calls" in asked:
-        verdict: Any = record(peer, asked["setup"], asked["calls"], size, request)
+        verdict: Any = record(peer, asked["setup"], asked["calls"], size, descriptor)
     else:
-        verdict = judge(peer, asked["tests"], asked["entry_point"])
-    _write(request, verdict, size)
+        verdict = judge(peer, asked["tests"], asked["entry_point"], output)
+    _write(descriptor, verdict, size)
     last = verdict[-1] if type(verdict) is list and verdict else verdict
-    return bool(last) and last["status"] == "gone"
+    return last["status"] if last else ""
 
 
 def _write(descriptor: int, verdict: Any, offset: int) -> None:
@@ -47,19 +58,24 @@ def _write(descriptor: int, verdict: Any, offset: int) -> None:
     os.pwrite(descriptor, json.dumps(verdict).encode(), offset)
 
 
-def judge(peer: Peer, tests: str, entry_point: str) -> dict[str, str]:
-    """Run `tests`; the verdict is `passed` only if they ran to their end and called the program."""
+def judge(peer: Peer, text: str, entry_point: str, output: int) -> dict[str, str]:
+    """Run the tests; the verdict is `passed` only if they ran to their end and called the program."""
     stage = "the program"
+    stdout, stderr = sys.stdout, sys.stderr
     try:
         try:
-            tree = ast.parse(tests)
-            tree.body = [node for node in tree.body if not _defines(node, entry_point)]
+            tests = read_tests(text, entry_point)
         except (SyntaxError, ValueError, RecursionError) as error:
             return _verdict("failed", f"the tests do not parse: {error}")
-        values = test_globals(peer, tree, entry_point)
+        if not tests.traceless:
+            mirror_output(peer, output)
+        values = test_globals(peer, tests, entry_point)
         stage = "the tests"
-        exec(compile(tree, "<tests>", "exec"), values)
-        _call_functions(tree, values, entry_point)
+        exec(tests.code, values)
+        for name, with_candidate in tests.calls:
+            values[name](*([values[entry_point]] if with_candidate else []))
+        if tests.classes and "unittest" in sys.modules:
+            _run_test_cases(values)
         if not peer.made_calls:
             return _verdict("failed", f"the tests never called {entry_point}")
         stage = "the end of the program"
@@ -67,37 +83,14 @@ def judge(peer: Peer, tests: str, entry_point: str) -> dict[str, str]:
     except ChannelClosed:
         return _verdict("gone", f"the program's process ended during {stage}")
     except BaseException as error:  # SystemExit and the like come from the program, too
-        return _verdict("failed", f"{stage}: {explain(error, tests)}")
+        return _verdict("failed", f"{stage}: {explain(error, text)}")
+    finally:
+        sys.stdout, sys.stderr = stdout, stderr
     return _verdict("passed", "")
 
 
 def _verdict(status: str, detail: str) -> dict[str, str]:
     return {"status": status, "detail": detail[:DETAIL_CHARS]}
-
-
-def _defines(node: ast.stmt, entry_point: str) -> bool:
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == entry_point
-
-
-def _call_functions(tree: ast.Module, values: dict[str, Any], entry_point: str) -> None:
-    """Run HumanEval's `check` and `test_*` functions, unless the tests call them themselves."""
-    called = {
-        node.func.id
-        for statement in tree.body
-        if not isinstance(statement, ast.FunctionDef | ast.ClassDef)
-        for node in ast.walk(statement)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    }
-    for node in tree.body:
-        if not isinstance(node, ast.FunctionDef) or node.name in called:
-            continue
-        required = len(node.args.args) - len(node.args.defaults)
-        if node.name == "check" and required <= 1 <= len(node.args.args):
-            values["check"](values[entry_point])
-        elif node.name.startswith("test") and required == 0:
-            values[node.name]()
-    if any(isinstance(node, ast.ClassDef) for node in tree.body) and "unittest" in sys.modules:
-        _run_test_cases(values)
 
 
 def _run_test_cases(values: dict[str, Any]) -> None:
@@ -109,6 +102,8 @@ def _run_test_cases(values: dict[str, Any]) -> None:
             unittest.defaultTestLoader.loadTestsFromTestCase(value).run(result)
             for _, text in (*result.failures, *result.errors):
                 raise AssertionError(text.strip().splitlines()[-1])
+            for test, reason in result.skipped:  # the program may have raised SkipTest
+                raise AssertionError(f"{test} was skipped: {reason}")
 
 
 def explain(error: BaseException, tests: str) -> str:
@@ -127,20 +122,22 @@ def explain(error: BaseException, tests: str) -> str:
     return where + text
 
 
-def test_globals(peer: Peer, tree: ast.Module, entry_point: str) -> dict[str, Any]:
+def test_globals(peer: Peer, tests: Tests, entry_point: str) -> dict[str, Any]:
     """Start the program; globals of the tests, where what they use and do not define is the program's.
 
     A name of a built-in function is never the program's, unless it is the entry point's; a name
     bound to a module in the program means that module here, imported here.
     """
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} | {entry_point}
-    wanted = sorted(name for name in used if name == entry_point or not hasattr(builtins, name))
-    found = peer.request("boot", None, *wanted)
+    found = peer.request("boot", None, *tests.wanted)
     if type(found) is not dict or entry_point not in found:
         raise NameError(f"it defines no {entry_point!r}")
     values: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
-    for name, (module, value) in found.items():
-        values[name] = value if module is None else _import(name, module)
+    for name in tests.wanted:
+        if name in found and not name.startswith("__"):
+            module, value = found[name]
+            values[name] = value if module is None else _import(name, module)
+    # A function under test must not turn itself into a class for rights that classes have.
+    peer.names_classes = any(n[:1].isupper() and is_class(v) for n, v in values.items())
     return values
 
 
@@ -148,17 +145,12 @@ def _import(name: str, said: str) -> Any:
     """The module that `name` means: itself if there is one, else what the program bound to it."""
     for module in (name, said):
         top = module.partition(".")[0]
-        if top in sys.stdlib_module_names or top in sys.modules:
+        if top not in UNWANTED_MODULES and (top in sys.stdlib_module_names or top in sys.modules):
             try:
                 return importlib.import_module(module)
             except ImportError:
                 continue
     raise NameError(f"the tests use {name!r}, which the program binds to an unknown module")
-
-
-def may_access(target: Any, name: str) -> bool:
-    """Public attributes of objects that the tests passed on purpose; nothing that leads to frames."""
-    return not name.startswith("_") and not name.startswith(FORBIDDEN_ATTRIBUTES)
 
 
 def mirror_output(peer: Peer, output: int) -> None:
@@ -174,98 +166,6 @@ def mirror_output(peer: Peer, output: int) -> None:
             place[0] = size
 
     peer.after_reply = after_reply
-
-
-class Remote:
-    """Stands for an object of the program. Equal only to itself or to an object of equal state."""
-
-    def __init__(self, peer: Peer, number: int, name: str):
-        self.__dict__.update(_peer=peer, _number=number, _name=name)
-
-    def _sandbox_handle(self) -> tuple[Peer, int]:
-        return self.__dict__["_peer"], self.__dict__["_number"]
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name.endswith("__") and name not in ("__dict__", "__name__", "__doc__"):
-            raise AttributeError(name)
-        return self._peer.request("get", self, name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._peer.request("set", self, name, value)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the program's object with these arguments; it counts as using the program."""
-        self._peer.made_calls += 1
-        return self._peer.request("call", self, *args, **kwargs)
-
-    def __eq__(self, other: Any) -> bool:
-        if self is other:
-            return True
-        if type(other) is not Remote or self._name != other._name:
-            return False
-        return self._peer.request("get", self, "__dict__") == self._peer.request("get", other, "__dict__")
-
-    def __hash__(self) -> int:
-        return hash(("remote", self._number))
-
-    def __bool__(self) -> bool:
-        return self._exactly(bool, self._peer.request("bool", self))
-
-    def __len__(self) -> int:
-        return self._exactly(int, self._peer.request("len", self))
-
-    def __iter__(self) -> Any:
-        return self._peer.request("iter", self)
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._peer.request("item", self, key)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._peer.request("setitem", self, key, value)
-
-    def __str__(self) -> str:
-        return self._exactly(str, self._peer.request("str", self))
-
-    def __repr__(self) -> str:
-        return self._exactly(str, self._peer.request("repr", self))
-
-    def __instancecheck__(self, value: Any) -> bool:
-        return type(value) is Remote and value._name == self._name
-
-    @staticmethod
-    def _exactly(kind: type, value: Any) -> Any:
-        if type(value) is not kind:
-            raise TypeError(f"the program answered with {type(value).__name__} where {kind.__name__} is due")
-        return value
-
-
-class RemoteIterator:
-    """A generator or iterator of the program; items are fetched one by one."""
-
-    def __init__(self, peer: Peer, number: int):
-        self._peer, self._number = peer, number
-
-    def _sandbox_handle(self) -> tuple[Peer, int]:
-        return self._peer, self._number
-
-    def __iter__(self) -> RemoteIterator:
-        return self
-
-    def __next__(self) -> Any:
-        return self._peer.request("next", self)
-
-    def send(self, value: Any) -> Any:
-        """As a generator's `send`."""
-        return self._peer.request("method", self, "send", value)
-
-    def close(self) -> None:
-        """As a generator's `close`."""
-        self._peer.request("method", self, "close")
-
-
-def make_proxy(peer: Peer, kind: str, number: int, name: str) -> Any:
-    """The proxy for an object of the program."""
-    return RemoteIterator(peer, number) if kind == "it" else Remote(peer, number, name)
 
 
 def record(peer: Peer, setup: str, calls: list[str], size: int, descriptor: int) -> list[dict]:

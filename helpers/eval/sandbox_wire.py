@@ -75,20 +75,36 @@ def by_name(module: Any, qualname: str) -> Any:
     return found
 
 
+# Classes and built-in functions that may cross by name: using them changes nothing in the receiver.
+SHARED = {"builtins", "cmath", "collections", "datetime", "decimal", "fractions", "itertools", "math",
+          "_operator", "operator"}  # fmt: skip
+NOT_SHARED = {"__build_class__", "__import__", "breakpoint", "compile", "delattr", "eval", "exec", "globals",
+              "input", "locals", "setattr", "vars"}  # fmt: skip
+SHARED_MODULES = SHARED | {"copy", "functools", "json", "networkx", "numpy", "re", "string", "typing"}
+
+
+def is_shared(value: Any) -> bool:
+    """Whether a class or built-in function is known by name on both sides and harmless to use."""
+    module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
+    if module == "numpy":
+        return isinstance(value, type) and issubclass(value, sys.modules["numpy"].generic)
+    return module in SHARED and name not in NOT_SHARED and by_name(module, name) is value
+
+
 def known_global(module: str, qualname: str) -> Any:
     """The class or built-in function of this name, for an answer that names one."""
     found = by_name(module, qualname)
     if found is Ellipsis or found is NotImplemented:
         return found
-    if isinstance(found, type) or type(found) is types.BuiltinFunctionType:
+    if (isinstance(found, type) or type(found) is types.BuiltinFunctionType) and is_shared(found):
         return found
     raise CodecError(f"{module}.{qualname} is not known here")
 
 
 def known_module(name: str) -> types.ModuleType:
-    """The module of this name, if it is imported here."""
+    """The module of this name, if it is imported here and may cross."""
     found = sys.modules.get(name)
-    if type(found) is not types.ModuleType or name in ("__main__", "solution"):
+    if type(found) is not types.ModuleType or name not in SHARED_MODULES:
         raise CodecError(f"module {name} is not known here")
     return found
 

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from helpers.eval.sandbox_zygote import receive, send
+from helpers.eval.sandbox_messages import receive, send
 
 ROOT = str(Path(__file__).resolve().parents[2])
 COMMON = ("bisect", "collections", "copy", "datetime", "functools", "heapq", "itertools", "json", "math",
@@ -87,20 +87,19 @@ class Worker:
             self.close()
             raise OSError(f"the sandbox process did not start: {error[-1] if error else 'no message'}")
         mine.settimeout(None)
-        self.layers = hello["layers"]
+        self.layers = hello[0]["layers"]
 
     def ask(self, source: str, limits: dict[str, Any], request: dict[str, Any]) -> tuple[dict[str, Any], Any]:
         """Send one program; what the zygote saw, and the judge's verdict (None without one)."""
         text = json.dumps(request).encode()
         with _file(source.encode("utf-8", "surrogatepass")) as program, _file(text) as tests:
-            send(self.control, limits)
-            socket.send_fds(self.control, [b"+"], [program.fileno(), tests.fileno()])
-            reply = receive(self.control)
-            if reply is None:
+            send(self.control, limits, (program.fileno(), tests.fileno()))
+            answer = receive(self.control)
+            if answer is None:
                 raise OSError("the sandbox process ended")
             size = os.fstat(tests.fileno()).st_size
             written = os.pread(tests.fileno(), size - len(text), len(text))
-        return reply, json.loads(written) if written else None
+        return answer[0], json.loads(written) if written else None
 
     def close(self) -> None:
         """Hang up; the process ends by itself and is killed if it does not."""

@@ -1,8 +1,9 @@
-"""The warm process behind each worker: imports once, then forks a judge and a candidate per program.
+"""The warm process behind each worker: it imports once and forks a process for each program.
 
 Started as a fresh interpreter, never as a fork of the caller, so no thread of torch or BLAS exists
 when it forks. It reads the numbers of a request but never its text: program and tests lie in files
-without a name whose descriptors it passes on, so that no candidate inherits an expected value.
+without a name whose descriptors it passes on, so that no program inherits an expected value.
+One judge is kept for all programs whose tests leave no trace in it; others get a judge of their own.
 """
 
 from __future__ import annotations
@@ -15,41 +16,43 @@ import os
 import select
 import signal
 import socket
-import struct
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
+from helpers.eval import sandbox_child as child
 from helpers.eval import sandbox_confine as confine
-from helpers.eval.sandbox_candidate import guard_files, run_candidate
-from helpers.eval.sandbox_judge import run_judge
-from helpers.eval.sandbox_watch import end_all_children, remove_tree, threads_of, used_up
+from helpers.eval import sandbox_filter as calls
+from helpers.eval import sandbox_watch as watch
+from helpers.eval.sandbox_folder import Folder, remove_tree
+from helpers.eval.sandbox_messages import receive, send
 
 OUTPUT_BYTES = 8 * 2**20
 FILE_BYTES = 32 * 2**20
-TICK_S = 0.05
-CONFINED = "confined"  # what a child reports once it is safe to run the program in it
-PROGRAM_GONE = 3  # exit status of a judge whose program hung up
+JUDGE_MEMORY_MB = 2048
+JUDGE_EXTRA_S = 5.0  # processor time of the judge beyond the program's
+TICK_MS = 50
+JUDGE_ANSWERS_S = 0.5  # once its program is gone
 
 
 def serve(control: socket.socket, settings: dict[str, Any]) -> None:
     """Answer requests on `control` until the caller hangs up. `settings`: preload, folder, seed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    confine.libc.prctl(confine.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    calls.libc.prctl(calls.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     problems = preload(settings["preload"])
     zygote = Zygote(control, settings["folder"], settings["seed"])
-    send(
-        control,
-        {"ready": True, "problems": problems, "layers": [list(vars(x).values()) for x in zygote.layers]},
-    )
+    send(control, {"ready": True, "problems": problems, "layers": zygote.layers})
+    compile("def f(x=1):\n    return [x for x in (x,)]\nassert f() == [1]\n", "<warm>", "exec")
     gc.collect()
     gc.freeze()
+    zygote.start_judge()
     while True:
-        request = receive(control)
+        request = receive(control, descriptors=2)
         if request is None:
             return
         try:
-            reply = zygote.run(request)
+            reply = zygote.run(request[0], *request[1])
         except OSError as error:  # no process, no memory, no disk: not the program's fault
             reply = {"error": f"{type(error).__name__}: {error}"}
         send(control, reply)
@@ -68,268 +71,246 @@ def preload(names: list[str]) -> list[str]:
     return problems
 
 
-def seed_generators(seed: int) -> None:
-    """The same random numbers in every run of a program; `random` reseeds itself at each fork."""
-    if "random" in sys.modules:
-        sys.modules["random"].seed(seed)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(seed)
-
-
 class Zygote:
     """Layers chosen once for this machine and user, then one program after another."""
 
-    def __init__(self, control: socket.socket, folder: str, seed: int):
-        self._control, self._folder, self._seed = control, folder, seed
-        self._count = 0
-        self._untouched: tuple | None = None
+    def __init__(self, control: socket.socket, home: str, seed: int):
+        self._control, self._seed = control, seed
+        self._judge: Judge | None = None
+        self.layers = confine.enter_namespaces(home)
         libraries = sorted({sys.prefix, sys.base_prefix, *(path for path in sys.path if path)})
-        self.layers = [confine.leave_network()]
-        self._libraries = libraries
-        self._read_all = False
-        self._uid = self._choose_uid(libraries)
-        self._ruleset = confine.landlock_ruleset(libraries, folder)
-        abi = confine.landlock_abi()
-        self._layer("landlock", self._ruleset is not None, f"ABI {abi}" if abi else "not in this kernel")
-        self._guard = self._ruleset is None and self._uid is None
+        uid, read_all = self._choose_uid(home, libraries)
+        self._folder = Folder(home, libraries, uid, limited=self.layers[1].active)
+        has_landlock, abi = self._folder.landlock is not None, confine.landlock_abi()
+        self._layer("landlock", has_landlock, f"ABI {abi}" if abi else "not in this kernel")
+        self._guard = not has_landlock and uid is None
         reason = "stands in for Landlock; native code gets past it" if self._guard else "not needed here"
         self._layer("audit hook on files", self._guard, reason)
-        self._filter = confine.own_filter() if confine.seccomp_available() else None
-        self._layer("system call filter", self._filter is not None, "seccomp")
+        has_filter = calls.seccomp_available()
+        self._layer("system call filter", has_filter, "seccomp" if has_filter else "this kernel takes none")
         confine.empty_bounding_set()
-        if self._filter is not None:
-            confine.install_filter(confine.shared_filter())
-        confine.libc.prctl(confine.PR_SET_DUMPABLE, 0, 0, 0, 0)
+        own = calls.own_filter(same_user=uid is None) if has_filter else None
+        if has_filter:
+            calls.shared_filter().install()
+        calls.libc.prctl(calls.PR_SET_DUMPABLE, 0, 0, 0, 0)
         with open("/proc/self/statm") as stream:
-            self._inherited_bytes = int(stream.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+            inherited_bytes = int(stream.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        self._confinement = confine.Confinement(
+            inherited_bytes=inherited_bytes,
+            file_bytes=FILE_BYTES,
+            uid=uid,
+            read_all=read_all,
+            call_filter=own,
+        )
+        self._null = os.open(os.devnull, os.O_RDONLY)
+        self._poller = select.poll()
+        self._poller.register(control, select.POLLHUP)
 
     def _layer(self, name: str, active: bool, reason: str) -> None:
         self.layers.append(confine.Layer(name, active, reason))
 
-    def _choose_uid(self, libraries: list[str]) -> int | None:
-        if os.geteuid() != 0:
-            self._layer("own user id", False, "only root can give one")
-            return None
-        self._read_all = not confine.readable_by_others([*libraries, os.path.dirname(self._folder)])
+    def _choose_uid(self, home: str, libraries: list[str]) -> tuple[int | None, bool]:
+        """The program's user id, None for the caller's; and whether it needs the right to read everything."""
         uid = 61184 + 2 * (os.getpid() % 2000)  # the range that systemd keeps for passing users
-        read = ", and may read what root alone can: the interpreter lies there" if self._read_all else ""
+        refused = confine.cannot_become(uid, home) if os.geteuid() == 0 else "only root can give one"
+        if refused:
+            self._layer("own user id", False, refused)
+            return None, False
+        read_all = not confine.readable_by_others([*libraries, os.path.dirname(home)])
+        read = ", and may read what root alone can: the interpreter lies there" if read_all else ""
         self._layer("own user id", True, f"uid {uid} owns nothing{read}")
-        return uid
+        return uid, read_all
 
-    def run(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Fork candidate and judge, watch them, leave nothing behind.
+    def run(self, limits: dict[str, Any], source: int, tests: int) -> dict[str, Any]:
+        """Fork the program, have it judged, watch both, leave nothing behind.
 
         Returns:
-            `limit` (None, "time", "output"); `judge` and `candidate`: exit status, negative for a
-            signal; `candidate` is None if it was alive to the end, as it should be.
+            `limit` (None, "time", "output", "files"); `judge` and `candidate`: exit status, negative
+            for a signal, None if it lived to the end, as it should.
         """
-        descriptors = _receive_descriptors(self._control, 2)
-        program, tests = descriptors
-        folder = self._empty_folder()
-        output = os.memfd_create("output") if hasattr(os, "memfd_create") else _nameless_file(self._folder)
+        output = os.memfd_create("output")
         near, far = socket.socketpair()
         confined, report = os.pipe()
-        children: dict[str, int] = {}
+        program: Program | None = None
         try:
-            children["candidate"] = self._fork(
-                self._be_candidate, request, folder, program, far.fileno(), output, report
-            )
-            children["judge"] = self._fork(self._be_judge, request, folder, tests, near.fileno(), output)
-            near.close()
+            pid = _fork(self._be_candidate, limits, source, far.fileno(), output, report)
+            program = Program(pid, limits["timeout_s"], output)
+            os.close(report)
             far.close()
-            seen = self._watch(children, request["timeout_s"], output)
-            os.set_blocking(confined, False)
-            said = _said(confined)
-            return seen if said == CONFINED else {"error": f"the program could not be confined: {said}"}
+            word = self._judged(program, (near.fileno(), tests, output))
+            near.close()
+            said = os.read(confined, 1000)
+            if said != child.CONFINED:
+                problem = said.decode(errors="replace") or "nothing was heard of it"
+                return {"error": f"the program could not be confined: {problem}"}
+            if word == child.PASSED:
+                self._await_threads(program)
+            ended = _end(pid, patience_s=1.0 if word == child.GONE else 0.0)
+            return {"limit": program.limit, "judge": program.judge_status, "candidate": ended}
         finally:
             near.close()
             far.close()
-            for pid in children.values():
-                with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
-            end_all_children()
-            for descriptor in (*descriptors, output, confined, report):
+            kept = () if self._judge is None else (self._judge.pid,)
+            watch.end_children(kept)
+            for descriptor in (source, tests, output, confined):
                 os.close(descriptor)
-            self._clear(folder)
+            self._folder.clear()
 
-    def _empty_folder(self) -> str:
-        """A folder for the program alone: the last one's if that left it as it was, else a new one."""
-        if self._untouched is None:
-            self._count += 1
-            folder = os.path.join(self._folder, str(self._count))
-            os.mkdir(folder, 0o700)
-            if self._uid is not None:
-                os.chown(folder, self._uid, self._uid)
-            if self._ruleset is not None:
-                ruleset = confine.landlock_ruleset(self._libraries, folder)
-                if ruleset is None:
-                    raise OSError("Landlock was there and is not any more")
-                os.close(self._ruleset)
-                self._ruleset = ruleset
-            self._untouched = (folder, *_stamp(folder))
-        return self._untouched[0]
-
-    def _clear(self, folder: str) -> None:
-        if self._untouched is None or (folder, *_stamp(folder)) != self._untouched:
-            self._untouched = None
-            remove_tree(folder)
-
-    def _fork(self, body: Any, *args: Any) -> int:
-        pid = os.fork()
-        if pid == 0:
-            status = 70
-            try:
-                status = body(*args)
-            finally:
-                os._exit(status)
-        return pid
-
-    def _confine(self, request: dict, folder: str, output: int, keep: tuple[int, ...], offset: int) -> None:
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
+    def _be_candidate(self, limits: dict, source: int, channel: int, output: int, report: int) -> None:
+        os.dup2(self._null, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        os.chdir(folder)
-        os.environ.update(HOME=folder, TMPDIR=folder)
-        confine.confine_process(
-            cpu_seconds=int(request["timeout_s"]) + 2 + offset,
-            address_space=self._inherited_bytes + request["memory_mb"] * 2**20,
-            file_bytes=FILE_BYTES,
-            landlock_ruleset=self._ruleset,
-            uid=None if self._uid is None else self._uid + (offset > 0),
-            read_all=self._read_all,
-            call_filter=self._filter,
-            keep=(*keep, *([] if self._ruleset is None else [self._ruleset])),
+        child.be_candidate(
+            self._confinement,
+            limits,
+            seed=self._seed,
+            guard=self._guard,
+            landlock=self._folder.landlock,
+            source=source,
+            channel=channel,
+            report=report,
         )
 
-    def _be_candidate(
-        self, request: dict, folder: str, program: int, channel: int, output: int, report: int
-    ) -> int:
-        source = os.pread(program, os.fstat(program).st_size, 0).decode("utf-8", "surrogatepass")
-        try:
-            self._confine(request, folder, output, (channel, report), 0)
-        except Exception as error:
-            os.write(report, f"{type(error).__name__}: {error}"[:500].encode())
-            raise
-        os.write(report, CONFINED.encode())
-        os.close(report)
-        seed_generators(self._seed)
-        if self._guard:
-            guard_files(folder)
-        run_candidate(channel, source, folder)
-        return 0
+    def _judged(self, program: Program, descriptors: tuple[int, int, int]) -> bytes:
+        """What the kept judge says of the program, or where it may not take it, one of its own."""
+        word = self._heard(self.start_judge(), program, descriptors)
+        if not self._judge.goes_on:
+            self._judge = None
+        if word == child.NEEDS_OWN_PROCESS:
+            word = self._heard(Judge(self._be_judge, kept=False), program, descriptors)
+        return word
 
-    def _be_judge(self, request: dict, folder: str, tests: int, channel: int, output: int) -> int:
-        self._confine(request, folder, output, (tests, channel), 5)
-        null = os.open(os.devnull, os.O_WRONLY)
-        copy = os.dup(1)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
-        return PROGRAM_GONE if run_judge(channel, copy, tests) else 0
+    def start_judge(self) -> Judge:
+        """The kept judge, a new one if there is none."""
+        if self._judge is None:
+            self._judge = Judge(self._be_judge, kept=True)
+        return self._judge
 
-    def _watch(self, children: dict[str, int], timeout_s: float, output: int) -> dict[str, Any]:
-        """Wait for the judge; end the program when it has used up its time or its output."""
-        start = time.monotonic()
-        judge, candidate = children["judge"], children["candidate"]
-        poller = select.poll()
-        watched = os.pidfd_open(judge) if hasattr(os, "pidfd_open") else None
-        if watched is not None:
-            poller.register(watched, select.POLLIN)
-        poller.register(self._control, select.POLLHUP)
-        limit = None
+    def _be_judge(self, control: int, kept: bool) -> None:
+        child.be_judge(
+            self._confinement,
+            control,
+            seed=self._seed,
+            memory_mb=JUDGE_MEMORY_MB,
+            landlock=self._folder.landlock,
+            kept=kept,
+        )
+
+    def _heard(self, judge: Judge, program: Program, descriptors: tuple[int, int, int]) -> bytes:
+        """The judge's word, b"" if it died; ends the program when it has used up what it may."""
+        judge.give(descriptors)
+        self._poller.register(judge.link, select.POLLIN)
         try:
             while True:
-                events = poller.poll(TICK_S * 1000 if watched is not None else 1)
-                if any(fd == self._control.fileno() for fd, _ in events):
+                ready = {descriptor for descriptor, _ in self._poller.poll(TICK_MS)}
+                if self._control.fileno() in ready:
                     raise SystemExit  # the caller is gone; the finally clauses clean up
-                pid, status = os.waitpid(judge, os.WNOHANG)
-                if pid:
+                if judge.link.fileno() in ready:
                     break
-                if os.fstat(output).st_size > OUTPUT_BYTES:
-                    limit = "output"
-                elif used_up(candidate, judge, timeout_s, time.monotonic() - start):
-                    limit = "time"
-                if limit:
-                    os.kill(judge, signal.SIGKILL)
-                    _, status = os.waitpid(judge, 0)
+                program.limit = self._limit(program, judge)
+                if program.limit:
+                    os.kill(program.pid, signal.SIGKILL)  # the judge notices that its channel closes
                     break
         finally:
-            if watched is not None:
-                os.close(watched)
-        del children["judge"]
-        if os.fstat(output).st_size > OUTPUT_BYTES:
-            limit = "output"
-        while not limit and status == 0 and threads_of(candidate) > 1:  # started below `threading`
-            if used_up(candidate, candidate, timeout_s, time.monotonic() - start):
-                limit = "time"
-            time.sleep(0.005)
-        candidate_status = None
-        patience = time.monotonic() + (1.0 if os.waitstatus_to_exitcode(status) == PROGRAM_GONE else 0)
+            self._poller.unregister(judge.link)
+        word = judge.hear()
+        if not judge.goes_on:
+            program.judge_status = judge.end()
+        return word
+
+    def _limit(self, program: Program, judge: Judge | None = None) -> str | None:
+        """Which limit the program has reached."""
+        if os.fstat(program.output).st_size > OUTPUT_BYTES:
+            return "output"
+        if self._folder.overfull():
+            return "files"
+        if watch.cpu_s(program.pid) > program.timeout_s:
+            return "time"
+        if judge is not None and judge.used_s() > program.timeout_s + JUDGE_EXTRA_S:
+            return "time"
+        pids = (program.pid,) if judge is None else (program.pid, judge.pid)
+        return "time" if watch.overslept(pids, time.monotonic() - program.start, program.timeout_s) else None
+
+    def _await_threads(self, program: Program) -> None:
+        """Give threads that were started below `threading` their time; check what was written last."""
         while True:
-            pid, ended = os.waitpid(candidate, os.WNOHANG)
-            if pid:
-                candidate_status = os.waitstatus_to_exitcode(ended)
-                break
-            if time.monotonic() >= patience:
-                os.kill(candidate, signal.SIGKILL)
-                os.waitpid(candidate, 0)
-                break
-            time.sleep(0.0005)
-        del children["candidate"]
-        return {"limit": limit, "judge": os.waitstatus_to_exitcode(status), "candidate": candidate_status}
+            program.limit = self._limit(program)
+            if program.limit or watch.threads_of(program.pid) <= 1:
+                return
+            time.sleep(0.005)
 
 
-def _stamp(folder: str) -> tuple[int, ...]:
-    """What changes when a folder or its entries are touched."""
-    try:
-        seen = os.stat(folder, follow_symlinks=False)
-    except OSError:  # removed
-        return ()
-    return (seen.st_ino, seen.st_mode, seen.st_uid, seen.st_mtime_ns, seen.st_ctime_ns)
+class Program:
+    """One program while it runs; `limit` once it has reached one."""
+
+    def __init__(self, pid: int, timeout_s: float, output: int):
+        self.pid, self.timeout_s, self.output = pid, timeout_s, output
+        self.start = time.monotonic()
+        self.limit: str | None = None
+        self.judge_status: int | None = None
 
 
-def _said(pipe: int) -> str:
-    try:
-        return os.read(pipe, 1000).decode(errors="replace")
-    except BlockingIOError:
-        return "nothing was heard of it"
+class Judge:
+    """A judge process and the link to it."""
+
+    def __init__(self, body: Callable[[int, bool], None], *, kept: bool):
+        self.link, theirs = socket.socketpair()
+        self.pid = _fork(body, theirs.fileno(), kept)
+        theirs.close()
+        self.link.settimeout(JUDGE_ANSWERS_S)
+        self.goes_on = True
+        self._before_s = 0.0
+
+    def give(self, descriptors: tuple[int, int, int]) -> None:
+        """Send what it needs to judge one program."""
+        self._before_s = watch.cpu_s(self.pid)
+        with contextlib.suppress(BrokenPipeError):  # it died since: `hear` will say so
+            socket.send_fds(self.link, [b"+"], descriptors)
+
+    def used_s(self) -> float:
+        """Processor seconds spent on this program."""
+        return watch.cpu_s(self.pid) - self._before_s
+
+    def hear(self) -> bytes:
+        """Its word on the program; b"" if it ended or does not answer."""
+        try:
+            said = self.link.recv(2)
+        except OSError:
+            said = b""
+        self.goes_on = said[1:] == child.GOES_ON
+        return said[:1]
+
+    def end(self) -> int:
+        """Its exit status once it is gone."""
+        self.link.close()
+        status = _end(self.pid, patience_s=1.0)
+        return 0 if status is None else status
 
 
-def _nameless_file(folder: str) -> int:
-    import tempfile
-
-    with tempfile.TemporaryFile(dir=folder) as stream:
-        return os.dup(stream.fileno())
-
-
-def send(control: socket.socket, message: dict[str, Any]) -> None:
-    """One length-prefixed JSON object."""
-    data = json.dumps(message).encode()
-    control.sendall(struct.pack("!I", len(data)) + data)
-
-
-def receive(control: socket.socket) -> dict[str, Any] | None:
-    """The next object, or None when the other side hung up."""
-    head = _exactly(control, 4)
-    data = head and _exactly(control, struct.unpack("!I", head)[0])
-    return json.loads(data) if data else None
+def _fork(body: Callable[..., None], *args: Any) -> int:
+    pid = os.fork()
+    if pid == 0:
+        status = 70
+        try:
+            body(*args)
+            status = 0
+        finally:
+            os._exit(status)
+    return pid
 
 
-def _exactly(control: socket.socket, size: int) -> bytes | None:
-    data = b""
-    while len(data) < size:
-        part = control.recv(size - len(data))
-        if not part:
+def _end(pid: int, *, patience_s: float) -> int | None:
+    """The exit status of a child that ends by itself in time; None if it had to be killed."""
+    patience = time.monotonic() + patience_s
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= patience:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
             return None
-        data += part
-    return data
-
-
-def _receive_descriptors(control: socket.socket, count: int) -> list[int]:
-    _, descriptors, _, _ = socket.recv_fds(control, 1, count)
-    if len(descriptors) != count:
-        raise OSError("descriptors did not arrive")
-    return descriptors
+        time.sleep(0.0005)
 
 
 def main() -> None:

@@ -1,0 +1,101 @@
+"""Tests as they come with a problem, read once: what they use, what is to be called, what they change."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import types
+from typing import NamedTuple
+
+# Modules whose use leaves no state behind in the process that judges.
+STATELESS = {"math", "cmath", "typing", "collections", "itertools", "functools", "operator", "string", "re",
+             "copy", "heapq", "bisect", "fractions", "datetime", "statistics", "numbers"}  # fmt: skip
+LEAVES_TRACE = (ast.ClassDef, ast.AsyncFunctionDef, ast.With, ast.AsyncWith, ast.AsyncFor, ast.Await)
+TOUCHY_NAMES = {"breakpoint", "compile", "delattr", "eval", "exec", "exit", "globals", "input", "locals",
+                "open", "quit", "setattr", "type", "vars"}  # fmt: skip
+
+
+class Tests(NamedTuple):
+    """Tests ready to run."""
+
+    code: types.CodeType
+    wanted: tuple[str, ...]  # names that the program may have to provide
+    calls: tuple[tuple[str, bool], ...]  # functions to call afterwards, and whether with the candidate
+    classes: bool
+    traceless: bool  # whether a process that ran them is as it was before
+
+
+@functools.lru_cache(maxsize=64)
+def read_tests(text: str, entry_point: str) -> Tests:
+    """Parse the tests; functions in them that are called like the entry point are left out.
+
+    Raises:
+        SyntaxError, ValueError, RecursionError: when they do not parse.
+    """
+    tree = ast.parse(text)
+    tree.body = [node for node in tree.body if not _defines(node, entry_point)]
+    nodes = list(ast.walk(tree))
+    used = {node.id for node in nodes if isinstance(node, ast.Name)} | {entry_point}
+    return Tests(
+        compile(tree, "<tests>", "exec"),
+        tuple(sorted(name for name in used if name == entry_point or not hasattr(builtins, name))),
+        tuple(_functions_to_call(tree)),
+        any(isinstance(node, ast.ClassDef) for node in tree.body),
+        _traceless(nodes),
+    )
+
+
+def _defines(node: ast.stmt, entry_point: str) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == entry_point
+
+
+def _functions_to_call(tree: ast.Module) -> list[tuple[str, bool]]:
+    """HumanEval's `check` and `test_*` functions, unless the tests call them themselves."""
+    called = {
+        node.func.id
+        for statement in tree.body
+        if not isinstance(statement, ast.FunctionDef | ast.ClassDef)
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    found = []
+    for node in tree.body:
+        if not isinstance(node, ast.FunctionDef) or node.name in called:
+            continue
+        required = len(node.args.args) - len(node.args.defaults)
+        if node.name == "check" and required <= 1 <= len(node.args.args):
+            found.append((node.name, True))
+        elif node.name.startswith("test") and required == 0:
+            found.append((node.name, False))
+    return found
+
+
+def _traceless(nodes: list[ast.AST]) -> bool:
+    """Whether running these nodes changes nothing but the tests' own variables.
+
+    The tests are trusted, so this looks for what tests do in good faith, not for tricks.
+    """
+    bound = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    for node in nodes:
+        if isinstance(node, LEAVES_TRACE):
+            return False
+        if isinstance(node, ast.Import) and any(name.name not in STATELESS for name in node.names):
+            return False
+        if isinstance(node, ast.ImportFrom) and node.module not in STATELESS:
+            return False
+        if isinstance(node, ast.Name) and (node.id in TOUCHY_NAMES or node.id.startswith("__")):
+            return False
+        if isinstance(node, ast.Attribute):
+            if not isinstance(node.ctx, ast.Load) or node.attr.startswith("_"):
+                return False
+            # A name that the tests do not bind may be a module of the program's, such as `random`.
+            base = node.value
+            if (
+                isinstance(base, ast.Name)
+                and base.id not in bound | STATELESS
+                and not hasattr(builtins, base.id)
+            ):
+                return False
+    return True
