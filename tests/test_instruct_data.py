@@ -279,7 +279,7 @@ def _answer(source, xs, options):
     try:
         return space["f"](xs, **options)
     except TypeError as error:
-        return str(error)
+        return type(error)
 
 
 def test_explanations_restate_the_source_and_nothing_else(built):
