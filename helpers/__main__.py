@@ -27,6 +27,10 @@ def run(
     chat_lm: Annotated[str, typer.Option(help="Track B's model: hub name or folder")] = "",
     embedder: Annotated[str, typer.Option(help="Track C's model: hub name, folder, package:NAME")] = "",
     nf4: Annotated[bool, typer.Option("--nf4", help="causal LMs' frozen weights in 4 bits")] = False,
+    keep: Annotated[str, typer.Option(help="folder for a second copy of finished steps")] = "",
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="one setting, e.g. track_a.epochs=1; repeatable")
+    ] = None,
     language: Annotated[
         str, typer.Option(help="prose of Track B's pairs: deterministic, chat[:MODEL], openai:MODEL[@URL]")
     ] = "",
@@ -47,6 +51,8 @@ def run(
         chat_lm=chat_lm,
         embedder=embedder,
         nf4=nf4,
+        keep=keep,
+        changes=",".join(changes or ()),
         language=language,
         benchmarks=",".join(map(str, benchmark or ())),
     )

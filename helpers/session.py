@@ -214,6 +214,7 @@ def open_session(
     nf4: bool = False,
     language: str = "",
     benchmarks: str = "",
+    changes: str = "",
     out: str | Path = ".",
     resume: bool = False,
     run_id: str = "",
@@ -227,6 +228,7 @@ def open_session(
         nf4: hold the frozen weights of the causal LMs in 4 bits.
         language: who writes the prose of Track B's pairs (`helpers.data.language_models`).
         benchmarks: problem files whose code no pair may hold, separated by commas.
+        changes: single settings by name (`settings.resolve_profile`).
         out: folder that receives the reports; the run folder is `out/runs/<run_id>`.
         resume: go on with the newest unfinished run of exactly these settings, if there is one, and
             take over finished stages of other runs that would come out the same.
@@ -252,6 +254,7 @@ def open_session(
         nf4=nf4,
         language=language,
         benchmarks=benchmarks,
+        changes=changes,
     )
     lock_run(folder)
     copy = SecondCopy(existing_folder(keep), folder.name) if keep else None

@@ -1,12 +1,17 @@
-"""The bootstrap installs what is missing and moves nothing that is there."""
+"""The bootstrap: finds the suite's code wherever it lies, installs what is missing, moves nothing."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import shutil
 import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import pytest
 
 from helpers.bootstrap import BootstrapError, install_missing, missing_requirements
@@ -67,3 +72,137 @@ def test_the_suite_never_asks_to_move_what_hosted_runtimes_bring() -> None:
     pins = [line for line in lock if line and not line.startswith("#")]
     assert pins[0] == "torch==2.13.0"
     assert all("==" in line for line in pins)
+
+
+# --- the notebook's bootstrap cells, alone in an empty folder --------------------------------------------------------
+
+CELLS = nbformat.read(ROOT / "ML_Assignment_Part2.ipynb", as_version=4).cells
+BOOTSTRAP = "\n".join(
+    next(cell.source for cell in CELLS if mark in cell.source) for mark in ("HELD =", "install_missing")
+)
+FORM = {"DRIVE": "drive/MyDrive/code", "REPOSITORY": "", "REVISION": "main"}
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    """As much of the suite as the bootstrap cells touch."""
+    origin = tmp_path / "origin"
+    (origin / "helpers").mkdir(parents=True)
+    for name in ("__init__.py", "settings.py", "bootstrap.py"):
+        shutil.copy(ROOT / "helpers" / name, origin / "helpers" / name)
+    (origin / "requirements.txt").write_text("numpy>=1.0\n")
+    return origin
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Path:
+    (tmp_path / "empty").mkdir()
+    return tmp_path / "empty"
+
+
+def bootstrap(cwd: Path, *, times: int = 1, **form: str) -> subprocess.CompletedProcess:
+    """Run the cells `times` times in one process, as running them again in a notebook does."""
+    values = "".join(f"{name} = {value!r}\n" for name, value in (FORM | form).items())
+    script = f"CELL = {values + BOOTSTRAP!r}\nfor _ in range({times}): exec(CELL)\n"
+    environment = {k: v for k, v in os.environ.items() if k not in ("SUITE_STARTED_IN", "PYTHONPATH")}
+    return subprocess.run(
+        [sys.executable, "-c", script], cwd=cwd, capture_output=True, text=True, env=environment
+    )
+
+
+def repository(folder: Path) -> str:
+    """Make `folder` a git repository of two commits; the first one's hash."""
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=folder, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    git("init", "-q", "-b", "main")
+    git("add", ".")
+    git(*identity, "commit", "-qm", "first")
+    first = git("rev-parse", "HEAD")
+    (folder / "later.txt").write_text("later")
+    git("add", ".")
+    git(*identity, "commit", "-qm", "second")
+    return first
+
+
+def test_code_beside_the_notebook_is_used_where_it_lies(suite) -> None:
+    done = bootstrap(suite)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "Code from: beside the notebook\nInstalled: nothing, all is here\n"
+    assert not (suite / "suite").exists()
+
+
+def test_code_on_a_mounted_drive_is_copied_to_the_local_disk_without_its_runs(suite, empty) -> None:
+    drive = empty / "drive" / "MyDrive" / "code"
+    shutil.copytree(suite, drive)
+    (drive / "runs").mkdir()
+    done = bootstrap(empty)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Code from: the Drive\n")
+    assert (empty / "suite" / "helpers" / "settings.py").is_file()
+    assert not (empty / "suite" / "runs").exists()
+
+
+def test_code_in_an_uploaded_zip_is_unpacked_and_a_broken_zip_passed_over(suite, empty) -> None:
+    (empty / "a_broken.zip").write_text("no zip")
+    with zipfile.ZipFile(empty / "b_other.zip", "w") as other:
+        other.writestr("readme", "x")
+    shutil.make_archive(str(empty / "suite-main"), "zip", suite.parent, suite.name)
+    done = bootstrap(empty)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Code from: suite-main.zip\n")
+    again = bootstrap(empty)  # a fresh kernel beside what was unpacked
+    assert again.stdout.startswith("Code from: suite/origin\n")
+
+
+@pytest.mark.parametrize("pin", ["hash", "branch"])
+def test_code_is_fetched_at_the_pinned_revision(suite, empty, pin) -> None:
+    first = repository(suite)
+    revision = first if pin == "hash" else "main"
+    done = bootstrap(empty, REPOSITORY=str(suite), REVISION=revision)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"Code from: revision {revision} of {suite}\n")
+    assert (empty / "suite" / "later.txt").exists() == (pin == "branch")
+
+
+def test_a_second_run_of_the_cells_does_nothing(suite, empty) -> None:
+    repository(suite)
+    done = bootstrap(empty, times=3, REPOSITORY=str(suite))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[2:] == ["Code from: beside the notebook", "Installed: nothing, all is here"] * 2
+    assert not (empty / "suite" / "suite").exists()
+
+
+@pytest.mark.parametrize(
+    ("form", "says"),
+    [
+        ({}, "No helpers/ here: upload the suite as a zip, or fill in REPOSITORY"),
+        ({"REPOSITORY": "https://127.0.0.1:9/nobody/none.git"}, "check address and network."),
+        ({"REPOSITORY": "no/such/folder"}, "check address and network."),
+        ({"REPOSITORY": "{suite}", "REVISION": "v9.9"}, "Cannot get revision v9.9"),
+        ({"REPOSITORY": "--upload-pack=touch hacked"}, "check address and network."),
+    ],
+)
+def test_what_is_missing_is_one_clear_sentence(suite, empty, form, says) -> None:
+    repository(suite)
+    done = bootstrap(empty, **{name: value.format(suite=suite) for name, value in form.items()})
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(empty.rglob("hacked"))
+    repaired = bootstrap(empty, REPOSITORY=str(suite))
+    assert repaired.returncode == 0, repaired.stderr
+
+
+def test_an_address_that_holds_something_else_is_said(empty, tmp_path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "readme").write_text("x")
+    repository(tmp_path / "other")
+    done = bootstrap(empty, REPOSITORY=str(tmp_path / "other"))
+    assert done.returncode == 1
+    assert "No helpers/ here" in done.stderr

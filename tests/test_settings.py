@@ -66,3 +66,37 @@ def test_no_code_asks_which_profile_it_serves() -> None:
                 constants = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant)}
                 compared = ast.unparse(node)
                 assert not (constants & names and "profile" in compared), f"{path.name}: {compared}"
+
+
+def test_single_settings_are_changed_by_name_and_the_run_is_no_full_one() -> None:
+    profile = resolve_profile(
+        "cpu", changes="track_a.epochs=1, track_b.lora.rank=8,track_c.scale=20,failure_cases=12"
+    )
+    assert (profile.track_a.epochs, profile.track_b.lora.rank, profile.failure_cases) == (1, 8, 12)
+    assert profile.track_c.scale == 20.0
+    assert isinstance(profile.track_c.scale, float)
+    assert profile.changed == (
+        "track_a.epochs=1",
+        "track_b.lora.rank=8",
+        "track_c.scale=20",
+        "failure_cases=12",
+    )
+    assert not profile.is_full_run
+    assert resolve_profile("cpu").is_full_run
+    assert profile.fingerprint() != resolve_profile("cpu").fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("track_a.epoch=1", "there is no setting 'epoch'"),
+        ("track_a=1", "'track_a' is a group"),
+        ("track_a.epochs.x=1", "'epochs' has no parts"),
+        ("track_a.epochs=many", "epochs takes a number, not 'many'"),
+        ("track_b.fenced_code=maybe", "true or false"),
+        ("section_seconds=1", "cannot be set this way"),
+    ],
+)
+def test_a_change_that_cannot_be_made_is_said(change, says) -> None:
+    with pytest.raises(SettingsError, match=says):
+        resolve_profile("cpu", changes=change)

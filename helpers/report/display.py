@@ -17,8 +17,11 @@ from nbconvert.filters import markdown2html
 from helpers.data.instruct import InstructData
 from helpers.data.retrieval_pairs import RetrievalData
 from helpers.data.splits import LeakReport
+from helpers.models.shapes import ShapeError
+from helpers.plan import Machine, plan_rows, plan_run
 from helpers.records import Failure, Query
 from helpers.runtime import Runtime
+from helpers.settings import Profile
 
 
 def table(frame: pd.DataFrame) -> HTML:
@@ -32,6 +35,15 @@ def decisions(runtime: Runtime) -> HTML:
     """One row per hardware decision with its reason."""
     rows = [{"Decision": d.name, "Value": d.value, "Because": d.reason} for d in runtime.decisions]
     return table(pd.DataFrame(rows).set_index("Decision"))
+
+
+def plan(profile: Profile, runtime: Runtime) -> HTML | str:
+    """Planned memory and time of every step on this machine, one row each."""
+    try:
+        stages = plan_run(profile, Machine.of(runtime))
+    except ShapeError as unknown:
+        return f"No plan: {unknown}"
+    return table(pd.DataFrame(plan_rows(stages, runtime.memory_gib)).set_index("stage"))
 
 
 def counts(values: Mapping[str, int], what: str, unit: str) -> HTML:

@@ -55,6 +55,7 @@ def html_document(notebook: nbformat.NotebookNode, metrics: dict[str, Any]) -> s
         rows=summary_rows(metrics),
         run=metrics["run"],
         full_run=profile is None or profile.is_full_run,
+        changed=metrics["run"].get("settings_changed", []),
         body=body,
     )
     foreign = re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=[\"']?(https?:[^\"'> ]+)", page)

@@ -281,7 +281,8 @@ def suite_metrics(run: Session, corpus: Corpus, failures: Sequence[Failure]) -> 
             versions=package_versions(),
             started=run.started,
             seconds=run.seconds,
-        ),
+        )
+        | {"settings_changed": list(run.profile.changed)},
         failures=failures,
         **sections,
     )

@@ -15,6 +15,7 @@ import nbformat
 from helpers.report.execute import execute_notebook
 from helpers.report.export import html_document
 from helpers.run_folder import PACKAGE, choose_run, publish_reports
+from helpers.second_copy import SecondCopy
 from helpers.workspace import read_json, write_text
 
 NOTEBOOK = PACKAGE.parent / "ML_Assignment_Part2.ipynb"
@@ -31,6 +32,8 @@ def run_suite(
     chat_lm: str,
     embedder: str,
     nf4: bool,
+    keep: str = "",
+    changes: str = "",
     language: str = "",
     benchmarks: str = "",
 ) -> None:
@@ -49,6 +52,8 @@ def run_suite(
         resume=resume,
         corpus=corpus,
         seed=seed,
+        keep=keep,
+        changes=changes,
         language=language,
         benchmarks=benchmarks,
         **models,
@@ -65,6 +70,10 @@ def run_suite(
         "SEED": chosen.seed,
         "OUT": os.path.relpath(out, NOTEBOOK.parent),
         "RUN_ID": run_folder.name,
+        "RESUME": resume,
+        "SETTINGS": changes,
+        "DRIVE": keep and os.path.relpath(keep, NOTEBOOK.parent),
+        "KEEP_ON_DRIVE": bool(keep),
         "PUBLISH": False,
     }
     print(f"{NOTEBOOK.name}, profile {chosen.name}, about {chosen.minutes_expected:g} min on two cores")
@@ -76,8 +85,8 @@ def run_suite(
     metrics = read_json(report / f"metrics{suffix}.json")
     exported = report / "exports" / f"{NOTEBOOK.stem}{suffix}.html"
     write_text(exported, html_document(notebook, metrics))
-    nbformat.write(notebook, run_folder / "executed.ipynb")
-    published = publish_reports(run_folder, out)
+    write_text(run_folder / "executed.ipynb", nbformat.writes(notebook) + "\n")
+    published = publish_reports(run_folder, out, SecondCopy(Path(keep), run_folder.name) if keep else None)
 
     from helpers.report.tables import print_summary
 

@@ -1,0 +1,41 @@
+"""Single settings changed by name: `track_a.epochs=1`, `track_b.lora.rank=8`, `failure_cases=12`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+
+def with_setting(settings: Any, path: str, text: str) -> Any:
+    """A copy of the dataclass `settings` with the field at `path` set to `text`, read by the field's type.
+
+    Raises:
+        ValueError: for a name that does not exist or a value that does not fit.
+    """
+    name, _, below = path.partition(".")
+    names = [f.name for f in dataclasses.fields(settings)]
+    if name not in names:
+        raise ValueError(f"there is no setting {name!r}; there are {', '.join(names)}")
+    current = getattr(settings, name)
+    if dataclasses.is_dataclass(current):
+        if not below:
+            inner = ", ".join(f.name for f in dataclasses.fields(current))
+            raise ValueError(f"{name!r} is a group; set one of {inner}")
+        return dataclasses.replace(settings, **{name: with_setting(current, below, text)})
+    if below:
+        raise ValueError(f"{name!r} has no parts")
+    return dataclasses.replace(settings, **{name: _read(text, current, name)})
+
+
+def _read(text: str, current: Any, name: str) -> Any:
+    kind = type(current)
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"{name} is true or false, not {text!r}")
+        return text.lower() == "true"
+    if kind not in (int, float, str):
+        raise ValueError(f"{name} cannot be set this way")
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{name} takes a number, not {text!r}") from None

@@ -1,0 +1,113 @@
+"""Track C's controls: other seeds, shuffled pairs, and queries over a foreign package.
+
+Each is one stage of the run, `track_c/control_<name>`, with a row per query: id, before, after.
+`record_track_c` makes of each what it makes of the main result, so `recompute` checks them too.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sentence_transformers import SentenceTransformer
+
+from helpers.data.foreign import foreign_retrieval
+from helpers.data.retrieval_pairs import RetrievalData, shuffled_pairs
+from helpers.eval.retrieval import Run, VectorIndex, index_documents, qrels_of, retrieve, score_measures
+from helpers.models.embedder import load_embedder
+from helpers.records import Document, Query
+from helpers.session import Session
+from helpers.train.contrastive import train_embedder
+from helpers.workspace import read_json, read_jsonl, write_json, write_jsonl
+
+FOREIGN_QUERIES = 200
+
+
+def measure_controls(
+    run: Session, data: RetrievalData, before: Run, index: VectorIndex, trained: Path, *, exclude: str
+) -> dict[str, list[dict[str, Any]]]:
+    """Rows of every control that the profile asks for.
+
+    Args:
+        before: of the untouched model, on the test queries.
+        index: the documents under the untouched model; its neighbours are the hard negatives.
+        trained: stage of the main training.
+        exclude: import name of the corpus: its own package is not foreign.
+
+    Returns:
+        "seed_<n>" (the same training from another seed), "shuffled_pairs" (every query paired with
+        another's function: must not help) and "foreign_package" (the tuned model on code that it
+        was not tuned for): name -> rows.
+    """
+    settings = run.profile.track_c
+    wanted: dict[str, tuple[RetrievalData, int]] = {
+        f"seed_{run.seed + step}": (data, run.seed + step) for step in range(1, settings.extra_seeds + 1)
+    }
+    if settings.controls:
+        wanted["shuffled_pairs"] = (shuffled_pairs(data, run.seed), run.seed)
+    inputs = [settings, data.train, data.validation, data.test, data.documents]
+    rows = {}
+    for name, (pairs, seed) in wanted.items():
+        folder = run.stage(
+            f"track_c/control_{name}",
+            [inputs, seed],
+            lambda out, pairs=pairs, seed=seed: _train_and_score(run, pairs, seed, before, index, out),
+        )
+        rows[name] = read_jsonl(folder / "rows.jsonl")
+    if settings.controls:
+        folder = run.stage(
+            "track_c/control_foreign_package",
+            [settings, exclude, run.history("track_c/train")],
+            lambda out: _foreign(run, trained, exclude, out),
+        )
+        rows["foreign_package"] = read_jsonl(folder / "rows.jsonl")
+    return rows
+
+
+def control_seconds(run: Session, controls: Iterable[str]) -> dict[str, float]:
+    """Seconds that each control took; they are no part of the track's own cost."""
+    return {name: run.workspace.seconds_of(f"track_c/control_{name}") for name in controls}
+
+
+def foreign_package(run: Session) -> dict[str, Any]:
+    """Name, version and number of functions of the foreign package; empty where it was not asked."""
+    file = run.folder / "track_c/control_foreign_package/package.json"
+    return read_json(file) if file.is_file() else {}
+
+
+def _train_and_score(
+    run: Session, data: RetrievalData, seed: int, before: Run, index: VectorIndex, out: Path
+) -> None:
+    """Train as the main training does, score the test queries, keep the rows alone."""
+    settings = run.profile.track_c
+    history = train_embedder(settings, data, run.runtime, seed=seed, out_dir=out, index=index)
+    tuned = load_embedder(str(out / "embedder"), run.runtime)
+    after = _run(run, tuned, data.test, data.documents)
+    _write_rows(out, data.test, before, after)
+    write_json(out / "history.json", history)
+    shutil.rmtree(out / "embedder")
+
+
+def _foreign(run: Session, trained: Path, exclude: str, out: Path) -> None:
+    name, queries, documents = foreign_retrieval(FOREIGN_QUERIES, run.seed, exclude=exclude)
+    models = (run.profile.track_c.model, str(trained / "embedder"))
+    before, after = (_run(run, load_embedder(spec, run.runtime), queries, documents) for spec in models)
+    _write_rows(out, queries, before, after)
+    write_json(out / "package.json", {"foreign_package": name, "foreign_documents": len(documents)})
+
+
+def _run(
+    run: Session, model: SentenceTransformer, queries: Sequence[Query], documents: Sequence[Document]
+) -> Run:
+    settings = run.profile.track_c
+    sizes = {"batch_size": settings.encode_batch, "max_tokens": settings.max_tokens}
+    index = index_documents(model, documents, run.runtime, kind=settings.index, **sizes)
+    return retrieve(model, queries, index, run.runtime, **sizes)
+
+
+def _write_rows(out: Path, queries: Sequence[Query], before: Run, after: Run) -> None:
+    scored = [score_measures(ranked, qrels_of(queries)) for ranked in (before, after)]
+    ids = [query.id for query in queries]
+    write_jsonl(out / "rows.jsonl", ({"id": i, "before": scored[0][i], "after": scored[1][i]} for i in ids))

@@ -1,0 +1,100 @@
+"""Track C's own tables: every system side by side, trainings and controls, kinds of index.
+
+As in `helpers.report.tables`, no figure is typed: all of them stand in metrics.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from helpers.report.tables import change_text, estimate_text, metric_name, number
+
+SYSTEMS = {
+    "bm25": "BM25",
+    "before": "untouched embedder",
+    "bm25_and_before_fused": "BM25 + untouched embedder",
+    "after": "tuned embedder",
+    "bm25_and_after_fused": "BM25 + tuned embedder",
+}
+MEASURES = ("mrr@10", "ndcg@10", "recall@1", "recall@5", "recall@10")
+DIFFERENCE = "Tuned minus it, MRR@10 [95% interval]"
+
+
+def system_table(track: Mapping[str, Any]) -> pd.DataFrame:
+    """BM25, the embedder before and after, and each fused with BM25 by reciprocal rank."""
+    primary = track["primary_metric"]
+    measures = [name for name in MEASURES if name in track["metrics"]]
+    rows = []
+    for name, title in SYSTEMS.items():
+        if name in ("before", "after"):
+            values = {m: track["metrics"][m][name] for m in measures}
+        elif name in track["baselines"]:
+            values = {m: track["baselines"][name][m] for m in measures}
+        else:
+            continue
+        row = {"System": title, f"{metric_name(primary)} [95% interval]": estimate_text(values[primary])}
+        row |= {metric_name(m): number(values[m]["value"]) for m in measures if m != primary}
+        if name == "before":
+            row[DIFFERENCE] = change_text(track["metrics"][primary]["delta"])
+        elif name == "after":
+            row[DIFFERENCE] = "–"
+        else:
+            row[DIFFERENCE] = change_text(values[primary]["after_minus_baseline"])
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("System")
+
+
+def index_table(track: Mapping[str, Any]) -> pd.DataFrame:
+    """Kinds of index on the tuned vectors: what each finds of the exact top ten, and what it costs."""
+    facts = track["cost"]["index"]
+    rows = [
+        {
+            "Index": f"{row['kind']}{' (used)' if row['kind'] == facts['kind'] else ''}",
+            "Share of the exact top 10": number(row["recall"]),
+            "Search, ms a query": number(row["query_ms"]),
+            "Build, s": number(row["build_seconds"]),
+            "Size, MiB": f"{row['n_bytes'] / 2**20:.1f}",
+        }
+        for row in facts["kinds"]
+    ]
+    return pd.DataFrame(rows).set_index("Index")
+
+
+def latency_sentence(track: Mapping[str, Any]) -> str:
+    """How long one search takes, from its words to its ranking."""
+    facts = track["cost"]["index"]
+    used = next((row for row in facts["kinds"] if row["kind"] == facts["kind"]), facts["kinds"][0])
+    return (
+        f"One search over {facts['documents']:,} functions takes {facts['encode_query_ms']:.0f} ms to encode "
+        f"the query and {number(used['query_ms'])} ms to look it up ({used['kind']} index)."
+    )
+
+
+def control_sentences(track: Mapping[str, Any]) -> str:
+    """What the controls say, as Markdown: spread over seeds, shuffled pairs, foreign retrieval."""
+    controls = track["controls"]
+    said = []
+    seeds = [entry for name, entry in controls.items() if name.startswith("seed_")]
+    if seeds:
+        every = [track["metrics"][track["primary_metric"]], *seeds]
+        values = sorted(entry["after"]["value"] for entry in every)
+        points = ", ".join(number(value) for value in values)
+        said.append(f"{len(values)} training seeds end at {points}.")
+    if shuffled := controls.get("shuffled_pairs"):
+        helped = shuffled["delta"]["ci95"][0] > 0
+        said.append(
+            f"Trained on shuffled pairs the change is {change_text(shuffled['delta'])}: "
+            + ("it helps, so part of the gain is not what the pairs say." if helped else "it does not help.")
+        )
+    if foreign := controls.get("foreign_package"):
+        low, high = foreign["delta"]["ci95"]
+        name = track["data"].get("foreign_package", "a foreign package")
+        kept = "worse" if high < 0 else "better" if low > 0 else "no detectably different"
+        said.append(
+            f"On {foreign['after']['n']} queries over {name}, which nothing here trained on, retrieval is "
+            f"{kept} after tuning: {change_text(foreign['delta'])}."
+        )
+    return " ".join(said) or "This profile measures no controls."
