@@ -15,6 +15,7 @@ import jsonschema
 import nbformat
 import pytest
 
+from helpers.data.verify_pairs import verify_run
 from helpers.report.metrics import recompute, validate
 from helpers.workspace import read_json
 
@@ -52,6 +53,15 @@ def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     done = execute(out)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return out, done
+
+
+def test_every_pair_and_task_holds_when_run_again_from_its_file(finished) -> None:
+    out, _ = finished
+    (run,) = (out / "runs").iterdir()
+    checked = verify_run(run, workers=2)
+    assert checked is not None
+    assert checked.problems == ()
+    assert checked.items["train: fix_bug"] > 0
 
 
 def test_reports_are_whole_and_named_after_the_profile(finished) -> None:

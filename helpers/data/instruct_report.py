@@ -78,12 +78,23 @@ def instruct_report(
             "fix_bug, by line": list(LINE_REPAIR),
         },
         "paraphrases": {head: list(texts) for head, texts in wordings.items()},
-        "operators": {
-            "planted bugs": {name: text for name, (text, _) in OPERATORS.items()},
-            "worse versions": {name: text for name, (text, _) in WORSENINGS.items()},
-        },
+        "what a planted bug is": {name: text for name, (text, _) in OPERATORS.items()},
+        "what a worse version is": {name: text for name, (text, _) in WORSENINGS.items()},
+        "examples": _examples(drafts["train"]),
         "settings": dataclasses.asdict(settings) | {"benchmarks": list(settings.benchmarks)},
     }
+
+
+def _examples(drafts: Sequence[Draft]) -> dict[str, list[dict[str, str]]]:
+    """The shortest pair of each kind, whole."""
+    shortest: dict[str, Draft] = {}
+    for draft in sorted(drafts, key=lambda d: len(d.instruction) + len(d.response)):
+        shortest.setdefault(draft.kind, draft)
+    return {
+        kind: [{"function": d.function.id, "instruction": d.instruction, "response": d.response,
+                "verified": "; ".join(d.verified)}]
+        for kind, d in sorted(shortest.items())
+    }  # fmt: skip
 
 
 def _table(
