@@ -1,13 +1,15 @@
 """Names in an answer that do not exist: in its code, its docstrings and its prose.
 
-Code: names that nothing binds, modules that cannot be imported, attributes that a module or a
-receiver of known class lacks, attributes that no known object has, keyword arguments that a known
-function does not take. Docstrings: documented parameters that the function lacks, exceptions that
-do not exist. Prose: identifiers in backticks, calls and exception names that occur neither in
-the function under discussion nor in the code base, the standard library or the installed packages.
+Code: names that nothing binds, modules that cannot be imported, names that a module does not offer,
+attributes that a module or a receiver of certain class lacks (`receivers`), attributes that no known
+object has, keyword arguments that a certain function does not take. Docstrings: documented
+parameters that the function lacks, exceptions that do not exist. Prose: identifiers in backticks, calls
+and exception names that occur neither in the function under discussion nor in the code base, the
+standard library or the installed packages.
 
 A missing import, or a name used before it is bound, is a bug and not an invented name. What
-cannot be decided counts as existing.
+cannot be decided counts as existing. How often the checker errs is measured on planted names in
+every run (`planted_names`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from collections.abc import Iterator
 
 from helpers.eval.code_extraction import FENCE, extract_code, parse
 from helpers.eval.hallucination_prose import in_docstring, in_prose
+from helpers.eval.module_names import offered_names
 from helpers.eval.name_context import (
     ALIASES,
     NameContext,
@@ -31,18 +34,18 @@ from helpers.eval.name_context import (
     module_exists,
     resolve,
 )
+from helpers.eval.receivers import Receivers
 
-LITERALS = {ast.List: list, ast.ListComp: list, ast.Dict: dict, ast.DictComp: dict, ast.Set: set,
-            ast.SetComp: set, ast.Tuple: tuple, ast.JoinedStr: str}  # fmt: skip
-BUILT = {
-    "list": list,
-    "dict": dict,
-    "set": set,
-    "tuple": tuple,
-    "str": str,
-    "frozenset": frozenset,
-    "sorted": list,
-}
+WORD = re.compile(r"[A-Za-z_]\w*")
+NO_KEYWORDS = ("len", "abs", "any", "all", "range", "isinstance", "list", "set", "tuple", "frozenset", "map",
+               "filter", "iter", "next", "reversed", "hash", "id", "repr", "getattr")  # fmt: skip
+BUILTIN_KEYWORDS = {
+    "sorted": {"key", "reverse"}, "min": {"key", "default"}, "max": {"key", "default"},
+    "print": {"sep", "end", "file", "flush"}, "enumerate": {"iterable", "start"}, "zip": {"strict"},
+    "sum": {"start"}, "round": {"number", "ndigits"}, "open": {"file", "mode", "buffering", "encoding",
+    "errors", "newline", "closefd", "opener"}, "int": {"base"}, "str": {"object", "encoding", "errors"},
+    "pow": {"base", "exp", "mod"}, **{name: set() for name in NO_KEYWORDS},
+}  # fmt: skip
 
 
 def invented_names(response: str, *, context: NameContext) -> tuple[str, ...]:
@@ -59,7 +62,7 @@ def invented_names(response: str, *, context: NameContext) -> tuple[str, ...]:
         found = set(_in_code(code, context))
         fenced = FENCE.search(response) is not None
         prose = FENCE.sub("\n", response) if fenced else response.replace(code.strip("\n"), "\n")
-        defined = set(re.findall(r"[A-Za-z_]\w*", code)) - {name.rpartition(".")[2] for name in found}
+        defined = set(WORD.findall(code)) - {name.rpartition(".")[2] for name in found}
         context = dataclasses.replace(context, known_words=context.known_words | defined)
     found.update(in_prose(prose, context))
     named = {name.removeprefix("parameter ") for name in found if name.startswith("parameter ")}
@@ -74,32 +77,28 @@ def _in_code(code: str, context: NameContext) -> Iterator[str]:
     if tree is None or not _has_scopes(code):
         return
     bound = _bound_names(code, tree)
-    modules = _module_aliases(tree)
+    free = _free_names(code)
+    stored = _stored_names(tree)
+    paths = _imported_paths(tree, stored)
     yield from _imports(tree, context)
-    unresolved = _free_names(code) - bound
-    for name in unresolved:
-        if not context.knows_name(name):
-            yield name
-    kinds = _receiver_kinds(tree, context)
-    defined = {
-        n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)
-    }
-    defined |= {
-        n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    }
-    defined |= {
-        n.id
-        for c in ast.walk(tree)
-        if isinstance(c, ast.ClassDef)
-        for n in ast.walk(c)
-        if isinstance(n, ast.Name)
-    }
-    aliases = {alias: name for alias, name in ALIASES.items() if alias in unresolved} | modules
+    if bound is not None:
+        for name in free - bound:
+            if not context.knows_name(name):
+                yield name
+    for alias, module in ALIASES.items():
+        if alias in free and alias not in stored and alias not in paths and alias not in (bound or ()):
+            paths[alias] = module.split(".")
+    context = context.with_attributes_of(path[0] for path in paths.values())
+    receivers = Receivers(tree, context, paths)
+    written = _written_attributes(tree)
+    yield from _own_attributes(tree, receivers, written)
+    own = _first_parameters(tree)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute):
-            yield from _attribute(node, aliases, bound - set(modules), kinds, defined, context)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            if not (isinstance(node.value, ast.Name) and node.value.id in own):
+                yield from _attribute(node, receivers, written, context)
         elif isinstance(node, ast.Call):
-            yield from _keywords(node, tree, aliases, bound, context)
+            yield from _keywords(node, tree, receivers, free - (bound or set()) - stored, context)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield from in_docstring(node, context)
 
@@ -129,8 +128,12 @@ def _free_names(code: str) -> set[str]:
     return found
 
 
-def _bound_names(code: str, tree: ast.Module) -> set[str]:
-    """Names bound at the top level, or declared global somewhere."""
+def _bound_names(code: str, tree: ast.Module) -> set[str] | None:
+    """Names bound at the top level, or declared global somewhere; None where they cannot be told.
+
+    They cannot with a star import from a module that does not tell what it offers, or where the
+    code writes globals by their names.
+    """
     table = symtable.symtable(code, "<answer>", "exec")
     bound = {
         s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()
@@ -138,28 +141,40 @@ def _bound_names(code: str, tree: ast.Module) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Global):
             bound.update(node.names)
+        elif isinstance(node, ast.NamedExpr):  # binds outside of its comprehension
+            bound.add(node.target.id)
         elif isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
-            module = import_module(node.module or "")
-            bound.update(dir(module) if module else ())
+            module = import_module(node.module or "") if not node.level else None
+            offered = frozenset(dir(module)) if module else offered_names(node.module or "")
+            if offered is None or node.level:
+                return None
+            bound |= offered
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            if node.func.id == "exec":
+                return None
+            if node.func.id in ("globals", "vars", "locals"):
+                bound |= _words_in_strings(tree)
     return bound
 
 
-def _module_aliases(tree: ast.Module) -> dict[str, str]:
-    """Local name -> module, for plain imports."""
-    found = {}
+def _stored_names(tree: ast.Module) -> set[str]:
+    """Names that are assigned or taken as a parameter in any scope."""
+    stored = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    return stored | {a.arg for a in ast.walk(tree) if isinstance(a, ast.arg)}
+
+
+def _imported_paths(tree: ast.Module, stored: set[str]) -> dict[str, list[str]]:
+    """Local name -> dotted parts of what it was imported from; names bound otherwise too are left out."""
+    found: dict[str, list[str]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                found[alias.asname or alias.name.partition(".")[0]] = (
-                    alias.name if alias.asname else alias.name.partition(".")[0]
-                )
+                name = alias.name if alias.asname else alias.name.partition(".")[0]
+                found[alias.asname or name] = name.split(".")
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             for alias in node.names:
-                if import_module(f"{node.module}.{alias.name}") is not None:
-                    found[alias.asname or alias.name] = f"{node.module}.{alias.name}"
-    stored = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    stored |= {a.arg for a in ast.walk(tree) if isinstance(a, ast.arg)}
-    return {alias: module for alias, module in found.items() if alias not in stored}
+                found[alias.asname or alias.name] = [*node.module.split("."), alias.name]
+    return {name: path for name, path in found.items() if name not in stored}
 
 
 def _imports(tree: ast.Module, context: NameContext) -> Iterator[str]:
@@ -172,131 +187,134 @@ def _imports(tree: ast.Module, context: NameContext) -> Iterator[str]:
             if not module_exists(node.module, context):
                 yield node.module
                 continue
-            module = import_module(node.module)
             for alias in node.names:
-                if module is None or alias.name == "*" or hasattr(module, alias.name):
+                full = f"{node.module}.{alias.name}"
+                if alias.name == "*" or full in context.modules:
                     continue
-                if import_module(f"{node.module}.{alias.name}") is None:
-                    yield f"{node.module}.{alias.name}"
+                if node.module in context.modules and import_module(node.module) is None:
+                    offered = context.modules[node.module]
+                    if offered is not None and alias.name not in offered:
+                        yield full
+                elif resolve(full.split("."))[1] == full:
+                    yield full
 
 
-def _receiver_kinds(tree: ast.Module, context: NameContext) -> dict[str, frozenset[str]]:
-    """Attributes of local names whose class is certain: assigned once in kind, or known by convention."""
-    kinds: dict[str, set[object]] = {}
+def _written_attributes(tree: ast.Module) -> set[str]:
+    """Attributes that the answer itself makes: stored, defined, or named in a string or as a keyword."""
+    found = _words_in_strings(tree)
     for node in ast.walk(tree):
-        targets: list[ast.expr] = []
-        value: ast.expr | None = None
-        if isinstance(node, ast.Assign):
-            targets, value = node.targets, node.value
-        elif isinstance(node, ast.AnnAssign | ast.NamedExpr):
-            targets, value = [node.target], node.value
-        elif isinstance(node, ast.For | ast.AsyncFor | ast.comprehension):
-            targets = [node.target]
-        elif isinstance(node, ast.withitem) and node.optional_vars:
-            targets = [node.optional_vars]
-        elif isinstance(node, ast.AugAssign):
-            targets = [node.target]
-        elif isinstance(node, ast.arg):
-            kinds.setdefault(node.arg, set()).add("parameter")
-        for target in targets:
-            if isinstance(target, ast.Name):
-                kinds.setdefault(target.id, set()).add(_kind(value) if value is not None else None)
-            else:
-                for part in ast.walk(target):
-                    if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
-                        kinds.setdefault(part.id, set()).add(None)
-    known: dict[str, frozenset[str]] = {}
-    for name, seen in kinds.items():
-        only = next(iter(seen)) if len(seen) == 1 else None
-        if only == "parameter" or (seen <= {"parameter", "graph"} and seen):
-            if name in context.receivers:
-                known[name] = context.receivers[name]
-            elif seen == {"graph"} and context.receivers:
-                known[name] = next(iter(context.receivers.values()))
-        elif only == "graph" and context.receivers:
-            known[name] = next(iter(context.receivers.values()))
-        elif isinstance(only, type):
-            known[name] = frozenset(dir(only))
-    for name, attributes in context.receivers.items():
-        if name not in kinds:
-            known[name] = attributes
-    return known
+        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            found.add(node.attr)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Call):
+            chain = attribute_chain(node.func)
+            if chain and (chain[-1][0].isupper() or chain[-1] in ("type", "namedtuple")):
+                found.update(keyword.arg for keyword in node.keywords if keyword.arg)
+        if isinstance(node, ast.ClassDef):
+            found.update(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and not _is_load(n))
+    return found
 
 
-def _kind(value: ast.expr) -> object:
-    """Class of an expression: a built-in type, "graph", or None."""
-    if type(value) in LITERALS:
-        return LITERALS[type(value)]
-    if isinstance(value, ast.Constant) and isinstance(value.value, str):
-        return str
-    if isinstance(value, ast.Call):
-        if isinstance(value.func, ast.Name) and value.func.id in BUILT:
-            return BUILT[value.func.id]
-        if isinstance(value.func, ast.Attribute) and isinstance(value.func.value, ast.Name):
-            graph = value.func.attr in ("Graph", "DiGraph", "MultiGraph", "MultiDiGraph")
-            return "graph" if value.func.value.id == "nx" and graph else None
-    return None
+def _words_in_strings(tree: ast.Module) -> set[str]:
+    """Words of short strings in calls and the like: `setattr(x, "a", 1)`, `namedtuple("P", "a b")`."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call | ast.Dict | ast.List | ast.Tuple | ast.Subscript | ast.Assign):
+            for part in ast.walk(node):
+                if isinstance(part, ast.Constant) and isinstance(part.value, str) and len(part.value) < 200:
+                    found.update(WORD.findall(part.value))
+    return found
+
+
+def _first_parameters(tree: ast.Module) -> set[str]:
+    """`self` and `cls` where methods of classes in the answer use these names."""
+    return {
+        method.args.args[0].arg
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        for method in node.body
+        if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef) and method.args.args
+    } & {"self", "cls"}
+
+
+def _own_attributes(tree: ast.Module, receivers: Receivers, written: set[str]) -> Iterator[str]:
+    """`self.x` and `cls.x` in classes whose attributes are all to be seen."""
+    outside = {
+        n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and not isinstance(n.ctx, ast.Load)
+    }
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        known = receivers.classes.get(node.name)
+        for part in ast.walk(node):
+            if not (isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name)):
+                continue
+            if part.value.id not in ("self", "cls") or not isinstance(part.ctx, ast.Load):
+                continue
+            if known is not None and part.attr not in known and part.attr not in outside:
+                yield f"{part.value.id}.{part.attr}"
 
 
 def _attribute(
-    node: ast.Attribute,
-    aliases: dict[str, str],
-    shadowed: set[str],
-    kinds: dict[str, frozenset[str]],
-    defined: set[str],
-    context: NameContext,
+    node: ast.Attribute, receivers: Receivers, written: set[str], context: NameContext
 ) -> Iterator[str]:
     chain = attribute_chain(node)
-    if chain and chain[0] in aliases and chain[0] not in shadowed:
-        _, missing = resolve([*aliases[chain[0]].split("."), *chain[1:]])
-        if missing and chain[-1] == missing.rpartition(".")[2]:
-            yield ".".join(chain)
-        return
     name = node.attr
-    if name in defined or name.startswith("__"):
-        return
-    if chain and len(chain) == 2 and chain[0] in kinds:
-        if name not in kinds[chain[0]] and name not in context.known_words:
+    if chain and chain[0] in receivers.paths:
+        path = [*receivers.paths[chain[0]], *chain[1:]]
+        _, missing = resolve(path)
+        if missing and missing.count(".") == len(path) - 1 and name not in written:
             yield ".".join(chain)
         return
-    if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-        if not hasattr("", name):
-            yield f"str.{name}"
+    if name in written or (name.startswith("__") and name.endswith("__")):
         return
-    if not context.knows_attribute(name):
-        yield f"{chain[0]}.{name}" if chain and len(chain) == 2 else f".{name}"
+    shown = f"{chain[0]}.{name}" if chain and len(chain) == 2 else f".{name}"
+    known = receivers.attributes(node.value)
+    if known is not None:
+        if name not in known and not (chain and name in context.known_words):
+            yield shown
+    elif not receivers.is_open(node.value) and not context.knows_attribute(name):
+        yield shown
 
 
 def _keywords(
-    node: ast.Call, tree: ast.Module, aliases: dict[str, str], bound: set[str], context: NameContext
+    node: ast.Call, tree: ast.Module, receivers: Receivers, unbound: set[str], context: NameContext
 ) -> Iterator[str]:
     given = [keyword.arg for keyword in node.keywords if keyword.arg]
-    chain = attribute_chain(node.func)
-    if not given or not chain:
+    if not given:
         return
+    chain = attribute_chain(node.func)
     taken: frozenset[str] | None = None
-    if len(chain) == 1:
-        local = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == chain[0]]
-        if len(local) == 1 and not local[0].args.kwarg and not local[0].decorator_list:
-            taken = frozenset(argument_names(local[0]))
-        elif not local and chain[0] not in bound:
-            if hasattr(builtins, chain[0]):
-                taken = _builtin_keywords(chain[0])
-            else:
-                taken = context.signatures.get(chain[0])
-    elif chain[0] in aliases:
-        found, _ = resolve([*aliases[chain[0]].split("."), *chain[1:]])
-        taken = keywords_of(found) if callable(found) else None
+    if chain and chain[0] in receivers.paths:
+        taken = _taken_by(resolve([*receivers.paths[chain[0]], *chain[1:]])[0])
+    elif chain and len(chain) == 1:
+        taken = _taken_by_name(chain[0], tree, unbound, context)
+    elif isinstance(node.func, ast.Attribute):
+        taken = _taken_by(receivers.method(node.func.value, node.func.attr))
     if taken is None:
         return
     for name in given:
         if name not in taken:
-            yield f"{'.'.join(chain)}({name}=)"
+            yield f"{'.'.join(chain) if chain else node.func.attr}({name}=)"
 
 
-def _builtin_keywords(name: str) -> frozenset[str] | None:
-    known = {"sorted": {"key", "reverse"}, "min": {"key", "default"}, "max": {"key", "default"},
-             "print": {"sep", "end", "file", "flush"}, "enumerate": {"iterable", "start"},
-             "zip": {"strict"}, "sum": {"start"}, "round": {"number", "ndigits"}, "len": set(), "abs": set(),
-             "any": set(), "all": set(), "range": set(), "isinstance": set()}  # fmt: skip
-    return frozenset(known[name]) if name in known else None
+def _taken_by(function: object) -> frozenset[str] | None:
+    return keywords_of(function) if callable(function) else None
+
+
+def _taken_by_name(
+    name: str, tree: ast.Module, unbound: set[str], context: NameContext
+) -> frozenset[str] | None:
+    local = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == name]
+    if len(local) == 1 and not local[0].args.kwarg and not local[0].decorator_list:
+        return frozenset(argument_names(local[0]))
+    if local or name not in unbound:
+        return None
+    if hasattr(builtins, name):
+        return frozenset(BUILTIN_KEYWORDS[name]) if name in BUILTIN_KEYWORDS else None
+    return context.signatures.get(name)
+
+
+def _is_load(name: ast.Name) -> bool:
+    return isinstance(name.ctx, ast.Load)

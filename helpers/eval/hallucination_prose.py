@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
+from helpers.eval import module_names
 from helpers.eval.code_extraction import parse
 from helpers.eval.name_context import (
     ALIASES,
@@ -18,7 +19,10 @@ from helpers.eval.name_context import (
 
 BACKTICK = re.compile(r"(?<!`)(`{1,2})([^`\n]+)\1(?!`)")
 IDENTIFIER = re.compile(r"^[A-Za-z_][\w.]*$")
-CALL_IN_PROSE = re.compile(r"(?<![\w.`])([A-Za-z_][\w.]*)\(")
+# not the O(…) of mathematics, not Multi(Di)Graph
+CALL_IN_PROSE = re.compile(r"(?<![\w.`\\])([A-Za-z_][\w.]*[\w.])\((?!\w+\)\w)")
+OTHER_ROLE = re.compile(r":(?!func|meth|class|attr|mod|obj|exc|data|const|any|py)\w+:`[^`]*`")
+MATH_SYMBOL = re.compile(r"^[A-Za-z](_\w)?$")
 ERROR_WORD = re.compile(r"(?<![\w.`])([A-Z][A-Za-z]*(?:Error|Exception|Warning))(?!\w)")
 PARAMETER_WORD = re.compile(
     r"(?:parameters?|arguments?|keywords?)\s+`+(\w+)`+|`+(\w+)`+\s+(?:parameter|argument|keyword)\b", re.I
@@ -35,7 +39,9 @@ def in_docstring(node: ast.FunctionDef | ast.AsyncFunctionDef, context: NameCont
     if not text:
         return
     own = {name.lower() for name in argument_names(node)}
-    takes_any = node.args.kwarg is not None
+    chains = [attribute_chain(decorator) or [""] for decorator in node.decorator_list]
+    is_property = any(chain[-1] in ("property", "cached_property") for chain in chains)
+    takes_any = node.args.kwarg is not None or is_property
     for name in documented_parameters(text):
         if name.lower() not in own and not takes_any:
             yield f"parameter {name}"
@@ -64,6 +70,7 @@ def documented_parameters(docstring: str) -> list[str]:
 
 def in_prose(prose: str, context: NameContext) -> Iterator[str]:
     """Identifiers, calls, parameters and exceptions named in plain text that do not exist."""
+    prose = OTHER_ROLE.sub(" ", prose)
     if context.parameters is not None:
         for groups in PARAMETER_WORD.findall(prose):
             name = groups[0] or groups[1]
@@ -82,6 +89,8 @@ def in_prose(prose: str, context: NameContext) -> Iterator[str]:
 def _mention(text: str, context: NameContext) -> Iterator[str]:
     """A backticked mention: an identifier, a call, an expression; anything else is left alone."""
     text = text.removesuffix("()")
+    if MATH_SYMBOL.match(text):
+        return
     if IDENTIFIER.match(text):
         yield from _dotted(text.rstrip("."), context)
         return
@@ -101,7 +110,8 @@ def _dotted(name: str, context: NameContext) -> Iterator[str]:
             yield head
         return
     own_word = head in context.known_words and head not in ALIASES
-    if not own_word and import_module(ALIASES.get(head, head)) is not None:
+    module = ALIASES.get(head, head).partition(".")[0]
+    if not own_word and (import_module(module) is not None or module_names.exists(module)):
         _, missing = resolve(parts)
         if missing:
             yield name
@@ -110,5 +120,7 @@ def _dotted(name: str, context: NameContext) -> Iterator[str]:
         if parts[1] not in context.receivers[head]:
             yield name
         return
-    if not context.knows_attribute(parts[-1]) and not context.knows_name(parts[-1]):
+    if context.knows_attribute(parts[-1]) or context.knows_name(parts[-1]):
+        return
+    if not (module_names.exists(module) and resolve(parts)[1] is None):
         yield name

@@ -1,8 +1,8 @@
 """What exists: the names, attributes, modules and signatures that an answer may refer to.
 
-Built once per corpus from its functions (and files, if given), the standard library and what is
-installed. Only the standard library, the corpus' own package (if installed) and packages already
-imported are imported to look inside; of other packages only the existence is asked.
+Built once per corpus from its functions and files, the standard library and what is installed.
+Only the standard library, numpy, networkx and the corpus' own package (if installed) are imported
+to look inside; what other packages offer is read from their source (`module_names`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import ast
 import builtins
 import dataclasses
 import importlib
-import importlib.util
 import inspect
 import keyword
 import re
@@ -23,16 +22,25 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any
 
+from helpers.eval import module_names
 from helpers.eval.code_extraction import parse
+from helpers.eval.module_names import names_of_tree
 from helpers.records import Function, SourceFile
 
 ALIASES = {"np": "numpy", "nx": "networkx", "pd": "pandas", "plt": "matplotlib.pyplot", "sp": "scipy"}
 NEVER_IMPORT = {"antigravity", "this", "idlelib", "turtle", "turtledemo", "__main__", "lib2to3"}
 LOOKED_INTO = {"numpy", "networkx"}
-LOOKED_AT = ("collections", "itertools", "functools", "random", "re", "math", "io", "pathlib", "datetime",
+LOOKED_AT = ("typing", "abc", "array", "bisect", "contextlib", "copy", "csv", "dataclasses", "enum",
+             "numbers", "statistics", "textwrap", "warnings", "itertools", "collections.abc", "hashlib",
+             "queue", "secrets", "shutil", "subprocess", "tempfile", "traceback", "uuid", "weakref",
+             "unittest", "unittest.mock", "argparse", "struct", "pprint",
+             "collections", "functools", "random", "re", "math", "io", "pathlib", "datetime",
              "decimal", "fractions", "threading", "logging", "json", "operator", "heapq", "os", "os.path",
-             "string", "sys", "time", "inspect", "ast", "types", "numpy")  # fmt: skip
+             "string", "sys", "time", "inspect", "ast", "types", "numpy", "numpy.random")  # fmt: skip
+IN_SOME_SHELLS = {"get_ipython", "display", "reveal_type"}
 WORD = re.compile(r"[A-Za-z_]\w*")
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+UNTOLD = (object, type, dict, print)  # signatures that inspect words in a way of its own
 BUILTIN_TYPES = (str, bytes, int, float, complex, bool, list, tuple, dict, set, frozenset, range, slice,
                  BaseException, object, type, types.FunctionType, types.ModuleType,
                  types.GeneratorType)  # fmt: skip
@@ -54,6 +62,9 @@ class NameContext:
     receivers: dict[str, frozenset[str]] = field(default_factory=dict)
     known_words: frozenset[str] = frozenset()
     parameters: frozenset[str] | None = None
+    modules: dict[str, frozenset[str] | None] = field(default_factory=dict)  # of the corpus: what each binds
+    imported: frozenset[str] = frozenset()  # top-level packages that the corpus imports
+    any_attribute: bool = False  # objects of unknown classes may occur
 
     @classmethod
     def from_functions(
@@ -71,32 +82,41 @@ class NameContext:
             installed: whether that package is an installed one that may be imported to look inside;
                 code of a folder is never run for this, its names are read from the source.
         """
-        functions = list(functions)
+        functions, files = list(functions), list(files)
         if installed and import_name:
             allow_import(import_name)
-        names: set[str] = set()
-        attributes: set[str] = set()
-        signatures: dict[str, frozenset[str] | None] = {}
-        texts = [function.source for function in functions] + [file.text for file in files]
+        found = _Found()
+        in_files = {file.path for file in files}
         for function in functions:
-            names.update(function.qualname.split("."))
-            names.update(function.module.split("."))
-        for text in texts:
-            tree = parse(text)
+            found.names.update(function.qualname.split("."))
+            found.names.update(function.module.split("."))
+            tree = parse(function.source) if function.path not in in_files else None
             if tree is not None:
-                _collect(tree, names, attributes, signatures)
+                found.collect(tree)
+        modules = {}
+        for file in files:
+            tree = parse(file.text)
+            if tree is not None:
+                found.collect(tree)
+                module = module_name(file.path, import_name)
+                package = module if file.path.endswith("__init__.py") else module.rpartition(".")[0]
+                modules[module] = names_of_tree(tree, package)
         package = import_module(import_name) if import_name else None
         if package is not None:
-            names.update(dir(package))
-            attributes.update(dir(package))
+            found.names.update(dir(package))
+            found.attributes.update(dir(package))
         for kind in BUILTIN_TYPES:
-            attributes.update(dir(kind))
+            found.attributes.update(dir(kind))
+        own = {import_name} - {""} | {module.partition(".")[0] for module in modules}
+        foreign = {name for module, name in found.taken if module.partition(".")[0] not in own}
         return cls(
             import_name=import_name,
-            names=frozenset(names),
-            attributes=frozenset(attributes | names),
-            signatures=signatures,
+            names=frozenset(found.names),
+            attributes=frozenset(found.attributes | found.names),
+            signatures=found.signatures | dict.fromkeys(foreign),
             receivers=_receivers(package),
+            modules=modules,
+            imported=frozenset(found.imported),
         )
 
     def about(self, source: str, *more: str) -> NameContext:
@@ -112,6 +132,20 @@ class NameContext:
         words = frozenset(word for text in (source, *more) for word in WORD.findall(text))
         return dataclasses.replace(self, known_words=self.known_words | words, parameters=parameters)
 
+    def with_attributes_of(self, modules: Iterable[str]) -> NameContext:
+        """The same universe, with what instances of classes of these imported modules may have.
+
+        Of a package whose classes cannot be looked at, any attribute may come.
+        """
+        more: set[str] = set()
+        for module in {m for m in modules if m not in LOOKED_AT and m not in LOOKED_INTO}:
+            if module == self.import_name or module in self.modules:
+                continue
+            if not _may_import(module):
+                return dataclasses.replace(self, any_attribute=True)
+            more |= _attributes_under(module)
+        return dataclasses.replace(self, attributes=self.attributes | more) if more else self
+
     def knows_name(self, name: str) -> bool:
         """Whether `name` may stand alone."""
         return (
@@ -119,14 +153,17 @@ class NameContext:
             or name in self.names
             or name in self.known_words
             or name in ALIASES
+            or name in IN_SOME_SHELLS
             or name in sys.stdlib_module_names
+            or name in _library_names()
             or name.startswith("__")
             or keyword.iskeyword(name)
         )
 
     def knows_attribute(self, name: str) -> bool:
         """Whether some object that may occur has an attribute `name`."""
-        return name in self.attributes or name in self.known_words or name in _library_attributes()
+        known = name in self.attributes or name in self.known_words or name in _library_attributes()
+        return known or self.any_attribute
 
 
 def resolve(dotted: list[str]) -> tuple[Any, str | None]:
@@ -134,11 +171,11 @@ def resolve(dotted: list[str]) -> tuple[Any, str | None]:
 
     The object is None where the path cannot be followed for certain.
     """
-    module = import_module(ALIASES.get(dotted[0], dotted[0]))
-    if module is None:
-        return None, None
-    found: Any = module
-    for place, part in enumerate(dotted[1:], start=1):
+    parts = [*ALIASES.get(dotted[0], dotted[0]).split("."), *dotted[1:]]
+    found: Any = import_module(parts[0])
+    if found is None:
+        return None, _missing_in_source(parts)
+    for place, part in enumerate(parts[1:], start=1):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -147,29 +184,44 @@ def resolve(dotted: list[str]) -> tuple[Any, str | None]:
                 name = f"{found.__name__}.{part}" if isinstance(found, types.ModuleType) else ""
                 found = import_module(name) if name else None
                 if found is None:
-                    return None, ".".join(dotted[: place + 1])
+                    if name and module_names.exists(name):
+                        return None, None
+                    return None, ".".join(parts[: place + 1])
             except Exception:
                 return None, None
         if not isinstance(found, types.ModuleType | type):
-            rest = dotted[place + 1 :]
+            rest = parts[place + 1 :]
             return (found, None) if not rest else (None, None)
     return found, None
 
 
+def _missing_in_source(parts: list[str]) -> str | None:
+    """The first missing part of a path into a package that may not be imported, as its source tells."""
+    module = parts[0]
+    for place, part in enumerate(parts[1:], start=1):
+        if module_names.exists(f"{module}.{part}"):
+            module = f"{module}.{part}"
+            continue
+        offered = module_names.offered_names(module)
+        return None if offered is None or part in offered else ".".join(parts[: place + 1])
+    return None
+
+
 def module_exists(name: str, context: NameContext) -> bool:
-    """Whether `import name` could work: standard library, installed, or a module of the corpus."""
+    """Whether `import name` could work: standard library, installed, or known to the corpus."""
     top = name.partition(".")[0]
-    parts = set(name.split("."))
-    if top == context.import_name or (context.import_name == "" and parts <= context.names):
-        if import_module(context.import_name) is None:
-            return parts <= context.names
-        return import_module(name) is not None
-    if _may_import(top):
-        return import_module(name) is not None
-    try:
-        return importlib.util.find_spec(top) is not None
-    except (ImportError, ValueError):
-        return False
+    if name in context.modules or (top in context.imported and not module_names.exists(top)):
+        return True
+    if import_module(name) is not None or module_names.exists(name):
+        return True
+    return context.import_name == "" and set(name.split(".")) <= context.names
+
+
+def module_name(path: str, import_name: str) -> str:
+    """Dotted name of the corpus file at `path`, relative to its root."""
+    parts = path.removesuffix(".py").split("/")
+    parts = parts[:-1] if parts[-1] == "__init__" else parts
+    return ".".join([*([import_name] if import_name else []), *parts])
 
 
 @cache
@@ -202,14 +254,18 @@ def allow_import(name: str) -> None:
 
 def keywords_of(function: Any) -> frozenset[str] | None:
     """Names that `function` takes as keyword arguments; None if it takes any or cannot be asked."""
-    function = getattr(function, "orig_func", function)  # networkx wraps its algorithms
+    if function in UNTOLD:
+        return None
+    dispatched = getattr(function, "orig_func", None)  # networkx wraps its algorithms
+    function = dispatched or function
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return None
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
-    return frozenset(p.name for p in parameters) | {"backend"}
+    own = frozenset(p.name for p in parameters if p.kind not in (p.POSITIONAL_ONLY, p.VAR_POSITIONAL))
+    return own | {"backend", "backend_kwargs"} if dispatched else own
 
 
 def argument_names(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> list[str]:
@@ -228,25 +284,52 @@ def attribute_chain(node: ast.expr) -> list[str] | None:
     return [node.id, *reversed(parts)] if isinstance(node, ast.Name) else None
 
 
-def _collect(tree: ast.Module, names: set[str], attributes: set[str], signatures: dict) -> None:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            names.add(node.name)
-            taken = None if node.args.kwarg else frozenset(argument_names(node)) | {"backend"}
-            if node.name in signatures and signatures[node.name] != taken:
-                taken = None  # two functions of one name: nothing certain
-            signatures[node.name] = taken
-        elif isinstance(node, ast.ClassDef):
-            names.add(node.name)
-        elif isinstance(node, ast.Attribute):
-            attributes.add(node.attr)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            for alias in node.names:
-                names.update((alias.asname or alias.name).split("."))
-    for node in tree.body:
-        for target in ast.walk(node) if isinstance(node, ast.Assign | ast.AnnAssign) else ():
-            if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store):
-                names.add(target.id)
+@dataclass
+class _Found:
+    """Names met in the source of a corpus."""
+
+    names: set[str] = field(default_factory=set)
+    attributes: set[str] = field(default_factory=set)
+    signatures: dict[str, frozenset[str] | None] = field(default_factory=dict)
+    taken: set[tuple[str, str]] = field(default_factory=set)  # (module, name) of `from module import name`
+    imported: set[str] = field(default_factory=set)
+
+    def collect(self, tree: ast.Module) -> None:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                self.names.add(node.name)
+                taken = None if node.args.kwarg else frozenset(argument_names(node)) | {"backend"}
+                if node.name in self.signatures and self.signatures[node.name] != taken:
+                    taken = None  # two functions of one name: nothing certain
+                self.signatures[node.name] = taken
+            elif isinstance(node, ast.ClassDef):
+                self.names.add(node.name)
+                self.attributes.update(_class_words(node))
+            elif isinstance(node, ast.Attribute):
+                self.attributes.add(node.attr)
+            elif isinstance(node, ast.Import | ast.ImportFrom):
+                for alias in node.names:
+                    self.names.update((alias.asname or alias.name).split("."))
+                if isinstance(node, ast.Import):
+                    self.imported.update(alias.name.partition(".")[0] for alias in node.names)
+                elif not node.level:
+                    self.imported.add((node.module or "").partition(".")[0])
+                    self.taken.update((node.module or "", a.asname or a.name) for a in node.names)
+        for node in tree.body:
+            for target in ast.walk(node) if not isinstance(node, DEFINITIONS) else ():
+                if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store):
+                    self.names.add(target.id)
+
+
+def _class_words(node: ast.ClassDef) -> set[str]:
+    """Names bound in a class body: fields, constants, members of an enumeration."""
+    return {
+        part.id
+        for statement in node.body
+        if not isinstance(statement, DEFINITIONS)
+        for part in ast.walk(statement)
+        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)
+    }
 
 
 def _receivers(package: types.ModuleType | None) -> dict[str, frozenset[str]]:
@@ -270,3 +353,21 @@ def _library_attributes() -> frozenset[str]:
                 found.update(dir(value))
     found.update(dir(re.compile("").match("")))
     return frozenset(found)
+
+
+@cache
+def _attributes_under(package: str) -> frozenset[str]:
+    """Attributes of the classes in a standard package and its loaded submodules."""
+    found: set[str] = set()
+    for name, module in list(sys.modules.items()):
+        if name == package or name.startswith(f"{package}."):
+            for value in list(vars(module).values()) if module else ():
+                found.update(dir(value) if isinstance(value, type) else ())
+    return frozenset(found)
+
+
+@lru_cache(maxsize=1)
+def _library_names() -> frozenset[str]:
+    """Public names of common standard modules: to use one without its import is a bug, no invention."""
+    loaded = [import_module(module) for module in LOOKED_AT if not module.startswith("numpy")]
+    return frozenset(name for module in loaded if module for name in vars(module) if name[0] != "_")

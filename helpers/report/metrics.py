@@ -15,6 +15,7 @@ from typing import Any
 
 import jsonschema
 
+from helpers.eval.planted_names import CheckedName
 from helpers.records import Failure, ResponseScore, Task
 from helpers.report.entries import (
     PRIMARY_METRIC,
@@ -159,6 +160,7 @@ def _again_b(folder: Path, stored: Mapping[str, Any], options: dict[str, Any]) -
         ks=stored["data"]["ks"],
         temperature=stored["data"].get("temperature"),
         baselines=_items_named(folder, "baseline_", ResponseScore),
+        planted=_items_named(folder, "planted_names", CheckedName).get("", []),
         **options,
     )
 

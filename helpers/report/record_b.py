@@ -1,7 +1,8 @@
 """Track B's section of metrics.json, from the scores of every response.
 
 Rows: `track_b/tasks` (records.Task), `track_b/scores_before`, `track_b/scores_after` and
-`track_b/baseline_<name>` (records.ResponseScore; sample 0 is greedy, 1..n are drawn).
+`track_b/baseline_<name>` (records.ResponseScore; sample 0 is greedy, 1..n are drawn), and
+`track_b/planted_names` (planted_names.CheckedName).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from helpers.eval.pass_at_k import pass_at_k
+from helpers.eval.planted_names import CheckedName, precision_and_recall
 from helpers.eval.responses import EXECUTABLE
 from helpers.eval.statistics import exact_mcnemar, proportion
 from helpers.records import ResponseScore, Task
@@ -23,6 +25,7 @@ from helpers.report.entries import (
     track_section,
 )
 
+CHECKER = "hallucination_checker"
 NO_CODE = ("unparsable", "empty")  # statuses of responses that nothing can be measured on
 
 Key = tuple[str, int]  # task id, sample
@@ -43,6 +46,7 @@ def record_track_b(
     data: Mapping[str, Any] | None = None,
     controls: Mapping[str, Any] | None = None,
     baselines: Mapping[str, Sequence[ResponseScore]] | None = None,
+    planted: Sequence[CheckedName] = (),
 ) -> dict[str, Any]:
     """Track B: pass@1 of the greedy response to the executable tasks (primary), and more.
 
@@ -57,6 +61,8 @@ def record_track_b(
     Args:
         before, after: scores of the same (task, sample) pairs.
         baselines: name -> scores of trivial answers (copied input, reference), sample 0.
+        planted: what the hallucination checker said of planted names; its precision and recall
+            stand among the controls.
 
     Raises:
         MetricsError: if before and after differ in items, or no executable task is left.
@@ -94,11 +100,27 @@ def record_track_b(
         model,
         PRIMARY_METRIC["track_b"],
         metrics,
-        controls=controls,
+        controls=dict(controls or {}) | ({CHECKER: checker_entry(planted)} if planted else {}),
         baselines=beside,
         cost=cost,
         data=data_section(data, counts, items, samples) | extra,
     )
+
+
+def checker_entry(planted: Sequence[CheckedName]) -> dict[str, Any]:
+    """Precision and recall of the hallucination checker, and the planted names that it got wrong."""
+    precision, recall = precision_and_recall(planted)
+    families = sorted({item.family for item in planted})
+    wrong = [item for item in planted if item.flagged == item.real]
+    return {
+        "precision": estimate_entry(precision),
+        "recall": estimate_entry(recall),
+        "real_names": sum(item.real for item in planted),
+        "fake_names": sum(not item.real for item in planted),
+        "families": {f: sum(item.family == f for item in planted) for f in families},
+        "false_alarms": [f"{item.family}: {item.name}" for item in wrong if item.real],
+        "missed": [f"{item.family}: {item.name}" for item in wrong if not item.real],
+    }
 
 
 def _paired_scores(before: Sequence[ResponseScore], after: Sequence[ResponseScore]) -> tuple[Scores, Scores]:

@@ -29,6 +29,8 @@ METRIC_NAMES = {
     "mrr@10": "MRR@10",
     "ndcg@10": "nDCG@10",
     "recall@10": "Recall@10",
+    "recall@1": "Recall@1",
+    "recall@5": "Recall@5",
     "pass@1": "pass@1, greedy",
     "pass@1_sampled": "pass@1, sampled",
     "parsable": "code that parses",
@@ -64,9 +66,14 @@ def summary_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def metric_table(track: Mapping[str, Any]) -> pd.DataFrame:
-    """Every metric of one track, before and after with intervals, and what may be said of each."""
+    """Every metric of one track, before and after with intervals, and what may be said of each.
+
+    The intervals matter most where nothing was hit: 0 of 30 does not mean never.
+    """
     rows = [
-        {"metric": metric_name(name), **_cells(entry), "reading": VERDICTS[entry_verdict(entry)]}
+        {"metric": metric_name(name), **_cells(entry)}
+        | {side: estimate_text(entry[side]) for side in ("before", "after")}
+        | {"reading": VERDICTS[entry_verdict(entry)]}
         for name, entry in track["metrics"].items()
     ]
     columns = ["metric", "before", "after", "change", "p", "n", "reading"]
@@ -84,16 +91,35 @@ def baseline_table(track: Mapping[str, Any]) -> pd.DataFrame:
     """Trivial baselines beside the model before and after, on the primary metric."""
     primary = track["primary_metric"]
     entry = track["metrics"][primary]
-    rows = [{"system": f"{side} adaptation", "value": _estimate(entry[side])} for side in ("before", "after")]
+    rows = [
+        {"system": f"{side} adaptation", "value": estimate_text(entry[side])} for side in ("before", "after")
+    ]
     for name, values in track["baselines"].items():
         if primary in values:
-            row = {"system": name.replace("_", " "), "value": _estimate(values[primary])}
+            row = {"system": name.replace("_", " "), "value": estimate_text(values[primary])}
             if "after_minus_baseline" in values[primary]:
-                row["adapted model minus it"] = _change(values[primary]["after_minus_baseline"])
+                row["adapted model minus it"] = change_text(values[primary]["after_minus_baseline"])
             rows.append(row)
     value_column = f"{metric_name(primary)} [95% interval]"
     table = pd.DataFrame(rows).fillna("–").rename(columns={"system": "System", "value": value_column})
     return table.set_index("System")
+
+
+def checker_table(track: Mapping[str, Any]) -> pd.DataFrame:
+    """How often the hallucination checker was right on planted names; empty where it was not measured."""
+    checker = track["controls"].get("hallucination_checker")
+    columns = ["Hallucination checker", "Value [95% interval]", "n", "Of which wrong"]
+    if not checker:
+        return pd.DataFrame(columns=columns).set_index(columns[0])
+    rows = [
+        ("precision: flagged names that are fakes", checker["precision"], checker["false_alarms"]),
+        ("recall: fakes that are flagged", checker["recall"], checker["missed"]),
+    ]
+    cells = [
+        (what, estimate_text(value), str(value["n"]), ", ".join(wrong) or "none")
+        for what, value, wrong in rows
+    ]
+    return pd.DataFrame(cells, columns=columns).set_index(columns[0])
 
 
 def cost_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
@@ -200,18 +226,20 @@ def _cells(entry: Mapping[str, Any]) -> dict[str, str]:
     return {
         "before": number(entry["before"]["value"]),
         "after": number(entry["after"]["value"]),
-        "change": _change(entry["delta"]),
+        "change": change_text(entry["delta"]),
         "p": p_text(entry["delta"]["p_value"]).removeprefix("p ").removeprefix("= "),
         "n": str(entry["after"]["n"]),
     }
 
 
-def _change(delta: Mapping[str, Any]) -> str:
+def change_text(delta: Mapping[str, Any]) -> str:
+    """`+0.118 [+0.072, +0.166]`."""
     low, high = delta["ci95"]
     return f"{number(delta['value'], signed=True)} [{number(low, signed=True)}, {number(high, signed=True)}]"
 
 
-def _estimate(values: Mapping[str, Any]) -> str:
+def estimate_text(values: Mapping[str, Any]) -> str:
+    """A value, with its interval where it has one."""
     text = number(values["value"])
     if "ci95" in values:
         low, high = values["ci95"]
