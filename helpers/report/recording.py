@@ -19,6 +19,7 @@ from helpers.data.splits import LeakReport
 from helpers.eval.failures import select_failures, track_a_failures, track_b_failures, track_c_failures
 from helpers.eval.language_model import FileScore, paired_rows
 from helpers.eval.perplexity import unigram_bits_per_byte
+from helpers.eval.planted_names import CheckedName
 from helpers.eval.retrieval import (
     Run,
     bm25_run,
@@ -89,14 +90,16 @@ def report_track_b(
     after: Sequence[ResponseScore],
     data: InstructData,
     baselines: Mapping[str, Sequence[ResponseScore]],
+    planted: Sequence[CheckedName] = (),
 ) -> dict[str, Any]:
     """Track B's section from the scores of every response.
 
     Args:
         baselines: name -> scores of trivial answers.
+        planted: what the hallucination checker said of planted names.
     """
     settings = run.profile.track_b
-    rows = {"tasks": data.tasks, "scores_before": before, "scores_after": after}
+    rows = {"tasks": data.tasks, "scores_before": before, "scores_after": after, "planted_names": planted}
     rows |= {f"baseline_{name}": scores for name, scores in baselines.items()}
     for name, some in rows.items():
         write_items(run.folder, f"track_b/{name}", some)
@@ -117,6 +120,7 @@ def report_track_b(
             "repair_form": settings.repair_form,
         },
         baselines=baselines,
+        planted=planted,
     )
     return _kept(run, "track_b", section)
 
