@@ -72,7 +72,12 @@ def digest(value: Any) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to a temporary file beside `path`, then rename: never half a file.
+    """`write_bytes` of `text` in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to a temporary file beside `path`, then rename: never half a file.
 
     Raises:
         WorkspaceError: when the folder cannot be written or the disk is full; `path` is untouched.
@@ -83,8 +88,8 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         raise WorkspaceError(f"cannot write {path}: {error.strerror}") from error
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)
