@@ -41,15 +41,14 @@ def instruct_report(
         wordings: template -> paraphrases in use.
     """
     drafts = {side: list(some) for side, some in chosen.items()}
-    sides: dict[str, Any] = {}
-    for side, some in drafts.items():
-        sides[side] = {
+    sides = {
+        side: {
             "count": len(some),
             "functions": len({d.function.id for d in some}),
             "files": len({d.function.path for d in some}),
-            "tokens per item": quantiles(check.tokens(f"{d.instruction}\n{d.response}") for d in some),
-            "mutation score of an item's tests": _percentages(d.truth for d in some if d.truth),
         }
+        for side, some in drafts.items()
+    }
     return {
         "language_generator": generator,
         "functions": {side: dict(counts) for side, counts in looked_at.items()},
@@ -57,6 +56,13 @@ def instruct_report(
         "cases of verified functions by source": {side: _sources(t) for side, t in verified.items()},
         "the corpus' own tests": dict(suite.counts),
         "sides": sides,
+        "tokens per item": {
+            side: quantiles(check.tokens(f"{d.instruction}\n{d.response}") for d in some)
+            for side, some in drafts.items()
+        },
+        "mutation score of an item's tests, percent": {
+            side: _percentages(d.truth for d in some if d.truth) for side, some in drafts.items()
+        },
         "kinds": _table(drafts, lambda d: d.kind),
         "lines": _table(
             drafts, lambda d: _band(len(d.given.splitlines()), LENGTHS), [name for name, _ in LENGTHS]
