@@ -19,6 +19,7 @@ from helpers.data.title_sets import SEPARATOR, text_sha256
 PAD, UNKNOWN = "<pad>", "<unk>"
 ALPHABET = pre_tokenizers.ByteLevel.alphabet()  # one character for each of the 256 bytes
 KINDS = ("bpe", "unigram")
+MADE_UP_STEP = 1e-4  # between the scores that the unigram trainer invents
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,19 @@ def changed_titles(tokenizer: TitleTokenizer, titles: Sequence[str]) -> list[str
 def _canonical(trained: Tokenizer) -> Tokenizer:
     """The unigram model with scores and order that do not depend on the threads that summed them.
 
-    Scores differ in their last digits from training to training, and so does the order of bytes
-    that never occurred, whose scores the trainer only makes up.
+    Scores differ in their last digits from training to training. Bytes that are no piece of their
+    own get made-up scores, one step below another from the lowest real one on, in any order.
     """
     plan = json.loads(trained.to_str())
     pieces = plan["model"]["vocab"]
-    special, learned = pieces[:3], pieces[3:]
-    floor = min(score for piece, score in learned if len(piece) > 1)
-    scored = [[p, round(score, 6) if score >= floor or len(p) > 1 else floor - 1] for p, score in learned]
-    plan["model"]["vocab"] = special + sorted(scored, key=lambda pair: (-pair[1], pair[0]))
+    special, scores = pieces[:3], {piece: round(score, 6) for piece, score in pieces[3:]}
+    lowest_first = sorted((piece for piece in scores if len(piece) == 1), key=scores.__getitem__)
+    made_up = lowest_first[:1]
+    for piece in lowest_first[1:]:
+        if scores[piece] - scores[made_up[-1]] > MADE_UP_STEP * 1.1:
+            break
+        made_up.append(piece)
+    values = sorted((scores[piece] for piece in made_up), reverse=True)
+    scores |= dict(zip(sorted(made_up), values, strict=True))
+    plan["model"]["vocab"] = special + sorted(map(list, scores.items()), key=lambda pair: (-pair[1], pair[0]))
     return Tokenizer.from_str(json.dumps(plan))

@@ -126,16 +126,14 @@ def run_recipe(
     stage = Workspace(folder, folder.name).stage(
         name, key, lambda place: _run(recipe, titles, split, scale, seed, spread, precision, place)
     )
-    return read_run(stage)
+    return read_run(read_json(stage / "result.json"))
 
 
-def read_run(folder: Path) -> BudgetRun:
-    """The result that lies in a finished run's folder."""
-    fields = read_json(folder / "result.json")
-    fields["score"] = metric.BudgetScore(**fields["score"])
-    for name in ("curve", "samples"):
-        fields[name] = tuple(tuple(v) if isinstance(v, list) else v for v in fields[name])
-    return BudgetRun(**fields)
+def read_run(fields: dict) -> BudgetRun:
+    """A run from its JSON: a finished run's `result.json`, or a part of the lab's report."""
+    curve = tuple(tuple(point) for point in fields["curve"])
+    score, samples = metric.BudgetScore(**fields["score"]), tuple(fields["samples"])
+    return BudgetRun(**fields | {"score": score, "curve": curve, "samples": samples})
 
 
 class TitleStream:

@@ -1,0 +1,73 @@
+"""`python -m helpers lab`: the lab's notebook executed headless, its page and short report published.
+
+As for the suite, there is no other orchestration: what this runs is what a person runs cell by cell,
+and nothing is published before the last cell and the export have succeeded.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nbformat
+
+from helpers.report.execute import execute_notebook
+from helpers.report.export import notebook_page
+from helpers.report.lab_report import RUN_HEADER, conclusion, run_rows
+from helpers.session import PACKAGE
+from helpers.train.fixed_budget import read_run
+from helpers.train.lab import open_lab
+from helpers.train.ladder import Comparison
+from helpers.workspace import read_json, write_text
+
+NOTEBOOK = PACKAGE.parent / "labs" / "Fixed_Budget_Pretraining.ipynb"
+
+
+def run_lab(*, data: str, scale: str, seeds: str, ladder: bool, out: Path, resume: bool) -> None:
+    """Execute the lab's notebook, publish `exports/Fixed_Budget_Pretraining*.html` and the report.
+
+    Raises:
+        TitleSetError, RecipeError: before anything is executed.
+        CellFailure: when a cell fails; nothing is published then.
+    """
+    lab = open_lab(data, scale, seeds=seeds, out=out, resume=resume)
+    kind, _, place = data.partition(":")
+    if kind == "file":
+        data = f"file:{os.path.relpath(Path(place).expanduser(), NOTEBOOK.parent)}"
+    parameters = {
+        "DATA": data,
+        "SCALE": lab.scale.name,
+        "SEEDS": ",".join(map(str, lab.seeds)),
+        "LADDER": ladder,
+        "OUT": os.path.relpath(out, NOTEBOOK.parent),
+        "RESUME": resume,
+    }
+    print(f"{NOTEBOOK.name}: {lab.titles.spec}, {len(lab.titles.titles):,} titles, {lab.scale.name} scale")
+    notebook = execute_notebook(NOTEBOOK, parameters, cwd=NOTEBOOK.parent, expected_seconds={})
+    exports = out / "exports"
+    suffix = "" if lab.scale.name == "full" else f".{lab.scale.name}"
+    page = exports / f"{NOTEBOOK.stem}{suffix}.html"
+    write_text(page, lab_page(notebook, exports / f"fixed_budget_report{suffix}.json"))
+    nbformat.write(notebook, lab.runs / "executed.ipynb")
+    for path in (page, *sorted(exports.glob(f"fixed_budget_report{suffix}.[hpj]*"))):
+        print(f"  {os.path.relpath(path)}")
+
+
+def lab_page(notebook: nbformat.NotebookNode, report: Path) -> str:
+    """The executed notebook as one page under a banner of the report's figures."""
+    summary = read_json(report)
+    runs = [read_run(fields) for fields in (*summary["baseline"], *summary["improved"])]
+    comparison = Comparison((runs[0],), tuple(runs[1:]))
+    one = runs[0]
+    return notebook_page(
+        notebook,
+        "lab_page.html.j2",
+        spec=one.data["spec"],
+        titles=f"{one.data['titles']:,}",
+        scale=one.scale,
+        conclusion=conclusion(comparison),
+        header=RUN_HEADER,
+        rows=run_rows(runs),
+        hardware=f"{one.hardware['name']}, {one.hardware['cores']} cores, {one.hardware['device']}",
+        commit=one.commit,
+    )

@@ -1,0 +1,73 @@
+"""What the lab's notebook and the command line share: one choice of data, scale and machine for all runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from helpers.data.title_sets import TitleSet, TitleSplit, load_titles, split_titles
+from helpers.runtime import Runtime, detect_runtime
+from helpers.train.budget_rules import SEED, VALIDATION_FRACTION
+from helpers.train.fixed_budget import BudgetRun, RecipeError, find_scale, run_recipe
+from helpers.train.ladder import Comparison
+from helpers.train.recipes import RECIPES, Recipe, Scale
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Runs of one comparison: same data, same scale, same machine."""
+
+    data: str  # as `load_titles` takes it
+    scale: Scale
+    seeds: tuple[int, ...]  # the first is the challenge's
+    runtime: Runtime
+    runs: Path
+    resume: bool
+    titles: TitleSet = field(repr=False)
+
+    @property
+    def split(self) -> TitleSplit:
+        """Training and validation titles, as every run cuts them."""
+        return split_titles(self.titles, VALIDATION_FRACTION)
+
+    def run(self, recipe: Recipe, seed: int = SEED) -> BudgetRun:
+        """`run_recipe` on this lab's data, which must still be what it was when the lab was opened."""
+        return run_recipe(
+            recipe, self.data, scale=self.scale, out=self.runs, runtime=self.runtime, seed=seed,
+            spread=seed != SEED, resume=self.resume, known_data={self.titles.spec: self.titles.sha256},
+        )  # fmt: skip
+
+    def compare(self, improved: str = "improved") -> Comparison:
+        """The baseline under the challenge's seed, and the named recipe under every seed."""
+        runs = tuple(self.run(RECIPES[improved], seed) for seed in self.seeds)
+        return Comparison((self.run(RECIPES["baseline"]),), runs)
+
+
+def open_lab(
+    data: str, scale: str = "auto", *, seeds: str = str(SEED), out: str | Path = ".", resume: bool = True
+) -> Lab:
+    """Resolve a person's choices once.
+
+    Args:
+        scale: a name of `recipes.SCALES`, or "auto": `full` with a CUDA device, else `small`.
+        seeds: comma-separated; the challenge's 1337 must be the first.
+        out: runs lie in `out/runs/lab/`.
+
+    Raises:
+        RecipeError: for a scale that does not exist, or seeds that do not begin with 1337.
+        TitleSetError: for data that cannot be loaded.
+    """
+    if scale == "auto":
+        scale = "full" if torch.cuda.is_available() else "small"
+    chosen = find_scale(scale)
+    try:
+        numbers = tuple(dict.fromkeys(int(part) for part in seeds.split(",")))
+    except ValueError:
+        numbers = ()
+    if numbers[:1] != (SEED,):
+        raise RecipeError(f"seeds {seeds!r}: write whole numbers such as 1337,1338,1339, 1337 first")
+    titles = load_titles(data, seed=SEED, limit=chosen.titles)
+    runs = Path(out) / "runs" / "lab"
+    return Lab(data, chosen, numbers, detect_runtime(), runs, resume, titles)
