@@ -34,6 +34,27 @@ def html_document(notebook: nbformat.NotebookNode, metrics: dict[str, Any]) -> s
     Raises:
         ValueError: if the page would load anything from elsewhere.
     """
+    profile = PROFILES.get(metrics["run"]["profile"])
+    return notebook_page(
+        notebook,
+        "page.html.j2",
+        rows=summary_rows(metrics),
+        run=metrics["run"],
+        full_run=profile is None or profile.is_full_run,
+        changed=metrics["run"].get("settings_changed", []),
+    )
+
+
+def notebook_page(notebook: nbformat.NotebookNode, template: str, **values: Any) -> str:
+    """Render an executed notebook into a page template of this folder.
+
+    Args:
+        notebook: executed copy; it is not changed.
+        values: what the template shows around the notebook.
+
+    Raises:
+        ValueError: if the page would load anything from elsewhere.
+    """
     cleaned = _without_noise(notebook)
     exporter = HTMLExporter(template_name="basic")
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
@@ -44,19 +65,16 @@ def html_document(notebook: nbformat.NotebookNode, metrics: dict[str, Any]) -> s
         for tag in soup.find_all(["h2", "h3"])
         if not tag.find_parent(class_="card")
     ]
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string((FOLDER / "page.html.j2").read_text(encoding="utf-8"))
-    profile = PROFILES.get(metrics["run"]["profile"])
-    page = template.render(
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    page = environment.get_template(template).render(
         title=_title(notebook),
         css=(FOLDER / "page.css").read_text(encoding="utf-8"),
         highlight_css=HtmlFormatter(style="default").get_style_defs(".highlight"),
         headings=headings,
-        rows=summary_rows(metrics),
-        run=metrics["run"],
-        full_run=profile is None or profile.is_full_run,
-        changed=metrics["run"].get("settings_changed", []),
         body=body,
+        **values,
     )
     foreign = re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=[\"']?(https?:[^\"'> ]+)", page)
     if foreign:
