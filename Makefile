@@ -5,6 +5,8 @@
 #   make run CORPUS=path:../my-repo   another code base (also installed:NAME, git:URL[@rev], zip:FILE)
 #   make run RESUME=1                 go on with the last interrupted run of the same settings
 #   make test                         everything that is tested
+#   make pretrain DATA=docstrings RECIPE=improved   one model from random weights (SMOKE=1, RESUME=1, SCALE=full)
+#   make lab DATA=docstrings          the fixed-budget notebook: baseline, seeds, ladder, report
 PROFILE ?= cpu
 CORPUS  ?=
 OUT     ?= .
@@ -14,11 +16,23 @@ PYTHON  ?= $(shell for v in 3.11 3.12 3.13 3; do command -v python$$v >/dev/null
 VENV    := .venv
 BIN     := $(VENV)/bin
 
-.PHONY: run test lint bench clean
+DATA    ?= docstrings
+RECIPE  ?= baseline
+SCALE   ?= auto
+SMOKE   ?=
+
+.PHONY: run pretrain lab test lint bench clean
 
 run: $(VENV)/.ready
 	@$(BIN)/python -m helpers run --profile "$(PROFILE)" --out "$(OUT)" \
 		$(if $(CORPUS),--corpus "$(CORPUS)") $(if $(SEED),--seed "$(SEED)") $(if $(RESUME),--resume)
+
+pretrain: $(VENV)/.ready
+	@$(BIN)/python -m helpers pretrain --data "$(DATA)" --recipe "$(RECIPE)" --scale "$(SCALE)" --out "$(OUT)" \
+		$(if $(SMOKE),--smoke) $(if $(RESUME),--resume)
+
+lab: $(VENV)/.ready
+	@$(BIN)/python -m helpers lab --data "$(DATA)" --scale "$(SCALE)" --out "$(OUT)" $(if $(RESUME),--resume)
 
 test: $(VENV)/.ready lint
 	@$(BIN)/python -m pytest
