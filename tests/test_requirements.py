@@ -1,0 +1,124 @@
+"""requirements.txt on a hosted runtime: it resolves beside everything preinstalled, and moves none of it.
+
+The runtime's packages are stood in for by empty wheels of their names and versions (`tests/data/colab_*.txt`), each
+with a local version that no index has, so that the resolver can neither replace nor download them. What is left
+for it to find are the packages that we add: it must find wheels of them, for that Python, that agree with the rest.
+Conditions on the Python version in other packages' own requirements are read for the Python that runs the test.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LISTS = {"3.12": "colab_py312.txt", "3.13": "colab_py313.txt"}
+MARK = "+preinstalled"
+# Imported where somebody asks for it: the cell or command that needs one says what to install.
+OPTIONAL = {"pytest", "hypothesis", "qdrant_client", "openai", "tree_sitter", "tree_sitter_language_pack"}
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def preinstalled(python: str) -> dict[str, str]:
+    lines = (ROOT / "tests/data" / LISTS[python]).read_text().splitlines()
+    return dict(line.split("==") for line in lines if "==" in line)
+
+
+def asked_for() -> dict[str, str]:
+    lines = (line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines())
+    return {normal(re.split(r"[><=]", line)[0]): line for line in lines if line}
+
+
+def online() -> bool:
+    """Whether pip's package index, whichever is configured, answers."""
+    ask = ["install", "--dry-run", "--quiet", "--ignore-installed", "--no-deps", "--retries=0", "--timeout=5"]
+    return not subprocess.run(
+        [sys.executable, "-m", "pip", *ask, "packaging"], capture_output=True
+    ).returncode
+
+
+def stand_in_wheels(packages: dict[str, str], folder: Path) -> None:
+    for name, version in packages.items():
+        stem = f"{re.sub(r'[-_.]+', '_', name)}-{version}{MARK}"
+        with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(
+                f"{stem}.dist-info/METADATA",
+                f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}{MARK}\n",
+            )
+            wheel.writestr(
+                f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            )
+            wheel.writestr(f"{stem}.dist-info/RECORD", "")
+
+
+@pytest.mark.parametrize("python", LISTS)
+def test_everything_resolves_beside_the_runtimes_packages_and_only_adds(python, tmp_path) -> None:
+    if not online():
+        pytest.skip("no network: the resolver asks the package index what our additions depend on")
+    there = preinstalled(python)
+    stand_in_wheels(there, tmp_path)
+    constraints = tmp_path / "constraints.txt"
+    constraints.write_text("".join(f"{name}=={version}{MARK}\n" for name, version in there.items()))
+    platforms = [f"manylinux_2_{minor}_x86_64" for minor in range(5, 36)] + ["manylinux2014_x86_64"]
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--only-binary=:all:",
+            "--python-version", python, "--implementation", "cp", *(f"--platform={tag}" for tag in platforms),
+            "--target", str(tmp_path / "none"), "--find-links", str(tmp_path), "--constraint", str(constraints),
+            "--report", str(tmp_path / "report.json"), "-r", str(ROOT / "requirements.txt"),
+        ],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    chosen = {
+        normal(item["metadata"]["name"]): item["metadata"]["version"]
+        for item in json.loads((tmp_path / "report.json").read_text())["install"]
+    }
+    names = {normal(name): version for name, version in there.items()}
+    moved = {n: v for n, v in chosen.items() if n in names and v != names[n] + MARK}
+    assert not moved
+    added = {name for name in chosen if name not in names}
+    assert added >= {name for name in asked_for() if name not in names}
+    assert not added & {"torch", "numpy", "pandas", "transformers"}
+
+
+@pytest.mark.parametrize("python", LISTS)
+def test_no_line_asks_for_a_newer_version_than_the_runtime_has(python) -> None:
+    there = {normal(name): version for name, version in preinstalled(python).items()}
+
+    def parts(version: str) -> tuple[int, ...]:
+        return tuple(int(n) for n in re.findall(r"\d+", version)[:3])
+
+    for name, line in asked_for().items():
+        if name in there and ">=" in line:
+            assert parts(there[name]) >= parts(line.split(">=")[1]), line
+
+
+@pytest.mark.parametrize("python", LISTS)
+def test_whatever_the_suite_imports_is_there_or_asked_for(python) -> None:
+    available = {normal(name) for name in preinstalled(python)} | asked_for().keys()
+    by_module = packages_distributions()
+    missing = set()
+    for path in (ROOT / "helpers").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            modules += (
+                [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+            )
+            for top in {module.split(".")[0] for module in modules}:
+                if top in sys.stdlib_module_names or top in OPTIONAL | {"helpers", "google"}:
+                    continue
+                if not {normal(name) for name in by_module.get(top, [top])} & available:
+                    missing.add((top, path.name))
+    assert not missing
