@@ -1,7 +1,8 @@
-"""Command line: `python -m helpers run | plan | score | verify`."""
+"""Command line: `python -m helpers run | plan | score | search | verify | pretrain | lab`."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -95,6 +96,27 @@ def score(
     score_files(problems, samples, ks, out, workers=workers, timeout_s=timeout_s)
 
 
+@app.command("search")
+def search_command(
+    question: Annotated[str, typer.Argument(help='what the code should do, e.g. "find the shortest path"')],
+    run: Annotated[
+        Path | None, typer.Option(help="a folder below runs/; by default the newest there")
+    ] = None,
+    k: Annotated[int, typer.Option(help="functions to show")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON list instead of text")] = False,
+) -> None:
+    """Find functions of the run's code base by a question, with its tuned embedder."""
+    from helpers.eval.code_search import newest_run, print_hits, search_code
+    from helpers.runtime import detect_runtime
+    from helpers.workspace import to_plain
+
+    hits = search_code(run or newest_run(Path("runs")), question, k, detect_runtime())
+    if as_json:
+        print(json.dumps(to_plain(hits), indent=2, ensure_ascii=False))
+    else:
+        print_hits(hits)
+
+
 @app.command()
 def verify(
     run: Annotated[Path, typer.Option(help="a folder below runs/")],
@@ -118,6 +140,52 @@ def verify(
             f"all {sum(checked.items.values())} pairs and tasks of Track B hold, "
             f"{checked.programs} programs run again"
         )
+
+
+@app.command()
+def pretrain(
+    data: Annotated[
+        str, typer.Option(help="hn, file:PATH, docstrings, or code for the base model")
+    ] = "docstrings",
+    recipe: Annotated[
+        str, typer.Option(help="baseline, improved, ensemble; base for --data code")
+    ] = "baseline",
+    scale: Annotated[str, typer.Option(help="full, small, smoke; auto: full with CUDA, else small")] = "auto",
+    smoke: Annotated[bool, typer.Option("--smoke", help="the same as --scale smoke")] = False,
+    seed: Annotated[int, typer.Option(help="of training; other than 1337 only as a --spread")] = 1337,
+    spread: Annotated[
+        bool, typer.Option("--spread", help="allow another seed, marked in the result")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with, or keep, the run that lies there")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="runs/ is made in this folder")] = Path("."),
+) -> None:
+    """Train one recipe from random weights under the fixed-budget rules, and score it."""
+    from helpers.train.lab import pretrain_titles
+
+    if data == "code":
+        raise typer.BadParameter("--data code belongs to the base model; its recipe is not here yet")
+    pretrain_titles(
+        data, recipe, "smoke" if smoke else scale, seed=seed, spread=spread, resume=resume, out=out
+    )
+
+
+@app.command()
+def lab(
+    data: Annotated[str, typer.Option(help="hn, file:PATH or docstrings")] = "docstrings",
+    scale: Annotated[str, typer.Option(help="full, small, smoke; auto: full with CUDA, else small")] = "auto",
+    seeds: Annotated[str, typer.Option(help="of the improved recipe, 1337 first")] = "1337,1338,1339",
+    ladder: Annotated[bool, typer.Option("--ladder/--no-ladder", help="run every rung")] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="keep finished runs, go on with begun ones")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="folder for exports/ and runs/")] = Path("."),
+) -> None:
+    """Execute the fixed-budget notebook headless: baseline, seeds, ladder, page and report."""
+    from helpers.report.lab import run_lab
+
+    run_lab(data=data, scale=scale, seeds=seeds, ladder=ladder, out=out, resume=resume)
 
 
 def main() -> None:
