@@ -155,7 +155,7 @@ def test_a_model_that_looks_ahead_or_aside_is_refused() -> None:
     with broken("frozen evaluate"):  # the next token stands in the same row
         budget_rules.check_blindness(lambda x: table[x.roll(-1, 1)], ids, **probe)
     with broken("frozen evaluate"):  # and the next row begins with what this one has to predict last
-        budget_rules.check_blindness(lambda x: table[x] + x.float().mean(), ids, **probe)
+        budget_rules.check_blindness(lambda x: table[x] * x[-1, 0], ids, **probe)
 
 
 # --- training rows and objective -----------------------------------------------------------------

@@ -9,83 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from helpers.report.documents import Block, Heading, Plot, Text, TextTable, html_page, pdf_bytes
 from helpers.report.lab_plots import comparison_curves, ladder_chart, rung_curves
+from helpers.report.lab_tables import (
+    LADDER_HEADER,
+    LADDER_WIDTHS,
+    RUN_HEADER,
+    RUN_WIDTHS,
+    conclusion,
+    ladder_rows,
+    ladder_sentence,
+    run_rows,
+)
 from helpers.train.budget_rules import rules
-from helpers.train.fixed_budget import BudgetRun
 from helpers.train.ladder import Comparison, Rung, verdict
 from helpers.workspace import write_bytes, write_json, write_text
 
 TITLE = "Fixed-budget pretraining: what helped"
-RUN_HEADER = ("Recipe", "Seed", "Frozen metric", "Coverage", "Full coverage", "Per title character",
-              "Parameters", "Seconds", "Tokens/s")  # fmt: skip
-RUN_WIDTHS = (2.2, 0.8, 1.1, 1.1, 1.1, 1.2, 1.3, 1.1, 1.1)
-
-
-def run_rows(runs: Sequence[BudgetRun]) -> list[tuple[str, ...]]:
-    """One row of text per run: losses in nats per character, never without their coverage."""
-    return [
-        (
-            f"{run.name}{' (spread)' if run.spread and run.seed != 1337 else ''}",
-            str(run.seed),
-            f"{run.score.frozen_nats_per_character:.4f}",
-            f"{run.score.coverage:.1%}",
-            f"{run.score.full_nats_per_character:.4f}",
-            f"{run.score.title_nats_per_character:.4f}",
-            f"{run.parameters / 1e6:.2f} M",
-            f"{run.seconds:,.0f}",
-            f"{run.tokens_per_second:,.0f}",
-        )
-        for run in runs
-    ]
-
-
-def ladder_rows(rungs: Sequence[Rung], spread: float | None) -> list[tuple[str, ...]]:
-    """One row of text per rung: change, loss, difference, what it cost, what it means."""
-    rows = [("baseline", "", _loss(rungs[0].reference), "", *_cost(rungs[0].reference), "")]
-    for rung in rungs:
-        word = verdict(rung.difference, spread)
-        rows.append(
-            (
-                rung.change.name,
-                "kept" if rung.change.kept else "aside",
-                _loss(rung.run),
-                f"{rung.difference:+.4f}",
-                *_cost(rung.run),
-                word,
-            )
-        )
-    return rows
-
-
-LADDER_HEADER = ("Change", "", "Full coverage", "Difference", "Coverage", "Seconds", "Parameters", "Verdict")
-LADDER_WIDTHS = (2.4, 0.7, 1.2, 1.2, 1.1, 1.0, 1.3, 2.0)
-
-
-def frame(header: Sequence[str], rows: Sequence[tuple[str, ...]]) -> pd.DataFrame:
-    """Rows as a table for the notebook (`display.table`), the first column as index."""
-    return pd.DataFrame(rows, columns=list(header)).set_index(header[0])
-
-
-def conclusion(comparison: Comparison) -> str:
-    """The outcome in one sentence, with the spread over seeds and what the figures are not."""
-    one, other = comparison.baseline[0], comparison.improved[0]
-    sentence = (
-        f"On {one.data['titles']:,} titles ({one.data['spec']}, {one.scale} scale) the full-coverage loss "
-        f"is {_loss(one)} nats per character for the baseline and {_loss(other)} for the improved recipe, "
-        f"a ratio of {comparison.ratio:.3f}"
-    )
-    if comparison.spread is not None:
-        values = [run.score.full_nats_per_character for run in comparison.improved]
-        sentence += (
-            f"; over {len(values)} seeds the improved recipe gives {sum(values) / len(values):.4f} "
-            f"± {comparison.spread:.4f} (standard deviation), {min(values):.4f} to {max(values):.4f}"
-        )
-    if not one.is_challenge:
-        sentence += ". This is not the challenge's data at full scale: figures do not compare with its own"
-    return sentence + "."
 
 
 def report_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[Block]:
@@ -115,6 +55,7 @@ def report_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[Block]:
     if rungs:
         blocks += [
             Heading("What each change did"),
+            Text(ladder_sentence(rungs, comparison.spread)),
             Plot(ladder_chart(rungs, comparison.spread)),
             TextTable(LADDER_HEADER, tuple(ladder_rows(rungs, comparison.spread)), LADDER_WIDTHS,
                       frozenset(range(2, 7))),
@@ -164,11 +105,3 @@ def write_report(comparison: Comparison, rungs: Sequence[Rung], folder: Path) ->
     write_json(paths[2], summary | {"baseline": comparison.baseline, "improved": comparison.improved,
                                     "ladder": ladder})  # fmt: skip
     return paths
-
-
-def _loss(run: BudgetRun) -> str:
-    return f"{run.score.full_nats_per_character:.4f}"
-
-
-def _cost(run: BudgetRun) -> tuple[str, str, str]:
-    return f"{run.score.coverage:.1%}", f"{run.seconds:,.0f}", f"{run.parameters / 1e6:.2f} M"

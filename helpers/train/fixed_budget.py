@@ -9,9 +9,12 @@ after a kill along the loss curve that it would have had.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import datetime
+import inspect
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -223,7 +226,8 @@ def _run(
     shape = {"batch": recipe.batch, "block": recipe.block, "device": runtime.device}
 
     def validate(trained: title_lm.TitleLM) -> dict[str, float]:
-        nats = metric.full_sum(trained, validation, separator_id=separator, **shape)
+        with _full_precision():
+            nats = metric.full_sum(trained, validation, separator_id=separator, **shape)
         return {"full_nats_per_character": nats / len(text)}
 
     result = pretrain(
@@ -250,13 +254,14 @@ def _run(
     )
     budget_rules.check_passes(result.tokens, stream.train_tokens)
     budget_rules.check_metric()
-    budget_rules.check_blindness(
-        lambda ids: model(ids.to(runtime.device)), validation, block=recipe.block, separator_id=separator
-    )
-    score = metric.evaluate(
-        model, validation, n_characters=len(text), n_titles=len(split.validation),
-        separator=title_sets.SEPARATOR, separator_id=separator, **shape,
-    )  # fmt: skip
+    with _full_precision():
+        budget_rules.check_blindness(
+            lambda ids: model(ids.to(runtime.device)), validation, block=recipe.block, separator_id=separator
+        )
+        score = metric.evaluate(
+            model, validation, n_characters=len(text), n_titles=len(split.validation),
+            separator=title_sets.SEPARATOR, separator_id=separator, **shape,
+        )  # fmt: skip
     challenge = titles.spec == "hn" and scale.name == "full" and seed == SEED
     run = BudgetRun(
         name=recipe.name,
@@ -315,6 +320,17 @@ def _sample(
     return titles
 
 
+@contextlib.contextmanager
+def _full_precision() -> Iterator[None]:
+    """Products of float32 matrices without rounding to TF32, as every model is scored."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def _precision(recipe: Recipe, runtime: Runtime) -> Runtime:
     """The runtime in the recipe's precision. float16 is not used: it would need a loss scaler."""
     autocast = runtime.autocast_dtype if recipe.mixed_precision else None
@@ -327,8 +343,6 @@ def _precision(recipe: Recipe, runtime: Runtime) -> Runtime:
 
 def _code_digest() -> str:
     """Of the modules that decide a figure, comments and formatting aside: other code, another run."""
-    import inspect
-
     modules = (title_sets, title_tokenizer, metric, title_lm, pretraining)
     return digest([ast.unparse(ast.parse(inspect.getsource(module))) for module in modules])
 

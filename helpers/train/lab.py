@@ -10,7 +10,7 @@ import torch
 from helpers.data.title_sets import TitleSet, TitleSplit, load_titles, split_titles
 from helpers.runtime import Runtime, detect_runtime
 from helpers.train.budget_rules import SEED, VALIDATION_FRACTION
-from helpers.train.fixed_budget import BudgetRun, RecipeError, find_scale, run_recipe
+from helpers.train.fixed_budget import BudgetRun, RecipeError, find_recipe, find_scale, run_recipe
 from helpers.train.ladder import Comparison
 from helpers.train.recipes import RECIPES, Recipe, Scale
 
@@ -45,6 +45,33 @@ class Lab:
         return Comparison((self.run(RECIPES["baseline"]),), runs)
 
 
+def pretrain_titles(
+    data: str, recipe: str, scale: str, *, seed: int, spread: bool, resume: bool, out: Path
+) -> BudgetRun:
+    """`python -m helpers pretrain`: one run, its result printed; see `run_recipe` for the errors."""
+    chosen = find_recipe(recipe)
+    run = run_recipe(
+        chosen, data, scale=find_scale(_resolved(scale)), out=out / "runs" / "lab",
+        runtime=detect_runtime(), seed=seed, spread=spread, resume=resume,
+    )  # fmt: skip
+    score = run.score
+    marks = "".join(
+        f" [{mark}]"
+        for mark, holds in (
+            ("the challenge", run.is_challenge), ("a seed of the spread", run.spread and run.seed != SEED),
+            (f"{run.scale} scale", run.scale != "full"),
+        ) if holds
+    )  # fmt: skip
+    print(
+        f"{run.name}, seed {run.seed}, {run.data['spec']}, {run.data['titles']:,} titles{marks}\n"
+        f"  full coverage   {score.full_nats_per_character:.4f} nats per character\n"
+        f"  frozen metric   {score.frozen_nats_per_character:.4f} at {score.coverage:.1%} coverage\n"
+        f"  {run.parameters / 1e6:.2f} M parameters, {run.steps:,} steps, {run.tokens:,} targets, "
+        f"{run.seconds:,.1f} s, {run.tokens_per_second:,.0f} tokens/s, {run.precision}"
+    )
+    return run
+
+
 def open_lab(
     data: str, scale: str = "auto", *, seeds: str = str(SEED), out: str | Path = ".", resume: bool = True
 ) -> Lab:
@@ -59,9 +86,7 @@ def open_lab(
         RecipeError: for a scale that does not exist, or seeds that do not begin with 1337.
         TitleSetError: for data that cannot be loaded.
     """
-    if scale == "auto":
-        scale = "full" if torch.cuda.is_available() else "small"
-    chosen = find_scale(scale)
+    chosen = find_scale(_resolved(scale))
     try:
         numbers = tuple(dict.fromkeys(int(part) for part in seeds.split(",")))
     except ValueError:
@@ -71,3 +96,9 @@ def open_lab(
     titles = load_titles(data, seed=SEED, limit=chosen.titles)
     runs = Path(out) / "runs" / "lab"
     return Lab(data, chosen, numbers, detect_runtime(), runs, resume, titles)
+
+
+def _resolved(scale: str) -> str:
+    if scale != "auto":
+        return scale
+    return "full" if torch.cuda.is_available() else "small"
