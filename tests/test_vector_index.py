@@ -17,6 +17,7 @@ from helpers.eval.vector_index import (
     load_index,
     save_index,
     search,
+    vectors_of,
 )
 
 NAMES = [f"d{row:03d}" for row in range(400)]
@@ -74,6 +75,11 @@ def test_few_vectors_and_more_wanted_than_there_are(kind):
     (hits,) = search(build_index(VECTORS[:3], NAMES[:3], kind), VECTORS[:1], 10)
     assert next(iter(hits)) == NAMES[0]
     assert set(hits) <= set(NAMES[:3])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_vectors_can_be_taken_out_again(kind):
+    np.testing.assert_allclose(vectors_of(build_index(VECTORS, NAMES, kind)), VECTORS, atol=1e-6)
 
 
 def test_size_is_that_of_the_file(tmp_path):

@@ -41,7 +41,7 @@ class QdrantStore:
     def load(cls, folder: Path) -> QdrantStore:
         """Read what `save` wrote into memory; the folder is free again afterwards."""
         with contextlib.closing(_client(_existing(folder))) as kept:
-            return cls(_all_vectors(kept))
+            return cls(cls(client=kept).all_vectors())
 
     @property
     def n_bytes(self) -> int:
@@ -65,7 +65,17 @@ class QdrantStore:
         """Write the collection into `folder`, replacing what is there."""
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.closing(_client(folder)) as kept:
-            QdrantStore(_all_vectors(self.client), kept)
+            QdrantStore(self.all_vectors(), kept)
+
+    def all_vectors(self) -> np.ndarray:
+        """Every vector (n, d), in the order of the rows."""
+        found: dict[int, list[float]] = {}
+        offset = None
+        while True:
+            points, offset = self.client.scroll(COLLECTION, limit=BATCH, offset=offset, with_vectors=True)
+            found |= {point.id: point.vector for point in points}
+            if offset is None:
+                return np.array([found[row] for row in range(len(found))], dtype=np.float32)
 
     def _fill(self, vectors: np.ndarray) -> None:
         from qdrant_client.models import Distance, VectorParams
@@ -89,14 +99,3 @@ def _existing(folder: Path) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     return folder
-
-
-def _all_vectors(client: QdrantClient) -> np.ndarray:
-    """Every vector (n, d) of the collection in the order of its rows."""
-    found: dict[int, list[float]] = {}
-    offset = None
-    while True:
-        points, offset = client.scroll(COLLECTION, limit=BATCH, offset=offset, with_vectors=True)
-        found |= {point.id: point.vector for point in points}
-        if offset is None:
-            return np.array([found[row] for row in range(len(found))], dtype=np.float32)

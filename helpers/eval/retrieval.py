@@ -32,19 +32,21 @@ from helpers.eval.vector_index import (
     load_index,
     save_index,
     search,
+    vectors_of,
 )
 from helpers.models.embedder import encode
 from helpers.progress import progress
 from helpers.records import Document, Query
-from helpers.runtime import Runtime
+from helpers.runtime import Runtime, stopwatch
 
 __all__ = [
     "Qrels", "RetrievalError", "Run", "VectorIndex", "bm25_run", "build_index", "code_tokens",
-    "compare_kinds", "file_level", "first_relevant_ranks", "fuse_runs", "index_documents", "load_index",
-    "mean_scores", "per_query_rows", "qrels_of", "query_groups", "ranking", "retrieve", "save_index",
-    "score_measures", "score_run", "search", "search_examples", "word_overlap",
+    "compare_kinds", "file_level", "first_relevant_ranks", "fuse_runs", "index_documents", "index_facts",
+    "load_index", "mean_scores", "per_query_rows", "qrels_of", "query_groups", "ranking", "retrieve",
+    "save_index", "score_measures", "score_run", "search", "search_examples", "word_overlap",
 ]  # fmt: skip
 
+TIMED_QUERIES = 30  # one at a time, as a person asks
 RRF_K = 60  # the constant of Cormack, Clarke & Büttcher (SIGIR 2009)
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|\d+")
@@ -149,6 +151,35 @@ def retrieve(
     )
     found = search(index, vectors, depth or len(index.ids))
     return {query.id: hits for query, hits in zip(queries, found, strict=True)}
+
+
+def index_facts(
+    model: SentenceTransformer,
+    queries: Sequence[Query],
+    index: VectorIndex,
+    runtime: Runtime,
+    *,
+    batch_size: int,
+    max_tokens: int,
+) -> dict:
+    """What a search costs: milliseconds to encode one query, and `compare_kinds` on these vectors.
+
+    Args:
+        index: of the documents under `model`.
+    """
+    sizes = {"batch_size": batch_size, "max_tokens": max_tokens}
+    texts = [query.text for query in queries]
+    vectors = encode(model, texts, kind="query", runtime=runtime, **sizes)
+    timed = texts[:TIMED_QUERIES]
+    with stopwatch() as took:
+        for text in timed:
+            encode(model, [text], kind="query", runtime=runtime, **sizes)
+    return {
+        "kind": index.kind,
+        "documents": len(index.ids),
+        "encode_query_ms": 1000 * took["seconds"] / len(timed),
+        "kinds": compare_kinds(vectors_of(index), index.ids, vectors),
+    }
 
 
 # --- lexical retrieval and fusion ---------------------------------------------------------------

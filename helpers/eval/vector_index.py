@@ -122,6 +122,15 @@ def load_index(folder: Path) -> VectorIndex:
     return VectorIndex(ids, store, kind)
 
 
+def vectors_of(index: VectorIndex) -> np.ndarray:
+    """The vectors (n, d) that the index holds, in the order of its ids."""
+    if isinstance(index.vectors, QdrantStore):
+        return index.vectors.all_vectors()
+    if isinstance(index.vectors, faiss.IndexIVF):
+        index.vectors.make_direct_map()
+    return index.vectors.reconstruct_n(0, len(index.ids))
+
+
 def compare_kinds(
     vectors: np.ndarray,
     ids: Sequence[str],

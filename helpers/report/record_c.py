@@ -1,7 +1,7 @@
 """Track C's section of metrics.json, from one row per held-out query.
 
 Rows (`track_c/queries`): what `retrieval.per_query_rows` gives, and id, groups, before, after (measure
--> value) and baselines (name -> measure -> value).
+-> value), baselines (name -> measure -> value) and, for queries that ask for a file, by_file (before, after).
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from helpers.report.entries import (
     track_section,
 )
 
+FILES = "where_is, by file"  # these queries ask for a file: it ranks as its best function
+
 
 def track_c_rows(
     rows: Rows,
@@ -29,6 +31,7 @@ def track_c_rows(
     *,
     groups: Mapping[str, Sequence[str]] | None = None,
     baselines: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
+    by_file: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of `retrieval.per_query_rows` with the measures of `retrieval.score_run` added.
 
@@ -36,6 +39,8 @@ def track_c_rows(
         before, after: query id -> measures, from `score_run`.
         groups: group name -> query ids, from `retrieval.query_groups`.
         baselines: name -> query id -> measures ("bm25", "fused_before", ...).
+        by_file: "before", "after" -> query id -> measures of the files' ranking, for queries whose
+            reader wants the file.
     """
     done = []
     for row in rows:
@@ -43,6 +48,8 @@ def track_c_rows(
         named = sorted(name for name, members in (groups or {}).items() if query in set(members))
         beside = {name: dict(scores[query]) for name, scores in sorted((baselines or {}).items())}
         measures = {"before": dict(before[query]), "after": dict(after[query]), "baselines": beside}
+        if by_file and query in by_file["before"]:
+            measures["by_file"] = {side: dict(scores[query]) for side, scores in by_file.items()}
         done.append({"id": query, **row, "groups": named, **measures})
     return done
 
@@ -58,14 +65,15 @@ def record_track_c(
     control_rows: Mapping[str, Rows] | None = None,
     controls: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Track C: MRR@10 (primary), nDCG@10, Recall@10 over queries, overall and by group.
+    """Track C: MRR@10 (primary), nDCG@10, Recall@1, 5 and 10 over queries; MRR@10 by group and by file.
 
     Each baseline carries, beside its own value, the paired difference to the tuned model
     (`after_minus_baseline`, positive where tuning wins).
 
     Args:
         rows: from `track_c_rows`.
-        control_rows: name -> rows of a control (shuffled pairs, foreign package): MRR@10 entries.
+        control_rows: name -> rows of a control (another seed, shuffled pairs, foreign package): each
+            becomes an entry of MRR@10.
 
     Raises:
         MetricsError: without queries.
@@ -79,6 +87,8 @@ def record_track_c(
         some = [row for row in rows if group in row["groups"]]
         name = f"{primary}/{group.removeprefix('kind: ')}"
         metrics[name] = _query_entry(some, primary, seed, samples)
+    if files := [{"id": row["id"], **row["by_file"]} for row in rows if "by_file" in row]:
+        metrics[f"{primary}/{FILES}"] = _query_entry(files, primary, seed, samples)
     measured = {
         name: _query_entry(some, primary, seed, samples) for name, some in (control_rows or {}).items()
     }

@@ -23,15 +23,17 @@ from helpers.eval.planted_names import CheckedName
 from helpers.eval.retrieval import (
     Run,
     bm25_run,
+    file_level,
     fuse_runs,
     per_query_rows,
     qrels_of,
     query_groups,
-    score_run,
+    score_measures,
 )
 from helpers.models.shapes import ShapeError
 from helpers.plan import Machine, plan_run
 from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits
+from helpers.report.controls_c import control_seconds, foreign_package
 from helpers.report.metrics import (
     assemble,
     not_run,
@@ -125,8 +127,20 @@ def report_track_b(
     return _kept(run, "track_b", section)
 
 
-def report_track_c(run: Session, data: RetrievalData, before: Run, after: Run) -> dict[str, Any]:
-    """Track C's section: both runs over all functions, BM25 and its fusions beside them."""
+def report_track_c(
+    run: Session,
+    data: RetrievalData,
+    before: Run,
+    after: Run,
+    controls: Mapping[str, Sequence[Mapping[str, Any]]],
+    index_facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Track C's section: both runs over all functions, BM25 and its fusions beside them.
+
+    Args:
+        controls: from `measure_controls`.
+        index_facts: from `retrieval.index_facts`.
+    """
     settings = run.profile.track_c
     qrels = qrels_of(data.test)
     bm25 = bm25_run(data.test, data.documents)
@@ -135,12 +149,18 @@ def report_track_c(run: Session, data: RetrievalData, before: Run, after: Run) -
         "bm25_and_before_fused": fuse_runs(bm25, before),
         "bm25_and_after_fused": fuse_runs(bm25, after),
     }
+    for_a_file = [query for query in data.test if query.kind == "where_is"]
+    sides = {"before": before, "after": after}
     rows = track_c_rows(
         per_query_rows(data.test, before, after),
-        score_run(before, qrels),
-        score_run(after, qrels),
-        groups=query_groups(data.test),
-        baselines={name: score_run(ranked, qrels) for name, ranked in beside.items()},
+        score_measures(before, qrels),
+        score_measures(after, qrels),
+        groups=query_groups(data.test, data.documents),
+        baselines={name: score_measures(ranked, qrels) for name, ranked in beside.items()},
+        by_file={
+            side: score_measures(*file_level(ranked, for_a_file, data.documents))
+            for side, ranked in sides.items()
+        },
     )
     write_items(run.folder, "track_c/queries", rows)
     for name, some in (("pairs_train", data.train), ("pairs_validation", data.validation)):
@@ -155,8 +175,10 @@ def report_track_c(run: Session, data: RetrievalData, before: Run, after: Run) -
         model=settings.model,
         seed=run.seed,
         samples=settings.bootstrap_samples,
-        cost=_cost(run, "track_c", ("index_before", "train", "index_after")),
-        data={"counts": counts, "training_sha256": digest(data.train)},
+        cost=_cost(run, "track_c", ("index_before", "train", "index_after"))
+        | {"index": dict(index_facts), "controls_seconds": control_seconds(run, controls)},
+        data={"counts": counts, "training_sha256": digest(data.train), **foreign_package(run)},
+        control_rows=controls,
     )
     return _kept(run, "track_c", section)
 
