@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 from helpers.data.contamination import Benchmarks
+from helpers.data.docstrings import docstring_of
 from helpers.data.drafts import Draft, task_of
 from helpers.data.execution import ExecutionContext
 from helpers.data.phrasings import spliced
@@ -110,7 +111,11 @@ class Filters:
         if self.tokens(draft.response) + 1 > self.settings.max_new_tokens:
             return "response too long"
         known = self.names.about(draft.function.source, draft.truth.tests if draft.truth else "")
-        if invented_names(code or draft.response, context=known):
+        spoken = [
+            code or draft.response,
+            *([docstring_of(code)] if draft.kind == "docstring" and code else []),
+        ]
+        if any(invented_names(text, context=known) for text in spoken):
             return "names something that does not exist"
         if is_task:
             return ""
