@@ -140,6 +140,7 @@ class ResponseScore:
     style_findings: tuple[str, ...]
     invented_names: tuple[str, ...]  # names, parameters, attributes that do not exist
     detail: str = ""
+    killed_mutants: float | None = None  # share, of generated tests; None for other kinds
 
 
 # --- Track C ---------------------------------------------------------------------------------

@@ -5,7 +5,13 @@ import pytest
 from helpers.data.ground_truth import ExecutionContext
 from helpers.data.phrasings import fenced
 from helpers.eval.generated_tests import asserts_about, without_definition
-from helpers.eval.responses import copy_input_responses, reference_responses, score_responses
+from helpers.eval.responses import (
+    _judge_tests,
+    copy_input_responses,
+    reference_responses,
+    score_responses,
+)
+from helpers.eval.sandbox import Outcome
 from helpers.records import Task
 
 CONTEXT = ExecutionContext((), ())
@@ -112,6 +118,31 @@ def test_unit_tests_must_hold_and_kill():
     assert asserts_about("assert (", "add") == 0
 
 
+def test_killed_mutants_are_counted():
+    half = "assert add(0, 5) == 5"  # the second mutant gives 0 here, the first -5
+    one = "assert add(4, 0) == 4"  # both mutants give 4
+    results = score("unit_tests", half, one, "nothing")
+    assert [r.status for r in results] == ["passed", "failed", "unparsable"]
+    assert [r.killed_mutants for r in results] == [1.0, 0.0, 0.0]
+    assert score("fix_bug", GOOD)[0].killed_mutants is None
+
+
+def test_a_mutant_that_could_not_be_run_is_not_killed():
+    passed, broken, fallen = (
+        Outcome("passed"),
+        Outcome("infrastructure_error", "no worker"),
+        Outcome("failed"),
+    )
+    assert _judge_tests([passed], [broken, passed])[0] == "infrastructure_error"
+    assert _judge_tests([passed], [broken, fallen]) == ("passed", "kills 1 of 2 mutants", 0.5)
+
+
+def test_tests_that_fall_on_the_reference_once_earn_nothing():
+    """Chance would otherwise look like a killed mutant."""
+    passed, fallen = Outcome("passed"), Outcome("failed", "AssertionError")
+    assert _judge_tests([passed, fallen, passed], [fallen]) == ("failed", "AssertionError", 0.0)
+
+
 def test_explanations_name_everything():
     few, missing = score(
         "explain", "`add` adds `a` and `b`.", "`add` returns the sum of two numbers that it is given."
@@ -129,9 +160,12 @@ def test_a_corrected_line_is_put_into_the_function():
         "",
         "return (",
         "```python\nreturn a + b\n```",
+        "The corrected line:\n\n```python\n    return a + b\n```\nIt adds.",
+        "`return a + b`",
+        "I cannot say.",
     ]
     scored = score_responses([by_line], {"fix_bug": answers}, context=CONTEXT, workers=1)
-    assert [s.passed for s in scored] == [True, True, False, False, False, True]
+    assert [s.passed for s in scored] == [True, True, False, False, False, True, True, True, False]
     assert copy_input_responses([by_line]) == {"fix_bug": ["return a - b"]}
 
 

@@ -21,7 +21,8 @@ import re
 import symtable
 from collections.abc import Iterator
 
-from helpers.eval.code_extraction import FENCE, extract_code, parse
+from helpers.eval.code_extraction import extract_code, parse
+from helpers.eval.fences import fenced_blocks, without_blocks
 from helpers.eval.hallucination_prose import in_docstring, in_prose
 from helpers.eval.module_names import offered_names
 from helpers.eval.name_context import (
@@ -60,8 +61,8 @@ def invented_names(response: str, *, context: NameContext) -> tuple[str, ...]:
         prose, found = response, set()
     else:
         found = set(_in_code(code, context))
-        fenced = FENCE.search(response) is not None
-        prose = FENCE.sub("\n", response) if fenced else response.replace(code.strip("\n"), "\n")
+        fenced = bool(fenced_blocks(response))
+        prose = without_blocks(response) if fenced else response.replace(code.strip("\n"), "\n")
         defined = set(WORD.findall(code)) - {name.rpartition(".")[2] for name in found}
         context = dataclasses.replace(context, known_words=context.known_words | defined)
     found.update(in_prose(prose, context))

@@ -5,7 +5,8 @@ What a response has to do to pass, by kind:
     fix_bug, implement  its function passes all of the task's tests in the sandbox; where the task
                         asks for one line, the function given with that line put in
     improve             the same, and it costs less than the code given (`code_quality.is_gain`)
-    unit_tests          its asserts pass on the reference and fail on at least one held mutant
+    unit_tests          its asserts pass on the reference, each time they are run, and fail on at
+                        least one held mutant; the share killed is kept
     docstring           code unchanged but for the docstring, which describes every parameter, no
                         parameter that does not exist, and the return value where there is one
     explain             prose that names the function and every parameter, and nothing that does
@@ -31,7 +32,7 @@ from helpers.data.docstrings import (
 )
 from helpers.data.ground_truth import MEMORY_MB, TIMEOUT_S, ExecutionContext
 from helpers.data.phrasings import fenced, spliced
-from helpers.eval.code_extraction import defines, extract_code, parse
+from helpers.eval.code_extraction import answered_line, defines, extract_code, parse
 from helpers.eval.code_quality import is_gain, quality_costs
 from helpers.eval.code_style import style_scores
 from helpers.eval.generated_tests import asserts_about, generated_test_program, without_definition
@@ -42,6 +43,7 @@ from helpers.records import ResponseScore, Task, TaskKind
 
 EXECUTABLE: tuple[TaskKind, ...] = ("fix_bug", "implement")
 RUN_KINDS: tuple[TaskKind, ...] = ("fix_bug", "implement", "improve")
+REFERENCE_RUNS = 3  # of generated tests: luck must not look like a killed mutant
 MIN_WORDS = 8  # of an explanation
 Verdict = tuple[str, str]  # status, detail
 
@@ -87,7 +89,8 @@ def score_responses(
         items, early, programs, gains, styles, invented, strict=True
     ):
         mine = [outcomes[program] for program in several]
-        status, detail = verdict or _judge(task, mine, gain)
+        nothing = 0.0 if task.kind == "unit_tests" else None
+        status, detail, killed = (*verdict, nothing) if verdict else _judge(task, mine, gain)
         scores.append(
             ResponseScore(
                 task.id,
@@ -101,6 +104,7 @@ def score_responses(
                 tuple(style.findings),
                 found,
                 detail,
+                killed,
             )
         )
     return scores
@@ -130,8 +134,9 @@ def _code_of(task: Task, text: str) -> str | None:
     if task.kind == "explain":
         return None
     if task.detail.get("form") == "line":
-        whole = spliced(task.detail["given"], int(task.detail["line"]), text)
-        return whole if text.strip() and parse(whole) is not None else None
+        line = answered_line(text)
+        whole = spliced(task.detail["given"], int(task.detail["line"]), line)
+        return whole if line and parse(whole) is not None else None
     return extract_code(text, entry_point=None if task.kind == "unit_tests" else task.entry_point)
 
 
@@ -196,9 +201,11 @@ def _programs(task: Task, code: str | None) -> list[Program]:
     if task.kind in RUN_KINDS:
         return [Program(f"{task.prelude}{code}\n", task.tests, task.entry_point, TIMEOUT_S, MEMORY_MB)]
     tests = without_definition(code, task.entry_point)
+    held = json.loads(task.detail["mutants"])
+    again = [f"{task.detail['code']}\n# run {number}\n" for number in range(1, REFERENCE_RUNS)]
     return [
         generated_test_program(task.prelude, subject, tests, timeout_s=TIMEOUT_S, memory_mb=MEMORY_MB)
-        for subject in (task.detail["code"], *json.loads(task.detail["mutants"]))
+        for subject in (task.detail["code"], *again, *held)
     ]
 
 
@@ -225,17 +232,29 @@ def _gains(items: Sequence[tuple[Task, str | None]]) -> list[bool | None]:
     return gains
 
 
-def _judge(task: Task, outcomes: Sequence[Outcome], gain: bool | None) -> Verdict:
+def _judge(task: Task, outcomes: Sequence[Outcome], gain: bool | None) -> tuple[str, str, float | None]:
+    """Status, detail, and for unit tests the share of mutants killed."""
+    if task.kind == "unit_tests":
+        return _judge_tests(outcomes[:REFERENCE_RUNS], outcomes[REFERENCE_RUNS:])
     first = outcomes[0]
     if not first.passed:
-        return first.status, first.detail
+        return first.status, first.detail, None
     if task.kind == "improve" and not gain:
-        return "failed", "no gain: as many findings, branches and nodes as before, or more"
-    if task.kind == "unit_tests":
-        killed = sum(not outcome.passed for outcome in outcomes[1:])
-        detail = f"kills {killed} of {len(outcomes) - 1} mutants"
-        return ("passed" if killed else "failed"), detail
-    return "passed", ""
+        return "failed", "no gain: as many findings, branches and nodes as before, or more", None
+    return "passed", "", None
+
+
+def _judge_tests(on_reference: Sequence[Outcome], on_mutants: Sequence[Outcome]) -> tuple[str, str, float]:
+    """Tests that fall on the reference once are worth nothing: their verdict on a mutant may be chance."""
+    fallen = next((outcome for outcome in on_reference if not outcome.passed), None)
+    if fallen is not None:
+        return fallen.status, fallen.detail, 0.0
+    broken = next((o for o in on_mutants if o.status == "infrastructure_error"), None)
+    killed = sum(not o.passed for o in on_mutants if o.status != "infrastructure_error")
+    if broken is not None and not killed:
+        return broken.status, broken.detail, 0.0
+    share = killed / max(len(on_mutants), 1)
+    return ("passed" if killed else "failed"), f"kills {killed} of {len(on_mutants)} mutants", share
 
 
 def _invented(task: Task, text: str, code: str | None, names: NameContext | None) -> tuple[str, ...]:

@@ -154,6 +154,16 @@ def _greedy_entries(
     for kind, some in _by_kind(first, others):
         share(f"checks/{kind}", some, _passed, "share of responses that pass the checks of this kind, greedy")
     share("parsable", tested, _readable, "share of responses holding code that parses, greedy")
+    killing = [
+        k for k in others if first[k].killed_mutants is not None and second[k].killed_mutants is not None
+    ]
+    if killing:
+        before, after = ([scores[k].killed_mutants for k in killing] for scores in (first, second))
+        functions = [first[k].function_id for k in killing]
+        unit = (
+            "share of held mutants that the generated tests kill, 0 where they fail on the reference, greedy"
+        )
+        entries["mutation_score/unit_tests"] = mean_entry(before, after, functions, unit, seed, samples)
     both = [k for k in greedy if _readable(first[k]) and _readable(second[k])]
     styled = [k for k in both if first[k].style is not None and second[k].style is not None]
     unit = "score 0 to 1 over responses readable before and after, greedy"
