@@ -78,6 +78,26 @@ class TrackASettings:
     bootstrap_samples: int = 10_000
 
 
+def check_language(spec: str) -> None:
+    """Raise where `language_models.language_generator` would not understand `spec`.
+
+    Raises:
+        SettingsError: for an unknown back end, a missing model, or a key or password in the setting.
+    """
+    kind, colon, rest = spec.partition(":")
+    if spec == "deterministic" or (kind == "chat" and bool(colon) == bool(rest)):
+        return
+    if kind != "openai" or not rest.partition("@")[0]:
+        raise SettingsError(
+            f"unknown language back end {kind!r}: write deterministic, chat, chat:MODEL or openai:MODEL[@URL]"
+        )
+    url = urlsplit(rest.partition("@")[2])
+    if url.username or url.password or url.query or "@" in url.netloc:
+        raise SettingsError("an endpoint's address holds no key or password: set OPENAI_API_KEY instead")
+    if "@" in rest and url.scheme not in ("http", "https"):
+        raise SettingsError(f"the endpoint in {spec!r} is no http or https address")
+
+
 @dataclass(frozen=True)
 class TrackBSettings:
     """Instruction tuning: counts of pairs and tasks, sampling for pass@k."""
@@ -102,6 +122,10 @@ class TrackBSettings:
     language: str = "deterministic"  # who writes prose: also chat[:MODEL], openai:MODEL[@URL]
     benchmarks: tuple[str, ...] = ()  # problem files (HumanEval's or MBPP's) that no pair may share code with
     bootstrap_samples: int = 10_000
+
+    def __post_init__(self) -> None:
+        """Refuse a language back end that means nothing, whichever way it was set."""
+        check_language(self.language)
 
 
 @dataclass(frozen=True)
@@ -372,7 +396,6 @@ def resolve_profile(
     if nf4:
         profile = dataclasses.replace(profile, nf4=True)
     if language:
-        check_language(language)
         track = dataclasses.replace(profile.track_b, language=language)
         profile = dataclasses.replace(profile, track_b=track)
     if benchmarks:
@@ -387,23 +410,3 @@ def resolve_profile(
         except ValueError as error:
             raise SettingsError(f"cannot set {change!r}: {error}") from None
     return dataclasses.replace(profile, changed=wanted) if wanted else profile
-
-
-def check_language(spec: str) -> None:
-    """Raise where `language_models.language_generator` would not understand `spec`.
-
-    Raises:
-        SettingsError: for an unknown back end, a missing model, or a key or password in the setting.
-    """
-    kind, colon, rest = spec.partition(":")
-    if spec == "deterministic" or (kind == "chat" and bool(colon) == bool(rest)):
-        return
-    if kind != "openai" or not rest.partition("@")[0]:
-        raise SettingsError(
-            f"unknown language back end {spec!r}: write deterministic, chat, chat:MODEL or openai:MODEL[@URL]"
-        )
-    url = urlsplit(rest.partition("@")[2])
-    if url.username or url.password or url.query or "@" in url.netloc:
-        raise SettingsError("an endpoint's address holds no key or password: set OPENAI_API_KEY instead")
-    if "@" in rest and url.scheme not in ("http", "https"):
-        raise SettingsError(f"the endpoint in {spec!r} is no http or https address")
