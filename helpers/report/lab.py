@@ -14,7 +14,7 @@ import nbformat
 from helpers.report.execute import execute_notebook
 from helpers.report.export import notebook_page
 from helpers.report.lab_tables import RUN_HEADER, conclusion, run_rows
-from helpers.session import PACKAGE
+from helpers.run_folder import PACKAGE
 from helpers.train.fixed_budget import read_run
 from helpers.train.lab import open_lab
 from helpers.train.ladder import Comparison
