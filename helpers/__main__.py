@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -160,12 +161,22 @@ def pretrain(
         bool, typer.Option("--resume", help="go on with, or keep, the run that lies there")
     ] = False,
     out: Annotated[Path, typer.Option(help="runs/ is made in this folder")] = Path("."),
+    steps: Annotated[int | None, typer.Option(help="of --data code, other than the recipe's")] = None,
+    processes: Annotated[int, typer.Option(help="of --data code, that share each step")] = 1,
 ) -> None:
-    """Train one recipe from random weights under the fixed-budget rules, and score it."""
+    """Train one recipe from random weights under the fixed-budget rules, and score it.
+
+    With --data code: the embedded base model (recipes base, stretch); no rules, a report and a card.
+    """
     from helpers.train.lab import pretrain_titles
 
     if data == "code":
-        raise typer.BadParameter("--data code belongs to the base model; its recipe is not here yet")
+        if processes > 1:
+            launch_again(processes)
+        from helpers.train.base_model import train_base_model
+
+        train_base_model("smoke" if smoke else recipe, out=out, resume=resume, steps=steps)
+        return
     pretrain_titles(
         data, recipe, "smoke" if smoke else scale, seed=seed, spread=spread, resume=resume, out=out
     )
@@ -186,6 +197,16 @@ def lab(
     from helpers.report.lab import run_lab
 
     run_lab(data=data, scale=scale, seeds=seeds, ladder=ladder, out=out, resume=resume)
+
+
+def launch_again(processes: int) -> None:
+    """This command once more in `processes` processes, under torch's launcher; ends this process."""
+    arguments = [value for value in sys.argv[1:] if not value.startswith("--processes")]
+    if "--processes" in sys.argv:
+        arguments.remove(str(processes))
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
+    os.execve(sys.executable, [sys.executable, *launcher, "-m", "helpers", *arguments], environment)
 
 
 def main() -> None:

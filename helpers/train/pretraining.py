@@ -174,7 +174,7 @@ def pretrain(
     Raises:
         NonFiniteLossError: if the loss is NaN or infinite.
     """
-    rank, world = _place()
+    rank, world = place()
     out_dir.mkdir(parents=True, exist_ok=True)
     model.to(runtime.device).train()
     optimizers = settings.optimizer.build(model)
@@ -188,7 +188,8 @@ def pretrain(
     state = _Checkpoint(out_dir / CHECKPOINT, key)
     first, tokens, seconds = state.restore(model, optimizers, runtime.device)
     log = _Log(out_dir / LOG, first) if rank == 0 else None
-    run_model = torch.compile(model) if settings.compile else model
+    if settings.compile:
+        getattr(model, "base_model", model).compile()  # the part that `hidden_states` calls
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     measured: dict[str, float] = {}
     total = settings.schedule.steps
@@ -199,7 +200,7 @@ def pretrain(
             torch.manual_seed(settings.seed * 1_000_003 + step * 131 + rank)
             share = settings.schedule.share(step)
             _set_rates(optimizers, peaks, share, settings.optimizer, step)
-            loss, count = _gradients(run_model, batches.rows(step), runtime, loss_function, rank, world)
+            loss, count = _gradients(model, batches.rows(step), runtime, loss_function, rank, world)
             if not math.isfinite(loss):
                 raise NonFiniteLossError(
                     f"the loss became {loss} at step {step + 1}; lower the learning rate"
@@ -250,7 +251,7 @@ def read_log(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
 
 
-def _place() -> tuple[int, int]:
+def place() -> tuple[int, int]:
     """Number of this process and of all, joined by the launcher's environment."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and not distributed.is_initialized():

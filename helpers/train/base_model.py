@@ -1,0 +1,302 @@
+"""The embedded base model, from training text to a folder with weights and card, in one command.
+
+Three steps, each found again when it is there: the text as token arrays, the training (resumable
+at every checkpoint, shared by processes that a launcher starts), and the report on held-out files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+
+from helpers.data.base_corpus import load_base_corpus
+from helpers.data.change_pairs import change_pairs
+from helpers.data.token_windows import MixedWindows, offsets_path, tokenize_to
+from helpers.eval.base_model import BaseModelReport, evaluate_base_model
+from helpers.eval.perplexity import evaluate_perplexity
+from helpers.models.causal_lm import load_causal_lm
+from helpers.records import SourceFile
+from helpers.report.base_card import base_card
+from helpers.runtime import Runtime, detect_runtime, hardware_facts
+from helpers.train.pretraining import Optimizer, PretrainingSettings, Schedule, place, pretrain, read_log
+from helpers.workspace import Workspace, read_json, read_jsonl, write_json, write_jsonl, write_text
+
+EMBEDDED = Path(__file__).parents[1] / "models" / "tiny_code_lm"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
+HISTORY = "training.json"  # beside the weights: every stretch of training that led to them
+LIKE = {"<|im_end|>": "<|endoftext|>", "<|im_start|>": "<|file_sep|>"}  # never seen in training
+WATCHED_FILES = 30  # held-out files scored during training
+COUNTED_BYTES = 30_000_000  # of training text, that the 5-gram model counts
+WORKERS = 2
+
+
+class BaseRecipeError(ValueError):
+    """A recipe that does not exist or does not fit what lies there."""
+
+
+@dataclass(frozen=True)
+class BaseRecipe:
+    """One way to train the base model."""
+
+    name: str
+    steps: int
+    rows_per_step: int
+    micro_batch: int
+    start: str = ""  # folder of weights to go on from; "" begins at random
+    layers: int = 8
+    width: int = 320
+    heads: int = 5
+    key_value_heads: int = 1
+    mlp_width: int = 864
+    window: int = 512
+    decay: float = 0.45  # share of all steps, at the end
+    warmup: int = 100
+    optimizer: Optimizer = field(
+        default_factory=lambda: Optimizer("muon", learning_rate=4e-3, muon_learning_rate=0.02)
+    )
+    bytes_per_source: int | None = None
+    pairs_per_function: int = 1
+    pair_share: float = 0.35
+    held_out: int = 150
+    functions: int = 200  # copied and repaired for the report
+    seed: int = 1
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        # a data-centre GPU: 655,360 tokens a step, about 1.3 billion in all
+        BaseRecipe("base", steps=2_000, rows_per_step=1_280, micro_batch=64, pairs_per_function=2),
+        # two CPU cores: goes on from the embedded weights
+        BaseRecipe(
+            "stretch", steps=1_400, rows_per_step=24, micro_batch=4, start=str(EMBEDDED), warmup=40,
+            bytes_per_source=6_000_000, pair_share=0.4,
+            optimizer=Optimizer(
+                "muon", learning_rate=2.5e-3, muon_learning_rate=0.012, warm_momentum=(0.85, 100)
+            ),
+        ),
+        BaseRecipe(
+            "smoke", steps=6, rows_per_step=4, micro_batch=2, layers=2, width=64, heads=2, mlp_width=96,
+            window=128, warmup=2, bytes_per_source=20_000, held_out=6, functions=4,
+        ),
+    )
+}  # fmt: skip
+
+
+def train_base_model(name: str, *, out: Path, resume: bool, steps: int | None = None) -> Path:
+    """Train recipe `name` below `out/runs/base/<name>`; returns the folder of the finished model.
+
+    Args:
+        resume: go on with what lies there; otherwise begin anew (token arrays are kept, they depend
+            on nothing that training does).
+        steps: other than the recipe's; the decay keeps its share.
+
+    Raises:
+        BaseRecipeError: for an unknown recipe.
+    """
+    if name not in RECIPES:
+        raise BaseRecipeError(f"no recipe {name!r} for code; there are {', '.join(RECIPES)}")
+    recipe = RECIPES[name]
+    if steps is not None:
+        recipe = dataclasses.replace(recipe, steps=steps)
+    root = out / "runs" / "base"
+    folder = root / name
+    rank, _ = place()
+    if rank == 0:
+        if not resume:
+            shutil.rmtree(folder, ignore_errors=True)
+        _data(root, recipe)
+    wait_for_first()
+    data = _data(root, recipe)
+    runtime = detect_runtime(deterministic=False)
+    result = _train(recipe, data, folder, runtime)
+    if rank == 0:
+        _export(recipe, data, folder, runtime, result)
+        shown = read_json(folder / "model" / "report.json")
+        print(json.dumps({k: v for k, v in shown.items() if k != "samples"}, indent=1))
+    return folder / "model"
+
+
+def wait_for_first() -> None:
+    """Let the other processes of a launch wait until the first has prepared the data."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def _data(root: Path, recipe: BaseRecipe) -> Path:
+    """The folder with token arrays, held-out files and what is known of the sources."""
+    inputs = [recipe.bytes_per_source, recipe.pairs_per_function, recipe.held_out, recipe.seed]
+
+    def build(folder: Path) -> None:
+        corpus = load_base_corpus(
+            seed=recipe.seed, bytes_per_source=recipe.bytes_per_source, held_out=recipe.held_out
+        )
+        tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
+        order = np.random.default_rng(recipe.seed).permutation(len(corpus.train))
+        texts = [corpus.train[i].text for i in order]
+        tokenize_to(folder / "plain.npy", texts, tokenizer, total=len(texts))
+        pairs = change_pairs(
+            corpus.train, recipe.seed, per_function=recipe.pairs_per_function, processes=WORKERS
+        )
+        tokenize_to(folder / "pairs.npy", (text for _, text in pairs), tokenizer, total=len(pairs))
+        write_jsonl(folder / "held_out.jsonl", corpus.held_out)
+        counted, size = [], 0
+        for text in texts:
+            if size < COUNTED_BYTES:
+                counted.append({"text": text})
+                size += len(text)
+        write_jsonl(folder / "counted.jsonl", counted)
+        kinds: dict[str, int] = {}
+        for kind, _ in pairs:
+            kinds[kind] = kinds.get(kind, 0) + 1
+        write_json(
+            folder / "corpus.json",
+            {
+                "sources": corpus.sources,
+                "held_out_sources": corpus.held_out_sources,
+                "rejected": corpus.rejected,
+                "pairs": kinds,
+                "plain_tokens": len(np.load(folder / "plain.npy", mmap_mode="r")),
+                "pair_tokens": len(np.load(folder / "pairs.npy", mmap_mode="r")),
+            },
+        )
+
+    return Workspace(root, "base").stage(f"data-{recipe.name}", inputs, build)
+
+
+def _train(recipe: BaseRecipe, data: Path, folder: Path, runtime: Runtime):
+    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
+    model = _model(recipe, tokenizer, runtime)
+    pairs = data / "pairs.npy"
+    windows = MixedWindows(
+        plain=np.load(data / "plain.npy", mmap_mode="r"),
+        pairs=np.load(pairs, mmap_mode="r"),
+        pair_offsets=np.load(offsets_path(pairs)),
+        window=recipe.window,
+        rows_per_step=recipe.rows_per_step,
+        micro_batch=recipe.micro_batch,
+        pair_share=recipe.pair_share,
+        seed=recipe.seed,
+    )
+    files = read_jsonl(data / "held_out.jsonl", SourceFile)
+    watched = [file.text for file in files[:: max(1, len(files) // WATCHED_FILES)]]
+
+    def evaluate(candidate: PreTrainedModel) -> dict[str, float]:
+        scored = evaluate_perplexity(
+            candidate, tokenizer, watched, window=recipe.window, stride=recipe.window, runtime=runtime,
+            what="held-out files",
+        )  # fmt: skip
+        return {"bits_per_byte": scored.bits_per_byte}
+
+    settings = PretrainingSettings(
+        Schedule("wsd", recipe.steps, recipe.warmup, round(recipe.decay * recipe.steps)),
+        recipe.optimizer,
+        seed=recipe.seed,
+        evaluate_every=max(1, recipe.steps // 15),
+        checkpoint_every=25,
+    )
+    result = pretrain(model, windows, settings, runtime, folder, evaluate=evaluate)
+    if place()[0] == 0:
+        partial = folder / "weights.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        _finished(model, tokenizer).save_pretrained(partial)
+        shutil.rmtree(folder / "weights", ignore_errors=True)
+        partial.rename(folder / "weights")
+    return result
+
+
+def _model(recipe: BaseRecipe, tokenizer, runtime: Runtime) -> PreTrainedModel:
+    """Random or earlier weights in float32; autocast does the rest."""
+    torch.manual_seed(recipe.seed)
+    if recipe.start:
+        return Qwen2ForCausalLM.from_pretrained(
+            recipe.start, dtype=torch.float32, attn_implementation=runtime.attention
+        )
+    config = Qwen2Config(
+        vocab_size=64 * -(-len(tokenizer) // 64),
+        hidden_size=recipe.width,
+        intermediate_size=recipe.mlp_width,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.key_value_heads,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        attn_implementation=runtime.attention,
+    )
+    model = Qwen2ForCausalLM(config)
+    with torch.no_grad():
+        for parameter_name, parameter in model.named_parameters():
+            if parameter_name.endswith(("o_proj.weight", "down_proj.weight")):
+                parameter /= (2 * recipe.layers) ** 0.5  # residual outputs start small (GPT-2)
+    return model
+
+
+@torch.no_grad()
+def _finished(model: PreTrainedModel, tokenizer) -> PreTrainedModel:
+    """A copy in bfloat16, in which the chat's tokens begin and end as those that they resemble.
+
+    They do not occur in training; a frozen output head could never emit them otherwise.
+    """
+    copy = Qwen2ForCausalLM(model.config).to(torch.bfloat16)
+    copy.load_state_dict({name: value.to(torch.bfloat16) for name, value in model.state_dict().items()})
+    table = copy.get_input_embeddings().weight
+    for token, known in LIKE.items():
+        table[tokenizer.convert_tokens_to_ids(token)] = table[tokenizer.convert_tokens_to_ids(known)]
+    return copy
+
+
+def _export(recipe: BaseRecipe, data: Path, folder: Path, runtime: Runtime, result) -> None:
+    """Weights, tokenizer, report, history and card in `folder/model`, replaced whole."""
+    partial = folder / "model.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(folder / "weights", partial)
+    for name in TOKENIZER_FILES:
+        shutil.copy(EMBEDDED / name, partial / name)
+    report = report_on(partial, data, runtime, functions=recipe.functions, seed=recipe.seed)
+    curve = [
+        {"tokens": row["tokens"], **row["evaluation"]} for row in read_log(folder) if "evaluation" in row
+    ]
+    earlier = read_json(Path(recipe.start) / HISTORY) if recipe.start else []
+    history = [
+        *earlier,
+        {
+            "recipe": dataclasses.replace(recipe, start="earlier stretch" if recipe.start else ""),
+            "tokens": result.tokens,
+            "seconds": result.seconds,
+            "tokens_per_second": result.tokens_per_second,
+            "hardware": hardware_facts(runtime),
+            "curve": curve,
+            "corpus": read_json(data / "corpus.json"),
+        },
+    ]
+    write_json(partial / "report.json", report)
+    write_json(partial / HISTORY, history)
+    write_text(partial / "README.md", base_card(partial))
+    shutil.rmtree(folder / "model", ignore_errors=True)
+    partial.rename(folder / "model")
+
+
+def report_on(
+    model_folder: Path, data: Path, runtime: Runtime, *, functions: int, seed: int
+) -> BaseModelReport:
+    """Figures of the model in `model_folder` on the held-out files of `data`."""
+    model, tokenizer = load_causal_lm(str(model_folder), runtime, seed=seed)
+    return evaluate_base_model(
+        model,
+        tokenizer,
+        read_jsonl(data / "held_out.jsonl", SourceFile),
+        [row["text"] for row in read_jsonl(data / "counted.jsonl")],
+        runtime,
+        seed=seed,
+        functions=functions,
+    )
