@@ -78,8 +78,8 @@ def encode_pair(pair: InstructPair, tokenizer: PreTrainedTokenizerBase) -> Examp
 
 
 def end_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that ends an assistant's turn: `<|im_end|>` in a ChatML template, else eos."""
-    if tokenizer.chat_template and CHAT_END in tokenizer.chat_template:
+    """The token that ends an assistant's turn: `<|im_end|>` in a ChatML template that has it, else eos."""
+    if CHAT_END in (tokenizer.chat_template or "") and CHAT_END in tokenizer.get_vocab():
         return tokenizer.convert_tokens_to_ids(CHAT_END)
     return tokenizer.eos_token_id
 
