@@ -23,7 +23,9 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 import helpers
+from helpers.memory import is_out_of_memory
 from helpers.models.generation import generate
+from helpers.models.hub import HubError, cache_alone
 from helpers.runtime import Runtime
 from helpers.settings import LoraSettings
 
@@ -60,15 +62,17 @@ def load_causal_lm(
     Raises:
         ModelError: if nothing can be loaded from `spec`.
     """
-    source, is_local = _resolve(spec)
+    source, offline = _resolve(spec)
     options = {"dtype": runtime.weight_dtype, "attn_implementation": runtime.attention}
     if runtime.nf4:
         options |= {"quantization_config": _nf4(runtime), "device_map": {"": runtime.device}}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=is_local)
-        model = AutoModelForCausalLM.from_pretrained(source, local_files_only=is_local, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline)
+        model = AutoModelForCausalLM.from_pretrained(source, local_files_only=offline, **options)
     except Exception as error:  # the libraries raise a dozen types here, all meaning the same
-        raise ModelError(_loading_advice(spec, is_local, error)) from error
+        if is_out_of_memory(error):
+            raise
+        raise ModelError(_loading_advice(spec, Path(source).is_dir(), error)) from error
     model.name_or_path = spec  # what adapters record as their base: never a path of this machine
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -88,11 +92,11 @@ def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
     Raises:
         ModelError: if nothing can be loaded from `spec`.
     """
-    source, is_local = _resolve(spec)
+    source, offline = _resolve(spec)
     try:
-        return AutoTokenizer.from_pretrained(source, local_files_only=is_local)
+        return AutoTokenizer.from_pretrained(source, local_files_only=offline)
     except Exception as error:  # as above
-        raise ModelError(_loading_advice(spec, is_local, error)) from error
+        raise ModelError(_loading_advice(spec, Path(source).is_dir(), error)) from error
 
 
 def add_lora(model: PreTrainedModel, lora: LoraSettings, *, seed: int = 0) -> PeftModel:
@@ -170,7 +174,7 @@ def _nf4(runtime: Runtime) -> BitsAndBytesConfig:
 
 
 def _resolve(spec: str) -> tuple[str, bool]:
-    """Where to load `spec` from, and whether that is a local folder."""
+    """Where to load `spec` from, and whether to do so without the network: a folder, or the hub's cache."""
     beside_package = Path(helpers.__file__).resolve().parent.parent / spec
     folder = beside_package if spec.startswith("helpers/") else Path(spec).expanduser()
     if spec.strip() and folder.is_dir():
@@ -182,7 +186,10 @@ def _resolve(spec: str) -> tuple[str, bool]:
         raise ModelError(
             f"no model folder {spec!r}; give an existing one, or a hub name such as Qwen/Qwen2.5-Coder-0.5B"
         )
-    return spec, False
+    try:
+        return spec, cache_alone(spec)
+    except HubError as error:
+        raise ModelError(_loading_advice(spec, False, error)) from error
 
 
 def _loading_advice(spec: str, is_local: bool, error: Exception) -> str:
@@ -190,7 +197,7 @@ def _loading_advice(spec: str, is_local: bool, error: Exception) -> str:
     if is_local:
         return f"the folder {spec!r} cannot be loaded as a causal language model: {reason}"
     return (
-        f"cannot load {spec!r} from the Hugging Face hub: {reason} "
+        f"cannot load {spec!r} from the Hugging Face hub: {reason}. "
         "Check the name and the connection; without a network use a local folder "
         "or helpers/models/tiny_code_lm."
     )

@@ -18,6 +18,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from helpers.memory import in_batches
+from helpers.models.hub import cache_alone
 from helpers.models.shapes import PACKAGE_PREFIX
 from helpers.progress import bar
 from helpers.runtime import Runtime
@@ -53,8 +54,12 @@ def load_embedder(spec: str, runtime: Runtime) -> SentenceTransformer:
     if _looks_like_path(source) and not Path(source).is_dir():
         raise EmbedderError(f"no embedder in folder {source!r}: there is no such folder")
     try:
+        offline = Path(source).is_dir() or (str(source).count("/") == 1 and cache_alone(str(source)))
         model = SentenceTransformer(
-            str(source), device=str(runtime.device), model_kwargs={"dtype": torch.float32}
+            str(source),
+            device=str(runtime.device),
+            model_kwargs={"dtype": torch.float32},
+            local_files_only=offline,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
