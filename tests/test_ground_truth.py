@@ -1,7 +1,9 @@
 import pytest
 
 from helpers.data.cases import doctest_cases, generated_calls
-from helpers.data.functions import functions_of_file
+from helpers.data.corpus import load_corpus
+from helpers.data.execution import import_folders
+from helpers.data.functions import extract_functions, functions_of_file
 from helpers.data.ground_truth import (
     execution_context,
     import_line,
@@ -137,3 +139,16 @@ def test_import_line_is_the_one_the_code_base_uses(tmp_path):
     assert import_line(packaged) == "import networkx as nx"
     assert execution_context(packaged).preload == ("networkx",)
     assert repr(functions[0].module) in module_prelude(functions[0])
+
+
+def test_a_package_below_src_is_imported_from_there(tmp_path):
+    package = tmp_path / "src" / "pkg"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "tools.py").write_text(MODULE)
+    corpus = load_corpus(f"path:{tmp_path}")
+    functions = extract_functions(corpus)
+    assert import_folders(corpus) == ("src",)
+    truths, _ = verify_functions(functions, corpus, wanted=1, seed=1, workers=2)
+    assert truths
+    assert truths[0].function.module == "pkg.tools"

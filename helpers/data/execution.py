@@ -6,7 +6,9 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from helpers.data.functions import module_name, package_folders
 from helpers.data.source_edits import SourceText
 from helpers.eval.sandbox import Outcome, Program, run_programs
 from helpers.records import Corpus, Function
@@ -25,15 +27,34 @@ class ExecutionContext:
 
 
 def execution_context(corpus: Corpus) -> ExecutionContext:
-    """Package to preload and folder to import it from, for an installed or a loose code base."""
-    return context_of(corpus.spec, corpus.import_name, corpus.root)
+    """Package to preload and folders to import it from, for an installed or a loose code base."""
+    return context_of(corpus.spec, corpus.import_name, corpus.root, import_folders(corpus))
 
 
-def context_of(spec: str, import_name: str, root: str) -> ExecutionContext:
-    """The same from the parts of a corpus, or of a resolved spec (`helpers.data.sources.Source`)."""
+def context_of(spec: str, import_name: str, root: str, folders: Sequence[str] = ()) -> ExecutionContext:
+    """The same from the parts of a corpus, or of a resolved spec (`helpers.data.sources.Source`).
+
+    Args:
+        folders: from `import_folders`.
+    """
     if spec.startswith("installed:"):
         return ExecutionContext((import_name,) if import_name else (), ())
-    return ExecutionContext((), (root,))
+    return ExecutionContext((), (root, *(str(Path(root) / folder) for folder in folders)))
+
+
+def import_folders(corpus: Corpus) -> tuple[str, ...]:
+    """Folders below the root that modules of a loose code base are imported from, such as "src"."""
+    if corpus.import_name:
+        return ()
+    packages = package_folders(corpus)
+    found = set()
+    for file in corpus.files:
+        place = file.path.removesuffix(".py").removesuffix("/__init__")
+        module = module_name(file.path, "", packages).replace(".", "/")
+        folder = place.removesuffix(module).rstrip("/")
+        if folder and place.endswith(module):
+            found.add(folder)
+    return tuple(sorted(found))
 
 
 def import_line(corpus: Corpus) -> str:

@@ -37,7 +37,7 @@ def extract_functions(corpus: Corpus) -> tuple[Function, ...]:
 
     Both `source` and `code` parse. A body that was only a docstring becomes `pass`.
     """
-    packages = _package_folders(corpus)
+    packages = package_folders(corpus)
     functions: list[Function] = []
     for file in progress(corpus.files, "extracting functions", unit="file"):
         functions += functions_of_file(file, module_name(file.path, corpus.import_name, packages))
@@ -241,6 +241,7 @@ def _parameters(node: FunctionNode) -> tuple[str, ...]:
     return tuple(argument.arg for argument in ordered if argument is not None)
 
 
-def _package_folders(corpus: Corpus) -> frozenset[str]:
+def package_folders(corpus: Corpus) -> frozenset[str]:
+    """Folders of the corpus that hold an `__init__.py`, accepted or not."""
     seen = [file.path for file in corpus.files] + [file.path for file in corpus.rejected]
     return frozenset(path.removesuffix("/__init__.py") for path in seen if path.endswith("/__init__.py"))

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from helpers.data.contamination import Benchmarks, check_held_out
 from helpers.data.drafts import Draft, executable_drafts, pair_of, task_of, without_fences
+from helpers.data.execution import import_folders
 from helpers.data.ground_truth import GroundTruth, execution_context, verify_functions
 from helpers.data.instruct_report import instruct_report
 from helpers.data.language import LanguageGenerator, SourceFacts
@@ -151,6 +152,7 @@ def build_instruct_data(
     report = instruct_report(
         chosen, verified, looked_at, check, suite, settings, generator.name, wordings=wordings
     )
+    report["import_folders"] = list(import_folders(corpus))
     return InstructData(pairs["train"], pairs["validation"], tasks, report)
 
 

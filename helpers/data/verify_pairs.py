@@ -102,7 +102,8 @@ def verify_run(run_folder: Path, *, workers: int) -> PairCheck | None:
     if kind in ("path", "zip"):  # as the notebook sees it, from beside this package
         spec = f"{kind}:{Path(helpers.__file__).resolve().parent.parent / place}"
     source = resolve_spec(spec)
-    context = context_of(spec, source.import_name, str(source.root))
+    folders = read_json(data / "report.json")["import_folders"]
+    context = context_of(spec, source.import_name, str(source.root), folders)
     return verify_saved_pairs(data, context, workers=workers)
 
 
