@@ -14,7 +14,7 @@ from helpers.data.title_sets import TitleSplit, load_titles, split_titles
 from helpers.data.title_tokenizer import train_tokenizer
 from helpers.eval import fixed_budget_metric
 from helpers.models.title_lm import Architecture, build
-from helpers.train import budget_rules, fixed_budget
+from helpers.train import budget_rules, fixed_budget, lab
 from helpers.train.budget_rules import RuleBroken
 from helpers.train.fixed_budget import (
     RecipeError,
@@ -360,3 +360,21 @@ def test_the_spread_is_the_standard_deviation_over_seeds(data, tmp_path) -> None
     assert spread_of(runs) == pytest.approx((7 / 3) ** 0.5)  # mean 7/3; (16 + 1 + 25) / 9 / 2
     assert spread_of(runs[:1]) is None
     assert Rung(LADDER[0], runs[0], runs[2]).difference == -3.0
+
+
+def test_a_lab_runs_each_recipe_once_under_whatever_names(data, tmp_path, monkeypatch) -> None:
+    finished = run(TINY, data, tmp_path)
+    asked = []
+
+    def run_one(recipe, data, *, seed, spread, **options):
+        asked.append((recipe.name, seed, spread))
+        return finished
+
+    monkeypatch.setattr(lab, "run_recipe", run_one)
+    opened = lab.open_lab(data, "smoke", seeds="1337, 7", out=tmp_path)
+    comparison = opened.compare()
+    rungs = climb(opened.run)
+    last = [rung for rung in rungs if rung.change.kept][-1]
+    assert asked[:3] == [("improved", 1337, False), ("improved", 7, True), ("baseline", 1337, False)]
+    assert last.run == dataclasses.replace(comparison.improved[0], name=last.change.name)
+    assert len(asked) == 3 + len(LADDER) - 1

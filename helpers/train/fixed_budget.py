@@ -33,7 +33,7 @@ from helpers.train.budget_rules import SEED
 from helpers.train.pretraining import PretrainingSettings, Schedule, pretrain, read_log
 from helpers.train.recipes import RECIPES, SCALES, Recipe, Scale
 from helpers.train.token_loss import MAX_LOGITS
-from helpers.workspace import Workspace, digest, read_json, write_json
+from helpers.workspace import Workspace, digest, read_json, to_plain, write_json
 
 MICRO_TOKENS = 16_384  # fed at once; larger batches are accumulated
 SAMPLES, SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 6, 32, 0.8
@@ -296,7 +296,7 @@ def _run(
         commit=code_revision(),
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         samples=tuple(_sample(model, tokenizer, recipe.block, seed, runtime.device)),
-        recipe=dataclasses.asdict(recipe),
+        recipe=to_plain(recipe),
     )
     write_json(place / "result.json", run)
     (place / pretraining.CHECKPOINT).unlink(missing_ok=True)

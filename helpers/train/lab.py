@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from helpers.runtime import Runtime, detect_runtime
 from helpers.train.budget_rules import SEED, VALIDATION_FRACTION
 from helpers.train.fixed_budget import BudgetRun, RecipeError, find_recipe, find_scale, run_recipe
 from helpers.train.ladder import Comparison
-from helpers.train.recipes import RECIPES, Recipe, Scale
+from helpers.train.recipes import RECIPES, Recipe, Scale, changed
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Lab:
     runs: Path
     resume: bool
     titles: TitleSet = field(repr=False)
+    done: dict[tuple[Recipe, int], BudgetRun] = field(default_factory=dict, repr=False)
 
     @property
     def split(self) -> TitleSplit:
@@ -33,11 +35,18 @@ class Lab:
         return split_titles(self.titles, VALIDATION_FRACTION)
 
     def run(self, recipe: Recipe, seed: int = SEED) -> BudgetRun:
-        """`run_recipe` on this lab's data, which must still be what it was when the lab was opened."""
-        return run_recipe(
-            recipe, self.data, scale=self.scale, out=self.runs, runtime=self.runtime, seed=seed,
-            spread=seed != SEED, resume=self.resume, known_data={self.titles.spec: self.titles.sha256},
-        )  # fmt: skip
+        """`run_recipe` on this lab's data, which must still be what it was when the lab was opened.
+
+        A recipe is run once, under whatever names it comes: the last rung of the ladder is the
+        improved recipe.
+        """
+        key = (changed(recipe, name=""), seed)
+        if key not in self.done:
+            self.done[key] = run_recipe(
+                recipe, self.data, scale=self.scale, out=self.runs, runtime=self.runtime, seed=seed,
+                spread=seed != SEED, resume=self.resume, known_data={self.titles.spec: self.titles.sha256},
+            )  # fmt: skip
+        return dataclasses.replace(self.done[key], name=recipe.name)
 
     def compare(self, improved: str = "improved") -> Comparison:
         """The baseline under the challenge's seed, and the named recipe under every seed."""
