@@ -12,10 +12,9 @@ from helpers.eval.failures import (
     clip,
     select_failures,
     track_a_failures,
-    track_b_failures,
     track_c_failures,
 )
-from helpers.records import Document, Failure, ResponseScore, Task
+from helpers.records import Document, Failure
 
 
 def candidates(**counts):
@@ -125,81 +124,6 @@ def test_track_a_shows_the_part_with_unseen_names():
     (failure,) = track_a_failures(rows, {"a.py": text, "b.py": PLAIN}, [PLAIN])
     assert "frobnicate" in failure.input
     assert failure.input.startswith("# from line ")
-
-
-# --- Track B -----------------------------------------------------------------------------------
-
-BUGGY = "def area(width, height):\n    return width + height  # bug\n"
-FIXED = "def area(width, height):\n    return width * height\n"
-
-
-def fence(code):
-    return f"```python\n{code}```"
-
-
-def failed(response, status="failed", *, kind="fix_bug", tests="assert area(2, 3) == 6", **fields):
-    task = Task(
-        "t1",
-        kind,
-        "m.py::area",
-        "m.py",
-        f"Fix the bug.\n\n{BUGGY}",
-        fence(FIXED),
-        "area",
-        "",
-        tests,
-        1,
-        {"given": BUGGY},
-    )
-    values = {"style": None, "style_findings": (), "invented_names": (), "detail": ""} | fields
-    score = ResponseScore("t1", kind, "m.py::area", 0, response, status, False, **values)
-    (failure,) = track_b_failures([score], [task])
-    return failure
-
-
-@pytest.mark.parametrize(
-    ("response", "status", "category", "evidence"),
-    [
-        ("  \n", "empty", "empty answer", "nothing but white space"),
-        ("def area(\n" + "    x = 1\n" * 9, "unparsable", "repeats itself", "9 times in a row: `x = 1`"),
-        ("```python\ndef area(" + "a, " * 300, "unparsable", "cut off before the end", "never closes"),
-        ("def area(", "unparsable", "does not parse", "no Python"),
-        (fence(BUGGY), "failed", "copied the input unchanged", "`-    return width + height  # bug`"),
-        (fence(BUGGY.replace("  # bug", "")), "failed", "copied the input unchanged", "Missing change"),
-        (fence(FIXED), "timeout", "timeout", "time limit"),
-        (fence("def volume(a):\n    return a\n"), "failed", "function missing", "does not define `area`"),
-        (fence(FIXED.replace("*", "-")), "failed", "wrong output", "`+    return width * height`"),
-        (fence(FIXED.replace("*", "-")), "crashed", "crashed", "ended its process"),
-    ],
-)
-def test_track_b_categories(response, status, category, evidence):
-    failure = failed(response, status)
-    assert failure.category == category
-    assert evidence in failure.diagnosis
-    assert failure.expected == fence(FIXED)
-
-
-def test_track_b_invented_names_and_scorer_detail():
-    failure = failed(fence(FIXED), invented_names=("nx.nope", "grid"), detail="NameError: grid")
-    assert failure.category == "invented names"
-    assert "2 names that do not exist: `nx.nope`, `grid`" in failure.diagnosis
-    assert failure.diagnosis.endswith("Scorer: NameError: grid")
-
-
-def test_track_b_language_tasks_fail_their_checks():
-    failure = failed("It adds two numbers.", kind="explain", tests="", detail="parameter height is not named")
-    assert failure.category == "failed its checks"
-
-
-def test_track_b_takes_greedy_failures_only():
-    task = Task("t1", "implement", "f", "m.py", "do", "ref", "area", "", "assert 1", 1)
-    base = ("t1", "implement", "f")
-    scores = [
-        ResponseScore(*base, 0, "x", "passed", True, None, (), ()),
-        ResponseScore(*base, 1, "x", "failed", False, None, (), ()),
-        ResponseScore(*base, 0, "x", "infrastructure_error", False, None, (), ()),
-    ]
-    assert track_b_failures(scores, [task]) == []
 
 
 # --- Track C -----------------------------------------------------------------------------------

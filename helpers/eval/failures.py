@@ -1,13 +1,12 @@
 """The error analysis: which failures are shown, and what a measurement says about each.
 
-Nothing is picked by hand. `track_*_failures` turn every failed item into a candidate whose category
-and diagnosis follow from figures computed here; `select_failures` draws by a stated seeded rule.
-A diagnosis states what was measured on the item, not what went on inside a model.
+Nothing is picked by hand. `track_*_failures` (Track B's in `failures_b`) turn every failed item into
+a candidate whose category and diagnosis follow from figures computed there; `select_failures` draws
+by a stated seeded rule. A diagnosis states what was measured on the item, not what went on inside a model.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
 import random
 import re
@@ -18,16 +17,12 @@ from typing import Any
 import numpy as np
 from bm25s.stopwords import STOPWORDS_EN
 
-from helpers.data.phrasings import spliced
-from helpers.eval.code_extraction import defines, extract_code
-from helpers.eval.responses import EXECUTABLE
 from helpers.eval.retrieval import code_tokens
-from helpers.records import Document, Failure, ResponseScore, Task
+from helpers.records import Document, Failure
 
 SHOWN_CHARS = 900  # of each input, expected and got; the rest is counted, not shown
 RANK_CUT = 10  # a query whose answer ranks below it has failed
 LEAST_SHARE = 0.01  # a feature of less than this share of a file explains nothing
-LOOP_LINES = 4  # equal lines in a row that make a loop
 SELECTION_RULE = (
     "Equal shares for the tracks that have failures; within a track the categories take turns, the "
     "most frequent first; within a category items are drawn at random with the run's seed. A track or "
@@ -151,95 +146,6 @@ def _strangest_part(text: str, known: set[str], lines: int = 16) -> str:
     sums = [sum(unseen[i : i + lines]) for i in range(max(1, len(rows) - lines + 1))]
     start = int(np.argmax(sums))
     return f"# from line {start + 1}\n" + "\n".join(rows[start : start + lines])
-
-
-# --- Track B -----------------------------------------------------------------------------------
-
-
-def track_b_failures(scores: Sequence[ResponseScore], tasks: Sequence[Task]) -> list[Failure]:
-    """Greedy responses after training that did not pass; infrastructure errors are none of them.
-
-    Args:
-        scores: all scores after training; sample 0 is taken.
-    """
-    by_id = {task.id: task for task in tasks}
-    failures = []
-    for score in sorted(scores, key=lambda s: s.task_id):
-        if score.sample or score.passed or score.status == "infrastructure_error":
-            continue
-        task = by_id[score.task_id]
-        category, evidence = _diagnose_response(score, task)
-        detail = f" Scorer: {clip(score.detail, 200)}" if score.detail else ""
-        failures.append(
-            Failure(
-                "track_b",
-                category,
-                task.id,
-                clip(task.instruction),
-                clip(task.reference) or "no reference answer",
-                clip(score.response),
-                f"{evidence}{detail}",
-            )
-        )
-    return failures
-
-
-def _diagnose_response(score: ResponseScore, task: Task) -> tuple[str, str]:
-    """Category and evidence; the first that holds, from the crudest failure to the subtlest."""
-    response = score.response
-    lines = [line.strip() for line in response.splitlines() if line.strip()]
-    line, times = _longest_run(lines)
-    code, reference = extract_code(response) or response, extract_code(task.reference) or task.reference
-    if task.detail.get("form") == "line":  # the answer is one line of the function given
-        code = spliced(task.detail["given"], int(task.detail["line"]), response)
-        reference = task.detail["code"]
-    where = f"The response has {len(response):,} characters in {len(lines)} lines"
-    if not lines:
-        return "empty answer", "The response holds nothing but white space."
-    if times >= LOOP_LINES:
-        return "repeats itself", f"One line comes {times} times in a row: `{clip(line, 80)}`."
-    if response.count("```") % 2:
-        return "cut off before the end", f"{where}; the code block that it opens never closes."
-    if score.status == "unparsable":
-        return "does not parse", f"{where}; no Python could be parsed in it."
-    given = task.detail.get("given", "")
-    if given and task.kind in ("fix_bug", "improve") and _words(code) == _words(given):
-        missing = _changed_lines(code, reference)
-        return "copied the input unchanged", f"The code is the one given. Missing change: {missing}."
-    if score.status == "timeout":
-        return "timeout", "The code did not end within the time limit."
-    if score.invented_names:
-        names = ", ".join(f"`{name}`" for name in score.invented_names[:5])
-        return "invented names", f"{len(score.invented_names)} names that do not exist: {names}."
-    if task.kind not in ("explain", "unit_tests") and not defines(code, task.entry_point.rpartition(".")[2]):
-        return "function missing", f"The code parses but does not define `{task.entry_point}`."
-    alike = difflib.SequenceMatcher(None, reference.split(), code.split(), autojunk=False).ratio()
-    near = f"Its words are {alike:.0%} the reference's; differences: {_changed_lines(code, reference)}."
-    if score.status == "crashed":
-        return "crashed", f"The code ended its process. {near}"
-    return ("wrong output" if task.kind in EXECUTABLE else "failed its checks"), near
-
-
-def _longest_run(lines: Sequence[str]) -> tuple[str, int]:
-    best, times, run = "", 0, 0
-    for index, line in enumerate(lines):
-        run = run + 1 if index and line == lines[index - 1] else 1
-        if run > times:
-            best, times = line, run
-    return best, times
-
-
-def _words(code: str) -> str:
-    """Code without comments (a mark on the faulty line among them) and layout."""
-    return " ".join(re.sub(r"#[^\n]*", "", code).split())
-
-
-def _changed_lines(got: str, wanted: str, limit: int = 3) -> str:
-    """Lines of a diff from `got` to `wanted`, the first `limit` of them."""
-    diff = difflib.unified_diff(got.splitlines(), wanted.splitlines(), lineterm="", n=0)
-    lines = [d for d in diff if d[:1] in "+-" and d[:3] not in ("+++", "---") and d[1:].strip()]
-    shown = " ".join(f"`{clip(line, 100)}`" for line in lines[:limit])
-    return f"{shown} and {len(lines) - limit} more" if len(lines) > limit else shown or "white space only"
 
 
 # --- Track C -----------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from helpers.data.general_code import general_code_sources
 from helpers.data.instruct import InstructData
 from helpers.data.retrieval_pairs import RetrievalData
 from helpers.data.splits import LeakReport
-from helpers.eval.failures import select_failures, track_a_failures, track_b_failures, track_c_failures
+from helpers.eval.failures import select_failures, track_a_failures, track_c_failures
+from helpers.eval.failures_b import track_b_failures
 from helpers.eval.language_model import FileScore, paired_rows
 from helpers.eval.perplexity import unigram_bits_per_byte
 from helpers.eval.planted_names import CheckedName

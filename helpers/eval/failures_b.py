@@ -1,0 +1,313 @@
+"""Track B's failed answers, each with a category and what was measured on it.
+
+Answers of one line are compared with the marked line and the wanted one, change by change; whole
+answers with the code given and the reference, line by line; what ran, with what its test expected.
+The first finding that holds is the category, from the crudest failure to the subtlest.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+from collections.abc import Sequence
+
+from helpers.data.phrasings import BUG_MARK, spliced
+from helpers.eval.code_extraction import answered_line, defines, extract_code
+from helpers.eval.failures import clip
+from helpers.eval.fences import fenced_blocks
+from helpers.eval.python_text import parse, without_margin
+from helpers.eval.responses import RUN_KINDS
+from helpers.records import Failure, ResponseScore, Task
+
+LOOP_LINES = 4  # lines that a loop has to fill
+LONGEST_ROUND = 8  # lines of one round of a loop
+COPYING = ("fix_bug", "improve", "docstring")  # kinds whose answers repeat most of the code given
+TESTED = re.compile(r"'(assert .*)': (\w+)(?:: (.*))?$", re.S)
+Finding = tuple[str, str]  # category, evidence
+
+
+def track_b_failures(scores: Sequence[ResponseScore], tasks: Sequence[Task]) -> list[Failure]:
+    """Greedy responses after training that did not pass; infrastructure errors are none of them.
+
+    Args:
+        scores: all scores after training; sample 0 is taken.
+    """
+    by_id = {task.id: task for task in tasks}
+    failures = []
+    for score in sorted(scores, key=lambda s: s.task_id):
+        if score.sample or score.passed or score.status == "infrastructure_error":
+            continue
+        task = by_id[score.task_id]
+        category, evidence = _diagnose(score, task)
+        detail = f" Scorer: {clip(score.detail, 200)}" if score.detail else ""
+        failures.append(
+            Failure(
+                "track_b",
+                category,
+                task.id,
+                clip(task.instruction),
+                clip(task.reference) or "no reference answer",
+                clip(score.response),
+                f"{evidence}{detail}",
+            )
+        )
+    return failures
+
+
+def _diagnose(score: ResponseScore, task: Task) -> Finding:
+    if not score.response.strip():
+        return "empty answer", "The response holds nothing but white space."
+    if task.detail.get("form") == "line":
+        return _of_line(score, task)
+    return _of_text(score, task) or _of_code(score, task)
+
+
+# --- answers of one line -----------------------------------------------------------------------
+
+
+def _of_line(score: ResponseScore, task: Task) -> Finding:
+    number = int(task.detail["line"])
+    marked = task.detail["given"].splitlines()[number - 1].strip()
+    wanted = answered_line(task.reference)
+    got = answered_line(score.response).removesuffix(BUG_MARK.strip()).rstrip()
+    if _words(got) == _words(marked):
+        return "returned the input unchanged", f"The answer is the marked line; {_needed(marked, wanted)}."
+    if score.status == "unparsable":
+        error = _syntax_error(spliced(task.detail["given"], number, got))
+        return "does not parse", f"`{clip(got, 100)}` in place of the marked line: {error}."
+    if score.invented_names:
+        return _invented(score)
+    needed, made = _changes(marked, wanted), _changes(marked, got)
+    besides = [_shown(change) for change in made if change not in needed]
+    done = [_shown(change) for change in needed if change in made]
+    evidence = f"In the marked line {_needed(marked, wanted)}"
+    evidence += f"; of this the answer makes {', '.join(done) or 'nothing'}"
+    evidence += f", and changes {', '.join(besides[:4])}." if besides else "."
+    return _run_category(score), f"{evidence}{_expectation(score)}"
+
+
+def _needed(marked: str, wanted: str) -> str:
+    return "the repair needs " + (", ".join(map(_shown, _changes(marked, wanted))) or "other white space")
+
+
+def _changes(before: str, after: str) -> list[tuple[str, str]]:
+    """(old words, new words) of each place where two lines differ."""
+    old, new = (re.findall(r"\w+|[^\w\s]", text) for text in (before, after))
+    steps = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+    changes = []
+    for kind, a, b, c, d in steps:
+        if kind == "replace" and b - a == d - c:
+            changes += [(was, now) for was, now in zip(old[a:b], new[c:d], strict=True) if was != now]
+        elif kind != "equal":
+            changes.append((" ".join(old[a:b]), " ".join(new[c:d])))
+    return changes
+
+
+def _shown(change: tuple[str, str]) -> str:
+    old, new = (clip(part, 60) for part in change)
+    if not old:
+        return f"`{new}` added"
+    return f"`{old}` → `{new}`" if new else f"`{old}` dropped"
+
+
+# --- whole answers: the text -------------------------------------------------------------------
+
+
+def _of_text(score: ResponseScore, task: Task) -> Finding | None:
+    """What shows without running anything; None where the code itself has to be looked at."""
+    response = score.response
+    lines = [line.strip() for line in _inside(response).split("\n") if line.strip()]
+    reference = extract_code(task.reference) or task.reference
+    code = extract_code(response, entry_point=None if task.kind == "unit_tests" else task.entry_point)
+    round_, times, first = _loop(lines)
+    many = f"{len(round_)} lines" if len(round_) > 1 else "line"
+    repeats = f"{times} times the same {many}: `{clip(' / '.join(round_), 120)}`"
+    if _begins_with(lines, reference):
+        rest = f"it comes {repeats}" if times else "it goes on with other text"
+        return (
+            "right, then does not stop",
+            f"The answer begins with the reference, line by line; then {rest}.",
+        )
+    if times:
+        return "repeats itself", f"From line {first} on it comes {repeats}."
+    where = f"The response has {len(response):,} characters in {len(lines)} lines"
+    blocks = fenced_blocks(response)
+    if blocks and not blocks[-1].closed and score.status == "unparsable":
+        return "cut off before the end", f"{where}; the code block that it opens never closes."
+    if score.status == "unparsable":
+        return "does not parse", f"{where}; {_syntax_error(_inside(response))}."
+    given = task.detail.get("given", "")
+    if code and given and task.kind in COPYING and _words(code) == _words(given):
+        missing = _changed_lines(code, reference)
+        return "returned the input unchanged", f"The code is the one given. Missing change: {missing}."
+    return None
+
+
+def _inside(response: str) -> str:
+    """The first code block, else the whole response."""
+    blocks = [block.content for block in fenced_blocks(response) if block.is_python]
+    return without_margin(blocks[0] if blocks else response)
+
+
+def _loop(lines: Sequence[str]) -> tuple[list[str], int, int]:
+    """The round that a text ends in, how often it comes (0: no loop) and its first line, counted from 1.
+
+    The last round may be cut off.
+    """
+    for length in range(1, LONGEST_ROUND + 1):
+        for cut in range(length + 1):
+            end = len(lines) - cut
+            round_, rest = list(lines[max(0, end - length) : end]), lines[end:]
+            whole_rest = rest[:-1] == round_[: max(cut - 1, 0)]
+            if len(round_) < length or not whole_rest or not all(map(str.startswith, round_, rest)):
+                continue
+            times = 1
+            while lines[max(0, end - (times + 1) * length) : end - times * length] == round_:
+                times += 1
+            if times >= 3 and times * length >= LOOP_LINES:
+                return round_, times, end - times * length + 1
+    return [], 0, 0
+
+
+def _begins_with(lines: Sequence[str], reference: str) -> bool:
+    wanted = [line.strip() for line in reference.split("\n") if line.strip()]
+    return len(lines) > len(wanted) and list(lines[: len(wanted)]) == wanted
+
+
+# --- whole answers: the code -------------------------------------------------------------------
+
+
+def _of_code(score: ResponseScore, task: Task) -> Finding:
+    response = score.response
+    entry = task.entry_point.rpartition(".")[2]
+    code = extract_code(response, entry_point=entry if task.kind != "unit_tests" else None) or response
+    reference = extract_code(task.reference) or task.reference
+    if task.kind in ("explain", "unit_tests"):
+        return _invented(score) if score.invented_names else _of_checks(score, task)
+    if not defines(code, entry):
+        return "function missing", f"The code parses but does not define `{task.entry_point}`."
+    strayed = _strayed(code, task, reference)
+    if score.status in ("timeout", "crashed") and task.kind in RUN_KINDS:
+        return _run_category(score), f"{strayed or _near(code, reference)}"
+    if score.invented_names:
+        category, evidence = _invented(score)
+        return category, f"{evidence} {strayed}".rstrip()
+    if task.kind == "docstring":
+        return _of_checks(score, task, strayed)
+    if score.detail.startswith("no gain"):
+        return "no gain", f"Behaviour is kept, but nothing is better. {_near(code, reference)}"
+    category = "lost its way while copying" if strayed else _run_category(score)
+    return category, f"{strayed or _near(code, reference)}{_expectation(score)}"
+
+
+def _strayed(code: str, task: Task, reference: str) -> str:
+    """Where a copy leaves both the code given and the reference, "" where it does not or none was asked."""
+    given = task.detail.get("given", "")
+    if task.kind not in COPYING or not given:
+        return ""
+    known = {_words(line) for text in (given, reference) for line in text.split("\n")}
+    body = code.split("\n")
+    if task.kind == "docstring":
+        body = _without_docstring_lines(code)
+    for number, line in enumerate(body, 1):
+        if line.strip() and _words(line) not in known:
+            nearest = difflib.get_close_matches(line.strip(), [k.strip() for k in given.split("\n")], 1, 0.3)
+            instead = f"; the code given has `{clip(nearest[0], 100)}`" if nearest else ""
+            return f"It copies as far as line {number}, which reads `{clip(line.strip(), 100)}`{instead}."
+    return ""
+
+
+def _without_docstring_lines(code: str) -> list[str]:
+    tree = parse(code)
+    inside: set[int] = set()
+    for node in ast.walk(tree) if tree else ():
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
+            inside |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return ["" if number in inside else line for number, line in enumerate(code.split("\n"), 1)]
+
+
+def _of_checks(score: ResponseScore, task: Task, strayed: str = "") -> Finding:
+    """Answers that are judged by checks: which one failed."""
+    named = {
+        "the code itself was changed": "changed the code it was to document",
+        "no docstring": "no docstring",
+        "not described": "parameters left out",
+        "no such parameter": "describes what is not there",
+        "the return value": "return value left out",
+        "kills 0 of": "tests that notice nothing",
+        "no assert": "no test of the function",
+        "fewer than": "too short",
+        "code instead": "code instead of prose",
+        "not mentioned": "parameters left out",
+    }
+    category = next((name for start, name in named.items() if score.detail.startswith(start)), "")
+    if task.kind == "unit_tests" and not category:
+        category = "asserts that do not hold"
+    return (
+        category or "failed its checks",
+        strayed or f"The check that failed: {score.detail or score.status}.",
+    )
+
+
+def _run_category(score: ResponseScore) -> str:
+    if score.status in ("timeout", "crashed"):
+        return score.status
+    tested = TESTED.search(score.detail)
+    if tested and tested.group(2) != "AssertionError":
+        return f"raises {tested.group(2)}"
+    return "wrong value"
+
+
+def _expectation(score: ResponseScore) -> str:
+    """What the first failed test called and expected, from the scorer's line; "" where it names none."""
+    tested = TESTED.search(score.detail)
+    tree = parse(tested.group(1)) if tested else None
+    test = tree.body[0].test if tree and isinstance(tree.body[0], ast.Assert) else None
+    if not isinstance(test, ast.Compare) or len(test.ops) != 1:
+        return ""
+    call, expected = ast.unparse(test.left), ast.unparse(test.comparators[0])
+    got = f"{tested.group(2)}: {tested.group(3)}" if tested.group(2) != "AssertionError" else "another value"
+    return f" Expected of `{clip(call, 100)}`: `{clip(expected, 60)}`; got {clip(got, 80)}."
+
+
+def _invented(score: ResponseScore) -> Finding:
+    names = ", ".join(f"`{name}`" for name in score.invented_names[:5])
+    count = len(score.invented_names)
+    return (
+        "invented names",
+        f"{count} name{'s' * (count > 1)} that do{'es' * (count == 1)} not exist: {names}.",
+    )
+
+
+def _near(code: str, reference: str) -> str:
+    alike = difflib.SequenceMatcher(None, reference.split(), code.split(), autojunk=False).ratio()
+    return f"Its words are {alike:.0%} the reference's; differences: {_changed_lines(code, reference)}."
+
+
+def _words(code: str) -> str:
+    """Code without comments (a mark on the faulty line among them) and layout."""
+    return " ".join(re.sub(r"#[^\n]*", "", code).split())
+
+
+def _syntax_error(code: str) -> str:
+    try:
+        ast.parse(code)
+    except SyntaxError as error:
+        line = (code.split("\n")[error.lineno - 1 : error.lineno] or [""])[0] if error.lineno else ""
+        return f"line {error.lineno}, `{clip(line.strip(), 80)}`: {error.msg}"
+    except (ValueError, RecursionError, MemoryError) as error:
+        return str(error)
+    return "no Python could be found in it"
+
+
+def _changed_lines(got: str, wanted: str, limit: int = 3) -> str:
+    """Lines of a diff from `got` to `wanted`, the first `limit` of them."""
+    diff = difflib.unified_diff(got.splitlines(), wanted.splitlines(), lineterm="", n=0)
+    lines = [d for d in diff if d[:1] in "+-" and d[:3] not in ("+++", "---") and d[1:].strip()]
+    shown = " ".join(f"`{clip(line, 100)}`" for line in lines[:limit])
+    return f"{shown} and {len(lines) - limit} more" if len(lines) > limit else shown or "white space only"
