@@ -217,8 +217,9 @@ def main() -> None:
         # Errors that this package raises say what to do; any other is a bug and keeps its traceback.
         if not type(error).__module__.startswith("helpers."):
             raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        status = getattr(error, "exit_status", 1)
+        print(f"error: {error}" if status == 1 else str(error), file=sys.stderr)
+        sys.exit(status)
     except KeyboardInterrupt:
         print("stopped; finished steps are kept, go on with --resume", file=sys.stderr)
         sys.exit(130)

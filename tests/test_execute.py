@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import nbformat
 import pytest
 
 from helpers.report.execute import CellFailure, execute_notebook
+
+ROOT = Path(__file__).parents[1]
 
 new_code, new_markdown = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
 
@@ -84,3 +92,37 @@ def test_track_cells_stand_aside_with_the_reason(notebook) -> None:
     done = run(path, {})
     assert done.cells[-2].outputs[0].data["text/plain"] == "21"
     assert done.cells[-1].outputs[0].text == "track_b does not run: no docstrings\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_ends_the_kernel_and_says_how_to_go_on(notebook, tmp_path, number) -> None:
+    """As Ctrl-C in a terminal: the message, status 130, no traceback, no process left."""
+    work = (
+        "import os, time\nfrom pathlib import Path\nPath('pid').write_text(str(os.getpid()))\ntime.sleep(120)"
+    )
+    path = notebook(new_markdown("## One"), new_code(work))
+    script = (
+        "import sys\nfrom pathlib import Path\nimport helpers.__main__ as command\n"
+        "from helpers.report.execute import execute_notebook\n"
+        "path = Path(sys.argv[1])\n"
+        "command.app = lambda: execute_notebook(path, {}, cwd=path.parent, expected_seconds={})\n"
+        "command.main()\n"
+    )
+    running = subprocess.Popen(
+        [sys.executable, "-c", script, str(path)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    pid = tmp_path / "pid"
+    while not (pid.exists() and pid.read_text()):
+        assert running.poll() is None, running.stderr.read()
+        time.sleep(0.1)
+    running.send_signal(number)
+    said = running.communicate(timeout=60)[1]
+    assert running.returncode == 130
+    assert "stopped in section “One”; finished steps are kept, go on with --resume" in said
+    assert "Traceback" not in said
+    kernel = Path("/proc") / pid.read_text()
+    assert not kernel.exists() or "Z" in (kernel / "stat").read_text().split()[2]

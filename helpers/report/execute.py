@@ -6,7 +6,10 @@ even loopback. A cell that fails raises `CellFailure` with the section it stands
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -25,6 +28,12 @@ from traitlets.config import Config
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 PLAIN_LINE_EVERY_S = 15.0  # without a terminal: how often progress within a step is printed
+
+
+class RunStopped(RuntimeError):
+    """A person or the system asked the run to stop (Ctrl-C, SIGTERM)."""
+
+    exit_status = 130
 
 
 class CellFailure(RuntimeError):
@@ -48,6 +57,7 @@ def execute_notebook(
 
     Raises:
         CellFailure: if a cell raises or the kernel dies.
+        RunStopped: on Ctrl-C or SIGTERM; the kernel is ended first.
         ValueError: for a parameter that the notebook does not have.
     """
     notebook = nbformat.read(path, as_version=4)
@@ -72,7 +82,12 @@ def execute_notebook(
             except CellExecutionError as error:
                 message = ANSI.sub("", f"{error.ename}: {error.evalue}")
                 raise CellFailure(f"section “{display.section}” failed: {message}") from error
-            except DeadKernelError as error:
+            except (asyncio.CancelledError, DeadKernelError) as error:
+                if client.stopped:
+                    raise RunStopped(
+                        f"stopped in section “{display.section}”; "
+                        "finished steps are kept, go on with --resume"
+                    ) from None
                 raise CellFailure(
                     f"section “{display.section}”: the kernel died, most often for want of memory"
                 ) from error
@@ -99,6 +114,24 @@ class _Client(NotebookClient):
     def __init__(self, *args: Any, display: _Display, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._display = display
+        self.stopped = False
+
+    async def async_start_new_kernel_client(self, **kwargs):
+        # By now nbclient answers signals by ending the kernel under the cell that runs, which then looks
+        # like a crash. Here the kernel is ended and the reason kept.
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+
+        def stop() -> None:
+            self.stopped = True
+            process = getattr(self.km.provisioner, "process", None)
+            if process is not None:
+                process.kill()
+            task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(RuntimeError, NotImplementedError, ValueError):
+                loop.add_signal_handler(number, stop)
+        return await super().async_start_new_kernel_client(**kwargs)
 
     async def async_execute_cell(self, cell, cell_index, *args, **kwargs):
         for heading in HEADING.findall("" if cell.cell_type != "markdown" else cell.source):
