@@ -184,7 +184,7 @@ class Peer:
         elif isinstance(value, types.CoroutineType):
             kind = "co"
         else:
-            kind = "sub" if isinstance(value, BUILT_IN) else "obj"
+            kind = "sub" if issubclass(type(value), BUILT_IN) else "obj"
         name = getattr(value, "__qualname__", None) or type(value).__qualname__
         return ["x", number, kind, str(name)]
 
@@ -224,9 +224,13 @@ class Peer:
             args = tuple(self._codec.decode(a, {}) for a in wire[2])
         except CodecError:
             args = (str(wire[3]),)
-        error = kind.__new__(kind, *args) if kind is not RemoteError else RemoteError(f"{wire[0]}: {wire[3]}")
-        if kind is not RemoteError:
-            error.args = args
+        if kind is RemoteError:
+            return RemoteError(f"{wire[0]}: {wire[3]}")
+        try:
+            error = kind(*args) if kind.__module__ == "builtins" else kind.__new__(kind, *args)
+        except TypeError:  # not the arguments it is made with
+            error = kind.__new__(kind, *args)
+        error.args = args
         for name, value in self._codec.decode(wire[4], {}).items():
             if type(name) is str and not name.startswith("_"):
                 with contextlib.suppress(AttributeError, TypeError):  # computed or read-only here
@@ -293,11 +297,13 @@ class Peer:
 
 
 def known_class(module: Any, qualname: Any) -> type | None:
-    """A class among the modules imported here, by name."""
+    """A class among the modules imported here, by name; private ones steer their own modules only."""
     found = sys.modules.get(module) if type(module) is str and type(qualname) is str else None
     if found is None or module in ("__main__", "solution", "tests"):
         return None
     for part in qualname.split("."):
+        if part.startswith("_"):
+            return None
         found = vars(found).get(part) if isinstance(found, types.ModuleType | type) else None
     return found if isinstance(found, type) else None
 

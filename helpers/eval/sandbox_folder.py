@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
-from typing import Any
 
 from helpers.eval import sandbox_confine as confine
 
@@ -64,9 +62,9 @@ class Folder:
             untouched = False
         if untouched:
             return
-        old = self.path
+        os.chdir(self._home)
+        remove_tree(self.path)  # before the next one is made: the file system may be full
         self._make()
-        remove_tree(old)
 
     def overfull(self) -> bool:
         """Whether the program wrote more than it may; asked while it runs, cheap if it wrote nothing."""
@@ -96,17 +94,23 @@ def remove_tree(folder: str) -> None:
         pass
     import shutil  # not in every warm process: what it imports would make each fork dearer
 
-    def open_up(function: Callable[[str], Any], path: str, _: Any) -> None:
-        with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700)
-            os.chmod(path, 0o700, follow_symlinks=False)
-            function(path)
-
-    with contextlib.suppress(OSError, RecursionError):
-        shutil.rmtree(folder, onerror=open_up)
-    while os.path.isdir(folder) and _flatten(folder):
+    while True:
         with contextlib.suppress(OSError, RecursionError):
-            shutil.rmtree(folder, onerror=open_up)
+            _open_up(folder)
+        with contextlib.suppress(OSError, RecursionError):
+            shutil.rmtree(folder)
+        if not os.path.isdir(folder) or not _flatten(folder):
+            return
+
+
+def _open_up(folder: str) -> None:
+    """Give the owner all rights on a folder and those below it."""
+    os.chmod(folder, 0o700)
+    for place, folders, _ in os.walk(folder):
+        for name in folders:
+            path = os.path.join(place, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700)
 
 
 def _flatten(folder: str) -> bool:

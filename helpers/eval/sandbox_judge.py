@@ -78,8 +78,6 @@ def judge(peer: Peer, text: str, entry_point: str, output: int) -> dict[str, str
             _run_test_cases(values)
         if not peer.made_calls:
             return _verdict("failed", f"the tests never called {entry_point}")
-        stage = "the end of the program"
-        peer.request("finish")
     except ChannelClosed:
         return _verdict("gone", f"the program's process ended during {stage}")
     except BaseException as error:  # SystemExit and the like come from the program, too
@@ -94,16 +92,24 @@ def _verdict(status: str, detail: str) -> dict[str, str]:
 
 
 def _run_test_cases(values: dict[str, Any]) -> None:
+    """Run the tests' `unittest` cases; all must succeed, for the program could skip or stop one."""
     import unittest
+
+    class Result(unittest.TestResult):
+        succeeded = 0
+
+        def addSuccess(self, test: unittest.TestCase) -> None:
+            super().addSuccess(test)
+            self.succeeded += 1
 
     for value in list(values.values()):
         if isinstance(value, type) and issubclass(value, unittest.TestCase) and value.__module__ == "tests":
-            result = unittest.TestResult()
+            result = Result()
             unittest.defaultTestLoader.loadTestsFromTestCase(value).run(result)
             for _, text in (*result.failures, *result.errors):
                 raise AssertionError(text.strip().splitlines()[-1])
-            for test, reason in result.skipped:  # the program may have raised SkipTest
-                raise AssertionError(f"{test} was skipped: {reason}")
+            if result.succeeded < result.testsRun:
+                raise AssertionError(f"{result.testsRun - result.succeeded} tests did not run to their end")
 
 
 def explain(error: BaseException, tests: str) -> str:

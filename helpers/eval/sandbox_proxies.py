@@ -7,6 +7,7 @@ no expected value is shown to the program and no comparison with one is left to 
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ BINARY = (
     "rshift",
 )
 ORDERINGS = ("lt", "le", "gt", "ge")
-FORWARDED_NAMES = ("__dict__", "__name__", "__qualname__", "__doc__")
+FORWARDED_NAMES = ("__annotations__", "__defaults__", "__dict__", "__doc__", "__name__", "__qualname__")
 
 
 class Remote:
@@ -39,14 +40,12 @@ class Remote:
     __slots__ = ("__kind", "__name", "__number", "__peer", "__shown")  # mangled: out of the way of its names
 
     def __init__(self, peer: Peer, number: int, name: str, kind: str):
-        for place, value in (
-            ("peer", peer),
-            ("number", number),
-            ("name", name),
-            ("kind", kind),
-            ("shown", False),
-        ):
-            object.__setattr__(self, f"_Remote__{place}", value)
+        hold = functools.partial(object.__setattr__, self)
+        hold("_Remote__peer", peer)
+        hold("_Remote__number", number)
+        hold("_Remote__name", name)
+        hold("_Remote__kind", kind)
+        hold("_Remote__shown", False)  # whether it was made from data that the tests showed the program
 
     def _sandbox_handle(self) -> tuple[Peer, int]:
         return self.__peer, self.__number
@@ -97,7 +96,7 @@ class Remote:
             return True
         if isinstance(other, Remote):
             same = self.__name == other.__name and self.__ask("state") == other.__ask("state")
-            return same and self.__exactly(bool, "op:eq", other)
+            return same and self.__ask("op:eq", other) is True
         return self.__plain and self.__data() == other
 
     def __hash__(self) -> int:
@@ -189,14 +188,13 @@ class Remote:
         if self.__plain:
             pair = (self.__data(), other.__data() if isinstance(other, Remote) and other.__plain else other)
             return getattr(operator, name)(*(reversed(pair) if reflected else pair))
-        if not self.__peer.names_classes:
+        if not (isinstance(other, Remote) or self.__peer.names_classes):
             return NotImplemented
         value = self.__ask(f"rop:{name}" if reflected else f"op:{name}", other)
+        shown = self.__shown or not isinstance(other, Remote) or other.__shown
         if isinstance(value, Remote):
-            object.__setattr__(
-                value, "_Remote__shown", value.__shown or not isinstance(other, Remote) or self.__shown
-            )
-        elif self.__shown or not isinstance(other, Remote):
+            object.__setattr__(value, "_Remote__shown", value.__shown or shown)
+        elif shown:
             raise TypeError("the program answered with plain data for an operation on plain data")
         return value
 

@@ -36,13 +36,16 @@ def read_tests(text: str, entry_point: str) -> Tests:
     tree = ast.parse(text)
     tree.body = [node for node in tree.body if not _defines(node, entry_point)]
     nodes = list(ast.walk(tree))
-    used = {node.id for node in nodes if isinstance(node, ast.Name)} | {entry_point}
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    used = {node.id for node in names} | {entry_point}
+    bound = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
+    bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
     return Tests(
         compile(tree, "<tests>", "exec"),
         tuple(sorted(name for name in used if name == entry_point or not hasattr(builtins, name))),
         tuple(_functions_to_call(tree)),
         any(isinstance(node, ast.ClassDef) for node in tree.body),
-        _traceless(nodes),
+        all(_traceless(node, bound) for node in nodes),
     )
 
 
@@ -52,16 +55,17 @@ def _defines(node: ast.stmt, entry_point: str) -> bool:
 
 def _functions_to_call(tree: ast.Module) -> list[tuple[str, bool]]:
     """HumanEval's `check` and `test_*` functions, unless the tests call them themselves."""
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     called = {
         node.func.id
         for statement in tree.body
-        if not isinstance(statement, ast.FunctionDef | ast.ClassDef)
+        if functions and not isinstance(statement, ast.FunctionDef | ast.ClassDef)
         for node in ast.walk(statement)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     found = []
-    for node in tree.body:
-        if not isinstance(node, ast.FunctionDef) or node.name in called:
+    for node in functions:
+        if node.name in called:
             continue
         required = len(node.args.args) - len(node.args.defaults)
         if node.name == "check" and required <= 1 <= len(node.args.args):
@@ -71,31 +75,24 @@ def _functions_to_call(tree: ast.Module) -> list[tuple[str, bool]]:
     return found
 
 
-def _traceless(nodes: list[ast.AST]) -> bool:
-    """Whether running these nodes changes nothing but the tests' own variables.
+def _traceless(node: ast.AST, bound: set[str]) -> bool:
+    """Whether running this node changes nothing but the tests' own variables.
 
     The tests are trusted, so this looks for what tests do in good faith, not for tricks.
     """
-    bound = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
-    bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
-    for node in nodes:
-        if isinstance(node, LEAVES_TRACE):
+    if isinstance(node, LEAVES_TRACE):
+        return False
+    if isinstance(node, ast.Import):
+        return all(name.name in STATELESS for name in node.names)
+    if isinstance(node, ast.ImportFrom):
+        return node.module in STATELESS
+    if isinstance(node, ast.Name):
+        return node.id not in TOUCHY_NAMES and not node.id.startswith("__")
+    if isinstance(node, ast.Attribute):
+        if not isinstance(node.ctx, ast.Load) or node.attr.startswith("_"):
             return False
-        if isinstance(node, ast.Import) and any(name.name not in STATELESS for name in node.names):
-            return False
-        if isinstance(node, ast.ImportFrom) and node.module not in STATELESS:
-            return False
-        if isinstance(node, ast.Name) and (node.id in TOUCHY_NAMES or node.id.startswith("__")):
-            return False
-        if isinstance(node, ast.Attribute):
-            if not isinstance(node.ctx, ast.Load) or node.attr.startswith("_"):
-                return False
-            # A name that the tests do not bind may be a module of the program's, such as `random`.
-            base = node.value
-            if (
-                isinstance(base, ast.Name)
-                and base.id not in bound | STATELESS
-                and not hasattr(builtins, base.id)
-            ):
-                return False
+        # A name that the tests do not bind may be a module of the program's, such as `random`.
+        base = node.value
+        known = not isinstance(base, ast.Name) or base.id in bound or base.id in STATELESS
+        return known or hasattr(builtins, base.id)
     return True

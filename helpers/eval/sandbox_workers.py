@@ -71,7 +71,7 @@ class Worker:
         environment = {
             "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": self.folder, "TMPDIR": self.folder,
             "PYTHONHASHSEED": str(seed), "PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1",
-            "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LD_BIND_NOW": "1",
         }  # fmt: skip
         command = [sys.executable, "-s", "-P", "-c", start, str(theirs.fileno()), json.dumps(settings)]
         self.process = subprocess.Popen(

@@ -25,6 +25,7 @@ from helpers.eval import sandbox_child as child
 from helpers.eval import sandbox_confine as confine
 from helpers.eval import sandbox_filter as calls
 from helpers.eval import sandbox_watch as watch
+from helpers.eval.sandbox_candidate import rehearse
 from helpers.eval.sandbox_folder import Folder, remove_tree
 from helpers.eval.sandbox_messages import receive, send
 
@@ -43,7 +44,7 @@ def serve(control: socket.socket, settings: dict[str, Any]) -> None:
     problems = preload(settings["preload"])
     zygote = Zygote(control, settings["folder"], settings["seed"])
     send(control, {"ready": True, "problems": problems, "layers": zygote.layers})
-    compile("def f(x=1):\n    return [x for x in (x,)]\nassert f() == [1]\n", "<warm>", "exec")
+    rehearse()
     gc.collect()
     gc.freeze()
     zygote.start_judge()
@@ -138,13 +139,13 @@ class Zygote:
             os.close(report)
             far.close()
             word = self._judged(program, (near.fileno(), tests, output))
-            near.close()
             said = os.read(confined, 1000)
             if said != child.CONFINED:
                 problem = said.decode(errors="replace") or "nothing was heard of it"
                 return {"error": f"the program could not be confined: {problem}"}
             if word == child.PASSED:
                 self._await_threads(program)
+            near.close()  # a program that lives to the end ends when its channel closes
             ended = _end(pid, patience_s=1.0 if word == child.GONE else 0.0)
             return {"limit": program.limit, "judge": program.judge_status, "candidate": ended}
         finally:
