@@ -22,14 +22,32 @@ from helpers.workspace import read_json  # noqa: E402
 
 FEW = (
     "corpus.max_files=24",
-    "track_a.train_tokens=8000", "track_a.validation_tokens=1500", "track_a.test_tokens=4000",
-    "track_a.epochs=1", "track_a.window=256", "track_a.stride=128", "track_a.general_files=2", "track_a.bootstrap_samples=500",
-    "track_b.train_pairs=16", "track_b.validation_pairs=4", "track_b.executable_tasks=4",
-    "track_b.language_tasks=2", "track_b.samples_per_task=3", "track_b.max_new_tokens=48",
-    "track_b.max_prompt_tokens=512", "track_b.epochs=1", "track_b.bootstrap_samples=500", "track_c.train_pairs=16", "track_c.validation_pairs=4",
-    "track_c.test_queries=8", "track_c.max_tokens=64", "track_c.epochs=1", "track_c.batch_pairs=8",
-    "track_c.bootstrap_samples=500", "failure_cases=10",
-)  # fmt: skip
+    "track_a.train_tokens=8000",
+    "track_a.validation_tokens=1500",
+    "track_a.test_tokens=4000",
+    "track_a.epochs=1",
+    "track_a.window=256",
+    "track_a.stride=128",
+    "track_a.general_files=2",
+    "track_a.bootstrap_samples=500",
+    "track_b.train_pairs=16",
+    "track_b.validation_pairs=4",
+    "track_b.executable_tasks=4",
+    "track_b.language_tasks=2",
+    "track_b.samples_per_task=3",
+    "track_b.max_new_tokens=48",
+    "track_b.max_prompt_tokens=512",
+    "track_b.epochs=1",
+    "track_b.bootstrap_samples=500",
+    "track_c.train_pairs=16",
+    "track_c.validation_pairs=4",
+    "track_c.test_queries=8",
+    "track_c.max_tokens=64",
+    "track_c.epochs=1",
+    "track_c.batch_pairs=8",
+    "track_c.bootstrap_samples=500",
+    "failure_cases=10",
+)
 
 
 def main(out: Path, nf4: bool) -> None:
