@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from helpers.eval.code_style import HALF_SCORE_AT
 from helpers.eval.pass_at_k import pass_at_k
 from helpers.eval.planted_names import CheckedName, precision_and_recall
 from helpers.eval.responses import EXECUTABLE
-from helpers.eval.statistics import exact_mcnemar, proportion
+from helpers.eval.statistics import exact_mcnemar, proportion, wilson_interval
 from helpers.records import ResponseScore, Task
 from helpers.report.entries import (
     PRIMARY_METRIC,
@@ -22,6 +23,7 @@ from helpers.report.entries import (
     estimate_entry,
     mean_entry,
     share_entry,
+    tidy,
     track_section,
 )
 
@@ -91,11 +93,11 @@ def record_track_b(
     }
     items = [[task.id, task.instruction, task.tests] for task in sorted(tasks, key=lambda t: t.id)]
     extra = {"ks": list(ks)} | ({} if temperature is None else {"temperature": temperature})
-    beside = {}
-    for name, scores in sorted((baselines or {}).items()):
-        hits = [s.passed for s in scores if s.sample == 0 and s.task_id in executable]
-        if hits:
-            beside[name] = {"pass@1": estimate_entry(proportion(hits))}
+    beside = {
+        name: entries
+        for name, scores in sorted((baselines or {}).items())
+        if (entries := _baseline_entries(scores, executable))
+    }
     return track_section(
         model,
         PRIMARY_METRIC["track_b"],
@@ -105,6 +107,40 @@ def record_track_b(
         cost=cost,
         data=data_section(data, counts, items, samples) | extra,
     )
+
+
+def with_bounds(entry: dict[str, Any], functions: Sequence[str]) -> dict[str, Any]:
+    """`entry` of a figure between 0 and 1, with intervals where resampling gives a point.
+
+    Where every function scores 0 (or 1), each resample does too; Wilson's interval of 0 (or all) of
+    that many functions stands instead. It holds for means as well, since a mean between 0 and 1 is
+    at most the share of functions that are not 0. A difference that is 0 in every item gets the
+    same bound on both sides.
+    """
+    n = len(set(functions))
+    for side in (entry["before"], entry["after"]):
+        low, high = side["ci95"]
+        if low == high and side["value"] in (0.0, 1.0):
+            side["ci95"] = list(wilson_interval(n if side["value"] else 0, n))
+    if entry["delta"]["ci95"] == [0.0, 0.0]:
+        bound = wilson_interval(0, n)[1]
+        entry["delta"]["ci95"] = [-bound, bound]
+    return tidy(entry)
+
+
+def _baseline_entries(scores: Sequence[ResponseScore], executable: set[str]) -> dict[str, Any]:
+    """What the model is measured by, of trivial answers: all of them, overall and by kind."""
+    greedy = [s for s in scores if s.sample == 0]
+    tested = [s for s in greedy if s.task_id in executable]
+    shares: dict[str, list[bool]] = {"pass@1": [s.passed for s in tested]}
+    for kind in sorted({s.kind for s in greedy}):
+        some = [s for s in greedy if s.kind == kind]
+        runs = some[0].task_id in executable
+        shares[f"{'pass@1' if runs else 'checks'}/{kind}"] = [s.passed for s in some]
+    shares["hallucination_rate"] = [bool(s.invented_names) for s in greedy if _readable(s)]
+    entries = {name: estimate_entry(proportion(hits)) for name, hits in shares.items() if hits}
+    styles = [s.style for s in greedy if s.style is not None]
+    return entries | ({"style": {"value": sum(styles) / len(styles), "n": len(styles)}} if styles else {})
 
 
 def checker_entry(planted: Sequence[CheckedName]) -> dict[str, Any]:
@@ -143,7 +179,8 @@ def _greedy_entries(
         if over:
             before, after = ([holds(scores[k]) for k in over] for scores in (first, second))
             functions = [first[k].function_id for k in over]
-            entries[name] = share_entry(before, after, functions, unit, higher, seed, samples)
+            entry = share_entry(before, after, functions, unit, higher, seed, samples)
+            entries[name] = with_bounds(entry, functions)
 
     tested = [k for k in greedy if k[0] in executable]
     others = [k for k in greedy if k[0] not in executable]
@@ -163,14 +200,16 @@ def _greedy_entries(
         unit = (
             "share of held mutants that the generated tests kill, 0 where they fail on the reference, greedy"
         )
-        entries["mutation_score/unit_tests"] = mean_entry(before, after, functions, unit, seed, samples)
+        entry = mean_entry(before, after, functions, unit, seed, samples)
+        entries["mutation_score/unit_tests"] = with_bounds(entry, functions)
     both = [k for k in greedy if _readable(first[k]) and _readable(second[k])]
     styled = [k for k in both if first[k].style is not None and second[k].style is not None]
-    unit = "score 0 to 1 over responses readable before and after, greedy"
+    unit = f"1 / (1 + ruff's D, E, W findings per 100 lines / {HALF_SCORE_AT:g}), mean over responses "
+    unit += "readable before and after, greedy"
     for name, some in _overall_and_by_kind("style", first, styled):
         before, after = ([scores[k].style for k in some] for scores in (first, second))
         functions = [first[k].function_id for k in some]
-        entries[name] = mean_entry(before, after, functions, unit, seed, samples)
+        entries[name] = with_bounds(mean_entry(before, after, functions, unit, seed, samples), functions)
     unit = "share of responses naming what does not exist, readable before and after, greedy"
     for name, some in _overall_and_by_kind("hallucination_rate", first, both):
         share(name, some, lambda score: bool(score.invented_names), unit, higher=False)
@@ -241,5 +280,5 @@ def _pass_at_ks_over(
         unit = f"expected share of tasks solved by one of {k}, {n} samples each"
         unit += f" at temperature {temperature:g}" if temperature is not None else ""
         name = "pass@1_sampled" if k == 1 else f"pass@{k}"
-        entries[name] = mean_entry(before, after, functions, unit, seed, samples)
+        entries[name] = with_bounds(mean_entry(before, after, functions, unit, seed, samples), functions)
     return entries

@@ -7,7 +7,7 @@ stands there, an improvement, no difference and a regression in the same tone.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -87,22 +87,29 @@ def control_table(track: Mapping[str, Any]) -> pd.DataFrame:
     return table.rename_axis("Control")
 
 
-def baseline_table(track: Mapping[str, Any]) -> pd.DataFrame:
-    """Trivial baselines beside the model before and after, on the primary metric."""
+def baseline_table(track: Mapping[str, Any], beside: Sequence[str] = ()) -> pd.DataFrame:
+    """Trivial baselines beside the model before and after, on the primary metric.
+
+    Args:
+        beside: further metrics, a column each; a dash where a system was not measured by one.
+    """
     primary = track["primary_metric"]
-    entry = track["metrics"][primary]
+    names = [name for name in (primary, *beside) if name in track["metrics"]]
+    columns = {name: f"{metric_name(name)} [95% interval]" for name in names}
     rows = [
-        {"system": f"{side} adaptation", "value": estimate_text(entry[side])} for side in ("before", "after")
+        {"System": f"{side} adaptation"}
+        | {columns[name]: estimate_text(track["metrics"][name][side]) for name in names}
+        for side in ("before", "after")
     ]
     for name, values in track["baselines"].items():
-        if primary in values:
-            row = {"system": name.replace("_", " "), "value": estimate_text(values[primary])}
-            if "after_minus_baseline" in values[primary]:
-                row["adapted model minus it"] = change_text(values[primary]["after_minus_baseline"])
-            rows.append(row)
-    value_column = f"{metric_name(primary)} [95% interval]"
-    table = pd.DataFrame(rows).fillna("–").rename(columns={"system": "System", "value": value_column})
-    return table.set_index("System")
+        if primary not in values:
+            continue
+        row = {"System": name.replace("_", " ")}
+        row |= {columns[metric]: estimate_text(values[metric]) for metric in names if metric in values}
+        if "after_minus_baseline" in values[primary]:
+            row["adapted model minus it"] = change_text(values[primary]["after_minus_baseline"])
+        rows.append(row)
+    return pd.DataFrame(rows).fillna("–").set_index("System")
 
 
 def checker_table(track: Mapping[str, Any]) -> pd.DataFrame:
