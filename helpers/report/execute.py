@@ -53,7 +53,8 @@ def execute_notebook(
         parameters: assigned in a cell inserted after the one tagged `parameters`; a name that the
             tagged cell does not assign is refused.
         cwd: working directory of the kernel.
-        expected_seconds: measured seconds per section heading, for the estimate of what is left.
+        expected_seconds: measured seconds per section heading, for the estimate of what is left; none
+            for no estimate.
 
     Raises:
         CellFailure: if a cell raises or the kernel dies.
@@ -151,6 +152,7 @@ class _Display:
     def __init__(self, expected_seconds: Mapping[str, float]) -> None:
         self.section = "Setup"
         self._expected = dict(expected_seconds)
+        self._estimated = bool(expected_seconds)
         self._done_expected = 0.0
         self._start = self._section_start = self._last_line = time.monotonic()
         self._detail = ""
@@ -196,7 +198,8 @@ class _Display:
 
     def _line(self) -> Text:
         elapsed = time.monotonic() - self._start
-        text = f"[{_clock(elapsed)} elapsed, {self._left(elapsed)}]  {self.section}"
+        left = f", {self._left(elapsed)}" if self._estimated else ""
+        text = f"[{_clock(elapsed)} elapsed{left}]  {self.section}"
         return Text(f"{text} · {self._detail}" if self._detail else text)
 
     def _left(self, elapsed: float) -> str:
