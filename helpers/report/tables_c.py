@@ -92,7 +92,7 @@ def control_sentences(track: Mapping[str, Any]) -> str:
     if foreign := controls.get("foreign_package"):
         low, high = foreign["delta"]["ci95"]
         name = track["data"].get("foreign_package", "a foreign package")
-        kept = "worse" if high < 0 else "better" if low > 0 else "no detectably different"
+        kept = "worse" if high < 0 else "better" if low > 0 else "not detectably different"
         said.append(
             f"On {foreign['after']['n']} queries over {name}, which nothing here trained on, retrieval is "
             f"{kept} after tuning: {change_text(foreign['delta'])}."
