@@ -320,6 +320,19 @@ def test_what_does_not_exist_or_is_too_small_is_said(data, tmp_path) -> None:
         run(changed(TINY, batch=64), data, tmp_path)
 
 
+def test_the_command_line_refuses_in_one_sentence(data, tmp_path, monkeypatch, capsys) -> None:
+    from helpers.__main__ import main
+
+    command = ["helpers", "pretrain", "--data", data, "--out", str(tmp_path), "--smoke", "--seed", "5"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith(
+        "error: refused by the rule “seed 1337”: the run asks for seed 5"
+    )
+
+
 # --- ladder --------------------------------------------------------------------------------------
 
 

@@ -27,7 +27,6 @@ from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.platypus import (
     Flowable,
     Image,
-    KeepTogether,
     LongTable,
     Paragraph,
     SimpleDocTemplate,
@@ -96,29 +95,22 @@ def pdf_bytes(title: str, blocks: Sequence[Block]) -> bytes:
     base = ParagraphStyle("base", fontName=FONT, fontSize=9, leading=13, spaceAfter=6)
     styles = {
         "title": ParagraphStyle("title", base, fontName=BOLD, fontSize=16, leading=20, spaceAfter=10),
-        "heading": ParagraphStyle("heading", base, fontName=BOLD, fontSize=12, leading=16, spaceBefore=10),
+        "heading": ParagraphStyle(
+            "heading", base, fontName=BOLD, fontSize=12, leading=16, spaceBefore=10, keepWithNext=1
+        ),
         "text": base,
         "cell": ParagraphStyle("cell", base, fontSize=7.5, leading=10, spaceAfter=0),
         "number": ParagraphStyle("number", base, fontSize=7.5, leading=10, spaceAfter=0, alignment=TA_RIGHT),
         "head": ParagraphStyle("head", base, fontName=BOLD, fontSize=7.5, leading=10, spaceAfter=0),
     }
     story: list[Flowable] = [Paragraph(html.escape(title), styles["title"])]
-    waiting: list[Flowable] = []  # a heading stays with what follows it
-    for block in blocks:
-        made = _flowable(block, styles)
-        if isinstance(block, Heading):
-            waiting.append(made)
-            continue
-        story.append(KeepTogether([*waiting, made]) if waiting and not isinstance(block, TextTable) else made)
-        if waiting and isinstance(block, TextTable):  # a long table may break over pages
-            story[-1:-1] = waiting
-        waiting = []
+    story += [_flowable(block, styles) for block in blocks]
     stream = io.BytesIO()
     document = SimpleDocTemplate(
         stream, pagesize=A4, title=title, author="", invariant=1,
         leftMargin=MARGIN, rightMargin=MARGIN, topMargin=MARGIN, bottomMargin=MARGIN,
     )  # fmt: skip
-    document.build(story + waiting, onFirstPage=_page_number, onLaterPages=_page_number)
+    document.build(story, onFirstPage=_page_number, onLaterPages=_page_number)
     return stream.getvalue()
 
 

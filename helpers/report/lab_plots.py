@@ -50,11 +50,15 @@ def ladder_chart(rungs: Sequence[Rung], spread: float | None) -> Figure:
     axis.invert_yaxis()
     low, high = axis.get_xlim()
     axis.set_xlim(low, high + 0.22 * (high - low))
-    axis.set_xlabel("full-coverage nats per character; the line starts at the recipe before the change")
+    axis.set_xlabel("full-coverage nats per character")
     best = min(rungs, key=lambda r: r.run.score.full_nats_per_character)
     lowest = best.run.score.full_nats_per_character
-    axis.set_title(f"From {first:.3f} to {lowest:.3f}, one change a row (open: not in the improved recipe)")
-    axis.legend(loc="lower left")
+    figure.suptitle(
+        f"From {first:.3f} to {lowest:.3f}, one change a row\n"
+        "lines start at the recipe before the change; open marks are not in the improved recipe",
+        fontsize=11, x=0.01, ha="left",
+    )  # fmt: skip
+    figure.legend(loc="outside lower center", ncols=len(shown))
     told = "; ".join(f"{r.change.name} {r.run.score.full_nats_per_character:.3f}" for r in rungs)
     return labelled(figure, f"Full-coverage nats per character by rung, baseline {first:.3f}; {told}.")
 
@@ -84,19 +88,19 @@ def comparison_curves(comparison: Comparison) -> Figure:
 @styled
 def rung_curves(rungs: Sequence[Rung]) -> Figure:
     """One small panel per rung: its validation curve against that of the recipe it started from."""
-    columns = 3
+    columns = 4
     rows = math.ceil(len(rungs) / columns)
-    figure = Figure(figsize=(7.2, 1.75 * rows + 0.4), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(7.2, 1.6 * rows + 0.4), dpi=DPI, layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
     for axis, rung in zip(axes, rungs, strict=False):
         before, after = passes_and_losses(rung.reference), passes_and_losses(rung.run)
         axis.plot(*before, color=BEFORE, linestyle="--", linewidth=1.3, label="before")
         axis.plot(*after, color=AFTER, linewidth=1.6, label="with the change")
-        axis.set_title(f"{rung.change.name}: {rung.difference:+.3f}", fontsize=9)
-        axis.tick_params(labelsize=8)
+        axis.set_title(f"{rung.change.name}\n{rung.difference:+.3f}", fontsize=8)
+        axis.tick_params(labelsize=7)
     for axis in axes[len(rungs) :]:
         axis.set_axis_off()
-    axes[0].legend(fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     figure.supxlabel("passes over the training text", fontsize=9)
     figure.supylabel("full-coverage nats per character", fontsize=9)
     told = "; ".join(f"{rung.change.name} {rung.difference:+.3f}" for rung in rungs)
