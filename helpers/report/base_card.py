@@ -39,7 +39,6 @@ def base_card(folder: Path) -> str:
         size=weights.stat().st_size,
         shares=[(label, report[name]) for name, label in SHARES.items()],
         held_out=", ".join(source["name"] for source in corpus["held_out_sources"]),
-        counted="30 MB",
     )
 
 

@@ -147,11 +147,11 @@ def _data(root: Path, recipe: BaseRecipe) -> Path:
         )
         tokenize_to(folder / "pairs.npy", (text for _, text in pairs), tokenizer, total=len(pairs))
         write_jsonl(folder / "held_out.jsonl", corpus.held_out)
-        counted, size = [], 0
+        counted, counted_bytes = [], 0
         for text in texts:
-            if size < COUNTED_BYTES:
+            if counted_bytes < COUNTED_BYTES:
                 counted.append({"text": text})
-                size += len(text)
+                counted_bytes += len(text.encode())
         write_jsonl(folder / "counted.jsonl", counted)
         kinds: dict[str, int] = {}
         for kind, _ in pairs:
@@ -163,6 +163,7 @@ def _data(root: Path, recipe: BaseRecipe) -> Path:
                 "held_out_sources": corpus.held_out_sources,
                 "rejected": corpus.rejected,
                 "pairs": kinds,
+                "counted_bytes": counted_bytes,
                 "plain_tokens": len(np.load(folder / "plain.npy", mmap_mode="r")),
                 "pair_tokens": len(np.load(folder / "pairs.npy", mmap_mode="r")),
             },
