@@ -94,7 +94,7 @@ SCALES = {
     for scale in (
         Scale("full"),
         Scale("small", titles=6_000, width=4, heads=2, vocabulary=8, batch=4),
-        Scale("smoke", titles=300, width=16, heads=4, vocabulary=40, batch=16),
+        Scale("smoke", titles=140, width=16, heads=4, vocabulary=40, batch=32),
     )
 }
 
