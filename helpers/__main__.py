@@ -80,7 +80,7 @@ def plan(
 
 @app.command()
 def score(
-    problems: Annotated[Path, typer.Option(help="HumanEval or MBPP problems, .jsonl or .jsonl.gz")],
+    problems: Annotated[Path, typer.Option(help="HumanEval or MBPP problems: .jsonl, .jsonl.gz or .json")],
     samples: Annotated[Path, typer.Option(help="rows with task_id and completion")],
     out: Annotated[Path, typer.Option(help="results, one row per sample")],
     k: Annotated[str, typer.Option(help="comma-separated k of pass@k")] = "1",
@@ -88,13 +88,14 @@ def score(
     timeout_s: Annotated[float, typer.Option(help="seconds of processor time per program")] = 5.0,
 ) -> None:
     """Score samples by really running the problems' tests in the sandbox."""
-    from helpers.eval.score_files import score_files
+    from helpers.eval.score_files import score_files, summary_text
 
     try:
         ks = tuple(sorted({int(part) for part in k.split(",")}))
     except ValueError:
         raise typer.BadParameter(f"--k takes whole numbers such as 1,2,3, not {k!r}") from None
-    score_files(problems, samples, ks, out, workers=workers, timeout_s=timeout_s)
+    print(summary_text(score_files(problems, samples, ks, out, workers=workers, timeout_s=timeout_s)))
+    print(f"\neach sample with its verdict: {out}")
 
 
 @app.command("search")

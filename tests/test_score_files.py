@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from helpers.eval.score_files import ScoreError, complete, read_problems, score_files
+from helpers.eval.score_files import ScoreError, complete, read_problems, score_files, summarise, summary_text
 
 HUMAN_EVAL = [
     {
@@ -109,7 +109,8 @@ def test_completion_as_it_is_comes_first(tmp_path):
     ("problems", "samples", "message"),
     [
         ("{}\n", None, "p.jsonl, line 1: neither"),
-        ("\n[1]\n", None, "line 2: a JSON object"),
+        ("\n1\n", None, "line 2: a JSON object"),
+        ("[1]", None, "row 1: a JSON object"),
         ("{'a'}\n", None, "line 1: not JSON"),
         ("", None, "holds no problem"),
         (json.dumps(HUMAN_EVAL[0] | {"entry_point": 3}), None, "'entry_point' must be a string"),
@@ -140,3 +141,102 @@ def test_missing_file_and_bad_k(tmp_path):
         score_files(tmp_path / "no.jsonl", tmp_path / "no.jsonl", (1,), tmp_path / "r", 1, 1.0)
     with pytest.raises(ScoreError, match="k must be"):
         score_files(tmp_path / "no.jsonl", tmp_path / "no.jsonl", (0,), tmp_path / "r", 1, 1.0)
+
+
+# What makes real files of these formats hard, in one problem each.
+HARD = [
+    {
+        "task_id": "Own/10", "entry_point": "decode",
+        "prompt": "def encode(s: str):\n    return s[::-1]\n\n\ndef decode(s: str):\n    \"\"\" Inverse of encode. \"\"\"\n",
+        "canonical_solution": "    return s[::-1]\n",
+        "test": "def check(candidate):\n    from random import randint, choice\n    import string\n    for _ in range(50):\n        s = ''.join(choice(string.ascii_lowercase) for i in range(randint(5, 9)))\n        assert candidate(encode(s)) == s\n",
+    },
+    {
+        "task_id": "Own/11", "entry_point": "spread",
+        "prompt": "import numpy as np\nfrom typing import List\n\ndef spread(xs: List[float]) -> float:\n",
+        "canonical_solution": "    return float(np.std(xs))\n",
+        "test": "def check(candidate):\n    assert abs(candidate([1.0, 3.0]) - 1.0) < 1e-9\n    assert candidate([2.0]) == 0.0, \"one\"\n    assert True, \"always\"\n",
+    },
+    {
+        "task_id": "Own/12", "entry_point": "first_bad",
+        "prompt": "def first_bad(xs):\n    '''\n    >>> first_bad([1, -1])\n    1\n    '''\n",
+        "canonical_solution": "    for i, x in enumerate(xs):\n        if x < 0:\n            return i\n    raise ValueError('none is negative')\n",
+        "test": "def check(candidate):\n    assert candidate([1, -1, -2]) == 1\n    try:\n        candidate([1])\n        assert False\n    except ValueError as e:\n        assert 'negative' in str(e)\n",
+    },
+    {
+        "task_id": 601, "text": "Longest chain of pairs.", "test_setup_code": "", "challenge_test_list": ["assert False"],
+        "code": "class Pair(object): \r\n\tdef __init__(self, a, b): \r\n\t\tself.a = a \r\n\t\tself.b = b \r\ndef chain(arr, n): \r\n\tbest = [1] * n\r\n\tfor i in range(1, n): \r\n\t\tfor j in range(0, i): \r\n\t\t\tif arr[i].a > arr[j].b: \r\n\t\t\t\tbest[i] = max(best[i], best[j] + 1)\r\n\treturn max(best)",
+        "test_list": ["assert chain([Pair(5, 24), Pair(15, 25),Pair(27, 40), Pair(50, 60)], 4) == 3", "assert chain([Pair(1, 2), Pair(2, 3)], 2) == 1"],
+    },
+    {
+        "task_id": 602, "prompt": "Area of a circle.", "source_file": "x", "test_imports": ["import math"],
+        "code": "import math as m\ndef area(r):\n  return m.pi * r ** 2",
+        "test_list": ["assert math.isclose(area(2), 12.566370614359172, rel_tol=0.001)", "assert area(0) == 0"],
+    },
+    {
+        "task_id": 603, "text": "Match.", "test_setup_code": "",
+        "code": "import re\ndef is_word(text):\n  return bool(re.search('^[a-z]+$', text))",
+        "test_list": ["assert is_word('ab')", "assert not is_word('a b')", "assert is_word('') == (re.match('x', '') is not None)"],
+    },
+]  # fmt: skip
+WRONG = {
+    "Own/10": ["    return s\n", "    return encode(s)\n\ndef encode(s):\n    return s\n"],
+    "Own/11": ["    return float(np.var(xs)) + 1e-6\n", "    return np.array([])\n"],
+    "Own/12": ["    return 1\n", "    raise ValueError('negative')\n"],
+    601: [HARD[3]["code"].replace(">", ">="), HARD[3]["code"].replace("+ 1)", "+ 2)")],
+    602: ["def area(r):\n  return 3 * r ** 2", "def area(r):\n  return 12.57"],
+    603: ["import re\ndef is_word(text):\n  return True", "def is_word(text):\n  return text"],
+}
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "p.jsonl.gz", "p.json"])
+def test_hard_features_of_the_formats(tmp_path, name):
+    if name == "p.json":
+        problems = tmp_path / name
+        problems.write_text(json.dumps(HARD, indent=2))
+    else:
+        problems = write(tmp_path / name, HARD)
+    references = [
+        {"task_id": p["task_id"], "completion": p.get("canonical_solution", p.get("code"))} for p in HARD
+    ]
+    wrong = [{"task_id": key, "completion": text} for key, texts in WRONG.items() for text in texts]
+    samples = write(tmp_path / "s.jsonl.gz", [*references, *wrong])
+    verdicts = []
+    for workers in (1, 3):
+        score_files(problems, samples, (1,), tmp_path / "r.jsonl", workers, 5.0)
+        verdicts.append([json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()])
+    rows = verdicts[0]
+    assert [row["task_id"] for row in rows if row["passed"]] == [p["task_id"] for p in HARD], rows
+    assert all(row["status"] == "failed" for row in rows[len(HARD) :]), rows
+    assert verdicts[0] == verdicts[1]
+
+
+def test_equal_programs_run_once(tmp_path, monkeypatch):
+    from helpers.eval import score_files as module
+
+    ran = []
+    real = module.run_programs
+    monkeypatch.setattr(module, "run_programs", lambda some, **k: ran.extend(some) or real(some, **k))
+    body = HUMAN_EVAL[0]["canonical_solution"]
+    samples = [{"task_id": "Own/0", "completion": body, "n": n} for n in range(5)]
+    summary, rows = run(tmp_path, HUMAN_EVAL, samples)
+    assert len(ran) == 1
+    assert [(row["n"], row["passed"]) for row in rows] == [(n, True) for n in range(5)]
+    assert summary["samples_per_task"] == [5, 5]
+
+
+def test_errors_of_the_machine_are_neither_passed_nor_failed(tmp_path):
+    problems = read_problems(write(tmp_path / "p.jsonl", HUMAN_EVAL))
+    rows = [
+        {"task_id": "Own/0", "status": status, "passed": status == "passed"}
+        for status in ("passed", "failed", "infrastructure_error", "infrastructure_error")
+    ]
+    summary = summarise(rows, problems, (1, 2, 3))
+    assert summary["pass_at_k"]["1"]["value"] == 0.5
+    assert summary["pass_at_k"]["2"]["value"] == 1.0
+    assert summary["pass_at_k"]["3"]["value"] is None
+    assert summary["unscored_samples"] == 2
+    text = summary_text(summary)
+    assert "2 samples could not be run" in text
+    assert "0.500   0.055 to 0.945" in text  # Wilson for half of one task, by hand
+    assert "Own/1" in text

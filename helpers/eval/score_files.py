@@ -3,7 +3,9 @@
 HumanEval: `task_id, prompt, entry_point, test` and samples `task_id, completion`, where the program
 is prompt + completion, or the completion alone where it is a whole answer (fenced, or defining the
 function itself). The prompt's own helper functions come to the tests from the prompt, not from the
-sample. MBPP: `task_id, text, code, test_list, test_setup_code`, the completion is the program.
+sample. MBPP: `task_id, text, code, test_list, test_setup_code`, or in its sanitized form `task_id,
+prompt, code, test_list, test_imports`; the completion is the program. `challenge_test_list` is not
+used, as in the published scores.
 """
 
 from __future__ import annotations
@@ -43,14 +45,15 @@ def score_files(
     """Run every sample, write one result row per sample to `out`, and return the summary.
 
     Args:
-        problems: `.jsonl` or `.jsonl.gz`. samples: likewise; any number of samples per task.
+        problems: `.jsonl`, `.jsonl.gz` or a JSON list, as MBPP's sanitized file is. samples: likewise;
+            any number of samples per task.
         ks: the k of pass@k. A k above some task's number of samples is reported without a value.
         out: JSONL, written whole at the end: the sample's fields with `status`, `passed`, `detail`.
 
     Returns:
-        `tasks`, `samples`, `pass_at_k` (k -> value, ci95 by Wilson over tasks, n_tasks, reason),
-        `statuses` (counts), `tasks_without_samples` (ids, not part of the mean) and
-        `unscored_samples` (infrastructure errors, taken out of n).
+        `tasks`, `scored_tasks`, `samples`, `samples_per_task` (least, most), `pass_at_k` (k -> value,
+        ci95 by Wilson over tasks, n_tasks, reason), `statuses` (counts), `tasks_without_samples` (ids,
+        not part of the mean) and `unscored_samples` (infrastructure errors, taken out of n).
 
     Raises:
         ScoreError: for unreadable files and bad rows. WorkspaceError: when `out` cannot be written.
@@ -64,10 +67,13 @@ def score_files(
         problem = by_id[_key(row["task_id"])]
         candidate = complete(problem, row["completion"])
         programs.append(Program(candidate, problem.tests, problem.entry_point, timeout_s))
-    outcomes = run_programs(programs, workers=workers, what="scoring samples")
+    different = list(dict.fromkeys(programs))  # models repeat themselves: each program is run once
+    outcomes = dict(
+        zip(different, run_programs(different, workers=workers, what="scoring samples"), strict=True)
+    )
     results = [
         {**row, "status": outcome.status, "passed": outcome.passed, "detail": outcome.detail}
-        for row, outcome in zip(rows, outcomes, strict=True)
+        for row, outcome in zip(rows, map(outcomes.__getitem__, programs), strict=True)
     ]
     write_jsonl(out, results)
     return summarise(results, by_id, ks)
@@ -84,10 +90,13 @@ def summarise(
             counts[_key(result["task_id"])][1] += result["passed"]
     scores = [mean_pass_at_k([(n, c) for n, c in counts.values()], k) for k in sorted(set(ks))]
     statuses = Counter(result["status"] for result in results)
-    attempted = {_key(result["task_id"]) for result in results}
+    attempted = Counter(_key(result["task_id"]) for result in results)
+    attempts = attempted.values()
     return {
         "tasks": len(problems),
+        "scored_tasks": len(counts),
         "samples": len(results),
+        "samples_per_task": [min(attempts), max(attempts)],
         "pass_at_k": {
             str(s.k): {"value": s.value, "ci95": s.ci95, "n_tasks": s.n_tasks, "reason": s.reason}
             for s in scores
@@ -98,6 +107,30 @@ def summarise(
         ],
         "unscored_samples": statuses["infrastructure_error"],
     }
+
+
+def summary_text(summary: dict[str, Any]) -> str:
+    """The summary as lines for a terminal."""
+    per_task = summary["samples_per_task"]
+    each = f"{per_task[0]}" if per_task[0] == per_task[1] else f"{per_task[0]} to {per_task[1]}"
+    lines = [f"{summary['tasks']} tasks, {summary['samples']} samples, {each} for each task that has any", ""]
+    lines.append(f"{'':10}{'value':>7}   95% interval (Wilson over {summary['scored_tasks']} tasks)")
+    for k, score in summary["pass_at_k"].items():
+        if score["value"] is None:
+            lines.append(f"pass@{k:<5}{'-':>7}   {score['reason']}")
+        else:
+            low, high = score["ci95"]
+            lines.append(f"pass@{k:<5}{score['value']:>7.3f}   {low:.3f} to {high:.3f}")
+    lines.append("")
+    lines.extend(f"{status:22}{count:>7}" for status, count in summary["statuses"].items())
+    missing = summary["tasks_without_samples"]
+    if missing:
+        named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        lines += ["", f"{len(missing)} tasks have no sample and are not part of the mean: {named}"]
+    if summary["unscored_samples"]:
+        text = "samples could not be run and count neither as passed nor as failed; score them again"
+        lines += ["", f"{summary['unscored_samples']} {text}"]
+    return "\n".join(lines)
 
 
 def complete(problem: Problem, completion: str) -> str:
@@ -160,7 +193,7 @@ def read_samples(path: Path, problems: dict[str, Problem]) -> list[dict[str, Any
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """("file, line N", object) for each non-empty line of a JSONL file, gzipped or not."""
+    """("file, line N", object) for each row of a JSONL file or JSON list, gzipped or not."""
     try:
         data = path.read_bytes()
         if data[:2] == b"\x1f\x8b":
@@ -168,17 +201,30 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         text = data.decode("utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise ScoreError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ScoreError(f"{where}: not JSON ({error})") from error
+    for where, row in _list_rows(path, text) or _line_rows(path, text):
         if not isinstance(row, dict):
             raise ScoreError(f"{where}: a JSON object is needed, not {type(row).__name__}")
         yield where, row
+
+
+def _list_rows(path: Path, text: str) -> list[tuple[str, Any]]:
+    """The rows of a file that is one JSON list of objects; none for other files."""
+    try:
+        rows = json.loads(text) if text.lstrip().startswith("[") else None
+    except ValueError:
+        return []
+    rows = rows if isinstance(rows, list) else []
+    return [(f"{path}, row {number}", row) for number, row in enumerate(rows, start=1)]
+
+
+def _line_rows(path: Path, text: str) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            where = f"{path}, line {number}"
+            try:
+                yield where, json.loads(line)
+            except ValueError as error:
+                raise ScoreError(f"{where}: not JSON ({error})") from error
 
 
 def _human_eval(where: str, row: dict[str, Any]) -> Problem:

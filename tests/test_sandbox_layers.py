@@ -1,0 +1,106 @@
+"""The sandbox where the kernel gives less: no namespaces, no Landlock, no root. It says so and still holds."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from helpers.eval.sandbox import sandbox_layers
+from helpers.eval.sandbox_confine import readable_by_others
+from helpers.eval.sandbox_filter import seccomp_available
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CODE = """
+import json, os, sys
+sys.path.insert(0, ROOT)
+from helpers.eval import sandbox_filter as calls
+which = calls.MACHINES.index(os.uname().machine)
+code = []
+if "namespaces" in MISSING:
+    for name in ("unshare", "mount"):
+        code += calls._when(calls.REFUSED[name][which], calls._give(calls.REFUSE))
+if "landlock" in MISSING:
+    for number in (444, 445, 446):
+        code += calls._when(number, calls._give(calls.NOT_THERE))
+if code:
+    calls.Filter(calls._assembled(code)).install()
+if UID:
+    os.setgroups([]); os.setresgid(UID, UID, UID); os.setresuid(UID, UID, UID)
+from helpers.eval.sandbox import Program, run_programs, sandbox_layers
+tests = "assert f(2) == 4\\nassert f(3) == 9\\n"
+programs = {
+    "right": "def f(x):\\n    open('a', 'w').write('x')\\n    return x * x",
+    "numpy": "import numpy as np\\ndef f(x): return int(np.square(x))",
+    "exit": "import os\\ndef f(x): os._exit(0)",
+    "fork": "import os\\ndef f(x):\\n    os.fork()\\n    return x * x",
+    "network": "import socket\\ndef f(x):\\n    socket.create_connection(('127.0.0.1', 9), 1)\\n    return x * x",
+    "refused network": "import socket\\ndef f(x):\\n    try: socket.socket()\\n    except PermissionError: return x * x",
+    "outside": f"def f(x):\\n    open({OUTSIDE!r} + '/evil', 'w')\\n    return x * x",
+    "mode outside": f"import os\\ndef f(x):\\n    os.chmod({OUTSIDE!r}, 0)\\n    return x * x",
+    "kill": "import os\\ndef f(x):\\n    os.kill(os.getppid(), 9)\\n    return x * x",
+    "too much": "def f(x):\\n    for n in range(60):\\n        with open(str(n), 'wb') as s: s.write(b'x' * 2**23)\\n    while True: pass",
+    "too many": "def f(x):\\n    for n in range(10**6): open(str(n), 'w').close()\\n    return x * x",
+    "endless": "def f(x):\\n    while True: pass",
+}
+outcomes = run_programs([Program(code, tests, "f", 1.0) for code in programs.values()], workers=2)
+print(json.dumps({
+    "layers": {layer.name: layer.active for layer in sandbox_layers()},
+    "outcomes": {name: [o.status, o.detail] for name, o in zip(programs, outcomes)},
+}))
+"""
+
+
+def run(outside, missing, uid):
+    code = CODE.replace("ROOT", repr(ROOT)).replace("OUTSIDE", repr(str(outside))).replace("UID", str(uid))
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("MISSING", repr(missing))],
+        capture_output=True, text=True, timeout=120, check=False, cwd=outside,
+        env={"PATH": os.environ["PATH"], "TMPDIR": str(outside.parent), "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(not seccomp_available(), reason="this kernel takes no filters to take layers away with")
+@pytest.mark.parametrize(
+    "missing", [[], ["namespaces"], ["namespaces", "landlock"]], ids=lambda m: " ".join(m) or "all"
+)
+@pytest.mark.parametrize("unprivileged", [False, True])
+def test_holds_with_fewer_layers_and_says_so(tmp_path, missing, unprivileged):
+    uid = 65534 if unprivileged and os.geteuid() == 0 else 0
+    if uid and not readable_by_others([sys.prefix, sys.base_prefix, ROOT, str(tmp_path)]):
+        pytest.skip("the interpreter lies where only root can read")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    os.chmod(outside, 0o755)
+    if uid:
+        os.chown(outside, uid, uid)
+        os.chmod(tmp_path, 0o777)
+    found = run(outside, missing, uid)
+    layers, outcomes = found["layers"], found["outcomes"]
+    if missing:
+        assert not layers["network namespace"]
+        assert not layers["own file system"]
+    if "landlock" in missing:
+        assert not layers["landlock"]
+        assert layers["audit hook on files"] == (not layers["own user id"])
+    assert layers["system call filter"]
+    assert layers["own user id"] == (os.geteuid() == 0 and not uid)
+    statuses = {name: status for name, (status, _) in outcomes.items()}
+    right = {name for name, status in statuses.items() if status == "passed"} - {"mode outside"}
+    assert right == {"right", "numpy", "refused network"}, outcomes
+    assert statuses["endless"] == "timeout"
+    assert not {"infrastructure_error"} & set(statuses.values()), outcomes
+    assert list(outside.iterdir()) == []
+    assert os.stat(outside).st_mode & 0o777 == 0o755
+
+
+def test_layers_are_reported():
+    layers = {layer.name: layer for layer in sandbox_layers()}
+    assert layers["resource limits"].active
+    assert all(layer.reason for layer in layers.values())
+    assert {"network namespace", "own file system", "landlock", "system call filter", "own user id"} <= set(
+        layers
+    )
