@@ -6,7 +6,8 @@ Both continue the same prompts (functions of the corpus, worded as Track B words
 model, the same limit and the same end tokens, greedily and by plain sampling at one temperature. The usual
 way is `model.generate` of transformers, prompt after prompt, as it comes. Counted are the tokens that were
 asked for and given, up to and with the end token. Peak memory is of each way's own process. Also told:
-on how many prompts both greedy texts are the same. Run on an idle machine.
+on how many prompts both greedy texts are the same. Run on an idle machine; on a busy one the ratio per
+second of processor time, with OMP_NUM_THREADS=1, is the steadier one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import json
 import multiprocessing
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +98,16 @@ def measure(way: str, prompts: list[str], options: argparse.Namespace, temperatu
 
     run(prompts[:2])  # warm up
     loaded = peak_memory_gib()
+    spent = time.process_time()
     with torch.inference_mode(), stopwatch() as took:
         tokens, texts = run(prompts)
+    spent = time.process_time() - spent
     channel.send(
         {
             "tokens": tokens,
             "seconds": round(took["seconds"], 2),
             "tokens_per_second": round(tokens / took["seconds"], 1),
+            "tokens_per_cpu_second": round(tokens / spent, 1),
             "peak_memory_gib": round(peak_memory_gib(), 2),
             "of_it_with_the_model_loaded": round(loaded, 2),
             "texts": texts,
@@ -136,18 +141,20 @@ def main() -> None:
     parser.add_argument("--longest", type=int, default=256, help="tokens of a prompt")
     parser.add_argument("--new-tokens", type=int, default=96)
     parser.add_argument("--batch", type=int, default=PROFILES["cpu"].track_b.generation_batch)
-    parser.add_argument("--temperature", type=float, default=0.6, help="of the sampled part")
+    parser.add_argument("--temperature", type=float, default=0.6, help="of the sampled part; 0: greedy only")
     options = parser.parse_args()
 
     prompts = prompts_of(options.corpus, options.model, options.prompts, options.longest)
     report: dict[str, Any] = {"prompts": len(prompts), "new_tokens_at_most": options.new_tokens}
-    for name, temperature in (("greedy", 0.0), (f"sampled at {options.temperature:g}", options.temperature)):
+    for temperature in dict.fromkeys((0.0, options.temperature)):
+        name = f"sampled at {temperature:g}" if temperature else "greedy"
         ways = {way: in_own_process(way, prompts, options, temperature) for way in WAYS}
         alone, together = (ways[way].pop("texts") for way in ways)
         report["hardware"] = [way.pop("hardware") for way in ways.values()][-1]
         report[name] = ways
-        speeds = [way["tokens_per_second"] for way in ways.values()]
-        report[name]["speedup"] = round(speeds[1] / speeds[0], 1)
+        for unit in ("second", "cpu_second"):
+            speeds = [way[f"tokens_per_{unit}"] for way in ways.values() if isinstance(way, dict)]
+            report[name][f"speedup_per_{unit}"] = round(speeds[1] / speeds[0], 1)
         if not temperature:
             report[name]["same_texts"] = sum(a == b for a, b in zip(alone, together, strict=True))
     print(json.dumps(report, indent=2))

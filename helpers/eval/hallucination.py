@@ -120,7 +120,12 @@ def _free_names(code: str) -> set[str]:
     def visit(table: symtable.SymbolTable) -> None:
         at_top = table.get_type() == "module"
         for symbol in table.get_symbols():
-            if symbol.is_referenced() and (symbol.is_global() or (at_top and not symbol.is_assigned())):
+            # `is_global` alone errs in a function that is called "top" (symtable, Python 3.11)
+            here = (
+                symbol.is_parameter() or symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()
+            )
+            outside = symbol.is_global() and (at_top or not here or symbol.is_declared_global())
+            if symbol.is_referenced() and (outside or (at_top and not symbol.is_assigned())):
                 found.add(symbol.get_name())
         for child in table.get_children():
             visit(child)

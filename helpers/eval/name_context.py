@@ -154,6 +154,7 @@ class NameContext:
             or name in self.known_words
             or name in ALIASES
             or name in IN_SOME_SHELLS
+            or name in self.receivers
             or name in sys.stdlib_module_names
             or name in _library_names()
             or name.startswith("__")

@@ -68,6 +68,8 @@ class Receivers:
 
     def is_open(self, receiver: ast.expr) -> bool:
         """Whether it may be an instance of a class in the answer that makes attributes at run time."""
+        if isinstance(receiver, ast.Name) and receiver.id in self.classes:
+            return self.classes[receiver.id] is None  # the class itself: a metaclass may do the same
         kinds = (
             self.kinds.get(receiver.id, set()) if isinstance(receiver, ast.Name) else {self.kind(receiver)}
         )
