@@ -1,6 +1,6 @@
 """Programs per second: the sandbox beside `python -I` per program and beside a bare fork per program.
 
-    python benchmarks/sandbox_throughput.py [--programs 200] [--workers 2]
+    python benchmarks/sandbox_throughput.py [--programs 200] [--workers 2] [--rounds 3]
 
 All three run the same trivial programs in one run with the same number of workers. The bare fork
 runner executes program and tests in one forked child of this process and takes exit status 0 for
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -84,21 +85,31 @@ def measure(run: Callable[[list[Program], int], int], programs: list[Program], w
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--programs", type=int, default=200)
+    parser.add_argument("--programs", type=int, default=200, help="in each round")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3, help="the ways take turns; medians are printed")
     options = parser.parse_args()
     programs = trivial_programs(options.programs)
     run_in_sandbox(programs[: 2 * options.workers], options.workers)  # start the warm processes
-    rates = {
-        "python -I per program": measure(run_interpreters, programs, options.workers),
-        "bare fork per program": measure(run_forks, programs, options.workers),
-        "sandbox": measure(run_in_sandbox, programs, options.workers),
+    ways = {
+        "python -I per program": run_interpreters,
+        "bare fork per program": run_forks,
+        "sandbox": run_in_sandbox,
     }
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(options.rounds):
+        for name, run in ways.items():
+            rates[name].append(measure(run, programs, options.workers))
     for layer in sandbox_layers():
         print(f"{'active' if layer.active else 'absent':8}{layer.name}: {layer.reason}")
-    base = rates["python -I per program"]
-    for name, rate in rates.items():
-        print(f"{name:24}{rate:8.1f} programs/s {rate / base:6.2f}x")
+    print(
+        f"{options.programs} programs, {options.workers} workers, median of {options.rounds} rounds (least to most)"
+    )
+    base = statistics.median(rates["python -I per program"])
+    for name, found in rates.items():
+        rate = statistics.median(found)
+        spread = f"({min(found):.0f} to {max(found):.0f})"
+        print(f"{name:24}{rate:8.1f} programs/s {spread:16}{rate / base:6.2f}x")
 
 
 if __name__ == "__main__":
