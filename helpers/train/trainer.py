@@ -39,6 +39,7 @@ from helpers.models.structure import hidden_states, output_head, plain_model
 from helpers.progress import bar
 from helpers.runtime import Runtime, peak_memory_gib
 from helpers.train.checkpoints import newest_whole_checkpoint, replace_folder
+from helpers.train.sharing import EvenlyShared, ignoring_fillers
 from helpers.train.token_loss import summed_token_loss
 from helpers.workspace import WorkspaceError, digest, write_json
 
@@ -131,7 +132,7 @@ def run_training(
     if not len(train_dataset):
         raise TrainingError("there is nothing to train on: the training set is empty; give more text")
     fit = fit or Fit()
-    processes = PartialState()
+    processes = PartialState(cpu=runtime.device.type == "cpu")
     micro_batch, accumulation = batch_shape(
         math.ceil(batch_sequences / processes.num_processes), min(micro_batch, fit.micro_batch or micro_batch)
     )
@@ -179,6 +180,8 @@ def run_training(
         )
     every = max(1, math.ceil(steps_per_epoch / validations_per_epoch))
     keeper = _Keeper(validate, every, total_steps, out_dir, what)
+    if processes.num_processes > 1:
+        train_dataset, collate = EvenlyShared(train_dataset, at_once), ignoring_fillers(collate)
     trainer = _TokenTrainer(
         model=model, args=arguments, train_dataset=train_dataset, data_collator=collate, callbacks=[keeper]
     )
@@ -286,6 +289,11 @@ class _TokenTrainer(Trainer):
         self.useful = self.fed = self.useful_before = 0
         self.model_accepts_loss_kwargs = True  # have the targets of the whole step counted
         keeper.trainer = self
+
+    def _get_train_sampler(self, train_dataset=None):
+        if isinstance(self.train_dataset, EvenlyShared):
+            return self.train_dataset.sampler(self.args.data_seed)
+        return super()._get_train_sampler(train_dataset)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         ids = inputs["input_ids"]

@@ -1,0 +1,59 @@
+"""A training set for several processes, none of whose examples counts twice.
+
+Every process must take part in every step. Where the examples do not divide among them, loaders
+repeat some, which changes the loss of an epoch's last step. Here fillers without targets take the
+empty places: the loss is that of one process with the same examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+
+
+class EvenlyShared(Sequence):
+    """`examples`, then fillers up to a multiple of `at_once`; items are (example, whether it counts)."""
+
+    def __init__(self, examples: Sequence[Any], at_once: int) -> None:
+        self.examples = examples
+        self.fillers = -len(examples) % at_once
+
+    def __len__(self) -> int:
+        return len(self.examples) + self.fillers
+
+    def __getitem__(self, index: int) -> tuple[Any, bool]:
+        return self.examples[index % len(self.examples)], index < len(self.examples)
+
+    def sampler(self, seed: int) -> Sampler:
+        """Examples in an order drawn from `seed` and the epoch, as one process draws it; fillers last."""
+        return _FillersLast(len(self.examples), self.fillers, seed)
+
+
+def ignoring_fillers(collate: Callable[[list[Any]], dict[str, torch.Tensor]]) -> Callable[[list[Any]], dict]:
+    """`collate` for the items of `EvenlyShared`: a filler's labels are all -100."""
+
+    def collated(items: list[tuple[Any, bool]]) -> dict[str, torch.Tensor]:
+        batch = collate([example for example, _ in items])
+        batch["labels"][torch.tensor([not counts for _, counts in items])] = -100
+        return batch
+
+    return collated
+
+
+class _FillersLast(Sampler):
+    def __init__(self, examples: int, fillers: int, seed: int) -> None:
+        self.examples, self.fillers, self.seed, self.epoch = examples, fillers, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.examples + self.fillers
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        yield from torch.randperm(self.examples, generator=generator).tolist()
+        yield from range(self.examples, self.examples + self.fillers)
