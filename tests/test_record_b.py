@@ -5,6 +5,7 @@ import pytest
 from helpers.eval.planted_names import CheckedName
 from helpers.eval.statistics import wilson_interval
 from helpers.records import ResponseScore, Task
+from helpers.report.metrics import _again_b, write_items
 from helpers.report.record_b import checker_entry, record_track_b
 from helpers.report.tables import baseline_table, checker_table, metric_table
 
@@ -103,6 +104,20 @@ def test_the_checkers_own_figures():
     assert track["controls"]["hallucination_checker"] == entry
     assert "0.952 [" in checker_table(track).iloc[0, 0]
     assert checker_table({"controls": {}}).empty
+
+
+def test_a_saved_run_gives_the_same_section_again(tmp_path):
+    checked = [CheckedName("bodies", f"n{i}", i < 10, i >= 9, "x = 1\n") for i in range(30)]
+    before, after = scores(lambda i, s: i == 0), scores(lambda i, s: i < 5)
+    track = section(before, after, planted=checked, baselines={"copy_input": before})
+    rows = {"scores_before": before, "scores_after": after, "tasks": tasks(), "planted_names": checked}
+    for name, some in (rows | {"baseline_copy_input": before}).items():
+        write_items(tmp_path, f"track_b/{name}", some)
+    again = _again_b(
+        tmp_path / "track_b", track, {"model": "m", "seed": 1, "samples": 200, "cost": {"seconds": 1}}
+    )
+    for part in ("metrics", "controls", "baselines", "verdict"):
+        assert again[part] == track[part]
 
 
 def test_generated_tests_have_a_mutation_score():
