@@ -66,8 +66,8 @@ def titles(folder: Path) -> Path:
         "source",
     ]
     lines = [
-        " ".join(words[(i * 7 + j * (i % 5 + 1)) % len(words)] for j in range(9)) + f" {i}"
-        for i in range(320)
+        " ".join(words[(i * 7 + j * (i % 5 + 1)) % len(words)] for j in range(20)) + f" {i}"
+        for i in range(160)
     ]
     path = folder / "titles.txt"
     path.write_text("\n".join(lines), encoding="utf-8")
