@@ -54,5 +54,13 @@ $(VENV)/.ready: requirements-lock.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-lock.txt
 	@touch $@
 
+# The smoke run on the package versions of a hosted runtime (.ci/compat), and profile t4 on stand-ins.
+compat: $(VENV)/.ready
+	@PYTHON="$(PYTHON)" .ci/compat
+
+t4-on-cpu: $(VENV)/.ready
+	@rm -rf runs/t4-on-cpu && $(BIN)/python scripts/t4_on_cpu.py runs/t4-on-cpu/plain
+	@$(BIN)/python scripts/t4_on_cpu.py runs/t4-on-cpu/nf4 --nf4
+
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache
