@@ -21,7 +21,7 @@ RECIPE  ?= baseline
 SCALE   ?= auto
 SMOKE   ?=
 
-.PHONY: run pretrain lab test lint bench clean
+.PHONY: run pretrain lab test lint bench compat t4-on-cpu clean
 
 run: $(VENV)/.ready
 	@$(BIN)/python -m helpers run --profile "$(PROFILE)" --out "$(OUT)" \
