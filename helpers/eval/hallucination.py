@@ -15,38 +15,22 @@ every run (`planted_names`).
 from __future__ import annotations
 
 import ast
-import builtins
 import dataclasses
 import re
 import symtable
 from collections.abc import Iterator
 
-from helpers.eval.code_extraction import extract_code, parse
+from helpers.eval.code_extraction import extract_code
 from helpers.eval.fences import fenced_blocks, without_blocks
+from helpers.eval.hallucination_calls import unknown_keywords
 from helpers.eval.hallucination_prose import in_docstring, in_prose
+from helpers.eval.lookup import ALIASES, attribute_chain, import_module, resolve
 from helpers.eval.module_names import offered_names
-from helpers.eval.name_context import (
-    ALIASES,
-    NameContext,
-    argument_names,
-    attribute_chain,
-    import_module,
-    keywords_of,
-    module_exists,
-    resolve,
-)
+from helpers.eval.name_context import NameContext, module_exists
+from helpers.eval.python_text import parse
 from helpers.eval.receivers import Receivers
 
 WORD = re.compile(r"[A-Za-z_]\w*")
-NO_KEYWORDS = ("len", "abs", "any", "all", "range", "isinstance", "list", "set", "tuple", "frozenset", "map",
-               "filter", "iter", "next", "reversed", "hash", "id", "repr", "getattr")  # fmt: skip
-BUILTIN_KEYWORDS = {
-    "sorted": {"key", "reverse"}, "min": {"key", "default"}, "max": {"key", "default"},
-    "print": {"sep", "end", "file", "flush"}, "enumerate": {"iterable", "start"}, "zip": {"strict"},
-    "sum": {"start"}, "round": {"number", "ndigits"}, "open": {"file", "mode", "buffering", "encoding",
-    "errors", "newline", "closefd", "opener"}, "int": {"base"}, "str": {"object", "encoding", "errors"},
-    "pow": {"base", "exp", "mod"}, **{name: set() for name in NO_KEYWORDS},
-}  # fmt: skip
 
 
 def invented_names(response: str, *, context: NameContext) -> tuple[str, ...]:
@@ -99,7 +83,7 @@ def _in_code(code: str, context: NameContext) -> Iterator[str]:
             if not (isinstance(node.value, ast.Name) and node.value.id in own):
                 yield from _attribute(node, receivers, written, context)
         elif isinstance(node, ast.Call):
-            yield from _keywords(node, tree, receivers, free - (bound or set()) - stored, context)
+            yield from unknown_keywords(node, tree, receivers, free - (bound or set()) - stored, context)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield from in_docstring(node, context)
 
@@ -282,44 +266,6 @@ def _attribute(
             yield shown
     elif not receivers.is_open(node.value) and not context.knows_attribute(name):
         yield shown
-
-
-def _keywords(
-    node: ast.Call, tree: ast.Module, receivers: Receivers, unbound: set[str], context: NameContext
-) -> Iterator[str]:
-    given = [keyword.arg for keyword in node.keywords if keyword.arg]
-    if not given:
-        return
-    chain = attribute_chain(node.func)
-    taken: frozenset[str] | None = None
-    if chain and chain[0] in receivers.paths:
-        taken = _taken_by(resolve([*receivers.paths[chain[0]], *chain[1:]])[0])
-    elif chain and len(chain) == 1:
-        taken = _taken_by_name(chain[0], tree, unbound, context)
-    elif isinstance(node.func, ast.Attribute):
-        taken = _taken_by(receivers.method(node.func.value, node.func.attr))
-    if taken is None:
-        return
-    for name in given:
-        if name not in taken:
-            yield f"{'.'.join(chain) if chain else node.func.attr}({name}=)"
-
-
-def _taken_by(function: object) -> frozenset[str] | None:
-    return keywords_of(function) if callable(function) else None
-
-
-def _taken_by_name(
-    name: str, tree: ast.Module, unbound: set[str], context: NameContext
-) -> frozenset[str] | None:
-    local = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == name]
-    if len(local) == 1 and not local[0].args.kwarg and not local[0].decorator_list:
-        return frozenset(argument_names(local[0]))
-    if local or name not in unbound:
-        return None
-    if hasattr(builtins, name):
-        return frozenset(BUILTIN_KEYWORDS[name]) if name in BUILTIN_KEYWORDS else None
-    return context.signatures.get(name)
 
 
 def _is_load(name: ast.Name) -> bool:

@@ -7,15 +7,9 @@ import re
 from collections.abc import Iterator
 
 from helpers.eval import module_names
-from helpers.eval.code_extraction import parse
-from helpers.eval.name_context import (
-    ALIASES,
-    NameContext,
-    argument_names,
-    attribute_chain,
-    import_module,
-    resolve,
-)
+from helpers.eval.lookup import ALIASES, argument_names, attribute_chain, import_module, resolve
+from helpers.eval.name_context import NameContext
+from helpers.eval.python_text import parse
 
 BACKTICK = re.compile(r"(?<!`)(`{1,2})([^`\n]+)\1(?!`)")
 IDENTIFIER = re.compile(r"^[A-Za-z_][\w.]*$")

@@ -10,7 +10,7 @@ import importlib.util
 from functools import cache
 from pathlib import Path
 
-from helpers.eval.code_extraction import parse
+from helpers.eval.python_text import parse
 
 BINARY = (".so", ".pyd")
 

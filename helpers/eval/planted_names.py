@@ -29,9 +29,9 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from helpers.eval.code_extraction import parse
 from helpers.eval.hallucination import invented_names
-from helpers.eval.name_context import NameContext, import_module
+from helpers.eval.lookup import import_module
+from helpers.eval.name_context import NameContext
 from helpers.eval.planted_cases import BINDINGS, CASES, SENTENCES
 from helpers.eval.planted_sources import (
     STANDARD,
@@ -44,6 +44,7 @@ from helpers.eval.planted_sources import (
     variable_like,
     vocabulary,
 )
+from helpers.eval.python_text import parse
 from helpers.eval.statistics import Estimate, proportion
 from helpers.records import Function
 

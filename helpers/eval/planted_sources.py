@@ -14,9 +14,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from helpers.eval.code_extraction import parse
-from helpers.eval.name_context import LOOKED_AT, import_module
+from helpers.eval.lookup import import_module
+from helpers.eval.name_context import LOOKED_AT
 from helpers.eval.planted_cases import RECEIVERS
+from helpers.eval.python_text import parse
 from helpers.records import Function
 
 MAX_LINES = 40  # of a function whose body is used

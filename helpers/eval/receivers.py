@@ -16,8 +16,9 @@ from functools import cache
 from types import FunctionType
 from typing import Any
 
-from helpers.eval.code_extraction import parse
-from helpers.eval.name_context import NameContext, attribute_chain, resolve
+from helpers.eval.lookup import attribute_chain, resolve
+from helpers.eval.name_context import NameContext
+from helpers.eval.python_text import parse
 
 LITERALS = {ast.List: list, ast.ListComp: list, ast.Dict: dict, ast.DictComp: dict, ast.Set: set,
             ast.SetComp: set, ast.Tuple: tuple, ast.JoinedStr: str}  # fmt: skip
