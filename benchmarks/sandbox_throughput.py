@@ -103,7 +103,8 @@ def main() -> None:
     for layer in sandbox_layers():
         print(f"{'active' if layer.active else 'absent':8}{layer.name}: {layer.reason}")
     print(
-        f"{options.programs} programs, {options.workers} workers, median of {options.rounds} rounds (least to most)"
+        f"{options.programs} programs, {options.workers} workers, "
+        f"median of {options.rounds} rounds (least to most)"
     )
     base = statistics.median(rates["python -I per program"])
     for name, found in rates.items():

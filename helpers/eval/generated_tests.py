@@ -12,6 +12,33 @@ import ast
 from helpers.eval.sandbox import Program
 
 ENTRY_POINT = "run_generated_tests"
+RUNNER = f"""
+def {ENTRY_POINT}():
+    import inspect, sys
+    scope = dict(globals())
+    known = set(scope)
+    def run(function):
+        parameters = inspect.signature(function).parameters.values()
+        if all(p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+            function()
+    try:
+        exec(compile(TESTS, 'generated_tests', 'exec'), scope)
+        for name, value in [item for item in scope.items() if item[0] not in known]:
+            cases = sys.modules.get('unittest')
+            if isinstance(value, type) and cases and issubclass(value, cases.TestCase):
+                result = cases.TestResult()
+                cases.defaultTestLoader.loadTestsFromTestCase(value).run(result)
+                if not result.wasSuccessful():
+                    return 'failed'
+            elif isinstance(value, type) and name.startswith('Test'):
+                for method in [m for m in dir(value) if m.startswith('test')]:
+                    run(getattr(value(), method))
+            elif name.startswith('test') and inspect.isfunction(value):
+                run(value)
+    except Exception as error:
+        return type(error).__name__
+    return 'passed'
+"""
 VERDICT = f"assert {ENTRY_POINT}() == 'passed'"
 
 
@@ -43,18 +70,8 @@ def generated_test_program(
 ) -> Program:
     """The program that passes exactly if `tests` pass on the function in `code`.
 
-    Functions named `test_*` that take no arguments are called, as pytest would.
+    As pytest would, functions named `test*` that need no argument, such methods of classes named
+    `Test*`, and the cases of `unittest` are run.
     """
-    runner = (
-        f"\ndef {ENTRY_POINT}():\n"
-        f"    scope = dict(globals())\n"
-        f"    try:\n"
-        f"        exec(compile({tests!r}, 'generated_tests', 'exec'), scope)\n"
-        f"        for name, value in list(scope.items()):\n"
-        f"            if name.startswith('test_') and name not in globals():\n"
-        f"                value()\n"
-        f"    except Exception as error:\n"
-        f"        return type(error).__name__\n"
-        f"    return 'passed'\n"
-    )
+    runner = f"\nTESTS = {tests!r}\n{RUNNER}"
     return Program(f"{prelude}{code}\n{runner}", VERDICT, ENTRY_POINT, timeout_s, memory_mb)

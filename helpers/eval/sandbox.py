@@ -1,27 +1,39 @@
 """Run generated programs and judge them by their answers.
 
-A program passes only by returning right answers. Two processes are forked for each one from a warm,
-single-threaded interpreter: the *candidate* runs the program, the *judge* runs the tests. The
-tests' `candidate` is a proxy: a call ships its arguments as data, the answer comes back as data of
-exact built-in types (numpy arrays and networkx graphs included) and is compared in the judge. The
-candidate never holds the expected values and nothing it says is a verdict, so exit statuses,
-patched builtins, overridden `__eq__` or forged messages win nothing.
+A program passes only by returning right answers. It runs in a process of its own, forked from a
+warm, single-threaded interpreter; the *judge*, another process, runs the tests. The tests'
+`candidate` is a proxy: a call ships its arguments as data, the answer comes back as data of exact
+built-in types (numpy arrays and networkx graphs included) and is compared in the judge. The program
+never holds the tests or an expected value, may use no object of the judge that the tests did not
+hand to it, and nothing it says is a verdict: exit statuses, patched builtins, an overridden `__eq__`
+and forged messages win nothing. One judge is kept for all tests that leave no trace in it; tests
+that import other modules, define classes or patch something get a judge of their own.
 
 Contained, each by the layer that `sandbox_layers()` reports as active on this machine:
   processor time, memory, file size and output (limits of the kernel and the watcher, always);
-  starting processes, signals to others, ptrace, sockets (system call filter; Linux on x86_64 and
-  aarch64 with seccomp);
+  starting processes, signals to others, ptrace, sockets, priorities of others, memory files and some
+  70 more system calls (a filter; Linux on x86_64 and aarch64 with seccomp);
   files outside the program's own temporary folder (Landlock, Linux 5.13 and later; an own user id
   where the caller is root; where there is neither, an audit hook, which native code gets past);
+  disk space: 64 MiB and 4096 entries (a file system of its own where the kernel allows a mount
+  namespace; else the folder is measured every 50 ms);
   network (a namespace where the kernel allows one, else the filter, and Landlock from 6.7 on);
   the caller's environment (always); threads and processes left over (always ended).
+Not one of them is needed for a right verdict; where all are missing, damage is what is not contained.
 
-Not contained: attacks on the kernel itself, timing between programs on one machine, and disk space
-within the time limit. Without Landlock, folders that everyone may write can be written, and files
-can be read that the user id may read; an interpreter that lies in root's home makes that all of
-them. A program may not start processes, honest ones included. The tests are trusted: they come
-from the problem, not from the model (they are confined all the same, but could forge their own
-verdict). On systems other than Linux nothing is run.
+Not contained: attacks on the kernel itself; timing between programs on one machine; up to 2 GiB in
+deleted files that are held open, where there is no file system of its own. Without Landlock, folders
+that everyone may write can be written, and files can be read that the user id may read (for root's
+programs, all of them where the interpreter lies in root's home). Without Landlock and without root,
+native code can also read the memory of the caller's processes, as any program of that user can.
+A program may not start processes, honest ones included.
+
+What differs from running program and tests in one process: an answer is what it was when it was
+given, so that changing a returned list later is not seen by the other side; objects of the program
+never equal plain data (values of subclasses such as `IntEnum` count as the data below them), equal
+each other only with equal state, and an exception `StopIteration` of a called function arrives as
+RuntimeError. The tests are trusted: they come from the problem, not from the model (they are confined
+all the same, but could forge their own verdict). On systems other than Linux nothing is run.
 
 Time is the program's processor time; a program that sleeps is ended on elapsed time, from which
 the time spent waiting for a processor is taken off, so that load changes no verdict.
@@ -29,6 +41,7 @@ the time spent waiting for a processor is taken off, so that load changes no ver
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +53,8 @@ from helpers.eval.sandbox_workers import Key, Workers, borrowed, key_for
 from helpers.eval.sandbox_zygote import OUTPUT_BYTES
 from helpers.progress import progress
 
+# Signals by which a judge falls because of what it was given, not because the machine lacks something.
+JUDGE_FELL = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
 Status = Literal["passed", "failed", "timeout", "crashed", "infrastructure_error"]
 
 
@@ -219,11 +234,14 @@ def _limits(program: Program) -> dict[str, Any]:
 def _run(workers: Workers, key: Key, program: Program) -> Outcome:
     request = {"tests": program.tests, "entry_point": program.entry_point}
     outcome = Outcome("infrastructure_error", "not started")
-    for _attempt in range(2):
-        outcome = _judged(*workers.ask(key, program.candidate, _limits(program), request))
+    for attempt in range(2):
+        reply, verdict = workers.ask(key, program.candidate, _limits(program), request)
+        outcome = _judged(reply, verdict)
         if outcome.status != "infrastructure_error":
             break
         workers.drop(key)
+        if attempt and reply.get("judge") in JUDGE_FELL:
+            return Outcome("failed", "its answers brought the judge down, twice")
     return outcome
 
 

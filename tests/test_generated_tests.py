@@ -1,0 +1,46 @@
+"""Tests that a model wrote: every way of writing them is run, and only failing ones kill a mutant."""
+
+import pytest
+
+from helpers.eval.generated_tests import generated_test_program
+from helpers.eval.sandbox import run_programs
+
+RIGHT, MUTANT = "def add(a, b):\n    return a + b\n", "def add(a, b):\n    return a - b\n"
+WRITTEN = {
+    "statements": "assert add(1, 2) == 3",
+    "function": "def test_add():\n    assert add(1, 2) == 3",
+    "unittest": "import unittest\nclass TestAdd(unittest.TestCase):\n    def test_a(self): self.assertEqual(add(1, 2), 3)",
+    "class": "class TestAdd:\n    def test_a(self): assert add(1, 2) == 3",
+    "pytest": "import pytest\ndef test_add():\n    assert add(.1, .2) == pytest.approx(.3)\n    with pytest.raises(TypeError): add(1, 'a')",
+}  # fmt: skip
+WORTHLESS = {
+    "nothing": "",
+    "always true": "assert add or True",
+    "never run": "def helper():\n    assert add(1, 2) == 3",
+    "needs a fixture": "def test_add(case):\n    assert add(1, 2) == 3",
+    "swallowed": "try:\n    assert add(1, 2) == 3\nexcept AssertionError:\n    pass",
+}
+BROKEN = {
+    "wrong": "assert add(1, 2) == 4",
+    "exit": "raise SystemExit(0)",
+    "syntax": "assert (",
+    "os": "import os\nos._exit(0)",
+}
+
+
+def verdicts(tests):
+    """(passes on the right function, passes on the mutant) for each."""
+    programs = [
+        generated_test_program("", code, text, timeout_s=2.0, memory_mb=512)
+        for text in tests.values()
+        for code in (RIGHT, MUTANT)
+    ]
+    outcomes = [outcome.passed for outcome in run_programs(programs, workers=2)]
+    return dict(zip(tests, zip(outcomes[::2], outcomes[1::2], strict=True), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("tests", "expected"), [(WRITTEN, (True, False)), (WORTHLESS, (True, True)), (BROKEN, (False, False))]
+)
+def test_verdicts_on_the_function_and_on_a_mutant(tests, expected):
+    assert verdicts(tests) == dict.fromkeys(tests, expected)
