@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import platform
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import peft  # noqa: F401 (before a GPU is faked: accelerate looks for one while it is imported)
@@ -39,8 +42,6 @@ def test_t4_gets_float16_and_no_gqa_inside_sdpa(fake_gpu) -> None:
 
 
 def test_every_trap_of_a_t4_has_a_line_in_the_runtime_check(fake_gpu, monkeypatch) -> None:
-    import sys
-
     real = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda n: "0.10.0" if n == "torchao" else real(n))
     monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace())
@@ -173,3 +174,30 @@ def test_versions_name_python_and_torch() -> None:
     versions = runtime.package_versions()
     assert versions["torch"] == importlib.metadata.version("torch")
     assert set(versions) >= {"python", "transformers", "peft"}
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_freed_memory_is_used_again_without_the_kernel() -> None:
+    script = """
+import resource, sys, torch
+torch.set_num_threads(1)
+from helpers import runtime
+if sys.argv[1] == "kept":
+    assert runtime._keep_freed_memory()
+layer = torch.nn.Linear(64, 8192)
+def step():
+    logits = layer(torch.ones(2048, 64))  # 64 MiB
+    torch.nn.functional.cross_entropy(logits, torch.zeros(2048, dtype=torch.long)).backward()
+for _ in range(3):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+    def page_faults(how: str) -> int:
+        run = [sys.executable, "-c", script, how]
+        return int(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
+
+    assert page_faults("kept") * 4 < page_faults("default")
