@@ -73,9 +73,17 @@ SHAPES = {  # hidden, intermediate, heads, key-value heads
 
 
 def build(folder: Path, texts: list[str]) -> dict[str, Path]:
-    """Write all stand-ins below `folder`, tokenizers learnt from `texts`; name -> its folder."""
+    """Write all stand-ins below `folder`, tokenizers learnt from `texts`; name -> its folder.
+
+    Those that are there already, whole, are kept.
+    """
+    names = [*SHAPES, "e5-small-v2"]
+    if (folder / "built").exists():
+        return {name: folder / name for name in names}
     made = {name: _causal_lm(folder / name, texts, *shape) for name, shape in SHAPES.items()}
-    return made | {"e5-small-v2": _embedder(folder / "e5-small-v2", texts)}
+    made["e5-small-v2"] = _embedder(folder / "e5-small-v2", texts)
+    (folder / "built").touch()
+    return made
 
 
 def _causal_lm(folder: Path, texts: list[str], hidden: int, intermediate: int, heads: int, kv: int) -> Path:

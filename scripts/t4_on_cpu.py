@@ -3,7 +3,8 @@
     python scripts/t4_on_cpu.py OUT [--nf4]
 
 With --nf4 Track A takes the 1.5B stand-in and all frozen weights go to 4 bits (bitsandbytes' CPU back end).
-Exit status 0 means: every track ran, the reports are whole, and the figures follow from the per-item files.
+Started again after an interruption it goes on. Exit status 0 means: every track ran, the reports are
+whole, and the figures follow from the per-item files.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def main(out: Path, nf4: bool) -> None:
     sources = sorted(Path(find_spec("networkx").origin).parent.rglob("*.py"))[:80]
     texts = [path.read_text(encoding="utf-8") for path in sources]
     made = stand_ins.build(out / "stand_ins", texts)
-    command = [sys.executable, "-W", "ignore", "-m", "helpers", "run", "--profile", "t4", "--out", str(out)]
+    command = [sys.executable, "-W", "ignore", "-m", "helpers", "run", "--profile", "t4", "--resume"]
+    command += ["--out", str(out)]
     command += ["--causal-lm", str(made["Qwen2.5-Coder-1.5B" if nf4 else "Qwen2.5-Coder-0.5B"])]
     command += ["--chat-lm", str(made["Qwen2.5-Coder-0.5B-Instruct"]), "--embedder", str(made["e5-small-v2"])]
     command += [part for setting in FEW for part in ("--set", setting)] + (["--nf4"] if nf4 else [])
