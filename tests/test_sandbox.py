@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from helpers.eval.sandbox import (
 )
 from helpers.eval.sandbox_folder import remove_tree
 
+ROOT = Path(__file__).resolve().parents[1]
 TESTS = "assert f(2) == 4\nassert f(3) == 9\nassert f(-5) == 25\n"
 RIGHT = "def f(x):\n    return x * x\n"
 
@@ -147,3 +149,41 @@ def test_folders_are_removed_whatever_was_done_to_them(tmp_path):
         remove_tree(str(each))
     assert list(tmp_path.iterdir()) == []
     assert os.stat(tmp_path).st_mode & 0o777 == 0o755
+
+
+def test_a_killed_caller_leaves_neither_processes_nor_folders(tmp_path):
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from helpers.eval.sandbox import run_program\n"
+        "print(run_program('def f(x): return x', 'assert f(1) == 1', entry_point='f').status, flush=True)\n"
+        "run_program('def f(x):\\n    while True: pass', 'assert f(1)', entry_point='f', timeout_s=600)\n"
+    )
+    os.chmod(tmp_path, 0o755)
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    caller = subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert caller.stdout.readline() == "passed\n"
+    assert len(list(tmp_path.iterdir())) == 1
+    time.sleep(0.5)  # the second program is running by now; if not, the test only asks less
+    caller.kill()
+    caller.wait()
+    caller.stdout.close()
+    deadline = time.monotonic() + 60
+    while (list(tmp_path.iterdir()) or mentioned(str(tmp_path))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(tmp_path.iterdir()) == []
+    assert mentioned(str(tmp_path)) == []
+
+
+def mentioned(text):
+    """Processes with this text in their command line: a warm process, its judge and its program have it."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            try:
+                if text.encode() in Path(f"/proc/{name}/cmdline").read_bytes():
+                    found.append(int(name))
+            except OSError:
+                continue
+    return found

@@ -31,6 +31,7 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 CAP_DAC_READ_SEARCH, PR_SET_KEEPCAPS, PR_CAPBSET_DROP = 1 << 2, 8, 24
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWNET = 0x20000, 0x8000000, 0x10000000, 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC_PRIVATE = 2, 4, 8, 0x44000
+MNT_DETACH = 2
 FOLDER_BYTES, FOLDER_ENTRIES = 64 * 2**20, 4096
 OPEN_FILES = 64
 
@@ -218,6 +219,14 @@ def enter_namespaces(folder: str) -> list[Layer]:
         Layer("network namespace", not errors[0], network),
         Layer("own file system", not errors[1], files),
     ]
+
+
+def leave_folder(folder: str) -> None:
+    """Take the file system off `folder` again, so that the folder can be removed; the kernel's own
+    cleaning does the rest.
+    """
+    os.chdir("/")
+    libc.umount2(os.fsencode(folder), MNT_DETACH)
 
 
 def _mount(folder: str) -> str:

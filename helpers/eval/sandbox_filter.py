@@ -43,13 +43,14 @@ REFUSED = {
     "sched_setscheduler": (144, 119), "semctl": (66, 191), "semget": (64, 190), "semop": (65, 193),
     "semtimedop": (220, 192), "setns": (308, 268), "setpriority": (141, 140), "shmat": (30, 196),
     "shmctl": (31, 195), "shmget": (29, 194), "socket": (41, 198), "swapoff": (168, 225),
-    "swapon": (167, 224), "syslog": (103, 116), "tkill": (200, 130), "umount2": (166, 39),
+    "swapon": (167, 224), "syslog": (103, 116), "tkill": (200, 130),
     "unshare": (272, 97), "userfaultfd": (323, 282),
 }  # fmt: skip
 # Refused to programs and judges alone: the warm process needs them.
 REFUSED_LATER = {
     "execve": (59, 221), "execveat": (322, 281), "fork": (57, None), "memfd_create": (319, 279),
-    "memfd_secret": (447, 447), "pidfd_open": (434, 434), "vfork": (58, None),
+    "memfd_secret": (447, 447), "pidfd_open": (434, 434), "umount2": (166, 39),
+    "vfork": (58, None),
 }  # fmt: skip
 # Landlock lets these through for files of the same user: where the program has no user id of its
 # own they do nothing and report success, so that honest copying of a file goes on.

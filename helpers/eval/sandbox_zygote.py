@@ -321,4 +321,5 @@ def main() -> None:
     try:
         serve(socket.socket(fileno=int(sys.argv[1])), settings)
     finally:
+        confine.leave_folder(settings["folder"])
         remove_tree(settings["folder"])
