@@ -223,3 +223,16 @@ def test_files_under_another_licence_are_told_apart() -> None:
     corpus = Corpus("path:.", "c", "", "MIT", ".", "", files, (), "")
     assert foreign_licences(corpus) == {"other.py", "copyleft.py"}
     assert foreign_licences(dataclasses.replace(corpus, licence="unknown")) == frozenset()
+
+
+def test_constants_keep_their_capital_and_built_in_calls_go_unsaid() -> None:
+    source = (
+        'def odd(n):\n    """Tell whether `n` is odd.\n\n    Returns\n    -------\n    bool\n'
+        '        True if it is.\n    """\n    return bool(remainder(n))\n'
+    )
+    (function,) = functions_of_file(SourceFile("m.py", source, "", len(source)), "m")
+    (text,) = SourceFacts().write([LanguageRequest("explain", function)])
+    assert (
+        text
+        == "`odd`: Tell whether `n` is odd.\nIt takes `n`.\nIt returns True if it is.\nIt calls `remainder`."
+    )

@@ -21,6 +21,7 @@ from helpers.data.source_edits import SourceText
 from helpers.records import Function
 
 MAX_NAMED_CALLS = 4
+CONSTANTS = ("True", "False", "None")
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ def _opening(name: str, summary: str) -> str:
 def _lowered(text: str) -> str:
     """First letter in lower case, unless the word is a name or an acronym."""
     first = text.split(maxsplit=1)[0] if text else ""
-    return text[0].lower() + text[1:] if re.fullmatch(r"[A-Z][a-z]+[,.]?|A", first) else text
+    is_word = re.fullmatch(r"[A-Z][a-z]+[,.]?|A", first) and first.rstrip(",.") not in CONSTANTS
+    return text[0].lower() + text[1:] if is_word else text
 
 
 def _and(names: list[str]) -> str:
