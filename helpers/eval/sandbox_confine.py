@@ -193,18 +193,11 @@ def enter_namespaces(folder: str) -> list[Layer]:
     The file system lies in memory, is limited in bytes and entries, is seen by this process and its
     children alone and goes with the last of them.
     """
-    uid, gid, through = os.geteuid(), os.getegid(), ""
+    uid, through = os.geteuid(), ""
     errors = []
     if uid != 0 and libc.unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWNS) == 0:
         through = "through a user namespace; "
-        for name, text in (
-            ("setgroups", "deny"),
-            ("uid_map", f"{uid} {uid} 1"),
-            ("gid_map", f"{gid} {gid} 1"),
-        ):
-            with open(f"/proc/self/{name}", "w") as stream:
-                stream.write(text)
-        errors = ["", ""]
+        errors = ["", _map_user(uid, os.getegid())]
     else:
         for kind in (CLONE_NEWNET | CLONE_NEWIPC, CLONE_NEWNS):
             errors.append("" if libc.unshare(kind) == 0 else os.strerror(ctypes.get_errno()))
@@ -219,6 +212,21 @@ def enter_namespaces(folder: str) -> list[Layer]:
         Layer("network namespace", not errors[0], network),
         Layer("own file system", not errors[1], files),
     ]
+
+
+def _map_user(uid: int, gid: int) -> str:
+    """Keep the user's own ids in its new namespace; the kernel's complaint, or ""."""
+    try:
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{uid} {uid} 1"),
+            ("gid_map", f"{gid} {gid} 1"),
+        ):
+            with open(f"/proc/self/{name}", "w") as stream:
+                stream.write(text)
+    except OSError as error:  # security modules of some distributions
+        return error.strerror
+    return ""
 
 
 def leave_folder(folder: str) -> None:
