@@ -205,7 +205,9 @@ def sandbox_layers() -> tuple[Layer, ...]:
     with borrowed(key) as workers:
         worker = workers.get(key)
         limits = Layer("resource limits", True, "processor time, memory, file size, descriptors, output")
-        environment = Layer("scrubbed environment", True, "a fresh interpreter, nothing of the caller's variables")
+        environment = Layer(
+            "scrubbed environment", True, "a fresh interpreter, nothing of the caller's variables"
+        )
         return (limits, environment, *(Layer(*fields) for fields in worker.layers))
 
 
