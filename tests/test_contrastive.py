@@ -87,7 +87,7 @@ def test_prompts_and_limit_are_saved_with_the_model(trained):
 
 def test_the_trainer_gets_the_models_own_prompts(settings, data, tmp_path):
     model = load_embedder(settings.model, PLAIN)
-    dataset = pairs_dataset(data, [["pkg/apples.py::count_apples"]] * len(data.train))
+    dataset = pairs_dataset(data, [["pkg/apples.py::count_apples"]] * len(data.train), settings)
     arguments = contrastive._arguments(settings, model, dataset, PLAIN, 1, tmp_path, True)
     assert arguments.prompts == {"anchor": "query: ", "positive": "passage: ", "negative_1": "passage: "}
     assert "no_duplicates" in str(arguments.batch_sampler).lower()
@@ -126,7 +126,7 @@ def test_hard_negatives_are_wrong_answers_from_training_files(settings, data):
     model = load_embedder(settings.model, PLAIN)
     wanted = dataclasses.replace(settings, hard_negatives=3)
     negatives, counts = mine_hard_negatives(model, data, wanted, PLAIN)
-    assert sum(map(len, negatives)) == counts["mined"]
+    assert sum(map(len, negatives)) == counts["mined"] == 3 * wanted.epochs * len(data.train)
     for query, ids in zip(data.train, negatives, strict=True):
         assert set(ids) <= set(data.train_documents)
         assert not set(ids) & set(query.relevant)
@@ -163,15 +163,33 @@ def test_an_index_of_all_documents_mines_only_from_training_files(settings, data
     assert build_index(np.eye(2, dtype=np.float32), ["a", "b"]).ids == ("a", "b")
 
 
-def test_pairs_join_each_query_with_its_own_function(data):
-    dataset = pairs_dataset(data, [[] for _ in data.train])
+def test_pairs_join_each_query_with_its_own_function(settings, data):
+    once = dataclasses.replace(settings, epochs=1, hard_negatives=0)
+    nothing = [[] for _ in data.train]
+    dataset = pairs_dataset(data, nothing, once)
     text_of = {document.id: document.text for document in data.documents}
     assert dataset.column_names == ["anchor", "positive"]
     for row, query in zip(dataset, data.train, strict=True):
         assert row["anchor"] == query.text
         assert row["positive"] == text_of[next(iter(query.relevant))]
-    shuffled = pairs_dataset(shuffled_pairs(data, 1), [[] for _ in data.train])
+    shuffled = pairs_dataset(shuffled_pairs(data, 1), nothing, once)
     assert not any(a == b for a, b in zip(shuffled["positive"], dataset["positive"], strict=True))
+
+
+def test_each_pass_asks_in_other_words_with_other_negatives(settings, data):
+    passes = dataclasses.replace(settings, epochs=5, hard_negatives=1)
+    ids = [document.id for document in data.documents[:3]]
+    dataset = pairs_dataset(data, [ids] * len(data.train), passes)
+    text_of = {document.id: document.text for document in data.documents}
+    each = len(data.train)
+    assert len(dataset) == 5 * each
+    for place, query in enumerate(data.train):
+        rows = [dataset[number * each + place] for number in range(5)]
+        wordings = (query.text, *data.rewordings[query.id])
+        assert len(set(wordings)) == len(wordings) >= 2
+        assert [row["anchor"] for row in rows] == [wordings[n % len(wordings)] for n in range(5)]
+        assert {row["positive"] for row in rows} == {text_of[next(iter(query.relevant))]}
+        assert [row["negative_1"] for row in rows] == [text_of[ids[n % 3]] for n in range(5)]
 
 
 def test_without_validation_the_last_epoch_is_kept(settings, data, tmp_path):

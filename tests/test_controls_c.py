@@ -116,7 +116,7 @@ def test_tables_and_figure_tell_what_was_measured(run, measured):
     assert "One search over 80 functions takes" in latency_sentence(track)
     said = control_sentences(track)
     assert said.startswith("2 training seeds end at ")
-    assert "Trained on shuffled pairs the change is" in said
+    assert "After one pass over shuffled pairs the change is" in said
     assert "10 queries over rich 1.0" in said
     assert "seed 8" in training_points(track).get_label()
     bare = {**track, "controls": {}}

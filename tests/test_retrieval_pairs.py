@@ -135,6 +135,16 @@ def test_counts_kinds_and_splits(data):
     assert set(data.train_documents) == {d.id for d in data.documents if splits.split_of[d.path] == "train"}
 
 
+def test_training_queries_are_reworded_and_no_rewording_is_asked_elsewhere(data):
+    assert set(data.rewordings) == {q.id for q in data.train}
+    elsewhere = {q.text for q in data.validation + data.test}
+    for query in data.train:
+        texts = data.rewordings[query.id]
+        assert query.text not in texts
+        assert not set(texts) & elsewhere
+    assert data.report["rewordings"] == sum(map(len, data.rewordings.values())) >= len(data.train)
+
+
 def test_same_seed_same_queries_other_seed_others(data):
     again = build_retrieval_data(*small_code_base(), SETTINGS, seed=3)
     assert again == data

@@ -23,6 +23,7 @@ from helpers.data.query_drawing import (
     asking_functions,
     draw_queries,
     squeezed,
+    wordings_of,
 )
 from helpers.data.query_wording import HOW_TO, SYNONYMS, WHERE_IS, core_words, words_of
 from helpers.records import Document, Function, InsufficientDataError, Query, SplitName, Splits
@@ -45,6 +46,7 @@ class RetrievalData:
     test: tuple[Query, ...]
     documents: tuple[Document, ...]
     train_documents: tuple[str, ...]  # ids of the documents that training may see, as negatives too
+    rewordings: dict[str, tuple[str, ...]]  # training query id -> the same question in other words
     report: dict
 
 
@@ -73,10 +75,15 @@ def build_retrieval_data(
         mine = [source for source in sources if splits.split_of[source.function.path] == split]
         queries[split] = draw_queries(mine, wanted[split], random.Random(f"{seed}:retrieval {split}"))
     _require(queries, sources, splits)
-    check_leaks(queries, documents, splits)
+    others = _rewordings(queries["train"], sources, seed)
+    asked = [dataclasses.replace(q, text=text) for q in queries["train"] for text in others[q.id]]
+    check_leaks({**queries, "train": (*queries["train"], *asked)}, documents, splits)
     report = _report(documents, queries, wanted, filters, seed)
+    report["rewordings"] = sum(map(len, others.values()))
     seen = tuple(f.id for f in functions if splits.split_of[f.path] == "train")
-    return RetrievalData(**queries, documents=documents, train_documents=seen, report=report)
+    return RetrievalData(
+        **queries, documents=documents, train_documents=seen, rewordings=others, report=report
+    )
 
 
 def document_text(function: Function) -> str:
@@ -150,6 +157,18 @@ def shuffled_pairs(data: RetrievalData, seed: int) -> RetrievalData:
 
 
 # --- what is checked and told ---------------------------------------------------------------------
+
+
+def _rewordings(queries: Sequence[Query], sources: Sequence[Source], seed: int) -> dict[str, tuple[str, ...]]:
+    """Per query the other wordings that its docstring sentence can take, in an order of its own."""
+    source_of = {source.function.id: source for source in sources}
+    others = {}
+    for query in queries:
+        rng = random.Random(f"{seed}:rewordings {query.id}")
+        texts = list(wordings_of(source_of[next(iter(query.relevant))], rng).values())
+        rng.shuffle(texts)
+        others[query.id] = tuple(text for text in texts if text != query.text)
+    return others
 
 
 def _require(queries: Mapping[str, Sequence[Query]], sources: Sequence[Source], splits: Splits) -> None:

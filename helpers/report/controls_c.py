@@ -6,6 +6,7 @@ Each is one stage of the run, `track_c/control_<name>`, with a row per query: id
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from helpers.eval.retrieval import Run, VectorIndex, index_documents, qrels_of, 
 from helpers.models.embedder import load_embedder
 from helpers.records import Document, Query
 from helpers.session import Session
+from helpers.settings import TrackCSettings
 from helpers.train.contrastive import train_embedder
 from helpers.workspace import read_json, read_jsonl, write_json, write_jsonl
 
@@ -37,23 +39,25 @@ def measure_controls(
         exclude: import name of the corpus: its own package is not foreign.
 
     Returns:
-        "seed_<n>" (the same training from another seed), "shuffled_pairs" (every query paired with
-        another's function: must not help) and "foreign_package" (the tuned model on code that it
-        was not tuned for): name -> rows.
+        Name -> rows: "seed_<n>" (the same training from another seed), "shuffled_pairs" (every query
+        paired with another's function, one pass over them: must not help) and "foreign_package" (the
+        tuned model on code that it was not tuned for).
     """
     settings = run.profile.track_c
-    wanted: dict[str, tuple[RetrievalData, int]] = {
-        f"seed_{run.seed + step}": (data, run.seed + step) for step in range(1, settings.extra_seeds + 1)
+    wanted: dict[str, tuple[TrackCSettings, RetrievalData, int]] = {
+        f"seed_{run.seed + step}": (settings, data, run.seed + step)
+        for step in range(1, settings.extra_seeds + 1)
     }
     if settings.controls:
-        wanted["shuffled_pairs"] = (shuffled_pairs(data, run.seed), run.seed)
-    inputs = [settings, data.train, data.validation, data.test, data.documents]
+        one_pass = dataclasses.replace(settings, epochs=1)  # more would cost more and say no more
+        wanted["shuffled_pairs"] = (one_pass, shuffled_pairs(data, run.seed), run.seed)
+    inputs = [data.test, settings.index]
     rows = {}
-    for name, (pairs, seed) in wanted.items():
+    for name, control in wanted.items():
         folder = run.stage(
             f"track_c/control_{name}",
-            [inputs, seed],
-            lambda out, pairs=pairs, seed=seed: _train_and_score(run, pairs, seed, before, index, out),
+            [inputs, control],
+            lambda out, control=control: _train_and_score(run, *control, before, index, out),
         )
         rows[name] = read_jsonl(folder / "rows.jsonl")
     if settings.controls:
@@ -78,10 +82,15 @@ def foreign_package(run: Session) -> dict[str, Any]:
 
 
 def _train_and_score(
-    run: Session, data: RetrievalData, seed: int, before: Run, index: VectorIndex, out: Path
+    run: Session,
+    settings: TrackCSettings,
+    data: RetrievalData,
+    seed: int,
+    before: Run,
+    index: VectorIndex,
+    out: Path,
 ) -> None:
     """Train as the main training does, score the test queries, keep the rows alone."""
-    settings = run.profile.track_c
     history = train_embedder(settings, data, run.runtime, seed=seed, out_dir=out, index=index)
     tuned = load_embedder(str(out / "embedder"), run.runtime)
     after = _run(run, tuned, data.test, data.documents)

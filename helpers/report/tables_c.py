@@ -86,7 +86,7 @@ def control_sentences(track: Mapping[str, Any]) -> str:
     if shuffled := controls.get("shuffled_pairs"):
         helped = shuffled["delta"]["ci95"][0] > 0
         said.append(
-            f"Trained on shuffled pairs the change is {change_text(shuffled['delta'])}: "
+            f"After one pass over shuffled pairs the change is {change_text(shuffled['delta'])}: "
             + ("it helps, so part of the gain is not what the pairs say." if helped else "it does not help.")
         )
     if foreign := controls.get("foreign_package"):

@@ -35,9 +35,10 @@ def mine_hard_negatives(
     ranking has too few others; the nearest ones passed over for their score fill its place.
 
     Returns:
-        Ids per query, and how many were mined, filled and passed over for which reason.
+        Ids per query, `settings.hard_negatives` for each pass over the pairs, the best ranked first;
+        and how many were mined, filled and passed over for which reason.
     """
-    wanted = settings.hard_negatives
+    wanted = settings.hard_negatives * settings.epochs
     if not wanted:
         return [[] for _ in data.train], {}
     allowed = set(data.train_documents)
