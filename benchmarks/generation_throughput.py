@@ -1,6 +1,6 @@
 """Tokens per second of `helpers.models.generation.generate` beside one prompt at a time.
 
-    python benchmarks/generation_throughput.py [--model SPEC] [--prompts 64] [--new-tokens 96]
+    python benchmarks/generation_throughput.py [--model SPEC] [--prompts 64] [--new-tokens 192]
 
 Both continue the same prompts (functions of the corpus, worded as Track B words its tasks) with the same
 model, the same limit and the same end tokens, greedily and by plain sampling at one temperature. The usual
@@ -139,7 +139,7 @@ def main() -> None:
     parser.add_argument("--corpus", default=PROFILES["cpu"].corpus.spec)
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--longest", type=int, default=256, help="tokens of a prompt")
-    parser.add_argument("--new-tokens", type=int, default=96)
+    parser.add_argument("--new-tokens", type=int, default=PROFILES["cpu"].track_b.max_new_tokens)
     parser.add_argument("--batch", type=int, default=PROFILES["cpu"].track_b.generation_batch)
     parser.add_argument("--temperature", type=float, default=0.6, help="of the sampled part; 0: greedy only")
     options = parser.parse_args()
