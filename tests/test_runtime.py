@@ -200,4 +200,4 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         run = [sys.executable, "-c", script, how]
         return int(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
 
-    assert page_faults("kept") * 4 < page_faults("default")
+    assert page_faults("kept") * 2 < page_faults("default")
