@@ -227,3 +227,13 @@ def test_publishing_keeps_the_old_report_when_a_target_cannot_be_written(tmp_pat
     with pytest.raises(WorkspaceError, match="cannot write"):
         publish_reports(tmp_path / "run", tmp_path / "out")
     assert (tmp_path / "out" / "exports").read_text() == "a file where a folder is needed"
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="needs a file system that nobody can write, as /proc is"
+)
+def test_a_folder_that_cannot_be_written_is_said_before_anything_runs() -> None:
+    with pytest.raises(
+        WorkspaceError, match=r"cannot write to /proc/none: .*choose another folder with --out"
+    ):
+        choose_run("smoke", out="/proc/none")
