@@ -231,8 +231,10 @@ def test_r_drop_adds_nothing_without_dropout_and_the_divergence_with_it() -> Non
 
 def test_members_learn_independently_of_each_other() -> None:
     batch = batch_of()
-    both = build(dataclasses.replace(TINY.model, dropout=0.0, members=2), 30, 16, 1, seed=0)
-    alone = build(dataclasses.replace(TINY.model, dropout=0.0), 30, 16, 1, seed=0)
+    both = build(
+        dataclasses.replace(TINY.model, dropout=0.0, attention_dropout=0.0, members=2), 30, 16, 1, seed=0
+    )
+    alone = build(dataclasses.replace(TINY.model, dropout=0.0, attention_dropout=0.0), 30, 16, 1, seed=0)
     objective(both, batch)[0].backward()
     objective(alone, batch)[0].backward()
     for of_both, of_one in zip(both.members[0].parameters(), alone.members[0].parameters(), strict=True):

@@ -80,13 +80,17 @@ def test_initialisation_follows_the_seed_and_the_recipe(family) -> None:
             assert not parameter.any()
 
 
+@pytest.mark.parametrize("where", ["dropout", "attention_dropout"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_dropout_acts_in_training_only(family) -> None:
-    model = tiny(family, dropout=0.5)
+def test_each_dropout_acts_by_itself_and_in_training_only(family, where) -> None:
+    none = {"dropout": 0.0, "attention_dropout": 0.0}
+    model = tiny(family, **none | {where: 0.5})
     with torch.no_grad():
         assert torch.equal(model(ids()), model(ids()))
         model.train()
         assert not torch.equal(model(ids()), model(ids()))
+        without = tiny(family, **none).train()
+        assert torch.equal(without(ids()), without(ids()))
 
 
 def test_members_are_averaged_as_probabilities() -> None:

@@ -52,7 +52,8 @@ class Architecture:
     heads: int = 8
     width: int = 512
     mlp_width: int = 2048
-    dropout: float = 0.1  # of attention weights, residual branches and embeddings
+    dropout: float = 0.1  # of residual branches and embeddings
+    attention_dropout: float = 0.1  # of attention weights; a CPU has no fused attention with it
     scaled_residual_init: bool = False  # outputs onto the residual stream start 1/sqrt(2 layers) smaller
     title_mask: bool = False
     average: float = (
@@ -146,7 +147,7 @@ def _gpt2(a: Architecture, vocabulary: int, context: int) -> PreTrainedModel:
         GPT2Config(
             vocab_size=vocabulary, n_positions=context, n_embd=a.width, n_layer=a.layers, n_head=a.heads,
             n_inner=a.mlp_width, activation_function="gelu", resid_pdrop=a.dropout, embd_pdrop=a.dropout,
-            attn_pdrop=a.dropout, bos_token_id=None, eos_token_id=None,
+            attn_pdrop=a.attention_dropout, bos_token_id=None, eos_token_id=None,
         )
     )  # fmt: skip
 
@@ -158,7 +159,7 @@ def _gpt_neox(a: Architecture, vocabulary: int, context: int) -> PreTrainedModel
             vocab_size=vocabulary, max_position_embeddings=context, hidden_size=a.width,
             num_hidden_layers=a.layers, num_attention_heads=a.heads, intermediate_size=a.mlp_width,
             hidden_act="gelu", rotary_pct=1.0, rope_parameters=_rope(), use_parallel_residual=False,
-            attention_dropout=a.dropout, hidden_dropout=a.dropout, tie_word_embeddings=True,
+            attention_dropout=a.attention_dropout, hidden_dropout=a.dropout, tie_word_embeddings=True,
             bos_token_id=None, eos_token_id=None,
         )
     )  # fmt: skip
@@ -172,7 +173,7 @@ def _gated(
         config(
             vocab_size=vocabulary, max_position_embeddings=context, hidden_size=a.width,
             num_hidden_layers=a.layers, num_attention_heads=a.heads, num_key_value_heads=a.heads,
-            intermediate_size=a.mlp_width, rope_parameters=_rope(), attention_dropout=a.dropout,
+            intermediate_size=a.mlp_width, rope_parameters=_rope(), attention_dropout=a.attention_dropout,
             tie_word_embeddings=True, bos_token_id=None, eos_token_id=None, **options,
         )
     )  # fmt: skip

@@ -121,6 +121,8 @@ LADDER = (
            {"new_order": True}),
     Change("mixed precision", "bfloat16 products are faster; the loss should not notice",
            {"mixed_precision": True}),
+    Change("no attention dropout", "what remains drops whole features; attention becomes one fused kernel",
+           {"model.attention_dropout": 0.0}),
     Change("beta2 0.999", "rare tokens need a longer memory of their gradient's size",
            {"optimizer.betas": (0.9, 0.999)}),
     Change("Muon", "orthogonal updates use all directions of a hidden matrix alike",
