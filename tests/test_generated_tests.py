@@ -2,7 +2,7 @@
 
 import pytest
 
-from helpers.eval.generated_tests import generated_test_program
+from helpers.eval.generated_tests import asserts_about, generated_test_program
 from helpers.eval.sandbox import run_programs
 
 RIGHT, MUTANT = "def add(a, b):\n    return a + b\n", "def add(a, b):\n    return a - b\n"
@@ -44,3 +44,24 @@ def verdicts(tests):
 )
 def test_verdicts_on_the_function_and_on_a_mutant(tests, expected):
     assert verdicts(tests) == dict.fromkeys(tests, expected)
+
+
+@pytest.mark.parametrize(
+    ("tests", "checks"),
+    [
+        ("assert f(1) == 2", 1),
+        ("x = f(1)\nassert x == 2", 1),
+        ("G, H = (f(i) for i in (1, 2))\nassert not same(G, H)", 1),
+        ("x = f(1)\nfor y in x:\n    z = y + 1\n    assert z", 1),
+        ("try:\n    f(-1)\nexcept ValueError:\n    pass\nelse:\n    raise AssertionError('none')", 1),
+        ("class T(TestCase):\n    def test(self):\n        self.assertEqual(f(1), 2)", 1),
+        ("with pytest.raises(ValueError):\n    f(-1)", 1),
+        ("f(1)\nassert True", 0),
+        ("x = g(1)\nassert x == 2", 0),
+        ("x = f(1)\ny = g(1)\nassert y == 2", 0),
+        ("try:\n    f(-1)\nexcept ValueError:\n    pass", 0),
+        ("assert f(", 0),
+    ],
+)
+def test_only_checks_of_what_the_function_gives_count(tests, checks):
+    assert asserts_about(tests, "f") == checks

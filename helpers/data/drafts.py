@@ -33,7 +33,7 @@ from helpers.data.suite_rewriting import statements_for
 from helpers.data.worsening import Worsened, worsened_versions
 from helpers.eval.code_extraction import parse
 from helpers.eval.code_quality import is_gain, quality_costs
-from helpers.eval.generated_tests import generated_test_program
+from helpers.eval.generated_tests import asserts_about, generated_test_program
 from helpers.eval.sandbox import Program
 from helpers.records import Function, InstructPair, Task, TaskKind
 
@@ -283,7 +283,7 @@ def _unit_tests(
     prepared, programs = [], []
     for truth in truths:
         tests = _shown_tests(truth)
-        if not tests:
+        if not asserts_about(tests, truth.function.name):  # the rule that answers are scored by
             continue
         mutants = [bug.source for bug in truth.mutants[:HELD_MUTANTS]]
         prepared.append((truth, tests, mutants))

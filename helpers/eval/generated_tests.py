@@ -8,6 +8,7 @@ least one mutant, so tests that always pass, or that never call the function, ea
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
 from helpers.eval.sandbox import Program
 
@@ -43,16 +44,68 @@ VERDICT = f"assert {ENTRY_POINT}() == 'passed'"
 
 
 def asserts_about(tests: str, name: str) -> int:
-    """Number of assert statements in `tests` that mention `name`; 0 if `tests` does not parse."""
+    """Number of checks in `tests` of what `name` gives; 0 if `tests` does not parse.
+
+    Checks are assert statements, unittest's `self.assert...` calls, `with pytest.raises(...)`, and `try`
+    statements that raise AssertionError where no exception came. They may mention `name` itself or a
+    variable that was computed from it, however indirectly.
+    """
     try:
         tree = ast.parse(tests)
     except (SyntaxError, ValueError):
         return 0
-    return sum(
-        isinstance(node, ast.Assert)
-        and any(isinstance(part, ast.Name) and part.id == name for part in ast.walk(node.test))
-        for node in ast.walk(tree)
-    )
+    nodes = list(ast.walk(tree))
+    known = {name}
+    while (
+        found := {
+            target
+            for node in nodes
+            for value, targets in _bindings(node)
+            if known & _names(value)
+            for target in targets
+        }
+        - known
+    ):
+        known |= found
+    return sum(bool(known & _names(checked)) for node in nodes for checked in _checked(node))
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+
+
+def _bindings(node: ast.AST) -> Iterator[tuple[ast.AST, set[str]]]:
+    """(value, names that get it) of one node that binds names."""
+    if isinstance(node, ast.Assign):
+        yield node.value, set().union(*map(_names, node.targets))
+    elif isinstance(node, ast.AnnAssign | ast.AugAssign | ast.NamedExpr) and node.value is not None:
+        yield node.value, _names(node.target)
+    elif isinstance(node, ast.For | ast.comprehension):
+        yield node.iter, _names(node.target)
+    elif isinstance(node, ast.withitem) and node.optional_vars is not None:
+        yield node.context_expr, _names(node.optional_vars)
+
+
+def _checked(node: ast.AST) -> Iterator[ast.AST]:
+    """What a node checks, if it is a check."""
+    if isinstance(node, ast.Assert):
+        yield node.test
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        if node.func.attr.startswith("assert"):
+            yield node
+    elif (isinstance(node, ast.Try) and _raises_assertion_error(node)) or (
+        isinstance(node, ast.With) and any(_is_pytest_raises(item.context_expr) for item in node.items)
+    ):
+        yield ast.Module(node.body, [])
+
+
+def _raises_assertion_error(node: ast.AST) -> bool:
+    raised = [part.exc for part in ast.walk(node) if isinstance(part, ast.Raise)]
+    return any(exc is not None and "AssertionError" in _names(exc) for exc in raised)
+
+
+def _is_pytest_raises(node: ast.AST) -> bool:
+    return any(isinstance(part, ast.Attribute) and part.attr == "raises" for part in ast.walk(node))
 
 
 def without_definition(tests: str, name: str) -> str:
