@@ -159,9 +159,7 @@ def test_full_disk_is_said_and_the_finished_stage_stays(tmp_path: Path) -> None:
         raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     for build in (hidden, in_words):
-        with pytest.raises(
-            WorkspaceError, match=r"No space left.*; .*make room and go on with --resume"
-        ):
+        with pytest.raises(WorkspaceError, match=r"No space left.*; .*make room and go on with --resume"):
             space.stage("s", 2, build)
         assert (tmp_path / "s" / "a").read_text() == "old"
     with pytest.raises(ZeroDivisionError):
