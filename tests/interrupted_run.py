@@ -14,6 +14,8 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import tiny_models
@@ -63,13 +65,17 @@ def attempt(model: str, out: Path) -> None:
     publish_reports(run.folder, out)
 
 
-def forked(model: str, out: Path) -> int:
+def forked(work: Callable[[], object]) -> int:
+    # A thread's lock would stay locked for ever in the child: whatever starts threads runs in a child.
+    # Arrow's allocator looks after its own thread in a fork.
+    threads = [comm.read_text().strip() for comm in Path("/proc/self/task").glob("*/comm")]
+    assert len([name for name in threads if name != "jemalloc_bg_thd"]) == 1, threads
     child = os.fork()
     if child == 0:
         status = 1
         with contextlib.redirect_stdout(sys.stderr):
             try:
-                attempt(model, out)
+                work()
                 status = 0
             finally:
                 os._exit(status)
@@ -78,9 +84,10 @@ def forked(model: str, out: Path) -> int:
 
 def main(folder: Path, kills_wanted: int, seed: int) -> None:
     """Run undisturbed, then with kills at random moments until there were enough of them."""
-    model = str(tiny_models.save(folder / "model", "qwen2"))
+    model = str(folder / "model")
+    assert os.waitpid(forked(lambda: tiny_models.save(folder / "model", "qwen2")), 0)[1] == 0
     start = time.monotonic()
-    assert os.waitpid(forked(model, folder / "calm"), 0)[1] == 0
+    assert os.waitpid(forked(lambda: attempt(model, folder / "calm")), 0)[1] == 0
     whole = time.monotonic() - start
     wanted = read_json(folder / "calm" / "metrics.smoke.json")
     rng, kills, runs, attempts, torn = random.Random(seed), 0, 0, 0, 0
@@ -89,7 +96,8 @@ def main(folder: Path, kills_wanted: int, seed: int) -> None:
         runs += 1
         while not (out / "metrics.smoke.json").exists():
             attempts += 1
-            child, until = forked(model, out), time.monotonic() + rng.uniform(0.02, 0.7) * whole
+            child = forked(partial(attempt, model, out))
+            until = time.monotonic() + rng.uniform(0.02, 0.7) * whole
             ended = 0
             while not ended and (kills >= kills_wanted or time.monotonic() < until):
                 ended, status = os.waitpid(child, os.WNOHANG)
