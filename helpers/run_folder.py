@@ -7,6 +7,7 @@ import datetime
 import hashlib
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def choose_run(
         run_id = _newest_unfinished(runs, chosen) or ""
         if keep and not run_id:  # a new machine: what an earlier one left behind
             run_id = _newest_unfinished(existing_folder(keep) / "runs", chosen) or ""
-    folder = runs / (run_id or _unused_name(runs, chosen.name))
+    folder = runs / (run_id or _unused_name([runs, *([Path(keep) / "runs"] if keep else [])], chosen.name))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -123,11 +124,11 @@ def existing_folder(keep: str | Path) -> Path:
     return root
 
 
-def _unused_name(runs: Path, profile: str) -> str:
-    """Profile and UTC time, with a number where two runs start within one second."""
+def _unused_name(places: Sequence[Path], profile: str) -> str:
+    """Profile and UTC time, with a number where a run of that second lies in one of `places`."""
     name = f"{profile}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
     candidates = (name, *(f"{name}-{number}" for number in range(2, 1000)))
-    return next(candidate for candidate in candidates if not (runs / candidate).exists())
+    return next(name for name in candidates if not any((place / name).exists() for place in places))
 
 
 def _newest_unfinished(runs: Path, profile: Profile) -> str | None:
