@@ -107,11 +107,6 @@ class MixedWindows:
         return _window_starts(self.pair_offsets.tobytes(), self.window)
 
 
-def tokens_per_epoch(windows: MixedWindows) -> int:
-    """Tokens of plain text seen before any is seen twice."""
-    return len(windows.plain)
-
-
 @lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
