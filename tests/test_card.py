@@ -195,3 +195,13 @@ def test_texts_cannot_break_the_markdown():
 
 def test_empty_facts_give_a_card():
     assert header(render_data_card({}))["pretty_name"] == "Adaptation data from a code base"
+
+
+def test_a_table_with_too_many_columns_stands_upright():
+    counts = {f"outcome {number}": number for number in range(11)}
+    wide = render_data_card({"instruct": {"functions": {"train": counts, "test": {"outcome 3": 7}}}})
+    rows = table(wide, "### Functions")
+    assert [row["train"] for row in rows] == [str(number) for number in range(11)]
+    assert {row["test"] for row in rows} == {"7", ""}
+    narrow = render_data_card({"instruct": {"functions": {"train": {"a": 1, "b": 2}, "test": {"a": 3}}}})
+    assert [row["a"] for row in table(narrow, "### Functions")] == ["1", "3"]

@@ -22,6 +22,7 @@ HUB_LICENCES = {
     "gpl-2.0", "gpl-3.0", "lgpl-2.1", "lgpl-3.0", "agpl-3.0", "cc0-1.0",
 }  # fmt: skip
 SHOWN_CHARS = 2_000  # of one example text
+MAX_COLUMNS = 8  # of figures; more do not fit on a page
 SHOWN_EXAMPLES = 8
 
 
@@ -179,7 +180,7 @@ def _values(values: Mapping[str, Any], level: int) -> list[str]:
         elif key in ("examples", "rejected_examples"):
             body = _examples(value)
         elif isinstance(value, Mapping) and _is_rows(value):
-            body = _table([{"": name} | dict(row) for name, row in value.items()])
+            body = _table([{"": name} | row for name, row in _upright(value).items()])
         elif isinstance(value, Mapping) and any(
             isinstance(item, Mapping | list | tuple) for item in value.values()
         ):
@@ -200,6 +201,14 @@ def _is_rows(value: Any) -> bool:
         isinstance(row, Mapping) and not any(isinstance(cell, Mapping) for cell in row.values())
         for row in value.values()
     )
+
+
+def _upright(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The rows, or the columns in their place where there are too many side by side for a page."""
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    if len(columns) <= max(MAX_COLUMNS, len(rows)):
+        return {name: dict(row) for name, row in rows.items()}
+    return {column: {name: row.get(column, "") for name, row in rows.items()} for column in columns}
 
 
 def _filter_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,11 +24,17 @@ from helpers.runtime import Runtime
 from helpers.settings import Profile
 
 
-def table(frame: pd.DataFrame) -> HTML:
-    """A table as people read it: the index as first column, no frame, line breaks kept."""
+def table(frame: pd.DataFrame, *, long_names: bool = False) -> HTML:
+    """A table as people read it: the index as first column, no frame, line breaks kept.
+
+    Args:
+        long_names: whether words may be broken anywhere, as dotted names too long for a column need.
+    """
     with pd.option_context("display.max_colwidth", None):
-        page = frame.reset_index().to_html(index=False, border=0, justify="left", escape=True)
-    return HTML(page.replace("\\n", "<br>").replace("&lt; .", "&lt;&nbsp;."))
+        page = frame.reset_index().to_html(
+            index=False, border=0, justify="left", escape=True, classes="names" if long_names else None
+        )
+    return HTML(page.replace("\\n", "<br>"))
 
 
 def decisions(runtime: Runtime) -> HTML:
@@ -115,7 +121,7 @@ def searches(rows: Sequence[Mapping[str, Any]]) -> HTML:
         }
         for row in rows
     ]
-    return table(pd.DataFrame(shown).set_index("Query"))
+    return table(pd.DataFrame(shown).set_index("Query"), long_names=True)
 
 
 def failures(cases: Sequence[Failure]) -> Markdown:

@@ -37,6 +37,7 @@ METRIC_NAMES = {
     "style": "style score",
     "hallucination_rate": "hallucination rate",
 }
+NO_BREAK = "\N{NO-BREAK SPACE}"  # a narrow table cell does not break a figure here
 VERDICTS = {
     "improved": "improved",
     "no_detectable_difference": "no detectable difference",
@@ -68,13 +69,14 @@ def summary_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
 def metric_table(track: Mapping[str, Any]) -> pd.DataFrame:
     """Every metric of one track, before and after with intervals, and what may be said of each.
 
-    The intervals matter most where nothing was hit: 0 of 30 does not mean never.
+    Metrics over all items come first, those of a part of the items (`NAME/PART`) below them. The
+    intervals matter most where nothing was hit: 0 of 30 does not mean never.
     """
     rows = [
         {"metric": metric_name(name), **_cells(entry)}
         | {side: estimate_text(entry[side]) for side in ("before", "after")}
         | {"reading": VERDICTS[entry_verdict(entry)]}
-        for name, entry in track["metrics"].items()
+        for name, entry in sorted(track["metrics"].items(), key=lambda item: "/" in item[0])
     ]
     columns = ["metric", "before", "after", "change", "p", "n", "reading"]
     return pd.DataFrame(rows, columns=columns).rename(columns=_heading).set_index("Metric")
@@ -234,24 +236,26 @@ def _cells(entry: Mapping[str, Any]) -> dict[str, str]:
         "before": number(entry["before"]["value"]),
         "after": number(entry["after"]["value"]),
         "change": change_text(entry["delta"]),
-        "p": p_text(entry["delta"]["p_value"]).removeprefix("p ").removeprefix("= "),
+        "p": p_text(entry["delta"]["p_value"]).removeprefix("p ").removeprefix("= ").replace(" ", NO_BREAK),
         "n": str(entry["after"]["n"]),
     }
 
 
 def change_text(delta: Mapping[str, Any]) -> str:
     """`+0.118 [+0.072, +0.166]`."""
-    low, high = delta["ci95"]
-    return f"{number(delta['value'], signed=True)} [{number(low, signed=True)}, {number(high, signed=True)}]"
+    return f"{number(delta['value'], signed=True)} {_interval(delta['ci95'], signed=True)}"
 
 
 def estimate_text(values: Mapping[str, Any]) -> str:
     """A value, with its interval where it has one."""
     text = number(values["value"])
-    if "ci95" in values:
-        low, high = values["ci95"]
-        text += f" [{number(low)}, {number(high)}]"
-    return text
+    return f"{text} {_interval(values['ci95'])}" if "ci95" in values else text
+
+
+def _interval(bounds: Sequence[float], *, signed: bool = False) -> str:
+    """`[+0.072, +0.166]` with a space at which no narrow table cell breaks it."""
+    low, high = (number(bound, signed=signed) for bound in bounds)
+    return f"[{low},{NO_BREAK}{high}]"
 
 
 def _heading(column: str) -> str:
