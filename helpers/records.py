@@ -28,6 +28,7 @@ class SourceFile:
     sha256: str  # of the UTF-8 bytes of `text`
     n_bytes: int
     language: str = "python"
+    masked: tuple[str, ...] = ()  # kinds of the secrets that were replaced in `text`, one entry each
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Corpus:
     files: tuple[SourceFile, ...]
     rejected: tuple[RejectedFile, ...]
     sha256: str  # over the accepted files' (path, sha256), order-independent
+    licence_files: tuple[tuple[str, str], ...] = ()  # (path, licence named in it), sorted
 
 
 @dataclass(frozen=True)

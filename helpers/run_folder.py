@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import hashlib
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 
+from helpers.data.sources import public_spec
 from helpers.second_copy import SecondCopy
 from helpers.settings import Profile, resolve_profile
 from helpers.workspace import WorkspaceError, read_json, write_json
@@ -52,7 +54,9 @@ def choose_run(
         raise WorkspaceError(
             f"cannot write to {out}: {error.strerror}; choose another folder with --out"
         ) from error
-    write_json(folder / "run.json", {"fingerprint": chosen.fingerprint(), "profile": chosen})
+    corpus = dataclasses.replace(chosen.corpus, spec=public_spec(chosen.corpus.spec))
+    shown = dataclasses.replace(chosen, corpus=corpus)
+    write_json(folder / "run.json", {"fingerprint": chosen.fingerprint(), "profile": shown})
     return chosen, folder
 
 

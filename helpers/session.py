@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from IPython import get_ipython
 
+from helpers.data.sources import public_spec
 from helpers.models.shapes import model_identity
 from helpers.notebook_cells import register_track_magic
 from helpers.records import InsufficientDataError
@@ -146,7 +147,9 @@ class Session:
         ]
         self.not_run.pop(track, None)
         if short:
-            self.not_run[track] = f"the corpus {self.profile.corpus.spec} gives only " + ", ".join(short)
+            self.not_run[track] = (
+                f"the corpus {public_spec(self.profile.corpus.spec)} gives only " + ", ".join(short)
+            )
         return not short
 
     def reason_not_run(self, track: str) -> str | None:

@@ -104,9 +104,10 @@ def test_card_holds_header_sections_and_figures(facts):
     assert header(card)["size_categories"] == ["n<1K"]
     headings = [line[3:] for line in card.splitlines() if line.startswith("## ")]
     assert headings == [
-        "Source and licence", "Acceptance rules", "Rejected files", "Splits", "Duplicates", "Distributions",
+        "Source and licence", "Secrets", "Acceptance rules", "Rejected files", "Splits", "Duplicates", "Distributions",
         "Seeds", "Edge cases", "Known limits",
     ]  # fmt: skip
+    assert card.index("> **Warning.** No licence was found") < card.index("## Source and licence")
     assert [row["split"] for row in table(card, "## Splits")] == ["train", "test", "validation"]
     assert {row["reason"]: row["rejected"] for row in table(card, "## Acceptance rules")}["test"] == "1"
     assert table(card, "## Seeds") == [{"purpose": "run", "seed": "17"}]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.data.corpus import CorpusError, load_corpus, rejection_counts, summary_line
-from helpers.data.licences import licence_of_distribution, licence_of_text
+from helpers.data.corpus import CorpusError, corpus_warnings, load_corpus, rejection_counts, summary_line
+from helpers.data.licences import licence_of_distribution, licence_of_text, licence_warning
 from helpers.data.sources import public_spec, split_revision
 from helpers.settings import CorpusSettings
 
@@ -379,3 +379,65 @@ def test_licence_of_a_folder(tmp_path):
     assert load_corpus(f"path:{tmp_path}", ANY_SIZE).licence == "MIT"
     (tmp_path / "pyproject.toml").write_text("not toml [")
     assert load_corpus(f"path:{tmp_path}", ANY_SIZE).licence == "GPL-3.0"
+
+
+@pytest.mark.parametrize(
+    ("licence", "words"),
+    [
+        ("unknown", "No licence was found"),
+        ("LicenseRef-Proprietary", "reserves all rights"),
+        ("CC-BY-NC-4.0", "excludes commercial use"),
+        ("CC-BY-ND-4.0", "excludes adapted versions"),
+        ("BUSL-1.1", "restricts how"),
+        ("MIT AND PolyForm-Noncommercial-1.0.0", "excludes commercial use"),
+        ("Something of my own", "was not recognised"),
+    ],
+)
+def test_a_doubtful_licence_is_warned_of_with_care(licence, words):
+    warning = licence_warning(licence)
+    assert words in warning
+    assert "not legal advice" in warning
+
+
+@pytest.mark.parametrize(
+    "licence",
+    ["MIT", "BSD-3-Clause", "GPL-3.0-or-later", "MIT OR BUSL-1.1", "CC-BY-SA-4.0", "MPL-2.0 AND ISC"],
+)
+def test_an_open_licence_is_not_warned_of(licence):
+    assert licence_warning(licence) == ""
+
+
+def test_licence_files_are_named_and_those_at_the_top_decide(tmp_path):
+    write(tmp_path, a=function("a"))
+    (tmp_path / "LICENSE.txt").write_text(
+        "Copyright Somebody. All rights reserved. Proprietary and confidential."
+    )
+    (tmp_path / "bundled").mkdir()
+    (tmp_path / "bundled" / "COPYING").write_text("MIT")
+    (tmp_path / "pyproject.toml").write_text('[project]\nlicense = "MIT"\n')
+    corpus = load_corpus(f"path:{tmp_path}", ANY_SIZE)
+    assert corpus.licence_files == (("LICENSE.txt", "LicenseRef-Proprietary"), ("bundled/COPYING", "MIT"))
+    assert corpus.licence == "MIT"
+    assert "reserves all rights" in corpus_warnings(corpus)[0]
+    (tmp_path / "LICENSE.txt").unlink()
+    assert corpus_warnings(load_corpus(f"path:{tmp_path}", ANY_SIZE)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "licence"),
+    [
+        (
+            "PKG-INFO",
+            "Metadata-Version: 2.1\nName: x\nClassifier: License :: OSI Approved :: MIT License\n",
+            "MIT",
+        ),
+        ("package.json", '{"name": "x", "license": "Apache-2.0"}', "Apache-2.0"),
+        ("package.json", '{"name": "x", "license": "UNLICENSED"}', "LicenseRef-Proprietary"),
+        ("Cargo.toml", '[package]\nlicense = "MIT OR Apache-2.0"\n', "MIT OR Apache-2.0"),
+        ("package.json", "[]", "unknown"),
+    ],
+)
+def test_licence_from_the_metadata_of_other_ecosystems(tmp_path, name, text, licence):
+    write(tmp_path, a=function("a"))
+    (tmp_path / name).write_text(text)
+    assert load_corpus(f"path:{tmp_path}", ANY_SIZE).licence == licence

@@ -90,3 +90,11 @@ def test_only_colab_has_an_open_notebook(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "google", google)
     monkeypatch.setitem(sys.modules, "google.colab", colab)
     assert open_notebook().cells[-1].source == "1"
+
+
+def test_warnings_stand_above_the_results_and_no_password_in_a_cell(metrics) -> None:
+    metrics["run"]["warnings"] = ["No <licence> was found."]
+    cell = new_code('CORPUS = "git:https://me:tr0ub4dor@host/o/r"')
+    page = html_document(notebook(cell), metrics)
+    assert page.index("No &lt;licence&gt; was found.") < page.index("Primary metric")
+    assert "tr0ub4dor" not in page

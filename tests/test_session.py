@@ -237,3 +237,12 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_runs() -> None:
         WorkspaceError, match=r"cannot write to /proc/none: .*choose another folder with --out"
     ):
         choose_run("smoke", out="/proc/none")
+
+
+def test_a_password_in_the_corpus_address_is_not_kept(tmp_path: Path) -> None:
+    spec = "git:https://me:tr0ub4dor@host/o/r"
+    _, folder = choose_run("smoke", out=tmp_path, corpus=spec)
+    assert "tr0ub4dor" not in (folder / "run.json").read_text()
+    session = open_session("smoke", corpus=spec, out=tmp_path)
+    session.require("track_c", training_pairs=0, validation_queries=0, test_queries=0, documents=0)
+    assert "git:https://host/o/r gives only" in session.not_run["track_c"]

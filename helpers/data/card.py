@@ -21,6 +21,10 @@ HUB_LICENCES = {
     "mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "isc", "mpl-2.0", "unlicense", "zlib",
     "gpl-2.0", "gpl-3.0", "lgpl-2.1", "lgpl-3.0", "agpl-3.0", "cc0-1.0",
 }  # fmt: skip
+SECRETS = (
+    "Keys, tokens and passwords that detectors know are replaced by words such as MASKED_AWS_ACCESS_KEY in "
+    "every file before anything is made of it. Functions of a file with a masked secret are not run."
+)
 SHOWN_CHARS = 2_000  # of one example text
 MAX_COLUMNS = 8  # of figures; more do not fit on a page
 SHOWN_EXAMPLES = 8
@@ -116,7 +120,9 @@ def _header(facts: Mapping[str, Any], title: str) -> str:
 
 
 def _introduction(facts: Mapping[str, Any]) -> str:
-    lines = [facts.get("corpus", {}).get("summary", "")]
+    corpus = facts.get("corpus", {})
+    lines = [*(f"> **Warning.** {_inline(warning)}" for warning in corpus.get("warnings", []))]
+    lines.append(corpus.get("summary", ""))
     if facts.get("profile"):
         lines.append(f"Made by the profile `{facts['profile']}`.")
     lines.append("This card is generated from the data of the run; no figure in it is typed.")
@@ -126,6 +132,7 @@ def _introduction(facts: Mapping[str, Any]) -> str:
 def _corpus_parts(corpus: Mapping[str, Any]) -> list[str]:
     """Sources, rules, rejected, splits, duplicates, distributions."""
     rejected = corpus.get("rejected_examples", {})
+    secrets = _table_of(corpus.get("secrets", {}), "kind", "masked")
     splits = [_table(corpus.get("splits", []))]
     if corpus.get("compared"):
         splits.append(
@@ -143,7 +150,9 @@ def _corpus_parts(corpus: Mapping[str, Any]) -> list[str]:
         *(f"{row['reason']}:\n\n{_bullets(row['examples'])}" for row in excluded),
     ]
     return [
-        _section("Source and licence", _table_of(corpus.get("source", {}), "fact", "value")),
+        _section("Source and licence", _table_of(corpus.get("source", {}), "fact", "value"),
+                 _table_of(corpus.get("licence_files", {}), "licence file", "licence named in it")),
+        _section("Secrets", SECRETS, secrets or "None was found."),
         _section("Acceptance rules", "Tried in this order; the first that applies gives the reason.\n\n"
                  + _table(corpus.get("rules", []))),
         _section("Rejected files", *(f"{why}:\n\n{_bullets(paths)}" for why, paths in rejected.items())),

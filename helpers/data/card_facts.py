@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from helpers.data.cleaning import rule_rows
-from helpers.data.corpus import summary_line
+from helpers.data.corpus import corpus_warnings, secret_counts, summary_line
 from helpers.data.splits import RANK, LeakReport, files_of
 from helpers.records import Corpus, Function, Splits
 from helpers.settings import CorpusSettings
@@ -53,6 +53,9 @@ def corpus_facts(
             "sha256": corpus.sha256,
         },
         "summary": summary_line(corpus),
+        "warnings": corpus_warnings(corpus),
+        "licence_files": dict(corpus.licence_files),
+        "secrets": secret_counts(corpus),
         "rules": _rules(corpus, settings or CorpusSettings()),
         "rejected_examples": _rejected_examples(corpus),
         "splits": [_split_row(name, corpus, functions, splits) for name in RANK],

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from helpers.data.duplicates import earlier_likeness, file_tokens, shingles
+from helpers.data.masking import mask_secrets
 from helpers.progress import progress
 from helpers.records import RejectedFile, SourceFile
 from helpers.settings import CorpusSettings
@@ -57,6 +58,7 @@ RULES: tuple[Rule, ...] = (
     Rule("Python 2", "does not parse, and shows syntax of Python 2"),
     Rule("does not parse", "not valid for the running Python; the line is given"),
     Rule("no function or class", "defines neither"),
+    Rule("secret that cannot be masked", "would not parse with its secrets masked"),
     Rule("exact duplicate", "same text as an accepted file; the first path in sorted order stays"),
     Rule("near duplicate", "Jaccard similarity of 5-token shingles at least {near_duplicate_threshold} "
          "with an accepted file; the first path in sorted order stays"),
@@ -131,7 +133,8 @@ def read_source(path: str, location: Path, settings: CorpusSettings) -> SourceFi
     """Read one file and apply the rules on its bytes, text and syntax tree.
 
     Newlines stay as they are in the file, so that sources can be quoted exactly; a byte order
-    mark is dropped. `n_bytes` and `sha256` are of the text as UTF-8, whatever the file's encoding.
+    mark is dropped, and secrets are masked. `n_bytes` and `sha256` are of that text as UTF-8, whatever
+    the file's encoding.
     """
 
     def no(reason: str, detail: str = "") -> RejectedFile:
@@ -160,7 +163,7 @@ def read_source(path: str, location: Path, settings: CorpusSettings) -> SourceFi
     if any(fnmatch.fnmatch(location.name, pattern) for pattern in GENERATED_FILES):
         return no("generated", "by its name")
     if marker := GENERATED_ANYWHERE.search(head) or GENERATED_COMMENT.search(head):
-        return no("generated", " ".join(marker.group().split())[-80:])
+        return no("generated", mask_secrets(" ".join(marker.group().split())).text[-80:])
     longest = max(map(len, text.splitlines()), default=0)
     if longest > settings.max_line_chars:
         return no("minified", f"a line of {longest} characters")
@@ -172,7 +175,13 @@ def read_source(path: str, location: Path, settings: CorpusSettings) -> SourceFi
         isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) for node in ast.walk(tree)
     ):
         return no("no function or class")
-    return SourceFile(path, text, hashlib.sha256(encoded).hexdigest(), len(encoded))
+    masked = mask_secrets(text)
+    if masked.kinds:
+        encoded = masked.text.encode("utf-8")
+        if isinstance(parse_python(masked.text), str):
+            return no("secret that cannot be masked", ", ".join(sorted(set(masked.kinds))))
+    digest = hashlib.sha256(encoded).hexdigest()
+    return SourceFile(path, masked.text, digest, len(encoded), masked=masked.kinds)
 
 
 def parse_python(text: str) -> ast.Module | str:

@@ -11,11 +11,16 @@ from collections import Counter
 from pathlib import Path
 
 from helpers.data.cleaning import clean_folder
+from helpers.data.licences import licence_files, licence_warning
+from helpers.data.masking import counted
 from helpers.data.sources import CorpusError, public_spec, resolve_spec
 from helpers.records import Corpus, RejectedFile
 from helpers.settings import CorpusSettings
 
-__all__ = ["FEW_FILES", "CorpusError", "load_corpus", "rejection_counts", "summary_line"]
+__all__ = [
+    "FEW_FILES", "CorpusError", "corpus_warnings", "load_corpus", "rejection_counts", "secret_counts",
+    "summary_line",
+]  # fmt: skip
 
 FEW_FILES = 100  # below it the suite runs, and says that its figures rest on little code
 
@@ -60,6 +65,7 @@ def load_corpus(
         spec=public_spec(spec), name=source.name, version=source.version, licence=source.licence,
         root=str(source.root), import_name=source.import_name, files=files, rejected=rejected,
         sha256=_digest((file.path, file.sha256) for file in files),
+        licence_files=licence_files(source.root, (file.path for file in rejected)),
     )  # fmt: skip
 
 
@@ -67,6 +73,23 @@ def rejection_counts(rejected: tuple[RejectedFile, ...]) -> dict[str, int]:
     """Reason -> number of entries, most frequent first, then by name."""
     counts = Counter(file.reason for file in rejected)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def secret_counts(corpus: Corpus) -> dict[str, int]:
+    """Kind -> number of secrets that were masked in the accepted files."""
+    return counted(tuple(kind for file in corpus.files for kind in file.masked))
+
+
+def corpus_warnings(corpus: Corpus) -> list[str]:
+    """What a person should know before anything else: doubts about the licence, secrets that were found."""
+    warnings = [licence_warning(corpus.licence, corpus.licence_files)]
+    if secrets := secret_counts(corpus):
+        named = ", ".join(f"{count} {kind}" for kind, count in secrets.items())
+        warnings.append(
+            f"Secrets were found in the code and masked before anything was made of it ({named}). Other "
+            "kinds may have been missed; whoever has seen this repository may hold them."
+        )
+    return [warning for warning in warnings if warning]
 
 
 def summary_line(corpus: Corpus) -> str:

@@ -98,7 +98,9 @@ def verify_functions(
     """
     counts: Counter[str] = Counter()
     own = {function.module.partition(".")[0] for function in functions} | {corpus.import_name}
-    plain = [function for function in functions if _is_plain(function)]
+    masked = {file.path for file in corpus.files if file.masked}
+    safe = [function for function in functions if function.path not in masked]
+    plain = [function for function in safe if _is_plain(function)]
     order = sorted((f for f in plain if not _imports_a_package(f, own)), key=lambda f: f.id)
     random.Random(f"{seed}:ground truth").shuffle(order)
     # stable: the rest only if these do not suffice
@@ -106,7 +108,9 @@ def verify_functions(
     verified: list[GroundTruth] = []
     context = execution_context(corpus)
     alias = import_line(corpus)
-    counts["method, nested, async or oversized"] = len(functions) - len(plain)
+    if masked:
+        counts["in a file with a masked secret"] = len(functions) - len(safe)
+    counts["method, nested, async or oversized"] = len(safe) - len(plain)
     counts["imports a package when called"] = len(plain) - len(order)
     size = max(8, min(40, wanted))
     for start in range(0, len(order), size):

@@ -1,13 +1,18 @@
 """The licence of a code base as an SPDX identifier, from package metadata or a licence file.
 
 Plain names and unmistakable phrases only: what is not recognised is reported as the text found,
-cut short, or "unknown". A statement for the data card, not legal advice.
+cut short, or "unknown". `licence_warning` words a doubt where a licence is missing, unknown or known
+to restrict use. A statement for the reports, not legal advice.
 """
 
 from __future__ import annotations
 
+import email
+import json
 import re
 import tomllib
+from collections.abc import Iterable
+from email.message import Message
 from importlib.metadata import Distribution
 from pathlib import Path
 
@@ -51,49 +56,90 @@ SPDX_OF_TEXT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("ISC", ("permission to use, copy, modify, and",)),
     ("Unlicense", ("free and unencumbered software released into the public domain",)),
     ("CC0-1.0", ("cc0 1.0 universal",)),
+    ("EPL-2.0", ("eclipse public license", "v 2.0")),
+    ("CC-BY-NC-4.0", ("attribution-noncommercial",)),
+    ("CC-BY-ND-4.0", ("attribution-noderivatives",)),
+    ("BUSL-1.1", ("business source license",)),
+    ("SSPL-1.0", ("server side public license",)),
+    ("Elastic-2.0", ("elastic license 2.0",)),
+    ("PolyForm-Noncommercial-1.0.0", ("polyform noncommercial license",)),
 )  # fmt: skip
+PROPRIETARY = "LicenseRef-Proprietary"
+RESERVED = re.compile(
+    r"all rights reserved|\b(?:proprietary|confidential|unlicensed)\b|no (?:licen[cs]e|permission) is granted"
+    r"|without (?:the )?(?:express |prior )+(?:written )?(?:permission|consent)",
+    re.IGNORECASE,
+)
+# Parts of identifiers by what they mean for training; the first group that a licence names decides.
+RESTRICTIVE = (
+    (re.compile(r"proprietary|all rights reserved|unlicensed", re.I), "reserves all rights"),
+    (re.compile(r"\bNC\b|non-?commercial", re.I), "excludes commercial use"),
+    (re.compile(r"\bND\b|no-?deriv", re.I), "excludes adapted versions"),
+    (re.compile(r"BUSL|SSPL|Elastic-2|commons.clause|business source|server side public", re.I),
+     "restricts how the code may be used"),
+)  # fmt: skip
+OPEN = re.compile(
+    r"\b(?:MIT|BSD|0BSD|Apache|ISC|MPL|PSF|Python|A?L?GPL|Unlicense|CC0|CC-BY(?:-SA)?-\d|Zlib|BSL-1|EPL|EUPL|"
+    r"Artistic|ZPL|HPND|WTFPL|BlueOak|CNRI|Boost|GNU|public domain)",
+    re.IGNORECASE,
+)
 LICENCE_FILE = re.compile(r"(?:licen[cs]e|copying|unlicense)(?:[-.].*)?", re.I)
 
 
 def licence_of_distribution(distribution: Distribution) -> str:
     """License-Expression, else an OSI classifier, else the License field, else its licence files."""
-    metadata = distribution.metadata
+    if declared := _declared(distribution.metadata):
+        return declared
+    for file in distribution.files or ():
+        if LICENCE_FILE.fullmatch(file.name) and file.locate().is_file():
+            return licence_of_text(Path(str(file.locate())).read_text(encoding="utf-8", errors="replace"))
+    tails = _classifiers(distribution.metadata)
+    return tails[0] if tails else "unknown"
+
+
+def _declared(metadata: Message) -> str:
+    """What package metadata declare; "" where they say nothing that names a licence."""
     if expression := metadata.get("License-Expression"):
         return expression
-    tails = [
-        c.rpartition("::")[2].strip()
-        for c in metadata.get_all("Classifier") or []
-        if c.startswith("License ::")
-    ]
+    tails = _classifiers(metadata)
     known = sorted({SPDX_OF_NAME[tail.lower()] for tail in tails if tail.lower() in SPDX_OF_NAME})
     if known:
         return " OR ".join(known)
     field = (metadata.get("License") or "").strip()
-    if field and field.upper() != "UNKNOWN":
-        return licence_of_text(field)
-    for file in distribution.files or ():
-        if LICENCE_FILE.fullmatch(file.name) and file.locate().is_file():
-            return licence_of_text(Path(str(file.locate())).read_text(encoding="utf-8", errors="replace"))
-    return tails[0] if tails else "unknown"
+    return licence_of_text(field) if field and field.upper() != "UNKNOWN" else ""
+
+
+def _classifiers(metadata: Message) -> list[str]:
+    every = metadata.get_all("Classifier") or []
+    return [c.rpartition("::")[2].strip() for c in every if c.startswith("License ::")]
 
 
 def licence_of_folder(root: Path) -> str:
-    """From pyproject.toml's `license`, else the licence file at the top (or one level above a package)."""
+    """What the project's metadata declare, else the licence files at the top.
+
+    Metadata: pyproject.toml, PKG-INFO (of a source distribution), package.json, Cargo.toml.
+    """
+    for declared in (_of_toml(root / "pyproject.toml", "project"), _of_pkg_info(root / "PKG-INFO"),
+                     _of_json(root / "package.json"), _of_toml(root / "Cargo.toml", "package")):  # fmt: skip
+        if declared:
+            return licence_of_text(declared)
     try:
-        declared = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["license"]
-        text = declared if isinstance(declared, str) else declared.get("text", "")
-    except (OSError, ValueError, LookupError, AttributeError, TypeError):
-        text = ""
-    if text:
-        return licence_of_text(str(text))
-    try:
-        files = [
-            file for file in sorted(root.iterdir()) if LICENCE_FILE.fullmatch(file.name) and file.is_file()
-        ]
+        names = [file.name for file in root.iterdir()]
     except OSError:
-        files = []
-    found = [licence_of_text(file.read_text(encoding="utf-8", errors="replace")[:20_000]) for file in files]
-    return " AND ".join(sorted(set(found))) or "unknown"
+        names = []
+    found = {name for _, name in licence_files(root, names)}
+    return " AND ".join(sorted(found)) or "unknown"
+
+
+def licence_files(root: Path, paths: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """(path, licence) of the licence files among `paths`, sorted; links and folders are none."""
+    found = []
+    for path in sorted(paths):
+        file = root / path
+        if LICENCE_FILE.fullmatch(file.name) and file.is_file() and not file.is_symlink():
+            text = _read(file)
+            found.append((path, licence_of_text(text)))
+    return tuple(found)
 
 
 def licence_of_text(text: str) -> str:
@@ -110,5 +156,64 @@ def licence_of_text(text: str) -> str:
                 found.append((start, identifier))
         if found:
             return min(found, key=lambda place: place[0])[1]
+    if RESERVED.search(plain):
+        return PROPRIETARY
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")
     return first[:60] or "unknown"
+
+
+def licence_warning(licence: str, files: Iterable[tuple[str, str]] = ()) -> str:
+    """A careful sentence where training on code under `licence` may not be allowed; "" where it names none.
+
+    Of alternatives ("MIT OR ...") one without a doubt is enough; of parts ("MIT AND ...") none may have one.
+
+    Args:
+        files: (path, licence) of licence files, from `licence_files`; those at the top count.
+    """
+    top = [name for path, name in files if "/" not in path]
+    doubts = [doubt for name in (licence, *top) for part in name.split(" AND ") if (doubt := _doubt(part))]
+    if not doubts:
+        return ""
+    return (
+        f"{doubts[0]} Make sure that you may train on this code, and share what was trained, before you do. "
+        "Licences are recognised by phrases here: this is a warning, not legal advice."
+    )
+
+
+def _doubt(licence: str) -> str:
+    alternatives = licence.strip("() ").split(" OR ")
+    if any(OPEN.search(one) and not any(p.search(one) for p, _ in RESTRICTIVE) for one in alternatives):
+        return ""
+    for pattern, meaning in RESTRICTIVE:
+        if pattern.search(licence):
+            return f"The licence found ({licence}) seems to be one that {meaning}."
+    if licence == "unknown":
+        return "No licence was found; without one, all rights usually stay with the authors."
+    return f"The licence found ({licence}) was not recognised; read what it allows."
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_bytes()[:20_000].decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _of_toml(file: Path, table: str) -> str:
+    try:
+        declared = tomllib.loads(_read(file))[table]["license"]
+        return str(declared if isinstance(declared, str) else declared.get("text", ""))
+    except (ValueError, LookupError, AttributeError, TypeError):
+        return ""
+
+
+def _of_pkg_info(file: Path) -> str:
+    return _declared(email.message_from_string(_read(file)))
+
+
+def _of_json(file: Path) -> str:
+    try:
+        declared = json.loads(_read(file))["license"]
+    except (ValueError, LookupError, TypeError):
+        return ""
+    return declared if isinstance(declared, str) and not declared.upper().startswith("SEE ") else ""

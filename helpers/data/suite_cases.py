@@ -14,12 +14,15 @@ from __future__ import annotations
 import ast
 import builtins
 import copy
+import io
 import sys
+import tokenize
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers.data.masking import mask_secrets
 from helpers.data.suite_rewriting import bound, needed, rewritten, slice_before
 from helpers.records import Corpus, Function
 
@@ -147,8 +150,10 @@ def _parsed(path: Path) -> ast.Module | None:
     try:
         if path.suffix != ".py" or path.stat().st_size > MAX_FILE_BYTES:
             return None
-        return ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError):
+        data = path.read_bytes()
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+        return ast.parse(mask_secrets(data.decode(encoding)).text)
+    except (OSError, SyntaxError, ValueError, LookupError, RecursionError):
         return None
 
 

@@ -27,6 +27,7 @@ from helpers.data.execution import (
     run_in,
     strip_decorators,
 )
+from helpers.data.masking import holds_secret
 from helpers.data.suite_cases import SuiteCase, TestSuite
 from helpers.data.suite_rewriting import CLOSE
 from helpers.eval.sandbox import Recorded, record_outputs
@@ -180,6 +181,8 @@ def _choose(recorded: Sequence[Recorded], n_doctests: int) -> list[Recorded]:
     distinct: dict[str, tuple[int, Recorded]] = {}
     for index, item in enumerate(recorded):
         if item.status == "returned" and item.assertion and len(item.assertion) <= MAX_ASSERT_CHARS:
+            if holds_secret(item.assertion):
+                continue
             distinct.setdefault(item.assertion, (index, item))
     answers: Counter[str | None] = Counter()
     ranked = []

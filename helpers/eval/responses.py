@@ -31,6 +31,7 @@ from helpers.data.docstrings import (
     undescribed,
 )
 from helpers.data.ground_truth import MEMORY_MB, TIMEOUT_S, ExecutionContext
+from helpers.data.masking import mask_secrets
 from helpers.data.phrasings import fenced, spliced
 from helpers.eval.code_extraction import answered_line, defines, extract_code, parse
 from helpers.eval.code_quality import is_gain, quality_costs
@@ -103,7 +104,7 @@ def score_responses(
                 style.score,
                 tuple(style.findings),
                 found,
-                detail,
+                mask_secrets(detail).text,
                 killed,
             )
         )

@@ -18,6 +18,7 @@ from bs4 import BeautifulSoup
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
+from helpers.data.sources import public_spec
 from helpers.report.tables import summary_rows
 from helpers.settings import PROFILES
 
@@ -94,6 +95,15 @@ def open_notebook() -> nbformat.NotebookNode | None:
     return nbformat.reads(json.dumps(answer["ipynb"]), as_version=4)
 
 
+def without_passwords(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy whose cells hold no user name or password of a corpus' address."""
+    copied = copy.deepcopy(notebook)
+    for cell in copied.cells:
+        if cell.cell_type == "code":
+            cell.source = public_spec(cell.source)
+    return copied
+
+
 def _title(notebook: nbformat.NotebookNode) -> str:
     first = next((c.source for c in notebook.cells if c.cell_type == "markdown"), "")
     match = re.search(r"^# (.+)$", first, re.MULTILINE)
@@ -102,7 +112,7 @@ def _title(notebook: nbformat.NotebookNode) -> str:
 
 def _without_noise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A copy without progress bars (stderr), widget state, and badges that live on the web."""
-    cleaned = copy.deepcopy(notebook)
+    cleaned = without_passwords(notebook)
     cleaned.metadata.pop("widgets", None)  # nbconvert fails on Colab's (nbconvert #1731)
     for cell in cleaned.cells:
         if cell.cell_type == "markdown":

@@ -12,6 +12,7 @@ from typing import Any
 
 from helpers.data.card import render_data_card
 from helpers.data.card_facts import corpus_facts
+from helpers.data.corpus import corpus_warnings, secret_counts
 from helpers.data.general_code import general_code_sources
 from helpers.data.instruct import InstructData
 from helpers.data.retrieval_pairs import RetrievalData
@@ -294,6 +295,8 @@ def suite_metrics(run: Session, corpus: Corpus, failures: Sequence[Failure]) -> 
         "name": corpus.name,
         "version": corpus.version,
         "licence": corpus.licence,
+        "licence_files": dict(corpus.licence_files),
+        "secrets_masked": secret_counts(corpus),
         "files": len(corpus.files),
         "sha256": corpus.sha256,
     }
@@ -309,7 +312,7 @@ def suite_metrics(run: Session, corpus: Corpus, failures: Sequence[Failure]) -> 
             started=run.started,
             seconds=run.seconds,
         )
-        | {"settings_changed": list(run.profile.changed)},
+        | {"settings_changed": list(run.profile.changed), "warnings": corpus_warnings(corpus)},
         failures=failures,
         **sections,
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 
 from helpers.report.execute import execute_notebook
-from helpers.report.export import html_document
+from helpers.report.export import html_document, without_passwords
 from helpers.run_folder import PACKAGE, choose_run, publish_reports
 from helpers.second_copy import SecondCopy
 from helpers.workspace import read_json, write_text
@@ -85,7 +85,7 @@ def run_suite(
     metrics = read_json(report / f"metrics{suffix}.json")
     exported = report / "exports" / f"{NOTEBOOK.stem}{suffix}.html"
     write_text(exported, html_document(notebook, metrics))
-    write_text(run_folder / "executed.ipynb", nbformat.writes(notebook) + "\n")
+    write_text(run_folder / "executed.ipynb", nbformat.writes(without_passwords(notebook)) + "\n")
     published = publish_reports(run_folder, out, SecondCopy(Path(keep), run_folder.name) if keep else None)
 
     from helpers.report.tables import print_summary

@@ -14,6 +14,7 @@ import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from helpers.report.entries import entry_verdict
 
@@ -206,6 +207,8 @@ def print_summary(metrics: Mapping[str, Any], console: Console | None = None) ->
         change = f"{value}, p {row['p']}\n{interval}" if interval else value
         what = f"{row['track']}\n{row['metric']}\n{row['model']}"
         table.add_row(what, f"{row['before']} → {row['after']}", change, row["n"], row["verdict"])
+    for warning in run.get("warnings", []):
+        console.print(Text.assemble(("Warning: ", "bold"), warning))
     console.print(table)
 
 

@@ -1,0 +1,167 @@
+"""Secrets: every kind is found and replaced, code still parses, ordinary code stays as it is."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from helpers.data.card import render_data_card
+from helpers.data.card_facts import corpus_facts
+from helpers.data.corpus import corpus_warnings, load_corpus, secret_counts
+from helpers.data.functions import extract_functions
+from helpers.data.masking import MASK, holds_secret, mask_secrets, placeholder
+from helpers.data.splits import check_splits, split_corpus
+from helpers.data.suite_cases import TestSuite
+from helpers.settings import CorpusSettings
+
+# Planted values are put together here, so that this file itself holds none.
+LETTERS = "Qz7Rk2Vw9Xb4Nm6Tc1Jh8Ld3Fs5Gp0YaEeUuIiOo"
+KEY_LINE = (LETTERS * 2)[:64]
+
+
+def jwt() -> str:
+    parts = (b'{"alg":"HS256","typ":"JWT"}', b'{"sub":"1234567890"}', bytes(range(32)))
+    return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts)
+
+
+SECRETS = {
+    "AWS Access Key": ("AKIA" + LETTERS[:16].upper(), 'key_id = "{}"'),
+    "Azure Storage Account access key": (
+        "AccountKey=" + (LETTERS * 3)[:86] + "==",
+        'connect("Endpoint=x;{};")',
+    ),
+    "Discord Bot Token": ("M" + LETTERS[:23] + "." + LETTERS[:6] + "." + LETTERS[:27], 'run("{}")'),
+    "GitHub Token": ("ghp_" + LETTERS[:36], 'headers = ["token {}"]'),
+    "GitLab Token": ("glpat-" + LETTERS[:20], 'login("{}")'),
+    "Google API Key": ("AIza" + LETTERS[:35], 'maps("{}")'),
+    "Hugging Face Token": ("hf_" + LETTERS[:34], "login(token='{}')"),
+    "JSON Web Token": (jwt(), 'bearer = "Bearer {}"'),
+    "Mailchimp Access Key": ("0123456789abcdef" * 2 + "-us12", 'mail("{}")'),
+    "NPM Token": ("npm_" + LETTERS[:36], 'publish("{}")'),
+    "OpenAI Token": ("sk-proj-" + LETTERS[:40], 'client("{}")'),
+    "PyPI Token": ("pypi-AgEIcHlwaS5vcmc" + (LETTERS * 2)[:72], 'upload("{}")'),
+    "SendGrid API Key": ("SG." + LETTERS[:22] + "." + (LETTERS + LETTERS)[:43], 'send("{}")'),
+    "Slack Token": ("xoxb-123456789012-123456789012-" + LETTERS[:24].lower(), 'slack("{}")'),
+    "Square OAuth Secret": ("sq0csp-" + (LETTERS + LETTERS)[:43], 'pay("{}")'),
+    "Stripe Access Key": ("sk_live_" + LETTERS[:24], 'pay("{}")'),
+    "Telegram Bot Token": ("110201543:" + LETTERS[:35], 'bot("{}")'),
+    "Twilio API Key": ("SK" + "0123456789abcdef" * 2, 'call("{}")'),
+    "Basic Auth Credentials": ("tr0ub4dor", 'url = "https://me:{}@host/x"'),
+    "Secret Keyword": ("tr0ub4dor&3", 'password = "{}"'),
+    "Base64 High Entropy String": (LETTERS[:30], 'session_token = "{}"'),
+    "Hex High Entropy String": ("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b", "sign(key='{}')"),
+    "Private Key": (
+        f"{KEY_LINE}\n{KEY_LINE}\nQz7Rk2Vw",
+        'PEM = """-----BEGIN RSA PRIVATE KEY-----\n{}\n-----END RSA PRIVATE KEY-----"""',
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_every_kind_is_masked_inside_its_literal(kind: str) -> None:
+    value, template = SECRETS[kind]
+    code = f"def f():\n    {template.format(value)}\n    return 1\n"
+    masked = mask_secrets(code)
+    assert masked.kinds == (kind,)
+    for piece in value.split("\n"):
+        assert piece not in masked.text
+    assert placeholder(kind) in masked.text
+    assert masked.text.count("\n") == code.count("\n")
+    ast.parse(masked.text)
+    assert mask_secrets(masked.text) == type(masked)(masked.text, ())
+
+
+def test_the_whole_of_a_token_goes_its_signature_too() -> None:
+    masked = mask_secrets(f'bearer = "Bearer {jwt()}"')
+    assert masked.text == 'bearer = "Bearer MASKED_JSON_WEB_TOKEN"'
+
+
+def test_private_key_on_one_line_and_over_joined_strings() -> None:
+    escaped = f'KEY = "-----BEGIN PRIVATE KEY-----\\nn{KEY_LINE}\\n-----END PRIVATE KEY-----\\n"\n'
+    joined = f"""KEY = (
+    "-----BEGIN EC PRIVATE KEY-----\\n"
+    "{KEY_LINE}\\n"
+    "-----END EC PRIVATE KEY-----\\n"
+)
+"""
+    for code in (escaped, joined):
+        masked = mask_secrets(code)
+        assert KEY_LINE[:20] not in masked.text
+        (value,) = [n.value for n in ast.walk(ast.parse(masked.text)) if isinstance(n, ast.Constant)]
+        assert value.splitlines()[1] == "MASKED_PRIVATE_KEY"
+    cut_short = f'KEY = """-----BEGIN PRIVATE KEY-----\n{KEY_LINE}\n"""\nname_of_something = 1\n'
+    assert "name_of_something" in mask_secrets(cut_short).text
+    assert KEY_LINE not in mask_secrets(cut_short).text
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'password = "password"',
+        'hasher = "pbkdf2_sha256"; secret_hash = "sha256"',
+        'url = "https://user:password@host/"; other = "https://{user}:{password}@host"',
+        'ALPHABET_KEY = "abcdefghijklmnopqrstuvwxyz0123456789"',
+        'secret_key = settings.get("key_1")',
+        'checksum = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b"',
+        'if "-----BEGIN RSA PRIVATE KEY-----" in text and "-----END RSA PRIVATE KEY-----" in text: pass',
+        "uuid = 'f47ac10b-58cc-4372-a567-0e02b2c3d479'",
+        'x = APFixedPointSemantics ; y = "node_1"; key = "edge_attribute_name"',
+    ],
+)
+def test_ordinary_code_stays_as_it_is(code: str) -> None:
+    assert mask_secrets(code) == type(mask_secrets(""))(code, ())
+
+
+def test_the_default_corpus_holds_none() -> None:
+    assert secret_counts(load_corpus("installed:networkx")) == {}
+
+
+def test_output_of_running_code_is_judged_more_strictly() -> None:
+    text = f'assert f() == "{LETTERS[:30]}"'
+    assert mask_secrets(text).kinds == ()
+    assert holds_secret(text)
+    assert not holds_secret("assert f([1, 2]) == {'a': (0, 1), 'b': 'some words'}")
+
+
+def planted(folder: Path) -> tuple[Path, list[str]]:
+    """A repository with every kind of secret: in code, in docstrings, in its tests, in what is refused."""
+    lines = [template.format(value) for value, template in SECRETS.values()]
+    for number, line in enumerate(lines):
+        code = f"def work_{number}(value):\n    '''Do the work of number {number} on a value.'''\n    {line}\n    return value\n"
+        (folder / f"module_{number}.py").write_text(code)
+        (folder / f"broken_{number}.py").write_text(f"# Generated by {line.splitlines()[0]}\n{code}")
+    (folder / "tests").mkdir()
+    test = "from module_0 import work_0\n\ndef test_it():\n    password = 'tr0ub4dor&3'\n    assert work_0(password) == password\n"
+    (folder / "tests" / "test_module.py").write_text(test)
+    return folder, [piece for value, _ in SECRETS.values() for piece in value.split("\n")]
+
+
+def test_nothing_of_a_planted_secret_reaches_what_is_made_of_a_corpus(tmp_path) -> None:
+    settings = CorpusSettings(min_file_bytes=1, near_duplicate_threshold=1.0)
+    folder, values = planted(tmp_path)
+    corpus = load_corpus(f"path:{folder}", settings)
+    functions = extract_functions(corpus)
+    splits = split_corpus(corpus, functions, settings, 1)
+    leaks = check_splits(corpus, functions, splits, settings)
+    facts = corpus_facts(corpus, functions, splits, settings=settings, leaks=leaks)
+    suite = TestSuite(corpus, functions)
+    cases = [case.body for f in functions for case in suite.cases(f, 5)]
+    assert len(cases) == 1
+    shown = json.dumps(facts) + render_data_card({"corpus": facts}) + repr((corpus, functions, cases))
+    assert [value for value in values if value in shown] == []
+    assert secret_counts(corpus) == dict.fromkeys(sorted(SECRETS), 1)
+    assert "Secrets were found" in corpus_warnings(corpus)[-1]
+    assert "| Private Key | 1 |" in render_data_card({"corpus": facts})
+
+
+def test_a_file_that_would_not_parse_without_its_secret_is_refused(tmp_path, monkeypatch) -> None:
+    (tmp_path / "a.py").write_text('def f():\n    password = "tr0ub4dor&3"\n    return 1\n')
+    (tmp_path / "b.py").write_text("def g():\n    return 1\n")
+    monkeypatch.setattr("helpers.data.masking.placeholder", lambda kind: f'{MASK}"')
+    corpus = load_corpus(f"path:{tmp_path}", CorpusSettings(min_file_bytes=1))
+    (refused,) = corpus.rejected
+    assert (refused.reason, refused.detail) == ("secret that cannot be masked", "Secret Keyword")
