@@ -125,8 +125,10 @@ def detect_runtime(*, deterministic: bool = True, nf4: bool = False) -> Runtime:
 
 
 def _decide_cuda(decide) -> tuple[torch.device, torch.dtype, torch.dtype, str, float]:
+    place = int(os.environ.get("LOCAL_RANK", "0"))  # of this process among those of `accelerate launch`
+    torch.cuda.set_device(place)
     capability = torch.cuda.get_device_capability()
-    properties = torch.cuda.get_device_properties(0)
+    properties = torch.cuda.get_device_properties(place)
     memory = properties.total_memory / GIB
     decide("device", "cuda", f"{properties.name}, {memory:.2f} GiB, sm{capability[0]}{capability[1]}")
     if capability >= BF16_CAPABILITY:
@@ -241,7 +243,7 @@ def hardware_facts(runtime: Runtime) -> dict[str, str | int | float]:
     """Device, cores and memory for `metrics.json`; no host name, no path."""
     name = platform.processor() or platform.machine()
     if runtime.device.type == "cuda":
-        name = torch.cuda.get_device_name(0)
+        name = torch.cuda.get_device_name()
     else:
         with contextlib.suppress(OSError), open("/proc/cpuinfo") as stream:
             name = next((x.split(":", 1)[1].strip() for x in stream if x.startswith("model name")), name)

@@ -115,7 +115,9 @@ def test_a_killed_run_goes_on_where_it_was(folder, uninterrupted, tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("damage", ["adapter_model.safetensors", "optimizer.pt", "trainer_state.json"])
+@pytest.mark.parametrize(
+    "damage", ["adapter_model.safetensors", "optimizer.pt", "trainer_state.json", "rng_state.pth"]
+)
 def test_a_damaged_checkpoint_is_passed_over(folder, uninterrupted, tmp_path, damage):
     with pytest.raises(Killed):
         run(folder, tmp_path, die_at=4)

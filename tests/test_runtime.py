@@ -17,15 +17,20 @@ from helpers import runtime
 
 @pytest.fixture
 def fake_gpu(monkeypatch):
-    def install(capability: tuple[int, int], gib: float, name: str) -> None:
+    """A CUDA device that is not there; `install` returns the list of devices that were chosen."""
+    used: list[int] = []
+
+    def install(capability: tuple[int, int], gib: float, name: str) -> list[int]:
         from transformers.integrations import sdpa_attention
 
         properties = SimpleNamespace(name=name, total_memory=int(gib * 2**30))
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "set_device", lambda place: used.append(place))
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *a: capability)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda *a: properties)
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *a, **k: True)  # as a T4 claims
         monkeypatch.setattr(sdpa_attention, "use_gqa_in_sdpa", lambda *a, **k: True)
+        return used
 
     return install
 
@@ -55,6 +60,13 @@ def test_every_trap_of_a_t4_has_a_line_in_the_runtime_check(fake_gpu, monkeypatc
     assert lines["frozen weights"].value == "NF4"
     assert lines["torchao"].value == "0.10.0 ignored"
     assert set(lines) >= {"loss", "out of memory", "progress", "hub token"}
+
+
+def test_each_launched_process_takes_a_gpu_of_its_own(fake_gpu, monkeypatch) -> None:
+    used = fake_gpu((7, 5), 14.74, "Tesla T4")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    runtime.detect_runtime(deterministic=False)
+    assert used == [1]
 
 
 def test_key_value_heads_are_repeated_before_attention_on_a_t4(fake_gpu, monkeypatch) -> None:

@@ -1,4 +1,4 @@
-"""Two processes (gloo) train as one does: the same losses, the same validation, one adapter."""
+"""Two processes (gloo) do what one does: the same losses, adapters, texts, vectors and verdicts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import tiny_models
 import torch
+from safetensors.torch import load_file
+from tiny_embedder import save_tiny_embedder
 
 from helpers.train.sharing import EvenlyShared, ignoring_fillers
 
 ROOT = Path(__file__).parents[1]
-SCRIPT = """
+TRAIN = """
 import dataclasses, json, sys
 from pathlib import Path
 import tiny_models, torch
@@ -30,32 +32,132 @@ settings = TrackASettings(
 out = Path(sys.argv[2])
 train_language_model(settings, texts[:5], texts[5:], tiny_models.CPU_FP32, seed=3, out_dir=out)
 """
+# What every process gets of a shared call, and what of it was its own work.
+SHARE = """
+import os
+from helpers.data.ground_truth import ExecutionContext
+from helpers.eval.responses import score_responses
+from helpers.models.causal_lm import generate, load_causal_lm
+from helpers.models.embedder import encode, load_embedder
+from helpers.processes import divided
+from helpers.records import Task
+from helpers.workspace import to_plain
+model, tokenizer = load_causal_lm(sys.argv[1], tiny_models.CPU_FP32)
+prompts = ["def a", "return value", "x", "value + 1", "class A:"]
+worked = []
+def work(share):
+    worked.extend(share)
+    return [2 * item for item in share]
+doubled = divided(range(5), work)
+alone = divided([7], lambda share: [item + 1 for item in share])
+greedy = generate(model, tokenizer, prompts, tiny_models.CPU_FP32, max_new_tokens=6)
+sampled = generate(model, tokenizer, prompts, tiny_models.CPU_FP32, n=3, temperature=1.0, max_new_tokens=6, seed=3)
+embedder = load_embedder(str(Path(sys.argv[1]).parent / "embedder/model"), tiny_models.CPU_FP32)
+vectors = encode(embedder, prompts, kind="document", runtime=tiny_models.CPU_FP32, batch_size=1)
+tasks = [
+    Task(f"t{i}", "implement", f"f{i}", "m.py", "write f", "def f(x): return x", "f", "", f"assert f({i}) == {i}", 1,
+         {"code": "def f(x): return x"})
+    for i in range(3)
+]
+answers = {task.id: [f"def f(x): return {n}" for n in range(3)] for task in tasks}
+scores = score_responses(tasks, answers, context=ExecutionContext((), ()), workers=1)
+place = os.environ.get("RANK", "0")
+result = {"doubled": doubled, "alone": alone, "greedy": greedy, "sampled": sampled, "vectors": vectors.tolist(),
+          "scores": to_plain(scores)}
+Path(f"{out}_{place}.json").write_text(json.dumps({"worked": worked, "result": result}))
+"""
+# Accelerate shards a model over accelerators alone; here it takes the two CPU processes for such.
+SHARDED = f"""
+from accelerate import PartialState
+from accelerate.utils import DistributedType
+of_cpus = PartialState.__init__
+def of_accelerators(self, *arguments, **options):
+    of_cpus(self, *arguments, **options)
+    if self.distributed_type is DistributedType.MULTI_CPU:
+        self.distributed_type = DistributedType.MULTI_GPU
+PartialState.__init__ = of_accelerators
+{TRAIN}
+from accelerate.state import AcceleratorState
+assert AcceleratorState().is_fsdp2
+"""
 
 
-def train(model: Path, out: Path, *launcher: str) -> dict:
-    script = out.with_suffix(".py")
-    script.write_text(SCRIPT)
+LAUNCH = ("-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1",
+          "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")  # fmt: skip
+DDP = ("--multi_gpu",)
+FSDP = ("--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "TRANSFORMER_BASED_WRAP",
+        "--fsdp_state_dict_type", "FULL_STATE_DICT", "--fsdp_cpu_ram_efficient_loading", "false")  # fmt: skip
+
+
+def run(script: str, model: Path, out: Path, *launcher: str) -> dict:
+    """The script in as many processes as the launcher starts; the training's history."""
+    file = out.with_suffix(".py")
+    file.write_text(script)
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
     environment["ACCELERATE_USE_CPU"] = "true"
-    command = [sys.executable, "-W", "ignore", *launcher, str(script), str(model), str(out)]
+    command = [sys.executable, "-W", "ignore", *launcher, str(file), str(model), str(out)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert sorted(path.name for path in out.iterdir()) == ["adapter", "history.json"]
     return json.loads((out / "history.json").read_text())
 
 
-def test_two_processes_give_the_losses_of_one(tmp_path) -> None:
-    model = tiny_models.save(tmp_path / "model", "qwen2")
-    one = train(model, tmp_path / "one")
-    launch = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
-              "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")  # fmt: skip
-    two = train(model, tmp_path / "two", *launch)
-    assert (one["processes"], one["micro_batch"]) == (1, 4)
-    assert (two["processes"], two["micro_batch"]) == (2, 2)
-    assert len(one["train_loss"]) > 4
-    assert two["train_loss"] == pytest.approx(one["train_loss"], abs=1e-4)
-    assert two["validation"] == pytest.approx(one["validation"], abs=1e-4)
-    assert two["best_step"] == one["best_step"]
+def adapter(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "adapter" / "adapter_model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Models, and what one process (`one`) and two under DDP (`two`) make of them."""
+    made = tmp_path_factory.mktemp("runs")
+    tiny_models.save(made / "model", "qwen2")
+    save_tiny_embedder(made / "embedder")
+    return made
+
+
+@pytest.fixture(scope="module")
+def one(folder) -> dict:
+    history = run(TRAIN + SHARE, folder / "model", folder / "one")
+    assert (history["processes"], history["micro_batch"]) == (1, 4)
+    assert len(history["train_loss"]) > 4
+    return history
+
+
+@pytest.fixture(scope="module")
+def two(folder) -> dict:
+    return run(TRAIN + SHARE, folder / "model", folder / "two", *LAUNCH, *DDP)
+
+
+def assert_same_training(found: dict, wanted: dict, out: Path) -> None:
+    assert (found["processes"], found["micro_batch"]) == (2, 2)
+    assert found["train_loss"] == pytest.approx(wanted["train_loss"], abs=1e-4)
+    assert found["validation"] == pytest.approx(wanted["validation"], abs=1e-4)
+    assert found["best_step"] == wanted["best_step"]
+    of_one, of_two = adapter(out.with_name("one")), adapter(out)
+    assert of_two.keys() == of_one.keys()
+    assert all(torch.allclose(of_two[name], of_one[name], atol=1e-4) for name in of_one)
+
+
+def test_two_processes_give_the_losses_and_the_adapter_of_one(folder, one, two) -> None:
+    assert_same_training(two, one, folder / "two")
+
+
+def test_two_processes_with_half_the_weights_each_do_so_too(folder, one) -> None:
+    sharded = run(SHARDED, folder / "model", folder / "sharded", *LAUNCH, *FSDP)
+    assert_same_training(sharded, one, folder / "sharded")
+
+
+def test_sampling_encoding_and_scoring_are_shared_and_give_what_one_process_gives(folder, one, two) -> None:
+    of_one = json.loads((folder / "one_0.json").read_text())
+    of_two = [json.loads((folder / f"two_{place}.json").read_text()) for place in (0, 1)]
+    assert of_one["worked"] == [0, 1, 2, 3, 4]
+    assert [found["worked"] for found in of_two] == [[0, 2, 4], [1, 3]]
+    assert of_one["result"]["doubled"] == [0, 2, 4, 6, 8]
+    assert [score["passed"] for score in of_one["result"]["scores"]] == [
+        True, False, False, False, True, False, False, False, True,
+    ]  # fmt: skip
+    for found in of_two:
+        assert found["result"] == of_one["result"]
 
 
 def test_fillers_make_numbers_even_and_count_for_nothing() -> None:

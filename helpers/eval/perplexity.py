@@ -61,7 +61,7 @@ class PerplexityResult:
 Observer = Callable[[int, int, torch.Tensor, torch.Tensor], None]
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: weights sharded by FSDP that meet in it cannot be trained after
 def evaluate_perplexity(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,

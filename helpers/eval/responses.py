@@ -40,6 +40,7 @@ from helpers.eval.generated_tests import asserts_about, generated_test_program, 
 from helpers.eval.hallucination import invented_names
 from helpers.eval.name_context import NameContext
 from helpers.eval.sandbox import Outcome, Program, run_programs
+from helpers.processes import divided
 from helpers.records import ResponseScore, Task, TaskKind
 
 EXECUTABLE: tuple[TaskKind, ...] = ("fix_bug", "implement")
@@ -62,7 +63,7 @@ def score_responses(
     Args:
         responses: task id -> texts; the first is the greedy one (`sample` 0), the rest are samples.
         context: from `helpers.data.ground_truth.execution_context`.
-        workers: sandbox processes; no verdict depends on it.
+        workers: sandbox processes of each process that shares the work; no verdict depends on either.
         names: what exists; without it `invented_names` stays empty and explanations are not
             checked for it.
 
@@ -213,12 +214,16 @@ def _programs(task: Task, code: str | None) -> list[Program]:
 def _run_distinct(
     programs: Sequence[Program], context: ExecutionContext, workers: int
 ) -> dict[Program, Outcome]:
-    """Equal programs are run once."""
+    """Equal programs are run once, each by one of the processes that share the work."""
+
+    def run(share: Sequence[Program]) -> list[Outcome]:
+        return run_programs(
+            share, workers=workers, preload=context.preload, python_path=context.python_path,
+            what="score responses",
+        )  # fmt: skip
+
     distinct = list(dict.fromkeys(programs))
-    outcomes = run_programs(
-        distinct, workers=workers, preload=context.preload, python_path=context.python_path,
-        what="score responses",
-    )  # fmt: skip
+    outcomes = divided(distinct, run)
     return dict(zip(distinct, outcomes, strict=True))
 
 

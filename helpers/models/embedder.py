@@ -20,6 +20,7 @@ from sentence_transformers import SentenceTransformer
 from helpers.memory import in_batches
 from helpers.models.hub import cache_alone
 from helpers.models.shapes import PACKAGE_PREFIX
+from helpers.processes import divided
 from helpers.progress import bar
 from helpers.runtime import Runtime
 
@@ -118,7 +119,6 @@ def encode(
     lengths = [len(row) for row in tokens["input_ids"]]
     order = sorted(range(len(texts)), key=lambda row: (-lengths[row], row))  # longest first: peak at once
     batches = _token_batches(order, lengths, batch_size * limit)
-    parts: list[np.ndarray] = []
 
     def compute(rows: Sequence[int]) -> np.ndarray:
         features = model.tokenizer.pad(
@@ -126,16 +126,22 @@ def encode(
         ).to(runtime.device)
         return _forward(model, dict(features)).cpu().numpy()
 
+    def encoded(share: Sequence[list[int]]) -> list[np.ndarray]:
+        """The vectors of each of these batches."""
+        parts = []
+        total = sum(len(batch) for batch in share)
+        with torch.inference_mode(), runtime.autocast(), bar(what, total=total, unit="text") as shown:
+            for batch in share:
+                done = in_batches(batch, len(batch), compute, what=what)
+                parts.append(np.concatenate([vectors for _, vectors in done]))
+                shown.update(len(batch))
+        return parts
+
     was_training = model.training
     model.eval()
     what = f"encode {_PLURAL[kind]}"
-    with torch.inference_mode(), runtime.autocast(), bar(what, total=len(texts), unit="text") as shown:
-        for batch in batches:
-            for rows, vectors in in_batches(batch, len(batch), compute, what=what):
-                parts.append(vectors)
-                shown.update(len(rows))
+    vectors = np.concatenate(divided(batches, encoded))[np.argsort(order)]
     model.train(was_training)
-    vectors = np.concatenate(parts)[np.argsort(order)]
     if not np.isfinite(vectors).all():
         bad = int((~np.isfinite(vectors).all(axis=1)).argmax())
         raise EmbedderError(f"the embedding of text {bad} is NaN or infinite; try full precision")

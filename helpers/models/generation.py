@@ -6,7 +6,8 @@ the stragglers of the other batches and go on together; keys and values are writ
 ahead instead of being copied whole every step (a third of the time on a CPU).
 
 Every sample draws from its own random stream, named by seed, prompt and sample number: the order of
-prompts and the size of batches do not enter. Weights and logits keep the model's precision: with
+prompts and the size of batches do not enter, nor the number of processes that the prompts are shared
+among under `accelerate launch`. Weights and logits keep the model's precision: with
 bfloat16 products a row's result would depend on the rows beside it.
 """
 
@@ -21,6 +22,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
 from helpers.memory import in_batches
+from helpers.processes import divided
 from helpers.progress import bar
 from helpers.runtime import Runtime
 
@@ -80,39 +82,26 @@ def generate(
     for index, ids in enumerate(encoded):
         if not ids:
             raise ValueError(f"prompt {index} is empty")
-    texts = [[""] * n for _ in encoded]
     ends = end_ids(model, tokenizer)
     is_end = _end_check(tokenizer, ends, stop)
-    waiting = [
-        _Job(index, sample, encoded[index], _draws(seed, index, sample, max_new_tokens, temperature))
-        for index in range(len(encoded))
-        for sample in range(n)
-    ]
+
+    def write(indices: Sequence[int]) -> list[list[str]]:
+        """The `n` texts of each of these prompts."""
+        jobs = [
+            _Job(index, sample, encoded[index], _draws(seed, index, sample, max_new_tokens, temperature))
+            for index in indices
+            for sample in range(n)
+        ]
+        _finish(model, jobs, tokenizer.pad_token_id, temperature, is_end, max_new_tokens, batch_size, what)
+        texts = [
+            _cut(tokenizer.decode([t for t in job.new if t not in ends], skip_special_tokens=True), stop)
+            for job in jobs
+        ]
+        return [texts[at : at + n] for at in range(0, len(texts), n)]
+
     was_training = model.training
     model.eval()
-    leave = 0.0
-
-    def compute(batch: Sequence[_Job]) -> None:
-        """Go on with the unfinished; after a call that ran out of memory, from where each text was."""
-        batch = [job for job in batch if not job.finished]
-        if not batch:
-            return
-        read = _read_prompts(model, [job.tokens for job in batch], tokenizer.pad_token_id)
-        for job in _continue(
-            model, read, batch, temperature, is_end, max_new_tokens, int(leave * len(batch))
-        ):
-            kept = [token for token in job.new if token not in ends]
-            texts[job.index][job.sample] = _cut(tokenizer.decode(kept, skip_special_tokens=True), stop)
-            job.finished = True
-            shown.update(1)
-
-    with bar(what, total=len(waiting), unit="text") as shown:
-        while waiting:
-            waiting.sort(key=lambda job: (-job.length, job.index, job.sample))
-            leave = STRAGGLERS if len(waiting) > batch_size else 0.0
-            for _ in in_batches(waiting, batch_size, compute, what=what):
-                pass
-            waiting = [job for job in waiting if not job.finished]
+    texts = divided(range(len(encoded)), write)
     model.train(was_training)
     return texts
 
@@ -206,6 +195,34 @@ def _read_prompts(model, prompts: list[tuple[int, ...]], pad_id: int) -> _Read:
     index = torch.tensor([place[ids] for ids in prompts], device=model.device)
     cache.batch_select_indices(index)
     return _Read(cache, logits[index], mask[index], positions[index, -1:])
+
+
+def _finish(
+    model, jobs: Sequence[_Job], pad_id: int, temperature: float, is_end, max_new_tokens: int,
+    batch_size: int, what: str,
+) -> None:  # fmt: skip
+    """Write all `jobs` to their ends, `batch_size` at a time."""
+    leave = 0.0
+
+    def compute(batch: Sequence[_Job]) -> None:
+        """Go on with the unfinished; after a call that ran out of memory, from where each text was."""
+        batch = [job for job in batch if not job.finished]
+        if not batch:
+            return
+        read = _read_prompts(model, [job.tokens for job in batch], pad_id)
+        enough = int(leave * len(batch))
+        for job in _continue(model, read, batch, temperature, is_end, max_new_tokens, enough):
+            job.finished = True
+            shown.update(1)
+
+    waiting = list(jobs)
+    with bar(what, total=len(waiting), unit="text") as shown:
+        while waiting:
+            waiting.sort(key=lambda job: (-job.length, job.index, job.sample))
+            leave = STRAGGLERS if len(waiting) > batch_size else 0.0
+            for _ in in_batches(waiting, batch_size, compute, what=what):
+                pass
+            waiting = [job for job in waiting if not job.finished]
 
 
 def _continue(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import torch
@@ -40,6 +41,9 @@ def _is_whole(checkpoint: Path) -> bool:
                     tensors.get_tensor(name)
         for name in ("optimizer.pt", "scheduler.pt"):
             torch.load(checkpoint / name, map_location="cpu", weights_only=True)
+        for file in checkpoint.glob("rng_state*.pth"):  # holds more than weights: read, not loaded
+            if zipfile.ZipFile(file).testzip() is not None:
+                return False
     except Exception:  # whatever a damaged file makes its reader raise
         return False
     return bool(weights)

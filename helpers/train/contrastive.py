@@ -26,7 +26,6 @@ from sentence_transformers.evaluation import SentenceEvaluator
 from sentence_transformers.losses import MultipleNegativesRankingLoss
 from sentence_transformers.training_args import BatchSamplers
 from transformers import PrinterCallback, TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from helpers.data.retrieval_pairs import RetrievalData
 from helpers.eval.retrieval import (
@@ -42,8 +41,9 @@ from helpers.progress import bar
 from helpers.records import Document, Query
 from helpers.runtime import Runtime, set_seed, stopwatch
 from helpers.settings import TrackCSettings
+from helpers.train.checkpoints import newest_whole_checkpoint
 from helpers.train.hard_negatives import mine_hard_negatives
-from helpers.workspace import write_json, write_text
+from helpers.workspace import digest, write_json, write_text
 
 VALIDATION_K = 10
 VALIDATION_DISTRACTORS = (
@@ -106,8 +106,10 @@ def train_embedder(
         callbacks=[_Progress(settings.epochs)],
     )
     trainer.remove_callback(PrinterCallback)  # it prints every loss; the history keeps them
+    key = digest([settings, seed, len(dataset), str(runtime.autocast_dtype)])
+    checkpoint = newest_whole_checkpoint(out_dir / "checkpoints", key)
     with stopwatch() as took:
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(_existing(out_dir / "checkpoints")))
+        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     history = _history(trainer, untouched, mining, dataset, settings.epochs)
     history |= {"mining_seconds": mining_took["seconds"], "training_seconds": took["seconds"]}
     _save(trainer.model, out_dir / "embedder", _card(settings, data, seed))
@@ -254,11 +256,6 @@ class _Progress(TrainerCallback):
 
 
 # --- what is kept -----------------------------------------------------------------------------------
-
-
-def _existing(folder: Path) -> str:
-    folder.mkdir(parents=True, exist_ok=True)
-    return str(folder)
 
 
 def _history(

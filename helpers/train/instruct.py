@@ -116,7 +116,7 @@ def collator(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Example]], di
     return collate
 
 
-@torch.inference_mode()
+@torch.no_grad()  # as in `evaluate_perplexity`
 def response_loss(
     model: torch.nn.Module, examples: Sequence[Example], collate: Callable, runtime: Runtime, batch: int
 ) -> float:

@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from peft import PeftModel
+from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -345,7 +346,12 @@ class _Keeper(TrainerCallback):
         start = time.perf_counter()
         training = model.training
         model.eval()
-        value = float(self.validate(model))
+        if isinstance(model, FSDPModule):  # its parts come together in a forward pass, and in this method
+            model.validated = lambda: self.validate(model)
+            register_fsdp_forward_method(model, "validated")
+            value = float(model.validated())
+        else:
+            value = float(self.validate(model))
         model.train(training)
         self.seconds += time.perf_counter() - start
         if not math.isfinite(value):
