@@ -21,19 +21,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from helpers.workspace import read_json  # noqa: E402 (found above)
-
-TIMES = ("run_id", "started", "seconds", "commit")
+from helpers.report.metrics import timeless  # noqa: E402 (found above)
+from helpers.workspace import read_json  # noqa: E402
 
 
 def figures(out: Path) -> dict[str, Any]:
-    """metrics.json without what may differ between equal runs: times, memory, ids."""
-    metrics = read_json(out / "metrics.smoke.json")
-    for name in TIMES:
-        metrics["run"].pop(name)
-    for track in ("track_a", "track_b", "track_c"):
-        metrics[track].pop("cost")
-    return metrics
+    """metrics.json without what may differ between equal runs."""
+    return timeless(read_json(out / "metrics.smoke.json"))
 
 
 def start(out: Path, log: Path) -> subprocess.Popen:

@@ -84,6 +84,7 @@ def main(out: Path, larger: bool) -> None:
     as_t4.pretend()  # says at once where there is no such GPU
     folder = as_t4.startup_folder(out / "ipython")
     found = measured(run_profile(out, stand_ins.FULL, larger=larger, IPYTHONDIR=str(folder)))
+    assert (found["memory_gib"], found["precision"]) == (14.74, "float16"), "the run was not held to a T4"
     write_json(out / "t4_measured.json", found)
     write_text(out / "t4_measured.md", as_markdown(found))
     print(as_markdown(found))

@@ -23,6 +23,7 @@ from helpers.report.metrics import (
     record_track_b,
     record_track_c,
     run_section,
+    timeless,
     track_c_rows,
     track_section,
     validate,
@@ -439,6 +440,26 @@ def test_recompute_reads_stage_folders_too(finished):
         (finished / name).mkdir()
         (finished / f"{name}.jsonl").rename(finished / name / "rows.jsonl")
     assert recompute(finished) == []
+
+
+def test_times_speeds_and_memory_alone_are_left_out_of_a_comparison() -> None:
+    cost = {
+        "seconds": 2.0, "seconds_by_stage": {"train": 1.0}, "tokens_per_second": 3.0, "peak_memory_gib": 4.0,
+        "memory_by_stage": {"train": {"planned_gib": 5.0, "held_before_gib": 6.0, "peak_gib": 7.0}},
+        "index": {"encode_query_ms": 8.0, "kinds": [{"query_ms": 9.0, "build_seconds": 1.0, "recall": 0.5}]},
+        "lowered": ["micro-batch 4 -> 2"],
+    }  # fmt: skip
+    run = {"run_id": "a", "started": "now", "seconds": 1.0, "seed": 17, "commit": "c"}
+    assert timeless({"run": run, "track_a": {"cost": cost, "metrics": {"n": 1}}}) == {
+        "run": {"seed": 17, "commit": "c"},
+        "track_a": {
+            "cost": {
+                "memory_by_stage": {"train": {"planned_gib": 5.0}}, "index": {"kinds": [{"recall": 0.5}]},
+                "lowered": ["micro-batch 4 -> 2"],
+            },
+            "metrics": {"n": 1},
+        },
+    }  # fmt: skip
 
 
 def test_recompute_finds_a_changed_row(finished, rows):

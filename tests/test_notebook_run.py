@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import re
 import shutil
@@ -16,7 +15,7 @@ import nbformat
 import pytest
 
 from helpers.data.verify_pairs import verify_run
-from helpers.report.metrics import recompute, validate
+from helpers.report.metrics import recompute, timeless, validate
 from helpers.workspace import read_json
 
 ROOT = Path(__file__).parents[1]
@@ -35,16 +34,6 @@ def execute(out: Path, *options: str) -> subprocess.CompletedProcess:
         command = ["unshare", "-n", *command]  # not even a loopback interface
     environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-
-
-def timeless(metrics: dict) -> dict:
-    """metrics.json without what may differ between two equal runs: times, memory, ids."""
-    kept = copy.deepcopy(metrics)
-    for name in ("run_id", "started", "seconds", "commit"):
-        kept["run"].pop(name)
-    for track in ("track_a", "track_b", "track_c"):
-        kept[track].pop("cost")
-    return kept
 
 
 @pytest.fixture(scope="module")

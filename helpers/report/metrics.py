@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,14 @@ from helpers.workspace import read_json, read_jsonl, write_json, write_jsonl
 
 __all__ = [
     "MetricsError", "add_metric", "assemble", "metric_entry", "not_run", "recompute",
-    "record_track_a", "record_track_b", "record_track_c", "run_section", "track_c_rows",
+    "record_track_a", "record_track_b", "record_track_c", "run_section", "timeless", "track_c_rows",
     "track_section", "validate", "write_items", "write_metrics",
 ]  # fmt: skip
 
 SCHEMA_VERSION = "1.0"
 TRACKS = ("track_a", "track_b", "track_c")
 AGREES = 1e-7  # relative; figures are kept to 10 significant digits
+MEASURED_ANEW = re.compile(r"seconds?($|_)|_ms$|^peak_|^held_|^run_id$|^started$")  # names in every run's own
 SAME_RESULT = 1e-6  # relative; a recomputation on other hardware may sum in another order
 
 
@@ -198,6 +200,15 @@ def _differences(place: str, stored: Any, computed: Any) -> list[str]:
         math.isclose(stored, computed, rel_tol=SAME_RESULT, abs_tol=1e-9) if numbers else stored == computed
     )
     return [] if same else [f"{place}: {stored!r} in the file, {computed!r} from the per-item files"]
+
+
+def timeless(document: Any) -> Any:
+    """metrics.json, or a part of it, less what differs between equal runs: times, speeds, memory, name."""
+    if isinstance(document, Mapping):
+        return {name: timeless(v) for name, v in document.items() if not MEASURED_ANEW.search(name)}
+    if isinstance(document, list):
+        return [timeless(item) for item in document]
+    return document
 
 
 def _check_entry(place: str, entry: Mapping[str, Any]) -> None:

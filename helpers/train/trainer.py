@@ -7,7 +7,8 @@ hours of NaN, and this project's progress bar. What to do when memory or float16
 is decided in `helpers.train.fallbacks`.
 
 Under `accelerate launch` the processes share every step: each takes its part of the step's
-examples, and the loss is that of one process with all of them.
+examples, and the loss is that of one process with all of them. With FSDP (version 2) they also share
+the weights; a training interrupted there starts again, since its checkpoints are not of one file.
 """
 
 from __future__ import annotations
