@@ -14,7 +14,7 @@ from helpers.eval.sandbox import Outcome, Program, run_programs
 from helpers.records import Corpus, Function
 
 TIMEOUT_S = 1.0  # processor seconds of a program
-REFERENCE_TIMEOUT_S = 0.5  # of a reference: half, so that no slower machine fails it later
+REFERENCE_TIMEOUT_S = 0.25  # of a reference: a quarter, so that no slower or busier machine fails it later
 MEMORY_MB = 1024
 
 

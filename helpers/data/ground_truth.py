@@ -2,7 +2,7 @@
 
 For each candidate function a set of tests is drawn up (`helpers.data.test_sets`: doctests, cases of
 the corpus' own test-suite, recorded answers), all of which the reference passes in a fresh process
-within half the time that programs get. Single-fault mutants (`helpers.data.bugs`) show how strong
+within a quarter of the time that programs get. Single-fault mutants (`helpers.data.bugs`) show how strong
 the tests are: mutation score = mutants that fail at least one test / mutants run. A function whose
 tests kill less than `MIN_MUTATION_SCORE` is not used. Surviving mutants may be equivalent to the
 reference; they are counted and never serve as bugs, nor do those that only a clock tells apart.
