@@ -34,8 +34,9 @@ pretrain: $(VENV)/.ready
 lab: $(VENV)/.ready
 	@$(BIN)/python -m helpers lab --data "$(DATA)" --scale "$(SCALE)" --out "$(OUT)" $(if $(RESUME),--resume)
 
+# One file of tests is run by one process; a thread each, since the processes share the cores.
 test: $(VENV)/.ready lint
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.ready
 	@$(BIN)/ruff check .

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -143,7 +144,9 @@ def test_two_processes_learn_what_one_learns(runtime, tmp_path):
         runtime = dataclasses.replace(detect_runtime(), autocast_dtype=None)
         pretrain(small_model(), Counting(), SETTINGS, runtime, Path(sys.argv[1]))
     """)
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29611", "WORLD_SIZE": "2"}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
     jobs = [
         subprocess.Popen(
             [sys.executable, "-c", script, str(tmp_path / "two")], env=environment | {"RANK": rank}
