@@ -117,8 +117,19 @@ def test_docstrings_of_nested_functions_go_too():
     assert strip_nested_docstrings("def f(:\n") == "def f(:\n"
 
 
-def test_document_names_its_place():
-    assert document_text(function("pkg/a.py", "f", "Does it.")).splitlines()[0] == "# pkg.a.f"
+def test_document_opens_with_name_and_place_in_words():
+    tree = function("pkg/dag_tools.py", "find_DAGRoots", "Does it.")
+    assert document_text(tree).splitlines()[0] == "find dag roots (dag tools)"
+    alone = dataclasses.replace(tree, module="my_script", qualname="HTTPServer.run2")
+    assert document_text(alone).splitlines()[0] == "http server run 2 (my script)"
+
+
+def test_document_starts_its_code_at_the_definition():
+    code = "@cached(\n    size=3\n)\n@other\nasync def f(x):\n    def g(): return x\n    return g"
+    decorated = dataclasses.replace(function("pkg/a.py", "f", "Does it."), code=code)
+    assert document_text(decorated).splitlines()[1] == "async def f(x):"
+    assert "cached" not in document_text(decorated)
+    assert document_text(decorated).endswith("    return g")
 
 
 # --- queries ----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import random
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,11 +26,12 @@ from helpers.data.query_drawing import (
     squeezed,
     wordings_of,
 )
-from helpers.data.query_wording import HOW_TO, SYNONYMS, WHERE_IS, core_words, words_of
+from helpers.data.query_wording import HOW_TO, SYNONYMS, WHERE_IS, core_words, name_words, words_of
 from helpers.records import Document, Function, InsufficientDataError, Query, SplitName, Splits
 from helpers.settings import TrackCSettings
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+_DEFINITION = re.compile(r"^(?:async\s+)?def\s", re.MULTILINE)
 MIN_TRAIN, MIN_TEST = 8, 5  # fewer queries than this neither train nor measure anything
 
 
@@ -87,12 +89,18 @@ def build_retrieval_data(
 
 
 def document_text(function: Function) -> str:
-    """What is indexed: the function's place and name, then its code without docstrings.
+    """What is indexed: the function's name and place in words, then its code from `def` on.
 
-    The first line names the dotted place of the function, as any code search shows it. Docstrings
-    of functions nested inside are removed too: they may be asked for.
+    A name taken apart ("topological sort (algorithms dag)") reads like the questions that are asked;
+    decorators say how a function is called, not what it does, and an embedder reads the first tokens
+    alone. Docstrings of functions nested inside are removed too: they may be asked for.
     """
-    return f"# {function.module}.{function.qualname}\n{strip_nested_docstrings(function.code)}"
+    _, dot, inside = function.module.partition(".")  # the package's own name is the same everywhere
+    place = " ".join(name_words(inside if dot else function.module))
+    code = strip_nested_docstrings(function.code)
+    if definition := _DEFINITION.search(code):
+        code = code[definition.start() :]
+    return f"{' '.join(name_words(function.qualname))} ({place})\n{code}"
 
 
 def strip_nested_docstrings(code: str) -> str:
@@ -190,7 +198,7 @@ def _report(documents, queries, wanted, filters, seed) -> dict:
     return {
         "seed": seed,
         "documents": len(documents),
-        "document_form": "a line '# module.qualname', then the code without any docstring",
+        "document_form": "name and place in words, then the code from def on, without any docstring",
         "filters": filters,
         "wanted": dict(wanted),
         "drawn": {split: len(queries[split]) for split in SPLITS},
