@@ -303,12 +303,16 @@ def _plan_track_c(profile: Profile, machine: Machine) -> list[StagePlan]:
     encoding = 2.0 * shape.parameters * functions * c.max_tokens / machine.speed.flops
     columns = 1 + c.hard_negatives  # documents per query
     tokens = c.batch_pairs * (columns * c.max_tokens + QUERY_TOKENS)
+    trained, learning = shape.layers, shape.parameters
+    if 0 < c.trained_layers < shape.layers:
+        trained = c.trained_layers
+        learning = trained * sum(inputs * outputs for inputs, outputs in shape.linears)
     train = {
-        "weights, gradients, Adam": 16.0 * shape.parameters / GIB,
-        "activations": tokens * (shape.layers * encoder_bytes(shape, small) + 8 * shape.hidden) / GIB,
+        "weights, gradients, Adam": (weights + 12.0 * learning) / GIB,
+        "activations": tokens * (trained * encoder_bytes(shape, small) + 8 * shape.hidden) / GIB,
     }
     steps = -(-c.train_pairs // c.batch_pairs) * c.epochs
-    seconds = 6.0 * shape.parameters * tokens * steps / machine.speed.flops
+    seconds = (2.0 * shape.parameters + 4.0 * learning) * tokens * steps / machine.speed.flops
     return [
         StagePlan("track_c/index_before", encode, encoding, "for about 2,200 functions"),
         StagePlan("track_c/train", train, seconds, f"{c.batch_pairs} queries, {columns} documents each"),

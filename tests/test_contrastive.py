@@ -61,10 +61,43 @@ def test_training_teaches_the_pairs_and_what_is_saved_is_what_was_measured(setti
     assert history["validation_before"] is not None
     best = max(history["validation"], key=lambda row: row["mrr@10"])
     assert history["best_epoch"] == best["epoch"]
-    assert len(history["validation"]) == settings.epochs
+    assert [row["epoch"] for row in history["validation"]] == pytest.approx([2.0, 4.0, 6.0])
     reloaded = load_embedder(str(out_dir / "embedder"), PLAIN)
     again = contrastive._ValidationMRR(data, settings, PLAIN, 5)(reloaded)
     assert again["validation_mrr@10"] == pytest.approx(best["mrr@10"], abs=1e-6)
+
+
+def test_only_the_upper_layers_learn_where_some_are_held(settings, data, tmp_path):
+    upper = dataclasses.replace(settings, trained_layers=1, epochs=1)
+    train_embedder(upper, data, PLAIN, seed=5, out_dir=tmp_path)
+    before = load_embedder(settings.model, PLAIN)[0].auto_model.state_dict()
+    after = load_embedder(str(tmp_path / "embedder"), PLAIN)[0].auto_model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if name.startswith("encoder.layer.1.")}
+
+
+@pytest.mark.parametrize("trained", [0, 2, 5])
+def test_the_whole_model_learns_where_no_layer_is_left_to_hold(settings, trained):
+    model = load_embedder(settings.model, PLAIN)
+    contrastive.hold_lower_layers(model, trained)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_held_layers_give_the_same_values_at_every_step(settings):
+    model = load_embedder(settings.model, PLAIN)
+    contrastive.hold_lower_layers(model, 1)
+    encoder = model[0].auto_model.train()
+    tokens = model.tokenizer(["count the apples"], return_tensors="pt")
+    first, second = (encoder(**tokens, output_hidden_states=True).hidden_states for _ in range(2))
+    assert torch.equal(first[1], second[1])
+    assert not torch.equal(first[2], second[2])
+
+
+def test_layers_that_cannot_be_told_apart_are_not_held_by_guess(settings, monkeypatch):
+    model = load_embedder(settings.model, PLAIN)
+    monkeypatch.setattr(model[0].auto_model.config, "num_hidden_layers", 4)
+    with pytest.raises(ContrastiveError, match=r"set track_c\.trained_layers=0"):
+        contrastive.hold_lower_layers(model, 1)
 
 
 def test_training_prints_nothing(settings, data, tmp_path, capfd):

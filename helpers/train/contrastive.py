@@ -2,8 +2,9 @@
 
 In-batch negatives (InfoNCE, as MultipleNegativesRankingLoss) in batches without duplicates, plus
 hard negatives mined from training files with the untouched model. Each pass over the pairs asks in
-other words and with other hard negatives, so that neither is learnt by heart. The pass with the best
-validation MRR@10 is kept.
+other words and with other hard negatives, so that neither is learnt by heart. Where the profile says
+so, only the topmost layers learn: a few hundred pairs do not need more, and a step costs less. The
+state with the best validation MRR@10 is kept.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ VALIDATION_K = 10
 VALIDATION_DISTRACTORS = (
     300  # documents beside the validation answers; the whole corpus would cost an encoding
 )
+VALIDATIONS = 3  # looks at the validation queries per training; each costs as much as several steps
 _VALIDATION_METRIC = f"validation_mrr@{VALIDATION_K}"
 
 
@@ -65,7 +67,7 @@ def train_embedder(
     out_dir: Path,
     index: VectorIndex | None = None,
 ) -> dict:
-    """Tune `settings.model` on `data.train`; the best pass lies in `out_dir/"embedder"`.
+    """Tune `settings.model` on `data.train`; the best state seen lies in `out_dir/"embedder"`.
 
     Args:
         settings: the objective and its budget.
@@ -78,10 +80,12 @@ def train_embedder(
             encoding the training files again for the mining.
 
     Returns:
-        Plain values: losses by step, validation by pass ("epoch"), the pass kept, mining counts, seconds.
+        Plain values: losses by step, validation by passes done ("epoch"), the state kept, mining counts,
+        seconds.
 
     Raises:
-        ContrastiveError: for too few pairs, or a loss that is not finite.
+        ContrastiveError: for too few pairs, a loss that is not finite, or a model whose layers cannot
+            be told apart where only some of them shall learn.
     """
     if len(data.train) < 2:
         raise ContrastiveError(f"contrastive training needs at least 2 pairs, there are {len(data.train)}")
@@ -92,6 +96,7 @@ def train_embedder(
         negatives, mining = mine_hard_negatives(model, data, settings, runtime, index)
     if runtime.device.type == "cpu":  # plain products are a tenth faster here, forward and backward
         model[0].auto_model.set_attn_implementation("eager")
+    hold_lower_layers(model, settings.trained_layers)
     dataset = pairs_dataset(data, negatives, settings)
     validation = _ValidationMRR(data, settings, runtime, seed)
     untouched = validation(model)
@@ -103,7 +108,7 @@ def train_embedder(
         train_dataset=dataset,
         loss=MultipleNegativesRankingLoss(model, scale=settings.scale, similarity_fct=_cosine),
         evaluator=validation if data.validation else None,
-        callbacks=[_Progress(settings.epochs)],
+        callbacks=[_Progress(min(settings.epochs, VALIDATIONS))],
     )
     trainer.remove_callback(PrinterCallback)  # it prints every loss; the history keeps them
     key = digest([settings, seed, len(dataset), str(runtime.autocast_dtype)])
@@ -149,6 +154,32 @@ def pairs_dataset(
 
 
 # --- training ---------------------------------------------------------------------------------------
+
+
+def hold_lower_layers(model: SentenceTransformer, trained: int) -> None:
+    """Let only the `trained` topmost layers learn; 0, or as many as there are, lets the whole model learn.
+
+    What is held has no dropout either: it gives the same values at every step.
+
+    Raises:
+        ContrastiveError: if the model does not hold its layers in one list.
+    """
+    encoder = model[0].auto_model
+    count = encoder.config.num_hidden_layers
+    if not 0 < trained < count:
+        return
+    lists = (module for module in encoder.modules() if isinstance(module, torch.nn.ModuleList))
+    layers = next((module for module in lists if len(module) == count), None)
+    if layers is None:
+        raise ContrastiveError(
+            f"no list of {count} layers in {type(encoder).__name__}: set track_c.trained_layers=0"
+        )
+    learning = layers[count - trained :]
+    encoder.requires_grad_(False)
+    learning.requires_grad_(True)
+    for module in set(encoder.modules()) - set(learning.modules()):
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
 
 
 def _arguments(
@@ -229,10 +260,10 @@ class _ValidationMRR(SentenceEvaluator):
 
 
 class _Progress(TrainerCallback):
-    """The project's own bar, validation after each pass, and a stop at the first broken loss."""
+    """The project's own bar, validation in equal distances, and a stop at the first broken loss."""
 
-    def __init__(self, passes: int):
-        self.passes = passes
+    def __init__(self, looks: int):
+        self.looks = looks
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.bar = bar("tune embedder", total=state.max_steps, unit="step")
@@ -240,8 +271,8 @@ class _Progress(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         self.bar.update(1)
-        a_pass = math.ceil(state.max_steps / self.passes)
-        if state.global_step % a_pass == 0 and state.global_step < state.max_steps:  # the last has its own
+        apart = math.ceil(state.max_steps / self.looks)
+        if state.global_step % apart == 0 and state.global_step < state.max_steps:  # the last has its own
             control.should_save = True
             control.should_evaluate = args.eval_strategy != "no"
 
@@ -282,12 +313,13 @@ def _history(
 
 
 def _card(settings: TrackCSettings, data: RetrievalData, seed: int) -> str:
+    part = f"the {settings.trained_layers} topmost layers" if settings.trained_layers else "the whole model"
     return (
         "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n---\n\n"
         "# Code search embedder\n\n"
         f"{settings.model} tuned on {len(data.train)} pairs of a docstring query and its function's code, "
         f"with in-batch negatives and {settings.hard_negatives} mined per pair: {settings.epochs} passes, "
-        "each in other words, "
+        f"each in other words, over {part}, "
         f"batches of {settings.batch_pairs}, learning rate {settings.learning_rate}, scale {settings.scale}, "
         f"at most {settings.max_tokens} tokens, seed {seed}.\n\n"
         'Load it with `SentenceTransformer(folder)`. Encode queries with `prompt_name="query"`, code '
