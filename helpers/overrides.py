@@ -1,4 +1,4 @@
-"""Single settings changed by name: `track_a.epochs=1`, `track_b.lora.rank=8`, `failure_cases=12`."""
+"""Single settings changed by name: `track_a.epochs=1`, `failure_cases=12`, `corpus.languages=python|go`."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ def with_setting(settings: Any, path: str, text: str) -> Any:
 
 def _read(text: str, current: Any, name: str) -> Any:
     kind = type(current)
+    if kind is tuple and all(isinstance(part, str) for part in current):
+        return tuple(part.strip() for part in text.split("|") if part.strip())
     if kind is bool:
         if text.lower() not in ("true", "false"):
             raise ValueError(f"{name} is true or false, not {text!r}")

@@ -75,6 +75,7 @@ class Function:
     is_method: bool
     is_nested: bool
     is_async: bool
+    language: str = "python"  # of `helpers.data.languages`, for the others
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ class Query:
 
     id: str
     text: str
-    kind: str  # docstring_sentence, how_to, paraphrase, where_is
+    kind: str  # docstring_sentence, how_to, paraphrase, where_is, file_location
     relevant: dict[str, int]  # document id -> graded relevance, as trec_eval's qrels
     path: str
     name_overlap: float  # share of the query's words that are words of the function's name

@@ -46,6 +46,7 @@ class CorpusSettings:
     near_duplicate_threshold: float = 0.85  # Jaccard similarity of token shingles
     include: tuple[str, ...] = ()  # shell patterns on paths; empty takes every file
     exclude: tuple[str, ...] = ()  # shell patterns on paths, stronger than `include`
+    languages: tuple[str, ...] = ("python", "javascript", "typescript", "go", "java", "rust", "c++")  # with C
 
 
 @dataclass(frozen=True)

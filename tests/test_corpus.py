@@ -65,10 +65,10 @@ def test_every_file_is_accepted_or_rejected_and_sorted(tmp_path):
     corpus = load_corpus(f"path:{tmp_path}", ANY_SIZE)
     assert [file.path for file in corpus.files] == ["a.py", "b.py"]
     assert [(file.path, file.reason) for file in corpus.rejected] == [
-        ("data.csv", "not Python"),
+        ("data.csv", "not source code"),
         ("tests/test_a.py", "test"),
     ]
-    assert rejection_counts(corpus.rejected) == {"not Python": 1, "test": 1}
+    assert rejection_counts(corpus.rejected) == {"not source code": 1, "test": 1}
 
 
 def test_hashes_cover_text_and_paths_in_any_order(tmp_path):
@@ -174,7 +174,7 @@ def test_empty_folder_file_and_folder_without_usable_file(tmp_path):
     with pytest.raises(CorpusError, match="the folder is empty"):
         load_corpus(f"path:{tmp_path}")
     write(tmp_path, test_only=function("t"))
-    with pytest.raises(CorpusError, match=r"no usable Python file .*1 test"):
+    with pytest.raises(CorpusError, match=r"no usable source file .*1 test"):
         load_corpus(f"path:{tmp_path}")
     with pytest.raises(CorpusError, match="is a file"):
         load_corpus(f"path:{tmp_path / 'test_only.py'}")
@@ -215,6 +215,31 @@ def test_git_runs_no_hooks(repository, tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.hooksPath")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", str(template))
     load_corpus(f"git:{repository}", ANY_SIZE, cache_dir=tmp_path / "cache")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_git_runs_no_monitor_of_a_folder_and_fetches_no_submodule(repository, tmp_path, monkeypatch):
+    monitor = tmp_path / "monitor"
+    monitor.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    monitor.chmod(0o755)
+    other = tmp_path / "other"
+    write(other, secretly=function("fetched"))
+    git(other, "init", "--quiet")
+    git(other, "add", ".")
+    git(other, "commit", "--quiet", "-m", "one")
+    git(repository, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(other), "inside")
+    git(repository, "commit", "--quiet", "-m", "three")
+    git(repository, "config", "core.fsmonitor", str(monitor))
+    for number, (key, value) in enumerate(
+        [("submodule.recurse", "true"), ("protocol.file.allow", "always"), ("core.fsmonitor", str(monitor))]
+    ):
+        monkeypatch.setenv("GIT_CONFIG_COUNT", str(number + 1))
+        monkeypatch.setenv(f"GIT_CONFIG_KEY_{number}", key)
+        monkeypatch.setenv(f"GIT_CONFIG_VALUE_{number}", value)
+    (tmp_path / "ran").unlink(missing_ok=True)
+    cloned = load_corpus(f"git:{repository}", ANY_SIZE, cache_dir=tmp_path / "cache")
+    assert [file.path for file in cloned.files] == ["first.py", "second.py"]
+    assert load_corpus(f"path:{repository}", ANY_SIZE).version == cloned.version
     assert not (tmp_path / "ran").exists()
 
 

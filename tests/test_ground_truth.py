@@ -80,7 +80,7 @@ def _corpus(tmp_path):
 @pytest.fixture(scope="module")
 def verified(tmp_path_factory):
     corpus, functions = _corpus(tmp_path_factory.mktemp("corpus"))
-    truths, counts = verify_functions(functions, corpus, wanted=10, seed=1, workers=2)
+    truths, counts, _ = verify_functions(functions, corpus, wanted=10, seed=1, workers=2)
     return corpus, {truth.function.name: truth for truth in truths}, counts
 
 
@@ -149,6 +149,6 @@ def test_a_package_below_src_is_imported_from_there(tmp_path):
     corpus = load_corpus(f"path:{tmp_path}")
     functions = extract_functions(corpus)
     assert import_folders(corpus) == ("src",)
-    truths, _ = verify_functions(functions, corpus, wanted=1, seed=1, workers=2)
+    truths, _, _ = verify_functions(functions, corpus, wanted=1, seed=1, workers=2)
     assert truths
     assert truths[0].function.module == "pkg.tools"

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 LISTS = {"3.12": "colab_py312.txt", "3.13": "colab_py313.txt"}
 MARK = "+preinstalled"
 # Imported where somebody asks for it: the cell or command that needs one says what to install.
-OPTIONAL = {"pytest", "hypothesis", "qdrant_client", "openai", "tree_sitter", "tree_sitter_language_pack"}
+OPTIONAL = {"pytest", "hypothesis", "qdrant_client", "openai"}
 
 
 def normal(name: str) -> str:

@@ -25,6 +25,7 @@ from helpers.data.general_code import PACKAGES as GENERAL_CODE
 from helpers.data.licences import licence_of_distribution
 from helpers.progress import progress
 from helpers.records import SourceFile
+from helpers.settings import CorpusSettings
 
 # Corpora that users meet by default: import names and the specs they are loaded by.
 EXCLUDED_CORPORA = {"networkx": "installed:networkx"}
@@ -84,7 +85,7 @@ def load_base_corpus(
     corpus_shingles = [
         shingles(file_tokens(file.text))
         for spec in exclude.values()
-        for file in load_corpus(spec).files
+        for file in load_corpus(spec, CorpusSettings(languages=("python",))).files
     ]  # fmt: skip
     for (name, version, licence), paths in progress(groups.items(), "collect training text", unit="package"):
         if name in HELD_OUT or name in NEVER or name in GENERAL_CODE.values():

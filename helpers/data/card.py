@@ -109,12 +109,13 @@ def _header(facts: Mapping[str, Any], title: str) -> str:
         )
     if facts.get("configs"):
         options["configs"] = facts["configs"]
+    spoken = re.findall(r"([a-z+]+) \d+", source.get("languages", "")) or ["python"]
     n = int(source.get("functions", 0))
     size = "n<1K" if n < 1_000 else "1K<n<10K" if n < 10_000 else "10K<n<100K" if n < 100_000 else "100K<n<1M"
     data = DatasetCardData(
         pretty_name=title, language=["en", "code"], size_categories=[size], multilinguality="monolingual",
         annotations_creators=["machine-generated"], language_creators=["found"], source_datasets=["original"],
-        task_categories=["text-generation", "text-retrieval"], tags=["code", "python"], **options,
+        task_categories=["text-generation", "text-retrieval"], tags=["code", *spoken], **options,
     )  # fmt: skip
     return data.to_yaml().strip()
 

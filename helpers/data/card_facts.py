@@ -17,6 +17,7 @@ from typing import Any
 
 from helpers.data.cleaning import rule_rows
 from helpers.data.corpus import corpus_warnings, secret_counts, summary_line
+from helpers.data.languages import spoken_as
 from helpers.data.splits import RANK, LeakReport, files_of
 from helpers.records import Corpus, Function, Splits
 from helpers.settings import CorpusSettings
@@ -48,6 +49,7 @@ def corpus_facts(
             "version": corpus.version or "none stated",
             "licence": corpus.licence,
             "files": len(corpus.files),
+            "languages": ", ".join(f"{name} {count}" for name, count in _languages(corpus)),
             "bytes": sum(file.n_bytes for file in corpus.files),
             "functions": len(functions),
             "sha256": corpus.sha256,
@@ -84,6 +86,11 @@ def _last_part(spec: str) -> str:
     """`path:` and `zip:` specs without the folders above: those are the machine's affair."""
     kind, _, place = spec.partition(":")
     return f"{kind}:{PurePosixPath(place.replace(chr(92), '/')).name or '.'}"
+
+
+def _languages(corpus: Corpus) -> list[tuple[str, int]]:
+    """Languages with their number of files, the commonest first."""
+    return Counter(spoken_as(file.language) for file in corpus.files).most_common()
 
 
 def _rules(corpus: Corpus, settings: CorpusSettings) -> list[dict[str, Any]]:

@@ -1,11 +1,8 @@
 """Which files of a code base are taken: the written rules, applied in the order of `RULES`.
 
 Every file that is looked at ends up accepted or rejected with one fixed phrase that the data card
-counts. Bytecode caches (`__pycache__`) and version-control folders are the tools' own, differ
-from machine to machine and are not looked at.
-
-The first rule that applies gives the reason. Path rules come first (nothing is opened), then
-rules on the bytes, on the text, on the syntax tree, and at last the comparisons between files.
+counts. The first rule that applies gives the reason. Path rules come first (`helpers.data.walking`),
+then rules on the bytes, on the text, on the syntax tree, and at last the comparisons between files.
 """
 
 from __future__ import annotations
@@ -14,17 +11,17 @@ import ast
 import fnmatch
 import hashlib
 import io
-import os
 import re
 import stat
 import tokenize
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from helpers.data.duplicates import earlier_likeness, file_tokens, shingles
+from helpers.data.languages import language_of, syntax_fault
 from helpers.data.masking import mask_secrets
+from helpers.data.walking import walk
 from helpers.progress import progress
 from helpers.records import RejectedFile, SourceFile
 from helpers.settings import CorpusSettings
@@ -44,19 +41,22 @@ RULES: tuple[Rule, ...] = (
     Rule("symbolic link", "not followed: its target is looked at by its own name, or lies outside"),
     Rule("hidden", "the name of the file or of its folder begins with a dot"),
     Rule("vendored", "inside a folder of copied code (vendor, _vendor, third_party, node_modules, ...)"),
-    Rule("build output", "inside build, dist, *.egg-info or a virtual environment"),
+    Rule("build output", "inside build, dist, *.egg-info, a virtual environment or a marked cache"),
     Rule("notebook", "a Jupyter notebook"),
-    Rule("not Python", "another suffix than .py or .pyw (other languages, data, documents, type stubs)"),
-    Rule("test", "below test/ or tests/, or named test_*.py, *_test.py, tests.py, conftest.py"),
+    Rule("not source code", "no suffix of a language that is read (data, documents, type stubs)"),
+    Rule("language not wanted", "in none of languages={languages}"),
+    Rule("test", "below test/, tests/ or __tests__/, or named test_*.py, *_test.py, tests.py, conftest.py, "
+         "*.test.ts, *_test.go, *Test.java and the like"),
     Rule("cannot be read", "not a regular file, or the system refuses to open it"),
     Rule("too large", "more than {max_file_bytes} bytes"),
     Rule("too small", "fewer than {min_file_bytes} bytes"),
     Rule("binary", "holds NUL bytes"),
     Rule("unknown encoding", "does not decode by its PEP 263 declaration, or as UTF-8 without one"),
-    Rule("generated", "says so in its name (_pb2.py, _version.py, ...) or among its first 20 lines"),
-    Rule("minified", "a line of more than {max_line_chars} characters"),
+    Rule("generated", "says so in its name (_pb2.py, .pb.go, ...) or among its first 20 lines"),
+    Rule("minified", "a line of more than {max_line_chars} characters, or named *.min.js"),
     Rule("Python 2", "does not parse, and shows syntax of Python 2"),
-    Rule("does not parse", "not valid for the running Python; the line is given"),
+    Rule("does not parse", "not valid for the running Python, or over half of it is foreign to the "
+         "grammar of its language; the line is given"),
     Rule("no function or class", "defines neither"),
     Rule("secret that cannot be masked", "would not parse with its secrets masked"),
     Rule("exact duplicate", "same text as an accepted file; the first path in sorted order stays"),
@@ -65,15 +65,10 @@ RULES: tuple[Rule, ...] = (
     Rule("over the file limit", "of more than {max_files}, those with the smallest SHA-256 of the path stay"),
 )  # fmt: skip
 
-IGNORED_FOLDERS = {"__pycache__", ".git", ".hg", ".svn"}
-VENDORED_FOLDERS = {
-    "vendor", "_vendor", "vendored", "_vendored", "third_party", "thirdparty", "3rdparty",
-    "extern", "externals", "node_modules", "bower_components", "site-packages", "dist-packages",
-}  # fmt: skip
-BUILD_FOLDERS = {"build", "_build", "dist", "venv", "env", "__pypackages__", "htmlcov"}
-TEST_FOLDERS = {"test", "tests"}
-TEST_FILES = ("test_*.py", "*_test.py", "tests.py", "test.py", "conftest.py")
-GENERATED_FILES = ("*_pb2.py", "*_pb2_grpc.py", "_version.py", "parsetab.py", "lextab.py")
+GENERATED_FILES = (
+    "*_pb2.py", "*_pb2_grpc.py", "_version.py", "parsetab.py", "lextab.py",
+    "*.pb.go", "*.pb.cc", "*.pb.h", "*_pb.js", "*_pb.ts", "*.generated.*", "*_generated.*",
+)  # fmt: skip
 # Prose speaks of generating things too, so outside comments only plain statements count.
 GENERATED_ANYWHERE = re.compile(
     r"@generated\b|\b(?-i:DO NOT (?:EDIT|MODIFY))\b|\bdo not (?:edit|modify) (?:this file|by hand|manually)"
@@ -86,6 +81,9 @@ GENERATED_COMMENT = re.compile(
     r"|\bgenerated (?:by|from|with|using)\b)",
     re.IGNORECASE,
 )
+GENERATED_OTHER_COMMENT = re.compile(
+    GENERATED_COMMENT.pattern.replace("#", r"(?://|/\*|^ *\*)", 1), re.I | re.M
+)
 PYTHON_2_MESSAGE = re.compile(
     r"Missing parentheses in call to '(?:print|exec)'|multiple exception types must be|leading zeros"
 )
@@ -97,7 +95,7 @@ PYTHON_2_TEXT = re.compile(
 
 def rule_rows(settings: CorpusSettings) -> list[dict[str, str]]:
     """The rules with this run's limits filled in: rows of `reason` and `rule`, in order."""
-    limits = vars(settings) | {"include": list(settings.include), "exclude": list(settings.exclude)}
+    limits = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(settings).items()}
     return [{"reason": rule.reason, "rule": rule.text.format(**limits)} for rule in RULES]
 
 
@@ -113,8 +111,7 @@ def clean_folder(
     """
     candidates: list[tuple[str, Path]] = []
     rejected: list[RejectedFile] = []
-    for path, location, verdict in sorted(_walk(root, only), key=lambda found: found[0]):
-        reason = verdict or _path_reason(path, settings)
+    for path, location, reason in sorted(walk(root, settings, only=only), key=lambda found: found[0]):
         if reason:
             rejected.append(RejectedFile(path, *_with_detail(reason)))
         else:
@@ -153,35 +150,52 @@ def read_source(path: str, location: Path, settings: CorpusSettings) -> SourceFi
         return no("cannot be read", error.strerror or "")
     if b"\0" in data:
         return no("binary")
+    language = language_of(path)
     try:
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+        encoding = (
+            tokenize.detect_encoding(io.BytesIO(data).readline)[0] if language == "python" else "utf-8-sig"
+        )
         text = data.decode(encoding)
         encoded = text.encode("utf-8")  # a codec such as UTF-7 can yield lone surrogates
     except (SyntaxError, UnicodeError, LookupError) as error:
         return no("unknown encoding", str(error)[:120])
-    head = "\n".join(text[:4000].splitlines()[:20])
-    if any(fnmatch.fnmatch(location.name, pattern) for pattern in GENERATED_FILES):
-        return no("generated", "by its name")
-    if marker := GENERATED_ANYWHERE.search(head) or GENERATED_COMMENT.search(head):
-        return no("generated", mask_secrets(" ".join(marker.group().split())).text[-80:])
-    longest = max(map(len, text.splitlines()), default=0)
-    if longest > settings.max_line_chars:
-        return no("minified", f"a line of {longest} characters")
-    tree = parse_python(text)
-    if isinstance(tree, str):
-        is_old = PYTHON_2_MESSAGE.search(tree) or PYTHON_2_TEXT.search(text)
-        return no("Python 2" if is_old else "does not parse", tree)
-    if not any(
-        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) for node in ast.walk(tree)
-    ):
-        return no("no function or class")
+    if path not in settings.include and (reason := _machine_made(location.name, text, language, settings)):
+        return no(*_with_detail(reason))
+    if reason := _fault(text, language):
+        return no(*_with_detail(reason))
     masked = mask_secrets(text)
     if masked.kinds:
         encoded = masked.text.encode("utf-8")
-        if isinstance(parse_python(masked.text), str):
+        if _fault(masked.text, language):
             return no("secret that cannot be masked", ", ".join(sorted(set(masked.kinds))))
     digest = hashlib.sha256(encoded).hexdigest()
-    return SourceFile(path, masked.text, digest, len(encoded), masked=masked.kinds)
+    return SourceFile(path, masked.text, digest, len(encoded), language, masked.kinds)
+
+
+def _machine_made(name: str, text: str, language: str, settings: CorpusSettings) -> str:
+    """Why a text is not its author's own: generated or minified, with what was seen; or ""."""
+    if any(fnmatch.fnmatch(name, pattern) for pattern in GENERATED_FILES):
+        return "generated: by its name"
+    head = "\n".join(text[:4000].splitlines()[:20])
+    comment = GENERATED_COMMENT if language == "python" else GENERATED_OTHER_COMMENT
+    if marker := GENERATED_ANYWHERE.search(head) or comment.search(head):
+        return "generated: " + mask_secrets(" ".join(marker.group().split())).text[-80:]
+    if fnmatch.fnmatch(name, "*.min.*"):
+        return "minified: by its name"
+    longest = max(map(len, text.splitlines()), default=0)
+    return f"minified: a line of {longest} characters" if longest > settings.max_line_chars else ""
+
+
+def _fault(text: str, language: str) -> str:
+    """Why the syntax of a text rules it out, or ""."""
+    if language != "python":
+        return syntax_fault(text, language)
+    tree = parse_python(text)
+    if isinstance(tree, str):
+        is_old = PYTHON_2_MESSAGE.search(tree) or PYTHON_2_TEXT.search(text)
+        return f"{'Python 2' if is_old else 'does not parse'}: {tree}"
+    defined = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    return "" if any(isinstance(node, defined) for node in ast.walk(tree)) else "no function or class"
 
 
 def parse_python(text: str) -> ast.Module | str:
@@ -230,99 +244,6 @@ def limit_files(files: list[SourceFile], max_files: int) -> tuple[list[SourceFil
     kept = {file.path for file in ranked[:max_files]}
     over = [RejectedFile(file.path, "over the file limit") for file in files if file.path not in kept]
     return [file for file in files if file.path in kept], over
-
-
-def _walk(root: Path, only: str) -> Iterator[tuple[str, Path, str]]:
-    """Yield (relative path, location, reason or ""): each file, and each folder not entered.
-
-    An explicit stack instead of os.walk: folders may be nested deeper than Python recurses.
-    """
-    pending: list[tuple[str, Path]] = [("", root)]
-    while pending:
-        prefix, folder = pending.pop()
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as error:
-            yield prefix or "./", folder, f"cannot be read: {error.strerror}"
-            continue
-        for entry in entries:
-            # A name that is not UTF-8 is written with escapes: paths go into JSON and Markdown.
-            path = prefix + os.fsencode(entry.name).decode("utf-8", "backslashreplace")
-            location = Path(entry.path)
-            if (only and path != only) or entry.name in IGNORED_FOLDERS:
-                continue
-            if entry.is_symlink():
-                yield path, location, f"symbolic link: {_link_kind(location, root)}"
-            elif entry.is_dir(follow_symlinks=False):
-                reason = _folder_reason(location)
-                if reason:
-                    yield (
-                        f"{path}/",
-                        location,
-                        f"{reason}: folder of {_count_files(location)} files, not entered",
-                    )
-                else:
-                    pending.append((f"{path}/", location))
-            else:
-                yield path, location, ""
-
-
-def _folder_reason(folder: Path) -> str:
-    """Why a whole folder is left out; a package that happens to be called `build` is not."""
-    name = folder.name
-    if name.startswith("."):
-        return "hidden"
-    if name in VENDORED_FOLDERS:
-        return "vendored"
-    if name.endswith(".egg-info") or (folder / "pyvenv.cfg").is_file():
-        return "build output"
-    if name in BUILD_FOLDERS and not (folder / "__init__.py").is_file():
-        return "build output"
-    return ""
-
-
-def _path_reason(path: str, settings: CorpusSettings) -> str:
-    """The reason a file is rejected by its path alone, or ""."""
-    parts = PurePosixPath(path)
-    if any(fnmatch.fnmatch(path, pattern) for pattern in settings.exclude):
-        return "excluded by pattern"
-    if settings.include and not any(fnmatch.fnmatch(path, pattern) for pattern in settings.include):
-        return "excluded by pattern: matches no include"
-    if parts.name.startswith("."):
-        return "hidden"
-    if parts.suffix.lower() == ".ipynb":
-        return "notebook"
-    if parts.suffix.lower() not in (".py", ".pyw"):
-        return f"not Python: {parts.suffix.lower() or 'no suffix'}"
-    if TEST_FOLDERS.intersection(part.lower() for part in parts.parts[:-1]):
-        return "test"
-    if any(fnmatch.fnmatch(parts.name.lower(), pattern) for pattern in TEST_FILES):
-        return "test"
-    return ""
-
-
-def _link_kind(location: Path, root: Path) -> str:
-    try:
-        target = location.resolve(strict=True)
-    except (OSError, RuntimeError):  # a loop is a RuntimeError before Python 3.13
-        return "loop or missing target"
-    return "within the corpus" if target.is_relative_to(root.resolve()) else "leads outside"
-
-
-def _count_files(folder: Path) -> int:
-    """Files below a folder that is not entered; stops counting at 100,000."""
-    count, pending = 0, [folder]
-    while pending and count < 100_000:
-        try:
-            with os.scandir(pending.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(Path(entry.path))
-                    else:
-                        count += 1
-        except OSError:
-            continue
-    return count
 
 
 def _with_detail(reason: str) -> tuple[str, str]:

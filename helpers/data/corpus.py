@@ -53,12 +53,12 @@ def load_corpus(
     files, rejected = clean_folder(source.root, settings, only=source.only)
     if not files and not rejected:
         raise CorpusError(
-            f"nothing to read in {spec!r}: the folder is empty; name one that holds Python files"
+            f"nothing to read in {spec!r}: the folder is empty; name one that holds source files"
         )
     if not files:
         counted = ", ".join(f"{count} {reason}" for reason, count in rejection_counts(rejected).items())
         raise CorpusError(
-            f"no usable Python file in {spec!r} ({counted}): name a folder with the source itself, "
+            f"no usable source file in {spec!r} ({counted}): name a folder with the source itself, "
             "or change the limits in CorpusSettings"
         )
     return Corpus(

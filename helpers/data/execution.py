@@ -39,6 +39,8 @@ def context_of(spec: str, import_name: str, root: str, folders: Sequence[str] = 
     """
     if spec.startswith("installed:"):
         return ExecutionContext((import_name,) if import_name else (), ())
+    if import_name:  # the folder is itself the package
+        return ExecutionContext((), (str(Path(root).parent),))
     return ExecutionContext((), (root, *(str(Path(root) / folder) for folder in folders)))
 
 
@@ -48,7 +50,7 @@ def import_folders(corpus: Corpus) -> tuple[str, ...]:
         return ()
     packages = package_folders(corpus)
     found = set()
-    for file in corpus.files:
+    for file in (file for file in corpus.files if file.language == "python"):
         place = file.path.removesuffix(".py").removesuffix("/__init__")
         module = module_name(file.path, "", packages).replace(".", "/")
         folder = place.removesuffix(module).rstrip("/")

@@ -35,7 +35,7 @@ def foreign_retrieval(n: int, seed: int, *, exclude: str) -> tuple[str, list[Que
     name = next((p for p in PACKAGES if p != exclude and importlib.util.find_spec(p)), "")
     if not name:
         raise InsufficientDataError(f"none of {', '.join(PACKAGES)} is installed to ask foreign queries of")
-    corpus = load_corpus(f"installed:{name}", CorpusSettings(max_files=MAX_FILES))
+    corpus = load_corpus(f"installed:{name}", CorpusSettings(max_files=MAX_FILES, languages=("python",)))
     functions = extract_functions(corpus)
     documents = [Document(f.id, document_text(f), f.path) for f in functions]
     one_side = Splits({file.path: "test" for file in corpus.files})

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from helpers.data.cleaning import parse_python
+from helpers.data.foreign_functions import foreign_functions
 from helpers.progress import progress
 from helpers.records import Corpus, Function, SourceFile
 
@@ -35,7 +36,7 @@ def extract_functions(corpus: Corpus) -> tuple[Function, ...]:
     A qualname is the chain of enclosing names, `outer.inner` for nested ones; a name defined again
     (overloads, property setters, if/else) gets "#2", "#3", ... after its id.
 
-    Both `source` and `code` parse. A body that was only a docstring becomes `pass`.
+    Both `source` and `code` of Python parse. A body that was only a docstring becomes `pass`.
     """
     packages = package_folders(corpus)
     functions: list[Function] = []
@@ -45,7 +46,13 @@ def extract_functions(corpus: Corpus) -> tuple[Function, ...]:
 
 
 def functions_of_file(file: SourceFile, module: str) -> list[Function]:
-    """The functions of one file; an unparsable text has none."""
+    """The functions of one file; an unparsable text has none.
+
+    Args:
+        module: dotted name, of a Python file; in other languages the path takes its place.
+    """
+    if file.language != "python":
+        return foreign_functions(file)
     tree = parse_python(file.text)
     if isinstance(tree, str):
         return []

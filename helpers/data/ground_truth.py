@@ -10,9 +10,7 @@ reference; they are counted and never serve as bugs, nor do those that only a cl
 
 from __future__ import annotations
 
-import ast
 import random
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +29,7 @@ from helpers.data.execution import (
     run_in,
     strip_decorators,
 )
-from helpers.data.source_edits import SourceText
+from helpers.data.purity import OUTSIDE, PurityRule, counted_reasons
 from helpers.data.suite_cases import TestSuite
 from helpers.data.test_sets import TestSet, draw_up_tests
 from helpers.eval.sandbox import Outcome
@@ -45,7 +43,6 @@ __all__ = [
 MIN_MUTATION_SCORE = 0.6
 MIN_MUTANTS = 2  # fewer say nothing about the tests
 MAX_MUTANTS = 8
-MAX_CODE_CHARS = 4000
 
 
 @dataclass(frozen=True)
@@ -84,7 +81,7 @@ def verify_functions(
     seed: int,
     workers: int,
     suite: TestSuite | None = None,
-) -> tuple[list[GroundTruth], dict[str, int]]:
+) -> tuple[list[GroundTruth], dict[str, int], dict[str, str]]:
     """Verify functions in seeded order until `wanted` of them are usable.
 
     Args:
@@ -94,31 +91,29 @@ def verify_functions(
         The verified functions, and how many functions were looked at by outcome ("verified",
         "no test holds", "reference fails its tests", "tests too weak", ...), with the sums
         "mutants run", "mutants killed", "mutants killed by the clock alone, not used" and
-        "mutants that survived (equivalent or unnoticed), dropped".
+        "mutants that survived (equivalent or unnoticed), dropped"; and of every function that was run
+        its outcome, by id. Those that `helpers.data.purity` rules out are counted and not run.
     """
     counts: Counter[str] = Counter()
-    own = {function.module.partition(".")[0] for function in functions} | {corpus.import_name}
-    masked = {file.path for file in corpus.files if file.masked}
-    safe = [function for function in functions if function.path not in masked]
-    plain = [function for function in safe if _is_plain(function)]
-    order = sorted((f for f in plain if not _imports_a_package(f, own)), key=lambda f: f.id)
+    rule = PurityRule(corpus, functions)
+    refused = {function.id: rule.reason(function) for function in functions}
+    counts.update(counted_reasons(refused.values()))
+    order = sorted((f for f in functions if refused[f.id] in ("", OUTSIDE)), key=lambda f: f.id)
     random.Random(f"{seed}:ground truth").shuffle(order)
     # stable: the rest only if these do not suffice
     order.sort(key=lambda f: looks_testable(f) or (suite is not None and suite.has(f)), reverse=True)
     verified: list[GroundTruth] = []
     context = execution_context(corpus)
     alias = import_line(corpus)
-    if masked:
-        counts["in a file with a masked secret"] = len(functions) - len(safe)
-    counts["method, nested, async or oversized"] = len(safe) - len(plain)
-    counts["imports a package when called"] = len(plain) - len(order)
+    ran: dict[str, str] = {}
     size = max(8, min(40, wanted))
     for start in range(0, len(order), size):
         if len(verified) >= wanted:
             break
-        batch = order[start : start + size]
-        for truth, outcome in _verify_batch(batch, alias, context, suite, seed, workers):
+        batch = [f for f in order[start : start + size] if not refused[f.id]]
+        for function, truth, outcome in _verify_batch(batch, alias, context, suite, seed, workers):
             counts[outcome] += 1
+            ran[function.id] = outcome
             if truth is not None:
                 verified.append(truth)
     counts["mutants run"] = sum(truth.n_mutants for truth in verified)
@@ -127,23 +122,7 @@ def verify_functions(
     counts["mutants that survived (equivalent or unnoticed), dropped"] = (
         counts["mutants run"] - counts["mutants killed"]
     )
-    return verified, dict(counts)
-
-
-def _is_plain(function: Function) -> bool:
-    is_plain = not (function.is_method or function.is_nested or function.is_async)
-    return is_plain and "#" not in function.id and len(function.code) <= MAX_CODE_CHARS
-
-
-def _imports_a_package(function: Function, own: set[str]) -> bool:
-    """Whether a call imports something that is neither standard nor the corpus: paid in every run."""
-    names = set()
-    for node in SourceText(function.code).nodes:
-        if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module.partition(".")[0])
-    return bool(names - set(sys.stdlib_module_names) - own)
+    return verified, dict(counts), ran
 
 
 def _verify_batch(
@@ -153,12 +132,12 @@ def _verify_batch(
     suite: TestSuite | None,
     seed: int,
     workers: int,
-) -> list[tuple[GroundTruth | None, str]]:
-    results: list[tuple[GroundTruth | None, str]] = []
+) -> list[tuple[Function, GroundTruth | None, str]]:
+    results: list[tuple[Function, GroundTruth | None, str]] = []
     runs: list[tuple[Function, str, TestSet, list[Bug]]] = []
     for function, tests in draw_up_tests(functions, alias, context, suite, seed=seed, workers=workers):
         if isinstance(tests, str):
-            results.append((None, tests))
+            results.append((function, None, tests))
         else:
             code = strip_decorators(function.code)
             runs.append((function, code, tests, _sample_mutants(function, code, seed)))
@@ -169,15 +148,15 @@ def _verify_batch(
         told = [(bug, end) for bug, end in ends if _tells(end)]
         killed = [(bug, end) for bug, end in told if not end.passed]
         if len(told) < MIN_MUTANTS:
-            results.append((None, "too few mutants"))
+            results.append((function, None, "too few mutants"))
         elif len(killed) / len(told) < MIN_MUTATION_SCORE:
-            results.append((None, "tests too weak"))
+            results.append((function, None, "tests too weak"))
         else:
             usable = tuple(bug for bug, end in killed if end.status != "timeout")
             truth = GroundTruth(
                 function, code, module_prelude(function), tests, usable, len(killed), len(told)
             )
-            results.append((truth, "verified"))
+            results.append((function, truth, "verified"))
     return results
 
 

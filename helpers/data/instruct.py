@@ -10,6 +10,7 @@ sides, or in a benchmark that is given, is an error.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from helpers.data.language_drafts import (
     undocumented_drafts,
 )
 from helpers.data.pair_filters import Filters, foreign_licences
+from helpers.data.purity import RULE
 from helpers.data.splits import functions_of
 from helpers.data.suite_cases import TestSuite
 from helpers.eval.name_context import NameContext
@@ -59,6 +61,7 @@ class InstructData:
     validation: tuple[InstructPair, ...]
     tasks: tuple[Task, ...]
     report: dict[str, Any]
+    ran: tuple[dict[str, str], ...] = ()  # every function of the corpus that was run: id, side, outcome
 
 
 def build_instruct_data(
@@ -89,6 +92,14 @@ def build_instruct_data(
         ContaminationError: if pairs hold held-out code, or a benchmark file cannot be read.
         LanguageError, ModelError: if the generator cannot be used.
     """
+    others = Counter(file.language for file in corpus.files if file.language != "python")
+    functions = [function for function in functions if function.language == "python"]
+    if not functions:
+        found = ", ".join(f"{count} files of {language}" for language, count in others.most_common())
+        raise InsufficientDataError(
+            "Track B needs Python functions, since its tests run Python; this code base has none "
+            f"({found or 'and no other code'})"
+        )
     generator = generator or SourceFacts()
     if names is None:
         installed = corpus.spec.startswith("installed:")
@@ -112,12 +123,14 @@ def build_instruct_data(
     chosen: dict[str, list[Draft]] = {}
     verified: dict[str, list[GroundTruth]] = {}
     looked_at: dict[str, dict[str, int]] = {}
+    ran: list[dict[str, str]] = []
     for side, (count, share) in counts_and_shares.items():
         mine = [f for f in functions_of(functions, splits, side) if _fits(f, settings, tokenizer)]
         wanted = _wanted_kinds(side, settings)
-        verified[side], looked_at[side] = verify_functions(
+        verified[side], looked_at[side], outcomes = verify_functions(
             mine, corpus, wanted=max(4, round(share * count)), seed=seed, workers=workers, suite=suite
         )
+        ran += [{"function": name, "side": side, "outcome": end} for name, end in outcomes.items()]
         drafts = executable_drafts(
             verified[side],
             execution_context(corpus),
@@ -137,8 +150,9 @@ def build_instruct_data(
             chosen[side] = [in_other_words(draft, wordings, seed=seed) for draft in chosen[side]]
     if not chosen["train"] or not chosen["test"]:
         raise InsufficientDataError(
-            f"{len(chosen['train'])} pairs and {len(chosen['test'])} tasks could be made; Track B needs "
-            "a corpus with functions that have docstrings and doctests or callable on simple arguments"
+            f"{len(chosen['train'])} pairs and {len(chosen['test'])} tasks could be made from "
+            f"{len(functions)} Python functions; Track B needs some with docstrings, and some with doctests "
+            "or tests or callable on simple arguments, in training and in test files"
         )
     pairs = {
         side: tuple(pair_of(draft, f"{side}-{index:04d}") for index, draft in enumerate(chosen[side]))
@@ -153,12 +167,14 @@ def build_instruct_data(
         chosen, verified, looked_at, check, suite, settings, generator.name, wordings=wordings
     )
     report["import_folders"] = list(import_folders(corpus))
-    return InstructData(pairs["train"], pairs["validation"], tasks, report)
+    report["which functions of the corpus may be run"] = list(RULE)
+    report["functions run, all listed in track_b/data/ran.jsonl"] = dict(Counter(row["side"] for row in ran))
+    return InstructData(pairs["train"], pairs["validation"], tasks, report, tuple(ran))
 
 
 def save_instruct_data(data: InstructData, folder: Path) -> None:
-    """Keep pairs and tasks as JSON lines (`train`, `validation`, `tasks`) and the report beside them."""
-    for name in ("train", "validation", "tasks"):
+    """Keep pairs and tasks as JSON lines (`train`, `validation`, `tasks`, `ran`), the report beside them."""
+    for name in ("train", "validation", "tasks", "ran"):
         write_jsonl(folder / f"{name}.jsonl", getattr(data, name))
     write_json(folder / "report.json", data.report)
 
@@ -170,6 +186,7 @@ def load_instruct_data(folder: Path) -> InstructData:
         tuple(read_jsonl(folder / "validation.jsonl", InstructPair)),
         tuple(read_jsonl(folder / "tasks.jsonl", Task)),
         read_json(folder / "report.json"),
+        tuple(read_jsonl(folder / "ran.jsonl")),
     )
 
 

@@ -193,8 +193,9 @@ def _doubt(licence: str) -> str:
 
 
 def _read(file: Path) -> str:
+    """The start of a file; "" for what is no regular file, as a named pipe would never end."""
     try:
-        return file.read_bytes()[:20_000].decode("utf-8", "replace")
+        return file.read_bytes()[:20_000].decode("utf-8", "replace") if file.is_file() else ""
     except OSError:
         return ""
 

@@ -2,7 +2,8 @@
 
 A function asks with the first sentence of its docstring if that is prose, of a usable length, and
 points at this function. Kinds are shared out by KIND_SHARES; every filter counts what came in and
-went out.
+went out. Files of other languages than Python are also asked for by name (`draw_file_queries`), as
+people do where a module has no dotted name.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from helpers.data.query_wording import (
     FILLER_WORDS,
@@ -25,9 +27,11 @@ from helpers.data.query_wording import (
     stem,
     words_of,
 )
-from helpers.records import Function, Query, Splits
+from helpers.records import Function, Query, SplitName, Splits
 
 KIND_SHARES = {"docstring_sentence": 0.40, "how_to": 0.25, "paraphrase": 0.20, "where_is": 0.15}
+FILE_SHARE = 0.1  # of all queries, at most
+FILE_LOCATION = ("how to open {file}", "Where is {file}?", "open the file {file}", "what is in {file}")
 MIN_WORDS, MAX_WORDS = 4, 40  # below: says too little to find anything; above: no query is so long
 MAX_EQUAL_SENTENCES = 5  # a sentence shared by more functions points at none of them
 
@@ -141,6 +145,38 @@ def draw_queries(sources: Sequence[Source], wanted: int, rng: random.Random) -> 
             texts.add(wordings[kind])
             drawn.append(_query(source, kind, wordings[kind]))
     return tuple(drawn)
+
+
+def draw_file_queries(
+    functions: Sequence[Function],
+    splits: Splits,
+    split: SplitName,
+    others: int,
+    rng: random.Random,
+) -> tuple[Query, ...]:
+    """Queries for whole files by name ("how to open custom_file.ts"): every function in it is an answer.
+
+    Args:
+        functions: every function of the corpus.
+        others: how many queries of other kinds there are; these stay below FILE_SHARE of all.
+
+    Only files of other languages than Python whose name no other file has are asked for.
+    """
+    in_file: dict[str, list[Function]] = {}
+    for function in functions:
+        if function.language != "python":
+            in_file.setdefault(function.path, []).append(function)
+    names = Counter(PurePosixPath(path).name for path in in_file)
+    queries = []
+    for path, inside in sorted(in_file.items()):
+        usable = [function.id for function in inside if function.id not in splits.excluded_functions]
+        name = PurePosixPath(path).name
+        if splits.split_of[path] == split and names[name] == 1 and usable:
+            relevant = dict.fromkeys([*usable, *(function.id for function in inside)], 1)
+            text = rng.choice(FILE_LOCATION).format(file=name)
+            queries.append(Query(f"file_location/{path}", text, "file_location", relevant, path, 1.0))
+    most = int(others * FILE_SHARE / (1 - FILE_SHARE))
+    return tuple(rng.sample(queries, min(most, len(queries))))
 
 
 def wordings_of(source: Source, rng: random.Random) -> dict[str, str]:

@@ -2,9 +2,10 @@
 
 A document is a function's code without any docstring; every function of the corpus is one. A query
 is made from the first sentence of a docstring, so that the author's words ask for the author's code.
-Four kinds: the sentence itself, "how do I ...", a rewording by synonyms, and "where is ...". All
-four are answered by the function (for "where is" its path names the file; `file_level` in
-`helpers.eval.retrieval` scores those by file). One query per function where functions suffice.
+Four kinds: the sentence itself, "how do I ...", a rewording by synonyms, and "where is ..."; files of
+other languages than Python are also asked for by name. All are answered by functions (for "where is"
+their path names the file; `file_level` in `helpers.eval.retrieval` scores those by file). One query
+per function where functions suffice.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from helpers.data.query_drawing import (
+    FILE_LOCATION,
     KIND_SHARES,
     MIN_WORDS,
     Source,
     asking_functions,
+    draw_file_queries,
     draw_queries,
     squeezed,
     wordings_of,
@@ -75,7 +79,10 @@ def build_retrieval_data(
     queries = {}
     for split in SPLITS:
         mine = [source for source in sources if splits.split_of[source.function.path] == split]
-        queries[split] = draw_queries(mine, wanted[split], random.Random(f"{seed}:retrieval {split}"))
+        drawn = draw_queries(mine, wanted[split], random.Random(f"{seed}:retrieval {split}"))
+        rng = random.Random(f"{seed}:files {split}")
+        files = draw_file_queries(functions, splits, split, len(drawn), rng)
+        queries[split] = drawn[: wanted[split] - len(files)] + files
     _require(queries, sources, splits)
     others = _rewordings(queries["train"], sources, seed)
     asked = [dataclasses.replace(q, text=text) for q in queries["train"] for text in others[q.id]]
@@ -95,12 +102,15 @@ def document_text(function: Function) -> str:
     decorators say how a function is called, not what it does, and an embedder reads the first tokens
     alone. Docstrings of functions nested inside are removed too: they may be asked for.
     """
+    name = " ".join(name_words(function.qualname))
+    if function.language != "python":  # its place is a path, and `code` begins with the definition already
+        return f"{name} ({function.path})\n{function.code}"
     _, dot, inside = function.module.partition(".")  # the package's own name is the same everywhere
     place = " ".join(name_words(inside if dot else function.module))
     code = strip_nested_docstrings(function.code)
     if definition := _DEFINITION.search(code):
         code = code[definition.start() :]
-    return f"{' '.join(name_words(function.qualname))} ({place})\n{code}"
+    return f"{name} ({place})\n{code}"
 
 
 def strip_nested_docstrings(code: str) -> str:
@@ -172,6 +182,11 @@ def _rewordings(queries: Sequence[Query], sources: Sequence[Source], seed: int) 
     source_of = {source.function.id: source for source in sources}
     others = {}
     for query in queries:
+        if query.kind == "file_location":
+            name = PurePosixPath(query.path).name
+            texts = [template.format(file=name) for template in FILE_LOCATION]
+            others[query.id] = tuple(text for text in texts if text != query.text)
+            continue
         rng = random.Random(f"{seed}:rewordings {query.id}")
         texts = list(wordings_of(source_of[next(iter(query.relevant))], rng).values())
         rng.shuffle(texts)
@@ -209,13 +224,17 @@ def _report(documents, queries, wanted, filters, seed) -> dict:
         "kind_shares": dict(KIND_SHARES),
         "several_relevant": {split: sum(len(q.relevant) > 1 for q in queries[split]) for split in SPLITS},
         "name_only": {split: sum(q.name_overlap >= 1 for q in queries[split]) for split in SPLITS},
-        "templates": {"how_to": list(HOW_TO), "where_is": list(WHERE_IS)},
+        "templates": {
+            kind: list(texts)
+            for kind, texts in (("how_to", HOW_TO), ("where_is", WHERE_IS), ("file_location", FILE_LOCATION))
+            if kind in KIND_SHARES or any(query.kind == kind for query in every)
+        },
         "synonyms": ", ".join(f"{word} -> {other}" for word, other in SYNONYMS.items()),
         "examples": {
             kind: next(
                 ({"text": q.text, "answer": next(iter(q.relevant))} for q in every if q.kind == kind), None
             )
-            for kind in KIND_SHARES
+            for kind in (*KIND_SHARES, "file_location")
         },
         "distributions": {
             "query_words": _quartiles([len(words_of(q.text)) for q in every]),

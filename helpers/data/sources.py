@@ -223,7 +223,7 @@ def _fetch(checkout: Path, how: str, url: str, what: str) -> None:
 
 
 def _run_git(arguments: list[str], cwd: Path) -> str:
-    """Run git without prompts, hooks, foreign transports or large-file downloads."""
+    """Run git without prompts, hooks, submodules, foreign transports or large-file downloads."""
     environment = {
         **os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "GIT_LFS_SKIP_SMUDGE": "1",
         "GIT_ALLOW_PROTOCOL": "https:http:ssh:git:file", "LC_ALL": "C",
@@ -236,6 +236,8 @@ def _run_git(arguments: list[str], cwd: Path) -> str:
         f"core.hooksPath={os.devnull}",
         "-c",
         "core.fsmonitor=false",
+        "-c",
+        "submodule.recurse=false",
         "-c",
         "advice.detachedHead=false",
     ]

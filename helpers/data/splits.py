@@ -7,6 +7,7 @@ validation. Twins, by what is compared (always without the docstring):
 
     same code             equal characters once all whitespace is removed
     same but for names    equal syntax once every identifier is blanked, from MIN_TOKENS tokens on
+                          (in other languages than Python: equal tokens)
     near duplicate        Jaccard similarity of 5-token shingles at or above the corpus' threshold
     same docstring start  equal first paragraph of at least MIN_WORDS words (it is a search query)
 
@@ -28,6 +29,7 @@ import networkx as nx
 
 from helpers.data.cleaning import parse_python
 from helpers.data.duplicates import code_tokens, file_tokens, near_duplicates, shingles
+from helpers.data.languages import tokens_of
 from helpers.progress import progress
 from helpers.records import Corpus, Function, SourceFile, SplitName, Splits
 from helpers.settings import CorpusSettings
@@ -105,8 +107,11 @@ def check_splits(
         )
     used = [function for function in functions if function.id not in splits.excluded_functions]
     sides = [splits.split_of[function.path] for function in used]
-    tokens = [code_tokens(function.code) for function in progress(used, "checking splits")]
-    blanked = [_blank_tokens(row) if len(row) >= MIN_TOKENS else None for row in tokens]
+    tokens = [_tokens(function) for function in progress(used, "checking splits")]
+    blanked = [
+        _blanked_again(function, row) if len(row) >= MIN_TOKENS else None
+        for function, row in zip(used, tokens, strict=True)
+    ]
     keys: dict[str, list[Hashable]] = {
         "exact": [_sha256(function.code) for function in used],
         "exact with docstring": [_sha256(function.source) for function in used],
@@ -157,10 +162,10 @@ def functions_of(functions: Iterable[Function], splits: Splits, name: SplitName)
 
 def _twins(functions: Sequence[Function], threshold: float) -> list[tuple[str, Sequence[int]]]:
     """(reason, indices) of functions that are twins of each other, the plainest reason first."""
-    tokens = [code_tokens(function.code) for function in functions]
+    tokens = [_tokens(function) for function in functions]
     squeezed = ["".join(function.code.split()) for function in functions]
     blanked = [
-        blank_syntax(function.code) if len(row) >= MIN_TOKENS else None
+        _blanked(function) if len(row) >= MIN_TOKENS else None
         for function, row in zip(progress(functions, "comparing functions"), tokens, strict=True)
     ]
     starts = [_docstring_start(function) for function in functions]
@@ -180,6 +185,26 @@ def _equals(keys: Sequence[Hashable | None]) -> list[list[int]]:
         if key is not None:
             members[key].append(index)
     return [group for group in members.values() if len(group) > 1]
+
+
+def _tokens(function: Function) -> list[str]:
+    """Tokens of a function's code without comments."""
+    if function.language == "python":
+        return code_tokens(function.code)
+    return [token.text for token in tokens_of(function.code, function.language)]
+
+
+def _blanked(function: Function) -> str | None:
+    """The function's syntax (of other languages: its tokens) with every identifier blanked."""
+    if function.language == "python":
+        return blank_syntax(function.code)
+    tokens = tokens_of(function.code, function.language)
+    return " ".join("_" if token.is_name else token.text for token in tokens)
+
+
+def _blanked_again(function: Function, tokens: Sequence[str]) -> str | None:
+    """The same for the check, from the token stream."""
+    return _blank_tokens(tokens) if function.language == "python" else _blanked(function)
 
 
 def blank_syntax(code: str) -> str | None:

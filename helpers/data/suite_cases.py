@@ -84,7 +84,7 @@ class TestSuite:
         self._index: dict[str, list[Function]] = defaultdict(list)
         self._asserted: dict[str, list[_Asserted]] = defaultdict(list)
         for function in functions:
-            if not (function.is_method or function.is_nested):
+            if function.language == "python" and not (function.is_method or function.is_nested):
                 self._index[function.name].append(function)
         for path in sorted(file.path for file in corpus.rejected if file.reason == "test"):
             tree = _parsed(Path(corpus.root) / path)

@@ -28,7 +28,7 @@ PARTS = {
     "index": "track_c/index_after",
     "functions": "track_c/functions",
 }
-_SHOWN = ("path", "line", "name", "snippet")
+_SHOWN = ("path", "line", "name", "snippet", "language")
 
 
 class SearchError(ValueError):
@@ -45,6 +45,7 @@ class Hit:
     line: int  # 1-based, first decorator or def
     name: str  # as Graph.add_node
     snippet: str  # first lines of the function without its docstring
+    language: str  # as `helpers.data.languages` names it
 
 
 def catalogue(functions: Iterable[Function]) -> list[dict[str, Any]]:
@@ -56,6 +57,7 @@ def catalogue(functions: Iterable[Function]) -> list[dict[str, Any]]:
             "line": function.start_line,
             "name": function.qualname,
             "snippet": _snippet(function.code),
+            "language": function.language,
         }
         for function in functions
     ]
@@ -110,7 +112,7 @@ def print_hits(hits: Iterable[Hit], console: Console | None = None) -> None:
             (f"{hit.rank:>2}  {hit.score:.3f}  ", "dim"), (f"{hit.path}:{hit.line}", "bold"), f"  {hit.name}"
         )
         console.print(head, soft_wrap=True)
-        code = Syntax(hit.snippet, "python", theme="ansi_light", background_color="default", word_wrap=False)
+        code = Syntax(hit.snippet, hit.language, theme="ansi_light", background_color="default")
         console.print(code if console.is_terminal else Text(hit.snippet), soft_wrap=not console.is_terminal)
         console.print()
 

@@ -75,14 +75,15 @@ class NameContext:
         *,
         installed: bool = False,
     ) -> NameContext:
-        """Collect names from `functions` and the whole `files`.
+        """Collect names from `functions` and the whole `files`, those in Python.
 
         Args:
             import_name: the corpus' package, "" for a loose folder.
             installed: whether that package is an installed one that may be imported to look inside;
                 code of a folder is never run for this, its names are read from the source.
         """
-        functions, files = list(functions), list(files)
+        functions = [function for function in functions if function.language == "python"]
+        files = [file for file in files if file.language == "python"]
         if installed and import_name:
             allow_import(import_name)
         found = _Found()

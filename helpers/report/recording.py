@@ -15,6 +15,7 @@ from helpers.data.card_facts import corpus_facts
 from helpers.data.corpus import corpus_warnings, secret_counts
 from helpers.data.general_code import general_code_sources
 from helpers.data.instruct import InstructData
+from helpers.data.masking import counted
 from helpers.data.retrieval_pairs import RetrievalData
 from helpers.data.splits import LeakReport
 from helpers.eval.failures import select_failures, track_a_failures, track_c_failures
@@ -208,7 +209,8 @@ def data_card(
         name: {"files": len(some), "bytes": sum(file.n_bytes for file in some)}
         for name, some in files.items()
     }
-    accepted = [{"path": f.path, "sha256": f.sha256, "n_bytes": f.n_bytes} for f in corpus.files]
+    accepted = [{"path": f.path, "language": f.language, "sha256": f.sha256, "n_bytes": f.n_bytes,
+                 "masked": counted(f.masked)} for f in corpus.files]  # fmt: skip
     write_items(run.folder, "corpus/accepted", accepted)
     write_items(run.folder, "corpus/rejected", corpus.rejected)
     lacking = {track: {"status": "not_run", "reason": reason} for track, reason in run.not_run.items()}

@@ -1,0 +1,136 @@
+"""What lies below a folder, and what is left out of it by its path alone: nothing is opened here.
+
+Bytecode caches (`__pycache__`) and version-control folders are the tools' own, differ from machine to
+machine and are not looked at. Everything else is yielded, a folder that is not entered as one entry
+with its number of files. A pattern of `include` that names a folder or file itself (`vendor/ours/*`,
+`tests/helpers.py`) wins over the rules that judge by a name.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from helpers.data.languages import language_of, spoken_as
+from helpers.settings import CorpusSettings
+
+IGNORED_FOLDERS = {"__pycache__", ".git", ".hg", ".svn"}
+VENDORED_FOLDERS = {
+    "vendor", "_vendor", "vendored", "_vendored", "third_party", "thirdparty", "3rdparty",
+    "extern", "externals", "node_modules", "bower_components", "site-packages", "dist-packages",
+}  # fmt: skip
+BUILD_MARKS = ("pyvenv.cfg", "CACHEDIR.TAG")  # virtual environments; caches and Rust's target/
+BUILD_FOLDERS = {"build", "_build", "dist", "venv", "env", "__pypackages__", "htmlcov"}
+TEST_FOLDERS = {"test", "tests", "__tests__"}
+TEST_FILES = ("test_*.py", "*_test.py", "tests.py", "test.py", "conftest.py")
+OTHER_TEST_FILES = ("*.test.*", "*.spec.*", "*_test.*", "*_unittest.*", "test_*", "*test.java", "*tests.java")
+
+
+def walk(root: Path, settings: CorpusSettings, *, only: str = "") -> Iterator[tuple[str, Path, str]]:
+    """Yield (relative path, location, reason or ""): each file, and each folder not entered.
+
+    Args:
+        only: this one file of `root` alone.
+
+    An explicit stack instead of os.walk: folders may be nested deeper than Python recurses.
+    """
+    pending: list[tuple[str, Path]] = [("", root)]
+    while pending:
+        prefix, folder = pending.pop()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            yield prefix or "./", folder, f"cannot be read: {error.strerror}"
+            continue
+        for entry in entries:
+            # A name that is not UTF-8 is written with escapes: paths go into JSON and Markdown.
+            path = prefix + os.fsencode(entry.name).decode("utf-8", "backslashreplace")
+            location = Path(entry.path)
+            if (only and path != only) or entry.name in IGNORED_FOLDERS:
+                continue
+            if entry.is_symlink():
+                yield path, location, f"symbolic link: {_link_kind(location, root)}"
+            elif entry.is_dir(follow_symlinks=False):
+                reason = "" if _is_named(path, settings) else _folder_reason(location)
+                if reason:
+                    yield (
+                        f"{path}/",
+                        location,
+                        f"{reason}: folder of {_count_files(location)} files, not entered",
+                    )
+                else:
+                    pending.append((f"{path}/", location))
+            else:
+                yield path, location, _path_reason(path, settings)
+
+
+def _folder_reason(folder: Path) -> str:
+    """Why a whole folder is left out; a package that happens to be called `build` is not."""
+    name = folder.name
+    if name.startswith("."):
+        return "hidden"
+    if name in VENDORED_FOLDERS:
+        return "vendored"
+    if name.endswith(".egg-info") or any((folder / mark).is_file() for mark in BUILD_MARKS):
+        return "build output"
+    if name in BUILD_FOLDERS and not (folder / "__init__.py").is_file():
+        return "build output"
+    return ""
+
+
+def _path_reason(path: str, settings: CorpusSettings) -> str:
+    """The reason a file is rejected by its path alone, or ""."""
+    parts = PurePosixPath(path)
+    if any(fnmatch.fnmatch(path, pattern) for pattern in settings.exclude):
+        return "excluded by pattern"
+    if settings.include and not any(fnmatch.fnmatch(path, pattern) for pattern in settings.include):
+        return "excluded by pattern: matches no include"
+    named = _is_named(path, settings)
+    if parts.name.startswith(".") and not named:
+        return "hidden"
+    if parts.suffix.lower() == ".ipynb":
+        return "notebook"
+    language = language_of(path)
+    if not language:
+        return f"not source code: {parts.suffix.lower() or 'no suffix'}"
+    if spoken_as(language) not in settings.languages:
+        return f"language not wanted: {spoken_as(language)}"
+    folders = ["/".join(parts.parts[: i + 1]) for i in range(len(parts.parts) - 1)]
+    tests = [folder for folder in folders if PurePosixPath(folder).name.lower() in TEST_FOLDERS]
+    if tests and not any(_is_named(folder, settings) for folder in tests):
+        return "test"
+    patterns = TEST_FILES if language == "python" else OTHER_TEST_FILES
+    if not named and any(fnmatch.fnmatch(parts.name.lower(), pattern) for pattern in patterns):
+        return "test"
+    return ""
+
+
+def _is_named(path: str, settings: CorpusSettings) -> bool:
+    """Whether a pattern of `include` spells this folder or file out, instead of merely matching it."""
+    return any(pattern == path or pattern.startswith(f"{path}/") for pattern in settings.include)
+
+
+def _link_kind(location: Path, root: Path) -> str:
+    try:
+        target = location.resolve(strict=True)
+    except (OSError, RuntimeError):  # a loop is a RuntimeError before Python 3.13
+        return "loop or missing target"
+    return "within the corpus" if target.is_relative_to(root.resolve()) else "leads outside"
+
+
+def _count_files(folder: Path) -> int:
+    """Files below a folder that is not entered; stops counting at 100,000."""
+    count, pending = 0, [folder]
+    while pending and count < 100_000:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(Path(entry.path))
+                    else:
+                        count += 1
+        except OSError:
+            continue
+    return count
