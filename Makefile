@@ -21,7 +21,7 @@ RECIPE  ?= baseline
 SCALE   ?= auto
 SMOKE   ?=
 
-.PHONY: run pretrain lab test lint bench compat t4-on-cpu clean
+.PHONY: run pretrain lab test lint bench compat t4-on-cpu t4-on-gpu clean
 
 run: $(VENV)/.ready
 	@$(BIN)/python -m helpers run --profile "$(PROFILE)" --out "$(OUT)" \
@@ -62,6 +62,11 @@ compat: $(VENV)/.ready
 t4-on-cpu: $(VENV)/.ready
 	@rm -rf runs/t4-on-cpu && $(BIN)/python scripts/t4_on_cpu.py runs/t4-on-cpu/plain
 	@$(BIN)/python scripts/t4_on_cpu.py runs/t4-on-cpu/nf4 --nf4
+
+# On a machine with a CUDA GPU of 16 GiB or more and a torch that can use it.
+t4-on-gpu: $(VENV)/.ready
+	@$(BIN)/python scripts/t4_on_gpu.py runs/t4-on-gpu/small
+	@$(BIN)/python scripts/t4_on_gpu.py runs/t4-on-gpu/larger --larger
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache

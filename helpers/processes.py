@@ -6,12 +6,31 @@ told in `helpers.train.trainer` and `helpers.train.sharing`.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_shared = contextvars.ContextVar("_shared", default=True)
+
+
+def launched() -> int:
+    """How many processes the launcher started; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Within it nothing is shared: for work that some processes do and others do not."""
+    token = _shared.set(False)
+    try:
+        yield
+    finally:
+        _shared.reset(token)
 
 
 def divided(items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> list[R]:
@@ -19,12 +38,12 @@ def divided(items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> l
 
     Each process works on every n-th item, so that items sorted by cost are shared evenly, and gets the
     results of all. An item's result must not depend on which others are worked on beside it.
-    Every process has to make the same call; one that does not is waited for in vain.
+    Every process has to make the same call (else see `alone`); one that does not is waited for in vain.
 
     Args:
         work: not called for a share without items.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if launched() == 1 or not _shared.get():
         return list(work(items)) if len(items) else []
     from accelerate import PartialState  # not above: it takes torch with it, which scoring has no need of
     from accelerate.utils import gather_object

@@ -7,6 +7,7 @@ from helpers.models.causal_lm import chat_prompt, generate, load_adapted, load_c
 from helpers.records import InstructPair
 from helpers.runtime import Runtime
 from helpers.settings import PROFILES, TINY_CODE_LM
+from helpers.train.errors import TrainingError
 from helpers.train.instruct import (
     collator,
     encode_pair,
@@ -16,7 +17,6 @@ from helpers.train.instruct import (
     train_instruct,
 )
 from helpers.train.token_loss import IGNORED
-from helpers.train.trainer import TrainingError
 
 RUNTIME = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 4.0, ())
 PAIRS = [

@@ -12,10 +12,11 @@ from helpers.eval.perplexity import evaluate_perplexity
 from helpers.models.causal_lm import add_lora, load_adapted, load_causal_lm
 from helpers.models.structure import hidden_states, output_head
 from helpers.settings import LoraSettings, TrackASettings
+from helpers.train.errors import NonFiniteLossError, TrainingError
 from helpers.train.language_model import train_language_model
 from helpers.train.packing import collate_packed, pack_texts
 from helpers.train.token_loss import summed_token_loss
-from helpers.train.trainer import NonFiniteLossError, TrainingError, batch_shape, run_training
+from helpers.train.trainer import batch_shape, run_training
 
 RUNTIME = tiny_models.CPU_FP32
 TRAIN = [f"def function_{i}(value):\n    return value + {i}\n\n\n" * 6 for i in range(8)]

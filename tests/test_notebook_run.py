@@ -61,6 +61,8 @@ def test_reports_are_whole_and_named_after_the_profile(finished) -> None:
     assert metrics["run"]["profile"] == "smoke"
     assert {metrics[t]["verdict"] for t in ("track_a", "track_b", "track_c")}.isdisjoint({"not_run"})
     assert 10 <= len(metrics["failures"]) <= 20
+    for track in ("track_a", "track_b", "track_c"):
+        assert metrics[track]["cost"]["memory_by_stage"]["train"].keys() >= {"planned_gib", "peak_gib"}
     card = (out / "data_card.smoke.md").read_text()
     assert card.startswith("---\n")
     assert "Made by the profile `smoke`" in card

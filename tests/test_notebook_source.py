@@ -62,3 +62,9 @@ def test_one_cell_takes_the_parameters_that_the_command_line_sets() -> None:
         "PROFILE", "CORPUS", "CAUSAL_LM", "CHAT_LM", "EMBEDDER", "SEED", "OUT", "RUN_ID", "PUBLISH",
         "REPOSITORY", "REVISION", "NF4", "LANGUAGE", "BENCHMARKS", "SETTINGS", "DRIVE", "KEEP_ON_DRIVE", "RESUME",
     }  # fmt: skip
+
+
+def test_decisions_and_plan_are_printed_before_anything_is_trained() -> None:
+    whole = "\n".join(cell.source for cell in CODE)
+    places = [whole.index(call) for call in ("show.decisions(", "show.plan(", "train_language_model(")]
+    assert places == sorted(places)

@@ -32,6 +32,19 @@ settings = TrackASettings(
 out = Path(sys.argv[2])
 train_language_model(settings, texts[:5], texts[5:], tiny_models.CPU_FP32, seed=3, out_dir=out)
 """
+# Track C's training, without dropout, which draws other masks for other shapes.
+EMBED = """
+from helpers.data.retrieval_pairs import build_retrieval_data
+from helpers.settings import CPU
+from helpers.train.contrastive import train_embedder
+from tiny_embedder import small_code_base
+settings_c = dataclasses.replace(
+    CPU.track_c, model=str(Path(sys.argv[1]).parent / "embedder/model"), train_pairs=32, validation_pairs=8,
+    test_queries=8, max_tokens=48, epochs=1, learning_rate=3e-3, batch_pairs=4, encode_batch=32, hard_negatives=0,
+)
+pairs = build_retrieval_data(*small_code_base(), settings_c, seed=3)
+train_embedder(settings_c, pairs, tiny_models.CPU_FP32, seed=5, out_dir=Path(f"{out}_embedder"))
+"""
 # What every process gets of a shared call, and what of it was its own work.
 SHARE = """
 import os
@@ -39,7 +52,7 @@ from helpers.data.ground_truth import ExecutionContext
 from helpers.eval.responses import score_responses
 from helpers.models.causal_lm import generate, load_causal_lm
 from helpers.models.embedder import encode, load_embedder
-from helpers.processes import divided
+from helpers.processes import alone, divided
 from helpers.records import Task
 from helpers.workspace import to_plain
 model, tokenizer = load_causal_lm(sys.argv[1], tiny_models.CPU_FP32)
@@ -49,7 +62,9 @@ def work(share):
     worked.extend(share)
     return [2 * item for item in share]
 doubled = divided(range(5), work)
-alone = divided([7], lambda share: [item + 1 for item in share])
+fewer = divided([7], lambda share: [item + 1 for item in share])
+with alone():
+    solo = divided(range(3), lambda share: [(item, len(share)) for item in share])
 greedy = generate(model, tokenizer, prompts, tiny_models.CPU_FP32, max_new_tokens=6)
 sampled = generate(model, tokenizer, prompts, tiny_models.CPU_FP32, n=3, temperature=1.0, max_new_tokens=6, seed=3)
 embedder = load_embedder(str(Path(sys.argv[1]).parent / "embedder/model"), tiny_models.CPU_FP32)
@@ -62,7 +77,7 @@ tasks = [
 answers = {task.id: [f"def f(x): return {n}" for n in range(3)] for task in tasks}
 scores = score_responses(tasks, answers, context=ExecutionContext((), ()), workers=1)
 place = os.environ.get("RANK", "0")
-result = {"doubled": doubled, "alone": alone, "greedy": greedy, "sampled": sampled, "vectors": vectors.tolist(),
+result = {"doubled": doubled, "fewer": fewer, "solo": solo, "greedy": greedy, "sampled": sampled, "vectors": vectors.tolist(),
           "scores": to_plain(scores)}
 Path(f"{out}_{place}.json").write_text(json.dumps({"worked": worked, "result": result}))
 """
@@ -111,13 +126,15 @@ def folder(tmp_path_factory) -> Path:
     """Models, and what one process (`one`) and two under DDP (`two`) make of them."""
     made = tmp_path_factory.mktemp("runs")
     tiny_models.save(made / "model", "qwen2")
-    save_tiny_embedder(made / "embedder")
+    config = save_tiny_embedder(made / "embedder") / "config.json"
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config.write_text(json.dumps(json.loads(config.read_text()) | still))
     return made
 
 
 @pytest.fixture(scope="module")
 def one(folder) -> dict:
-    history = run(TRAIN + SHARE, folder / "model", folder / "one")
+    history = run(TRAIN + EMBED + SHARE, folder / "model", folder / "one")
     assert (history["processes"], history["micro_batch"]) == (1, 4)
     assert len(history["train_loss"]) > 4
     return history
@@ -125,7 +142,7 @@ def one(folder) -> dict:
 
 @pytest.fixture(scope="module")
 def two(folder) -> dict:
-    return run(TRAIN + SHARE, folder / "model", folder / "two", *LAUNCH, *DDP)
+    return run(TRAIN + EMBED + SHARE, folder / "model", folder / "two", *LAUNCH, *DDP)
 
 
 def assert_same_training(found: dict, wanted: dict, out: Path) -> None:
@@ -147,12 +164,24 @@ def test_two_processes_with_half_the_weights_each_do_so_too(folder, one) -> None
     assert_same_training(sharded, one, folder / "sharded")
 
 
+def test_two_processes_give_the_embedder_of_one(folder, one, two) -> None:
+    of_one, of_two = (
+        json.loads((folder / f"{run}_embedder" / "history.json").read_text()) for run in ("one", "two")
+    )
+    assert len(of_one["loss"]) == 8
+    losses = [[row["loss"] for row in history["loss"]] for history in (of_one, of_two)]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+    assert of_two["validation"] == of_one["validation"]
+    assert not (folder / "two_embedder" / "checkpoints").exists()
+
+
 def test_sampling_encoding_and_scoring_are_shared_and_give_what_one_process_gives(folder, one, two) -> None:
     of_one = json.loads((folder / "one_0.json").read_text())
     of_two = [json.loads((folder / f"two_{place}.json").read_text()) for place in (0, 1)]
     assert of_one["worked"] == [0, 1, 2, 3, 4]
     assert [found["worked"] for found in of_two] == [[0, 2, 4], [1, 3]]
     assert of_one["result"]["doubled"] == [0, 2, 4, 6, 8]
+    assert of_one["result"]["solo"] == [[0, 3], [1, 3], [2, 3]]
     assert [score["passed"] for score in of_one["result"]["scores"]] == [
         True, False, False, False, True, False, False, False, True,
     ]  # fmt: skip

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from sentence_transformers import (
     SentenceTransformer,
@@ -38,6 +39,7 @@ from helpers.eval.retrieval import (
     score_run,
 )
 from helpers.models.embedder import load_embedder
+from helpers.processes import alone, launched
 from helpers.progress import bar
 from helpers.records import Document, Query
 from helpers.runtime import Runtime, set_seed, stopwatch
@@ -90,6 +92,7 @@ def train_embedder(
     if len(data.train) < 2:
         raise ContrastiveError(f"contrastive training needs at least 2 pairs, there are {len(data.train)}")
     set_seed(seed)
+    processes = PartialState(cpu=runtime.device.type == "cpu")
     model = load_embedder(settings.model, runtime)
     model.max_seq_length = min(settings.max_tokens, model.max_seq_length or settings.max_tokens)
     with stopwatch() as mining_took:
@@ -106,20 +109,25 @@ def train_embedder(
             settings, model, dataset, runtime, seed, out_dir / "checkpoints", bool(data.validation)
         ),
         train_dataset=dataset,
-        loss=MultipleNegativesRankingLoss(model, scale=settings.scale, similarity_fct=_cosine),
+        loss=MultipleNegativesRankingLoss(
+            model, scale=settings.scale, similarity_fct=_cosine, gather_across_devices=launched() > 1
+        ),
         evaluator=validation if data.validation else None,
         callbacks=[_Progress(min(settings.epochs, VALIDATIONS))],
     )
     trainer.remove_callback(PrinterCallback)  # it prints every loss; the history keeps them
     key = digest([settings, seed, len(dataset), str(runtime.autocast_dtype)])
-    checkpoint = newest_whole_checkpoint(out_dir / "checkpoints", key)
+    with processes.main_process_first():
+        checkpoint = newest_whole_checkpoint(out_dir / "checkpoints", key)
     with stopwatch() as took:
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     history = _history(trainer, untouched, mining, dataset, settings.epochs)
     history |= {"mining_seconds": mining_took["seconds"], "training_seconds": took["seconds"]}
-    _save(trainer.model, out_dir / "embedder", _card(settings, data, seed))
-    write_json(out_dir / "history.json", history)
-    shutil.rmtree(out_dir / "checkpoints", ignore_errors=True)
+    if processes.is_main_process:
+        _save(trainer.model, out_dir / "embedder", _card(settings, data, seed))
+        write_json(out_dir / "history.json", history)
+        shutil.rmtree(out_dir / "checkpoints", ignore_errors=True)
+    processes.wait_for_everyone()
     return history
 
 
@@ -200,6 +208,8 @@ def _arguments(
         output_dir=str(folder),
         num_train_epochs=1,  # the data set holds every pass
         per_device_train_batch_size=settings.batch_pairs,
+        accelerator_config={"split_batches": True},  # of several processes each takes its part of a batch
+        dataloader_drop_last=launched() > 1,  # they can share whole ones alone
         learning_rate=settings.learning_rate,
         warmup_steps=round(settings.warmup_fraction * steps),
         lr_scheduler_type="linear",
@@ -253,8 +263,9 @@ class _ValidationMRR(SentenceEvaluator):
         """The measure for `model` as it stands; the other arguments are the trainer's."""
         if not self.queries:
             return {}
-        index = index_documents(model, self.documents, self.runtime, **self.sizes)
-        run = retrieve(model, self.queries, index, self.runtime, **self.sizes)
+        with alone():  # of several processes the trainer asks the first
+            index = index_documents(model, self.documents, self.runtime, **self.sizes)
+            run = retrieve(model, self.queries, index, self.runtime, **self.sizes)
         scores = mean_scores(score_run(run, qrels_of(self.queries), VALIDATION_K))
         return {_VALIDATION_METRIC: scores[f"mrr@{VALIDATION_K}"]}
 

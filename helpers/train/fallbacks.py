@@ -10,7 +10,8 @@ import torch
 
 from helpers.memory import Fit, next_fit
 from helpers.runtime import Runtime, free_memory
-from helpers.train.trainer import NonFiniteLossError, StepTooLargeError, TrainingHistory
+from helpers.train.errors import NonFiniteLossError, StepTooLargeError
+from helpers.train.trainer import TrainingHistory
 from helpers.workspace import read_json, write_json
 
 

@@ -22,9 +22,10 @@ from helpers.plan import planned_fit
 from helpers.records import InstructPair
 from helpers.runtime import Runtime, set_seed
 from helpers.settings import TrackBSettings
+from helpers.train.errors import TrainingError
 from helpers.train.fallbacks import with_fallbacks
 from helpers.train.token_loss import IGNORED, summed_token_loss
-from helpers.train.trainer import TrainingError, TrainingHistory, run_training
+from helpers.train.trainer import TrainingHistory, run_training
 
 MICRO_BATCH_TOKENS = {"cpu": 6144, "cuda": 8192}  # padded positions fed at once
 CHAT_END = "<|im_end|>"

@@ -24,8 +24,8 @@ from transformers import PreTrainedModel
 from helpers.models.structure import hidden_states, output_head
 from helpers.progress import bar
 from helpers.runtime import Runtime, peak_memory_gib
+from helpers.train.errors import NonFiniteLossError
 from helpers.train.token_loss import summed_token_loss
-from helpers.train.trainer import NonFiniteLossError
 from helpers.workspace import digest
 
 Batch = dict[str, torch.Tensor]

@@ -26,40 +26,23 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from peft import PeftModel
-from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
-    TrainerCallback,
     TrainingArguments,
 )
 
 from helpers.memory import Fit, is_out_of_memory
 from helpers.models.structure import hidden_states, output_head, plain_model
-from helpers.progress import bar
 from helpers.runtime import Runtime, peak_memory_gib
 from helpers.train.checkpoints import newest_whole_checkpoint, replace_folder
+from helpers.train.errors import NonFiniteLossError, StepTooLargeError, TrainingError
+from helpers.train.keeper import Keeper, best_of
 from helpers.train.sharing import EvenlyShared, ignoring_fillers
 from helpers.train.token_loss import summed_token_loss
 from helpers.workspace import WorkspaceError, digest, write_json
-
-
-class TrainingError(RuntimeError):
-    """Training that cannot go on; the message says what happened and what to change."""
-
-
-class NonFiniteLossError(TrainingError):
-    """The loss became NaN or infinite: learning rate or precision do not fit the model."""
-
-
-class StepTooLargeError(TrainingError):
-    """A training step did not fit in memory; `micro_batch` examples were fed at once."""
-
-    def __init__(self, message: str, micro_batch: int, can_checkpoint: bool) -> None:
-        super().__init__(message)
-        self.micro_batch, self.can_checkpoint = micro_batch, can_checkpoint
 
 
 @dataclass(frozen=True)
@@ -181,7 +164,7 @@ def run_training(
             type(model).save_pretrained, model, save_embedding_layers=False
         )
     every = max(1, math.ceil(steps_per_epoch / validations_per_epoch))
-    keeper = _Keeper(validate, every, total_steps, out_dir, what)
+    keeper = Keeper(validate, every, total_steps, out_dir, what)
     if processes.num_processes > 1:
         train_dataset, collate = EvenlyShared(train_dataset, at_once), ignoring_fillers(collate)
     trainer = _TokenTrainer(
@@ -210,7 +193,7 @@ def run_training(
     model.eval()
     logged = [row for row in trainer.state.log_history if "loss" in row]
     measured = [row for row in trainer.state.log_history if "validation" in row]
-    best = _best(measured)
+    best = best_of(measured)
     history = TrainingHistory(
         steps=tuple(row["step"] for row in logged),
         train_loss=tuple(float(row["loss"]) for row in logged),
@@ -286,7 +269,7 @@ class _TokenTrainer(Trainer):
 
     loss_is_scaled_for_ga = True  # for transformers versions that ask this way
 
-    def prepare(self, pad_id: int, keeper: _Keeper) -> None:
+    def prepare(self, pad_id: int, keeper: Keeper) -> None:
         self.pad_id = pad_id
         self.useful = self.fed = self.useful_before = 0
         self.model_accepts_loss_kwargs = True  # have the targets of the whole step counted
@@ -311,68 +294,3 @@ class _TokenTrainer(Trainer):
             return loss / max(count, 1)
         # Processes average their gradients; the sum over all targets of the step is wanted.
         return loss * self.args.world_size / num_items_in_batch
-
-
-class _Keeper(TrainerCallback):
-    """Validates, keeps the best weights, asks for checkpoints, shows progress."""
-
-    def __init__(self, validate, every: int, total_steps: int, out_dir: Path, what: str) -> None:
-        self.validate, self.every, self.total_steps, self.out_dir = validate, every, total_steps, out_dir
-        self.seconds = 0.0
-        self.bar = bar(what, total=total_steps, unit="step")
-
-    def on_train_begin(self, args, state, control, model=None, **kwargs):
-        self.bar.update(state.global_step - self.bar.n)
-        measured = [row for row in state.log_history if "validation" in row]
-        if measured:  # a run goes on: it has fed what the checkpoint's had
-            self.trainer.useful = self.trainer.useful_before = measured[-1]["useful"]
-            self.trainer.fed = measured[-1]["fed"]
-        else:
-            self._measure(model, state)
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if logs and "loss" in logs:
-            self.bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
-
-    def on_step_end(self, args, state, control, model=None, **kwargs):
-        self.bar.update(1)
-        if state.global_step % self.every == 0 or state.global_step == self.total_steps:
-            earlier = _best([row for row in state.log_history if "validation" in row])
-            if self._measure(model, state) < earlier["validation"] or earlier["step"] == 0:
-                self._keep(model, state)
-            control.should_save = True
-        return control
-
-    def _measure(self, model, state) -> float:
-        start = time.perf_counter()
-        training = model.training
-        model.eval()
-        if isinstance(model, FSDPModule):  # its parts come together in a forward pass, and in this method
-            model.validated = lambda: self.validate(model)
-            register_fsdp_forward_method(model, "validated")
-            value = float(model.validated())
-        else:
-            value = float(self.validate(model))
-        model.train(training)
-        self.seconds += time.perf_counter() - start
-        if not math.isfinite(value):
-            raise NonFiniteLossError(
-                f"validation gave {value} at step {state.global_step}; lower the learning rate"
-            )
-        row = {"validation": value, "step": state.global_step}
-        state.log_history.append(row | {"useful": self.trainer.useful, "fed": self.trainer.fed})
-        return value
-
-    def _keep(self, model, state) -> None:
-        weights = self.trainer.accelerator.get_state_dict(self.trainer.model_wrapped)  # all take part
-        if state.is_world_process_zero:
-            partial = self.out_dir / "best.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            model.save_pretrained(str(partial), state_dict=weights)
-            replace_folder(partial, self.out_dir / "best")
-
-
-def _best(measured: list[dict]) -> dict:
-    """The lowest validation among training steps, the earliest of equals; before any, step 0's."""
-    trained = [row for row in measured if row["step"] > 0]
-    return min(trained or measured, key=lambda row: (row["validation"], row["step"]))
