@@ -56,7 +56,7 @@ def words(seed: int, count: int) -> list[str]:
         ("pkg/tests/helpers.py", "test"),
         ("Test/helpers.py", "test"),
         ("notes.ipynb", "notebook"),
-        ("main.js", "does not parse"),
+        ("main.js", "no function or class"),
         ("types.pyi", "not source code"),
         ("types.d.ts", "not source code"),
         ("Makefile", "not source code"),

@@ -58,8 +58,8 @@ def load_corpus(
     if not files:
         counted = ", ".join(f"{count} {reason}" for reason, count in rejection_counts(rejected).items())
         raise CorpusError(
-            f"no usable source file in {spec!r} ({counted}): name a folder with the source itself, "
-            "or change the limits in CorpusSettings"
+            f"no usable source file in {spec!r} ({counted}): name a folder with the source itself, or take "
+            "what was left out by its place with --set corpus.include=PATTERN, such as tests/*"
         )
     return Corpus(
         spec=public_spec(spec), name=source.name, version=source.version, licence=source.licence,

@@ -97,8 +97,8 @@ def build_instruct_data(
     if not functions:
         found = ", ".join(f"{count} files of {language}" for language, count in others.most_common())
         raise InsufficientDataError(
-            "Track B needs Python functions, since its tests run Python; this code base has none "
-            f"({found or 'and no other code'})"
+            "Track B needs Python functions, since its tests run Python, and there is none"
+            + (f" ({found})" if found else "")
         )
     generator = generator or SourceFacts()
     if names is None:

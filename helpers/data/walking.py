@@ -99,10 +99,9 @@ def _path_reason(path: str, settings: CorpusSettings) -> str:
         return f"language not wanted: {spoken_as(language)}"
     folders = ["/".join(parts.parts[: i + 1]) for i in range(len(parts.parts) - 1)]
     tests = [folder for folder in folders if PurePosixPath(folder).name.lower() in TEST_FOLDERS]
-    if tests and not any(_is_named(folder, settings) for folder in tests):
-        return "test"
     patterns = TEST_FILES if language == "python" else OTHER_TEST_FILES
-    if not named and any(fnmatch.fnmatch(parts.name.lower(), pattern) for pattern in patterns):
+    is_test = bool(tests) or any(fnmatch.fnmatch(parts.name.lower(), pattern) for pattern in patterns)
+    if is_test and not named and not any(_is_named(folder, settings) for folder in tests):
         return "test"
     return ""
 

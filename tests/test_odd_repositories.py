@@ -1,0 +1,118 @@
+"""Repositories as they come: whatever lies in them is counted by reason, and what is left is used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from helpers.data.corpus import CorpusError, load_corpus, rejection_counts
+from helpers.data.functions import extract_functions
+from helpers.data.instruct import build_instruct_data
+from helpers.data.retrieval_pairs import build_retrieval_data
+from helpers.data.splits import check_splits, split_corpus
+from helpers.records import InsufficientDataError
+from helpers.settings import SMOKE, CorpusSettings
+
+SETTINGS = CorpusSettings(min_file_bytes=20, max_file_bytes=5_000)
+GOOD = "def good(value):\n    return value + 1\n"
+
+
+def put(folder: Path, path: str, text: str | bytes = GOOD) -> None:
+    file = folder / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+def odd_repository(folder: Path) -> Path:
+    """One file or folder for every reason, and three good files."""
+    put(folder, "good.py")
+    put(folder, "latin.py", "# -*- coding: latin-1 -*-\ndef café(): return 1\n".encode("latin-1"))
+    put(folder, "web/good.js", "/** Adds one to a value. */\nexport function addOne(v) { return v + 1; }\n")
+    put(folder, "binary.py", b"\0\1\2" * 20)
+    put(folder, "huge.py", GOOD * 200)
+    put(folder, "empty.py", b"")
+    put(folder, "old.py", "def f(x):\n    print 'hello', x\n")
+    put(folder, "broken.py", "def f(x:\n    return (\n")
+    put(folder, "nonsense.py", b"def f(): return '\xff\xfe' # neither declared nor UTF-8\n")
+    put(folder, "made.py", "# Automatically generated, do not edit\n" + GOOD)
+    put(folder, "api.pb.go", "package api\n\nfunc Made() int { return 1 }\n")
+    put(folder, "web/lib.min.js", "function a(){return 1}function b(){return 2}\n")
+    put(folder, "long.py", f"X = [{'1, ' * 200}]\n{GOOD}")
+    put(folder, "constants.py", "ANSWER = 42\nQUESTION = None\n")
+    put(folder, "copy.py")
+    put(folder, "vendor/theirs.py")
+    put(folder, "node_modules/x/index.js")
+    put(folder, "build/lib/good.py")
+    put(folder, ".hidden/good.py")
+    put(folder, "tests/test_good.py")
+    put(folder, "notes.ipynb", "{}")
+    put(folder, "data.csv", "1,2\n")
+    (folder / "deep.py").write_text("x = " + "(\n" * 400 + "1" + ")\n" * 400 + "\n" + GOOD)
+    (folder / "loop").symlink_to(folder)
+    (folder / "nowhere.py").symlink_to(folder / "missing.py")
+    (folder / "passwd.py").symlink_to("/etc/passwd")
+    os.mkfifo(folder / "pipe.py")
+    os.mkfifo(folder / "pyproject.toml")
+    return folder
+
+
+def test_every_oddity_is_counted_by_its_reason(tmp_path) -> None:
+    corpus = load_corpus(f"path:{odd_repository(tmp_path)}", SETTINGS)
+    assert [file.path for file in corpus.files] == ["copy.py", "latin.py", "web/good.js"]
+    reasons = {file.path: file.reason for file in corpus.rejected}
+    assert reasons == {
+        "good.py": "exact duplicate", "binary.py": "binary", "huge.py": "too large", "empty.py": "too small",
+        "old.py": "Python 2", "broken.py": "does not parse", "nonsense.py": "unknown encoding",
+        "made.py": "generated", "api.pb.go": "generated", "web/lib.min.js": "minified", "long.py": "minified",
+        "constants.py": "no function or class", "vendor/": "vendored", "node_modules/": "vendored",
+        "build/": "build output", ".hidden/": "hidden", "tests/test_good.py": "test", "notes.ipynb": "notebook",
+        "data.csv": "not source code", "pyproject.toml": "not source code", "deep.py": "does not parse",
+        "loop": "symbolic link", "nowhere.py": "symbolic link", "passwd.py": "symbolic link",
+        "pipe.py": "cannot be read",
+    }  # fmt: skip
+    assert sum(rejection_counts(corpus.rejected).values()) == len(reasons)
+    assert {f.name for f in extract_functions(corpus)} == {"good", "café", "addOne"}
+
+
+def test_a_pattern_that_names_a_place_wins_and_exclude_wins_over_it(tmp_path) -> None:
+    folder = odd_repository(tmp_path)
+
+    def taken(include: tuple[str, ...], exclude: tuple[str, ...] = ()) -> list[str]:
+        settings = CorpusSettings(
+            min_file_bytes=20, include=include, exclude=exclude, near_duplicate_threshold=1.0
+        )
+        try:
+            return [file.path for file in load_corpus(f"path:{folder}", settings).files]
+        except CorpusError:
+            return []
+
+    assert taken(("vendor/theirs.py",)) == ["vendor/theirs.py"]
+    assert taken(("tests/*",)) == ["tests/test_good.py"]
+    assert taken(("made.py", "long.py")) == ["long.py", "made.py"]
+    assert taken((".hidden/*", "build/lib/*")) == [".hidden/good.py"]  # the second is a copy of the first
+    assert (
+        taken(("*.py",), ("*good*", "copy.py", "latin.py", "huge.py")) == []
+    )  # a mere match overrules nothing
+    assert taken(("tests/*",), ("tests/test_*",)) == []
+
+
+def test_a_repository_of_tests_alone_says_how_to_take_them(tmp_path) -> None:
+    put(tmp_path, "tests/test_good.py")
+    with pytest.raises(CorpusError, match=r"1 test\).*corpus\.include=PATTERN, such as tests/\*"):
+        load_corpus(f"path:{tmp_path}", SETTINGS)
+
+
+@pytest.mark.parametrize("text", ["class A:\n    x = 1\n    y = 2\n", GOOD])
+def test_too_little_for_any_pair_names_what_is_missing(tmp_path, text) -> None:
+    put(tmp_path, "only.py", text)
+    corpus = load_corpus(f"path:{tmp_path}", SETTINGS)
+    functions = extract_functions(corpus)
+    splits = split_corpus(corpus, functions, SETTINGS, 1)
+    assert check_splits(corpus, functions, splits, SETTINGS).files == {"train": 1, "test": 0, "validation": 0}
+    with pytest.raises(InsufficientDataError, match="needs at least 8"):
+        build_retrieval_data(functions, splits, SMOKE.track_c, 1)
+    if not functions:
+        with pytest.raises(InsufficientDataError, match="needs Python functions"):
+            build_instruct_data(functions, splits, corpus, SMOKE.track_b, 1, tokenizer=None, workers=1)
