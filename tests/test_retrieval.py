@@ -6,28 +6,35 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_embedder import save_tiny_embedder, small_code_base
 
+from helpers.data.retrieval_pairs import document_text
 from helpers.eval.retrieval import (
     RetrievalError,
     bm25_run,
-    build_index,
     code_tokens,
     file_level,
     first_relevant_ranks,
     fuse_runs,
+    index_documents,
     mean_scores,
     per_query_rows,
     qrels_of,
     query_groups,
     ranking,
+    retrieve,
     score_measures,
     score_run,
-    search,
     search_examples,
 )
+from helpers.models.embedder import load_embedder
 from helpers.records import Document, Query
+from helpers.runtime import Runtime
+
+PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
 
 
 def query(
@@ -186,54 +193,44 @@ def test_without_ties_document_names_do_not_matter():
     assert renamed == score_run({"q": scores}, {"q": grades})
 
 
-def test_agrees_with_the_evaluator_of_sentence_transformers(tiny_vectors):
+def test_agrees_with_the_evaluator_of_sentence_transformers(searched):
     from sentence_transformers.evaluation import InformationRetrievalEvaluator
 
-    vectors, questions, qrels = tiny_vectors
-    run = dict(
-        zip(
-            questions,
-            search(build_index(vectors, ids_of(vectors)), question_rows(questions), 40),
-            strict=True,
-        )
-    )
-    ours = mean_scores(score_run(run, qrels, 10))
-
-    class Precomputed:
-        similarity_fn_name = "dot"
-        similarity = staticmethod(lambda a, b: np.asarray(a) @ np.asarray(b).T)
-
+    model, queries, documents = searched
     evaluator = InformationRetrievalEvaluator(
-        queries={q: q for q in questions},
-        corpus={i: i for i in ids_of(vectors)},
-        relevant_docs={q: set(grades) for q, grades in qrels.items()},
-        mrr_at_k=[10],
-        ndcg_at_k=[10],
-    )
-    ranked = [[{"corpus_id": d, "score": s} for d, s in run[q].items()] for q in questions]
-    theirs = evaluator.compute_metrics(ranked)
-    assert ours["mrr@10"] == pytest.approx(theirs["mrr@k"][10], abs=1e-9)
-    assert ours["ndcg@10"] == pytest.approx(theirs["ndcg@k"][10], abs=1e-9)
+        queries={query.id: query.text for query in queries},
+        corpus={document.id: document.text for document in documents},
+        relevant_docs={query.id: set(query.relevant) for query in queries},
+        mrr_at_k=[10], ndcg_at_k=[10], precision_recall_at_k=[1, 5, 10], write_csv=False,
+    )  # fmt: skip
+    theirs = {name.removeprefix("cosine_"): value for name, value in evaluator(model).items()}
+    ours = mean_scores(score_measures(run_of(searched, documents), qrels_of(queries)))
+    assert 0 < ours["mrr@10"] < 1
+    assert ours == pytest.approx({name: theirs[name] for name in ours}, abs=1e-9)
 
 
-def ids_of(vectors) -> list[str]:
-    return [f"d{row:02d}" for row in range(len(vectors))]
+def test_order_of_the_corpus_and_size_of_batches_do_not_matter(searched):
+    model, queries, documents = searched
+    expected = score_measures(run_of(searched, documents), qrels_of(queries))
+    assert score_measures(run_of(searched, documents[::-1], batch_size=3), qrels_of(queries)) == expected
+    one_by_one = [run_of((model, [query], documents), documents) for query in queries]
+    together = {name: hits for run in one_by_one for name, hits in run.items()}
+    assert score_measures(together, qrels_of(queries)) == expected
 
 
-def question_rows(questions) -> np.ndarray:
-    rng = np.random.default_rng(7)
-    rows = rng.normal(size=(len(questions), 8)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+def run_of(searched, documents, batch_size: int = 64) -> dict:
+    model, queries, _ = searched
+    sizes = {"batch_size": batch_size, "max_tokens": 48}
+    return retrieve(model, queries, index_documents(model, documents, PLAIN, **sizes), PLAIN, **sizes)
 
 
-@pytest.fixture
-def tiny_vectors():
-    rng = np.random.default_rng(5)
-    vectors = rng.normal(size=(40, 8)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    questions = [f"q{number}" for number in range(15)]
-    qrels = {q: {f"d{int(row):02d}": 1 for row in rng.permutation(40)[:2]} for q in questions}
-    return vectors, questions, qrels
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A tiny embedder, 80 documents and a question for every second of them."""
+    model = load_embedder(str(save_tiny_embedder(tmp_path_factory.mktemp("embedder") / "tiny")), PLAIN)
+    functions, _ = small_code_base()
+    documents = [Document(f.id, document_text(f), f.path) for f in functions]
+    return model, [query(f.id, [f.id], text=f.docstring) for f in functions[::2]], documents
 
 
 # --- ranks, files, BM25, fusion -------------------------------------------------------------------
