@@ -37,13 +37,15 @@ def main() -> None:
     parser.add_argument("--model", default=settings.model)
     parser.add_argument("--corpus", default=PROFILES["cpu"].corpus.spec)
     parser.add_argument("--max-tokens", type=int, default=256)
+    usual = settings.encode_batch * settings.max_tokens
+    parser.add_argument("--batch-tokens", type=int, default=usual, help="tokens in one of our batches")
     parser.add_argument("--texts", type=int, default=0, help="the first so many functions; 0 takes all")
     parser.add_argument("--repeats", type=int, default=2, help="the fastest counts")
     arguments = parser.parse_args()
 
     texts = [document_text(function) for function in extract_functions(load_corpus(arguments.corpus))]
     texts = texts[: arguments.texts or None]
-    batch = max(1, settings.encode_batch * settings.max_tokens // arguments.max_tokens)
+    batch = max(1, arguments.batch_tokens // arguments.max_tokens)
     done: dict[str, list] = {side: [] for side in SIDES}
     spawn = multiprocessing.get_context("spawn")
     pools = {side: ProcessPoolExecutor(1, mp_context=spawn) for side in SIDES}

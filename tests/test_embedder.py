@@ -80,6 +80,14 @@ def test_encoding_leaves_the_models_mode_and_limit_alone(folder):
     assert model.max_seq_length == 64
 
 
+def test_lower_precision_leaves_the_weights_alone(folder):
+    model = load_embedder(str(folder), PLAIN)
+    kept = {name: weight.clone() for name, weight in model.named_parameters()}
+    encode(model, TEXTS[:2], kind="query", runtime=MIXED)
+    assert all(torch.equal(weight, kept[name]) for name, weight in model.named_parameters())
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
 def test_e5_prompts_reach_the_text(tmp_path):
     folder = save_tiny_embedder(tmp_path / "e5", prompts={"query": "query: ", "passage": "passage: "})
     model = load_embedder(str(folder), PLAIN)

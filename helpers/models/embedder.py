@@ -6,16 +6,18 @@ loaded, and both training and encoding read them from there, so that they cannot
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
+from torch.func import functional_call
 
 from helpers.memory import in_batches
 from helpers.models.hub import cache_alone
@@ -100,9 +102,9 @@ def encode(
     """L2-normalised float32 embeddings (n, d), in the order of `texts`.
 
     Texts are tokenised once, sorted by length in tokens so that little is padded, and batched by
-    tokens; the model runs under one autocast of the runtime, so that its weights are converted
-    once, pooling and normalisation in float32. Texts beyond `max_tokens` (specials and prompt
-    included) are cut, as is anything beyond the model's limit.
+    tokens; the transformer runs in the runtime's lower precision, its weights converted once, pooling
+    and normalisation in float32. Texts beyond `max_tokens` (specials and prompt included) are cut, as
+    is anything beyond the model's limit.
 
     Args:
         batch_size: texts of `max_tokens` per forward pass; of shorter ones as many as have the same
@@ -124,13 +126,13 @@ def encode(
         features = model.tokenizer.pad(
             {name: [values[row] for row in rows] for name, values in tokens.items()}, return_tensors="pt"
         ).to(runtime.device)
-        return _forward(model, dict(features)).cpu().numpy()
+        return _embeddings(model, transformer(dict(features))).cpu().numpy()
 
     def encoded(share: Sequence[list[int]]) -> list[np.ndarray]:
         """The vectors of each of these batches."""
         parts = []
         total = sum(len(batch) for batch in share)
-        with torch.inference_mode(), runtime.autocast(), bar(what, total=total, unit="text") as shown:
+        with torch.inference_mode(), precision, bar(what, total=total, unit="text") as shown:
             for batch in share:
                 done = in_batches(batch, len(batch), compute, what=what)
                 parts.append(np.concatenate([vectors for _, vectors in done]))
@@ -139,6 +141,7 @@ def encode(
 
     was_training = model.training
     model.eval()
+    transformer, precision = _in_mixed_precision(model, runtime)
     what = f"encode {_PLURAL[kind]}"
     vectors = np.concatenate(divided(batches, encoded))[np.argsort(order)]
     model.train(was_training)
@@ -148,9 +151,22 @@ def encode(
     return vectors
 
 
-def _forward(model: SentenceTransformer, features: dict) -> torch.Tensor:
-    """Embeddings (b, d) of one batch; only the transformer runs in the autocast around the call."""
-    features = model[0](features)
+def _in_mixed_precision(
+    model: SentenceTransformer, runtime: Runtime
+) -> tuple[Callable[[dict], dict], contextlib.AbstractContextManager]:
+    """The model's transformer as it runs here, and the context it has to run in.
+
+    bfloat16 has the range of float32, so all of it runs in bfloat16: autocast would go back to float32
+    and forth again at every norm and sum. float16 has not, and runs under autocast.
+    """
+    if runtime.autocast_dtype is not torch.bfloat16:
+        return model[0], runtime.autocast()
+    weights = {name: weight.detach().bfloat16() for name, weight in model[0].named_parameters()}
+    return lambda features: functional_call(model[0], weights, (features,)), contextlib.nullcontext()
+
+
+def _embeddings(model: SentenceTransformer, features: dict) -> torch.Tensor:
+    """Embeddings (b, d) from what the transformer gave, in float32 whatever the context around the call."""
     with torch.autocast(model.device.type, enabled=False):
         features["token_embeddings"] = features["token_embeddings"].float()
         for module in list(model)[1:]:
