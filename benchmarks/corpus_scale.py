@@ -6,7 +6,7 @@ definitions of about so many bytes, at every scale alike: whole files take too l
 Each scale runs in a process of its own, for its peak memory. Reported are processor seconds, which do not
 depend on what else the machine does. Vectors are drawn at random: encoding costs the same per text at any
 scale (`encoding_throughput.py` measures it).
-Run: `python benchmarks/corpus_scale.py [--scales 1,10,100] [--file-bytes 2000]`.
+Run: `python -m benchmarks.corpus_scale [--scales 1,10,100] [--file-bytes 2000]`.
 """
 
 from __future__ import annotations

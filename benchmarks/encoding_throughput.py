@@ -4,7 +4,7 @@ Both encode the same functions with the same model and the same limit in tokens;
 defaults (float32, batches of 32). Each works in a process of its own, so that its peak memory is its own, and
 they take turns, so that a busy machine slows both. Also told: how much of each function's ten nearest
 functions is the same.
-Run on an idle machine: `python benchmarks/encoding_throughput.py [--model SPEC] [--corpus SPEC]`.
+Run on an idle machine: `python -m benchmarks.encoding_throughput [--model SPEC] [--corpus SPEC]`.
 """
 
 from __future__ import annotations
