@@ -19,6 +19,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers.models.shapes import PACKAGE_PREFIX
+from helpers.settings import PROFILES
+
 ROOT = Path(__file__).parents[1]
 LISTS = {"3.12": "colab_py312.txt", "3.13": "colab_py313.txt"}
 MARK = "+preinstalled"
@@ -122,3 +125,11 @@ def test_whatever_the_suite_imports_is_there_or_asked_for(python) -> None:
                 if not {normal(name) for name in by_module.get(top, [top])} & available:
                     missing.add((top, path.name))
     assert not missing
+
+
+def test_a_model_that_a_profile_takes_from_a_package_is_asked_for() -> None:
+    """Else a runtime without a GPU, which takes profile `cpu`, has no embedder."""
+    models = {track.model for p in PROFILES.values() for track in (p.track_a, p.track_b, p.track_c)}
+    packages = {normal(m.removeprefix(PACKAGE_PREFIX)) for m in models if m.startswith(PACKAGE_PREFIX)}
+    assert packages
+    assert packages <= asked_for().keys()
