@@ -1,4 +1,4 @@
-"""Command line: `python -m helpers run | plan | score | search | verify | pretrain | lab`."""
+"""Command line: `python -m helpers run | plan | score | search | complete | verify | pretrain | lab`."""
 
 from __future__ import annotations
 
@@ -117,6 +117,31 @@ def search_command(
         print(json.dumps(to_plain(hits), indent=2, ensure_ascii=False))
     else:
         print_hits(hits)
+
+
+@app.command()
+def complete(
+    run: Annotated[
+        Path | None, typer.Option(help="a folder below runs/; by default the newest there")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option(help="the code to continue")] = None,
+    file: Annotated[Path | None, typer.Option(help="continue this file instead")] = None,
+    line: Annotated[int | None, typer.Option(help="after this line of it; by default at its end")] = None,
+    max_tokens: Annotated[int, typer.Option(help="length of the answer, at most")] = 64,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token each time")] = 0.0,
+    seed: Annotated[int, typer.Option(help="of sampling")] = 0,
+) -> None:
+    """Continue code with the run's adapted language model; on a terminal, word by word."""
+    from helpers.models.completion import complete_code, newest_adapted_run, prompt_from
+    from helpers.runtime import detect_runtime
+
+    wanted = prompt_from(prompt, file, line)
+    chosen = run or newest_adapted_run(Path("runs"))
+    sizes = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+    complete_code(
+        chosen, wanted, detect_runtime(), **sizes, on_text=lambda text: print(text, end="", flush=True)
+    )
+    print()
 
 
 @app.command()

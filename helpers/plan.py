@@ -21,6 +21,7 @@ from helpers.memory import Fit
 from helpers.models.shapes import Shape, ShapeError, model_shape, shape_of
 from helpers.runtime import GIB, Runtime
 from helpers.settings import LoraSettings, Profile
+from helpers.train.cheaper_forms import scores_are_small
 from helpers.train.token_loss import MAX_LOGITS
 
 RESERVE_GIB = 0.9  # CUDA context, cuBLAS workspaces, fragmentation
@@ -108,9 +109,10 @@ def activation_bytes(
 
     Per token and block: the two norms' float32 inputs; the adapters' inputs (under autocast a cast
     copy for each of the seven) and their rank-wide outputs; query, key, value (key and value
-    repeated to all heads) and output of attention, its mask and row sums; gate, its activation and
-    up. Once: the last norm's float32 input. With checkpointing one hidden state a block stays, and
-    one block at a time is recomputed.
+    repeated to all heads) and output of attention, its mask and row sums, on a CPU the whole scores
+    where they are small; gate, its activation and up. Once: the last norm's float32 input. With
+    checkpointing one hidden state a block stays, and one block at a time is recomputed. Where
+    training sums weights and adapters (`helpers.train.cheaper_forms`) it holds a little less.
     """
     small = 2 if machine.autocast else machine.weight_bytes
     h, q, i = shape.hidden, shape.heads * shape.head_dim, shape.intermediate
@@ -118,6 +120,8 @@ def activation_bytes(
     adapter_inputs = (5 * h + q + i if machine.autocast else 2 * h + q + i) * small
     adapter_outputs = len(shape.linears) * rank * small
     attention = 4 * q * small + 4 * shape.heads + length * small
+    if machine.speed is CPU and scores_are_small(shape.layers, shape.heads, tokens // length, length):
+        attention += shape.heads * length * (4 + (small if machine.autocast else 0))
     mlp = 3 * i * small
     block = tokens * (norms + adapter_inputs + adapter_outputs + attention + mlp)
     if machine.autocast:  # the casts of the adapters, and of frozen weights not held in that dtype

@@ -60,6 +60,13 @@ def choose_run(
     return chosen, folder
 
 
+def newest_run_with(runs: Path, places: Sequence[str]) -> Path | None:
+    """The run folder below `runs` in which all `places` are there, the one with the newest; else None."""
+    ready = [folder for folder in runs.glob("*/") if all((folder / place).is_dir() for place in places)]
+    newest = {folder: max((folder / place).stat().st_mtime for place in places) for folder in ready}
+    return max(ready, key=lambda folder: (newest[folder], folder.name), default=None)
+
+
 def publish_reports(run_folder: Path, out: Path, copy: SecondCopy | None = None) -> list[Path]:
     """Copy everything below `<run folder>/report/` to `out`, each file by one atomic rename.
 

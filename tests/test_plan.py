@@ -12,7 +12,7 @@ from transformers import BertConfig, BertModel, Qwen2Config, Qwen2ForCausalLM
 from helpers.memory import Fit
 from helpers.models.causal_lm import add_lora
 from helpers.models.shapes import KNOWN, Shape, ShapeError, model_shape, shape_of
-from helpers.models.structure import hidden_states
+from helpers.models.structure import hidden_states, plain_model
 from helpers.plan import (
     CPU,
     Machine,
@@ -26,6 +26,7 @@ from helpers.plan import (
     weight_bytes,
 )
 from helpers.settings import TINY_CODE_LM, LoraSettings, resolve_profile
+from helpers.train.cheaper_forms import plain_attention
 
 LORA = LoraSettings(rank=8, alpha=8)
 SMALL = Shape(64, 3, 4, 2, 16, 160, 100)
@@ -94,7 +95,10 @@ def test_activations_are_what_autograd_keeps(weights, autocast, shape, rows, len
     positions = torch.arange(length).repeat(rows, 1) % (length // 2)  # two documents a row
 
     def forward():
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        with (
+            plain_attention(plain_model(model)),
+            torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast),
+        ):
             hidden_states(model, ids, position_ids=positions)
 
     machine = Machine(8.0, dtype.itemsize, autocast, False, CPU)

@@ -18,6 +18,7 @@ from rich.text import Text
 from helpers.eval.retrieval import load_index, ranking, search
 from helpers.models.embedder import encode, load_embedder
 from helpers.records import Function
+from helpers.run_folder import newest_run_with
 from helpers.runtime import Runtime
 from helpers.workspace import read_jsonl
 
@@ -98,10 +99,10 @@ def newest_run(runs: Path) -> Path:
     Raises:
         SearchError: if there is none.
     """
-    ready = [f for f in runs.glob("*/") if all((f / place).is_dir() for place in PARTS.values())]
-    if not ready:
+    found = newest_run_with(runs, tuple(PARTS.values()))
+    if found is None:
         raise SearchError(f"no finished run below {runs}/: make one with `make run`, or name one with --run")
-    return max(ready, key=lambda folder: ((folder / PARTS["index"]).stat().st_mtime, folder.name))
+    return found
 
 
 def print_hits(hits: Iterable[Hit], console: Console | None = None) -> None:

@@ -1,7 +1,8 @@
 """The one training loop of Tracks A and B: transformers' `Trainer`, with what it lacks.
 
 Added to it: a loss that weighs every target token alike under gradient accumulation and spares
-memory (`helpers.train.token_loss`), validation by a function of the caller's, the best validated
+memory (`helpers.train.token_loss`), cheaper forms of the same computation
+(`helpers.train.cheaper_forms`), validation by a function of the caller's, the best validated
 weights kept, checkpoints found again after a kill (damaged ones passed over), an error instead of
 hours of NaN, and this project's progress bar. What to do when memory or float16 does not suffice
 is decided in `helpers.train.fallbacks`.
@@ -37,6 +38,7 @@ from transformers import (
 from helpers.memory import Fit, is_out_of_memory
 from helpers.models.structure import hidden_states, output_head, plain_model
 from helpers.runtime import Runtime, peak_memory_gib
+from helpers.train.cheaper_forms import cheaper_forms
 from helpers.train.checkpoints import newest_whole_checkpoint, replace_folder
 from helpers.train.errors import NonFiniteLossError, StepTooLargeError, TrainingError
 from helpers.train.keeper import Keeper, best_of
@@ -257,7 +259,8 @@ def _learning(model: PreTrainedModel | PeftModel, runtime: Runtime, checkpointin
     if checkpointing:
         plain.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     try:
-        yield
+        with cheaper_forms(model):
+            yield
     finally:
         model.__dict__.pop("forward", None)
         if checkpointing:

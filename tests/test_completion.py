@@ -1,0 +1,132 @@
+"""Continuing code with the adapted model of a run: the adapter counts, pieces add up, refusals are clear."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import CPU_FP32, save
+
+from helpers.models.causal_lm import add_lora, generate, load_adapted, load_causal_lm
+from helpers.models.completion import (
+    ADAPTER,
+    CompletionError,
+    complete_code,
+    newest_adapted_run,
+    prompt_from,
+)
+from helpers.settings import LoraSettings
+from helpers.workspace import write_json
+
+ROOT = Path(__file__).parents[1]
+WINDOW = 48
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory) -> Path:
+    """A run whose adapter changes what the model writes."""
+    folder = tmp_path_factory.mktemp("runs") / "cpu-1"
+    base = str(save(folder.parent / "base", "qwen2"))
+    model = add_lora(load_causal_lm(base, CPU_FP32)[0], LoraSettings(rank=4, alpha=8))
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0.0, 0.5)
+    model.save_pretrained(str(folder / ADAPTER))
+    write_json(folder / "run.json", {"profile": {"track_a": {"window": WINDOW}}})
+    return folder
+
+
+def test_pieces_are_the_adapted_models_own_greedy_text(run_folder):
+    pieces: list[str] = []
+    text = complete_code(run_folder, "def add(", CPU_FP32, max_tokens=24, on_text=pieces.append)
+    base = str(run_folder.parent / "base")
+    adapted = load_adapted(base, run_folder / ADAPTER, CPU_FP32)
+    plain = load_causal_lm(base, CPU_FP32)
+    [[expected]] = generate(*adapted, ["def add("], CPU_FP32, max_new_tokens=24)
+    [[untouched]] = generate(*plain, ["def add("], CPU_FP32, max_new_tokens=24)
+    assert text == "".join(pieces) == expected
+    assert text != untouched
+
+
+def test_a_long_prompt_loses_its_start_and_sampling_follows_its_seed(run_folder):
+    tail = "x" * (WINDOW - 8)  # one token a character: what is left of the window
+    short, long = (
+        complete_code(run_folder, prompt, CPU_FP32, max_tokens=8) for prompt in (tail, "y" * 90 + tail)
+    )
+    assert short == long
+    drawn = [
+        complete_code(run_folder, "def f", CPU_FP32, max_tokens=16, temperature=1.0, seed=s)
+        for s in (1, 1, 2)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_what_is_continued_comes_from_a_text_or_from_the_head_of_a_file(tmp_path):
+    file = tmp_path / "a.py"
+    file.write_text("import os\n\ndef f():\n    pass\n")
+    assert prompt_from("def g(", None, None) == "def g("
+    assert prompt_from(None, file, 3) == "import os\n\ndef f():\n"
+    assert prompt_from(None, file, None) == file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "content", "line", "says"),
+    [
+        (None, None, None, "give the code to continue"),
+        ("x", "y", None, "give the code to continue"),
+        ("x", None, 3, "--line goes with --file"),
+        ("  \n", None, None, "the prompt is empty"),
+        (None, "a = 1\nb = 2\n", 3, "has 2 lines; --line 3 is not one"),
+        (None, "a = 1\n", 0, "--line 0 is not one"),
+        (None, b"\xff\xfe\x00", None, "it is not UTF-8 text"),
+    ],
+)
+def test_nothing_to_continue_is_refused(tmp_path, text, content, line, says):
+    file = None
+    if content is not None:
+        file = tmp_path / "a.py"
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(CompletionError, match=says):
+        prompt_from(text, file, line)
+
+
+def test_a_missing_file_a_missing_run_and_impossible_sizes_are_refused(run_folder, tmp_path):
+    with pytest.raises(CompletionError, match="No such file"):
+        prompt_from(None, tmp_path / "none.py", 1)
+    with pytest.raises(CompletionError, match="no run in"):
+        complete_code(tmp_path / "none", "x", CPU_FP32, max_tokens=4)
+    with pytest.raises(CompletionError, match="no adapted language model"):
+        complete_code(tmp_path, "x", CPU_FP32, max_tokens=4)
+    with pytest.raises(CompletionError, match=f"between 1 and {WINDOW - 1} here, not {WINDOW}"):
+        complete_code(run_folder, "x", CPU_FP32, max_tokens=WINDOW)
+    with pytest.raises(CompletionError, match="is 0"):
+        complete_code(run_folder, "x", CPU_FP32, max_tokens=4, temperature=-1.0)
+
+
+def test_the_newest_run_with_an_adapter_is_taken(tmp_path):
+    with pytest.raises(CompletionError, match="no run with an adapted language model"):
+        newest_adapted_run(tmp_path)
+    for name, age in (("cpu-3", 300), ("cpu-1", 100), ("cpu-2", 200)):
+        (tmp_path / name / ADAPTER).mkdir(parents=True)
+        os.utime(tmp_path / name / ADAPTER, (1_000_000 - age, 1_000_000 - age))
+    (tmp_path / "cpu-9-unfinished").mkdir()
+    assert newest_adapted_run(tmp_path).name == "cpu-1"
+
+
+def test_the_command_prints_the_answer_alone_or_one_sentence(run_folder, tmp_path):
+    command = [sys.executable, "-m", "helpers", "complete", "--prompt", "def add(", "--max-tokens", "8"]
+    done = subprocess.run([*command, "--run", str(run_folder)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == complete_code(run_folder, "def add(", CPU_FP32, max_tokens=8) + "\n"
+    failed = subprocess.run(
+        [*command, "--run", str(tmp_path / "none")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines()[-1].startswith("error: there is no run in")
+    assert "Traceback" not in failed.stderr
