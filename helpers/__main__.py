@@ -1,4 +1,4 @@
-"""Command line: `python -m helpers run | plan | score | search | complete | verify | pretrain | lab`."""
+"""Command line: `python -m helpers run | plan | score | search | complete | ladder | verify | ...`."""
 
 from __future__ import annotations
 
@@ -142,6 +142,24 @@ def complete(
         chosen, wanted, detect_runtime(), **sizes, on_text=lambda text: print(text, end="", flush=True)
     )
     print()
+
+
+@app.command()
+def ladder(
+    profile: Annotated[str, typer.Option(help="t4, cpu or smoke: where the rungs start from")] = "cpu",
+    corpus: Annotated[str, typer.Option(help="installed:NAME, path:DIR, git:URL[@rev] or zip:FILE")] = "",
+    causal_lm: Annotated[str, typer.Option(help="Track A's model: hub name or folder")] = "",
+    tokens: Annotated[int, typer.Option(help="of the training files, per rung")] = 80_000,
+    out: Annotated[Path, typer.Option(help="folder for exports/ and runs/")] = Path("."),
+) -> None:
+    """Train Track A with one setting changed at a time, compared on validation; goes on where it stopped."""
+    from helpers.report.ladder_a import ladder_table
+    from helpers.runtime import detect_runtime
+    from helpers.settings import resolve_profile
+    from helpers.train.pretraining_ladder import climb
+
+    chosen = resolve_profile(profile, corpus=corpus, causal_lm=causal_lm)
+    print(ladder_table(climb(chosen, detect_runtime(), out, tokens=tokens)).to_string())
 
 
 @app.command()

@@ -76,6 +76,7 @@ class TrackASettings:
     lora: LoraSettings
     general_files: int = 10  # slice of general code on which forgetting is measured
     rehearsal_share: float = 0.1  # tokens of general code mixed in, per token of the corpus
+    controls: bool = True  # a second training of the same budget, on a foreign code base
     bootstrap_samples: int = 10_000
 
 
@@ -238,7 +239,7 @@ T4 = Profile(
     section_seconds=(
         ("Setup", 30.0),
         ("Corpus and data card", 60.0),
-        ("Track A: extended pretraining", 600.0),
+        ("Track A: extended pretraining", 950.0),
         ("Track B: instruction tuning", 1200.0),
         ("Track C: embedding tuning", 300.0),
         ("Error analysis", 10.0),
@@ -321,6 +322,7 @@ SMOKE = dataclasses.replace(
         test_tokens=4_000,
         epochs=1,
         batch_sequences=4,
+        controls=False,
         bootstrap_samples=1_000,
     ),
     track_b=dataclasses.replace(

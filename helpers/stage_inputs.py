@@ -17,13 +17,15 @@ _LEARNING = {"epochs", "learning_rate", "batch_sequences", "batch_pairs", "warmu
 _AMOUNTS = {"train_tokens", "validation_tokens", "test_tokens", "general_files", "train_pairs",
             "validation_pairs", "executable_tasks", "language_tasks", "test_queries"}  # fmt: skip
 _REPORTING = {"bootstrap_samples"}
+_CONTROLS = {"controls"}  # of Track A: a stage of their own
 _SAMPLING = {"samples_per_task", "temperature", "generation_batch"}
 _WRITING = {"language", "benchmarks"}  # what the pairs are made with
 
 NOT_READ: dict[str, set[str]] = {
-    "track_a/before": _LEARNING | _AMOUNTS | _REPORTING,
-    "track_a/train": {"stride"} | _AMOUNTS | _REPORTING,
-    "track_a/after": _LEARNING | _AMOUNTS | _REPORTING,
+    "track_a/before": _LEARNING | _AMOUNTS | _REPORTING | _CONTROLS,
+    "track_a/train": {"stride"} | _AMOUNTS | _REPORTING | _CONTROLS,
+    "track_a/after": _LEARNING | _AMOUNTS | _REPORTING | _CONTROLS,
+    "track_a/foreign": _AMOUNTS | _REPORTING,
     "track_b/data": _LEARNING | _SAMPLING | _REPORTING,
     "track_b/answers_before": _LEARNING | _AMOUNTS | _REPORTING | _WRITING | {"generation_batch"},
     "track_b/train": _SAMPLING | _AMOUNTS | _REPORTING | _WRITING,

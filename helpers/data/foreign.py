@@ -1,7 +1,8 @@
-"""Queries over a package that is not the corpus: is retrieval elsewhere kept, or paid for the gain?
+"""Packages that are not the corpus, for controls.
 
-The queries are made as the corpus' own test queries are, by `helpers.data.query_drawing`, from an installed
-package with many docstrings; nothing of it is trained on.
+Track C asks queries over one: is retrieval elsewhere kept, or paid for the gain? They are made as the corpus'
+own test queries are, by `helpers.data.query_drawing`; nothing of the package is trained on. Track A trains on
+one: does any Python do as well as the repository's own?
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import importlib.util
 import random
 
+from transformers import PreTrainedTokenizerBase
+
 from helpers.data.corpus import load_corpus
+from helpers.data.draw import draw_files
 from helpers.data.functions import extract_functions
 from helpers.data.query_drawing import asking_functions, draw_queries
 from helpers.data.retrieval_pairs import document_text
@@ -18,6 +22,8 @@ from helpers.settings import CorpusSettings
 
 PACKAGES = ("rich", "jinja2", "fsspec")  # dependencies of the requirements; the first that may serve
 MAX_FILES = 80
+# Large, and permissively licensed; the embedded model never saw the first (see its card).
+LARGE_PACKAGES = ("matplotlib", "sympy", "scipy")
 
 
 def foreign_retrieval(n: int, seed: int, *, exclude: str) -> tuple[str, list[Query], list[Document]]:
@@ -32,13 +38,40 @@ def foreign_retrieval(n: int, seed: int, *, exclude: str) -> tuple[str, list[Que
     Raises:
         InsufficientDataError: if none of PACKAGES is installed.
     """
-    name = next((p for p in PACKAGES if p != exclude and importlib.util.find_spec(p)), "")
-    if not name:
-        raise InsufficientDataError(f"none of {', '.join(PACKAGES)} is installed to ask foreign queries of")
-    corpus = load_corpus(f"installed:{name}", CorpusSettings(max_files=MAX_FILES, languages=("python",)))
+    settings = CorpusSettings(max_files=MAX_FILES, languages=("python",))
+    corpus = load_corpus(f"installed:{_first_installed(PACKAGES, exclude)}", settings)
     functions = extract_functions(corpus)
     documents = [Document(f.id, document_text(f), f.path) for f in functions]
     one_side = Splits({file.path: "test" for file in corpus.files})
     sources, _ = asking_functions(functions, one_side, {d.id: d.text for d in documents})
     queries = draw_queries(sources, n, random.Random(f"{seed}:foreign retrieval"))
     return f"{corpus.name} {corpus.version}", list(queries), documents
+
+
+def foreign_texts(
+    tokenizer: PreTrainedTokenizerBase, token_budget: int, seed: int, *, exclude: str
+) -> tuple[str, list[str]]:
+    """Whole files of a foreign package of about `token_budget` tokens, fewer where it has fewer.
+
+    Files are taken and refused by the corpus' own rules; those that contain `exclude` are left out.
+
+    Args:
+        exclude: import name of the corpus, whose own package does not serve.
+
+    Returns:
+        Name and version of the package, and the texts.
+
+    Raises:
+        InsufficientDataError: if none of LARGE_PACKAGES is installed.
+    """
+    corpus = load_corpus(f"installed:{_first_installed(LARGE_PACKAGES, exclude)}", CorpusSettings(languages=("python",)))
+    files = [file for file in corpus.files if not exclude or exclude not in file.text]
+    drawn = draw_files(files, tokenizer, token_budget, seed)
+    return f"{corpus.name} {corpus.version}", [file.text for file in drawn]
+
+
+def _first_installed(packages: tuple[str, ...], exclude: str) -> str:
+    name = next((p for p in packages if p != exclude and importlib.util.find_spec(p)), "")
+    if not name:
+        raise InsufficientDataError(f"none of {', '.join(packages)} is installed to serve as foreign code")
+    return name

@@ -36,6 +36,7 @@ from helpers.eval.retrieval import (
 from helpers.models.shapes import ShapeError
 from helpers.plan import Machine, plan_run
 from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits
+from helpers.report.controls_a import foreign_facts, foreign_rows, foreign_seconds
 from helpers.report.controls_c import control_seconds, foreign_package
 from helpers.report.metrics import (
     assemble,
@@ -63,13 +64,20 @@ def report_track_a(
     train_texts: Sequence[str],
     parts: Parts,
     tokenizer: Any,
+    foreign: Sequence[FileScore] = (),
 ) -> dict[str, Any]:
-    """Track A's section: held-out files, roles within them, general code, the unigram baseline."""
+    """Track A's section: held-out files, roles within them, controls, the unigram baseline.
+
+    Args:
+        foreign: held-out files after training on foreign code (`measure_foreign_corpus`).
+    """
     settings = run.profile.track_a
     names = sorted({row.part for row in before if row.part.startswith("role/")})
     rows = {"files": paired_rows(before, after, "test")}
     rows |= {f"role_{name.removeprefix('role/')}": paired_rows(before, after, name) for name in names}
-    rows["control_general_code"] = paired_rows(before, after, "general_code")
+    controls = {"general_code": paired_rows(before, after, "general_code")}
+    controls |= foreign_rows(before, after, foreign)
+    rows |= {f"control_{name}": some for name, some in controls.items()}
     for name, some in rows.items():
         write_items(run.folder, f"track_a/{name}", some)
     unigram = unigram_bits_per_byte(train_texts, [text for _, text in parts["test"]], tokenizer)
@@ -78,12 +86,16 @@ def report_track_a(
         model=settings.model,
         seed=run.seed,
         samples=settings.bootstrap_samples,
-        cost=_cost(run, "track_a", ("before", "train", "after")),
-        data={"counts": {"training_files": len(train_texts)}, "training_sha256": digest(list(train_texts))},
+        cost=_cost(run, "track_a", ("before", "train", "after")) | {"controls_seconds": foreign_seconds(run)},
+        data={
+            "counts": {"training_files": len(train_texts)},
+            "training_sha256": digest(list(train_texts)),
+            **foreign_facts(run),
+        },
         role_rows={
             name.removeprefix("role_"): some for name, some in rows.items() if name.startswith("role_")
         },
-        control_rows={"general_code": rows["control_general_code"]},
+        control_rows=controls,
         baselines={"unigram": unigram},
     )
     return _kept(run, "track_a", section)

@@ -27,6 +27,7 @@ def train_language_model(
     *,
     seed: int,
     out_dir: Path,
+    full: bool = False,
 ) -> TrainingHistory:
     """Train an adapter on `train_texts`, keep the one with the best bits per byte on validation.
 
@@ -34,6 +35,9 @@ def train_language_model(
     forgetting, standard-library files are mixed in: `settings.rehearsal_share` tokens of them for
     every token of `train_texts`. If memory or float16's range does not do, training starts again
     with less (`helpers.train.fallbacks.with_fallbacks`).
+
+    Args:
+        full: train all weights instead of an adapter, as a reference; what is kept is then a whole model.
 
     Returns:
         The history, which also lies in `out_dir/history.json`; the adapter is in `out_dir/adapter`
@@ -45,13 +49,15 @@ def train_language_model(
         PerplexityError: if the validation texts hold nothing to score.
     """
     return with_fallbacks(
-        lambda machine, fit: _train(settings, train_texts, validation_texts, machine, fit, seed, out_dir),
+        lambda machine, fit: _train(
+            settings, train_texts, validation_texts, machine, fit, seed, out_dir, full
+        ),
         runtime,
         out_dir,
     )
 
 
-def _train(settings, train_texts, validation_texts, runtime, fit, seed, out_dir) -> TrainingHistory:
+def _train(settings, train_texts, validation_texts, runtime, fit, seed, out_dir, full) -> TrainingHistory:
     set_seed(seed)
     base, tokenizer = load_causal_lm(settings.model, runtime, seed=seed)
     own_tokens = sum(len(encode(tokenizer, text)) for text in train_texts)
@@ -59,7 +65,7 @@ def _train(settings, train_texts, validation_texts, runtime, fit, seed, out_dir)
     rows = pack_texts([*train_texts, *rehearsal], tokenizer, settings.window)
     micro_batch = max(1, MICRO_BATCH_TOKENS[runtime.device.type] // settings.window)
     fit = planned_fit(fit, base.config, runtime, settings.lora, micro_batch, settings.window)
-    model = add_lora(base, settings.lora, seed=seed)
+    model = base if full else add_lora(base, settings.lora, seed=seed)
 
     def bits_per_byte(candidate) -> float:
         return evaluate_perplexity(

@@ -1,0 +1,118 @@
+"""Track A's foreign-corpus control: same budget, same held-out files, a stage of its own, told as it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+import tiny_models
+
+from helpers.data import foreign
+from helpers.data.foreign import foreign_texts
+from helpers.eval.language_model import FileScore, score_files
+from helpers.eval.perplexity import encode
+from helpers.models.causal_lm import load_causal_lm
+from helpers.records import InsufficientDataError
+from helpers.report import controls_a
+from helpers.report.controls_a import foreign_facts, foreign_rows, foreign_seconds, measure_foreign_corpus
+from helpers.report.record_a import record_track_a
+from helpers.report.tables_a import control_sentences
+from helpers.settings import CPU, LoraSettings
+from helpers.workspace import Workspace
+
+TRAINING = ["def add(first, second):\n    return first + second\n" * 6] * 3
+TEST = [("a.py", "def sub(first, second):\n    return first - second\n" * 3), ("b.py", "x = 1\n" * 20)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A session in a folder of its own, as far as the control needs one."""
+    folder = tmp_path_factory.mktemp("run")
+    settings = dataclasses.replace(
+        CPU.track_a, model=str(tiny_models.save(folder / "base", "qwen2")), window=32, stride=16, epochs=1,
+        learning_rate=1e-2, rehearsal_share=0.0, lora=LoraSettings(rank=4, alpha=4),
+    )  # fmt: skip
+    workspace = Workspace(folder, "run")
+    return SimpleNamespace(
+        profile=SimpleNamespace(track_a=settings), seed=7, runtime=tiny_models.CPU_FP32, folder=folder,
+        workspace=workspace, stage=workspace.stage,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def measured(run):
+    model, tokenizer = load_causal_lm(run.profile.track_a.model, run.runtime)
+    before = score_files(model, tokenizer, {"test": TEST}, window=32, stride=16)
+    texts = {"training": TRAINING, "validation": [TEST[0][1]]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(foreign, "LARGE_PACKAGES", ("rich",))
+        after = measure_foreign_corpus(run, texts, TEST, tokenizer, exclude="networkx")
+        patch.setattr(controls_a, "train_language_model", None)  # found again, not made again
+        assert measure_foreign_corpus(run, texts, TEST, tokenizer, exclude="networkx") == after
+    return tokenizer, texts, before, after
+
+
+def test_the_same_files_are_scored_after_a_training_of_the_same_budget(run, measured):
+    tokenizer, _, before, after = measured
+    rows = foreign_rows(before, after, after)
+    assert [row["path"] for row in rows["foreign_corpus"]] == ["a.py", "b.py"]
+    assert any(row["nll_before"] != row["nll_after"] for row in rows["foreign_corpus"])
+    assert all(row["nll_before"] == row["nll_after"] for row in rows["own_instead_of_foreign"])
+    facts = foreign_facts(run)
+    assert facts["foreign_corpus"].startswith("rich ")
+    assert facts["own_tokens"] == sum(len(encode(tokenizer, text)) for text in TRAINING)
+    assert list(foreign_seconds(run)) == ["foreign_corpus"]
+    assert not (run.folder / "track_a/foreign/adapter").exists()
+
+
+def test_a_profile_without_controls_trains_nothing(run, measured):
+    tokenizer, texts, before, _ = measured
+    bare = dataclasses.replace(run.profile.track_a, controls=False)
+    without = SimpleNamespace(**{**vars(run), "profile": SimpleNamespace(track_a=bare)})
+    assert measure_foreign_corpus(without, texts, TEST, tokenizer, exclude="") == []
+    assert foreign_rows(before, before, []) == {}
+    assert foreign_facts(without) == foreign_seconds(without) == {}
+
+
+def scored(nll: float) -> list[FileScore]:
+    """Twelve files of 100 bytes and ten tokens, each a little worse than the one before."""
+    return [FileScore("test", f"{i}.py", 100, 10, nll + i, 5) for i in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("foreign_nll", "own_nll", "says"),
+    [
+        (38.0, 20.0, "the gain comes from the repository's own files"),
+        (20.0, 38.0, "the repository's own files were no better than foreign code"),
+        (20.0, 20.0, "these files cannot tell"),
+    ],
+)
+def test_the_sentence_turns_with_the_figures(foreign_nll, own_nll, says):
+    before, after, elsewhere = scored(40.0), scored(own_nll), scored(foreign_nll)
+    controls = foreign_rows(before, after, elsewhere)
+    controls["general_code"] = foreign_rows(scored(10.0), scored(10.0), scored(11.0))["foreign_corpus"]
+    facts = {"foreign_corpus": "elsewhere 1.0", "foreign_tokens": 900, "own_tokens": 1000}
+    main = foreign_rows(before, before, after)["foreign_corpus"]
+    track = record_track_a(
+        main, model="tiny", seed=1, samples=200, cost={"seconds": 1.0}, data=facts, control_rows=controls
+    )
+    said = control_sentences(track)
+    assert says in said
+    assert "elsewhere 1.0 (900 tokens; 1,000 of the repository)" in said
+    assert "On 12 files of general code bits per byte rise: +0.014" in said
+    assert "+6.5% of what they were" in said  # 186 nats before, 198 after
+    assert control_sentences({**track, "controls": {}}) == "This profile measures no controls."
+
+
+def test_foreign_texts_are_whole_files_of_another_package_within_the_budget(monkeypatch):
+    tokenizer = tiny_models.tokenizer()
+    monkeypatch.setattr(foreign, "LARGE_PACKAGES", ("networkx", "rich"))
+    name, texts = foreign_texts(tokenizer, 20_000, 1, exclude="networkx")
+    assert name.startswith("rich ")
+    assert 10_000 < sum(len(encode(tokenizer, text)) for text in texts) <= 22_000
+    assert not any("networkx" in text for text in texts)
+    assert foreign_texts(tokenizer, 20_000, 1, exclude="networkx") == (name, texts)
+    monkeypatch.setattr(foreign, "LARGE_PACKAGES", ("rich",))
+    with pytest.raises(InsufficientDataError, match="none of rich is installed"):
+        foreign_texts(tokenizer, 20_000, 1, exclude="rich")
