@@ -12,7 +12,7 @@ from typing import Any
 from helpers.settings import TrackASettings, TrackBSettings, TrackCSettings
 
 _LEARNING = {"epochs", "learning_rate", "batch_sequences", "batch_pairs", "warmup_fraction", "lora",
-             "rehearsal_share", "scale", "hard_negatives"}  # fmt: skip
+             "rehearsal_share", "keep_gain", "scale", "hard_negatives"}  # fmt: skip
 # How much data is drawn: the data itself is among a later stage's inputs.
 _AMOUNTS = {"train_tokens", "validation_tokens", "test_tokens", "general_files", "train_pairs",
             "validation_pairs", "executable_tasks", "language_tasks", "test_queries"}  # fmt: skip

@@ -15,6 +15,7 @@ from helpers.settings import LoraSettings, TrackASettings
 from helpers.train.errors import NonFiniteLossError, TrainingError
 from helpers.train.language_model import train_language_model
 from helpers.train.packing import collate_packed, pack_texts
+from helpers.train.shrinking import SCALES
 from helpers.train.token_loss import summed_token_loss
 from helpers.train.trainer import batch_shape, run_training
 
@@ -32,7 +33,7 @@ def settings(folder, **changes):
     values = TrackASettings(
         model=str(folder), window=32, stride=16, train_tokens=0, validation_tokens=0, test_tokens=0, epochs=2,
         learning_rate=1e-2, batch_sequences=8, warmup_fraction=0.1, lora=LoraSettings(rank=4, alpha=8),
-        rehearsal_share=0.0,
+        rehearsal_share=0.0, keep_gain=1.0,
     )  # fmt: skip
     return dataclasses.replace(values, **changes)
 
@@ -213,6 +214,20 @@ def test_the_best_validated_weights_are_kept(folder, tmp_path):
     for name, tensor in kept.items():
         if "lora_B" in name:
             assert torch.equal(tensor, saved[1.0][name.replace(".weight", ".default.weight")])
+
+
+def test_the_scaled_adapter_is_what_is_saved_and_said(folder, trained, tmp_path):
+    history = train_language_model(
+        settings(folder, keep_gain=0.5), TRAIN, VALIDATION, RUNTIME, seed=5, out_dir=tmp_path
+    )
+    assert history.adapter_scale in SCALES
+    assert json.loads((tmp_path / "history.json").read_text())["adapter_scale"] == history.adapter_scale
+    whole, scaled = (load_file(p / "adapter/adapter_model.safetensors") for p in (trained[0], tmp_path))
+    for name, tensor in whole.items():
+        assert torch.equal(scaled[name], tensor * history.adapter_scale if "lora_B" in name else tensor)
+    adapted, tok = load_adapted(str(folder), tmp_path / "adapter", RUNTIME)
+    after = evaluate_perplexity(adapted, tok, VALIDATION, window=32, stride=32).bits_per_byte
+    assert history.validation[0] - after >= 0.5 * (history.validation[0] - history.best_validation)
 
 
 def test_an_empty_training_set_is_refused(folder, tmp_path):

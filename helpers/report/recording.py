@@ -338,7 +338,7 @@ def _cost(run: Session, track: str, stages: Sequence[str]) -> dict[str, Any]:
     cost: dict[str, Any] = {"seconds": round(sum(seconds.values()), 3), "seconds_by_stage": seconds}
     history = run.history(f"{track}/train")
     for name in ("tokens_per_second", "trainable_parameters", "useful_share", "micro_batch", "accumulation",
-                 "gradient_checkpointing", "frozen_weights", "lowered"):  # fmt: skip
+                 "gradient_checkpointing", "frozen_weights", "lowered", "adapter_scale"):  # fmt: skip
         if name in history:
             cost[name] = history[name]
     memory = {stage: read_json(run.folder / track / stage / "memory.json") for stage in stages}

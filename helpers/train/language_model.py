@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from accelerate import PartialState
+
 from helpers.data.general_code import rehearsal_texts
 from helpers.eval.perplexity import encode, evaluate_perplexity
-from helpers.models.causal_lm import add_lora, load_causal_lm
+from helpers.models.causal_lm import add_lora, load_adapted, load_causal_lm
 from helpers.plan import planned_fit
 from helpers.runtime import Runtime, set_seed
 from helpers.settings import TrackASettings
 from helpers.train.fallbacks import with_fallbacks
 from helpers.train.packing import collate_packed, pack_texts
+from helpers.train.shrinking import shrink_adapter
 from helpers.train.trainer import TrainingHistory, run_training
+from helpers.workspace import write_json
 
 MICRO_BATCH_TOKENS = {"cpu": 4096, "cuda": 2048}  # fed at once; activations are kept for them
 VALIDATIONS_PER_EPOCH = 2
@@ -32,9 +37,10 @@ def train_language_model(
     """Train an adapter on `train_texts`, keep the one with the best bits per byte on validation.
 
     Files are packed into rows of `settings.window` tokens without seeing each other. Against
-    forgetting, standard-library files are mixed in: `settings.rehearsal_share` tokens of them for
-    every token of `train_texts`. If memory or float16's range does not do, training starts again
-    with less (`helpers.train.fallbacks.with_fallbacks`).
+    forgetting, standard-library files are mixed in, `settings.rehearsal_share` tokens of them for
+    every token of `train_texts`, and the adapter is scaled down as far as `settings.keep_gain` of the
+    validated gain allows (`helpers.train.shrinking`). If memory or float16's range does not do,
+    training starts again with less (`helpers.train.fallbacks.with_fallbacks`).
 
     Args:
         full: train all weights instead of an adapter, as a reference; what is kept is then a whole model.
@@ -73,7 +79,7 @@ def _train(settings, train_texts, validation_texts, runtime, fit, seed, out_dir,
             runtime=runtime, what="validate",
         ).bits_per_byte  # fmt: skip
 
-    return run_training(
+    history = run_training(
         model,
         tokenizer,
         rows,
@@ -91,3 +97,15 @@ def _train(settings, train_texts, validation_texts, runtime, fit, seed, out_dir,
         what="train the language model",
         fit=fit,
     )
+    if full or settings.keep_gain >= 1:
+        return history
+    scale = 1.0
+    if PartialState().is_main_process:  # read back: in memory lie the last weights, not the best
+        adapter = out_dir / "adapter"
+        kept, _ = load_adapted(settings.model, adapter, runtime, seed=seed)
+        before = history.validation[0]
+        scale = shrink_adapter(kept, adapter, bits_per_byte, untouched=before, keep_gain=settings.keep_gain)
+        history = dataclasses.replace(history, adapter_scale=scale)
+        write_json(out_dir / "history.json", history)
+    PartialState().wait_for_everyone()
+    return history

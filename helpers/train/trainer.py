@@ -74,6 +74,7 @@ class TrainingHistory:
     gradient_checkpointing: bool = False
     frozen_weights: str = ""  # "NF4", or the dtype they are held in
     lowered: tuple[str, ...] = ()  # what was given up for want of memory, in order
+    adapter_scale: float = 1.0  # the saved update's, after `helpers.train.shrinking`
 
 
 def run_training(

@@ -1,0 +1,167 @@
+"""Useful tokens per second of Track A's training beside `transformers.Trainer` as it comes.
+
+    python benchmarks/training_throughput.py [--model SPEC] [--tokens 60000]
+
+Both train the same adapter on the same pieces of the same files (whole files cut at the window). The usual
+way is what most notebooks do: a piece a row, padded to the window, float32, batches of 8, every other
+argument of `Trainer` at its default. Ours is `helpers.train.trainer.run_training` with the profile's
+settings: pieces packed into full rows, bfloat16 where the machine multiplies it, cheaper forms of the
+same step. Counted are tokens that are not padding, over the whole call. Each way works in a process of
+its own and they take turns, so that a busy machine slows both; on such a machine the ratio per second of
+processor time is the steadier one.
+
+Also told: the share of the machine's own rate of bfloat16 matrix products that the step's arithmetic
+reaches. Its operations per token: 4 a frozen weight (the head's among them), 6 an adapter's, and
+attention's products over the half of the scores that is used; nothing recomputed or thrown away counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArguments
+
+from helpers.data.corpus import load_corpus
+from helpers.data.draw import draw_files
+from helpers.eval.perplexity import encode
+from helpers.models.causal_lm import add_lora, load_causal_lm, load_tokenizer
+from helpers.models.shapes import model_shape
+from helpers.plan import lora_parameters
+from helpers.runtime import detect_runtime, hardware_facts, peak_memory_gib, set_seed, stopwatch
+from helpers.settings import PROFILES, TrackASettings
+from helpers.train.language_model import MICRO_BATCH_TOKENS
+from helpers.train.packing import collate_packed, pack_documents
+from helpers.train.trainer import run_training
+
+WAYS = ("usual", "ours")
+SIDE = 2048  # of the square matrices whose product gives the machine's rate
+
+
+def operations_per_token(settings: TrackASettings) -> float:
+    """Floating-point operations that one training step needs for a token, forward and backward."""
+    shape = model_shape(settings.model)
+    frozen = shape.layers * sum(a * b for a, b in shape.linears) + shape.hidden * shape.vocabulary
+    attended = shape.layers * shape.heads * shape.head_dim * settings.window / 2
+    return 4.0 * frozen + 6.0 * lora_parameters(shape, settings.lora.rank) + 12.0 * attended
+
+
+def product_rate() -> float:
+    """Operations per second of bfloat16 matrix products on this machine; the best of ten."""
+    a = torch.randn(SIDE, SIDE, dtype=torch.bfloat16)
+    seconds = []
+    for _ in range(10):
+        start = time.perf_counter()
+        a @ a
+        seconds.append(time.perf_counter() - start)
+    return 2.0 * SIDE**3 / min(seconds)
+
+
+def train_usual(model, tokenizer, documents: list[list[int]], settings: TrackASettings, out: str) -> int:
+    """`Trainer` with its defaults over padded pieces; the number of tokens that were no padding."""
+    window = settings.window
+    pieces = [d[at : at + window] for d in documents for at in range(0, len(d) - 1, window - 1)]
+    rows = [
+        dict(tokenizer.pad({"input_ids": piece}, padding="max_length", max_length=window)) for piece in pieces
+    ]
+    arguments = TrainingArguments(
+        output_dir=out, num_train_epochs=1, report_to="none", save_strategy="no", disable_tqdm=True,
+        use_cpu=model.device.type == "cpu",
+    )  # fmt: skip
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm=False)
+    Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator).train()
+    return sum(len(piece) for piece in pieces)
+
+
+def train_ours(model, tokenizer, documents, settings: TrackASettings, out: str, runtime) -> int:
+    """This project's loop over packed rows."""
+    rows = pack_documents(documents, settings.window, pad_id=tokenizer.pad_token_id)
+    history = run_training(
+        model, tokenizer, rows, collate=collate_packed, runtime=runtime, out_dir=Path(out), epochs=1,
+        learning_rate=settings.learning_rate, batch_sequences=settings.batch_sequences,
+        micro_batch=max(1, MICRO_BATCH_TOKENS[runtime.device.type] // settings.window),
+        warmup_fraction=settings.warmup_fraction, seed=0, validate=lambda candidate: 1.0,
+    )  # fmt: skip
+    return history.useful_tokens
+
+
+def measure(way: str, documents: list[list[int]], settings: TrackASettings) -> dict[str, float]:
+    """Train once in this process."""
+    runtime = detect_runtime()
+    set_seed(0)
+    base, tokenizer = load_causal_lm(settings.model, runtime)
+    model = add_lora(base, settings.lora).train()
+    loaded = peak_memory_gib()
+    with tempfile.TemporaryDirectory() as out:
+        spent = time.process_time()
+        with stopwatch() as took:
+            if way == "ours":
+                tokens = train_ours(model, tokenizer, documents, settings, out, runtime)
+            else:
+                tokens = train_usual(model, tokenizer, documents, settings, out)
+        spent = time.process_time() - spent
+    return {
+        "tokens": tokens,
+        "tokens_per_second": tokens / took["seconds"],
+        "tokens_per_cpu_second": tokens / spent,
+        "peak_memory_gib": peak_memory_gib(),
+        "of_it_with_the_model_loaded": loaded,
+        "product_rate": product_rate() if way == "ours" and runtime.device.type == "cpu" else 0.0,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default=PROFILES["cpu"].track_a.model)
+    parser.add_argument("--corpus", default=PROFILES["cpu"].corpus.spec)
+    parser.add_argument("--tokens", type=int, default=60_000, help="of whole files, trained on once a repeat")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+
+    settings = PROFILES["cpu"].track_a
+    settings = type(settings)(**{**vars(settings), "model": options.model})
+    tokenizer = load_tokenizer(options.model)
+    files = draw_files(load_corpus(options.corpus).files, tokenizer, options.tokens, 0)
+    documents = [encode(tokenizer, file.text) for file in files]
+    done: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    spawn = multiprocessing.get_context("spawn")
+    for _ in range(options.repeats):
+        for way in WAYS:
+            with ProcessPoolExecutor(1, mp_context=spawn) as pool:  # a process each: its peak is its own
+                done[way].append(pool.submit(measure, way, documents, settings).result())
+    middle = {
+        way: {name: round(statistics.median(row[name] for row in rows), 2) for name in rows[0]}
+        for way, rows in done.items()
+    }
+    rates = [row["product_rate"] for row in done["ours"]]
+    reached = [row["tokens_per_second"] * operations_per_token(settings) for row in done["ours"]]
+    report = {
+        "files": len(files),
+        **middle,
+        "speedup": [
+            round(o["tokens_per_second"] / u["tokens_per_second"], 2)
+            for u, o in zip(done["usual"], done["ours"], strict=True)
+        ],
+        "speedup_per_cpu_second": [
+            round(o["tokens_per_cpu_second"] / u["tokens_per_cpu_second"], 2)
+            for u, o in zip(done["usual"], done["ours"], strict=True)
+        ],
+        "operations_per_token": operations_per_token(settings),
+        "share_of_product_rate": [round(r / p, 3) for r, p in zip(reached, rates, strict=True) if p],
+        "hardware": hardware_facts(detect_runtime()),
+    }
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
