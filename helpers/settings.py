@@ -259,10 +259,10 @@ CPU = dataclasses.replace(
         validation_tokens=20_000,
         test_tokens=80_000,
         epochs=1,
-        learning_rate=1e-3,
+        learning_rate=6e-4,
         batch_sequences=4,
         warmup_fraction=0.1,  # Adam's first steps at the full rate throw the model off
-        lora=LoraSettings(rank=64, alpha=64),
+        lora=LoraSettings(rank=128, alpha=64),
         rehearsal_share=0.2,
     ),
     track_b=TrackBSettings(
