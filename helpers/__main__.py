@@ -149,7 +149,7 @@ def ladder(
     profile: Annotated[str, typer.Option(help="t4, cpu or smoke: where the rungs start from")] = "cpu",
     corpus: Annotated[str, typer.Option(help="installed:NAME, path:DIR, git:URL[@rev] or zip:FILE")] = "",
     causal_lm: Annotated[str, typer.Option(help="Track A's model: hub name or folder")] = "",
-    tokens: Annotated[int, typer.Option(help="of the training files, per rung")] = 60_000,
+    tokens: Annotated[int, typer.Option(help="of the training files, per rung")] = 40_000,
     out: Annotated[Path, typer.Option(help="folder for exports/ and runs/")] = Path("."),
 ) -> None:
     """Train Track A with one setting changed at a time, compared on validation; goes on where it stopped."""

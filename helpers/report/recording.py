@@ -13,6 +13,7 @@ from typing import Any
 from helpers.data.card import render_data_card
 from helpers.data.card_facts import corpus_facts
 from helpers.data.corpus import corpus_warnings, secret_counts
+from helpers.data.exposure import Exposure
 from helpers.data.general_code import general_code_sources
 from helpers.data.instruct import InstructData
 from helpers.data.masking import counted
@@ -65,11 +66,13 @@ def report_track_a(
     parts: Parts,
     tokenizer: Any,
     foreign: Sequence[FileScore] = (),
+    known: Exposure | None = None,
 ) -> dict[str, Any]:
     """Track A's section: held-out files, roles within them, controls, the unigram baseline.
 
     Args:
         foreign: held-out files after training on foreign code (`measure_foreign_corpus`).
+        known: what the model may have seen; files that it cannot have seen become a control.
     """
     settings = run.profile.track_a
     names = sorted({row.part for row in before if row.part.startswith("role/")})
@@ -77,6 +80,9 @@ def report_track_a(
     rows |= {f"role_{name.removeprefix('role/')}": paired_rows(before, after, name) for name in names}
     controls = {"general_code": paired_rows(before, after, "general_code")}
     controls |= foreign_rows(before, after, foreign)
+    unseen = [row for row in rows["files"] if known and row["path"] in known.unseen]
+    if len(unseen) >= MINIMUM_DATA["track_a"]["test_files"]:
+        controls["changed_after_cut_off"] = unseen
     rows |= {f"control_{name}": some for name, some in controls.items()}
     for name, some in rows.items():
         write_items(run.folder, f"track_a/{name}", some)
@@ -91,6 +97,7 @@ def report_track_a(
             "counts": {"training_files": len(train_texts)},
             "training_sha256": digest(list(train_texts)),
             **foreign_facts(run),
+            **({"exposure": known.status, "exposure_note": known.note} if known else {}),
         },
         role_rows={
             name.removeprefix("role_"): some for name, some in rows.items() if name.startswith("role_")

@@ -9,9 +9,16 @@ from helpers.report.tables import change_text
 
 
 def control_sentences(track: Mapping[str, Any]) -> str:
-    """What was forgotten, and whether foreign code would have done as well, as Markdown."""
+    """What the model may have seen, what was forgotten, whether foreign code would have done; Markdown."""
     controls, facts = track["controls"], track["data"]
     said = []
+    if "exposure_note" in facts:
+        said.append(f"**Seen before?** {facts['exposure_note']}.")
+    if unseen := controls.get("changed_after_cut_off"):
+        said[-1] += (
+            f" On the {unseen['after']['n']} held-out files among them bits per byte change by "
+            f"{change_text(unseen['delta'])}."
+        )
     if general := controls.get("general_code"):
         low, high = general["delta"]["ci95"]
         share = general["delta"]["value"] / general["before"]["value"]

@@ -89,7 +89,7 @@ def climb(
     Raises:
         InsufficientDataError: if the corpus has no training or validation files.
     """
-    a = dataclasses.replace(profile.track_a, train_tokens=tokens, epochs=1)
+    a = dataclasses.replace(profile.track_a, train_tokens=tokens, epochs=1, keep_gain=1.0)  # as trained
     corpus = load_corpus(profile.corpus.spec, profile.corpus)
     splits = split_corpus(corpus, extract_functions(corpus), profile.corpus, profile.seed)
     files = {name: files_of(corpus, splits, name) for name in ("train", "validation")}
