@@ -302,7 +302,7 @@ CPU = dataclasses.replace(
     section_seconds=(
         ("Setup", 5.0),
         ("Corpus and data card", 110.0),
-        ("Track A: extended pretraining", 290.0),
+        ("Track A: extended pretraining", 270.0),
         ("Track B: instruction tuning", 200.0),
         ("Track C: embedding tuning", 105.0),
         ("Error analysis", 5.0),

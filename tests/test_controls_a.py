@@ -95,12 +95,19 @@ def test_the_sentence_turns_with_the_figures(foreign_nll, own_nll, says):
     facts = {"foreign_corpus": "elsewhere 1.0", "foreign_tokens": 900, "own_tokens": 1000}
     main = foreign_rows(before, before, after)["foreign_corpus"]
     track = record_track_a(
-        main, model="tiny", seed=1, samples=200, cost={"seconds": 1.0}, data=facts, control_rows=controls
+        main,
+        model="tiny",
+        seed=1,
+        samples=200,
+        cost={"seconds": 1.0, "adapter_scale": 0.8},
+        data=facts,
+        control_rows=controls,
     )
     said = control_sentences(track)
     assert says in said
     assert "elsewhere 1.0 (900 tokens; 1,000 of the repository)" in said
     assert "On 12 files of general code bits per byte rise: +0.014" in said
+    assert "The saved adapter is 0.8 of the trained one" in said
     assert "+6.5% of what they were" in said  # 186 nats before, 198 after
     told = {**track, "data": facts | {"exposure_note": "nothing is known"}}
     told["controls"] = track["controls"] | {"changed_after_cut_off": track["controls"]["foreign_corpus"]}

@@ -27,6 +27,8 @@ def control_sentences(track: Mapping[str, Any]) -> str:
             f"**Forgetting.** On {general['after']['n']} files of general code bits per byte {moved}: "
             f"{change_text(general['delta'])}, {share:+.1%} of what they were.".replace("-", "−")
         )
+        if (scale := track["cost"].get("adapter_scale", 1.0)) < 1:
+            said[-1] += f" The saved adapter is {scale:g} of the trained one, chosen on the validation files."
     if foreign := controls.get("foreign_corpus"):
         added = controls["own_instead_of_foreign"]["delta"]
         low, high = added["ci95"]
