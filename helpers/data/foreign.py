@@ -64,7 +64,8 @@ def foreign_texts(
     Raises:
         InsufficientDataError: if none of LARGE_PACKAGES is installed.
     """
-    corpus = load_corpus(f"installed:{_first_installed(LARGE_PACKAGES, exclude)}", CorpusSettings(languages=("python",)))
+    name = _first_installed(LARGE_PACKAGES, exclude)
+    corpus = load_corpus(f"installed:{name}", CorpusSettings(languages=("python",)))
     files = [file for file in corpus.files if not exclude or exclude not in file.text]
     drawn = draw_files(files, tokenizer, token_budget, seed)
     return f"{corpus.name} {corpus.version}", [file.text for file in drawn]
