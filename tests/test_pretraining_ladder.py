@@ -14,7 +14,12 @@ from helpers.settings import SMOKE, LoraSettings
 from helpers.train import pretraining_ladder
 from helpers.train.pretraining_ladder import RESULT, RUNGS, _general_validation, climb
 
-WANTED = ("as the profile has it", "the same from another seed", "rank 16", "all weights, no adapter")
+WANTED = (
+    "the profile's settings, one pass",
+    "the same from another seed",
+    "rank 16",
+    "all weights, no adapter",
+)
 MODULE = "def add_{0}(first, second):\n    '''Add {0} things.'''\n    return first + second * {0}\n\n\n"
 
 

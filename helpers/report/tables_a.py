@@ -43,7 +43,8 @@ def control_sentences(track: Mapping[str, Any]) -> str:
         said.append(
             f"**Foreign code.** The same budget spent on {facts['foreign_corpus']} "
             f"({facts['foreign_tokens']:,} tokens; {facts['own_tokens']:,} of the repository) changes the "
-            f"held-out files by {change_text(foreign['delta'])} bits per byte, against {number(own, signed=True)} by the "
-            f"repository's own; own instead of foreign: {change_text(added)}. So {reading}."
+            f"held-out files by {change_text(foreign['delta'])} bits per byte, against "
+            f"{number(own, signed=True)} by the repository's own; own instead of foreign: "
+            f"{change_text(added)}. So {reading}."
         )
     return "\n\n".join(said) or "This profile measures no controls."

@@ -1,12 +1,12 @@
-"""Track A's ladder: one setting changed at a time, on a small share of the budget, chosen by on validation.
+"""Track A's ladder: one setting changed at a time, on a small share of the budget, compared on validation.
 
-    python -m helpers ladder                     # about 20 minutes on two cores; goes on where it stopped
+    python -m helpers ladder                     # about ten minutes on two cores; goes on where it stopped
 
-Every rung trains on the same files with the same number of tokens fed, so that rungs differ in nothing but
-what they name. Held-out test files take no part: rungs are compared by the validation files, and by general
-code of packages that are neither rehearsed nor part of the slice on which forgetting is reported. What
-comes out carries the commit, the corpus and the model that it was measured on; reports show it beside no
-other corpus or model.
+Every rung is fed the same number of tokens, one pass over the same files, so that rungs differ in nothing
+but what they name. Held-out test files take no part: rungs are compared by the validation files, and by
+general code of packages that are neither rehearsed nor part of the slice on which forgetting is reported.
+What comes out carries the commit, the corpus and the model that it was measured on; reports show it
+beside no other corpus or model.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ def _twice(a: TrackASettings) -> TrackASettings:
 
 
 RUNGS = (
-    Rung("as the profile has it", _set()),
+    Rung("the profile's settings, one pass", _set()),
     Rung("the same from another seed", _set(), seed_offset=1),
     Rung("learning rate x 1/3", _rate(1 / 3)),
     Rung("learning rate x 3", _rate(3.0)),
     Rung("rank 16", _lora(rank=16)),
     Rung("without rank stabilisation", _lora(use_rslora=False)),
-    Rung("half the files, twice", _twice),
+    Rung("half the files, two passes", _twice),
     Rung("no rehearsal", _set(rehearsal_share=0.0)),
     Rung("all weights, no adapter", _rate(FULL_RATE), full=True),
 )  # fmt: skip
