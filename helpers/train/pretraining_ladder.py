@@ -33,7 +33,6 @@ from helpers.train.language_model import train_language_model
 from helpers.workspace import Workspace, digest, read_json, write_json
 
 RESULT = "exports/track_a_ladder.json"
-FULL_RATE = 0.3  # a full fine-tune's learning rate, as a share of the adapter's
 GENERAL_FILES = 8
 
 
@@ -72,7 +71,8 @@ RUNGS = (
     Rung("without rank stabilisation", _lora(use_rslora=False)),
     Rung("half the files, two passes", _twice),
     Rung("no rehearsal", _set(rehearsal_share=0.0)),
-    Rung("all weights, no adapter", _rate(FULL_RATE), full=True),
+    Rung("all weights, no adapter", _set(), full=True),
+    Rung("all weights, learning rate x 3", _rate(3.0), full=True),
 )  # fmt: skip
 
 
