@@ -390,6 +390,8 @@ def test_licence_from_texts():
     assert (
         licence_of_text("Apache License\nVersion 2.0, January 2004\nhttp://www.apache.org/") == "Apache-2.0"
     )
+    psf = "A. HISTORY OF THE SOFTWARE\nPYTHON SOFTWARE FOUNDATION LICENSE VERSION 2\n" + "x" * 60
+    assert licence_of_text(psf + "\nPermission to use, copy, modify, and distribute this") == "PSF-2.0"
     assert (
         licence_of_text("\nA licence nobody knows, with its terms spelt out at some length here\n")[:9]
         == "A licence"

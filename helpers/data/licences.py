@@ -53,6 +53,7 @@ SPDX_OF_TEXT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("BSD-3-Clause", ("redistribution and use in source and binary forms", "neither the name")),
     ("BSD-2-Clause", ("redistribution and use in source and binary forms",)),
     ("MIT", ("permission is hereby granted, free of charge", "the software is provided \"as is\"")),
+    ("PSF-2.0", ("python software foundation license version 2",)),
     ("ISC", ("permission to use, copy, modify, and",)),
     ("Unlicense", ("free and unencumbered software released into the public domain",)),
     ("CC0-1.0", ("cc0 1.0 universal",)),
