@@ -11,8 +11,9 @@ its own and they take turns, so that a busy machine slows both; on such a machin
 processor time is the steadier one.
 
 Also told: the share of the machine's own rate of bfloat16 matrix products that the step's arithmetic
-reaches. Its operations per token: 4 a frozen weight (the head's among them), 6 an adapter's, and
-attention's products over the half of the scores that is used; nothing recomputed or thrown away counts.
+reaches. Its operations per token: for each layer 4 a frozen weight and 6 an adapter's, or 6 a weight where
+the sum of both is trained and that is less; 4 a weight of the head; attention's products over the half of
+the scores that is used. Nothing recomputed or thrown away counts.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ from helpers.data.draw import draw_files
 from helpers.eval.perplexity import encode
 from helpers.models.causal_lm import add_lora, load_causal_lm, load_tokenizer
 from helpers.models.shapes import model_shape
-from helpers.plan import lora_parameters
 from helpers.runtime import detect_runtime, hardware_facts, peak_memory_gib, set_seed, stopwatch
 from helpers.settings import PROFILES, TrackASettings
 from helpers.train.language_model import MICRO_BATCH_TOKENS
@@ -50,10 +50,10 @@ SIDE = 2048  # of the square matrices whose product gives the machine's rate
 
 def operations_per_token(settings: TrackASettings) -> float:
     """Floating-point operations that one training step needs for a token, forward and backward."""
-    shape = model_shape(settings.model)
-    frozen = shape.layers * sum(a * b for a, b in shape.linears) + shape.hidden * shape.vocabulary
+    shape, rank = model_shape(settings.model), settings.lora.rank
+    layer = sum(min(4 * a * b + 6 * rank * (a + b), 6 * a * b) for a, b in shape.linears)
     attended = shape.layers * shape.heads * shape.head_dim * settings.window / 2
-    return 4.0 * frozen + 6.0 * lora_parameters(shape, settings.lora.rank) + 12.0 * attended
+    return float(shape.layers * layer + 4 * shape.hidden * shape.vocabulary + 12 * attended)
 
 
 def product_rate() -> float:
