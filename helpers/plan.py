@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from helpers.memory import Fit
+from helpers.models.cheaper_forms import scores_are_small
 from helpers.models.shapes import Shape, ShapeError, model_shape, shape_of
 from helpers.runtime import GIB, Runtime
 from helpers.settings import LoraSettings, Profile
-from helpers.train.cheaper_forms import scores_are_small
 from helpers.train.token_loss import MAX_LOGITS
 
 RESERVE_GIB = 0.9  # CUDA context, cuBLAS workspaces, fragmentation
@@ -112,7 +112,7 @@ def activation_bytes(
     repeated to all heads) and output of attention, its mask and row sums, on a CPU the whole scores
     where they are small; gate, its activation and up. Once: the last norm's float32 input. With
     checkpointing one hidden state a block stays, and one block at a time is recomputed. Where
-    training sums weights and adapters (`helpers.train.cheaper_forms`) it holds a little less.
+    training sums weights and adapters (`helpers.models.cheaper_forms`) it holds a little less.
     """
     small = 2 if machine.autocast else machine.weight_bytes
     h, q, i = shape.hidden, shape.heads * shape.head_dim, shape.intermediate

@@ -9,9 +9,9 @@ import tiny_models
 import torch
 
 from helpers.models.causal_lm import add_lora
+from helpers.models.cheaper_forms import cheaper_forms, plain_attention, summed_adapters
 from helpers.models.structure import hidden_states, output_head, plain_model
 from helpers.settings import LoraSettings
-from helpers.train.cheaper_forms import cheaper_forms, plain_attention, summed_adapters
 from helpers.train.packing import collate_packed, pack_documents
 from helpers.train.token_loss import summed_token_loss
 
@@ -93,7 +93,7 @@ def test_large_scores_stay_with_the_fused_kernel(monkeypatch):
     used = []
     model.base_model.register_forward_hook(lambda *_: used.append(model.config._attn_implementation))
     for limit in (needed, needed - 1):
-        monkeypatch.setattr("helpers.train.cheaper_forms.MAX_SCORE_BYTES", limit)
+        monkeypatch.setattr("helpers.models.cheaper_forms.MAX_SCORE_BYTES", limit)
         with plain_attention(model):
             hidden_states(model, batch["input_ids"])
     assert used == ["eager", "sdpa"]

@@ -11,6 +11,7 @@ from transformers import BertConfig, BertModel, Qwen2Config, Qwen2ForCausalLM
 
 from helpers.memory import Fit
 from helpers.models.causal_lm import add_lora
+from helpers.models.cheaper_forms import plain_attention
 from helpers.models.shapes import KNOWN, Shape, ShapeError, model_shape, shape_of
 from helpers.models.structure import hidden_states, plain_model
 from helpers.plan import (
@@ -26,7 +27,6 @@ from helpers.plan import (
     weight_bytes,
 )
 from helpers.settings import TINY_CODE_LM, LoraSettings, resolve_profile
-from helpers.train.cheaper_forms import plain_attention
 
 LORA = LoraSettings(rank=8, alpha=8)
 SMALL = Shape(64, 3, 4, 2, 16, 160, 100)

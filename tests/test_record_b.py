@@ -133,7 +133,7 @@ def test_generated_tests_have_a_mutation_score():
     entry = track["metrics"]["mutation_score/unit_tests"]
     assert (entry["before"]["value"], entry["after"]["value"]) == (0.0, 0.5)
     assert entry["before"]["ci95"][1] > 0.2
-    assert "[0.000, 0." in metric_table(track).loc["mutation score · unit tests", "Before"]
+    assert "[0.000,\N{NO-BREAK SPACE}0." in metric_table(track).loc["mutation score · unit tests", "Before"]
 
 
 def tasks_of_tests():

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.eval.token_roles import RoleTally
+from helpers.models.cheaper_forms import summed_adapters
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,11 @@ def score_files(
             if tallies:
                 tallies[text](0, first, losses, right)
 
-        result = evaluate_perplexity(
-            model, tokenizer, texts, window=window, stride=stride, observe=observe, what=f"score {part} files"
-        )
+        with summed_adapters(model):
+            result = evaluate_perplexity(
+                model, tokenizer, texts,
+                window=window, stride=stride, observe=observe, what=f"score {part} files",
+            )  # fmt: skip
         for (path, _), score, right in zip(files, result.texts, hits, strict=True):
             rows.append(FileScore(part, path, score.n_bytes, score.n_tokens, score.nll_nats, right))
         for (path, _), score, tally in zip(files, result.texts, tallies, strict=False):

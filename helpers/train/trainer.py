@@ -2,7 +2,7 @@
 
 Added to it: a loss that weighs every target token alike under gradient accumulation and spares
 memory (`helpers.train.token_loss`), cheaper forms of the same computation
-(`helpers.train.cheaper_forms`), validation by a function of the caller's, the best validated
+(`helpers.models.cheaper_forms`), validation by a function of the caller's, the best validated
 weights kept, checkpoints found again after a kill (damaged ones passed over), an error instead of
 hours of NaN, and this project's progress bar. What to do when memory or float16 does not suffice
 is decided in `helpers.train.fallbacks`.
@@ -36,9 +36,9 @@ from transformers import (
 )
 
 from helpers.memory import Fit, is_out_of_memory
+from helpers.models.cheaper_forms import cheaper_forms
 from helpers.models.structure import hidden_states, output_head, plain_model
 from helpers.runtime import Runtime, peak_memory_gib
-from helpers.train.cheaper_forms import cheaper_forms
 from helpers.train.checkpoints import newest_whole_checkpoint, replace_folder
 from helpers.train.errors import NonFiniteLossError, StepTooLargeError, TrainingError
 from helpers.train.keeper import Keeper, best_of

@@ -1,4 +1,4 @@
-"""The same function and the same gradients for less work, while a model is trained.
+"""The same function for less work, and where a model is trained the same gradients.
 
 **Adapters.** PEFT computes Wx + s B(Ax): the update's products run over all tokens, beside casts and
 sums of whole activations. The sum of the weights costs nothing per token; its gradient, from which
