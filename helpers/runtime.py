@@ -14,6 +14,7 @@ import importlib.util
 import os
 import platform
 import random
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -69,6 +70,13 @@ def cpu_has_bf16() -> bool:
         return False
     words = set(flags.split())
     return any(flag in words for flag in CPU_BF16_FLAGS)
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether `torch.compile` finds what it needs: a C++ compiler for a CPU, Triton for a GPU."""
+    if device.type == "cpu":
+        return shutil.which(os.environ.get("CXX", "g++")) is not None
+    return importlib.util.find_spec("triton") is not None
 
 
 def available_memory_gib() -> float:

@@ -3,6 +3,7 @@
 import ast
 import heapq
 import random
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -112,6 +113,7 @@ def undented(source: str) -> str:
 def test_pairs_end_in_the_authors_own_function():
     functions = {source for file in files() for source in functions_of(file.text)}
     pairs = change_pairs(files(), seed=3, per_function=8)
+    words_of = {tuple(sorted(re.findall(r"\w+", source))) for source in functions}
     kinds = Counter(kind for kind, _ in pairs)
     assert set(kinds) == set(KINDS)
     for kind, text in pairs:
@@ -125,6 +127,9 @@ def test_pairs_end_in_the_authors_own_function():
         if kind == "copy":
             assert before == after
             assert after in functions
+        if kind == "scramble":
+            assert before == after
+            assert tuple(sorted(re.findall(r"\w+", after))) in words_of
         if kind in ("rename", "docstring"):
             assert before != after
             assert after in functions

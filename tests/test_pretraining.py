@@ -14,7 +14,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from helpers.models.structure import hidden_states
-from helpers.runtime import detect_runtime
+from helpers.runtime import can_compile, detect_runtime
 from helpers.train.pretraining import (
     NonFiniteLossError,
     Optimizer,
@@ -89,6 +89,20 @@ def test_what_can_be_learnt_is_learnt_and_logged(runtime, tmp_path):
     assert result.tokens == 40 * 4 * 15
     assert [row["step"] for row in read_log(tmp_path) if "evaluation" in row] == [*range(4, 41, 4)]
     assert result.final == {"one": 1.0}
+
+
+def test_nothing_is_compiled_without_a_compiler(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert not can_compile(torch.device("cpu"))
+
+
+@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="needs a C++ compiler")
+def test_compiled_steps_learn_what_plain_ones_learn(runtime, tmp_path):
+    short = dataclasses.replace(SETTINGS, schedule=Schedule("constant", steps=3))
+    for name, compiled in (("plain", False), ("compiled", True)):
+        settings = dataclasses.replace(short, compile=compiled)
+        pretrain(small_model(), Counting(), settings, runtime, tmp_path / name)
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), abs=1e-4)
 
 
 def test_going_on_after_a_break_gives_the_same_curve_and_weights(runtime, tmp_path):

@@ -7,6 +7,7 @@ question. The kinds, with the share of each in `KINDS`:
 - fix: one planted fault (`helpers.data.bugs`) before, the author's function after
 - diff: the same, the change written as the lines taken out and put in
 - copy: the same function under two file names
+- scramble: the same, all its words in a random order first, so that nothing but copying tells the next one
 - rename: one local name replaced throughout
 - docstring: the function without its docstring before, with it after
 - describe: a function, then its docstring alone
@@ -26,8 +27,11 @@ from helpers.progress import progress
 from helpers.records import SourceFile
 
 SEPARATOR = "<|file_sep|>"
-KINDS = {"fix": 0.35, "diff": 0.2, "copy": 0.2, "rename": 0.1, "docstring": 0.1, "describe": 0.05}
+KINDS = {
+    "fix": 0.3, "diff": 0.15, "copy": 0.2, "scramble": 0.1, "rename": 0.1, "docstring": 0.1, "describe": 0.05
+}  # fmt: skip
 NEW_NAMES = ("value", "item", "result", "current", "total", "data")
+WORD = r"\w+"
 MIN_LINES, MAX_LINES, MAX_CHARACTERS = 3, 40, 1_600
 
 
@@ -119,6 +123,13 @@ def _copy(source: str, rng: random.Random) -> str:
     return f"{SEPARATOR}{first}.py\n{source}{SEPARATOR}{second}.py\n{source}"
 
 
+def _scramble(source: str, rng: random.Random) -> str:
+    words = re.findall(WORD, source)
+    rng.shuffle(words)
+    mixed = iter(words)
+    return _copy(re.sub(WORD, lambda _: next(mixed), source), rng)
+
+
 def _rename(source: str, rng: random.Random) -> str | None:
     tree = ast.parse(source)
     local = sorted({n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)})
@@ -165,6 +176,6 @@ def _parses(source: str) -> bool:
 
 
 MAKERS = {
-    "fix": _fix, "diff": _diff, "copy": _copy,
+    "fix": _fix, "diff": _diff, "copy": _copy, "scramble": _scramble,
     "rename": _rename, "docstring": _docstring, "describe": _describe,
 }  # fmt: skip
