@@ -274,7 +274,7 @@ def _export(recipe: BaseRecipe, data: Path, folder: Path, runtime: Runtime, resu
     shutil.copytree(folder / "weights", partial)
     for name in TOKENIZER_FILES:
         shutil.copy(EMBEDDED / name, partial / name)
-    report = report_on(partial, data, runtime, functions=recipe.functions, seed=recipe.data_seed)
+    report = report_on(partial, data, runtime, recipe)
     curve = [
         {"tokens": row["tokens"], **row["evaluation"]} for row in read_log(folder) if "evaluation" in row
     ]
@@ -298,17 +298,16 @@ def _export(recipe: BaseRecipe, data: Path, folder: Path, runtime: Runtime, resu
     partial.rename(folder / "model")
 
 
-def report_on(
-    model_folder: Path, data: Path, runtime: Runtime, *, functions: int, seed: int
-) -> BaseModelReport:
+def report_on(model_folder: Path, data: Path, runtime: Runtime, recipe: BaseRecipe) -> BaseModelReport:
     """Figures of the model in `model_folder` on the held-out files of `data`."""
-    model, tokenizer = load_causal_lm(str(model_folder), runtime, seed=seed)
+    model, tokenizer = load_causal_lm(str(model_folder), runtime, seed=recipe.data_seed)
     return evaluate_base_model(
         model,
         tokenizer,
         read_jsonl(data / "held_out.jsonl", SourceFile),
         [row["text"] for row in read_jsonl(data / "counted.jsonl")],
         runtime,
-        seed=seed,
-        functions=functions,
+        seed=recipe.data_seed,
+        window=recipe.window,
+        functions=recipe.functions,
     )
