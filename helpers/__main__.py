@@ -1,4 +1,4 @@
-"""Command line: `python -m helpers run | plan | score | search | complete | ladder | verify | ...`."""
+"""Command line: `python -m helpers run | plan | score | search | complete | verify | compare | ...`."""
 
 from __future__ import annotations
 
@@ -241,6 +241,21 @@ def lab(
     from helpers.report.lab import run_lab
 
     run_lab(data=data, scale=scale, seeds=seeds, ladder=ladder, out=out, resume=resume)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="metrics.json files, each NAME=FILE or FILE")],
+    out: Annotated[Path | None, typer.Option(help="file to write the page to")] = None,
+) -> None:
+    """Lay the tracks' primary metrics of several runs side by side, as Markdown."""
+    from helpers.report.compare import comparison
+    from helpers.workspace import write_text
+
+    page = comparison(runs)
+    if out:
+        write_text(out, page)
+    print(page, end="")
 
 
 def launch_again(processes: int) -> None:

@@ -1,0 +1,50 @@
+"""Runs beside one another: a row for each, and what keeps them from being like with like."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from helpers.report.compare import CompareError, comparison
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """The committed metrics and a copy with another value, seed and Track B not run."""
+    one = json.loads((ROOT / "metrics.json").read_text())
+    other = copy.deepcopy(one)
+    other["run"] |= {"run_id": "other", "seed": one["run"]["seed"] + 1}
+    other["track_a"]["metrics"]["bits_per_byte"]["after"]["value"] = 0.4567
+    other["track_b"] |= {"verdict": "not_run", "reason": "too few functions", "metrics": {}}
+    for name, metrics in (("one", one), ("other", other)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(metrics))
+    return tmp_path
+
+
+def test_every_run_has_a_row_in_every_track(files):
+    page = comparison([f"old={files / 'one.json'}", f"new={files / 'other.json'}"])
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")][2:]
+    assert [row[1] for row in rows] == ["old", "new"] * 3
+    assert rows[1][4] == "0.457"
+    assert "not run: too few functions" in rows[3][-1]
+
+
+def test_runs_that_differ_in_more_than_they_should_are_marked(files):
+    same = comparison([f"a={files / 'one.json'}", f"b={files / 'one.json'}"])
+    assert "Not like with like" not in same
+    page = comparison([str(files / "one.json"), str(files / "other.json")])
+    assert page.count("Not like with like") == 1
+    assert "the seed differs" in page
+
+
+def test_what_is_no_run_is_refused(files):
+    (files / "torn.json").write_text("{")
+    (files / "list.json").write_text("[]")
+    for name in ("torn.json", "list.json", "missing.json"):
+        with pytest.raises(CompareError, match=name):
+            comparison([str(files / name)])
+    with pytest.raises(CompareError, match="two runs are named x"):
+        comparison([f"x={files / 'one.json'}", f"x={files / 'other.json'}"])
