@@ -153,7 +153,7 @@ def _decide_cuda(decide) -> tuple[torch.device, torch.dtype, torch.dtype, str, f
         _refuse_gqa_in_sdpa()
         decide(
             "attention", "sdpa, key-value heads repeated",
-            "below sm80 grouped-query attention inside SDPA falls to the slow math kernel",
+            "below sm80 there is no flash-attention 2, and SDPA with grouped queries takes its slow kernel",
         )  # fmt: skip
     else:
         decide("attention", "sdpa", "fused kernels of torch")

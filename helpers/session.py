@@ -7,6 +7,7 @@ go on where it stopped, and every figure is computed from rows that lie on disk.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import time
 from collections.abc import Callable, Iterable
@@ -35,6 +36,7 @@ from helpers.runtime import (
 from helpers.second_copy import SecondCopy
 from helpers.settings import MINIMUM_DATA, Profile
 from helpers.stage_inputs import read_by
+from helpers.storage import storage_decisions
 from helpers.workspace import (
     Workspace,
     read_json,
@@ -265,6 +267,8 @@ def open_session(
         copy.keep_file(folder / "run.json", "run.json")
     now = datetime.datetime.now(datetime.UTC)
     runtime = detect_runtime(nf4=chosen.nf4)
+    decisions = (*runtime.decisions, *storage_decisions(folder, copy.root if copy else None))
+    runtime = dataclasses.replace(runtime, decisions=decisions)
     set_seed(chosen.seed)
     started = now.isoformat(timespec="seconds")
     session = Session(chosen, runtime, Workspace(folder, folder.name, copy, reuse=resume), Path(out), started)

@@ -9,15 +9,23 @@ import pytest
 import tiny_models
 
 from helpers.data import foreign
+from helpers.data.exposure import Exposure
 from helpers.data.foreign import foreign_texts
 from helpers.eval.language_model import FileScore, score_files
 from helpers.eval.perplexity import encode
 from helpers.models.causal_lm import load_causal_lm
 from helpers.records import InsufficientDataError
 from helpers.report import controls_a
-from helpers.report.controls_a import foreign_facts, foreign_rows, foreign_seconds, measure_foreign_corpus
+from helpers.report.controls_a import (
+    foreign_facts,
+    foreign_rows,
+    foreign_seconds,
+    measure_foreign_corpus,
+    seen_before,
+)
 from helpers.report.record_a import record_track_a
 from helpers.report.tables_a import control_sentences
+from helpers.session import open_session
 from helpers.settings import CPU, LoraSettings
 from helpers.workspace import Workspace
 
@@ -111,7 +119,7 @@ def test_the_sentence_turns_with_the_figures(foreign_nll, own_nll, says):
     assert "+6.5% of what they were" in said  # 186 nats before, 198 after
     told = {**track, "data": facts | {"exposure_note": "nothing is known"}}
     told["controls"] = track["controls"] | {"changed_after_cut_off": track["controls"]["foreign_corpus"]}
-    assert "**Seen before?** nothing is known. On the 12 held-out files among them" in control_sentences(told)
+    assert "**Seen before?** nothing is known. On the 12 of them that are held out" in control_sentences(told)
     assert control_sentences({**track, "controls": {}}) == "This profile measures no controls."
 
 
@@ -126,3 +134,15 @@ def test_foreign_texts_are_whole_files_of_another_package_within_the_budget(monk
     monkeypatch.setattr(foreign, "LARGE_PACKAGES", ("rich",))
     with pytest.raises(InsufficientDataError, match="none of rich is installed"):
         foreign_texts(tokenizer, 20_000, 1, exclude="rich")
+
+
+def test_a_run_keeps_what_it_was_told_of_exposure_and_another_asks_again(tmp_path, monkeypatch):
+    answers = [Exposure("partly_unseen", "first", ("a.py", "b.py")), Exposure("unknown", "second")]
+    monkeypatch.setattr(controls_a, "exposure", lambda *a: answers.pop(0))
+    corpus = SimpleNamespace(spec="installed:birds", version="1.0", sha256="0" * 64)
+    told = []
+    for run_id in ("one", "one", "two"):
+        run = open_session("smoke", out=tmp_path, resume=True, run_id=run_id)
+        told.append(seen_before(run, corpus))
+    assert told[0] == told[1] == Exposure("partly_unseen", "first", ("a.py", "b.py"))
+    assert told[2] == Exposure("unknown", "second")

@@ -3,8 +3,9 @@
 For the embedded model that is known: the list of its training sources lies beside its weights. For hub
 models at most the date is known up to which their code was gathered; files that changed after it are a
 slice of their own. When a file last changed is known where the corpus lies in a git working tree with its
-history. An installed package does not say when its files changed, nor does a fetched revision without
-its history; the note says so then, and there is no slice.
+history. For an installed package its newest release from before that day is read (`older_release`). A fetched
+revision without its history does not tell, nor a package whose older release cannot be had; the note says so
+then, and there is no slice.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ import datetime
 import importlib.metadata
 import json
 import subprocess
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from helpers.data.duplicates import file_tokens, near_duplicates, shingles
+from helpers.data.older_release import NoOlderReleaseError, older_release
 from helpers.models.shapes import model_folder
 from helpers.records import Corpus
+from helpers.settings import CorpusSettings
 
 # Beginning of a model's name -> day before which its code was gathered, as its makers say.
 CUT_OFFS = {
@@ -32,11 +37,14 @@ class Exposure:
 
     status: str
     note: str
-    unseen: frozenset[str] = field(default_factory=frozenset)  # paths changed after the cut-off, if any
+    unseen: tuple[str, ...] = ()  # paths that it cannot have seen as they are, sorted
 
 
 def exposure(model: str, corpus: Corpus) -> Exposure:
-    """What is known of `model` having seen `corpus`."""
+    """What is known of `model` having seen `corpus`.
+
+    A package index is asked only for an installed package and a model with a known cut-off.
+    """
     sources = _own_sources(model)
     if sources is not None:
         names = {corpus.name, corpus.import_name, *_distributions(corpus)}
@@ -49,19 +57,74 @@ def exposure(model: str, corpus: Corpus) -> Exposure:
         return Exposure(
             "unknown", f"nothing is known of what {model} was trained on: it may have seen these files"
         )
+    if corpus.spec.startswith("installed:"):
+        return _by_older_release(model, corpus, cut_off)
+    return _by_history(model, corpus, cut_off)
+
+
+def _by_older_release(model: str, corpus: Corpus, cut_off: datetime.date) -> Exposure:
+    """Files that are no near copy of any file of the newest release from before the cut-off.
+
+    Near copies are what they are to the corpus' own rules. A release renews a line or two of nearly every
+    file, which then differs but has been seen all the same.
+    """
+    owners = sorted(_distributions(corpus))
+    try:
+        if not owners:
+            raise NoOlderReleaseError(f"{corpus.name} comes from no package index")
+        older = older_release(owners[0], cut_off)
+    except NoOlderReleaseError as error:
+        return _undated(model, cut_off, str(error))
+    threshold = CorpusSettings().near_duplicate_threshold
+    copies = _near_copies([file.text for file in corpus.files], older.texts, threshold)
+    unseen = [file for number, file in enumerate(corpus.files) if number not in copies]
+    texts, known = set(older.texts), {line for text in older.texts for line in _lines(text)}
+    lines = [line for file in unseen for line in _lines(file.text)]
+    stood = sum(line in known for line in lines) / max(len(lines), 1)
+    differing = sum(file.text not in texts for file in corpus.files)
+    return Exposure(
+        "partly_unseen",
+        f"{len(unseen)} of {len(corpus.files)} files are new or much changed since {older.name} "
+        f"{older.version}, the newest release from before {cut_off}, up to which the code that {model} was "
+        f"trained on was gathered (similarity to every file of it below {threshold:g}; {stood:.0%} of their "
+        f"lines stood there, and {differing} files differ at all; what was public by then but not released "
+        "may have been seen)",
+        tuple(sorted(file.path for file in unseen)),
+    )
+
+
+def _near_copies(texts: Sequence[str], older: Sequence[str], threshold: float) -> set[int]:
+    """Positions of the `texts` that equal one of `older`, or are as similar to one as `threshold` says."""
+    known = set(older)
+    equal = {number for number, text in enumerate(texts) if text in known}
+    sets = [shingles(file_tokens(text)) for text in (*older, *texts)]
+    alike = (group for group in near_duplicates(sets, threshold) if group[0] < len(older))
+    return equal | {number - len(older) for group in alike for number in group if number >= len(older)}
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _by_history(model: str, corpus: Corpus, cut_off: datetime.date) -> Exposure:
+    """Files that a commit touched on or after the cut-off."""
     changed = last_changes(corpus)
     if not changed:
-        return Exposure(
-            "unknown",
-            f"{model} was trained on code gathered before {cut_off}; when these files changed is not known "
-            "here (a git working tree with its history would tell), so that it may have seen any of them",
-        )
-    unseen = frozenset(path for path, day in changed.items() if day >= cut_off)
+        return _undated(model, cut_off, "a git working tree with its history would tell")
+    unseen = tuple(sorted(path for path, day in changed.items() if day >= cut_off))
     return Exposure(
         "partly_unseen",
         f"{len(unseen)} of {len(corpus.files)} files changed on or after {cut_off}, before which the code "
         f"that {model} was trained on was gathered",
         unseen,
+    )
+
+
+def _undated(model: str, cut_off: datetime.date, why: str) -> Exposure:
+    return Exposure(
+        "unknown",
+        f"{model} was trained on code gathered before {cut_off}; when these files changed is not known "
+        f"here ({why}), so that it may have seen any of them",
     )
 
 

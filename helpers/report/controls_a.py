@@ -1,4 +1,4 @@
-"""Track A's control: the same budget spent on a foreign code base.
+"""Track A's controls: what its model may have seen before, and the same budget spent on a foreign code base.
 
 If training on any Python at all helped the held-out files as much, the gain would say nothing about the
 repository. The foreign files get the same settings, the same number of tokens, and the same validation
@@ -14,15 +14,28 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from helpers.data.exposure import Exposure, exposure
 from helpers.data.foreign import foreign_texts
 from helpers.eval.language_model import FileScore, paired_rows, score_files
 from helpers.eval.perplexity import encode
 from helpers.models.causal_lm import load_adapted
+from helpers.records import Corpus
 from helpers.session import Session
 from helpers.train.language_model import train_language_model
 from helpers.workspace import read_json, read_jsonl, write_json, write_jsonl
 
 STAGE = "track_a/foreign"
+
+
+def seen_before(run: Session, corpus: Corpus) -> Exposure:
+    """What Track A's model may have seen of the corpus, found out once a run.
+
+    A package index may be asked for it: the run keeps the answer, or that there was none; another run asks
+    again.
+    """
+    inputs = [corpus.spec, corpus.version, corpus.sha256, run.folder.name]
+    model = run.profile.track_a.model
+    return run.rows("track_a/exposure", inputs, lambda: [exposure(model, corpus)], Exposure)[0]
 
 
 def measure_foreign_corpus(

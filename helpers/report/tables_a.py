@@ -16,7 +16,7 @@ def control_sentences(track: Mapping[str, Any]) -> str:
         said.append(f"**Seen before?** {facts['exposure_note']}.")
     if unseen := controls.get("changed_after_cut_off"):
         said[-1] += (
-            f" On the {unseen['after']['n']} held-out files among them bits per byte change by "
+            f" On the {unseen['after']['n']} of them that are held out bits per byte change by "
             f"{change_text(unseen['delta'])}."
         )
     if general := controls.get("general_code"):

@@ -1,0 +1,96 @@
+"""What a package's files were before a given day: its newest release from before then, read as text.
+
+An installed package does not say when its files changed. Package indexes say when each release was put
+there, and `uv`, which hosted notebook runtimes bring, chooses by that. Only built distributions are taken,
+unpacked into a temporary folder and read there: nothing of the package is built, imported or run.
+"""
+
+from __future__ import annotations
+
+import datetime
+import email.parser
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers.data.cleaning import read_source
+from helpers.data.languages import language_of
+from helpers.records import SourceFile
+from helpers.settings import CorpusSettings
+
+TIMEOUT_S = 60.0  # for asking the index and downloading together
+# Built distributions for a Python that was there on every cut-off day; pure ones suit any.
+PYTHON_VERSION = "3.11"
+
+
+class NoOlderReleaseError(LookupError):
+    """There is none, or it cannot be had here; the message says why, to be read inside a sentence."""
+
+
+@dataclass(frozen=True)
+class OlderRelease:
+    """A release from before the day asked for, with its sources' texts as a corpus would hold them."""
+
+    name: str
+    version: str
+    texts: tuple[str, ...]
+
+
+def older_release(distribution: str, before: datetime.date, *, timeout_s: float = TIMEOUT_S) -> OlderRelease:
+    """The newest release of `distribution` that its package index received before the day `before` (UTC).
+
+    Raises:
+        NoOlderReleaseError: without `uv`, without network, without such a release as a built distribution,
+            or when it takes longer than `timeout_s`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder)
+        _unpack(distribution, before, target, timeout_s)
+        metadata = next(target.glob("*.dist-info/METADATA"), None)
+        if metadata is None:
+            raise NoOlderReleaseError(f"the older release of {distribution} does not name itself")
+        facts = email.parser.HeaderParser().parsestr(metadata.read_text(encoding="utf-8", errors="replace"))
+        return OlderRelease(str(facts["Name"]), str(facts["Version"]), _texts(target))
+
+
+def _unpack(distribution: str, before: datetime.date, target: Path, timeout_s: float) -> None:
+    uv = shutil.which("uv", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]))
+    if uv is None:
+        raise NoOlderReleaseError("uv, which chooses releases by their date, is not installed")
+    command = [
+        uv, "pip", "install", "--target", str(target), "--python", sys.executable, "--no-deps", "--no-build",
+        "--no-cache", "--no-progress", "--exclude-newer", f"{before}T00:00:00Z",
+        "--python-version", PYTHON_VERSION, "--", distribution,
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        raise NoOlderReleaseError(
+            f"no release of {distribution} arrived from the package index within {timeout_s:g} s"
+        ) from None
+    except OSError as error:
+        raise NoOlderReleaseError(f"uv cannot be started ({error.strerror})") from error
+    if done.returncode:  # its own words may hold addresses and credentials
+        raise NoOlderReleaseError(
+            f"the package index cannot be reached or has no such release of {distribution}"
+        )
+
+
+def _texts(folder: Path) -> tuple[str, ...]:
+    """The text of every source below `folder`, by path; limits of size do not count here."""
+    texts = []
+    for location in sorted(folder.rglob("*")):
+        path = location.relative_to(folder).as_posix()
+        if language_of(path):
+            anything = CorpusSettings(
+                include=(path,), min_file_bytes=0, max_file_bytes=sys.maxsize, max_line_chars=sys.maxsize
+            )
+            source = read_source(path, location, anything)
+            if isinstance(source, SourceFile):
+                texts.append(source.text)
+    return tuple(texts)

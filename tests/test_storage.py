@@ -1,0 +1,74 @@
+"""The runtime check's lines on where results lie, with the table of mounted folders faked."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from helpers import storage
+from helpers.session import open_session
+from helpers.storage import storage_decisions
+
+
+@pytest.fixture
+def drive(tmp_path: Path, monkeypatch) -> Path:
+    """A folder with a space in its name that the system says is a mounted Drive; all else is a local disk."""
+    folder = tmp_path / "my drive"
+    folder.mkdir()
+    table = tmp_path / "mounts"
+    escaped = str(folder).replace(" ", r"\040")
+    table.write_text(
+        f"overlay / fuse.overlayfs rw 0 0\nproc /proc proc rw 0 0\ndrive {escaped} fuse.drive rw 0 0\n"
+    )
+    monkeypatch.setattr(storage, "MOUNTS", table)
+    monkeypatch.delitem(sys.modules, "google.colab", raising=False)
+    return folder
+
+
+def lines(folder: Path, keep: Path | None) -> dict[str, str]:
+    return {line.name: f"{line.value}: {line.reason}" for line in storage_decisions(folder, keep)}
+
+
+def test_a_run_on_a_mounted_drive_is_warned_of(drive, tmp_path) -> None:
+    said = lines(drive / "runs" / "not-there-yet", None)
+    assert said["results"].startswith("on a mounted folder (fuse.drive): slow, and a Drive can drop")
+    assert "KEEP_ON_DRIVE" in said["results"]
+    (tmp_path / "linked").symlink_to(drive)
+    assert lines(tmp_path / "linked" / "runs", None) == said
+
+
+def test_a_local_run_with_its_copy_on_the_drive_is_as_it_should_be(drive, tmp_path) -> None:
+    said = lines(tmp_path / "runs", drive / "kept")
+    assert said["results"].startswith("on this machine's disk")
+    assert said["second copy"].startswith("each finished step, whole")
+
+
+def test_a_copy_on_a_drive_that_is_not_mounted_is_seen(drive, tmp_path) -> None:
+    storage.MOUNTS.write_text("overlay / overlay rw 0 0\n")  # the folder is there, the Drive is not
+    said = lines(tmp_path / "runs", drive / "kept")
+    assert said["second copy"].startswith("on the same disk as the run: nothing is mounted there")
+    assert "mount the Drive" in said["second copy"]
+
+
+def test_no_copy_is_worth_a_line_where_the_disk_vanishes(drive, tmp_path, monkeypatch) -> None:
+    assert set(lines(tmp_path, None)) == {"results"}
+    monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace())
+    assert lines(tmp_path, None)["second copy"].startswith("none: what is computed here vanishes")
+
+
+def test_a_system_that_does_not_tell_is_not_accused(drive, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(storage, "MOUNTS", tmp_path / "missing")
+    said = lines(tmp_path, tmp_path / "kept")
+    assert said["results"].startswith("on this machine's disk")
+    assert said["second copy"].startswith("each finished step")
+
+
+def test_a_sessions_runtime_check_carries_the_lines(drive, tmp_path) -> None:
+    run = open_session("smoke", out=tmp_path, keep=drive)
+    said = {line.name: line.value for line in run.runtime.decisions}
+    assert said["results"] == "on this machine's disk"
+    assert said["second copy"] == "each finished step, whole"
+    assert all(line.reason for line in run.runtime.decisions)
