@@ -170,12 +170,18 @@ def test_unusable_specs_say_what_to_do(spec, message):
         load_corpus(spec)
 
 
-def test_empty_folder_file_and_folder_without_usable_file(tmp_path):
+def test_an_empty_folder_is_refused_and_one_without_a_usable_file_warned_of(tmp_path):
     with pytest.raises(CorpusError, match="the folder is empty"):
         load_corpus(f"path:{tmp_path}")
     write(tmp_path, test_only=function("t"))
-    with pytest.raises(CorpusError, match=r"no usable source file .*1 test"):
-        load_corpus(f"path:{tmp_path}")
+    corpus = load_corpus(f"path:{tmp_path}")
+    assert corpus.files == ()
+    assert [(file.path, file.reason) for file in corpus.rejected] == [("test_only.py", "test")]
+    assert "0 files" in summary_line(corpus)
+    assert (
+        "No source file could be used, so that nothing was measured (left out: 1 test)"
+        in (corpus_warnings(corpus)[0])
+    )
     with pytest.raises(CorpusError, match="is a file"):
         load_corpus(f"path:{tmp_path / 'test_only.py'}")
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers.data.corpus import CorpusError, load_corpus, rejection_counts
+from helpers.data.card import render_data_card
+from helpers.data.card_facts import corpus_facts
+from helpers.data.corpus import corpus_warnings, load_corpus, rejection_counts
 from helpers.data.functions import extract_functions
 from helpers.data.instruct import build_instruct_data
 from helpers.data.retrieval_pairs import build_retrieval_data
@@ -83,10 +85,7 @@ def test_a_pattern_that_names_a_place_wins_and_exclude_wins_over_it(tmp_path) ->
         settings = CorpusSettings(
             min_file_bytes=20, include=include, exclude=exclude, near_duplicate_threshold=1.0
         )
-        try:
-            return [file.path for file in load_corpus(f"path:{folder}", settings).files]
-        except CorpusError:
-            return []
+        return [file.path for file in load_corpus(f"path:{folder}", settings).files]
 
     assert taken(("vendor/theirs.py",)) == ["vendor/theirs.py"]
     assert taken(("tests/*",)) == ["tests/test_good.py"]
@@ -98,10 +97,26 @@ def test_a_pattern_that_names_a_place_wins_and_exclude_wins_over_it(tmp_path) ->
     assert taken(("tests/*",), ("tests/test_*",)) == []
 
 
-def test_a_repository_of_tests_alone_says_how_to_take_them(tmp_path) -> None:
+def test_a_repository_of_tests_alone_runs_no_track_and_says_how_to_take_them(tmp_path) -> None:
     put(tmp_path, "tests/test_good.py")
-    with pytest.raises(CorpusError, match=r"1 test\).*corpus\.include=PATTERN, such as tests/\*"):
-        load_corpus(f"path:{tmp_path}", SETTINGS)
+    put(tmp_path, "README.md")
+    corpus = load_corpus(f"path:{tmp_path}", SETTINGS)
+    assert rejection_counts(corpus.rejected) == {"not source code": 1, "test": 1}
+    warning = corpus_warnings(corpus)[0]
+    assert warning.startswith("No source file could be used, so that nothing was measured")
+    assert "(left out: 1 not source code, 1 test)" in warning
+    assert "corpus.include=PATTERN, such as tests/*" in warning
+    functions = extract_functions(corpus)
+    splits = split_corpus(corpus, functions, SETTINGS, 1)
+    leaks = check_splits(corpus, functions, splits, SETTINGS)
+    assert leaks.files == {"train": 0, "test": 0, "validation": 0}
+    with pytest.raises(InsufficientDataError, match="needs Python functions"):
+        build_instruct_data(functions, splits, corpus, SMOKE.track_b, 1, tokenizer=None, workers=1)
+    with pytest.raises(InsufficientDataError, match="needs at least 8"):
+        build_retrieval_data(functions, splits, SMOKE.track_c, 1)
+    card = render_data_card({"corpus": corpus_facts(corpus, functions, splits, leaks=leaks)})
+    assert f"> **Warning.** {warning[:30]}" in card
+    assert "tests/test_good.py" in card
 
 
 @pytest.mark.parametrize("text", ["class A:\n    x = 1\n    y = 2\n", GOOD])

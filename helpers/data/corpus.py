@@ -42,10 +42,11 @@ def load_corpus(
 
     Returns:
         The corpus; `files` and `rejected` are sorted by path, `sha256` covers the accepted files'
-        (path, sha256) pairs. Fewer than `FEW_FILES` files are no error: see `summary_line`.
+        (path, sha256) pairs. Few files or none at all are no error, as long as there is something to
+        list: see `summary_line` and `corpus_warnings`.
 
     Raises:
-        CorpusError: when the spec is malformed or unsafe, the code missing, or no file usable.
+        CorpusError: when the spec is malformed or unsafe, or there is no code at all.
     """
     settings = settings or CorpusSettings()
     spec = spec or settings.spec
@@ -54,12 +55,6 @@ def load_corpus(
     if not files and not rejected:
         raise CorpusError(
             f"nothing to read in {spec!r}: the folder is empty; name one that holds source files"
-        )
-    if not files:
-        counted = ", ".join(f"{count} {reason}" for reason, count in rejection_counts(rejected).items())
-        raise CorpusError(
-            f"no usable source file in {spec!r} ({counted}): name a folder with the source itself, or take "
-            "what was left out by its place with --set corpus.include=PATTERN, such as tests/*"
         )
     return Corpus(
         spec=public_spec(spec), name=source.name, version=source.version, licence=source.licence,
@@ -81,8 +76,18 @@ def secret_counts(corpus: Corpus) -> dict[str, int]:
 
 
 def corpus_warnings(corpus: Corpus) -> list[str]:
-    """What a person should know before anything else: doubts about the licence, secrets that were found."""
-    warnings = [licence_warning(corpus.licence, corpus.licence_files)]
+    """What a person should know first: nothing to use, doubts about the licence, secrets that were found."""
+    warnings = []
+    if not corpus.files:
+        counted_reasons = ", ".join(
+            f"{n} {reason}" for reason, n in rejection_counts(corpus.rejected).items()
+        )
+        warnings.append(
+            f"No source file could be used, so that nothing was measured (left out: {counted_reasons}). "
+            "Name a folder with the source itself, or take what was left out by its place with "
+            "--set corpus.include=PATTERN, such as tests/*"
+        )
+    warnings.append(licence_warning(corpus.licence, corpus.licence_files))
     if secrets := secret_counts(corpus):
         named = ", ".join(f"{count} {kind}" for kind, count in secrets.items())
         warnings.append(
@@ -99,7 +104,7 @@ def summary_line(corpus: Corpus) -> str:
         f"{corpus.name} {corpus.version}".strip() + f" ({corpus.licence}): {len(corpus.files)} files, "
         f"{size / 1e6:.2f} MB taken; {len(corpus.rejected)} entries rejected"
     )
-    if len(corpus.files) < FEW_FILES:
+    if 0 < len(corpus.files) < FEW_FILES:
         line += f". Fewer than {FEW_FILES} files: expect wide intervals and perhaps a track that cannot run"
     return line
 
