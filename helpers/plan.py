@@ -315,7 +315,7 @@ def _plan_track_c(profile: Profile, machine: Machine) -> list[StagePlan]:
         "weights, gradients, Adam": (weights + 12.0 * learning) / GIB,
         "activations": tokens * (trained * encoder_bytes(shape, small) + 8 * shape.hidden) / GIB,
     }
-    steps = -(-c.train_pairs // c.batch_pairs) * c.epochs
+    steps = -(-c.train_pairs // c.batch_pairs) * c.epochs * c.seeds
     seconds = (2.0 * shape.parameters + 4.0 * learning) * tokens * steps / machine.speed.flops
     return [
         StagePlan("track_c/index_before", encode, encoding, "for about 2,200 functions"),

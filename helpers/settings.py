@@ -149,7 +149,7 @@ class TrackCSettings:
     warmup_fraction: float
     encode_batch: int  # texts of `max_tokens` per forward pass, more of shorter ones
     index: str = "flat"  # exact; "hnsw" and "ivf" approximate, "qdrant" is another store
-    extra_seeds: int = 2  # trainings with other seeds, shown as points beside the first
+    seeds: int = 3  # trainings whose weights are averaged; each is shown as a point, too
     controls: bool = True  # shuffled pairs (a training of its own) and a foreign package's queries
     bootstrap_samples: int = 10_000
 
@@ -345,7 +345,7 @@ SMOKE = dataclasses.replace(
         max_tokens=48,
         epochs=1,
         batch_pairs=8,
-        extra_seeds=0,
+        seeds=1,
         controls=False,
         bootstrap_samples=1_000,
     ),

@@ -50,7 +50,7 @@ FEW = (
     "track_c.max_tokens=64",
     "track_c.epochs=1",
     "track_c.batch_pairs=8",
-    "track_c.extra_seeds=1",
+    "track_c.seeds=2",
     "track_c.bootstrap_samples=500",
     "failure_cases=10",
 )

@@ -1,4 +1,4 @@
-"""Track C's controls: other seeds, shuffled pairs, and queries over a foreign package.
+"""Track C's controls: each seed alone, shuffled pairs, and queries over a foreign package.
 
 Each is one stage of the run, `track_c/control_<name>`, with a row per query: id, before, after.
 `record_track_c` makes of each what it makes of the main result, so `recompute` checks them too.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from helpers.models.embedder import load_embedder
 from helpers.records import Document, Query
 from helpers.session import Session
 from helpers.settings import TrackCSettings
+from helpers.train.averaging import load_member
 from helpers.train.contrastive import train_embedder
 from helpers.workspace import read_json, read_jsonl, write_json, write_jsonl
 
@@ -39,34 +40,39 @@ def measure_controls(
         exclude: import name of the corpus: its own package is not foreign.
 
     Returns:
-        Name -> rows: "seed_<n>" (the same training from another seed), "shuffled_pairs" (every query
-        paired with another's function, one pass over them: must not help) and "foreign_package" (the
-        tuned model on code that it was not tuned for).
+        Name -> rows: "seed_<n>" (one of the trainings that were averaged, alone), "shuffled_pairs"
+        (every query paired with another's function, one training of one pass: must not help) and
+        "foreign_package" (the tuned model on code that it was not tuned for).
     """
     settings = run.profile.track_c
-    wanted: dict[str, tuple[TrackCSettings, RetrievalData, int]] = {
-        f"seed_{run.seed + step}": (settings, data, run.seed + step)
-        for step in range(1, settings.extra_seeds + 1)
-    }
-    if settings.controls:
-        one_pass = dataclasses.replace(settings, epochs=1)  # more would cost more and say no more
-        wanted["shuffled_pairs"] = (one_pass, shuffled_pairs(data, run.seed), run.seed)
-    inputs = [data.test, settings.index]
+    history = run.history("track_c/train")
     rows = {}
-    for name, control in wanted.items():
-        folder = run.stage(
-            f"track_c/control_{name}",
-            [inputs, control],
-            lambda out, control=control: _train_and_score(run, *control, before, index, out),
-        )
+
+    def stage(name: str, inputs: list[Any], build: Callable[[Path], None]) -> None:
+        folder = run.stage(f"track_c/control_{name}", inputs, build)
         rows[name] = read_jsonl(folder / "rows.jsonl")
+
+    for seed in history["seeds"] if len(history["seeds"]) > 1 else ():
+        stage(
+            f"seed_{seed}",
+            [data.test, settings, data.documents, history],
+            lambda out, seed=seed: _score(
+                run, load_member(settings, trained, seed, run.runtime), data, before, out
+            ),
+        )
     if settings.controls:
-        folder = run.stage(
-            "track_c/control_foreign_package",
-            [settings, exclude, run.history("track_c/train")],
+        once = dataclasses.replace(settings, epochs=1)  # more would cost more and say no more
+        shuffled = shuffled_pairs(data, run.seed)
+        stage(
+            "shuffled_pairs",
+            [data.test, settings.index, once, shuffled, run.seed],
+            lambda out: _train_and_score(run, once, shuffled, before, index, out),
+        )
+        stage(
+            "foreign_package",
+            [settings, exclude, history],
             lambda out: _foreign(run, trained, exclude, out),
         )
-        rows["foreign_package"] = read_jsonl(folder / "rows.jsonl")
     return rows
 
 
@@ -85,18 +91,18 @@ def _train_and_score(
     run: Session,
     settings: TrackCSettings,
     data: RetrievalData,
-    seed: int,
     before: Run,
     index: VectorIndex,
     out: Path,
 ) -> None:
-    """Train as the main training does, score the test queries, keep the rows alone."""
-    history = train_embedder(settings, data, run.runtime, seed=seed, out_dir=out, index=index)
-    tuned = load_embedder(str(out / "embedder"), run.runtime)
-    after = _run(run, tuned, data.test, data.documents)
-    _write_rows(out, data.test, before, after)
-    write_json(out / "history.json", history)
+    """One training, scored on the test queries; the rows alone are kept."""
+    train_embedder(settings, data, run.runtime, seed=run.seed, out_dir=out, index=index)
+    _score(run, load_embedder(str(out / "embedder"), run.runtime), data, before, out)
     shutil.rmtree(out / "embedder")
+
+
+def _score(run: Session, tuned: SentenceTransformer, data: RetrievalData, before: Run, out: Path) -> None:
+    _write_rows(out, data.test, before, _run(run, tuned, data.test, data.documents))
 
 
 def _foreign(run: Session, trained: Path, exclude: str, out: Path) -> None:

@@ -13,10 +13,10 @@ from helpers.report.tables import metric_name, number
 
 @styled
 def training_points(track: Mapping[str, Any]) -> Figure:
-    """The primary metric after each training on the test queries: seeds, shuffled pairs, and before.
+    """The primary metric on the test queries: the tuned model, each of its trainings, and the controls.
 
     Args:
-        track: Track C's section; without controls only the main training is drawn.
+        track: Track C's section; without controls only the tuned model is drawn.
     """
     primary = track["primary_metric"]
     main = track["metrics"][primary]
@@ -24,9 +24,10 @@ def training_points(track: Mapping[str, Any]) -> Figure:
     points = [("untouched", main["before"], "s", BEFORE)]
     if "shuffled_pairs" in track["controls"]:
         points.append(("shuffled pairs", track["controls"]["shuffled_pairs"]["after"], "X", WORSE))
-    points.append(("tuned", main["after"], "D", AFTER))
+    label = f"tuned: mean of {len(again)}" if again else "tuned"
+    points.append((label, main["after"], "D", AFTER))
     points += [
-        (f"tuned, seed {name.removeprefix('seed_')}", c["after"], "o", AFTER) for name, c in again.items()
+        (f"seed {name.removeprefix('seed_')} alone", c["after"], "o", AFTER) for name, c in again.items()
     ]
     figure, (axis,) = new_figure(6.4, 0.42 * len(points) + 1.2)
     for place, (_, entry, marker, colour) in enumerate(points):
@@ -38,8 +39,9 @@ def training_points(track: Mapping[str, Any]) -> Figure:
     axis.axvline(main["before"]["value"], color="black", linewidth=0.8, linestyle=":")
     axis.set_yticks(range(len(points)), [name for name, *_ in points])
     axis.set(ylim=(len(points) - 0.5, -0.5), xlabel=f"{metric_name(primary)} on the test queries")
-    tuned = [main["after"]["value"], *(c["after"]["value"] for c in again.values())]
-    span = f"{number(min(tuned))} to {number(max(tuned))}" if again else number(tuned[0])
-    axis.set_title(f"Tuned: {span} over {len(tuned)} training seed{'s' * bool(again)} (95% intervals)")
+    title = f"Tuned: {number(main['after']['value'])}"
+    if alone := [c["after"]["value"] for c in again.values()]:
+        title += f"; single trainings {number(min(alone))} to {number(max(alone))}"
+    axis.set_title(f"{title} (95% intervals)")
     told = "; ".join(f"{name} {number(entry['value'])}" for name, entry, *_ in points)
     return labelled(figure, f"{metric_name(primary)} after each training with 95% intervals: {told}.")

@@ -79,10 +79,13 @@ def control_sentences(track: Mapping[str, Any]) -> str:
     said = []
     seeds = [entry for name, entry in controls.items() if name.startswith("seed_")]
     if seeds:
-        every = [track["metrics"][track["primary_metric"]], *seeds]
-        values = sorted(entry["after"]["value"] for entry in every)
+        values = sorted(entry["after"]["value"] for entry in seeds)
         points = ", ".join(number(value) for value in values)
-        said.append(f"{len(values)} training seeds end at {points}.")
+        mean = number(track["metrics"][track["primary_metric"]]["after"]["value"])
+        said.append(
+            f"{len(values)} trainings from different seeds end at {points}; the mean of their weights, "
+            f"which is the tuned embedder, at {mean}."
+        )
     if shuffled := controls.get("shuffled_pairs"):
         helped = shuffled["delta"]["ci95"][0] > 0
         said.append(

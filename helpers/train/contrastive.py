@@ -101,7 +101,7 @@ def train_embedder(
         model[0].auto_model.set_attn_implementation("eager")
     hold_lower_layers(model, settings.trained_layers)
     dataset = pairs_dataset(data, negatives, settings)
-    validation = _ValidationMRR(data, settings, runtime, seed)
+    validation = ValidationMRR(data, settings, runtime, seed)
     untouched = validation(model)
     trainer = SentenceTransformerTrainer(
         model=model,
@@ -124,7 +124,7 @@ def train_embedder(
     history = _history(trainer, untouched, mining, dataset, settings.epochs)
     history |= {"mining_seconds": mining_took["seconds"], "training_seconds": took["seconds"]}
     if processes.is_main_process:
-        _save(trainer.model, out_dir / "embedder", _card(settings, data, seed))
+        save_embedder(trainer.model, out_dir / "embedder", settings, data, [seed])
         write_json(out_dir / "history.json", history)
         shutil.rmtree(out_dir / "checkpoints", ignore_errors=True)
     processes.wait_for_everyone()
@@ -240,7 +240,7 @@ def _cosine(queries: torch.Tensor, documents: torch.Tensor) -> torch.Tensor:
         return util.cos_sim(queries.float(), documents.float())
 
 
-class _ValidationMRR(SentenceEvaluator):
+class ValidationMRR(SentenceEvaluator):
     """MRR@10 of the validation queries over their answers and a fixed draw of other documents."""
 
     def __init__(self, data: RetrievalData, settings: TrackCSettings, runtime: Runtime, seed: int):
@@ -261,13 +261,18 @@ class _ValidationMRR(SentenceEvaluator):
         self, model: SentenceTransformer, output_path: str | None = None, epoch: float = -1, steps: int = -1
     ) -> dict[str, float]:
         """The measure for `model` as it stands; the other arguments are the trainer's."""
+        value = self.value(model)
+        return {} if value is None else {_VALIDATION_METRIC: value}
+
+    def value(self, model: SentenceTransformer) -> float | None:
+        """MRR@10 of `model` as it stands; None where there are no validation queries."""
         if not self.queries:
-            return {}
+            return None
         with alone():  # of several processes the trainer asks the first
             index = index_documents(model, self.documents, self.runtime, **self.sizes)
             run = retrieve(model, self.queries, index, self.runtime, **self.sizes)
         scores = mean_scores(score_run(run, qrels_of(self.queries), VALIDATION_K))
-        return {_VALIDATION_METRIC: scores[f"mrr@{VALIDATION_K}"]}
+        return scores[f"mrr@{VALIDATION_K}"]
 
 
 class _Progress(TrainerCallback):
@@ -323,7 +328,8 @@ def _history(
     }
 
 
-def _card(settings: TrackCSettings, data: RetrievalData, seed: int) -> str:
+def _card(settings: TrackCSettings, data: RetrievalData, seeds: Sequence[int]) -> str:
+    mean = f", the mean of the weights of {len(seeds)} such trainings" if len(seeds) > 1 else ""
     part = f"the {settings.trained_layers} topmost layers" if settings.trained_layers else "the whole model"
     return (
         "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n---\n\n"
@@ -332,17 +338,23 @@ def _card(settings: TrackCSettings, data: RetrievalData, seed: int) -> str:
         f"with in-batch negatives and {settings.hard_negatives} mined per pair: {settings.epochs} passes, "
         f"each in other words, over {part}, "
         f"batches of {settings.batch_pairs}, learning rate {settings.learning_rate}, scale {settings.scale}, "
-        f"at most {settings.max_tokens} tokens, seed {seed}.\n\n"
+        f"at most {settings.max_tokens} tokens, seed {', '.join(map(str, seeds))}{mean}.\n\n"
         'Load it with `SentenceTransformer(folder)`. Encode queries with `prompt_name="query"`, code '
         'with `prompt_name="document"`.\n'
     )
 
 
-def _save(model: SentenceTransformer, folder: Path, card: str) -> None:
-    """Write beside, then rename: a folder `embedder` is always whole."""
+def save_embedder(
+    model: SentenceTransformer,
+    folder: Path,
+    settings: TrackCSettings,
+    data: RetrievalData,
+    seeds: Sequence[int],
+) -> None:
+    """Write a tuned model with its card beside, then rename: a folder `embedder` is always whole."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(str(partial), create_model_card=False)
-    write_text(partial / "README.md", card)
+    write_text(partial / "README.md", _card(settings, data, seeds))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)

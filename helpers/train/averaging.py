@@ -1,0 +1,117 @@
+"""Track C's tuned embedder: the mean of the weights that several seeds of one training end at.
+
+Trainings that begin at the same weights and differ by their seed alone end close enough for their mean
+to be a good model itself, usually a better one than each of them, and no larger or slower (Wortsman et
+al. 2022, "model soups"). What luck of the seed does to a single training is seen from the members, which
+are kept: only their trained parameters, since the others are the untouched model's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+
+from helpers.data.retrieval_pairs import RetrievalData
+from helpers.eval.retrieval import VectorIndex
+from helpers.models.embedder import load_embedder
+from helpers.runtime import Runtime
+from helpers.settings import TrackCSettings
+from helpers.train.contrastive import ValidationMRR, hold_lower_layers, save_embedder, train_embedder
+from helpers.workspace import read_json, write_json
+
+MEMBERS = "members"
+
+
+def train_averaged(
+    settings: TrackCSettings,
+    data: RetrievalData,
+    runtime: Runtime,
+    *,
+    seed: int,
+    out_dir: Path,
+    index: VectorIndex | None = None,
+) -> dict:
+    """Tune from `settings.seeds` seeds; their mean lies in `out_dir/"embedder"`.
+
+    Args:
+        settings, data, runtime, index: as of `train_embedder`, which trains each member.
+        seed: of the first member; the others' follow it.
+        out_dir: finished members lie in `out_dir/"members"` and are found again by an interrupted call.
+
+    Returns:
+        The first member's history with `seeds`, `members` (seed -> best validation MRR@10) and
+        `validation_averaged`; it also lies in `out_dir/"history.json"`.
+
+    Raises:
+        ContrastiveError: as `train_embedder`.
+    """
+    seeds = [seed + step for step in range(settings.seeds)]
+    histories = {one: _member(settings, data, runtime, one, out_dir / MEMBERS, index) for one in seeds}
+    processes = PartialState(cpu=runtime.device.type == "cpu")
+    states = [load_file(_weights(out_dir, one)) for one in seeds]
+    model = load_embedder(settings.model, runtime)
+    model.load_state_dict(mean_of(states), strict=False)
+    model.max_seq_length = min(settings.max_tokens, model.max_seq_length or settings.max_tokens)
+    history = histories[seed] | {
+        "seeds": seeds,
+        "members": {
+            str(one): max((row["mrr@10"] for row in histories[one]["validation"]), default=None)
+            for one in seeds
+        },
+        "validation_averaged": ValidationMRR(data, settings, runtime, seed).value(model),
+        "mining_seconds": sum(histories[one]["mining_seconds"] for one in seeds),
+        "training_seconds": sum(histories[one]["training_seconds"] for one in seeds),
+    }
+    if processes.is_main_process:
+        save_embedder(model, out_dir / "embedder", settings, data, seeds)
+        write_json(out_dir / "history.json", history)
+    processes.wait_for_everyone()
+    return history
+
+
+def mean_of(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Mean over states of equal names and shapes, tensor by tensor.
+
+    >>> mean_of([{"w": torch.tensor([0.0, 4.0])}, {"w": torch.tensor([2.0, 0.0])}])
+    {'w': tensor([1., 2.])}
+    """
+    return {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
+
+
+def load_member(settings: TrackCSettings, trained: Path, seed: int, runtime: Runtime) -> SentenceTransformer:
+    """The model that the training from `seed` alone ended at; `trained` is what `train_averaged` filled."""
+    model = load_embedder(settings.model, runtime)
+    model.load_state_dict(load_file(_weights(trained, seed)), strict=False)
+    return model
+
+
+def _member(
+    settings: TrackCSettings, data: RetrievalData, runtime: Runtime, seed: int, place: Path, index
+) -> dict:
+    """History of one training; its trained parameters lie in `place` once its history does."""
+    done, folder = place / f"seed_{seed}.json", place / f"seed_{seed}"
+    processes = PartialState(cpu=runtime.device.type == "cpu")
+    processes.wait_for_everyone()
+    if not done.is_file():
+        history = train_embedder(settings, data, runtime, seed=seed, out_dir=folder, index=index)
+        if processes.is_main_process:
+            model = load_embedder(str(folder / "embedder"), runtime)
+            hold_lower_layers(model, settings.trained_layers)
+            trained = {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
+            weights = _weights(place.parent, seed)
+            save_file(trained, partial := weights.with_suffix(".partial"))
+            os.replace(partial, weights)
+            write_json(done, history)
+            shutil.rmtree(folder)
+        processes.wait_for_everyone()
+    return read_json(done)
+
+
+def _weights(out_dir: Path, seed: int) -> Path:
+    return out_dir / MEMBERS / f"seed_{seed}.safetensors"
