@@ -63,7 +63,7 @@ def test_training_teaches_the_pairs_and_what_is_saved_is_what_was_measured(setti
     assert history["best_epoch"] == best["epoch"]
     assert [row["epoch"] for row in history["validation"]] == pytest.approx([2.0, 4.0, 6.0])
     reloaded = load_embedder(str(out_dir / "embedder"), PLAIN)
-    again = contrastive._ValidationMRR(data, settings, PLAIN, 5)(reloaded)
+    again = contrastive.ValidationMRR(data, settings, PLAIN, 5)(reloaded)
     assert again["validation_mrr@10"] == pytest.approx(best["mrr@10"], abs=1e-6)
 
 
