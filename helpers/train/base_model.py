@@ -178,6 +178,7 @@ def _data(root: Path, recipe: BaseRecipe) -> Path:
 def _train(recipe: BaseRecipe, data: Path, folder: Path, runtime: Runtime):
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
     model = _model(recipe, tokenizer, runtime)
+    _choose_attention(model, recipe, runtime)
     pairs = data / "pairs.npy"
     windows = MixedWindows(
         plain=np.load(data / "plain.npy", mmap_mode="r"),
@@ -220,10 +221,9 @@ def _train(recipe: BaseRecipe, data: Path, folder: Path, runtime: Runtime):
 def _model(recipe: BaseRecipe, tokenizer, runtime: Runtime) -> PreTrainedModel:
     """Random or earlier weights in float32; autocast does the rest."""
     torch.manual_seed(recipe.seed)
-    attention = _attention(recipe, runtime)
     if recipe.start:
         return Qwen2ForCausalLM.from_pretrained(
-            recipe.start, dtype=torch.float32, attn_implementation=attention
+            recipe.start, dtype=torch.float32, attn_implementation=runtime.attention
         )
     config = Qwen2Config(
         vocab_size=64 * -(-len(tokenizer) // 64),
@@ -237,7 +237,7 @@ def _model(recipe: BaseRecipe, tokenizer, runtime: Runtime) -> PreTrainedModel:
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        attn_implementation=attention,
+        attn_implementation=runtime.attention,
     )
     model = Qwen2ForCausalLM(config)
     with torch.no_grad():
@@ -247,10 +247,12 @@ def _model(recipe: BaseRecipe, tokenizer, runtime: Runtime) -> PreTrainedModel:
     return model
 
 
-def _attention(recipe: BaseRecipe, runtime: Runtime) -> str:
+def _choose_attention(model: PreTrainedModel, recipe: BaseRecipe, runtime: Runtime) -> None:
     """Plain products of whole score matrices on a CPU, where the fused kernel is the slower one."""
-    small = scores_are_small(recipe.layers, recipe.heads, recipe.micro_batch, recipe.window)
-    return "eager" if runtime.device.type == "cpu" and small else runtime.attention
+    shape = model.config  # the model's own, since an earlier stretch may have another than the recipe
+    layers, heads = shape.num_hidden_layers, shape.num_attention_heads
+    if runtime.device.type == "cpu" and scores_are_small(layers, heads, recipe.micro_batch, recipe.window):
+        model.set_attn_implementation("eager")
 
 
 @torch.no_grad()
