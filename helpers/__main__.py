@@ -195,7 +195,9 @@ def pretrain(
     recipe: Annotated[
         str, typer.Option(help="baseline, improved, ensemble; base for --data code")
     ] = "baseline",
-    scale: Annotated[str, typer.Option(help="full, small, smoke; auto: full with CUDA, else small")] = "auto",
+    scale: Annotated[
+        str, typer.Option(help="full, half, small, smoke; auto: full with CUDA, else small")
+    ] = "auto",
     smoke: Annotated[bool, typer.Option("--smoke", help="the same as --scale smoke")] = False,
     seed: Annotated[int, typer.Option(help="of training; other than 1337 only as a --spread")] = 1337,
     spread: Annotated[
@@ -229,7 +231,9 @@ def pretrain(
 @app.command()
 def lab(
     data: Annotated[str, typer.Option(help="hn, file:PATH or docstrings")] = "docstrings",
-    scale: Annotated[str, typer.Option(help="full, small, smoke; auto: full with CUDA, else small")] = "auto",
+    scale: Annotated[
+        str, typer.Option(help="full, half, small, smoke; auto: full with CUDA, else small")
+    ] = "auto",
     seeds: Annotated[str, typer.Option(help="of the improved recipe, 1337 first")] = "1337,1338,1339",
     ladder: Annotated[bool, typer.Option("--ladder/--no-ladder", help="run every rung")] = True,
     resume: Annotated[

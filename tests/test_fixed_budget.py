@@ -14,18 +14,19 @@ from helpers.data.title_sets import TitleSplit, load_titles, split_titles
 from helpers.data.title_tokenizer import train_tokenizer
 from helpers.eval import fixed_budget_metric
 from helpers.models.title_lm import Architecture, build
-from helpers.train import budget_rules, fixed_budget, lab
+from helpers.runtime import can_compile
+from helpers.train import budget_rules, fixed_budget, lab, title_objective
 from helpers.train.budget_rules import RuleBroken
 from helpers.train.fixed_budget import (
     RecipeError,
-    TitleStream,
     find_recipe,
     find_scale,
-    objective,
     run_recipe,
 )
 from helpers.train.ladder import Rung, climb, ladder_recipes, spread_of, verdict
 from helpers.train.recipes import BASELINE, LADDER, RECIPES, Recipe, Scale, changed
+from helpers.train.title_objective import objective
+from helpers.train.title_stream import TitleStream
 from helpers.workspace import read_jsonl
 from tests.tiny_models import CPU_FP32
 
@@ -205,7 +206,7 @@ def test_the_objective_is_the_summed_cross_entropy_in_one_piece_or_many(monkeypa
     loss, count = objective(model, batch)
     assert count == 48
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
-    monkeypatch.setattr(fixed_budget, "MAX_LOGITS", 30 * 7)
+    monkeypatch.setattr(title_objective, "MAX_LOGITS", 30 * 7)
     assert objective(model, batch)[0].item() == pytest.approx(wanted.item(), rel=1e-5)
 
 
@@ -227,6 +228,20 @@ def test_r_drop_adds_nothing_without_dropout_and_the_divergence_with_it() -> Non
     divergence = ((one.exp() * (one - other)).sum() + (other.exp() * (other - one)).sum()).item() / 2
     torch.manual_seed(0)
     assert objective(model, batch, r_drop=2.0)[0].item() == pytest.approx(plain + 2.0 * divergence, rel=1e-4)
+
+
+@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="needs a C++ compiler")
+def test_the_compiled_objective_has_the_value_and_the_gradients_of_the_plain_one() -> None:
+    model = build(dataclasses.replace(TINY.model, attention_dropout=0.0), 30, 16, 1, seed=0)
+    found = []
+    for compiled in (False, True):
+        model.zero_grad()
+        torch.manual_seed(3)  # the same dropout: only what follows the logits is compiled here
+        loss, _ = objective(model, batch_of(), r_drop=0.5, compiled=compiled)
+        loss.backward()
+        found.append([loss.detach(), *(p.grad.clone() for p in model.parameters())])
+    for plain, fused in zip(*found, strict=True):
+        torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-5)
 
 
 def test_members_learn_independently_of_each_other() -> None:
@@ -316,7 +331,7 @@ def test_after_kill_9_the_curve_is_the_one_it_would_have_been(data, tmp_path) ->
 def test_what_does_not_exist_or_is_too_small_is_said(data, tmp_path) -> None:
     with pytest.raises(RecipeError, match="there are baseline, improved"):
         find_recipe("best")
-    with pytest.raises(RecipeError, match="there are full, small, smoke"):
+    with pytest.raises(RecipeError, match="there are full, half, small, smoke"):
         find_scale("large")
     with pytest.raises(RecipeError, match="too few for batches of 1024"):
         run(changed(TINY, batch=64), data, tmp_path)

@@ -19,23 +19,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from helpers.data import title_sets, title_tokenizer
 from helpers.eval import fixed_budget_metric as metric
 from helpers.models import title_lm
-from helpers.models.structure import output_head
 from helpers.run_folder import code_revision
-from helpers.runtime import Runtime, hardware_facts, package_versions
-from helpers.train import budget_rules, pretraining
+from helpers.runtime import Runtime, can_compile, hardware_facts, package_versions
+from helpers.train import budget_rules, pretraining, title_objective, title_stream
 from helpers.train.budget_rules import SEED
 from helpers.train.pretraining import PretrainingSettings, Schedule, pretrain, read_log
 from helpers.train.recipes import RECIPES, SCALES, Recipe, Scale
-from helpers.train.token_loss import MAX_LOGITS
+from helpers.train.title_objective import objective
+from helpers.train.title_stream import TitleStream
 from helpers.workspace import Workspace, digest, read_json, to_plain, write_json
 
-MICRO_TOKENS = 16_384  # fed at once; larger batches are accumulated
 SAMPLES, SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 6, 32, 0.8
 
 
@@ -139,74 +136,6 @@ def read_run(fields: dict) -> BudgetRun:
     return BudgetRun(**fields | {"score": score, "curve": curve, "samples": samples})
 
 
-class TitleStream:
-    """Training rows of a recipe: all epochs in one stream of tokens, cut into batches.
-
-    An epoch's last tokens share a batch with the next epoch's first ones, as in the challenge;
-    what is left at the very end is dropped. The inputs are the targets one place later, a separator
-    first. Batches depend on the step alone (`pretraining.Batches`).
-    """
-
-    def __init__(self, encoded: list[torch.Tensor], recipe: Recipe, separator_id: int, seed: int) -> None:
-        self.recipe = recipe
-        self.train_tokens = sum(len(ids) for ids in encoded)
-        shuffler = torch.Generator().manual_seed(seed)
-        epochs = []
-        for _ in range(recipe.epochs):
-            shuffled = torch.randperm(len(encoded), generator=shuffler)
-            order = shuffled if recipe.new_order else range(len(encoded))
-            epochs.append(torch.cat([encoded[i] for i in order]))
-        stream = torch.cat([torch.tensor([separator_id]), *epochs])
-        self.tokens_per_step = recipe.batch * recipe.block
-        self.steps = (len(stream) - 1) // self.tokens_per_step
-        used = self.steps * self.tokens_per_step
-        shape = (self.steps, recipe.batch, recipe.block)
-        self.inputs = stream[:used].view(shape)
-        self.targets = stream[1 : used + 1].view(shape)
-
-    def rows(self, step: int) -> list[pretraining.Batch]:
-        """Micro-batches of `ids` and `targets`, each (rows, block)."""
-        rows = max(1, MICRO_TOKENS // self.recipe.block)
-        parts = zip(self.inputs[step].split(rows), self.targets[step].split(rows), strict=True)
-        return [{"ids": ids, "targets": targets} for ids, targets in parts]
-
-
-def objective(
-    model: title_lm.TitleLM, batch: pretraining.Batch, *, r_drop: float = 0.0
-) -> tuple[torch.Tensor, int]:
-    """Summed training loss in nats, averaged over the members, and the number of targets.
-
-    Cross-entropy; with `r_drop` every row is fed twice under different dropout, and the loss is the
-    mean of both cross-entropies plus `r_drop` times the mean of both Kullback-Leibler divergences
-    between the predictions (Liang et al. 2021, R-Drop).
-    """
-    ids, targets = batch["ids"], batch["targets"].flatten()
-    total = torch.zeros((), device=ids.device)
-    for member in model.members:
-        hidden = model.hidden(member, torch.cat([ids, ids]) if r_drop else ids).flatten(0, 1)
-        views = hidden.chunk(2) if r_drop else (hidden,)
-        head = output_head(member)
-        rows = max(1, MAX_LOGITS // (head.weight.shape[0] * len(views)))
-        pieces = zip(targets.split(rows), *(view.split(rows) for view in views), strict=True)
-        for wanted, *parts in pieces:
-            if len(targets) <= rows:  # one piece need not be recomputed
-                total = total + _piece(head, r_drop, wanted, *parts)
-            else:
-                total = total + checkpoint(_piece, head, r_drop, wanted, *parts, use_reentrant=False)
-    return total / len(model.members), len(targets)
-
-
-def _piece(head: torch.nn.Module, r_drop: float, targets: torch.Tensor, *views: torch.Tensor) -> torch.Tensor:
-    logs = [head(view).float().log_softmax(-1) for view in views]
-    loss = sum(functional.nll_loss(log, targets, reduction="sum") for log in logs) / len(logs)
-    if r_drop:
-        one, other = logs
-        # KL(p|q) + KL(q|p) in one expression: the vocabulary is long, every pass over it costs
-        apart = ((one.exp() - other.exp()) * (one - other)).sum()
-        loss = loss + r_drop * 0.5 * apart
-    return loss
-
-
 def _run(
     recipe: Recipe, titles: title_sets.TitleSet, split: title_sets.TitleSplit, scale: Scale, seed: int,
     spread: bool, runtime: Runtime, place: Path,
@@ -223,10 +152,14 @@ def _run(
             "their validation part must fill one; give more titles"
         )
     model = title_lm.build(recipe.model, tokenizer.vocabulary, recipe.block, separator, seed)
+    compiled = recipe.compiled and can_compile(runtime.device)
+    if compiled and runtime.device.type == "cpu":  # there the compiler's own attention is the faster one
+        for member in model.members:
+            member.set_attn_implementation("eager")
     shape = {"batch": recipe.batch, "block": recipe.block, "device": runtime.device}
 
     def validate(trained: title_lm.TitleLM) -> dict[str, float]:
-        with _full_precision():
+        with _as_scored():
             nats = metric.full_sum(trained, validation, separator_id=separator, **shape)
         return {"full_nats_per_character": nats / len(text)}
 
@@ -244,17 +177,18 @@ def _run(
             seed=seed,
             evaluate_every=max(1, stream.steps // recipe.epochs),
             checkpoint_every=max(1, stream.steps // 40),
+            compile=compiled,
         ),
         runtime,
         place,
         evaluate=validate,
-        loss_function=lambda some, batch: objective(some, batch, r_drop=recipe.r_drop),
+        loss_function=lambda some, batch: objective(some, batch, r_drop=recipe.r_drop, compiled=compiled),
         after_step=model.after_step,
         what=f"{recipe.name}, seed {seed}",
     )
     budget_rules.check_passes(result.tokens, stream.train_tokens)
     budget_rules.check_metric()
-    with _full_precision():
+    with _as_scored():
         budget_rules.check_blindness(
             lambda ids: model(ids.to(runtime.device)), validation, block=recipe.block, separator_id=separator
         )
@@ -262,6 +196,7 @@ def _run(
             model, validation, n_characters=len(text), n_titles=len(split.validation),
             separator=title_sets.SEPARATOR, separator_id=separator, **shape,
         )  # fmt: skip
+        samples = _sample(model, tokenizer, recipe.block, seed, runtime.device)
     challenge = titles.spec == "hn" and scale.name == "full" and seed == SEED
     run = BudgetRun(
         name=recipe.name,
@@ -295,7 +230,7 @@ def _run(
         versions=package_versions(),
         commit=code_revision(),
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        samples=tuple(_sample(model, tokenizer, recipe.block, seed, runtime.device)),
+        samples=tuple(samples),
         recipe=to_plain(recipe),
     )
     write_json(place / "result.json", run)
@@ -321,12 +256,13 @@ def _sample(
 
 
 @contextlib.contextmanager
-def _full_precision() -> Iterator[None]:
-    """Products of float32 matrices without rounding to TF32, as every model is scored."""
+def _as_scored() -> Iterator[None]:
+    """Float32 products without rounding to TF32, and no compiled forms: every model is scored alike."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        yield
+        with torch.compiler.set_stance("force_eager"):
+            yield
     finally:
         torch.set_float32_matmul_precision(before)
 
@@ -343,7 +279,7 @@ def _precision(recipe: Recipe, runtime: Runtime) -> Runtime:
 
 def _code_digest() -> str:
     """Of the modules that decide a figure, comments and formatting aside: other code, another run."""
-    modules = (title_sets, title_tokenizer, metric, title_lm, pretraining)
+    modules = (title_sets, title_tokenizer, title_stream, title_objective, metric, title_lm, pretraining)
     return digest([ast.unparse(ast.parse(inspect.getsource(module))) for module in modules])
 
 

@@ -189,7 +189,8 @@ def pretrain(
     first, tokens, seconds = state.restore(model, optimizers, runtime.device)
     log = _Log(out_dir / LOG, first) if rank == 0 else None
     if settings.compile:
-        getattr(model, "base_model", model).compile()  # the part that `hidden_states` calls
+        for member in getattr(model, "members", [model]):
+            member.base_model.compile()  # the part that `hidden_states` calls
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     measured: dict[str, float] = {}
     total = settings.schedule.steps

@@ -33,6 +33,7 @@ class Recipe:
     new_order: bool = False  # titles in another order every epoch
     r_drop: float = 0.0  # weight of the divergence between two passes with different dropout; 0: one pass
     mixed_precision: bool = False  # bfloat16 where the machine has it, else float32
+    compiled: bool = False  # the step as fused kernels, where there is a compiler
     epochs: int = 7
     validation_fraction: float = 0.10
 
@@ -61,6 +62,7 @@ class Scale:
     heads: int = 1
     vocabulary: int = 1
     batch: int = 1
+    compiled: bool = True  # whether runs are long enough for a recipe's wish to be compiled
 
     def applied(self, recipe: Recipe) -> Recipe:
         """The recipe at this scale; depth, block and all rates stay."""
@@ -75,6 +77,7 @@ class Scale:
             model=model,
             vocabulary=recipe.vocabulary // self.vocabulary,
             batch=recipe.batch // self.batch,
+            compiled=recipe.compiled and self.compiled,
         )
 
 
@@ -93,8 +96,9 @@ SCALES = {
     scale.name: scale
     for scale in (
         Scale("full"),
-        Scale("small", titles=6_000, width=4, heads=2, vocabulary=8, batch=4),
-        Scale("smoke", titles=140, width=16, heads=4, vocabulary=40, batch=32),
+        Scale("half", width=2, heads=2, vocabulary=2, batch=2),
+        Scale("small", titles=6_000, width=4, heads=2, vocabulary=8, batch=4, compiled=False),
+        Scale("smoke", titles=140, width=16, heads=4, vocabulary=40, batch=32, compiled=False),
     )
 }
 
@@ -119,8 +123,9 @@ LADDER = (
            {"model.title_mask": True}),
     Change("new order every epoch", "rows are cut at other places, batches mix other titles",
            {"new_order": True}),
-    Change("mixed precision", "bfloat16 products are faster; the loss should not notice",
-           {"mixed_precision": True}),
+    Change("mixed precision",
+           "bfloat16 products and, in long runs, fused kernels are faster; the loss should not notice",
+           {"mixed_precision": True, "compiled": True}),
     Change("no attention dropout", "what remains drops whole features; attention becomes one fused kernel",
            {"model.attention_dropout": 0.0}),
     Change("beta2 0.999", "rare tokens need a longer memory of their gradient's size",
