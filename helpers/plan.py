@@ -148,9 +148,14 @@ def cache_bytes(shape: Shape, rows: int, length: int, machine: Machine) -> float
 
 
 def training_parts(
-    shape: Shape, machine: Machine, lora: LoraSettings, micro_batch: int, length: int, *, checkpointing: bool
-) -> dict[str, float]:
-    """GiB by part while adapters are trained on `micro_batch` rows of `length` tokens."""
+    shape: Shape, machine: Machine, lora: LoraSettings, micro_batch: int, length: int, *,
+    checkpointing: bool, embeddings: bool = False,
+) -> dict[str, float]:  # fmt: skip
+    """GiB by part while adapters are trained on `micro_batch` rows of `length` tokens.
+
+    With `embeddings`, rows of the embedding too: at most all of them, each with its gradient and Adam's
+    two means, and the table with these rows put in, twice (input and tied head), with its gradient.
+    """
     tokens = micro_batch * length
     parts = {
         "weights": weight_bytes(shape, machine),
@@ -160,12 +165,15 @@ def training_parts(
         ),
         "logits": logits_bytes(shape, tokens),
     }
+    if embeddings:
+        parts["embedding rows"] = shape.vocabulary * shape.hidden * (16.0 + 3.0 * machine.weight_bytes)
     return {name: value / GIB for name, value in parts.items()}
 
 
 def planned_fit(
-    fit: Fit, config: Any, runtime: Runtime, lora: LoraSettings, micro_batch: int, length: int
-) -> Fit:
+    fit: Fit, config: Any, runtime: Runtime, lora: LoraSettings, micro_batch: int, length: int, *,
+    embeddings: bool = False,
+) -> Fit:  # fmt: skip
     """`fit`, lowered until a step of `micro_batch` rows of `length` tokens fits on the accelerator.
 
     On a machine without one, and for a model of unknown shape, `fit` as it is.
@@ -176,16 +184,19 @@ def planned_fit(
         shape = shape_of(config)
     except ShapeError:
         return fit
-    return _fitting(fit, shape, Machine.of(runtime), lora, micro_batch, length)
+    return _fitting(fit, shape, Machine.of(runtime), lora, micro_batch, length, embeddings)
 
 
 def _fitting(
-    fit: Fit, shape: Shape, machine: Machine, lora: LoraSettings, micro_batch: int, length: int
-) -> Fit:
+    fit: Fit, shape: Shape, machine: Machine, lora: LoraSettings, micro_batch: int, length: int,
+    embeddings: bool = False,
+) -> Fit:  # fmt: skip
     """Down the ladder of `helpers.memory`, on paper; 4 bits remain a person's choice."""
     rows, checkpointing = min(micro_batch, fit.micro_batch or micro_batch), fit.checkpointing
     while True:
-        parts = training_parts(shape, machine, lora, rows, length, checkpointing=checkpointing)
+        parts = training_parts(
+            shape, machine, lora, rows, length, checkpointing=checkpointing, embeddings=embeddings
+        )
         planned = StagePlan("", parts, 0.0)
         if planned.fits(machine.memory_gib) or (rows == 1 and checkpointing):
             break
@@ -237,7 +248,8 @@ def _plan_track_a(profile: Profile, machine: Machine, micro_batch: int | None) -
     scoring = 2.0 * shape.parameters * fed / machine.speed.flops
     tokens = a.train_tokens * (1 + a.rehearsal_share) * a.epochs
     validated = a.validation_tokens * (a.epochs * VALIDATIONS_PER_EPOCH + 1)
-    train = _training("track_a/train", shape, machine, a, a.window, tokens, validated, micro_batch)
+    train = _training("track_a/train", shape, machine, a, a.window, tokens, validated, micro_batch,
+                      embeddings=a.train_embeddings)  # fmt: skip
     return [StagePlan("track_a/before", score, scoring), train, StagePlan("track_a/after", score, scoring)]
 
 
@@ -272,7 +284,7 @@ def _plan_track_b(profile: Profile, machine: Machine, micro_batch: int | None) -
 
 def _training(
     stage: str, shape: Shape, machine: Machine, settings: Any, length: int,
-    tokens: float, validated: float, micro_batch: int | None,
+    tokens: float, validated: float, micro_batch: int | None, *, embeddings: bool = False,
 ) -> StagePlan:  # fmt: skip
     """Adapters leave the weights' own gradients out: forward 2, backward 2 operations a weight."""
     from helpers.train import instruct, language_model
@@ -282,13 +294,17 @@ def _training(
     limit = max(1, limits["cpu" if machine.speed is CPU else "cuda"] // length)
     fit = Fit()
     if micro_batch is not None:
-        parts = training_parts(shape, machine, settings.lora, micro_batch, length, checkpointing=False)
+        parts = training_parts(
+            shape, machine, settings.lora, micro_batch, length, checkpointing=False, embeddings=embeddings
+        )
         fits = StagePlan(stage, parts, 0.0).fits(machine.memory_gib)
         fit = Fit(micro_batch=micro_batch, checkpointing=not fits)
     elif machine.speed is not CPU:
-        fit = _fitting(fit, shape, machine, settings.lora, limit, length)
+        fit = _fitting(fit, shape, machine, settings.lora, limit, length, embeddings)
     rows, _ = batch_shape(settings.batch_sequences, fit.micro_batch or limit)
-    parts = training_parts(shape, machine, settings.lora, rows, length, checkpointing=fit.checkpointing)
+    parts = training_parts(
+        shape, machine, settings.lora, rows, length, checkpointing=fit.checkpointing, embeddings=embeddings
+    )
     operations = shape.parameters * (tokens * (6.0 if fit.checkpointing else 4.0) + 2.0 * validated)
     note = f"{rows} x {length} at once" + (", activations recomputed" if fit.checkpointing else "")
     slower = 1.5 if machine.nf4 else 1.0  # weights are unpacked for every product

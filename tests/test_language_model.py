@@ -230,6 +230,21 @@ def test_the_scaled_adapter_is_what_is_saved_and_said(folder, trained, tmp_path)
     assert history.validation[0] - after >= 0.5 * (history.validation[0] - history.best_validation)
 
 
+def test_rows_of_the_corpus_s_own_tokens_are_trained_and_no_others(folder, tmp_path):
+    train_language_model(
+        settings(folder, train_embeddings=True), TRAIN, VALIDATION, RUNTIME, seed=5, out_dir=tmp_path
+    )
+    adapted, tok = load_adapted(str(folder), tmp_path / "adapter", RUNTIME)
+    base, _ = load_causal_lm(str(folder), RUNTIME)
+    moved = (adapted.get_input_embeddings().weight != base.get_input_embeddings().weight).any(1)
+    own = {token for text in TRAIN for token in tok(text).input_ids}
+    assert set(moved.nonzero().flatten().tolist()) == own
+    assert torch.equal(output_head(adapted).weight, adapted.get_input_embeddings().weight)  # tied as before
+    score = {"window": 32, "stride": 32}
+    before = evaluate_perplexity(base, tok, VALIDATION, **score).bits_per_byte
+    assert evaluate_perplexity(adapted, tok, VALIDATION, **score).bits_per_byte < before
+
+
 def test_an_empty_training_set_is_refused(folder, tmp_path):
     with pytest.raises(TrainingError, match="nothing to train on"):
         train_language_model(settings(folder), [""], VALIDATION, RUNTIME, seed=0, out_dir=tmp_path)

@@ -18,6 +18,7 @@ WANTED = (
     "the profile's settings, one pass",
     "the same from another seed",
     "rank 16",
+    "without the embedding's rows",
     "all weights, no adapter",
 )
 MODULE = "def add_{0}(first, second):\n    '''Add {0} things.'''\n    return first + second * {0}\n\n\n"
@@ -25,7 +26,7 @@ MODULE = "def add_{0}(first, second):\n    '''Add {0} things.'''\n    return fir
 
 @pytest.fixture(scope="module")
 def climbed(tmp_path_factory):
-    """A ladder of four rungs over a code base of twelve files, and the profile it started from."""
+    """A ladder of five rungs over a code base of twelve files, and the profile it started from."""
     folder = tmp_path_factory.mktemp("ladder")
     for number in range(12):
         code = "".join(MODULE.format(number * 100 + part) for part in range(8))
@@ -50,10 +51,13 @@ def climbed(tmp_path_factory):
 
 def test_rungs_differ_in_what_they_name_and_in_nothing_else(climbed):
     _, _, result = climbed
-    usual, seed, rank, full = result["rows"]
+    usual, seed, rank, held, full = result["rows"]
     assert [row["name"] for row in result["rows"]] == list(WANTED)
-    assert usual["tokens"] == seed["tokens"] == rank["tokens"] == full["tokens"]
-    assert usual["trainable_parameters"] * 4 == rank["trainable_parameters"]
+    assert usual["tokens"] == seed["tokens"] == rank["tokens"] == held["tokens"] == full["tokens"]
+    rows = usual["trainable_parameters"] - held["trainable_parameters"]
+    assert rows > 0
+    assert rows % 16 == 0  # whole rows of the tiny model's width
+    assert held["trainable_parameters"] * 4 == rank["trainable_parameters"] - rows
     assert full["trainable_parameters"] > rank["trainable_parameters"]
     assert usual["validation"] != seed["validation"]
     assert all(row["validation"] < result["before"]["validation"] for row in result["rows"])

@@ -8,6 +8,7 @@ so that it is found whatever the working directory. Text generation lives in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -99,10 +100,14 @@ def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
         raise ModelError(_loading_advice(spec, Path(source).is_dir(), error)) from error
 
 
-def add_lora(model: PreTrainedModel, lora: LoraSettings, *, seed: int = 0) -> PeftModel:
+def add_lora(
+    model: PreTrainedModel, lora: LoraSettings, *, seed: int = 0, tokens: Sequence[int] | None = None
+) -> PeftModel:
     """Freeze `model` and add trainable low-rank adapters to all its linear layers but the head.
 
-    The head stays out because it is tied to the embedding in small models. Adapters are float32
+    The head stays out because it is tied to the embedding in small models. With `tokens` their rows of
+    the embedding are trained whole, and with them the head's where it is tied: adapters alone cannot
+    tell which words a repository uses. All other rows stay as they are. Adapters are float32
     whatever the base holds (gradient scaling refuses float16 weights).
 
     The scale of an update is alpha/rank (Hu et al. 2021) or, with `use_rslora`, alpha/sqrt(rank)
@@ -117,6 +122,7 @@ def add_lora(model: PreTrainedModel, lora: LoraSettings, *, seed: int = 0) -> Pe
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2
         bias="none",
         task_type="CAUSAL_LM",
+        trainable_token_indices=None if tokens is None else list(tokens),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -66,12 +66,16 @@ def train_language_model(
 def _train(settings, train_texts, validation_texts, runtime, fit, seed, out_dir, full) -> TrainingHistory:
     set_seed(seed)
     base, tokenizer = load_causal_lm(settings.model, runtime, seed=seed)
-    own_tokens = sum(len(encode(tokenizer, text)) for text in train_texts)
-    rehearsal = rehearsal_texts(tokenizer, round(own_tokens * settings.rehearsal_share), seed)
+    own = [encode(tokenizer, text) for text in train_texts]
+    rehearsal = rehearsal_texts(tokenizer, round(sum(map(len, own)) * settings.rehearsal_share), seed)
     rows = pack_texts([*train_texts, *rehearsal], tokenizer, settings.window)
     micro_batch = max(1, MICRO_BATCH_TOKENS[runtime.device.type] // settings.window)
-    fit = planned_fit(fit, base.config, runtime, settings.lora, micro_batch, settings.window)
-    model = base if full else add_lora(base, settings.lora, seed=seed)
+    fit = planned_fit(
+        fit, base.config, runtime, settings.lora, micro_batch, settings.window,
+        embeddings=settings.train_embeddings,
+    )  # fmt: skip
+    tokens = sorted({token for ids in own for token in ids}) if settings.train_embeddings else None
+    model = base if full else add_lora(base, settings.lora, seed=seed, tokens=tokens)
 
     def bits_per_byte(candidate) -> float:
         return evaluate_perplexity(

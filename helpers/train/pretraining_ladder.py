@@ -68,6 +68,7 @@ RUNGS = (
     Rung("learning rate x 1/3", _rate(1 / 3)),
     Rung("learning rate x 3", _rate(3.0)),
     Rung("rank 16", _lora(rank=16)),
+    Rung("without the embedding's rows", _set(train_embeddings=False)),
     Rung("without rank stabilisation", _lora(use_rslora=False)),
     Rung("half the files, two passes", _twice),
     Rung("no rehearsal", _set(rehearsal_share=0.0)),
