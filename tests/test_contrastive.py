@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny_embedder import save_tiny_embedder, small_code_base
 
+from helpers.data.document_forms import short_form
 from helpers.data.retrieval_pairs import build_retrieval_data, shuffled_pairs
 from helpers.eval.retrieval import build_index, index_documents, mean_scores, qrels_of, retrieve, score_run
 from helpers.models.embedder import EmbedderError, encode, load_embedder
@@ -206,7 +207,7 @@ def test_pairs_join_each_query_with_its_own_function(settings, data):
     once = dataclasses.replace(settings, epochs=1, hard_negatives=0)
     nothing = [[] for _ in data.train]
     dataset = pairs_dataset(data, nothing, once)
-    text_of = {document.id: document.text for document in data.documents}
+    text_of = {document.id: short_form(document.text) for document in data.documents}
     assert dataset.column_names == ["anchor", "positive"]
     for row, query in zip(dataset, data.train, strict=True):
         assert row["anchor"] == query.text
@@ -219,7 +220,7 @@ def test_each_pass_asks_in_other_words_with_other_negatives(settings, data):
     passes = dataclasses.replace(settings, epochs=5, hard_negatives=1)
     ids = [document.id for document in data.documents[:3]]
     dataset = pairs_dataset(data, [ids] * len(data.train), passes)
-    text_of = {document.id: document.text for document in data.documents}
+    text_of = {document.id: short_form(document.text) for document in data.documents}
     each = len(data.train)
     assert len(dataset) == 5 * each
     for place, query in enumerate(data.train):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_embedder import save_tiny_embedder, small_code_base
 
-from helpers.data.retrieval_pairs import document_text
+from helpers.data.document_forms import document_text, short_form
 from helpers.eval.retrieval import (
     RetrievalError,
     bm25_run,
@@ -199,7 +199,7 @@ def test_agrees_with_the_evaluator_of_sentence_transformers(searched):
     model, queries, documents = searched
     evaluator = InformationRetrievalEvaluator(
         queries={query.id: query.text for query in queries},
-        corpus={document.id: document.text for document in documents},
+        corpus={document.id: short_form(document.text) for document in documents},
         relevant_docs={query.id: set(query.relevant) for query in queries},
         mrr_at_k=[10], ndcg_at_k=[10], precision_recall_at_k=[1, 5, 10], write_csv=False,
     )  # fmt: skip

@@ -9,15 +9,14 @@ import itertools
 import pytest
 from tiny_embedder import function, small_code_base
 
+from helpers.data.document_forms import document_text, short_form, strip_nested_docstrings
 from helpers.data.query_drawing import name_overlap
 from helpers.data.query_wording import as_question, base_form, first_sentence, paraphrase
 from helpers.data.retrieval_pairs import (
     RetrievalDataError,
     build_retrieval_data,
     check_leaks,
-    document_text,
     shuffled_pairs,
-    strip_nested_docstrings,
 )
 from helpers.records import InsufficientDataError, Splits
 from helpers.settings import CPU
@@ -130,6 +129,22 @@ def test_document_starts_its_code_at_the_definition():
     assert document_text(decorated).splitlines()[1] == "async def f(x):"
     assert "cached" not in document_text(decorated)
     assert document_text(decorated).endswith("    return g")
+
+
+def test_an_embedder_is_given_each_word_of_the_body_once_and_what_is_called_first():
+    code = inspect.cleandoc("""
+        def find_roots(graph, limit=None):
+            # nothing reaches them
+            candidates = [node for node in graph if not in_degree(node)]
+            return Sorter(candidates).topSorted(limit)
+    """)
+    tree = dataclasses.replace(function("pkg/dag.py", "find_roots", "Does it."), code=code)
+    head, definition, words = short_form(document_text(tree)).splitlines()
+    assert head == "find roots (dag)"
+    assert definition == "def find_roots(graph, limit=None):"
+    assert words == "degree sorter top sorted graph limit nothing reaches them candidates node"
+    assert short_form("name (place)\ndef name(): ...") == "name (place)\ndef name(): ...\n"
+    assert short_form("open (a.ts)\nfunction open() { const file = readAll() }").endswith("\nfile read all")
 
 
 # --- queries ----------------------------------------------------------------------------------------

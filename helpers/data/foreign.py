@@ -13,10 +13,10 @@ import random
 from transformers import PreTrainedTokenizerBase
 
 from helpers.data.corpus import load_corpus
+from helpers.data.document_forms import document_text
 from helpers.data.draw import draw_files
 from helpers.data.functions import extract_functions
 from helpers.data.query_drawing import asking_functions, draw_queries
-from helpers.data.retrieval_pairs import document_text
 from helpers.records import Document, InsufficientDataError, Query, Splits
 from helpers.settings import CorpusSettings
 

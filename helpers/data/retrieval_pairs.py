@@ -10,15 +10,14 @@ per function where functions suffice.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import random
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from helpers.data.document_forms import document_text
 from helpers.data.query_drawing import (
     FILE_LOCATION,
     KIND_SHARES,
@@ -30,12 +29,11 @@ from helpers.data.query_drawing import (
     squeezed,
     wordings_of,
 )
-from helpers.data.query_wording import HOW_TO, SYNONYMS, WHERE_IS, core_words, name_words, words_of
+from helpers.data.query_wording import HOW_TO, SYNONYMS, WHERE_IS, core_words, words_of
 from helpers.records import Document, Function, InsufficientDataError, Query, SplitName, Splits
 from helpers.settings import TrackCSettings
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
-_DEFINITION = re.compile(r"^(?:async\s+)?def\s", re.MULTILINE)
 MIN_TRAIN, MIN_TEST = 8, 5  # fewer queries than this neither train nor measure anything
 
 
@@ -93,43 +91,6 @@ def build_retrieval_data(
     return RetrievalData(
         **queries, documents=documents, train_documents=seen, rewordings=others, report=report
     )
-
-
-def document_text(function: Function) -> str:
-    """What is indexed: the function's name and place in words, then its code from `def` on.
-
-    A name taken apart ("topological sort (algorithms dag)") reads like the questions that are asked;
-    decorators say how a function is called, not what it does, and an embedder reads the first tokens
-    alone. Docstrings of functions nested inside are removed too: they may be asked for.
-    """
-    name = " ".join(name_words(function.qualname))
-    if function.language != "python":  # its place is a path, and `code` begins with the definition already
-        return f"{name} ({function.path})\n{function.code}"
-    _, dot, inside = function.module.partition(".")  # the package's own name is the same everywhere
-    place = " ".join(name_words(inside if dot else function.module))
-    code = strip_nested_docstrings(function.code)
-    if definition := _DEFINITION.search(code):
-        code = code[definition.start() :]
-    return f"{name} ({place})\n{code}"
-
-
-def strip_nested_docstrings(code: str) -> str:
-    """`code` without the docstrings of functions and classes defined inside it."""
-    if '"""' not in code and "'''" not in code and code.count("def ") + code.count("class ") < 2:
-        return code
-    try:
-        tree = ast.parse(code)
-    except SyntaxError:  # a body that was nothing but its docstring leaves no valid code behind
-        return code
-    lines = code.splitlines(keepends=True)
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            continue
-        first = node.body[0]
-        if ast.get_docstring(node, clean=False) is not None and first.lineno > node.lineno:
-            for line in range(first.lineno - 1, first.end_lineno):
-                lines[line] = ""
-    return "".join(lines)
 
 
 def check_leaks(

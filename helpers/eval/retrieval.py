@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
+from helpers.data.document_forms import short_form
 from helpers.data.query_wording import FILLER_WORDS, stem, words_of
 from helpers.eval.ranking import (
     Qrels,
@@ -123,8 +124,8 @@ def index_documents(
     max_tokens: int,
     kind: str = "flat",
 ) -> VectorIndex:
-    """Encode every document and index it (`kind` as `build_index` takes it)."""
-    texts = [document.text for document in documents]
+    """Encode every document's short form and index it (`kind` as `build_index` takes it)."""
+    texts = [short_form(document.text) for document in documents]
     vectors = encode(
         model, texts, kind="document", runtime=runtime, batch_size=batch_size, max_tokens=max_tokens
     )

@@ -29,6 +29,7 @@ from sentence_transformers.losses import MultipleNegativesRankingLoss
 from sentence_transformers.training_args import BatchSamplers
 from transformers import PrinterCallback, TrainerCallback
 
+from helpers.data.document_forms import short_form
 from helpers.data.retrieval_pairs import RetrievalData
 from helpers.eval.retrieval import (
     VectorIndex,
@@ -147,7 +148,7 @@ def pairs_dataset(
         negatives: per training query the ids of its hard negatives, hardest first.
         settings: number of passes, and of hard negatives per pair in each of them.
     """
-    text_of = {document.id: document.text for document in data.documents}
+    text_of = {document.id: short_form(document.text) for document in data.documents}
     each = settings.hard_negatives if all(negatives) else 0
     columns: dict[str, list[str]] = {"anchor": [], "positive": []}
     columns |= {f"negative_{place + 1}": [] for place in range(each)}
@@ -334,7 +335,8 @@ def _card(settings: TrackCSettings, data: RetrievalData, seeds: Sequence[int]) -
     return (
         "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n---\n\n"
         "# Code search embedder\n\n"
-        f"{settings.model} tuned on {len(data.train)} pairs of a docstring query and its function's code, "
+        f"{settings.model} tuned on {len(data.train)} pairs of a docstring query and its function's name, "
+        "place, first line and words, "
         f"with in-batch negatives and {settings.hard_negatives} mined per pair: {settings.epochs} passes, "
         f"each in other words, over {part}, "
         f"batches of {settings.batch_pairs}, learning rate {settings.learning_rate}, scale {settings.scale}, "
