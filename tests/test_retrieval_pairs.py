@@ -142,7 +142,7 @@ def test_an_embedder_is_given_each_word_of_the_body_once_and_what_is_called_firs
     head, definition, words = short_form(document_text(tree)).splitlines()
     assert head == "find roots (dag)"
     assert definition == "def find_roots(graph, limit=None):"
-    assert words == "degree sorter top sorted nothing reaches them candidates node"
+    assert words == "degree sorter top sorted graph limit nothing reaches them candidates node"
     assert short_form("name (place)\ndef name(): ...") == "name (place)\ndef name(): ...\n"
     assert short_form("open (a.ts)\nfunction open() {\n  const file = readAll()\n}").endswith(
         "\nread all file"
