@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from helpers.models.causal_lm import ModelError, add_lora, chat_prompt, load_adapted, load_causal_lm
+from helpers.models.shapes import model_identity
 from helpers.settings import TINY_CODE_LM, LoraSettings
 
 RUNTIME = tiny_models.CPU_FP32
@@ -199,3 +200,13 @@ def test_chat_prompt_uses_the_template_or_a_plain_form():
     assert chat_prompt(tok, "Add {braces}.") == "### Instruction:\nAdd {braces}.\n\n### Response:\n"
     tok.chat_template = "{% for m in messages %}[{{ m.role }}] {{ m.content }} {% endfor %}{% if add_generation_prompt %}[answer]{% endif %}"
     assert chat_prompt(tok, "Hi") == "[user] Hi [answer]"
+
+
+def test_a_model_is_another_when_what_is_loaded_changes_and_not_when_its_card_does(tmp_path):
+    folder = tiny_models.save(tmp_path / "model", "qwen2")
+    as_made = model_identity(str(folder))
+    (folder / "README.md").write_text("A card.")
+    assert model_identity(str(folder)) == as_made
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"rms_norm_eps": 1e-3}))
+    assert model_identity(str(folder)) != as_made

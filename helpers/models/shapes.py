@@ -14,6 +14,7 @@ from huggingface_hub import try_to_load_from_cache
 from helpers.workspace import digest, file_digests
 
 PACKAGE_PREFIX = "package:"
+DESCRIPTIONS = {"README.md", "report.json", "training.json"}  # in a model's folder, read by people alone
 
 
 class ShapeError(ValueError):
@@ -141,12 +142,13 @@ def model_folder(spec: str) -> Path:
 
 
 def model_identity(spec: str) -> str:
-    """What tells one model's weights from another's: a digest of the folder's files, or the hub's revision.
+    """What tells one model from another: a digest of the files that it is loaded from, or the hub's revision.
 
-    A hub model that is not in the cache yet is known by its name alone.
+    What is told *about* a model, its card and reports, may be reworded without anything being computed
+    again. A hub model that is not in the cache yet is known by its name alone.
     """
     folder = model_folder(spec)
     if folder.is_dir():
-        return digest(file_digests(folder))
+        return digest({n: d for n, d in file_digests(folder).items() if n not in DESCRIPTIONS})
     config = try_to_load_from_cache(spec, "config.json") if spec.count("/") <= 1 else None
     return f"{spec}@{Path(config).parent.name}" if isinstance(config, str) else spec

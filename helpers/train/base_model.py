@@ -284,7 +284,7 @@ def _export(recipe: BaseRecipe, data: Path, folder: Path, runtime: Runtime, resu
     history = [
         *earlier,
         {
-            "recipe": dataclasses.replace(recipe, start="earlier stretch" if recipe.start else ""),
+            "recipe": as_trained(recipe, Qwen2Config.from_pretrained(partial)),
             "tokens": result.tokens,
             "seconds": result.seconds,
             "tokens_per_second": result.tokens_per_second,
@@ -298,6 +298,19 @@ def _export(recipe: BaseRecipe, data: Path, folder: Path, runtime: Runtime, resu
     write_text(partial / "README.md", base_card(partial))
     shutil.rmtree(folder / "model", ignore_errors=True)
     partial.rename(folder / "model")
+
+
+def as_trained(recipe: BaseRecipe, config: Qwen2Config) -> BaseRecipe:
+    """The recipe as a history tells it: of the model's own shape, which an earlier stretch had chosen."""
+    return dataclasses.replace(
+        recipe,
+        start="earlier stretch" if recipe.start else "",  # never a path of this machine
+        layers=config.num_hidden_layers,
+        width=config.hidden_size,
+        heads=config.num_attention_heads,
+        key_value_heads=config.num_key_value_heads,
+        mlp_width=config.intermediate_size,
+    )
 
 
 def report_on(model_folder: Path, data: Path, runtime: Runtime, recipe: BaseRecipe) -> BaseModelReport:
