@@ -40,6 +40,19 @@ def test_runs_that_differ_in_more_than_they_should_are_marked(files):
     assert "the seed differs" in page
 
 
+def test_each_run_says_which_models_and_what_was_changed_without_naming_places_of_a_machine(files):
+    other = json.loads((files / "other.json").read_text())
+    other["track_a"]["model"] = str(files / "my_model")
+    other["run"]["settings_changed"] = ["track_c.seeds=1"]
+    (files / "other.json").write_text(json.dumps(other))
+    one, two = comparison([f"a={files / 'one.json'}", f"b={files / 'other.json'}"]).splitlines()[-2:]
+    assert "helpers/models/tiny_code_lm" in one
+    assert "with" not in one
+    assert "models my_model, " in two
+    assert two.endswith(", with track_c.seeds=1")
+    assert str(files) not in two
+
+
 def test_what_is_no_run_is_refused(files):
     (files / "torn.json").write_text("{")
     (files / "list.json").write_text("[]")

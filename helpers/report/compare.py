@@ -6,7 +6,7 @@ same; where they are not, the page says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +72,19 @@ def _differences(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _origins(runs: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(
         f"- {name}: run {metrics['run']['run_id']}, code {metrics['run']['commit']}, "
-        f"models {', '.join(dict.fromkeys(metrics[track]['model'] for track in TRACK_NAMES))}"
+        f"models {', '.join(dict.fromkeys(_shown(metrics[track]['model']) for track in TRACK_NAMES))}"
+        f"{_changed(metrics['run'].get('settings_changed', ()))}"
         for name, metrics in runs.items()
     )
+
+
+def _shown(model: str) -> str:
+    """A hub name or a place in this project as it is, of any other folder its name alone."""
+    return Path(model).name if Path(model).expanduser().is_absolute() else model
+
+
+def _changed(settings: Sequence[str]) -> str:
+    return f", with {', '.join(settings)}" if settings else ""
 
 
 def _read(place: Path) -> Mapping[str, Any]:
