@@ -292,6 +292,22 @@ def test_the_improved_kind_of_recipe_learns_more_than_the_baseline(data, tmp_pat
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="needs a C++ compiler")
+def test_a_compiled_run_ends_where_the_plain_one_does(data, tmp_path) -> None:
+    """Without dropout, of which compiled steps draw another: title mask, R-Drop's two views, all of a run."""
+    recipe = changed(
+        TINY, r_drop=0.5, **{"model.family": "llama", "model.title_mask": True, "model.dropout": 0.0,
+                             "model.attention_dropout": 0.0, "optimizer.name": "adamw"},
+    )  # fmt: skip
+    plain = run(recipe, data, tmp_path)
+    compiled = run(changed(recipe, name="compiled", compiled=True), data, tmp_path)
+    assert compiled.curve[-1][2] == pytest.approx(plain.curve[-1][2], abs=1e-3)
+    assert compiled.score.full_nats_per_character == pytest.approx(
+        plain.score.full_nats_per_character, abs=1e-3
+    )
+    assert plain.curve[-1][2] < plain.curve[0][2]
+
+
 RESUMED = changed(TINY, new_order=True, **{"optimizer.name": "muon", "model.average": 0.9})
 KILLED = """
 import os, pathlib, signal, sys

@@ -23,8 +23,8 @@ def objective(
 
     Cross-entropy; with `r_drop` every row is fed twice under different dropout, and the loss is the
     mean of both cross-entropies plus `r_drop` times the mean of both Kullback-Leibler divergences
-    between the predictions (Liang et al. 2021, R-Drop). `compiled` fuses what follows the logits, which
-    is most of the time of a small model with a long vocabulary.
+    between the predictions (Liang et al. 2021, R-Drop). `compiled` fuses the head and what follows
+    it: with a long vocabulary every pass over the logits costs.
     """
     ids, targets = batch["ids"], batch["targets"].flatten()
     piece = _compiled_piece() if compiled else _piece
