@@ -6,9 +6,12 @@ Both train the same adapter on the same pieces of the same files (whole files cu
 way is what most notebooks do: a piece a row, padded to the window, float32, batches of 8, every other
 argument of `Trainer` at its default. Ours is `helpers.train.trainer.run_training` with the profile's
 settings: pieces packed into full rows, bfloat16 where the machine multiplies it, cheaper forms of the
-same step. Counted are tokens that are not padding, over the whole call. Each way works in a process of
-its own and they take turns, so that a busy machine slows both; on such a machine the ratio per second of
-processor time is the steadier one.
+same step, its layers compiled as in a training of the profile's length. Counted are tokens that are not
+padding. The rate is that of the steps after what a training takes once, which is timed apart with a single
+batch: `once_seconds` (`once_seconds_at_first`: with nothing compiled before). `speedup_of_a_whole_run` counts
+that, too, over as many tokens as the profile's run trains on. Each way works in a process of its own and they
+take turns, so that a busy machine slows both; on such a machine the ratio per second of processor time is the
+steadier one.
 
 Also told: the share of the machine's own rate of bfloat16 matrix products that the step's arithmetic
 reaches. Its operations per token: for each layer 4 a frozen weight and 6 an adapter's, or 6 a weight where
@@ -21,8 +24,10 @@ shapes stands beside it: a step that did nothing else would reach that share and
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
@@ -40,7 +45,7 @@ from helpers.data.draw import draw_files
 from helpers.eval.perplexity import encode
 from helpers.models.causal_lm import add_lora, load_causal_lm, load_tokenizer
 from helpers.models.shapes import model_shape
-from helpers.runtime import detect_runtime, hardware_facts, peak_memory_gib, set_seed, stopwatch
+from helpers.runtime import can_compile, detect_runtime, hardware_facts, peak_memory_gib, set_seed, stopwatch
 from helpers.settings import PROFILES, TrackASettings
 from helpers.train.language_model import MICRO_BATCH_TOKENS
 from helpers.train.packing import collate_packed, pack_documents
@@ -112,12 +117,19 @@ def train_ours(model, tokenizer, documents, settings: TrackASettings, out: str, 
         learning_rate=settings.learning_rate, batch_sequences=settings.batch_sequences,
         micro_batch=max(1, MICRO_BATCH_TOKENS[runtime.device.type] // settings.window),
         warmup_fraction=settings.warmup_fraction, seed=0, validate=lambda candidate: 1.0,
+        compiled=can_compile(runtime.device),
     )  # fmt: skip
     return history.useful_tokens
 
 
 def measure(way: str, documents: list[list[int]], settings: TrackASettings) -> dict[str, float]:
-    """Train once in this process."""
+    """Train once in this process, which finds nothing compiled by an earlier one."""
+    with tempfile.TemporaryDirectory() as compiled:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = compiled
+        return _measure(way, documents, settings)
+
+
+def _measure(way: str, documents: list[list[int]], settings: TrackASettings) -> dict[str, float]:
     runtime = detect_runtime()
     set_seed(0)
     base, tokenizer = load_causal_lm(settings.model, runtime)
@@ -125,23 +137,29 @@ def measure(way: str, documents: list[list[int]], settings: TrackASettings) -> d
     model = add_lora(base, settings.lora, tokens=own).train()
     loaded = peak_memory_gib()
 
-    def train(some: list[list[int]]) -> int:
-        with tempfile.TemporaryDirectory() as out:
+    def train(some: list[list[int]]) -> tuple[int, float, float]:
+        """Tokens, seconds and processor seconds."""
+        spent = time.process_time()
+        with tempfile.TemporaryDirectory() as out, stopwatch() as took:
             if way == "ours":
-                return train_ours(model, tokenizer, some, settings, out, runtime)
-            return train_usual(model, tokenizer, some, settings, out)
+                tokens = train_ours(model, tokenizer, some, settings, out, runtime)
+            else:
+                tokens = train_usual(model, tokenizer, some, settings, out)
+        return tokens, took["seconds"], time.process_time() - spent
 
-    train(
-        [documents[0][: 2 * settings.window]]
-    )  # warm up: what the first step alone takes counts for neither
-    spent = time.process_time()
-    with stopwatch() as took:
-        tokens = train(documents)
-    spent = time.process_time() - spent
+    batch = [list(itertools.chain(*documents))[: settings.batch_sequences * (settings.window - 1) + 1]]
+    _, at_first, _ = train(batch)
+    few, once, few_spent = train(batch)
+    tokens, seconds, spent = train(documents)
+    rate = (tokens - few) / (seconds - once)
+    whole_run = settings.epochs * settings.train_tokens * (1 + settings.rehearsal_share)
     return {
         "tokens": tokens,
-        "tokens_per_second": tokens / took["seconds"],
-        "tokens_per_cpu_second": tokens / spent,
+        "tokens_per_second": rate,
+        "tokens_per_cpu_second": (tokens - few) / (spent - few_spent),
+        "once_seconds_at_first": at_first - few / rate,
+        "once_seconds": once - few / rate,
+        "whole_run_tokens_per_second": whole_run / (whole_run / rate + at_first - few / rate),
         "peak_memory_gib": peak_memory_gib(),
         "of_it_with_the_model_loaded": loaded,
     } | (
@@ -182,6 +200,10 @@ def main() -> None:
         **middle,
         "speedup": [
             round(o["tokens_per_second"] / u["tokens_per_second"], 2)
+            for u, o in zip(done["usual"], done["ours"], strict=True)
+        ],
+        "speedup_of_a_whole_run": [
+            round(o["whole_run_tokens_per_second"] / u["whole_run_tokens_per_second"], 2)
             for u, o in zip(done["usual"], done["ours"], strict=True)
         ],
         "speedup_per_cpu_second": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import pytest
 import tiny_models
@@ -11,6 +12,7 @@ import torch
 from helpers.models.causal_lm import add_lora
 from helpers.models.cheaper_forms import cheaper_forms, plain_attention, summed_adapters
 from helpers.models.structure import hidden_states, output_head, plain_model
+from helpers.runtime import can_compile
 from helpers.settings import LoraSettings
 from helpers.train.packing import collate_packed, pack_documents
 from helpers.train.token_loss import summed_token_loss
@@ -97,3 +99,52 @@ def test_large_scores_stay_with_the_fused_kernel(monkeypatch):
         with plain_attention(model):
             hidden_states(model, batch["input_ids"])
     assert used == ["eager", "sdpa"]
+
+
+def test_layers_are_compiled_for_full_batches_in_training_only(monkeypatch):
+    model, seen = adapted("qwen2").train(), []
+
+    def compile(forward, *, dynamic):
+        def compiled(hidden, *others, **options):
+            seen.append(tuple(hidden.shape[:2]))
+            return forward(hidden, *others, **options)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compile)
+    batch = packed_batch()
+    rows = len(batch["input_ids"])
+    fewer = {name: tensor[: rows - 1] for name, tensor in batch.items()}
+    usual = [module.forward for module in model.modules()]
+    with cheaper_forms(model, rows):
+        step(model, batch)
+        assert seen == [(rows, 16)] * plain_model(model).config.num_hidden_layers
+        step(model, fewer)
+        step(model.eval(), batch)
+        assert len(seen) == plain_model(model).config.num_hidden_layers
+    assert [module.forward for module in model.modules()] == usual
+
+
+def test_layers_that_cannot_be_compiled_run_as_they_are(monkeypatch):
+    def failing(graph, inputs):
+        raise OSError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=failing))
+    model, batch = adapted("qwen2").train(), packed_batch()
+    loss, gradients = step(model, batch)
+    with cheaper_forms(model, len(batch["input_ids"])):
+        again, compiled_gradients = step(model, batch)
+    assert again == pytest.approx(loss, rel=1e-5)
+    assert compiled_gradients.keys() == gradients.keys()
+
+
+@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="needs a C++ compiler")
+def test_compiled_layers_give_the_loss_and_the_gradients_of_plain_ones():
+    model, batch = adapted("qwen2").train(), packed_batch()
+    loss, gradients = step(model, batch)
+    with cheaper_forms(model, len(batch["input_ids"])):
+        compiled_loss, compiled_gradients = step(model, batch)
+    assert compiled_loss == pytest.approx(loss, rel=1e-5)
+    assert compiled_gradients.keys() == gradients.keys() != set()
+    for name, gradient in gradients.items():
+        assert (compiled_gradients[name] - gradient).norm() / gradient.norm() < 1e-4, name

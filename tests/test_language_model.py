@@ -11,7 +11,9 @@ from safetensors.torch import load_file
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.models.causal_lm import add_lora, load_adapted, load_causal_lm
 from helpers.models.structure import hidden_states, output_head
+from helpers.runtime import can_compile
 from helpers.settings import LoraSettings, TrackASettings
+from helpers.train import language_model
 from helpers.train.errors import NonFiniteLossError, TrainingError
 from helpers.train.language_model import train_language_model
 from helpers.train.packing import collate_packed, pack_texts
@@ -73,6 +75,16 @@ def test_same_seed_same_adapter(folder, trained, tmp_path):
     assert again.train_loss == trained[1].train_loss
     first, second = (load_file(p / "adapter/adapter_model.safetensors") for p in (trained[0], tmp_path))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(("worth", "compiled"), [(10**9, False), (1, True)])
+def test_only_a_training_of_enough_tokens_is_compiled(folder, tmp_path, monkeypatch, worth, compiled):
+    monkeypatch.setattr(torch, "compile", lambda forward, dynamic: forward)
+    monkeypatch.setattr(language_model, "can_compile", lambda device: True)
+    monkeypatch.setattr(language_model, "TOKENS_WORTH_COMPILING", worth)
+    history = train_language_model(settings(folder), TRAIN, VALIDATION, RUNTIME, seed=5, out_dir=tmp_path)
+    assert history.compiled is compiled
+    assert (tmp_path / "adapter").is_dir()
 
 
 class Killed(BaseException):
@@ -177,6 +189,25 @@ def test_loss_in_pieces_equals_transformers_own():
         assert (total / count).item() == pytest.approx(own.item(), rel=1e-5)
         for parameter, gradient in zip(model.parameters(), wanted, strict=True):
             assert torch.allclose(parameter.grad, gradient, atol=1e-5)
+
+
+@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="needs a C++ compiler")
+@pytest.mark.parametrize("max_logits", [2**20, 5 * 50])  # in one piece, in pieces of five positions
+def test_the_compiled_loss_and_its_gradients_are_the_plain_ones(max_logits):
+    generator = torch.Generator().manual_seed(2)
+    head = torch.nn.Linear(8, 50, bias=False)
+    labels = torch.randint(0, 50, (3, 6), generator=generator)
+    labels[0, 2:4] = labels[2, 5] = -100
+    found = []
+    for compiled in (False, True):
+        hidden = torch.randn(3, 6, 8, generator=generator.manual_seed(4), requires_grad=True)
+        total, count = summed_token_loss(head, hidden, labels, max_logits=max_logits, compiled=compiled)
+        found.append((total, count, *torch.autograd.grad(total, [hidden, head.weight])))
+    (plain, targets, *gradients), (fused, fused_targets, *fused_gradients) = found
+    assert fused_targets == targets == 12
+    assert fused.item() == pytest.approx(plain.item(), rel=1e-6)
+    for one, other in zip(gradients, fused_gradients, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
 
 
 def test_no_targets_give_no_loss():

@@ -12,6 +12,9 @@ so the sum pays for narrow models with adapters of high rank, and not for a mode
 **Attention on a CPU.** torch's fused kernel takes two fifths of a step of the embedded model; plain
 products of whole score matrices take an eighth (rows of 512 tokens). They hold the scores, so they serve
 only while those are small.
+
+**Compiled layers.** Norms, activations, softmaxes and casts each pass over whole activations; fused by
+`torch.compile` they pass once. Compiling takes some twenty seconds, so it is the caller's to ask for.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from peft import PeftModel
 from peft.tuners.lora import Linear
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from helpers.models.structure import plain_model
 
@@ -32,12 +36,17 @@ MAX_SCORE_BYTES = 2**30  # of all layers together
 
 
 @contextlib.contextmanager
-def cheaper_forms(model: PreTrainedModel | PeftModel) -> Iterator[None]:
-    """Within it, `model` computes in whichever of the forms above is the cheaper for it."""
+def cheaper_forms(model: PreTrainedModel | PeftModel, compiled_rows: int = 0) -> Iterator[None]:
+    """Within it, `model` computes in whichever of the forms above is the cheaper for it.
+
+    Layers are compiled where `compiled_rows`, the rows of a training batch, is given.
+    """
     with contextlib.ExitStack() as stack:
         stack.enter_context(summed_adapters(model))
         if model.device.type == "cpu":
             stack.enter_context(plain_attention(plain_model(model)))
+        if compiled_rows:
+            stack.enter_context(compiled_layers(model, compiled_rows))
         yield
 
 
@@ -77,6 +86,30 @@ def plain_attention(model: PreTrainedModel) -> Iterator[None]:
         model.set_attn_implementation(usual)
 
 
+@contextlib.contextmanager
+def compiled_layers(model: torch.nn.Module, rows: int) -> Iterator[int]:
+    """Within it, the layers of a model in training run compiled on batches of `rows` rows.
+
+    Rows are taken to be of one length. Batches of other sizes, of which each would be compiled anew, and
+    a model in evaluation mode compute as before, so that a model's scores never depend on a compiler.
+    Where compiling fails, torch says so and the layers run as they are.
+
+    Yields:
+        How many layers do.
+    """
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    for layer in layers:
+        compiled = torch.compile(layer.forward, dynamic=False)
+        layer.forward = functools.partial(_compiled_in_training, layer, rows, compiled, layer.forward)
+    try:
+        with torch._dynamo.config.patch(suppress_errors=True):
+            yield len(layers)
+    finally:
+        for layer in layers:
+            del layer.forward
+        torch.compiler.reset()  # what was compiled holds on to the model
+
+
 def scores_are_small(layers: int, heads: int, rows: int, length: int) -> bool:
     """Whether the softmaxes that plain attention keeps, float32 and as used, stay below the limit."""
     return layers * heads * rows * length**2 * (4 + 4) <= MAX_SCORE_BYTES
@@ -92,6 +125,12 @@ def _sum_pays(module: Linear) -> bool:
         return False
     wide, narrow = module.in_features * module.out_features, module.in_features + module.out_features
     return 3 * module.r[name] * narrow >= wide
+
+
+def _compiled_in_training(layer, rows, compiled, usual, hidden: torch.Tensor, *others, **options):
+    """(rows, length, width) -> (rows, length, width)."""
+    fitting = layer.training and len(hidden) == rows
+    return (compiled if fitting else usual)(hidden, *others, **options)
 
 
 def _of_the_sum(module: Linear, x: torch.Tensor) -> torch.Tensor:

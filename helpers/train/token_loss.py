@@ -7,6 +7,9 @@ the rest goes through it in pieces that are recomputed in the backward pass.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import torch
 from torch.utils.checkpoint import checkpoint
 
@@ -15,7 +18,12 @@ MAX_LOGITS = 2**25  # elements of one piece: 128 MiB in float32
 
 
 def summed_token_loss(
-    head: torch.nn.Module, hidden: torch.Tensor, labels: torch.Tensor, *, max_logits: int = MAX_LOGITS
+    head: torch.nn.Module,
+    hidden: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    max_logits: int = MAX_LOGITS,
+    compiled: bool = False,
 ) -> tuple[torch.Tensor, int]:
     """Sum of -ln p(label) in nats (float32) over all targets, and their number.
 
@@ -25,23 +33,35 @@ def summed_token_loss(
         labels: (batch, length), the token itself at each position or `IGNORED`. The shift happens
             here, as in transformers; labels[:, 0] can never be a target.
         max_logits: elements of a piece; one piece is kept as it is, several are recomputed.
+        compiled: the head and what follows it as one fused kernel. Positions that are no target go
+            through it as well, since every other number of targets would be compiled anew: for
+            batches of one shape that hold few such positions.
     """
-    targets = labels[:, 1:]
+    hidden, targets = hidden[:, :-1], labels[:, 1:]
     chosen = targets != IGNORED
-    targets = targets[chosen]
-    hidden = hidden[:, :-1][chosen]
-    count = targets.numel()
+    count = int(chosen.sum())
     if count == 0:
         return hidden.sum() * 0.0, 0
+    if compiled:
+        piece, hidden, targets = _compiled_piece(), hidden.flatten(0, 1), targets.flatten()
+    else:
+        piece, hidden, targets = _piece, hidden[chosen], targets[chosen]
     vocabulary = head.weight.shape[0] if hasattr(head, "weight") else head.out_features
     rows = max(1, max_logits // vocabulary)
-    if count <= rows:
-        return _piece(head, hidden, targets), count
+    if len(targets) <= rows:
+        return piece(head, hidden, targets), count
     total = hidden.new_zeros((), dtype=torch.float32)
     for part, wanted in zip(hidden.split(rows), targets.split(rows), strict=True):
-        total = total + checkpoint(_piece, head, part, wanted, use_reentrant=False)
+        total = total + checkpoint(piece, head, part, wanted, use_reentrant=False)
     return total, count
 
 
+@functools.cache
+def _compiled_piece() -> Callable[..., torch.Tensor]:
+    return torch.compile(_piece, dynamic=False)
+
+
 def _piece(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.cross_entropy(head(hidden).float(), targets, reduction="sum")
+    return torch.nn.functional.cross_entropy(
+        head(hidden).float(), targets, reduction="sum", ignore_index=IGNORED
+    )

@@ -72,6 +72,7 @@ class TrainingHistory:
     accumulation: int = 1  # times that many make an optimizer step
     processes: int = 1
     gradient_checkpointing: bool = False
+    compiled: bool = False  # whether each layer's work was fused by `torch.compile`
     frozen_weights: str = ""  # "NF4", or the dtype they are held in
     lowered: tuple[str, ...] = ()  # what was given up for want of memory, in order
     adapter_scale: float = 1.0  # the saved update's, after `helpers.train.shrinking`
@@ -95,6 +96,7 @@ def run_training(
     validations_per_epoch: int = 1,
     what: str = "train",
     fit: Fit | None = None,
+    compiled: bool = False,
 ) -> TrainingHistory:
     """Train what is trainable in `model` and leave the best validated weights in `out_dir/adapter`.
 
@@ -111,6 +113,7 @@ def run_training(
         batch_sequences: examples per optimizer step; at most `micro_batch` of them at once.
         validate: lower is better; called with the model in evaluation mode, in every process.
         fit: smaller micro-batch and recomputed activations, where memory asks for them.
+        compiled: fuse what each layer does; for examples of one length, and trainings long enough.
 
     Raises:
         NonFiniteLossError: if the loss or the validation is NaN or infinite.
@@ -131,7 +134,7 @@ def run_training(
     # Not the micro-batch alone: where it was halved for want of memory, a checkpoint still fits.
     key = digest(
         [epochs, learning_rate, at_once * accumulation, warmup_fraction, seed, len(train_dataset),
-         str(runtime.weight_dtype), str(runtime.autocast_dtype), runtime.nf4]
+         str(runtime.weight_dtype), str(runtime.autocast_dtype), runtime.nf4, compiled]
     )  # fmt: skip
     with processes.main_process_first():
         resume_from = newest_whole_checkpoint(checkpoints, key)
@@ -168,6 +171,8 @@ def run_training(
         )
     every = max(1, math.ceil(steps_per_epoch / validations_per_epoch))
     keeper = Keeper(validate, every, total_steps, out_dir, what)
+    if compiled:
+        keeper.bar.set_postfix_str("the first step compiles")
     if processes.num_processes > 1:
         train_dataset, collate = EvenlyShared(train_dataset, at_once), ignoring_fillers(collate)
     trainer = _TokenTrainer(
@@ -177,7 +182,7 @@ def run_training(
     trainer.remove_callback(PrinterCallback)
     start = time.perf_counter()
     try:
-        with _learning(model, runtime, fit.checkpointing):
+        with _learning(model, runtime, fit.checkpointing, micro_batch if compiled else 0):
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     except OSError as error:
         raise WorkspaceError(f"cannot write checkpoints below {out_dir}: {error}") from error
@@ -219,6 +224,7 @@ def run_training(
         accumulation=accumulation,
         processes=processes.num_processes,
         gradient_checkpointing=fit.checkpointing,
+        compiled=compiled,
         frozen_weights="NF4" if runtime.nf4 else str(runtime.weight_dtype).removeprefix("torch."),
         lowered=fit.lowered,
     )
@@ -243,8 +249,10 @@ def batch_shape(batch_sequences: int, micro_batch: int) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _learning(model: PreTrainedModel | PeftModel, runtime: Runtime, checkpointing: bool) -> Iterator[None]:
-    """Within it, calling `model` gives (summed loss, targets).
+def _learning(
+    model: PreTrainedModel | PeftModel, runtime: Runtime, checkpointing: bool, compiled_rows: int = 0
+) -> Iterator[None]:
+    """Within it, calling `model` gives (summed loss, targets), compiled for batches of `compiled_rows`.
 
     The loss is computed inside `forward`, so that wrappers for several processes, which act when
     the model is called, see the whole of it.
@@ -254,13 +262,14 @@ def _learning(model: PreTrainedModel | PeftModel, runtime: Runtime, checkpointin
     def forward(input_ids, labels, position_ids=None, attention_mask=None):
         with runtime.autocast():
             hidden = hidden_states(model, input_ids, position_ids=position_ids, attention_mask=attention_mask)
-            return summed_token_loss(output_head(model), hidden, labels)
+            full = model.training and len(input_ids) == compiled_rows
+            return summed_token_loss(output_head(model), hidden, labels, compiled=full)
 
     model.forward = forward
     if checkpointing:
         plain.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     try:
-        with cheaper_forms(model):
+        with cheaper_forms(model, compiled_rows):
             yield
     finally:
         model.__dict__.pop("forward", None)
