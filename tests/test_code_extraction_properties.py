@@ -132,6 +132,13 @@ def test_odd_fences_and_bare_words(answer):
     assert extract_code(answer, entry_point="f") == "def f(x):\n    return x\n"
 
 
+def test_a_comment_between_a_bare_word_and_the_code_stays():
+    code = "# adds one\n@cache\ndef f(x):\n    return x + 1\n"
+    assert extract_code(f"Done\n\n{code}", entry_point="f") == code
+    assert extract_code(f"Done\n\nYes\n\n{code}", entry_point="f") == code
+    assert extract_code("Done; x = 1\n") == "Done; x = 1\n"
+
+
 def test_what_one_block_lacks_and_another_gives_is_joined():
     answer = "```python\nfrom math import sqrt\n```\nThen\n```python\ndef f(x):\n    return sqrt(x)\n```"
     assert extract_code(answer, entry_point="f") == "from math import sqrt\n\ndef f(x):\n    return sqrt(x)\n"

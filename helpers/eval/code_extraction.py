@@ -148,10 +148,9 @@ def _without_prose(code: str) -> str:
     if not useful or len(useful) == len(body):
         return code
     first, last = useful[0], useful[-1]
-    start = min([first.lineno, *(d.lineno for d in getattr(first, "decorator_list", []))])
+    prose = body[: body.index(first)]
+    start = min(first.lineno, prose[-1].end_lineno + 1) if prose else 1  # comments before it stay
     lines = code.split("\n")
-    if body[0] is first:
-        start = 1  # comments before it stay
     return "\n".join(lines[start - 1 : last.end_lineno if body[-1] is not last else None])
 
 

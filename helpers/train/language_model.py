@@ -12,6 +12,7 @@ from helpers.data.general_code import rehearsal_texts
 from helpers.eval.perplexity import encode, evaluate_perplexity
 from helpers.models.causal_lm import add_lora, load_adapted, load_causal_lm
 from helpers.plan import planned_fit
+from helpers.processes import launched
 from helpers.runtime import Runtime, can_compile, set_seed
 from helpers.settings import TrackASettings
 from helpers.train.fallbacks import with_fallbacks
@@ -81,7 +82,7 @@ def _train(settings, train_texts, validation_texts, runtime, fit, seed, out_dir,
 
     # On a GPU it has not been measured, and several processes were not tried.
     compiled = (
-        runtime.device.type == "cpu" and can_compile(runtime.device) and PartialState().num_processes == 1
+        runtime.device.type == "cpu" and can_compile(runtime.device) and launched() == 1
         and settings.epochs * len(rows) * settings.window >= TOKENS_WORTH_COMPILING
     )  # fmt: skip
 
