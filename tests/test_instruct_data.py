@@ -1,5 +1,6 @@
 import ast
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,7 @@ from helpers.data.execution import execution_context
 from helpers.data.functions import extract_functions
 from helpers.data.instruct import (
     _quotas,
+    _taking_turns,
     build_instruct_data,
     load_instruct_data,
     save_instruct_data,
@@ -209,6 +211,26 @@ def test_a_corpus_without_anything_to_learn_from_is_named(built):
     corpus, _, splits, settings, tokenizer, *_ = built
     with pytest.raises(InsufficientDataError, match="Track B needs"):
         build_instruct_data((), splits, corpus, settings, 5, tokenizer, 2)
+
+
+def test_a_draft_less_leaves_the_others_where_they_were():
+    drafts = [
+        SimpleNamespace(
+            function=SimpleNamespace(path=f"f{i}.py", id=f"f{i}.py::g{j}"), given=f"v{k}", instruction="mend"
+        )
+        for i in range(9) for j in range(4) for k in range(3)
+    ]  # fmt: skip
+    whole = _taking_turns(drafts, "7:test:fix_bug")
+    assert sorted(map(id, whole)) == sorted(map(id, drafts))
+    assert len({d.function.path for d in whole[:9]}) == 9  # each file once before any twice
+    assert {d.function.id for d in whole[:36]} == {d.function.id for d in drafts}
+    rest = [d for d in drafts if d.function.id != "f4.py::g2"]
+    again = _taking_turns(rest, "7:test:fix_bug")
+    assert [d for d in again if d.function.path != "f4.py"] == [
+        d for d in whole if d.function.path != "f4.py"
+    ]
+    assert [id(d) for d in _taking_turns(drafts[::-1], "7:test:fix_bug")] == [id(d) for d in whole]
+    assert _taking_turns(drafts, "8:test:fix_bug") != whole
 
 
 def test_quotas_add_up():

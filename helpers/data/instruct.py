@@ -238,16 +238,22 @@ def _quotas(count: int, shares: dict[TaskKind, float]) -> dict[TaskKind, int]:
 
 
 def _taking_turns(drafts: Sequence[Draft], key: str) -> list[Draft]:
-    """Seeded order in which files, then functions, then their versions take turns."""
-    rng = random.Random(key)
+    """Seeded order in which files, then functions, then their versions take turns.
+
+    Each draft's lot is its own: one more or less, since a reference came near its time limit, leaves the
+    others where they were.
+    """
+
+    def lot(*of: str) -> float:
+        return random.Random(":".join((key, *of))).random()
+
     by_file: dict[str, dict[str, list[Draft]]] = {}
-    for draft in sorted(drafts, key=lambda d: (d.function.id, d.given, d.instruction)):
+    for draft in drafts:
         by_file.setdefault(draft.function.path, {}).setdefault(draft.function.id, []).append(draft)
     ranked = []
     for functions in by_file.values():
-        within_file: list[tuple[int, int, float, Draft]] = []
-        for place, versions in enumerate(rng.sample(list(functions.values()), len(functions))):
-            for turn, draft in enumerate(rng.sample(versions, len(versions))):
-                within_file.append((turn, place, rng.random(), draft))
-        ranked += within_file
+        for place, function in enumerate(sorted(functions, key=lot)):
+            versions = [(lot(function, d.given, d.instruction), d) for d in functions[function]]
+            versions.sort(key=lambda version: version[0])
+            ranked += [(turn, place, own, draft) for turn, (own, draft) in enumerate(versions)]
     return [draft for *_, draft in sorted(ranked, key=lambda row: row[:3])]
