@@ -6,6 +6,7 @@ import random
 import networkx as nx
 import pytest
 
+from helpers.eval import module_names
 from helpers.eval.hallucination import invented_names
 from helpers.eval.hallucination_prose import documented_parameters
 from helpers.eval.name_context import NameContext
@@ -187,3 +188,11 @@ def test_code_that_parses_but_has_no_scopes_is_no_accident():
     """`ast.parse` takes duplicate arguments, `symtable` refuses them: an answer may hold either."""
     context = NameContext.from_functions((), "")
     assert invented_names("def f(style, style):\n    return style\n", context=context) == ()
+
+
+@pytest.mark.parametrize("package", ["networkx", "json", "babel", "no_such_package"])
+def test_a_module_name_longer_than_a_file_name_may_be_is_invented(context, package):
+    name = f"{package}.{'random_uniform_' * 60}"
+    assert not module_names.exists(name)
+    found = invented_names(f"```python\nfrom {name} import f\n```", context=context)
+    assert found

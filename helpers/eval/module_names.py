@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 from functools import cache
 from pathlib import Path
 
@@ -104,10 +105,10 @@ def _place(module: str) -> Path | None:
 
 def _inside(folder: Path, part: str) -> Path | None:
     for place in (folder / part / "__init__.py", folder / f"{part}.py"):
-        if place.is_file():
+        if os.path.isfile(place):  # unlike Path's, False for a name longer than a file's may be
             return place
     binary = next((p for p in folder.glob(f"{part}.*") if p.suffix in BINARY), None)
-    return binary or (folder / part if (folder / part).is_dir() else None)
+    return binary or (folder / part if os.path.isdir(folder / part) else None)
 
 
 def _submodules(folder: Path) -> list[str]:
