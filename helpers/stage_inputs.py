@@ -33,6 +33,7 @@ NOT_READ: dict[str, set[str]] = {
     "track_c/index_before": _LEARNING | _AMOUNTS | _REPORTING,
     "track_c/train": _AMOUNTS | _REPORTING,
     "track_c/index_after": _LEARNING | _AMOUNTS | _REPORTING,
+    "track_c/hybrid": _LEARNING | _AMOUNTS | _REPORTING,
 }
 
 

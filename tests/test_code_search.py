@@ -15,11 +15,12 @@ from rich.console import Console
 from tiny_embedder import function, save_tiny_embedder, small_code_base
 
 from helpers.eval.code_search import SearchError, catalogue, newest_run, print_hits, search_code
+from helpers.eval.lexical import build_lexical_index, save_lexical_index
 from helpers.eval.retrieval import index_documents, save_index
 from helpers.models.embedder import load_embedder
 from helpers.records import Document
 from helpers.runtime import Runtime
-from helpers.workspace import write_jsonl
+from helpers.workspace import write_json, write_jsonl
 
 PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
 ROOT = Path(__file__).parents[1]
@@ -37,8 +38,31 @@ def run_folder(tmp_path_factory) -> Path:
     documents = [Document(f.id, f.name.replace("_", " "), f.path) for f in functions]
     index = index_documents(model, documents, PLAIN, batch_size=32, max_tokens=48)
     save_index(index, folder / "track_c" / "index_after")
+    save_words(folder, documents, weight=0.0)
     write_jsonl(folder / "track_c" / "functions" / "rows.jsonl", catalogue(functions))
     return folder
+
+
+def save_words(folder: Path, documents: list[Document], weight: float) -> None:
+    place = folder / "track_c" / "hybrid"
+    save_lexical_index(build_lexical_index(documents), place / "words")
+    write_json(place / "weights.json", {"before": {"weight": 9.0}, "after": {"weight": weight}})
+
+
+def test_words_decide_where_the_run_gave_them_weight(run_folder, tmp_path):
+    shutil.copytree(run_folder, tmp_path / "run")
+    functions, _ = small_code_base()
+    named = [Document(f.id, "zebra" if f.name == "weigh_wheels" else "horse", f.path) for f in functions]
+    question = "zebra: count apples"
+    places = []
+    for weight in (0.0, 3.0):  # more than two cosines differ
+        save_words(tmp_path / "run", named, weight)
+        hits = search_code(tmp_path / "run", question, len(functions), PLAIN)
+        places.append([hit.name for hit in hits].index("weigh_wheels"))
+    assert places[0] > 0
+    assert places[1] == 0
+    assert hits[0].score > 2.0
+    assert len(search_code(tmp_path / "run", question, 2, PLAIN)) == 2
 
 
 def test_the_function_asked_for_comes_first_with_its_place(run_folder):

@@ -27,7 +27,14 @@ from helpers.report import controls_c
 from helpers.report.controls_c import control_seconds, foreign_package, measure_controls
 from helpers.report.metrics import record_track_c, track_c_rows
 from helpers.report.plots_c import training_points
-from helpers.report.tables_c import control_sentences, index_table, latency_sentence, system_table
+from helpers.report.tables import change_text, estimate_text
+from helpers.report.tables_c import (
+    control_sentences,
+    index_table,
+    latency_sentence,
+    search_sentence,
+    system_table,
+)
 from helpers.runtime import Runtime
 from helpers.settings import CPU
 from helpers.train.averaging import train_averaged
@@ -106,14 +113,28 @@ def test_tables_and_figure_tell_what_was_measured(run, measured):
     scores = [score_measures(ranked, qrels_of(data.test)) for ranked in (before, after)]
     rows = track_c_rows(
         per_query_rows(data.test, before, after), *scores,
-        groups=query_groups(data.test, data.documents), baselines={"bm25": scores[0]},
+        groups=query_groups(data.test, data.documents),
+        baselines={
+            "bm25": scores[0], "bm25_and_before_weighted": scores[0], "bm25_and_after_weighted": scores[1],
+        },
     )  # fmt: skip
     facts = index_facts(tuned, data.test, index, PLAIN, **SIZES)
     track = record_track_c(
         rows, model="tiny", seed=1, samples=200, cost={"seconds": 1.0, "index": facts},
-        data={"foreign_package": "rich 1.0"}, control_rows=controls,
+        data={
+            "foreign_package": "rich 1.0", "word_weights": {"before": {"weight": 0.2}, "after": {"weight": 0.05}},
+        },
+        control_rows=controls,
     )  # fmt: skip
-    assert list(system_table(track).index) == ["BM25", "untouched embedder", "tuned embedder"]
+    assert list(system_table(track).index) == [
+        "BM25", "untouched embedder", "BM25 + untouched embedder, weighed", "tuned embedder",
+        "BM25 + tuned embedder, weighed (`search`)",
+    ]  # fmt: skip
+    entry = track["metrics"]["mrr@10/with BM25 weighed in"]
+    said = search_sentence(track)
+    assert "counts 0.05, chosen on the validation queries; 0.2 for the untouched" in said
+    assert said.index(estimate_text(entry["after"])) < said.index(estimate_text(entry["before"]))
+    assert said.endswith(f"Tuning changes it by {change_text(entry['delta'])}.")
     assert list(index_table(track).index) == ["flat (used)", "hnsw", "ivf"]
     assert "One search over 80 functions takes" in latency_sentence(track)
     said = control_sentences(track)

@@ -297,7 +297,10 @@ def test_track_c_by_hand():
     }
     assert section["baselines"]["bm25"]["mrr@10"]["value"] == 0.5
     assert section["baselines"]["bm25"]["mrr@10"]["after_minus_baseline"]["value"] == 0.25
-    assert not any("by file" in name for name in section["metrics"])
+    assert not any("by file" in name or "weighed" in name for name in section["metrics"])
+    weighed = {"bm25_and_before_weighted": after, "bm25_and_after_weighted": before}
+    searched = record_track_c(track_c_rows(rows, before, after, baselines=weighed), **options())
+    assert searched["metrics"]["mrr@10/with BM25 weighed in"]["delta"]["value"] == -0.25
     by_file = {"before": {"b": {"mrr@10": 0.5}}, "after": {"b": {"mrr@10": 1.0}}}
     filed = record_track_c(track_c_rows(rows, before, after, by_file=by_file), **options())
     assert filed["metrics"]["mrr@10/where_is, by file"]["after"] == {"value": 1.0, "ci95": [1.0, 1.0], "n": 1}

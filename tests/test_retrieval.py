@@ -1,4 +1,4 @@
-"""Measures by hand and against independent definitions; index, BM25 and fusion."""
+"""Measures by hand and against independent definitions; the index; what is shown of a run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,8 @@ from tiny_embedder import save_tiny_embedder, small_code_base
 from helpers.data.document_forms import document_text, short_form
 from helpers.eval.retrieval import (
     RetrievalError,
-    bm25_run,
-    code_tokens,
     file_level,
     first_relevant_ranks,
-    fuse_runs,
     index_documents,
     mean_scores,
     per_query_rows,
@@ -300,30 +297,3 @@ def test_recall_at_one_and_five_stands_beside_the_measures_at_ten():
     assert set(row) == {"mrr@10", "ndcg@10", "recall@10", "recall@1", "recall@5"}
     assert [row[f"recall@{k}"] for k in (1, 5, 10)] == [1 / 4, 2 / 4, 3 / 4]
     assert row["mrr@10"] == 1.0
-
-
-def test_code_tokens_split_names():
-    assert code_tokens("to_undirected(MultiGraph)") == [
-        "to_undirected", "to", "undirected", "multigraph", "multi", "graph",
-    ]  # fmt: skip
-    assert code_tokens("x1 == HTTPServer") == ["x1", "x", "1", "httpserver", "http", "server"]
-
-
-def test_bm25_finds_by_name_parts_and_keeps_every_document():
-    documents = [
-        Document("a", "def shortest_path(G): ...", "a.py"),
-        Document("b", "def color_nodes(G): ...", "b.py"),
-        Document("c", "def remove_edge(G): ...", "c.py"),
-    ]
-    queries = [query("q1", ["a"], text="the shortest path"), query("q2", ["b"], text="unknown wordsalad")]
-    run = bm25_run(queries, documents)
-    assert ranking(run["q1"])[0] == "a"
-    assert set(run["q1"]) == {"a", "b", "c"}
-    assert set(run["q2"].values()) == {0.0}
-    assert len(bm25_run(queries, documents, depth=2)["q1"]) == 2
-
-
-def test_reciprocal_rank_fusion_by_hand():
-    fused = fuse_runs({"q": {"a": 9.0, "b": 1.0}}, {"q": {"b": 0.2, "c": 0.1}})
-    assert fused["q"] == pytest.approx({"a": 1 / 61, "b": 1 / 62 + 1 / 61, "c": 1 / 62})
-    assert ranking(fused["q"]) == ["b", "a", "c"]

@@ -1,4 +1,4 @@
-"""The two forms in which a function is searched: its whole code for word counts, a short one for embedders.
+"""The two forms of a function: its code, of which overlap is counted, and a short one that is searched.
 
 An embedder reads a few dozen tokens. The first lines of a body spend them on brackets and checks of
 arguments; the words that the body uses, each once and what it calls first, tell more of what it does. On
@@ -29,7 +29,7 @@ _ANYWHERE = {word.lower() for word in keyword.kwlist} | {
 
 
 def document_text(function: Function) -> str:
-    """What is indexed: the function's name and place in words, then its code from `def` on.
+    """The function's name and place in words, then its code from `def` on.
 
     A name taken apart ("topological sort (algorithms dag)") reads like the questions that are asked;
     decorators say how a function is called, not what it does, and an embedder reads the first tokens
@@ -66,7 +66,7 @@ def strip_nested_docstrings(code: str) -> str:
 
 
 def short_form(text: str) -> str:
-    """What an embedder is given of a `document_text`: name, place, the definition's line, the body's words.
+    """What is searched of a `document_text`: name, place, the definition's line, the body's words.
 
     Names are taken apart; every word stands once, those of called functions first. Keywords and the like
     are left out, and so are words of the function's own name.

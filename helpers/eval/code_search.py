@@ -1,7 +1,8 @@
-"""Search a code base with the embedder that a finished run tuned for it.
+"""Search a code base with the embedder that a finished run tuned for it, and by words beside it.
 
 What it needs lies in the run folder: the embedder (`track_c/train/embedder`), the index over every
-function (`track_c/index_after`) and the functions themselves (`track_c/functions`, from `catalogue`).
+function (`track_c/index_after`), their words with the weight that the run chose for them
+(`track_c/hybrid`), and the functions themselves (`track_c/functions`, from `catalogue`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.text import Text
 
+from helpers.eval.fusion import add_words
+from helpers.eval.hybrid import load_hybrid
 from helpers.eval.retrieval import load_index, ranking, search
 from helpers.models.embedder import encode, load_embedder
 from helpers.records import Function
@@ -23,10 +26,12 @@ from helpers.runtime import Runtime
 from helpers.workspace import read_jsonl
 
 MAX_QUERY_TOKENS = 256
+CANDIDATES = 1_000  # nearest functions that words may put in another order
 SNIPPET_LINES = 8
 PARTS = {
     "embedder": "track_c/train/embedder",
     "index": "track_c/index_after",
+    "words": "track_c/hybrid",
     "functions": "track_c/functions",
 }
 _SHOWN = ("path", "line", "name", "snippet", "language")
@@ -41,7 +46,7 @@ class Hit:
     """One function found."""
 
     rank: int
-    score: float  # cosine similarity of question and function, -1..1
+    score: float  # cosine of question and function, and what their common words add (`add_words`)
     path: str  # relative to the root of the code base
     line: int  # 1-based, first decorator or def
     name: str  # as Graph.add_node
@@ -65,7 +70,7 @@ def catalogue(functions: Iterable[Function]) -> list[dict[str, Any]]:
 
 
 def search_code(run_folder: Path, question: str, k: int, runtime: Runtime) -> list[Hit]:
-    """The `k` functions nearest to `question` under the embedder tuned in `run_folder`, best first.
+    """The `k` functions that answer `question` best by the embedder tuned in `run_folder` and by words.
 
     Raises:
         SearchError: if the run lacks what a search needs, the question is empty or k is below 1.
@@ -86,10 +91,13 @@ def search_code(run_folder: Path, question: str, k: int, runtime: Runtime) -> li
     model = load_embedder(str(run_folder / PARTS["embedder"]), runtime)
     functions = {row["id"]: row for row in read_jsonl(run_folder / PARTS["functions"] / "rows.jsonl")}
     vector = encode(model, [question], kind="query", runtime=runtime, max_tokens=MAX_QUERY_TOKENS)
-    scores = search(index, vector, k)[0]
+    near = search(index, vector, max(k, CANDIDATES))[0]
+    hybrid = load_hybrid(run_folder / PARTS["words"])
+    words = dict(zip(hybrid.words.ids, hybrid.words.scores(question).tolist(), strict=True))
+    scores = add_words(near, words, hybrid.weight("after"))
     return [
         Hit(rank, round(scores[found], 4), **{key: functions[found][key] for key in _SHOWN})
-        for rank, found in enumerate(ranking(scores), 1)
+        for rank, found in enumerate(ranking(scores)[:k], 1)
     ]
 
 

@@ -15,9 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from bm25s.stopwords import STOPWORDS_EN
 
-from helpers.eval.retrieval import code_tokens
+from helpers.eval.lexical import STOPWORDS, code_tokens
 from helpers.records import Document, Failure
 
 SHOWN_CHARS = 900  # of each input, expected and got; the rest is counted, not shown
@@ -160,7 +159,7 @@ def track_c_failures(rows: Sequence[Mapping[str, Any]], documents: Sequence[Docu
     """
     by_id = {document.id: document for document in documents}
     spread = Counter(word for document in documents for word in set(code_tokens(document.text)))
-    common = {word for word, n in spread.items() if n > 0.2 * len(documents)} | set(STOPWORDS_EN)
+    common = {word for word, n in spread.items() if n > 0.2 * len(documents)} | STOPWORDS
     failures = []
     for row in sorted(rows, key=lambda r: r["id"]):
         rank = row["rank_after"]

@@ -1,21 +1,21 @@
-"""Retrieval: documents and queries to runs by embedder, BM25 and their fusion; rows to show.
+"""Retrieval: documents and queries to runs by an embedder; rows to show.
 
 The measures that compare the runs are `helpers.eval.ranking`, the vector store behind the embedder
-`helpers.eval.vector_index`; both are handed on from here.
+`helpers.eval.vector_index`; both are handed on from here. Search by words is `helpers.eval.lexical`, both
+together `helpers.eval.fusion`.
 """
 
 from __future__ import annotations
 
 import math
 import random
-import re
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from helpers.data.document_forms import short_form
 from helpers.data.query_wording import FILLER_WORDS, stem, words_of
+from helpers.eval.lexical import code_tokens
 from helpers.eval.ranking import (
     Qrels,
     Run,
@@ -36,21 +36,17 @@ from helpers.eval.vector_index import (
     vectors_of,
 )
 from helpers.models.embedder import encode
-from helpers.progress import progress
 from helpers.records import Document, Query
 from helpers.runtime import Runtime, stopwatch
 
 __all__ = [
-    "Qrels", "RetrievalError", "Run", "VectorIndex", "bm25_run", "build_index", "code_tokens",
-    "compare_kinds", "file_level", "first_relevant_ranks", "fuse_runs", "index_documents", "index_facts",
-    "load_index", "mean_scores", "per_query_rows", "qrels_of", "query_groups", "ranking", "retrieve",
-    "save_index", "score_measures", "score_run", "search", "search_examples", "word_overlap",
+    "Qrels", "RetrievalError", "Run", "VectorIndex", "build_index", "compare_kinds", "file_level",
+    "first_relevant_ranks", "index_documents", "index_facts", "load_index", "mean_scores",
+    "per_query_rows", "qrels_of", "query_groups", "ranking", "retrieve", "save_index", "score_measures",
+    "score_run", "search", "search_examples", "word_overlap",
 ]  # fmt: skip
 
 TIMED_QUERIES = 30  # one at a time, as a person asks
-RRF_K = 60  # the constant of Cormack, Clarke & Büttcher (SIGIR 2009)
-_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|\d+")
 
 
 # --- what is asked -----------------------------------------------------------------------------
@@ -181,55 +177,6 @@ def index_facts(
         "encode_query_ms": 1000 * took["seconds"] / len(timed),
         "kinds": compare_kinds(vectors_of(index), index.ids, vectors),
     }
-
-
-# --- lexical retrieval and fusion ---------------------------------------------------------------
-
-
-def code_tokens(text: str) -> list[str]:
-    """Lower-case words of prose and code; an identifier gives itself and its snake/camel parts.
-
-    >>> code_tokens("to_undirected(G)")
-    ['to_undirected', 'to', 'undirected', 'g']
-    """
-    tokens = []
-    for identifier in _IDENTIFIER.findall(text):
-        parts = [part.lower() for part in _WORD.findall(identifier)]
-        whole = identifier.lower()
-        tokens.extend([whole, *parts] if len(parts) > 1 else parts or [whole])
-    return tokens
-
-
-def bm25_run(queries: Sequence[Query], documents: Sequence[Document], depth: int | None = None) -> Run:
-    """BM25 (bm25s, Lucene's variant, k1 1.5, b 0.75: its defaults, tuned on nothing) as a run."""
-    import bm25s
-    from bm25s.stopwords import STOPWORDS_EN
-
-    stop = frozenset(STOPWORDS_EN)
-    model = bm25s.BM25()
-    model.index([code_tokens(document.text) for document in documents], show_progress=False)
-    ids = [document.id for document in documents]
-    run: Run = {}
-    for query in progress(queries, "BM25", unit="query"):
-        words = [token for token in code_tokens(query.text) if token not in stop]
-        known = [word for word in words if word in model.vocab_dict]
-        scores = model.get_scores(known) if known else np.zeros(len(ids))
-        scored = {document_id: float(score) for document_id, score in zip(ids, scores, strict=True)}
-        kept = ranking(scored)[:depth] if depth else ids
-        run[query.id] = {document_id: scored[document_id] for document_id in kept}
-    return run
-
-
-def fuse_runs(*runs: Mapping[str, Mapping[str, float]], k: int = RRF_K) -> Run:
-    """Reciprocal rank fusion: score of a document = sum over runs of 1 / (k + rank)."""
-    fused: Run = {}
-    for query_id in dict.fromkeys(query_id for run in runs for query_id in run):
-        scores: dict[str, float] = {}
-        for run in runs:
-            for rank, document_id in enumerate(ranking(run.get(query_id, {})), 1):
-                scores[document_id] = scores.get(document_id, 0.0) + 1.0 / (k + rank)
-        fused[query_id] = scores
-    return fused
 
 
 # --- rows to show and to keep ---------------------------------------------------------------------

@@ -22,6 +22,7 @@ from helpers.report.entries import (
 )
 
 FILES = "where_is, by file"  # these queries ask for a file: it ranks as its best function
+HYBRID = "with BM25 weighed in"  # the search, by either embedder with its own best weight
 
 
 def track_c_rows(
@@ -38,7 +39,7 @@ def track_c_rows(
     Args:
         before, after: query id -> measures, from `score_run`.
         groups: group name -> query ids, from `retrieval.query_groups`.
-        baselines: name -> query id -> measures ("bm25", "fused_before", ...).
+        baselines: name -> query id -> measures ("bm25", "bm25_and_before_fused", ...).
         by_file: "before", "after" -> query id -> measures of the files' ranking, for queries whose
             reader wants the file.
     """
@@ -67,6 +68,9 @@ def record_track_c(
 ) -> dict[str, Any]:
     """Track C: MRR@10 (primary), nDCG@10, Recall@1, 5 and 10 over queries; MRR@10 by group and by file.
 
+    Where both embedders were measured with BM25 weighed in, that is an entry of its own, too: what tuning
+    is worth to a search that counts words anyway.
+
     Each baseline carries, beside its own value, the paired difference to the tuned model
     (`after_minus_baseline`, positive where tuning wins).
 
@@ -89,6 +93,13 @@ def record_track_c(
         metrics[name] = _query_entry(some, primary, seed, samples)
     if files := [{"id": row["id"], **row["by_file"]} for row in rows if "by_file" in row]:
         metrics[f"{primary}/{FILES}"] = _query_entry(files, primary, seed, samples)
+    if {"bm25_and_before_weighted", "bm25_and_after_weighted"} <= rows[0]["baselines"].keys():
+        both = [
+            {"id": row["id"]}
+            | {side: row["baselines"][f"bm25_and_{side}_weighted"] for side in ("before", "after")}
+            for row in rows
+        ]
+        metrics[f"{primary}/{HYBRID}"] = _query_entry(both, primary, seed, samples)
     measured = {
         name: _query_entry(some, primary, seed, samples) for name, some in (control_rows or {}).items()
     }

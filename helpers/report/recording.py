@@ -13,14 +13,14 @@ from typing import Any
 from helpers.data.exposure import Exposure
 from helpers.data.instruct import InstructData
 from helpers.data.retrieval_pairs import RetrievalData
+from helpers.eval.fusion import fuse_runs, weighted_runs
+from helpers.eval.hybrid import Hybrid
 from helpers.eval.language_model import FileScore, paired_rows
 from helpers.eval.perplexity import unigram_bits_per_byte
 from helpers.eval.planted_names import CheckedName
 from helpers.eval.retrieval import (
     Run,
-    bm25_run,
     file_level,
-    fuse_runs,
     per_query_rows,
     qrels_of,
     query_groups,
@@ -135,25 +135,26 @@ def report_track_c(
     data: RetrievalData,
     before: Run,
     after: Run,
+    hybrid: Hybrid,
     controls: Mapping[str, Sequence[Mapping[str, Any]]],
     index_facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Track C's section: both runs over all functions, BM25 and its fusions beside them.
 
     Args:
+        hybrid: the words of the documents and each embedder's weight for them.
         controls: from `measure_controls`.
         index_facts: from `retrieval.index_facts`.
     """
     settings = run.profile.track_c
     qrels = qrels_of(data.test)
-    bm25 = bm25_run(data.test, data.documents)
-    beside = {
-        "bm25": bm25,
-        "bm25_and_before_fused": fuse_runs(bm25, before),
-        "bm25_and_after_fused": fuse_runs(bm25, after),
-    }
-    for_a_file = [query for query in data.test if query.kind == "where_is"]
     sides = {"before": before, "after": after}
+    bm25 = hybrid.words.run(data.test)
+    beside = {"bm25": bm25}
+    for side, dense in sides.items():
+        beside[f"bm25_and_{side}_fused"] = fuse_runs(bm25, dense)
+        beside[f"bm25_and_{side}_weighted"] = weighted_runs(dense, bm25, hybrid.weight(side))
+    for_a_file = [query for query in data.test if query.kind == "where_is"]
     rows = track_c_rows(
         per_query_rows(data.test, before, after),
         score_measures(before, qrels),
@@ -178,9 +179,14 @@ def report_track_c(
         model=settings.model,
         seed=run.seed,
         samples=settings.bootstrap_samples,
-        cost=_cost(run, "track_c", ("index_before", "train", "index_after"))
+        cost=_cost(run, "track_c", ("index_before", "train", "index_after", "hybrid"))
         | {"index": dict(index_facts), "controls_seconds": control_seconds(run, controls)},
-        data={"counts": counts, "training_sha256": digest(data.train), **foreign_package(run)},
+        data={
+            "counts": counts,
+            "training_sha256": digest(data.train),
+            "word_weights": hybrid.chosen,
+            **foreign_package(run),
+        },
         control_rows=controls,
     )
     return _kept(run, "track_c", section)

@@ -10,21 +10,24 @@ from typing import Any
 
 import pandas as pd
 
+from helpers.report.record_c import HYBRID
 from helpers.report.tables import change_text, estimate_text, metric_name, number
 
 SYSTEMS = {
     "bm25": "BM25",
     "before": "untouched embedder",
-    "bm25_and_before_fused": "BM25 + untouched embedder",
+    "bm25_and_before_fused": "BM25 + untouched embedder, by rank",
+    "bm25_and_before_weighted": "BM25 + untouched embedder, weighed",
     "after": "tuned embedder",
-    "bm25_and_after_fused": "BM25 + tuned embedder",
+    "bm25_and_after_fused": "BM25 + tuned embedder, by rank",
+    "bm25_and_after_weighted": "BM25 + tuned embedder, weighed (`search`)",
 }
 MEASURES = ("mrr@10", "ndcg@10", "recall@1", "recall@5", "recall@10")
 DIFFERENCE = "Tuned minus it, MRR@10 [95% interval]"
 
 
 def system_table(track: Mapping[str, Any]) -> pd.DataFrame:
-    """BM25, the embedder before and after, and each fused with BM25 by reciprocal rank."""
+    """BM25, the embedder before and after, and each joined with BM25, by rank and by weighed scores."""
     primary = track["primary_metric"]
     measures = [name for name in MEASURES if name in track["metrics"]]
     rows = []
@@ -45,6 +48,21 @@ def system_table(track: Mapping[str, Any]) -> pd.DataFrame:
             row[DIFFERENCE] = change_text(values[primary]["after_minus_baseline"])
         rows.append(row)
     return pd.DataFrame(rows).set_index("System")
+
+
+def search_sentence(track: Mapping[str, Any]) -> str:
+    """What a search that weighs words in finds, by either embedder, and with which weights."""
+    entry = track["metrics"].get(f"{track['primary_metric']}/{HYBRID}")
+    if entry is None:
+        return ""
+    weights = track["data"]["word_weights"]
+    before, after = (f"{weights[side]['weight']:g}" for side in ("before", "after"))
+    return (
+        f"A search that adds BM25's words to the cosine (a query's best score counts {after}, chosen on the "
+        f"validation queries; {before} for the untouched embedder) reaches "
+        f"{metric_name(track['primary_metric'])} {estimate_text(entry['after'])}; by the untouched embedder "
+        f"{estimate_text(entry['before'])}. Tuning changes it by {change_text(entry['delta'])}."
+    )
 
 
 def index_table(track: Mapping[str, Any]) -> pd.DataFrame:

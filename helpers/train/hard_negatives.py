@@ -12,7 +12,8 @@ from collections import Counter
 from sentence_transformers import SentenceTransformer
 
 from helpers.data.retrieval_pairs import RetrievalData
-from helpers.eval.retrieval import VectorIndex, code_tokens, index_documents, ranking, retrieve
+from helpers.eval.lexical import code_tokens
+from helpers.eval.retrieval import VectorIndex, index_documents, ranking, retrieve
 from helpers.runtime import Runtime
 from helpers.settings import TrackCSettings
 

@@ -1,0 +1,80 @@
+"""Search by words: BM25 over the functions, in the form that the embedder reads too.
+
+On networkx' training files, which took no part in any reported figure, BM25 comes to an MRR@10 of .589 on
+that form and .519 on the whole code (600 queries, 1,792 functions).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import bm25s
+import numpy as np
+from bm25s.stopwords import STOPWORDS_EN
+
+from helpers.data.document_forms import short_form
+from helpers.eval.ranking import Run
+from helpers.progress import progress
+from helpers.records import Document, Query
+from helpers.workspace import read_json, write_json
+
+STOPWORDS = frozenset(STOPWORDS_EN)
+_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|\d+")
+
+
+def code_tokens(text: str) -> list[str]:
+    """Lower-case words of prose and code; an identifier gives itself and its snake/camel parts.
+
+    >>> code_tokens("to_undirected(G)")
+    ['to_undirected', 'to', 'undirected', 'g']
+    """
+    tokens = []
+    for identifier in _IDENTIFIER.findall(text):
+        parts = [part.lower() for part in _WORD.findall(identifier)]
+        whole = identifier.lower()
+        tokens.extend([whole, *parts] if len(parts) > 1 else parts or [whole])
+    return tokens
+
+
+@dataclass(frozen=True)
+class LexicalIndex:
+    """BM25 (bm25s, Lucene's variant, k1 1.5, b 0.75: its defaults, tuned on nothing) over documents."""
+
+    ids: tuple[str, ...]
+    model: bm25s.BM25
+
+    def scores(self, question: str) -> np.ndarray:
+        """BM25 of every document (n,), in the order of `ids`; all zero where it knows no word."""
+        words = [token for token in code_tokens(question) if token not in STOPWORDS]
+        known = [word for word in words if word in self.model.vocab_dict]
+        return self.model.get_scores(known) if known else np.zeros(len(self.ids), dtype=np.float32)
+
+    def run(self, queries: Sequence[Query]) -> Run:
+        """Scores of every document for every query."""
+        return {
+            query.id: dict(zip(self.ids, self.scores(query.text).tolist(), strict=True))
+            for query in progress(queries, "BM25", unit="query")
+        }
+
+
+def build_lexical_index(documents: Sequence[Document]) -> LexicalIndex:
+    """Index the words of every document's short form."""
+    model = bm25s.BM25()
+    model.index([code_tokens(short_form(document.text)) for document in documents], show_progress=False)
+    return LexicalIndex(tuple(document.id for document in documents), model)
+
+
+def save_lexical_index(index: LexicalIndex, folder: Path) -> None:
+    """Write the index below `folder`, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    index.model.save(str(folder / "bm25"), show_progress=False)
+    write_json(folder / "ids.json", list(index.ids))
+
+
+def load_lexical_index(folder: Path) -> LexicalIndex:
+    """Read what `save_lexical_index` wrote."""
+    return LexicalIndex(tuple(read_json(folder / "ids.json")), bm25s.BM25.load(str(folder / "bm25")))
