@@ -7,7 +7,8 @@ question. The kinds, with the share of each in `KINDS`:
 - fix: one planted fault (`helpers.data.bugs`) before, the author's function after
 - diff: the same, the change written as the lines taken out and put in
 - copy: the same function under two file names
-- scramble: the same, all its words in a random order first, so that nothing but copying tells the next one
+- scramble: the same, its words in a random order first, so that nothing but copying tells the next one; half
+  of them have few words over and over, so that the place to copy from shows only by several words before it
 - rename: one local name replaced throughout
 - docstring: the function without its docstring before, with it after
 - describe: a function, then its docstring alone
@@ -28,10 +29,12 @@ from helpers.records import SourceFile
 
 SEPARATOR = "<|file_sep|>"
 KINDS = {
-    "fix": 0.3, "diff": 0.15, "copy": 0.2, "scramble": 0.1, "rename": 0.1, "docstring": 0.1, "describe": 0.05
+    "fix": 0.25, "diff": 0.08, "copy": 0.27, "scramble": 0.25, "rename": 0.07, "docstring": 0.05,
+    "describe": 0.03,
 }  # fmt: skip
 NEW_NAMES = ("value", "item", "result", "current", "total", "data")
 WORD = r"\w+"
+FEW_WORDS = 12
 MIN_LINES, MAX_LINES, MAX_CHARACTERS = 3, 40, 1_600
 
 
@@ -125,6 +128,9 @@ def _copy(source: str, rng: random.Random) -> str:
 
 def _scramble(source: str, rng: random.Random) -> str:
     words = re.findall(WORD, source)
+    if rng.random() < 0.5:
+        few = rng.sample(words, min(FEW_WORDS, len(words)))
+        words = rng.choices(few, k=len(words))
     rng.shuffle(words)
     mixed = iter(words)
     return _copy(re.sub(WORD, lambda _: next(mixed), source), rng)

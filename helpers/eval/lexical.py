@@ -7,7 +7,7 @@ that form and .519 on the whole code (600 queries, 1,792 functions).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,10 +61,12 @@ class LexicalIndex:
         }
 
 
-def build_lexical_index(documents: Sequence[Document]) -> LexicalIndex:
-    """Index the words of every document's short form."""
+def build_lexical_index(
+    documents: Sequence[Document], form: Callable[[str], str] = short_form
+) -> LexicalIndex:
+    """Index the words of every document, in the `form` of its text that is searched."""
     model = bm25s.BM25()
-    model.index([code_tokens(short_form(document.text)) for document in documents], show_progress=False)
+    model.index([code_tokens(form(document.text)) for document in documents], show_progress=False)
     return LexicalIndex(tuple(document.id for document in documents), model)
 
 

@@ -80,7 +80,7 @@ RECIPES = {
         # two CPU cores: goes on from the embedded weights
         BaseRecipe(
             "stretch", steps=2_700, rows_per_step=24, micro_batch=4, start=str(EMBEDDED), warmup=40,
-            bytes_per_source=6_000_000, pair_share=0.4, seed=3, compile=True,
+            bytes_per_source=6_000_000, pair_share=0.5, seed=4, compile=True,
             optimizer=Optimizer(
                 "muon", learning_rate=2.5e-3, muon_learning_rate=0.012, warm_momentum=(0.85, 100)
             ),
