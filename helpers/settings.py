@@ -77,7 +77,7 @@ class TrackASettings:
     general_files: int = 10  # slice of general code on which forgetting is measured
     rehearsal_share: float = 0.1  # tokens of general code mixed in, per token of the corpus
     train_embeddings: bool = False  # also the embedding's rows of the corpus's tokens, see `add_lora`
-    keep_gain: float = 0.97  # share of the validated gain that a scaled-down adapter keeps; 1: as trained
+    keep_gain: float = 0.95  # share of the validated gain that a scaled-down adapter keeps; 1: as trained
     controls: bool = True  # a second training of the same budget, on a foreign code base
     bootstrap_samples: int = 10_000
 

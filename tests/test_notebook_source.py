@@ -47,6 +47,16 @@ def test_mechanisms_live_in_helpers(cell) -> None:
     assert not kinds & {"ClassDef", "FunctionDef", "AsyncFunctionDef", "While", "Try"}
 
 
+@pytest.mark.parametrize("cell", CODE, ids=lambda cell: cell.id)
+def test_nothing_made_to_be_shown_is_dropped(cell) -> None:
+    """A notebook shows the value of a cell's last statement alone; another one's needs `display`."""
+    *others, _ = ast.parse(python(cell)).body
+    for statement in others:
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+            called = ast.unparse(statement.value.func)
+            assert not called.startswith(("show.", "Markdown")), f"{called}(...) is not shown"
+
+
 def test_no_absolute_paths_and_no_typed_results() -> None:
     for cell in NOTEBOOK.cells:
         assert not re.search(r"(?<![\w:/.])/(?:home|root|content|tmp|usr|mnt)/", cell.source)
