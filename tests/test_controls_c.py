@@ -128,7 +128,7 @@ def test_tables_and_figure_tell_what_was_measured(run, measured):
     )  # fmt: skip
     assert list(system_table(track).index) == [
         "BM25", "untouched embedder", "BM25 + untouched embedder, weighed", "tuned embedder",
-        "BM25 + tuned embedder, weighed (`search`)",
+        "BM25 + tuned embedder, weighed (search)",
     ]  # fmt: skip
     entry = track["metrics"]["mrr@10/with BM25 weighed in"]
     said = search_sentence(track)

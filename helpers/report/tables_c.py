@@ -20,7 +20,7 @@ SYSTEMS = {
     "bm25_and_before_weighted": "BM25 + untouched embedder, weighed",
     "after": "tuned embedder",
     "bm25_and_after_fused": "BM25 + tuned embedder, by rank",
-    "bm25_and_after_weighted": "BM25 + tuned embedder, weighed (`search`)",
+    "bm25_and_after_weighted": "BM25 + tuned embedder, weighed (search)",
 }
 MEASURES = ("mrr@10", "ndcg@10", "recall@1", "recall@5", "recall@10")
 DIFFERENCE = "Tuned minus it, MRR@10 [95% interval]"
