@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from helpers.data import base_corpus
 from helpers.data.change_pairs import FEW_WORDS, KINDS, SEPARATOR, change_pairs, functions_of
-from helpers.data.token_windows import MixedWindows
+from helpers.data.token_windows import MixedWindows, answers
 from helpers.records import SourceFile
 
 PLAIN = '''"""A module of the packages."""
@@ -160,14 +161,14 @@ def windows(**values) -> MixedWindows:
     pairs = np.concatenate([np.full(n, 1000 + i) for i, n in enumerate(lengths)]).astype(np.uint16)
     given = {
         "plain": np.arange(1000, dtype=np.uint16), "pairs": pairs, "pair_offsets": offsets, "window": 32,
-        "rows_per_step": 10, "micro_batch": 4, "pair_share": 0.3, "seed": 5,
+        "rows_per_step": 10, "micro_batch": 4, "pair_share": 0.3, "seed": 5, "separator": 7,
     }  # fmt: skip
     return MixedWindows(**(given | values))
 
 
 def test_windows_mix_in_the_stated_share_and_begin_pairs_at_their_start():
     made = windows()
-    rows = [made.row(i) for i in range(100)]
+    rows = [made.row(i)[0] for i in range(100)]
     pairs = [row for row in rows if row[0] >= 1000]
     assert len(pairs) == 30
     for row in pairs:
@@ -180,9 +181,9 @@ def test_windows_mix_in_the_stated_share_and_begin_pairs_at_their_start():
 def test_an_epoch_of_plain_windows_sees_every_place_once():
     made = windows(pair_share=0.0)
     count = 1000 // 32 - 1
-    starts = sorted(int(made.row(i)[0]) for i in range(count))
+    starts = sorted(int(made.row(i)[0][0]) for i in range(count))
     assert np.diff(starts).tolist() == [32] * (count - 1)
-    again = sorted(int(made.row(i)[0]) for i in range(count, 2 * count))
+    again = sorted(int(made.row(i)[0][0]) for i in range(count, 2 * count))
     assert again[0] != starts[0]  # cut at other places
 
 
@@ -192,3 +193,24 @@ def test_steps_are_micro_batches_whose_first_token_is_no_target():
     for batch in rows:
         assert (batch["labels"][:, 0] == -100).all()
         assert (batch["labels"][:, 1:] == batch["input_ids"][:, 1:]).all()
+
+
+def test_what_stands_after_the_last_separator_is_the_answer():
+    pairs = np.array([5, 1, 5, 2, 3, 0, 4, 4, 5, 6, 0, 1, 2, 0])
+    found = answers(pairs, np.array([0, 6, 11, 14]), separator=5)
+    assert found.astype(int).tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0]  # the third has none
+
+
+def test_answers_weigh_as_asked_and_a_step_weighs_one_in_the_mean():
+    pairs = np.tile(np.array([7, 1, 1, 7, 2, 2, 2, 0], dtype=np.uint16), 40)
+    offsets = np.arange(0, 321, 8)
+    made = windows(pairs=pairs, pair_offsets=offsets, question_weight=0.0, answer_weight=8.0, pair_share=0.5)
+    ids, weights = (torch.cat([batch[name] for batch in made.rows(3)]) for name in ("input_ids", "weights"))
+    paired = ids[:, 0] == 7
+    assert paired.tolist() == [False, True] * 5
+    [one] = weights[~paired].unique().tolist()
+    question = ids[paired].eq(7) | ids[paired].eq(1)
+    assert (weights[paired][question] == 0).all()
+    assert weights[paired][~question].unique().tolist() == pytest.approx([8 * one])
+    assert weights[:, 1:].mean().item() == pytest.approx(1.0)
+    assert all((batch["weights"] == 1).all() for batch in windows().rows(3))  # unless it is asked for

@@ -201,13 +201,25 @@ def test_the_compiled_loss_and_its_gradients_are_the_plain_ones(max_logits):
     found = []
     for compiled in (False, True):
         hidden = torch.randn(3, 6, 8, generator=generator.manual_seed(4), requires_grad=True)
-        total, count = summed_token_loss(head, hidden, labels, max_logits=max_logits, compiled=compiled)
+        weights = torch.rand(3, 6, generator=generator)
+        total, count = summed_token_loss(
+            head, hidden, labels, weights=weights, max_logits=max_logits, compiled=compiled
+        )
         found.append((total, count, *torch.autograd.grad(total, [hidden, head.weight])))
     (plain, targets, *gradients), (fused, fused_targets, *fused_gradients) = found
     assert fused_targets == targets == 12
     assert fused.item() == pytest.approx(plain.item(), rel=1e-6)
     for one, other in zip(gradients, fused_gradients, strict=True):
         assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_weights_multiply_each_tokens_own_loss():
+    head = torch.nn.Linear(2, 3, bias=False)
+    hidden, labels = torch.randn(1, 4, 2), torch.tensor([[0, 2, 1, 0]])
+    each = -torch.log_softmax(head(hidden), -1)[0, torch.arange(3), labels[0, 1:]]
+    total, count = summed_token_loss(head, hidden, labels, weights=torch.tensor([[9.0, 0.0, 0.5, 4.0]]))
+    assert count == 3
+    assert total.item() == pytest.approx((0.5 * each[1] + 4 * each[2]).item())
 
 
 def test_no_targets_give_no_loss():

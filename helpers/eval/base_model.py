@@ -7,7 +7,7 @@ truth as context at every token and on its own; repairing a function with one pl
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,10 +64,7 @@ def evaluate_base_model(
         model, tokenizer, texts, window=window, stride=window // 2, runtime=runtime, what="held-out files"
     )
     drawn = draw_functions(held_out, functions, seed)
-    forced = [
-        _forced(model, tokenizer, copy_prompt(source), source, runtime)
-        for source in progress(drawn, "copy, forced")
-    ]
+    forced = copied_tokens(model, tokenizer, progress(drawn, "copy, forced"), runtime)
     copies = _complete(model, tokenizer, [copy_prompt(s) for s in drawn], drawn, runtime, "copy")
     faulty = [(bug, source) for source in drawn if (bug := _one_token_bug(source, seed))]
     fixed = _complete(model, tokenizer, [repair_prompt(b) for b, _ in faulty], drawn, runtime, "repair")
@@ -78,7 +75,7 @@ def evaluate_base_model(
         bits_per_byte=scored.bits_per_byte,
         xz_bits_per_byte=xz_bits_per_byte(texts),
         ngram_bits_per_byte=ngram_bits_per_byte(train_texts, texts),
-        copy_teacher_forced=proportion([right for part in forced for right in part]),
+        copy_teacher_forced=proportion(forced),
         copy_exact=proportion([got == want for got, want in zip(copies, drawn, strict=True)]),
         repair_exact=proportion([got == want for got, (_, want) in zip(fixed, faulty, strict=True)]),
         repair_unchanged=proportion([got == bug for got, (bug, _) in zip(fixed, faulty, strict=True)]),
@@ -111,6 +108,17 @@ def _one_token_bug(source: str, seed: int) -> str | None:
     except BugError:
         return None
     return random.Random(f"{seed}:{source}").choice(bugs).source if bugs else None
+
+
+def copied_tokens(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sources: Iterable[str], runtime: Runtime
+) -> list[bool]:
+    """Of every token of the second copies of `sources`, whether it was the first choice after the truth."""
+    return [
+        right
+        for source in sources
+        for right in _forced(model, tokenizer, copy_prompt(source), source, runtime)
+    ]
 
 
 def _forced(model, tokenizer, prompt: str, source: str, runtime: Runtime) -> list[bool]:

@@ -7,6 +7,7 @@ at every checkpoint, shared by processes that a launcher starts), and the report
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
 from dataclasses import dataclass, field
@@ -17,16 +18,24 @@ import torch
 from transformers import AutoTokenizer, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
 from helpers.data.base_corpus import load_base_corpus
-from helpers.data.change_pairs import KINDS, change_pairs
+from helpers.data.change_pairs import KINDS, SEPARATOR, change_pairs
 from helpers.data.token_windows import MixedWindows, offsets_path, tokenize_to
-from helpers.eval.base_model import BaseModelReport, evaluate_base_model
+from helpers.eval.base_model import BaseModelReport, copied_tokens, draw_functions, evaluate_base_model
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.models.causal_lm import load_causal_lm
 from helpers.models.cheaper_forms import scores_are_small
 from helpers.records import SourceFile
 from helpers.report.base_card import base_card
 from helpers.runtime import Runtime, can_compile, detect_runtime, hardware_facts
-from helpers.train.pretraining import Optimizer, PretrainingSettings, Schedule, place, pretrain, read_log
+from helpers.train.pretraining import (
+    Optimizer,
+    PretrainingSettings,
+    Schedule,
+    next_token_loss,
+    place,
+    pretrain,
+    read_log,
+)
 from helpers.workspace import Workspace, read_json, read_jsonl, write_json, write_jsonl, write_text
 
 EMBEDDED = Path(__file__).parents[1] / "models" / "tiny_code_lm"
@@ -34,6 +43,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config
 HISTORY = "training.json"  # beside the weights: every stretch of training that led to them
 LIKE = {"<|im_end|>": "<|endoftext|>", "<|im_start|>": "<|file_sep|>"}  # never seen in training
 WATCHED_FILES = 30  # held-out files scored during training
+WATCHED_FUNCTIONS = 40  # of them, copied during training; none of those that the report copies
 COUNTED_BYTES = 30_000_000  # of training text, that the 5-gram model counts
 WORKERS = 2
 
@@ -65,6 +75,8 @@ class BaseRecipe:
     bytes_per_source: int | None = None
     pairs_per_function: int = 1
     pair_share: float = 0.35
+    question_weight: float = 1.0  # of the loss on a pair's first half
+    answer_weight: float = 1.0  # and on its second
     held_out: int = 150
     functions: int = 200  # copied and repaired for the report
     data_seed: int = 1  # of the files that are taken and held out, and of the report's draws
@@ -80,9 +92,10 @@ RECIPES = {
         # two CPU cores: goes on from the embedded weights
         BaseRecipe(
             "stretch", steps=2_700, rows_per_step=24, micro_batch=4, start=str(EMBEDDED), warmup=40,
-            bytes_per_source=6_000_000, pair_share=0.5, seed=4, compile=True,
+            bytes_per_source=6_000_000, pair_share=0.5, question_weight=0.0, answer_weight=8.0, seed=5,
+            decay=0.7, compile=True,
             optimizer=Optimizer(
-                "muon", learning_rate=2.5e-3, muon_learning_rate=0.012, warm_momentum=(0.85, 100)
+                "muon", learning_rate=1.7e-3, muon_learning_rate=0.008, warm_momentum=(0.85, 100)
             ),
         ),
         BaseRecipe(
@@ -189,16 +202,23 @@ def _train(recipe: BaseRecipe, data: Path, folder: Path, runtime: Runtime):
         micro_batch=recipe.micro_batch,
         pair_share=recipe.pair_share,
         seed=recipe.seed,
+        separator=tokenizer.convert_tokens_to_ids(SEPARATOR),
+        question_weight=recipe.question_weight,
+        answer_weight=recipe.answer_weight,
     )
     files = read_jsonl(data / "held_out.jsonl", SourceFile)
     watched = [file.text for file in files[:: max(1, len(files) // WATCHED_FILES)]]
+    others = draw_functions(files, recipe.functions + WATCHED_FUNCTIONS, recipe.data_seed)[recipe.functions :]
 
     def evaluate(candidate: PreTrainedModel) -> dict[str, float]:
         scored = evaluate_perplexity(
             candidate, tokenizer, watched, window=recipe.window, stride=recipe.window, runtime=runtime,
             what="held-out files",
         )  # fmt: skip
-        return {"bits_per_byte": scored.bits_per_byte}
+        found = {"bits_per_byte": scored.bits_per_byte}
+        if copied := copied_tokens(candidate, tokenizer, others, runtime):
+            found["copied_tokens"] = sum(copied) / len(copied)
+        return found
 
     settings = PretrainingSettings(
         Schedule("wsd", recipe.steps, recipe.warmup, round(recipe.decay * recipe.steps)),
@@ -208,7 +228,8 @@ def _train(recipe: BaseRecipe, data: Path, folder: Path, runtime: Runtime):
         checkpoint_every=25,
         compile=recipe.compile and can_compile(runtime.device),
     )
-    result = pretrain(model, windows, settings, runtime, folder, evaluate=evaluate)
+    loss = functools.partial(next_token_loss, compiled=settings.compile)
+    result = pretrain(model, windows, settings, runtime, folder, evaluate=evaluate, loss_function=loss)
     if place()[0] == 0:
         partial = folder / "weights.partial"
         shutil.rmtree(partial, ignore_errors=True)

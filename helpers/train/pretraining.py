@@ -37,7 +37,10 @@ class Batches(Protocol):
     """Rows of each optimizer step, found by the step's number alone."""
 
     def rows(self, step: int) -> Sequence[Batch]:
-        """Micro-batches of step `step` (0-based), each `input_ids` and `labels`, (rows, length)."""
+        """Micro-batches of step `step` (0-based), each `input_ids` and `labels`, (rows, length).
+
+        And `weights` of the same shape, where tokens do not weigh the same.
+        """
         ...
 
 
@@ -141,10 +144,14 @@ class PretrainingResult:
     parameters: int
 
 
-def next_token_loss(model: PreTrainedModel, batch: Batch) -> tuple[torch.Tensor, int]:
-    """Sum of the cross-entropy in nats over the labelled positions, and their number."""
+def next_token_loss(
+    model: PreTrainedModel, batch: Batch, *, compiled: bool = False
+) -> tuple[torch.Tensor, int]:
+    """Sum of the cross-entropy in nats over the labelled positions, weighted, and their number."""
     hidden = hidden_states(model, batch["input_ids"], position_ids=batch.get("position_ids"))
-    return summed_token_loss(output_head(model), hidden, batch["labels"])
+    return summed_token_loss(
+        output_head(model), hidden, batch["labels"], weights=batch.get("weights"), compiled=compiled
+    )
 
 
 def pretrain(

@@ -22,6 +22,7 @@ def summed_token_loss(
     hidden: torch.Tensor,
     labels: torch.Tensor,
     *,
+    weights: torch.Tensor | None = None,
     max_logits: int = MAX_LOGITS,
     compiled: bool = False,
 ) -> tuple[torch.Tensor, int]:
@@ -32,27 +33,30 @@ def summed_token_loss(
         hidden: (batch, length, width); position i predicts token i + 1.
         labels: (batch, length), the token itself at each position or `IGNORED`. The shift happens
             here, as in transformers; labels[:, 0] can never be a target.
+        weights: (batch, length), by which each token's own loss is multiplied; 1 without.
         max_logits: elements of a piece; one piece is kept as it is, several are recomputed.
         compiled: the head and what follows it as one fused kernel. Positions that are no target go
             through it as well, since every other number of targets would be compiled anew: for
             batches of one shape that hold few such positions.
     """
     hidden, targets = hidden[:, :-1], labels[:, 1:]
+    weights = torch.ones_like(targets, dtype=torch.float32) if weights is None else weights[:, 1:]
     chosen = targets != IGNORED
     count = int(chosen.sum())
     if count == 0:
         return hidden.sum() * 0.0, 0
     if compiled:
-        piece, hidden, targets = _compiled_piece(), hidden.flatten(0, 1), targets.flatten()
+        piece, hidden = _compiled_piece(), hidden.flatten(0, 1)
+        targets, weights = targets.flatten(), weights.flatten()
     else:
-        piece, hidden, targets = _piece, hidden[chosen], targets[chosen]
+        piece, hidden, targets, weights = _piece, hidden[chosen], targets[chosen], weights[chosen]
     vocabulary = head.weight.shape[0] if hasattr(head, "weight") else head.out_features
     rows = max(1, max_logits // vocabulary)
     if len(targets) <= rows:
-        return piece(head, hidden, targets), count
+        return piece(head, hidden, targets, weights), count
     total = hidden.new_zeros((), dtype=torch.float32)
-    for part, wanted in zip(hidden.split(rows), targets.split(rows), strict=True):
-        total = total + checkpoint(piece, head, part, wanted, use_reentrant=False)
+    for parts in zip(hidden.split(rows), targets.split(rows), weights.split(rows), strict=True):
+        total = total + checkpoint(piece, head, *parts, use_reentrant=False)
     return total, count
 
 
@@ -61,7 +65,10 @@ def _compiled_piece() -> Callable[..., torch.Tensor]:
     return torch.compile(_piece, dynamic=False)
 
 
-def _piece(head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.cross_entropy(
-        head(hidden).float(), targets, reduction="sum", ignore_index=IGNORED
+def _piece(
+    head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    losses = torch.nn.functional.cross_entropy(
+        head(hidden).float(), targets, reduction="none", ignore_index=IGNORED
     )
+    return (losses * weights).sum()
