@@ -40,6 +40,7 @@ CHOICES: dict[str, dict] = {
     "all layers": {"trained_layers": 0},
     "one layer": {"trained_layers": 1},
     "2 passes": {"epochs": 2},
+    "3 passes": {"epochs": 3},
     "8 passes": {"epochs": 8},
     "learning rate 1e-4": {"learning_rate": 1e-4},
     "learning rate 4e-4": {"learning_rate": 4e-4},

@@ -92,10 +92,10 @@ RECIPES = {
         # two CPU cores: goes on from the embedded weights
         BaseRecipe(
             "stretch", steps=2_700, rows_per_step=24, micro_batch=4, start=str(EMBEDDED), warmup=40,
-            bytes_per_source=6_000_000, pair_share=0.5, question_weight=0.0, answer_weight=8.0, seed=5,
-            decay=0.7, compile=True,
+            bytes_per_source=6_000_000, pair_share=0.5, question_weight=0.5, answer_weight=6.0, seed=6,
+            decay=0.9, compile=True,
             optimizer=Optimizer(
-                "muon", learning_rate=1.7e-3, muon_learning_rate=0.008, warm_momentum=(0.85, 100)
+                "muon", learning_rate=8e-4, muon_learning_rate=0.004, warm_momentum=(0.85, 100)
             ),
         ),
         BaseRecipe(
