@@ -2,9 +2,10 @@
 
 import dataclasses
 
+import torch
 from transformers import Qwen2Config
 
-from helpers.train.base_model import RECIPES, as_trained
+from helpers.train.base_model import RECIPES, as_trained, mean_with_start
 
 
 def test_a_stretch_is_told_with_the_shape_of_the_model_it_went_on_from() -> None:
@@ -21,3 +22,12 @@ def test_a_stretch_is_told_with_the_shape_of_the_model_it_went_on_from() -> None
     assert told.start == "earlier stretch"
     assert (told.steps, told.seed, told.optimizer) == (stretch.steps, stretch.seed, stretch.optimizer)
     assert as_trained(dataclasses.replace(stretch, start=""), config).start == ""
+
+
+def test_what_is_kept_lies_where_asked_between_start_and_end() -> None:
+    torch.manual_seed(0)
+    trained, start = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    ended, began = trained.weight.detach().clone(), start.weight.detach().clone()
+    mean_with_start(trained, start, 0.6)
+    assert torch.allclose(trained.weight, 0.6 * began + 0.4 * ended)
+    assert torch.equal(start.weight, began)

@@ -77,6 +77,7 @@ class BaseRecipe:
     pair_share: float = 0.35
     question_weight: float = 1.0  # of the loss on a pair's first half
     answer_weight: float = 1.0  # and on its second
+    start_share: float = 0.0  # of the starting weights in the mean that is kept, the rest being the trained ones
     held_out: int = 150
     functions: int = 200  # copied and repaired for the report
     data_seed: int = 1  # of the files that are taken and held out, and of the report's draws
@@ -93,7 +94,7 @@ RECIPES = {
         BaseRecipe(
             "stretch", steps=2_700, rows_per_step=24, micro_batch=4, start=str(EMBEDDED), warmup=40,
             bytes_per_source=6_000_000, pair_share=0.5, question_weight=0.5, answer_weight=6.0, seed=6,
-            decay=0.9, compile=True,
+            decay=0.9, start_share=0.6, compile=True,
             optimizer=Optimizer(
                 "muon", learning_rate=8e-4, muon_learning_rate=0.004, warm_momentum=(0.85, 100)
             ),
@@ -233,6 +234,8 @@ def _train(recipe: BaseRecipe, data: Path, folder: Path, runtime: Runtime):
     if place()[0] == 0:
         partial = folder / "weights.partial"
         shutil.rmtree(partial, ignore_errors=True)
+        if recipe.start_share:
+            mean_with_start(model, _model(recipe, tokenizer, runtime), recipe.start_share)
         _finished(model, tokenizer).save_pretrained(partial)
         shutil.rmtree(folder / "weights", ignore_errors=True)
         partial.rename(folder / "weights")
@@ -274,6 +277,17 @@ def _choose_attention(model: PreTrainedModel, recipe: BaseRecipe, runtime: Runti
     layers, heads = shape.num_hidden_layers, shape.num_attention_heads
     if runtime.device.type == "cpu" and scores_are_small(layers, heads, recipe.micro_batch, recipe.window):
         model.set_attn_implementation("eager")
+
+
+@torch.no_grad()
+def mean_with_start(model: PreTrainedModel, start: PreTrainedModel, share: float) -> None:
+    """Move `model` back towards `start` by `share`: what one stretch gains without what it loses.
+
+    Weights along one course of training can be averaged (Wortsman et al. 2022, "Robust fine-tuning of
+    zero-shot models").
+    """
+    for trained, first in zip(model.parameters(), start.parameters(), strict=True):
+        trained.lerp_(first.to(trained), share)
 
 
 @torch.no_grad()
