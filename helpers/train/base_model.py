@@ -77,7 +77,7 @@ class BaseRecipe:
     pair_share: float = 0.35
     question_weight: float = 1.0  # of the loss on a pair's first half
     answer_weight: float = 1.0  # and on its second
-    start_share: float = 0.0  # of the starting weights in the mean that is kept, the rest being the trained ones
+    start_share: float = 0.0  # of the starting weights in the mean that is kept; the rest: the trained ones
     held_out: int = 150
     functions: int = 200  # copied and repaired for the report
     data_seed: int = 1  # of the files that are taken and held out, and of the report's draws
