@@ -3,8 +3,8 @@
 The training and validation files of the default split are taken for a corpus of their own, and split anew by
 the same rules. Its test queries ask for functions of files that the real split trains on, so that nothing
 chosen here has seen what a run reports on. Beside every embedder stands what the words (BM25) add to it.
-Run on an idle machine: `python -m benchmarks.retrieval_choices [--only NAME ...] [--seeds N] [--out FOLDER]`;
-a row takes about a minute and a half, and rows that lie in FOLDER are kept.
+Run on an idle machine: `python -m benchmarks.retrieval_choices [--only NAME ...] [--seeds N]
+[--split-seed S] [--out FOLDER]`; a row takes about two minutes, and rows that lie in FOLDER are kept.
 """
 
 from __future__ import annotations
@@ -53,10 +53,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="*", default=list(CHOICES), choices=list(CHOICES), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=PROFILES["cpu"].track_c.seeds)
+    parser.add_argument("--split-seed", type=int, help="split anew, and train, from this seed: other queries")
     parser.add_argument("--out", type=Path, help="keeps trained embedders and rows; else a temporary folder")
     arguments = parser.parse_args()
     profile = PROFILES["cpu"]
     corpus = without_test_files(profile)
+    if arguments.split_seed is not None:
+        profile = dataclasses.replace(profile, seed=arguments.split_seed)
     with tempfile.TemporaryDirectory() as temporary:
         out = arguments.out or Path(temporary)
         rows = {"untouched": _kept(out / "untouched.json", partial(untouched, corpus, profile))}
