@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from transformers import Qwen2Config
 
-from helpers.train.base_model import RECIPES, as_trained, mean_with_start
+from helpers.train.base_model import RECIPES, START, as_trained, keep_start, mean_with_start
 
 
 def test_a_stretch_is_told_with_the_shape_of_the_model_it_went_on_from() -> None:
@@ -31,3 +31,16 @@ def test_what_is_kept_lies_where_asked_between_start_and_end() -> None:
     mean_with_start(trained, start, 0.6)
     assert torch.allclose(trained.weight, 0.6 * began + 0.4 * ended)
     assert torch.equal(start.weight, began)
+
+
+def test_a_resumed_stretch_begins_where_it_began_though_its_start_was_replaced(tmp_path) -> None:
+    source, folder = tmp_path / "embedded", tmp_path / "stretch"
+    source.mkdir()
+    (source / "training.json").write_text("[1]")
+    recipe = dataclasses.replace(RECIPES["stretch"], start=str(source))
+    keep_start(recipe, folder)
+    (source / "training.json").write_text("[1, 2]")
+    keep_start(recipe, folder)
+    assert (folder / START / "training.json").read_text() == "[1]"
+    keep_start(dataclasses.replace(recipe, start=""), tmp_path / "from nothing")
+    assert not (tmp_path / "from nothing").exists()

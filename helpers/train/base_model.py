@@ -40,6 +40,7 @@ from helpers.workspace import Workspace, read_json, read_jsonl, write_json, writ
 
 EMBEDDED = Path(__file__).parents[1] / "models" / "tiny_code_lm"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
+START = "start"  # in a stretch's folder: the model that it goes on from
 HISTORY = "training.json"  # beside the weights: every stretch of training that led to them
 LIKE = {"<|im_end|>": "<|endoftext|>", "<|im_start|>": "<|file_sep|>"}  # never seen in training
 WATCHED_FILES = 30  # held-out files scored during training
@@ -130,7 +131,10 @@ def train_base_model(name: str, *, out: Path, resume: bool, steps: int | None = 
         if not resume:
             shutil.rmtree(folder, ignore_errors=True)
         _data(root, recipe)
+        keep_start(recipe, folder)
     wait_for_first()
+    if recipe.start:
+        recipe = dataclasses.replace(recipe, start=str(folder / START))
     data = _data(root, recipe)
     runtime = detect_runtime(deterministic=False)
     result = _train(recipe, data, folder, runtime)
@@ -139,6 +143,19 @@ def train_base_model(name: str, *, out: Path, resume: bool, steps: int | None = 
         shown = read_json(folder / "model" / "report.json")
         print(json.dumps({k: v for k, v in shown.items() if k != "samples"}, indent=1))
     return folder / "model"
+
+
+def keep_start(recipe: BaseRecipe, folder: Path) -> None:
+    """Copy what a stretch begins with into its `folder`, once.
+
+    The finished model takes the place that the stretch began from; resumed after that, it would go on
+    from itself, and tell its history twice.
+    """
+    if recipe.start and not (folder / START).is_dir():
+        partial = folder / f"{START}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(recipe.start, partial)
+        partial.rename(folder / START)
 
 
 def wait_for_first() -> None:
