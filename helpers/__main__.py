@@ -239,12 +239,13 @@ def lab(
     resume: Annotated[
         bool, typer.Option("--resume", help="keep finished runs, go on with begun ones")
     ] = False,
+    jobs: Annotated[int, typer.Option(help="runs side by side, where a GPU has room for several")] = 1,
     out: Annotated[Path, typer.Option(help="folder for exports/ and runs/")] = Path("."),
 ) -> None:
     """Execute the fixed-budget notebook headless: baseline, seeds, ladder, page and report."""
     from helpers.report.lab import run_lab
 
-    run_lab(data=data, scale=scale, seeds=seeds, ladder=ladder, out=out, resume=resume)
+    run_lab(data=data, scale=scale, seeds=seeds, ladder=ladder, out=out, resume=resume, jobs=jobs)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 T = TypeVar("T")
+_hidden = False
 
 
 def progress(items: Iterable[T], what: str, *, total: int | None = None, unit: str = "it") -> Iterator[T]:
@@ -24,5 +25,11 @@ def bar(what: str, *, total: int | None = None, unit: str = "it", iterable: Iter
     """A bar to update by hand (`with bar(...) as b: b.update(n)`)."""
     return tqdm(
         iterable, desc=what, total=total, unit=unit, file=sys.stderr, mininterval=1.0,
-        dynamic_ncols=False, ncols=88, leave=False,
+        dynamic_ncols=False, ncols=88, leave=False, disable=_hidden,
     )  # fmt: skip
+
+
+def hide_bars() -> None:
+    """Show none from now on: for one of several processes, whose bars would write over each other."""
+    global _hidden
+    _hidden = True

@@ -44,7 +44,7 @@ class Box:
 def packages(tmp_path, monkeypatch):
     """Three packages on the disk; what each holds can be changed by a test."""
 
-    def make(files: dict[str, dict[str, str]], licences: dict[str, str] | None = None):
+    def make(files: dict[str, dict[str, str]], licences: dict[str, str] | None = None, near: int = 0):
         groups = []
         for package, texts in files.items():
             paths = []
@@ -58,7 +58,9 @@ def packages(tmp_path, monkeypatch):
         corpus = tmp_path / "corpus"
         corpus.mkdir()
         (corpus / "heaps.py").write_text(Path(heapq.__file__).read_text())
-        return base_corpus.load_base_corpus(seed=1, exclude={"heapgraph": f"path:{corpus}"}, held_out=3)
+        return base_corpus.load_base_corpus(
+            seed=1, exclude={"heapgraph": f"path:{corpus}"}, held_out=3, near=near
+        )
 
     return make
 
@@ -77,6 +79,17 @@ def test_held_out_packages_and_copies_of_their_files_are_never_trained_on(packag
     found = packages({"fonttools": {"a.py": PLAIN}, "one": {"b.py": PLAIN, "c.py": "x = 1\n" * 90}})
     assert [file.text for file in found.held_out] == [PLAIN]
     assert PLAIN not in [file.text for file in found.train]
+
+
+def test_files_held_out_of_known_packages_are_no_training_files_and_count_as_none(packages):
+    texts = {
+        f"{word}.py": PLAIN.replace("area", word) + f"\n{word} = 1\n" * 60 for word in ("one", "two", "three")
+    }
+    found = packages({"known": texts}, near=1)
+    assert (len(found.train), len(found.near)) == (2, 1)
+    assert {file.text for file in (*found.train, *found.near)} == set(texts.values())
+    assert found.sources[0].files == 2
+    assert found.sources[0].bytes == sum(file.n_bytes for file in found.train)
 
 
 def test_only_permissive_licences(packages):

@@ -424,3 +424,18 @@ def test_a_lab_runs_each_recipe_once_under_whatever_names(data, tmp_path, monkey
     assert asked[:3] == [("improved", 1337, False), ("improved", 7, True), ("baseline", 1337, False)]
     assert last.run == dataclasses.replace(comparison.improved[0], name=last.change.name)
     assert len(asked) == 3 + len(LADDER) - 1
+
+
+def test_runs_side_by_side_end_where_single_ones_do_and_say_so(data, tmp_path) -> None:
+    wanted = [(TINY, 1337), (changed(TINY, name="other", block=8), 1337)]
+    both = dataclasses.replace(lab.open_lab(data, "smoke", out=tmp_path / "both", jobs=2), scale=AS_IS)
+    both.run_all(wanted)
+    alone = dataclasses.replace(lab.open_lab(data, "smoke", out=tmp_path / "alone"), scale=AS_IS)
+    alone.run_all(wanted)
+    for recipe, seed in wanted:
+        one, other = both.run(recipe, seed), alone.run(recipe, seed)
+        lost = [run.score.full_nats_per_character for run in (one, other)]
+        assert lost[0] == pytest.approx(lost[1], rel=1e-5)  # threads add in another order
+        assert (one.side_by_side, other.side_by_side) == (2, 1)
+    with pytest.raises(RecipeError, match="give 1 or more"):
+        lab.open_lab(data, "smoke", out=tmp_path, jobs=0)

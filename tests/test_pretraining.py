@@ -22,6 +22,7 @@ from helpers.train.pretraining import (
     Schedule,
     pretrain,
     read_log,
+    whole_rows,
 )
 
 
@@ -203,3 +204,36 @@ def test_log_is_one_json_object_a_line(runtime, tmp_path):
     pretrain(small_model(), Counting(), SETTINGS, runtime, tmp_path)
     for line in (tmp_path / "log.jsonl").read_text().splitlines():
         assert json.loads(line)["step"] >= 1
+
+
+def test_rows_of_whole_windows_need_no_mask_where_the_kernel_is_causal_itself() -> None:
+    model = small_model().eval()
+    ids = torch.arange(2 * 12).view(2, 12)
+    assert model.config._attn_implementation == "sdpa"
+    assert whole_rows(model) == {"full_attention": None}
+    with torch.no_grad():
+        without = hidden_states(model, ids, attention_mask=whole_rows(model))
+        assert torch.allclose(without, hidden_states(model, ids), atol=1e-6)
+        changed = ids.clone()
+        changed[:, 8:] += 20
+        later = hidden_states(model, changed, attention_mask=whole_rows(model))
+    assert torch.equal(without[:, :8], later[:, :8])  # causal
+    assert not torch.equal(without[:, 8:], later[:, 8:])
+    model.set_attn_implementation("eager")  # whose products look ahead without a mask
+    assert whole_rows(model) is None
+
+
+def test_rows_are_made_in_order_and_an_error_in_making_them_ends_the_training(tmp_path, runtime) -> None:
+    asked = []
+
+    class Failing(Counting):
+        def rows(self, step):
+            asked.append(step)
+            if step == 3:
+                raise RuntimeError("the array is cut short")
+            return super().rows(step)
+
+    with pytest.raises(RuntimeError, match="cut short"):
+        pretrain(small_model(), Failing(), SETTINGS, runtime, tmp_path)
+    assert asked == [0, 1, 2, 3]
+    assert len(losses(tmp_path)) == 3

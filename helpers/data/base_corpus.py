@@ -57,6 +57,7 @@ class BaseCorpus:
 
     train: tuple[SourceFile, ...]
     held_out: tuple[SourceFile, ...]  # of packages that no training file comes from
+    near: tuple[SourceFile, ...]  # held out too, but of the packages that training files come from
     sources: tuple[Source, ...]  # of `train`
     held_out_sources: tuple[Source, ...]
     rejected: dict[str, int]  # reason -> files
@@ -68,6 +69,7 @@ def load_base_corpus(
     bytes_per_source: int | None = None,
     exclude: dict[str, str] | None = None,
     held_out: int = 150,
+    near: int = 0,
 ) -> BaseCorpus:
     """Collect, filter and split the training text.
 
@@ -76,6 +78,8 @@ def load_base_corpus(
         bytes_per_source: most bytes of one package (None: all), so that no style dominates.
         exclude: import name -> corpus spec, kept out by name and by content.
         held_out: files drawn from the HELD_OUT packages, which the training never sees.
+        near: files drawn from all others and not trained on either, none of them nearly a copy of a
+            training file; scored apart, since their packages are known to the model.
     """
     exclude = EXCLUDED_CORPORA if exclude is None else exclude
     rejected: Counter[str] = Counter()
@@ -107,14 +111,17 @@ def load_base_corpus(
             held_sources.append(Source(name, version, licence, len(part), sum(f.n_bytes for f in part)))
     held_shingles = [shingles(file_tokens(file.text)) for file in drawn]
     train = _without_copies(train, [*corpus_shingles, *held_shingles], rejected)
+    random.Random(f"{seed}:near").shuffle(train)
+    near_files, train = train[:near], train[near:]
     counts = Counter(file.path.split("/")[0] for file in train)
     sizes: Counter[str] = Counter()
     for file in train:
         sizes[file.path.split("/")[0]] += file.n_bytes
     sources = [Source(s.name, s.version, s.licence, counts[s.name], sizes[s.name]) for s in sources]
     return BaseCorpus(
-        tuple(train), tuple(drawn), tuple(sources), tuple(held_sources), dict(rejected.most_common())
-    )
+        tuple(train), tuple(drawn), tuple(near_files), tuple(sources), tuple(held_sources),
+        dict(rejected.most_common()),
+    )  # fmt: skip
 
 
 def _installed_groups() -> Iterator[tuple[tuple[str, str, str], list[Path]]]:

@@ -106,7 +106,7 @@ class MixedWindows:
         """
         before = int(number * self.pair_share + 1e-9)
         if int((number + 1) * self.pair_share + 1e-9) > before:
-            starts = self._pair_starts()
+            starts = self._starts
             epoch, place = divmod(before, len(starts))
             start = int(starts[_order(self.seed * 2 + 1, epoch, len(starts))[place]])
             part = slice(start, start + self.window)
@@ -123,8 +123,9 @@ class MixedWindows:
     def _answers(self) -> np.ndarray:
         return answers(self.pairs, self.pair_offsets, self.separator)
 
-    def _pair_starts(self) -> np.ndarray:
-        return _window_starts(self.pair_offsets.tobytes(), self.window)
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        return _window_starts(self.pair_offsets, self.window)
 
 
 def answers(pairs: np.ndarray, offsets: np.ndarray, separator: int) -> np.ndarray:
@@ -143,10 +144,8 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-@lru_cache(maxsize=2)
-def _window_starts(offsets: bytes, window: int) -> np.ndarray:
+def _window_starts(at: np.ndarray, window: int) -> np.ndarray:
     """Offsets of pairs at which windows begin: each window is filled, the pair it cuts begins the next."""
-    at = np.frombuffer(offsets, dtype=np.int64)
     starts = []
     index = 0
     while index < len(at) - 1 and at[index] + window <= at[-1]:

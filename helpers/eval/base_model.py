@@ -38,6 +38,10 @@ class BaseModelReport:
     files: int
     bytes: int
     bits_per_byte: float
+    near_files: int  # held-out files of the packages that were trained on
+    near_bytes: int
+    near_bits_per_byte: float
+    near_xz_bits_per_byte: float
     xz_bits_per_byte: float
     ngram_bits_per_byte: float
     copy_teacher_forced: Estimate  # of the copy's tokens, first choices that were right
@@ -51,6 +55,7 @@ def evaluate_base_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     held_out: Sequence[SourceFile],
+    near: Sequence[SourceFile],
     train_texts: Sequence[str],
     runtime: Runtime,
     *,
@@ -58,11 +63,14 @@ def evaluate_base_model(
     window: int = 512,
     functions: int = 200,
 ) -> BaseModelReport:
-    """Measure `model`; `train_texts` are what the 5-gram model counts."""
-    texts = [file.text for file in held_out]
-    scored = evaluate_perplexity(
-        model, tokenizer, texts, window=window, stride=window // 2, runtime=runtime, what="held-out files"
-    )
+    """Measure `model` on files of foreign packages (`held_out`) and of its training's packages (`near`).
+
+    `train_texts` are what the 5-gram model counts; functions are drawn from foreign packages alone.
+    """
+    texts, near_texts = [file.text for file in held_out], [file.text for file in near]
+    sizes = {"window": window, "stride": window // 2, "runtime": runtime}
+    scored = evaluate_perplexity(model, tokenizer, texts, what="held-out files", **sizes)
+    near_scored = evaluate_perplexity(model, tokenizer, near_texts, what="files of known packages", **sizes)
     drawn = draw_functions(held_out, functions, seed)
     forced = copied_tokens(model, tokenizer, progress(drawn, "copy, forced"), runtime)
     copies = _complete(model, tokenizer, [copy_prompt(s) for s in drawn], drawn, runtime, "copy")
@@ -73,6 +81,10 @@ def evaluate_base_model(
         files=len(texts),
         bytes=scored.n_bytes,
         bits_per_byte=scored.bits_per_byte,
+        near_files=len(near),
+        near_bytes=near_scored.n_bytes,
+        near_bits_per_byte=near_scored.bits_per_byte,
+        near_xz_bits_per_byte=xz_bits_per_byte(near_texts),
         xz_bits_per_byte=xz_bits_per_byte(texts),
         ngram_bits_per_byte=ngram_bits_per_byte(train_texts, texts),
         copy_teacher_forced=proportion(forced),

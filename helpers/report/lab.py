@@ -23,14 +23,16 @@ from helpers.workspace import read_json, write_text
 NOTEBOOK = PACKAGE.parent / "labs" / "Fixed_Budget_Pretraining.ipynb"
 
 
-def run_lab(*, data: str, scale: str, seeds: str, ladder: bool, out: Path, resume: bool) -> None:
+def run_lab(
+    *, data: str, scale: str, seeds: str, ladder: bool, out: Path, resume: bool, jobs: int = 1
+) -> None:
     """Execute the lab's notebook, publish `exports/Fixed_Budget_Pretraining*.html` and the report.
 
     Raises:
         TitleSetError, RecipeError: before anything is executed.
         CellFailure: when a cell fails; nothing is published then.
     """
-    lab = open_lab(data, scale, seeds=seeds, out=out, resume=resume)
+    lab = open_lab(data, scale, seeds=seeds, out=out, resume=resume, jobs=jobs)
     kind, _, place = data.partition(":")
     if kind == "file":
         data = f"file:{os.path.relpath(Path(place).expanduser(), NOTEBOOK.parent)}"
@@ -41,6 +43,7 @@ def run_lab(*, data: str, scale: str, seeds: str, ladder: bool, out: Path, resum
         "LADDER": ladder,
         "OUT": os.path.relpath(out, NOTEBOOK.parent),
         "RESUME": resume,
+        "JOBS": jobs,
     }
     print(f"{NOTEBOOK.name}: {lab.titles.spec}, {len(lab.titles.titles):,} titles, {lab.scale.name} scale")
     notebook = execute_notebook(NOTEBOOK, parameters, cwd=NOTEBOOK.parent, expected_seconds={})

@@ -32,6 +32,9 @@ def report_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[Block]:
     """The report's content; the ladder is left out where it was not run."""
     one = comparison.baseline[0]
     hardware = f"{one.hardware['name']}, {one.hardware['cores']} cores"
+    shared = ""
+    if one.side_by_side > 1:
+        shared = f" {one.side_by_side} runs shared the machine at a time: seconds and tokens/s say little."
     blocks: list[Block] = [
         Text(conclusion(comparison)),
         Text(
@@ -39,6 +42,7 @@ def report_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[Block]:
             f"{one.versions['transformers']}; code {one.commit}; data digest {one.data['sha256'][:12]}; "
             f"{one.data['validation_titles']:,} validation titles, {one.data['repeated_titles']:,} of them "
             "also in the training part."
+            f"{shared}"
         ),
         Heading("Baseline and improved recipe"),
         TextTable(RUN_HEADER, tuple(run_rows([*comparison.baseline, *comparison.improved])), RUN_WIDTHS,

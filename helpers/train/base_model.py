@@ -36,6 +36,7 @@ from helpers.train.pretraining import (
     pretrain,
     read_log,
 )
+from helpers.train.token_loss import MAX_LOGITS
 from helpers.workspace import Workspace, read_json, read_jsonl, write_json, write_jsonl, write_text
 
 EMBEDDED = Path(__file__).parents[1] / "models" / "tiny_code_lm"
@@ -80,17 +81,24 @@ class BaseRecipe:
     answer_weight: float = 1.0  # and on its second
     start_share: float = 0.0  # of the starting weights in the mean that is kept; the rest: the trained ones
     held_out: int = 150
+    near: int = 60  # held-out files of the training packages
     functions: int = 200  # copied and repaired for the report
     data_seed: int = 1  # of the files that are taken and held out, and of the report's draws
     seed: int = 1  # of the weights and the order of windows; another for every stretch
     compile: bool = False  # where there is a compiler
+    max_logits: int = MAX_LOGITS  # elements of the logits held at once; 2**29 take about 6 GiB
 
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        # a data-centre GPU: 655,360 tokens a step, about 1.3 billion in all
-        BaseRecipe("base", steps=2_000, rows_per_step=1_280, micro_batch=64, pairs_per_function=2),
+        # one data-centre GPU: 131,072 tokens a step, half a billion in all. The shape is what two CPU
+        # cores adapt within the time of a run.
+        BaseRecipe(
+            "base", steps=4_000, rows_per_step=256, micro_batch=128, layers=6, width=256, heads=4,
+            key_value_heads=2, mlp_width=768, pairs_per_function=2, question_weight=0.5, answer_weight=3.0,
+            compile=True, max_logits=2**29,
+        ),
         # two CPU cores: goes on from the embedded weights
         BaseRecipe(
             "stretch", steps=2_700, rows_per_step=24, micro_batch=4, start=str(EMBEDDED), warmup=40,
@@ -102,7 +110,7 @@ RECIPES = {
         ),
         BaseRecipe(
             "smoke", steps=6, rows_per_step=4, micro_batch=2, layers=2, width=64, heads=2, mlp_width=96,
-            window=128, warmup=2, bytes_per_source=20_000, held_out=6, functions=4,
+            window=128, warmup=2, bytes_per_source=20_000, held_out=6, near=2, functions=4,
         ),
     )
 }  # fmt: skip
@@ -166,12 +174,14 @@ def wait_for_first() -> None:
 
 def _data(root: Path, recipe: BaseRecipe) -> Path:
     """The folder with token arrays, held-out files and what is known of the sources."""
-    inputs = [recipe.bytes_per_source, recipe.pairs_per_function, recipe.held_out, recipe.data_seed, KINDS]
+    inputs = [recipe.bytes_per_source, recipe.pairs_per_function, recipe.held_out, recipe.near]
+    inputs += [recipe.data_seed, KINDS]
 
     def build(folder: Path) -> None:
         corpus = load_base_corpus(
-            seed=recipe.data_seed, bytes_per_source=recipe.bytes_per_source, held_out=recipe.held_out
-        )
+            seed=recipe.data_seed, bytes_per_source=recipe.bytes_per_source, held_out=recipe.held_out,
+            near=recipe.near,
+        )  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
         order = np.random.default_rng(recipe.data_seed).permutation(len(corpus.train))
         texts = [corpus.train[i].text for i in order]
@@ -181,6 +191,7 @@ def _data(root: Path, recipe: BaseRecipe) -> Path:
         )
         tokenize_to(folder / "pairs.npy", (text for _, text in pairs), tokenizer, total=len(pairs))
         write_jsonl(folder / "held_out.jsonl", corpus.held_out)
+        write_jsonl(folder / "near.jsonl", corpus.near)
         counted, counted_bytes = [], 0
         for text in texts:
             if counted_bytes < COUNTED_BYTES:
@@ -243,10 +254,10 @@ def _train(recipe: BaseRecipe, data: Path, folder: Path, runtime: Runtime):
         recipe.optimizer,
         seed=recipe.seed,
         evaluate_every=max(1, recipe.steps // 15),
-        checkpoint_every=25,
+        checkpoint_every=max(25, recipe.steps // 40),
         compile=recipe.compile and can_compile(runtime.device),
     )
-    loss = functools.partial(next_token_loss, compiled=settings.compile)
+    loss = functools.partial(next_token_loss, compiled=settings.compile, max_logits=recipe.max_logits)
     result = pretrain(model, windows, settings, runtime, folder, evaluate=evaluate, loss_function=loss)
     if place()[0] == 0:
         partial = folder / "weights.partial"
@@ -372,6 +383,7 @@ def report_on(model_folder: Path, data: Path, runtime: Runtime, recipe: BaseReci
         model,
         tokenizer,
         read_jsonl(data / "held_out.jsonl", SourceFile),
+        read_jsonl(data / "near.jsonl", SourceFile),
         [row["text"] for row in read_jsonl(data / "counted.jsonl")],
         runtime,
         seed=recipe.data_seed,

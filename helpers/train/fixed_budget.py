@@ -66,6 +66,7 @@ class BudgetRun:
     finished: str  # UTC, ISO 8601
     samples: tuple[str, ...]
     recipe: dict
+    side_by_side: int = 1  # runs that shared the machine; with more than one, seconds tell little
 
 
 def find_recipe(name: str) -> Recipe:
@@ -93,6 +94,7 @@ def run_recipe(
     spread: bool = False,
     resume: bool = False,
     known_data: dict[str, str] | None = None,
+    side_by_side: int = 1,
 ) -> BudgetRun:
     """Train and score `recipe`, or return the finished run of the same everything where `resume`.
 
@@ -103,6 +105,7 @@ def run_recipe(
         spread: allow another seed, and mark the run; see `budget_rules.check_settings`.
         resume: keep a finished run, go on with an interrupted one; otherwise begin anew.
         known_data: digests of the data that this run must agree with (`budget_rules.check_text`).
+        side_by_side: how many runs share the machine at the time; told in the result.
 
     Raises:
         RuleBroken: before or after training, naming the rule.
@@ -124,7 +127,9 @@ def run_recipe(
     versions = package_versions()
     key = [recipe, titles.sha256, scale, seed, str(precision.autocast_dtype), versions, _code_digest()]
     stage = Workspace(folder, folder.name).stage(
-        name, key, lambda place: _run(recipe, titles, split, scale, seed, spread, precision, place)
+        name,
+        key,
+        lambda place: _run(recipe, titles, split, scale, seed, spread, precision, side_by_side, place),
     )
     return read_run(read_json(stage / "result.json"))
 
@@ -138,7 +143,7 @@ def read_run(fields: dict) -> BudgetRun:
 
 def _run(
     recipe: Recipe, titles: title_sets.TitleSet, split: title_sets.TitleSplit, scale: Scale, seed: int,
-    spread: bool, runtime: Runtime, place: Path,
+    spread: bool, runtime: Runtime, side_by_side: int, place: Path,
 ) -> None:  # fmt: skip
     tokenizer = title_tokenizer.train_tokenizer(recipe.tokenizer, recipe.vocabulary, split.train)
     budget_rules.check_tokenizer(tokenizer, split)
@@ -232,6 +237,7 @@ def _run(
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         samples=tuple(samples),
         recipe=to_plain(recipe),
+        side_by_side=side_by_side,
     )
     write_json(place / "result.json", run)
     (place / pretraining.CHECKPOINT).unlink(missing_ok=True)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 
 from helpers.data.title_sets import TitleSet, TitleSplit, load_titles, split_titles
+from helpers.progress import hide_bars, progress
 from helpers.runtime import Runtime, detect_runtime
 from helpers.train.budget_rules import SEED, VALIDATION_FRACTION
 from helpers.train.fixed_budget import BudgetRun, RecipeError, find_recipe, find_scale, run_recipe
-from helpers.train.ladder import Comparison
+from helpers.train.ladder import Comparison, Rung, climb, ladder_recipes
 from helpers.train.recipes import RECIPES, Recipe, Scale, changed
 
 
@@ -27,6 +32,7 @@ class Lab:
     runs: Path
     resume: bool
     titles: TitleSet = field(repr=False)
+    jobs: int = 1  # runs side by side: on a GPU, which one small model leaves mostly idle
     done: dict[tuple[Recipe, int], BudgetRun] = field(default_factory=dict, repr=False)
 
     @property
@@ -40,18 +46,59 @@ class Lab:
         A recipe is run once, under whatever names it comes: the last rung of the ladder is the
         improved recipe.
         """
-        key = (changed(recipe, name=""), seed)
+        key = _key(recipe, seed)
         if key not in self.done:
             self.done[key] = run_recipe(
-                recipe, self.data, scale=self.scale, out=self.runs, runtime=self.runtime, seed=seed,
-                spread=seed != SEED, resume=self.resume, known_data={self.titles.spec: self.titles.sha256},
-            )  # fmt: skip
+                recipe, runtime=self.runtime, seed=seed, spread=seed != SEED, **self._common()
+            )
         return dataclasses.replace(self.done[key], name=recipe.name)
+
+    def run_all(self, wanted: Iterable[tuple[Recipe, int]]) -> None:
+        """Have all these recipes and seeds run, `jobs` side by side; `run` then finds them."""
+        missing = {_key(*one): one for one in wanted if _key(*one) not in self.done}
+        if self.jobs == 1:
+            for recipe, seed in missing.values():
+                self.run(recipe, seed)
+            return
+        common = self._common() | {"side_by_side": self.jobs}
+        with ProcessPoolExecutor(self.jobs, get_context("spawn"), _quiet, (self.jobs,)) as pool:
+            coming = {pool.submit(_run_alone, *one, common): key for key, one in missing.items()}
+            for future in progress(as_completed(coming), "runs", total=len(coming), unit="run"):
+                self.done[coming[future]] = future.result()
 
     def compare(self, improved: str = "improved") -> Comparison:
         """The baseline under the challenge's seed, and the named recipe under every seed."""
+        wanted = [(RECIPES[improved], seed) for seed in self.seeds]
+        self.run_all([*wanted, (RECIPES["baseline"], SEED)])
         runs = tuple(self.run(RECIPES[improved], seed) for seed in self.seeds)
         return Comparison((self.run(RECIPES["baseline"]),), runs)
+
+    def climb(self) -> list[Rung]:
+        """The baseline and every rung of the ladder, under the challenge's seed."""
+        self.run_all((candidate, SEED) for _, candidate, _ in ladder_recipes())
+        return climb(self.run)
+
+    def _common(self) -> dict[str, object]:
+        """What all runs of this lab are told alike."""
+        known = {self.titles.spec: self.titles.sha256}
+        return {
+            "data": self.data, "scale": self.scale, "out": self.runs, "resume": self.resume,
+            "known_data": known,
+        }  # fmt: skip
+
+
+def _key(recipe: Recipe, seed: int) -> tuple[Recipe, int]:
+    return changed(recipe, name=""), seed
+
+
+def _quiet(jobs: int) -> None:
+    """One of several processes: its share of the cores, and no bar of its own."""
+    hide_bars()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
+
+
+def _run_alone(recipe: Recipe, seed: int, common: dict) -> BudgetRun:
+    return run_recipe(recipe, runtime=detect_runtime(), seed=seed, spread=seed != SEED, **common)
 
 
 def pretrain_titles(
@@ -82,17 +129,19 @@ def pretrain_titles(
 
 
 def open_lab(
-    data: str, scale: str = "auto", *, seeds: str = str(SEED), out: str | Path = ".", resume: bool = True
-) -> Lab:
+    data: str, scale: str = "auto", *, seeds: str = str(SEED), out: str | Path = ".", resume: bool = True,
+    jobs: int = 1,
+) -> Lab:  # fmt: skip
     """Resolve a person's choices once.
 
     Args:
         scale: a name of `recipes.SCALES`, or "auto": `full` with a CUDA device, else `small`.
         seeds: comma-separated; the challenge's 1337 must be the first.
         out: runs lie in `out/runs/lab/`.
+        jobs: runs side by side, each a process of its own.
 
     Raises:
-        RecipeError: for a scale that does not exist, or seeds that do not begin with 1337.
+        RecipeError: for a scale that does not exist, seeds that do not begin with 1337, or no job.
         TitleSetError: for data that cannot be loaded.
     """
     chosen = find_scale(_resolved(scale))
@@ -102,9 +151,11 @@ def open_lab(
         numbers = ()
     if numbers[:1] != (SEED,):
         raise RecipeError(f"seeds {seeds!r}: write whole numbers such as 1337,1338,1339, 1337 first")
+    if jobs < 1:
+        raise RecipeError(f"{jobs} runs side by side: give 1 or more")
     titles = load_titles(data, seed=SEED, limit=chosen.titles)
     runs = Path(out) / "runs" / "lab"
-    return Lab(data, chosen, numbers, detect_runtime(), runs, resume, titles)
+    return Lab(data, chosen, numbers, detect_runtime(), runs, resume, titles, jobs)
 
 
 def _resolved(scale: str) -> str:

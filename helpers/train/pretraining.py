@@ -12,7 +12,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -25,7 +26,7 @@ from helpers.models.structure import hidden_states, output_head
 from helpers.progress import bar
 from helpers.runtime import Runtime, peak_memory_gib
 from helpers.train.errors import NonFiniteLossError
-from helpers.train.token_loss import summed_token_loss
+from helpers.train.token_loss import MAX_LOGITS, summed_token_loss
 from helpers.workspace import digest
 
 Batch = dict[str, torch.Tensor]
@@ -145,13 +146,30 @@ class PretrainingResult:
 
 
 def next_token_loss(
-    model: PreTrainedModel, batch: Batch, *, compiled: bool = False
+    model: PreTrainedModel, batch: Batch, *, compiled: bool = False, max_logits: int = MAX_LOGITS
 ) -> tuple[torch.Tensor, int]:
-    """Sum of the cross-entropy in nats over the labelled positions, weighted, and their number."""
-    hidden = hidden_states(model, batch["input_ids"], position_ids=batch.get("position_ids"))
+    """Sum of the cross-entropy in nats over the labelled positions, weighted, and their number.
+
+    Rows are whole: no padding and no documents to keep apart. `compiled` and `max_logits` are
+    those of `summed_token_loss`.
+    """
+    hidden = hidden_states(model, batch["input_ids"], attention_mask=whole_rows(model))
     return summed_token_loss(
-        output_head(model), hidden, batch["labels"], weights=batch.get("weights"), compiled=compiled
-    )
+        output_head(model), hidden, batch["labels"], weights=batch.get("weights"), max_logits=max_logits,
+        compiled=compiled,
+    )  # fmt: skip
+
+
+def whole_rows(model: PreTrainedModel) -> dict[str, None] | None:
+    """The attention mask that tells transformers to build none, where the kernel is causal by itself.
+
+    While it is compiled, transformers cannot look whether a mask says anything, so it always builds
+    one; attention with a mask then misses the flash kernel. Plain products need the mask.
+    """
+    kinds = getattr(model.config, "layer_types", None)
+    if model.config._attn_implementation != "sdpa" or set(kinds or ()) != {"full_attention"}:
+        return None
+    return {"full_attention": None}
 
 
 def pretrain(
@@ -204,11 +222,11 @@ def pretrain(
     with bar(what, total=total, unit="step") as shown:
         shown.update(first)
         start = time.perf_counter()
-        for step in range(first, total):
+        for step, rows in _made_ahead(batches, range(first, total)):
             torch.manual_seed(settings.seed * 1_000_003 + step * 131 + rank)
             share = settings.schedule.share(step)
             _set_rates(optimizers, peaks, share, settings.optimizer, step)
-            loss, count = _gradients(model, batches.rows(step), runtime, loss_function, rank, world)
+            loss, count = _gradients(model, rows, runtime, loss_function, rank, world)
             if not math.isfinite(loss):
                 raise NonFiniteLossError(
                     f"the loss became {loss} at step {step + 1}; lower the learning rate"
@@ -265,6 +283,17 @@ def place() -> tuple[int, int]:
     if world > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     return (distributed.get_rank(), world) if world > 1 else (0, 1)
+
+
+def _made_ahead(batches: Batches, steps: range) -> Iterator[tuple[int, Sequence[Batch]]]:
+    """(step, rows) in order; the rows of the next step are made while one is trained on."""
+    with ThreadPoolExecutor(1) as maker:
+        coming = maker.submit(batches.rows, steps[0]) if steps else None
+        for step in steps:
+            rows = coming.result()
+            if step + 1 in steps:
+                coming = maker.submit(batches.rows, step + 1)
+            yield step, rows
 
 
 def _gradients(
