@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -97,7 +98,11 @@ def publish_reports(run_folder: Path, out: Path, copy: SecondCopy | None = None)
 
 
 def code_revision() -> str:
-    """Git revision of the code with "+" where the tree has changes; "unknown" outside a checkout."""
+    """Git revision of the code with "+" where the tree has changes.
+
+    Outside a checkout: what CODE_REVISION says (for whoever copies the code to another machine), else
+    "unknown".
+    """
     try:
         revision = subprocess.run(
             ["git", "rev-parse", "--short=12", "HEAD"],
@@ -114,7 +119,7 @@ def code_revision() -> str:
             check=True,
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return os.environ.get("CODE_REVISION", "unknown")
     return revision + ("+" if changed else "")
 
 

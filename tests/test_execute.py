@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from helpers import run_folder
 from helpers.report.execute import CellFailure, execute_notebook
 
 ROOT = Path(__file__).parents[1]
@@ -126,3 +127,14 @@ def test_stopping_ends_the_kernel_and_says_how_to_go_on(notebook, tmp_path, numb
     assert "Traceback" not in said
     kernel = Path("/proc") / pid.read_text()
     assert not kernel.exists() or "Z" in (kernel / "stat").read_text().split()[2]
+
+
+def test_a_copy_of_the_code_outside_a_checkout_can_be_told_its_revision(monkeypatch) -> None:
+    def no_git(*arguments, **options):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(run_folder.subprocess, "run", no_git)
+    monkeypatch.delenv("CODE_REVISION", raising=False)
+    assert run_folder.code_revision() == "unknown"
+    monkeypatch.setenv("CODE_REVISION", "0123456789ab")
+    assert run_folder.code_revision() == "0123456789ab"
