@@ -311,6 +311,7 @@ def test_a_compiled_run_ends_where_the_plain_one_does(data, tmp_path) -> None:
 RESUMED = changed(TINY, new_order=True, **{"optimizer.name": "muon", "model.average": 0.9})
 KILLED = """
 import os, pathlib, signal, sys
+import helpers.train.fixed_budget as fixed_budget
 import helpers.train.pretraining as pretraining
 from tests.test_fixed_budget import RESUMED, run
 
@@ -323,6 +324,7 @@ class Dies(pretraining._Checkpoint):
             os.kill(os.getpid(), signal.SIGKILL)
 
 pretraining._Checkpoint = Dies
+fixed_budget.CHECKPOINT_PAUSE_S = 0.0
 run(RESUMED, sys.argv[1], pathlib.Path(sys.argv[2]), resume=True)
 """
 

@@ -15,6 +15,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from helpers.models.structure import hidden_states
 from helpers.runtime import can_compile, detect_runtime
+from helpers.train import pretraining
+from helpers.train.muon import StackedMuon, orthogonalised
 from helpers.train.pretraining import (
     NonFiniteLossError,
     Optimizer,
@@ -237,3 +239,50 @@ def test_rows_are_made_in_order_and_an_error_in_making_them_ends_the_training(tm
         pretrain(small_model(), Failing(), SETTINGS, runtime, tmp_path)
     assert asked == [0, 1, 2, 3]
     assert len(losses(tmp_path)) == 3
+
+
+def test_matrices_stacked_by_shape_move_as_torchs_own_muon_moves_them() -> None:
+    torch.manual_seed(0)
+    shapes = [(24, 16), (16, 24), (24, 16), (16, 16)]
+    start = [torch.randn(shape) for shape in shapes]
+    ended = []
+    for kind in (torch.optim.Muon, StackedMuon):
+        matrices = [torch.nn.Parameter(matrix.clone()) for matrix in start]
+        optimizer = kind([{"params": matrices}], lr=0.02, weight_decay=0.1, momentum=0.9)
+        for step in range(4):
+            for place, matrix in enumerate(matrices):
+                chance = torch.Generator().manual_seed(10 * step + place)
+                matrix.grad = torch.randn(matrix.shape, generator=chance)
+            optimizer.step()
+        ended.append(matrices)
+        assert all("momentum_buffer" in optimizer.state[matrix] for matrix in matrices)
+    for own, stacked, first in zip(*ended, start, strict=True):
+        moved = (own - first).norm()
+        assert (own - stacked).norm() < 0.02 * moved  # bfloat16 rounds sums of another order otherwise
+
+
+def test_what_is_made_orthogonal_has_singular_values_about_one() -> None:
+    made = orthogonalised(
+        torch.randn(3, 40, 24, generator=torch.Generator().manual_seed(1)), (3.4445, -4.775, 2.0315), 5, 1e-7
+    )
+    values = torch.linalg.svdvals(made.float())
+    assert values.min() > 0.5
+    assert values.max() < 1.5
+
+
+def test_checkpoints_keep_the_pause_that_was_asked_for(tmp_path, runtime) -> None:
+    saved = []
+    keep = pretraining._Checkpoint.save
+
+    def save(self, model, optimizers, step, tokens, seconds):
+        saved.append(step)
+        keep(self, model, optimizers, step, tokens, seconds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pretraining._Checkpoint, "save", save)
+        pretrain(small_model(), Counting(), SETTINGS, runtime, tmp_path / "every")
+        assert saved == [4, 8, 12]
+        saved.clear()
+        rare = dataclasses.replace(SETTINGS, checkpoint_pause_s=3600.0)
+        pretrain(small_model(), Counting(), rare, runtime, tmp_path / "rare")
+    assert saved == [12]  # the end is always kept

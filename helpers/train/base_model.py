@@ -254,7 +254,8 @@ def _train(recipe: BaseRecipe, data: Path, folder: Path, runtime: Runtime):
         recipe.optimizer,
         seed=recipe.seed,
         evaluate_every=max(1, recipe.steps // 15),
-        checkpoint_every=max(25, recipe.steps // 40),
+        checkpoint_every=25,
+        checkpoint_pause_s=20.0,
         compile=recipe.compile and can_compile(runtime.device),
     )
     loss = functools.partial(next_token_loss, compiled=settings.compile, max_logits=recipe.max_logits)

@@ -34,6 +34,8 @@ from helpers.train.title_stream import TitleStream
 from helpers.workspace import Workspace, digest, read_json, to_plain, write_json
 
 SAMPLES, SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 6, 32, 0.8
+CHECKPOINT_PAUSE_S = 10.0
+COMPILED_ON_GPU = 2_000  # steps from which on it pays there: compiling takes as long as about a thousand
 
 
 class RecipeError(ValueError):
@@ -182,7 +184,8 @@ def _run(
             seed=seed,
             evaluate_every=max(1, stream.steps // recipe.epochs),
             checkpoint_every=max(1, stream.steps // 40),
-            compile=compiled,
+            checkpoint_pause_s=CHECKPOINT_PAUSE_S,
+            compile=compiled and (runtime.device.type == "cpu" or stream.steps >= COMPILED_ON_GPU),
         ),
         runtime,
         place,

@@ -26,6 +26,7 @@ from helpers.models.structure import hidden_states, output_head
 from helpers.progress import bar
 from helpers.runtime import Runtime, peak_memory_gib
 from helpers.train.errors import NonFiniteLossError
+from helpers.train.muon import StackedMuon
 from helpers.train.token_loss import MAX_LOGITS, summed_token_loss
 from helpers.workspace import digest
 
@@ -109,8 +110,9 @@ class Optimizer:
             torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas, fused=True)
         ]
         if self.name == "muon":
+            on_gpu = bool(matrices) and matrices[0].is_cuda  # where many small kernels cost, not arithmetic
             found.append(
-                torch.optim.Muon(
+                (StackedMuon if on_gpu else torch.optim.Muon)(
                     matrices,
                     lr=self.muon_learning_rate,
                     weight_decay=self.weight_decay,
@@ -129,6 +131,7 @@ class PretrainingSettings:
     seed: int = 1337
     evaluate_every: int = 100
     checkpoint_every: int = 50
+    checkpoint_pause_s: float = 0.0  # of training between two checkpoints, at least
     compile: bool = False  # the step; evaluations run as they are
 
 
@@ -212,6 +215,7 @@ def pretrain(
     )
     state = _Checkpoint(out_dir / CHECKPOINT, key)
     first, tokens, seconds = state.restore(model, optimizers, runtime.device)
+    saved_at = seconds
     log = _Log(out_dir / LOG, first) if rank == 0 else None
     if settings.compile:
         for member in getattr(model, "members", [model]):
@@ -255,8 +259,10 @@ def pretrain(
                         measured = evaluate(model)
                     model.train()
                     log.write(step=step + 1, evaluation=measured, tokens=tokens, seconds=seconds)
-                if last or (step + 1) % settings.checkpoint_every == 0:
+                due = seconds - saved_at >= settings.checkpoint_pause_s
+                if last or (due and (step + 1) % settings.checkpoint_every == 0):
                     state.save(model, optimizers, step + 1, tokens, seconds)
+                    saved_at = seconds
             if world > 1:
                 distributed.barrier()
             start = time.perf_counter()
