@@ -240,11 +240,17 @@ def lab(
         bool, typer.Option("--resume", help="keep finished runs, go on with begun ones")
     ] = False,
     jobs: Annotated[int, typer.Option(help="runs side by side, where a GPU has room for several")] = 1,
+    finished: Annotated[
+        bool, typer.Option("--finished", help="run nothing: the report on the runs that are finished")
+    ] = False,
     out: Annotated[Path, typer.Option(help="folder for exports/ and runs/")] = Path("."),
 ) -> None:
     """Execute the fixed-budget notebook headless: baseline, seeds, ladder, page and report."""
-    from helpers.report.lab import run_lab
+    from helpers.report.lab import report_finished, run_lab
 
+    if finished:
+        report_finished(data=data, scale=scale, out=out)
+        return
     run_lab(data=data, scale=scale, seeds=seeds, ladder=ladder, out=out, resume=resume, jobs=jobs)
 
 

@@ -13,6 +13,7 @@ import nbformat
 
 from helpers.report.execute import execute_notebook
 from helpers.report.export import notebook_page
+from helpers.report.lab_report import write_report
 from helpers.report.lab_tables import RUN_HEADER, conclusion, run_rows
 from helpers.run_folder import PACKAGE
 from helpers.train.fixed_budget import read_run
@@ -53,6 +54,19 @@ def run_lab(
     write_text(page, lab_page(notebook, exports / f"fixed_budget_report{suffix}.json"))
     nbformat.write(notebook, lab.runs / "executed.ipynb")
     for path in (page, *sorted(exports.glob(f"fixed_budget_report{suffix}.[hpj]*"))):
+        print(f"  {os.path.relpath(path)}")
+
+
+def report_finished(*, data: str, scale: str, out: Path) -> None:
+    """Write the short report on the finished runs alone, as of a ladder that was not run to its end.
+
+    Raises:
+        TitleSetError, RecipeError: for what does not exist, a finished run of either recipe included.
+    """
+    lab = open_lab(data, scale, out=out)
+    comparison, rungs = lab.finished()
+    print(conclusion(comparison))
+    for path in write_report(comparison, rungs, out / "exports"):
         print(f"  {os.path.relpath(path)}")
 
 

@@ -6,6 +6,7 @@ as JSON. A report of anything but the full scale carries the scale in its file n
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from helpers.report.lab_tables import (
 )
 from helpers.train.budget_rules import rules
 from helpers.train.ladder import Comparison, Rung, verdict
+from helpers.train.recipes import LADDER
 from helpers.workspace import write_bytes, write_json, write_text
 
 TITLE = "Fixed-budget pretraining: what helped"
@@ -35,6 +37,7 @@ def report_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[Block]:
     shared = ""
     if one.side_by_side > 1:
         shared = f" {one.side_by_side} runs shared the machine at a time: seconds and tokens/s say little."
+    shown = [*comparison.baseline, *comparison.repeated, *comparison.improved]
     blocks: list[Block] = [
         Text(conclusion(comparison)),
         Text(
@@ -45,7 +48,7 @@ def report_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[Block]:
             f"{shared}"
         ),
         Heading("Baseline and improved recipe"),
-        TextTable(RUN_HEADER, tuple(run_rows([*comparison.baseline, *comparison.improved])), RUN_WIDTHS,
+        TextTable(RUN_HEADER, tuple(run_rows(shown)), RUN_WIDTHS,
                   frozenset(range(1, len(RUN_HEADER)))),
         Text(
             "Losses are nats per character. The frozen metric is the challenge's own: it drops the tail of "
@@ -57,12 +60,15 @@ def report_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[Block]:
         Plot(comparison_curves(comparison)),
     ]  # fmt: skip
     if rungs:
+        run = {rung.change.name for rung in rungs}
+        missing = [change.name for change in LADDER if change.name not in run]
         blocks += [
             Heading("What each change did"),
             Text(ladder_sentence(rungs, comparison.spread)),
             Plot(ladder_chart(rungs, comparison.spread)),
             TextTable(LADDER_HEADER, tuple(ladder_rows(rungs, comparison.spread)), LADDER_WIDTHS,
                       frozenset(range(2, 7))),
+            *([Text(f"Not run here: {', '.join(missing)}.")] if missing else []),
             Text(
                 "Each row is a run of its own: the recipe of the last kept row with one change. What stands "
                 "aside is not part of the improved recipe. A difference counts beyond twice the spread of a "
@@ -90,7 +96,8 @@ def write_report(comparison: Comparison, rungs: Sequence[Rung], folder: Path) ->
     Raises:
         ValueError: if the runs are not all of the same data and scale.
     """
-    runs = [*comparison.baseline, *comparison.improved, *(rung.run for rung in rungs)]
+    ends = {name: getattr(comparison, name) for name in ("baseline", "improved", "repeated")}
+    runs = [*itertools.chain(*ends.values()), *(rung.run for rung in rungs)]
     if len({(run.data["sha256"], run.scale) for run in runs}) > 1:
         raise ValueError("the runs are of different data or scales and do not compare; run them together")
     scale = runs[0].scale
@@ -106,6 +113,5 @@ def write_report(comparison: Comparison, rungs: Sequence[Rung], folder: Path) ->
         for r in rungs
     ]  # fmt: skip
     summary = {"conclusion": conclusion(comparison), "ratio": comparison.ratio, "spread": comparison.spread}
-    write_json(paths[2], summary | {"baseline": comparison.baseline, "improved": comparison.improved,
-                                    "ladder": ladder})  # fmt: skip
+    write_json(paths[2], summary | ends | {"ladder": ladder})
     return paths

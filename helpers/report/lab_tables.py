@@ -71,11 +71,18 @@ def conclusion(comparison: Comparison) -> str:
         f"a ratio of {comparison.ratio:.3f}"
     )
     if comparison.spread is not None:
-        values = [run.score.full_nats_per_character for run in comparison.improved]
+        values = [run.score.full_nats_per_character for run in comparison.seeds]
+        mean = sum(values) / len(values)
+        recipe = "the improved recipe"
+        if comparison.repeated:
+            sentence += ", each of one seed"
+            recipe = f"the recipe {comparison.seeds[0].name}"
         sentence += (
-            f"; over {len(values)} seeds the improved recipe gives {sum(values) / len(values):.4f} "
-            f"± {comparison.spread:.4f} (standard deviation), {min(values):.4f} to {max(values):.4f}"
+            f"; over {len(values)} seeds {recipe} gives {mean:.4f} ± {comparison.spread:.4f} "
+            f"(standard deviation), {min(values):.4f} to {max(values):.4f}"
         )
+        if comparison.repeated:
+            sentence += f", a ratio of {one.score.full_nats_per_character / values[0]:.3f} with the first"
     if not one.is_challenge:
         sentence += ". This is not the challenge's data at full scale: figures do not compare with its own"
     return sentence + "."

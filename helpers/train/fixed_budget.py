@@ -121,7 +121,7 @@ def run_recipe(
     split = title_sets.split_titles(titles, recipe.validation_fraction)
     budget_rules.check_text(data, titles, split, scale, known_data)
     precision = _precision(recipe, runtime)
-    folder = out / f"{_slug(titles.spec)}-{scale.name}"
+    folder = runs_folder(out, titles.spec, scale)
     name = f"{_slug(recipe.name)}-{seed}"
     if not resume:
         for left in (folder / name, folder / f"{name}.partial"):
@@ -134,6 +134,11 @@ def run_recipe(
         lambda place: _run(recipe, titles, split, scale, seed, spread, precision, side_by_side, place),
     )
     return read_run(read_json(stage / "result.json"))
+
+
+def runs_folder(out: Path, spec: str, scale: Scale) -> Path:
+    """Where the runs on these titles at this scale lie."""
+    return out / f"{_slug(spec)}-{scale.name}"
 
 
 def read_run(fields: dict) -> BudgetRun:

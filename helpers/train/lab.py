@@ -16,9 +16,18 @@ from helpers.data.title_sets import TitleSet, TitleSplit, load_titles, split_tit
 from helpers.progress import hide_bars, progress
 from helpers.runtime import Runtime, detect_runtime
 from helpers.train.budget_rules import SEED, VALIDATION_FRACTION
-from helpers.train.fixed_budget import BudgetRun, RecipeError, find_recipe, find_scale, run_recipe
+from helpers.train.fixed_budget import (
+    BudgetRun,
+    RecipeError,
+    find_recipe,
+    find_scale,
+    read_run,
+    run_recipe,
+    runs_folder,
+)
 from helpers.train.ladder import Comparison, Rung, climb, ladder_recipes
 from helpers.train.recipes import RECIPES, Recipe, Scale, changed
+from helpers.workspace import read_json, to_plain
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,38 @@ class Lab:
         self.run_all((candidate, SEED) for _, candidate, _ in ladder_recipes())
         return climb(self.run)
 
+    def finished(self) -> tuple[Comparison, list[Rung]]:
+        """What the finished runs in this lab's folder say, whichever machine they come from; runs nothing.
+
+        Rungs that have not been run are left out. Where the improved recipe has one seed, the highest
+        kept rung with several stands beside it.
+
+        Raises:
+            RecipeError: if the baseline or the improved recipe has no finished run.
+        """
+        folder = runs_folder(self.runs, self.titles.spec, self.scale)
+        runs = [read_run(read_json(path)) for path in sorted(folder.glob("*[0-9]/result.json"))]
+
+        def found(recipe: Recipe, name: str) -> tuple[BudgetRun, ...]:
+            wanted = to_plain(self.scale.applied(recipe)) | {"name": ""}
+            same = [run for run in runs if run.recipe | {"name": ""} == wanted]
+            own = sorted((run for run in same if run.data["sha256"] == self.titles.sha256), key=_seed_order)
+            return tuple(dataclasses.replace(run, name=name) for run in own)
+
+        def one(recipe: Recipe) -> BudgetRun | None:
+            return next((run for run in found(recipe, recipe.name) if run.seed == SEED), None)
+
+        ends = {name: found(RECIPES[name], name) for name in ("baseline", "improved")}
+        for name, own in ends.items():
+            if not own or own[0].seed != SEED:
+                raise RecipeError(
+                    f"no finished run of the {name} recipe with seed {SEED} in {folder}; run it first"
+                )
+        kept = [candidate for change, candidate, _ in ladder_recipes() if change.kept]
+        repeated = (found(recipe, f"up to {recipe.name}") for recipe in reversed(kept))
+        several = () if len(ends["improved"]) > 1 else next((own for own in repeated if len(own) > 1), ())
+        return Comparison(ends["baseline"], ends["improved"], several), climb(one)
+
     def _common(self) -> dict[str, object]:
         """What all runs of this lab are told alike."""
         known = {self.titles.spec: self.titles.sha256}
@@ -85,6 +126,10 @@ class Lab:
             "data": self.data, "scale": self.scale, "out": self.runs, "resume": self.resume,
             "known_data": known,
         }  # fmt: skip
+
+
+def _seed_order(run: BudgetRun) -> tuple[bool, int]:
+    return run.seed != SEED, run.seed
 
 
 def _key(recipe: Recipe, seed: int) -> tuple[Recipe, int]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from helpers.train.fixed_budget import BudgetRun
 from helpers.train.recipes import BASELINE, LADDER, Change, Recipe
 
-RunOne = Callable[[Recipe], BudgetRun]
+RunOne = Callable[[Recipe], BudgetRun | None]
 SPREADS = 2.0  # a difference of two runs counts from this many standard deviations of a difference on
 
 
@@ -38,6 +38,7 @@ class Comparison:
 
     baseline: tuple[BudgetRun, ...]  # one or more seeds, the challenge's first
     improved: tuple[BudgetRun, ...]
+    repeated: tuple[BudgetRun, ...] = ()  # a lower kept rung over seeds, where the improved recipe has one
 
     @property
     def ratio(self) -> float:
@@ -46,8 +47,13 @@ class Comparison:
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation of the improved recipe's loss over its seeds; None for a single seed."""
-        return spread_of(self.improved)
+        """Standard deviation of the loss over the seeds of one recipe; None where each has a single seed."""
+        return spread_of(self.seeds)
+
+    @property
+    def seeds(self) -> tuple[BudgetRun, ...]:
+        """The runs whose loss tells what seeds alone do."""
+        return self.repeated or self.improved
 
 
 def ladder_recipes(changes: Sequence[Change] = LADDER) -> Iterator[tuple[Change, Recipe, Recipe]]:
@@ -61,12 +67,17 @@ def ladder_recipes(changes: Sequence[Change] = LADDER) -> Iterator[tuple[Change,
 
 
 def climb(run_one: RunOne, changes: Sequence[Change] = LADDER) -> list[Rung]:
-    """Run the baseline and every rung of the ladder through `run_one`, each recipe once."""
+    """Run the baseline and every rung of the ladder through `run_one`, each recipe once.
+
+    A rung whose run or reference is None is left out.
+    """
     runs = {BASELINE.name: run_one(BASELINE)}
     rungs = []
     for change, candidate, current in ladder_recipes(changes):
-        runs[candidate.name] = run_one(candidate)
-        rungs.append(Rung(change, runs[candidate.name], runs[current.name]))
+        run, reference = run_one(candidate), runs[current.name]
+        runs[candidate.name] = run
+        if run is not None and reference is not None:
+            rungs.append(Rung(change, run, reference))
     return rungs
 
 

@@ -150,7 +150,7 @@ LADDER = (
     Change("dropout 0.2", "more noise against overfitting", {"model.dropout": 0.2}, kept=False),
     Change("R-Drop", "two dropout passes must agree (Liang et al. 2021)", {"r_drop": 0.5}),
     Change("average of weights", "a moving average smooths the last steps",
-           {"model.average": 0.99}, kept=False),
+           {"model.average": 0.99}),
     Change("four members", "averaging independent models is the surest cure for overfitting",
            {"model.members": 4}, kept=False),
 )  # fmt: skip
