@@ -52,7 +52,7 @@ def test_what_is_finished_is_reported_and_what_is_not_is_named(opened, tmp_path)
     assert comparison.spread is None
     assert [(rung.change.name, rung.difference) for rung in rungs] == [(KEPT[0].name, -0.5)]
     page = write_report(comparison, rungs, tmp_path)[0].read_text()
-    missing = re.search(r"Not run here: (.*?)\.<", page)[1].split(", ")
+    missing = re.search(r"Not in the table, [^:]*: (.*?)\.<", page)[1].split(", ")
     assert set(missing) == set(", ".join(c.name for c in LADDER[1:]).split(", "))
 
 
