@@ -151,3 +151,10 @@ def test_runs_of_different_data_are_not_compared(tmp_path) -> None:
         write_report(Comparison(COMPARISON.baseline, (other,)), [], tmp_path)
     with pytest.raises(ValueError, match="do not compare"):
         write_report(Comparison(COMPARISON.baseline, (made("improved", 1.0, scale="full"),)), [], tmp_path)
+
+
+def test_seconds_of_runs_that_shared_a_machine_are_said_to_say_little(tmp_path) -> None:
+    assert "shared the machine" not in write_report(COMPARISON, RUNGS, tmp_path)[0].read_text()
+    rung = dataclasses.replace(RUNGS[0], run=dataclasses.replace(RUNGS[0].run, side_by_side=3))
+    page = write_report(COMPARISON, [rung], tmp_path)[0].read_text()
+    assert "Up to 3 runs shared the machine" in page

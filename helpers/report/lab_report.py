@@ -35,9 +35,10 @@ def report_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[Block]:
     one = comparison.baseline[0]
     hardware = f"{one.hardware['name']}, {one.hardware['cores']} cores"
     shared = ""
-    if one.side_by_side > 1:
-        shared = f" {one.side_by_side} runs shared the machine at a time: seconds and tokens/s say little."
     shown = [*comparison.baseline, *comparison.repeated, *comparison.improved]
+    together = max(run.side_by_side for run in (*shown, *(rung.run for rung in rungs)))
+    if together > 1:
+        shared = f" Up to {together} runs shared the machine: seconds and tokens/s say little."
     blocks: list[Block] = [
         Text(conclusion(comparison)),
         Text(
