@@ -61,16 +61,13 @@ def report_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[Block]:
         Plot(comparison_curves(comparison)),
     ]  # fmt: skip
     if rungs:
-        run = {rung.change.name for rung in rungs}
-        missing = [change.name for change in LADDER if change.name not in run]
-        listed = ", ".join(missing)
         blocks += [
             Heading("What each change did"),
             Text(ladder_sentence(rungs, comparison.spread)),
             Plot(ladder_chart(rungs, comparison.spread)),
             TextTable(LADDER_HEADER, tuple(ladder_rows(rungs, comparison.spread)), LADDER_WIDTHS,
                       frozenset(range(2, 7))),
-            *([Text(f"Not in the table, for want of a run or of the one before: {listed}.")] if missing else []),
+            *_left_out([rung.change.name for rung in rungs]),
             Text(
                 "Each row is a run of its own: the recipe of the last kept row with one change. What stands "
                 "aside is not part of the improved recipe. A difference counts beyond twice the spread of a "
@@ -90,6 +87,12 @@ def report_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[Block]:
         ),
     ]
     return blocks
+
+
+def _left_out(shown: Sequence[str]) -> list[Block]:
+    """The ladder's changes without a row."""
+    missing = ", ".join(change.name for change in LADDER if change.name not in shown)
+    return [Text(f"Not in the table, for want of a run or of the one before: {missing}.")] if missing else []
 
 
 def write_report(comparison: Comparison, rungs: Sequence[Rung], folder: Path) -> list[Path]:
