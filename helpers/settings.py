@@ -304,7 +304,7 @@ CPU = dataclasses.replace(
     section_seconds=(
         ("Setup", 5.0),
         ("Corpus and data card", 155.0),
-        ("Track A: extended pretraining", 395.0),
+        ("Track A: extended pretraining", 300.0),
         ("Track B: instruction tuning", 120.0),
         ("Track C: embedding tuning", 180.0),
         ("Error analysis", 5.0),
