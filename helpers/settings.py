@@ -256,10 +256,12 @@ CPU = dataclasses.replace(
         model=TINY_CODE_LM,
         window=512,
         stride=256,
-        train_tokens=820_000,  # all files of the default corpus once: on validation .957 bits per byte
+        train_tokens=560_000,
         validation_tokens=20_000,
         test_tokens=80_000,
-        epochs=1,  # two passes over 560,000 tokens cost 1.4 times as much and end at .989
+        # Two passes, as promised. On the default corpus one over all its files (820,000 tokens) costs
+        # 0.7 times as much and ends at .957 bits per byte on validation instead of .989.
+        epochs=2,
         learning_rate=9e-4,
         batch_sequences=8,
         warmup_fraction=0.1,  # Adam's first steps at the full rate throw the model off
@@ -304,7 +306,7 @@ CPU = dataclasses.replace(
     section_seconds=(
         ("Setup", 5.0),
         ("Corpus and data card", 155.0),
-        ("Track A: extended pretraining", 300.0),
+        ("Track A: extended pretraining", 395.0),
         ("Track B: instruction tuning", 120.0),
         ("Track C: embedding tuning", 180.0),
         ("Error analysis", 5.0),
