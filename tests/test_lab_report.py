@@ -139,6 +139,7 @@ def test_the_report_is_written_under_its_scale_and_read_back(tmp_path) -> None:
     assert conclusion(COMPARISON).replace("'", "&#x27;") in page
     for rung in RUNGS:
         assert rung.change.why in page
+    assert "chosen for the full scale" in page
     full = [
         dataclasses.replace(run, scale="full") for run in (COMPARISON.baseline[0], COMPARISON.improved[0])
     ]
