@@ -18,6 +18,7 @@ from helpers.data.title_sets import SEPARATOR, text_sha256
 
 PAD, UNKNOWN = "<pad>", "<unk>"
 ALPHABET = pre_tokenizers.ByteLevel.alphabet()  # one character for each of the 256 bytes
+SMALLEST_VOCABULARY = 300  # 256 bytes, special tokens, a rest
 KINDS = ("bpe", "unigram")
 MADE_UP_STEP = 1e-4  # between the scores that the unigram trainer invents
 
@@ -57,10 +58,13 @@ def train_tokenizer(kind: str, vocabulary: int, titles: Sequence[str]) -> TitleT
     hold punctuation, such as " C++"; words end at spaces.
 
     Raises:
-        ValueError: for another kind, or a vocabulary below 300 (256 bytes, special tokens, a rest).
+        ValueError: for another kind, or a vocabulary below `SMALLEST_VOCABULARY`.
     """
-    if kind not in KINDS or vocabulary < 300:
-        raise ValueError(f"no tokenizer {kind!r} of {vocabulary} ids: choose {' or '.join(KINDS)}, 300 up")
+    if kind not in KINDS or vocabulary < SMALLEST_VOCABULARY:
+        raise ValueError(
+            f"no tokenizer {kind!r} of {vocabulary} ids: choose {' or '.join(KINDS)}, "
+            f"{SMALLEST_VOCABULARY} up"
+        )
     common = {
         "vocab_size": vocabulary, "special_tokens": [PAD, SEPARATOR, UNKNOWN], "initial_alphabet": ALPHABET,
         "show_progress": False,

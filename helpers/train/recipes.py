@@ -12,6 +12,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from helpers.data.title_tokenizer import SMALLEST_VOCABULARY
 from helpers.models.title_lm import Architecture
 from helpers.train.pretraining import Optimizer
 
@@ -75,8 +76,8 @@ class Scale:
         return dataclasses.replace(
             recipe,
             model=model,
-            vocabulary=recipe.vocabulary // self.vocabulary,
-            batch=recipe.batch // self.batch,
+            vocabulary=max(SMALLEST_VOCABULARY, recipe.vocabulary // self.vocabulary),
+            batch=max(1, recipe.batch // self.batch),
             compiled=recipe.compiled and self.compiled,
         )
 
@@ -119,9 +120,6 @@ LADDER = (
            {"model.scaled_residual_init": True}),
     Change("rotary positions", "relative positions carry over between places in a row",
            {"model.family": "gpt_neox"}),
-    Change("SwiGLU", "a gated MLP of the same size learns more per parameter",
-           {"model.family": "stablelm", "model.mlp_width": 1408}),
-    Change("RMSNorm", "one parameter vector less per norm; mostly simpler", {"model.family": "llama"}),
     Change("title mask", "neighbouring titles say nothing about each other",
            {"model.title_mask": True}),
     Change("new order every epoch", "rows are cut at other places, batches mix other titles",
@@ -139,16 +137,27 @@ LADDER = (
            {"tokenizer": "unigram"}),
     Change("block 256", "fewer titles lose their beginning at the edge of a row",
            {"block": 256, "batch": 32}),
+    Change("batch of 16 rows", "seven passes are few steps; half the batch makes twice as many",
+           {"batch": 16}),
     Change("weight decay 0.1", "seven passes over little text overfit", {"optimizer.weight_decay": 0.1}),
+    Change("weight decay 0.5", "little text wants far more decay than is usual (Kim et al. 2025)",
+           {"optimizer.weight_decay": 0.5}),
+    Change("weight decay 1.0", "and perhaps more still", {"optimizer.weight_decay": 1.0}),
+    Change("dropout 0.2", "more noise against overfitting", {"model.dropout": 0.2}),
+    Change("dropout 0.3", "and perhaps more still", {"model.dropout": 0.3}),
+    Change("masked inputs", "a model that misses one input in ten cannot recite whole titles",
+           {"model.masked_inputs": 0.1}),
+    Change("vocabulary 8,000", "fewer, more often seen tokens", {"vocabulary": 8_000}),
+    Change("SwiGLU", "a gated MLP of the same size learns more per parameter",
+           {"model.family": "stablelm", "model.mlp_width": 1408}),
+    Change("RMSNorm", "one parameter vector less per norm; mostly simpler",
+           {"model.family": "llama", "model.mlp_width": 1408}),
+    Change("norms on queries and keys", "bounded attention scores allow higher rates",
+           {"model.family": "qwen3", "model.mlp_width": 1408}),
     Change("deeper, narrower", "12 layers of width 384: as many parameters, more steps of thought",
            {"model.layers": 12, "model.width": 384, "model.heads": 6, "model.mlp_width": 1024}),
-    Change("vocabulary 10,240", "fewer, more often seen tokens", {"vocabulary": 10_240}, kept=False),
-    Change("weight decay 0.5", "little text wants far more decay than is usual (Kim et al. 2025)",
-           {"optimizer.weight_decay": 0.5}, kept=False),
-    Change("norms on queries and keys", "bounded attention scores allow higher rates",
-           {"model.family": "qwen3"}, kept=False),
-    Change("dropout 0.2", "more noise against overfitting", {"model.dropout": 0.2}, kept=False),
     Change("R-Drop", "two dropout passes must agree (Liang et al. 2021)", {"r_drop": 0.5}),
+    Change("R-Drop of 1.0", "the more they must, the less is learned by heart", {"r_drop": 1.0}),
     Change("average of weights", "a moving average smooths the last steps",
            {"model.average": 0.99}),
     Change("four members", "averaging independent models is the surest cure for overfitting",
