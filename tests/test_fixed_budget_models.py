@@ -94,23 +94,6 @@ def test_each_dropout_acts_by_itself_and_in_training_only(family, where) -> None
         assert torch.equal(without(ids()), without(ids()))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_masked_inputs_hide_whole_tokens_in_training_only(family) -> None:
-    none = {"dropout": 0.0, "attention_dropout": 0.0}
-    model, many = tiny(family, masked_inputs=0.25, **none), torch.randint(2, 50, (20, 20))
-    table = model.members[0].get_input_embeddings()
-    with torch.no_grad():
-        whole = table(many)
-        assert torch.equal(whole, table.weight[many])
-        assert torch.equal(model(many), tiny(family, **none)(many))
-        model.train()
-        seen = table(many)
-        kept = (seen != 0).any(-1)
-        assert torch.equal(seen, whole * kept[..., None])
-        assert 0.15 < 1 - kept.float().mean() < 0.35  # of 400: more than four standard deviations
-        assert not torch.equal(model(many), model(many))
-
-
 def test_members_are_averaged_as_probabilities() -> None:
     model = tiny("llama", members=3)
     with torch.no_grad():

@@ -54,7 +54,6 @@ class Architecture:
     mlp_width: int = 2048
     dropout: float = 0.1  # of residual branches and embeddings
     attention_dropout: float = 0.1  # of attention weights; a CPU has no fused attention with it
-    masked_inputs: float = 0.0  # share of tokens that training hides from the input, not from the targets
     scaled_residual_init: bool = False  # outputs onto the residual stream start 1/sqrt(2 layers) smaller
     title_mask: bool = False
     average: float = (
@@ -138,9 +137,6 @@ def build(architecture: Architecture, vocabulary: int, context: int, separator_i
         torch.manual_seed(seed + number)
         member = FAMILIES[architecture.family](architecture, vocabulary, context)
         _initialise(member, architecture)
-        if architecture.masked_inputs:
-            hide = functools.partial(_hide_tokens, architecture.masked_inputs)
-            member.get_input_embeddings().register_forward_hook(hide)
         members.append(member)
     torch.manual_seed(seed)
     return TitleLM(members, separator_id, architecture.title_mask, architecture.average)
@@ -189,13 +185,6 @@ def _gated(
 
 def _rope() -> dict[str, float | str]:
     return {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 1.0}
-
-
-def _hide_tokens(share: float, module: nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
-    """Embeddings (rows, length, width) with a random `share` of the tokens at zero, in training alone."""
-    if not module.training:
-        return output
-    return output * (torch.rand(*output.shape[:-1], 1, device=output.device) >= share)
 
 
 def _drop(share: float, module: nn.Module, inputs: object, output: torch.Tensor) -> torch.Tensor:
