@@ -78,7 +78,14 @@ def test_what_did_not_help_stays_in_and_is_marked() -> None:
     told = ladder_sentence(RUNGS, 0.01)
     assert "Of 3 changes: 1 helped, 1 did not help, 1 within the noise of seeds" in told
     assert f"The largest step is {LADDER[0].name} (-0.4000); {LADDER[1].name} made it worse." in told
+    assert "stands aside" not in told
     assert list(frame(("a", "b"), [("1", "2")]).index) == ["1"]
+
+
+def test_what_helped_and_was_left_out_is_told() -> None:
+    better = dataclasses.replace(RUNGS[0], change=dataclasses.replace(LADDER[0], kept=False))
+    told = ladder_sentence([better, *RUNGS[1:]], 0.01)
+    assert told.endswith(f"Helped and yet stands aside, so that no later row has it: {LADDER[0].name}.")
 
 
 def test_a_refusal_is_the_rules_own_words() -> None:

@@ -96,8 +96,13 @@ def ladder_sentence(rungs: Sequence[Rung], spread: float | None) -> str:
     sentence = (
         f"Of {len(rungs)} changes: {counts}. The largest step is {best.change.name} ({best.difference:+.4f})"
     )
-    worse = [rung.change.name for rung, word in zip(rungs, words, strict=True) if word == "did not help"]
-    return sentence + (f"; {', '.join(worse)} made it worse." if worse else ".")
+    judged = [(rung.change, word) for rung, word in zip(rungs, words, strict=True)]
+    worse = [change.name for change, word in judged if word == "did not help"]
+    sentence += f"; {', '.join(worse)} made it worse." if worse else "."
+    aside = [change.name for change, word in judged if word == "helped" and not change.kept]
+    return sentence + (
+        f" Helped and yet stands aside, so that no later row has it: {', '.join(aside)}." if aside else ""
+    )
 
 
 def metric_frame(scores: Mapping[int, BudgetScore]) -> pd.DataFrame:
