@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from helpers.eval.fixed_budget_metric import BudgetScore
 from helpers.report.documents import Heading, Plot, Text, TextTable, html_page, pdf_bytes
 from helpers.report.lab_plots import comparison_curves, ladder_chart, passes_and_losses, rung_curves
-from helpers.report.lab_report import write_report
+from helpers.report.lab_report import report_blocks, write_report
 from helpers.report.lab_tables import (
     conclusion,
     frame,
@@ -86,6 +86,25 @@ def test_what_helped_and_was_left_out_is_told() -> None:
     better = dataclasses.replace(RUNGS[0], change=dataclasses.replace(LADDER[0], kept=False))
     told = ladder_sentence([better, *RUNGS[1:]], 0.01)
     assert told.endswith(f"Helped and yet stands aside, so that no later row has it: {LADDER[0].name}.")
+
+
+def test_runs_of_another_machine_are_told_apart() -> None:
+    def told(comparison: Comparison) -> str:
+        return next(
+            b.text for b in report_blocks(comparison, RUNGS) if isinstance(b, Text) and "Made on" in b.text
+        )
+
+    here = "a <fast> one, 2 cores; torch 1, transformers 2; code abc."
+    assert told(COMPARISON).startswith(f"Made on {here} Data digest abab")
+    first, *others = COMPARISON.improved
+    moved = [
+        dataclasses.replace(run, hardware=run.hardware | {"name": "slow", "cores": 1}, commit="def")
+        for run in others
+    ]
+    assert told(dataclasses.replace(COMPARISON, improved=(first, *moved))).startswith(
+        f"Made on {here} Not so improved of seed 1338, improved of seed 1339: slow, 1 cores; torch 1, "
+        "transformers 2; code def. Seconds compare only within one machine. Data digest abab"
+    )
 
 
 def test_a_refusal_is_the_rules_own_words() -> None:

@@ -23,6 +23,7 @@ from helpers.report.lab_tables import (
     run_rows,
 )
 from helpers.train.budget_rules import rules
+from helpers.train.fixed_budget import BudgetRun
 from helpers.train.ladder import Comparison, Rung, verdict
 from helpers.train.recipes import LADDER
 from helpers.workspace import write_bytes, write_json, write_text
@@ -37,17 +38,16 @@ OTHER_SCALE = (
 def report_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[Block]:
     """The report's content; the ladder is left out where it was not run."""
     one = comparison.baseline[0]
-    hardware = f"{one.hardware['name']}, {one.hardware['cores']} cores"
     shared = ""
     shown = [*comparison.baseline, *comparison.repeated, *comparison.improved]
-    together = max(run.side_by_side for run in (*shown, *(rung.run for rung in rungs)))
+    everything = [*shown, *(rung.run for rung in rungs)]
+    together = max(run.side_by_side for run in everything)
     if together > 1:
         shared = f" Up to {together} runs shared the machine: seconds and tokens/s say little."
     blocks: list[Block] = [
         Text(conclusion(comparison)),
         Text(
-            f"Made on {hardware}; torch {one.versions['torch']}, transformers "
-            f"{one.versions['transformers']}; code {one.commit}; data digest {one.data['sha256'][:12]}; "
+            f"{_made_on(everything)} Data digest {one.data['sha256'][:12]}; "
             f"{one.data['validation_titles']:,} validation titles, {one.data['repeated_titles']:,} of them "
             "also in the training part."
             f"{shared}"
@@ -92,6 +92,23 @@ def report_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[Block]:
         ),
     ]
     return blocks
+
+
+def _made_on(runs: Sequence[BudgetRun]) -> str:
+    """Machine, versions and code of the first run, and of every run where they are others."""
+    places: dict[str, dict[str, None]] = {}
+    for run in runs:
+        place = (
+            f"{run.hardware['name']}, {run.hardware['cores']} cores; torch {run.versions['torch']}, "
+            f"transformers {run.versions['transformers']}; code {run.commit}"
+        )
+        places.setdefault(place, {})[f"{run.name} of seed {run.seed}"] = None
+    first, *others = places
+    sentences = [f"Made on {first}."]
+    sentences += [f"Not so {', '.join(places[other])}: {other}." for other in others]
+    if others:
+        sentences.append("Seconds compare only within one machine.")
+    return " ".join(sentences)
 
 
 def _left_out(shown: Sequence[str]) -> list[Block]:
