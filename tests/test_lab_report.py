@@ -102,8 +102,8 @@ def test_runs_of_another_machine_are_told_apart() -> None:
         for run in others
     ]
     assert told(dataclasses.replace(COMPARISON, improved=(first, *moved))).startswith(
-        f"Made on {here} Not so improved of seed 1338, improved of seed 1339: slow, 1 cores; torch 1, "
-        "transformers 2; code def. Seconds compare only within one machine. Data digest abab"
+        f"Made on {here} On slow, 1 cores; torch 1, transformers 2; code def: improved (seed 1338), "
+        "improved (seed 1339). Seconds compare only within one machine. Data digest abab"
     )
 
 

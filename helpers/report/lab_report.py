@@ -102,10 +102,10 @@ def _made_on(runs: Sequence[BudgetRun]) -> str:
             f"{run.hardware['name']}, {run.hardware['cores']} cores; torch {run.versions['torch']}, "
             f"transformers {run.versions['transformers']}; code {run.commit}"
         )
-        places.setdefault(place, {})[f"{run.name} of seed {run.seed}"] = None
+        places.setdefault(place, {})[f"{run.name} (seed {run.seed})"] = None
     first, *others = places
     sentences = [f"Made on {first}."]
-    sentences += [f"Not so {', '.join(places[other])}: {other}." for other in others]
+    sentences += [f"On {other}: {', '.join(places[other])}." for other in others]
     if others:
         sentences.append("Seconds compare only within one machine.")
     return " ".join(sentences)
