@@ -97,6 +97,10 @@ def test_runs_of_another_machine_are_told_apart() -> None:
     here = "a <fast> one, 2 cores; torch 1, transformers 2; code abc."
     assert told(COMPARISON).startswith(f"Made on {here} Data digest abab")
     first, *others = COMPARISON.improved
+    later = [dataclasses.replace(run, commit="def") for run in others]  # the same machine
+    assert told(dataclasses.replace(COMPARISON, improved=(first, *later))).startswith(
+        f"Made on {here[:-1]}, def. Data digest abab"
+    )
     moved = [
         dataclasses.replace(run, hardware=run.hardware | {"name": "slow", "cores": 1}, commit="def")
         for run in others

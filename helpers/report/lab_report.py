@@ -95,18 +95,22 @@ def report_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[Block]:
 
 
 def _made_on(runs: Sequence[BudgetRun]) -> str:
-    """Machine, versions and code of the first run, and of every run where they are others."""
-    places: dict[str, dict[str, None]] = {}
+    """Each machine with its versions and code; of every but the first also which runs it made."""
+    machines: dict[str, list[BudgetRun]] = {}
     for run in runs:
-        place = (
+        machine = (
             f"{run.hardware['name']}, {run.hardware['cores']} cores; torch {run.versions['torch']}, "
-            f"transformers {run.versions['transformers']}; code {run.commit}"
+            f"transformers {run.versions['transformers']}"
         )
-        places.setdefault(place, {})[f"{run.name} (seed {run.seed})"] = None
-    first, *others = places
-    sentences = [f"Made on {first}."]
-    sentences += [f"On {other}: {', '.join(places[other])}." for other in others]
-    if others:
+        machines.setdefault(machine, []).append(run)
+    sentences = []
+    for machine, own in machines.items():
+        code = ", ".join(dict.fromkeys(run.commit for run in own))
+        names = ", ".join(dict.fromkeys(f"{run.name} (seed {run.seed})" for run in own))
+        sentences.append(
+            f"On {machine}; code {code}: {names}." if sentences else f"Made on {machine}; code {code}."
+        )
+    if len(machines) > 1:
         sentences.append("Seconds compare only within one machine.")
     return " ".join(sentences)
 
