@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -48,9 +49,12 @@ def choose_run(
         run_id = _newest_unfinished(runs, chosen) or ""
         if keep and not run_id:  # a new machine: what an earlier one left behind
             run_id = _newest_unfinished(existing_folder(keep) / "runs", chosen) or ""
-    folder = runs / (run_id or _unused_name([runs, *([Path(keep) / "runs"] if keep else [])], chosen.name))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if run_id:
+            folder = runs / run_id
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = _new_folder(runs, [Path(keep) / "runs"] if keep else [], chosen.name)
     except OSError as error:
         raise WorkspaceError(
             f"cannot write to {out}: {error.strerror}; choose another folder with --out"
@@ -140,11 +144,20 @@ def existing_folder(keep: str | Path) -> Path:
     return root
 
 
-def _unused_name(places: Sequence[Path], profile: str) -> str:
-    """Profile and UTC time, with a number where a run of that second lies in one of `places`."""
+def _new_folder(runs: Path, others: Sequence[Path], profile: str) -> Path:
+    """A folder below `runs`, named by profile and UTC time, with a number where that name is taken.
+
+    Making the folder is what takes the name, so that two runs begun in one second do not share it.
+    """
+    runs.mkdir(parents=True, exist_ok=True)
     name = f"{profile}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
-    candidates = (name, *(f"{name}-{number}" for number in range(2, 1000)))
-    return next(name for name in candidates if not any((place / name).exists() for place in places))
+    candidates = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    while True:
+        candidate = next(candidates)
+        if not any((place / candidate).exists() for place in others):
+            with contextlib.suppress(FileExistsError):
+                (runs / candidate).mkdir()
+                return runs / candidate
 
 
 def _newest_unfinished(runs: Path, profile: Profile) -> str | None:

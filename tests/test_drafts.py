@@ -24,7 +24,7 @@ def truth(code: str, asserts: tuple[str, ...], summary: str = "Do it.") -> Groun
         docstring=summary, doctests=0, parameters=("x",), start_line=1, end_line=9, is_method=False,
         is_nested=False, is_async=False,
     )  # fmt: skip
-    test_set = TestSet("", asserts, (), 0)
+    test_set = TestSet("", asserts, (), (False,) * len(asserts))
     return GroundTruth(function, code, "pass\n", test_set, mutants, len(mutants), len(mutants))
 
 

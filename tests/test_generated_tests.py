@@ -3,7 +3,7 @@
 import pytest
 
 from helpers.eval.generated_tests import asserts_about, generated_test_program
-from helpers.eval.sandbox import run_programs
+from helpers.eval.sandbox import Program, run_programs
 
 RIGHT, MUTANT = "def add(a, b):\n    return a + b\n", "def add(a, b):\n    return a - b\n"
 WRITTEN = {
@@ -31,7 +31,7 @@ BROKEN = {
 def verdicts(tests):
     """(passes on the right function, passes on the mutant) for each."""
     programs = [
-        generated_test_program("", code, text, timeout_s=2.0, memory_mb=512)
+        Program(*generated_test_program("", code, text), 2.0, 512)
         for text in tests.values()
         for code in (RIGHT, MUTANT)
     ]

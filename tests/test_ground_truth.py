@@ -137,7 +137,7 @@ def test_import_line_is_the_one_the_code_base_uses(tmp_path):
     file = SourceFile("a.py", "import pkg\nimport networkx as nx\n", "", 1)
     packaged = Corpus("installed:networkx", "n", "", "", "", "networkx", (file,), (), "")
     assert import_line(packaged) == "import networkx as nx"
-    assert execution_context(packaged).preload == ("networkx",)
+    assert "networkx" in execution_context(packaged).preload
     assert repr(functions[0].module) in module_prelude(functions[0])
 
 

@@ -18,14 +18,7 @@ from dataclasses import dataclass, field, replace
 
 from helpers.data.bugs import Bug
 from helpers.data.docstrings import read_docstring, with_docstring
-from helpers.data.execution import (
-    MEMORY_MB,
-    REFERENCE_TIMEOUT_S,
-    TIMEOUT_S,
-    ExecutionContext,
-    program,
-    run_in,
-)
+from helpers.data.execution import MAX_STEPS, REFERENCE_STEPS, ExecutionContext, limited, program, run_in
 from helpers.data.ground_truth import GroundTruth
 from helpers.data.phrasings import PHRASINGS, fenced, mark_line, phrase, spliced, unfenced
 from helpers.data.source_edits import SourceText
@@ -37,6 +30,11 @@ from helpers.eval.generated_tests import asserts_about, generated_test_program
 from helpers.eval.sandbox import Program
 from helpers.records import Function, InstructPair, Task, TaskKind
 
+NOTICED = (
+    "failed",
+    "crashed",
+    "timeout",
+)  # how a wrong program ends; the sandbox's own trouble tells nothing
 VERSIONS_PER_FUNCTION = {"fix_bug": 6, "improve": 3}
 SPARE = 2
 HELD_MUTANTS = 4  # mutants that a response's unit tests are run against
@@ -132,8 +130,8 @@ def make_draft(
     return Draft(kind, function, given, instruction, response, index, verified, truth, detail or {})
 
 
-def _program(truth: GroundTruth, code: str, timeout_s: float = TIMEOUT_S) -> Program:
-    return program(truth.function, code, truth.tests, prelude=truth.prelude, timeout_s=timeout_s)
+def _program(truth: GroundTruth, code: str, max_steps: int = MAX_STEPS) -> Program:
+    return program(truth.function, code, truth.tests, prelude=truth.prelude, max_steps=max_steps)
 
 
 def _lines_that_matter(
@@ -152,8 +150,8 @@ def _lines_that_matter(
                 tried.append((truth.function.id, line))
                 programs.append(_program(truth, code))
     outcomes = run_in(context, programs, workers=workers, what="drop lines")
-    removable = {place for place, outcome in zip(tried, outcomes, strict=True) if outcome.passed}
-    return set(tried) - removable
+    unnoticed = {place for place, end in zip(tried, outcomes, strict=True) if end.status not in NOTICED}
+    return set(tried) - unnoticed
 
 
 def _trivial_lines(code: str, line: int) -> tuple[str, ...]:
@@ -225,7 +223,7 @@ def _implement(
     outcomes = run_in(context, programs, workers=workers, what="run stubs")
     drafts = []
     for (truth, stub), outcome in zip(stubs, outcomes, strict=True):
-        if not outcome.passed:
+        if outcome.status in NOTICED:
             head = stub.removesuffix("    pass\n")
             checks = (f"reference passes {truth.n_cases} tests", "an empty body fails them")
             drafts.append(
@@ -249,13 +247,17 @@ def _improve(
         candidates += [(truth, versions[name]) for name in names[: VERSIONS_PER_FUNCTION["improve"]]]
     costs = quality_costs([version.source for _, version in candidates])
     goals = quality_costs([truth.code for truth, _ in candidates])
-    programs = [
-        _program(truth, version.source, timeout_s=REFERENCE_TIMEOUT_S) for truth, version in candidates
-    ]
+    programs = [_program(truth, version.source, REFERENCE_STEPS) for truth, version in candidates]
     outcomes = run_in(context, programs, workers=workers, what="run worse versions")
     drafts = []
     for (truth, version), cost, goal, outcome in zip(candidates, costs, goals, outcomes, strict=True):
-        if outcome.passed and cost is not None and goal is not None and is_gain(cost, goal):
+        if (
+            outcome is not None
+            and outcome.passed
+            and cost is not None
+            and goal is not None
+            and is_gain(cost, goal)
+        ):
             checks = (
                 f"both pass {truth.n_cases} tests",
                 f"findings {cost.findings} -> {goal.findings}, nodes {cost.nodes} -> {goal.nodes}",
@@ -288,14 +290,14 @@ def _unit_tests(
         mutants = [bug.source for bug in truth.mutants[:HELD_MUTANTS]]
         prepared.append((truth, tests, mutants))
         programs += [
-            generated_test_program(truth.prelude, code, tests, timeout_s=TIMEOUT_S, memory_mb=MEMORY_MB)
-            for code in (truth.code, *mutants)
+            limited(*generated_test_program(truth.prelude, code, tests)) for code in (truth.code, *mutants)
         ]
     outcomes = iter(run_in(context, programs, workers=workers, what="run unit tests"))
     drafts = []
     for truth, tests, mutants in prepared:
         on_reference = next(outcomes)
-        killed = sum(not next(outcomes).passed for _ in mutants)
+        ends = [next(outcomes) for _ in mutants]
+        killed = sum(end.status in NOTICED for end in ends)
         if on_reference.passed and killed:
             checks = ("passes on the reference", f"kills {killed} of {len(mutants)} mutants")
             detail = {"mutants": json.dumps(mutants), "given": truth.code}

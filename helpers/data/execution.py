@@ -11,11 +11,20 @@ from pathlib import Path
 from helpers.data.functions import module_name, package_folders
 from helpers.data.source_edits import SourceText
 from helpers.eval.sandbox import Outcome, Program, run_programs
+from helpers.eval.sandbox_conditions import BASE, VARIATIONS, Conditions
+from helpers.eval.sandbox_workers import preload_for
 from helpers.records import Corpus, Function
 
-TIMEOUT_S = 1.0  # processor seconds of a program
-REFERENCE_TIMEOUT_S = 0.25  # of a reference: a quarter, so that no slower or busier machine fails it later
+# What a program may take. Steps decide (`helpers.eval.sandbox_steps`), the same on every machine; the clock
+# only ends what computes in compiled code.
+MAX_STEPS = 2_000_000
+TIMEOUT_S = 5.0  # processor seconds
 MEMORY_MB = 1024
+# A reference may take a twentieth of that: nothing that a slower machine does can bring it to its limit.
+REFERENCE_STEPS = MAX_STEPS // 20
+REFERENCE_LOOPS = (
+    5_000  # of `sandbox_steps.Meter`: a twentieth of `TIMEOUT_S` where a loop takes 50 microseconds
+)
 
 
 @dataclass(frozen=True)
@@ -27,21 +36,30 @@ class ExecutionContext:
 
 
 def execution_context(corpus: Corpus) -> ExecutionContext:
-    """Package to preload and folders to import it from, for an installed or a loose code base."""
-    return context_of(corpus.spec, corpus.import_name, corpus.root, import_folders(corpus))
+    """Modules to preload and folders to import from, for an installed or a loose code base.
+
+    What the corpus imports widely is preloaded, so that an import within a function takes no steps.
+    """
+    preload = preload_for([file.text for file in corpus.files if file.language == "python"])
+    if corpus.spec.startswith("installed:") and corpus.import_name:
+        preload = (*preload, corpus.import_name)
+    return context_of(corpus.spec, corpus.import_name, corpus.root, preload, import_folders(corpus))
 
 
-def context_of(spec: str, import_name: str, root: str, folders: Sequence[str] = ()) -> ExecutionContext:
+def context_of(
+    spec: str, import_name: str, root: str, preload: Sequence[str], folders: Sequence[str] = ()
+) -> ExecutionContext:
     """The same from the parts of a corpus, or of a resolved spec (`helpers.data.sources.Source`).
 
     Args:
+        preload: of the `execution_context` that the pairs were made with.
         folders: from `import_folders`.
     """
     if spec.startswith("installed:"):
-        return ExecutionContext((import_name,) if import_name else (), ())
+        return ExecutionContext(tuple(preload), ())
     if import_name:  # the folder is itself the package
-        return ExecutionContext((), (str(Path(root).parent),))
-    return ExecutionContext((), (root, *(str(Path(root) / folder) for folder in folders)))
+        return ExecutionContext(tuple(preload), (str(Path(root).parent),))
+    return ExecutionContext(tuple(preload), (root, *(str(Path(root) / folder) for folder in folders)))
 
 
 def import_folders(corpus: Corpus) -> tuple[str, ...]:
@@ -85,17 +103,45 @@ def strip_decorators(source: str) -> str:
 
 
 def run_in(
-    context: ExecutionContext, programs: Sequence[Program], *, workers: int, what: str = "programs"
+    context: ExecutionContext,
+    programs: Sequence[Program],
+    *,
+    workers: int,
+    what: str = "programs",
+    conditions: Conditions = BASE,
 ) -> list[Outcome]:
     """`run_programs` with the corpus' modules at hand."""
     return run_programs(
-        programs, workers=workers, preload=context.preload, python_path=context.python_path, what=what
-    )
+        programs, workers=workers, preload=context.preload, python_path=context.python_path, what=what,
+        conditions=conditions,
+    )  # fmt: skip
+
+
+def settled_in(
+    context: ExecutionContext, programs: Sequence[Program], *, workers: int, what: str = "programs"
+) -> list[Outcome | None]:
+    """`run_in` twice, the second time under conditions that differ in everything.
+
+    None for a program that passes one time and not the other, or that the sandbox could not run:
+    its verdict says nothing.
+    """
+    once = run_in(context, programs, workers=workers, what=what)
+    again = run_in(context, programs, workers=workers, what=f"{what}, again", conditions=VARIATIONS[0])
+    unknown = "infrastructure_error"
+    return [
+        one if one.passed == two.passed and unknown not in (one.status, two.status) else None
+        for one, two in zip(once, again, strict=True)
+    ]
+
+
+def limited(candidate: str, tests: str, entry_point: str, *, max_steps: int = MAX_STEPS) -> Program:
+    """A program of this corpus within the limits above."""
+    return Program(candidate, tests, entry_point, TIMEOUT_S, MEMORY_MB, max_steps)
 
 
 def program(
-    function: Function, code: str, tests: str, *, prelude: str = "", timeout_s: float = TIMEOUT_S
+    function: Function, code: str, tests: str, *, prelude: str = "", max_steps: int = MAX_STEPS
 ) -> Program:
     """`code` in the place of `function`, with `tests`."""
     head = prelude or module_prelude(function)
-    return Program(head + code, tests, function.name, timeout_s, MEMORY_MB)
+    return limited(head + code, tests, function.name, max_steps=max_steps)

@@ -85,7 +85,10 @@ def general_code_sources(exclude: str = "") -> dict[str, str]:
     found = {}
     for package, distribution in sorted(PACKAGES.items()):
         if package != exclude and importlib.util.find_spec(package):
-            found[distribution] = importlib.metadata.version(distribution)
+            try:
+                found[distribution] = importlib.metadata.version(distribution)
+            except importlib.metadata.PackageNotFoundError:  # a folder, or another distribution's package
+                found[distribution] = "unknown"
     return found
 
 

@@ -1,11 +1,12 @@
 """Functions whose behaviour is known because it was run: reference, tests, and mutants they kill.
 
 For each candidate function a set of tests is drawn up (`helpers.data.test_sets`: doctests, cases of
-the corpus' own test-suite, recorded answers), all of which the reference passes in a fresh process
-within a quarter of the time that programs get. Single-fault mutants (`helpers.data.bugs`) show how strong
-the tests are: mutation score = mutants that fail at least one test / mutants run. A function whose
-tests kill less than `MIN_MUTATION_SCORE` is not used. Surviving mutants may be equivalent to the
-reference; they are counted and never serve as bugs, nor do those that only a clock tells apart.
+the corpus' own test-suite, recorded answers), all of which the reference passes under every
+condition that must not matter, within a twentieth of what programs may take. Single-fault mutants
+(`helpers.data.bugs`) show how strong the tests are: mutation score = mutants that fail at least one
+test / mutants run. A function whose tests kill less than `MIN_MUTATION_SCORE` is not used. Surviving
+mutants may be equivalent to the reference; they are counted and never serve as bugs, nor do those
+that only a limit tells apart. A mutant that passes one time and fails another counts as not run.
 """
 
 from __future__ import annotations
@@ -19,25 +20,22 @@ from itertools import zip_longest
 from helpers.data.bugs import Bug, make_bugs
 from helpers.data.cases import looks_testable
 from helpers.data.execution import (
-    MEMORY_MB,
-    TIMEOUT_S,
     ExecutionContext,
     execution_context,
     import_line,
     module_prelude,
     program,
-    run_in,
+    settled_in,
     strip_decorators,
 )
 from helpers.data.purity import OUTSIDE, PurityRule, counted_reasons
 from helpers.data.suite_cases import TestSuite
-from helpers.data.test_sets import TestSet, draw_up_tests
-from helpers.eval.sandbox import Outcome
+from helpers.data.test_sets import Drawn, TestSet, draw_up_tests
 from helpers.records import Corpus, Function
 
 __all__ = [
-    "MEMORY_MB", "TIMEOUT_S", "ExecutionContext", "GroundTruth", "execution_context", "import_line",
-    "module_prelude", "strip_decorators", "verify_functions",
+    "ExecutionContext", "GroundTruth", "execution_context", "import_line", "module_prelude",
+    "strip_decorators", "verify_functions",
 ]  # fmt: skip
 
 MIN_MUTATION_SCORE = 0.6
@@ -54,8 +52,8 @@ class GroundTruth:
     prelude: str  # puts the names of the function's module in scope
     test_set: TestSet
     mutants: tuple[Bug, ...]  # those that give a wrong answer or an error in at least one test
-    n_killed: int  # those, and the ones that run into the time limit
-    n_mutants: int  # all that were run
+    n_killed: int  # those, and the ones that run into a limit or crash
+    n_mutants: int  # all that were run and ended the same way twice
 
     @property
     def tests(self) -> str:
@@ -90,9 +88,10 @@ def verify_functions(
     Returns:
         The verified functions, and how many functions were looked at by outcome ("verified",
         "no test holds", "reference fails its tests", "tests too weak", ...), with the sums
-        "mutants run", "mutants killed", "mutants killed by the clock alone, not used" and
-        "mutants that survived (equivalent or unnoticed), dropped"; and of every function that was run
-        its outcome, by id. Those that `helpers.data.purity` rules out are counted and not run.
+        "mutants run", "mutants killed", "mutants killed by a limit alone, not used" and
+        "mutants that survived (equivalent or unnoticed), dropped", and the cases left out ("cases left out:
+        answer depends on ..."); and of every function that was run its outcome, by id. Those that
+        `helpers.data.purity` rules out are counted and not run.
     """
     counts: Counter[str] = Counter()
     rule = PurityRule(corpus, functions)
@@ -111,14 +110,15 @@ def verify_functions(
         if len(verified) >= wanted:
             break
         batch = [f for f in order[start : start + size] if not refused[f.id]]
-        for function, truth, outcome in _verify_batch(batch, alias, context, suite, seed, workers):
+        for function, truth, outcome, left_out in _verify_batch(batch, alias, context, suite, seed, workers):
             counts[outcome] += 1
+            counts.update({f"cases left out: {reason}": n for reason, n in left_out.items()})
             ran[function.id] = outcome
             if truth is not None:
                 verified.append(truth)
     counts["mutants run"] = sum(truth.n_mutants for truth in verified)
     counts["mutants killed"] = sum(truth.n_killed for truth in verified)
-    counts["mutants killed by the clock alone, not used"] = sum(t.n_killed - len(t.mutants) for t in verified)
+    counts["mutants killed by a limit alone, not used"] = sum(t.n_killed - len(t.mutants) for t in verified)
     counts["mutants that survived (equivalent or unnoticed), dropped"] = (
         counts["mutants run"] - counts["mutants killed"]
     )
@@ -132,37 +132,33 @@ def _verify_batch(
     suite: TestSuite | None,
     seed: int,
     workers: int,
-) -> list[tuple[Function, GroundTruth | None, str]]:
-    results: list[tuple[Function, GroundTruth | None, str]] = []
-    runs: list[tuple[Function, str, TestSet, list[Bug]]] = []
-    for function, tests in draw_up_tests(functions, alias, context, suite, seed=seed, workers=workers):
-        if isinstance(tests, str):
-            results.append((function, None, tests))
+) -> list[tuple[Function, GroundTruth | None, str, Counter[str]]]:
+    results: list[tuple[Function, GroundTruth | None, str, Counter[str]]] = []
+    runs: list[tuple[Drawn, TestSet, str, list[Bug]]] = []
+    for drawn in draw_up_tests(functions, alias, context, suite, seed=seed, workers=workers):
+        if drawn.tests is None:
+            results.append((drawn.function, None, drawn.reason, drawn.left_out))
         else:
-            code = strip_decorators(function.code)
-            runs.append((function, code, tests, _sample_mutants(function, code, seed)))
-    programs = [program(f, bug.source, tests.text) for f, _, tests, bugs in runs for bug in bugs]
-    outcomes = iter(run_in(context, programs, workers=workers, what="run mutants"))
-    for function, code, tests, bugs in runs:
+            code = strip_decorators(drawn.function.code)
+            runs.append((drawn, drawn.tests, code, _sample_mutants(drawn.function, code, seed)))
+    programs = [program(one.function, bug.source, t.text) for one, t, _, bugs in runs for bug in bugs]
+    outcomes = iter(settled_in(context, programs, workers=workers, what="run mutants"))
+    for drawn, tests, code, bugs in runs:
+        function, left_out = drawn.function, drawn.left_out
         ends = [(bug, next(outcomes)) for bug in bugs]
-        told = [(bug, end) for bug, end in ends if _tells(end)]
+        told = [(bug, end) for bug, end in ends if end is not None]
         killed = [(bug, end) for bug, end in told if not end.passed]
         if len(told) < MIN_MUTANTS:
-            results.append((function, None, "too few mutants"))
+            results.append((function, None, "too few mutants", left_out))
         elif len(killed) / len(told) < MIN_MUTATION_SCORE:
-            results.append((function, None, "tests too weak"))
+            results.append((function, None, "tests too weak", left_out))
         else:
-            usable = tuple(bug for bug, end in killed if end.status != "timeout")
+            usable = tuple(bug for bug, end in killed if end.status == "failed")
             truth = GroundTruth(
                 function, code, module_prelude(function), tests, usable, len(killed), len(told)
             )
-            results.append((function, truth, "verified"))
+            results.append((function, truth, "verified", left_out))
     return results
-
-
-def _tells(outcome: Outcome) -> bool:
-    """Whether an outcome says something about the program; an infrastructure error does not."""
-    return outcome.status != "infrastructure_error"
 
 
 def _sample_mutants(function: Function, code: str, seed: int) -> list[Bug]:

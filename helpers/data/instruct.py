@@ -112,6 +112,7 @@ def build_instruct_data(
         benchmarks=Benchmarks(settings.benchmarks),
     )
     suite = TestSuite(corpus, functions)
+    context = execution_context(corpus)
     finish = (lambda draft: draft) if settings.fenced_code else without_fences
     counts_and_shares = {
         "train": (settings.train_pairs, FUNCTIONS_PER_PAIR),
@@ -133,7 +134,7 @@ def build_instruct_data(
         ran += [{"function": name, "side": side, "outcome": end} for name, end in outcomes.items()]
         drafts = executable_drafts(
             verified[side],
-            execution_context(corpus),
+            context,
             wanted=wanted,
             repair_form=settings.repair_form,
             seed=seed,
@@ -167,6 +168,7 @@ def build_instruct_data(
         chosen, verified, looked_at, check, suite, settings, generator.name, wordings=wordings
     )
     report["import_folders"] = list(import_folders(corpus))
+    report["preloaded modules"] = list(context.preload)
     report["which functions of the corpus may be run"] = list(RULE)
     report["functions run, all listed in track_b/data/ran.jsonl"] = dict(Counter(row["side"] for row in ran))
     return InstructData(pairs["train"], pairs["validation"], tasks, report, tuple(ran))

@@ -3,8 +3,8 @@
 The reference (decorators taken off, module globals in scope) is run in the sandbox on its doctests
 and on generated calls; what it answers twice alike becomes an assertion. A doctest counts as one
 where the answer is what the docstring promises, else as a recorded answer. Cases of the corpus'
-test-suite keep the values that its authors wrote. The whole set must pass on the reference in a
-fresh process; a case that does not hold there is left out.
+test-suite keep the values that its authors wrote. A case stays if it holds in any process
+(`helpers.data.stability`); the whole set must then pass on the reference in one more.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from helpers.data.cases import doctest_cases, generated_calls
 from helpers.data.execution import (
     MEMORY_MB,
-    REFERENCE_TIMEOUT_S,
+    REFERENCE_STEPS,
+    TIMEOUT_S,
     ExecutionContext,
     module_prelude,
     program,
@@ -28,6 +29,7 @@ from helpers.data.execution import (
     strip_decorators,
 )
 from helpers.data.masking import holds_secret
+from helpers.data.stability import Subject, examine_stability
 from helpers.data.suite_cases import SuiteCase, TestSuite
 from helpers.data.suite_rewriting import CLOSE
 from helpers.eval.sandbox import Recorded, record_outputs
@@ -51,7 +53,12 @@ class TestSet:
     setup: str  # import line, statements of the doctest
     asserts: tuple[str, ...]  # plain statements: doctests and recorded answers
     suite: tuple[SuiteCase, ...]
-    n_doctests: int  # of `asserts`, those whose docstring promises the value
+    promised: tuple[bool, ...]  # of `asserts`, those whose docstring promises the value
+
+    @property
+    def n_doctests(self) -> int:
+        """Assertions whose docstring promises the value."""
+        return sum(self.promised)
 
     @property
     def n_cases(self) -> int:
@@ -67,15 +74,49 @@ class TestSet:
     @property
     def text(self) -> str:
         """Set-up, assertions, and each case of the test-suite as a function that the sandbox calls."""
-        parts = [self.setup, *self.asserts]
-        if any("close(" in case.body for case in self.suite):
-            parts.append(CLOSE)
+        parts = [self.setup, *self.asserts, self._helper, *self.functions]
+        return "\n".join(part for part in parts if part).rstrip() + "\n"
+
+    @property
+    def preparation(self) -> str:
+        """What has to run before any case."""
+        return "\n".join(part for part in (self.setup, self._helper) if part)
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """Each case of the test-suite as a function that the sandbox calls."""
         there = set(self.setup.splitlines())  # imports need not be repeated in a case
+        found = []
         for number, case in enumerate(self.suite, start=1):
             lines = [line for line in case.body.splitlines() if line not in there or "import" not in line]
             body = textwrap.indent("\n".join(lines), "    ")
-            parts.append(f"def test_{number}():  # {case.origin}\n{body}\n")
-        return "\n".join(part for part in parts if part).rstrip() + "\n"
+            found.append(f"def test_{number}():  # {case.origin}\n{body}\n")
+        return tuple(found)
+
+    @property
+    def _helper(self) -> str:
+        return CLOSE if any("close(" in case.body for case in self.suite) else ""
+
+    def only(self, places: Sequence[int]) -> TestSet:
+        """The set of some of its cases, assertions counted before those of the test-suite."""
+        asserts = [place for place in places if place < len(self.asserts)]
+        suite = [place - len(self.asserts) for place in places if place >= len(self.asserts)]
+        return replace(
+            self,
+            asserts=tuple(self.asserts[place] for place in asserts),
+            promised=tuple(self.promised[place] for place in asserts),
+            suite=tuple(self.suite[place] for place in suite),
+        )
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The tests of one function, or why it has none; and how many of its cases were left out for what."""
+
+    function: Function
+    tests: TestSet | None
+    reason: str = ""
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 def draw_up_tests(
@@ -86,7 +127,7 @@ def draw_up_tests(
     *,
     seed: int,
     workers: int,
-) -> list[tuple[Function, TestSet | str]]:
+) -> list[Drawn]:
     """A test set for each function, or the reason why it has none (`NO_TEST`, `UNSOUND`).
 
     Args:
@@ -100,43 +141,33 @@ def draw_up_tests(
         replace(draft, suite=suite.cases(f, MAX_SUITE_CASES)) if suite else draft
         for f, draft in zip(functions, drafts, strict=True)
     ]
-    holds = _pass(list(zip(functions, full, strict=True)), context, workers)
-    rest = [i for i, hold in enumerate(holds) if not hold and full[i].suite]
-    pieces = [(i, piece) for i in rest for piece in _pieces(full[i], alias)]
-    sound = _pass([(functions[i], piece) for i, piece in pieces], context, workers)
-    for i in rest:
-        kept = [piece for (j, piece), hold in zip(pieces, sound, strict=True) if j == i and hold]
-        full[i] = _joined(kept, alias)
-    again = _pass([(functions[i], full[i]) for i in rest], context, workers)
-    for i, hold in zip(rest, again, strict=True):
-        holds[i] = hold
-    return [
-        (function, tests if hold else UNSOUND if tests.n_cases else NO_TEST)
-        for function, tests, hold in zip(functions, full, holds, strict=True)
-    ]
-
-
-def _pass(tried: Sequence[tuple[Function, TestSet]], context: ExecutionContext, workers: int) -> list[bool]:
-    """Whether each reference passes its set; an empty set is passed by nothing."""
+    found = examine_stability(
+        [_subject(f, tests) for f, tests in zip(functions, full, strict=True)], context, workers=workers
+    )
+    kept = [tests.only(one.kept(tests.n_cases)) for tests, one in zip(full, found, strict=True)]
+    places = [place for place, tests in enumerate(kept) if tests.n_cases]
     programs = [
-        program(f, strip_decorators(f.code), tests.text, timeout_s=REFERENCE_TIMEOUT_S)
-        for f, tests in tried
-        if tests.n_cases
+        program(
+            functions[place],
+            strip_decorators(functions[place].code),
+            kept[place].text,
+            max_steps=REFERENCE_STEPS,
+        )
+        for place in places
     ]
-    outcomes = iter(run_in(context, programs, workers=workers, what="run references"))
-    return [bool(tests.n_cases) and next(outcomes).passed for _, tests in tried]
+    outcomes = run_in(context, programs, workers=workers, what="run references")
+    holds = {place for place, end in zip(places, outcomes, strict=True) if end.passed}
+    return [
+        Drawn(f, kept[place], "", found[place].reasons)
+        if place in holds
+        else Drawn(f, None, UNSOUND if full[place].n_cases else NO_TEST, found[place].reasons)
+        for place, f in enumerate(functions)
+    ]
 
 
-def _pieces(tests: TestSet, alias: str) -> list[TestSet]:
-    """The assertions, and each case of the test-suite, as sets of their own."""
-    alone = [TestSet(alias, (), (case,), 0) for case in tests.suite]
-    return [replace(tests, suite=()), *alone]
-
-
-def _joined(pieces: Sequence[TestSet], alias: str) -> TestSet:
-    """One set of pieces that hold; the first with assertions gives the set-up."""
-    asserts = next((piece for piece in pieces if piece.asserts), TestSet(alias, (), (), 0))
-    return replace(asserts, suite=tuple(case for piece in pieces for case in piece.suite))
+def _subject(function: Function, tests: TestSet) -> Subject:
+    recorded = (True,) * len(tests.asserts) + (False,) * len(tests.suite)
+    return Subject(function, tests.preparation, (*tests.asserts, *tests.functions), recorded)
 
 
 def _recorded(function: Function, alias: str, context: ExecutionContext, seed: int) -> TestSet:
@@ -148,8 +179,8 @@ def _recorded(function: Function, alias: str, context: ExecutionContext, seed: i
         answers = record_outputs(
             module_prelude(function) + strip_decorators(function.code),
             [*(check[0] for check in checks), *calls], entry_point=function.name, setup=head,
-            preload=context.preload, python_path=context.python_path, timeout_s=REFERENCE_TIMEOUT_S,
-            memory_mb=MEMORY_MB,
+            preload=context.preload, python_path=context.python_path, timeout_s=TIMEOUT_S,
+            memory_mb=MEMORY_MB, max_steps=REFERENCE_STEPS,
         )  # fmt: skip
         kept = {
             check[0]
@@ -158,11 +189,11 @@ def _recorded(function: Function, alias: str, context: ExecutionContext, seed: i
         }
         chosen = _choose(answers, len(checks))
         if chosen:
-            n_doctests = sum(answer.call in kept for answer in chosen)
-            return TestSet(head, tuple(str(answer.assertion) for answer in chosen), (), n_doctests)
+            promised = tuple(answer.call in kept for answer in chosen)
+            return TestSet(head, tuple(str(answer.assertion) for answer in chosen), (), promised)
         if not setup and not checks:
             break
-    return TestSet(alias, (), (), 0)
+    return TestSet(alias, (), (), ())
 
 
 def promise_kept(want: str, flags: int, answer: Recorded) -> bool:

@@ -166,7 +166,10 @@ def _docstring_lines() -> list[str]:
     versions = {"": platform.python_version()}
     for package, distribution in DOCSTRING_PACKAGES.items():
         if package and importlib.util.find_spec(package):
-            versions[package] = importlib.metadata.version(distribution)
+            try:
+                versions[package] = importlib.metadata.version(distribution)
+            except importlib.metadata.PackageNotFoundError:  # a folder, or another distribution's package
+                continue
     key = digest([versions, MIN_CHARS, MAX_CHARS, sorted(SKIPPED_FOLDERS)])[:16]
     cached = default_cache_dir() / f"docstrings-{key}.txt"
     if cached.is_file():

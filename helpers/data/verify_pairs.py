@@ -21,11 +21,10 @@ from pathlib import Path
 
 import helpers
 from helpers.data.docstrings import docstring_of
-from helpers.data.execution import MEMORY_MB, TIMEOUT_S, ExecutionContext, context_of, run_in
+from helpers.data.execution import ExecutionContext, context_of, limited, run_in
 from helpers.data.phrasings import mark_line
 from helpers.data.sources import resolve_spec
 from helpers.eval.responses import score_responses
-from helpers.eval.sandbox import Program
 from helpers.records import InstructPair, Task
 from helpers.workspace import read_json, read_jsonl
 
@@ -73,8 +72,7 @@ def verify_saved_pairs(folder: Path, context: ExecutionContext, *, workers: int)
         if not score.passed
     ]
     expected = [(task, *one) for task in items for one in _expectations(task)]
-    programs = [Program(t.prelude + code, t.tests, t.entry_point, TIMEOUT_S, MEMORY_MB)
-                for t, code, _, _ in expected]  # fmt: skip
+    programs = [limited(t.prelude + code, t.tests, t.entry_point) for t, code, _, _ in expected]
     distinct = list(dict.fromkeys(programs))
     outcomes = dict(
         zip(distinct, run_in(context, distinct, workers=workers, what="run pairs again"), strict=True)
@@ -102,8 +100,10 @@ def verify_run(run_folder: Path, *, workers: int) -> PairCheck | None:
     if kind in ("path", "zip"):  # as the notebook sees it, from beside this package
         spec = f"{kind}:{Path(helpers.__file__).resolve().parent.parent / place}"
     source = resolve_spec(spec)
-    folders = read_json(data / "report.json")["import_folders"]
-    context = context_of(spec, source.import_name, str(source.root), folders)
+    report = read_json(data / "report.json")
+    context = context_of(
+        spec, source.import_name, str(source.root), report["preloaded modules"], report["import_folders"]
+    )
     return verify_saved_pairs(data, context, workers=workers)
 
 

@@ -82,10 +82,11 @@ def style_scores(codes: Sequence[str]) -> list[StyleScore]:
 
 def _run_ruff(folder: str) -> list[dict]:
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--ignore-noqa", "--quiet"]
+    command += ["--no-respect-gitignore"]  # the temporary folder may lie below one that ignores everything
     command += ["--exit-zero", "--output-format", "json", "--select", SELECT, "--ignore", IGNORE]
     for setting in CONFIG:
         command += ["--config", setting]
-    done = subprocess.run([*command, folder], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, folder], capture_output=True, encoding="utf-8", check=False)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise StyleError(f"ruff failed: {reason}; install it with the project's requirements")

@@ -10,8 +10,6 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from helpers.eval.sandbox import Program
-
 ENTRY_POINT = "run_generated_tests"
 RUNNER = f"""
 def {ENTRY_POINT}():
@@ -118,13 +116,11 @@ def without_definition(tests: str, name: str) -> str:
     return ast.unparse(ast.Module(kept, [])) if len(kept) < len(tree.body) else tests
 
 
-def generated_test_program(
-    prelude: str, code: str, tests: str, *, timeout_s: float, memory_mb: int
-) -> Program:
-    """The program that passes exactly if `tests` pass on the function in `code`.
+def generated_test_program(prelude: str, code: str, tests: str) -> tuple[str, str, str]:
+    """The program that passes exactly if `tests` pass on the function in `code`: source, tests, entry point.
 
     As pytest would, functions named `test*` that need no argument, such methods of classes named
     `Test*`, and the cases of `unittest` are run.
     """
     runner = f"\nTESTS = {tests!r}\n{RUNNER}"
-    return Program(f"{prelude}{code}\n{runner}", VERDICT, ENTRY_POINT, timeout_s, memory_mb)
+    return f"{prelude}{code}\n{runner}", VERDICT, ENTRY_POINT

@@ -44,6 +44,19 @@ def offered_names(module: str) -> frozenset[str] | None:
     return None if own is None else frozenset(names | own | {"__name__", "__doc__", "__file__", "__all__"})
 
 
+def submodules(package: str) -> list[str]:
+    """Dotted names of `package` and all its public submodules in Python, tests left out."""
+    place = _place(package)
+    if place is None or not (place.is_dir() or place.stem == "__init__"):
+        return [package]
+    found = [package]
+    for name in sorted(_submodules(place if place.is_dir() else place.parent)):
+        if not name.startswith(("_", "test", "idle")):
+            inner = _place(f"{package}.{name}")
+            found += submodules(f"{package}.{name}") if inner and inner.suffix not in BINARY else []
+    return found
+
+
 def names_of_tree(tree: ast.Module, package: str = "") -> frozenset[str] | None:
     """Names that running this module binds; None where that cannot be told (see `offered_names`).
 

@@ -258,8 +258,10 @@ def _library_attributes() -> frozenset[str]:
 
 @cache
 def _attributes_under(package: str) -> frozenset[str]:
-    """Attributes of the classes in a standard package and its loaded submodules."""
+    """Attributes of the classes in a standard package and its submodules, loaded before or not."""
     found: set[str] = set()
+    for name in module_names.submodules(package):
+        import_module(name)
     for name, module in list(sys.modules.items()):
         if name == package or name.startswith(f"{package}."):
             for value in list(vars(module).values()) if module else ():

@@ -30,7 +30,7 @@ from helpers.data.docstrings import (
     same_code,
     undescribed,
 )
-from helpers.data.ground_truth import MEMORY_MB, TIMEOUT_S, ExecutionContext
+from helpers.data.execution import ExecutionContext, limited
 from helpers.data.masking import mask_secrets
 from helpers.data.phrasings import fenced, spliced
 from helpers.eval.code_extraction import answered_line, defines, extract_code, parse
@@ -201,12 +201,12 @@ def _programs(task: Task, code: str | None) -> list[Program]:
     if code is None:
         return []
     if task.kind in RUN_KINDS:
-        return [Program(f"{task.prelude}{code}\n", task.tests, task.entry_point, TIMEOUT_S, MEMORY_MB)]
+        return [limited(f"{task.prelude}{code}\n", task.tests, task.entry_point)]
     tests = without_definition(code, task.entry_point)
     held = json.loads(task.detail["mutants"])
     again = [f"{task.detail['code']}\n# run {number}\n" for number in range(1, REFERENCE_RUNS)]
     return [
-        generated_test_program(task.prelude, subject, tests, timeout_s=TIMEOUT_S, memory_mb=MEMORY_MB)
+        limited(*generated_test_program(task.prelude, subject, tests))
         for subject in (task.detail["code"], *again, *held)
     ]
 

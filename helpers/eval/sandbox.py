@@ -36,7 +36,12 @@ RuntimeError. The tests are trusted: they come from the problem, not from the mo
 all the same, but could forge their own verdict). On systems other than Linux nothing is run.
 
 Time is the program's processor time; a program that sleeps is ended on elapsed time, from which
-the time spent waiting for a processor is taken off, so that load changes no verdict.
+the time spent waiting for a processor is taken off, so that load changes no verdict. A slower
+processor could still change one: `Program.max_steps` limits the work itself, the same everywhere
+(`helpers.eval.sandbox_steps`), and leaves the clock as the last resort.
+
+Programs run under `sandbox_conditions.BASE`, and can be run under others to see whether an answer
+depends on what it must not depend on (`helpers.eval.sandbox_cases`).
 """
 
 from __future__ import annotations
@@ -48,7 +53,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from helpers.eval.sandbox_conditions import BASE, VARIATIONS, Conditions
 from helpers.eval.sandbox_confine import FOLDER_BYTES, FOLDER_ENTRIES, Layer
+from helpers.eval.sandbox_steps import STEPS_SPENT
 from helpers.eval.sandbox_workers import Key, Workers, borrowed, key_for
 from helpers.eval.sandbox_zygote import OUTPUT_BYTES
 from helpers.progress import progress
@@ -64,13 +71,17 @@ class SandboxError(ValueError):
 
 @dataclass(frozen=True)
 class Program:
-    """One candidate with its tests; times in seconds of processor time, memory in MiB."""
+    """One candidate with its tests; times in seconds of processor time, memory in MiB.
+
+    `max_steps` ends it as a `timeout` after so many steps (`sandbox_steps`); None counts none.
+    """
 
     candidate: str
     tests: str
     entry_point: str
     timeout_s: float = 5.0
     memory_mb: int = 1024
+    max_steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +153,7 @@ def run_programs(
     preload: Sequence[str] = (),
     python_path: Sequence[str] = (),
     what: str = "programs",
+    conditions: Conditions = BASE,
 ) -> list[Outcome]:
     """`run_program` for many, `workers` at a time, with progress; outcomes in the order given."""
     for program in programs:
@@ -149,7 +161,7 @@ def run_programs(
     if workers < 1:
         raise SandboxError(f"workers must be at least 1, not {workers}")
     texts = [text for program in programs for text in (program.candidate, program.tests)]
-    key = key_for(texts, preload, python_path, whole_batch=True)
+    key = key_for(texts, preload, python_path, conditions=conditions, whole_batch=True)
 
     def run_one(program: Program) -> Outcome:
         with borrowed(key) as mine:
@@ -171,11 +183,12 @@ def record_outputs(
     python_path: Sequence[str] = (),
     timeout_s: float = 5.0,
     memory_mb: int = 1024,
+    max_steps: int | None = None,
 ) -> list[Recorded]:
     """Evaluate call expressions in a trusted program and write down the answers as source.
 
-    Every call is evaluated in two fresh processes with different hash seeds and in opposite order;
-    answers that differ are `nondeterministic`.
+    Every call is evaluated in two processes that differ in all that must not matter, and in opposite
+    order; answers that differ are `nondeterministic`.
 
     Args:
         source: the program, module context included; must define `entry_point`.
@@ -183,12 +196,14 @@ def record_outputs(
         setup: statements run after the program and before the calls, on both sides (imports).
         timeout_s: processor seconds for all calls up to the next answer together with those before
             it; a call that uses it up is `timeout` and the rest starts afresh.
+        max_steps: for each call; None counts none.
     """
-    _check(Program(source, "", entry_point, timeout_s, memory_mb))
+    program = Program(source, "", entry_point, timeout_s, memory_mb, max_steps)
+    _check(program)
     runs = []
-    for seed, order in ((0, 1), (1, -1)):
-        key = key_for([source, setup], preload, python_path, seed=seed)
-        runs.append(_record_once(key, source, list(calls)[::order], setup, timeout_s, memory_mb)[::order])
+    for conditions, order in ((BASE, 1), (VARIATIONS[0], -1)):
+        key = key_for([source, setup], preload, python_path, conditions=conditions)
+        runs.append(_record_once(key, program, list(calls)[::order], setup)[::order])
     recorded = []
     for call, one, two in zip(calls, *runs, strict=True):
         if one == two:
@@ -230,7 +245,7 @@ def _check(program: Program) -> None:
 
 
 def _limits(program: Program) -> dict[str, Any]:
-    return {"timeout_s": program.timeout_s, "memory_mb": program.memory_mb}
+    return {"timeout_s": program.timeout_s, "memory_mb": program.memory_mb, "max_steps": program.max_steps}
 
 
 def _run(workers: Workers, key: Key, program: Program) -> Outcome:
@@ -261,6 +276,10 @@ def _judged(reply: dict[str, Any], verdict: Any) -> Outcome:
         return Outcome("infrastructure_error", f"the judge ended with status {reply['judge']}")
     if verdict["status"] == "gone":
         ended = reply["candidate"]
+        if ended == STEPS_SPENT:
+            return Outcome("timeout", "the limit of steps was reached")
+        if ended == -signal.SIGXCPU:  # the kernel's own limit, where the clock could not be read
+            return Outcome("timeout", "the time limit was reached")
         if ended is None:
             return Outcome("crashed", "the program closed the channel to the judge")
         if ended < 0:
@@ -271,12 +290,9 @@ def _judged(reply: dict[str, Any], verdict: Any) -> Outcome:
     return Outcome(verdict["status"], verdict["detail"])
 
 
-def _record_once(
-    key: Key, source: str, calls: list[str], setup: str, timeout_s: float, memory_mb: int
-) -> list[dict[str, Any]]:
+def _record_once(key: Key, program: Program, calls: list[str], setup: str) -> list[dict[str, Any]]:
     """One pass; after a call that ends the process, a fresh process goes on with the next."""
     results: list[dict[str, Any]] = []
-    program = Program(source, "", "f", timeout_s, memory_mb)
     failures = 0
     while len(results) < len(calls):
         request = {"calls": calls[len(results) :], "setup": setup}
@@ -291,7 +307,8 @@ def _record_once(
             return [answers[0]] * len(calls)
         answers = answers or [{"status": "running", "value": None, "detail": "", "assertion": None}]
         if answers[-1]["status"] in ("running", "gone"):
-            ending = "timeout" if reply.get("limit") == "time" else "crashed"
+            slow = reply.get("limit") == "time" or reply.get("candidate") == STEPS_SPENT
+            ending = "timeout" if slow else "crashed"
             answers[-1].update(status=ending, detail=str(reply.get("error", "")))
         results.extend(answers)
     return results

@@ -10,6 +10,7 @@ import contextlib
 import json
 import operator
 import os
+import random
 import socket
 import struct
 import sys
@@ -17,21 +18,37 @@ import types
 from typing import Any
 
 from helpers.eval.sandbox_channel import BUILT_IN, OPERATORS, ChannelClosed, Peer
+from helpers.eval.sandbox_conditions import BASE, Conditions, deeper, hand_out, reorder_names, stir_memory
+from helpers.eval.sandbox_steps import Meter, StepCounter
 
 MODULE = "solution"
 REHEARSALS = 12
+UNCOUNTED = (
+    "boot",
+    "begin",
+    "spent",
+)  # imports differ from machine to machine; the others are not the program's
 
 
-def run_candidate(channel: int, source: str, folder: str) -> None:
+def run_candidate(
+    channel: int, source: str, folder: str, *, conditions: Conditions, max_steps: int | None
+) -> None:
     """Execute `source` as a module in `folder`, serve the judge until it hangs up, and exit."""
     exit_now = os._exit  # the program may put another in its place
+    steps = StepCounter(max_steps, exit_now) if max_steps else None
     try:
-        serve_program(channel, source, folder)
+        deeper(conditions.depth, lambda: serve_program(channel, source, folder, conditions, steps))
     finally:
         exit_now(0)
 
 
-def serve_program(channel: int, source: str, folder: str) -> None:
+def serve_program(
+    channel: int,
+    source: str,
+    folder: str,
+    conditions: Conditions = BASE,
+    steps: StepCounter | None = None,
+) -> None:
     """`run_candidate` without the exit; raises ChannelClosed at the end."""
     peer = Peer(channel, make_stub, trusting=True)
     module = types.ModuleType(MODULE)
@@ -43,6 +60,7 @@ def serve_program(channel: int, source: str, folder: str) -> None:
         lines = source.splitlines(keepends=True)
         linecache.cache[module.__file__] = (len(source), None, lines, module.__file__)
     flush_out, flush_err = sys.stdout.flush, sys.stderr.flush
+    examination = Examination(conditions, steps)
 
     def before_reply() -> None:
         try:
@@ -54,7 +72,10 @@ def serve_program(channel: int, source: str, folder: str) -> None:
     def special(op: str, target: Any, args: list, kwargs: dict) -> Any:
         if op == "boot":
             exec(compile(source, module.__file__, "exec"), module.__dict__)
+            reorder_names(conditions.names, module.__dict__)
             return {name: describe(module.__dict__[name]) for name in args if name in module.__dict__}
+        if op in ("begin", "spent"):
+            return getattr(examination, op)(*args)
         if op == "exec":
             exec(compile(args[0], "<setup>", "exec"), module.__dict__)
             return None
@@ -63,7 +84,40 @@ def serve_program(channel: int, source: str, folder: str) -> None:
         return on_object(op, target, args)
 
     peer.before_reply = before_reply
+    plain = peer.perform
+
+    def perform(op: str, *arguments: Any) -> Any:
+        if op not in UNCOUNTED:
+            hand_out()  # once, and as near to the program's own code as can be
+        return plain(op, *arguments)
+
+    counted = steps and steps.counted(perform, unless=UNCOUNTED, alone=("eval",))
+    peer.perform = counted or perform
     peer.serve_forever(special)
+
+
+class Examination:
+    """Between the cases of an examination: another memory before each, what it took after it."""
+
+    def __init__(self, conditions: Conditions, steps: StepCounter | None) -> None:
+        self._rng = random.Random(conditions.memory)
+        self._varied = conditions.memory != BASE.memory
+        self._steps, self._meter = steps, None
+        self._kept: list[Any] = []
+
+    def begin(self) -> None:
+        """A case comes next."""
+        self._meter = self._meter or Meter()
+        if self._varied:
+            self._kept = stir_memory(self._rng)
+        if self._steps:
+            self._steps.reset()
+        self._meter.start()
+
+    def spent(self) -> tuple[int, float, int]:
+        """Steps, processor time in loops of `Meter`, and threads started, since `begin`."""
+        loops = self._meter.loops
+        return self._steps.reset() if self._steps else 0, loops, self._meter.threads
 
 
 def rehearse() -> None:

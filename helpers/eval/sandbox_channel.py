@@ -119,7 +119,7 @@ class Peer:
             args = [self._codec.decode(a, table) for a in sent[0]]
             kwargs = self._codec.decode(sent[1], table)
             memo = Memo(table)
-            tag, value = "=", self._perform(op, target, args, kwargs)
+            tag, value = "=", self.perform(op, target, args, kwargs)
         except ChannelClosed:
             raise
         except BaseException as error:  # whatever the program raises is an answer
@@ -137,7 +137,8 @@ class Peer:
         self.before_reply()
         return [tag, body, None if state == sent else state]
 
-    def _perform(self, op: str, target: Any, args: list, kwargs: dict) -> Any:
+    def perform(self, op: str, target: Any, args: list, kwargs: dict) -> Any:
+        """Do what the other side asked for."""
         if op == "call":
             return target(*args, **kwargs)
         if op == "method":

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import resource
 import socket
-import sys
 
 from helpers.eval.sandbox_candidate import guard_files, run_candidate
+from helpers.eval.sandbox_conditions import Conditions, enter, hand_out, seed_generators
 from helpers.eval.sandbox_confine import Confinement
 from helpers.eval.sandbox_judge import needs_own_process, run_judge
 
@@ -26,7 +26,7 @@ def be_candidate(
     confinement: Confinement,
     limits: dict,
     *,
-    seed: int,
+    conditions: Conditions,
     guard: bool,
     landlock: int | None,
     source: int,
@@ -47,18 +47,18 @@ def be_candidate(
         raise
     os.write(report, CONFINED)
     os.close(report)
-    seed_generators(seed)
     folder = os.getcwd()
     if guard:
         guard_files(folder)
-    run_candidate(channel, text, folder)
+    enter(conditions)
+    run_candidate(channel, text, folder, conditions=conditions, max_steps=limits.get("max_steps"))
 
 
 def be_judge(
     confinement: Confinement,
     control: int,
     *,
-    seed: int,
+    conditions: Conditions,
     memory_mb: int,
     landlock: int | None,
     kept: bool,
@@ -75,7 +75,8 @@ def be_judge(
     confinement.apply(
         cpu_seconds=24 * 3600, memory_mb=memory_mb, landlock=landlock, keep=(control,), sibling=1
     )
-    seed_generators(seed)
+    hand_out()
+    seed_generators(conditions.random_seed)
     link = socket.socket(fileno=control)
     start_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for left in reversed(range(PROGRAMS_PER_JUDGE if kept else 1)):
@@ -94,11 +95,3 @@ def be_judge(
         link.sendall(word + (ENDS if ends else GOES_ON))
         if ends:
             return
-
-
-def seed_generators(seed: int) -> None:
-    """The same random numbers in every run of a program; `random` reseeds itself at each fork."""
-    if "random" in sys.modules:
-        sys.modules["random"].seed(seed)
-    if "numpy.random" in sys.modules:
-        sys.modules["numpy.random"].seed(seed)

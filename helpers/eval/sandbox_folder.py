@@ -16,8 +16,8 @@ class Folder:
         path: where it is. landlock: descriptor of the ruleset that grants it, None without Landlock.
     """
 
-    def __init__(self, home: str, readable: list[str], uid: int | None, *, limited: bool):
-        self._home, self._readable, self._uid = home, readable, uid
+    def __init__(self, home: str, readable: list[str], uid: int | None, *, limited: bool, name: str = ""):
+        self._home, self._readable, self._uid, self._name = home, readable, uid, name
         self._limited = limited  # by the file system itself
         self._count = 0
         self._stamp: tuple = ()
@@ -28,7 +28,7 @@ class Folder:
 
     def _make(self) -> None:
         self._count += 1
-        self.path = os.path.join(self._home, str(self._count))
+        self.path = os.path.join(self._home, f"{self._count}{self._name}")
         os.mkdir(self.path, 0o700)
         if self._uid is not None:
             os.chown(self.path, self._uid, self._uid)

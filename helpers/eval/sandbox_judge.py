@@ -11,10 +11,12 @@ import builtins
 import importlib
 import json
 import os
+import random
 import sys
 from typing import Any
 
 from helpers.eval.sandbox_channel import ChannelClosed, Peer, RemoteError
+from helpers.eval.sandbox_conditions import stir_memory
 from helpers.eval.sandbox_proxies import is_class, make_proxy
 from helpers.eval.sandbox_render import assertion_for, render
 from helpers.eval.sandbox_tests import Tests, read_tests
@@ -35,7 +37,11 @@ def needs_own_process(descriptor: int) -> bool:
     """Whether judging this request could change the process that does it."""
     asked, _ = read_request(descriptor)
     try:
-        return "calls" in asked or not read_tests(asked["tests"], asked["entry_point"]).traceless
+        return (
+            "calls" in asked
+            or "cases" in asked
+            or not read_tests(asked["tests"], asked["entry_point"]).traceless
+        )
     except (SyntaxError, ValueError, RecursionError):
         return False
 
@@ -46,6 +52,8 @@ def run_judge(channel: int, output: int, descriptor: int) -> str:
     peer = Peer(channel, make_proxy, trusting=False)
     if "calls" in asked:
         verdict: Any = record(peer, asked["setup"], asked["calls"], size, descriptor)
+    elif "cases" in asked:
+        verdict = examine(peer, asked, size, descriptor)
     else:
         verdict = judge(peer, asked["tests"], asked["entry_point"], output)
     _write(descriptor, verdict, size)
@@ -181,7 +189,7 @@ def record(peer: Peer, setup: str, calls: list[str], size: int, descriptor: int)
         peer.request("boot")
         peer.request("exec", None, setup)
         values: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
-        exec(setup, values)
+        exec(compile(setup, "<tests>", "exec", optimize=0), values)
     except BaseException as error:
         return [
             {
@@ -206,3 +214,48 @@ def record(peer: Peer, setup: str, calls: list[str], size: int, descriptor: int)
             results[-1].update(status="raised", detail=f"{type(error).__name__}: {error}"[:DETAIL_CHARS])
             results[-1]["assertion"] = assertion_for(error, call)
     return results
+
+
+def examine(peer: Peer, asked: dict[str, Any], size: int, descriptor: int) -> list[dict[str, Any]]:
+    """Run each case of `asked`, in its order, in one program; written after each, so that none is lost.
+
+    A case is what `judge` would run at once: statements, or a function that is called afterwards. It
+    begins with other objects in memory than the one before, here and in the program.
+    """
+    results: list[dict[str, Any]] = []
+    setup, cases, entry_point = asked["setup"], asked["cases"], asked["entry_point"]
+    rng = random.Random(asked["memory"])
+    try:
+        values = test_globals(peer, read_tests("\n".join([setup, *cases]), entry_point), entry_point)
+        exec(compile(setup, "<tests>", "exec", optimize=0), values)
+    except ChannelClosed:
+        return [_case(-1, "gone", "the program ended before its first case")]
+    except BaseException as error:
+        return [_case(-1, "failed", f"the set-up: {explain(error, setup)}")]
+    for index in asked["order"]:
+        kept = stir_memory(rng) if asked["memory"] else []
+        results.append(_case(index, "running", ""))
+        _write(descriptor, results, size)
+        try:
+            tests = read_tests(cases[index], entry_point)
+            peer.request("begin")
+            try:
+                exec(tests.code, values)
+                for name, with_candidate in tests.calls:
+                    values[name](*([values[entry_point]] if with_candidate else []))
+                results[-1]["status"] = "passed"
+            except ChannelClosed:
+                raise
+            except BaseException as error:
+                results[-1] |= {"status": "failed", "detail": explain(error, cases[index])[:DETAIL_CHARS]}
+            steps, loops, threads = peer.request("spent")
+            results[-1] |= {"steps": steps, "loops": loops, "threads": threads}
+        except ChannelClosed:
+            results[-1]["status"] = "gone"
+            break
+        del kept
+    return results
+
+
+def _case(index: int, status: str, detail: str) -> dict[str, Any]:
+    return {"index": index, "status": status, "detail": detail, "steps": 0, "loops": 0.0, "threads": 0}

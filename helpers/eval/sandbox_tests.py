@@ -41,7 +41,7 @@ def read_tests(text: str, entry_point: str) -> Tests:
     bound = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
     bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
     return Tests(
-        compile(tree, "<tests>", "exec"),
+        compile(tree, "<tests>", "exec", optimize=0),  # -O would drop their assertions
         tuple(sorted(name for name in used if name == entry_point or not hasattr(builtins, name))),
         tuple(_functions_to_call(tree)),
         any(isinstance(node, ast.ClassDef) for node in tree.body),

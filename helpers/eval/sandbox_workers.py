@@ -18,10 +18,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from helpers.eval.sandbox_conditions import BASE, Conditions, to_settings
 from helpers.eval.sandbox_messages import receive, send
 
 ROOT = str(Path(__file__).resolve().parents[2])
@@ -30,9 +32,10 @@ COMMON = ("bisect", "collections", "copy", "datetime", "functools", "heapq", "it
 HEAVY = ("numpy", "networkx", "unittest", "pytest", "scipy", "pandas", "sympy")
 IMPORTED = re.compile(rf"\b(?:import|from)\s+({'|'.join((*COMMON, *HEAVY))})\b")
 START_SECONDS = 120.0
-MOST_KEYS = 4  # warm processes per borrower; each holds its imports in memory
+WIDELY = 0.05
+MOST_KEYS = 8  # warm processes per borrower; each holds its imports in memory
 
-Key = tuple[tuple[str, ...], tuple[str, ...], int]  # preload, python_path, hash seed
+Key = tuple[tuple[str, ...], tuple[str, ...], Conditions]  # preload, python_path, what it runs under
 
 
 def key_for(
@@ -40,7 +43,7 @@ def key_for(
     preload: Sequence[str] = (),
     python_path: Sequence[str] = (),
     *,
-    seed: int = 0,
+    conditions: Conditions = BASE,
     whole_batch: bool = False,
 ) -> Key:
     """What a warm process for programs with these texts must have imported.
@@ -48,32 +51,45 @@ def key_for(
     Heavy modules only where a text names them; the common ones all, or with `whole_batch`, where
     the texts are all that the process will see, likewise only those named.
     """
-    named = {word for text in texts for word in IMPORTED.findall(text)}
+    named = {word for text in texts for word in IMPORTED.findall(text)} | set(preload)
+    common = [name for name in COMMON if name in named or not whole_batch]
+    own = [name for name in preload if name not in (*COMMON, *HEAVY)]
     heavy = [name for name in HEAVY if name in named and importlib.util.find_spec(name)]
-    common = [name for name in COMMON if name in named] if whole_batch else list(COMMON)
     paths = tuple(str(Path(path).resolve()) for path in python_path)
-    return (tuple(dict.fromkeys([*common, *preload, *heavy])), paths, seed)
+    return (tuple(dict.fromkeys([*common, *own, *heavy])), paths, conditions)
+
+
+def preload_for(texts: Sequence[str]) -> tuple[str, ...]:
+    """What to preload so that all batches of programs about these texts share one warm process.
+
+    Of the heavy modules, those that a share of `WIDELY` of the texts names.
+    """
+    counts = Counter(name for text in texts for name in set(IMPORTED.findall(text)))
+    used = [name for name in HEAVY if counts[name] and counts[name] >= WIDELY * len(texts)]
+    return (*COMMON, *(name for name in used if importlib.util.find_spec(name)))
 
 
 class Worker:
     """One warm process and the socket to it."""
 
     def __init__(self, key: Key):
-        names, paths, seed = key
-        self.folder = tempfile.mkdtemp(prefix="sandbox-")
+        names, paths, conditions = key
+        self.folder = tempfile.mkdtemp(prefix=f"sandbox-{conditions.folder}")
         os.chmod(self.folder, 0o711)
         mine, theirs = socket.socketpair()
-        settings = {"preload": names, "python_path": paths, "seed": seed, "folder": self.folder}
+        settings = {"preload": names, "python_path": paths, "folder": self.folder}
+        settings["conditions"] = to_settings(conditions)
         start = (
             f"import sys; sys.path.insert(0, {ROOT!r}); from helpers.eval.sandbox_zygote import main; "
             f"sys.path.remove({ROOT!r}); main()"
         )
         environment = {
-            "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": self.folder, "TMPDIR": self.folder,
-            "PYTHONHASHSEED": str(seed), "PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1",
+            "PATH": "/usr/bin:/bin", "HOME": self.folder, "TMPDIR": self.folder,
+            "PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1",
             "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LD_BIND_NOW": "1",
-        }  # fmt: skip
-        command = [sys.executable, "-s", "-P", "-c", start, str(theirs.fileno()), json.dumps(settings)]
+        } | conditions.environment()  # fmt: skip
+        flags = ["-s", "-P", *conditions.command_flags()]
+        command = [sys.executable, *flags, "-c", start, str(theirs.fileno()), json.dumps(settings)]
         self.process = subprocess.Popen(
             command, env=environment, cwd=self.folder, pass_fds=[theirs.fileno()], start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Any
 
 from helpers.eval import sandbox_child as child
+from helpers.eval import sandbox_conditions as condition
 from helpers.eval import sandbox_confine as confine
 from helpers.eval import sandbox_filter as calls
 from helpers.eval import sandbox_watch as watch
@@ -34,18 +35,20 @@ FILE_BYTES = 32 * 2**20
 JUDGE_MEMORY_MB = 2048
 JUDGE_EXTRA_S = 5.0  # processor time of the judge beyond the program's
 TICK_MS = 50
-JUDGE_ANSWERS_S = 0.5  # once its program is gone
+JUDGE_ANSWERS_S = 5.0  # once its program is gone; a machine with much to do takes a while
 
 
 def serve(control: socket.socket, settings: dict[str, Any]) -> None:
-    """Answer requests on `control` until the caller hangs up. `settings`: preload, folder, seed."""
+    """Answer requests on `control` until the caller hangs up. `settings`: preload, folder, conditions."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     calls.libc.prctl(calls.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    conditions = condition.Conditions(**settings["conditions"])
+    condition.prepare(conditions)
     problems = preload(settings["preload"])
-    zygote = Zygote(control, settings["folder"], settings["seed"])
+    zygote = Zygote(control, settings["folder"], conditions)
     send(control, {"ready": True, "problems": problems, "layers": zygote.layers})
     rehearse()
-    gc.collect()
+    condition.settle(conditions)
     gc.freeze()
     zygote.start_judge()
     while True:
@@ -75,13 +78,13 @@ def preload(names: list[str]) -> list[str]:
 class Zygote:
     """Layers chosen once for this machine and user, then one program after another."""
 
-    def __init__(self, control: socket.socket, home: str, seed: int):
-        self._control, self._seed = control, seed
+    def __init__(self, control: socket.socket, home: str, conditions: condition.Conditions):
+        self._control, self._conditions = control, conditions
         self._judge: Judge | None = None
         self.layers = confine.enter_namespaces(home)
         libraries = sorted({sys.prefix, sys.base_prefix, *(path for path in sys.path if path)})
         uid, read_all = self._choose_uid(home, libraries)
-        self._folder = Folder(home, libraries, uid, limited=self.layers[1].active)
+        self._folder = Folder(home, libraries, uid, limited=self.layers[1].active, name=conditions.folder)
         has_landlock, abi = self._folder.landlock is not None, confine.landlock_abi()
         self._layer("landlock", has_landlock, f"ABI {abi}" if abi else "not in this kernel")
         self._guard = not has_landlock and uid is None
@@ -164,7 +167,7 @@ class Zygote:
         child.be_candidate(
             self._confinement,
             limits,
-            seed=self._seed,
+            conditions=self._conditions,
             guard=self._guard,
             landlock=self._folder.landlock,
             source=source,
@@ -191,7 +194,7 @@ class Zygote:
         child.be_judge(
             self._confinement,
             control,
-            seed=self._seed,
+            conditions=self._conditions,
             memory_mb=JUDGE_MEMORY_MB,
             landlock=self._folder.landlock,
             kept=kept,

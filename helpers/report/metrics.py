@@ -110,7 +110,7 @@ def recompute(run_folder: Path) -> list[str]:
         MetricsError: if the folder holds no metrics.json.
     """
     run_folder = Path(run_folder)
-    places = [*run_folder.glob("report/metrics*.json"), *run_folder.glob("metrics*.json")]
+    places = [*sorted(run_folder.glob("report/metrics*.json")), *sorted(run_folder.glob("metrics*.json"))]
     if not places:
         raise MetricsError(f"{run_folder} holds no metrics.json; is it the folder of a finished run?")
     metrics = read_json(places[0])

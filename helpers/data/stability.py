@@ -1,0 +1,181 @@
+"""Cases that hold in any process: what changes with anything but the code is left out, and counted.
+
+The reference answers every case again in warm processes that were started apart and differ in all
+that must not matter (`helpers.eval.sandbox_conditions`), each case twice in a process, in changing
+order, with other objects in memory every time. A case that fails once is dropped; the others of its
+function stay. What its answer depends on is found out afterwards, by changing one thing at a time.
+A case is also dropped if it starts threads, or takes its function beyond a twentieth of what
+programs may take, in the dearest of all these runs.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from helpers.data.execution import (
+    MEMORY_MB,
+    REFERENCE_LOOPS,
+    REFERENCE_STEPS,
+    TIMEOUT_S,
+    ExecutionContext,
+    module_prelude,
+    strip_decorators,
+)
+from helpers.eval.sandbox_cases import CaseResult, Cases, examine_cases
+from helpers.eval.sandbox_conditions import ALONE, BASE, VARIATIONS, Conditions, replaced
+from helpers.records import Function
+
+THREADS = "answer depends on the timing of threads"
+TOO_DEAR = "takes more than a twentieth of the limit"
+NEVER_HELD = "does not hold for the reference"
+UNEXPLAINED = "answer changes from process to process"
+ROUNDS_ALONE = 6  # of a case while the reason is looked for: chance must not hide it
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One function with its cases, as `helpers.eval.sandbox_cases.Cases` takes them."""
+
+    function: Function
+    setup: str
+    cases: tuple[str, ...]
+    recorded: tuple[bool, ...]  # which of them the reference itself has answered before
+
+
+@dataclass
+class Stability:
+    """What was found of one subject's cases."""
+
+    left_out: dict[int, str] = field(default_factory=dict)  # place -> reason
+    steps: dict[int, int] = field(default_factory=dict)  # place -> of its dearest run
+    loops: dict[int, float] = field(default_factory=dict)
+
+    def kept(self, count: int) -> list[int]:
+        """Places of the cases that are left of `count`."""
+        return [place for place in range(count) if place not in self.left_out]
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """Reason -> cases."""
+        return Counter(self.left_out.values())
+
+
+def examine_stability(
+    subjects: Sequence[Subject], context: ExecutionContext, *, workers: int
+) -> list[Stability]:
+    """Run every case under `BASE` and all of `VARIATIONS`; what failed, and why, of each subject."""
+    found = [Stability() for _ in subjects]
+    unexplained: dict[int, set[int]] = {}
+    for number, conditions in enumerate((BASE, *VARIATIONS)):
+        what = f"test references, {number + 1} of {1 + len(VARIATIONS)}"
+        for place, results in _under(conditions, subjects, found, context, workers, what):
+            failed = _note(found[place], results)
+            for case in failed:
+                if number == 0 and not subjects[place].recorded[case]:
+                    found[place].left_out[case] = NEVER_HELD
+                else:
+                    found[place].left_out[case] = UNEXPLAINED
+                    unexplained.setdefault(place, set()).add(case)
+    _explain(unexplained, subjects, found, context, workers)
+    for one, subject in zip(found, subjects, strict=True):
+        _within_limits(one, len(subject.cases))
+    return found
+
+
+def _under(
+    conditions: Conditions,
+    subjects: Sequence[Subject],
+    found: Sequence[Stability],
+    context: ExecutionContext,
+    workers: int,
+    what: str,
+) -> list[tuple[int, dict[int, CaseResult]]]:
+    """(place of a subject, case -> result) of the cases that are still in, under `conditions`.
+
+    Functions that assert something themselves are left out of `python -O`, which drops it.
+    """
+    rows: list[tuple[int, dict[int, CaseResult]]] = []
+    plain = [place for place in range(len(subjects)) if not _asserts(subjects[place].function)]
+    shares: tuple[tuple[Conditions, list[int]], ...] = ((conditions, list(range(len(subjects)))),)
+    if conditions.optimize:
+        rest = [place for place in range(len(subjects)) if place not in set(plain)]
+        shares = ((conditions, plain), (replaced(conditions, optimize=False), rest))
+    for share, places in shares:
+        left = {place: found[place].kept(len(subjects[place].cases)) for place in places}
+        left = {place: cases for place, cases in left.items() if cases}
+        items = [_cases(subjects[place], cases) for place, cases in left.items()]
+        results = examine_cases(
+            items, share, workers=workers, preload=context.preload, python_path=context.python_path, what=what
+        )
+        rows += [
+            (place, dict(zip(cases, some, strict=True)))
+            for (place, cases), some in zip(left.items(), results, strict=True)
+        ]
+    return rows
+
+
+def _note(one: Stability, results: dict[int, CaseResult]) -> list[int]:
+    """Keep what the cases took; the places of those that failed. Threads are a reason at once."""
+    failed = []
+    for case, result in results.items():
+        one.steps[case] = max(one.steps.get(case, 0), result.steps)
+        one.loops[case] = max(one.loops.get(case, 0.0), result.loops)
+        if result.limit:
+            one.left_out[case] = TOO_DEAR
+        elif not result.passed:
+            failed.append(case)
+        elif result.threads:
+            one.left_out[case] = THREADS
+    return failed
+
+
+def _explain(
+    unexplained: dict[int, set[int]],
+    subjects: Sequence[Subject],
+    found: Sequence[Stability],
+    context: ExecutionContext,
+    workers: int,
+) -> None:
+    """Name the first single condition under which each case fails that failed under a mixture."""
+    for reason, conditions in ALONE.items():
+        places = [place for place, cases in sorted(unexplained.items()) if cases]
+        if not places:
+            return
+        items = [_cases(subjects[place], range(len(subjects[place].cases))) for place in places]
+        results = examine_cases(
+            items, conditions, workers=workers, preload=context.preload, python_path=context.python_path,
+            rounds=ROUNDS_ALONE, what="ask what answers depend on",
+        )  # fmt: skip
+        for place, some in zip(places, results, strict=True):
+            for case in sorted(unexplained[place]):
+                if not some[case].passed:
+                    found[place].left_out[case] = f"answer depends {reason}"
+                    unexplained[place].discard(case)
+
+
+def _within_limits(one: Stability, count: int) -> None:
+    """Drop the dearest cases until the whole set takes no more than a reference may."""
+    steps, loops = 0, 0.0
+    for case in sorted(one.kept(count), key=lambda case: (one.steps[case], case)):
+        if steps + one.steps[case] > REFERENCE_STEPS or loops + one.loops[case] > REFERENCE_LOOPS:
+            one.left_out[case] = TOO_DEAR
+        else:
+            steps, loops = steps + one.steps[case], loops + one.loops[case]
+
+
+def _cases(subject: Subject, places: Sequence[int]) -> Cases:
+    code = module_prelude(subject.function) + strip_decorators(subject.function.code)
+    return Cases(
+        code, subject.setup, tuple(subject.cases[place] for place in places), subject.function.name,
+        ROUNDS_ALONE * TIMEOUT_S, MEMORY_MB, REFERENCE_STEPS,
+    )  # fmt: skip
+
+
+def _asserts(function: Function) -> bool:
+    try:
+        return any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(function.code)))
+    except (SyntaxError, ValueError):
+        return True

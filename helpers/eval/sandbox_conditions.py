@@ -1,0 +1,294 @@
+"""What must not matter to a program, and how a warm process is made to differ in it.
+
+A machine decides many things that a right answer does not depend on: where objects lie in memory,
+the seed of string hashes, date, time zone, locale, folder, depth of the stack, processor.
+`Conditions` names one choice of them all. `BASE` is what every program normally runs under, the
+same on every machine as far as this process can arrange it; `VARIATIONS` differ from it in
+everything at once; `ALONE` differ in one thing each, to find out which one an answer depends on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import platform
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from dataclasses import replace as replaced
+from typing import Any
+
+__all__ = [
+    "ALONE", "BASE", "VARIATIONS", "Conditions", "arrange_memory", "deeper", "enter", "hand_out", "prepare",
+    "reorder_names", "replaced", "seed_generators", "settle", "stir_memory", "to_settings",
+]  # fmt: skip
+
+POOL_BITS = 14  # CPython hands out small objects from aligned pools of 16 KiB
+POOL_HEADER = 48
+LARGEST_SMALL = 512  # bytes; larger objects come from malloc
+SHARES = 2  # of memory whose order is known, for a program's definition and for its calls
+ALMOST_FULL = 8  # blocks of a pool that something else may hold
+STIRRED = 24  # blocks of each size that change places between two cases
+NORMAL_LIMIT = 1000  # frames, Python's own
+CLOCKS = ("monotonic", "perf_counter", "process_time", "thread_time")
+OLD_PROCESSOR = "-AVX2,-FMA,-FMA4,-AVX512F,-AVX512VL,-AVX512DQ,-AVX2_Usable,-FMA_Usable,-AVX512F_Usable"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """One choice of everything that must not matter. The defaults are those of every ordinary run."""
+
+    hash_seed: int = 0
+    memory: int = 0  # seed of the order in which freed memory is handed out again
+    random_seed: int = 0  # of generators that nobody seeded
+    days: int = 0  # the date, against today's
+    clock_rate: float = 1.0  # how fast clocks run
+    time_zone: str = "UTC0"  # as POSIX writes it, so that no database is needed
+    locale: str = "C.UTF-8"
+    folder: str = ""  # added to the name of the temporary folder
+    depth: int = 0  # frames on the stack below the program; they move the recursion limit, too
+    optimize: bool = False  # python -O
+    names: int = 0  # seed of the order of a module's names; 0 leaves them as they were written
+    old_processor: bool = False  # vector instructions off in numpy, BLAS and the C library
+    switch_s: float = 0.005  # seconds after which another thread gets its turn
+    order: int = 0  # seed of the order of cases; 0 leaves them as they were written
+
+    def command_flags(self) -> list[str]:
+        """Flags of the interpreter."""
+        return ["-O"] if self.optimize else []
+
+    def environment(self) -> dict[str, str]:
+        """Variables that a fresh interpreter has to start with."""
+        found = {"PYTHONHASHSEED": str(self.hash_seed), "TZ": self.time_zone, "LC_ALL": self.locale,
+                 "LANG": self.locale, "PYTHONCOERCECLOCALE": "0"}  # fmt: skip
+        if self.locale == "C":
+            found["PYTHONUTF8"] = "0"
+        if self.folder:
+            found["UNRELATED"] = self.folder
+        if self.old_processor:
+            found |= _old_processor()
+        return found
+
+
+BASE = Conditions()
+_FIRST = Conditions(
+    hash_seed=1, memory=1, random_seed=1, days=397, clock_rate=1e6, time_zone="AAA-5:30",
+    locale="tr_TR.UTF-8", folder="a-longer-name-than-usual", depth=61, names=1, switch_s=1e-5, order=1,
+)  # fmt: skip
+VARIATIONS: tuple[Conditions, ...] = (
+    _FIRST,
+    replaced(
+        _FIRST, hash_seed=2, memory=2, random_seed=2, days=-4019, clock_rate=1e-3, time_zone="BBB9:30",
+        locale="C", folder="x", depth=-100, names=2, switch_s=0.5, order=2, old_processor=True,
+    ),
+    replaced(
+        _FIRST, hash_seed=31337, memory=3, random_seed=3, days=41, time_zone="CCC-14",
+        locale="de_DE.UTF-8", folder="y" * 47, depth=200, names=3, switch_s=1e-6, order=3, optimize=True,
+    ),
+    replaced(_FIRST, hash_seed=4, memory=4, days=9001, folder="z" * 90, names=4, depth=17, order=4),
+    replaced(_FIRST, hash_seed=5, memory=5, days=-211, folder="", names=5, depth=5, order=5),
+)  # fmt: skip
+# What an answer depends on -> conditions that differ from `BASE` in nothing else.
+ALONE: dict[str, Conditions] = {
+    "on memory addresses": replaced(BASE, memory=6),
+    "on the hash seed": replaced(BASE, hash_seed=6),
+    "on what ran before it": replaced(BASE, order=6),
+    "on random numbers that nobody seeded": replaced(BASE, random_seed=6),
+    "on time": replaced(BASE, days=397, clock_rate=1e6),
+    "on the time zone": replaced(BASE, time_zone="AAA-5:30"),
+    "on the locale": replaced(BASE, locale="tr_TR.UTF-8"),
+    "on the folder it runs in": replaced(BASE, folder="a-longer-name-than-usual"),
+    "on the depth of the stack": replaced(BASE, depth=200),
+    "on the order of a module's names": replaced(BASE, names=6),
+    "on assert statements, which python -O drops": replaced(BASE, optimize=True),
+    "on the processor's rounding": replaced(BASE, old_processor=True),
+    "on the timing of threads": replaced(BASE, switch_s=1e-6),
+}
+
+
+def prepare(conditions: Conditions) -> None:
+    """Before anything else is imported into a warm process: let clocks be moved later.
+
+    Modules keep references to the clocks that they import, so these are wrapped first; they stay
+    true until `enter` is called in a child. The wrapping is left out where no clock is to be moved.
+    """
+    if conditions.clock_rate != 1.0:
+        for name in CLOCKS:
+            setattr(time, name, _moved(getattr(time, name), conditions.clock_rate, float))
+            setattr(time, f"{name}_ns", _moved(getattr(time, f"{name}_ns"), conditions.clock_rate, int))
+    if conditions.days:
+        _time_machine()
+
+
+def settle(conditions: Conditions) -> None:
+    """Once a warm process has imported everything: set memory aside that its children hand out first.
+
+    The warm process itself leaves it alone, so that a child finds the same whatever ran before it.
+    """
+    for share in range(SHARES):
+        fresh, filling = arrange_memory(SHARES * conditions.memory + share)
+        _fresh.append(fresh)
+        _held.extend(filling)
+
+
+def enter(conditions: Conditions) -> None:
+    """In a child, before it runs a program."""
+    global _clocks_moved
+    hand_out()
+    _clocks_moved = True
+    sys.setswitchinterval(conditions.switch_s)
+    if conditions.depth:
+        sys.setrecursionlimit(NORMAL_LIMIT + conditions.depth)
+    if conditions.days:
+        moved_s = conditions.days * 86_400 + 7 * 3600.0
+        _time_machine().travel(time.time() + moved_s, tick=True).start()
+    seed_generators(conditions.random_seed)
+
+
+def hand_out() -> None:
+    """In a child: free a share of what `settle` set aside, in its order; what is made next lies there.
+
+    Called as it starts, and again before the first call of its program: how much came before that
+    depends on paths, and on what this process has done already.
+    """
+    share = _fresh.pop() if _fresh else []
+    while share:
+        share.pop()
+
+
+def seed_generators(seed: int) -> None:
+    """The same random numbers in every run of a program; `random` reseeds itself at each fork."""
+    if "random" in sys.modules:
+        sys.modules["random"].seed(seed)
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed(seed)
+
+
+def deeper(frames: int, function: Callable[[], Any]) -> Any:
+    """Call `function` with so many more frames on the stack below it."""
+    return function() if frames <= 0 else deeper(frames - 1, function)
+
+
+def reorder_names(seed: int, *namespaces: dict[str, Any]) -> None:
+    """Give each namespace another order of its names; 0 leaves them alone."""
+    for namespace in namespaces if seed else ():
+        items = sorted(namespace.items())
+        random.Random(seed).shuffle(items)
+        namespace.clear()
+        namespace.update(items)
+
+
+def arrange_memory(seed: int) -> tuple[list[Any], list[Any]]:
+    """Fill the gaps that imports left, and one whole pool of each size.
+
+    Objects without a hash of their own are hashed by address, and a set of them is walked in the order of
+    the address' lower bits. Fresh pools begin at a multiple of 16 KiB, so these bits follow from the
+    seed alone: equal seeds, equal order, in whatever process.
+
+    Returns:
+        The objects that fill these pools, in a seeded order: free them from the last to the first
+        and new objects take their places from the first to the last. And those that fill the gaps: hold
+        them as long as the order is to last.
+    """
+    rng, filling = random.Random(seed), []
+    ready: list[Any] = []
+    gc.collect()
+    for size in range(16, LARGEST_SMALL + 1, 16):
+        room = ((1 << POOL_BITS) - POOL_HEADER) // size
+        made: list[Any] = []
+        counts: Counter[int] = Counter()
+        full: list[int] = []
+        while not full:
+            new = _blocks(size, room)
+            made += new
+            counts.update(id(one) >> POOL_BITS for one in new)
+            full = [pool for pool, count in counts.items() if count >= room - ALMOST_FULL]
+        made += _blocks(
+            size, 2 * ALMOST_FULL
+        )  # the pool must have no gap: only then do its blocks come first
+        fresh = [one for one in made if id(one) >> POOL_BITS == full[0]]
+        filling += [one for one in made if id(one) >> POOL_BITS != full[0]]
+        del made, new
+        ranks = list(range(room))
+        rng.shuffle(ranks)
+        first = (full[0] << POOL_BITS) + POOL_HEADER
+        fresh.sort(key=lambda one, first=first, size=size: ranks[(id(one) - first) // size])
+        filling.append(fresh.pop())  # a pool that is all free is taken apart, and its order with it
+        ready += fresh
+    return ready, filling
+
+
+def stir_memory(rng: random.Random) -> list[Any]:
+    """Let a few objects of every size change places; returns those that take up room from now on."""
+    kept = []
+    for size in (*range(16, LARGEST_SMALL + 1, 16), 600, 1100, 2100, 4200):
+        some = _blocks(size, STIRRED)
+        rng.shuffle(some)
+        kept += some[: rng.randrange(1, STIRRED // 2)]
+        del some[: rng.randrange(STIRRED // 2)]
+        while some:
+            some.pop()
+    rng.shuffle(kept)
+    return kept
+
+
+def to_settings(conditions: Conditions) -> dict[str, Any]:
+    """Plain data for another process; `Conditions(**settings)` reads it."""
+    return asdict(conditions)
+
+
+_fresh: list[list[Any]] = []
+_held: list[Any] = []
+_clocks_moved = False
+
+
+def _blocks(size: int, count: int) -> list[Any]:
+    """`count` objects of `size` bytes each."""
+    if size == 16:
+        return [object() for _ in range(count)]
+    if size == 32:
+        return [complex(number, 1.0) for number in range(count)]
+    return [bytes(size - sys.getsizeof(b"")) for _ in range(count)]
+
+
+def _moved(clock: Callable[[], Any], rate: float, kind: Callable[[Any], Any]) -> Callable[[], Any]:
+    start = clock()
+
+    def read() -> Any:
+        now = clock()
+        return kind(start + (now - start) * rate) if _clocks_moved else now
+
+    read.__name__ = clock.__name__
+    return read
+
+
+def _time_machine() -> Any:
+    """The library that moves the date in compiled code, too; it would import pytest if it could."""
+    hidden = sys.modules.get("pytest", _held)
+    sys.modules["pytest"] = None  # type: ignore[assignment]
+    try:
+        import time_machine
+    finally:
+        if hidden is _held:
+            del sys.modules["pytest"]
+        else:
+            sys.modules["pytest"] = hidden
+    return time_machine
+
+
+def _old_processor() -> dict[str, str]:
+    """Variables that keep libraries from using what only some processors have."""
+    found = {"GLIBC_TUNABLES": f"glibc.cpu.hwcaps={OLD_PROCESSOR}"}
+    kernel = {"x86_64": "Nehalem", "aarch64": "ARMV8"}.get(platform.machine())
+    if kernel:
+        found["OPENBLAS_CORETYPE"] = kernel
+    with contextlib.suppress(ImportError, AttributeError, KeyError, TypeError):
+        import numpy
+
+        dispatched = numpy.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+        if dispatched:
+            found["NPY_DISABLE_CPU_FEATURES"] = " ".join(dispatched)
+    return found

@@ -1,0 +1,118 @@
+"""Work measured in steps, not seconds: the same number on a slow, a busy and an idle machine.
+
+A step is what Python's own tracing reports: a line reached, a call, a return, an exception. Compiled
+code (a sort, a matrix product) is one step however long it takes; for that there is the clock, whose
+limit lies far above what the steps allow.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Collection
+from types import FrameType
+from typing import Any
+
+STEPS_SPENT = 86  # exit status of a program that took more steps than it may
+OWN_FILES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sandbox_")
+LOOPS = 2_000  # of the program that processor time is measured against
+THREAD_STARTERS = (("_thread", "start_new_thread"), ("_thread", "start_joinable_thread"),
+                   ("threading", "_start_new_thread"), ("threading", "_start_joinable_thread"))  # fmt: skip
+
+
+class StepCounter:
+    """Counts the steps of `counted` functions in this thread; the sandbox's own are left out.
+
+    Tracing ends where it would need a frame beyond the recursion limit, or where a program calls
+    `sys.settrace`; until the next call of a counted function there is the clock's limit alone.
+    """
+
+    def __init__(self, most: int, exit_now: Callable[[int], Any]) -> None:
+        """`exit_now(STEPS_SPENT)` is called at the first step beyond `most`."""
+        taken = 0
+
+        def step(frame: FrameType, event: str, argument: Any) -> Any:
+            nonlocal taken
+            taken += 1
+            if taken > most:
+                exit_now(STEPS_SPENT)
+            return step
+
+        def entered(frame: FrameType, event: str, argument: Any) -> Any:
+            return None if frame.f_code.co_filename.startswith(OWN_FILES) else step(frame, event, argument)
+
+        def reset() -> int:
+            nonlocal taken
+            before, taken = taken, 0
+            return before
+
+        self._entered = entered
+        self.reset = reset  # begins anew; returns the steps so far
+
+    def counted(
+        self, function: Callable[..., Any], *, unless: Collection[str], alone: Collection[str]
+    ) -> Callable[..., Any]:
+        """`function`, with the steps of what it calls counted.
+
+        Its first argument decides: one of `unless` counts none, one of `alone` begins anew.
+        """
+
+        def call(*args: Any) -> Any:
+            if args[0] in unless:
+                return function(*args)
+            if args[0] in alone:
+                self.reset()
+            sys.settrace(self._entered)
+            try:
+                return function(*args)
+            finally:
+                sys.settrace(None)
+
+        return call
+
+
+class Meter:
+    """Processor time of this process in runs of a fixed small loop, and threads that were started."""
+
+    def __init__(self) -> None:
+        self.threads = 0
+        self._loop_s = min(_timed(_loop) for _ in range(9))
+        self._start_s = 0.0
+        for module, name in THREAD_STARTERS:
+            if hasattr(sys.modules.get(module), name):
+                setattr(sys.modules[module], name, self._counted(getattr(sys.modules[module], name)))
+
+    def start(self) -> None:
+        """Measure from here."""
+        self.threads, self._start_s = 0, _processor_s()
+
+    @property
+    def loops(self) -> float:
+        """Processor time since `start`, in loops."""
+        return (_processor_s() - self._start_s) / self._loop_s
+
+    def _counted(self, starter: Callable[..., Any]) -> Callable[..., Any]:
+        def start(*args: Any, **kwargs: Any) -> Any:
+            self.threads += 1
+            return starter(*args, **kwargs)
+
+        return start
+
+
+def _processor_s() -> float:
+    return time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)
+
+
+def _timed(work: Callable[[], Any]) -> float:
+    """Elapsed seconds: some kernels count processor time in ticks far longer than a short loop."""
+    start = time.clock_gettime(time.CLOCK_MONOTONIC)
+    work()
+    return max(time.clock_gettime(time.CLOCK_MONOTONIC) - start, 1e-7)
+
+
+def _loop() -> int:
+    total = 0
+    for number in range(LOOPS):
+        total += number
+    return total
