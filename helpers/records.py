@@ -89,6 +89,7 @@ class Splits:
 # --- Track B ---------------------------------------------------------------------------------
 
 TaskKind = Literal["explain", "docstring", "fix_bug", "improve", "unit_tests", "implement"]
+EXECUTABLE: tuple[TaskKind, ...] = ("fix_bug", "implement")  # whose responses unit tests decide about
 
 
 @dataclass(frozen=True)

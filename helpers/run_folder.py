@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import hashlib
 import itertools
 import os
 import shutil
@@ -172,11 +171,3 @@ def _newest_unfinished(runs: Path, profile: Profile) -> str | None:
         if same and not (folder / "published.json").exists():
             return folder.name
     return None
-
-
-def source_digest() -> str:
-    """SHA-256 over the Python sources of this package, in path order."""
-    total = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        total.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
-    return total.hexdigest()

@@ -12,17 +12,17 @@ import datetime
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from IPython import get_ipython
 
+from helpers.code_identity import code_digest
 from helpers.data.sources import public_spec
 from helpers.models.shapes import model_identity
 from helpers.notebook_cells import register_track_magic
 from helpers.records import InsufficientDataError
-from helpers.run_folder import choose_run, existing_folder, publish_reports, source_digest
+from helpers.run_folder import choose_run, existing_folder, publish_reports
 from helpers.run_lock import lock_run
 from helpers.runtime import (
     Runtime,
@@ -77,19 +77,15 @@ class Session:
         """Wall-clock seconds since the session was opened."""
         return time.perf_counter() - self.clock
 
-    @cached_property
-    def code_digest(self) -> str:
-        """SHA-256 over this package's sources: a stage built by other code is built again."""
-        return source_digest()
-
     def stage(self, name: str, inputs: Any, build: Callable[[Path], Any]) -> Path:
         """Folder of stage `name`, built once for these inputs (see `Workspace.stage`).
 
         Of settings among the inputs, those that the stage reads count (`helpers.stage_inputs`). Beside
-        the inputs it depends on the seed, this package's code, the versions of what it rests on, the
-        precision, and the weights of its track's model. The memory it took lies in `memory.json`.
+        the inputs it depends on the seed, the code that `build` uses (`helpers.code_identity`), the versions
+        of what it rests on, the precision, and the weights of its track's model. The memory it took lies
+        in `memory.json`.
         """
-        everything = [read_by(name, inputs), self.seed, self.code_digest, package_versions()]
+        everything = [read_by(name, inputs), self.seed, code_digest(build), package_versions()]
         everything += [self._precision, self._model_of(name)]
         set_seed(self.seed)
 

@@ -29,7 +29,6 @@ from helpers.train.language_model import train_language_model
 from helpers.workspace import read_json, write_json
 
 TEXTS = [f"def function_{i}(value):\n    return value + {i}\n\n\n" * 5 for i in range(6)]
-DIGEST = "the code does not change during the test"
 
 
 def attempt(model: str, out: Path) -> None:
@@ -41,7 +40,6 @@ def attempt(model: str, out: Path) -> None:
         rehearsal_share=0.0,
     )  # fmt: skip
     run = open_session("smoke", out=out, resume=True)
-    run.__dict__["code_digest"] = DIGEST
 
     def score(base_model, tokenizer) -> list[dict]:
         result = evaluate_perplexity(base_model, tokenizer, TEXTS[5:], window=32, stride=16)

@@ -53,7 +53,7 @@ def compute(repository: Path, out: Path) -> tuple[list[str], dict[str, list[str]
     stage("track_a/before", a, texts["test"])
     trained = stage("track_a/train", a, texts["training"], texts["validation"])
     stage("track_a/after", a, texts["test"], trained)
-    stage("track_b/data", b, corpus.sha256, splits)
+    stage("track_b/data", b, corpus.spec, corpus.sha256, splits)
     stage("track_c/index_before", c, retrieval.documents)
     stage("track_c/train", c, retrieval.train, retrieval.validation, retrieval.documents)
     return built, {name: [file.path for file in some] for name, some in files.items()}

@@ -14,19 +14,17 @@ from helpers.models.causal_lm import add_lora
 from helpers.models.cheaper_forms import plain_attention
 from helpers.models.shapes import KNOWN, Shape, ShapeError, model_shape, shape_of
 from helpers.models.structure import hidden_states, plain_model
-from helpers.plan import (
+from helpers.plan import encoder_bytes, plan_run, planned_peak_gib
+from helpers.settings import TINY_CODE_LM, LoraSettings, resolve_profile
+from helpers.step_memory import (
     CPU,
     Machine,
     activation_bytes,
     cache_bytes,
-    encoder_bytes,
     lora_parameters,
-    plan_run,
     planned_fit,
-    planned_peak_gib,
     weight_bytes,
 )
-from helpers.settings import TINY_CODE_LM, LoraSettings, resolve_profile
 
 LORA = LoraSettings(rank=8, alpha=8)
 SMALL = Shape(64, 3, 4, 2, 16, 160, 100)

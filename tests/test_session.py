@@ -145,6 +145,31 @@ def test_a_changed_setting_recomputes_what_reads_it_and_nothing_else(tmp_path: P
     assert len(suite(dataclasses.replace(base, seed=99))) == 10
 
 
+def test_mended_code_recomputes_the_stages_that_use_it_and_no_other(tmp_path: Path, monkeypatch) -> None:
+    import dataclasses
+
+    from helpers import code_identity
+    from helpers.data.splits import files_of
+    from helpers.train.trainer import run_training
+
+    ours, built = code_identity.OURS, []
+
+    def suite(mended: str = "") -> list[str]:
+        texts = {name: text + "\nMENDED = 1\n" * (name == mended) for name, text in ours.texts.items()}
+        monkeypatch.setattr(code_identity, "OURS", dataclasses.replace(ours, texts=texts))
+        built.clear()
+        run = open_session("smoke", out=tmp_path, resume=True)
+        run.rows("track_a/before", 1, lambda: [{"a": built.append("before") or str(files_of)}])
+        run.stage("track_a/train", 1, lambda out: built.append("train") or str(run_training))
+        return list(built)
+
+    assert suite() == ["before", "train"]
+    assert suite("helpers.data.test_sets") == suite("helpers.report.tables") == []
+    assert suite("helpers.train.trainer") == ["train"]
+    assert suite("helpers.data.splits") == ["before", "train"]  # and the trainer as it was
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
 def test_a_resumed_run_of_other_settings_takes_what_did_not_change_from_its_siblings(tmp_path: Path) -> None:
     built = []
 

@@ -10,9 +10,8 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from helpers.eval.responses import EXECUTABLE
 from helpers.models.causal_lm import chat_prompt, generate
-from helpers.records import Task
+from helpers.records import EXECUTABLE, Task
 from helpers.runtime import Runtime
 from helpers.settings import TrackBSettings
 

@@ -43,7 +43,6 @@ from helpers.eval.sandbox import Outcome, Program, run_programs
 from helpers.processes import divided
 from helpers.records import ResponseScore, Task, TaskKind
 
-EXECUTABLE: tuple[TaskKind, ...] = ("fix_bug", "implement")
 RUN_KINDS: tuple[TaskKind, ...] = ("fix_bug", "implement", "improve")
 REFERENCE_RUNS = 3  # of generated tests: luck must not look like a killed mutant
 MIN_WORDS = 8  # of an explanation

@@ -21,6 +21,7 @@ from helpers.eval.perplexity import encode
 from helpers.models.causal_lm import load_adapted
 from helpers.records import Corpus
 from helpers.session import Session
+from helpers.settings import CorpusSettings
 from helpers.train.language_model import train_language_model
 from helpers.workspace import read_json, read_jsonl, write_json, write_jsonl
 
@@ -33,7 +34,8 @@ def seen_before(run: Session, corpus: Corpus) -> Exposure:
     A package index may be asked for it: the run keeps the answer, or that there was none; another run asks
     again.
     """
-    inputs = [corpus.spec, corpus.version, corpus.sha256, run.folder.name]
+    # By the rules' defaults files count as near copies; the corpus' own settings may be others.
+    inputs = [corpus.spec, corpus.version, corpus.sha256, run.folder.name, CorpusSettings()]
     model = run.profile.track_a.model
     return run.rows("track_a/exposure", inputs, lambda: [exposure(model, corpus)], Exposure)[0]
 
@@ -69,7 +71,8 @@ def measure_foreign_corpus(
         spent = sum(len(encode(tokenizer, text)) for text in foreign)
         write_json(out / "corpus.json", facts | {"foreign_tokens": spent})
 
-    folder = run.stage(STAGE, [settings, texts, test_files, exclude], build)
+    inputs = [settings, texts, test_files, exclude, CorpusSettings()]  # whose defaults choose foreign files
+    folder = run.stage(STAGE, inputs, build)
     return read_jsonl(folder / "rows.jsonl", FileScore)
 
 

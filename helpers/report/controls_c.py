@@ -20,7 +20,7 @@ from helpers.eval.retrieval import Run, VectorIndex, index_documents, qrels_of, 
 from helpers.models.embedder import load_embedder
 from helpers.records import Document, Query
 from helpers.session import Session
-from helpers.settings import TrackCSettings
+from helpers.settings import CorpusSettings, TrackCSettings
 from helpers.train.averaging import load_member
 from helpers.train.contrastive import train_embedder
 from helpers.workspace import read_json, read_jsonl, write_json, write_jsonl
@@ -70,7 +70,7 @@ def measure_controls(
         )
         stage(
             "foreign_package",
-            [settings, exclude, history],
+            [settings, exclude, history, CorpusSettings()],  # whose defaults choose the foreign files
             lambda out: _foreign(run, trained, exclude, out),
         )
     return rows

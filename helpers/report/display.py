@@ -18,10 +18,11 @@ from helpers.data.instruct import InstructData
 from helpers.data.retrieval_pairs import RetrievalData
 from helpers.data.splits import LeakReport
 from helpers.models.shapes import ShapeError
-from helpers.plan import Machine, plan_rows, plan_run
+from helpers.plan import plan_rows, plan_run
 from helpers.records import Failure, Query
 from helpers.runtime import Runtime
 from helpers.settings import Profile
+from helpers.step_memory import Machine
 
 
 def table(frame: pd.DataFrame, *, long_names: bool = False) -> HTML:

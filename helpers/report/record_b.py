@@ -13,9 +13,8 @@ from typing import Any
 from helpers.eval.code_style import HALF_SCORE_AT
 from helpers.eval.pass_at_k import pass_at_k
 from helpers.eval.planted_names import CheckedName, precision_and_recall
-from helpers.eval.responses import EXECUTABLE
 from helpers.eval.statistics import exact_mcnemar, proportion, wilson_interval
-from helpers.records import ResponseScore, Task
+from helpers.records import EXECUTABLE, ResponseScore, Task
 from helpers.report.entries import (
     PRIMARY_METRIC,
     MetricsError,
@@ -52,7 +51,7 @@ def record_track_b(
 ) -> dict[str, Any]:
     """Track B: pass@1 of the greedy response to the executable tasks (primary), and more.
 
-    Executable are the kinds of `responses.EXECUTABLE` (fix_bug, implement).
+    Executable are the kinds of `records.EXECUTABLE` (fix_bug, implement).
 
     `pass@1` and `pass@1/<kind>`: sample 0, one per task. Interval of the difference by resampling
     functions, p by exact McNemar over tasks; the verdict needs both. `pass@1_sampled`, `pass@2`, ...:

@@ -27,13 +27,14 @@ from helpers.eval.retrieval import (
     score_measures,
 )
 from helpers.models.shapes import ShapeError
-from helpers.plan import Machine, plan_run
+from helpers.plan import plan_run
 from helpers.records import ResponseScore
 from helpers.report.controls_a import foreign_facts, foreign_rows, foreign_seconds
 from helpers.report.controls_c import control_seconds, foreign_package
 from helpers.report.metrics import record_track_a, record_track_b, record_track_c, track_c_rows, write_items
 from helpers.session import Session
 from helpers.settings import MINIMUM_DATA
+from helpers.step_memory import Machine
 from helpers.workspace import digest, read_json, write_json
 
 Parts = Mapping[str, Sequence[tuple[str, str]]]  # part -> (path, text) of its files

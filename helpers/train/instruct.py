@@ -18,10 +18,10 @@ from transformers import PreTrainedTokenizerBase
 
 from helpers.models.causal_lm import add_lora, chat_prompt, load_causal_lm
 from helpers.models.structure import hidden_states, output_head
-from helpers.plan import planned_fit
 from helpers.records import InstructPair
 from helpers.runtime import Runtime, set_seed
 from helpers.settings import TrackBSettings
+from helpers.step_memory import planned_fit
 from helpers.train.errors import TrainingError
 from helpers.train.fallbacks import with_fallbacks
 from helpers.train.token_loss import IGNORED, summed_token_loss

@@ -11,10 +11,10 @@ from accelerate import PartialState
 from helpers.data.general_code import rehearsal_texts
 from helpers.eval.perplexity import encode, evaluate_perplexity
 from helpers.models.causal_lm import add_lora, load_adapted, load_causal_lm
-from helpers.plan import planned_fit
 from helpers.processes import launched
 from helpers.runtime import Runtime, can_compile, set_seed
 from helpers.settings import TrackASettings
+from helpers.step_memory import planned_fit
 from helpers.train.fallbacks import with_fallbacks
 from helpers.train.packing import collate_packed, pack_texts
 from helpers.train.shrinking import shrink_adapter

@@ -1,0 +1,301 @@
+"""What a stage's code is: the modules that it uses change its digest, no other module does."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType, ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from helpers import settings
+from helpers.code_identity import OURS, Sources, code_digest, modules_of
+from helpers.report import controls_a, controls_c
+from helpers.session import Session
+
+ROOT = Path(__file__).parents[1]
+TOY = {
+    "__init__": '"""The toy package."""\n',
+    "top": '"""Top."""\nfrom toy.deep import leaf\nfrom toy.deep.leaf import x as y\n\n\ndef run():\n    return leaf.x\n',
+    "deep/__init__": "",
+    "deep/leaf": "from . import beside\nfrom ..cycle_a import a\nx = 1\n",
+    "deep/beside": "z = 3\n",
+    "cycle_a": "import toy.cycle_b\na = 1\n",
+    "cycle_b": "def b():\n    from toy import cycle_a, late\n    return cycle_a, late\n",
+    "late": "def start(root):\n    return f'import sys; from toy.started import main; main({root!r})'\n",
+    "started": "def main(): ...\n",
+    "checked": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from toy.types_only import T\nelse:\n"
+    "    from toy.deep import beside\n",
+    "types_only": "T = int\n",
+    "talks": '"""Beside `toy.top`."""\n\n\ndef f():\n    "See toy.top."\n    return 1  # toy.top\n',
+    "alone": "w = 4\n",
+}
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Sources:
+    for name, text in TOY.items():
+        path = tmp_path / "toy" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return Sources.read(tmp_path / "toy")
+
+
+def changed(sources: Sources, module: str, old: str, new: str) -> Sources:
+    assert old in sources.texts[module]
+    return dataclasses.replace(
+        sources, texts={**sources.texts, module: sources.texts[module].replace(old, new, 1)}
+    )
+
+
+def stage_of(module: str, code: str = "lambda out: run(out)") -> Callable[..., Any]:
+    """A callable as a notebook has it, in which `run` is a function of the toy's `module`."""
+
+    def run(out: object) -> None: ...
+
+    run.__module__ = module
+    names = {"__name__": "__main__", "run": run, "partial": functools.partial}
+    return eval(code, names)
+
+
+def test_every_kind_of_import_is_followed_and_cycles_end(toy) -> None:
+    reached = ["toy", "toy.cycle_a", "toy.cycle_b", "toy.deep", "toy.deep.beside", "toy.deep.leaf", "toy.late",
+               "toy.started", "toy.top"]  # fmt: skip
+    assert toy.closure(["toy.top"]) == reached
+    assert toy.closure(["toy.cycle_b"]) == ["toy", "toy.cycle_a", "toy.cycle_b", "toy.late", "toy.started"]
+
+
+def test_imports_for_type_checkers_and_prose_lead_nowhere(toy) -> None:
+    assert toy.closure(["toy.checked"]) == ["toy", "toy.checked", "toy.deep", "toy.deep.beside"]
+    assert toy.closure(["toy.talks"]) == ["toy", "toy.talks"]
+
+
+def test_a_module_left_out_is_not_passed_through(toy) -> None:
+    without = dataclasses.replace(toy, left_out=frozenset({"toy.cycle_a"}))
+    assert without.closure(["toy.top"]) == ["toy", "toy.deep", "toy.deep.beside", "toy.deep.leaf", "toy.top"]
+
+
+@pytest.mark.parametrize(
+    ("module", "old", "new", "other"),
+    [
+        ("toy.deep.leaf", "x = 1", "x = 2", True),
+        ("toy.started", "...", "print()", True),
+        ("toy.top", "leaf.x", "leaf.a", True),
+        ("toy.alone", "w = 4", "w = 5", False),
+        ("toy.top", '"""Top."""\n', "# another beginning\n\n", False),
+        ("toy.top", "return leaf.x", "return  (leaf.x)  # as it is", False),
+    ],
+)
+def test_only_code_on_the_way_changes_the_digest(toy, module, old, new, other) -> None:
+    stage = stage_of("toy.top")
+    assert (code_digest(stage, changed(toy, module, old, new)) != code_digest(stage, toy)) == other
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "run",
+        "lambda out: [run(one) for one in out]",
+        "(lambda compute: lambda out: compute())(lambda: run(1))",
+        "partial(print, run)",
+        "lambda out, *, act=run: act(out)",
+        "(lambda options: lambda out: options['act'](out))({'act': [run]})",
+    ],
+)
+def test_functions_are_found_wherever_a_callable_has_them(toy, code) -> None:
+    assert modules_of(stage_of("toy.alone", code), toy) == ["toy", "toy.alone"]
+
+
+def test_methods_objects_and_modules_count_and_a_package_counts_whole(toy) -> None:
+    made = type("Made", (), {"__module__": "toy.alone", "act": lambda self, out: out})()
+    assert modules_of(made.act, toy) == modules_of(lambda out: made.value, toy) == ["toy", "toy.alone"]
+    module, package = ModuleType("toy.alone"), ModuleType("toy.deep")
+    package.__path__ = []
+    assert modules_of(lambda out: module.w, toy) == ["toy", "toy.alone"]
+    assert "toy.deep.beside" in modules_of(lambda out: package.beside, toy)
+
+
+def test_a_record_is_data_and_leads_only_to_what_it_holds(toy) -> None:
+    """The pairs that a training reads lie in an object of the module that made them."""
+
+    def made(module: str, held: object, **behaviour: object) -> object:
+        kind = dataclasses.make_dataclass("Kind", ["held"], namespace=behaviour, frozen=True)
+        kind.__module__ = module
+        return kind(held)
+
+    method = made("toy.alone", 1, act=lambda self: self.held)
+    for value, modules in [
+        (made("toy.alone", 1), []),
+        (method, ["toy", "toy.alone"]),
+        (made("toy.talks", [method]), ["toy", "toy.alone"]),
+        (made("toy.alone", 1, doubled=property(lambda self: 2 * self.held)), ["toy", "toy.alone"]),
+    ]:
+        assert modules_of(lambda out, value=value: value.held, toy) == modules
+
+
+def test_a_notebooks_own_function_is_followed_and_its_text_counts(toy) -> None:
+    def digest_with(body: str) -> str:
+        names: dict[str, Any] = {"__name__": "__main__", "run": stage_of("toy.alone", "run")}
+        exec(f"def own(out):\n    return {body}\n", names)
+        stage = eval("lambda out: own(out)", names)
+        assert modules_of(stage, toy) == ["toy", "toy.alone"]
+        return code_digest(stage, toy)
+
+    assert digest_with("run(out)") == digest_with("run(out)  # the same")
+    assert (
+        len({digest_with(body) for body in ("run(out)", "run(out, 1)", "run(out) + 1", "run(out) - 1")}) == 4
+    )
+
+
+def test_the_digest_is_that_of_another_folder_and_another_process(toy, tmp_path) -> None:
+    command = (
+        "import sys; from pathlib import Path; from helpers.code_identity import Sources, code_digest\n"
+        "exec(open(sys.argv[1]).read())\n"
+        "print(code_digest(run, Sources.read(Path(sys.argv[2]))))"
+    )
+    (tmp_path / "stage.py").write_text(
+        'run = lambda out: out in {"a", "b", "c"} and out in ("toy.top", 1.5)\n'
+    )
+    (tmp_path / "elsewhere").mkdir()
+    os.rename(tmp_path / "toy", tmp_path / "elsewhere" / "toy")
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", command, str(tmp_path / "stage.py"), str(tmp_path / "elsewhere" / "toy")],
+            cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }  # fmt: skip
+    assert len(digests) == 1
+
+
+# --- the stages of the notebook ------------------------------------------------------------------
+
+
+def notebook_stages() -> dict[str, FunctionType]:
+    """Name of every stage that the notebook asks for -> its lambda, with the notebook's imports alone."""
+    notebook = json.loads((ROOT / "ML_Assignment_Part2.ipynb").read_text())
+    cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
+    trees = [ast.parse(re.sub(r"\A%%track \w+\n", "", cell)) for cell in cells]
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for statement in (s for tree in trees for s in tree.body if isinstance(s, ast.Import | ast.ImportFrom)):
+        exec(compile(ast.Module([statement], []), "cell", "exec"), names)
+    stages = {}
+    for call in (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        told = [a.value for a in call.args if isinstance(a, ast.Constant) and "/" in str(a.value)]
+        builds = [a for a in call.args if isinstance(a, ast.Lambda)]
+        if told and builds:
+            stages[told[0]] = eval(compile(ast.Expression(builds[0]), "cell", "eval"), names)
+    return stages
+
+
+class Recorder:
+    """A session that builds nothing and notes what it was asked to build."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.seed, self.runtime = folder, 1, None
+        self.profile = settings.CPU
+        self.asked: dict[str, Callable[..., Any]] = {}
+
+    def history(self, stage: str) -> dict[str, Any]:
+        return {"seeds": [1, 2]}
+
+    def stage(self, name: str, inputs: Any, build: Callable[..., Any]) -> Path:
+        self.asked[name] = build
+        (self.folder / "rows.jsonl").write_text("")
+        return self.folder
+
+    def rows(self, name: str, inputs: Any, compute: Callable[..., Any], record: Any) -> list[Any]:
+        self.asked[name] = compute
+        return [None]
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory) -> dict[str, Callable[..., Any]]:
+    run = Recorder(tmp_path_factory.mktemp("run"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(controls_c, "shuffled_pairs", lambda data, seed: data)
+        corpus = SimpleNamespace(spec="", version="", sha256="")
+        controls_a.seen_before(run, corpus)
+        controls_a.measure_foreign_corpus(run, {}, [], None, exclude="")
+        data = SimpleNamespace(test=[], documents=[])
+        controls_c.measure_controls(run, data, {}, None, run.folder, exclude="")
+    return notebook_stages() | run.asked
+
+
+EXPECTED = {  # stage -> a module it rests on
+    "track_a/before": "helpers.eval.perplexity",
+    "track_a/train": "helpers.train.trainer",
+    "track_a/after": "helpers.eval.perplexity",
+    "track_a/foreign": "helpers.train.trainer",
+    "track_a/exposure": "helpers.data.older_release",
+    "track_b/data": "helpers.data.test_sets",
+    "track_b/answers_before": "helpers.models.generation",
+    "track_b/answers_after": "helpers.models.generation",
+    "track_b/scored_before": "helpers.eval.sandbox_zygote",
+    "track_b/scored_after": "helpers.eval.sandbox_zygote",
+    "track_b/train": "helpers.train.trainer",
+    "track_c/index_before": "helpers.models.embedder",
+    "track_c/index_after": "helpers.models.embedder",
+    "track_c/train": "helpers.train.hard_negatives",
+    "track_c/functions": "helpers.eval.code_search",
+    "track_c/hybrid": "helpers.eval.lexical",
+    "track_c/control_seed_1": "helpers.train.averaging",
+    "track_c/control_seed_2": "helpers.train.averaging",
+    "track_c/control_shuffled_pairs": "helpers.train.contrastive",
+    "track_c/control_foreign_package": "helpers.data.foreign",
+}
+
+
+def test_every_stage_rests_on_what_it_must(stages) -> None:
+    assert set(stages) == set(EXPECTED)
+    for name, build in stages.items():
+        found = modules_of(build)
+        assert {EXPECTED[name], "helpers", "helpers.runtime"} <= set(found), name
+        assert not {"helpers.settings", "helpers.session"} & set(found), name
+        assert len(found) < 0.5 * len(OURS.texts), name
+
+
+@pytest.mark.parametrize(
+    ("mended", "kept"),
+    [
+        ("helpers.data.test_sets", ["track_a/train", "track_b/train", "track_b/answers_before"]),
+        ("helpers.eval.responses", ["track_a/train", "track_b/train", "track_b/answers_after"]),
+        ("helpers.train.instruct", ["track_a/train", "track_a/foreign", "track_b/data"]),
+        ("helpers.train.contrastive", ["track_a/train", "track_b/train", "track_c/index_before"]),
+        ("helpers.report.controls_c", ["track_a/foreign", "track_c/train", "track_c/hybrid"]),
+        ("helpers.plan", list(EXPECTED)),
+        ("helpers.report.recording", list(EXPECTED)),
+    ],
+)
+def test_a_mended_module_leaves_the_stages_that_do_without_it(stages, mended, kept) -> None:
+    other = dataclasses.replace(OURS, texts={**OURS.texts, mended: OURS.texts[mended] + "\nMENDED = 1\n"})
+    for name in kept:
+        assert code_digest(stages[name], other) == code_digest(stages[name]), name
+
+
+@pytest.mark.parametrize("name", ["track_a/train", "track_b/train", "track_a/foreign"])
+def test_a_mended_trainer_trains_again(stages, name) -> None:
+    mended = "helpers.train.trainer"
+    other = dataclasses.replace(OURS, texts={**OURS.texts, mended: OURS.texts[mended] + "\nMENDED = 1\n"})
+    assert code_digest(stages[name], other) != code_digest(stages[name])
+
+
+def test_what_rows_and_json_wrap_is_looked_into() -> None:
+    from helpers.train.averaging import mean_of
+
+    asked = []
+    run = SimpleNamespace(stage=lambda name, inputs, build: asked.append(build) or Path("/nowhere"))
+    for kind in (Session.rows, Session.json):
+        with pytest.raises(FileNotFoundError):
+            kind(run, "x", 1, lambda: mean_of([]))
+    assert all("helpers.train.averaging" in modules_of(build) for build in asked)
+    assert not any("helpers.report.export" in modules_of(build) for build in asked)
