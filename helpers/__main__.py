@@ -166,6 +166,9 @@ def ladder(
 def verify(
     run: Annotated[Path, typer.Option(help="a folder below runs/")],
     pairs: Annotated[bool, typer.Option(help="execute Track B's pairs and tasks again")] = True,
+    times: Annotated[
+        int, typer.Option(help="run the tasks' references so often besides, each time otherwise")
+    ] = 0,
     workers: Annotated[int, typer.Option(help="sandboxed processes side by side")] = 2,
 ) -> None:
     """Recompute figures and verdicts of a run from its per-item files, and run its pairs again."""
@@ -173,7 +176,7 @@ def verify(
     from helpers.report.metrics import recompute
 
     differences = recompute(run)
-    checked = verify_run(run, workers=workers) if pairs else None
+    checked = verify_run(run, workers=workers, times=times) if pairs else None
     problems = [*differences, *(checked.problems if checked else ())]
     for line in problems:
         print(line)

@@ -14,9 +14,10 @@ mutants. Nothing is taken from the run that made them but the place of the corpu
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import helpers
@@ -25,6 +26,7 @@ from helpers.data.execution import ExecutionContext, context_of, limited, run_in
 from helpers.data.phrasings import mark_line
 from helpers.data.sources import resolve_spec
 from helpers.eval.responses import score_responses
+from helpers.eval.sandbox_conditions import VARIATIONS, replaced
 from helpers.records import InstructPair, Task
 from helpers.workspace import read_json, read_jsonl
 
@@ -85,8 +87,36 @@ def verify_saved_pairs(folder: Path, context: ExecutionContext, *, workers: int)
     return PairCheck(dict(sorted(counts.items())), len(distinct) + len(items), tuple(problems))
 
 
-def verify_run(run_folder: Path, *, workers: int) -> PairCheck | None:
+def score_references(
+    tasks: Sequence[Task], context: ExecutionContext, *, times: int, workers: int
+) -> list[str]:
+    """Run the references of the tasks with tests again and again; a line for each that failed once.
+
+    Every time in other processes, in another order, under another mixture of what must not matter.
+    """
+    tested = [task for task in tasks if task.tests]
+    programs = [limited(f"{t.prelude}{t.detail['code']}\n", t.tests, t.entry_point) for t in tested]
+    problems = []
+    for number in range(1, times + 1):
+        mixture = replaced(VARIATIONS[number % len(VARIATIONS)], optimize=False)
+        conditions = replaced(mixture, hash_seed=1000 + number, memory=1000 + number)
+        order = random.Random(number).sample(range(len(tested)), len(tested))
+        what = f"run references again, {number} of {times}"
+        shuffled = [programs[place] for place in order]
+        outcomes = run_in(context, shuffled, workers=workers, what=what, conditions=conditions)
+        problems += [
+            f"{_named(tested[place])}: its reference, run for the {number}th time: {end.status} {end.detail}"
+            for place, end in zip(order, outcomes, strict=True)
+            if not end.passed
+        ]
+    return problems
+
+
+def verify_run(run_folder: Path, *, workers: int, times: int = 0) -> PairCheck | None:
     """`verify_saved_pairs` for a run folder; None if the run made no pairs.
+
+    Args:
+        times: how often the tasks' references are run besides (`score_references`).
 
     Raises:
         CorpusError: if the corpus of the run is no longer there.
@@ -104,7 +134,13 @@ def verify_run(run_folder: Path, *, workers: int) -> PairCheck | None:
     context = context_of(
         spec, source.import_name, str(source.root), report["preloaded modules"], report["import_folders"]
     )
-    return verify_saved_pairs(data, context, workers=workers)
+    checked = verify_saved_pairs(data, context, workers=workers)
+    if not times:
+        return checked
+    tasks = read_jsonl(data / "tasks.jsonl", Task)
+    again = score_references(tasks, context, times=times, workers=workers)
+    programs = checked.programs + times * sum(bool(task.tests) for task in tasks)
+    return replace(checked, programs=programs, problems=(*checked.problems, *again))
 
 
 def as_task(pair: InstructPair) -> Task:
