@@ -86,8 +86,8 @@ _CPU = (
     SectionSeconds("Error analysis", 1.0),
     SectionSeconds("Summary", 3.0),
 )
-# Of a run of the smoke profile on two cores of an Intel Xeon with nothing beside it; steps that it does not
-# take by itself (controls, a second seed) from one with these settings changed.
+# The sections' totals are those of a smoke run with nothing beside it. Their shares among the steps, and the
+# steps that the profile does not ask for, come from runs on a busy Intel Xeon and are rough.
 _SMOKE = (
     SectionSeconds("Setup", 8.0),
     SectionSeconds("Corpus and data card", 6.0, {"track_b/data": 9.0}),
@@ -130,8 +130,9 @@ _SMOKE = (
     SectionSeconds("Error analysis", 0.5),
     SectionSeconds("Summary", 1.0),
 )
-# No full run on a T4 stands in the repository: its sections' totals are rough, and shared out among the
-# steps as `helpers.plan` weighs them at a T4's speeds; steps that it does not plan are a CPU's.
+# No full run on a T4 stands in the repository: the totals of the tracks are estimates, shared out among the
+# steps as `helpers.plan` weighs them at a T4's speeds. Making the pairs needs no GPU and takes what it takes
+# on two cores.
 _T4 = (
     SectionSeconds("Setup", 30.0),
     SectionSeconds("Corpus and data card", 60.0, {"track_b/data": 150.0}),

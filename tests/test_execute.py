@@ -114,6 +114,7 @@ def test_a_log_shows_life_while_the_notebook_says_nothing() -> None:
     now = [0.0]
     written = io.StringIO()
     line = live_line.LiveLine(console=Console(file=written, width=100), clock=lambda: now[0])
+    line.enter("Setup")  # where it is already
     line.enter("One")
     line.take({"event": "begins", "stage": "track_c/control_seed_18"})
     for now[0] in range(1, 31):

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from helpers.expected_seconds import EXPECTED, Pace, SectionSeconds, expected_sections
+from helpers.expected_seconds import EXPECTED, PYTHON_STAGES, Pace, SectionSeconds, expected_sections
 from helpers.report.earlier_runs import kept_stages, recorded_seconds
 from helpers.report.estimate import Estimate
 from helpers.report.expected_here import estimate_here, measured_pace, scaled
@@ -106,10 +106,13 @@ def test_a_faster_machine_takes_less() -> None:
 
 
 def test_what_earlier_runs_took_is_taken_and_scales_the_rest() -> None:
-    recorded = {"track_a/train": 500.0, "track_c/control_seed_*": 100.0}
-    one, two = scaled(SECTIONS, pace=Pace(1.0, 1.0), recorded=recorded, here=Pace(9.0, 9.0))
-    assert one == SectionSeconds("One", 25.0, {"track_b/data": 250.0, "track_a/train": 500.0})
-    assert two == SectionSeconds("Two", 50.0, {"track_c/control_seed_18": 100.0})
+    """Steps that wait for Python speak for what is beside the steps; nothing recorded: the pace does."""
+    recorded = {"track_a/train": 500.0}
+    one, two = scaled(SECTIONS, pace=Pace(1.0, 1.0), recorded=recorded, here=Pace(9.0, 0.5))
+    assert one == SectionSeconds("One", 20.0, {"track_b/data": 200.0, "track_a/train": 500.0})
+    assert two == SectionSeconds("Two", 40.0, {"track_c/control_seed_18": 100.0})
+    one, two = scaled(SECTIONS, pace=None, recorded={"track_b/data": 50.0}, here=None)
+    assert one == SectionSeconds("One", 5.0, {"track_b/data": 50.0, "track_a/train": 200.0})
 
 
 def test_little_that_is_recorded_does_not_speak_for_the_rest() -> None:
@@ -169,8 +172,10 @@ def test_a_resumed_run_is_announced_without_the_steps_that_are_kept(tmp_path, mo
     resumed, why = estimate_here(profile, before, resume=True)
     assert isinstance(resumed, Estimate)
     assert why == f"as earlier runs here took, 1 of {len(seconds)} steps are kept from before"
-    everything = sum(section.seconds for section in expected_sections(profile))
-    assert resumed.left(0.0) == pytest.approx(2 * (everything - seconds["track_b/data"]))
+    python = sum(section.beside for section in expected_sections(profile))
+    python += sum(seconds[stage] for stage in PYTHON_STAGES & seconds.keys() - {"track_b/data"})
+    training = sum(seconds[stage] for stage in seconds.keys() - PYTHON_STAGES)
+    assert resumed.left(0.0) == pytest.approx(training + 2 * python)
 
 
 def test_a_profile_of_other_values_keeps_its_expectation() -> None:

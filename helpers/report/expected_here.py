@@ -16,7 +16,7 @@ from helpers.settings import Profile
 from helpers.stage_names import stage_kind
 
 CALIBRATION_S = 0.25  # for each of the two workloads
-ENOUGH_RECORDED = 0.1  # share of the whole that earlier runs must have recorded to speak for the rest
+ENOUGH_RECORDED = 0.1  # share of steps alike that earlier runs must have recorded to speak for the rest
 
 
 def estimate_here(profile: Profile, run_folder: Path, *, resume: bool) -> tuple[Estimate, str]:
@@ -59,25 +59,25 @@ def scaled(
     Args:
         pace: of the machine that the seconds were measured on.
         recorded: step (`stage_kind`) -> seconds that it took on this machine before; taken as they are, and
-            how they compare with `sections` scales the rest.
-        here: this machine's pace, for where nothing is recorded.
+            how they compare with `sections` scales the steps that are like them.
+        here: this machine's pace, for where too little is recorded.
     """
-    known = {
-        stage: (seconds, recorded[stage_kind(stage)])
-        for section in sections
-        for stage, seconds in section.stages.items()
-        if stage_kind(stage) in recorded
-    }
-    training = python = 1.0
-    if pace and here:
-        training, python = pace.training / here.training, pace.python / here.python
-    if sum(expected for expected, _ in known.values()) >= ENOUGH_RECORDED * sum(s.seconds for s in sections):
-        training = python = sum(took for _, took in known.values()) / sum(one for one, _ in known.values())
+    expected = {stage: took for section in sections for stage, took in section.stages.items()}
+    known = {stage: recorded[stage_kind(stage)] for stage in expected if stage_kind(stage) in recorded}
+
+    def ratio(stages: set[str], otherwise: float) -> float:
+        """Seconds here for one of `sections`, over steps that are alike in what they wait for."""
+        told = sum(expected[stage] for stage in stages & known.keys())
+        if not told or told < ENOUGH_RECORDED * sum(expected[stage] for stage in stages):
+            return otherwise
+        return sum(known[stage] for stage in stages & known.keys()) / told
+
+    by_pace = (pace.training / here.training, pace.python / here.python) if pace and here else (1.0, 1.0)
+    training = ratio(expected.keys() - PYTHON_STAGES, by_pace[0])
+    python = ratio(expected.keys() & PYTHON_STAGES, by_pace[1])
 
     def stage_seconds(stage: str, seconds: float) -> float:
-        if stage in known:
-            return known[stage][1]
-        return seconds * (python if stage in PYTHON_STAGES else training)
+        return known.get(stage, seconds * (python if stage in PYTHON_STAGES else training))
 
     return tuple(
         SectionSeconds(

@@ -54,6 +54,7 @@ class LiveLine:
         if self._live:
             self._live.start()
         else:
+            self._print_line(self._clock())
             threading.Thread(target=self._keep_printing, daemon=True).start()
         return self
 
@@ -66,6 +67,8 @@ class LiveLine:
     def enter(self, section: str) -> None:
         """A new section begins: print the finished one's time, keep the line for the new one."""
         with self._lock:
+            if section == self.section:
+                return
             now = self._clock()
             if now - self._section_start > 1:
                 self._console.print(f"  done    {self.section}  ({clock_text(now - self._section_start)})")
