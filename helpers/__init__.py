@@ -3,3 +3,11 @@
 Read in the order the data flows: `data` (corpus, functions, splits, pairs), `models`, `train`,
 `eval`, `report`. `settings` says what a run is, `workspace` where it lies.
 """
+
+import logging
+
+# peft imports bitsandbytes, whose CPU back end warns on every command where it cannot get a faster 4-bit
+# kernel from the hub. Nothing here needs that kernel.
+logging.getLogger("bitsandbytes.backends.cpu.ops").addFilter(
+    lambda record: "gemm_4bit_forward" not in str(record.msg)
+)

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from IPython import get_ipython
 
+from helpers import progress
 from helpers.code_identity import code_digest
 from helpers.data.sources import public_spec
 from helpers.models.shapes import model_identity
@@ -89,13 +90,16 @@ class Session:
         everything += [self._precision, self._model_of(name)]
         set_seed(self.seed)
 
-        def measured(out: Path) -> None:
-            reset_peak_memory()
-            before = held_memory_gib()
-            build(out)
-            write_json(out / "memory.json", {"held_before_gib": before, "peak_gib": peak_memory_gib()})
+        with progress.step(name) as begins:
 
-        return self.workspace.stage(name, everything, measured)
+            def measured(out: Path) -> None:
+                begins()
+                reset_peak_memory()
+                before = held_memory_gib()
+                build(out)
+                write_json(out / "memory.json", {"held_before_gib": before, "peak_gib": peak_memory_gib()})
+
+            return self.workspace.stage(name, everything, measured)
 
     @property
     def _precision(self) -> list[str]:

@@ -14,6 +14,7 @@ import json
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from helpers.expected_seconds import expected_sections
 from helpers.overrides import with_setting
 
 TINY_CODE_LM = "helpers/models/tiny_code_lm"  # resolved beside this package, wherever that lies
@@ -169,14 +170,11 @@ class Profile:
     failure_cases: int = 15
     sandbox_workers: int = 2
     changed: tuple[str, ...] = ()  # settings a person changed one by one, as given
-    # Measured seconds per section of the notebook on the machine the profile is meant for; the
-    # estimate of what is left starts from them.
-    section_seconds: tuple[tuple[str, float], ...] = ()
 
     @property
     def minutes_expected(self) -> float:
-        """Minutes that the whole notebook is expected to take."""
-        return round(sum(seconds for _, seconds in self.section_seconds) / 60, 1)
+        """Minutes that the whole notebook takes on the machine that the profile is meant for."""
+        return round(sum(section.seconds for section in expected_sections(self)) / 60, 1)
 
     @property
     def is_full_run(self) -> bool:
@@ -238,15 +236,6 @@ T4 = Profile(
         warmup_fraction=0.1,
         encode_batch=128,
     ),
-    section_seconds=(
-        ("Setup", 30.0),
-        ("Corpus and data card", 60.0),
-        ("Track A: extended pretraining", 950.0),
-        ("Track B: instruction tuning", 1200.0),
-        ("Track C: embedding tuning", 300.0),
-        ("Error analysis", 10.0),
-        ("Summary", 10.0),
-    ),
 )
 
 CPU = dataclasses.replace(
@@ -303,15 +292,6 @@ CPU = dataclasses.replace(
         warmup_fraction=0.1,
         encode_batch=32,
     ),
-    section_seconds=(
-        ("Setup", 5.0),
-        ("Corpus and data card", 155.0),
-        ("Track A: extended pretraining", 395.0),
-        ("Track B: instruction tuning", 120.0),
-        ("Track C: embedding tuning", 180.0),
-        ("Error analysis", 5.0),
-        ("Summary", 5.0),
-    ),
 )
 
 SMOKE = dataclasses.replace(
@@ -354,15 +334,6 @@ SMOKE = dataclasses.replace(
         bootstrap_samples=1_000,
     ),
     failure_cases=10,
-    section_seconds=(
-        ("Setup", 5.0),
-        ("Corpus and data card", 15.0),
-        ("Track A: extended pretraining", 12.0),
-        ("Track B: instruction tuning", 8.0),
-        ("Track C: embedding tuning", 8.0),
-        ("Error analysis", 1.0),
-        ("Summary", 1.0),
-    ),
 )
 
 PROFILES: dict[str, Profile] = {profile.name: profile for profile in (T4, CPU, SMOKE)}

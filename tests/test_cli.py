@@ -36,6 +36,12 @@ def test_wrong_input_ends_with_one_sentence(arguments, says, tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_plan_is_printed_without_what_libraries_say_on_the_way() -> None:
+    done = helpers("plan", "--here", "--profile", "smoke")
+    assert "track_a/train" in done.stdout
+    assert done.stderr == ""
+
+
 def test_output_folder_that_is_a_file_is_refused(tmp_path) -> None:
     (tmp_path / "taken").write_text("mine")
     done = helpers("run", "--profile", "smoke", "--out", str(tmp_path / "taken"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import subprocess
 import sys
@@ -10,8 +11,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from rich.console import Console
 
-from helpers import run_folder
+from helpers import progress, run_folder
+from helpers.expected_seconds import SectionSeconds
+from helpers.report import live_line
+from helpers.report.estimate import Estimate
 from helpers.report.execute import CellFailure, execute_notebook
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +36,8 @@ def notebook(tmp_path):
 
 
 def run(path, parameters):
-    return execute_notebook(path, parameters, cwd=path.parent, expected_seconds={"One": 1.0, "Two": 30.0})
+    expected = (SectionSeconds("One", 1.0, {"track_a/foreign": 20.0}), SectionSeconds("Two", 30.0))
+    return execute_notebook(path, parameters, cwd=path.parent, estimate=Estimate(expected))
 
 
 def test_parameters_override_defaults_and_nothing_listens_on_tcp(notebook) -> None:
@@ -52,8 +58,10 @@ def test_failing_cell_names_section_and_error(notebook) -> None:
 
 
 def test_dead_kernel_is_reported_and_not_waited_for(notebook) -> None:
-    path = notebook(new_markdown("## One"), new_code("import os; os._exit(1)"))
-    with pytest.raises(CellFailure, match="kernel died"):
+    path = notebook(
+        new_markdown("## One"), new_code("import os; os.write(2, b'what went wrong'); os._exit(1)")
+    )
+    with pytest.raises(CellFailure, match=r"kernel died.*: what went wrong"):
         run(path, {})
 
 
@@ -68,6 +76,82 @@ def test_terminal_shows_sections_elapsed_time_and_estimate(notebook, capsys) -> 
     printed = capsys.readouterr().out
     assert "elapsed, about" in printed
     assert "done    One" in printed
+
+
+SAYS_PROGRESS = f"""
+import logging, os, sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from helpers import progress
+logging.getLogger("a.library").warning("noise from a logger")
+print("noise on stderr", file=sys.stderr)
+os.write(2, b"noise below Python\\n")
+with progress.step("track_a/foreign") as begins:
+    begins()
+    with progress.bar("train", total=4, unit="step") as shown:
+        shown.n = 3
+        shown.refresh()
+        print("more noise", file=sys.stderr)
+"""
+
+
+def test_noise_on_stderr_stays_off_the_terminal_and_steps_and_bars_are_shown(
+    notebook, capfd, monkeypatch
+) -> None:
+    monkeypatch.setattr(live_line, "PLAIN_LINE_EVERY_S", 0.0)
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # else ipykernel leaves file descriptor 2 alone
+    done = run(notebook(new_markdown("## One"), new_code(SAYS_PROGRESS)), {})
+    printed = capfd.readouterr()
+    assert "One · control: the same training on foreign code · train 75%" in printed.out
+    assert "noise" not in printed.out + printed.err
+    kept = "".join(output.text for output in done.cells[-1].outputs)
+    assert "noise on stderr" in kept
+    assert "more noise" in kept
+    assert progress.MARK not in kept
+    assert "train" not in kept
+
+
+def test_a_log_shows_life_while_the_notebook_says_nothing() -> None:
+    now = [0.0]
+    written = io.StringIO()
+    line = live_line.LiveLine(console=Console(file=written, width=100), clock=lambda: now[0])
+    line.enter("Setup")  # where it is already
+    line.enter("One")
+    line.take({"event": "begins", "stage": "track_c/control_seed_18"})
+    for now[0] in range(1, 31):
+        line.tick(now[0])
+    assert written.getvalue().splitlines() == [
+        "[00:00 elapsed]  One",
+        "[00:15 elapsed]  One · control: one training alone, seed 18",
+        "[00:30 elapsed]  One · control: one training alone, seed 18",
+    ]
+
+
+def test_the_line_shows_the_innermost_bar_and_goes_back_to_the_outer_one() -> None:
+    line = live_line.LiveLine(console=Console(file=io.StringIO()), clock=lambda: 0.0)
+    outer, inner = (
+        {"event": "bar", "bar": number, "what": what, "n": 1, "total": 2, "unit": "it", "note": note}
+        | {"parts": None}
+        for number, what, note in ((1, "train", "loss 2.1"), (2, "validate", ""))
+    )
+    line.take(outer)
+    line.take(inner)
+    assert line.text(0.0).endswith("Setup · validate 50%")
+    line.take({"event": "closed", "bar": 2})
+    assert line.text(0.0).endswith("Setup · train 50% (loss 2.1)")
+
+
+def test_the_line_says_what_is_left_and_nearly_done_at_the_end_alone() -> None:
+    now = [0.0]
+    estimate = Estimate([SectionSeconds("One", 1.0, {"x/long": 600.0}), SectionSeconds("Summary", 4.0)])
+    line = live_line.LiveLine(estimate, Console(file=io.StringIO()), lambda: now[0])
+    line.enter("One")
+    line.take({"event": "begins", "stage": "x/long"})
+    assert "about 10:05 left" in line.text(0.0)
+    assert "about" in line.text(5000.0)
+    now[0] = 700.0
+    line.take({"event": "ended", "stage": "x/long"})
+    line.enter("Summary")
+    assert "nearly done" in line.text(700.0)
 
 
 def test_track_cells_stand_aside_with_the_reason(notebook) -> None:
@@ -106,7 +190,7 @@ def test_stopping_ends_the_kernel_and_says_how_to_go_on(notebook, tmp_path, numb
         "import sys\nfrom pathlib import Path\nimport helpers.__main__ as command\n"
         "from helpers.report.execute import execute_notebook\n"
         "path = Path(sys.argv[1])\n"
-        "command.app = lambda: execute_notebook(path, {}, cwd=path.parent, expected_seconds={})\n"
+        "command.app = lambda: execute_notebook(path, {}, cwd=path.parent)\n"
         "command.main()\n"
     )
     running = subprocess.Popen(

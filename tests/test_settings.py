@@ -94,7 +94,6 @@ def test_single_settings_are_changed_by_name_and_the_run_is_no_full_one() -> Non
         ("track_a.epochs.x=1", "'epochs' has no parts"),
         ("track_a.epochs=many", "epochs takes a number, not 'many'"),
         ("track_b.fenced_code=maybe", "true or false"),
-        ("section_seconds=1", "cannot be set this way"),
     ],
 )
 def test_a_change_that_cannot_be_made_is_said(change, says) -> None:

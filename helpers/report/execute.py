@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 from traitlets.config import Config
+
+from helpers.progress import MARKED, take_marked
+from helpers.report.estimate import Estimate
+from helpers.report.live_line import LiveLine
 
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
-PLAIN_LINE_EVERY_S = 15.0  # without a terminal: how often progress within a step is printed
 
 
 class RunStopped(RuntimeError):
@@ -45,7 +45,7 @@ def execute_notebook(
     parameters: Mapping[str, Any],
     *,
     cwd: Path,
-    expected_seconds: Mapping[str, float],
+    estimate: Estimate | None = None,
 ) -> nbformat.NotebookNode:
     """Run every cell of the notebook at `path` in a fresh kernel and return the executed copy.
 
@@ -53,8 +53,7 @@ def execute_notebook(
         parameters: assigned in a cell inserted after the one tagged `parameters`; a name that the
             tagged cell does not assign is refused.
         cwd: working directory of the kernel.
-        expected_seconds: measured seconds per section heading, for the estimate of what is left; none
-            for no estimate.
+        estimate: of what is left, shown beside the elapsed time; None shows none.
 
     Raises:
         CellFailure: if a cell raises or the kernel dies.
@@ -63,36 +62,45 @@ def execute_notebook(
     """
     notebook = nbformat.read(path, as_version=4)
     _insert_parameters(notebook, parameters)
-    with tempfile.TemporaryDirectory(prefix="kernel-") as sockets:
+    with tempfile.TemporaryDirectory(prefix="kernel-") as sockets, tempfile.TemporaryFile() as said:
         config = Config()
         if sys.platform != "win32":
             config.KernelManager.transport = "ipc"
             config.KernelManager.ip = str(Path(sockets) / "k")
-        display = _Display(expected_seconds)
+        line = LiveLine(estimate)
         client = _Client(
             notebook,
             config=config,
             kernel_name="python3",
             timeout=None,
             resources={"metadata": {"path": str(cwd)}},
-            display=display,
+            line=line,
         )
-        with display:
+        with line:
             try:
-                client.execute()
+                # What compiled code writes to the process's own streams belongs to the outputs, where
+                # ipykernel puts it, and not on the terminal, where it writes it as well.
+                client.execute(env={**os.environ, MARKED: "1"}, stdout=said, stderr=said)
             except CellExecutionError as error:
                 message = ANSI.sub("", f"{error.ename}: {error.evalue}")
-                raise CellFailure(f"section “{display.section}” failed: {message}") from error
+                raise CellFailure(f"section “{line.section}” failed: {message}") from error
             except (asyncio.CancelledError, DeadKernelError) as error:
                 if client.stopped:
                     raise RunStopped(
-                        f"stopped in section “{display.section}”; "
-                        "finished steps are kept, go on with --resume"
+                        f"stopped in section “{line.section}”; finished steps are kept, go on with --resume"
                     ) from None
                 raise CellFailure(
-                    f"section “{display.section}”: the kernel died, most often for want of memory"
+                    f"section “{line.section}”: the kernel died, most often for want of memory"
+                    + _last_words(said)
                 ) from error
     return notebook
+
+
+def _last_words(said: IO[bytes]) -> str:
+    said.seek(0)
+    lines = ANSI.sub("", said.read().decode(errors="replace")).split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f"; its last words: {last}" if last else ""
 
 
 def _insert_parameters(notebook: nbformat.NotebookNode, parameters: Mapping[str, Any]) -> None:
@@ -110,11 +118,15 @@ def _insert_parameters(notebook: nbformat.NotebookNode, parameters: Mapping[str,
 
 
 class _Client(NotebookClient):
-    """NotebookClient that tells a display which section runs and what the kernel prints."""
+    """NotebookClient that tells the line on the terminal which section runs and what its steps say.
 
-    def __init__(self, *args: Any, display: _Display, **kwargs: Any) -> None:
+    Of what the kernel writes to stderr only the marked lines of `helpers.progress` are meant for the line,
+    and they alone are kept out of the executed notebook.
+    """
+
+    def __init__(self, *args: Any, line: LiveLine, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._display = display
+        self._line = line
         self.stopped = False
 
     async def async_start_new_kernel_client(self, **kwargs):
@@ -136,83 +148,15 @@ class _Client(NotebookClient):
 
     async def async_execute_cell(self, cell, cell_index, *args, **kwargs):
         for heading in HEADING.findall("" if cell.cell_type != "markdown" else cell.source):
-            self._display.enter(heading.strip())
+            self._line.enter(heading.strip())
         return await super().async_execute_cell(cell, cell_index, *args, **kwargs)
 
     def process_message(self, msg, cell, cell_index):
         content = msg["content"]
         if msg["msg_type"] == "stream" and content["name"] == "stderr":
-            self._display.detail(content["text"])
+            messages, content["text"] = take_marked(content["text"])
+            for message in messages:
+                self._line.take(message)
+            if not content["text"]:
+                return None
         return super().process_message(msg, cell, cell_index)
-
-
-class _Display:
-    """Terminal line: elapsed time, section, step within it, estimate of what is left."""
-
-    def __init__(self, expected_seconds: Mapping[str, float]) -> None:
-        self.section = "Setup"
-        self._expected = dict(expected_seconds)
-        self._estimated = bool(expected_seconds)
-        self._done_expected = 0.0
-        self._start = self._section_start = self._last_line = time.monotonic()
-        self._detail = ""
-        self._console = Console(highlight=False, soft_wrap=True)
-        self._live = (
-            Live(get_renderable=self._line, console=self._console, refresh_per_second=2)
-            if self._console.is_terminal
-            else None
-        )
-
-    def __enter__(self) -> _Display:
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._live:
-            self._live.update(Text(""))
-            self._live.stop()
-
-    def enter(self, section: str) -> None:
-        """A new section begins: print the finished one's time, keep the line for the new one."""
-        now = time.monotonic()
-        if now - self._section_start > 1:
-            self._console.print(f"  done    {self.section}  ({_clock(now - self._section_start)})")
-        self._done_expected += self._expected.pop(self.section, 0.0)
-        self.section, self._section_start, self._detail = section, now, ""
-        if not self._live:
-            self._print_line()
-
-    def detail(self, text: str) -> None:
-        """Take the newest state of a progress bar printed by the kernel."""
-        parts = [p.strip() for p in ANSI.sub("", text).replace("\n", "\r").split("\r") if p.strip()]
-        if not parts:
-            return
-        self._detail = parts[-1]
-        if not self._live and time.monotonic() - self._last_line >= PLAIN_LINE_EVERY_S:
-            self._print_line()
-
-    def _print_line(self) -> None:
-        self._last_line = time.monotonic()
-        self._console.print(self._line())
-
-    def _line(self) -> Text:
-        elapsed = time.monotonic() - self._start
-        left = f", {self._left(elapsed)}" if self._estimated else ""
-        text = f"[{_clock(elapsed)} elapsed{left}]  {self.section}"
-        return Text(f"{text} · {self._detail}" if self._detail else text)
-
-    def _left(self, elapsed: float) -> str:
-        """Remaining expected seconds, scaled by how this machine has kept to them so far."""
-        current = self._expected.get(self.section, 0.0)
-        later = sum(self._expected.values()) - current
-        in_section = time.monotonic() - self._section_start
-        before = elapsed - in_section
-        speed = before / self._done_expected if self._done_expected > 20 else 1.0
-        left = speed * later + max(0.0, speed * current - in_section)
-        return f"about {_clock(left)} left" if left >= 1 else "nearly done"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes:02d}:{rest:02d}"

@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 
 from helpers.report.execute import execute_notebook
+from helpers.report.expected_here import estimate_here, minutes_text
 from helpers.report.export import html_document, without_passwords
 from helpers.run_folder import PACKAGE, choose_run, publish_reports
 from helpers.second_copy import SecondCopy
@@ -76,10 +77,9 @@ def run_suite(
         "KEEP_ON_DRIVE": bool(keep),
         "PUBLISH": False,
     }
-    print(f"{NOTEBOOK.name}, profile {chosen.name}, about {chosen.minutes_expected:g} min on two cores")
-    notebook = execute_notebook(
-        NOTEBOOK, parameters, cwd=NOTEBOOK.parent, expected_seconds=dict(chosen.section_seconds)
-    )
+    estimate, why = estimate_here(chosen, run_folder, resume=resume)
+    print(f"{NOTEBOOK.name}, profile {chosen.name}, about {minutes_text(estimate.left(0.0))} {why}")
+    notebook = execute_notebook(NOTEBOOK, parameters, cwd=NOTEBOOK.parent, estimate=estimate)
     report = run_folder / "report"
     suffix = "" if chosen.is_full_run else f".{chosen.name}"
     metrics = read_json(report / f"metrics{suffix}.json")

@@ -20,6 +20,7 @@ from sentence_transformers import SentenceTransformer
 from helpers.data.retrieval_pairs import RetrievalData
 from helpers.eval.retrieval import VectorIndex
 from helpers.models.embedder import load_embedder
+from helpers.progress import part
 from helpers.runtime import Runtime
 from helpers.settings import TrackCSettings
 from helpers.train.contrastive import ValidationMRR, hold_lower_layers, save_embedder, train_embedder
@@ -52,7 +53,10 @@ def train_averaged(
         ContrastiveError: as `train_embedder`.
     """
     seeds = [seed + step for step in range(settings.seeds)]
-    histories = {one: _member(settings, data, runtime, one, out_dir / MEMBERS, index) for one in seeds}
+    histories = {}
+    for number, one in enumerate(seeds, 1):
+        with part("seed", number, len(seeds)):
+            histories[one] = _member(settings, data, runtime, one, out_dir / MEMBERS, index)
     processes = PartialState(cpu=runtime.device.type == "cpu")
     states = [load_file(_weights(out_dir, one)) for one in seeds]
     model = load_embedder(settings.model, runtime)
