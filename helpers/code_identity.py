@@ -76,9 +76,11 @@ class Sources:
 # Left out: settings and their parser, whose text changes with every new setting, while the values that a
 # stage reads are among its inputs (`helpers.stage_inputs`); and the session, which decides when a stage is
 # built, not what it holds, and leads to everything. What it wraps for `rows` and `json` is looked into.
+# What shows progress changes no result.
 # Read once, when the process starts: what is edited later is not what runs.
 OURS = Sources.read(
-    Path(__file__).resolve().parent, ("helpers.settings", "helpers.overrides", "helpers.session")
+    Path(__file__).resolve().parent,
+    ("helpers.settings", "helpers.overrides", "helpers.session", "helpers.progress", "helpers.stage_names"),
 )
 
 
