@@ -29,6 +29,7 @@ from helpers.data.execution import (
     strip_decorators,
 )
 from helpers.data.purity import OUTSIDE, PurityRule, counted_reasons
+from helpers.data.stability import Doubt, explain
 from helpers.data.suite_cases import TestSuite
 from helpers.data.test_sets import Drawn, TestSet, draw_up_tests
 from helpers.records import Corpus, Function
@@ -79,11 +80,14 @@ def verify_functions(
     seed: int,
     workers: int,
     suite: TestSuite | None = None,
+    doubts: list[Doubt] | None = None,
 ) -> tuple[list[GroundTruth], dict[str, int], dict[str, str]]:
     """Verify functions in seeded order until `wanted` of them are usable.
 
     Args:
         suite: the corpus' own tests; none are used when None.
+        doubts: takes the cases whose answer changed, for `helpers.data.stability.explain`; None has
+            them explained here.
 
     Returns:
         The verified functions, and how many functions were looked at by outcome ("verified",
@@ -105,17 +109,25 @@ def verify_functions(
     context = execution_context(corpus)
     alias = import_line(corpus)
     ran: dict[str, str] = {}
+    doubtful: list[Doubt] = []
     size = max(8, min(40, wanted))
     for start in range(0, len(order), size):
         if len(verified) >= wanted:
             break
         batch = [f for f in order[start : start + size] if not refused[f.id]]
-        for function, truth, outcome, left_out in _verify_batch(batch, alias, context, suite, seed, workers):
+        for drawn, truth, outcome in _verify_batch(batch, alias, context, suite, seed, workers):
+            function = drawn.function
             counts[outcome] += 1
-            counts.update({f"cases left out: {reason}": n for reason, n in left_out.items()})
+            counts.update(left_out(drawn.left_out))
+            doubtful += [drawn.doubt] if drawn.doubt else []
             ran[function.id] = outcome
             if truth is not None:
                 verified.append(truth)
+    if doubts is None:
+        for reasons in explain(doubtful, context, workers=workers):
+            counts.update(left_out(reasons))
+    else:
+        doubts += doubtful
     counts["mutants run"] = sum(truth.n_mutants for truth in verified)
     counts["mutants killed"] = sum(truth.n_killed for truth in verified)
     counts["mutants killed by a limit alone, not used"] = sum(t.n_killed - len(t.mutants) for t in verified)
@@ -125,6 +137,11 @@ def verify_functions(
     return verified, dict(counts), ran
 
 
+def left_out(reasons: Counter[str]) -> dict[str, int]:
+    """Counts of cases by reason, as they stand among `verify_functions`' counts."""
+    return {f"cases left out: {reason}": count for reason, count in reasons.items()}
+
+
 def _verify_batch(
     functions: Sequence[Function],
     alias: str,
@@ -132,32 +149,32 @@ def _verify_batch(
     suite: TestSuite | None,
     seed: int,
     workers: int,
-) -> list[tuple[Function, GroundTruth | None, str, Counter[str]]]:
-    results: list[tuple[Function, GroundTruth | None, str, Counter[str]]] = []
+) -> list[tuple[Drawn, GroundTruth | None, str]]:
+    results: list[tuple[Drawn, GroundTruth | None, str]] = []
     runs: list[tuple[Drawn, TestSet, str, list[Bug]]] = []
     for drawn in draw_up_tests(functions, alias, context, suite, seed=seed, workers=workers):
         if drawn.tests is None:
-            results.append((drawn.function, None, drawn.reason, drawn.left_out))
+            results.append((drawn, None, drawn.reason))
         else:
             code = strip_decorators(drawn.function.code)
             runs.append((drawn, drawn.tests, code, _sample_mutants(drawn.function, code, seed)))
     programs = [program(one.function, bug.source, t.text) for one, t, _, bugs in runs for bug in bugs]
     outcomes = iter(settled_in(context, programs, workers=workers, what="run mutants"))
     for drawn, tests, code, bugs in runs:
-        function, left_out = drawn.function, drawn.left_out
+        function = drawn.function
         ends = [(bug, next(outcomes)) for bug in bugs]
         told = [(bug, end) for bug, end in ends if end is not None]
         killed = [(bug, end) for bug, end in told if not end.passed]
         if len(told) < MIN_MUTANTS:
-            results.append((function, None, "too few mutants", left_out))
+            results.append((drawn, None, "too few mutants"))
         elif len(killed) / len(told) < MIN_MUTATION_SCORE:
-            results.append((function, None, "tests too weak", left_out))
+            results.append((drawn, None, "tests too weak"))
         else:
             usable = tuple(bug for bug, end in killed if end.status == "failed")
             truth = GroundTruth(
                 function, code, module_prelude(function), tests, usable, len(killed), len(told)
             )
-            results.append((function, truth, "verified", left_out))
+            results.append((drawn, truth, "verified"))
     return results
 
 

@@ -20,8 +20,8 @@ from transformers import PreTrainedTokenizerBase
 
 from helpers.data.contamination import Benchmarks, check_held_out
 from helpers.data.drafts import Draft, executable_drafts, pair_of, task_of, without_fences
-from helpers.data.execution import import_folders
-from helpers.data.ground_truth import GroundTruth, execution_context, verify_functions
+from helpers.data.execution import ExecutionContext, import_folders
+from helpers.data.ground_truth import GroundTruth, execution_context, left_out, verify_functions
 from helpers.data.instruct_report import instruct_report
 from helpers.data.language import LanguageGenerator, SourceFacts
 from helpers.data.language_drafts import (
@@ -34,6 +34,7 @@ from helpers.data.language_drafts import (
 from helpers.data.pair_filters import Filters, foreign_licences
 from helpers.data.purity import RULE
 from helpers.data.splits import functions_of
+from helpers.data.stability import Doubt, explain
 from helpers.data.suite_cases import TestSuite
 from helpers.eval.name_context import NameContext
 from helpers.records import Corpus, Function, InstructPair, InsufficientDataError, Splits, Task, TaskKind
@@ -125,12 +126,14 @@ def build_instruct_data(
     verified: dict[str, list[GroundTruth]] = {}
     looked_at: dict[str, dict[str, int]] = {}
     ran: list[dict[str, str]] = []
+    doubts: dict[str, list[Doubt]] = {}
     for side, (count, share) in counts_and_shares.items():
         mine = [f for f in functions_of(functions, splits, side) if _fits(f, settings, tokenizer)]
         wanted = _wanted_kinds(side, settings)
         verified[side], looked_at[side], outcomes = verify_functions(
-            mine, corpus, wanted=max(4, round(share * count)), seed=seed, workers=workers, suite=suite
-        )
+            mine, corpus, wanted=max(4, round(share * count)), seed=seed, workers=workers, suite=suite,
+            doubts=doubts.setdefault(side, []),
+        )  # fmt: skip
         ran += [{"function": name, "side": side, "outcome": end} for name, end in outcomes.items()]
         drafts = executable_drafts(
             verified[side],
@@ -149,6 +152,7 @@ def build_instruct_data(
         if ours:
             chosen[side] = reworded(chosen[side], generator, check, finish=finish, seed=seed)
             chosen[side] = [in_other_words(draft, wordings, seed=seed) for draft in chosen[side]]
+    _add_reasons(looked_at, doubts, context, workers)
     if not chosen["train"] or not chosen["test"]:
         raise InsufficientDataError(
             f"{len(chosen['train'])} pairs and {len(chosen['test'])} tasks could be made from "
@@ -190,6 +194,20 @@ def load_instruct_data(folder: Path) -> InstructData:
         read_json(folder / "report.json"),
         tuple(read_jsonl(folder / "ran.jsonl")),
     )
+
+
+def _add_reasons(
+    looked_at: dict[str, dict[str, int]],
+    doubts: dict[str, list[Doubt]],
+    context: ExecutionContext,
+    workers: int,
+) -> None:
+    """Count why cases of each side were left out; asked for all sides together, which spares processes."""
+    sides = [side for side, some in doubts.items() for _ in some]
+    found = explain([doubt for some in doubts.values() for doubt in some], context, workers=workers)
+    for side, reasons in zip(sides, found, strict=True):
+        for name, count in left_out(reasons).items():
+            looked_at[side][name] = looked_at[side].get(name, 0) + count
 
 
 def _fits(function: Function, settings: TrackBSettings, tokenizer: PreTrainedTokenizerBase) -> bool:

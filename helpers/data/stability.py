@@ -3,7 +3,8 @@
 The reference answers every case again in warm processes that were started apart and differ in all
 that must not matter (`helpers.eval.sandbox_conditions`), each case twice in a process, in changing
 order, with other objects in memory every time. A case that fails once is dropped; the others of its
-function stay. What its answer depends on is found out afterwards, by changing one thing at a time.
+function stay. What its answer depends on is found out at the end (`explain`), by changing one thing
+at a time: each such change needs warm processes of its own.
 A case is also dropped if it starts threads, or takes its function beyond a twentieth of what
 programs may take, in the dearest of all these runs.
 """
@@ -50,6 +51,7 @@ class Stability:
     """What was found of one subject's cases."""
 
     left_out: dict[int, str] = field(default_factory=dict)  # place -> reason
+    doubtful: set[int] = field(default_factory=set)  # places whose reason is still to be found
     steps: dict[int, int] = field(default_factory=dict)  # place -> of its dearest run
     loops: dict[int, float] = field(default_factory=dict)
 
@@ -59,16 +61,23 @@ class Stability:
 
     @property
     def reasons(self) -> Counter[str]:
-        """Reason -> cases."""
-        return Counter(self.left_out.values())
+        """Reason -> cases, those in doubt left out."""
+        return Counter(reason for place, reason in self.left_out.items() if place not in self.doubtful)
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Cases of one subject that held in one process and not in another."""
+
+    subject: Subject
+    places: tuple[int, ...]
 
 
 def examine_stability(
     subjects: Sequence[Subject], context: ExecutionContext, *, workers: int
 ) -> list[Stability]:
-    """Run every case under `BASE` and all of `VARIATIONS`; what failed, and why, of each subject."""
+    """Run every case under `BASE` and all of `VARIATIONS`; what failed of each subject."""
     found = [Stability() for _ in subjects]
-    unexplained: dict[int, set[int]] = {}
     for number, conditions in enumerate((BASE, *VARIATIONS)):
         what = f"test references, {number + 1} of {1 + len(VARIATIONS)}"
         for place, results in _under(conditions, subjects, found, context, workers, what):
@@ -78,11 +87,30 @@ def examine_stability(
                     found[place].left_out[case] = NEVER_HELD
                 else:
                     found[place].left_out[case] = UNEXPLAINED
-                    unexplained.setdefault(place, set()).add(case)
-    _explain(unexplained, subjects, found, context, workers)
+                    found[place].doubtful.add(case)
     for one, subject in zip(found, subjects, strict=True):
         _within_limits(one, len(subject.cases))
     return found
+
+
+def explain(doubts: Sequence[Doubt], context: ExecutionContext, *, workers: int) -> list[Counter[str]]:
+    """Reason -> cases of each doubt: the first single condition under which each case fails."""
+    left = [set(doubt.places) for doubt in doubts]
+    reasons: list[Counter[str]] = [Counter() for _ in doubts]
+    for cause, conditions in ALONE.items():
+        asked = [place for place, cases in enumerate(left) if cases]
+        items = [_cases(doubts[place].subject, range(len(doubts[place].subject.cases))) for place in asked]
+        results = examine_cases(
+            items, conditions, workers=workers, preload=context.preload, python_path=context.python_path,
+            rounds=ROUNDS_ALONE, what="ask what answers depend on",
+        )  # fmt: skip
+        for place, some in zip(asked, results, strict=True):
+            failed = {case for case in left[place] if not some[case].passed}
+            reasons[place][f"answer depends {cause}"] += len(failed)
+            left[place] -= failed
+    for counts, cases in zip(reasons, left, strict=True):
+        counts[UNEXPLAINED] += len(cases)
+    return [+counts for counts in reasons]
 
 
 def _under(
@@ -130,30 +158,6 @@ def _note(one: Stability, results: dict[int, CaseResult]) -> list[int]:
         elif result.threads:
             one.left_out[case] = THREADS
     return failed
-
-
-def _explain(
-    unexplained: dict[int, set[int]],
-    subjects: Sequence[Subject],
-    found: Sequence[Stability],
-    context: ExecutionContext,
-    workers: int,
-) -> None:
-    """Name the first single condition under which each case fails that failed under a mixture."""
-    for reason, conditions in ALONE.items():
-        places = [place for place, cases in sorted(unexplained.items()) if cases]
-        if not places:
-            return
-        items = [_cases(subjects[place], range(len(subjects[place].cases))) for place in places]
-        results = examine_cases(
-            items, conditions, workers=workers, preload=context.preload, python_path=context.python_path,
-            rounds=ROUNDS_ALONE, what="ask what answers depend on",
-        )  # fmt: skip
-        for place, some in zip(places, results, strict=True):
-            for case in sorted(unexplained[place]):
-                if not some[case].passed:
-                    found[place].left_out[case] = f"answer depends {reason}"
-                    unexplained[place].discard(case)
 
 
 def _within_limits(one: Stability, count: int) -> None:

@@ -29,7 +29,7 @@ from helpers.data.execution import (
     strip_decorators,
 )
 from helpers.data.masking import holds_secret
-from helpers.data.stability import Subject, examine_stability
+from helpers.data.stability import Doubt, Subject, examine_stability
 from helpers.data.suite_cases import SuiteCase, TestSuite
 from helpers.data.suite_rewriting import CLOSE
 from helpers.eval.sandbox import Recorded, record_outputs
@@ -117,6 +117,7 @@ class Drawn:
     tests: TestSet | None
     reason: str = ""
     left_out: Counter[str] = field(default_factory=Counter)
+    doubt: Doubt | None = None  # those left out of which it is not known yet
 
 
 def draw_up_tests(
@@ -141,9 +142,12 @@ def draw_up_tests(
         replace(draft, suite=suite.cases(f, MAX_SUITE_CASES)) if suite else draft
         for f, draft in zip(functions, drafts, strict=True)
     ]
-    found = examine_stability(
-        [_subject(f, tests) for f, tests in zip(functions, full, strict=True)], context, workers=workers
-    )
+    subjects = [_subject(f, tests) for f, tests in zip(functions, full, strict=True)]
+    found = examine_stability(subjects, context, workers=workers)
+    doubts = [
+        Doubt(subject, tuple(sorted(one.doubtful))) if one.doubtful else None
+        for subject, one in zip(subjects, found, strict=True)
+    ]
     kept = [tests.only(one.kept(tests.n_cases)) for tests, one in zip(full, found, strict=True)]
     places = [place for place, tests in enumerate(kept) if tests.n_cases]
     programs = [
@@ -158,9 +162,9 @@ def draw_up_tests(
     outcomes = run_in(context, programs, workers=workers, what="run references")
     holds = {place for place, end in zip(places, outcomes, strict=True) if end.passed}
     return [
-        Drawn(f, kept[place], "", found[place].reasons)
+        Drawn(f, kept[place], "", found[place].reasons, doubts[place])
         if place in holds
-        else Drawn(f, None, UNSOUND if full[place].n_cases else NO_TEST, found[place].reasons)
+        else Drawn(f, None, UNSOUND if full[place].n_cases else NO_TEST, found[place].reasons, doubts[place])
         for place, f in enumerate(functions)
     ]
 
