@@ -17,7 +17,7 @@ from helpers.records import Corpus, Function
 
 # What a program may take. Steps decide (`helpers.eval.sandbox_steps`), the same on every machine; the clock
 # only ends what computes in compiled code.
-MAX_STEPS = 2_000_000
+MAX_STEPS = 1_200_000
 TIMEOUT_S = 5.0  # processor seconds
 MEMORY_MB = 1024
 # A reference may take a twentieth of that: nothing that a slower machine does can bring it to its limit.
@@ -123,15 +123,19 @@ def settled_in(
     """`run_in` twice, the second time under conditions that differ in everything.
 
     None for a program that passes one time and not the other, or that the sandbox could not run:
-    its verdict says nothing.
+    its verdict says nothing. One that ran into a limit is not run again: that costs most, and steps
+    are the same.
     """
-    once = run_in(context, programs, workers=workers, what=what)
-    again = run_in(context, programs, workers=workers, what=f"{what}, again", conditions=VARIATIONS[0])
-    unknown = "infrastructure_error"
-    return [
-        one if one.passed == two.passed and unknown not in (one.status, two.status) else None
-        for one, two in zip(once, again, strict=True)
-    ]
+    once: list[Outcome | None] = list(run_in(context, programs, workers=workers, what=what))
+    places = [place for place, one in enumerate(once) if one.status != "timeout"]
+    again = run_in(
+        context, [programs[place] for place in places], workers=workers, what=f"{what}, again",
+        conditions=VARIATIONS[0],
+    )  # fmt: skip
+    for place, two in zip(places, again, strict=True):
+        if once[place].passed != two.passed or "infrastructure_error" in (once[place].status, two.status):
+            once[place] = None
+    return once
 
 
 def limited(candidate: str, tests: str, entry_point: str, *, max_steps: int = MAX_STEPS) -> Program:

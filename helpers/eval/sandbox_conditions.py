@@ -31,7 +31,7 @@ POOL_HEADER = 48
 LARGEST_SMALL = 512  # bytes; larger objects come from malloc
 SHARES = 2  # of memory whose order is known, for a program's definition and for its calls
 ALMOST_FULL = 8  # blocks of a pool that something else may hold
-STIRRED = 24  # blocks of each size that change places between two cases
+STIRRED = 10  # blocks of each size that change places between two cases
 NORMAL_LIMIT = 1000  # frames, Python's own
 CLOCKS = ("monotonic", "perf_counter", "process_time", "thread_time")
 OLD_PROCESSOR = "-AVX2,-FMA,-FMA4,-AVX512F,-AVX512VL,-AVX512DQ,-AVX2_Usable,-FMA_Usable,-AVX512F_Usable"
@@ -226,12 +226,10 @@ def stir_memory(rng: random.Random) -> list[Any]:
     kept = []
     for size in (*range(16, LARGEST_SMALL + 1, 16), 600, 1100, 2100, 4200):
         some = _blocks(size, STIRRED)
-        rng.shuffle(some)
-        kept += some[: rng.randrange(1, STIRRED // 2)]
-        del some[: rng.randrange(STIRRED // 2)]
-        while some:
-            some.pop()
-    rng.shuffle(kept)
+        order = rng.sample(_PLACES, STIRRED)
+        kept += [some[place] for place in order[: order[0] // 2]]
+        for place in order:  # what is freed last is handed out first
+            some[place] = None
     return kept
 
 
@@ -240,6 +238,7 @@ def to_settings(conditions: Conditions) -> dict[str, Any]:
     return asdict(conditions)
 
 
+_PLACES = range(STIRRED)
 _fresh: list[list[Any]] = []
 _held: list[Any] = []
 _clocks_moved = False
