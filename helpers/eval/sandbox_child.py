@@ -76,7 +76,6 @@ def be_judge(
         cpu_seconds=24 * 3600, memory_mb=memory_mb, landlock=landlock, keep=(control,), sibling=1
     )
     hand_out()
-    seed_generators(conditions.random_seed)
     link = socket.socket(fileno=control)
     start_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for left in reversed(range(PROGRAMS_PER_JUDGE if kept else 1)):
@@ -87,6 +86,7 @@ def be_judge(
         if kept and needs_own_process(request):
             word = NEEDS_OWN_PROCESS
         else:
+            seed_generators(conditions.random_seed)
             word = _WORDS.get(run_judge(channel, output, request), NOT_PASSED)
         for descriptor in descriptors:
             os.close(descriptor)

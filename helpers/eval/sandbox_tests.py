@@ -8,9 +8,11 @@ import functools
 import types
 from typing import NamedTuple
 
-# Modules whose use leaves no state behind in the process that judges.
+# Modules whose use leaves no state behind in the process that judges, but for random generators, which are
+# seeded anew for every program.
 STATELESS = {"math", "cmath", "typing", "collections", "itertools", "functools", "operator", "string", "re",
-             "copy", "heapq", "bisect", "fractions", "datetime", "statistics", "numbers"}  # fmt: skip
+             "copy", "heapq", "bisect", "fractions", "datetime", "statistics", "numbers",
+             "networkx"}  # fmt: skip
 LEAVES_TRACE = (ast.ClassDef, ast.AsyncFunctionDef, ast.With, ast.AsyncWith, ast.AsyncFor, ast.Await)
 TOUCHY_NAMES = {"breakpoint", "compile", "delattr", "eval", "exec", "exit", "globals", "input", "locals",
                 "open", "quit", "setattr", "type", "vars"}  # fmt: skip
@@ -40,6 +42,13 @@ def read_tests(text: str, entry_point: str) -> Tests:
     used = {node.id for node in names} | {entry_point}
     bound = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
     bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    bound |= {
+        name.asname or name.name
+        for node in nodes
+        if isinstance(node, ast.Import)
+        for name in node.names
+        if name.name in STATELESS
+    }
     return Tests(
         compile(tree, "<tests>", "exec", optimize=0),  # -O would drop their assertions
         tuple(sorted(name for name in used if name == entry_point or not hasattr(builtins, name))),
