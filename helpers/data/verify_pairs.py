@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import helpers
@@ -90,6 +90,8 @@ def verify_saved_pairs(folder: Path, context: ExecutionContext, *, workers: int)
 def verify_run(run_folder: Path, *, workers: int) -> PairCheck | None:
     """`verify_saved_pairs` for a run folder; None if the run made no pairs.
 
+    Tasks that the run itself set aside are no news: they are no problems here.
+
     Raises:
         CorpusError: if the corpus of the run is no longer there.
     """
@@ -104,7 +106,11 @@ def verify_run(run_folder: Path, *, workers: int) -> PairCheck | None:
     source = resolve_spec(spec)
     folders = read_json(data / "report.json")["import_folders"]
     context = context_of(spec, source.import_name, str(source.root), folders)
-    return verify_saved_pairs(data, context, workers=workers)
+    checked = verify_saved_pairs(data, context, workers=workers)
+    listed = run_folder / "track_b" / "tasks_set_aside.jsonl"
+    known = {row["task_id"] for row in read_jsonl(listed)} if listed.is_file() else set()
+    problems = tuple(line for line in checked.problems if line.partition(" ")[0] not in known)
+    return replace(checked, problems=problems)
 
 
 def as_task(pair: InstructPair) -> Task:
