@@ -26,6 +26,7 @@ from rich.text import Text
 from traitlets.config import Config
 
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+FAILING_LINE = re.compile(r"^-+> *(\d+) (.*)$", re.MULTILINE)  # as IPython marks it in a traceback
 HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 PLAIN_LINE_EVERY_S = 15.0  # without a terminal: how often progress within a step is printed
 
@@ -81,8 +82,7 @@ def execute_notebook(
             try:
                 client.execute()
             except CellExecutionError as error:
-                message = ANSI.sub("", f"{error.ename}: {error.evalue}")
-                raise CellFailure(f"section “{display.section}” failed: {message}") from error
+                raise CellFailure(f"section “{display.section}” failed: {told_cell(error)}") from error
             except (asyncio.CancelledError, DeadKernelError) as error:
                 if client.stopped:
                     raise RunStopped(
@@ -93,6 +93,15 @@ def execute_notebook(
                     f"section “{display.section}”: the kernel died, most often for want of memory"
                 ) from error
     return notebook
+
+
+def told_cell(error: CellExecutionError) -> str:
+    """What a cell raised, never empty: type, message, and the line of the traceback that failed."""
+    trace = ANSI.sub("", error.traceback or "")
+    message = ANSI.sub("", error.evalue or "").strip()
+    said = f"{error.ename}: {message}" if message else f"{error.ename} without a message"
+    lines = FAILING_LINE.findall(trace)
+    return f"{said}\n  at line {lines[-1][0]}: {lines[-1][1].strip()}" if lines else said
 
 
 def _insert_parameters(notebook: nbformat.NotebookNode, parameters: Mapping[str, Any]) -> None:
