@@ -60,5 +60,5 @@ def _place(filename: str) -> str:
     """A file of this package from its root on, "the cell" for a notebook cell, "" for any other."""
     if any(mark in filename for mark in CELL_MARKS):
         return "the cell"
-    path = Path(filename)
+    path = Path(filename).resolve()
     return path.relative_to(PACKAGE.parent).as_posix() if path.is_relative_to(PACKAGE) else ""
