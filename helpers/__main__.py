@@ -290,8 +290,11 @@ def main() -> None:
         # Errors that this package raises say what to do; any other is a bug and keeps its traceback.
         if not type(error).__module__.startswith("helpers."):
             raise
+        from helpers.errors import told
+
         status = getattr(error, "exit_status", 1)
-        print(f"error: {error}" if status == 1 else str(error), file=sys.stderr)
+        said = str(error).strip() or told(error)
+        print(f"error: {said}" if status == 1 else said, file=sys.stderr)
         sys.exit(status)
     except KeyboardInterrupt:
         print("stopped; finished steps are kept, go on with --resume", file=sys.stderr)

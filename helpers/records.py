@@ -84,6 +84,7 @@ class Splits:
 
     split_of: dict[str, SplitName]  # file path -> split
     excluded_functions: dict[str, str] = field(default_factory=dict)  # function id -> reason
+    excluded_files: dict[str, str] = field(default_factory=dict)  # file path -> reason
 
 
 # --- Track B ---------------------------------------------------------------------------------
@@ -145,6 +146,17 @@ class ResponseScore:
     invented_names: tuple[str, ...]  # names, parameters, attributes that do not exist
     detail: str = ""
     killed_mutants: float | None = None  # share, of generated tests; None for other kinds
+
+
+@dataclass(frozen=True)
+class TaskSetAside:
+    """A task whose own reference did not pass when it was scored; no figure counts it."""
+
+    task_id: str
+    kind: TaskKind
+    function: str
+    status: str  # as `ResponseScore.status`
+    detail: str
 
 
 # --- Track C ---------------------------------------------------------------------------------

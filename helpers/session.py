@@ -20,9 +20,9 @@ from IPython import get_ipython
 from helpers import progress
 from helpers.code_identity import code_digest
 from helpers.data.sources import public_spec
+from helpers.guards import Guards
 from helpers.models.shapes import model_identity
-from helpers.notebook_cells import register_track_magic
-from helpers.records import InsufficientDataError
+from helpers.notebook_cells import register_cell_magics
 from helpers.run_folder import choose_run, existing_folder, publish_reports
 from helpers.run_lock import lock_run
 from helpers.runtime import (
@@ -60,8 +60,17 @@ class Session:
     out: Path
     started: str  # UTC, ISO 8601
     clock: float = field(default_factory=time.perf_counter)
-    not_run: dict[str, str] = field(default_factory=dict)  # track -> what it lacks
+    guards: Guards = field(init=False)  # what this run could not do, and goes on without
+    _written: dict[str, Any] = field(default_factory=dict, repr=False)  # metrics, once they are written
     _identities: dict[str, str] = field(default_factory=dict, repr=False)  # model -> what its weights are
+
+    def __post_init__(self) -> None:
+        self.guards = Guards(self.folder, on_warning=self._write_late_warning)
+
+    @property
+    def not_run(self) -> dict[str, str]:
+        """Track -> why it does not run."""
+        return self.guards.not_run
 
     @property
     def seed(self) -> int:
@@ -161,18 +170,8 @@ class Session:
         return self.not_run.get(track)
 
     def attempt(self, track: str, build: Callable[..., R], *arguments: Any, **options: Any) -> R | None:
-        """`build(...)`, or None where the corpus lacks the data for it; the track is then not run.
-
-        Only `InsufficientDataError` is caught: a leak or a bug still ends the run.
-        """
-        try:
-            built = build(*arguments, **options)
-        except InsufficientDataError as error:
-            self.not_run[track] = str(error)
-            print(f"{track} will not run: {error}")
-            return None
-        self.not_run.pop(track, None)
-        return built
+        """`build(...)`, or None where it fails; the track is then not run (`Guards.attempt`)."""
+        return self.guards.attempt(track, build, *arguments, **options)
 
     def history(self, stage: str) -> dict[str, Any]:
         """What the training stage `stage` left in its `history.json`."""
@@ -188,8 +187,20 @@ class Session:
 
     def write_report(self, metrics: dict, data_card: str) -> None:
         """Put `metrics.json` and the data card into the run folder, ready to be published."""
-        write_json(self.folder / "report" / self.report_name("metrics", ".json"), metrics)
+        self._written = metrics
+        write_json(self._metrics_file, metrics)
         write_text(self.folder / "report" / self.report_name("data_card", ".md"), data_card)
+
+    @property
+    def _metrics_file(self) -> Path:
+        return self.folder / "report" / self.report_name("metrics", ".json")
+
+    def _write_late_warning(self) -> None:
+        """Put what was warned of after the report was written into it, such as a plot of the results."""
+        if self._written:
+            said = self._written["run"]["warnings"]
+            said += [warning for warning in self.guards.warnings if warning not in said]
+            write_json(self._metrics_file, self._written)
 
     def publish(self) -> list[Path]:
         """Copy the finished reports to the output folder; called once everything has succeeded.
@@ -197,14 +208,15 @@ class Session:
         In Colab the open notebook is exported as HTML first; headless runs do that after the last
         cell (`helpers.report.suite`).
         """
-        from helpers.report.export import html_document, open_notebook
+        from helpers.report.export import open_notebook, page_in_any_case
 
         notebook = open_notebook()
         if notebook is not None:
-            report = self.folder / "report"
-            metrics = read_json(report / self.report_name("metrics", ".json"))
-            page = report / "exports" / self.report_name("ML_Assignment_Part2", ".html")
-            write_text(page, html_document(notebook, metrics))
+            page = self.folder / "report/exports" / self.report_name("ML_Assignment_Part2", ".html")
+            html, left_out = page_in_any_case(notebook, read_json(self._metrics_file))
+            for line in left_out:
+                self.guards.warn(line)
+            write_text(page, html)
         return publish_reports(self.folder, self.out, self.workspace.copy)
 
 
@@ -274,5 +286,5 @@ def open_session(
     session = Session(chosen, runtime, Workspace(folder, folder.name, copy, reuse=resume), Path(out), started)
     shell = get_ipython()
     if shell is not None:
-        register_track_magic(shell, session.reason_not_run)
+        register_cell_magics(shell, session.guards, session.reason_not_run)
     return session

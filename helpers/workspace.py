@@ -165,6 +165,7 @@ class Workspace:
             except Exception as error:
                 problem = storage_problem(error)
                 if problem is None:
+                    error.add_note(f"in step {name}")
                     raise
                 raise WorkspaceError(
                     f"step {name} could not be written below {self.folder}: {problem}; "

@@ -21,6 +21,7 @@ from helpers.eval.retrieval import (
     retrieve,
     score_measures,
 )
+from helpers.guards import Guards
 from helpers.models.embedder import load_embedder
 from helpers.records import InsufficientDataError
 from helpers.report import controls_c
@@ -56,7 +57,7 @@ def run(tmp_path_factory):
     workspace = Workspace(folder, "run")
     return SimpleNamespace(
         profile=SimpleNamespace(track_c=settings), seed=7, runtime=PLAIN, folder=folder, workspace=workspace,
-        stage=workspace.stage, history=lambda name: read_json(folder / name / "history.json"),
+        guards=Guards(folder), stage=workspace.stage, history=lambda name: read_json(folder / name / "history.json"),
     )  # fmt: skip
 
 

@@ -157,8 +157,10 @@ def test_the_line_says_what_is_left_and_nearly_done_at_the_end_alone() -> None:
 def test_track_cells_stand_aside_with_the_reason(notebook) -> None:
     source = (
         "from IPython import get_ipython\n"
-        "from helpers.notebook_cells import register_track_magic\n"
-        "register_track_magic(get_ipython(), {'track_a': None, 'track_b': 'no docstrings'}.__getitem__)"
+        "from pathlib import Path\nfrom helpers.guards import Guards\n"
+        "from helpers.notebook_cells import register_cell_magics\n"
+        "guards = Guards(Path('.'), {'track_b': 'no docstrings'})\n"
+        "register_cell_magics(get_ipython(), guards, guards.reason)"
     )
     import helpers
 
@@ -167,16 +169,26 @@ def test_track_cells_stand_aside_with_the_reason(notebook) -> None:
         new_code(f"import sys; sys.path.insert(0, {root!r})\n{source}"),
         new_code("%%track track_a\nx = 20\nx + 1"),
         new_code("%%track track_b\nraise SystemError"),
-        new_code("%%track track_a\n1/0"),
+        new_code("%%track track_a\nassert x == 21"),
+        new_code("%%track track_a\nraise SystemError"),
     )
-    with pytest.raises(CellFailure, match="ZeroDivisionError"):
-        run(path, {})
-    trimmed = nbformat.read(path, as_version=4)
-    trimmed.cells = trimmed.cells[:-1]
-    nbformat.write(trimmed, path)
     done = run(path, {})
-    assert done.cells[-2].outputs[0].data["text/plain"] == "21"
-    assert done.cells[-1].outputs[0].text == "track_b does not run: no docstrings\n"
+    *_, shown, aside, failed, later = done.cells
+    assert shown.outputs[0].data["text/plain"] == "21"
+    assert aside.outputs[0].text == "track_b does not run: no docstrings\n"
+    (said,) = failed.outputs  # no traceback, which would name this machine's folders
+    assert "AssertionError without a message, at `assert x == 21` (the cell, line 1)" in said.text
+    assert later.outputs[0].text.startswith("track_a does not run: AssertionError without a message")
+    assert "assert x == 21" in (path.parent / "errors.txt").read_text()
+    assert not [o for cell in done.cells[1:] for o in cell.outputs if o.output_type == "error"]
+
+
+def test_a_failure_without_a_message_names_its_line(notebook) -> None:
+    path = notebook(new_markdown("## One"), new_code("scores = [1, 0]\nassert all(scores)"))
+    with pytest.raises(
+        CellFailure, match=r"“One” failed: AssertionError without a message\n.* assert all\(sc"
+    ):
+        run(path, {})
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

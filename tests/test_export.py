@@ -8,8 +8,10 @@ from types import ModuleType
 
 import nbformat
 import pytest
+from nbconvert import HTMLExporter
 
-from helpers.report.export import html_document, open_notebook
+from helpers.report import export
+from helpers.report.export import html_document, open_notebook, page_in_any_case
 from helpers.report.metrics import assemble, not_run, run_section
 
 new_code, new_markdown = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
@@ -64,13 +66,42 @@ def test_banner_comes_from_metrics_and_is_escaped(metrics) -> None:
     assert "A smoke run" in banner
 
 
-def test_badges_are_dropped_and_foreign_images_refused(metrics) -> None:
+def test_badges_are_dropped_and_foreign_images_left_out_by_name(metrics) -> None:
     badge = "[![Open](https://example.org/badge.svg)](https://example.org)\n\ntext"
     page = html_document(notebook(new_markdown(badge)), metrics)
     assert "badge.svg" not in page
     assert "text" in page
-    with pytest.raises(ValueError, match=r"would load https://example\.org/a\.png"):
-        html_document(notebook(new_markdown("![x](https://example.org/a.png)")), metrics)
+    left_out: list[str] = []
+    page = html_document(notebook(new_markdown("kept ![x](https://example.org/a.png)")), metrics, left_out)
+    assert len(left_out) == 1
+    assert "would load https://example.org/a.png from the web" in left_out[0]
+    assert "kept" in page
+    assert "<img" not in page
+    assert page.count("would load https://example.org/a.png") == 2  # in its place and at the top
+
+
+def test_a_cell_that_cannot_be_rendered_costs_itself_alone(metrics, monkeypatch) -> None:
+    whole = HTMLExporter.from_notebook_node
+
+    def fails(self, shown, *arguments, **options):
+        assert not any("broken" in cell.source for cell in shown.cells)
+        return whole(self, shown, *arguments, **options)
+
+    monkeypatch.setattr(HTMLExporter, "from_notebook_node", fails)
+    left_out: list[str] = []
+    page = html_document(notebook(new_markdown("broken"), new_markdown("kept")), metrics, left_out)
+    assert "kept" in page
+    assert left_out[0].startswith("cell 2 is left out of the page, it cannot be rendered: AssertionError")
+
+
+def test_a_page_that_cannot_be_drawn_says_so_and_holds_the_figures(metrics, monkeypatch) -> None:
+    def fails(*arguments):
+        raise RuntimeError
+
+    monkeypatch.setattr(export, "summary_rows", fails)
+    page, left_out = page_in_any_case(notebook(new_markdown("text")), metrics)
+    assert "RuntimeError without a message" in left_out[0]
+    assert "no &lt;docstrings&gt;" in page
 
 
 def test_sections_are_listed(metrics) -> None:

@@ -26,7 +26,7 @@ from helpers.data.instruct import (
 from helpers.data.language import SourceFacts
 from helpers.data.phrasings import BUG_MARK, PHRASINGS, fenced, spliced, unfenced
 from helpers.data.splits import functions_of, split_corpus
-from helpers.data.verify_pairs import SavedPairsError, score_references, verify_saved_pairs
+from helpers.data.verify_pairs import SavedPairsError, run_references, verify_saved_pairs
 from helpers.data.worsening import WORSENINGS, worsened_versions
 from helpers.eval.code_extraction import extract_code
 from helpers.eval.code_quality import is_gain, quality_costs
@@ -197,12 +197,12 @@ def test_saved_pairs_hold_when_run_again_and_spoilt_ones_are_named(built, tmp_pa
     problems = verify_saved_pairs(tmp_path, context, workers=2).problems
     spoilt = {row["id"] for row in first.values()}
     assert {line.partition(" ")[0] for line in problems} == spoilt
-    assert score_references(data.tasks, context, times=2, workers=2) == []
+    assert run_references([t for t in data.tasks if t.tests], context, times=2, workers=2) == []
     task = next(task for task in data.tasks if task.tests)
     unsteady = dataclasses.replace(
         task, tests=f"{task.tests}assert list({{'a', 'b', 'c', 'd', 'e', 'f'}})[0] == 'a'\n"
     )
-    assert len(score_references([unsteady], context, times=3, workers=1)) >= 1
+    assert len(run_references([unsteady], context, times=3, workers=1)) >= 1
     (tmp_path / "tasks.jsonl").unlink()
     with pytest.raises(SavedPairsError, match=r"tasks\.jsonl is missing"):
         verify_saved_pairs(tmp_path, context, workers=2)

@@ -16,7 +16,7 @@ PROSE = [cell for cell in NOTEBOOK.cells if cell.cell_type == "markdown"]
 
 
 def python(cell) -> str:
-    return re.sub(r"\A%%track \w+\n", "", cell.source)
+    return re.sub(r"\A%%(?:track|part) [^\n]+\n", "", cell.source)
 
 
 def test_committed_without_outputs() -> None:

@@ -16,6 +16,7 @@ from helpers.data.splits import (
     files_of,
     functions_of,
     split_corpus,
+    without_leaks,
 )
 from helpers.records import Corpus, SourceFile, Splits
 from helpers.settings import PROFILES, CorpusSettings
@@ -173,6 +174,12 @@ def test_every_kind_of_twin_is_caught_by_the_check_and_mended_by_the_split(kind,
     named = {identifier for pairs in caught.value.leaks.values() for pair in pairs for identifier in pair}
     assert named == {find(functions, "left.py").id, find(functions, "right.py").id}
     assert find(functions, "left.py").id in str(caught.value)
+    mended, report = without_leaks(corpus, functions, forced, SETTINGS)
+    ranks = ("train", "test", "validation")
+    gone = find(functions, "right.py" if ranks.index(first) < ranks.index(second) else "left.py").id
+    assert set(mended.excluded_functions) == set(report.left_out) == named & {gone}
+    assert report.left_out[gone].startswith("found by the leak check, ")
+    assert mended.split_of == forced.split_of
 
     seen = set()
     little_train = CorpusSettings(train_fraction=0.1, validation_fraction=0.45)
@@ -233,6 +240,10 @@ def test_near_equal_files_across_splits_are_a_leak_even_without_functions():
     with pytest.raises(LeakError) as caught:
         check_splits(corpus, functions, Splits({"a.py": "train", "b.py": "test"}), SETTINGS)
     assert caught.value.leaks == {"files": [("a.py", "b.py")]}
+    mended, report = without_leaks(corpus, functions, Splits({"a.py": "train", "b.py": "test"}), SETTINGS)
+    assert report.left_out == {"b.py": "found by the leak check, files: a.py in train"}
+    assert (report.files["train"], report.files["test"]) == (1, 0)
+    assert [file.path for file in files_of(corpus, mended, "test")] == []
 
 
 def test_splits_that_do_not_fit_the_corpus_are_refused():

@@ -15,7 +15,7 @@ from huggingface_hub import DatasetCardData
 
 from helpers.data.card_facts import corpus_facts
 
-__all__ = ["DataCardFacts", "corpus_facts", "render_data_card"]
+__all__ = ["DataCardFacts", "corpus_facts", "missing_card", "render_data_card", "with_tasks_set_aside"]
 
 HUB_LICENCES = {
     "mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "isc", "mpl-2.0", "unlicense", "zlib",
@@ -97,6 +97,25 @@ def render_data_card(facts: DataCardFacts | Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def with_tasks_set_aside(card: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """The card with the tasks that were set aside when they were scored, long after the card was made.
+
+    Args:
+        rows: `tasks_set_aside` of metrics.json.
+    """
+    text = "None: every reference passed when it was scored, or none was scored."
+    if rows:
+        why = "Their own reference did not pass when it was scored; no figure counts them."
+        text = f"{why}\n\n{_table(rows)}"
+    return f"{card.rstrip()}\n\n{_section('Tasks set aside', text)}\n"
+
+
+def missing_card(reason: str) -> str:
+    """What stands in the card's place where it could not be made, so that no older one is taken for it."""
+    header = DatasetCardData(pretty_name="Data card missing").to_yaml().strip()
+    return f"---\n{header}\n---\n\n# Data card missing\n\nThis run could not make it: {_inline(reason)}\n"
+
+
 def _header(facts: Mapping[str, Any], title: str) -> str:
     """The YAML block the hub reads: licence, languages, tasks, size."""
     source = facts.get("corpus", {}).get("source", {})
@@ -137,8 +156,8 @@ def _corpus_parts(corpus: Mapping[str, Any]) -> list[str]:
     splits = [_table(corpus.get("splits", []))]
     if corpus.get("compared"):
         splits.append(
-            "Compared across splits by code that raises, without a hit:\n\n"
-            + _table_of(corpus["compared"], "comparison", "items")
+            "Compared across splits once more by other means. What was found is left out (see below); the "
+            "rest compared without a hit:\n\n" + _table_of(corpus["compared"], "comparison", "items")
         )
     excluded = corpus.get("excluded", [])
     twins = [

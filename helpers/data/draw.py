@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from helpers.data.splits import files_of
 from helpers.eval.perplexity import encode
-from helpers.records import SourceFile
+from helpers.models.causal_lm import load_tokenizer
+from helpers.records import Corpus, SourceFile, Splits
+from helpers.settings import TrackASettings
 
 OVERSHOOT = 1.10  # a file that would take the total beyond this share of the budget is passed over
+
+
+def draw_splits(
+    corpus: Corpus, splits: Splits, settings: TrackASettings, seed: int
+) -> Mapping[str, list[SourceFile]]:
+    """Track A's files: "training", "validation", "test" -> those drawn from that split."""
+    tokenizer = load_tokenizer(settings.model)
+    budgets = {
+        "training": settings.train_tokens,
+        "validation": settings.validation_tokens,
+        "test": settings.test_tokens,
+    }
+    return {
+        name: draw_files(files_of(corpus, splits, name.removesuffix("ing")), tokenizer, budget, seed)
+        for name, budget in budgets.items()
+    }
 
 
 def draw_files(

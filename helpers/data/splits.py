@@ -1,4 +1,4 @@
-"""Train, validation and test by module, and a check that raises when anything leaks between them.
+"""Train, validation and test by module, and a check of whether anything leaks between them.
 
 A file lies in one split as a whole. Files that share much of their code go to one side together.
 A function that still has a twin on a more important side is left out of evaluation and listed
@@ -18,6 +18,7 @@ tokens), so blanked names say nothing there; the other three comparisons hold at
 from __future__ import annotations
 
 import ast
+import dataclasses
 import hashlib
 import itertools
 import keyword
@@ -63,6 +64,7 @@ class LeakReport:
     functions: dict[str, int]  # split -> functions that may be used
     compared: dict[str, int]  # check -> items compared across splits, none of them leaking
     excluded: dict[str, int]  # reason -> functions left out of evaluation
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)  # function or file -> leak found
 
 
 def split_corpus(
@@ -120,16 +122,15 @@ def check_splits(
         "docstring start": [_docstring_start(function) for function in used],
     }
     ids = [function.id for function in used]
-    leaks = {check: _cross(_equals(values), sides, ids) for check, values in keys.items()}
+    groups = {check: _equals(values) for check, values in keys.items()}
     compared = {check: sum(value is not None for value in values) for check, values in keys.items()}
     threshold = settings.near_duplicate_threshold
-    near = near_duplicates([shingles(row) for row in tokens], threshold, seed=CHECK_SEED)
-    leaks["near duplicate"] = _cross(near, sides, ids)
+    groups["near duplicate"] = near_duplicates([shingles(row) for row in tokens], threshold, seed=CHECK_SEED)
     compared["near duplicate"] = len(used)
-    paths = [file.path for file in corpus.files]
-    near = near_duplicates(
-        [shingles(file_tokens(file.text)) for file in corpus.files], threshold, seed=CHECK_SEED
-    )
+    leaks = {check: _cross(some, sides, ids) for check, some in groups.items()}
+    files = [file for file in corpus.files if file.path not in splits.excluded_files]
+    near = near_duplicates([shingles(file_tokens(file.text)) for file in files], threshold, seed=CHECK_SEED)
+    paths = [file.path for file in files]
     leaks["files"] = _cross(near, [splits.split_of[path] for path in paths], paths)
     compared["files"] = len(paths)
     if any(leaks.values()):
@@ -143,9 +144,43 @@ def check_splits(
     )
 
 
+def without_leaks(
+    corpus: Corpus, functions: Sequence[Function], splits: Splits, settings: CorpusSettings
+) -> tuple[Splits, LeakReport]:
+    """`check_splits`; what it finds on two sides is left out of the less important one, then checked again.
+
+    A function is left out of evaluation; of two files that are nearly equal, the one on the less
+    important side is, with its functions. `LeakReport.left_out` names them.
+
+    Raises:
+        ValueError: as `check_splits`.
+    """
+    left_out: dict[str, str] = {}
+    while True:  # ends: every round leaves something out
+        try:
+            return splits, dataclasses.replace(
+                check_splits(corpus, functions, splits, settings), left_out=left_out
+            )
+        except LeakError as found:
+            gone = _giving_way(found.leaks, functions, splits)
+        left_out |= gone
+        files = {name: why for name, why in gone.items() if name in splits.split_of}
+        names = {name: why for name, why in gone.items() if name not in files}
+        names |= {f.id: files[f.path] for f in functions if f.path in files}
+        splits = Splits(
+            splits.split_of,
+            dict(sorted((names | splits.excluded_functions).items())),
+            splits.excluded_files | files,
+        )
+
+
 def files_of(corpus: Corpus, splits: Splits, name: SplitName) -> list[SourceFile]:
     """The files of one split, sorted by path."""
-    return [file for file in corpus.files if splits.split_of[file.path] == name]
+    return [
+        file
+        for file in corpus.files
+        if splits.split_of[file.path] == name and file.path not in splits.excluded_files
+    ]
 
 
 def functions_of(functions: Iterable[Function], splits: Splits, name: SplitName) -> list[Function]:
@@ -241,15 +276,27 @@ def _sha256(text: str) -> str:
 def _cross(
     groups: Iterable[Sequence[int]], sides: Sequence[str], ids: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Of each group that lies on several sides, the first id of each side beside the very first."""
+    """Of each group that lies on several sides, a member of the first side beside each of the others."""
     found = []
     for group in groups:
-        first: dict[str, str] = {}
-        for index in group:
-            first.setdefault(sides[index], ids[index])
-        one, *others = first.values()
-        found += [(one, other) for other in others]
+        one = group[0]
+        found += [(ids[one], ids[other]) for other in group if sides[other] != sides[one]]
     return found
+
+
+def _giving_way(
+    leaks: dict[str, list[tuple[str, str]]], functions: Sequence[Function], splits: Splits
+) -> dict[str, str]:
+    """Of each leaking pair the function or file on the less important side, and why it is left out."""
+    path_of = {function.id: function.path for function in functions}
+    gone: dict[str, str] = {}
+    for check, pairs in leaks.items():
+        for pair in pairs:
+            sides = [splits.split_of[name if check == "files" else path_of[name]] for name in pair]
+            kept, other = sorted((0, 1), key=lambda i: RANK[sides[i]])
+            why = f"found by the leak check, {check}: {pair[kept]} in {sides[kept]}"
+            gone.setdefault(pair[other], why)
+    return gone
 
 
 # --- dealing -------------------------------------------------------------------------------------

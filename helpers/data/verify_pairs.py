@@ -87,25 +87,24 @@ def verify_saved_pairs(folder: Path, context: ExecutionContext, *, workers: int)
     return PairCheck(dict(sorted(counts.items())), len(distinct) + len(items), tuple(problems))
 
 
-def score_references(
+def run_references(
     tasks: Sequence[Task], context: ExecutionContext, *, times: int, workers: int
 ) -> list[str]:
-    """Run the references of the tasks with tests again and again; a line for each that failed once.
+    """Run the references of tasks with tests again and again; a line for each that failed once.
 
     Every time in other processes, in another order, under another mixture of what must not matter.
     """
-    tested = [task for task in tasks if task.tests]
-    programs = [limited(f"{t.prelude}{t.detail['code']}\n", t.tests, t.entry_point) for t in tested]
+    programs = [limited(f"{t.prelude}{t.detail['code']}\n", t.tests, t.entry_point) for t in tasks]
     problems = []
     for number in range(1, times + 1):
         mixture = replaced(VARIATIONS[number % len(VARIATIONS)], optimize=False)
         conditions = replaced(mixture, hash_seed=1000 + number, memory=1000 + number)
-        order = random.Random(number).sample(range(len(tested)), len(tested))
+        order = random.Random(number).sample(range(len(tasks)), len(tasks))
         what = f"run references again, {number} of {times}"
         shuffled = [programs[place] for place in order]
         outcomes = run_in(context, shuffled, workers=workers, what=what, conditions=conditions)
         problems += [
-            f"{_named(tested[place])}: its reference, run for the {number}th time: {end.status} {end.detail}"
+            f"{_named(tasks[place])}: its reference, run for the {number}th time: {end.status} {end.detail}"
             for place, end in zip(order, outcomes, strict=True)
             if not end.passed
         ]
@@ -115,8 +114,10 @@ def score_references(
 def verify_run(run_folder: Path, *, workers: int, times: int = 0) -> PairCheck | None:
     """`verify_saved_pairs` for a run folder; None if the run made no pairs.
 
+    Tasks that the run itself set aside are no news: they are no problems here.
+
     Args:
-        times: how often the tasks' references are run besides (`score_references`).
+        times: how often the tasks' references are run besides (`run_references`).
 
     Raises:
         CorpusError: if the corpus of the run is no longer there.
@@ -135,12 +136,12 @@ def verify_run(run_folder: Path, *, workers: int, times: int = 0) -> PairCheck |
         spec, source.import_name, str(source.root), report["preloaded modules"], report["import_folders"]
     )
     checked = verify_saved_pairs(data, context, workers=workers)
-    if not times:
-        return checked
-    tasks = read_jsonl(data / "tasks.jsonl", Task)
-    again = score_references(tasks, context, times=times, workers=workers)
-    programs = checked.programs + times * sum(bool(task.tests) for task in tasks)
-    return replace(checked, programs=programs, problems=(*checked.problems, *again))
+    tasks = [task for task in read_jsonl(data / "tasks.jsonl", Task) if task.tests] if times else []
+    again = run_references(tasks, context, times=times, workers=workers)
+    listed = run_folder / "track_b" / "tasks_set_aside.jsonl"
+    known = {row["task_id"] for row in read_jsonl(listed)} if listed.is_file() else set()
+    problems = tuple(line for line in (*checked.problems, *again) if line.partition(" ")[0] not in known)
+    return replace(checked, programs=checked.programs + times * len(tasks), problems=problems)
 
 
 def as_task(pair: InstructPair) -> Task:

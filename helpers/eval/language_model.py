@@ -80,20 +80,41 @@ def score_files(
     return rows
 
 
-def paired_rows(before: Sequence[FileScore], after: Sequence[FileScore], part: str) -> list[dict[str, Any]]:
+def paired_rows(
+    before: Sequence[FileScore], after: Sequence[FileScore], part: str, odd: dict[str, str] | None = None
+) -> list[dict[str, Any]]:
     """Rows of one part with both sides beside each other, as `record_track_a` takes them.
 
+    Args:
+        odd: takes what each file that does not compare is left out for; None lets it raise.
+
     Raises:
-        ValueError: if the two sides did not score the same tokens of the same files.
+        ValueError: if the two sides did not score the same tokens of the same files, or none compares.
     """
     first, second = ({row.path: row for row in rows if row.part == part} for rows in (before, after))
-    if first.keys() != second.keys():
-        raise ValueError(f"{part}: before and after scored different files")
+    wrong: dict[str, str] = {}
+    everything = sorted(first.keys() | second.keys())
+    for path in everything:
+        if path not in first or path not in second:
+            wrong[path] = f"scored only {'before' if path in first else 'after'}"
+            continue
+        counts = [(row.n_bytes, row.n_tokens) for row in (first[path], second[path])]
+        if counts[0] != counts[1]:
+            wrong[path] = "{} bytes and {} tokens before, ".format(*counts[0])
+            wrong[path] += "{} and {} after".format(*counts[1])
+    if wrong and (odd is None or len(wrong) == len(everything)):
+        path, why = next(iter(wrong.items()))
+        raise ValueError(
+            f"{part}: before and after scored different files, tokens or bytes; {len(wrong)} of "
+            f"{len(everything)} files, e.g. {path}: {why}. Both must be read by one tokenizer"
+        )
+    if odd is not None:
+        odd.update(wrong)
     rows = []
     for path, b in first.items():
+        if path in wrong:
+            continue
         a = second[path]
-        if (a.n_bytes, a.n_tokens) != (b.n_bytes, b.n_tokens):
-            raise ValueError(f"{part}, {path}: before and after scored different tokens or bytes")
         row = {"path": path, "n_bytes": b.n_bytes, "n_tokens": b.n_tokens}
         row |= {"nll_before": b.nll_nats, "nll_after": a.nll_nats}
         rows.append(row | {"hits_before": b.hits, "hits_after": a.hits})

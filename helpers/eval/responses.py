@@ -117,7 +117,7 @@ def copy_input_responses(tasks: Sequence[Task]) -> dict[str, list[str]]:
 
 
 def reference_responses(tasks: Sequence[Task]) -> dict[str, list[str]]:
-    """The ceiling: each task's reference; anything below all passed is a fault of the evaluation."""
+    """The ceiling: each task's reference; one that does not pass is set aside (`helpers.eval.references`)."""
     return {task.id: [task.reference] for task in tasks}
 
 

@@ -31,7 +31,7 @@ FOREIGN_QUERIES = 200
 def measure_controls(
     run: Session, data: RetrievalData, before: Run, index: VectorIndex, trained: Path, *, exclude: str
 ) -> dict[str, list[dict[str, Any]]]:
-    """Rows of every control that the profile asks for.
+    """Rows of every control that the profile asks for; one that fails is left out with a warning.
 
     Args:
         before: of the untouched model, on the test queries.
@@ -49,8 +49,13 @@ def measure_controls(
     rows = {}
 
     def stage(name: str, inputs: list[Any], build: Callable[[Path], None]) -> None:
-        folder = run.stage(f"track_c/control_{name}", inputs, build)
-        rows[name] = read_jsonl(folder / "rows.jsonl")
+        def measured() -> list[dict[str, Any]]:
+            folder = run.stage(f"track_c/control_{name}", inputs, build)
+            return read_jsonl(folder / "rows.jsonl")
+
+        what = f"the control {name.replace('_', ' ')}"
+        if found := run.guards.control("track_c", what, measured, otherwise=[]):
+            rows[name] = found
 
     for seed in history["seeds"] if len(history["seeds"]) > 1 else ():
         stage(

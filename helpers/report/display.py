@@ -19,7 +19,7 @@ from helpers.data.retrieval_pairs import RetrievalData
 from helpers.data.splits import LeakReport
 from helpers.models.shapes import ShapeError
 from helpers.plan import plan_rows, plan_run
-from helpers.records import Failure, Query
+from helpers.records import Failure, Query, TaskSetAside
 from helpers.runtime import Runtime
 from helpers.settings import Profile
 from helpers.step_memory import Machine
@@ -137,6 +137,18 @@ def failures(cases: Sequence[Failure]) -> Markdown:
             f"**Got**\n\n{fenced(case.got)}"
         )
     return Markdown("\n\n".join(parts))
+
+
+def set_aside(items: Sequence[TaskSetAside], total: int) -> HTML | str:
+    """Tasks that were set aside since their reference did not pass, with what the scorer said."""
+    if not items:
+        return f"All {total} references pass: no task is set aside."
+    rows = [
+        {"Task set aside": i.task_id, "Kind": i.kind.replace("_", " "), "Function": i.function,
+         "Status": i.status, "Detail": i.detail}
+        for i in items
+    ]  # fmt: skip
+    return table(pd.DataFrame(rows).set_index("Task set aside"), long_names=True)
 
 
 def _short(document_id: str) -> str:

@@ -27,6 +27,7 @@ from helpers.report.estimate import Estimate
 from helpers.report.live_line import LiveLine
 
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+FAILING_LINE = re.compile(r"^-+> *(\d+) (.*)$", re.MULTILINE)  # as IPython marks it in a traceback
 HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 
 
@@ -82,8 +83,7 @@ def execute_notebook(
                 # ipykernel puts it, and not on the terminal, where it writes it as well.
                 client.execute(env={**os.environ, MARKED: "1"}, stdout=said, stderr=said)
             except CellExecutionError as error:
-                message = ANSI.sub("", f"{error.ename}: {error.evalue}")
-                raise CellFailure(f"section “{line.section}” failed: {message}") from error
+                raise CellFailure(f"section “{line.section}” failed: {told_cell(error)}") from error
             except (asyncio.CancelledError, DeadKernelError) as error:
                 if client.stopped:
                     raise RunStopped(
@@ -101,6 +101,15 @@ def _last_words(said: IO[bytes]) -> str:
     lines = ANSI.sub("", said.read().decode(errors="replace")).split("\n")
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
     return f"; its last words: {last}" if last else ""
+
+
+def told_cell(error: CellExecutionError) -> str:
+    """What a cell raised, never empty: type, message, and the line of the traceback that failed."""
+    trace = ANSI.sub("", error.traceback or "")
+    message = ANSI.sub("", error.evalue or "").strip()
+    said = f"{error.ename}: {message}" if message else f"{error.ename} without a message"
+    lines = FAILING_LINE.findall(trace)
+    return f"{said}\n  at line {lines[-1][0]}: {lines[-1][1].strip()}" if lines else said
 
 
 def _insert_parameters(notebook: nbformat.NotebookNode, parameters: Mapping[str, Any]) -> None:

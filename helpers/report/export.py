@@ -7,6 +7,7 @@ because nbconvert's own page templates load their scripts from the web.
 from __future__ import annotations
 
 import copy
+import html
 import json
 import re
 from pathlib import Path
@@ -19,26 +20,43 @@ from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
 from helpers.data.sources import public_spec
+from helpers.errors import told
 from helpers.report.tables import summary_rows
 from helpers.settings import PROFILES
 
 FOLDER = Path(__file__).parent
+FOREIGN = re.compile(
+    r"<(?:script|link|img|iframe)\b[^>]+(?:src|href)=[\"']?(https?:[^\"'> ]+)[^>]*>", re.IGNORECASE
+)
 
 
-def html_document(notebook: nbformat.NotebookNode, metrics: dict[str, Any]) -> str:
+def page_in_any_case(notebook: nbformat.NotebookNode, metrics: dict[str, Any]) -> tuple[str, list[str]]:
+    """`html_document`, or a page that says why it could not be drawn; and what it lacks, a line each."""
+    left_out: list[str] = []
+    try:
+        return html_document(notebook, metrics, left_out), left_out
+    except Exception as error:
+        line = f"the HTML page could not be drawn, metrics.json and the data card stand: {told(error)}"
+        rows = html.escape(json.dumps(metrics, indent=2, ensure_ascii=False))
+        page = f"<h1>{_title(notebook)}</h1><p>{html.escape(line)}</p><pre>{rows}</pre>"
+        return f'<!DOCTYPE html><html lang="en"><meta charset="utf-8">{page}</html>', [line]
+
+
+def html_document(
+    notebook: nbformat.NotebookNode, metrics: dict[str, Any], left_out: list[str] | None = None
+) -> str:
     """Render an executed notebook under a banner of its results.
 
     Args:
         notebook: executed copy; it is not changed.
         metrics: the run's metrics.json; the only source of the banner's figures.
-
-    Raises:
-        ValueError: if the page would load anything from elsewhere.
+        left_out: takes a line for everything that the page had to leave out.
     """
     profile = PROFILES.get(metrics["run"]["profile"])
     return notebook_page(
         notebook,
         "page.html.j2",
+        left_out,
         rows=summary_rows(metrics),
         run=metrics["run"],
         full_run=profile is None or profile.is_full_run,
@@ -46,20 +64,21 @@ def html_document(notebook: nbformat.NotebookNode, metrics: dict[str, Any]) -> s
     )
 
 
-def notebook_page(notebook: nbformat.NotebookNode, template: str, **values: Any) -> str:
+def notebook_page(
+    notebook: nbformat.NotebookNode, template: str, left_out: list[str] | None = None, **values: Any
+) -> str:
     """Render an executed notebook into a page template of this folder.
+
+    A cell that cannot be rendered, and whatever would be loaded from elsewhere, is left out; the page
+    says so in its place and at its top.
 
     Args:
         notebook: executed copy; it is not changed.
+        left_out: takes a line for each of these.
         values: what the template shows around the notebook.
-
-    Raises:
-        ValueError: if the page would load anything from elsewhere.
     """
-    cleaned = _without_noise(notebook)
-    exporter = HTMLExporter(template_name="basic")
-    exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
-    body, _ = exporter.from_notebook_node(cleaned)
+    lost: list[str] = [] if left_out is None else left_out
+    body = _without_foreign(_rendered(_without_noise(notebook), lost), lost)
     soup = BeautifulSoup(body, "html.parser")
     headings = [
         (int(tag.name[1]), tag.get("id", ""), tag.get_text().replace("¶", "").strip())
@@ -75,12 +94,39 @@ def notebook_page(notebook: nbformat.NotebookNode, template: str, **values: Any)
         highlight_css=HtmlFormatter(style="default").get_style_defs(".highlight"),
         headings=headings,
         body=body,
+        left_out=lost,
         **values,
     )
-    foreign = re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=[\"']?(https?:[^\"'> ]+)", page)
-    if foreign:
-        raise ValueError(f"the export would load {foreign[0]} from the web; embed it instead")
-    return page
+    return _without_foreign(page, lost)
+
+
+def _rendered(notebook: nbformat.NotebookNode, lost: list[str]) -> str:
+    """The cells as HTML; one that the exporter stumbles over is replaced by a sentence."""
+    exporter = HTMLExporter(template_name="basic")
+    exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
+    try:
+        return exporter.from_notebook_node(notebook)[0]
+    except Exception:
+        for place, cell in enumerate(notebook.cells):
+            alone = nbformat.v4.new_notebook(cells=[cell], metadata=notebook.metadata)
+            try:
+                exporter.from_notebook_node(alone)
+            except Exception as error:
+                line = f"cell {place + 1} is left out of the page, it cannot be rendered: {told(error)}"
+                notebook.cells[place] = nbformat.v4.new_markdown_cell(f"*{html.escape(line)}*")
+                lost.append(line)
+        return exporter.from_notebook_node(notebook)[0]
+
+
+def _without_foreign(page: str, lost: list[str]) -> str:
+    """The page with every element that would load something from the web replaced by its address."""
+
+    def named(element: re.Match[str]) -> str:
+        line = f"left out: the page would load {element[1]} from the web; embed it instead"
+        lost.append(line)
+        return f"<em>[{html.escape(line)}]</em>"
+
+    return FOREIGN.sub(named, page)
 
 
 def open_notebook() -> nbformat.NotebookNode | None:

@@ -17,7 +17,7 @@ from typing import Any
 import jsonschema
 
 from helpers.eval.planted_names import CheckedName
-from helpers.records import Failure, ResponseScore, Task
+from helpers.records import Failure, ResponseScore, Task, TaskSetAside
 from helpers.report.entries import (
     PRIMARY_METRIC,
     MetricsError,
@@ -40,7 +40,7 @@ __all__ = [
     "track_section", "validate", "write_items", "write_metrics",
 ]  # fmt: skip
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"  # 1.0 lacks `tasks_set_aside`; its files can still be read
 TRACKS = ("track_a", "track_b", "track_c")
 AGREES = 1e-7  # relative; figures are kept to 10 significant digits
 MEASURED_ANEW = re.compile(r"seconds?($|_)|_ms$|^peak_|^held_|^run_id$|^started$")  # names in every run's own
@@ -54,14 +54,19 @@ def assemble(
     track_b: Mapping[str, Any],
     track_c: Mapping[str, Any],
     failures: Sequence[Failure],
+    tasks_set_aside: Sequence[TaskSetAside] = (),
 ) -> dict[str, Any]:
     """The whole document, validated.
+
+    Args:
+        tasks_set_aside: tasks of Track B that no figure counts, since their reference did not pass.
 
     Raises:
         MetricsError: naming the place that is wrong.
     """
     sections = {"run": run, "track_a": track_a, "track_b": track_b, "track_c": track_c}
-    metrics = tidy({"schema_version": SCHEMA_VERSION, **sections, "failures": list(failures)})
+    sections |= {"tasks_set_aside": list(tasks_set_aside), "failures": list(failures)}
+    metrics = tidy({"schema_version": SCHEMA_VERSION, **sections})
     validate(metrics)
     return metrics
 
@@ -140,6 +145,9 @@ def recompute(run_folder: Path) -> list[str]:
         for control in sorted(section["controls"]):
             found = stored["controls"].get(control)
             differences += _differences(f"{name}.controls.{control}", found, section["controls"][control])
+    if metrics["track_b"]["verdict"] != "not_run":
+        on_disk = tidy(_set_aside(run_folder / "track_b"))
+        differences += _differences("track_b.tasks_set_aside", metrics.get("tasks_set_aside", []), on_disk)
     return differences
 
 
@@ -163,8 +171,14 @@ def _again_b(folder: Path, stored: Mapping[str, Any], options: dict[str, Any]) -
         temperature=stored["data"].get("temperature"),
         baselines=_items_named(folder, "baseline_", ResponseScore),
         planted=_items_named(folder, "planted_names", CheckedName).get("", []),
+        set_aside=_set_aside(folder),
         **options,
     )
+
+
+def _set_aside(folder: Path) -> list[TaskSetAside]:
+    """Tasks that the run set aside; none in folders of before there was such a file."""
+    return _items_named(folder, "tasks_set_aside", TaskSetAside).get("", [])
 
 
 def _again_c(folder: Path, stored: Mapping[str, Any], options: dict[str, Any]) -> dict[str, Any]:

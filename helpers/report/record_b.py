@@ -1,6 +1,7 @@
 """Track B's section of metrics.json, from the scores of every response.
 
-Rows: `track_b/tasks` (records.Task), `track_b/scores_before`, `track_b/scores_after` and
+Rows: `track_b/tasks` (records.Task), `track_b/tasks_set_aside` (records.TaskSetAside),
+`track_b/scores_before`, `track_b/scores_after` and
 `track_b/baseline_<name>` (records.ResponseScore; sample 0 is greedy, 1..n are drawn), and
 `track_b/planted_names` (planted_names.CheckedName).
 """
@@ -14,7 +15,7 @@ from helpers.eval.code_style import HALF_SCORE_AT
 from helpers.eval.pass_at_k import pass_at_k
 from helpers.eval.planted_names import CheckedName, precision_and_recall
 from helpers.eval.statistics import exact_mcnemar, proportion, wilson_interval
-from helpers.records import EXECUTABLE, ResponseScore, Task
+from helpers.records import EXECUTABLE, ResponseScore, Task, TaskSetAside
 from helpers.report.entries import (
     PRIMARY_METRIC,
     MetricsError,
@@ -48,6 +49,7 @@ def record_track_b(
     controls: Mapping[str, Any] | None = None,
     baselines: Mapping[str, Sequence[ResponseScore]] | None = None,
     planted: Sequence[CheckedName] = (),
+    set_aside: Sequence[TaskSetAside] = (),
 ) -> dict[str, Any]:
     """Track B: pass@1 of the greedy response to the executable tasks (primary), and more.
 
@@ -64,11 +66,15 @@ def record_track_b(
         baselines: name -> scores of trivial answers (copied input, reference), sample 0.
         planted: what the hallucination checker said of planted names; its precision and recall
             stand among the controls.
+        set_aside: tasks whose reference did not pass; no figure counts them, on either side.
 
     Raises:
         MetricsError: if before and after differ in items, or no executable task is left.
     """
-    first, second = _paired_scores(before, after)
+    gone = {item.task_id for item in set_aside}
+    made = len(tasks)
+    tasks = [task for task in tasks if task.id not in gone]
+    first, second = _paired_scores(_without(before, gone), _without(after, gone))
     broken = {k for k in first if "infrastructure_error" in (first[k].status, second[k].status)}
     keys = [k for k in sorted(first) if k not in broken]
     executable = {task.id for task in tasks if task.kind in EXECUTABLE}
@@ -83,6 +89,8 @@ def record_track_b(
     changed = exact_mcnemar([first[k].passed for k in tested], [second[k].passed for k in tested])
     counts = {
         "tasks": len({k[0] for k in first}),
+        "tasks_made": made,
+        "tasks_set_aside": len(set_aside),
         "executable_tasks": len(tested),
         "functions": len({first[k].function_id for k in tested}),
         "responses_each": len(first),
@@ -95,7 +103,7 @@ def record_track_b(
     beside = {
         name: entries
         for name, scores in sorted((baselines or {}).items())
-        if (entries := _baseline_entries(scores, executable))
+        if (entries := _baseline_entries(_without(scores, gone), executable))
     }
     return track_section(
         model,
@@ -156,6 +164,10 @@ def checker_entry(planted: Sequence[CheckedName]) -> dict[str, Any]:
         "false_alarms": [f"{item.family}: {item.name}" for item in wrong if item.real],
         "missed": [f"{item.family}: {item.name}" for item in wrong if not item.real],
     }
+
+
+def _without(scores: Sequence[ResponseScore], gone: set[str]) -> list[ResponseScore]:
+    return [score for score in scores if score.task_id not in gone]
 
 
 def _paired_scores(before: Sequence[ResponseScore], after: Sequence[ResponseScore]) -> tuple[Scores, Scores]:

@@ -13,11 +13,13 @@ from typing import Any
 from helpers.data.exposure import Exposure
 from helpers.data.instruct import InstructData
 from helpers.data.retrieval_pairs import RetrievalData
+from helpers.errors import CheckError
 from helpers.eval.fusion import fuse_runs, weighted_runs
 from helpers.eval.hybrid import Hybrid
 from helpers.eval.language_model import FileScore, paired_rows
 from helpers.eval.perplexity import unigram_bits_per_byte
 from helpers.eval.planted_names import CheckedName
+from helpers.eval.references import tasks_set_aside, tasks_that_hold
 from helpers.eval.retrieval import (
     Run,
     file_level,
@@ -28,12 +30,13 @@ from helpers.eval.retrieval import (
 )
 from helpers.models.shapes import ShapeError
 from helpers.plan import plan_run
-from helpers.records import ResponseScore
+from helpers.records import ResponseScore, Task
 from helpers.report.controls_a import foreign_facts, foreign_rows, foreign_seconds
 from helpers.report.controls_c import control_seconds, foreign_package
 from helpers.report.metrics import record_track_a, record_track_b, record_track_c, track_c_rows, write_items
+from helpers.report.tables import set_aside_text
 from helpers.session import Session
-from helpers.settings import MINIMUM_DATA
+from helpers.settings import MINIMUM_DATA, SET_ASIDE_LIMIT
 from helpers.step_memory import Machine
 from helpers.workspace import digest, read_json, write_json
 
@@ -52,42 +55,101 @@ def report_track_a(
 ) -> dict[str, Any]:
     """Track A's section: held-out files, roles within them, controls, the unigram baseline.
 
+    Files whose two scores do not compare are left out with a warning. Controls and the baseline that
+    fail are left out as well.
+
     Args:
         foreign: held-out files after training on foreign code (`measure_foreign_corpus`).
         known: what the model may have seen; files that it cannot have seen become a control.
+
+    Raises:
+        CheckError: if too few held-out files are left.
     """
     settings = run.profile.track_a
     names = sorted({row.part for row in before if row.part.startswith("role/")})
-    rows = {"files": paired_rows(before, after, "test")}
+    rows = _comparable_files(run, before, after)
+    compared = {row["path"] for row in rows["files"]}
+    before, after = ([row for row in side if row.path in compared or row.part == "general_code"]
+                     for side in (before, after))  # fmt: skip
     rows |= {f"role_{name.removeprefix('role/')}": paired_rows(before, after, name) for name in names}
-    controls = {"general_code": paired_rows(before, after, "general_code")}
-    controls |= foreign_rows(before, after, foreign)
+    controls: dict[str, list[dict[str, Any]]] = {}
+    if parts.get("general_code"):
+        general = run.guards.control(
+            "track_a", "the control on general code", paired_rows, before, after, "general_code", otherwise=[]
+        )
+        controls |= {"general_code": general} if general else {}
+    foreign = [row for row in foreign if row.path in compared]
+    controls |= run.guards.control(
+        "track_a", "the control on a foreign corpus", foreign_rows, before, after, foreign, otherwise={}
+    )
     unseen = [row for row in rows["files"] if known and row["path"] in known.unseen]
     if len(unseen) >= MINIMUM_DATA["track_a"]["test_files"]:
         controls["changed_after_cut_off"] = unseen
     rows |= {f"control_{name}": some for name, some in controls.items()}
     for name, some in rows.items():
         write_items(run.folder, f"track_a/{name}", some)
-    unigram = unigram_bits_per_byte(train_texts, [text for _, text in parts["test"]], tokenizer)
+    texts = [text for _, text in parts["test"]]
+    unigram = run.guards.control(
+        "track_a",
+        "the unigram baseline",
+        unigram_bits_per_byte,
+        train_texts,
+        texts,
+        tokenizer,
+        otherwise=None,
+    )
     section = record_track_a(
         rows["files"],
         model=settings.model,
         seed=run.seed,
         samples=settings.bootstrap_samples,
-        cost=_cost(run, "track_a", ("before", "train", "after")) | {"controls_seconds": foreign_seconds(run)},
+        cost=_cost(run, "track_a", ("before", "train", "after"))
+        | {"controls_seconds": foreign_seconds(run) if foreign else {}},
         data={
             "counts": {"training_files": len(train_texts)},
             "training_sha256": digest(list(train_texts)),
-            **foreign_facts(run),
+            **(foreign_facts(run) if foreign else {}),
             **({"exposure": known.status, "exposure_note": known.note} if known else {}),
         },
         role_rows={
             name.removeprefix("role_"): some for name, some in rows.items() if name.startswith("role_")
         },
         control_rows=controls,
-        baselines={"unigram": unigram},
+        baselines={} if unigram is None else {"unigram": unigram},
     )
     return _kept(run, "track_a", section)
+
+
+def _comparable_files(
+    run: Session, before: Sequence[FileScore], after: Sequence[FileScore]
+) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the held-out files that compare, as `files`; the others are named in a warning."""
+    odd: dict[str, str] = {}
+    rows = paired_rows(before, after, "test", odd)
+    run.guards.leave_out(
+        "held-out files of Track A whose two scores do not compare",
+        [f"{p} ({why})" for p, why in odd.items()],
+    )
+    least = MINIMUM_DATA["track_a"]["test_files"]
+    if len(rows) < least:
+        raise CheckError(
+            f"{len(rows)} held-out files of at least {least} can be compared; left out: {'; '.join(odd)}"
+        )
+    return {"files": rows}
+
+
+def hold_tasks(run: Session, tasks: Sequence[Task], references: Sequence[ResponseScore]) -> tuple[Task, ...]:
+    """The tasks whose reference passes; the others are set aside for the whole track.
+
+    Raises:
+        InsufficientDataError: if too few are left.
+    """
+    run.guards.set_aside = tasks_set_aside(references)
+    kept = tasks_that_hold(tasks, run.guards.set_aside)
+    share = len(run.guards.set_aside) / max(len(tasks), 1)
+    if share > SET_ASIDE_LIMIT:
+        run.guards.warn(f"Track B: {set_aside_text(len(run.guards.set_aside), len(tasks))}")
+    return kept
 
 
 def report_track_b(
@@ -105,12 +167,22 @@ def report_track_b(
         planted: what the hallucination checker said of planted names.
     """
     settings = run.profile.track_b
+    aside = run.guards.set_aside
     rows = {"tasks": data.tasks, "scores_before": before, "scores_after": after, "planted_names": planted}
+    rows["tasks_set_aside"] = aside
     rows |= {f"baseline_{name}": scores for name, scores in baselines.items()}
     for name, some in rows.items():
         write_items(run.folder, f"track_b/{name}", some)
     counts = {"training_pairs": len(data.train), "validation_pairs": len(data.validation)}
-    stages = ("data", "answers_before", "scored_before", "train", "answers_after", "scored_after")
+    stages = (
+        "data",
+        "references",
+        "answers_before",
+        "scored_before",
+        "train",
+        "answers_after",
+        "scored_after",
+    )
     section = record_track_b(
         before,
         after,
@@ -127,6 +199,7 @@ def report_track_b(
         },
         baselines=baselines,
         planted=planted,
+        set_aside=aside,
     )
     return _kept(run, "track_b", section)
 
@@ -221,4 +294,5 @@ def _planned_gib(run: Session, track: str) -> dict[str, float]:
 
 def _kept(run: Session, track: str, section: dict[str, Any]) -> dict[str, Any]:
     write_json(run.folder / track / "section.json", section)
+    run.guards.recorded.add(track)
     return section

@@ -14,10 +14,10 @@ import nbformat
 
 from helpers.report.execute import execute_notebook
 from helpers.report.expected_here import estimate_here, minutes_text
-from helpers.report.export import html_document, without_passwords
+from helpers.report.export import page_in_any_case, without_passwords
 from helpers.run_folder import PACKAGE, choose_run, publish_reports
 from helpers.second_copy import SecondCopy
-from helpers.workspace import read_json, write_text
+from helpers.workspace import read_json, write_json, write_text
 
 NOTEBOOK = PACKAGE.parent / "ML_Assignment_Part2.ipynb"
 
@@ -42,7 +42,7 @@ def run_suite(
 
     Raises:
         SettingsError, WorkspaceError: before anything is executed.
-        CellFailure: when a cell fails; nothing is published then.
+        CellFailure: when a cell fails that the whole run rests on; nothing is published then.
     """
     models = {"causal_lm": causal_lm, "chat_lm": chat_lm, "embedder": embedder, "nf4": nf4}
     corpus = _relative_to_notebook(corpus)
@@ -84,7 +84,11 @@ def run_suite(
     suffix = "" if chosen.is_full_run else f".{chosen.name}"
     metrics = read_json(report / f"metrics{suffix}.json")
     exported = report / "exports" / f"{NOTEBOOK.stem}{suffix}.html"
-    write_text(exported, html_document(notebook, metrics))
+    page, left_out = page_in_any_case(notebook, metrics)
+    write_text(exported, page)
+    if left_out:
+        metrics["run"]["warnings"] += left_out
+        write_json(report / f"metrics{suffix}.json", metrics)
     write_text(run_folder / "executed.ipynb", nbformat.writes(without_passwords(notebook)) + "\n")
     published = publish_reports(run_folder, out, SecondCopy(Path(keep), run_folder.name) if keep else None)
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from helpers.report.entries import entry_verdict
+from helpers.settings import SET_ASIDE_LIMIT
 
 TRACK_NAMES = {
     "track_a": "A · extended pretraining",
@@ -158,9 +159,12 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def verdict_sentence(track: Mapping[str, Any], metric: str = "") -> str:
-    """A reading of one metric (the primary one by default) in plain language, from its figures."""
+    """A reading of one metric (the primary one by default) in plain language, from its figures.
+
+    Where too many tasks had to be set aside, that is said first.
+    """
     if track["verdict"] == "not_run":
-        return f"Not run: {track['reason']}. Needed: {track['needed']}."
+        return f"Not run: {track['reason'].rstrip('.')}. Needed: {track['needed']}."
     metric = metric or track["primary_metric"]
     entry = track["metrics"][metric]
     delta, (low, high) = entry["delta"], entry["delta"]["ci95"]
@@ -181,7 +185,41 @@ def verdict_sentence(track: Mapping[str, Any], metric: str = "") -> str:
         ),
         "regressed": f"With {better} being better, this is a regression beyond chance.",
     }
-    return f"{change} {reading[entry_verdict(entry)]}"
+    first = set_aside_warning(track)
+    return f"{f'{first} ' if first else ''}{change} {reading[entry_verdict(entry)]}"
+
+
+def set_aside_text(n: int, total: int) -> str:
+    """How many tasks were set aside, and that a machine on which that many are is not to be trusted."""
+    return (
+        f"the tests do not hold on this machine: the references of {n} of {total} tasks ({n / total:.0%}) "
+        "fail their own tests here; these tasks are set aside and the figures are of the others"
+    )
+
+
+def set_aside_warning(track: Mapping[str, Any]) -> str:
+    """`set_aside_text` as a sentence where more than `SET_ASIDE_LIMIT` of the tasks were; else ""."""
+    counts = track["data"].get("counts", {})
+    n, total = counts.get("tasks_set_aside", 0), counts.get("tasks_made", 0)
+    text = set_aside_text(n, total) if n > SET_ASIDE_LIMIT * total else ""
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def closing_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """What a run went on without, a line each: tracks not run, tasks set aside, and its warnings."""
+    lines = [
+        f"Track {title} was not run: {metrics[name]['reason']}"
+        for name, title in TRACK_NAMES.items()
+        if metrics[name]["verdict"] == "not_run"
+    ]
+    aside, track = metrics.get("tasks_set_aside", []), metrics["track_b"]
+    if aside and track["verdict"] != "not_run" and not set_aside_warning(track):
+        total = track["data"]["counts"]["tasks_made"]
+        named = "; ".join(f"{item['task_id']} {item['status']}" for item in aside[:3])
+        lines.append(
+            f"Track B: {len(aside)} of {total} tasks set aside, their references fail here ({named})"
+        )
+    return [*lines, *metrics["run"].get("warnings", [])]
 
 
 def verdict_sentences(metrics: Mapping[str, Any]) -> str:
@@ -192,7 +230,7 @@ def verdict_sentences(metrics: Mapping[str, Any]) -> str:
 
 
 def print_summary(metrics: Mapping[str, Any], console: Console | None = None) -> None:
-    """The final table of a run on the terminal, 80 columns wide."""
+    """The final table of a run on the terminal, 80 columns wide, and below it what is to be known."""
     console = console or Console()
     run = metrics["run"]
     title = f"Profile {run['profile']} · {run['corpus']['spec']} · {run['seconds'] / 60:.1f} min"
@@ -203,13 +241,14 @@ def print_summary(metrics: Mapping[str, Any], console: Console | None = None) ->
     table.add_column("n", no_wrap=True, justify="right")
     table.add_column("Verdict")
     for row in summary_rows(metrics):
+        verdict = row["verdict"].partition(":")[0]  # the reason of a track not run has its own line below
         value, _, interval = row["change"].partition(" ")
         change = f"{value}, p {row['p']}\n{interval}" if interval else value
         what = f"{row['track']}\n{row['metric']}\n{row['model']}"
-        table.add_row(what, f"{row['before']} → {row['after']}", change, row["n"], row["verdict"])
-    for warning in run.get("warnings", []):
-        console.print(Text.assemble(("Warning: ", "bold"), warning))
+        table.add_row(what, f"{row['before']} → {row['after']}", change, row["n"], verdict)
     console.print(table)
+    for line in closing_lines(metrics):
+        console.print(Text.assemble(("Warning: ", "bold"), line))
 
 
 def metric_name(name: str) -> str:

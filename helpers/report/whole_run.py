@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from helpers.data.card import render_data_card
+from helpers.data.card import missing_card, render_data_card, with_tasks_set_aside
 from helpers.data.card_facts import corpus_facts
 from helpers.data.corpus import corpus_warnings, secret_counts
 from helpers.data.general_code import general_code_sources
@@ -18,8 +18,10 @@ from helpers.data.retrieval_pairs import RetrievalData
 from helpers.data.splits import LeakReport
 from helpers.eval.failures import select_failures, track_a_failures, track_c_failures
 from helpers.eval.failures_b import track_b_failures
+from helpers.guards import needed, track_title
 from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits
-from helpers.report.metrics import assemble, not_run, run_section, write_items
+from helpers.report.metrics import MetricsError, assemble, not_run, recompute, run_section, write_items
+from helpers.report.tables import closing_lines
 from helpers.run_folder import code_revision
 from helpers.runtime import hardware_facts, package_versions
 from helpers.session import Session
@@ -33,7 +35,7 @@ def data_card(
     functions: Sequence[Function],
     splits: Splits,
     leaks: LeakReport,
-    files: Mapping[str, Sequence[SourceFile]],
+    files: Mapping[str, Sequence[SourceFile]] | None,
     instruct: InstructData | None,
     retrieval: RetrievalData | None,
 ) -> str:
@@ -43,12 +45,14 @@ def data_card(
 
     Args:
         files: "training", "validation", "test" -> the files that Track A drew.
-        instruct, retrieval: data of Tracks B and C, None where the corpus lacks it.
+        instruct, retrieval: data of Tracks B and C.
+
+    What a track could not make is None; the card gives the reason.
     """
     profile = run.profile
     drawn = {
         name: {"files": len(some), "bytes": sum(file.n_bytes for file in some)}
-        for name, some in files.items()
+        for name, some in (files or {}).items()
     }
     accepted = [{"path": f.path, "language": f.language, "sha256": f.sha256, "n_bytes": f.n_bytes,
                  "masked": counted(f.masked)} for f in corpus.files]  # fmt: skip
@@ -95,44 +99,76 @@ def _limits(profile: Profile) -> list[str]:
 
 def failure_cases(
     run: Session,
-    files: Mapping[str, Sequence[SourceFile]],
+    files: Mapping[str, Sequence[SourceFile]] | None,
     instruct: InstructData | None,
     retrieval: RetrievalData | None,
 ) -> tuple[Failure, ...]:
     """Draw the profile's number of failure cases over the tracks that ran, and keep all candidates.
 
+    A track whose failures cannot be diagnosed is left out with a warning.
+
     Args:
         files: as `data_card` takes them.
     """
-    candidates: list[Failure] = []
-    if "track_a" not in run.not_run:
+
+    def of_track_a() -> list[Failure]:
         texts = {file.path: file.text for file in files["test"]}
-        trained_on = [file.text for file in files["training"]]
-        candidates += track_a_failures(run.items("track_a/files"), texts, trained_on)
-    if "track_b" not in run.not_run:
+        return track_a_failures(run.items("track_a/files"), texts, [file.text for file in files["training"]])
+
+    def of_track_b() -> list[Failure]:
         scores = read_jsonl(run.folder / "track_b/scores_after.jsonl", ResponseScore)
-        candidates += track_b_failures(scores, instruct.tasks)
-    if "track_c" not in run.not_run:
-        candidates += track_c_failures(run.items("track_c/queries"), retrieval.documents)
+        return track_b_failures(scores, instruct.tasks)
+
+    def of_track_c() -> list[Failure]:
+        return track_c_failures(run.items("track_c/queries"), retrieval.documents)
+
+    candidates: list[Failure] = []
+    for track, find in {"track_a": of_track_a, "track_b": of_track_b, "track_c": of_track_c}.items():
+        if track not in run.not_run:
+            candidates += run.guards.part(f"failure cases of {track_title(track)}", find, otherwise=[])
     write_items(run.folder, "failures", candidates)
     return select_failures(candidates, run.profile.failure_cases, run.seed)
+
+
+def finish_report(
+    run: Session, corpus: Corpus, failures: Sequence[Failure], card: str | None
+) -> dict[str, Any]:
+    """Write metrics.json and the data card into the run folder, with every figure computed once more.
+
+    A track whose figures do not follow from its rows ends as `not_run`.
+
+    Args:
+        card: from `data_card`; None where it could not be made.
+    """
+    metrics = suite_metrics(run, corpus, failures)
+    run.write_report(metrics, "")
+    differing: dict[str, list[str]] = {}
+    for line in recompute(run.folder):
+        differing.setdefault(line.partition(".")[0].partition(":")[0], []).append(line)
+    for track, lines in differing.items():
+        run.guards.end_track(
+            track,
+            f"{len(lines)} of its figures do not follow from its per-item rows, e.g. {lines[0]}. "
+            "Its stages are kept; run the same command again without --resume",
+        )
+    if differing:
+        metrics = suite_metrics(run, corpus, failures)
+    card = card or missing_card(run.guards.missing.get("data card", "no reason was kept"))
+    run.write_report(metrics, with_tasks_set_aside(card, metrics["tasks_set_aside"]))
+    for line in closing_lines(metrics):
+        print(f"Warning: {line}")
+    return metrics
 
 
 def suite_metrics(run: Session, corpus: Corpus, failures: Sequence[Failure]) -> dict[str, Any]:
     """metrics.json of this run, validated.
 
+    A track whose section is missing or contradicts itself ends as `not_run`, and failure cases that
+    do not follow the schema are left out, each with its reason.
+
     Raises:
-        MetricsError: naming the place that is wrong.
+        MetricsError: if what is said of the run itself is wrong: then nothing can be published.
     """
-    sections = {}
-    for track, needs in MINIMUM_DATA.items():
-        if reason := run.not_run.get(track):
-            needed = ", ".join(f"{least} {what.replace('_', ' ')}" for what, least in needs.items())
-            sections[track] = not_run(
-                track, reason, f"at least {needed}", model=getattr(run.profile, track).model
-            )
-        else:
-            sections[track] = read_json(run.folder / track / "section.json")
     corpus_section = {
         "spec": corpus.spec,
         "name": corpus.name,
@@ -143,19 +179,45 @@ def suite_metrics(run: Session, corpus: Corpus, failures: Sequence[Failure]) -> 
         "files": len(corpus.files),
         "sha256": corpus.sha256,
     }
-    return assemble(
-        run=run_section(
-            profile=run.profile.name,
-            run_id=run.folder.name,
-            corpus=corpus_section,
-            commit=code_revision(),
-            seed=run.seed,
-            hardware=hardware_facts(run.runtime),
-            versions=package_versions(),
-            started=run.started,
-            seconds=run.seconds,
-        )
-        | {"settings_changed": list(run.profile.changed), "warnings": corpus_warnings(corpus)},
-        failures=failures,
-        **sections,
-    )
+    about = run_section(
+        profile=run.profile.name,
+        run_id=run.folder.name,
+        corpus=corpus_section,
+        commit=code_revision(),
+        seed=run.seed,
+        hardware=hardware_facts(run.runtime),
+        versions=package_versions(),
+        started=run.started,
+        seconds=run.seconds,
+    ) | {"settings_changed": list(run.profile.changed), "warnings": []}
+    without = {track: _not_run(run, track, "not looked at") for track in MINIMUM_DATA}
+    assemble(run=about, failures=[], **without)  # from here on a contradiction is a track's own
+    sections = {track: _section_of(run, track, about, without) for track in MINIMUM_DATA}
+    try:
+        assemble(run=about, failures=failures, **without)
+    except MetricsError as error:
+        run.guards.fail_part("failure cases", error)
+        failures = ()
+    about["warnings"] = [*corpus_warnings(corpus), *run.guards.warnings]
+    return assemble(run=about, failures=failures, tasks_set_aside=run.guards.set_aside, **sections)
+
+
+def _section_of(
+    run: Session, track: str, about: Mapping[str, Any], without: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The section that the track recorded in this run, or why there is none."""
+    if track not in run.not_run and track not in run.guards.recorded:
+        run.guards.end_track(track, "its cells did not get as far as recording it; run them in order")
+    if track not in run.not_run:
+        section = read_json(run.folder / track / "section.json")
+        try:
+            assemble(run=about, failures=[], **{**without, track: section})
+            return section
+        except MetricsError as error:
+            run.guards.recorded.discard(track)
+            run.guards.fail_track(track, error)
+    return _not_run(run, track, run.not_run[track])
+
+
+def _not_run(run: Session, track: str, reason: str) -> dict[str, Any]:
+    return not_run(track, reason, f"at least {needed(track)}", model=getattr(run.profile, track).model)

@@ -1,0 +1,58 @@
+"""The references scored first: a task whose own reference does not pass says nothing about a model.
+
+When the tasks were made every reference passed its tests. Where one no longer does (a clock, a busy
+machine, another package version), its task is set aside on both sides and named in the reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from helpers.eval.responses import EXECUTABLE, reference_responses, score_responses
+from helpers.records import InsufficientDataError, ResponseScore, Task, TaskSetAside
+from helpers.settings import MINIMUM_DATA
+
+NAMED = 3  # tasks that a reason names
+
+
+def score_references(tasks: Sequence[Task], **scoring: Any) -> list[ResponseScore]:
+    """The score of each task's reference; one with an infrastructure error is scored once more.
+
+    Args:
+        scoring: as `score_responses` takes it.
+    """
+    scores = score_responses(tasks, reference_responses(tasks), **scoring)
+    broken = {score.task_id for score in scores if score.status == "infrastructure_error"}
+    some = [task for task in tasks if task.id in broken]
+    again = score_responses(some, reference_responses(some), **scoring) if some else []
+    second = {score.task_id: score for score in again}
+    return [second.get(score.task_id, score) for score in scores]
+
+
+def tasks_set_aside(references: Sequence[ResponseScore]) -> list[TaskSetAside]:
+    """What the scores of the references say must not be counted."""
+    return [
+        TaskSetAside(score.task_id, score.kind, score.function_id, score.status, score.detail)
+        for score in references
+        if not score.passed
+    ]
+
+
+def tasks_that_hold(tasks: Sequence[Task], aside: Sequence[TaskSetAside]) -> tuple[Task, ...]:
+    """The tasks that are left.
+
+    Raises:
+        InsufficientDataError: if too few executable ones are, naming some of those set aside.
+    """
+    gone = {item.task_id for item in aside}
+    kept = tuple(task for task in tasks if task.id not in gone)
+    left = sum(task.kind in EXECUTABLE for task in kept)
+    least = MINIMUM_DATA["track_b"]["executable_tasks"]
+    if left < least:
+        named = "; ".join(f"{a.task_id} ({a.kind}): {a.status} {a.detail}".strip() for a in aside[:NAMED])
+        raise InsufficientDataError(
+            f"{left} executable tasks of at least {least} are left, since the references of {len(aside)} of "
+            f"{len(tasks)} tasks do not pass their own tests on this machine, e.g. {named}"
+        )
+    return kept
