@@ -184,7 +184,7 @@ def notebook_stages() -> dict[str, FunctionType]:
     """Name of every stage that the notebook asks for -> its lambda, with the notebook's imports alone."""
     notebook = json.loads((ROOT / "ML_Assignment_Part2.ipynb").read_text())
     cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
-    trees = [ast.parse(re.sub(r"\A%%track \w+\n", "", cell)) for cell in cells]
+    trees = [ast.parse(re.sub(r"\A%%(?:track|part) [^\n]+\n", "", cell)) for cell in cells]
     names: dict[str, Any] = {"__name__": "__main__"}
     for statement in (s for tree in trees for s in tree.body if isinstance(s, ast.Import | ast.ImportFrom)):
         exec(compile(ast.Module([statement], []), "cell", "exec"), names)
