@@ -10,6 +10,7 @@ from helpers.records import InsufficientDataError
 from helpers.workspace import WorkspaceError, storage_problem
 
 PACKAGE = Path(__file__).resolve().parent
+CELL = "the cell"
 CELL_MARKS = ("ipykernel_", "<ipython-input")  # in the name of the file that IPython gives a cell
 SHOWN_CHARS = 600  # of a message: a warning must stay a line that is read
 RESUME = "mend the cause and run the same command with --resume; finished steps are kept"
@@ -38,13 +39,21 @@ def told(error: BaseException) -> str:
 
 
 def failing_line(error: BaseException) -> str:
-    """The innermost line of this package or of a notebook cell, quoted, with its place; "" for none."""
+    """The innermost line of this package or of a notebook cell, quoted, with its place; "" for none.
+
+    The line of the cell that led there stands beside it.
+    """
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if _place(frame.filename)]
+    cells = [frame for frame in own if _place(frame.filename) == CELL]
     if not own:
         return ""
-    frame = own[-1]
+    called = f", called by {_quoted(cells[0])}" if cells and cells[0] is not own[-1] else ""
+    return f"at {_quoted(own[-1])}{called}"
+
+
+def _quoted(frame: traceback.FrameSummary) -> str:
     line = (frame.line or linecache.getline(frame.filename, frame.lineno or 0)).strip()
-    return f"at `{line}` ({_place(frame.filename)}, line {frame.lineno})"
+    return f"`{line}` ({_place(frame.filename)}, line {frame.lineno})"
 
 
 def concerns_whole_run(error: BaseException) -> bool:
@@ -57,8 +66,8 @@ def concerns_whole_run(error: BaseException) -> bool:
 
 
 def _place(filename: str) -> str:
-    """A file of this package from its root on, "the cell" for a notebook cell, "" for any other."""
+    """A file of this package from its root on, `CELL` for a notebook cell, "" for any other."""
     if any(mark in filename for mark in CELL_MARKS):
-        return "the cell"
+        return CELL
     path = Path(filename).resolve()
     return path.relative_to(PACKAGE.parent).as_posix() if path.is_relative_to(PACKAGE) else ""

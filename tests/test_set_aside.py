@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from helpers.data import verify_pairs
 from helpers.data.card import with_tasks_set_aside
 from helpers.eval import references
 from helpers.guards import Guards
@@ -190,6 +191,16 @@ def test_the_list_is_always_there_and_old_files_can_be_read(tmp_path: Path) -> N
     with pytest.raises(MetricsError, match="tasks_set_aside"):
         validate(lacking)
     validate(lacking | {"schema_version": "1.0"})
+
+
+def test_verifying_the_pairs_again_reports_what_is_news(tmp_path: Path, monkeypatch) -> None:
+    write_json(tmp_path / "run.json", {"profile": {"corpus": {"spec": "installed:networkx"}}})
+    write_json(tmp_path / "track_b/data/report.json", {"import_folders": []})
+    write_items(tmp_path, "track_b/tasks_set_aside", references.tasks_set_aside(references_failing(1)))
+    lines = ("task-0001 (fix_bug of f1): its answer does not pass", "task-0002 (fix_bug of f2): the same")
+    found = verify_pairs.PairCheck({}, 2, lines)
+    monkeypatch.setattr(verify_pairs, "verify_saved_pairs", lambda *arguments, **options: found)
+    assert verify_pairs.verify_run(tmp_path, workers=1).problems == lines[1:]
 
 
 # --- the report as a whole -----------------------------------------------------------------------
