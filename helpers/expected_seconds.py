@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from helpers.settings import Profile
 
 PYTHON_STAGES = {  # wait for the interpreter and the sandbox, not for matrix products
-    "track_a/exposure", "track_b/data", "track_b/scored_before", "track_b/scored_after", "track_c/functions",
+    "track_a/exposure", "track_b/data", "track_b/references", "track_b/scored_before",
+    "track_b/scored_after", "track_c/functions",
 }  # fmt: skip
 CONTROLS = {"track_a/foreign", "track_c/control_shuffled_pairs", "track_c/control_foreign_package"}
 
@@ -62,6 +63,7 @@ _CPU = (
         "Track B: instruction tuning",
         5.0,
         {
+            "track_b/references": 3.0,
             "track_b/answers_before": 32.7,
             "track_b/scored_before": 1.8,
             "track_b/train": 103.0,
@@ -106,6 +108,7 @@ _SMOKE = (
         "Track B: instruction tuning",
         2.0,
         {
+            "track_b/references": 0.5,
             "track_b/answers_before": 2.0,
             "track_b/scored_before": 0.3,
             "track_b/train": 2.0,
@@ -151,6 +154,7 @@ _T4 = (
         "Track B: instruction tuning",
         20.0,
         {
+            "track_b/references": 8.0,
             "track_b/answers_before": 480.0,
             "track_b/scored_before": 20.0,
             "track_b/train": 180.0,

@@ -12,6 +12,7 @@ STAGE_NAMES = {
     "track_a/exposure": "what the model may have seen before",
     "track_b/data": "pairs and tasks, each one run",
     "track_b/answers_before": "answers of the untouched model",
+    "track_b/references": "running the references first",
     "track_b/scored_before": "running the untouched model's answers",
     "track_b/train": "training on the pairs",
     "track_b/answers_after": "answers of the trained model",

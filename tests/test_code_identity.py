@@ -19,6 +19,7 @@ import pytest
 
 from helpers import settings
 from helpers.code_identity import OURS, Sources, code_digest, modules_of
+from helpers.guards import Guards
 from helpers.report import controls_a, controls_c
 from helpers.session import Session
 
@@ -203,6 +204,7 @@ class Recorder:
     def __init__(self, folder: Path):
         self.folder, self.seed, self.runtime = folder, 1, None
         self.profile = settings.CPU
+        self.guards = Guards(folder)
         self.asked: dict[str, Callable[..., Any]] = {}
 
     def history(self, stage: str) -> dict[str, Any]:

@@ -41,7 +41,9 @@ def constants(source: str) -> set[str]:
 
 def stages() -> set[str]:
     """All steps that the notebook and its helpers can take, seeds as kinds."""
-    sources = [re.sub(r"\A%%(?:track|part) [^\n]+\n", "", c.source) for c in NOTEBOOK.cells if c.cell_type == "code"]
+    sources = [
+        re.sub(r"\A%%(?:track|part) [^\n]+\n", "", c.source) for c in NOTEBOOK.cells if c.cell_type == "code"
+    ]
     sources += [file.read_text() for file in (ROOT / "helpers" / "report").glob("*.py")]
     found = set().union(*(constants(source) for source in sources))
     controls = ast.parse((ROOT / "helpers/report/controls_c.py").read_text())
