@@ -242,6 +242,7 @@ EXPECTED = {  # stage -> a module it rests on
     "track_b/data": "helpers.data.test_sets",
     "track_b/answers_before": "helpers.models.generation",
     "track_b/answers_after": "helpers.models.generation",
+    "track_b/references": "helpers.eval.sandbox_zygote",
     "track_b/scored_before": "helpers.eval.sandbox_zygote",
     "track_b/scored_after": "helpers.eval.sandbox_zygote",
     "track_b/train": "helpers.train.trainer",

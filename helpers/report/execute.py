@@ -28,6 +28,9 @@ from helpers.report.live_line import LiveLine
 
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 FAILING_LINE = re.compile(r"^-+> *(\d+) (.*)$", re.MULTILINE)  # as IPython marks it in a traceback
+STARTUP_S = 600  # for a kernel to start: far beyond what a busy machine takes
+OUTPUT_S = 120  # for a finished cell's last outputs, which would else be dropped without a word
+SOCKET_PATH_CHARS = 107  # of a Unix socket on Linux
 HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 
 
@@ -63,7 +66,7 @@ def execute_notebook(
     """
     notebook = nbformat.read(path, as_version=4)
     _insert_parameters(notebook, parameters)
-    with tempfile.TemporaryDirectory(prefix="kernel-") as sockets, tempfile.TemporaryFile() as said:
+    with _socket_folder() as sockets, tempfile.TemporaryFile() as said:
         config = Config()
         if sys.platform != "win32":
             config.KernelManager.transport = "ipc"
@@ -74,6 +77,8 @@ def execute_notebook(
             config=config,
             kernel_name="python3",
             timeout=None,
+            startup_timeout=STARTUP_S,
+            iopub_timeout=OUTPUT_S,
             resources={"metadata": {"path": str(cwd)}},
             line=line,
         )
@@ -94,6 +99,14 @@ def execute_notebook(
                     + _last_words(said)
                 ) from error
     return notebook
+
+
+def _socket_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder whose path leaves room for a socket's name; the usual one may lie too deep for that."""
+    deep = len(tempfile.gettempdir()) > SOCKET_PATH_CHARS - 40
+    return tempfile.TemporaryDirectory(
+        prefix="kernel-", dir="/tmp" if deep and Path("/tmp").is_dir() else None
+    )
 
 
 def _last_words(said: IO[bytes]) -> str:
