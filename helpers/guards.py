@@ -67,6 +67,8 @@ class Guards:
             Exception: `error` itself where it concerns the whole run.
         """
         self._keep_traceback(track_title(track), error)
+        if track in self.not_run:  # the first reason is the one that counts
+            return
         if track in self.recorded:
             self.warn(f"{track_title(track)} is recorded, but a step that shows it failed: {told(error)}")
         else:

@@ -80,11 +80,13 @@ def step(name: str) -> Iterator[Callable[[], None]]:
         _control = "control: " if is_control(name) else ""
         _tell({"event": "begins", "stage": name})
 
+    outcome = "failed"
     try:
         yield begins
+        outcome = "ended" if begun else "found"
     finally:
         _control = ""
-        _tell({"event": "ended" if begun else "found", "stage": name})
+        _tell({"event": outcome, "stage": name})
 
 
 def take_marked(text: str) -> tuple[list[dict[str, Any]], str]:

@@ -262,7 +262,7 @@ def test_every_stage_rests_on_what_it_must(stages) -> None:
     assert set(stages) == set(EXPECTED)
     for name, build in stages.items():
         found = modules_of(build)
-        assert {EXPECTED[name], "helpers", "helpers.runtime"} <= set(found), name
+        assert {EXPECTED[name], "helpers"} <= set(found), name
         assert not {"helpers.settings", "helpers.session"} & set(found), name
         assert len(found) < 0.5 * len(OURS.texts), name
 

@@ -195,7 +195,7 @@ def test_the_list_is_always_there_and_old_files_can_be_read(tmp_path: Path) -> N
 
 def test_verifying_the_pairs_again_reports_what_is_news(tmp_path: Path, monkeypatch) -> None:
     write_json(tmp_path / "run.json", {"profile": {"corpus": {"spec": "installed:networkx"}}})
-    write_json(tmp_path / "track_b/data/report.json", {"import_folders": []})
+    write_json(tmp_path / "track_b/data/report.json", {"import_folders": [], "preloaded modules": []})
     write_items(tmp_path, "track_b/tasks_set_aside", references.tasks_set_aside(references_failing(1)))
     lines = ("task-0001 (fix_bug of f1): its answer does not pass", "task-0002 (fix_bug of f2): the same")
     found = verify_pairs.PairCheck({}, 2, lines)

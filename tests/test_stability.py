@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.data import stability
 from helpers.data.corpus import load_corpus
 from helpers.data.execution import (
     REFERENCE_STEPS,
@@ -20,7 +21,7 @@ from helpers.data.execution import (
 from helpers.data.functions import extract_functions
 from helpers.data.stability import TOO_DEAR, UNEXPLAINED, Doubt, Subject, examine_stability, explain
 from helpers.data.test_sets import draw_up_tests
-from helpers.eval.sandbox import Program, run_programs
+from helpers.eval.sandbox import Program, SandboxError, run_programs
 from helpers.eval.sandbox_cases import Cases, examine_cases
 from helpers.eval.sandbox_conditions import ALONE, BASE, VARIATIONS, replaced
 
@@ -93,6 +94,7 @@ CAUSES = {
     "on the depth of the stack": ("import sys\ndef f():\n    return sys.getrecursionlimit()", "f()"),
     "on the order of a module's names": ("import math, json, re, copy\ndef f():\n    return next(k for k in globals() if k[0] != '_')", "f()"),
     "on random numbers that nobody seeded": ("import random\ndef f():\n    return random.random()", "f()"),
+    "on when garbage is collected": ("import gc\ndef f():\n    return gc.get_threshold()[0]", "f()"),
     "on what ran before it": ("seen = []\ndef f():\n    seen.append(1)\n    return len(seen)", "f()"),
 }  # fmt: skip
 
@@ -117,6 +119,57 @@ def test_no_other_cause_is_blamed(cause) -> None:
         source, "", (f"assert {call} == {_answer_under(BASE, source, call)}",), "f", max_steps=10_000
     )
     assert [name for name in ALONE if name != cause and not _passes(check, ALONE[name], rounds=1)] == []
+
+
+# Answers that hold in most processes: what each rests on must vary far enough.
+SLIPS = {
+    "duration by the date's clock": "import time\ndef f():\n    s = time.time()\n    sum(range(9))\n    return time.time() - s < 0.5",
+    "minute": "import time\ndef f():\n    return time.gmtime().tm_min",
+    "day of the week": "import datetime\ndef f():\n    return datetime.date.today().weekday()",
+    "garbage": "import gc, weakref\nclass N: pass\ndef f():\n    n = N()\n    n.me, r = n, weakref.ref(n)\n    del n\n"
+               "    x = [[] for _ in range(300)]\n    return r() is not None",
+    "room on the stack": "def f(n=1100):\n    try:\n        return n and 1 + f(n - 1)\n    except RecursionError:\n        return -1",
+    "assert": "def f(n=0):\n    try:\n        assert n > 0\n    except AssertionError:\n        return 1\n    return 2",
+    "pool from before": "from concurrent.futures import ThreadPoolExecutor as T\nP = T(2)\nP.submit(int).result()\n"
+                        "def f():\n    return P.submit(len, [1]).result()",
+    "sleeper": "import time\ndef f():\n    time.sleep(.3)\n    return 1",
+    "environment": "import os\ndef f():\n    return os.environ['PATH']",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SLIPS)
+def test_what_holds_in_most_processes_is_found_too(name, corpus) -> None:
+    function = next(f for f in extract_functions(corpus) if f.name == "sorted_words")
+    answer = _answer_under(BASE, SLIPS[name], "f()")
+    subject = Subject(function, "", (f"assert f() == {answer}", "assert callable(f)"), (True, True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stability, "module_prelude", lambda _: SLIPS[name] + "\n")
+        (found,) = examine_stability([subject], execution_context(corpus), workers=1)
+    assert 0 in found.left_out
+    assert 1 not in found.left_out or name == "pool from before"
+
+
+def test_steps_go_on_after_a_callback_and_leave_imports_out() -> None:
+    back = "def f(n, key):\n    key(n)\n    while True:\n        n += 1"
+    caught = "def f(n):\n    try:\n        f(n)\n    except RecursionError:\n        pass\n    return n"
+    imports = "def f(n):\n    import email.mime.text, fractions, decimal\n    return n"
+    programs = [
+        Program(back, "f(1, key=lambda x: x + 1)", "f", 60.0, 512, 20_000),
+        Program(imports, "assert f(1) == 1", "f", 60.0, 512, 100),
+    ]
+    assert [o.status for o in run_programs(programs, workers=1)] == ["timeout", "passed"]
+    (result,) = examine_cases([Cases(caught, "", ("f(1)",), "f", max_steps=20_000)], BASE, workers=1)[0]
+    assert result.steps > 20_000 or result.limit  # not known, so never taken for few
+
+
+def test_the_sandboxs_own_trouble_is_no_reason_against_a_case(corpus, monkeypatch) -> None:
+    steps = next(f for f in extract_functions(corpus) if f.name == "steps_to_one")
+    subject = Subject(steps, "", ("assert steps_to_one(1) == 0",), (True,))
+    broken = replaced(VARIATIONS[0], folder="no/such/folder")  # its temporary folder cannot be made
+    assert examine_cases([stability._cases(subject, [0])], broken, workers=1)[0][0].trouble
+    monkeypatch.setattr(stability, "VARIATIONS", (broken,))
+    with pytest.raises(SandboxError, match="cannot be run under"):
+        examine_stability([subject], execution_context(corpus), workers=1)
 
 
 def test_reasons_are_named_and_a_dear_case_leaves_the_others(corpus) -> None:

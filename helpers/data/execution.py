@@ -10,7 +10,7 @@ from pathlib import Path
 
 from helpers.data.functions import module_name, package_folders
 from helpers.data.source_edits import SourceText
-from helpers.eval.sandbox import Outcome, Program, run_programs
+from helpers.eval.sandbox import STEPS_REACHED, Outcome, Program, run_programs
 from helpers.eval.sandbox_conditions import BASE, VARIATIONS, Conditions
 from helpers.eval.sandbox_workers import preload_for
 from helpers.records import Corpus, Function
@@ -122,9 +122,9 @@ def settled_in(
 ) -> list[Outcome | None]:
     """`run_in` twice, the second time under conditions that differ in everything.
 
-    None for a program that passes one time and not the other, or that the sandbox could not run:
-    its verdict says nothing. One that ran into a limit is not run again: that costs most, and steps
-    are the same.
+    None for a program that passes one time and not the other, that only the clock ended, or that the
+    sandbox could not run: its verdict says nothing. One that used up its steps is not run again: that
+    costs most, and steps are the same.
     """
     once: list[Outcome | None] = list(run_in(context, programs, workers=workers, what=what))
     places = [place for place, one in enumerate(once) if one.status != "timeout"]
@@ -132,6 +132,9 @@ def settled_in(
         context, [programs[place] for place in places], workers=workers, what=f"{what}, again",
         conditions=VARIATIONS[0],
     )  # fmt: skip
+    for place, one in enumerate(once):
+        if one.status == "timeout" and one.detail != STEPS_REACHED:
+            once[place] = None
     for place, two in zip(places, again, strict=True):
         if once[place].passed != two.passed or "infrastructure_error" in (once[place].status, two.status):
             once[place] = None

@@ -19,10 +19,11 @@ from helpers.records import Corpus, Function
 MAX_CODE_CHARS = 4000
 BUILTINS = {"open", "input", "eval", "exec", "compile", "__import__", "breakpoint", "exit", "quit", "help"}
 MODULES = {
-    "aiohttp", "asyncio", "code", "concurrent", "ctypes", "fcntl", "ftplib", "glob", "http", "httpx",
-    "imaplib", "importlib", "mmap", "multiprocessing", "poplib", "pty", "requests", "runpy", "select",
-    "selectors", "shelve", "shutil", "signal", "smtplib", "socket", "socketserver", "sqlite3", "ssl",
-    "subprocess", "tempfile", "threading", "urllib.request", "urllib3", "webbrowser", "winreg", "xmlrpc",
+    "aiohttp", "asyncio", "code", "concurrent", "ctypes", "fcntl", "ftplib", "getpass", "glob", "http",
+    "httpx", "imaplib", "importlib", "mmap", "multiprocessing", "platform", "poplib", "pty", "pwd",
+    "requests", "resource", "runpy", "select", "selectors", "shelve", "shutil", "signal", "smtplib",
+    "socket", "socketserver", "sqlite3", "ssl", "subprocess", "tempfile", "threading", "urllib.request",
+    "urllib3", "webbrowser", "winreg", "xmlrpc",
 }  # fmt: skip
 HARMLESS_OF_OS = {
     "os.PathLike", "os.fsdecode", "os.fsencode", "os.fspath", "os.linesep", "os.path", "os.path.basename",

@@ -11,7 +11,6 @@ programs may take, in the dearest of all these runs.
 
 from __future__ import annotations
 
-import ast
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -25,14 +24,16 @@ from helpers.data.execution import (
     module_prelude,
     strip_decorators,
 )
+from helpers.eval.sandbox import SandboxError
 from helpers.eval.sandbox_cases import CaseResult, Cases, examine_cases
-from helpers.eval.sandbox_conditions import ALONE, BASE, VARIATIONS, Conditions, replaced
+from helpers.eval.sandbox_conditions import ALONE, BASE, VARIATIONS, Conditions
 from helpers.records import Function
 
 THREADS = "answer depends on the timing of threads"
 TOO_DEAR = "takes more than a twentieth of the limit"
 NEVER_HELD = "does not hold for the reference"
 UNEXPLAINED = "answer changes from process to process"
+MOST_SLEPT_S = 0.1  # by a case: what sleeps is judged by elapsed time
 ROUNDS_ALONE = 6  # of a case while the reason is looked for: chance must not hide it
 
 
@@ -71,17 +72,22 @@ class Doubt:
 
     subject: Subject
     places: tuple[int, ...]
+    others: tuple[int, ...] = ()  # cases that were kept; what ran before may be the reason
 
 
 def examine_stability(
     subjects: Sequence[Subject], context: ExecutionContext, *, workers: int
 ) -> list[Stability]:
-    """Run every case under `BASE` and all of `VARIATIONS`; what failed of each subject."""
+    """Run every case under `BASE` and all of `VARIATIONS`; what failed of each subject.
+
+    Raises:
+        SandboxError: if the sandbox cannot run most of them under some of these conditions.
+    """
     found = [Stability() for _ in subjects]
     for number, conditions in enumerate((BASE, *VARIATIONS)):
         what = f"test references, {number + 1} of {1 + len(VARIATIONS)}"
         for place, results in _under(conditions, subjects, found, context, workers, what):
-            failed = _note(found[place], results)
+            failed = _note(found[place], subjects[place], results, conditions)
             for case in failed:
                 if number == 0 and not subjects[place].recorded[case]:
                     found[place].left_out[case] = NEVER_HELD
@@ -99,13 +105,14 @@ def explain(doubts: Sequence[Doubt], context: ExecutionContext, *, workers: int)
     reasons: list[Counter[str]] = [Counter() for _ in doubts]
     for cause, conditions in ALONE.items():
         asked = [place for place, cases in enumerate(left) if cases]
-        items = [_cases(doubts[place].subject, range(len(doubts[place].subject.cases))) for place in asked]
+        cases = [sorted({*doubts[place].places, *doubts[place].others}) for place in asked]
+        items = [_cases(doubts[place].subject, some) for place, some in zip(asked, cases, strict=True)]
         results = examine_cases(
             items, conditions, workers=workers, preload=context.preload, python_path=context.python_path,
             rounds=ROUNDS_ALONE, what="ask what answers depend on",
         )  # fmt: skip
-        for place, some in zip(asked, results, strict=True):
-            failed = {case for case in left[place] if not some[case].passed}
+        for place, numbers, some in zip(asked, cases, results, strict=True):
+            failed = left[place] & {case for case, one in zip(numbers, some, strict=True) if not one.passed}
             reasons[place][f"answer depends {cause}"] += len(failed)
             left[place] -= failed
     for counts, cases in zip(reasons, left, strict=True):
@@ -121,39 +128,43 @@ def _under(
     workers: int,
     what: str,
 ) -> list[tuple[int, dict[int, CaseResult]]]:
-    """(place of a subject, case -> result) of the cases that are still in, under `conditions`.
+    """(place of a subject, case -> result) of the cases that are still in, under `conditions`."""
+    left = {place: found[place].kept(len(subject.cases)) for place, subject in enumerate(subjects)}
+    left = {place: cases for place, cases in left.items() if cases}
+    items = [_cases(subjects[place], cases) for place, cases in left.items()]
+    results = examine_cases(
+        items,
+        conditions,
+        workers=workers,
+        preload=context.preload,
+        python_path=context.python_path,
+        what=what,
+    )
+    troubles = [one.trouble for some in results for one in some if one.trouble]
+    if troubles and 2 * len(troubles) > sum(map(len, results)):
+        raise SandboxError(f"most references cannot be run under {conditions}: {troubles[0]}")
+    return [
+        (place, dict(zip(cases, some, strict=True)))
+        for (place, cases), some in zip(left.items(), results, strict=True)
+    ]
 
-    Functions that assert something themselves are left out of `python -O`, which drops it.
+
+def _note(
+    one: Stability, subject: Subject, results: dict[int, CaseResult], conditions: Conditions
+) -> list[int]:
+    """Keep what the cases took; the places of those that failed. Limits and threads are a reason at once.
+
+    A case that the sandbox itself could not run is not judged by it. One that expects an AssertionError
+    is not judged by `python -O`, which drops what would raise it.
     """
-    rows: list[tuple[int, dict[int, CaseResult]]] = []
-    plain = [place for place in range(len(subjects)) if not _asserts(subjects[place].function)]
-    shares: tuple[tuple[Conditions, list[int]], ...] = ((conditions, list(range(len(subjects)))),)
-    if conditions.optimize:
-        rest = [place for place in range(len(subjects)) if place not in set(plain)]
-        shares = ((conditions, plain), (replaced(conditions, optimize=False), rest))
-    for share, places in shares:
-        left = {place: found[place].kept(len(subjects[place].cases)) for place in places}
-        left = {place: cases for place, cases in left.items() if cases}
-        items = [_cases(subjects[place], cases) for place, cases in left.items()]
-        results = examine_cases(
-            items, share, workers=workers, preload=context.preload, python_path=context.python_path, what=what
-        )
-        rows += [
-            (place, dict(zip(cases, some, strict=True)))
-            for (place, cases), some in zip(left.items(), results, strict=True)
-        ]
-    return rows
-
-
-def _note(one: Stability, results: dict[int, CaseResult]) -> list[int]:
-    """Keep what the cases took; the places of those that failed. Threads are a reason at once."""
     failed = []
     for case, result in results.items():
         one.steps[case] = max(one.steps.get(case, 0), result.steps)
         one.loops[case] = max(one.loops.get(case, 0.0), result.loops)
-        if result.limit:
+        expected = conditions.optimize and "except AssertionError" in subject.cases[case]
+        if result.limit or result.slept_s > MOST_SLEPT_S:
             one.left_out[case] = TOO_DEAR
-        elif not result.passed:
+        elif not result.passed and not result.trouble and not expected:
             failed.append(case)
         elif result.threads:
             one.left_out[case] = THREADS
@@ -176,10 +187,3 @@ def _cases(subject: Subject, places: Sequence[int]) -> Cases:
         code, subject.setup, tuple(subject.cases[place] for place in places), subject.function.name,
         ROUNDS_ALONE * TIMEOUT_S, MEMORY_MB, REFERENCE_STEPS,
     )  # fmt: skip
-
-
-def _asserts(function: Function) -> bool:
-    try:
-        return any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(function.code)))
-    except (SyntaxError, ValueError):
-        return True

@@ -145,7 +145,9 @@ def draw_up_tests(
     subjects = [_subject(f, tests) for f, tests in zip(functions, full, strict=True)]
     found = examine_stability(subjects, context, workers=workers)
     doubts = [
-        Doubt(subject, tuple(sorted(one.doubtful))) if one.doubtful else None
+        Doubt(subject, tuple(sorted(one.doubtful)), tuple(one.kept(len(subject.cases))))
+        if one.doubtful
+        else None
         for subject, one in zip(subjects, found, strict=True)
     ]
     kept = [tests.only(one.kept(tests.n_cases)) for tests, one in zip(full, found, strict=True)]

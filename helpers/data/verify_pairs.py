@@ -92,7 +92,8 @@ def run_references(
 ) -> list[str]:
     """Run the references of tasks with tests again and again; a line for each that failed once.
 
-    Every time in other processes, in another order, under another mixture of what must not matter.
+    Every time in other processes, in another order, under another mixture of what must not matter
+    (without `python -O`, under which no reference is ever scored).
     """
     programs = [limited(f"{t.prelude}{t.detail['code']}\n", t.tests, t.entry_point) for t in tasks]
     problems = []
@@ -104,7 +105,7 @@ def run_references(
         shuffled = [programs[place] for place in order]
         outcomes = run_in(context, shuffled, workers=workers, what=what, conditions=conditions)
         problems += [
-            f"{_named(tasks[place])}: its reference, run for the {number}th time: {end.status} {end.detail}"
+            f"{_named(tasks[place])}: its reference, in run {number} of {times}: {end.status} {end.detail}"
             for place, end in zip(order, outcomes, strict=True)
             if not end.passed
         ]

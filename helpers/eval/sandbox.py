@@ -62,6 +62,7 @@ from helpers.progress import progress
 
 # Signals by which a judge falls because of what it was given, not because the machine lacks something.
 JUDGE_FELL = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
+STEPS_REACHED, TIME_REACHED = "the limit of steps was reached", "the time limit was reached"
 Status = Literal["passed", "failed", "timeout", "crashed", "infrastructure_error"]
 
 
@@ -267,7 +268,7 @@ def _judged(reply: dict[str, Any], verdict: Any) -> Outcome:
     if "error" in reply:
         return Outcome("infrastructure_error", reply["error"])
     if reply["limit"] == "time":
-        return Outcome("timeout", "the time limit was reached")
+        return Outcome("timeout", TIME_REACHED)
     if reply["limit"] == "output":
         return Outcome("failed", f"more than {OUTPUT_BYTES} bytes of output")
     if reply["limit"] == "files":
@@ -277,9 +278,9 @@ def _judged(reply: dict[str, Any], verdict: Any) -> Outcome:
     if verdict["status"] == "gone":
         ended = reply["candidate"]
         if ended == STEPS_SPENT:
-            return Outcome("timeout", "the limit of steps was reached")
+            return Outcome("timeout", STEPS_REACHED)
         if ended == -signal.SIGXCPU:  # the kernel's own limit, where the clock could not be read
-            return Outcome("timeout", "the time limit was reached")
+            return Outcome("timeout", TIME_REACHED)
         if ended is None:
             return Outcome("crashed", "the program closed the channel to the judge")
         if ended < 0:

@@ -114,10 +114,10 @@ class Examination:
             self._steps.reset()
         self._meter.start()
 
-    def spent(self) -> tuple[int, float, int]:
-        """Steps, processor time in loops of `Meter`, and threads started, since `begin`."""
-        loops = self._meter.loops
-        return self._steps.reset() if self._steps else 0, loops, self._meter.threads
+    def spent(self) -> tuple[int, float, int, float]:
+        """Steps, processor time in loops of `Meter`, threads, and seconds slept, since `begin`."""
+        loops, meter = self._meter.loops, self._meter
+        return self._steps.reset() if self._steps else 0, loops, meter.threads, meter.slept_s
 
 
 def rehearse() -> None:

@@ -11,15 +11,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from helpers.eval.sandbox import Program
+from helpers.eval.sandbox import STEPS_REACHED, TIME_REACHED, Program
 from helpers.eval.sandbox_conditions import BASE, Conditions
 from helpers.eval.sandbox_steps import STEPS_SPENT
 from helpers.eval.sandbox_workers import Key, borrowed, key_for
 from helpers.progress import progress
 
-STEPS_REACHED, TIME_REACHED = "the limit of steps was reached", "the time limit was reached"
 ROUNDS = 2  # each case is run so often, in one process: its answer may depend on having been asked before
 
 
@@ -50,6 +49,8 @@ class CaseResult:
     loops: float = 0.0
     threads: int = 0  # that it started
     limit: bool = False  # whether it ended its process by using up its steps or its time
+    slept_s: float = 0.0
+    trouble: str = ""  # why the sandbox could not run it; nothing is known of it then
 
 
 def examine_cases(
@@ -88,12 +89,13 @@ def _examined(key: Key, item: Cases, conditions: Conditions, rounds: int) -> tup
     failures = 0
     while order:
         rows, ending = _asked(key, item, order, conditions)
-        if ending == "again":
+        if not rows:
             failures += 1
             if failures < 2:
                 continue
-            rows = [{"index": order[0], "status": "gone", "detail": "the sandbox did not answer"}]
-            failures = 0
+            return tuple(
+                replace(found.get(i, CaseResult(True)), trouble=ending) for i in range(len(item.cases))
+            )
         if rows[0]["index"] < 0:
             return tuple(CaseResult(False, rows[0]["detail"]) for _ in item.cases)
         if rows[-1]["status"] in ("gone", "running"):
@@ -106,7 +108,7 @@ def _examined(key: Key, item: Cases, conditions: Conditions, rounds: int) -> tup
 
 
 def _asked(key: Key, item: Cases, order: list[int], conditions: Conditions) -> tuple[list[dict], str]:
-    """Rows of one process, and how it ended: "" if it lived, "again" if it is to be asked again."""
+    """Rows of one process and how it ended; no rows and the sandbox's own trouble where it could not run."""
     request = {"cases": list(item.cases), "setup": item.setup, "entry_point": item.entry_point,
                "order": order, "memory": conditions.memory}  # fmt: skip
     program = Program(item.candidate, "", item.entry_point, item.timeout_s, item.memory_mb, item.max_steps)
@@ -115,7 +117,7 @@ def _asked(key: Key, item: Cases, order: list[int], conditions: Conditions) -> t
         reply, rows = workers.ask(key, item.candidate, limits, request)
         if "error" in reply or (not rows and not reply["limit"]):
             workers.drop(key)
-            return [], "again"
+            return [], reply.get("error") or f"the judge ended with status {reply['judge']}"
     if reply["candidate"] == STEPS_SPENT:
         ending = STEPS_REACHED
     else:
@@ -125,7 +127,8 @@ def _asked(key: Key, item: Cases, order: list[int], conditions: Conditions) -> t
 
 def _joined(before: CaseResult | None, row: dict) -> CaseResult:
     now = CaseResult(row["status"] == "passed", row["detail"], row.get("steps", 0), row.get("loops", 0.0),
-                     row.get("threads", 0), row["detail"] in (STEPS_REACHED, TIME_REACHED))  # fmt: skip
+                     row.get("threads", 0), row["detail"] in (STEPS_REACHED, TIME_REACHED),
+                     row.get("slept_s", 0.0))  # fmt: skip
     if before is None:
         return now
     return CaseResult(
@@ -135,4 +138,5 @@ def _joined(before: CaseResult | None, row: dict) -> CaseResult:
         max(before.loops, now.loops),
         max(before.threads, now.threads),
         before.limit or now.limit,
+        max(before.slept_s, now.slept_s),
     )

@@ -32,7 +32,8 @@ LARGEST_SMALL = 512  # bytes; larger objects come from malloc
 SHARES = 2  # of memory whose order is known, for a program's definition and for its calls
 ALMOST_FULL = 8  # blocks of a pool that something else may hold
 STIRRED = 10  # blocks of each size that change places between two cases
-NORMAL_LIMIT = 1000  # frames, Python's own
+MOST_ROUNDS = 200  # of filling gaps; an allocator that is not CPython's has no such pools
+DAY, HOUR = 86_400, 3_600
 CLOCKS = ("monotonic", "perf_counter", "process_time", "thread_time")
 OLD_PROCESSOR = "-AVX2,-FMA,-FMA4,-AVX512F,-AVX512VL,-AVX512DQ,-AVX2_Usable,-FMA_Usable,-AVX512F_Usable"
 
@@ -44,12 +45,14 @@ class Conditions:
     hash_seed: int = 0
     memory: int = 0  # seed of the order in which freed memory is handed out again
     random_seed: int = 0  # of generators that nobody seeded
-    days: int = 0  # the date, against today's
+    moved_s: int = 0  # the date, against the real one, in seconds
     clock_rate: float = 1.0  # how fast clocks run
     time_zone: str = "UTC0"  # as POSIX writes it, so that no database is needed
     locale: str = "C.UTF-8"
     folder: str = ""  # added to the name of the temporary folder
-    depth: int = 0  # frames on the stack below the program; they move the recursion limit, too
+    recursion_limit: int = 1000  # frames
+    depth: int = 0  # frames on the stack below the program
+    collect_after: int = 700  # containers, until the garbage collector looks at the young ones
     optimize: bool = False  # python -O
     names: int = 0  # seed of the order of a module's names; 0 leaves them as they were written
     old_processor: bool = False  # vector instructions off in numpy, BLAS and the C library
@@ -67,7 +70,7 @@ class Conditions:
         if self.locale == "C":
             found["PYTHONUTF8"] = "0"
         if self.folder:
-            found["UNRELATED"] = self.folder
+            found |= {"UNRELATED": self.folder, "PATH": f"/{self.folder}:/usr/bin:/bin"}
         if self.old_processor:
             found |= _old_processor()
         return found
@@ -75,21 +78,31 @@ class Conditions:
 
 BASE = Conditions()
 _FIRST = Conditions(
-    hash_seed=1, memory=1, random_seed=1, days=397, clock_rate=1e6, time_zone="AAA-5:30",
-    locale="tr_TR.UTF-8", folder="a-longer-name-than-usual", depth=61, names=1, switch_s=1e-5, order=1,
+    hash_seed=1, memory=1, random_seed=1, moved_s=398 * DAY + 7 * HOUR + 821, clock_rate=1e6,
+    time_zone="AAA-5:30", locale="tr_TR.UTF-8", folder="a-longer-name-than-usual", recursion_limit=1061,
+    depth=30, names=1, switch_s=1e-5, collect_after=5, order=1,
 )  # fmt: skip
+# Days of the week, hours and minutes all differ, whenever this runs.
 VARIATIONS: tuple[Conditions, ...] = (
     _FIRST,
     replaced(
-        _FIRST, hash_seed=2, memory=2, random_seed=2, days=-4019, clock_rate=1e-3, time_zone="BBB9:30",
-        locale="C", folder="x", depth=-100, names=2, switch_s=0.5, order=2, old_processor=True,
+        _FIRST, hash_seed=2, memory=2, random_seed=2, moved_s=-4017 * DAY + 13 * HOUR + 2231,
+        clock_rate=1e-3, time_zone="BBB9:30", locale="C", folder="x", recursion_limit=900, depth=0, names=2,
+        switch_s=0.5, collect_after=50, order=2, old_processor=True,
     ),
     replaced(
-        _FIRST, hash_seed=31337, memory=3, random_seed=3, days=41, time_zone="CCC-14",
-        locale="de_DE.UTF-8", folder="y" * 47, depth=200, names=3, switch_s=1e-6, order=3, optimize=True,
+        _FIRST, hash_seed=31337, memory=3, random_seed=3, moved_s=45 * DAY + 18 * HOUR + 3149,
+        time_zone="CCC-14", locale="de_DE.UTF-8", folder="y" * 47, recursion_limit=3000, depth=200, names=3,
+        switch_s=1e-6, collect_after=10**9, order=3, optimize=True,
     ),
-    replaced(_FIRST, hash_seed=4, memory=4, days=9001, folder="z" * 90, names=4, depth=17, order=4),
-    replaced(_FIRST, hash_seed=5, memory=5, days=-211, folder="", names=5, depth=5, order=5),
+    replaced(
+        _FIRST, hash_seed=4, memory=4, moved_s=9004 * DAY + 2 * HOUR + 1313, folder="z" * 90, names=4,
+        recursion_limit=1000, depth=17, collect_after=31, order=4,
+    ),
+    replaced(
+        _FIRST, hash_seed=5, memory=5, moved_s=-213 * DAY + 22 * HOUR + 317, folder="", names=5, depth=5,
+        collect_after=300, order=5,
+    ),
 )  # fmt: skip
 # What an answer depends on -> conditions that differ from `BASE` in nothing else; the likeliest first.
 ALONE: dict[str, Conditions] = {
@@ -98,11 +111,12 @@ ALONE: dict[str, Conditions] = {
     "on the hash seed": replaced(BASE, hash_seed=6),
     "on what ran before it": replaced(BASE, order=6),
     "on random numbers that nobody seeded": replaced(BASE, random_seed=6),
-    "on time": replaced(BASE, days=397, clock_rate=1e6),
+    "on time": replaced(BASE, moved_s=398 * DAY + 7 * HOUR + 821, clock_rate=1e6),
+    "on when garbage is collected": replaced(BASE, collect_after=5),
     "on the time zone": replaced(BASE, time_zone="AAA-5:30"),
     "on the locale": replaced(BASE, locale="tr_TR.UTF-8"),
     "on the folder it runs in": replaced(BASE, folder="a-longer-name-than-usual"),
-    "on the depth of the stack": replaced(BASE, depth=200),
+    "on the depth of the stack": replaced(BASE, depth=200, recursion_limit=3000),
     "on the order of a module's names": replaced(BASE, names=6),
     "on assert statements, which python -O drops": replaced(BASE, optimize=True),
     "on the timing of threads": replaced(BASE, switch_s=1e-6),
@@ -119,7 +133,8 @@ def prepare(conditions: Conditions) -> None:
         for name in CLOCKS:
             setattr(time, name, _moved(getattr(time, name), conditions.clock_rate, float))
             setattr(time, f"{name}_ns", _moved(getattr(time, f"{name}_ns"), conditions.clock_rate, int))
-    if conditions.days:
+        time.sleep = _noted(time.sleep)
+    if conditions.moved_s:
         _time_machine()
 
 
@@ -140,11 +155,13 @@ def enter(conditions: Conditions) -> None:
     hand_out()
     _clocks_moved = True
     sys.setswitchinterval(conditions.switch_s)
-    if conditions.depth:
-        sys.setrecursionlimit(NORMAL_LIMIT + conditions.depth)
-    if conditions.days:
-        moved_s = conditions.days * 86_400 + 7 * 3600.0
-        _time_machine().travel(time.time() + moved_s, tick=True).start()
+    sys.setrecursionlimit(conditions.recursion_limit)
+    gc.set_threshold(conditions.collect_after, 10, 10)
+    if conditions.moved_s:
+        _time_machine().travel(time.time() + conditions.moved_s, tick=True).start()
+        # Only now: the library looks for the compiled functions under their names.
+        time.time = _moved(time.time, conditions.clock_rate, float)
+        time.time_ns = _moved(time.time_ns, conditions.clock_rate, int)
     seed_generators(conditions.random_seed)
 
 
@@ -201,7 +218,7 @@ def arrange_memory(seed: int) -> tuple[list[Any], list[Any]]:
         made: list[Any] = []
         counts: Counter[int] = Counter()
         full: list[int] = []
-        while not full:
+        while not full and len(made) < MOST_ROUNDS * room:
             new = _blocks(size, room)
             made += new
             counts.update(id(one) >> POOL_BITS for one in new)
@@ -209,6 +226,9 @@ def arrange_memory(seed: int) -> tuple[list[Any], list[Any]]:
         made += _blocks(
             size, 2 * ALMOST_FULL
         )  # the pool must have no gap: only then do its blocks come first
+        if not full:
+            filling += made
+            continue
         fresh = [one for one in made if id(one) >> POOL_BITS == full[0]]
         filling += [one for one in made if id(one) >> POOL_BITS != full[0]]
         del made, new
@@ -242,6 +262,7 @@ _PLACES = range(STIRRED)
 _fresh: list[list[Any]] = []
 _held: list[Any] = []
 _clocks_moved = False
+slept_s = 0.0  # by the program of this process, where clocks may be moved
 
 
 def _blocks(size: int, count: int) -> list[Any]:
@@ -254,24 +275,42 @@ def _blocks(size: int, count: int) -> list[Any]:
 
 
 def _moved(clock: Callable[[], Any], rate: float, kind: Callable[[Any], Any]) -> Callable[[], Any]:
-    start = clock()
+    """A clock that runs `rate` times as fast from its first reading in a child on."""
+    start: list[Any] = []
 
     def read() -> Any:
         now = clock()
-        return kind(start + (now - start) * rate) if _clocks_moved else now
+        if not _clocks_moved:
+            return now
+        if not start:
+            start.append(now)
+        return kind(start[0] + (now - start[0]) * rate)
 
     read.__name__ = clock.__name__
     return read
 
 
+def _noted(sleep: Callable[[float], None]) -> Callable[[float], None]:
+    """`time.sleep`, which also adds up how long it was asked to sleep."""
+
+    def slept_for(seconds: float) -> None:
+        global slept_s
+        slept_s += seconds
+        sleep(seconds)
+
+    slept_for.__name__ = sleep.__name__
+    return slept_for
+
+
 def _time_machine() -> Any:
     """The library that moves the date in compiled code, too; it would import pytest if it could."""
-    hidden = sys.modules.get("pytest", _held)
+    absent = object()
+    hidden = sys.modules.get("pytest", absent)
     sys.modules["pytest"] = None  # type: ignore[assignment]
     try:
         import time_machine
     finally:
-        if hidden is _held:
+        if hidden is absent:
             del sys.modules["pytest"]
         else:
             sys.modules["pytest"] = hidden

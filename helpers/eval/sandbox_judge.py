@@ -248,8 +248,8 @@ def examine(peer: Peer, asked: dict[str, Any], size: int, descriptor: int) -> li
                 raise
             except BaseException as error:
                 results[-1] |= {"status": "failed", "detail": explain(error, cases[index])[:DETAIL_CHARS]}
-            steps, loops, threads = peer.request("spent")
-            results[-1] |= {"steps": steps, "loops": loops, "threads": threads}
+            steps, loops, threads, slept_s = peer.request("spent")
+            results[-1] |= {"steps": steps, "loops": loops, "threads": threads, "slept_s": slept_s}
         except ChannelClosed:
             results[-1]["status"] = "gone"
             break

@@ -14,6 +14,9 @@ from collections.abc import Callable, Collection
 from types import FrameType
 from typing import Any
 
+from helpers.eval import sandbox_conditions
+
+IMPORTS = "<frozen importlib._bootstrap>"
 STEPS_SPENT = 86  # exit status of a program that took more steps than it may
 OWN_FILES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sandbox_")
 LOOPS = 2_000  # of the program that processor time is measured against
@@ -22,7 +25,7 @@ THREAD_STARTERS = (("_thread", "start_new_thread"), ("_thread", "start_joinable_
 
 
 class StepCounter:
-    """Counts the steps of `counted` functions in this thread; the sandbox's own are left out.
+    """Counts the steps of `counted` functions in this thread; the sandbox's own and imports are left out.
 
     Tracing ends where it would need a frame beyond the recursion limit, or where a program calls
     `sys.settrace`; until the next call of a counted function there is the clock's limit alone.
@@ -30,7 +33,7 @@ class StepCounter:
 
     def __init__(self, most: int, exit_now: Callable[[int], Any]) -> None:
         """`exit_now(STEPS_SPENT)` is called at the first step beyond `most`."""
-        taken = 0
+        taken, importing = 0, False
 
         def step(frame: FrameType, event: str, argument: Any) -> Any:
             nonlocal taken
@@ -39,16 +42,30 @@ class StepCounter:
                 exit_now(STEPS_SPENT)
             return step
 
+        def resumed(frame: FrameType, event: str, argument: Any) -> Any:
+            nonlocal importing
+            if event == "return":
+                importing = False
+            return resumed
+
         def entered(frame: FrameType, event: str, argument: Any) -> Any:
-            return None if frame.f_code.co_filename.startswith(OWN_FILES) else step(frame, event, argument)
+            nonlocal importing
+            code = frame.f_code
+            if importing or code.co_filename.startswith(OWN_FILES):
+                return None
+            if code.co_filename == IMPORTS and code.co_name == "_find_and_load":
+                importing = True
+                return resumed
+            return step(frame, event, argument)
 
         def reset() -> int:
             nonlocal taken
-            before, taken = taken, 0
+            before, taken = most + 1 if self._lost else taken, 0
+            self._lost = False
             return before
 
-        self._entered = entered
-        self.reset = reset  # begins anew; returns the steps so far
+        self._entered, self._lost = entered, False
+        self.reset = reset  # begins anew; returns the steps so far, more than `most` if they are not known
 
     def counted(
         self, function: Callable[..., Any], *, unless: Collection[str], alone: Collection[str]
@@ -63,11 +80,13 @@ class StepCounter:
                 return function(*args)
             if args[0] in alone:
                 self.reset()
+            before = sys.gettrace()
             sys.settrace(self._entered)
             try:
                 return function(*args)
             finally:
-                sys.settrace(None)
+                self._lost = self._lost or sys.gettrace() is not self._entered
+                sys.settrace(before)
 
         return call
 
@@ -76,7 +95,7 @@ class Meter:
     """Processor time of this process in runs of a fixed small loop, and threads that were started."""
 
     def __init__(self) -> None:
-        self.threads = 0
+        self._started = 0
         self._loop_s = min(_timed(_loop) for _ in range(9))
         self._start_s = 0.0
         for module, name in THREAD_STARTERS:
@@ -85,7 +104,17 @@ class Meter:
 
     def start(self) -> None:
         """Measure from here."""
-        self.threads, self._start_s = 0, _processor_s()
+        self._started, self._start_s, self._slept_s = 0, _processor_s(), sandbox_conditions.slept_s
+
+    @property
+    def threads(self) -> int:
+        """Threads that were started since `start`, or have run since before."""
+        return self._started + sys.modules["_thread"]._count()
+
+    @property
+    def slept_s(self) -> float:
+        """Seconds that `time.sleep` was asked for since `start`."""
+        return sandbox_conditions.slept_s - self._slept_s
 
     @property
     def loops(self) -> float:
@@ -94,7 +123,7 @@ class Meter:
 
     def _counted(self, starter: Callable[..., Any]) -> Callable[..., Any]:
         def start(*args: Any, **kwargs: Any) -> Any:
-            self.threads += 1
+            self._started += 1
             return starter(*args, **kwargs)
 
         return start

@@ -47,7 +47,7 @@ def run_lab(
         "JOBS": jobs,
     }
     print(f"{NOTEBOOK.name}: {lab.titles.spec}, {len(lab.titles.titles):,} titles, {lab.scale.name} scale")
-    notebook = execute_notebook(NOTEBOOK, parameters, cwd=NOTEBOOK.parent, expected_seconds={})
+    notebook = execute_notebook(NOTEBOOK, parameters, cwd=NOTEBOOK.parent)
     exports = out / "exports"
     suffix = "" if lab.scale.name == "full" else f".{lab.scale.name}"
     page = exports / f"{NOTEBOOK.stem}{suffix}.html"

@@ -90,7 +90,7 @@ class LiveLine:
                 self._bars.pop(message["bar"], None)
                 if self._estimate:
                     self._estimate.closed(message["bar"])
-            elif event in ("begins", "ended", "found"):
+            elif event in ("begins", "ended", "found", "failed"):
                 self._take_stage(event, message["stage"], now)
             self.tick(now)
 

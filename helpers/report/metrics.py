@@ -134,8 +134,8 @@ def recompute(run_folder: Path) -> list[str]:
         }
         try:
             section = again[name](run_folder / name, stored, options)
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            differences.append(f"{name}: cannot be computed again: {error}")
+        except Exception as error:  # rows may be anything: whatever they break is a difference to tell
+            differences.append(f"{name}: cannot be computed again: {type(error).__name__}: {error}")
             continue
         added = stored["data"].get("added_metrics", [])  # a person's own function: not known here
         given = {metric: entry for metric, entry in stored["metrics"].items() if metric not in added}

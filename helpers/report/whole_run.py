@@ -209,11 +209,11 @@ def _section_of(
     if track not in run.not_run and track not in run.guards.recorded:
         run.guards.end_track(track, "its cells did not get as far as recording it; run them in order")
     if track not in run.not_run:
-        section = read_json(run.folder / track / "section.json")
         try:
+            section = read_json(run.folder / track / "section.json")
             assemble(run=about, failures=[], **{**without, track: section})
             return section
-        except MetricsError as error:
+        except (MetricsError, OSError, ValueError) as error:
             run.guards.recorded.discard(track)
             run.guards.fail_track(track, error)
     return _not_run(run, track, run.not_run[track])
