@@ -84,7 +84,7 @@ def test_a_step_is_found_or_begins_and_ends(marked, capsys) -> None:
         begins()
         raise ZeroDivisionError
     assert [(m["event"], m["stage"]) for m in messages(capsys)] == [
-        ("found", "one"), ("begins", "two"), ("ended", "two"), ("begins", "three"), ("ended", "three"),
+        ("found", "one"), ("begins", "two"), ("ended", "two"), ("begins", "three"), ("failed", "three"),
     ]  # fmt: skip
 
 
