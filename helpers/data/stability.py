@@ -185,5 +185,5 @@ def _cases(subject: Subject, places: Sequence[int]) -> Cases:
     code = module_prelude(subject.function) + strip_decorators(subject.function.code)
     return Cases(
         code, subject.setup, tuple(subject.cases[place] for place in places), subject.function.name,
-        ROUNDS_ALONE * TIMEOUT_S, MEMORY_MB, REFERENCE_STEPS,
+        TIMEOUT_S, MEMORY_MB, REFERENCE_STEPS,
     )  # fmt: skip

@@ -21,7 +21,6 @@ from helpers.data.cases import doctest_cases, generated_calls
 from helpers.data.execution import (
     MEMORY_MB,
     REFERENCE_STEPS,
-    TIMEOUT_S,
     ExecutionContext,
     module_prelude,
     program,
@@ -37,6 +36,7 @@ from helpers.progress import progress
 from helpers.records import Function
 
 MAX_CALLS = 12
+RECORDED_S = 1.0  # processor seconds of all calls together: what takes as long is too dear for a reference
 MAX_ASSERTS = 10
 MAX_SUITE_CASES = 6
 MAX_ASSERT_CHARS = 400
@@ -185,7 +185,7 @@ def _recorded(function: Function, alias: str, context: ExecutionContext, seed: i
         answers = record_outputs(
             module_prelude(function) + strip_decorators(function.code),
             [*(check[0] for check in checks), *calls], entry_point=function.name, setup=head,
-            preload=context.preload, python_path=context.python_path, timeout_s=TIMEOUT_S,
+            preload=context.preload, python_path=context.python_path, timeout_s=RECORDED_S,
             memory_mb=MEMORY_MB, max_steps=REFERENCE_STEPS,
         )  # fmt: skip
         kept = {
