@@ -82,7 +82,7 @@ SAYS_PROGRESS = f"""
 import logging, os, sys, time
 sys.path.insert(0, {str(ROOT)!r})
 from helpers import progress
-logging.getLogger("a.library").warning("noise from a logger")
+logging.getLogger("somebody.else").warning("noise from a logger")
 print("noise on stderr", file=sys.stderr)
 os.write(2, b"noise below Python\\n")
 with progress.step("track_a/foreign") as begins:
