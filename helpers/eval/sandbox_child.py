@@ -12,11 +12,12 @@ import socket
 from helpers.eval.sandbox_candidate import guard_files, run_candidate
 from helpers.eval.sandbox_conditions import Conditions, enter, hand_out, seed_generators
 from helpers.eval.sandbox_confine import Confinement
-from helpers.eval.sandbox_judge import needs_own_process, run_judge
+from helpers.eval.sandbox_judge import THREADS_RUN, needs_own_process, run_judge
 
 CONFINED = b"confined"  # what a child reports once it is safe to run the program in it
-PASSED, NOT_PASSED, GONE, NEEDS_OWN_PROCESS = b"p", b"n", b"g", b"o"  # a judge's first byte
-_WORDS = {"passed": PASSED, "gone": GONE}
+# A judge's first byte; THREADS: passed, and threads of the program still run.
+PASSED, THREADS, NOT_PASSED, GONE, NEEDS_OWN_PROCESS = b"p", b"t", b"n", b"g", b"o"
+_WORDS = {"passed": PASSED, THREADS_RUN: THREADS, "gone": GONE}
 GOES_ON, ENDS = b"+", b"."  # its second
 PROGRAMS_PER_JUDGE = 1000
 GROWTH_KIB = 64 * 1024  # a judge that has held much data is replaced

@@ -24,6 +24,7 @@ from helpers.eval.sandbox_wire import CodecError
 
 DETAIL_CHARS = 2000
 ITERATOR_CAP = 10_000
+THREADS_RUN = "passed, threads run"
 UNWANTED_MODULES = {"antigravity", "idlelib", "lib2to3", "test", "this", "turtle", "turtledemo"}
 
 
@@ -47,7 +48,11 @@ def needs_own_process(descriptor: int) -> bool:
 
 
 def run_judge(channel: int, output: int, descriptor: int) -> str:
-    """Judge the request in the file `descriptor`, write the verdict behind it; the status."""
+    """Judge the request in the file `descriptor`, write the verdict behind it.
+
+    Returns:
+        The verdict's status; "passed, threads run" where the program still has threads of Python's.
+    """
     asked, size = read_request(descriptor)
     peer = Peer(channel, make_proxy, trusting=False)
     if "calls" in asked:
@@ -58,7 +63,22 @@ def run_judge(channel: int, output: int, descriptor: int) -> str:
         verdict = judge(peer, asked["tests"], asked["entry_point"], output)
     _write(descriptor, verdict, size)
     last = verdict[-1] if type(verdict) is list and verdict else verdict
-    return last["status"] if last else ""
+    status = last["status"] if last else ""
+    if status == "passed" and _threads_run(peer):
+        return THREADS_RUN
+    return status
+
+
+def _threads_run(peer: Peer) -> bool:
+    """Whether threads that Python knows of are left; a library's own may live as long as the process.
+
+    The program can deny them: then they end with it, unwatched.
+    """
+    try:
+        count = peer.request("threads")
+    except BaseException:  # whatever the program makes of the question, its verdict stands
+        return False
+    return type(count) is int and count > 0
 
 
 def _write(descriptor: int, verdict: Any, offset: int) -> None:

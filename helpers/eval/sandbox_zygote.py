@@ -146,8 +146,10 @@ class Zygote:
             if said != child.CONFINED:
                 problem = said.decode(errors="replace") or "nothing was heard of it"
                 return {"error": f"the program could not be confined: {problem}"}
-            if word == child.PASSED:
+            if word == child.THREADS:
                 self._await_threads(program)
+            elif word == child.PASSED:
+                program.limit = self._limit(program)  # what was written last
             near.close()  # a program that lives to the end ends when its channel closes
             ended = _end(pid, patience_s=1.0 if word == child.GONE else 0.0)
             return {"limit": program.limit, "judge": program.judge_status, "candidate": ended}
@@ -236,7 +238,7 @@ class Zygote:
         return "time" if watch.overslept(pids, time.monotonic() - program.start, program.timeout_s) else None
 
     def _await_threads(self, program: Program) -> None:
-        """Give threads that were started below `threading` their time; check what was written last."""
+        """Give the threads that the program left their time."""
         while True:
             program.limit = self._limit(program)
             if program.limit or watch.threads_of(program.pid) <= 1:
