@@ -122,6 +122,27 @@ def test_record_outputs_gives_assertions_that_hold():
     assert record_outputs("def f(:", ["f()"], entry_point="f")[0].status == "failed"
 
 
+def test_recording_drops_no_call_for_the_time_of_those_before_it():
+    calls = [f"f({n})" for n in range(16)]  # about 0.1 s each
+    found = record_outputs(
+        "def f(n): return sum(range(4_000_000 + n))", calls, entry_point="f", timeout_s=1.0
+    )
+    assert [r.value_source for r in found] == [str(sum(range(4_000_000 + n))) for n in range(16)]
+
+
+def test_recording_gives_up_on_a_function_whose_calls_are_all_dear(monkeypatch):
+    from helpers.eval import sandbox_workers
+
+    asked = []
+    ask = sandbox_workers.Workers.ask
+    monkeypatch.setattr(sandbox_workers.Workers, "ask", lambda *a: asked.append(a) or ask(*a))
+    source = "import itertools\ndef f(n): return sum(itertools.repeat(0, n))"
+    calls = ["f(2)", *(f"f(10**12 + {n})" for n in range(12))]
+    found = record_outputs(source, calls, entry_point="f", timeout_s=0.2)
+    assert [r.status for r in found] == ["returned", *["timeout"] * 12]
+    assert len(asked) <= 5  # one pass: the call that is answered, three dear ones; another for the first
+
+
 def test_time_of_sleepers_is_bounded():
     start = time.monotonic()
     outcome = run_program("import time\ndef f(x): time.sleep(300)", TESTS, entry_point="f", timeout_s=0.5)

@@ -61,6 +61,7 @@ from helpers.eval.sandbox_zygote import OUTPUT_BYTES
 from helpers.progress import progress
 
 # Signals by which a judge falls because of what it was given, not because the machine lacks something.
+DEAR_CALLS = 3  # that use up the clock, until a function's other calls are not tried
 JUDGE_FELL = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
 STEPS_REACHED, TIME_REACHED = "the limit of steps was reached", "the time limit was reached"
 Status = Literal["passed", "failed", "timeout", "crashed", "infrastructure_error"]
@@ -189,24 +190,26 @@ def record_outputs(
     """Evaluate call expressions in a trusted program and write down the answers as source.
 
     Every call is evaluated in two processes that differ in all that must not matter, and in opposite
-    order; answers that differ are `nondeterministic`.
+    order; answers that differ are `nondeterministic`. What the first gave no assertion for is not
+    asked again.
 
     Args:
         source: the program, module context included; must define `entry_point`.
         calls: expressions such as `f(nx.path_graph(4), 2)`, evaluated in the program's namespace.
         setup: statements run after the program and before the calls, on both sides (imports).
-        timeout_s: processor seconds for all calls up to the next answer together with those before
-            it; a call that uses it up is `timeout` and the rest starts afresh.
+        timeout_s: processor seconds of a call, first of its process; one that uses them up is
+            `timeout`, and so are all calls after the third such.
         max_steps: for each call; None counts none.
     """
     program = Program(source, "", entry_point, timeout_s, memory_mb, max_steps)
     _check(program)
-    runs = []
-    for conditions, order in ((BASE, 1), (VARIATIONS[0], -1)):
-        key = key_for([source, setup], preload, python_path, conditions=conditions)
-        runs.append(_record_once(key, program, list(calls)[::order], setup)[::order])
+    keys = [key_for([source, setup], preload, python_path, conditions=one) for one in (BASE, VARIATIONS[0])]
+    once = _record_once(keys[0], program, list(calls), setup)
+    told = [place for place, answer in enumerate(once) if answer["assertion"]][::-1]
+    again = dict(zip(told, _record_once(keys[1], program, [calls[i] for i in told], setup), strict=True))
     recorded = []
-    for call, one, two in zip(calls, *runs, strict=True):
+    for place, (call, one) in enumerate(zip(calls, once, strict=True)):
+        two = again.get(place, one)
         if one == two:
             recorded.append(Recorded(call, *(one[k] for k in ("status", "value", "detail", "assertion"))))
         else:
@@ -292,9 +295,13 @@ def _judged(reply: dict[str, Any], verdict: Any) -> Outcome:
 
 
 def _record_once(key: Key, program: Program, calls: list[str], setup: str) -> list[dict[str, Any]]:
-    """One pass; after a call that ends the process, a fresh process goes on with the next."""
+    """One pass; after a call that ends the process, a fresh process goes on with the next.
+
+    A call that the clock ended after others of its process is asked once more, first of a fresh one.
+    Once `DEAR_CALLS` calls have used up the clock so, those after them are taken for as dear.
+    """
     results: list[dict[str, Any]] = []
-    failures = 0
+    failures, dear = 0, 0
     while len(results) < len(calls):
         request = {"calls": calls[len(results) :], "setup": setup}
         with borrowed(key) as workers:
@@ -308,8 +315,15 @@ def _record_once(key: Key, program: Program, calls: list[str], setup: str) -> li
             return [answers[0]] * len(calls)
         answers = answers or [{"status": "running", "value": None, "detail": "", "assertion": None}]
         if answers[-1]["status"] in ("running", "gone"):
-            slow = reply.get("limit") == "time" or reply.get("candidate") == STEPS_SPENT
+            by_clock = reply.get("limit") == "time"
+            if by_clock and len(answers) > 1:
+                results.extend(answers[:-1])
+                continue
+            slow = by_clock or reply.get("candidate") == STEPS_SPENT
             ending = "timeout" if slow else "crashed"
             answers[-1].update(status=ending, detail=str(reply.get("error", "")))
+            dear += by_clock
         results.extend(answers)
+        if dear == DEAR_CALLS:
+            results += [dict(answers[-1]) for _ in range(len(calls) - len(results))]
     return results
