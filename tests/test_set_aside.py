@@ -95,20 +95,26 @@ def finished(tmp_path: Path, *numbers: int) -> tuple[dict, Guards]:
 # --- scoring -----------------------------------------------------------------------------------
 
 
-def test_a_reference_with_an_infrastructure_error_is_scored_once_more(monkeypatch) -> None:
+def test_references_with_an_infrastructure_error_are_scored_again_by_every_resume(monkeypatch) -> None:
     calls: list[list[str]] = []
 
     def fake(tasks, responses, **scoring):
         calls.append([task.id for task in tasks])
-        broken = {"task-0001"} if len(calls) > 1 else {"task-0001", "task-0002"}
+        broken = [{"task-0001", "task-0002"}, {"task-0001"}, set()][len(calls) - 1]
         return [score(t, "infrastructure_error" if t.id in broken else "passed") for t in tasks]
 
+    def aside(scores) -> list[tuple[str, str]]:
+        return [(item.task_id, item.status) for item in references.tasks_set_aside(scores)]
+
     monkeypatch.setattr(references, "score_responses", fake)
-    scores = references.score_references(TASKS)
-    assert calls[1:] == [["task-0001", "task-0002"]]
-    assert [(item.task_id, item.status) for item in references.tasks_set_aside(scores)] == [
-        ("task-0001", "infrastructure_error")
-    ]
+    kept = references.score_references(TASKS)  # what lies on disk
+    now = references.retry_infrastructure_errors(TASKS, kept)
+    assert aside(now) == [("task-0001", "infrastructure_error")]
+    resumed = references.retry_infrastructure_errors(TASKS, kept)
+    assert aside(resumed) == []
+    assert calls[1:] == 2 * [["task-0001", "task-0002"]]
+    assert references.retry_infrastructure_errors(TASKS, resumed) == resumed
+    assert len(calls) == 3  # nothing is run where nothing broke
 
 
 def test_too_few_tasks_left_end_the_track_with_names(tmp_path: Path) -> None:

@@ -17,15 +17,29 @@ NAMED = 3  # tasks that a reason names
 
 
 def score_references(tasks: Sequence[Task], **scoring: Any) -> list[ResponseScore]:
-    """The score of each task's reference; one with an infrastructure error is scored once more.
+    """Score each task's own reference.
 
     Args:
         scoring: as `score_responses` takes it.
     """
-    scores = score_responses(tasks, reference_responses(tasks), **scoring)
+    return score_responses(tasks, reference_responses(tasks), **scoring)
+
+
+def retry_infrastructure_errors(
+    tasks: Sequence[Task], scores: Sequence[ResponseScore], **scoring: Any
+) -> list[ResponseScore]:
+    """Score those references again that the sandbox could not run.
+
+    Called on what `score_references` gave, whether now or in an earlier run that is resumed: a
+    machine that was short of memory then must not cost tasks for good.
+
+    Args:
+        scoring: as `score_responses` takes it.
+    """
     broken = {score.task_id for score in scores if score.status == "infrastructure_error"}
-    some = [task for task in tasks if task.id in broken]
-    again = score_responses(some, reference_responses(some), **scoring) if some else []
+    if not broken:
+        return list(scores)
+    again = score_references([task for task in tasks if task.id in broken], **scoring)
     second = {score.task_id: score for score in again}
     return [second.get(score.task_id, score) for score in scores]
 
