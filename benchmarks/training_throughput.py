@@ -43,11 +43,18 @@ from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArgum
 from helpers.data.corpus import load_corpus
 from helpers.data.draw import draw_files
 from helpers.eval.perplexity import encode
+from helpers.machine.hardware import (
+    can_compile,
+    detect_runtime,
+    hardware_facts,
+    peak_memory_gib,
+    set_seed,
+    stopwatch,
+)
 from helpers.models.causal_lm import add_lora, load_causal_lm, load_tokenizer
 from helpers.models.shapes import model_shape
-from helpers.runtime import can_compile, detect_runtime, hardware_facts, peak_memory_gib, set_seed, stopwatch
 from helpers.settings import PROFILES, TrackASettings
-from helpers.train.language_model import MICRO_BATCH_TOKENS
+from helpers.train.continued_pretraining import MICRO_BATCH_TOKENS
 from helpers.train.packing import collate_packed, pack_documents
 from helpers.train.trainer import run_training
 

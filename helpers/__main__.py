@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from helpers.errors import SuiteError, told
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -88,7 +90,7 @@ def score(
     timeout_s: Annotated[float, typer.Option(help="seconds of processor time per program")] = 5.0,
 ) -> None:
     """Score samples by really running the problems' tests in the sandbox."""
-    from helpers.eval.score_files import score_files, summary_text
+    from helpers.tools.score import score_files, summary_text
 
     try:
         ks = tuple(sorted({int(part) for part in k.split(",")}))
@@ -108,9 +110,9 @@ def search_command(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON list instead of text")] = False,
 ) -> None:
     """Find functions of the run's code base by a question, with its tuned embedder."""
-    from helpers.eval.code_search import newest_run, print_hits, search_code
-    from helpers.runtime import detect_runtime
-    from helpers.workspace import to_plain
+    from helpers.machine.hardware import detect_runtime
+    from helpers.run.workspace import to_plain
+    from helpers.tools.search import newest_run, print_hits, search_code
 
     hits = search_code(run or newest_run(Path("runs")), question, k, detect_runtime())
     if as_json:
@@ -132,8 +134,8 @@ def complete(
     seed: Annotated[int, typer.Option(help="of sampling")] = 0,
 ) -> None:
     """Continue code with the run's adapted language model; on a terminal, word by word."""
-    from helpers.models.completion import complete_code, newest_adapted_run, prompt_from
-    from helpers.runtime import detect_runtime
+    from helpers.machine.hardware import detect_runtime
+    from helpers.tools.complete import complete_code, newest_adapted_run, prompt_from
 
     wanted = prompt_from(prompt, file, line)
     chosen = run or newest_adapted_run(Path("runs"))
@@ -153,10 +155,10 @@ def ladder(
     out: Annotated[Path, typer.Option(help="folder for exports/ and runs/")] = Path("."),
 ) -> None:
     """Train Track A with one setting changed at a time, compared on validation; goes on where it stopped."""
-    from helpers.report.ladder_a import ladder_table
-    from helpers.runtime import detect_runtime
+    from helpers.machine.hardware import detect_runtime
+    from helpers.report.ladder_table import ladder_table
     from helpers.settings import resolve_profile
-    from helpers.train.pretraining_ladder import climb
+    from helpers.tools.ladder import climb
 
     chosen = resolve_profile(profile, corpus=corpus, causal_lm=causal_lm)
     print(ladder_table(climb(chosen, detect_runtime(), out, tokens=tokens)).to_string())
@@ -172,8 +174,8 @@ def verify(
     workers: Annotated[int, typer.Option(help="sandboxed processes side by side")] = 2,
 ) -> None:
     """Recompute figures and verdicts of a run from its per-item files, and run its pairs again."""
-    from helpers.data.verify_pairs import verify_run
     from helpers.report.metrics import recompute
+    from helpers.tools.verify_pairs import verify_run
 
     differences = recompute(run)
     checked = verify_run(run, workers=workers, times=times) if pairs else None
@@ -217,12 +219,12 @@ def pretrain(
 
     With --data code: the embedded base model (recipes base, stretch); no rules, a report and a card.
     """
-    from helpers.train.lab import pretrain_titles
+    from helpers.fixed_budget.lab import pretrain_titles
 
     if data == "code":
         if processes > 1:
             launch_again(processes)
-        from helpers.train.base_model import train_base_model
+        from helpers.base_model.training import train_base_model
 
         train_base_model("smoke" if smoke else recipe, out=out, resume=resume, steps=steps)
         return
@@ -249,7 +251,7 @@ def lab(
     out: Annotated[Path, typer.Option(help="folder for exports/ and runs/")] = Path("."),
 ) -> None:
     """Execute the fixed-budget notebook headless: baseline, seeds, ladder, page and report."""
-    from helpers.report.lab import report_finished, run_lab
+    from helpers.fixed_budget.report import report_finished, run_lab
 
     if finished:
         report_finished(data=data, scale=scale, out=out)
@@ -264,7 +266,7 @@ def compare(
 ) -> None:
     """Lay the tracks' primary metrics of several runs side by side, as Markdown."""
     from helpers.report.compare import comparison
-    from helpers.workspace import write_text
+    from helpers.run.workspace import write_text
 
     page = comparison(runs)
     if out:
@@ -287,15 +289,11 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        # Errors that this package raises say what to do; any other is a bug and keeps its traceback.
-        if not type(error).__module__.startswith("helpers."):
-            raise
-        from helpers.errors import told
-
-        status = getattr(error, "exit_status", 1)
+        if not isinstance(error, SuiteError):
+            raise  # a bug: it keeps its traceback
         said = str(error).strip() or told(error)
-        print(f"error: {said}" if status == 1 else said, file=sys.stderr)
-        sys.exit(status)
+        print(f"error: {said}" if error.exit_status == 1 else said, file=sys.stderr)
+        sys.exit(error.exit_status)
     except KeyboardInterrupt:
         print("stopped; finished steps are kept, go on with --resume", file=sys.stderr)
         sys.exit(130)

@@ -14,8 +14,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from helpers.errors import SuiteError
 
-class BootstrapError(RuntimeError):
+
+class BootstrapError(SuiteError, RuntimeError):
     """A needed package is missing and could not be installed."""
 
 

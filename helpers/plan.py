@@ -1,7 +1,7 @@
 """Memory and time of a run, computed from the models' shapes before anything is loaded.
 
 `plan_run` walks the stages of a profile and says for each what it holds (weights, adapters with
-gradients and optimizer state, activations, logits, key-value cache; `helpers.step_memory`) and about how
+gradients and optimizer state, activations, logits, key-value cache; `helpers.models.footprint`) and about how
 long it takes. Times are rough: they rest on the sustained speeds named in `T4` and `CPU`.
 """
 
@@ -10,11 +10,19 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from helpers.memory import Fit
+from helpers.machine.hardware import GIB
+from helpers.machine.memory import Fit
+from helpers.models.footprint import (
+    CPU,
+    Machine,
+    StagePlan,
+    cache_bytes,
+    fitting,
+    training_parts,
+    weight_bytes,
+)
 from helpers.models.shapes import Shape, model_shape
-from helpers.runtime import GIB
 from helpers.settings import Profile
-from helpers.step_memory import CPU, Machine, StagePlan, cache_bytes, fitting, training_parts, weight_bytes
 
 QUERY_TOKENS = 32  # a docstring query; documents are cut at the profile's limit
 
@@ -42,7 +50,7 @@ def planned_peak_gib(stages: list[StagePlan], track: str) -> float:
 
 def _plan_track_a(profile: Profile, machine: Machine, micro_batch: int | None) -> list[StagePlan]:
     from helpers.eval.perplexity import TOKENS_PER_BATCH
-    from helpers.train.language_model import VALIDATIONS_PER_EPOCH
+    from helpers.train.continued_pretraining import VALIDATIONS_PER_EPOCH
 
     a, shape = profile.track_a, model_shape(profile.track_a.model)
     # Scoring feeds every window whole and scores its new tokens: window / stride times the tokens.
@@ -94,7 +102,8 @@ def _training(
     tokens: float, validated: float, micro_batch: int | None, *, embeddings: bool = False,
 ) -> StagePlan:  # fmt: skip
     """Adapters leave the weights' own gradients out: forward 2, backward 2 operations a weight."""
-    from helpers.train import instruct, language_model
+    from helpers.train import continued_pretraining as language_model
+    from helpers.train import instruct
     from helpers.train.trainer import batch_shape
 
     limits = (language_model if stage.startswith("track_a") else instruct).MICRO_BATCH_TOKENS
@@ -179,7 +188,7 @@ def print_plan(profile: Profile, *, here: bool = False, micro_batch: int | None 
     from rich.console import Console
     from rich.table import Table
 
-    from helpers.runtime import detect_runtime
+    from helpers.machine.hardware import detect_runtime
 
     machine = Machine.of(detect_runtime(nf4=profile.nf4)) if here else Machine.t4(nf4=profile.nf4)
     rows = plan_rows(plan_run(profile, machine, micro_batch=micro_batch), machine.memory_gib)

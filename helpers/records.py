@@ -1,7 +1,7 @@
 """The small frozen records that pass between the steps: corpus, pairs, tasks, scores.
 
 A record carries data, never behaviour beyond a derived property. Anything saved to disk is one
-JSON object per record (see `helpers.workspace.write_jsonl`), so field types stay plain.
+JSON object per record (see `helpers.run.workspace.write_jsonl`), so field types stay plain.
 """
 
 from __future__ import annotations
@@ -10,10 +10,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 SplitName = Literal["train", "validation", "test"]
-
-
-class InsufficientDataError(ValueError):
-    """A corpus lacks what one track needs; the message says what, and how much would do."""
 
 
 # --- corpus ----------------------------------------------------------------------------------
@@ -75,7 +71,7 @@ class Function:
     is_method: bool
     is_nested: bool
     is_async: bool
-    language: str = "python"  # of `helpers.data.languages`, for the others
+    language: str = "python"  # of `helpers.code.languages`, for the others
 
 
 @dataclass(frozen=True)

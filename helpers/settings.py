@@ -11,10 +11,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from helpers.expected_seconds import expected_sections
+from helpers.errors import SuiteError
 from helpers.overrides import with_setting
 
 TINY_CODE_LM = "helpers/models/tiny_code_lm"  # resolved beside this package, wherever that lies
@@ -32,7 +33,7 @@ MINIMUM_DATA: dict[str, dict[str, int]] = {
 }
 
 
-class SettingsError(ValueError):
+class SettingsError(SuiteError, ValueError):
     """A profile name or a setting that does not exist or cannot be honoured."""
 
 
@@ -173,11 +174,6 @@ class Profile:
     failure_cases: int = 15
     sandbox_workers: int = 2
     changed: tuple[str, ...] = ()  # settings a person changed one by one, as given
-
-    @property
-    def minutes_expected(self) -> float:
-        """Minutes that the whole notebook takes on the machine that the profile is meant for."""
-        return round(sum(section.seconds for section in expected_sections(self)) / 60, 1)
 
     @property
     def is_full_run(self) -> bool:
@@ -395,3 +391,8 @@ def resolve_profile(
         except ValueError as error:
             raise SettingsError(f"cannot set {change!r}: {error}") from None
     return dataclasses.replace(profile, changed=wanted) if wanted else profile
+
+
+def public_spec(spec: str) -> str:
+    """`spec` without the user name and password that a URL may carry: it ends up in reports."""
+    return re.sub(r"://[^/@\s]*@", "://", spec)

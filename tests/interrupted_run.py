@@ -23,10 +23,10 @@ import torch
 
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.models.causal_lm import load_adapted, load_causal_lm
-from helpers.session import open_session, publish_reports
+from helpers.run.workspace import read_json, write_json
 from helpers.settings import LoraSettings, TrackASettings
-from helpers.train.language_model import train_language_model
-from helpers.workspace import read_json, write_json
+from helpers.tracks.session import open_session, publish_reports
+from helpers.train.continued_pretraining import train_language_model
 
 TEXTS = [f"def function_{i}(value):\n    return value + {i}\n\n\n" * 5 for i in range(6)]
 

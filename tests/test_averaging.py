@@ -8,13 +8,13 @@ import pytest
 import torch
 from tiny_embedder import save_tiny_embedder, small_code_base
 
-from helpers.data.retrieval_pairs import build_retrieval_data
+from helpers.data.queries.build import build_retrieval_data
+from helpers.machine.hardware import Runtime
 from helpers.models.embedder import load_embedder
-from helpers.runtime import Runtime
+from helpers.run.workspace import read_json
 from helpers.settings import CPU
 from helpers.train import averaging
 from helpers.train.averaging import load_member, mean_of, train_averaged
-from helpers.workspace import read_json
 
 PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
 

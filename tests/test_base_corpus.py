@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.data import base_corpus
-from helpers.data.change_pairs import FEW_WORDS, KINDS, SEPARATOR, change_pairs, functions_of
-from helpers.data.token_windows import MixedWindows, answers
+from helpers.base_model import corpus as base_corpus
+from helpers.base_model.change_pairs import FEW_WORDS, KINDS, SEPARATOR, change_pairs, functions_of
+from helpers.base_model.windows import MixedWindows, answers
 from helpers.records import SourceFile
 
 PLAIN = '''"""A module of the packages."""

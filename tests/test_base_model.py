@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from transformers import Qwen2Config
 
-from helpers.train.base_model import RECIPES, START, as_trained, keep_start, mean_with_start
+from helpers.base_model.training import RECIPES, START, as_trained, keep_start, mean_with_start
 
 
 def test_a_stretch_is_told_with_the_shape_of_the_model_it_went_on_from() -> None:

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from helpers.eval.byte_baselines import ngram_bits_per_byte, xz_bits_per_byte
+from helpers.base_model.byte_baselines import ngram_bits_per_byte, xz_bits_per_byte
 
 
 def test_unigram_by_hand():

@@ -7,10 +7,10 @@ import json
 import pytest
 import yaml
 
-from helpers.data.card import STANDING_LIMITS, corpus_facts, render_data_card
-from helpers.data.card_facts import quantiles
+from helpers.code.functions import extract_functions
+from helpers.data.card.facts import quantiles
+from helpers.data.card.page import STANDING_LIMITS, corpus_facts, render_data_card
 from helpers.data.corpus import load_corpus
-from helpers.data.functions import extract_functions
 from helpers.data.splits import check_splits, split_corpus
 from helpers.settings import CorpusSettings
 

@@ -10,12 +10,12 @@ import pytest
 import tiny_models
 from test_splits import SETTINGS, toy
 
+from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
 from helpers.data.draw import draw_files
-from helpers.data.functions import extract_functions
-from helpers.data.retrieval_pairs import build_retrieval_data
+from helpers.data.queries.build import build_retrieval_data
 from helpers.data.splits import files_of, split_corpus
-from helpers.session import open_session
+from helpers.tracks.session import open_session
 
 BUDGETS = {"training": 6_000, "validation": 1_000, "test": 1_500}
 

@@ -5,9 +5,9 @@ import tiny_models
 import torch
 
 from helpers.models.causal_lm import chat_prompt, generate, load_causal_lm
+from helpers.models.token_loss import IGNORED
 from helpers.records import InstructPair
 from helpers.train.instruct import collator, encode_pair, end_token_id, show_supervised
-from helpers.train.token_loss import IGNORED
 
 RUNTIME = tiny_models.CPU_FP32
 CHATML = (

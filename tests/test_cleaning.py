@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers.code.near_duplicates import earlier_likeness, file_tokens, jaccard, near_duplicates, shingles
 from helpers.data.cleaning import RULES, clean_folder, limit_files, parse_python, rule_rows
-from helpers.data.duplicates import earlier_likeness, file_tokens, jaccard, near_duplicates, shingles
 from helpers.records import SourceFile
 from helpers.settings import CorpusSettings
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from helpers.eval.code_extraction import defines, extract_code
+from helpers.code.extraction import defines, extract_code
 
 CODE = "def f(x):\n    return x + 1\n"
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers.eval.code_extraction import answered_line, defines, extract_code, is_code
-from helpers.eval.fences import fenced_blocks, without_blocks
+from helpers.code.extraction import answered_line, defines, extract_code, is_code
+from helpers.code.fences import fenced_blocks, without_blocks
 
 CODES = [
     "def f(x):\n    return x + 1\n",

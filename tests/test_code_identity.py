@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from helpers import settings
-from helpers.code_identity import OURS, Sources, code_digest, modules_of
-from helpers.guards import Guards
-from helpers.report import controls_a, controls_c
-from helpers.session import Session
+from helpers.run.code_identity import OURS, Sources, code_digest, modules_of
+from helpers.tracks import controls_a, controls_c
+from helpers.tracks.guards import Guards
+from helpers.tracks.session import Session
 
 ROOT = Path(__file__).parents[1]
 TOY = {
@@ -159,7 +159,7 @@ def test_a_notebooks_own_function_is_followed_and_its_text_counts(toy) -> None:
 
 def test_the_digest_is_that_of_another_folder_and_another_process(toy, tmp_path) -> None:
     command = (
-        "import sys; from pathlib import Path; from helpers.code_identity import Sources, code_digest\n"
+        "import sys; from pathlib import Path; from helpers.run.code_identity import Sources, code_digest\n"
         "exec(open(sys.argv[1]).read())\n"
         "print(code_digest(run, Sources.read(Path(sys.argv[2]))))"
     )
@@ -239,17 +239,17 @@ EXPECTED = {  # stage -> a module it rests on
     "track_a/after": "helpers.eval.perplexity",
     "track_a/foreign": "helpers.train.trainer",
     "track_a/exposure": "helpers.data.older_release",
-    "track_b/data": "helpers.data.test_sets",
+    "track_b/data": "helpers.data.tasks.test_sets",
     "track_b/answers_before": "helpers.models.generation",
     "track_b/answers_after": "helpers.models.generation",
-    "track_b/references": "helpers.eval.sandbox_zygote",
-    "track_b/scored_before": "helpers.eval.sandbox_zygote",
-    "track_b/scored_after": "helpers.eval.sandbox_zygote",
+    "track_b/references": "helpers.sandbox.zygote",
+    "track_b/scored_before": "helpers.sandbox.zygote",
+    "track_b/scored_after": "helpers.sandbox.zygote",
     "track_b/train": "helpers.train.trainer",
     "track_c/index_before": "helpers.models.embedder",
     "track_c/index_after": "helpers.models.embedder",
     "track_c/train": "helpers.train.hard_negatives",
-    "track_c/functions": "helpers.eval.code_search",
+    "track_c/functions": "helpers.tools.search",
     "track_c/hybrid": "helpers.eval.lexical",
     "track_c/control_seed_1": "helpers.train.averaging",
     "track_c/control_seed_2": "helpers.train.averaging",
@@ -263,20 +263,20 @@ def test_every_stage_rests_on_what_it_must(stages) -> None:
     for name, build in stages.items():
         found = modules_of(build)
         assert {EXPECTED[name], "helpers"} <= set(found), name
-        assert not {"helpers.settings", "helpers.session"} & set(found), name
+        assert not {"helpers.settings", "helpers.tracks.session"} & set(found), name
         assert len(found) < 0.5 * len(OURS.texts), name
 
 
 @pytest.mark.parametrize(
     ("mended", "kept"),
     [
-        ("helpers.data.test_sets", ["track_a/train", "track_b/train", "track_b/answers_before"]),
+        ("helpers.data.tasks.test_sets", ["track_a/train", "track_b/train", "track_b/answers_before"]),
         ("helpers.eval.responses", ["track_a/train", "track_b/train", "track_b/answers_after"]),
         ("helpers.train.instruct", ["track_a/train", "track_a/foreign", "track_b/data"]),
         ("helpers.train.contrastive", ["track_a/train", "track_b/train", "track_c/index_before"]),
-        ("helpers.report.controls_c", ["track_a/foreign", "track_c/train", "track_c/hybrid"]),
+        ("helpers.tracks.controls_c", ["track_a/foreign", "track_c/train", "track_c/hybrid"]),
         ("helpers.plan", list(EXPECTED)),
-        ("helpers.report.recording", list(EXPECTED)),
+        ("helpers.tracks.recording", list(EXPECTED)),
     ],
 )
 def test_a_mended_module_leaves_the_stages_that_do_without_it(stages, mended, kept) -> None:

@@ -14,13 +14,13 @@ import torch
 from rich.console import Console
 from tiny_embedder import function, save_tiny_embedder, small_code_base
 
-from helpers.eval.code_search import SearchError, catalogue, newest_run, print_hits, search_code
 from helpers.eval.lexical import build_lexical_index, save_lexical_index
 from helpers.eval.retrieval import index_documents, save_index
+from helpers.machine.hardware import Runtime
 from helpers.models.embedder import load_embedder
 from helpers.records import Document
-from helpers.runtime import Runtime
-from helpers.workspace import write_json, write_jsonl
+from helpers.run.workspace import write_json, write_jsonl
+from helpers.tools.search import SearchError, catalogue, newest_run, print_hits, search_code
 
 PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
 ROOT = Path(__file__).parents[1]

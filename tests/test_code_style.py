@@ -2,8 +2,8 @@
 
 import pytest
 
-from helpers.eval import code_style
-from helpers.eval.code_style import StyleError, style_score, style_scores
+from helpers.code import style as code_style
+from helpers.code.style import StyleError, style_score, style_scores
 
 CLEAN = 'def f(x):\n    """Return x."""\n    return x\n'
 

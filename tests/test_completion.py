@@ -12,15 +12,15 @@ import torch
 from tiny_models import CPU_FP32, save
 
 from helpers.models.causal_lm import add_lora, generate, load_adapted, load_causal_lm
-from helpers.models.completion import (
+from helpers.run.workspace import write_json
+from helpers.settings import LoraSettings
+from helpers.tools.complete import (
     ADAPTER,
     CompletionError,
     complete_code,
     newest_adapted_run,
     prompt_from,
 )
-from helpers.settings import LoraSettings
-from helpers.workspace import write_json
 
 ROOT = Path(__file__).parents[1]
 WINDOW = 48

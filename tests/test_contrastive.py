@@ -10,11 +10,11 @@ import pytest
 import torch
 from tiny_embedder import save_tiny_embedder, small_code_base
 
-from helpers.data.document_forms import short_form
-from helpers.data.retrieval_pairs import build_retrieval_data, shuffled_pairs
+from helpers.data.queries.build import build_retrieval_data, shuffled_pairs
+from helpers.data.queries.documents import short_form
 from helpers.eval.retrieval import build_index, index_documents, mean_scores, qrels_of, retrieve, score_run
+from helpers.machine.hardware import Runtime
 from helpers.models.embedder import EmbedderError, encode, load_embedder
-from helpers.runtime import Runtime
 from helpers.settings import CPU
 from helpers.train import contrastive, hard_negatives
 from helpers.train.contrastive import ContrastiveError, pairs_dataset, train_embedder

@@ -11,23 +11,23 @@ import tiny_models
 from helpers.data import foreign
 from helpers.data.exposure import Exposure
 from helpers.data.foreign import foreign_texts
-from helpers.eval.language_model import FileScore, score_files
-from helpers.eval.perplexity import encode
+from helpers.errors import InsufficientDataError
+from helpers.eval.file_scores import FileScore, score_files
 from helpers.models.causal_lm import load_causal_lm
-from helpers.records import InsufficientDataError
-from helpers.report import controls_a
-from helpers.report.controls_a import (
+from helpers.models.tokens import encode
+from helpers.report.record_a import record_track_a
+from helpers.report.tables_a import control_sentences
+from helpers.run.workspace import Workspace
+from helpers.settings import CPU, LoraSettings
+from helpers.tracks import controls_a
+from helpers.tracks.controls_a import (
     foreign_facts,
     foreign_rows,
     foreign_seconds,
     measure_foreign_corpus,
     seen_before,
 )
-from helpers.report.record_a import record_track_a
-from helpers.report.tables_a import control_sentences
-from helpers.session import open_session
-from helpers.settings import CPU, LoraSettings
-from helpers.workspace import Workspace
+from helpers.tracks.session import open_session
 
 TRAINING = ["def add(first, second):\n    return first + second\n" * 6] * 3
 TEST = [("a.py", "def sub(first, second):\n    return first - second\n" * 3), ("b.py", "x = 1\n" * 20)]

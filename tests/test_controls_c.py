@@ -11,7 +11,8 @@ from tiny_embedder import save_tiny_embedder, small_code_base
 
 from helpers.data import foreign
 from helpers.data.foreign import foreign_retrieval
-from helpers.data.retrieval_pairs import build_retrieval_data
+from helpers.data.queries.build import build_retrieval_data
+from helpers.errors import InsufficientDataError
 from helpers.eval.retrieval import (
     index_documents,
     index_facts,
@@ -21,11 +22,8 @@ from helpers.eval.retrieval import (
     retrieve,
     score_measures,
 )
-from helpers.guards import Guards
+from helpers.machine.hardware import Runtime
 from helpers.models.embedder import load_embedder
-from helpers.records import InsufficientDataError
-from helpers.report import controls_c
-from helpers.report.controls_c import control_seconds, foreign_package, measure_controls
 from helpers.report.metrics import record_track_c, track_c_rows
 from helpers.report.plots_c import training_points
 from helpers.report.tables import change_text, estimate_text
@@ -36,10 +34,12 @@ from helpers.report.tables_c import (
     search_sentence,
     system_table,
 )
-from helpers.runtime import Runtime
+from helpers.run.workspace import Workspace, read_json
 from helpers.settings import CPU
+from helpers.tracks import controls_c
+from helpers.tracks.controls_c import control_seconds, foreign_package, measure_controls
+from helpers.tracks.guards import Guards
 from helpers.train.averaging import train_averaged
-from helpers.workspace import Workspace, read_json
 
 PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
 SIZES = {"batch_size": 32, "max_tokens": 48}

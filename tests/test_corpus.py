@@ -15,8 +15,8 @@ import pytest
 
 from helpers.data.corpus import CorpusError, corpus_warnings, load_corpus, rejection_counts, summary_line
 from helpers.data.licences import licence_of_distribution, licence_of_text, licence_warning
-from helpers.data.sources import public_spec, split_revision
-from helpers.settings import CorpusSettings
+from helpers.data.sources import split_revision
+from helpers.settings import CorpusSettings, public_spec
 
 ANY_SIZE = CorpusSettings(min_file_bytes=1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from helpers.data.card import render_data_card
+from helpers.data.card.page import render_data_card
 from helpers.records import Failure
 from helpers.report import display
 

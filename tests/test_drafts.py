@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from helpers.data.bugs import make_bugs
-from helpers.data.drafts import executable_drafts
-from helpers.data.ground_truth import ExecutionContext, GroundTruth
-from helpers.data.phrasings import spliced, unfenced
-from helpers.data.test_sets import TestSet
-from helpers.eval.sandbox import run_program
+from helpers.data.tasks.bugs import make_bugs
+from helpers.data.tasks.drafts import executable_drafts
+from helpers.data.tasks.ground_truth import ExecutionContext, GroundTruth
+from helpers.data.tasks.phrasings import spliced, unfenced
+from helpers.data.tasks.test_sets import TestSet
 from helpers.records import Function
+from helpers.sandbox.api import run_program
 
 WANTED = {"fix_bug": 4, "implement": 2, "improve": 0, "unit_tests": 0}
 

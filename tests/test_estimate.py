@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from helpers.expected_seconds import EXPECTED, SectionSeconds
-from helpers.report.estimate import Estimate
+from helpers.run.estimate import Estimate
+from helpers.run.expected_seconds import EXPECTED, SectionSeconds
 
 PLAN = (
     SectionSeconds("Setup", 10.0),

@@ -13,11 +13,12 @@ import nbformat
 import pytest
 from rich.console import Console
 
-from helpers import progress, run_folder
-from helpers.expected_seconds import SectionSeconds
+from helpers.machine import progress
 from helpers.report import live_line
-from helpers.report.estimate import Estimate
 from helpers.report.execute import CellFailure, execute_notebook
+from helpers.run import folder as run_folder
+from helpers.run.estimate import Estimate
+from helpers.run.expected_seconds import SectionSeconds
 
 ROOT = Path(__file__).parents[1]
 
@@ -81,7 +82,7 @@ def test_terminal_shows_sections_elapsed_time_and_estimate(notebook, capsys) -> 
 SAYS_PROGRESS = f"""
 import logging, os, sys, time
 sys.path.insert(0, {str(ROOT)!r})
-from helpers import progress
+from helpers.machine import progress
 logging.getLogger("somebody.else").warning("noise from a logger")
 print("noise on stderr", file=sys.stderr)
 os.write(2, b"noise below Python\\n")
@@ -157,8 +158,8 @@ def test_the_line_says_what_is_left_and_nearly_done_at_the_end_alone() -> None:
 def test_track_cells_stand_aside_with_the_reason(notebook) -> None:
     source = (
         "from IPython import get_ipython\n"
-        "from pathlib import Path\nfrom helpers.guards import Guards\n"
-        "from helpers.notebook_cells import register_cell_magics\n"
+        "from pathlib import Path\nfrom helpers.tracks.guards import Guards\n"
+        "from helpers.tracks.notebook_cells import register_cell_magics\n"
         "guards = Guards(Path('.'), {'track_b': 'no docstrings'})\n"
         "register_cell_magics(get_ipython(), guards, guards.reason)"
     )

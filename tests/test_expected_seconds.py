@@ -11,13 +11,20 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from helpers.expected_seconds import EXPECTED, PYTHON_STAGES, Pace, SectionSeconds, expected_sections
-from helpers.report.earlier_runs import kept_stages, recorded_seconds
-from helpers.report.estimate import Estimate
-from helpers.report.expected_here import estimate_here, measured_pace, scaled
+from helpers.run.earlier_runs import kept_stages, recorded_seconds
+from helpers.run.estimate import Estimate
+from helpers.run.expected_here import estimate_here, measured_pace, scaled
+from helpers.run.expected_seconds import (
+    EXPECTED,
+    PYTHON_STAGES,
+    Pace,
+    SectionSeconds,
+    expected_sections,
+    minutes_expected,
+)
+from helpers.run.stage_names import STAGE_NAMES, is_control, stage_kind, stage_name
+from helpers.run.workspace import read_json, write_json
 from helpers.settings import PROFILES, resolve_profile
-from helpers.stage_names import STAGE_NAMES, is_control, stage_kind, stage_name
-from helpers.workspace import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = nbformat.read(ROOT / "ML_Assignment_Part2.ipynb", as_version=4)
@@ -46,7 +53,7 @@ def stages() -> set[str]:
     ]
     sources += [file.read_text() for file in (ROOT / "helpers" / "report").glob("*.py")]
     found = set().union(*(constants(source) for source in sources))
-    controls = ast.parse((ROOT / "helpers/report/controls_c.py").read_text())
+    controls = ast.parse((ROOT / "helpers/tracks/controls_c.py").read_text())
     for node in ast.walk(controls):  # named track_c/control_<name> there
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "stage":
             name = ast.unparse(node.args[0])
@@ -91,7 +98,7 @@ def test_steps_that_the_profile_does_not_ask_for_are_not_expected() -> None:
 def test_the_cpu_profile_is_expected_to_take_what_its_committed_run_took() -> None:
     metrics = read_json(ROOT / "metrics.json")
     if metrics["run"]["profile"] == "cpu":
-        assert PROFILES["cpu"].minutes_expected == pytest.approx(metrics["run"]["seconds"] / 60, rel=0.4)
+        assert minutes_expected(PROFILES["cpu"]) == pytest.approx(metrics["run"]["seconds"] / 60, rel=0.4)
 
 
 SECTIONS = (
@@ -163,7 +170,7 @@ def test_finished_steps_are_kept_unless_settings_seed_or_code_are_others(tmp_pat
 
 
 def test_a_resumed_run_is_announced_without_the_steps_that_are_kept(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("helpers.report.expected_here.measured_pace", lambda: EXPECTED["smoke"].pace)
+    monkeypatch.setattr("helpers.run.expected_here.measured_pace", lambda: EXPECTED["smoke"].pace)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     profile = resolve_profile("smoke")
     fresh, why = estimate_here(profile, run_in(tmp_path / "a", "now", profile), resume=True)
@@ -182,5 +189,5 @@ def test_a_resumed_run_is_announced_without_the_steps_that_are_kept(tmp_path, mo
 
 def test_a_profile_of_other_values_keeps_its_expectation() -> None:
     profile = dataclasses.replace(PROFILES["cpu"], seed=5)
-    assert profile.minutes_expected == PROFILES["cpu"].minutes_expected
+    assert minutes_expected(profile) == minutes_expected(PROFILES["cpu"])
     assert stage_kind("track_c/control_seed_5") == "track_c/control_seed_*"

@@ -10,24 +10,27 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers.data.title_sets import TitleSplit, load_titles, split_titles
-from helpers.data.title_tokenizer import train_tokenizer
-from helpers.eval import fixed_budget_metric
-from helpers.models.title_lm import Architecture, build
-from helpers.runtime import can_compile
-from helpers.train import budget_rules, fixed_budget, lab, title_objective
-from helpers.train.budget_rules import RuleBroken
-from helpers.train.fixed_budget import (
+from helpers.fixed_budget import lab
+from helpers.fixed_budget import metric as fixed_budget_metric
+from helpers.fixed_budget import objective as title_objective
+from helpers.fixed_budget import rules as budget_rules
+from helpers.fixed_budget import run as fixed_budget
+from helpers.fixed_budget.ladder import Rung, climb, ladder_recipes, spread_of, verdict
+from helpers.fixed_budget.model import Architecture, build
+from helpers.fixed_budget.objective import objective
+from helpers.fixed_budget.recipes import BASELINE, LADDER, RECIPES, Recipe, Scale, changed
+from helpers.fixed_budget.rules import RuleBroken
+from helpers.fixed_budget.run import (
     RecipeError,
     find_recipe,
     find_scale,
     run_recipe,
 )
-from helpers.train.ladder import Rung, climb, ladder_recipes, spread_of, verdict
-from helpers.train.recipes import BASELINE, LADDER, RECIPES, Recipe, Scale, changed
-from helpers.train.title_objective import objective
-from helpers.train.title_stream import TitleStream
-from helpers.workspace import read_jsonl
+from helpers.fixed_budget.stream import TitleStream
+from helpers.fixed_budget.titles import TitleSplit, load_titles, split_titles
+from helpers.fixed_budget.tokenizer import train_tokenizer
+from helpers.machine.hardware import can_compile
+from helpers.run.workspace import read_jsonl
 from tests.tiny_models import CPU_FP32
 
 ROOT = Path(__file__).parents[1]
@@ -311,8 +314,8 @@ def test_a_compiled_run_ends_where_the_plain_one_does(data, tmp_path) -> None:
 RESUMED = changed(TINY, new_order=True, **{"optimizer.name": "muon", "model.average": 0.9})
 KILLED = """
 import os, pathlib, signal, sys
-import helpers.train.fixed_budget as fixed_budget
-import helpers.train.pretraining as pretraining
+import helpers.fixed_budget.run as fixed_budget
+import helpers.train.from_scratch as pretraining
 from tests.test_fixed_budget import RESUMED, run
 
 class Dies(pretraining._Checkpoint):

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from helpers.eval.fixed_budget_metric import evaluate, frozen_sum, full_sum
+from helpers.fixed_budget.metric import evaluate, frozen_sum, full_sum
 
 CPU = torch.device("cpu")
 VOCABULARY = 11

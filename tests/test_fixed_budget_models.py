@@ -6,9 +6,9 @@ import math
 import pytest
 import torch
 
-from helpers.data.title_tokenizer import SMALLEST_VOCABULARY
-from helpers.models.title_lm import FAMILIES, Architecture, build, title_positions
-from helpers.train.recipes import BASELINE, LADDER, RECIPES, SCALES, changed, improved
+from helpers.fixed_budget.model import FAMILIES, Architecture, build, title_positions
+from helpers.fixed_budget.recipes import BASELINE, LADDER, RECIPES, SCALES, changed, improved
+from helpers.fixed_budget.tokenizer import SMALLEST_VOCABULARY
 
 TINY = Architecture(layers=2, heads=2, width=16, mlp_width=24, dropout=0.1)
 SEPARATOR = 1

@@ -8,14 +8,14 @@ import textwrap
 
 import pytest
 
-from helpers.data.corpus import load_corpus
-from helpers.data.functions import (
+from helpers.code.functions import (
     count_doctests,
     extract_functions,
     functions_of_file,
     module_name,
     without_docstring,
 )
+from helpers.data.corpus import load_corpus
 from helpers.records import Corpus, Function, RejectedFile, SourceFile
 from helpers.settings import CorpusSettings
 

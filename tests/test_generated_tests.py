@@ -2,8 +2,8 @@
 
 import pytest
 
-from helpers.eval.generated_tests import asserts_about, generated_test_program
-from helpers.eval.sandbox import Program, run_programs
+from helpers.data.tasks.generated_tests import asserts_about, generated_test_program
+from helpers.sandbox.api import Program, run_programs
 
 RIGHT, MUTANT = "def add(a, b):\n    return a + b\n", "def add(a, b):\n    return a - b\n"
 WRITTEN = {

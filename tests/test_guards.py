@@ -11,13 +11,12 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import helpers.__main__ as command
 from helpers.data.contamination import ContaminationError
-from helpers.errors import CheckError, told
-from helpers.eval.language_model import FileScore, paired_rows
-from helpers.guards import Guards
-from helpers.notebook_cells import register_cell_magics
-from helpers.records import InsufficientDataError
-from helpers.session import open_session
-from helpers.workspace import Workspace, WorkspaceError, write_json
+from helpers.errors import CheckError, InsufficientDataError, told
+from helpers.eval.file_scores import FileScore, paired_rows
+from helpers.run.workspace import Workspace, WorkspaceError, write_json
+from helpers.tracks.guards import Guards
+from helpers.tracks.notebook_cells import register_cell_magics
+from helpers.tracks.session import open_session
 
 
 def fails(*arguments, **options):
@@ -45,7 +44,7 @@ def test_the_step_and_the_line_of_this_package_are_named(tmp_path: Path) -> None
         Workspace(tmp_path, "r").stage("track_b/train", 1, fails)
     said = told(caught.value)
     assert said.startswith("AssertionError without a message, in step track_b/train, at `")
-    assert "(helpers/workspace.py, line " in said
+    assert "(helpers/run/workspace.py, line " in said
     assert str(tmp_path) not in said
 
 
@@ -188,7 +187,7 @@ def test_a_failing_part_is_missing_and_its_later_cells_say_so(shell, guards: Gua
 
 @pytest.mark.parametrize("name", ["WorkspaceError('full')", "KeyboardInterrupt", "SystemExit(3)"])
 def test_a_cell_that_ends_the_whole_run_does(shell, guards: Guards, name: str) -> None:
-    shell.run_cell("from helpers.workspace import WorkspaceError")
+    shell.run_cell("from helpers.run.workspace import WorkspaceError")
     result = shell.run_cell(f"%%track track_a\nraise {name}")
     assert not result.success
     assert not guards.not_run

@@ -6,10 +6,10 @@ import random
 import networkx as nx
 import pytest
 
-from helpers.eval import module_names
-from helpers.eval.hallucination import invented_names
-from helpers.eval.hallucination_prose import documented_parameters
-from helpers.eval.name_context import NameContext
+from helpers.code.names import modules as module_names
+from helpers.code.names.checker import invented_names
+from helpers.code.names.context import NameContext
+from helpers.code.names.prose import documented_parameters
 from helpers.records import Function
 
 SOURCE = '''def degree_sum(G, weight=None):

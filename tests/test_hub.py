@@ -51,7 +51,7 @@ def test_one_short_request_and_one_clear_sentence(asked, load) -> None:
 
 
 def test_the_embedder_asks_in_the_same_way(asked) -> None:
-    from helpers.runtime import detect_runtime
+    from helpers.machine.hardware import detect_runtime
 
     requests = asked(NetworkError("name resolution failed"))
     with pytest.raises(EmbedderError, match="the hub cannot be reached"):

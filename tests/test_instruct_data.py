@@ -4,9 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from helpers.data.bugs import make_bugs
-from helpers.data.corpus import load_corpus
-from helpers.data.docstrings import (
+from helpers.code.docstrings import (
     docstring_of,
     normal_docstring,
     read_docstring,
@@ -14,27 +12,29 @@ from helpers.data.docstrings import (
     undescribed,
     with_docstring,
 )
-from helpers.data.execution import execution_context
-from helpers.data.functions import extract_functions
-from helpers.data.instruct import (
+from helpers.code.extraction import extract_code
+from helpers.code.functions import extract_functions
+from helpers.code.quality import is_gain, quality_costs
+from helpers.data.corpus import load_corpus
+from helpers.data.splits import functions_of, split_corpus
+from helpers.data.tasks.bugs import make_bugs
+from helpers.data.tasks.build import (
     _quotas,
     _taking_turns,
     build_instruct_data,
     load_instruct_data,
     save_instruct_data,
 )
-from helpers.data.language import SourceFacts
-from helpers.data.phrasings import BUG_MARK, PHRASINGS, fenced, spliced, unfenced
-from helpers.data.splits import functions_of, split_corpus
-from helpers.data.verify_pairs import SavedPairsError, run_references, verify_saved_pairs
-from helpers.data.worsening import WORSENINGS, worsened_versions
-from helpers.eval.code_extraction import extract_code
-from helpers.eval.code_quality import is_gain, quality_costs
-from helpers.eval.sandbox import run_program
+from helpers.data.tasks.execution import execution_context
+from helpers.data.tasks.phrasings import BUG_MARK, PHRASINGS, fenced, spliced, unfenced
+from helpers.data.tasks.prose import SourceFacts
+from helpers.data.tasks.worsening import WORSENINGS, worsened_versions
+from helpers.errors import InsufficientDataError
 from helpers.models.causal_lm import chat_prompt, load_causal_lm
-from helpers.records import InsufficientDataError
+from helpers.run.workspace import read_jsonl, write_jsonl
+from helpers.sandbox.api import run_program
 from helpers.settings import PROFILES, TINY_CODE_LM
-from helpers.workspace import read_jsonl, write_jsonl
+from helpers.tools.verify_pairs import SavedPairsError, run_references, verify_saved_pairs
 from tests.test_instruct_train import RUNTIME
 
 TEMPLATE = '''"""Module {i}."""

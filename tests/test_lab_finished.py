@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from helpers.report.lab_report import write_report
-from helpers.report.lab_tables import conclusion
-from helpers.train import lab
-from helpers.train.fixed_budget import RecipeError, runs_folder
-from helpers.train.ladder import ladder_recipes
-from helpers.train.recipes import LADDER, RECIPES
-from helpers.workspace import to_plain, write_json
+from helpers.fixed_budget import lab
+from helpers.fixed_budget.ladder import ladder_recipes
+from helpers.fixed_budget.recipes import LADDER, RECIPES
+from helpers.fixed_budget.run import RecipeError, runs_folder
+from helpers.fixed_budget.short_report import write_report
+from helpers.fixed_budget.tables import conclusion
+from helpers.run.workspace import to_plain, write_json
 from tests.test_lab_report import made
 
 KEPT = [change for change in LADDER if change.kept]

@@ -8,9 +8,9 @@ from pydoc_data.topics import topics
 import nbformat
 import pytest
 
-from helpers.report.lab import NOTEBOOK, run_lab
-from helpers.train.fixed_budget import RecipeError
-from helpers.train.lab import open_lab
+from helpers.fixed_budget.lab import open_lab
+from helpers.fixed_budget.report import NOTEBOOK, run_lab
+from helpers.fixed_budget.run import RecipeError
 
 SOURCE = nbformat.read(NOTEBOOK, as_version=4)
 CODE = [cell for cell in SOURCE.cells if cell.cell_type == "code"]

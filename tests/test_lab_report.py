@@ -6,11 +6,14 @@ import json
 import pytest
 from matplotlib.figure import Figure
 
-from helpers.eval.fixed_budget_metric import BudgetScore
-from helpers.report.documents import Heading, Plot, Text, TextTable, html_page, pdf_bytes
-from helpers.report.lab_plots import comparison_curves, ladder_chart, passes_and_losses, rung_curves
-from helpers.report.lab_report import report_blocks, write_report
-from helpers.report.lab_tables import (
+from helpers.fixed_budget.ladder import Comparison, Rung
+from helpers.fixed_budget.metric import BudgetScore
+from helpers.fixed_budget.plots import comparison_curves, ladder_chart, passes_and_losses, rung_curves
+from helpers.fixed_budget.recipes import BASELINE, LADDER
+from helpers.fixed_budget.rules import check_passes
+from helpers.fixed_budget.run import BudgetRun, read_run
+from helpers.fixed_budget.short_report import report_blocks, write_report
+from helpers.fixed_budget.tables import (
     conclusion,
     frame,
     ladder_rows,
@@ -19,12 +22,9 @@ from helpers.report.lab_tables import (
     refusal,
     run_rows,
 )
+from helpers.report.documents import Heading, Plot, Text, TextTable, html_page, pdf_bytes
 from helpers.report.plots import png_bytes
-from helpers.train.budget_rules import check_passes
-from helpers.train.fixed_budget import BudgetRun, read_run
-from helpers.train.ladder import Comparison, Rung
-from helpers.train.recipes import BASELINE, LADDER
-from helpers.workspace import to_plain
+from helpers.run.workspace import to_plain
 
 
 def made(name: str, loss: float, *, seed: int = 1337, scale: str = "small") -> BudgetRun:

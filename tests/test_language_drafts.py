@@ -7,11 +7,15 @@ import json
 
 import pytest
 
+from helpers.code.docstrings import docstring_of
+from helpers.code.extraction import extract_code
+from helpers.code.functions import functions_of_file
+from helpers.code.names.context import NameContext
 from helpers.data.contamination import Benchmarks
-from helpers.data.docstrings import docstring_of
-from helpers.data.functions import functions_of_file
-from helpers.data.language import LanguageRequest, SourceFacts
-from helpers.data.language_drafts import (
+from helpers.data.tasks.filters import Filters, foreign_licences
+from helpers.data.tasks.phrasings import PHRASINGS
+from helpers.data.tasks.prose import LanguageRequest, SourceFacts
+from helpers.data.tasks.prose_drafts import (
     docstring_body,
     draft_of,
     in_other_words,
@@ -20,10 +24,6 @@ from helpers.data.language_drafts import (
     reworded,
     undocumented_drafts,
 )
-from helpers.data.pair_filters import Filters, foreign_licences
-from helpers.data.phrasings import PHRASINGS
-from helpers.eval.code_extraction import extract_code
-from helpers.eval.name_context import NameContext
 from helpers.models.causal_lm import load_tokenizer
 from helpers.records import Corpus, SourceFile
 from helpers.settings import PROFILES, TINY_CODE_LM

@@ -9,16 +9,16 @@ import torch
 from safetensors.torch import load_file
 
 from helpers.eval.perplexity import evaluate_perplexity
+from helpers.machine.hardware import can_compile
 from helpers.models.causal_lm import add_lora, load_adapted, load_causal_lm
 from helpers.models.structure import hidden_states, output_head
-from helpers.runtime import can_compile
+from helpers.models.token_loss import summed_token_loss
 from helpers.settings import LoraSettings, TrackASettings
-from helpers.train import language_model
+from helpers.train import continued_pretraining as language_model
+from helpers.train.continued_pretraining import train_language_model
 from helpers.train.errors import NonFiniteLossError, TrainingError
-from helpers.train.language_model import train_language_model
 from helpers.train.packing import collate_packed, pack_texts
 from helpers.train.shrinking import SCALES
-from helpers.train.token_loss import summed_token_loss
 from helpers.train.trainer import batch_shape, run_training
 
 RUNTIME = tiny_models.CPU_FP32

@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from helpers.data import language_models
-from helpers.data.language import LanguageRequest, SourceFacts
-from helpers.data.language_models import LanguageError, instruction_for, language_generator
+from helpers.data.tasks import prose_models as language_models
+from helpers.data.tasks.prose import LanguageRequest, SourceFacts
+from helpers.data.tasks.prose_models import LanguageError, instruction_for, language_generator
 from helpers.records import Function
 from helpers.settings import SettingsError, check_language
 from tests import tiny_models

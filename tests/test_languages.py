@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from helpers.data.card_facts import corpus_facts
+from helpers.code.functions import extract_functions
+from helpers.code.languages import GRAMMARS, SUFFIXES, tokens_of
+from helpers.code.names.context import NameContext
+from helpers.data.card.facts import corpus_facts
 from helpers.data.corpus import load_corpus
-from helpers.data.functions import extract_functions
-from helpers.data.instruct import build_instruct_data
-from helpers.data.languages import GRAMMARS, SUFFIXES, tokens_of
-from helpers.data.retrieval_pairs import build_retrieval_data
+from helpers.data.queries.build import build_retrieval_data
 from helpers.data.splits import check_splits, split_corpus
-from helpers.eval.name_context import NameContext
-from helpers.records import Function, InsufficientDataError
+from helpers.data.tasks.build import build_instruct_data
+from helpers.errors import InsufficientDataError
+from helpers.records import Function
 from helpers.settings import SMOKE, CorpusSettings, resolve_profile
 
 ANY_SIZE = CorpusSettings(min_file_bytes=1)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from helpers.data.card import render_data_card
-from helpers.data.card_facts import corpus_facts
+from helpers.code.functions import extract_functions
+from helpers.code.secrets import MASK, holds_secret, mask_secrets, placeholder
+from helpers.data.card.facts import corpus_facts
+from helpers.data.card.page import render_data_card
 from helpers.data.corpus import corpus_warnings, load_corpus, secret_counts
-from helpers.data.functions import extract_functions
-from helpers.data.masking import MASK, holds_secret, mask_secrets, placeholder
 from helpers.data.splits import check_splits, split_corpus
-from helpers.data.suite_cases import TestSuite
+from helpers.data.tasks.suite_cases import TestSuite
 from helpers.settings import CorpusSettings
 
 # Planted values are put together here, so that this file itself holds none.
@@ -161,7 +161,7 @@ def test_nothing_of_a_planted_secret_reaches_what_is_made_of_a_corpus(tmp_path) 
 def test_a_file_that_would_not_parse_without_its_secret_is_refused(tmp_path, monkeypatch) -> None:
     (tmp_path / "a.py").write_text('def f():\n    password = "tr0ub4dor&3"\n    return 1\n')
     (tmp_path / "b.py").write_text("def g():\n    return 1\n")
-    monkeypatch.setattr("helpers.data.masking.placeholder", lambda kind: f'{MASK}"')
+    monkeypatch.setattr("helpers.code.secrets.placeholder", lambda kind: f'{MASK}"')
     corpus = load_corpus(f"path:{tmp_path}", CorpusSettings(min_file_bytes=1))
     (refused,) = corpus.rejected
     assert (refused.reason, refused.detail) == ("secret that cannot be masked", "Secret Keyword")

@@ -9,12 +9,12 @@ import tiny_models
 import torch
 
 import helpers.train.trainer as trainer_module
-from helpers.memory import Fit, in_batches, is_out_of_memory, next_fit
+from helpers.machine.memory import Fit, in_batches, is_out_of_memory, next_fit
 from helpers.models.structure import plain_model
 from helpers.settings import LoraSettings, TrackASettings
+from helpers.train.continued_pretraining import train_language_model
 from helpers.train.errors import NonFiniteLossError, StepTooLargeError
 from helpers.train.fallbacks import with_fallbacks
-from helpers.train.language_model import train_language_model
 
 RUNTIME = tiny_models.CPU_FP32
 TRAIN = [f"def function_{i}(value):\n    return value + {i}\n\n\n" * 3 for i in range(4)]

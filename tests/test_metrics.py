@@ -43,7 +43,7 @@ from helpers.report.tables import (
     summary_table,
     verdict_sentence,
 )
-from helpers.workspace import WorkspaceError, read_json
+from helpers.run.workspace import WorkspaceError, read_json
 
 SEED, SAMPLES = 17, 500
 COST = {"seconds": 12.5, "tokens_per_second": 2000.0, "peak_memory_gib": 1.5}

@@ -8,10 +8,10 @@ import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
 
+from helpers.machine.hardware import detect_runtime
 from helpers.models.causal_lm import add_lora, load_adapted, load_causal_lm
-from helpers.runtime import detect_runtime
 from helpers.settings import PROFILES, TINY_CODE_LM, LoraSettings
-from helpers.train.language_model import train_language_model
+from helpers.train.continued_pretraining import train_language_model
 
 TEXTS = ["def area(width, height):\n    return width * height\n" * 12] * 6
 

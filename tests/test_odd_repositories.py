@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from helpers.data.card import render_data_card
-from helpers.data.card_facts import corpus_facts
+from helpers.code.functions import extract_functions
+from helpers.data.card.facts import corpus_facts
+from helpers.data.card.page import render_data_card
 from helpers.data.corpus import corpus_warnings, load_corpus, rejection_counts
-from helpers.data.functions import extract_functions
-from helpers.data.instruct import build_instruct_data
-from helpers.data.retrieval_pairs import build_retrieval_data
+from helpers.data.queries.build import build_retrieval_data
 from helpers.data.splits import check_splits, split_corpus
-from helpers.records import InsufficientDataError
+from helpers.data.tasks.build import build_instruct_data
+from helpers.errors import InsufficientDataError
 from helpers.settings import SMOKE, CorpusSettings
 
 SETTINGS = CorpusSettings(min_file_bytes=20, max_file_bytes=5_000)

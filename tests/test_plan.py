@@ -9,14 +9,10 @@ import tiny_models
 import torch
 from transformers import BertConfig, BertModel, Qwen2Config, Qwen2ForCausalLM
 
-from helpers.memory import Fit
+from helpers.machine.memory import Fit
 from helpers.models.causal_lm import add_lora
 from helpers.models.cheaper_forms import plain_attention
-from helpers.models.shapes import KNOWN, Shape, ShapeError, model_shape, shape_of
-from helpers.models.structure import hidden_states, plain_model
-from helpers.plan import encoder_bytes, plan_run, planned_peak_gib
-from helpers.settings import TINY_CODE_LM, LoraSettings, resolve_profile
-from helpers.step_memory import (
+from helpers.models.footprint import (
     CPU,
     Machine,
     activation_bytes,
@@ -25,6 +21,10 @@ from helpers.step_memory import (
     planned_fit,
     weight_bytes,
 )
+from helpers.models.shapes import KNOWN, Shape, ShapeError, model_shape, shape_of
+from helpers.models.structure import hidden_states, plain_model
+from helpers.plan import encoder_bytes, plan_run, planned_peak_gib
+from helpers.settings import TINY_CODE_LM, LoraSettings, resolve_profile
 
 LORA = LoraSettings(rank=8, alpha=8)
 SMALL = Shape(64, 3, 4, 2, 16, 160, 100)

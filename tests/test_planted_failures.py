@@ -16,7 +16,7 @@ import nbformat
 import pytest
 
 from helpers.report.metrics import recompute, validate
-from helpers.workspace import read_json
+from helpers.run.workspace import read_json
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = "ML_Assignment_Part2.ipynb"

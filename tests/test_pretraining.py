@@ -13,11 +13,10 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from helpers.machine.hardware import can_compile, detect_runtime
 from helpers.models.structure import hidden_states
-from helpers.runtime import can_compile, detect_runtime
-from helpers.train import pretraining
-from helpers.train.muon import StackedMuon, orthogonalised
-from helpers.train.pretraining import (
+from helpers.train import from_scratch as pretraining
+from helpers.train.from_scratch import (
     NonFiniteLossError,
     Optimizer,
     PretrainingSettings,
@@ -26,6 +25,7 @@ from helpers.train.pretraining import (
     read_log,
     whole_rows,
 )
+from helpers.train.muon import StackedMuon, orthogonalised
 
 
 def small_model() -> Qwen2ForCausalLM:

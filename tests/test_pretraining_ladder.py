@@ -9,10 +9,10 @@ import pytest
 import tiny_models
 
 from helpers.data.general_code import general_code_texts
-from helpers.report.ladder_a import ladder_table, ladder_text
+from helpers.report.ladder_table import ladder_table, ladder_text
 from helpers.settings import SMOKE, LoraSettings
-from helpers.train import pretraining_ladder
-from helpers.train.pretraining_ladder import RESULT, RUNGS, _general_validation, climb
+from helpers.tools import ladder as pretraining_ladder
+from helpers.tools.ladder import RESULT, RUNGS, _general_validation, climb
 
 WANTED = (
     "the profile's settings, one pass",

@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 
-from helpers import progress
+from helpers.machine import progress
 
 
 @pytest.fixture

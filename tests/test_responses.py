@@ -2,17 +2,17 @@ import json
 
 import pytest
 
-from helpers.data.ground_truth import ExecutionContext
-from helpers.data.phrasings import fenced
-from helpers.eval.generated_tests import asserts_about, without_definition
+from helpers.data.tasks.generated_tests import asserts_about, without_definition
+from helpers.data.tasks.ground_truth import ExecutionContext
+from helpers.data.tasks.phrasings import fenced
 from helpers.eval.responses import (
     _judge_tests,
     copy_input_responses,
     reference_responses,
     score_responses,
 )
-from helpers.eval.sandbox import Outcome
 from helpers.records import Task
+from helpers.sandbox.api import Outcome
 
 CONTEXT = ExecutionContext((), ())
 GOOD = "def add(a, b):\n    return a + b\n"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_embedder import save_tiny_embedder, small_code_base
 
-from helpers.data.document_forms import document_text, short_form
+from helpers.data.queries.documents import document_text, short_form
 from helpers.eval.retrieval import (
     RetrievalError,
     file_level,
@@ -27,9 +27,9 @@ from helpers.eval.retrieval import (
     score_run,
     search_examples,
 )
+from helpers.machine.hardware import Runtime
 from helpers.models.embedder import load_embedder
 from helpers.records import Document, Query
-from helpers.runtime import Runtime
 
 PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
 

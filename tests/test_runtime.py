@@ -12,7 +12,7 @@ import peft  # noqa: F401 (before a GPU is faked: accelerate looks for one while
 import pytest
 import torch
 
-from helpers import runtime
+from helpers.machine import hardware as runtime
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_freed_memory_is_used_again_without_the_kernel() -> None:
     script = """
 import resource, sys, torch
 torch.set_num_threads(1)
-from helpers import runtime
+from helpers.machine import hardware as runtime
 if sys.argv[1] == "kept":
     assert runtime._keep_freed_memory()
 layer = torch.nn.Linear(64, 8192)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from helpers.eval.sandbox import (
+from helpers.sandbox.api import (
     Program,
     SandboxError,
     record_outputs,
     run_program,
     run_programs,
 )
-from helpers.eval.sandbox_folder import remove_tree
+from helpers.sandbox.folder import remove_tree
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = "assert f(2) == 4\nassert f(3) == 9\nassert f(-5) == 25\n"
@@ -46,7 +46,7 @@ def test_verdicts_do_not_depend_on_workers_or_load():
 
 
 def test_a_lost_warm_process_is_replaced_and_not_held_against_the_program():
-    from helpers.eval import sandbox_workers
+    from helpers.sandbox import workers as sandbox_workers
 
     assert run_program(RIGHT, TESTS, entry_point="f").passed
     for workers in sandbox_workers._idle:
@@ -57,7 +57,7 @@ def test_a_lost_warm_process_is_replaced_and_not_held_against_the_program():
 
 
 def test_infrastructure_errors_are_their_own_status(monkeypatch):
-    from helpers.eval import sandbox_workers
+    from helpers.sandbox import workers as sandbox_workers
 
     def fail(self, key):
         raise OSError("no process")
@@ -131,7 +131,7 @@ def test_recording_drops_no_call_for_the_time_of_those_before_it():
 
 
 def test_recording_gives_up_on_a_function_whose_calls_are_all_dear(monkeypatch):
-    from helpers.eval import sandbox_workers
+    from helpers.sandbox import workers as sandbox_workers
 
     asked = []
     ask = sandbox_workers.Workers.ask
@@ -175,7 +175,7 @@ def test_folders_are_removed_whatever_was_done_to_them(tmp_path):
 def test_a_killed_caller_leaves_neither_processes_nor_folders(tmp_path):
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from helpers.eval.sandbox import run_program\n"
+        "from helpers.sandbox.api import run_program\n"
         "print(run_program('def f(x): return x', 'assert f(1) == 1', entry_point='f').status, flush=True)\n"
         "run_program('def f(x):\\n    while True: pass', 'assert f(1)', entry_point='f', timeout_s=600)\n"
     )

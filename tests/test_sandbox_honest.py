@@ -2,7 +2,7 @@
 
 import pytest
 
-from helpers.eval.sandbox import Program, run_program, run_programs
+from helpers.sandbox.api import Program, run_program, run_programs
 
 RIGHT = "def f(x):\n    return x * x\n"
 

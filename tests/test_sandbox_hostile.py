@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.eval.sandbox import Program, run_program, run_programs
-from helpers.eval.sandbox_filter import MACHINES, REFUSED, REFUSED_LATER
+from helpers.sandbox.api import Program, run_program, run_programs
+from helpers.sandbox.call_filter import MACHINES, REFUSED, REFUSED_LATER
 
 TESTS = "assert f(2) == 4\nassert f(3) == 9\nassert f(-5) == 25\n"
 RIGHT = "def f(x):\n    return x * x\n"

@@ -7,15 +7,15 @@ import sys
 
 import pytest
 
-from helpers.eval.sandbox import sandbox_layers
-from helpers.eval.sandbox_confine import readable_by_others
-from helpers.eval.sandbox_filter import seccomp_available
+from helpers.sandbox.api import sandbox_layers
+from helpers.sandbox.call_filter import seccomp_available
+from helpers.sandbox.confine import readable_by_others
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CODE = """
 import json, os, sys
 sys.path.insert(0, ROOT)
-from helpers.eval import sandbox_filter as calls
+from helpers.sandbox import call_filter as calls
 which = calls.MACHINES.index(os.uname().machine)
 code = []
 if "namespaces" in MISSING:
@@ -28,7 +28,7 @@ if code:
     calls.Filter(calls._assembled(code)).install()
 if UID:
     os.setgroups([]); os.setresgid(UID, UID, UID); os.setresuid(UID, UID, UID)
-from helpers.eval.sandbox import Program, run_programs, sandbox_layers
+from helpers.sandbox.api import Program, run_programs, sandbox_layers
 tests = "assert f(2) == 4\\nassert f(3) == 9\\n"
 programs = {
     "right": "def f(x):\\n    open('a', 'w').write('x')\\n    return x * x",

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from helpers.eval.score_files import ScoreError, complete, read_problems, score_files, summarise, summary_text
+from helpers.tools.score import ScoreError, complete, read_problems, score_files, summarise, summary_text
 
 HUMAN_EVAL = [
     {
@@ -212,7 +212,7 @@ def test_hard_features_of_the_formats(tmp_path, name):
 
 
 def test_equal_programs_run_once(tmp_path, monkeypatch):
-    from helpers.eval import score_files as module
+    from helpers.tools import score as module
 
     ran = []
     real = module.run_programs

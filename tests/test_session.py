@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers.run_folder import choose_run, publish_reports
-from helpers.session import open_session
+from helpers.run.folder import choose_run, publish_reports
+from helpers.run.workspace import WorkspaceError, write_json, write_text
 from helpers.settings import SettingsError
-from helpers.workspace import WorkspaceError, write_json, write_text
+from helpers.tracks.session import open_session
 
 
 def test_unknown_profile_creates_nothing(tmp_path: Path) -> None:
@@ -148,8 +148,8 @@ def test_a_changed_setting_recomputes_what_reads_it_and_nothing_else(tmp_path: P
 def test_mended_code_recomputes_the_stages_that_use_it_and_no_other(tmp_path: Path, monkeypatch) -> None:
     import dataclasses
 
-    from helpers import code_identity
     from helpers.data.splits import files_of
+    from helpers.run import code_identity
     from helpers.train.trainer import run_training
 
     ours, built = code_identity.OURS, []
@@ -164,7 +164,7 @@ def test_mended_code_recomputes_the_stages_that_use_it_and_no_other(tmp_path: Pa
         return list(built)
 
     assert suite() == ["before", "train"]
-    assert suite("helpers.data.test_sets") == suite("helpers.report.tables") == []
+    assert suite("helpers.data.tasks.test_sets") == suite("helpers.report.tables") == []
     assert suite("helpers.train.trainer") == ["train"]
     assert suite("helpers.data.splits") == ["before", "train"]  # and the trainer as it was
     assert len(list((tmp_path / "runs").iterdir())) == 1
@@ -193,7 +193,7 @@ def test_a_folder_in_use_by_another_process_is_refused(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    from helpers.run_lock import lock_run
+    from helpers.run.lock import lock_run
 
     holder = subprocess.Popen(
         [sys.executable, "-c", "import fcntl, os, sys\n"

@@ -9,12 +9,10 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from helpers.data import verify_pairs
-from helpers.data.card import with_tasks_set_aside
+from helpers.data.card.page import with_tasks_set_aside
+from helpers.errors import InsufficientDataError
 from helpers.eval import references
-from helpers.guards import Guards
-from helpers.records import Corpus, InsufficientDataError, ResponseScore, Task
-from helpers.report import whole_run
+from helpers.records import Corpus, ResponseScore, Task
 from helpers.report.display import set_aside as shown
 from helpers.report.metrics import (
     MetricsError,
@@ -27,9 +25,12 @@ from helpers.report.metrics import (
     write_items,
     write_metrics,
 )
-from helpers.report.recording import hold_tasks
 from helpers.report.tables import closing_lines, print_summary, verdict_sentence
-from helpers.workspace import write_json
+from helpers.run.workspace import write_json
+from helpers.tools import verify_pairs
+from helpers.tracks import whole_run
+from helpers.tracks.guards import Guards
+from helpers.tracks.recording import hold_tasks
 
 N = 40
 TASKS = [

@@ -22,7 +22,7 @@ import dataclasses, json, sys
 from pathlib import Path
 import tiny_models, torch
 from helpers.settings import LoraSettings, TrackASettings
-from helpers.train.language_model import train_language_model
+from helpers.train.continued_pretraining import train_language_model
 torch.set_num_threads(1)
 texts = [f"def function_{i}(value):\\n    return value + {i}\\n\\n\\n" * 5 for i in range(6)]
 settings = TrackASettings(
@@ -34,7 +34,7 @@ train_language_model(settings, texts[:5], texts[5:], tiny_models.CPU_FP32, seed=
 """
 # Track C's training, without dropout, which draws other masks for other shapes.
 EMBED = """
-from helpers.data.retrieval_pairs import build_retrieval_data
+from helpers.data.queries.build import build_retrieval_data
 from helpers.settings import CPU
 from helpers.train.contrastive import train_embedder
 from tiny_embedder import small_code_base
@@ -48,13 +48,13 @@ train_embedder(settings_c, pairs, tiny_models.CPU_FP32, seed=5, out_dir=Path(f"{
 # What every process gets of a shared call, and what of it was its own work.
 SHARE = """
 import os
-from helpers.data.ground_truth import ExecutionContext
+from helpers.data.tasks.ground_truth import ExecutionContext
 from helpers.eval.responses import score_responses
 from helpers.models.causal_lm import generate, load_causal_lm
 from helpers.models.embedder import encode, load_embedder
-from helpers.processes import alone, divided
+from helpers.machine.processes import alone, divided
 from helpers.records import Task
-from helpers.workspace import to_plain
+from helpers.run.workspace import to_plain
 model, tokenizer = load_causal_lm(sys.argv[1], tiny_models.CPU_FP32)
 prompts = ["def a", "return value", "x", "value + 1", "class A:"]
 worked = []

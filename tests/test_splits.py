@@ -8,8 +8,8 @@ import random
 
 import pytest
 
+from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
-from helpers.data.functions import extract_functions
 from helpers.data.splits import (
     LeakError,
     check_splits,

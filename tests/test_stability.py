@@ -10,20 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from helpers.data import stability
+from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
-from helpers.data.execution import (
+from helpers.data.tasks import stability
+from helpers.data.tasks.execution import (
     REFERENCE_STEPS,
     execution_context,
     import_line,
     module_prelude,
 )
-from helpers.data.functions import extract_functions
-from helpers.data.stability import TOO_DEAR, UNEXPLAINED, Doubt, Subject, examine_stability, explain
-from helpers.data.test_sets import draw_up_tests
-from helpers.eval.sandbox import Program, SandboxError, run_programs
-from helpers.eval.sandbox_cases import Cases, examine_cases
-from helpers.eval.sandbox_conditions import ALONE, BASE, VARIATIONS, replaced
+from helpers.data.tasks.stability import TOO_DEAR, UNEXPLAINED, Doubt, Subject, examine_stability, explain
+from helpers.data.tasks.test_sets import draw_up_tests
+from helpers.sandbox.api import Program, SandboxError, run_programs
+from helpers.sandbox.cases import Cases, examine_cases
+from helpers.sandbox.conditions import ALONE, BASE, VARIATIONS, replaced
 
 FOLDER = Path(__file__).parent / "data" / "unstable"
 STEADY = {"checked_double", "sorted_words", "steps_to_one"}

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from helpers import storage
-from helpers.session import open_session
-from helpers.storage import storage_decisions
+from helpers.machine import storage
+from helpers.machine.storage import storage_decisions
+from helpers.tracks.session import open_session
 
 
 @pytest.fixture

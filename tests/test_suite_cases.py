@@ -6,14 +6,14 @@ import ast
 
 import pytest
 
+from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
-from helpers.data.execution import execution_context, program
-from helpers.data.functions import extract_functions
-from helpers.data.ground_truth import verify_functions
-from helpers.data.suite_cases import TestSuite
-from helpers.data.suite_rewriting import CLOSE, bound, needed, statements_for, touched
-from helpers.data.test_sets import draw_up_tests
-from helpers.eval.sandbox import run_program
+from helpers.data.tasks.execution import execution_context, program
+from helpers.data.tasks.ground_truth import verify_functions
+from helpers.data.tasks.suite_cases import TestSuite
+from helpers.data.tasks.suite_rewriting import CLOSE, bound, needed, statements_for, touched
+from helpers.data.tasks.test_sets import draw_up_tests
+from helpers.sandbox.api import run_program
 
 MODULE = '''"""A module."""
 

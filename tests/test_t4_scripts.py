@@ -21,7 +21,7 @@ import stand_ins  # noqa: E402
 import t4_on_cpu  # noqa: E402
 import t4_on_gpu  # noqa: E402
 
-from helpers.runtime import detect_runtime  # noqa: E402
+from helpers.machine.hardware import detect_runtime  # noqa: E402
 from helpers.settings import resolve_profile  # noqa: E402
 
 

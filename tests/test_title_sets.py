@@ -5,9 +5,16 @@ import gzip
 import pytest
 import torch
 
-from helpers.data import title_sets
-from helpers.data.title_sets import TitleSetError, TitleSplit, joined, load_titles, split_titles, text_sha256
-from helpers.data.title_tokenizer import KINDS, changed_titles, train_tokenizer
+from helpers.fixed_budget import titles as title_sets
+from helpers.fixed_budget.titles import (
+    TitleSetError,
+    TitleSplit,
+    joined,
+    load_titles,
+    split_titles,
+    text_sha256,
+)
+from helpers.fixed_budget.tokenizer import KINDS, changed_titles, train_tokenizer
 
 TITLES = [
     f"Show HN: A {word} of  C++ in {year} – “{word}”"

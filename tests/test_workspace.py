@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.second_copy import SecondCopy
-from helpers.workspace import (
+from helpers.run.second_copy import SecondCopy
+from helpers.run.workspace import (
     Workspace,
     WorkspaceError,
     digest,
@@ -172,7 +172,7 @@ def test_a_real_write_error_while_a_model_is_saved(tmp_path: Path) -> None:
 import resource, signal, sys, torch
 from pathlib import Path
 from safetensors.torch import save_file
-from helpers.workspace import Workspace, WorkspaceError
+from helpers.run.workspace import Workspace, WorkspaceError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 space = Workspace(Path(sys.argv[1]), "run")
 space.stage("first", 1, lambda out: (out / "a").write_text("kept"))

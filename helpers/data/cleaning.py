@@ -14,15 +14,15 @@ import io
 import re
 import stat
 import tokenize
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.data.duplicates import earlier_likeness, file_tokens, shingles
-from helpers.data.languages import language_of, syntax_fault
-from helpers.data.masking import mask_secrets
+from helpers.code.languages import language_of, syntax_fault
+from helpers.code.near_duplicates import earlier_likeness, file_tokens, shingles
+from helpers.code.python_text import parse_python
+from helpers.code.secrets import mask_secrets
 from helpers.data.walking import walk
-from helpers.progress import progress
+from helpers.machine.progress import progress
 from helpers.records import RejectedFile, SourceFile
 from helpers.settings import CorpusSettings
 
@@ -196,20 +196,6 @@ def _fault(text: str, language: str) -> str:
         return f"{'Python 2' if is_old else 'does not parse'}: {tree}"
     defined = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
     return "" if any(isinstance(node, defined) for node in ast.walk(tree)) else "no function or class"
-
-
-def parse_python(text: str) -> ast.Module | str:
-    """The syntax tree, or one line that says where and why there is none."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in the code under study are not ours
-            return ast.parse(text)
-    except SyntaxError as error:
-        return f"line {error.lineno}: {error.msg}"
-    except ValueError as error:
-        return str(error)
-    except (RecursionError, MemoryError):
-        return "nested too deeply for the parser"
 
 
 def drop_duplicates(files: list[SourceFile], threshold: float) -> tuple[list[SourceFile], list[RejectedFile]]:

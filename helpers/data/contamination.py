@@ -14,9 +14,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from helpers.data.cleaning import parse_python
-from helpers.data.duplicates import code_tokens
+from helpers.code.near_duplicates import code_tokens
+from helpers.code.python_text import parse_python
 from helpers.data.splits import MIN_TOKENS, blank_syntax
+from helpers.errors import SuiteError
 
 NGRAM_WORDS = 13
 CODE_FIELDS = ("prompt", "canonical_solution", "code", "buggy", "solution")
@@ -24,7 +25,7 @@ TEXT_FIELDS = (*CODE_FIELDS, "text", "test", "test_list", "test_setup_code", "ch
 WORD = re.compile(r"\w+")
 
 
-class ContaminationError(ValueError):
+class ContaminationError(SuiteError, ValueError):
     """A benchmark file that cannot be read, or pairs that hold held-out code; the message names them."""
 
 

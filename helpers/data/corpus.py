@@ -10,12 +10,12 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
+from helpers.code.secrets import counted
 from helpers.data.cleaning import clean_folder
 from helpers.data.licences import licence_files, licence_warning
-from helpers.data.masking import counted
-from helpers.data.sources import CorpusError, public_spec, resolve_spec
+from helpers.data.sources import CorpusError, resolve_spec
 from helpers.records import Corpus, RejectedFile
-from helpers.settings import CorpusSettings
+from helpers.settings import CorpusSettings, public_spec
 
 __all__ = [
     "FEW_FILES", "CorpusError", "corpus_warnings", "load_corpus", "rejection_counts", "secret_counts",

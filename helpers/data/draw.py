@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from transformers import PreTrainedTokenizerBase
 
 from helpers.data.splits import files_of
-from helpers.eval.perplexity import encode
 from helpers.models.causal_lm import load_tokenizer
+from helpers.models.tokens import encode
 from helpers.records import Corpus, SourceFile, Splits
 from helpers.settings import TrackASettings
 

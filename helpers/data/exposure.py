@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.data.duplicates import file_tokens, near_duplicates, shingles
+from helpers.code.near_duplicates import file_tokens, near_duplicates, shingles
 from helpers.data.older_release import NoOlderReleaseError, older_release
 from helpers.models.shapes import model_folder
 from helpers.records import Corpus

@@ -1,8 +1,8 @@
 """Packages that are not the corpus, for controls.
 
 Track C asks queries over one: is retrieval elsewhere kept, or paid for the gain? They are made as the corpus'
-own test queries are, by `helpers.data.query_drawing`; nothing of the package is trained on. Track A trains on
-one: does any Python do as well as the repository's own?
+own test queries are, by `helpers.data.queries.drawing`; nothing of the package is trained on. Track A
+trains on one: does any Python do as well as the repository's own?
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import random
 
 from transformers import PreTrainedTokenizerBase
 
+from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
-from helpers.data.document_forms import document_text
 from helpers.data.draw import draw_files
-from helpers.data.functions import extract_functions
-from helpers.data.query_drawing import asking_functions, draw_queries
-from helpers.records import Document, InsufficientDataError, Query, Splits
+from helpers.data.queries.documents import document_text
+from helpers.data.queries.drawing import asking_functions, draw_queries
+from helpers.errors import InsufficientDataError
+from helpers.records import Document, Query, Splits
 from helpers.settings import CorpusSettings
 
 PACKAGES = ("rich", "jinja2", "fsspec")  # dependencies of the requirements; the first that may serve

@@ -16,6 +16,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from helpers.data.draw import draw_files
+from helpers.errors import SuiteError
 from helpers.records import SourceFile
 
 # Import name -> distribution name; all are dependencies of the requirements.
@@ -31,7 +32,7 @@ MIN_BYTES, MAX_BYTES = 2_000, 12_000
 SKIPPED_FOLDERS = {"tests", "test", "_vendor", "__pycache__"}
 
 
-class GeneralCodeError(RuntimeError):
+class GeneralCodeError(SuiteError, RuntimeError):
     """None of the packages with general code is installed."""
 
 

@@ -18,8 +18,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers.code.languages import language_of
 from helpers.data.cleaning import read_source
-from helpers.data.languages import language_of
+from helpers.errors import SuiteError
 from helpers.records import SourceFile
 from helpers.settings import CorpusSettings
 
@@ -28,7 +29,7 @@ TIMEOUT_S = 60.0  # for asking the index and downloading together
 PYTHON_VERSION = "3.11"
 
 
-class NoOlderReleaseError(LookupError):
+class NoOlderReleaseError(SuiteError, LookupError):
     """There is none, or it cannot be had here; the message says why, to be read inside a sentence."""
 
 

@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from helpers.data.licences import licence_of_distribution, licence_of_folder
+from helpers.errors import SuiteError
+from helpers.settings import public_spec
 
 MAX_ARCHIVE_FILES = 50_000
 MAX_ARCHIVE_BYTES = 1_000_000_000  # unpacked, as the archive declares; zipfile reads no byte beyond
@@ -33,7 +35,7 @@ GIT_SCHEMES = ("https://", "http://", "ssh://", "git://", "file://")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-class CorpusError(ValueError):
+class CorpusError(SuiteError, ValueError):
     """The corpus cannot be used; the message says what is wrong and what to do."""
 
 
@@ -66,11 +68,6 @@ def resolve_spec(spec: str, cache_dir: Path | None = None) -> Source:
     if "\0" in rest:
         raise CorpusError(f"cannot read the corpus {spec!r}: it holds a NUL character")
     return resolvers[kind](rest.strip(), cache_dir or default_cache_dir())
-
-
-def public_spec(spec: str) -> str:
-    """`spec` without the user name and password that a URL may carry: it ends up in reports."""
-    return re.sub(r"://[^/@\s]*@", "://", spec)
 
 
 def default_cache_dir() -> Path:

@@ -28,10 +28,11 @@ from dataclasses import dataclass
 
 import networkx as nx
 
-from helpers.data.cleaning import parse_python
-from helpers.data.duplicates import code_tokens, file_tokens, near_duplicates, shingles
-from helpers.data.languages import tokens_of
-from helpers.progress import progress
+from helpers.code.languages import tokens_of
+from helpers.code.near_duplicates import code_tokens, file_tokens, near_duplicates, shingles
+from helpers.code.python_text import parse_python
+from helpers.errors import SuiteError
+from helpers.machine.progress import progress
 from helpers.records import Corpus, Function, SourceFile, SplitName, Splits
 from helpers.settings import CorpusSettings
 
@@ -44,7 +45,7 @@ RANK: dict[SplitName, int] = {"train": 0, "test": 1, "validation": 2}  # the hig
 CHECK_SEED = 2  # MinHash permutations of the check; those of the split have seed 1
 
 
-class LeakError(ValueError):
+class LeakError(SuiteError, ValueError):
     """Code occurs on two sides. `leaks` maps the name of a check to pairs of offending ids."""
 
     def __init__(self, leaks: dict[str, list[tuple[str, str]]]) -> None:

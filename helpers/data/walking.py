@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from helpers.data.languages import language_of, spoken_as
+from helpers.code.languages import language_of, spoken_as
 from helpers.settings import CorpusSettings
 
 IGNORED_FOLDERS = {"__pycache__", ".git", ".hg", ".svn"}

@@ -10,9 +10,9 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from helpers.machine.hardware import Runtime
 from helpers.models.causal_lm import chat_prompt, generate
 from helpers.records import EXECUTABLE, Task
-from helpers.runtime import Runtime
 from helpers.settings import TrackBSettings
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from helpers.errors import SuiteError
 from helpers.eval.lexical import STOPWORDS, code_tokens
 from helpers.records import Document, Failure
 
@@ -29,7 +30,7 @@ SELECTION_RULE = (
 )
 
 
-class FailureError(ValueError):
+class FailureError(SuiteError, ValueError):
     """A number of failure cases that the report does not take."""
 
 

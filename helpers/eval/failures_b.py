@@ -12,11 +12,11 @@ import difflib
 import re
 from collections.abc import Sequence
 
-from helpers.data.phrasings import BUG_MARK, spliced
-from helpers.eval.code_extraction import answered_line, defines, extract_code
+from helpers.code.extraction import answered_line, defines, extract_code
+from helpers.code.fences import fenced_blocks
+from helpers.code.python_text import parse, without_margin
+from helpers.data.tasks.phrasings import BUG_MARK, spliced
 from helpers.eval.failures import clip
-from helpers.eval.fences import fenced_blocks
-from helpers.eval.python_text import parse, without_margin
 from helpers.eval.responses import RUN_KINDS
 from helpers.records import Failure, ResponseScore, Task
 

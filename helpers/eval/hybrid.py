@@ -13,12 +13,12 @@ from typing import Any
 
 from sentence_transformers import SentenceTransformer
 
-from helpers.data.retrieval_pairs import RetrievalData
+from helpers.data.queries.build import RetrievalData
 from helpers.eval.fusion import choose_weight
 from helpers.eval.lexical import LexicalIndex, build_lexical_index, load_lexical_index, save_lexical_index
 from helpers.eval.retrieval import VectorIndex, qrels_of, retrieve
-from helpers.runtime import Runtime
-from helpers.workspace import read_json, write_json
+from helpers.machine.hardware import Runtime
+from helpers.run.workspace import read_json, write_json
 
 Side = tuple[SentenceTransformer, VectorIndex]  # an embedder and the documents under it
 

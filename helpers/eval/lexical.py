@@ -15,11 +15,11 @@ import bm25s
 import numpy as np
 from bm25s.stopwords import STOPWORDS_EN
 
-from helpers.data.document_forms import short_form
+from helpers.data.queries.documents import short_form
 from helpers.eval.ranking import Run
-from helpers.progress import progress
+from helpers.machine.progress import progress
 from helpers.records import Document, Query
-from helpers.workspace import read_json, write_json
+from helpers.run.workspace import read_json, write_json
 
 STOPWORDS = frozenset(STOPWORDS_EN)
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")

@@ -21,15 +21,17 @@ from dataclasses import dataclass, field
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from helpers.memory import in_batches
+from helpers.errors import SuiteError
+from helpers.machine.hardware import Runtime
+from helpers.machine.memory import in_batches
+from helpers.machine.progress import bar
 from helpers.models.structure import hidden_states, output_head
-from helpers.progress import bar
-from helpers.runtime import Runtime
+from helpers.models.tokens import encode
 
 TOKENS_PER_BATCH = 4096  # bounds memory; the result does not depend on it
 
 
-class PerplexityError(ValueError):
+class PerplexityError(SuiteError, ValueError):
     """Window, stride or texts from which no perplexity can be computed."""
 
 
@@ -151,11 +153,6 @@ def unigram_bits_per_byte(
     if not nats:
         raise PerplexityError(f"none of {len(texts)} texts has two tokens: there is nothing to score")
     return math.fsum(nats) / math.log(2) / sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of plain text: no token added, none of its characters read as a special token."""
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from helpers.errors import InsufficientDataError
 from helpers.eval.responses import reference_responses, score_responses
-from helpers.records import EXECUTABLE, InsufficientDataError, ResponseScore, Task, TaskSetAside
+from helpers.records import EXECUTABLE, ResponseScore, Task, TaskSetAside
 from helpers.settings import MINIMUM_DATA
 
 NAMED = 3  # tasks that a reason names

@@ -19,34 +19,23 @@ through the same function.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 
-from helpers.data.docstrings import (
-    described_names,
-    docstring_of,
-    read_docstring,
-    returns_a_value,
-    same_code,
-    undescribed,
-)
-from helpers.data.execution import ExecutionContext, limited
-from helpers.data.masking import mask_secrets
-from helpers.data.phrasings import fenced, spliced
-from helpers.eval.code_extraction import answered_line, defines, extract_code, parse
-from helpers.eval.code_quality import is_gain, quality_costs
-from helpers.eval.code_style import style_scores
-from helpers.eval.generated_tests import asserts_about, generated_test_program, without_definition
-from helpers.eval.hallucination import invented_names
-from helpers.eval.name_context import NameContext
-from helpers.eval.sandbox import Outcome, Program, run_programs
-from helpers.processes import divided
+from helpers.code.names.checker import invented_names
+from helpers.code.names.context import NameContext
+from helpers.code.quality import is_gain, quality_costs
+from helpers.code.secrets import mask_secrets
+from helpers.code.style import style_scores
+from helpers.data.tasks.checks import answer_code, verdict_without_running
+from helpers.data.tasks.execution import ExecutionContext, limited
+from helpers.data.tasks.generated_tests import generated_test_program, without_definition
+from helpers.data.tasks.phrasings import fenced
+from helpers.machine.processes import divided
 from helpers.records import ResponseScore, Task, TaskKind
+from helpers.sandbox.api import Outcome, Program, run_programs
 
 RUN_KINDS: tuple[TaskKind, ...] = ("fix_bug", "implement", "improve")
 REFERENCE_RUNS = 3  # of generated tests: luck must not look like a killed mutant
-MIN_WORDS = 8  # of an explanation
-Verdict = tuple[str, str]  # status, detail
 
 
 def score_responses(
@@ -61,7 +50,7 @@ def score_responses(
 
     Args:
         responses: task id -> texts; the first is the greedy one (`sample` 0), the rest are samples.
-        context: from `helpers.data.ground_truth.execution_context`.
+        context: from `helpers.data.tasks.ground_truth.execution_context`.
         workers: sandbox processes of each process that shares the work; no verdict depends on either.
         names: what exists; without it `invented_names` stays empty and explanations are not
             checked for it.
@@ -70,12 +59,12 @@ def score_responses(
         KeyError: if a task has no responses at all.
     """
     items = [(task, sample, text) for task in tasks for sample, text in enumerate(responses[task.id])]
-    codes = [_code_of(task, text) for task, _, text in items]
+    codes = [answer_code(task, text) for task, _, text in items]
     invented = [
         _invented(task, text, code, names) for (task, _, text), code in zip(items, codes, strict=True)
     ]
     early = [
-        _before_running(task, text, code, found)
+        verdict_without_running(task, text, code, found)
         for (task, _, text), code, found in zip(items, codes, invented, strict=True)
     ]
     programs = [
@@ -129,70 +118,6 @@ def _given(task: Task) -> str:
 
 def _marked_line(task: Task) -> str:
     return task.detail["given"].splitlines()[int(task.detail["line"]) - 1].strip()
-
-
-def _code_of(task: Task, text: str) -> str | None:
-    if task.kind == "explain":
-        return None
-    if task.detail.get("form") == "line":
-        line = answered_line(text)
-        whole = spliced(task.detail["given"], int(task.detail["line"]), line)
-        return whole if line and parse(whole) is not None else None
-    return extract_code(text, entry_point=None if task.kind == "unit_tests" else task.entry_point)
-
-
-def _before_running(task: Task, text: str, code: str | None, invented: tuple[str, ...]) -> Verdict | None:
-    """The verdict where nothing has to run; None where something has."""
-    if not text.strip():
-        return "empty", "no text"
-    if task.kind == "explain":
-        return _judge_explanation(task, text, invented)
-    if code is None:
-        return "unparsable", "no code that parses"
-    if task.kind == "unit_tests":
-        if not asserts_about(without_definition(code, task.entry_point), task.entry_point):
-            return "failed", f"no assert about {task.entry_point}"
-        return None
-    if not defines(code, task.entry_point):
-        return "failed", f"no function {task.entry_point}"
-    return _judge_docstring(task, code) if task.kind == "docstring" else None
-
-
-def _judge_docstring(task: Task, code: str) -> Verdict:
-    parameters = tuple(json.loads(task.detail["parameters"]))
-    try:
-        docstring = docstring_of(code)
-    except ValueError as error:
-        return "unparsable", str(error)
-    if not same_code(code, task.detail["given"]):
-        return "failed", "the code itself was changed"
-    if not read_docstring(docstring).summary:
-        return "failed", "no docstring"
-    missing = undescribed(docstring, parameters)
-    if missing:
-        return "failed", f"not described: {', '.join(missing)}"
-    foreign = [name for name in described_names(docstring) if name not in parameters]
-    if foreign:
-        return "failed", f"no such parameter: {', '.join(foreign)}"
-    if returns_a_value(task.detail["given"]) and read_docstring(docstring).returns is None:
-        return "failed", "the return value is not described"
-    return "passed", ""
-
-
-def _judge_explanation(task: Task, text: str, invented: tuple[str, ...]) -> Verdict:
-    words = set(re.findall(r"\w+", text))
-    missing = [n for n in (task.entry_point, *json.loads(task.detail["parameters"])) if n not in words]
-    if len(text.split()) < MIN_WORDS:
-        return "failed", f"fewer than {MIN_WORDS} words"
-    if extract_code(text, entry_point=task.entry_point) and defines(
-        extract_code(text, entry_point=task.entry_point) or "", task.entry_point
-    ):
-        return "failed", "code instead of an explanation"
-    if missing:
-        return "failed", f"not mentioned: {', '.join(missing)}"
-    if invented:
-        return "failed", f"does not exist: {', '.join(invented)}"
-    return "passed", ""
 
 
 def _programs(task: Task, code: str | None) -> list[Program]:

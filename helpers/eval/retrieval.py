@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 
 from sentence_transformers import SentenceTransformer
 
-from helpers.data.document_forms import short_form
-from helpers.data.query_wording import FILLER_WORDS, stem, words_of
+from helpers.data.queries.documents import short_form
+from helpers.data.queries.wording import FILLER_WORDS, stem, words_of
 from helpers.eval.lexical import code_tokens
 from helpers.eval.ranking import (
     Qrels,
@@ -35,9 +35,9 @@ from helpers.eval.vector_index import (
     search,
     vectors_of,
 )
+from helpers.machine.hardware import Runtime, stopwatch
 from helpers.models.embedder import encode
 from helpers.records import Document, Query
-from helpers.runtime import Runtime, stopwatch
 
 __all__ = [
     "Qrels", "RetrievalError", "Run", "VectorIndex", "build_index", "compare_kinds", "file_level",

@@ -17,8 +17,9 @@ from typing import Protocol
 import faiss
 import numpy as np
 
+from helpers.errors import SuiteError
 from helpers.eval.qdrant_store import QdrantStore
-from helpers.workspace import read_json, write_json
+from helpers.run.workspace import read_json, write_json
 
 KINDS = ("flat", "hnsw", "ivf", "qdrant")
 HNSW_LINKS, HNSW_BUILD, HNSW_SEARCH = 32, 200, 64  # Malkov & Yashunin 2018: M, efConstruction, ef
@@ -26,7 +27,7 @@ IVF_POINTS_PER_LIST = 39  # fewer, and k-means warns that its centroids mean lit
 IVF_PROBED = 0.25  # share of the lists that a query looks into
 
 
-class RetrievalError(ValueError):
+class RetrievalError(SuiteError, ValueError):
     """A run, an index or a cut-off that cannot be scored or searched."""
 
 

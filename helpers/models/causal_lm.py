@@ -24,10 +24,11 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 import helpers
-from helpers.memory import is_out_of_memory
+from helpers.errors import SuiteError
+from helpers.machine.hardware import Runtime
+from helpers.machine.memory import is_out_of_memory
 from helpers.models.generation import generate
 from helpers.models.hub import HubError, cache_alone
-from helpers.runtime import Runtime
 from helpers.settings import LoraSettings
 
 __all__ = [
@@ -40,7 +41,7 @@ NEW_PAD = "<|pad|>"
 PLAIN_PROMPT = "### Instruction:\n{instruction}\n\n### Response:\n"
 
 
-class ModelError(RuntimeError):
+class ModelError(SuiteError, RuntimeError):
     """A model or adapter that cannot be found, read or used; the message says what to do."""
 
 

@@ -19,12 +19,13 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch.func import functional_call
 
-from helpers.memory import in_batches
+from helpers.errors import SuiteError
+from helpers.machine.hardware import Runtime
+from helpers.machine.memory import in_batches
+from helpers.machine.processes import divided
+from helpers.machine.progress import bar
 from helpers.models.hub import cache_alone
 from helpers.models.shapes import PACKAGE_PREFIX
-from helpers.processes import divided
-from helpers.progress import bar
-from helpers.runtime import Runtime
 
 Kind = Literal["query", "document"]
 
@@ -37,7 +38,7 @@ _FAMILY_PROMPTS = (
 )
 
 
-class EmbedderError(RuntimeError):
+class EmbedderError(SuiteError, RuntimeError):
     """An embedder that cannot be found or loaded, or whose vectors are not numbers."""
 
 

@@ -21,10 +21,10 @@ import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
-from helpers.memory import in_batches
-from helpers.processes import divided
-from helpers.progress import bar
-from helpers.runtime import Runtime
+from helpers.machine.hardware import Runtime
+from helpers.machine.memory import in_batches
+from helpers.machine.processes import divided
+from helpers.machine.progress import bar
 
 # Stop tokens of the families in use, on top of what the model's own configuration names.
 STOP_TOKENS = ("<|endoftext|>", "<|im_end|>", "<|fim_pad|>", "<|file_sep|>", "<|repo_name|>")

@@ -11,10 +11,12 @@ import functools
 import huggingface_hub
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
+from helpers.errors import SuiteError
+
 PATIENCE_S = 8.0
 
 
-class HubError(RuntimeError):
+class HubError(SuiteError, RuntimeError):
     """A model that is neither in the cache nor reachable; the message says which of the two to mend."""
 
 

@@ -11,13 +11,14 @@ from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
-from helpers.workspace import digest, file_digests
+from helpers.errors import SuiteError
+from helpers.run.workspace import digest, file_digests
 
 PACKAGE_PREFIX = "package:"
 DESCRIPTIONS = {"README.md", "report.json", "training.json"}  # in a model's folder, read by people alone
 
 
-class ShapeError(ValueError):
+class ShapeError(SuiteError, ValueError):
     """A model whose shape is not known here."""
 
 

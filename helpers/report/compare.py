@@ -12,14 +12,15 @@ from typing import Any
 
 import pandas as pd
 
+from helpers.errors import SuiteError
 from helpers.report.tables import TRACK_NAMES, markdown, summary_rows
-from helpers.workspace import read_json
+from helpers.run.workspace import read_json
 
 COLUMNS = ("metric", "before", "after", "change", "p", "n", "verdict")
 SAME = {"corpus": ("corpus", "sha256"), "seed": ("seed",), "profile": ("profile",)}  # name -> place in `run`
 
 
-class CompareError(ValueError):
+class CompareError(SuiteError, ValueError):
     """A file that holds no metrics, or a name that is used twice."""
 
 

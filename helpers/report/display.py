@@ -14,15 +14,15 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from nbconvert.filters import markdown2html
 
-from helpers.data.instruct import InstructData
-from helpers.data.retrieval_pairs import RetrievalData
+from helpers.data.queries.build import RetrievalData
 from helpers.data.splits import LeakReport
+from helpers.data.tasks.build import InstructData
+from helpers.machine.hardware import Runtime
+from helpers.models.footprint import Machine
 from helpers.models.shapes import ShapeError
 from helpers.plan import plan_rows, plan_run
 from helpers.records import Failure, Query, TaskSetAside
-from helpers.runtime import Runtime
 from helpers.settings import Profile
-from helpers.step_memory import Machine
 
 
 def table(frame: pd.DataFrame, *, long_names: bool = False) -> HTML:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from helpers.errors import SuiteError
 from helpers.eval.statistics import (
     Delta,
     Estimate,
@@ -21,7 +22,7 @@ from helpers.eval.statistics import (
     proportion,
     verdict,
 )
-from helpers.workspace import digest, to_plain
+from helpers.run.workspace import digest, to_plain
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -29,7 +30,7 @@ PRIMARY_METRIC = {"track_a": "bits_per_byte", "track_b": "pass@1", "track_c": "m
 DIGITS = 10  # significant; beyond them, sums differ with the order a processor adds in
 
 
-class MetricsError(ValueError):
+class MetricsError(SuiteError, ValueError):
     """Metrics that are incomplete, contradict themselves or do not follow the schema."""
 
 

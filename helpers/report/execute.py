@@ -22,9 +22,10 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from traitlets.config import Config
 
-from helpers.progress import MARKED, take_marked
-from helpers.report.estimate import Estimate
+from helpers.errors import SuiteError
+from helpers.machine.progress import MARKED, take_marked
 from helpers.report.live_line import LiveLine
+from helpers.run.estimate import Estimate
 
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 FAILING_LINE = re.compile(r"^-+> *(\d+) (.*)$", re.MULTILINE)  # as IPython marks it in a traceback
@@ -34,13 +35,13 @@ SOCKET_PATH_CHARS = 107  # of a Unix socket on Linux
 HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 
 
-class RunStopped(RuntimeError):
+class RunStopped(SuiteError, RuntimeError):
     """A person or the system asked the run to stop (Ctrl-C, SIGTERM)."""
 
     exit_status = 130
 
 
-class CellFailure(RuntimeError):
+class CellFailure(SuiteError, RuntimeError):
     """A cell raised, or its kernel died; the message names the section and the error."""
 
 
@@ -142,8 +143,8 @@ def _insert_parameters(notebook: nbformat.NotebookNode, parameters: Mapping[str,
 class _Client(NotebookClient):
     """NotebookClient that tells the line on the terminal which section runs and what its steps say.
 
-    Of what the kernel writes to stderr only the marked lines of `helpers.progress` are meant for the line,
-    and they alone are kept out of the executed notebook.
+    Of what the kernel writes to stderr only the marked lines of `helpers.machine.progress` are meant for the
+    line, and they alone are kept out of the executed notebook.
     """
 
     def __init__(self, *args: Any, line: LiveLine, **kwargs: Any) -> None:

@@ -19,10 +19,9 @@ from bs4 import BeautifulSoup
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
-from helpers.data.sources import public_spec
 from helpers.errors import told
 from helpers.report.tables import summary_rows
-from helpers.settings import PROFILES
+from helpers.settings import PROFILES, public_spec
 
 FOLDER = Path(__file__).parent
 FOREIGN = re.compile(
@@ -65,9 +64,14 @@ def html_document(
 
 
 def notebook_page(
-    notebook: nbformat.NotebookNode, template: str, left_out: list[str] | None = None, **values: Any
+    notebook: nbformat.NotebookNode,
+    template: str,
+    left_out: list[str] | None = None,
+    *,
+    folder: Path = FOLDER,
+    **values: Any,
 ) -> str:
-    """Render an executed notebook into a page template of this folder.
+    """Render an executed notebook into a page template.
 
     A cell that cannot be rendered, and whatever would be loaded from elsewhere, is left out; the page
     says so in its place and at its top.
@@ -75,6 +79,7 @@ def notebook_page(
     Args:
         notebook: executed copy; it is not changed.
         left_out: takes a line for each of these.
+        folder: where `template` lies; it may extend those of this package.
         values: what the template shows around the notebook.
     """
     lost: list[str] = [] if left_out is None else left_out
@@ -86,7 +91,7 @@ def notebook_page(
         if not tag.find_parent(class_="card")
     ]
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader([folder, FOLDER]), autoescape=True, undefined=jinja2.StrictUndefined
     )
     page = environment.get_template(template).render(
         title=_title(notebook),

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from helpers.report.estimate import Estimate
-from helpers.stage_names import stage_name
+from helpers.run.estimate import Estimate
+from helpers.run.stage_names import stage_name
 
 PLAIN_LINE_EVERY_S = 15.0
 
@@ -80,7 +80,7 @@ class LiveLine:
                 self._print_line(now)
 
     def take(self, message: Mapping[str, Any]) -> None:
-        """One marked line of the notebook (`helpers.progress`)."""
+        """One marked line of the notebook (`helpers.machine.progress`)."""
         with self._lock:
             now = self._clock()
             event = message.get("event")

@@ -16,7 +16,7 @@ from typing import Any
 
 import jsonschema
 
-from helpers.eval.planted_names import CheckedName
+from helpers.eval.planted.check import CheckedName
 from helpers.records import Failure, ResponseScore, Task, TaskSetAside
 from helpers.report.entries import (
     PRIMARY_METRIC,
@@ -32,7 +32,7 @@ from helpers.report.own_metric import add_metric
 from helpers.report.record_a import record_track_a
 from helpers.report.record_b import record_track_b
 from helpers.report.record_c import record_track_c, track_c_rows
-from helpers.workspace import read_json, read_jsonl, write_json, write_jsonl
+from helpers.run.workspace import read_json, read_jsonl, write_json, write_jsonl
 
 __all__ = [
     "MetricsError", "add_metric", "assemble", "metric_entry", "not_run", "recompute",

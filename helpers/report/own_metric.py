@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from helpers.progress import progress
+from helpers.machine.progress import progress
 from helpers.report.entries import MetricsError, mean_entry, tidy
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from helpers.eval.code_style import HALF_SCORE_AT
+from helpers.code.style import HALF_SCORE_AT
 from helpers.eval.pass_at_k import pass_at_k
-from helpers.eval.planted_names import CheckedName, precision_and_recall
+from helpers.eval.planted.check import CheckedName, precision_and_recall
 from helpers.eval.statistics import exact_mcnemar, proportion, wilson_interval
 from helpers.records import EXECUTABLE, ResponseScore, Task, TaskSetAside
 from helpers.report.entries import (

@@ -17,14 +17,14 @@ from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
-from helpers.data.retrieval_pairs import RetrievalData
+from helpers.data.queries.build import RetrievalData
 from helpers.eval.retrieval import VectorIndex
+from helpers.machine.hardware import Runtime
+from helpers.machine.progress import part
 from helpers.models.embedder import load_embedder
-from helpers.progress import part
-from helpers.runtime import Runtime
+from helpers.run.workspace import read_json, write_json
 from helpers.settings import TrackCSettings
 from helpers.train.contrastive import ValidationMRR, hold_lower_layers, save_embedder, train_embedder
-from helpers.workspace import read_json, write_json
 
 MEMBERS = "members"
 

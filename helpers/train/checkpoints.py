@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from helpers.workspace import read_json, write_json
+from helpers.run.workspace import read_json, write_json
 
 
 def newest_whole_checkpoint(folder: Path, key: str) -> Path | None:

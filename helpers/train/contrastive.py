@@ -29,8 +29,9 @@ from sentence_transformers.losses import MultipleNegativesRankingLoss
 from sentence_transformers.training_args import BatchSamplers
 from transformers import PrinterCallback, TrainerCallback
 
-from helpers.data.document_forms import short_form
-from helpers.data.retrieval_pairs import RetrievalData
+from helpers.data.queries.build import RetrievalData
+from helpers.data.queries.documents import short_form
+from helpers.errors import SuiteError
 from helpers.eval.retrieval import (
     VectorIndex,
     index_documents,
@@ -39,15 +40,15 @@ from helpers.eval.retrieval import (
     retrieve,
     score_run,
 )
+from helpers.machine.hardware import Runtime, set_seed, stopwatch
+from helpers.machine.processes import alone, launched
+from helpers.machine.progress import bar
 from helpers.models.embedder import load_embedder
-from helpers.processes import alone, launched
-from helpers.progress import bar
 from helpers.records import Document, Query
-from helpers.runtime import Runtime, set_seed, stopwatch
+from helpers.run.workspace import digest, write_json, write_text
 from helpers.settings import TrackCSettings
 from helpers.train.checkpoints import newest_whole_checkpoint
 from helpers.train.hard_negatives import mine_hard_negatives
-from helpers.workspace import digest, write_json, write_text
 
 VALIDATION_K = 10
 VALIDATION_DISTRACTORS = (
@@ -57,7 +58,7 @@ VALIDATIONS = 3  # looks at the validation queries per training; each costs as m
 _VALIDATION_METRIC = f"validation_mrr@{VALIDATION_K}"
 
 
-class ContrastiveError(ValueError):
+class ContrastiveError(SuiteError, ValueError):
     """Pairs that cannot be trained on, or a training run that broke down."""
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from helpers.errors import SuiteError
 
-class TrainingError(RuntimeError):
+
+class TrainingError(SuiteError, RuntimeError):
     """Training that cannot go on; the message says what happened and what to change."""
 
 

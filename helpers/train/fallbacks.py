@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from helpers.memory import Fit, next_fit
-from helpers.runtime import Runtime, free_memory
+from helpers.machine.hardware import Runtime, free_memory
+from helpers.machine.memory import Fit, next_fit
+from helpers.run.workspace import read_json, write_json
 from helpers.train.errors import NonFiniteLossError, StepTooLargeError
 from helpers.train.trainer import TrainingHistory
-from helpers.workspace import read_json, write_json
 
 
 def with_fallbacks(
@@ -20,7 +20,7 @@ def with_fallbacks(
 ) -> TrainingHistory:
     """`train(runtime, fit)`, and again with less where it runs out of memory or out of float16.
 
-    Out of memory: one rung down the ladder of `helpers.memory.next_fit`, as often as needed; the
+    Out of memory: one rung down the ladder of `helpers.machine.memory.next_fit`, as often as needed; the
     rung is kept in `out_dir/fit.json`, so that an interrupted run goes on there. A loss that is
     NaN in float16 (QwenLM/Qwen3 #670): once more in float32.
 

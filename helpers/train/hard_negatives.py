@@ -11,10 +11,10 @@ from collections import Counter
 
 from sentence_transformers import SentenceTransformer
 
-from helpers.data.retrieval_pairs import RetrievalData
+from helpers.data.queries.build import RetrievalData
 from helpers.eval.lexical import code_tokens
 from helpers.eval.retrieval import VectorIndex, index_documents, ranking, retrieve
-from helpers.runtime import Runtime
+from helpers.machine.hardware import Runtime
 from helpers.settings import TrackCSettings
 
 FALSE_NEGATIVE_SHARE = 0.95  # a candidate this near to the positive's own score may well be right

@@ -16,15 +16,15 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from helpers.machine.hardware import Runtime, set_seed
 from helpers.models.causal_lm import add_lora, chat_prompt, load_causal_lm
+from helpers.models.footprint import planned_fit
 from helpers.models.structure import hidden_states, output_head
+from helpers.models.token_loss import IGNORED, summed_token_loss
 from helpers.records import InstructPair
-from helpers.runtime import Runtime, set_seed
 from helpers.settings import TrackBSettings
-from helpers.step_memory import planned_fit
 from helpers.train.errors import TrainingError
 from helpers.train.fallbacks import with_fallbacks
-from helpers.train.token_loss import IGNORED, summed_token_loss
 from helpers.train.trainer import TrainingHistory, run_training
 
 MICRO_BATCH_TOKENS = {"cpu": 6144, "cuda": 8192}  # padded positions fed at once

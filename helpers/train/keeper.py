@@ -12,7 +12,7 @@ from typing import Any
 from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 from transformers import TrainerCallback
 
-from helpers.progress import bar
+from helpers.machine.progress import bar
 from helpers.train.checkpoints import replace_folder
 from helpers.train.errors import NonFiniteLossError
 

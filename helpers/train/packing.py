@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from helpers.eval.perplexity import encode
-from helpers.train.token_loss import IGNORED
+from helpers.models.token_loss import IGNORED
+from helpers.models.tokens import encode
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The one training loop of Tracks A and B: transformers' `Trainer`, with what it lacks.
 
 Added to it: a loss that weighs every target token alike under gradient accumulation and spares
-memory (`helpers.train.token_loss`), cheaper forms of the same computation
+memory (`helpers.models.token_loss`), cheaper forms of the same computation
 (`helpers.models.cheaper_forms`), validation by a function of the caller's, the best validated
 weights kept, checkpoints found again after a kill (damaged ones passed over), an error instead of
 hours of NaN, and this project's progress bar. What to do when memory or float16 does not suffice
@@ -35,16 +35,16 @@ from transformers import (
     TrainingArguments,
 )
 
-from helpers.memory import Fit, is_out_of_memory
+from helpers.machine.hardware import Runtime, peak_memory_gib
+from helpers.machine.memory import Fit, is_out_of_memory
 from helpers.models.cheaper_forms import cheaper_forms
 from helpers.models.structure import hidden_states, output_head, plain_model
-from helpers.runtime import Runtime, peak_memory_gib
+from helpers.models.token_loss import summed_token_loss
+from helpers.run.workspace import WorkspaceError, digest, write_json
 from helpers.train.checkpoints import newest_whole_checkpoint, replace_folder
 from helpers.train.errors import NonFiniteLossError, StepTooLargeError, TrainingError
 from helpers.train.keeper import Keeper, best_of
 from helpers.train.sharing import EvenlyShared, ignoring_fillers
-from helpers.train.token_loss import summed_token_loss
-from helpers.workspace import WorkspaceError, digest, write_json
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,165 @@
+"""What a module offers, told from its source alone: nothing of it is run.
+
+For packages that are installed but may not be imported here, and for a corpus that is a folder.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+from functools import cache
+from pathlib import Path
+
+from helpers.code.python_text import parse
+
+BINARY = (".so", ".pyd")
+
+
+def exists(module: str) -> bool:
+    """Whether an installed package, or a submodule of one, has this dotted name."""
+    return _place(module) is not None
+
+
+@cache
+def offered_names(module: str) -> frozenset[str] | None:
+    """Names that `from module import …` can give, submodules among them.
+
+    None where the source does not tell: no such module, a compiled one, a module `__getattr__`,
+    names made at run time, a star import from a module like these.
+    """
+    place = _place(module)
+    if place is None or place.suffix in BINARY:
+        return None
+    is_package = place.is_dir() or place.stem == "__init__"
+    folder = place if place.is_dir() else place.parent
+    names = set(_submodules(folder)) if is_package else set()
+    if place.is_dir():
+        return frozenset(names)
+    tree = parse(place.read_text(encoding="utf-8", errors="replace"))
+    if tree is None:
+        return None
+    package = module if is_package else module.rpartition(".")[0]
+    own = names_of_tree(tree, package)
+    return None if own is None else frozenset(names | own | {"__name__", "__doc__", "__file__", "__all__"})
+
+
+def submodules(package: str) -> list[str]:
+    """Dotted names of `package` and all its public submodules in Python, tests left out."""
+    place = _place(package)
+    if place is None or not (place.is_dir() or place.stem == "__init__"):
+        return [package]
+    found = [package]
+    for name in sorted(_submodules(place if place.is_dir() else place.parent)):
+        if not name.startswith(("_", "test", "idle")):
+            inner = _place(f"{package}.{name}")
+            found += submodules(f"{package}.{name}") if inner and inner.suffix not in BINARY else []
+    return found
+
+
+def names_of_tree(tree: ast.Module, package: str = "") -> frozenset[str] | None:
+    """Names that running this module binds; None where that cannot be told (see `offered_names`).
+
+    Args:
+        package: what relative star imports are relative to.
+    """
+    names: set[str] = set()
+    for node in _statements(tree.body):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            if node.name == "__getattr__":
+                return None
+            names.add(node.name)
+        elif isinstance(node, ast.Import):
+            names.update(alias.asname or alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if alias.name != "*":
+                    names.add(alias.asname or alias.name)
+                    continue
+                starred = offered_names(_absolute(node, package))
+                if starred is None:
+                    return None
+                names |= starred
+        else:
+            if _writes_unseen_names(node):
+                return None
+            names.update(
+                part.id for part in ast.walk(node) if isinstance(part, ast.Name) and not _is_load(part)
+            )
+    return None if "__getattr__" in names else frozenset(names)
+
+
+@cache
+def _place(module: str) -> Path | None:
+    """The file of a module, or the folder of a package without `__init__`; parents are not imported."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top) if top else None
+    except (ImportError, ValueError, AttributeError):
+        return None
+    if spec is None:
+        return None
+    if not rest:
+        if spec.origin and spec.origin not in ("built-in", "frozen", "namespace"):
+            return Path(spec.origin)
+        folders = list(spec.submodule_search_locations or ())
+        return Path(folders[0]) if folders else None
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    place: Path | None = None
+    for part in rest:
+        place = next((p for folder in folders if (p := _inside(folder, part))), None)
+        if place is None:
+            return None
+        folders = [place if place.is_dir() else place.parent] if place.suffix in ("", ".py") else []
+        if place.suffix == ".py" and place.stem != "__init__":
+            folders = []
+    return place
+
+
+def _inside(folder: Path, part: str) -> Path | None:
+    for place in (folder / part / "__init__.py", folder / f"{part}.py"):
+        if os.path.isfile(place):  # unlike Path's, False for a name longer than a file's may be
+            return place
+    binary = next((p for p in folder.glob(f"{part}.*") if p.suffix in BINARY), None)
+    return binary or (folder / part if os.path.isdir(folder / part) else None)
+
+
+def _submodules(folder: Path) -> list[str]:
+    return [p.name.partition(".")[0] for p in folder.iterdir() if p.is_dir() or p.suffix in (".py", *BINARY)]
+
+
+def _statements(body: list[ast.stmt]) -> list[ast.stmt]:
+    """Statements that run when the module does, those inside `if`, `try`, `with` and loops among them."""
+    found: list[ast.stmt] = []
+    for node in body:
+        found.append(node)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        for name in ("body", "orelse", "finalbody"):
+            found += _statements(getattr(node, name, []))
+        for handler in getattr(node, "handlers", []):
+            found += _statements(handler.body)
+    return found
+
+
+def _writes_unseen_names(node: ast.stmt) -> bool:
+    """Whether a statement may bind names that do not stand in it: `globals()`, `sys.modules[…]`, `exec`."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Call) and isinstance(part.func, ast.Name):
+            if part.func.id in ("globals", "vars", "locals", "exec", "setattr"):
+                return True
+        elif isinstance(part, ast.Attribute) and part.attr == "modules":
+            return True
+    return False
+
+
+def _absolute(node: ast.ImportFrom, package: str) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = package.split(".")
+    kept = parts[: len(parts) - node.level + 1]
+    return ".".join([*kept, *([node.module] if node.module else [])])
+
+
+def _is_load(name: ast.Name) -> bool:
+    return isinstance(name.ctx, ast.Load)

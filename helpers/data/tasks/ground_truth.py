@@ -1,0 +1,190 @@
+"""Functions whose behaviour is known because it was run: reference, tests, and mutants they kill.
+
+For each candidate function a set of tests is drawn up (`helpers.data.tasks.test_sets`: doctests, cases of
+the corpus' own test-suite, recorded answers), all of which the reference passes under every
+condition that must not matter, within a twentieth of what programs may take. Single-fault mutants
+(`helpers.data.tasks.bugs`) show how strong the tests are: mutation score = mutants that fail at least one
+test / mutants run. A function whose tests kill less than `MIN_MUTATION_SCORE` is not used. Surviving
+mutants may be equivalent to the reference; they are counted and never serve as bugs, nor do those
+that only a limit tells apart. A mutant that passes one time and fails another counts as not run.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from helpers.data.tasks.bugs import Bug, make_bugs
+from helpers.data.tasks.cases import looks_testable
+from helpers.data.tasks.execution import (
+    ExecutionContext,
+    execution_context,
+    import_line,
+    module_prelude,
+    program,
+    settled_in,
+    strip_decorators,
+)
+from helpers.data.tasks.purity import OUTSIDE, PurityRule, counted_reasons
+from helpers.data.tasks.stability import Doubt, explain
+from helpers.data.tasks.suite_cases import TestSuite
+from helpers.data.tasks.test_sets import Drawn, TestSet, draw_up_tests
+from helpers.records import Corpus, Function
+
+__all__ = [
+    "ExecutionContext", "GroundTruth", "execution_context", "import_line", "module_prelude",
+    "strip_decorators", "verify_functions",
+]  # fmt: skip
+
+MIN_MUTATION_SCORE = 0.6
+MIN_MUTANTS = 2  # fewer say nothing about the tests
+MAX_MUTANTS = 8
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """One verified function."""
+
+    function: Function
+    code: str  # source without decorators and docstring: what mutants are made of
+    prelude: str  # puts the names of the function's module in scope
+    test_set: TestSet
+    mutants: tuple[Bug, ...]  # those that give a wrong answer or an error in at least one test
+    n_killed: int  # those, and the ones that run into a limit or crash
+    n_mutants: int  # all that were run and ended the same way twice
+
+    @property
+    def tests(self) -> str:
+        """The whole text of the tests."""
+        return self.test_set.text
+
+    @property
+    def n_cases(self) -> int:
+        """Assertions and cases together."""
+        return self.test_set.n_cases
+
+    @property
+    def mutation_score(self) -> float:
+        """Killed mutants / mutants run."""
+        return self.n_killed / self.n_mutants
+
+
+def verify_functions(
+    functions: Sequence[Function],
+    corpus: Corpus,
+    *,
+    wanted: int,
+    seed: int,
+    workers: int,
+    suite: TestSuite | None = None,
+    doubts: list[Doubt] | None = None,
+) -> tuple[list[GroundTruth], dict[str, int], dict[str, str]]:
+    """Verify functions in seeded order until `wanted` of them are usable.
+
+    Args:
+        suite: the corpus' own tests; none are used when None.
+        doubts: takes the cases whose answer changed, for `helpers.data.tasks.stability.explain`; None has
+            them explained here.
+
+    Returns:
+        The verified functions, and how many functions were looked at by outcome ("verified",
+        "no test holds", "reference fails its tests", "tests too weak", ...), with the sums
+        "mutants run", "mutants killed", "mutants killed by a limit alone, not used" and
+        "mutants that survived (equivalent or unnoticed), dropped", and the cases left out ("cases left out:
+        answer depends on ..."); and of every function that was run its outcome, by id. Those that
+        `helpers.data.tasks.purity` rules out are counted and not run.
+    """
+    counts: Counter[str] = Counter()
+    rule = PurityRule(corpus, functions)
+    refused = {function.id: rule.reason(function) for function in functions}
+    counts.update(counted_reasons(refused.values()))
+    order = sorted((f for f in functions if refused[f.id] in ("", OUTSIDE)), key=lambda f: f.id)
+    random.Random(f"{seed}:ground truth").shuffle(order)
+    # stable: the rest only if these do not suffice
+    order.sort(key=lambda f: looks_testable(f) or (suite is not None and suite.has(f)), reverse=True)
+    verified: list[GroundTruth] = []
+    context = execution_context(corpus)
+    alias = import_line(corpus)
+    ran: dict[str, str] = {}
+    doubtful: list[Doubt] = []
+    size = max(8, min(40, wanted))
+    for start in range(0, len(order), size):
+        if len(verified) >= wanted:
+            break
+        batch = [f for f in order[start : start + size] if not refused[f.id]]
+        for drawn, truth, outcome in _verify_batch(batch, alias, context, suite, seed, workers):
+            function = drawn.function
+            counts[outcome] += 1
+            counts.update(left_out(drawn.left_out))
+            doubtful += [drawn.doubt] if drawn.doubt else []
+            ran[function.id] = outcome
+            if truth is not None:
+                verified.append(truth)
+    if doubts is None:
+        for reasons in explain(doubtful, context, workers=workers):
+            counts.update(left_out(reasons))
+    else:
+        doubts += doubtful
+    counts["mutants run"] = sum(truth.n_mutants for truth in verified)
+    counts["mutants killed"] = sum(truth.n_killed for truth in verified)
+    counts["mutants killed by a limit alone, not used"] = sum(t.n_killed - len(t.mutants) for t in verified)
+    counts["mutants that survived (equivalent or unnoticed), dropped"] = (
+        counts["mutants run"] - counts["mutants killed"]
+    )
+    return verified, dict(counts), ran
+
+
+def left_out(reasons: Counter[str]) -> dict[str, int]:
+    """Counts of cases by reason, as they stand among `verify_functions`' counts."""
+    return {f"cases left out: {reason}": count for reason, count in reasons.items()}
+
+
+def _verify_batch(
+    functions: Sequence[Function],
+    alias: str,
+    context: ExecutionContext,
+    suite: TestSuite | None,
+    seed: int,
+    workers: int,
+) -> list[tuple[Drawn, GroundTruth | None, str]]:
+    results: list[tuple[Drawn, GroundTruth | None, str]] = []
+    runs: list[tuple[Drawn, TestSet, str, list[Bug]]] = []
+    for drawn in draw_up_tests(functions, alias, context, suite, seed=seed, workers=workers):
+        if drawn.tests is None:
+            results.append((drawn, None, drawn.reason))
+        else:
+            code = strip_decorators(drawn.function.code)
+            runs.append((drawn, drawn.tests, code, _sample_mutants(drawn.function, code, seed)))
+    programs = [program(one.function, bug.source, t.text) for one, t, _, bugs in runs for bug in bugs]
+    outcomes = iter(settled_in(context, programs, workers=workers, what="run mutants"))
+    for drawn, tests, code, bugs in runs:
+        function = drawn.function
+        ends = [(bug, next(outcomes)) for bug in bugs]
+        told = [(bug, end) for bug, end in ends if end is not None]
+        killed = [(bug, end) for bug, end in told if not end.passed]
+        if len(told) < MIN_MUTANTS:
+            results.append((drawn, None, "too few mutants"))
+        elif len(killed) / len(told) < MIN_MUTATION_SCORE:
+            results.append((drawn, None, "tests too weak"))
+        else:
+            usable = tuple(bug for bug, end in killed if end.status == "failed")
+            truth = GroundTruth(
+                function, code, module_prelude(function), tests, usable, len(killed), len(told)
+            )
+            results.append((drawn, truth, "verified"))
+    return results
+
+
+def _sample_mutants(function: Function, code: str, seed: int) -> list[Bug]:
+    """Up to `MAX_MUTANTS`, operators taking turns so that none crowds out the others."""
+    by_operator: dict[str, list[Bug]] = {}
+    for bug in make_bugs(code):
+        by_operator.setdefault(bug.operator, []).append(bug)
+    rng = random.Random(f"{seed}:mutants:{function.id}")
+    columns = [rng.sample(bugs, len(bugs)) for _, bugs in sorted(by_operator.items())]
+    rng.shuffle(columns)
+    turns = [bug for row in zip_longest(*columns) for bug in row if bug is not None]
+    return turns[:MAX_MUTANTS]

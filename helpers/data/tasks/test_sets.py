@@ -1,0 +1,230 @@
+"""The tests of one function: doctests, the corpus' own test cases, recorded answers.
+
+The reference (decorators taken off, module globals in scope) is run in the sandbox on its doctests
+and on generated calls; what it answers twice alike becomes an assertion. A doctest counts as one
+where the answer is what the docstring promises, else as a recorded answer. Cases of the corpus'
+test-suite keep the values that its authors wrote. A case stays if it holds in any process
+(`helpers.data.tasks.stability`); the whole set must then pass on the reference in one more.
+"""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from helpers.code.secrets import holds_secret
+from helpers.data.tasks.cases import doctest_cases, generated_calls
+from helpers.data.tasks.execution import (
+    MEMORY_MB,
+    REFERENCE_STEPS,
+    ExecutionContext,
+    module_prelude,
+    program,
+    run_in,
+    strip_decorators,
+)
+from helpers.data.tasks.stability import Doubt, Subject, examine_stability
+from helpers.data.tasks.suite_cases import SuiteCase, TestSuite
+from helpers.data.tasks.suite_rewriting import CLOSE
+from helpers.machine.progress import progress
+from helpers.records import Function
+from helpers.sandbox.api import Recorded, record_outputs
+
+MAX_CALLS = 12
+RECORDED_S = 1.0  # processor seconds of all calls together: what takes as long is too dear for a reference
+MAX_ASSERTS = 10
+MAX_SUITE_CASES = 6
+MAX_ASSERT_CHARS = 400
+
+NO_TEST, UNSOUND = "no test holds", "reference fails its tests"
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Tests that one function passes."""
+
+    __test__ = False  # not a test class, whatever its name
+
+    setup: str  # import line, statements of the doctest
+    asserts: tuple[str, ...]  # plain statements: doctests and recorded answers
+    suite: tuple[SuiteCase, ...]
+    promised: tuple[bool, ...]  # of `asserts`, those whose docstring promises the value
+
+    @property
+    def n_doctests(self) -> int:
+        """Assertions whose docstring promises the value."""
+        return sum(self.promised)
+
+    @property
+    def n_cases(self) -> int:
+        """Assertions and cases together."""
+        return len(self.asserts) + len(self.suite)
+
+    @property
+    def sources(self) -> dict[str, int]:
+        """Where the cases come from: source -> number."""
+        recorded = len(self.asserts) - self.n_doctests
+        return {"doctest": self.n_doctests, "recorded": recorded, "test-suite": len(self.suite)}
+
+    @property
+    def text(self) -> str:
+        """Set-up, assertions, and each case of the test-suite as a function that the sandbox calls."""
+        parts = [self.setup, *self.asserts, self._helper, *self.functions]
+        return "\n".join(part for part in parts if part).rstrip() + "\n"
+
+    @property
+    def preparation(self) -> str:
+        """What has to run before any case."""
+        return "\n".join(part for part in (self.setup, self._helper) if part)
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """Each case of the test-suite as a function that the sandbox calls."""
+        there = set(self.setup.splitlines())  # imports need not be repeated in a case
+        found = []
+        for number, case in enumerate(self.suite, start=1):
+            lines = [line for line in case.body.splitlines() if line not in there or "import" not in line]
+            body = textwrap.indent("\n".join(lines), "    ")
+            found.append(f"def test_{number}():  # {case.origin}\n{body}\n")
+        return tuple(found)
+
+    @property
+    def _helper(self) -> str:
+        return CLOSE if any("close(" in case.body for case in self.suite) else ""
+
+    def only(self, places: Sequence[int]) -> TestSet:
+        """The set of some of its cases, assertions counted before those of the test-suite."""
+        asserts = [place for place in places if place < len(self.asserts)]
+        suite = [place - len(self.asserts) for place in places if place >= len(self.asserts)]
+        return replace(
+            self,
+            asserts=tuple(self.asserts[place] for place in asserts),
+            promised=tuple(self.promised[place] for place in asserts),
+            suite=tuple(self.suite[place] for place in suite),
+        )
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The tests of one function, or why it has none; and how many of its cases were left out for what."""
+
+    function: Function
+    tests: TestSet | None
+    reason: str = ""
+    left_out: Counter[str] = field(default_factory=Counter)
+    doubt: Doubt | None = None  # those left out of which it is not known yet
+
+
+def draw_up_tests(
+    functions: Sequence[Function],
+    alias: str,
+    context: ExecutionContext,
+    suite: TestSuite | None,
+    *,
+    seed: int,
+    workers: int,
+) -> list[Drawn]:
+    """A test set for each function, or the reason why it has none (`NO_TEST`, `UNSOUND`).
+
+    Args:
+        alias: import line that the tests begin with, e.g. "import networkx as nx".
+        suite: the corpus' own tests; none are used when None.
+    """
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        recorded = pool.map(lambda f: _recorded(f, alias, context, seed), functions)
+        drafts = list(progress(recorded, "record answers", total=len(functions)))
+    full = [
+        replace(draft, suite=suite.cases(f, MAX_SUITE_CASES)) if suite else draft
+        for f, draft in zip(functions, drafts, strict=True)
+    ]
+    subjects = [_subject(f, tests) for f, tests in zip(functions, full, strict=True)]
+    found = examine_stability(subjects, context, workers=workers)
+    doubts = [
+        Doubt(subject, tuple(sorted(one.doubtful)), tuple(one.kept(len(subject.cases))))
+        if one.doubtful
+        else None
+        for subject, one in zip(subjects, found, strict=True)
+    ]
+    kept = [tests.only(one.kept(tests.n_cases)) for tests, one in zip(full, found, strict=True)]
+    places = [place for place, tests in enumerate(kept) if tests.n_cases]
+    programs = [
+        program(
+            functions[place],
+            strip_decorators(functions[place].code),
+            kept[place].text,
+            max_steps=REFERENCE_STEPS,
+        )
+        for place in places
+    ]
+    outcomes = run_in(context, programs, workers=workers, what="run references")
+    holds = {place for place, end in zip(places, outcomes, strict=True) if end.passed}
+    return [
+        Drawn(f, kept[place], "", found[place].reasons, doubts[place])
+        if place in holds
+        else Drawn(f, None, UNSOUND if full[place].n_cases else NO_TEST, found[place].reasons, doubts[place])
+        for place, f in enumerate(functions)
+    ]
+
+
+def _subject(function: Function, tests: TestSet) -> Subject:
+    recorded = (True,) * len(tests.asserts) + (False,) * len(tests.suite)
+    return Subject(function, tests.preparation, (*tests.asserts, *tests.functions), recorded)
+
+
+def _recorded(function: Function, alias: str, context: ExecutionContext, seed: int) -> TestSet:
+    """Assertions from what the reference answers; without the doctests where their set-up fails."""
+    doctests = doctest_cases(function)
+    calls = list(generated_calls(function, limit=MAX_CALLS, seed=seed))
+    for setup, checks in ((doctests.setup, doctests.checks), ("", ())):
+        head = "\n".join(filter(None, (alias, setup)))
+        answers = record_outputs(
+            module_prelude(function) + strip_decorators(function.code),
+            [*(check[0] for check in checks), *calls], entry_point=function.name, setup=head,
+            preload=context.preload, python_path=context.python_path, timeout_s=RECORDED_S,
+            memory_mb=MEMORY_MB, max_steps=REFERENCE_STEPS,
+        )  # fmt: skip
+        kept = {
+            check[0]
+            for check, answer in zip(checks, answers, strict=False)
+            if promise_kept(check[1], check[2], answer)
+        }
+        chosen = _choose(answers, len(checks))
+        if chosen:
+            promised = tuple(answer.call in kept for answer in chosen)
+            return TestSet(head, tuple(str(answer.assertion) for answer in chosen), (), promised)
+        if not setup and not checks:
+            break
+    return TestSet(alias, (), (), ())
+
+
+def promise_kept(want: str, flags: int, answer: Recorded) -> bool:
+    """Whether the recorded answer prints as the docstring says; False where that cannot be told."""
+    if answer.value_source is None:
+        return False
+    try:
+        got = repr(ast.literal_eval(answer.value_source))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return doctest.OutputChecker().check_output(want, got + "\n", flags | doctest.NORMALIZE_WHITESPACE)
+
+
+def _choose(recorded: Sequence[Recorded], n_doctests: int) -> list[Recorded]:
+    """At most `MAX_ASSERTS` answers: doctests first, then calls, new answers before repeated ones."""
+    distinct: dict[str, tuple[int, Recorded]] = {}
+    for index, item in enumerate(recorded):
+        if item.status == "returned" and item.assertion and len(item.assertion) <= MAX_ASSERT_CHARS:
+            if holds_secret(item.assertion):
+                continue
+            distinct.setdefault(item.assertion, (index, item))
+    answers: Counter[str | None] = Counter()
+    ranked = []
+    for index, item in distinct.values():
+        answers[item.value_source] += 1
+        ranked.append((answers[item.value_source], index >= n_doctests, index))
+    chosen = sorted(index for *_, index in sorted(ranked)[:MAX_ASSERTS])
+    return [recorded[index] for index in chosen]

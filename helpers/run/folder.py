@@ -1,0 +1,172 @@
+"""Where a run lies, which one is gone on with, what code it ran on, and how its reports are published."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import itertools
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from helpers.run.second_copy import SecondCopy
+from helpers.run.workspace import WorkspaceError, read_json, write_json
+from helpers.settings import Profile, public_spec, resolve_profile
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def choose_run(
+    profile: str,
+    *,
+    out: str | Path,
+    resume: bool = False,
+    run_id: str = "",
+    keep: str | Path = "",
+    **overrides: Any,
+) -> tuple[Profile, Path]:
+    """Resolve the profile and create (or, to resume, find) its run folder.
+
+    Args:
+        overrides: what `settings.resolve_profile` takes.
+
+    Raises:
+        SettingsError, WorkspaceError: as `session.open_session`.
+    """
+    if profile == "auto":
+        profile = "t4" if torch.cuda.is_available() else "cpu"
+    chosen = resolve_profile(profile, **overrides)
+    runs = Path(out) / "runs"
+    if resume and not run_id:
+        run_id = _newest_unfinished(runs, chosen) or ""
+        if keep and not run_id:  # a new machine: what an earlier one left behind
+            run_id = _newest_unfinished(existing_folder(keep) / "runs", chosen) or ""
+    try:
+        if run_id:
+            folder = runs / run_id
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = _new_folder(runs, [Path(keep) / "runs"] if keep else [], chosen.name)
+    except OSError as error:
+        raise WorkspaceError(
+            f"cannot write to {out}: {error.strerror}; choose another folder with --out"
+        ) from error
+    corpus = dataclasses.replace(chosen.corpus, spec=public_spec(chosen.corpus.spec))
+    shown = dataclasses.replace(chosen, corpus=corpus)
+    write_json(folder / "run.json", {"fingerprint": chosen.fingerprint(), "profile": shown})
+    return chosen, folder
+
+
+def newest_run_with(runs: Path, places: Sequence[str]) -> Path | None:
+    """The run folder below `runs` in which all `places` are there, the one with the newest; else None."""
+    ready = [folder for folder in runs.glob("*/") if all((folder / place).is_dir() for place in places)]
+    newest = {folder: max((folder / place).stat().st_mtime for place in places) for folder in ready}
+    return max(ready, key=lambda folder: (newest[folder], folder.name), default=None)
+
+
+def publish_reports(run_folder: Path, out: Path, copy: SecondCopy | None = None) -> list[Path]:
+    """Copy everything below `<run folder>/report/` to `out`, each file by one atomic rename.
+
+    The run is finished then, and `published.json` in its folder says so.
+
+    Returns:
+        The published paths, sorted.
+    """
+    report = run_folder / "report"
+    targets = {p: out / p.relative_to(report) for p in sorted(report.rglob("*")) if p.is_file()}
+    copies = {target: target.with_name(f".{target.name}.new") for target in targets.values()}
+    try:
+        for source, target in targets.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copies[target])
+        for target, copied in copies.items():  # nothing is replaced before everything is copied
+            copied.replace(target)
+    except OSError as error:
+        for copied in copies.values():
+            with contextlib.suppress(OSError):
+                copied.unlink()
+        raise WorkspaceError(f"cannot write {error.filename}: {error.strerror}") from error
+    write_json(run_folder / "published.json", [path.name for path in targets.values()])
+    if copy:
+        for path in [*targets, run_folder / "published.json"]:
+            copy.keep_file(path, path.relative_to(run_folder).as_posix())
+    return list(targets.values())
+
+
+def code_revision() -> str:
+    """Git revision of the code with "+" where the tree has changes.
+
+    Outside a checkout: what CODE_REVISION says (for whoever copies the code to another machine), else
+    "unknown".
+    """
+    try:
+        revision = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=PACKAGE,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no", "--", "."],
+            cwd=PACKAGE,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return os.environ.get("CODE_REVISION", "unknown")
+    return revision + ("+" if changed else "")
+
+
+def existing_folder(keep: str | Path) -> Path:
+    """The folder for second copies; made if only its last part is missing.
+
+    Raises:
+        WorkspaceError: if it cannot be used.
+    """
+    root = Path(keep).expanduser()
+    try:
+        root.mkdir(exist_ok=True)
+    except OSError as error:
+        raise WorkspaceError(
+            f"no second copy can be kept in {root}: {error.strerror}. Mount the Drive first "
+            "(folder icon on the left, Mount Drive), or switch the second copy off"
+        ) from error
+    return root
+
+
+def _new_folder(runs: Path, others: Sequence[Path], profile: str) -> Path:
+    """A folder below `runs`, named by profile and UTC time, with a number where that name is taken.
+
+    Making the folder is what takes the name, so that two runs begun in one second do not share it.
+    """
+    runs.mkdir(parents=True, exist_ok=True)
+    name = f"{profile}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
+    candidates = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    while True:
+        candidate = next(candidates)
+        if not any((place / candidate).exists() for place in others):
+            with contextlib.suppress(FileExistsError):
+                (runs / candidate).mkdir()
+                return runs / candidate
+
+
+def _newest_unfinished(runs: Path, profile: Profile) -> str | None:
+    """Newest run folder with the same settings whose reports were not published."""
+    if not runs.is_dir():
+        return None
+    for folder in sorted((f for f in runs.iterdir() if f.is_dir()), reverse=True):
+        try:
+            same = read_json(folder / "run.json")["fingerprint"] == profile.fingerprint()
+        except (OSError, ValueError, KeyError):
+            continue
+        if same and not (folder / "published.json").exists():
+            return folder.name
+    return None

@@ -1,0 +1,147 @@
+"""Work measured in steps, not seconds: the same number on a slow, a busy and an idle machine.
+
+A step is what Python's own tracing reports: a line reached, a call, a return, an exception. Compiled
+code (a sort, a matrix product) is one step however long it takes; for that there is the clock, whose
+limit lies far above what the steps allow.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Collection
+from types import FrameType
+from typing import Any
+
+from helpers.sandbox import conditions as sandbox_conditions
+
+IMPORTS = "<frozen importlib._bootstrap>"
+STEPS_SPENT = 86  # exit status of a program that took more steps than it may
+OWN_FILES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
+LOOPS = 2_000  # of the program that processor time is measured against
+THREAD_STARTERS = (("_thread", "start_new_thread"), ("_thread", "start_joinable_thread"),
+                   ("threading", "_start_new_thread"), ("threading", "_start_joinable_thread"))  # fmt: skip
+
+
+class StepCounter:
+    """Counts the steps of `counted` functions in this thread; the sandbox's own and imports are left out.
+
+    Tracing ends where it would need a frame beyond the recursion limit, or where a program calls
+    `sys.settrace`; until the next call of a counted function there is the clock's limit alone.
+    """
+
+    def __init__(self, most: int, exit_now: Callable[[int], Any]) -> None:
+        """`exit_now(STEPS_SPENT)` is called at the first step beyond `most`."""
+        taken, importing = 0, False
+
+        def step(frame: FrameType, event: str, argument: Any) -> Any:
+            nonlocal taken
+            taken += 1
+            if taken > most:
+                exit_now(STEPS_SPENT)
+            return step
+
+        def resumed(frame: FrameType, event: str, argument: Any) -> Any:
+            nonlocal importing
+            if event == "return":
+                importing = False
+            return resumed
+
+        def entered(frame: FrameType, event: str, argument: Any) -> Any:
+            nonlocal importing
+            code = frame.f_code
+            if importing or code.co_filename.startswith(OWN_FILES):
+                return None
+            if code.co_filename == IMPORTS and code.co_name == "_find_and_load":
+                importing = True
+                return resumed
+            return step(frame, event, argument)
+
+        def reset() -> int:
+            nonlocal taken
+            before, taken = most + 1 if self._lost else taken, 0
+            self._lost = False
+            return before
+
+        self._entered, self._lost = entered, False
+        self.reset = reset  # begins anew; returns the steps so far, more than `most` if they are not known
+
+    def counted(
+        self, function: Callable[..., Any], *, unless: Collection[str], alone: Collection[str]
+    ) -> Callable[..., Any]:
+        """`function`, with the steps of what it calls counted.
+
+        Its first argument decides: one of `unless` counts none, one of `alone` begins anew.
+        """
+
+        def call(*args: Any) -> Any:
+            if args[0] in unless:
+                return function(*args)
+            if args[0] in alone:
+                self.reset()
+            before = sys.gettrace()
+            sys.settrace(self._entered)
+            try:
+                return function(*args)
+            finally:
+                self._lost = self._lost or sys.gettrace() is not self._entered
+                sys.settrace(before)
+
+        return call
+
+
+class Meter:
+    """Processor time of this process in runs of a fixed small loop, and threads that were started."""
+
+    def __init__(self) -> None:
+        self._started = 0
+        self._loop_s = min(_timed(_loop) for _ in range(9))
+        self._start_s = 0.0
+        for module, name in THREAD_STARTERS:
+            if hasattr(sys.modules.get(module), name):
+                setattr(sys.modules[module], name, self._counted(getattr(sys.modules[module], name)))
+
+    def start(self) -> None:
+        """Measure from here."""
+        self._started, self._start_s, self._slept_s = 0, _processor_s(), sandbox_conditions.slept_s
+
+    @property
+    def threads(self) -> int:
+        """Threads that were started since `start`, or have run since before."""
+        return self._started + sys.modules["_thread"]._count()
+
+    @property
+    def slept_s(self) -> float:
+        """Seconds that `time.sleep` was asked for since `start`."""
+        return sandbox_conditions.slept_s - self._slept_s
+
+    @property
+    def loops(self) -> float:
+        """Processor time since `start`, in loops."""
+        return (_processor_s() - self._start_s) / self._loop_s
+
+    def _counted(self, starter: Callable[..., Any]) -> Callable[..., Any]:
+        def start(*args: Any, **kwargs: Any) -> Any:
+            self._started += 1
+            return starter(*args, **kwargs)
+
+        return start
+
+
+def _processor_s() -> float:
+    return time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)
+
+
+def _timed(work: Callable[[], Any]) -> float:
+    """Elapsed seconds: some kernels count processor time in ticks far longer than a short loop."""
+    start = time.clock_gettime(time.CLOCK_MONOTONIC)
+    work()
+    return max(time.clock_gettime(time.CLOCK_MONOTONIC) - start, 1e-7)
+
+
+def _loop() -> int:
+    total = 0
+    for number in range(LOOPS):
+        total += number
+    return total

@@ -1,0 +1,328 @@
+"""The warm process behind each worker: it imports once and forks a process for each program.
+
+Started as a fresh interpreter, never as a fork of the caller, so no thread of torch or BLAS exists
+when it forks. It reads the numbers of a request but never its text: program and tests lie in files
+without a name whose descriptors it passes on, so that no program inherits an expected value.
+One judge is kept for all programs whose tests leave no trace in it; others get a judge of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from helpers.sandbox import call_filter as calls
+from helpers.sandbox import child, confine, watch
+from helpers.sandbox import conditions as condition
+from helpers.sandbox.candidate import rehearse
+from helpers.sandbox.folder import Folder, remove_tree
+from helpers.sandbox.messages import receive, send
+
+OUTPUT_BYTES = 8 * 2**20
+FILE_BYTES = 32 * 2**20
+JUDGE_MEMORY_MB = 2048
+JUDGE_EXTRA_S = 5.0  # processor time of the judge beyond the program's
+TICK_MS = 50
+JUDGE_ANSWERS_S = 5.0  # once its program is gone; a machine with much to do takes a while
+
+
+def serve(control: socket.socket, settings: dict[str, Any]) -> None:
+    """Answer requests on `control` until the caller hangs up. `settings`: preload, folder, conditions."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    calls.libc.prctl(calls.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    conditions = condition.Conditions(**settings["conditions"])
+    condition.prepare(conditions)
+    problems = preload(settings["preload"])
+    zygote = Zygote(control, settings["folder"], conditions)
+    send(control, {"ready": True, "problems": problems, "layers": zygote.layers})
+    rehearse()
+    condition.settle(conditions)
+    gc.freeze()
+    zygote.start_judge()
+    while True:
+        request = receive(control, descriptors=2)
+        if request is None:
+            return
+        try:
+            reply = zygote.run(request[0], *request[1])
+        except OSError as error:  # no process, no memory, no disk: not the program's fault
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        send(control, reply)
+
+
+def preload(names: list[str]) -> list[str]:
+    """Import what the programs will; names that fail are reported, not fatal."""
+    problems = []
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            problems.append(f"{name}: {error}")
+    if "numpy" in sys.modules:
+        importlib.import_module("numpy.random")  # seeded in every child; numpy itself loads it late
+    return problems
+
+
+class Zygote:
+    """Layers chosen once for this machine and user, then one program after another."""
+
+    def __init__(self, control: socket.socket, home: str, conditions: condition.Conditions):
+        self._control, self._conditions = control, conditions
+        self._judge: Judge | None = None
+        self.layers = confine.enter_namespaces(home)
+        libraries = sorted({sys.prefix, sys.base_prefix, *(path for path in sys.path if path)})
+        uid, read_all = self._choose_uid(home, libraries)
+        self._folder = Folder(home, libraries, uid, limited=self.layers[1].active, name=conditions.folder)
+        has_landlock, abi = self._folder.landlock is not None, confine.landlock_abi()
+        self._layer("landlock", has_landlock, f"ABI {abi}" if abi else "not in this kernel")
+        self._guard = not has_landlock and uid is None
+        reason = "stands in for Landlock; native code gets past it" if self._guard else "not needed here"
+        self._layer("audit hook on files", self._guard, reason)
+        has_filter = calls.seccomp_available()
+        self._layer("system call filter", has_filter, "seccomp" if has_filter else "this kernel takes none")
+        confine.empty_bounding_set()
+        own = calls.own_filter(same_user=uid is None) if has_filter else None
+        if has_filter:
+            calls.shared_filter().install()
+        calls.libc.prctl(calls.PR_SET_DUMPABLE, 0, 0, 0, 0)
+        with open("/proc/self/statm") as stream:
+            inherited_bytes = int(stream.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        self._confinement = confine.Confinement(
+            inherited_bytes=inherited_bytes,
+            file_bytes=FILE_BYTES,
+            uid=uid,
+            read_all=read_all,
+            call_filter=own,
+        )
+        self._null = os.open(os.devnull, os.O_RDONLY)
+        self._poller = select.poll()
+        self._poller.register(control, select.POLLHUP)
+
+    def _layer(self, name: str, active: bool, reason: str) -> None:
+        self.layers.append(confine.Layer(name, active, reason))
+
+    def _choose_uid(self, home: str, libraries: list[str]) -> tuple[int | None, bool]:
+        """The program's user id, None for the caller's; and whether it needs the right to read everything."""
+        uid = 61184 + 2 * (os.getpid() % 2000)  # the range that systemd keeps for passing users
+        refused = confine.cannot_become(uid, home) if os.geteuid() == 0 else "only root can give one"
+        if refused:
+            self._layer("own user id", False, refused)
+            return None, False
+        read_all = not confine.readable_by_others([*libraries, os.path.dirname(home)])
+        read = ", and may read what root alone can: the interpreter lies there" if read_all else ""
+        self._layer("own user id", True, f"uid {uid} owns nothing{read}")
+        return uid, read_all
+
+    def run(self, limits: dict[str, Any], source: int, tests: int) -> dict[str, Any]:
+        """Fork the program, have it judged, watch both, leave nothing behind.
+
+        Returns:
+            `limit` (None, "time", "output", "files"); `judge` and `candidate`: exit status, negative
+            for a signal, None if it lived to the end, as it should.
+        """
+        output = os.memfd_create("output")
+        near, far = socket.socketpair()
+        confined, report = os.pipe()
+        program: Program | None = None
+        try:
+            pid = _fork(self._be_candidate, limits, source, far.fileno(), output, report)
+            program = Program(pid, limits["timeout_s"], output)
+            os.close(report)
+            far.close()
+            word = self._judged(program, (near.fileno(), tests, output))
+            said = os.read(confined, 1000)
+            if said != child.CONFINED:
+                problem = said.decode(errors="replace") or "nothing was heard of it"
+                return {"error": f"the program could not be confined: {problem}"}
+            if word == child.THREADS:
+                self._await_threads(program)
+            elif word == child.PASSED:
+                program.limit = self._limit(program)  # what was written last
+            near.close()  # a program that lives to the end ends when its channel closes
+            ended = _end(pid, patience_s=1.0 if word == child.GONE else 0.0)
+            return {"limit": program.limit, "judge": program.judge_status, "candidate": ended}
+        finally:
+            near.close()
+            far.close()
+            kept = () if self._judge is None else (self._judge.pid,)
+            watch.end_children(kept)
+            for descriptor in (source, tests, output, confined):
+                os.close(descriptor)
+            self._folder.clear()
+
+    def _be_candidate(self, limits: dict, source: int, channel: int, output: int, report: int) -> None:
+        os.dup2(self._null, 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        child.be_candidate(
+            self._confinement,
+            limits,
+            conditions=self._conditions,
+            guard=self._guard,
+            landlock=self._folder.landlock,
+            source=source,
+            channel=channel,
+            report=report,
+        )
+
+    def _judged(self, program: Program, descriptors: tuple[int, int, int]) -> bytes:
+        """What the kept judge says of the program, or where it may not take it, one of its own."""
+        word = self._heard(self.start_judge(), program, descriptors)
+        if not self._judge.goes_on:
+            self._judge = None
+        if word == child.NEEDS_OWN_PROCESS:
+            word = self._heard(Judge(self._be_judge, kept=False), program, descriptors)
+        return word
+
+    def start_judge(self) -> Judge:
+        """The kept judge, a new one if there is none."""
+        if self._judge is None:
+            self._judge = Judge(self._be_judge, kept=True)
+        return self._judge
+
+    def _be_judge(self, control: int, kept: bool) -> None:
+        child.be_judge(
+            self._confinement,
+            control,
+            conditions=self._conditions,
+            memory_mb=JUDGE_MEMORY_MB,
+            landlock=self._folder.landlock,
+            kept=kept,
+        )
+
+    def _heard(self, judge: Judge, program: Program, descriptors: tuple[int, int, int]) -> bytes:
+        """The judge's word, b"" if it died; ends the program when it has used up what it may."""
+        judge.give(descriptors)
+        self._poller.register(judge.link, select.POLLIN)
+        try:
+            while True:
+                ready = {descriptor for descriptor, _ in self._poller.poll(TICK_MS)}
+                if self._control.fileno() in ready:
+                    raise SystemExit  # the caller is gone; the finally clauses clean up
+                if judge.link.fileno() in ready:
+                    break
+                program.limit = self._limit(program, judge)
+                if program.limit:
+                    os.kill(program.pid, signal.SIGKILL)  # the judge notices that its channel closes
+                    break
+        finally:
+            self._poller.unregister(judge.link)
+        word = judge.hear()
+        if not judge.goes_on:
+            program.judge_status = judge.end()
+        return word
+
+    def _limit(self, program: Program, judge: Judge | None = None) -> str | None:
+        """Which limit the program has reached."""
+        if os.fstat(program.output).st_size > OUTPUT_BYTES:
+            return "output"
+        if self._folder.overfull():
+            return "files"
+        if watch.cpu_s(program.pid) > program.timeout_s:
+            return "time"
+        if judge is not None and judge.used_s() > program.timeout_s + JUDGE_EXTRA_S:
+            return "time"
+        pids = (program.pid,) if judge is None else (program.pid, judge.pid)
+        return "time" if watch.overslept(pids, time.monotonic() - program.start, program.timeout_s) else None
+
+    def _await_threads(self, program: Program) -> None:
+        """Give the threads that the program left their time."""
+        while True:
+            program.limit = self._limit(program)
+            if program.limit or watch.threads_of(program.pid) <= 1:
+                return
+            time.sleep(0.005)
+
+
+class Program:
+    """One program while it runs; `limit` once it has reached one."""
+
+    def __init__(self, pid: int, timeout_s: float, output: int):
+        self.pid, self.timeout_s, self.output = pid, timeout_s, output
+        self.start = time.monotonic()
+        self.limit: str | None = None
+        self.judge_status: int | None = None
+
+
+class Judge:
+    """A judge process and the link to it."""
+
+    def __init__(self, body: Callable[[int, bool], None], *, kept: bool):
+        self.link, theirs = socket.socketpair()
+        self.pid = _fork(body, theirs.fileno(), kept)
+        theirs.close()
+        self.link.settimeout(JUDGE_ANSWERS_S)
+        self.goes_on = True
+        self._before_s = 0.0
+
+    def give(self, descriptors: tuple[int, int, int]) -> None:
+        """Send what it needs to judge one program."""
+        self._before_s = watch.cpu_s(self.pid)
+        with contextlib.suppress(BrokenPipeError):  # it died since: `hear` will say so
+            socket.send_fds(self.link, [b"+"], descriptors)
+
+    def used_s(self) -> float:
+        """Processor seconds spent on this program."""
+        return watch.cpu_s(self.pid) - self._before_s
+
+    def hear(self) -> bytes:
+        """Its word on the program; b"" if it ended or does not answer."""
+        try:
+            said = self.link.recv(2)
+        except OSError:
+            said = b""
+        self.goes_on = said[1:] == child.GOES_ON
+        return said[:1]
+
+    def end(self) -> int:
+        """Its exit status once it is gone."""
+        self.link.close()
+        status = _end(self.pid, patience_s=1.0)
+        return 0 if status is None else status
+
+
+def _fork(body: Callable[..., None], *args: Any) -> int:
+    pid = os.fork()
+    if pid == 0:
+        status = 70
+        try:
+            body(*args)
+            status = 0
+        finally:
+            os._exit(status)
+    return pid
+
+
+def _end(pid: int, *, patience_s: float) -> int | None:
+    """The exit status of a child that ends by itself in time; None if it had to be killed."""
+    patience = time.monotonic() + patience_s
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= patience:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return None
+        time.sleep(0.0005)
+
+
+def main() -> None:
+    """Entry point of the fresh interpreter: argv is the control descriptor and the settings."""
+    settings = json.loads(sys.argv[2])
+    sys.path[:] = [*settings["python_path"], *sys.path]
+    try:
+        serve(socket.socket(fileno=int(sys.argv[1])), settings)
+    finally:
+        confine.leave_folder(settings["folder"])
+        remove_tree(settings["folder"])

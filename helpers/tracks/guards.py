@@ -1,0 +1,186 @@
+"""What a run could not do, and goes on without.
+
+A failure costs as little as it can: an item is set aside, a control or a plot is left out with a
+warning, a track ends as `not_run` with its reason. Only what concerns the whole run (a full disk, a
+person who stops it) goes through. Nothing is hidden: each loss is printed where it happens, stands in
+the reports, and its traceback lies in `errors.txt` of the run folder.
+"""
+
+from __future__ import annotations
+
+import datetime
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from helpers.errors import RESUME, CheckError, concerns_whole_run, told
+from helpers.records import TaskSetAside
+from helpers.settings import MINIMUM_DATA
+
+R = TypeVar("R")
+NAMED_ITEMS = 5  # of those set aside; the rest is counted
+ERRORS = "errors.txt"
+
+
+def track_title(track: str) -> str:
+    """ "Track A" for "track_a"."""
+    return track.replace("_", " ").title()
+
+
+@dataclass
+class Guards:
+    """Losses of one run so far; `helpers.tracks.whole_run` puts them into its reports."""
+
+    folder: Path  # of the run
+    not_run: dict[str, str] = field(default_factory=dict)  # track -> why
+    missing: dict[str, str] = field(default_factory=dict)  # part of the report -> why
+    warnings: list[str] = field(default_factory=list)  # for the top of every report
+    recorded: set[str] = field(default_factory=set)  # tracks whose section this run has written
+    set_aside: list[TaskSetAside] = field(default_factory=list)
+    on_warning: Callable[[], None] = field(default=lambda: None, repr=False)
+
+    def reason(self, name: str) -> str | None:
+        """Why the track or part `name` does not run, or None."""
+        return self.not_run.get(name) or self.missing.get(name)
+
+    def warn(self, text: str) -> None:
+        """Print a warning where it arises and keep it for the reports, each text once."""
+        print(f"Warning: {text}")
+        if text not in self.warnings:
+            self.warnings.append(text)
+            self.on_warning()
+
+    # --- tracks ------------------------------------------------------------------------------
+
+    def end_track(self, track: str, reason: str) -> None:
+        """Let `track` end as `not_run`; the reason is printed and stands in the reports."""
+        self.not_run[track] = reason
+        self.recorded.discard(track)
+        print(f"{track_title(track)} ends here: {reason}")
+
+    def fail_track(self, track: str, error: Exception) -> None:
+        """End `track` by an error of one of its cells; a section that is recorded already stands.
+
+        Raises:
+            Exception: `error` itself where it concerns the whole run.
+        """
+        self._keep_traceback(track_title(track), error)
+        if track in self.not_run:  # the first reason is the one that counts
+            return
+        if track in self.recorded:
+            self.warn(f"{track_title(track)} is recorded, but a step that shows it failed: {told(error)}")
+        else:
+            self.end_track(track, _with_advice(error))
+
+    def attempt(self, track: str, build: Callable[..., R], *arguments: Any, **options: Any) -> R | None:
+        """`build(...)`, or None where it fails; the track is then not run, the others go on."""
+        try:
+            built = build(*arguments, **options)
+        except Exception as error:
+            self._keep_traceback(track_title(track), error)
+            self.end_track(track, _with_advice(error))
+            return None
+        self.not_run.pop(track, None)
+        return built
+
+    def control(
+        self, track: str, what: str, build: Callable[..., R], *arguments: Any, otherwise: R, **options: Any
+    ) -> R:
+        """`build(...)`, or `otherwise` where it fails: a control must not cost a track its result."""
+        try:
+            return build(*arguments, **options)
+        except Exception as error:
+            self._keep_traceback(f"{track_title(track)}, {what}", error)
+            self.warn(f"{track_title(track)}: {what} is left out, since it failed: {told(error)}")
+            return otherwise
+
+    def expect(self, what: str, *, expected: Any, got: Any, do: str) -> None:
+        """Compare two values that must be equal.
+
+        Raises:
+            CheckError: saying what differs and what to do; in a track's cell it ends that track.
+        """
+        if expected != got:
+            raise CheckError(what, expected=_short(expected), got=_short(got), do=do)
+
+    # --- items -------------------------------------------------------------------------------
+
+    def each_once(self, what: str, items: Sequence[R], key: Callable[[R], str]) -> list[R]:
+        """The first item of each key; further ones are set aside with a warning that names them."""
+        kept = {key(item): item for item in reversed(items)}
+        first = [item for item in items if kept[key(item)] is item]
+        again = [key(item) for item in items if kept[key(item)] is not item]
+        self.leave_out(f"{what} whose name another one has", again)
+        return first
+
+    def leave_out(self, what: str, names: Iterable[str]) -> None:
+        """Warn of items that are left out; nothing for none."""
+        if names := list(names):
+            more = f" and {len(names) - NAMED_ITEMS} more" if len(names) > NAMED_ITEMS else ""
+            self.warn(f"{len(names)} {what} left out: {'; '.join(names[:NAMED_ITEMS])}{more}")
+
+    # --- parts of the report -----------------------------------------------------------------
+
+    def fail_part(self, part: str, error: Exception) -> None:
+        """Go on without one part of the report.
+
+        Raises:
+            Exception: `error` itself where it concerns the whole run.
+        """
+        self._keep_traceback(part, error)
+        self.missing[part] = told(error)
+        self.warn(f"the report lacks its {part}, which failed: {told(error)}")
+
+    def part(self, part: str, build: Callable[..., R], *arguments: Any, otherwise: R, **options: Any) -> R:
+        """`build(...)`, or `otherwise` where it fails; the report then says that `part` is missing."""
+        self.missing.pop(part, None)
+        try:
+            return build(*arguments, **options)
+        except Exception as error:
+            self.fail_part(part, error)
+            return otherwise
+
+    def draw(self, figure: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        """Show one figure of `helpers.report`; one that cannot be drawn costs a line, not its section."""
+        from helpers.report.plots import show
+
+        try:
+            show(figure(*arguments, **options))
+        except Exception as error:
+            title = options.get("title") or options.get("what")
+            name = getattr(figure, "__name__", "figure").replace("_", " ")
+            name += f" ({title})" if title else ""
+            self._keep_traceback(f"plot: {name}", error)
+            self.warn(f"the plot “{name}” could not be drawn: {told(error)}")
+
+    def _keep_traceback(self, where: str, error: Exception) -> None:
+        """Append to `errors.txt`.
+
+        Raises:
+            Exception: `error` itself where it concerns the whole run.
+        """
+        if concerns_whole_run(error):
+            raise error
+        if getattr(error, "explains_itself", False):
+            return  # explained by their message
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        with (self.folder / ERRORS).open("a", encoding="utf-8") as file:
+            file.write(f"{now} {where}\n{''.join(traceback.format_exception(error))}\n")
+
+
+def needed(track: str) -> str:
+    """How much data `track` wants, in words."""
+    return ", ".join(f"{least} {what.replace('_', ' ')}" for what, least in MINIMUM_DATA[track].items())
+
+
+def _with_advice(error: Exception) -> str:
+    if getattr(error, "explains_itself", False):
+        return told(error)
+    return f"{told(error)}. What to do: {RESUME} (traceback: {ERRORS} in the run folder)"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 160 else f"{text[:160]} … ({len(text)} characters)"
