@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from helpers.eval.lexical import build_lexical_index, search_terms, load_lexical_index, save_lexical_index
+from helpers.eval.lexical import build_lexical_index, load_lexical_index, save_lexical_index, search_terms
 from helpers.eval.ranking import ranking
 from helpers.records import Document, Query
 
