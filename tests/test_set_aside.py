@@ -151,7 +151,7 @@ def test_no_figure_counts_what_was_set_aside(tmp_path: Path) -> None:
     assert not guards.warnings  # 5% is no more than the limit
     assert verdict_sentence(track).startswith("Pass@1")
     assert closing_lines(metrics)[-1] == (
-        "Track B: 2 of 40 tasks set aside, their references fail here (task-0001 failed; task-0004 failed)"
+        "Track B: 2 of 40 tasks were set aside: their references fail here (task-0001 failed; task-0004 failed)"
     )
 
 
