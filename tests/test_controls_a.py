@@ -115,7 +115,7 @@ def test_the_sentence_turns_with_the_figures(foreign_nll, own_nll, says):
     assert says in said
     assert "elsewhere 1.0 with the same budget (900 tokens, against 1,000 of the repository)" in said
     assert "On 12 files of general code, bits per byte rise: +0.014" in said
-    assert "The saved adapter is the trained one times 0.8" in said
+    assert "The saved adapter is scaled by 0.8" in said
     assert "], or +6.5%." in said  # 186 nats before, 198 after
     told = {**track, "data": facts | {"exposure_note": "nothing is known"}}
     told["controls"] = track["controls"] | {"changed_after_cut_off": track["controls"]["foreign_corpus"]}

@@ -85,9 +85,7 @@ def validate(metrics: Mapping[str, Any]) -> None:
     for name in TRACKS:
         track = metrics[name]
         if track["primary_metric"] != PRIMARY_METRIC[name]:
-            raise MetricsError(
-                f"{name}: the primary metric must be {PRIMARY_METRIC[name]}, fixed before any run"
-            )
+            raise MetricsError(f"{name}: the primary metric is {PRIMARY_METRIC[name]}, fixed before any run")
         for metric, entry in track["metrics"].items():
             _check_entry(f"{name}.metrics.{metric}", entry)
         if track["verdict"] != "not_run":

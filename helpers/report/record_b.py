@@ -3,6 +3,13 @@
 Rows: `track_b/tasks` (records.Task), `track_b/tasks_set_aside` (records.TaskSetAside),
 `track_b/scores_before`, `track_b/scores_after` and `track_b/baseline_<name>` (records.ResponseScore; sample 0
 is greedy, 1..n are drawn), and `track_b/planted_names` (planted.check.CheckedName).
+
+`pass@1` and `pass@1/<kind>` use sample 0, one per task of an executable kind (`records.EXECUTABLE`). The
+interval of the difference resamples functions, p is exact McNemar over tasks; the verdict needs both.
+`pass@1_sampled`, `pass@2`, ... are unbiased estimates from samples 1..n, resampling functions. `parsable`,
+`style` and `hallucination_rate` use greedy responses; the last two only tasks whose responses can be read
+both before and after. A (task, sample) with an infrastructure error on either side is left out of both
+sides; these are counted.
 """
 
 from __future__ import annotations
@@ -52,14 +59,7 @@ def record_track_b(
 ) -> dict[str, Any]:
     """Compute pass@1 of the greedy responses to the executable tasks (primary), and further metrics.
 
-    Executable are the kinds of `records.EXECUTABLE` (fix_bug, implement).
-
-    `pass@1` and `pass@1/<kind>` use sample 0, one per task. The interval of the difference resamples
-    functions, p is exact McNemar over tasks; the verdict needs both. `pass@1_sampled`, `pass@2`, ... are
-    unbiased estimates from samples 1..n, resampling functions. `parsable`, `style` and
-    `hallucination_rate` use greedy responses; the last two only tasks whose responses can be read both
-    before and after. A (task, sample) with an infrastructure error on either side is left out of both
-    sides; these are counted. One parameter for each kind of row and each fact that the section records.
+    One parameter for each kind of row and each fact that the section records.
 
     Args:
         before, after: scores of the same (task, sample) pairs.

@@ -180,8 +180,8 @@ def verdict_sentence(track: Mapping[str, Any], metric: str = "") -> str:
     reading = {
         "improved": f"{better} is better, so this is an improvement beyond chance.",
         "no_detectable_difference": (
-            "This is no detectable difference: on these items it could be chance, "
-            "which is not proof that nothing changed."
+            "This is no detectable difference: on these items, chance could explain the change. "
+            "That is not proof that nothing changed."
         ),
         "regressed": f"{better} is better, so this is a regression beyond chance.",
     }

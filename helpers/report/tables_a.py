@@ -28,9 +28,7 @@ def control_sentences(track: Mapping[str, Any]) -> str:
             f"{change_text(general['delta'])}, or {share:+.1%}.".replace("-", "−")
         )
         if (scale := track["cost"].get("adapter_scale", 1.0)) < 1:
-            said[-1] += (
-                f" The saved adapter is the trained one times {scale:g}, chosen on the validation files."
-            )
+            said[-1] += f" The saved adapter is scaled by {scale:g}, chosen on the validation files."
     if foreign := controls.get("foreign_corpus"):
         added = controls["own_instead_of_foreign"]["delta"]
         low, high = added["ci95"]
@@ -44,9 +42,9 @@ def control_sentences(track: Mapping[str, Any]) -> str:
         )
         said.append(
             f"**Foreign code.** Training on {facts['foreign_corpus']} with the same budget "
-            f"({facts['foreign_tokens']:,} tokens, against {facts['own_tokens']:,} of the repository) changes "
-            f"the held-out files by {change_text(foreign['delta'])} bits per byte; training on the repository "
-            f"changes them by {number(own, signed=True)}. Repository minus foreign: {change_text(added)}, so "
-            f"{reading}."
+            f"({facts['foreign_tokens']:,} tokens, against {facts['own_tokens']:,} of the repository) "
+            f"changes the held-out files by {change_text(foreign['delta'])} bits per byte; training on the "
+            f"repository changes them by {number(own, signed=True)}. Repository minus foreign: "
+            f"{change_text(added)}, so {reading}."
         )
     return "\n\n".join(said) or "This profile measures no controls."

@@ -60,8 +60,8 @@ def search_sentence(track: Mapping[str, Any]) -> str:
     return (
         f"Search adds a weighted BM25 score to the cosine. The weight, chosen on the validation queries, is "
         f"{after} for the tuned embedder and {before} for the untouched one. Search reaches "
-        f"{metric_name(track['primary_metric'])} {estimate_text(entry['after'])}; with the untouched embedder "
-        f"{estimate_text(entry['before'])}. Tuning changes it by {change_text(entry['delta'])}."
+        f"{metric_name(track['primary_metric'])} {estimate_text(entry['after'])}; with the untouched "
+        f"embedder {estimate_text(entry['before'])}. Tuning changes it by {change_text(entry['delta'])}."
     )
 
 
@@ -115,7 +115,7 @@ def control_sentences(track: Mapping[str, Any]) -> str:
         name = track["data"].get("foreign_package", "a foreign package")
         kept = "worse" if high < 0 else "better" if low > 0 else "not detectably different"
         said.append(
-            f"On {foreign['after']['n']} queries over {name}, on which nothing here was trained, retrieval is "
-            f"{kept} after tuning: {change_text(foreign['delta'])}."
+            f"On {foreign['after']['n']} queries over {name}, on which nothing here was trained, "
+            f"retrieval is {kept} after tuning: {change_text(foreign['delta'])}."
         )
     return " ".join(said) or "This profile measures no controls."
