@@ -1,4 +1,4 @@
-"""What the notebook shows beside results: nothing cut, nothing that breaks the page."""
+"""Notebook display: nothing is cut off, and nothing breaks the page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_card_keeps_its_header_and_lowers_its_headings() -> None:
     assert "annotations_creators" in page
 
 
-def test_searches_name_files_without_folders_and_tell_both_ranks() -> None:
+def test_searches_show_files_without_folders_and_both_ranks() -> None:
     row = {
         "text": "how to", "why": "gained", "relevant": {"a/b/c.py::f": 1}, "rank_before": None,
         "rank_after": 2, "top3_before": ["a/x.py::g"], "top3_after": ["a/y.py::h", "a/b/c.py::f"],

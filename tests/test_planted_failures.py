@@ -1,7 +1,7 @@
 """Failures planted in every section of the notebook: what the terminal says, and what is still reported.
 
-The code is the package's own; a copy of the notebook gets lines that replace a step by one that fails.
-The second run goes on with the steps that the first one finished.
+The package's code runs unchanged; in a copy of the notebook, added lines replace one step by one that fails.
+The second run resumes from the steps that the first one finished.
 """
 
 from __future__ import annotations

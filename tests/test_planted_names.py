@@ -1,4 +1,4 @@
-"""The hallucination checker on names planted for several code bases and seeds."""
+"""The hallucination checker on names planted in several code bases with several seeds."""
 
 import ast
 import random

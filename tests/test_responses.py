@@ -1,3 +1,5 @@
+"""Scoring of responses: what passes, what fails, and why, for every kind of task."""
+
 import json
 
 import pytest
@@ -137,7 +139,7 @@ def test_a_mutant_that_could_not_be_run_is_not_killed():
     assert _judge_tests([passed], [broken, fallen]) == ("passed", "kills 1 of 2 mutants", 0.5)
 
 
-def test_tests_that_fall_on_the_reference_once_earn_nothing():
+def test_tests_that_fail_on_the_reference_once_earn_nothing():
     """Chance would otherwise look like a killed mutant."""
     passed, fallen = Outcome("passed"), Outcome("failed", "AssertionError")
     assert _judge_tests([passed, fallen, passed], [fallen]) == ("failed", "AssertionError", 0.0)

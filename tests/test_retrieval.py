@@ -1,4 +1,4 @@
-"""Measures by hand and against independent definitions; the index; what is shown of a run."""
+"""Retrieval measures against hand-computed values and independent definitions; the index; shown examples."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_ties_break_by_document_id_descending_whatever_the_insertion_order():
         assert score_run(constant, {"q": {"d2": 1}}, k=10)["q"]["mrr@10"] == 1 / 2
 
 
-def test_a_constant_scorer_scores_like_chance():
+def test_a_constant_scorer_scores_at_chance_level():
     n, k = 200, 10
     ids = [f"{number:03d}" for number in range(n)]
     run = {i: dict.fromkeys(ids, 1.0) for i in ids}
@@ -291,7 +291,7 @@ def test_groups_by_the_words_that_the_code_repeats():
     assert {name: groups[f"words in the code: {name}"] for name in texts} == {name: [name] for name in texts}
 
 
-def test_recall_at_one_and_five_stands_beside_the_measures_at_ten():
+def test_recall_at_one_and_five_is_reported_too():
     run = {"q": {f"d{rank}": -float(rank) for rank in range(1, 13)}}
     row = score_measures(run, {"q": {"d1": 1, "d3": 1, "d7": 1, "d11": 1}})["q"]
     assert set(row) == {"mrr@10", "ndcg@10", "recall@10", "recall@1", "recall@5"}

@@ -1,4 +1,4 @@
-"""`python -m helpers score`'s work: both formats, references, mutants, bad files."""
+"""`python -m helpers score`: both formats, references, mutants, bad files."""
 
 import gzip
 import json
@@ -85,7 +85,7 @@ def test_mutants_fail_and_pass_at_k_is_unbiased(tmp_path):
     assert 0 < low < 0.5 < high < 1
 
 
-def test_helpers_of_the_prompt_are_not_the_samples_to_redefine(tmp_path):
+def test_samples_cannot_redefine_the_helpers_of_the_prompt(tmp_path):
     cheat = "    return 0\n\n\ndef value(cs, x):\n    return 0\n"
     summary, _ = run(tmp_path, HUMAN_EVAL, [{"task_id": "Own/1", "completion": cheat}])
     assert summary["statuses"] == {"failed": 1}
@@ -100,7 +100,7 @@ def test_chat_answers_are_understood(tmp_path):
     assert [row["passed"] for row in rows] == [True, True, True, True, False, False], rows
 
 
-def test_completion_as_it_is_comes_first(tmp_path):
+def test_a_completion_that_parses_is_used_unchanged(tmp_path):
     problem = read_problems(write(tmp_path / "p.jsonl", HUMAN_EVAL))["Own/0"]
     assert program_for(problem, "    return 1\n") == HUMAN_EVAL[0]["prompt"] + "    return 1\n"
 
@@ -225,7 +225,7 @@ def test_equal_programs_run_once(tmp_path, monkeypatch):
     assert summary["samples_per_task"] == [5, 5]
 
 
-def test_errors_of_the_machine_are_neither_passed_nor_failed(tmp_path):
+def test_infrastructure_errors_count_neither_as_passed_nor_as_failed(tmp_path):
     problems = read_problems(write(tmp_path / "p.jsonl", HUMAN_EVAL))
     rows = [
         {"task_id": "Own/0", "status": status, "passed": status == "passed"}

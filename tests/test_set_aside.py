@@ -1,4 +1,4 @@
-"""A task whose own reference fails when it is scored: out of every figure, named in every report."""
+"""A task whose own reference fails counts in no figure and is named in every report."""
 
 from __future__ import annotations
 

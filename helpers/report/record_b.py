@@ -64,8 +64,7 @@ def record_track_b(
     Args:
         before, after: scores of the same (task, sample) pairs.
         baselines: name -> scores of trivial answers (copied input, reference), sample 0.
-        planted: the hallucination checker's verdicts on planted names; its precision and recall are
-            recorded among the controls.
+        planted: the hallucination checker's verdicts on planted names, recorded among the controls.
         set_aside: tasks whose reference did not pass; no figure counts them, on either side.
 
     Raises:
