@@ -60,14 +60,14 @@ def _diagnose(score: ResponseScore, task: Task) -> Finding:
     if not score.response.strip():
         return "empty answer", "The response holds nothing but white space."
     if task.detail.get("form") == "line":
-        return _of_line(score, task)
-    return _of_text(score, task) or _of_code(score, task)
+        return _diagnose_line(score, task)
+    return _diagnose_text(score, task) or _diagnose_code(score, task)
 
 
-# --- answers of one line -----------------------------------------------------------------------
+# --- one-line answers --------------------------------------------------------------------------
 
 
-def _of_line(score: ResponseScore, task: Task) -> Finding:
+def _diagnose_line(score: ResponseScore, task: Task) -> Finding:
     number = int(task.detail["line"])
     marked = task.detail["given"].splitlines()[number - 1].strip()
     wanted = answered_line(task.reference)
@@ -115,13 +115,13 @@ def _shown(change: tuple[str, str]) -> str:
 # --- whole answers: the text -------------------------------------------------------------------
 
 
-def _of_text(score: ResponseScore, task: Task) -> Finding | None:
+def _diagnose_text(score: ResponseScore, task: Task) -> Finding | None:
     """Return a finding visible in the text alone, or None if the code has to be examined."""
     response = score.response
-    lines = [line.strip() for line in _inside(response).split("\n") if line.strip()]
+    lines = [line.strip() for line in _first_block(response).split("\n") if line.strip()]
     reference = extract_code(task.reference) or task.reference
     code = extract_code(response, entry_point=None if task.kind == "unit_tests" else task.entry_point)
-    round_, times, first = _loop(lines)
+    round_, times, first = _closing_loop(lines)
     many = f"{len(round_)} lines" if len(round_) > 1 else "line"
     repeats = f"{times} times the same {many}: `{clip(' / '.join(round_), 120)}`"
     if _begins_with(lines, reference):
@@ -137,7 +137,7 @@ def _of_text(score: ResponseScore, task: Task) -> Finding | None:
     if blocks and not blocks[-1].closed and score.status == "unparsable":
         return "cut off before the end", f"{where}; the code block that it opens never closes."
     if score.status == "unparsable":
-        return "does not parse", f"{where}; {_syntax_error(_inside(response))}."
+        return "does not parse", f"{where}; {_syntax_error(_first_block(response))}."
     given = task.detail.get("given", "")
     if code and given and task.kind in COPYING and _words(code) == _words(given):
         missing = _changed_lines(code, reference)
@@ -145,13 +145,13 @@ def _of_text(score: ResponseScore, task: Task) -> Finding | None:
     return None
 
 
-def _inside(response: str) -> str:
+def _first_block(response: str) -> str:
     """Return the first code block, or the whole response if it has none."""
     blocks = [block.content for block in fenced_blocks(response) if block.is_python]
     return without_margin(blocks[0] if blocks else response)
 
 
-def _loop(lines: Sequence[str]) -> tuple[list[str], int, int]:
+def _closing_loop(lines: Sequence[str]) -> tuple[list[str], int, int]:
     """Return the lines repeated at the end of a text, how often they occur, and their first line number.
 
     The count is 0 if there is no loop. Line numbers start at 1. The last round may be cut off.
@@ -179,30 +179,30 @@ def _begins_with(lines: Sequence[str], reference: str) -> bool:
 # --- whole answers: the code -------------------------------------------------------------------
 
 
-def _of_code(score: ResponseScore, task: Task) -> Finding:
+def _diagnose_code(score: ResponseScore, task: Task) -> Finding:
     response = score.response
     entry = task.entry_point.rpartition(".")[2]
     code = extract_code(response, entry_point=entry if task.kind != "unit_tests" else None) or response
     reference = extract_code(task.reference) or task.reference
     if task.kind in ("explain", "unit_tests"):
-        return _invented(score) if score.invented_names else _of_checks(score, task)
+        return _invented(score) if score.invented_names else _diagnose_checks(score, task)
     if not defines(code, entry):
         return "function missing", f"The code parses but does not define `{task.entry_point}`."
-    strayed = _strayed(code, task, reference)
+    departure = _departure(code, task, reference)
     if score.status in ("timeout", "crashed") and task.kind in RUN_KINDS:
-        return _run_category(score), f"{strayed or _near(code, reference)}"
+        return _run_category(score), f"{departure or _similarity(code, reference)}"
     if score.invented_names:
         category, evidence = _invented(score)
-        return category, f"{evidence} {strayed}".rstrip()
+        return category, f"{evidence} {departure}".rstrip()
     if task.kind == "docstring":
-        return _of_checks(score, task, strayed)
+        return _diagnose_checks(score, task, departure)
     if score.detail.startswith("no gain"):
-        return "no gain", f"Behaviour is kept, but nothing is better. {_near(code, reference)}"
-    category = "lost its way while copying" if strayed else _run_category(score)
-    return category, f"{strayed or _near(code, reference)}{_expectation(score)}"
+        return "no gain", f"Behaviour is kept, but nothing is better. {_similarity(code, reference)}"
+    category = "lost its way while copying" if departure else _run_category(score)
+    return category, f"{departure or _similarity(code, reference)}{_expectation(score)}"
 
 
-def _strayed(code: str, task: Task, reference: str) -> str:
+def _departure(code: str, task: Task, reference: str) -> str:
     """Describe where a copy departs from both the given code and the reference.
 
     Return "" if it never does, or if the task asks for no copy.
@@ -235,7 +235,7 @@ def _without_docstring_lines(code: str) -> list[str]:
     return ["" if number in inside else line for number, line in enumerate(code.split("\n"), 1)]
 
 
-def _of_checks(score: ResponseScore, task: Task, strayed: str = "") -> Finding:
+def _diagnose_checks(score: ResponseScore, task: Task, departure: str = "") -> Finding:
     """Name the check that failed, for kinds that are judged by checks."""
     named = {
         "the code itself was changed": "changed the code it was to document",
@@ -254,7 +254,7 @@ def _of_checks(score: ResponseScore, task: Task, strayed: str = "") -> Finding:
         category = "asserts that do not hold"
     return (
         category or "failed its checks",
-        strayed or f"The check that failed: {score.detail or score.status}.",
+        departure or f"The check that failed: {score.detail or score.status}.",
     )
 
 
@@ -288,7 +288,7 @@ def _invented(score: ResponseScore) -> Finding:
     )
 
 
-def _near(code: str, reference: str) -> str:
+def _similarity(code: str, reference: str) -> str:
     alike = difflib.SequenceMatcher(None, reference.split(), code.split(), autojunk=False).ratio()
     return f"Its words are {alike:.0%} the reference's; differences: {_changed_lines(code, reference)}."
 

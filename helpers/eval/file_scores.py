@@ -108,7 +108,7 @@ def paired_rows(
         path, why = next(iter(wrong.items()))
         raise ValueError(
             f"{part}: before and after scored different files, tokens or bytes; {len(wrong)} of "
-            f"{len(everything)} files, e.g. {path}: {why}. Both must be read by one tokenizer"
+            f"{len(everything)} files, e.g. {path}: {why}. Use the same tokenizer for both"
         )
     if odd is not None:
         odd.update(wrong)

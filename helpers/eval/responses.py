@@ -119,10 +119,6 @@ def _given(task: Task) -> str:
     return fenced(task.detail["given"])
 
 
-def _marked_line(task: Task) -> str:
-    return task.detail["given"].splitlines()[int(task.detail["line"]) - 1].strip()
-
-
 def _programs(task: Task, code: str | None) -> list[Program]:
     """Build the programs to run: one, or for unit tests one for the reference and each mutant."""
     if code is None:
