@@ -17,7 +17,7 @@ def test_long_cells_are_shown_whole_and_escaped() -> None:
 
 
 def test_fence_is_longer_than_any_in_the_text() -> None:
-    shown = display.fenced("before\n````python\nx\n````\n", "text")
+    shown = display.code_block("before\n````python\nx\n````\n", "text")
     assert shown.startswith("`````text\n")
     assert shown.endswith("\n`````")
 

@@ -74,10 +74,10 @@ def card(text: str) -> HTML:
     """Show the data card in a scrolling box, its headings two levels below the notebook's own."""
     header, body = re.match(r"---\n(.*?)\n---\n(.*)", text, re.DOTALL).groups()
     lowered = re.sub(r"^(#{1,4}) ", r"##\1 ", body, flags=re.MULTILINE)
-    return HTML(f'<div class="card">{markdown2html(fenced(header, "yaml") + chr(10) + lowered)}</div>')
+    return HTML(f'<div class="card">{markdown2html(code_block(header, "yaml") + chr(10) + lowered)}</div>')
 
 
-def fenced(text: str, language: str = "text") -> str:
+def code_block(text: str, language: str = "text") -> str:
     """Wrap `text` in a Markdown code block whose fence no line of it can close."""
     fence = "`" * max(3, _longest_backticks(text) + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
@@ -85,7 +85,7 @@ def fenced(text: str, language: str = "text") -> str:
 
 def pair(instruction: str, response: str) -> Markdown:
     """Show one instruction with its answer."""
-    return Markdown(f"**Asked**\n\n{fenced(instruction)}\n\n**Answer**\n\n{fenced(response)}")
+    return Markdown(f"**Instruction**\n\n{code_block(instruction)}\n\n**Answer**\n\n{code_block(response)}")
 
 
 def by_kind(instruct: InstructData | None, retrieval: RetrievalData | None) -> dict[str, dict[str, int]]:
@@ -133,8 +133,8 @@ def failures(cases: Sequence[Failure]) -> Markdown:
         parts.append(
             f"### {number}. {track}: {case.category}\n\n`{case.item_id}`\n\n"
             f"**Diagnosis.** {case.diagnosis}\n\n"
-            f"**Input**\n\n{fenced(case.input)}\n\n**Expected**\n\n{fenced(case.expected)}\n\n"
-            f"**Got**\n\n{fenced(case.got)}"
+            f"**Input**\n\n{code_block(case.input)}\n\n**Expected**\n\n{code_block(case.expected)}\n\n"
+            f"**Got**\n\n{code_block(case.got)}"
         )
     return Markdown("\n\n".join(parts))
 
