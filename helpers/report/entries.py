@@ -154,7 +154,14 @@ def run_section(
 
 
 def ratio_entry(
-    rows: Rows, numerator: str, denominator: str, unit: str, higher: bool, seed: int, samples: int, **options: Any
+    rows: Rows,
+    numerator: str,
+    denominator: str,
+    unit: str,
+    higher: bool,
+    seed: int,
+    samples: int,
+    **options: Any,
 ) -> dict[str, Any]:
     """Build the entry of `sum(numerator) / sum(denominator)` over files, one row per file."""
     if not rows:
