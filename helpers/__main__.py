@@ -43,22 +43,25 @@ def run(
     ] = None,
 ) -> None:
     """Execute the notebook headless and publish metrics.json, data_card.md and the HTML export."""
+    from helpers.profiles import RunRequest
     from helpers.report.suite import run_suite
 
     run_suite(
-        profile=profile,
-        corpus=corpus,
-        out=out,
-        resume=resume,
-        seed=seed,
-        causal_lm=causal_lm,
-        chat_lm=chat_lm,
-        embedder=embedder,
-        nf4=nf4,
-        keep=keep,
-        changes=",".join(changes or ()),
-        language=language,
-        benchmarks=",".join(map(str, benchmark or ())),
+        RunRequest(
+            profile=profile,
+            corpus=corpus,
+            out=out,
+            resume=resume,
+            seed=seed,
+            causal_lm=causal_lm,
+            chat_lm=chat_lm,
+            embedder=embedder,
+            nf4=nf4,
+            second_copy=keep,
+            changed_settings=",".join(changes or ()),
+            language=language,
+            benchmarks=",".join(map(str, benchmark or ())),
+        )
     )
 
 
@@ -74,9 +77,11 @@ def plan(
 ) -> None:
     """Print memory and time of every stage, computed from the models' shapes."""
     from helpers.plan import print_plan
-    from helpers.settings import resolve_profile
+    from helpers.profiles import RunRequest, resolve_profile
 
-    chosen = resolve_profile(profile, causal_lm=causal_lm, chat_lm=chat_lm, embedder=embedder, nf4=nf4)
+    chosen = resolve_profile(
+        RunRequest(profile, causal_lm=causal_lm, chat_lm=chat_lm, embedder=embedder, nf4=nf4)
+    )
     print_plan(chosen, here=here, micro_batch=micro_batch or None)
 
 
@@ -156,11 +161,11 @@ def ladder(
 ) -> None:
     """Train Track A with one setting changed at a time, compared on validation; goes on where it stopped."""
     from helpers.machine.hardware import detect_runtime
+    from helpers.profiles import RunRequest, resolve_profile
     from helpers.report.ladder_table import ladder_table
-    from helpers.settings import resolve_profile
     from helpers.tools.ladder import climb
 
-    chosen = resolve_profile(profile, corpus=corpus, causal_lm=causal_lm)
+    chosen = resolve_profile(RunRequest(profile, corpus=corpus, causal_lm=causal_lm))
     print(ladder_table(climb(chosen, detect_runtime(), out, tokens=tokens)).to_string())
 
 

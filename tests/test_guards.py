@@ -13,6 +13,7 @@ import helpers.__main__ as command
 from helpers.data.contamination import ContaminationError
 from helpers.errors import CheckError, InsufficientDataError, told
 from helpers.eval.file_scores import FileScore, paired_rows
+from helpers.profiles import RunRequest
 from helpers.run.workspace import Workspace, WorkspaceError, write_json
 from helpers.tracks.guards import Guards
 from helpers.tracks.notebook_cells import register_cell_magics
@@ -66,7 +67,7 @@ def test_a_leak_into_the_pairs_costs_its_track_alone(tmp_path: Path, capsys) -> 
     def leaks():
         raise ContaminationError("2 pairs hold held-out code, e.g. ['train-0001']")
 
-    run = open_session("smoke", out=tmp_path)
+    run = open_session(RunRequest("smoke", out=tmp_path))
     assert run.attempt("track_b", leaks) is None
     reason = run.not_run["track_b"]
     assert "ContaminationError: 2 pairs hold held-out code" in reason
@@ -136,7 +137,7 @@ def test_files_whose_two_scores_do_not_compare_are_left_out() -> None:
 
 
 def test_a_warning_after_the_report_still_gets_into_it(tmp_path: Path) -> None:
-    run = open_session("smoke", out=tmp_path)
+    run = open_session(RunRequest("smoke", out=tmp_path))
     run.write_report({"run": {"warnings": ["early"]}}, "card")
     run.guards.draw(fails, title="late")
     assert '"early",' in (run.folder / "report/metrics.smoke.json").read_text()

@@ -1,9 +1,9 @@
-"""What a run could not do, and goes on without.
+"""Guards around the steps of a run: a failure costs as little as it can.
 
-A failure costs as little as it can: an item is set aside, a control or a plot is left out with a
-warning, a track ends as `not_run` with its reason. Only what concerns the whole run (a full disk, a
-person who stops it) goes through. Nothing is hidden: each loss is printed where it happens, stands in
-the reports, and its traceback lies in `errors.txt` of the run folder.
+An item is set aside, a control or a plot is left out with a warning, a track ends as `not_run` with its
+reason. Only what concerns the whole run (a full disk, a person who stops it) is raised. Nothing is
+hidden: each loss is printed where it happens and listed in the reports, and its traceback is kept in
+`errors.txt` of the run folder.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+from IPython.display import display
 
 from helpers.errors import RESUME, CheckError, concerns_whole_run, told
 from helpers.records import TaskSetAside
@@ -40,6 +42,7 @@ class Guards:
     recorded: set[str] = field(default_factory=set)  # tracks whose section this run has written
     set_aside: list[TaskSetAside] = field(default_factory=list)
     on_warning: Callable[[], None] = field(default=lambda: None, repr=False)
+    _stopped_at: dict[str, str] = field(default_factory=dict, repr=False)  # track or part -> what failed
 
     def reason(self, name: str) -> str | None:
         """Why the track or part `name` does not run, or None."""
@@ -74,16 +77,25 @@ class Guards:
         else:
             self.end_track(track, _with_advice(error))
 
-    def attempt(self, track: str, build: Callable[..., R], *arguments: Any, **options: Any) -> R | None:
-        """`build(...)`, or None where it fails; the track is then not run, the others go on."""
-        try:
-            built = build(*arguments, **options)
-        except Exception as error:
-            self._keep_traceback(track_title(track), error)
-            self.end_track(track, _with_advice(error))
-            return None
+    def step(self, track: str, name: str, work: Callable[[], Any]) -> None:
+        """Run the step `name` of `track`; skip it, in one line, where the track has ended.
+
+        The step that ended the track is tried again when it is called again.
+
+        Raises:
+            Exception: what `work` raised where it concerns the whole run.
+        """
+        reason = self.not_run.get(track)
+        if reason is not None and self._stopped_at.get(track) != name:
+            print(f"{track_title(track)} does not run: {reason}")
+            return
         self.not_run.pop(track, None)
-        return built
+        try:
+            work()
+        except Exception as error:
+            self.fail_track(track, error)
+        if track in self.not_run:
+            self._stopped_at[track] = name
 
     def control(
         self, track: str, what: str, build: Callable[..., R], *arguments: Any, otherwise: R, **options: Any
@@ -141,6 +153,17 @@ class Guards:
         except Exception as error:
             self.fail_part(part, error)
             return otherwise
+
+    def show(self, part: str, build: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        """Display what `build(...)` returns as a part of the report; skip a part that is missing already."""
+        if part in self.missing and self._stopped_at.get(part) != build.__qualname__:
+            print(f"{part} is missing: {self.missing[part]}")
+            return
+        shown = self.part(part, build, *arguments, otherwise=None, **options)
+        if part in self.missing:
+            self._stopped_at[part] = build.__qualname__
+        elif shown is not None:
+            display(shown)
 
     def draw(self, figure: Callable[..., Any], *arguments: Any, **options: Any) -> None:
         """Show one figure of `helpers.report`; one that cannot be drawn costs a line, not its section."""

@@ -1,12 +1,11 @@
-"""What a run reports as a whole: data card, failure cases, and metrics.json from the tracks' sections.
-
-The sections come from `helpers.tracks.recording`, the rows that the failure cases are drawn from as well.
-"""
+"""Reports on the whole run: data card, failure cases, and metrics.json from the tracks' sections."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from IPython.display import Markdown
 
 from helpers.code.secrets import counted
 from helpers.data.card.facts import corpus_facts
@@ -20,8 +19,9 @@ from helpers.eval.failures import select_failures, track_a_failures, track_c_fai
 from helpers.eval.failures_b import track_b_failures
 from helpers.machine.hardware import hardware_facts, package_versions
 from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits
+from helpers.report import display as show
+from helpers.report import plots, tables
 from helpers.report.metrics import MetricsError, assemble, not_run, recompute, run_section, write_items
-from helpers.report.tables import closing_lines
 from helpers.run.folder import code_revision
 from helpers.run.workspace import read_json, read_jsonl
 from helpers.settings import MINIMUM_DATA, Profile
@@ -155,9 +155,25 @@ def finish_report(
         metrics = suite_metrics(run, corpus, failures)
     card = card or missing_card(run.guards.missing.get("data card", "no reason was kept"))
     run.write_report(metrics, with_tasks_set_aside(card, metrics["tasks_set_aside"]))
-    for line in closing_lines(metrics):
+    for line in tables.closing_lines(metrics):
         print(f"Warning: {line}")
     return metrics
+
+
+def show_summary(run: Session, metrics: dict[str, Any]) -> None:
+    """Show every track's primary metric before and after, their changes, and what was found, in words."""
+
+    def changes() -> Markdown:
+        return Markdown(tables.verdict_sentences(metrics))
+
+    run.guards.show("summary table", lambda: show.table(tables.summary_table(metrics)))
+    run.guards.draw(plots.delta_forest, metrics)
+    run.guards.show("changes of the primary metrics", changes)
+
+
+def show_cost(run: Session, metrics: dict[str, Any]) -> None:
+    """Show seconds, speed and memory of the three tracks."""
+    run.guards.show("cost table", lambda: show.table(tables.cost_table(metrics)))
 
 
 def suite_metrics(run: Session, corpus: Corpus, failures: Sequence[Failure]) -> dict[str, Any]:
