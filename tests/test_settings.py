@@ -26,7 +26,9 @@ def test_unknown_profile_names_the_known_ones() -> None:
 
 def test_every_override_changes_its_value_and_nothing_else() -> None:
     base = PROFILES["cpu"]
-    changed = resolve_profile(RunRequest("cpu", corpus="path:x", causal_lm="a", chat_lm="b", embedder="c", seed=5))
+    changed = resolve_profile(
+        RunRequest("cpu", corpus="path:x", causal_lm="a", chat_lm="b", embedder="c", seed=5)
+    )
     assert changed.corpus.spec == "path:x"
     assert (changed.track_a.model, changed.track_b.model, changed.track_c.model) == ("a", "b", "c")
     assert changed.seed == 5
@@ -70,9 +72,11 @@ def test_no_code_asks_which_profile_it_serves() -> None:
 
 
 def test_single_settings_are_changed_by_name_and_the_run_is_no_full_one() -> None:
-    profile = resolve_profile(RunRequest(
-        "cpu", changed_settings="track_a.epochs=1, track_b.lora.rank=8,track_c.scale=20,failure_cases=12"
-    ))
+    profile = resolve_profile(
+        RunRequest(
+            "cpu", changed_settings="track_a.epochs=1, track_b.lora.rank=8,track_c.scale=20,failure_cases=12"
+        )
+    )
     assert (profile.track_a.epochs, profile.track_b.lora.rank, profile.failure_cases) == (1, 8, 12)
     assert profile.track_c.scale == 20.0
     assert isinstance(profile.track_c.scale, float)
