@@ -36,7 +36,7 @@ class SettingsError(SuiteError, ValueError):
 
 @dataclass(frozen=True)
 class CorpusSettings:
-    """Which code is taken and by which rules (limits in bytes, files and functions)."""
+    """Which code is accepted, by which rules (limits in bytes, files and functions)."""
 
     spec: str = "installed:networkx"
     min_file_bytes: int = 400
@@ -85,7 +85,7 @@ class TrackASettings:
 
 
 def check_language(spec: str) -> None:
-    """Raise where `language_models.language_generator` would not understand `spec`.
+    """Check that `language_generator` (`helpers.data.tasks.prose_models`) understands `spec`.
 
     Raises:
         SettingsError: for an unknown back end, a missing model, or a key or password in the setting.
@@ -184,5 +184,5 @@ class Profile:
 
 
 def public_spec(spec: str) -> str:
-    """`spec` without the user name and password that a URL may carry: it ends up in reports."""
+    """Return `spec` without the user name and password that a URL may hold, fit for a report."""
     return re.sub(r"://[^/@\s]*@", "://", spec)

@@ -222,7 +222,7 @@ def test_stopping_ends_the_kernel_and_says_how_to_go_on(notebook, tmp_path, numb
     running.send_signal(number)
     said = running.communicate(timeout=60)[1]
     assert running.returncode == 130
-    assert "stopped in section “One”; finished steps are kept, go on with --resume" in said
+    assert "stopped in section “One”; finished steps are kept, continue with --resume" in said
     assert "Traceback" not in said
     kernel = Path("/proc") / pid.read_text()
     assert not kernel.exists() or "Z" in (kernel / "stat").read_text().split()[2]

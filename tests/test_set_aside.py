@@ -245,7 +245,7 @@ def test_a_track_that_recorded_nothing_and_a_wrong_failure_case_are_said(whole) 
     run, corpus = whole
     run.guards.recorded.clear()
     metrics = whole_run.suite_metrics(run, corpus, [{"track": "track_x"}])
-    assert "did not get as far as recording it" in metrics["track_b"]["reason"]
+    assert "did not get as far as being recorded" in metrics["track_b"]["reason"]
     assert metrics["failures"] == []
     assert metrics["run"]["warnings"][-1].startswith(
         "the report lacks its failure cases, which failed: MetricsError"

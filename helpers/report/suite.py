@@ -1,8 +1,8 @@
-"""`python -m helpers run`: the notebook itself, executed headless, then exported and published.
+"""`python -m helpers run`: execute the notebook headless, export it, and publish the reports.
 
-There is no other orchestration: what this runs is what a person runs cell by cell. Reports are
-published only after the last cell and the export have succeeded; until then an earlier run's
-`metrics.json`, data card and exports stay as they are.
+This is the only orchestration: it runs what a person runs cell by cell. Reports are published after the
+last cell and the export have succeeded; until then the `metrics.json`, data card and exports of an
+earlier run stay in place.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""One run from start to finish: settings, machine, run folder, and the reports it ends with.
+"""A session: one run from its settings to its published reports.
 
-The notebook opens a session in its first section and closes it in its last. Between the two,
-every expensive step goes through `Session.stage` or `Session.rows`, so that an interrupted run can
-go on where it stopped, and every figure is computed from rows that lie on disk.
+The notebook opens a session in its first section and publishes it in its last. In between, every
+expensive step goes through `Session.stage` or `Session.rows`, so that an interrupted run resumes where
+it stopped, and every figure is computed from rows on disk.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Session:
 
     @property
     def seed(self) -> int:
-        """The seed that everything random in this run derives from."""
+        """Seed from which everything random in this run derives."""
         return self.profile.seed
 
     @property
@@ -134,20 +134,20 @@ class Session:
         compute: Callable[[], Iterable[Any]],
         record: Callable[..., Any] = dict,
     ) -> list[Any]:
-        """Records that `compute` returns, kept as `<name>/rows.jsonl` and read back from there."""
+        """Keep the records that `compute` returns as `<name>/rows.jsonl`, and return them read back."""
         folder = self.stage(name, inputs, lambda out: write_jsonl(out / "rows.jsonl", compute()))
         return read_jsonl(folder / "rows.jsonl", record)
 
     def json(self, name: str, inputs: Any, compute: Callable[[], Any]) -> Any:
-        """One JSON value that `compute` returns, kept as `<name>/value.json`."""
+        """Keep the JSON value that `compute` returns as `<name>/value.json`, and return it read back."""
         folder = self.stage(name, inputs, lambda out: write_json(out / "value.json", compute()))
         return read_json(folder / "value.json")
 
     def require(self, track: str, **counts: int) -> bool:
-        """Check a track's data against `settings.MINIMUM_DATA`; short of it, the track is not run.
+        """Check a track's data against `settings.MINIMUM_DATA`; a track with less does not run.
 
         Args:
-            counts: what there is, by the names of `MINIMUM_DATA[track]`.
+            counts: what there is, under the names of `MINIMUM_DATA[track]`.
 
         Returns:
             Whether the track runs. If not, `not_run[track]` says what is missing and what would do.
@@ -166,19 +166,19 @@ class Session:
         return not short
 
     def history(self, stage: str) -> dict[str, Any]:
-        """What the training stage `stage` left in its `history.json`."""
+        """Read the `history.json` of the training stage `stage`."""
         return read_json(self.folder / stage / "history.json")
 
     def items(self, name: str) -> list[dict[str, Any]]:
-        """Per-item rows kept as `<run folder>/<name>.jsonl`."""
+        """Read the per-item rows in `<run folder>/<name>.jsonl`."""
         return read_jsonl(self.folder / f"{name}.jsonl")
 
     def report_name(self, stem: str, suffix: str) -> str:
-        """File name of a report: anything that is not a full run carries its profile's name."""
+        """Return the file name of a report; it carries the profile's name unless this is a full run."""
         return f"{stem}{suffix}" if self.profile.is_full_run else f"{stem}.{self.profile.name}{suffix}"
 
     def write_report(self, metrics: dict, data_card: str) -> None:
-        """Put `metrics.json` and the data card into the run folder, ready to be published."""
+        """Write `metrics.json` and the data card into the run folder, ready to be published."""
         self._written = metrics
         write_json(self._metrics_file, metrics)
         write_text(self.folder / "report" / self.report_name("data_card", ".md"), data_card)
@@ -188,7 +188,7 @@ class Session:
         return self.folder / "report" / self.report_name("metrics", ".json")
 
     def _write_late_warning(self) -> None:
-        """Put what was warned of after the report was written into it, such as a plot of the results."""
+        """Add warnings that came after the report was written, such as a plot that failed."""
         if self._written:
             said = self._written["run"]["warnings"]
             said += [warning for warning in self.guards.warnings if warning not in said]

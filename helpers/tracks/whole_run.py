@@ -39,15 +39,15 @@ def data_card(
     instruct: InstructData | None,
     retrieval: RetrievalData | None,
 ) -> str:
-    """The data card as Markdown, from the data that this run really uses.
+    """Render the data card as Markdown, from the data that this run really uses.
 
-    The accepted and rejected files are listed whole in the run folder, `corpus/*.jsonl`.
+    All accepted and rejected files are listed in the run folder, `corpus/*.jsonl`.
 
     Args:
         files: "training", "validation", "test" -> the files that Track A drew.
         instruct, retrieval: data of Tracks B and C.
 
-    What a track could not make is None; the card gives the reason.
+    What a track could not make is None; the card then gives the reason.
     """
     profile = run.profile
     drawn = {
@@ -133,7 +133,7 @@ def failure_cases(
 def finish_report(
     run: Session, corpus: Corpus, failures: Sequence[Failure], card: str | None
 ) -> dict[str, Any]:
-    """Write metrics.json and the data card into the run folder, with every figure computed once more.
+    """Write metrics.json and the data card into the run folder, and recompute every figure.
 
     A track whose figures do not follow from its rows ends as `not_run`.
 
@@ -177,13 +177,13 @@ def show_cost(run: Session, metrics: dict[str, Any]) -> None:
 
 
 def suite_metrics(run: Session, corpus: Corpus, failures: Sequence[Failure]) -> dict[str, Any]:
-    """metrics.json of this run, validated.
+    """Assemble and validate metrics.json of this run.
 
     A track whose section is missing or contradicts itself ends as `not_run`, and failure cases that
     do not follow the schema are left out, each with its reason.
 
     Raises:
-        MetricsError: if what is said of the run itself is wrong: then nothing can be published.
+        MetricsError: if the section on the run itself is wrong; nothing can be published then.
     """
     corpus_section = {
         "spec": corpus.spec,
@@ -221,9 +221,9 @@ def suite_metrics(run: Session, corpus: Corpus, failures: Sequence[Failure]) -> 
 def _section_of(
     run: Session, track: str, about: Mapping[str, Any], without: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The section that the track recorded in this run, or why there is none."""
+    """Return the section that the track recorded in this run, or one with the reason why there is none."""
     if track not in run.not_run and track not in run.guards.recorded:
-        run.guards.end_track(track, "its cells did not get as far as recording it; run them in order")
+        run.guards.end_track(track, "it did not get as far as being recorded; run the cells in order")
     if track not in run.not_run:
         try:
             section = read_json(run.folder / track / "section.json")
