@@ -36,6 +36,13 @@ def test_paths_exist(page):
     assert [link for link in links if link and not (page.parent / link).exists()] == []
 
 
+@pages
+def test_names_are_defined_where_the_page_says(page):
+    pattern = r"`(\w+)`(?:,? (?:in|at)\s|\s\((?:[^`()]*\s)?)`(helpers/[\w/]+\.py)`"
+    for name, path in re.findall(pattern, page.read_text()):
+        assert re.search(rf"\b{name}\b", (ROOT / path).read_text()), f"{name} in {path}"
+
+
 def test_map_follows_the_tree():
     block = PAGES[0].read_text().partition("## Map")[2].split("```")[1]
     above, named = [], []
