@@ -7,7 +7,7 @@ tasks, prompts and seeds are used before and after, and answers are scored by ru
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from IPython.display import Markdown, display
@@ -35,6 +35,7 @@ from helpers.records import EXECUTABLE, Corpus, Function, ResponseScore, Splits,
 from helpers.report import data_plots, plots, tables
 from helpers.report import display as show
 from helpers.report.metrics import record_track_b, write_items
+from helpers.report.own_metric import Metric, add_metric
 from helpers.run.workspace import digest
 from helpers.settings import SET_ASIDE_LIMIT
 from helpers.tracks.record import cost_of, keep_section
@@ -213,6 +214,27 @@ class TrackB:
             tables.markdown(tables.baseline_table(self.section, beside)),
             tables.markdown(tables.checker_table(self.section)),
         ])))  # fmt: skip
+
+    @step
+    def add_metric(self, name: str, metric: Metric | Callable[[Any, Any], float], **options: Any) -> None:
+        """Add a metric of your own to the recorded section, over the greedy answers before and after.
+
+        Args:
+            metric: a function of (answer, reference), or an `evaluate.Metric`.
+            options: `unit` and `higher_is_better`, as `helpers.report.own_metric.add_metric` takes them.
+        """
+        tasks = {task.id: task for task in self.tasks}
+        before, after = ({score.task_id: score for score in scores if score.sample == 0}
+                         for scores in (self.scores_before, self.scores_after))  # fmt: skip
+        self.section = keep_section(self.run, self.name, add_metric(
+            self.section, name, metric,
+            [before[task].response for task in tasks],
+            [after[task].response for task in tasks],
+            [task.reference for task in tasks.values()],
+            groups=[task.function_id for task in tasks.values()],
+            seed=self.run.seed, samples=self.settings.bootstrap_samples, **options,
+        ))  # fmt: skip
+        display(show.table(tables.metric_table(self.section)))
 
     def _corpus(self) -> list[str]:
         return [self.corpus.spec, self.corpus.sha256]
