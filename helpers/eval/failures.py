@@ -32,7 +32,7 @@ SELECTION_RULE = (
 
 
 class FailureError(SuiteError, ValueError):
-    """The number of failure cases asked for is out of range."""
+    """A number of failure cases outside the allowed range."""
 
 
 def select_failures(candidates: Sequence[Failure], total: int, seed: int) -> tuple[Failure, ...]:

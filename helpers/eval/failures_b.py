@@ -294,7 +294,7 @@ def _similarity(code: str, reference: str) -> str:
 
 
 def _words(code: str) -> str:
-    """Return code without layout and comments (the mark on the faulty line is one)."""
+    """Return the words of code, ignoring layout and comments (the bug mark is a comment)."""
     return " ".join(re.sub(r"#[^\n]*", "", code).split())
 
 

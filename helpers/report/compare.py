@@ -76,7 +76,7 @@ def _origins(runs: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _shown(model: str) -> str:
-    """Return a hub name or relative path unchanged, and only the name of any other folder."""
+    """Return a hub name or relative path unchanged, and only the last part of an absolute path."""
     return Path(model).name if Path(model).expanduser().is_absolute() else model
 
 

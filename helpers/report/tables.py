@@ -190,7 +190,7 @@ def verdict_sentence(track: Mapping[str, Any], metric: str = "") -> str:
 
 
 def set_aside_text(n: int, total: int) -> str:
-    """Say how many tasks were set aside, when so many that the tests do not hold on this machine."""
+    """Word the warning that too many tasks were set aside to trust the tests on this machine."""
     return (
         f"the tests do not hold on this machine: the references of {n} of {total} tasks ({n / total:.0%}) "
         "fail their own tests here; these tasks are set aside and the figures cover the others"

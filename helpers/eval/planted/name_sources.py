@@ -77,7 +77,7 @@ def corrupted(name: str, rng: random.Random, exists: Callable[[str], bool]) -> s
 
 
 def is_usable(function: Function) -> bool:
-    """Say whether names can be planted in its body: it must be a short function with a signature."""
+    """Say whether names can be planted in the body: the function must be short and have a signature."""
     if function.is_nested or function.code.count("\n") > MAX_LINES or not function.code.isascii():
         return False
     return parse(function.code) is not None and bool(signature(function.code))
