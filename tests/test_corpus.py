@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from helpers.data.corpus import CorpusError, corpus_warnings, load_corpus, rejection_counts, summary_line
+from helpers.data.corpus_spec import split_revision
 from helpers.data.licences import licence_of_distribution, licence_of_text, licence_warning
-from helpers.data.sources import split_revision
 from helpers.settings import CorpusSettings, public_spec
 
 ANY_SIZE = CorpusSettings(min_file_bytes=1)
@@ -336,7 +336,7 @@ def test_zip_refuses_bombs_by_files_and_by_bytes(tmp_path, monkeypatch):
     file = archive(tmp_path / "bomb.zip", {f"f{i}.py": "0" * 1000 for i in range(20)})
     for limit, value in (("MAX_ARCHIVE_FILES", 19), ("MAX_ARCHIVE_BYTES", 19_999)):
         with monkeypatch.context() as patch:
-            patch.setattr(f"helpers.data.sources.{limit}", value)
+            patch.setattr(f"helpers.data.corpus_spec.{limit}", value)
             with pytest.raises(CorpusError, match="unpacks to 20 files and 20000 bytes"):
                 load_corpus(f"zip:{file}", cache_dir=tmp_path / "cache")
 

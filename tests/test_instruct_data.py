@@ -26,7 +26,7 @@ from helpers.data.tasks.build import (
     save_instruct_data,
 )
 from helpers.data.tasks.execution import execution_context
-from helpers.data.tasks.phrasings import BUG_MARK, PHRASINGS, fenced, spliced, unfenced
+from helpers.data.tasks.phrasings import BUG_MARK, PHRASINGS, fenced_python, spliced, unfenced
 from helpers.data.tasks.prose import SourceFacts
 from helpers.data.tasks.worsening import WORSENINGS, worsened_versions
 from helpers.errors import InsufficientDataError
@@ -323,5 +323,5 @@ def test_explanations_restate_the_source_and_nothing_else(built):
 def test_fences_come_off_as_they_went_on(built):
     *_, data, _ = built
     code = "def f(x):\n    return x"
-    assert unfenced(f"Do.\n\n{fenced(code)}") == f"Do.\n\n{code}"
+    assert unfenced(f"Do.\n\n{fenced_python(code)}") == f"Do.\n\n{code}"
     assert not any("```" in pair.instruction + pair.response for pair in data.train)

@@ -19,7 +19,14 @@ from helpers.data.tasks.execution import (
     import_line,
     module_prelude,
 )
-from helpers.data.tasks.stability import TOO_DEAR, UNEXPLAINED, Doubt, Subject, examine_stability, explain
+from helpers.data.tasks.stability import (
+    TOO_DEAR,
+    UNEXPLAINED,
+    Doubt,
+    Subject,
+    examine_stability,
+    explain_doubts,
+)
 from helpers.data.tasks.test_sets import draw_up_tests
 from helpers.sandbox.api import Program, SandboxError, run_programs
 from helpers.sandbox.cases import Cases, examine_cases
@@ -182,7 +189,7 @@ def test_reasons_are_named_and_a_dear_case_leaves_the_others(corpus) -> None:
     ]  # fmt: skip
     zone, steady, dear = examine_stability(subjects, execution_context(corpus), workers=2)
     assert zone.left_out == {0: UNEXPLAINED}
-    (reasons,) = explain([Doubt(subjects[0], (0,))], execution_context(corpus), workers=1)
+    (reasons,) = explain_doubts([Doubt(subjects[0], (0,))], execution_context(corpus), workers=1)
     assert reasons == {"answer depends on the time zone": 1}
     assert steady.left_out == {}
     assert dear.left_out == {1: TOO_DEAR, 2: "does not hold for the reference"}

@@ -11,7 +11,7 @@ from helpers.data.corpus import load_corpus
 from helpers.data.tasks.execution import execution_context, program
 from helpers.data.tasks.ground_truth import verify_functions
 from helpers.data.tasks.suite_cases import TestSuite
-from helpers.data.tasks.suite_rewriting import CLOSE, bound, needed, statements_for, touched
+from helpers.data.tasks.suite_rewriting import CLOSE, bound_names, needed_names, statements_for, touched_names
 from helpers.data.tasks.test_sets import draw_up_tests
 from helpers.sandbox.api import run_program
 
@@ -217,9 +217,9 @@ def test_cases_make_the_tests_stronger_and_a_wrong_one_is_dropped(read) -> None:
 )
 def test_names_of_statements(source, binds, needs, touches) -> None:
     statement = ast.parse(source).body[0]
-    assert bound(statement) == binds
-    assert needed(statement) == needs
-    assert touched(statement) == touches
+    assert bound_names(statement) == binds
+    assert needed_names(statement) == needs
+    assert touched_names(statement) == touches
 
 
 def test_only_the_set_up_that_assertions_rest_on_is_kept() -> None:

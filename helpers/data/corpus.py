@@ -12,8 +12,8 @@ from pathlib import Path
 
 from helpers.code.secrets import counted
 from helpers.data.cleaning import clean_folder
+from helpers.data.corpus_spec import CorpusError, resolve_spec
 from helpers.data.licences import licence_files, licence_warning
-from helpers.data.sources import CorpusError, resolve_spec
 from helpers.records import Corpus, RejectedFile
 from helpers.settings import CorpusSettings, public_spec
 

@@ -1,7 +1,7 @@
 """Packages that are not the corpus, for controls.
 
 Track C asks queries over one: is retrieval elsewhere kept, or paid for the gain? They are made as the corpus'
-own test queries are, by `helpers.data.queries.drawing`; nothing of the package is trained on. Track A
+own test queries are, by `helpers.data.queries.questions`; nothing of the package is trained on. Track A
 trains on one: does any Python do as well as the repository's own?
 """
 
@@ -16,7 +16,7 @@ from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
 from helpers.data.draw import draw_files
 from helpers.data.queries.documents import document_text
-from helpers.data.queries.drawing import asking_functions, draw_queries
+from helpers.data.queries.questions import asking_functions, draw_queries
 from helpers.errors import InsufficientDataError
 from helpers.records import Document, Query, Splits
 from helpers.settings import CorpusSettings

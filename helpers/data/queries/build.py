@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from helpers.data.queries.documents import document_text
-from helpers.data.queries.drawing import (
+from helpers.data.queries.questions import (
     FILE_LOCATION,
     KIND_SHARES,
     MIN_WORDS,
-    Source,
+    QuerySource,
     asking_functions,
     draw_file_queries,
     draw_queries,
@@ -139,7 +139,9 @@ def shuffled_pairs(data: RetrievalData, seed: int) -> RetrievalData:
 # --- what is checked and told ---------------------------------------------------------------------
 
 
-def _rewordings(queries: Sequence[Query], sources: Sequence[Source], seed: int) -> dict[str, tuple[str, ...]]:
+def _rewordings(
+    queries: Sequence[Query], sources: Sequence[QuerySource], seed: int
+) -> dict[str, tuple[str, ...]]:
     """Per query the other wordings that its docstring sentence can take, in an order of its own."""
     source_of = {source.function.id: source for source in sources}
     others = {}
@@ -156,7 +158,7 @@ def _rewordings(queries: Sequence[Query], sources: Sequence[Source], seed: int) 
     return others
 
 
-def _require(queries: Mapping[str, Sequence[Query]], sources: Sequence[Source], splits: Splits) -> None:
+def _require(queries: Mapping[str, Sequence[Query]], sources: Sequence[QuerySource], splits: Splits) -> None:
     for split, least in (("train", MIN_TRAIN), ("test", MIN_TEST)):
         if len(queries[split]) < least:
             usable = Counter(splits.split_of[source.function.path] for source in sources)

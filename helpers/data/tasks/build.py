@@ -21,6 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from helpers.code.names.context import NameContext
 from helpers.data.contamination import Benchmarks, check_held_out
 from helpers.data.splits import functions_of
+from helpers.data.tasks.build_report import instruct_report
 from helpers.data.tasks.drafts import Draft, executable_drafts, pair_of, task_of, without_fences
 from helpers.data.tasks.execution import ExecutionContext, import_folders
 from helpers.data.tasks.filters import Filters, foreign_licences
@@ -34,8 +35,7 @@ from helpers.data.tasks.prose_drafts import (
     undocumented_drafts,
 )
 from helpers.data.tasks.purity import RULE
-from helpers.data.tasks.report import instruct_report
-from helpers.data.tasks.stability import Doubt, explain
+from helpers.data.tasks.stability import Doubt, explain_doubts
 from helpers.data.tasks.suite_cases import TestSuite
 from helpers.errors import InsufficientDataError
 from helpers.records import Corpus, Function, InstructPair, Splits, Task, TaskKind
@@ -205,7 +205,7 @@ def _add_reasons(
 ) -> None:
     """Count why cases of each side were left out; asked for all sides together, which spares processes."""
     sides = [side for side, some in doubts.items() for _ in some]
-    found = explain([doubt for some in doubts.values() for doubt in some], context, workers=workers)
+    found = explain_doubts([doubt for some in doubts.values() for doubt in some], context, workers=workers)
     for side, reasons in zip(sides, found, strict=True):
         for name, count in left_out(reasons).items():
             looked_at[side][name] = looked_at[side].get(name, 0) + count

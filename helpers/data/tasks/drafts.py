@@ -31,7 +31,7 @@ from helpers.data.tasks.execution import (
 )
 from helpers.data.tasks.generated_tests import asserts_about, generated_test_program
 from helpers.data.tasks.ground_truth import GroundTruth
-from helpers.data.tasks.phrasings import PHRASINGS, fenced, mark_line, phrase, spliced, unfenced
+from helpers.data.tasks.phrasings import PHRASINGS, fenced_python, mark_line, phrase, spliced, unfenced
 from helpers.data.tasks.suite_rewriting import statements_for
 from helpers.data.tasks.worsening import Worsened, worsened_versions
 from helpers.records import Function, InstructPair, Task, TaskKind
@@ -185,7 +185,7 @@ def _fix_bug(
                 "removing the line fails them",
             )
             detail = {"operator": bug.operator, "line": str(bug.line), "given": bug.source, "form": form}
-            response = _fixed_line(truth.code, bug) if form == "line" else fenced(truth.code)
+            response = _fixed_line(truth.code, bug) if form == "line" else fenced_python(truth.code)
             if response is None:  # the fault is not in one line
                 continue
             drafts.append(
@@ -234,7 +234,9 @@ def _implement(
             head = stub.removesuffix("    pass\n")
             checks = (f"reference passes {truth.n_cases} tests", "an empty body fails them")
             drafts.append(
-                make_draft("implement", truth.function, head, fenced(truth.code), seed, checks, truth=truth)
+                make_draft(
+                    "implement", truth.function, head, fenced_python(truth.code), seed, checks, truth=truth
+                )
             )
     return drafts
 
@@ -275,7 +277,7 @@ def _improve(
                     "improve",
                     truth.function,
                     version.source,
-                    fenced(truth.code),
+                    fenced_python(truth.code),
                     seed,
                     checks,
                     truth=truth,
@@ -313,7 +315,7 @@ def _unit_tests(
                     "unit_tests",
                     truth.function,
                     truth.code,
-                    fenced(tests),
+                    fenced_python(tests),
                     seed,
                     checks,
                     truth=truth,

@@ -49,7 +49,7 @@ def execution_context(corpus: Corpus) -> ExecutionContext:
 def context_of(
     spec: str, import_name: str, root: str, preload: Sequence[str], folders: Sequence[str] = ()
 ) -> ExecutionContext:
-    """The same from the parts of a corpus, or of a resolved spec (`helpers.data.sources.Source`).
+    """The same from the parts of a corpus, or of a resolved spec (`helpers.data.corpus_spec.ResolvedSpec`).
 
     Args:
         preload: of the `execution_context` that the pairs were made with.

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from helpers.data.tasks.bugs import Bug, make_bugs
-from helpers.data.tasks.cases import looks_testable
+from helpers.data.tasks.candidate_cases import looks_testable
 from helpers.data.tasks.execution import (
     ExecutionContext,
     execution_context,
@@ -29,7 +29,7 @@ from helpers.data.tasks.execution import (
     strip_decorators,
 )
 from helpers.data.tasks.purity import OUTSIDE, PurityRule, counted_reasons
-from helpers.data.tasks.stability import Doubt, explain
+from helpers.data.tasks.stability import Doubt, explain_doubts
 from helpers.data.tasks.suite_cases import TestSuite
 from helpers.data.tasks.test_sets import Drawn, TestSet, draw_up_tests
 from helpers.records import Corpus, Function
@@ -86,7 +86,7 @@ def verify_functions(
 
     Args:
         suite: the corpus' own tests; none are used when None.
-        doubts: takes the cases whose answer changed, for `helpers.data.tasks.stability.explain`; None has
+        doubts: takes the cases whose answer changed, for `helpers.data.tasks.stability.explain_doubts`; None has
             them explained here.
 
     Returns:
@@ -124,7 +124,7 @@ def verify_functions(
             if truth is not None:
                 verified.append(truth)
     if doubts is None:
-        for reasons in explain(doubtful, context, workers=workers):
+        for reasons in explain_doubts(doubtful, context, workers=workers):
             counts.update(left_out(reasons))
     else:
         doubts += doubtful

@@ -61,20 +61,20 @@ def spliced(given: str, line: int, answer: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def fenced(code: str) -> str:
+def fenced_python(code: str) -> str:
     """`code` as a Markdown block."""
     return f"```python\n{code.rstrip()}\n```"
 
 
 def unfenced(text: str) -> str:
-    """`text` with the marks of `fenced` taken off its code."""
+    """`text` with the marks of `fenced_python` taken off its code."""
     return text.replace("```python\n", "").replace("\n```", "")
 
 
 def phrase(kind: TaskKind, index: int, *, code: str, name: str, by_line: bool = False) -> str:
     """The whole user turn: template `index` (modulo their number) of `kind`, filled in."""
     templates = LINE_REPAIR if by_line else PHRASINGS[kind]
-    return templates[index % len(templates)].format(code=fenced(code), name=name)
+    return templates[index % len(templates)].format(code=fenced_python(code), name=name)
 
 
 def mark_line(code: str, line: int) -> str:

@@ -26,7 +26,7 @@ from helpers.code.extraction import extract_code
 from helpers.data.tasks.drafts import Draft, make_draft
 from helpers.data.tasks.execution import strip_decorators
 from helpers.data.tasks.filters import Filters
-from helpers.data.tasks.phrasings import LINE_REPAIR, PHRASINGS, fenced
+from helpers.data.tasks.phrasings import LINE_REPAIR, PHRASINGS, fenced_python
 from helpers.data.tasks.prose import LanguageGenerator, LanguageRequest, SourceFacts
 from helpers.records import Function, TaskKind
 
@@ -73,7 +73,7 @@ def draft_of(request: LanguageRequest, answer: str, author: str, *, seed: int) -
     if returns_a_value(code) and read_docstring(written).returns is None:
         return "the return value is not described"
     checks = (author, "code unchanged", f"parameters: {len(function.parameters)}")
-    return make_draft("docstring", function, code, fenced(documented), seed, checks)
+    return make_draft("docstring", function, code, fenced_python(documented), seed, checks)
 
 
 def docstring_body(answer: str) -> str:

@@ -3,7 +3,7 @@
 The reference answers every case again in warm processes that were started apart and differ in all
 that must not matter (`helpers.sandbox.conditions`), each case twice in a process, in changing
 order, with other objects in memory every time. A case that fails once is dropped; the others of its
-function stay. What its answer depends on is found out at the end (`explain`), by changing one thing
+function stay. What its answer depends on is found out at the end (`explain_doubts`), by changing one thing
 at a time: each such change needs warm processes of its own.
 A case is also dropped if it starts threads, or takes its function beyond a twentieth of what
 programs may take, in the dearest of all these runs.
@@ -99,7 +99,7 @@ def examine_stability(
     return found
 
 
-def explain(doubts: Sequence[Doubt], context: ExecutionContext, *, workers: int) -> list[Counter[str]]:
+def explain_doubts(doubts: Sequence[Doubt], context: ExecutionContext, *, workers: int) -> list[Counter[str]]:
     """Reason -> cases of each doubt: the first single condition under which each case fails."""
     left = [set(doubt.places) for doubt in doubts]
     reasons: list[Counter[str]] = [Counter() for _ in doubts]

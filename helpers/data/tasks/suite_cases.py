@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.code.secrets import mask_secrets
-from helpers.data.tasks.suite_rewriting import bound, needed, rewritten, slice_before
+from helpers.data.tasks.suite_rewriting import bound_names, needed_names, rewritten, slice_before
 from helpers.records import Corpus, Function
 
 SETUP_METHODS = ("setup_class", "setUpClass", "setup_method", "setUp", "setup")
@@ -177,7 +177,7 @@ def _is_test(node: ast.stmt) -> bool:
 
 def _tests_of_class(node: ast.ClassDef, before: tuple[ast.stmt, ...]) -> Iterator[_Test]:
     attributes = [inner for inner in node.body if isinstance(inner, ast.Assign | ast.AnnAssign)]
-    shared = [_renamed(inner, {name: LOCAL + name for name in bound(inner)}) for inner in attributes]
+    shared = [_renamed(inner, {name: LOCAL + name for name in bound_names(inner)}) for inner in attributes]
     methods = {inner.name: inner for inner in node.body if isinstance(inner, ast.FunctionDef)}
     for name in SETUP_METHODS:
         if name in methods:
@@ -286,11 +286,11 @@ def _subjects(
     direct = {f for part in parts for f in _outermost(part, imports, index)}
     if direct:
         return direct
-    names = set().union(*(needed(part) for part in parts))
+    names = set().union(*(needed_names(part) for part in parts))
     sources: dict[str, ast.stmt] = {}
     for statement in before:
         if isinstance(statement, ast.Assign):
-            sources |= dict.fromkeys(bound(statement) & names, statement)
+            sources |= dict.fromkeys(bound_names(statement) & names, statement)
     return {f for statement in sources.values() for f in _outermost(statement.value, imports, index)}
 
 

@@ -1,6 +1,6 @@
 """Names in the statements of a test, and tests written again without pytest.
 
-Used by `helpers.data.tasks.suite_cases`: `needed`, `bound` and `touched` carry its slices, `rewritten`
+Used by `helpers.data.tasks.suite_cases`: `needed_names`, `bound_names` and `touched_names` carry its slices, `rewritten`
 turns the statements of a slice into plain Python that a sandbox runs: `pytest.raises` becomes
 try/except/else, `== pytest.approx(x)` a call of `close`, the function under test its bare name.
 """
@@ -27,7 +27,7 @@ Scope = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
 
 
 @lru_cache(maxsize=REMEMBERED)
-def bound(statement: ast.stmt) -> frozenset[str]:
+def bound_names(statement: ast.stmt) -> frozenset[str]:
     """Names that a statement binds: assigned, imported, defined; not those local to a definition."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
         return frozenset(alias.asname or alias.name.partition(".")[0] for alias in statement.names)
@@ -36,14 +36,14 @@ def bound(statement: ast.stmt) -> frozenset[str]:
     names: set[str] = set()
     for node in ast.iter_child_nodes(statement):
         if isinstance(node, ast.stmt):
-            names |= bound(node)
+            names |= bound_names(node)
         elif not isinstance(node, ast.Lambda):
             names |= _stored(node)
     return frozenset(names)
 
 
 @lru_cache(maxsize=REMEMBERED)
-def needed(node: ast.AST) -> frozenset[str]:
+def needed_names(node: ast.AST) -> frozenset[str]:
     """Names that `node` reads from around it."""
     own: set[str] = set()
     loads: set[str] = set()
@@ -51,7 +51,7 @@ def needed(node: ast.AST) -> frozenset[str]:
         if isinstance(inner, ast.comprehension | ast.For):
             own |= _stored(inner.target)
         if isinstance(inner, ast.For):
-            own |= {n for s in inner.body if isinstance(s, ast.Assign) for n in bound(s)}
+            own |= {n for s in inner.body if isinstance(s, ast.Assign) for n in bound_names(s)}
         elif isinstance(inner, ast.With):
             own |= {n for item in inner.items if item.optional_vars for n in _stored(item.optional_vars)}
         elif isinstance(inner, ast.ExceptHandler) and inner.name:
@@ -67,7 +67,7 @@ def needed(node: ast.AST) -> frozenset[str]:
 
 
 @lru_cache(maxsize=REMEMBERED)
-def touched(statement: ast.stmt) -> frozenset[str]:
+def touched_names(statement: ast.stmt) -> frozenset[str]:
     """Names whose objects a statement may change: `G` of `G.add_edge(0, 1)`, `d` of `d[0] = 1`, `f(d)`."""
     names: set[str] = set()
     for node in ast.walk(statement):
@@ -86,22 +86,22 @@ def slice_before(
     Args:
         modules: names of modules: calling their functions does not change them.
     """
-    wanted = set(needed(asserted))
+    wanted = set(needed_names(asserted))
     kept: list[ast.stmt] = []
     for statement in reversed(before):
-        binds = bound(statement)
-        if (binds | (touched(statement) - modules)) & wanted:
+        binds = bound_names(statement)
+        if (binds | (touched_names(statement) - modules)) & wanted:
             kept.append(statement)
             if not isinstance(statement, ast.AugAssign | ast.If | ast.For | ast.While | ast.With | ast.Try):
                 wanted -= binds
-            wanted |= needed(statement)
+            wanted |= needed_names(statement)
     return kept[::-1], wanted
 
 
 def statements_for(setup: str, asserts: Sequence[str]) -> list[str]:
     """The statements of `setup`, in order, that some of the assertions rest on."""
     before = ast.parse(setup).body
-    modules = {name for s in before if isinstance(s, ast.Import | ast.ImportFrom) for name in bound(s)}
+    modules = {name for s in before if isinstance(s, ast.Import | ast.ImportFrom) for name in bound_names(s)}
     kept: set[int] = set()
     for text in asserts:
         for asserted in ast.parse(text).body:
@@ -133,7 +133,7 @@ def rewritten(
             changed = _import_without(changed, name, allowed)
             if changed is None:
                 return None
-        elif name in bound(changed):
+        elif name in bound_names(changed):
             return None
         if "pytest" in {n.id for n in ast.walk(changed) if isinstance(n, ast.Name)}:
             return None

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from helpers.code.secrets import holds_secret
-from helpers.data.tasks.cases import doctest_cases, generated_calls
+from helpers.data.tasks.candidate_cases import doctest_cases, generated_calls
 from helpers.data.tasks.execution import (
     MEMORY_MB,
     REFERENCE_STEPS,

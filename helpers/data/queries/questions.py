@@ -37,7 +37,7 @@ MAX_EQUAL_SENTENCES = 5  # a sentence shared by more functions points at none of
 
 
 @dataclass(frozen=True)
-class Source:
+class QuerySource:
     """A function whose docstring may ask, with every function that answers it equally well."""
 
     function: Function
@@ -50,7 +50,7 @@ class Source:
 
 def asking_functions(
     functions: Sequence[Function], splits: Splits, text_of: Mapping[str, str]
-) -> tuple[list[Source], list[dict]]:
+) -> tuple[list[QuerySource], list[dict]]:
     """Functions that may ask, and per filter how many came in and went out."""
     filters: list[dict] = []
 
@@ -102,7 +102,7 @@ def asking_functions(
         asked.add(_key(sentence))
         same = [f.id for f in by_sentence[_key(sentence)]] + by_code[" ".join(function.code.split())]
         relevant = (function.id, *dict.fromkeys(i for i in same if i != function.id))
-        sources.append(Source(function, sentence, relevant))
+        sources.append(QuerySource(function, sentence, relevant))
     filters.append({"filter": "one function asks per sentence", "in": len(pairs), "out": len(sources)})
     return sources, filters
 
@@ -119,7 +119,7 @@ def squeezed(text: str) -> str:
 # --- drawing ---------------------------------------------------------------------------------------
 
 
-def draw_queries(sources: Sequence[Source], wanted: int, rng: random.Random) -> tuple[Query, ...]:
+def draw_queries(sources: Sequence[QuerySource], wanted: int, rng: random.Random) -> tuple[Query, ...]:
     """Up to `wanted` queries, shared out by KIND_SHARES; a second kind only where functions run out."""
     order = sorted(sources, key=lambda source: source.function.id)
     rng.shuffle(order)
@@ -179,7 +179,7 @@ def draw_file_queries(
     return tuple(rng.sample(queries, min(most, len(queries))))
 
 
-def wordings_of(source: Source, rng: random.Random) -> dict[str, str]:
+def wordings_of(source: QuerySource, rng: random.Random) -> dict[str, str]:
     """Every kind of query this sentence can become."""
     how, where = rng.choice(HOW_TO), rng.choice(WHERE_IS)
     texts = {
@@ -191,7 +191,7 @@ def wordings_of(source: Source, rng: random.Random) -> dict[str, str]:
     return {kind: text for kind, text in texts.items() if text}
 
 
-def _query(source: Source, kind: str, text: str) -> Query:
+def _query(source: QuerySource, kind: str, text: str) -> Query:
     return Query(
         id=f"{kind}/{source.function.id}",
         text=text,

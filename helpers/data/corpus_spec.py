@@ -40,7 +40,7 @@ class CorpusError(SuiteError, ValueError):
 
 
 @dataclass(frozen=True)
-class Source:
+class ResolvedSpec:
     """A folder with code, and what is known about it besides its files."""
 
     root: Path
@@ -51,7 +51,7 @@ class Source:
     only: str = ""  # the one file of `root` that counts, for an installed single module
 
 
-def resolve_spec(spec: str, cache_dir: Path | None = None) -> Source:
+def resolve_spec(spec: str, cache_dir: Path | None = None) -> ResolvedSpec:
     """Resolve `spec`; see `load_corpus` for the forms and the cache.
 
     Raises:
@@ -79,7 +79,7 @@ def default_cache_dir() -> Path:
 # --- installed -----------------------------------------------------------------------------------
 
 
-def _installed(name: str, cache_dir: Path) -> Source:
+def _installed(name: str, cache_dir: Path) -> ResolvedSpec:
     top, *below = name.split(".")
     spec = _find_spec(top)
     if spec is None and not below:  # perhaps the name of the distribution, as in installed:scikit-learn
@@ -97,11 +97,13 @@ def _installed(name: str, cache_dir: Path) -> Source:
     version, licence = _distribution_facts(top)
     if spec.submodule_search_locations:
         root = Path(next(iter(spec.submodule_search_locations)))
-        return Source(root.resolve(), full_name, version, licence, full_name)
+        return ResolvedSpec(root.resolve(), full_name, version, licence, full_name)
     if not spec.origin or not spec.origin.endswith(".py") or not Path(spec.origin).is_file():
         raise CorpusError(f"package {name!r} has no Python source here ({spec.origin}): choose another one")
     module = Path(spec.origin).resolve()
-    return Source(module.parent, full_name, version, licence, full_name.rpartition(".")[0], only=module.name)
+    return ResolvedSpec(
+        module.parent, full_name, version, licence, full_name.rpartition(".")[0], only=module.name
+    )
 
 
 def _find_spec(top: str) -> importlib.machinery.ModuleSpec | None:
@@ -142,7 +144,7 @@ def _distribution_facts(top: str) -> tuple[str, str]:
 # --- path ----------------------------------------------------------------------------------------
 
 
-def _path(folder: str, cache_dir: Path) -> Source:
+def _path(folder: str, cache_dir: Path) -> ResolvedSpec:
     root = Path(folder).expanduser()
     if not root.exists():
         raise CorpusError(f"no folder {folder!r} (looked in {Path.cwd()}): check the spelling")
@@ -151,9 +153,9 @@ def _path(folder: str, cache_dir: Path) -> Source:
     return _from_folder(root.resolve(), root.resolve().name, _revision_of(root))
 
 
-def _from_folder(root: Path, name: str, version: str) -> Source:
+def _from_folder(root: Path, name: str, version: str) -> ResolvedSpec:
     is_package = (root / "__init__.py").is_file() and root.name.isidentifier()
-    return Source(root, name, version, licence_of_folder(root), root.name if is_package else "")
+    return ResolvedSpec(root, name, version, licence_of_folder(root), root.name if is_package else "")
 
 
 def _revision_of(folder: Path) -> str:
@@ -169,7 +171,7 @@ def _revision_of(folder: Path) -> str:
 # --- git -----------------------------------------------------------------------------------------
 
 
-def _git(address: str, cache_dir: Path) -> Source:
+def _git(address: str, cache_dir: Path) -> ResolvedSpec:
     url, revision = split_revision(address)
     refused = f"refused git address {public_spec(address)!r}: "
     if url.startswith("-") or revision.startswith("-"):
@@ -260,7 +262,7 @@ def _run_git(arguments: list[str], cwd: Path) -> str:
 # --- zip -----------------------------------------------------------------------------------------
 
 
-def _zip(file: str, cache_dir: Path) -> Source:
+def _zip(file: str, cache_dir: Path) -> ResolvedSpec:
     archive_path = Path(file).expanduser()
     if not archive_path.is_file():
         raise CorpusError(f"no archive {file!r} (looked in {Path.cwd()}): check the spelling")
@@ -278,7 +280,7 @@ def _zip(file: str, cache_dir: Path) -> Source:
     inner = sorted(final.iterdir())
     root = inner[0] if len(inner) == 1 and inner[0].is_dir() else final
     source = _from_folder(root, archive_path.stem if root == final else root.name, "")
-    return Source(source.root, source.name, f"sha256:{key[:12]}", source.licence, source.import_name)
+    return ResolvedSpec(source.root, source.name, f"sha256:{key[:12]}", source.licence, source.import_name)
 
 
 def _safe_members(archive: zipfile.ZipFile, file: str) -> list[zipfile.ZipInfo]:
