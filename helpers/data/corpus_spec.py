@@ -1,9 +1,8 @@
-"""A corpus spec resolved to a folder on disk, without running any of its code.
+"""Resolve a corpus spec to a folder on disk, without running any of its code.
 
-`installed:NAME` looks the package up as the import system would; `path:DIR` is taken as it lies;
-`git:URL[@rev]` and `zip:FILE` are unpacked into a cache folder, whole or not at all. Addresses
-that could make git run a program, and archives that could write outside their folder or fill the
-disk, are refused.
+`installed:NAME` is looked up as the import system would; `path:DIR` is used in place; `git:URL[@rev]` and
+`zip:FILE` are unpacked into a cache folder, completely or not at all. Addresses that could make git run a
+program are refused, and so are archives that could write outside their folder or fill the disk.
 """
 
 from __future__ import annotations
@@ -23,13 +22,14 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import TracebackType
 
 from helpers.data.licences import licence_of_distribution, licence_of_folder
 from helpers.errors import SuiteError
 from helpers.settings import public_spec
 
 MAX_ARCHIVE_FILES = 50_000
-MAX_ARCHIVE_BYTES = 1_000_000_000  # unpacked, as the archive declares; zipfile reads no byte beyond
+MAX_ARCHIVE_BYTES = 1_000_000_000  # unpacked size, as declared; zipfile reads no byte beyond it
 CLONE_TIMEOUT_S = 600
 GIT_SCHEMES = ("https://", "http://", "ssh://", "git://", "file://")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -47,16 +47,16 @@ class ResolvedSpec:
     name: str
     version: str
     licence: str
-    import_name: str  # package that `root` itself is, "" for a loose folder
-    only: str = ""  # the one file of `root` that counts, for an installed single module
+    import_name: str  # the package whose folder `root` is; "" for a loose folder
+    only: str = ""  # the one file of `root` that is read, for an installed single module
 
 
 def resolve_spec(spec: str, cache_dir: Path | None = None) -> ResolvedSpec:
-    """Resolve `spec`; see `load_corpus` for the forms and the cache.
+    """Resolve `spec`; `load_corpus` describes the forms and the cache.
 
     Raises:
-        CorpusError: for an unknown form, or a package, folder, repository or archive that is
-            missing, empty, unreadable or unsafe.
+        CorpusError: for an unknown form, or a package, folder, repository or archive that is missing,
+            empty, unreadable or unsafe.
     """
     kind, separator, rest = spec.partition(":")
     resolvers = {"installed": _installed, "path": _path, "git": _git, "zip": _zip}
@@ -71,7 +71,7 @@ def resolve_spec(spec: str, cache_dir: Path | None = None) -> ResolvedSpec:
 
 
 def default_cache_dir() -> Path:
-    """`$XDG_CACHE_HOME/adapt-a-code-model`, below ~/.cache without it."""
+    """Return `$XDG_CACHE_HOME/adapt-a-code-model`, below ~/.cache if the variable is not set."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "adapt-a-code-model"
 
@@ -86,7 +86,7 @@ def _installed(name: str, cache_dir: Path) -> ResolvedSpec:
         top = _import_name_of(name) or top
         spec = _find_spec(top)
     full_name = top
-    for part in below:  # looked up step by step: find_spec of a dotted name would import the parents
+    for part in below:  # step by step: find_spec of a dotted name would import the parents
         full_name += f".{part}"
         locations = (spec.submodule_search_locations if spec else None) or []
         spec = importlib.machinery.PathFinder.find_spec(full_name, list(locations))
@@ -107,7 +107,7 @@ def _installed(name: str, cache_dir: Path) -> ResolvedSpec:
 
 
 def _find_spec(top: str) -> importlib.machinery.ModuleSpec | None:
-    """A top-level module's spec, found without importing it."""
+    """Return a top-level module's spec without importing it."""
     try:
         return importlib.util.find_spec(top) if top.isidentifier() else None
     except (ImportError, ValueError):  # ValueError: loaded without a spec, as __main__ is
@@ -115,7 +115,7 @@ def _find_spec(top: str) -> importlib.machinery.ModuleSpec | None:
 
 
 def _import_name_of(distribution: str) -> str | None:
-    """The top-level package that a distribution of this name brings, e.g. sklearn; public ones first."""
+    """Return the top-level package of a distribution (scikit-learn: sklearn); public names first."""
     wanted = _normalised(distribution)
     modules = [
         module
@@ -126,12 +126,12 @@ def _import_name_of(distribution: str) -> str | None:
 
 
 def _normalised(distribution: str) -> str:
-    """A distribution's name as PEP 503 compares it."""
+    """Return a distribution's name as PEP 503 compares it."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _distribution_facts(top: str) -> tuple[str, str]:
-    """(version, licence) of the distribution that owns a top-level module."""
+    """Return (version, licence) of the distribution that owns a top-level module."""
     if top in sys.stdlib_module_names:
         return platform.python_version(), "PSF-2.0"
     owners = importlib.metadata.packages_distributions().get(top, [])
@@ -159,7 +159,7 @@ def _from_folder(root: Path, name: str, version: str) -> ResolvedSpec:
 
 
 def _revision_of(folder: Path) -> str:
-    """The commit a checkout stands at, "" where the folder is none or git is missing."""
+    """Return the commit that a folder has checked out; "" if it is no checkout or git is missing."""
     if not (folder / ".git").exists():
         return ""
     try:
@@ -194,7 +194,7 @@ def _git(address: str, cache_dir: Path) -> ResolvedSpec:
         except CorpusError:
             if not revision:
                 raise
-            # An abbreviated commit can't be asked for by itself: fetch all branches, look there.
+            # A server does not accept an abbreviated commit: fetch all branches and look there.
             _fetch(checkout, "--tags", url, "+refs/heads/*:refs/remotes/origin/*")
             wanted = revision
         _run_git(["checkout", "--quiet", "--detach", wanted, "--"], cwd=checkout)
@@ -206,7 +206,7 @@ def _git(address: str, cache_dir: Path) -> ResolvedSpec:
 
 
 def split_revision(address: str) -> tuple[str, str]:
-    """Split URL[@rev]. The @ of `user@host` belongs to the address, as does that of an existing path."""
+    """Split URL[@rev]. The @ of `user@host` or of an existing path is part of the address."""
     if Path(address).expanduser().exists():
         return address, ""
     host = re.match(r"(?:[\w+.-]+://[^/]*|[^/:]+:)", address)
@@ -228,7 +228,7 @@ def _run_git(arguments: list[str], cwd: Path) -> str:
         "GIT_ALLOW_PROTOCOL": "https:http:ssh:git:file", "LC_ALL": "C",
         "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes"),
     }  # fmt: skip
-    for variable in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # set while a hook of ours runs
+    for variable in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # set if a git hook started this process
         environment.pop(variable, None)
     guards = [
         "-c",
@@ -284,7 +284,7 @@ def _zip(file: str, cache_dir: Path) -> ResolvedSpec:
 
 
 def _safe_members(archive: zipfile.ZipFile, file: str) -> list[zipfile.ZipInfo]:
-    """The archive's entries, or CorpusError for one that could leave the folder or fill the disk."""
+    """Return the archive's entries; raise CorpusError if one could leave the folder or fill the disk."""
     members = archive.infolist()
     for member in members:
         parts = PurePosixPath(member.filename.replace("\\", "/"))
@@ -320,7 +320,9 @@ class _Unpacking:
             ) from error
         return self.folder
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         if isinstance(error, OSError):
             raise CorpusError(f"cannot unpack into {self.cache_dir}: {error.strerror}") from error

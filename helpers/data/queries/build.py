@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 from helpers.data.queries.documents import document_text
 from helpers.data.queries.questions import (
@@ -172,13 +173,19 @@ def _require(queries: Mapping[str, Sequence[Query]], sources: Sequence[QuerySour
 # --- what the data card tells ----------------------------------------------------------------------
 
 
-def _report(documents, queries, wanted, filters, seed) -> dict:
+def _report(
+    documents: Sequence[Document],
+    queries: Mapping[str, Sequence[Query]],
+    wanted: Mapping[str, int],
+    filters: Sequence[Mapping[str, Any]],
+    seed: int,
+) -> dict[str, Any]:
     every = [query for split in SPLITS for query in queries[split]]
     return {
         "seed": seed,
         "documents": len(documents),
         "document_form": "name and place in words, then the code from def on, without any docstring",
-        "filters": filters,
+        "filters": list(filters),
         "wanted": dict(wanted),
         "drawn": {split: len(queries[split]) for split in SPLITS},
         "functions_asking": {

@@ -11,9 +11,10 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 from helpers.data.queries.wording import (
     FILLER_WORDS,
@@ -35,6 +36,8 @@ FILE_LOCATION = ("how to open {file}", "Where is {file}?", "open the file {file}
 MIN_WORDS, MAX_WORDS = 4, 40  # below: says too little to find anything; above: no query is so long
 MAX_EQUAL_SENTENCES = 5  # a sentence shared by more functions points at none of them
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class QuerySource:
@@ -54,7 +57,7 @@ def asking_functions(
     """Functions that may ask, and per filter how many came in and went out."""
     filters: list[dict] = []
 
-    def keep(name: str, items: list, test) -> list:
+    def keep(name: str, items: list[T], test: Callable[[T], bool]) -> list[T]:
         kept = [item for item in items if test(item)]
         filters.append({"filter": name, "in": len(items), "out": len(kept)})
         return kept

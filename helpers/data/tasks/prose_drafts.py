@@ -23,7 +23,7 @@ from helpers.code.docstrings import (
 )
 from helpers.code.edits import SourceEditError
 from helpers.code.extraction import extract_code
-from helpers.data.tasks.drafts import Draft, make_draft
+from helpers.data.tasks.drafts import Draft, phrased
 from helpers.data.tasks.execution import strip_decorators
 from helpers.data.tasks.filters import Filters
 from helpers.data.tasks.phrasings import LINE_REPAIR, PHRASINGS, fenced_python
@@ -57,7 +57,7 @@ def draft_of(request: LanguageRequest, answer: str, author: str, *, seed: int) -
         raise ValueError("a draft is about a function")
     code = strip_decorators(function.code)
     if request.kind == "explain":
-        return make_draft("explain", function, code, answer.strip(), seed, (author,))
+        return phrased(Draft("explain", function, code, answer.strip(), (author,)), seed)
     body = docstring_body(answer)
     if not body:
         return "no docstring"
@@ -73,7 +73,7 @@ def draft_of(request: LanguageRequest, answer: str, author: str, *, seed: int) -
     if returns_a_value(code) and read_docstring(written).returns is None:
         return "the return value is not described"
     checks = (author, "code unchanged", f"parameters: {len(function.parameters)}")
-    return make_draft("docstring", function, code, fenced_python(documented), seed, checks)
+    return phrased(Draft("docstring", function, code, fenced_python(documented), checks), seed)
 
 
 def docstring_body(answer: str) -> str:
