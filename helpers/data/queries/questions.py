@@ -1,9 +1,9 @@
-"""Which functions of a code base ask, and in which words: the queries of one split.
+"""Choose which functions of a code base ask, and in which words: the queries of one split.
 
-A function asks with the first sentence of its docstring if that is prose, of a usable length, and
-points at this function. Kinds are shared out by KIND_SHARES; every filter counts what came in and
-went out. Files of other languages than Python are also asked for by name (`draw_file_queries`), as
-people do where a module has no dotted name.
+A function asks with the first sentence of its docstring, if that is prose of a usable length, and the
+query points back at the function. Kinds are dealt out by KIND_SHARES; every filter counts what came in and
+went out. Files in languages other than Python are also asked for by name (`draw_file_queries`), as people
+do if a module has no dotted name.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from helpers.records import Function, Query, SplitName, Splits
 KIND_SHARES = {"docstring_sentence": 0.40, "how_to": 0.25, "paraphrase": 0.20, "where_is": 0.15}
 FILE_SHARE = 0.1  # of all queries, at most
 FILE_LOCATION = ("how to open {file}", "Where is {file}?", "open the file {file}", "what is in {file}")
-MIN_WORDS, MAX_WORDS = 4, 40  # below: says too little to find anything; above: no query is so long
-MAX_EQUAL_SENTENCES = 5  # a sentence shared by more functions points at none of them
+MIN_WORDS, MAX_WORDS = 4, 40  # fewer words find nothing; nobody types more
+MAX_EQUAL_SENTENCES = 5  # a sentence that more functions share points at none of them
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class QuerySource:
-    """A function whose docstring may ask, with every function that answers it equally well."""
+    """A function that may ask with its docstring, and all functions that answer equally well."""
 
     function: Function
     sentence: str
@@ -54,7 +54,7 @@ class QuerySource:
 def asking_functions(
     functions: Sequence[Function], splits: Splits, text_of: Mapping[str, str]
 ) -> tuple[list[QuerySource], list[dict]]:
-    """Functions that may ask, and per filter how many came in and went out."""
+    """Return the functions that may ask, and for each filter how many came in and went out."""
     filters: list[dict] = []
 
     def keep(name: str, items: list[T], test: Callable[[T], bool]) -> list[T]:
@@ -81,7 +81,7 @@ def asking_functions(
         lambda p: squeezed(p[1]) not in squeezed(text_of[p[0].id]),
     )
     by_sentence: dict[str, list[Function]] = {}
-    for function in functions:  # an excluded or short one may still be a right answer
+    for function in functions:  # an excluded or short one may still be a correct answer
         if sentence := first_sentence(function.docstring):
             by_sentence.setdefault(_key(sentence), []).append(function)
     pairs = keep(
@@ -115,7 +115,7 @@ def _key(sentence: str) -> str:
 
 
 def squeezed(text: str) -> str:
-    """Lower-case letters and digits of `text` as words: what stays equal whatever the punctuation."""
+    """Return the letters and digits of `text` as lower-case words, whatever the punctuation."""
     return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
 
 
@@ -123,7 +123,7 @@ def squeezed(text: str) -> str:
 
 
 def draw_queries(sources: Sequence[QuerySource], wanted: int, rng: random.Random) -> tuple[Query, ...]:
-    """Up to `wanted` queries, shared out by KIND_SHARES; a second kind only where functions run out."""
+    """Draw up to `wanted` queries by KIND_SHARES; a function asks twice only if functions run out."""
     order = sorted(sources, key=lambda source: source.function.id)
     rng.shuffle(order)
     counts: Counter[str] = Counter()
@@ -157,13 +157,14 @@ def draw_file_queries(
     others: int,
     rng: random.Random,
 ) -> tuple[Query, ...]:
-    """Queries for whole files by name ("how to open custom_file.ts"): every function in it is an answer.
+    """Return queries for whole files by name ("how to open custom_file.ts").
+
+    Every function in the file is an answer. Only files in languages other than Python whose name no other
+    file has are asked for.
 
     Args:
         functions: every function of the corpus.
-        others: how many queries of other kinds there are; these stay below FILE_SHARE of all.
-
-    Only files of other languages than Python whose name no other file has are asked for.
+        others: number of queries of other kinds; these queries stay below FILE_SHARE of all.
     """
     in_file: dict[str, list[Function]] = {}
     for function in functions:
@@ -183,7 +184,7 @@ def draw_file_queries(
 
 
 def wordings_of(source: QuerySource, rng: random.Random) -> dict[str, str]:
-    """Every kind of query this sentence can become."""
+    """Return kind -> query text, for every kind of query that this sentence can become."""
     how, where = rng.choice(HOW_TO), rng.choice(WHERE_IS)
     texts = {
         "docstring_sentence": source.sentence,
@@ -206,7 +207,7 @@ def _query(source: QuerySource, kind: str, text: str) -> Query:
 
 
 def name_overlap(text: str, name: str) -> float:
-    """Share (0..1) of the query's content words, stemmed, that are words of the function's name."""
+    """Return the share (0..1) of the query's content words, stemmed, that occur in the function's name."""
     name_stems = {stem(word) for word in name_words(name)}
     content = [stem(word) for word in words_of(text) if word not in FILLER_WORDS]
     return round(sum(word in name_stems for word in content) / len(content), 4) if content else 1.0

@@ -31,7 +31,7 @@ from helpers.data.tasks.execution import (
 from helpers.data.tasks.purity import OUTSIDE, PurityRule, counted_reasons
 from helpers.data.tasks.stability import Doubt, explain_doubts
 from helpers.data.tasks.suite_cases import TestSuite
-from helpers.data.tasks.test_sets import Drawn, TestSet, draw_up_tests
+from helpers.data.tasks.test_sets import DrawnTests, TestSet, draw_up_tests
 from helpers.records import Corpus, Function
 
 __all__ = [
@@ -158,9 +158,9 @@ def _verify_batch(
     suite: TestSuite | None,
     seed: int,
     workers: int,
-) -> list[tuple[Drawn, GroundTruth | None, str]]:
-    results: list[tuple[Drawn, GroundTruth | None, str]] = []
-    runs: list[tuple[Drawn, TestSet, str, list[Bug]]] = []
+) -> list[tuple[DrawnTests, GroundTruth | None, str]]:
+    results: list[tuple[DrawnTests, GroundTruth | None, str]] = []
+    runs: list[tuple[DrawnTests, TestSet, str, list[Bug]]] = []
     for drawn in draw_up_tests(functions, alias, context, suite, seed=seed, workers=workers):
         if drawn.tests is None:
             results.append((drawn, None, drawn.reason))
