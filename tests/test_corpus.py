@@ -1,4 +1,4 @@
-"""Where code comes from: specs, refused addresses and archives, licences, the corpus' identity."""
+"""Corpus specs, refused addresses and archives, licences, and the identity of a corpus."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ANY_SIZE = CorpusSettings(min_file_bytes=1)
 
 
 def write(folder: Path, **texts: str) -> Path:
-    """Files named by keyword, `a__b` standing for a/b.py."""
+    """Write files named by keyword; `a__b` stands for a/b.py."""
     for name, text in texts.items():
         path = folder / (name.replace("__", "/") + ".py")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +179,7 @@ def test_an_empty_folder_is_refused_and_one_without_a_usable_file_warned_of(tmp_
     assert [(file.path, file.reason) for file in corpus.rejected] == [("test_only.py", "test")]
     assert "0 files" in summary_line(corpus)
     assert (
-        "No source file could be used, so that nothing was measured (left out: 1 test)"
+        "No source file could be used, so nothing was measured (left out: 1 test)"
         in (corpus_warnings(corpus)[0])
     )
     with pytest.raises(CorpusError, match="is a file"):

@@ -228,7 +228,7 @@ def test_a_draft_less_leaves_the_others_where_they_were():
     ]  # fmt: skip
     whole = _taking_turns(drafts, "7:test:fix_bug")
     assert sorted(map(id, whole)) == sorted(map(id, drafts))
-    assert len({d.function.path for d in whole[:9]}) == 9  # each file once before any twice
+    assert len({d.function.path for d in whole[:9]}) == 9  # each file once before any file twice
     assert {d.function.id for d in whole[:36]} == {d.function.id for d in drafts}
     rest = [d for d in drafts if d.function.id != "f4.py::g2"]
     again = _taking_turns(rest, "7:test:fix_bug")
@@ -295,7 +295,10 @@ def test_every_worsening_keeps_the_meaning_and_costs_more():
     runs = [{}, {"d": {1: 5}}]
     given = [[], [1, 2], [0], (1, 2), (3, 2), [5, 3], (0, 7)]
     for version in versions:
-        if version.operator not in ("type_equality", "compared_to_true"):  # what these change, a run tells
+        if version.operator not in (
+            "type_equality",
+            "compared_to_true",
+        ):  # only a run shows what these change
             for name, options in ((n, o) for n in given for o in runs):
                 assert _answer(version.source, name, options) == _answer(WORSENABLE, name, options), version
     assert not is_gain(goal, goal)

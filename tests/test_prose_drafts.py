@@ -1,4 +1,4 @@
-"""A generator's words are taken only where they pass the filters; otherwise the source's own stay."""
+"""A generator's words are used only if they pass the filters; otherwise the source's own words stay."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ GOOD = {
 
 
 class Fixed:
-    """Answers by kind and function name."""
+    """Generator with fixed answers by kind and function name."""
 
     name = "chat:fixed"
 

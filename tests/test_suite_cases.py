@@ -1,4 +1,4 @@
-"""Cases taken from a test-suite hold when run, ask about one function, and need nothing but themselves."""
+"""Cases taken from a test-suite hold when run, ask about one function, and need nothing else."""
 
 from __future__ import annotations
 
@@ -179,10 +179,8 @@ def test_exceptions_are_expected_and_parameters_filled_in(read) -> None:
     assert sum(body.startswith("try:\n    mean(") for body in bodies) == 2
     assert any(body.startswith("values, expected = ([2, 4], 3)") for body in bodies)
     assert len(suite.cases(functions["mean"], 3)) == 3
-    assert (
-        suite.counts["asks about several functions"] == 1
-    )  # of mean(doubled(...)) mean alone is asked about
-    assert suite.counts["test files"] == 1  # the broken one is not read
+    assert suite.counts["asks about several functions"] == 1  # mean(doubled(...)) asks only about mean
+    assert suite.counts["test files"] == 1  # the broken file is not read
 
 
 def test_cases_make_the_tests_stronger_and_a_wrong_one_is_dropped(read) -> None:
@@ -191,7 +189,7 @@ def test_cases_make_the_tests_stronger_and_a_wrong_one_is_dropped(read) -> None:
     wanted = list(functions.values())
     found = draw_up_tests(wanted, "", context, suite, seed=1, workers=2)
     drawn = {one.function.name: one.tests for one in found}
-    assert drawn["mean"].sources["test-suite"] == 5  # six were asked for, the wrong one among them
+    assert drawn["mean"].sources["test-suite"] == 5  # six were requested, including the wrong one
     assert "test_wrong_on_purpose" not in drawn["mean"].text
     assert "def close(" in drawn["mean"].text
     assert drawn["nothing"] is not None

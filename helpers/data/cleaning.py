@@ -37,14 +37,14 @@ class Rule:
 
 # The rules, in the order in which they are tried. `{...}` are fields of CorpusSettings.
 RULES: tuple[Rule, ...] = (
-    Rule("excluded by pattern", "matches exclude={exclude}, or none of a given include={include}"),
+    Rule("excluded by pattern", "matches exclude={exclude}, or matches none of a given include={include}"),
     Rule("symbolic link", "not followed: its target is read under its own name, or lies outside"),
     Rule("hidden", "the name of the file or of its folder begins with a dot"),
     Rule("vendored", "inside a folder of copied code (vendor, _vendor, third_party, node_modules, ...)"),
     Rule("build output", "inside build, dist, *.egg-info, a virtual environment or a marked cache"),
     Rule("notebook", "a Jupyter notebook"),
     Rule("not source code", "its suffix belongs to no supported language (data, documents, type stubs)"),
-    Rule("language not wanted", "in none of languages={languages}"),
+    Rule("language not wanted", "its language is not among languages={languages}"),
     Rule("test", "below test/, tests/ or __tests__/, or named test_*.py, *_test.py, tests.py, conftest.py, "
          "*.test.ts, *_test.go, *Test.java and the like"),
     Rule("cannot be read", "not a regular file, or the system refuses to open it"),

@@ -84,16 +84,16 @@ def corpus_warnings(corpus: Corpus) -> list[str]:
             f"{n} {reason}" for reason, n in rejection_counts(corpus.rejected).items()
         )
         warnings.append(
-            f"No source file could be used, so that nothing was measured (left out: {counted_reasons}). "
-            "Name a folder with the source itself, or take what was left out by its place with "
+            f"No source file could be used, so nothing was measured (left out: {counted_reasons}). "
+            "Name a folder with the source itself, or include what was left out by its path with "
             "--set corpus.include=PATTERN, such as tests/*"
         )
     warnings.append(licence_warning(corpus.licence, corpus.licence_files))
     if secrets := secret_counts(corpus):
         named = ", ".join(f"{count} {kind}" for kind, count in secrets.items())
         warnings.append(
-            f"Secrets were found in the code and masked before anything was made of it ({named}). Other "
-            "kinds may have been missed; whoever has seen this repository may hold them."
+            f"Secrets were found in the code and masked before any data were made from it ({named}). Other "
+            "kinds may have been missed, and anyone who has seen this repository may know them."
         )
     return [warning for warning in warnings if warning]
 

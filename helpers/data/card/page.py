@@ -104,7 +104,7 @@ def with_tasks_set_aside(card: str, rows: Sequence[Mapping[str, Any]]) -> str:
     Args:
         rows: `tasks_set_aside` of metrics.json.
     """
-    text = "None: every reference that was scored passed."
+    text = "None: every reference passed its tests, or none was scored."
     if rows:
         why = "The references of these tasks did not pass when they were scored; no figure counts them."
         text = f"{why}\n\n{_table(rows)}"
@@ -145,7 +145,7 @@ def _introduction(facts: Mapping[str, Any]) -> str:
     lines = [*(f"> **Warning.** {_inline(warning)}" for warning in corpus.get("warnings", []))]
     lines.append(corpus.get("summary", ""))
     if facts.get("profile"):
-        lines.append(f"Made with the profile `{facts['profile']}`.")
+        lines.append(f"Made by the profile `{facts['profile']}`.")
     lines.append("This card is generated from the data of the run; no figure in it was typed by hand.")
     return "\n\n".join(line for line in lines if line)
 

@@ -167,7 +167,7 @@ def _require(queries: Mapping[str, Sequence[Query]], sources: Sequence[QuerySour
             usable = Counter(splits.split_of[source.function.path] for source in sources)
             raise InsufficientDataError(
                 f"only {usable[split]} functions in {split} files have a docstring that can ask for them; "
-                f"retrieval needs at least {least} (some 200 in all train well). "
+                f"retrieval needs at least {least}, and about 200 in total to train well. "
                 "Add docstrings or more files."
             )
 

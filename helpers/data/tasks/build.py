@@ -257,8 +257,8 @@ def _require_data(sides: Mapping[str, _Side], shared: _Shared) -> None:
     if not pairs or not tasks:
         raise InsufficientDataError(
             f"{pairs} pairs and {tasks} tasks could be made from {len(shared.functions)} Python functions; "
-            "Track B needs some with docstrings, and some with doctests or tests or callable on simple "
-            "arguments, in training and in test files"
+            "Track B needs functions with docstrings, and functions that have doctests or tests or can be "
+            "called on simple arguments, both in training files and in test files"
         )
 
 
