@@ -18,13 +18,8 @@ from helpers.code.quality import is_gain, quality_costs
 from helpers.data.corpus import load_corpus
 from helpers.data.splits import functions_of, split_corpus
 from helpers.data.tasks.bugs import make_bugs
-from helpers.data.tasks.build import (
-    _quotas,
-    _taking_turns,
-    build_instruct_data,
-    load_instruct_data,
-    save_instruct_data,
-)
+from helpers.data.tasks.build import build_instruct_data, load_instruct_data, save_instruct_data
+from helpers.data.tasks.choosing import quotas_of, taking_turns
 from helpers.data.tasks.execution import execution_context
 from helpers.data.tasks.phrasings import BUG_MARK, PHRASINGS, fenced_python, spliced, unfenced
 from helpers.data.tasks.prose import SourceFacts
@@ -226,21 +221,21 @@ def test_a_draft_less_leaves_the_others_where_they_were():
         )
         for i in range(9) for j in range(4) for k in range(3)
     ]  # fmt: skip
-    whole = _taking_turns(drafts, "7:test:fix_bug")
+    whole = taking_turns(drafts, "7:test:fix_bug")
     assert sorted(map(id, whole)) == sorted(map(id, drafts))
     assert len({d.function.path for d in whole[:9]}) == 9  # each file once before any file twice
     assert {d.function.id for d in whole[:36]} == {d.function.id for d in drafts}
     rest = [d for d in drafts if d.function.id != "f4.py::g2"]
-    again = _taking_turns(rest, "7:test:fix_bug")
+    again = taking_turns(rest, "7:test:fix_bug")
     assert [d for d in again if d.function.path != "f4.py"] == [
         d for d in whole if d.function.path != "f4.py"
     ]
-    assert [id(d) for d in _taking_turns(drafts[::-1], "7:test:fix_bug")] == [id(d) for d in whole]
-    assert _taking_turns(drafts, "8:test:fix_bug") != whole
+    assert [id(d) for d in taking_turns(drafts[::-1], "7:test:fix_bug")] == [id(d) for d in whole]
+    assert taking_turns(drafts, "8:test:fix_bug") != whole
 
 
 def test_quotas_add_up():
-    assert _quotas(10, {"fix_bug": 0.5, "explain": 0.25, "improve": 0.25}) == {
+    assert quotas_of(10, {"fix_bug": 0.5, "explain": 0.25, "improve": 0.25}) == {
         "fix_bug": 5,
         "explain": 3,
         "improve": 2,

@@ -7,19 +7,6 @@ card (`card`). Nothing here trains or measures a model, and code of a corpus run
 """
 
 __all__ = [
-    "card",
-    "cleaning",
-    "contamination",
-    "corpus",
-    "corpus_spec",
-    "draw",
-    "exposure",
-    "foreign",
-    "general_code",
-    "licences",
-    "older_release",
-    "queries",
-    "splits",
-    "tasks",
-    "walking",
-]
+    "card", "cleaning", "contamination", "corpus", "corpus_spec", "draw", "exposure", "foreign",
+    "general_code", "licences", "older_release", "queries", "splits", "tasks", "walking",
+]  # fmt: skip

@@ -9,7 +9,6 @@ both sides, or in a given benchmark, is an error.
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from helpers.code.names.context import NameContext
 from helpers.data.contamination import Benchmarks, check_held_out
 from helpers.data.splits import functions_of
 from helpers.data.tasks.build_report import instruct_report
+from helpers.data.tasks.choosing import choose_drafts, wanted_functions, wanted_kinds
 from helpers.data.tasks.drafts import Draft, executable_drafts, pair_of, task_of, without_fences
 from helpers.data.tasks.execution import ExecutionContext, import_folders
 from helpers.data.tasks.filters import Filters, foreign_licences
@@ -38,23 +38,11 @@ from helpers.data.tasks.purity import RULE
 from helpers.data.tasks.stability import Doubt, explain_doubts
 from helpers.data.tasks.suite_cases import TestSuite
 from helpers.errors import InsufficientDataError
-from helpers.records import Corpus, Function, InstructPair, SplitName, Splits, Task, TaskKind
+from helpers.records import Corpus, Function, InstructPair, SplitName, Splits, Task
 from helpers.run.workspace import read_json, read_jsonl, write_json, write_jsonl
 from helpers.settings import TrackBSettings
 
 SIDES: tuple[SplitName, ...] = ("train", "validation", "test")
-# Shares of the kinds among pairs, and of the two groups of kinds among tasks.
-PAIR_SHARES: dict[TaskKind, float] = {
-    "fix_bug": 0.50, "improve": 0.18, "docstring": 0.10, "explain": 0.08, "unit_tests": 0.07,
-    "implement": 0.07,
-}  # fmt: skip
-EXECUTABLE_SHARES: dict[TaskKind, float] = {"fix_bug": 0.8, "implement": 0.2}
-LANGUAGE_SHARES: dict[TaskKind, float] = {
-    "improve": 0.25, "docstring": 0.25, "explain": 0.25, "unit_tests": 0.25,
-}  # fmt: skip
-FUNCTIONS_PER_PAIR = 0.24  # verified functions wanted per pair: one function yields several repairs
-FUNCTIONS_PER_TASK = 0.6
-MIN_FUNCTIONS = 4  # verified functions wanted of a side, however few its pairs or tasks
 
 
 @dataclass(frozen=True)
@@ -222,10 +210,10 @@ def _build_side(side: SplitName, shared: _Shared, wordings: Mapping[str, tuple[s
         for function in functions_of(shared.functions, shared.splits, side)
         if _fits(function, settings, shared.tokenizer)
     ]
-    wanted = _wanted_kinds(side, settings)
+    wanted = wanted_kinds(side, settings)
     doubts: list[Doubt] = []
     verified, counts, outcomes = verify_functions(
-        candidates, shared.corpus, wanted=_functions_wanted(side, settings), seed=seed,
+        candidates, shared.corpus, wanted=wanted_functions(side, settings), seed=seed,
         workers=shared.workers, suite=shared.suite, doubts=doubts,
     )  # fmt: skip
     executable = executable_drafts(
@@ -235,12 +223,18 @@ def _build_side(side: SplitName, shared: _Shared, wordings: Mapping[str, tuple[s
     drafts = [shared.finish(draft) for draft in (*executable, *language_drafts(candidates, seed=seed))]
     kept = check.keep(drafts, is_task=side == "test")
     if side == "test" or not shared.has_own_words:
-        return _Side(verified, counts, outcomes, doubts, _choose(kept, side, settings, seed))
+        return _Side(verified, counts, outcomes, doubts, choose_drafts(kept, side, settings, seed))
     generator, finish = shared.generator, shared.finish
     kept += undocumented_drafts(candidates, kept, wanted, generator, check, finish=finish, seed=seed)
-    chosen = reworded(_choose(kept, side, settings, seed), generator, check, finish=finish, seed=seed)
+    chosen = reworded(choose_drafts(kept, side, settings, seed), generator, check, finish=finish, seed=seed)
     chosen = [in_other_words(draft, wordings, seed=seed) for draft in chosen]
     return _Side(verified, counts, outcomes, doubts, chosen)
+
+
+def _fits(function: Function, settings: TrackBSettings, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether the bare code fits the model's lengths; what does not need not be run."""
+    room = min(settings.max_prompt_tokens, settings.max_new_tokens)
+    return len(tokenizer(function.code, add_special_tokens=False).input_ids) <= room
 
 
 def _add_reasons(sides: Mapping[str, _Side], shared: _Shared) -> None:
@@ -287,81 +281,3 @@ def _report(
     report["which functions of the corpus may be run"] = list(RULE)
     report["functions run, all listed in track_b/data/ran.jsonl"] = dict(Counter(row["side"] for row in ran))
     return report
-
-
-# --- choosing ------------------------------------------------------------------------------------
-
-
-def _fits(function: Function, settings: TrackBSettings, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Return whether the bare code fits the model's lengths; what does not need not be run."""
-    room = min(settings.max_prompt_tokens, settings.max_new_tokens)
-    return len(tokenizer(function.code, add_special_tokens=False).input_ids) <= room
-
-
-def _choose(kept: Sequence[Draft], side: SplitName, settings: TrackBSettings, seed: int) -> list[Draft]:
-    """Choose the drafts of one side by their kinds' shares; kinds in order fill what another lacks."""
-    chosen: list[Draft] = []
-    for count, shares in _groups(side, settings):
-        queues = {
-            kind: _taking_turns([d for d in kept if d.kind == kind], f"{seed}:{side}:{kind}")
-            for kind in shares
-        }
-        quotas = _quotas(count, shares)
-        taken = {kind: queue[: quotas[kind]] for kind, queue in queues.items()}
-        missing = count - sum(map(len, taken.values()))
-        for kind, queue in queues.items():
-            extra = queue[len(taken[kind]) : len(taken[kind]) + missing]
-            taken[kind] = taken[kind] + extra
-            missing -= len(extra)
-        chosen += [draft for kind in shares for draft in taken[kind]]
-    return chosen
-
-
-def _groups(side: SplitName, settings: TrackBSettings) -> tuple[tuple[int, dict[TaskKind, float]], ...]:
-    """Return (count, shares of kinds) of each group: pairs are one group, tasks are two."""
-    if side == "test":
-        return ((settings.executable_tasks, EXECUTABLE_SHARES), (settings.language_tasks, LANGUAGE_SHARES))
-    return ((settings.train_pairs if side == "train" else settings.validation_pairs, PAIR_SHARES),)
-
-
-def _functions_wanted(side: SplitName, settings: TrackBSettings) -> int:
-    """Return how many verified functions one side needs for its pairs or tasks."""
-    share = FUNCTIONS_PER_TASK if side == "test" else FUNCTIONS_PER_PAIR
-    return max(MIN_FUNCTIONS, round(share * sum(count for count, _ in _groups(side, settings))))
-
-
-def _wanted_kinds(side: SplitName, settings: TrackBSettings) -> dict[TaskKind, int]:
-    groups = _groups(side, settings)
-    return {kind: n for count, shares in groups for kind, n in _quotas(count, shares).items()}
-
-
-def _quotas(count: int, shares: dict[TaskKind, float]) -> dict[TaskKind, int]:
-    """Return whole numbers that add up to `count`, largest remainders rounded up first."""
-    exact = {kind: count * share for kind, share in shares.items()}
-    quotas = {kind: int(value) for kind, value in exact.items()}
-    order = sorted(exact, key=lambda kind: (quotas[kind] - exact[kind], kind))
-    for kind in order[: count - sum(quotas.values())]:
-        quotas[kind] += 1
-    return quotas
-
-
-def _taking_turns(drafts: Sequence[Draft], key: str) -> list[Draft]:
-    """Return the drafts in a seeded order in which files, then functions, then versions take turns.
-
-    Each draft draws its own lot, so that one draft more or less (because a reference came near its time
-    limit) leaves the order of the others unchanged.
-    """
-
-    def lot(*of: str) -> float:
-        return random.Random(":".join((key, *of))).random()
-
-    by_file: dict[str, dict[str, list[Draft]]] = {}
-    for draft in drafts:
-        by_file.setdefault(draft.function.path, {}).setdefault(draft.function.id, []).append(draft)
-    ranked = []
-    for functions in by_file.values():
-        for place, function in enumerate(sorted(functions, key=lot)):
-            versions = [(lot(function, d.given, d.instruction), d) for d in functions[function]]
-            versions.sort(key=lambda version: version[0])
-            ranked += [(turn, place, own, draft) for turn, (own, draft) in enumerate(versions)]
-    return [draft for *_, draft in sorted(ranked, key=lambda row: row[:3])]

@@ -40,7 +40,7 @@ from helpers.sandbox.api import Program
 # How a wrong program ends. An error of the sandbox itself says nothing about the program.
 NOTICED = ("failed", "crashed", "timeout")
 VERSIONS_PER_FUNCTION = {"fix_bug": 6, "improve": 3}
-SPARE = 2  # functions tried per draft wanted, where a draft has to be run before it is known to serve
+SPARE = 2  # functions tried per wanted draft of a kind that has to be run once more
 HELD_MUTANTS = 4  # mutants that a response's unit tests are run against
 ASSERTS_SHOWN = 3  # assertions in a unit-test response
 CASES_SHOWN = 2  # at most so many of them come from the corpus' own tests,
