@@ -1,7 +1,7 @@
 """Provide general Python: a fixed slice to measure forgetting, and other files to rehearse against it.
 
-Files come from packages that every machine of this project has, that are not the corpus, and that the
-embedded model's list of training sources does not name. What a hub model has seen is unknown. That does
+Files come from packages that the requirements install, that are not the corpus, and that the embedded
+model's list of training sources does not name. What a hub model has seen is unknown. That does
 not matter here, since forgetting compares before and after on the same files.
 """
 

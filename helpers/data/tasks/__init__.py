@@ -3,8 +3,8 @@
 `build` leads through the steps. Functions that may be run (`purity`) get tests (`candidate_cases`,
 `suite_cases`, `test_sets`) that hold in any process (`stability`) and kill mutants (`bugs`,
 `ground_truth`). They become drafts (`drafts`, `worsening`, `prose`); `filters` decides which drafts may
-stay, `choosing` which are used. `checks`, `generated_tests` and `execution` also serve to score answers. Generating and
-scoring the answers is the job of `helpers.eval`.
+stay, `choosing` which are used. `checks`, `generated_tests` and `execution` also serve to score answers.
+Generating and scoring the answers is the job of `helpers.eval`.
 """
 
 __all__ = [

@@ -78,7 +78,7 @@ class _Shared:
         return not isinstance(self.generator, SourceFacts)
 
     def finish(self, draft: Draft) -> Draft:
-        """Return the draft as the model shall see it: with or without Markdown fences."""
+        """Return the draft as the model is shown it: with or without Markdown fences."""
         return draft if self.settings.fenced_code else without_fences(draft)
 
 
@@ -232,7 +232,7 @@ def _build_side(side: SplitName, shared: _Shared, wordings: Mapping[str, tuple[s
 
 
 def _fits(function: Function, settings: TrackBSettings, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Return whether the bare code fits the model's lengths; what does not need not be run."""
+    """Return whether the bare code fits the model's lengths, since running it is wasted otherwise."""
     room = min(settings.max_prompt_tokens, settings.max_new_tokens)
     return len(tokenizer(function.code, add_special_tokens=False).input_ids) <= room
 

@@ -124,7 +124,7 @@ def undocumented_drafts(
 ) -> list[Draft]:
     """Return explanations and docstrings of poorly documented functions, as far as pairs are lacking.
 
-    A function counts as such if its own docstring made no draft of the kind.
+    A function counts as such if its own docstring gave no accepted draft of the kind.
     """
     requests: list[LanguageRequest] = []
     for kind in ("explain", "docstring"):
