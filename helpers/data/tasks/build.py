@@ -28,8 +28,8 @@ from helpers.data.tasks.filters import Filters, foreign_licences
 from helpers.data.tasks.ground_truth import GroundTruth, execution_context, left_out, verify_functions
 from helpers.data.tasks.prose import LanguageGenerator, SourceFacts
 from helpers.data.tasks.prose_drafts import (
+    documented_drafts,
     in_other_words,
-    language_drafts,
     paraphrases,
     reworded,
     undocumented_drafts,
@@ -220,7 +220,7 @@ def _build_side(side: SplitName, shared: _Shared, wordings: Mapping[str, tuple[s
         verified, shared.context, wanted=wanted, repair_form=settings.repair_form, seed=seed,
         workers=shared.workers,
     )  # fmt: skip
-    drafts = [shared.finish(draft) for draft in (*executable, *language_drafts(candidates, seed=seed))]
+    drafts = [shared.finish(draft) for draft in (*executable, *documented_drafts(candidates, seed=seed))]
     kept = check.keep(drafts, is_task=side == "test")
     if side == "test" or not shared.has_own_words:
         return _Side(verified, counts, outcomes, doubts, choose_drafts(kept, side, settings, seed))

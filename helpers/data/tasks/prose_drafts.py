@@ -1,6 +1,6 @@
 """Make explanations and docstrings into drafts, and put training pairs into a generator's own words.
 
-`language_drafts` restates the source (`SourceFacts`). Held-out tasks use nothing else, so that runs with
+`documented_drafts` restates the source (`SourceFacts`). Held-out tasks use nothing else, so that runs with
 different generators stay comparable. For training pairs, `reworded` also asks a `LanguageGenerator`; an
 answer that fails the filters falls back to the deterministic text. Rejects are counted by reason.
 """
@@ -35,7 +35,7 @@ WORDS = (3, 40)  # of a paraphrased instruction
 NUMBERING = re.compile(r"^\s*(?:[-*•]|\(?\d+[.):])\s*")
 
 
-def language_drafts(functions: Sequence[Function], *, seed: int) -> list[Draft]:
+def documented_drafts(functions: Sequence[Function], *, seed: int) -> list[Draft]:
     """Return explanations and docstrings, for every function whose docstring says enough."""
     documented = [f for f in functions if f.docstring and not f.is_nested]
     kinds = ("explain", "docstring")
