@@ -1,4 +1,4 @@
-"""Tell what a model may have seen of the corpus before, and which files it cannot have seen.
+"""Tell what a model may already have seen of the corpus, and which files it cannot have seen.
 
 For the embedded model this is known: the list of its training sources lies beside its weights. For a hub
 model at most a date is known, up to which its code was gathered; files that changed after it form a slice
@@ -66,7 +66,7 @@ def exposure(model: str, corpus: Corpus) -> Exposure:
 
 
 def _by_older_release(model: str, corpus: Corpus, cut_off: datetime.date) -> Exposure:
-    """Take as unseen the files that are no near copy of any file of the newest older release.
+    """Take as unseen the files that are no near copy of a file in the newest release before the cut-off.
 
     Uses the corpus's near-duplicate threshold: a release changes a line or two of nearly every file, and
     such a file differs but has been seen all the same.

@@ -37,7 +37,7 @@ class GeneralCodeError(SuiteError, RuntimeError):
 
 
 def general_code_texts(n: int, seed: int, *, exclude: str = "") -> list[str]:
-    """Return `n` source files, drawn by `seed` from the packages in turn.
+    """Return up to `n` source files, drawn by `seed` from the packages in turn.
 
     Args:
         exclude: import name of the corpus; its package is left out, and so is every file that contains

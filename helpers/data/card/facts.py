@@ -165,7 +165,7 @@ def _distributions(corpus: Corpus, functions: Sequence[Function]) -> dict[str, A
 
 
 def _edge_cases(corpus: Corpus, functions: Sequence[Function]) -> dict[str, int]:
-    """Count the unusual among what was accepted."""
+    """Count unusual cases among the accepted files and functions."""
     texts = [file.text for file in corpus.files]
     return {
         "files with \\r\\n or \\r line ends": sum("\r" in text for text in texts),

@@ -120,7 +120,7 @@ def run_in(
 def settled_in(
     context: ExecutionContext, programs: Sequence[Program], *, workers: int, what: str = "programs"
 ) -> list[Outcome | None]:
-    """Run programs twice, the second time under conditions that differ in everything.
+    """Run programs twice, with every condition changed the second time.
 
     The result is None for a program that passes only once, that only the clock ended, or that the sandbox
     could not run: its verdict says nothing. A program that used up its steps is not run again, since that

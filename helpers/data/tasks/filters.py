@@ -127,7 +127,7 @@ class Filters:
 
 
 def foreign_licences(corpus: Corpus) -> frozenset[str]:
-    """Return the files whose head names another licence than the corpus'; none if that is unknown."""
+    """Return the files whose head names a licence other than the corpus', if that one is known."""
     own = corpus.licence.upper()
     if own == "UNKNOWN":
         return frozenset()

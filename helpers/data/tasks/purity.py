@@ -1,4 +1,4 @@
-"""Decide which functions of a code base may be run at all, and by which part of the rule others may not.
+"""Decide which functions of a code base may be run at all, and name the reason for all others.
 
 Functions run in the sandbox only, and so does the import of their module; this process never imports a code
 base that is not installed. The rule keeps functions that reach outside of their arguments from being run

@@ -179,7 +179,7 @@ class _Rewrite(ast.NodeTransformer):
         return _expected(opened.args[0], node.body)
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
-        """Do the same for `pytest.raises(E, f, x)`."""
+        """Make `pytest.raises(E, f, x)` fail unless E is raised."""
         self.generic_visit(node)
         call = node.value
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "pytest.raises" and len(call.args) > 1:
