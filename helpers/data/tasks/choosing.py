@@ -24,7 +24,7 @@ MIN_FUNCTIONS = 4  # verified functions wanted of a side, however few its pairs 
 
 
 def choose_drafts(kept: Sequence[Draft], side: SplitName, settings: TrackBSettings, seed: int) -> list[Draft]:
-    """Choose the drafts of one side by their kinds' shares; kinds in order fill what another lacks."""
+    """Choose the drafts of one side by their kinds' shares; if a kind lacks some, others fill up in order."""
     chosen: list[Draft] = []
     for count, shares in _groups(side, settings):
         queues = {
