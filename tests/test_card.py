@@ -1,4 +1,4 @@
-"""The data card: a header the hub reads, every fact in it, and nothing that breaks Markdown."""
+"""The data card has a header that the hub reads, holds every fact, and stays valid Markdown."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def header(card: str) -> dict:
 
 
 def table(card: str, heading: str) -> list[dict[str, str]]:
-    """The first table below a heading."""
+    """Return the first table below a heading."""
     lines = card.split(f"{heading}\n", 1)[1].splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("|"))
     rows = []

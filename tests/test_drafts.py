@@ -1,4 +1,4 @@
-"""Drafts are made only where the tests would notice the easy way out."""
+"""Drafts are made only where the tests notice the trivial answer."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ GUARDED = "def guarded(x):\n    if x < 0:\n        raise ValueError(x)\n    retu
 
 
 def test_a_repair_is_asked_for_only_where_removing_the_line_is_noticed() -> None:
-    """Nothing tests the guard: `if False:` in its place passes, so repairing it would prove nothing."""
+    """The guard is not tested: `if False:` in its place passes, so repairing it would prove nothing."""
     untested = truth(GUARDED, ("assert guarded(1) == 2", "assert guarded(5) == 6"))
     assert {bug.line for bug in untested.mutants} >= {2, 4}  # faults in the guard can fail the tests ...
     lines = {d.detail["line"] for d in drafts(untested) if d.kind == "fix_bug"}

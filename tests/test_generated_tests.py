@@ -1,4 +1,4 @@
-"""Tests that a model wrote: every way of writing them is run, and only failing ones kill a mutant."""
+"""Tests that a model wrote are run in whatever style, and only failing ones kill a mutant."""
 
 import pytest
 
@@ -29,7 +29,7 @@ BROKEN = {
 
 
 def verdicts(tests):
-    """(passes on the right function, passes on the mutant) for each."""
+    """Return (passes on the right function, passes on the mutant) for each."""
     programs = [
         Program(*generated_test_program("", code, text), 2.0, 512)
         for text in tests.values()

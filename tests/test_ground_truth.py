@@ -2,7 +2,7 @@ import pytest
 
 from helpers.code.functions import extract_functions, functions_of_file
 from helpers.data.corpus import load_corpus
-from helpers.data.tasks.cases import doctest_cases, generated_calls
+from helpers.data.tasks.candidate_cases import doctest_cases, generated_calls
 from helpers.data.tasks.execution import import_folders
 from helpers.data.tasks.ground_truth import (
     execution_context,

@@ -1,4 +1,4 @@
-"""Languages beside Python: functions, doc comments, splits, queries; Track B says that it needs Python."""
+"""Languages other than Python: functions, doc comments, splits, queries; Track B asks for Python."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def test_tokens_have_no_comments_and_know_names() -> None:
 
 
 def module(language: str, number: int) -> str:
-    """One file with three documented functions whose code differs from every other file's."""
+    """Return a file of three documented functions whose code differs from every other file's."""
     words = ["merge", "filter", "encode", "parse"]
     parts = []
     for place in range(3):
@@ -281,7 +281,7 @@ def test_splits_hold_out_files_and_leave_twins_out(foreign) -> None:
     twins = [f for f in functions if f.name.startswith("twin")]
     kept = {sides[f.path] for f in twins if f.id not in splits.excluded_functions}
     assert len(twins) == 3
-    assert len(kept) == 1  # the same code, and the same but for names, stay on one side only
+    assert len(kept) == 1  # equal code, and code that is equal but for names, stays in one split
 
 
 def test_queries_ask_for_functions_and_for_files_by_name(foreign) -> None:

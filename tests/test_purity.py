@@ -1,4 +1,4 @@
-"""What of a repository may be run, and that nothing of it runs outside the sandbox."""
+"""Which functions of a repository may be run, and that none of its code runs outside the sandbox."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from helpers.data.queries.build import (
     shuffled_pairs,
 )
 from helpers.data.queries.documents import document_text, short_form, strip_nested_docstrings
-from helpers.data.queries.drawing import name_overlap
+from helpers.data.queries.questions import name_overlap
 from helpers.data.queries.wording import as_question, base_form, first_sentence, paraphrase
 from helpers.errors import InsufficientDataError
 from helpers.profiles import CPU

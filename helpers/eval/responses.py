@@ -29,7 +29,7 @@ from helpers.code.style import style_scores
 from helpers.data.tasks.checks import answer_code, verdict_without_running
 from helpers.data.tasks.execution import ExecutionContext, limited
 from helpers.data.tasks.generated_tests import generated_test_program, without_definition
-from helpers.data.tasks.phrasings import fenced
+from helpers.data.tasks.phrasings import fenced_python
 from helpers.machine.processes import divided
 from helpers.records import ResponseScore, Task, TaskKind
 from helpers.sandbox.api import Outcome, Program, run_programs
@@ -116,7 +116,7 @@ def reference_responses(tasks: Sequence[Task]) -> dict[str, list[str]]:
 def _given(task: Task) -> str:
     if task.detail.get("form") == "line":
         return task.detail["given"].splitlines()[int(task.detail["line"]) - 1].strip()
-    return fenced(task.detail["given"])
+    return fenced_python(task.detail["given"])
 
 
 def _programs(task: Task, code: str | None) -> list[Program]:

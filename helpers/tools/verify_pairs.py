@@ -22,7 +22,7 @@ from pathlib import Path
 
 import helpers
 from helpers.code.docstrings import docstring_of
-from helpers.data.sources import resolve_spec
+from helpers.data.corpus_spec import resolve_spec
 from helpers.data.tasks.execution import ExecutionContext, context_of, limited, run_in
 from helpers.data.tasks.phrasings import mark_line
 from helpers.errors import SuiteError

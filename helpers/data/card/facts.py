@@ -1,7 +1,7 @@
-"""What the data card says about the corpus itself, counted from the records of this run.
+"""Count what the data card says about the corpus itself, from the records of this run.
 
-Plain values only (str, int, float, list, dict), so that the facts can be saved as JSON and rendered
-by `helpers.data.card.page`. Nothing here names a folder of the machine.
+Facts are plain values (str, int, float, list, dict), so that they can be saved as JSON and rendered by
+`helpers.data.card.page`. None of them names a folder of the machine.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def corpus_facts(
     settings: CorpusSettings | None = None,
     leaks: LeakReport | None = None,
 ) -> dict[str, Any]:
-    """The `corpus` entry of `DataCardFacts`.
+    """Return the `corpus` entry of `DataCardFacts`.
 
     Args:
-        settings: limits that the rules are printed with; default `CorpusSettings()`.
-        leaks: what `check_splits` returned, so that the card can say what was compared.
+        settings: limits to print the rules with; default `CorpusSettings()`.
+        leaks: the report of `check_splits`, from which the card says what was compared.
     """
     return {
         "source": {
@@ -69,7 +69,7 @@ def corpus_facts(
 
 
 def quantiles(values: Iterable[float]) -> dict[str, float]:
-    """n, minimum, quartiles, maximum and mean of the values; only n where there is none."""
+    """Return n, minimum, quartiles, maximum and mean of the values; only n if there are none."""
     ordered = sorted(values)
     if not ordered:
         return {"n": 0}
@@ -83,13 +83,13 @@ def quantiles(values: Iterable[float]) -> dict[str, float]:
 
 
 def _last_part(spec: str) -> str:
-    """`path:` and `zip:` specs without the folders above: those are the machine's affair."""
+    """Return a `path:` or `zip:` spec without the folders above, which belong to the machine."""
     kind, _, place = spec.partition(":")
     return f"{kind}:{PurePosixPath(place.replace(chr(92), '/')).name or '.'}"
 
 
 def _languages(corpus: Corpus) -> list[tuple[str, int]]:
-    """Languages with their number of files, the commonest first."""
+    """Return languages with their number of files, the most common first."""
     return Counter(spoken_as(file.language) for file in corpus.files).most_common()
 
 
@@ -123,7 +123,7 @@ def _split_row(name: str, corpus: Corpus, functions: Sequence[Function], splits:
 
 
 def _excluded_rows(splits: Splits) -> list[dict[str, Any]]:
-    """Functions left out of evaluation: reason, count and some of them."""
+    """Return the functions left out of evaluation: reason, count and some examples."""
     by_reason: dict[str, list[str]] = {}
     for identifier, reason in splits.excluded_functions.items():
         phrase, _, twin = reason.partition(": ")
@@ -165,7 +165,7 @@ def _distributions(corpus: Corpus, functions: Sequence[Function]) -> dict[str, A
 
 
 def _edge_cases(corpus: Corpus, functions: Sequence[Function]) -> dict[str, int]:
-    """How often the awkward occurs among what was accepted."""
+    """Count unusual cases among the accepted files and functions."""
     texts = [file.text for file in corpus.files]
     return {
         "files with \\r\\n or \\r line ends": sum("\r" in text for text in texts),

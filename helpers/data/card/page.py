@@ -1,8 +1,8 @@
-"""`data_card.md`: what the data are, where they come from, what was done to them.
+"""Render `data_card.md`: what the data are, where they come from, and what was done to them.
 
-A Hugging Face dataset card: YAML header, then Markdown. Every figure comes from the facts that
-are handed in; nothing is counted or typed here. Reports of the pair builders are shown whatever
-their keys, so a new filter or statistic appears in the card without a change here.
+It is a Hugging Face dataset card: a YAML header, then Markdown. Every figure comes from the facts that are
+passed in; nothing is counted or typed here. Reports of the data builders are shown whatever their keys, so
+a new filter or statistic appears in the card without a change here.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ HUB_LICENCES = {
     "gpl-2.0", "gpl-3.0", "lgpl-2.1", "lgpl-3.0", "agpl-3.0", "cc0-1.0",
 }  # fmt: skip
 SECRETS = (
-    "Keys, tokens and passwords that detectors know are replaced by words such as MASKED_AWS_ACCESS_KEY in "
-    "every file before anything is made of it. Functions of a file with a masked secret are not run."
+    "Detectors replace the keys, tokens and passwords that they recognise with words such as "
+    "MASKED_AWS_ACCESS_KEY, in every file, before any data are made from it. Functions of a file with a "
+    "masked secret are not run."
 )
 SHOWN_CHARS = 2_000  # of one example text
 MAX_COLUMNS = 8  # of figures; more do not fit on a page
@@ -31,44 +32,44 @@ SHOWN_EXAMPLES = 8
 
 
 class DataCardFacts(TypedDict, total=False):
-    """The facts of one run. Absent entries are left out of the card; plain JSON values only.
+    """The facts of one run. Entries that are absent are left out of the card; plain JSON values only.
 
-    A builder's report is a dict. These keys have a form of their own, any other is shown by its
-    type (number: a line; dict of numbers, dict of dicts, list of dicts: a table; list: bullets):
+    A builder's report is a dict. These keys have a form of their own; any other is shown by its type
+    (number: a line; dict of numbers, dict of dicts, list of dicts: a table; list: bullets):
 
         filters    {name: {"in": int, "out": int, "reason": str, ...}} in the order applied
         templates  {kind: [phrasing, ...]}
         examples   [{field: text, ...}, ...] or {kind: [...]}; likewise rejected_examples
-        status     "not_run", with "reason": then only that is said
+        status     "not_run", with "reason": then only that is shown
     """
 
     title: str
     profile: str
     corpus: dict[str, Any]  # from `corpus_facts`
     language_model: dict[str, Any]  # report on Track A's texts
-    instruct: dict[str, Any]  # report of Track B's pair builder
-    retrieval: dict[str, Any]  # report of Track C's pair builder
+    instruct: dict[str, Any]  # report of Track B's data builder
+    retrieval: dict[str, Any]  # report of Track C's data builder
     seeds: dict[str, Any]  # purpose -> seed
-    models: dict[str, str]  # what the pairs are for
-    edge_cases: list[str]  # in words, beside those counted in `corpus`
-    limits: list[str]  # known limits, in words, beside the standing ones
-    configs: list[dict[str, Any]]  # data files, as the hub's `configs` field takes them
+    models: dict[str, str]  # use -> model that the data are for
+    edge_cases: list[str]  # in words, in addition to those counted in `corpus`
+    limits: list[str]  # known limits, in words, in addition to STANDING_LIMITS
+    configs: list[dict[str, Any]]  # data files, for the hub's `configs` field
 
 
 STANDING_LIMITS = (
     "One code base: the figures say nothing about other code.",
-    "Functions left out as twins are not evaluated, but their text stays in the held-out files that "
-    "language modelling is measured on.",
-    "Names of the licence are read from metadata or recognised by phrases; this is not legal advice.",
-    "A hub model may have seen public code before; the split cannot show that.",
+    "Functions left out as twins are not evaluated, but their text stays in the held-out files on which "
+    "language modelling is measured.",
+    "Licences are read from metadata or recognised by phrases; this is not legal advice.",
+    "A hub model may have seen public code before; the splits cannot show that.",
 )
 
 
 def render_data_card(facts: DataCardFacts | Mapping[str, Any]) -> str:
-    """The whole card as Markdown, ending with a newline; see `DataCardFacts` for the input.
+    """Return the whole card as Markdown, ending with a newline; see `DataCardFacts` for the input.
 
     Raises:
-        ValueError: when `facts` has a key that the card does not know, so that none is lost.
+        ValueError: if `facts` has a key that the card does not know, so that no fact is lost.
     """
     unknown = sorted(set(facts) - set(DataCardFacts.__annotations__))
     if unknown:
@@ -98,26 +99,26 @@ def render_data_card(facts: DataCardFacts | Mapping[str, Any]) -> str:
 
 
 def with_tasks_set_aside(card: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """The card with the tasks that were set aside when they were scored, long after the card was made.
+    """Return the card with the tasks that were set aside in scoring, long after the card was made.
 
     Args:
         rows: `tasks_set_aside` of metrics.json.
     """
-    text = "None: every reference passed when it was scored, or none was scored."
+    text = "None: every reference passed its tests, or none was scored."
     if rows:
-        why = "Their own reference did not pass when it was scored; no figure counts them."
+        why = "The references of these tasks did not pass when they were scored; no figure counts them."
         text = f"{why}\n\n{_table(rows)}"
     return f"{card.rstrip()}\n\n{_section('Tasks set aside', text)}\n"
 
 
 def missing_card(reason: str) -> str:
-    """What stands in the card's place where it could not be made, so that no older one is taken for it."""
+    """Return a stand-in for a card that could not be made, so that no older card is mistaken for it."""
     header = DatasetCardData(pretty_name="Data card missing").to_yaml().strip()
     return f"---\n{header}\n---\n\n# Data card missing\n\nThis run could not make it: {_inline(reason)}\n"
 
 
 def _header(facts: Mapping[str, Any], title: str) -> str:
-    """The YAML block the hub reads: licence, languages, tasks, size."""
+    """Return the YAML block that the hub reads: licence, languages, tasks, size."""
     source = facts.get("corpus", {}).get("source", {})
     licence = str(source.get("licence", "unknown"))
     hub_licence = re.sub(r"-(?:only|or-later)$", "", licence.lower())
@@ -145,24 +146,25 @@ def _introduction(facts: Mapping[str, Any]) -> str:
     lines.append(corpus.get("summary", ""))
     if facts.get("profile"):
         lines.append(f"Made by the profile `{facts['profile']}`.")
-    lines.append("This card is generated from the data of the run; no figure in it is typed.")
+    lines.append("This card is generated from the data of the run; no figure in it was typed by hand.")
     return "\n\n".join(line for line in lines if line)
 
 
 def _corpus_parts(corpus: Mapping[str, Any]) -> list[str]:
-    """Sources, rules, rejected, splits, duplicates, distributions."""
+    """Return the sections on sources, rules, rejected files, splits, duplicates and distributions."""
     rejected = corpus.get("rejected_examples", {})
     secrets = _table_of(corpus.get("secrets", {}), "kind", "masked")
     splits = [_table(corpus.get("splits", []))]
     if corpus.get("compared"):
         splits.append(
-            "Compared across splits once more by other means. What was found is left out (see below); the "
-            "rest compared without a hit:\n\n" + _table_of(corpus["compared"], "comparison", "items")
+            "All splits were compared again by other means. Whatever was found is left out (see below); "
+            "these items were compared without a match:\n\n"
+            + _table_of(corpus["compared"], "comparison", "items")
         )
     excluded = corpus.get("excluded", [])
     twins = [
         "Duplicate files were rejected (see the rules). A file lies in one split as a whole; files that "
-        "share much of their code stay together. Functions with a twin on a more important side (train "
+        "share much of their code stay together. Functions with a twin in a more important split (train "
         "before test before validation) are not evaluated.",
         _table([{"reason": row["reason"], "functions": row["functions"]} for row in excluded])
         if excluded
@@ -188,14 +190,14 @@ def _edge_cases(corpus: Mapping[str, Any], said: Sequence[str]) -> str:
 
 
 def _report(report: Mapping[str, Any]) -> str:
-    """One builder's report, whatever its keys."""
+    """Render one builder's report, whatever its keys."""
     if report.get("status") == "not_run":
         return f"Not run: {report.get('reason', 'no reason given')}."
     return "\n\n".join(_values(report, level=3))
 
 
 def _values(values: Mapping[str, Any], level: int) -> list[str]:
-    """Numbers and short texts as one table, then every other entry under a heading of its own."""
+    """Render numbers and short texts as one table, then every other entry under its own heading."""
     plain = {key: value for key, value in values.items() if not isinstance(value, Mapping | list | tuple)}
     parts = [_table_of(plain, "fact", "value")] if plain else []
     for key, value in values.items():
@@ -225,7 +227,7 @@ def _values(values: Mapping[str, Any], level: int) -> list[str]:
 
 
 def _is_rows(value: Any) -> bool:
-    """A dict of dicts of plain values: the rows of a table."""
+    """Return whether a value is a dict of dicts of plain values: the rows of a table."""
     return isinstance(value, Mapping) and all(
         isinstance(row, Mapping) and not any(isinstance(cell, Mapping) for cell in row.values())
         for row in value.values()
@@ -233,7 +235,7 @@ def _is_rows(value: Any) -> bool:
 
 
 def _upright(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The rows, or the columns in their place where there are too many side by side for a page."""
+    """Return the rows, or the columns in their place if too many stand side by side for a page."""
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     if len(columns) <= max(MAX_COLUMNS, len(rows)):
         return {name: dict(row) for name, row in rows.items()}
@@ -241,7 +243,7 @@ def _upright(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]
 
 
 def _filter_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A filter's counts with what it dropped worked out beside them."""
+    """Return a filter's counts, with the number it dropped beside them."""
     cells: dict[str, Any] = {"filter": name} | {key: row[key] for key in ("in", "out") if key in row}
     if isinstance(row.get("in"), int) and isinstance(row.get("out"), int):
         cells["dropped"] = row["in"] - row["out"]
@@ -249,7 +251,7 @@ def _filter_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _examples(examples: Any) -> str:
-    """Texts in fences: examples are code, and Markdown must not touch them."""
+    """Render example texts in fences: they are code, and Markdown must not touch them."""
     if isinstance(examples, Mapping):
         return "\n\n".join(
             f"**{_inline(kind)}**\n\n{_examples(_listed(rows))}" for kind, rows in examples.items()
@@ -272,7 +274,7 @@ def _examples(examples: Any) -> str:
 
 
 def _section(heading: str, *parts: str) -> str:
-    """A level-two section; "Nothing." where it would be empty."""
+    """Return a level-two section; "Nothing." where it would be empty."""
     body = "\n\n".join(part for part in parts if part)
     return f"## {heading}\n\n{body or 'Nothing.'}"
 
@@ -282,7 +284,7 @@ def _table_of(values: Mapping[str, Any], key: str, value: str) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as a Markdown table over the union of their keys, in order of first appearance."""
+    """Return rows as a Markdown table over the union of their keys, in order of first appearance."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     if not columns:
         return ""
@@ -303,7 +305,7 @@ def _bullets(items: Sequence[Any]) -> str:
 
 
 def _inline(value: Any) -> str:
-    """One line of text that Markdown shows as it is: words with special characters as code."""
+    """Return one line of text that Markdown shows unchanged: words with special characters as code."""
     if value is None:
         text = "–"
     elif isinstance(value, bool):
@@ -321,7 +323,7 @@ def _inline(value: Any) -> str:
 
 
 def _fenced(value: Any) -> str:
-    """A fence longer than any run of backticks inside; long texts are cut and say so."""
+    """Return a text in a fence longer than any run of backticks inside; cut long texts and say so."""
     text = str(value)
     if len(text) > SHOWN_CHARS:
         text = text[:SHOWN_CHARS] + f"\n... ({len(text) - SHOWN_CHARS} characters more)"

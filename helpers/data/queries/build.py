@@ -1,11 +1,11 @@
-"""Queries and documents for retrieval, made from a code base's own functions.
+"""Build queries and documents for retrieval from a code base's own functions.
 
-A document is a function's code without any docstring; every function of the corpus is one. A query
-is made from the first sentence of a docstring, so that the author's words ask for the author's code.
-Four kinds: the sentence itself, "how do I ...", a rewording by synonyms, and "where is ..."; files of
-other languages than Python are also asked for by name. All are answered by functions (for "where is"
-their path names the file; `file_level` in `helpers.eval.retrieval` scores those by file). One query
-per function where functions suffice.
+A document is a function's code without any docstring; every function of the corpus is a document. A query
+is made from the first sentence of a docstring, so the author's words ask for the author's code. There are
+four kinds: the sentence itself, "how do I ...", a rewording by synonyms, and "where is ...". Files in
+languages other than Python are also asked for by name. Functions answer all of them; for "where is" their
+path names the file, and `file_level` in `helpers.eval.retrieval` scores those queries by file. A function
+asks once, as long as there are enough functions.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 from helpers.data.queries.documents import document_text
-from helpers.data.queries.drawing import (
+from helpers.data.queries.questions import (
     FILE_LOCATION,
     KIND_SHARES,
     MIN_WORDS,
-    Source,
+    QuerySource,
     asking_functions,
     draw_file_queries,
     draw_queries,
@@ -35,7 +36,7 @@ from helpers.records import Document, Function, Query, SplitName, Splits
 from helpers.settings import TrackCSettings
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
-MIN_TRAIN, MIN_TEST = 8, 5  # fewer queries than this neither train nor measure anything
+MIN_TRAIN, MIN_TEST = 8, 5  # fewer queries are too few to train on or to measure with
 
 
 class RetrievalDataError(SuiteError, ValueError):
@@ -44,14 +45,14 @@ class RetrievalDataError(SuiteError, ValueError):
 
 @dataclass(frozen=True)
 class RetrievalData:
-    """Queries by split, the documents they are searched in, and what was counted on the way."""
+    """Queries by split, the documents they are searched in, and the report on how they were made."""
 
     train: tuple[Query, ...]
     validation: tuple[Query, ...]
     test: tuple[Query, ...]
     documents: tuple[Document, ...]
-    train_documents: tuple[str, ...]  # ids of the documents that training may see, as negatives too
-    rewordings: dict[str, tuple[str, ...]]  # training query id -> the same question in other words
+    train_documents: tuple[str, ...]  # ids of the documents that training may use, also as negatives
+    rewordings: dict[str, tuple[str, ...]]  # training query id -> its question in other words
     report: dict
 
 
@@ -62,13 +63,13 @@ def build_retrieval_data(
 
     Args:
         functions: every function of the corpus.
-        splits: which file belongs where; `excluded_functions` ask nothing but stay documents.
+        splits: the split of each file; `excluded_functions` do not ask but stay documents.
         settings: numbers of training pairs, validation pairs and test queries wanted.
-        seed: decides which functions ask, which kind each is and by which template.
+        seed: decides which functions ask, with which kind of query and which template.
 
     Raises:
-        InsufficientDataError: if too few functions carry a usable docstring.
-        RetrievalDataError: if a query of one split stands in another or in a document.
+        InsufficientDataError: if too few functions have a usable docstring.
+        RetrievalDataError: if a query of one split occurs in another split or in a document.
     """
     documents = tuple(Document(f.id, document_text(f), f.path) for f in functions)
     text_of = {document.id: document.text for document in documents}
@@ -97,7 +98,7 @@ def build_retrieval_data(
 def check_leaks(
     queries: Mapping[str, Sequence[Query]], documents: Sequence[Document], splits: Splits
 ) -> None:
-    """Raise if a query crosses splits or its words stand in a document as a docstring would.
+    """Raise if a query crosses splits, or its words occur in a document as in a docstring.
 
     Raises:
         RetrievalDataError: naming up to five offending query ids.
@@ -122,13 +123,15 @@ def check_leaks(
 
 
 def shuffled_pairs(data: RetrievalData, seed: int) -> RetrievalData:
-    """Negative control: every training query paired with another query's function.
+    """Pair every training query with another query's function, as a negative control.
 
-    A model trained on it has seen the same texts for the same number of steps but no true pair.
+    A model trained on these has seen the same texts for the same number of steps, but no true pair.
     """
     order = list(range(len(data.train)))
     random.Random(f"{seed}:shuffled pairs").shuffle(order)
-    partner = dict(zip(order, order[1:] + order[:1], strict=True))  # one cycle: nobody keeps its own
+    partner = dict(
+        zip(order, order[1:] + order[:1], strict=True)
+    )  # one cycle, so no query keeps its own function
     train = tuple(
         dataclasses.replace(query, relevant=dict(data.train[partner[row]].relevant))
         for row, query in enumerate(data.train)
@@ -136,11 +139,13 @@ def shuffled_pairs(data: RetrievalData, seed: int) -> RetrievalData:
     return dataclasses.replace(data, train=train)
 
 
-# --- what is checked and told ---------------------------------------------------------------------
+# --- rewordings and limits -----------------------------------------------------------------------
 
 
-def _rewordings(queries: Sequence[Query], sources: Sequence[Source], seed: int) -> dict[str, tuple[str, ...]]:
-    """Per query the other wordings that its docstring sentence can take, in an order of its own."""
+def _rewordings(
+    queries: Sequence[Query], sources: Sequence[QuerySource], seed: int
+) -> dict[str, tuple[str, ...]]:
+    """Return query id -> the other wordings of its docstring sentence, each in its own order."""
     source_of = {source.function.id: source for source in sources}
     others = {}
     for query in queries:
@@ -156,27 +161,33 @@ def _rewordings(queries: Sequence[Query], sources: Sequence[Source], seed: int) 
     return others
 
 
-def _require(queries: Mapping[str, Sequence[Query]], sources: Sequence[Source], splits: Splits) -> None:
+def _require(queries: Mapping[str, Sequence[Query]], sources: Sequence[QuerySource], splits: Splits) -> None:
     for split, least in (("train", MIN_TRAIN), ("test", MIN_TEST)):
         if len(queries[split]) < least:
             usable = Counter(splits.split_of[source.function.path] for source in sources)
             raise InsufficientDataError(
                 f"only {usable[split]} functions in {split} files have a docstring that can ask for them; "
-                f"retrieval needs at least {least} (some 200 in all train well). "
+                f"retrieval needs at least {least}, and about 200 in total to train well. "
                 "Add docstrings or more files."
             )
 
 
-# --- what the data card tells ----------------------------------------------------------------------
+# --- report for the data card --------------------------------------------------------------------
 
 
-def _report(documents, queries, wanted, filters, seed) -> dict:
+def _report(
+    documents: Sequence[Document],
+    queries: Mapping[str, Sequence[Query]],
+    wanted: Mapping[str, int],
+    filters: Sequence[Mapping[str, Any]],
+    seed: int,
+) -> dict[str, Any]:
     every = [query for split in SPLITS for query in queries[split]]
     return {
         "seed": seed,
         "documents": len(documents),
         "document_form": "name and place in words, then the code from def on, without any docstring",
-        "filters": filters,
+        "filters": list(filters),
         "wanted": dict(wanted),
         "drawn": {split: len(queries[split]) for split in SPLITS},
         "functions_asking": {

@@ -1,10 +1,10 @@
-"""The two forms of a function: its code, of which overlap is counted, and a short one that is searched.
+"""Give a function its two text forms: the full document, and a short form that is searched.
 
-An embedder reads a few dozen tokens. The first lines of a body spend them on brackets and checks of
-arguments; the words that the body uses, each once and what it calls first, tell more of what it does. On
-networkx' training files, which took no part in any reported figure, all-MiniLM-L6-v2 came to an MRR@10 of
-.669 on this form and .652 on the first lines; tuned from three seeds, to .745, .736, .725 and .710, .729,
-.738 (600 queries, 1,792 functions).
+Word overlap is counted on the full form. An embedder reads only a few dozen tokens, and the first lines of
+a body spend them on brackets and argument checks. The words that the body uses, each once and names of
+called functions first, tell more about what it does. Measured on networkx' training files, which took part
+in no reported figure: all-MiniLM-L6-v2 reached an MRR@10 of .669 on this form and .652 on the first lines;
+tuned from three seeds, .745, .736, .725 against .710, .729, .738 (600 queries, 1,792 functions).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from helpers.records import Function
 _DEFINITION = re.compile(r"^(?:async\s+)?def\s", re.MULTILINE)
 _IDENTIFIER = re.compile(r"[^\W\d]{3,}")
 _CALLED = re.compile(r"([^\W\d]{3,})\s*\(")
-MIN_LETTERS = 3  # of a word; shorter ones are loop variables and the like
-# Words of code that say nothing of what it is about, in Python and in the other languages that take part.
+MIN_LETTERS = 3  # of a word; shorter words are loop variables and the like
+# Words of code that say nothing about its subject, in Python and the other supported languages.
 _ANYWHERE = {word.lower() for word in keyword.kwlist} | {
     "self", "cls", "int", "float", "str", "list", "dict", "set", "range", "len", "isinstance",
     "const", "let", "var", "function", "func", "this", "void", "null", "nil", "public", "private",
@@ -29,16 +29,17 @@ _ANYWHERE = {word.lower() for word in keyword.kwlist} | {
 
 
 def document_text(function: Function) -> str:
-    """The function's name and place in words, then its code from `def` on.
+    """Return the function's name and place in words, then its code from `def` on.
 
-    A name taken apart ("topological sort (algorithms dag)") reads like the questions that are asked;
-    decorators say how a function is called, not what it does, and an embedder reads the first tokens
-    alone. Docstrings of functions nested inside are removed too: they may be asked for.
+    A name split into words ("topological sort (algorithms dag)") reads like the questions asked.
+    Decorators are dropped, since they tell how a function is called, not what it does, and an embedder
+    reads only the first tokens. Docstrings of nested functions are removed too: queries may be made from
+    them.
     """
     name = " ".join(name_words(function.qualname))
-    if function.language != "python":  # its place is a path, and `code` begins with the definition already
+    if function.language != "python":  # its place is a path, and `code` already begins with the definition
         return f"{name} ({function.path})\n{function.code}"
-    _, dot, inside = function.module.partition(".")  # the package's own name is the same everywhere
+    _, dot, inside = function.module.partition(".")  # the name of the package is the same for all
     place = " ".join(name_words(inside if dot else function.module))
     code = strip_nested_docstrings(function.code)
     if definition := _DEFINITION.search(code):
@@ -47,12 +48,12 @@ def document_text(function: Function) -> str:
 
 
 def strip_nested_docstrings(code: str) -> str:
-    """`code` without the docstrings of functions and classes defined inside it."""
+    """Return `code` without the docstrings of functions and classes defined inside it."""
     if '"""' not in code and "'''" not in code and code.count("def ") + code.count("class ") < 2:
         return code
     try:
         tree = ast.parse(code)
-    except SyntaxError:  # a body that was nothing but its docstring leaves no valid code behind
+    except SyntaxError:  # a function whose body was only its docstring has no valid code left
         return code
     lines = code.splitlines(keepends=True)
     for node in ast.walk(tree):
@@ -66,10 +67,10 @@ def strip_nested_docstrings(code: str) -> str:
 
 
 def short_form(text: str) -> str:
-    """What is searched of a `document_text`: name, place, the definition's line, the body's words.
+    """Return the searched form of a `document_text`: name, place, definition line, words of the body.
 
-    Names are taken apart; every word stands once, those of called functions first. Keywords and the like
-    are left out, and so are words of the function's own name.
+    Names are split into words. Each word occurs once, those of called functions first. Keywords and the
+    like are left out, and so are words of the function's own name.
 
     >>> print(short_form("add edge (graph)\\ndef add_edge(self, u):\\n    self.near[u] = {}\\n    check(u)"))
     add edge (graph)

@@ -1,7 +1,7 @@
-"""From a docstring to the words a person would search with: cleaning, questions, rewordings.
+"""Turn a docstring into the words that a person would search with: cleaning, questions, rewordings.
 
-Everything here is deterministic text work on one sentence; which sentence becomes which kind of
-query is decided in `helpers.data.queries.build`.
+Everything here is deterministic text work on one sentence. `helpers.data.queries.questions` decides which
+sentence becomes which kind of query.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SYNONYMS = {
     "error": "failure", "whether": "if", "specified": "chosen", "current": "present",
 }  # fmt: skip
 
-# First words of a docstring, in base form, that make an instruction of it.
+# Verbs, in base form, that a docstring may start with to be turned into a question.
 VERBS = frozenset(
     """
     add adjust align analyze append apply approximate assert assign attach average balance bind
@@ -91,9 +91,9 @@ _NAME_PART = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 
 
 def first_sentence(docstring: str) -> str:
-    """The first sentence of the first paragraph in plain words, "" where it holds no prose.
+    """Return the first sentence of the first paragraph in plain words; "" where it holds no prose.
 
-    Sphinx roles, links, literals, emphasis and citations give their text; directives, field
+    Sphinx roles, links, literals, emphasis and citations are replaced by their text. Directives, field
     lists, doctests and section headings end the paragraph.
     """
     paragraph: list[str] = []
@@ -118,7 +118,7 @@ def first_sentence(docstring: str) -> str:
 
 
 def plain(text: str) -> str:
-    """reStructuredText inline markup as the words a reader sees."""
+    """Return reStructuredText inline markup as the words that a reader sees."""
     text = _CITATION.sub("", text)
     text = _ROLE.sub(r"\1", text)
     text = _LINK.sub(r"\1", text)
@@ -129,9 +129,9 @@ def plain(text: str) -> str:
 
 
 def as_question(sentence: str, template: str) -> str:
-    """`template` filled from a sentence that starts with a verb; "" where it does not.
+    """Return `template` filled from a sentence that starts with a verb; "" where it does not.
 
-    "Returns True if ..." asks to check whether ..., other "Returns ..." ask to get ....
+    "Returns True if ..." becomes "check whether ...", other "Returns ..." become "get ...".
     """
     head, _, rest = sentence.partition(" ")
     verb = base_form(head)
@@ -146,7 +146,7 @@ def as_question(sentence: str, template: str) -> str:
 
 
 def paraphrase(sentence: str) -> str:
-    """The sentence with synonyms put in; "" unless at least two words change."""
+    """Return the sentence with synonyms put in; "" unless at least two words change."""
     changed = 0
 
     def swap(match: re.Match[str]) -> str:
@@ -163,7 +163,7 @@ def paraphrase(sentence: str) -> str:
 
 
 def base_form(word: str) -> str:
-    """The base form of a verb in imperative or third person that VERBS lists, else ""."""
+    """Return the base form of a verb in VERBS, given in imperative or third person; else ""."""
     word = word.lower()
     candidates = [word]
     if word.endswith("ies"):
@@ -176,12 +176,12 @@ def base_form(word: str) -> str:
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-case words of prose; apostrophes and hyphens stay inside a word."""
+    """Return the lower-case words of prose; apostrophes and hyphens stay inside a word."""
     return [word.lower() for word in _WORD.findall(text)]
 
 
 def core_words(sentence: str) -> list[str]:
-    """Words that decide whether two sentences are the same: case, articles and verb ending do not."""
+    """Return the words that make two sentences the same, whatever case, articles and verb ending."""
     words = words_of(sentence)
     if words:
         words[0] = base_form(words[0]) or words[0]
@@ -189,12 +189,12 @@ def core_words(sentence: str) -> list[str]:
 
 
 def name_words(name: str) -> list[str]:
-    """Lower-case parts of a snake_case or CamelCase name."""
+    """Return the lower-case parts of a snake_case or CamelCase name."""
     return [part.lower() for part in _NAME_PART.findall(name)]
 
 
 def stem(word: str) -> str:
-    """A word without its commonest English endings: enough to match 'paths' with 'path'."""
+    """Return a word without its most common English endings, so that 'paths' matches 'path'."""
     for ending in ("ies", "es", "s", "ing", "ed"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             return word[: -len(ending)] + ("y" if ending == "ies" else "")

@@ -1,10 +1,10 @@
-"""Named bug operators on real source text: each plants one fault and leaves every other byte alone.
+"""Plant named bugs in real source text: each adds one fault and leaves every other byte unchanged.
 
 `make_bugs` lists all single-fault versions of a function, in the spirit of SWE-smith's procedural
-mutations (Yang et al. 2025). Edits are made at positions taken from the syntax tree, in the text
-itself, so comments, blank lines and quoting stay as their author left them. A version is listed
-only if it parses and its tree differs from the original's; whether it *behaves* differently is not
-known here: run it (`helpers.data.tasks.ground_truth`).
+mutations (Yang et al. 2025). Edits are made in the text, at positions taken from the syntax tree, so
+comments, blank lines and quoting stay as their author left them. A version is listed only if it parses and
+its tree differs from the original's. Whether it *behaves* differently is not known here: that takes a run
+(`helpers.data.tasks.ground_truth`).
 
 Docstrings, decorators and annotations are never edited.
 """
@@ -36,11 +36,11 @@ class Bug:
 
 
 def make_bugs(source: str, *, operators: tuple[str, ...] | None = None) -> tuple[Bug, ...]:
-    """All single-fault versions of the function in `source`, by position, then operator name.
+    """Return all single-fault versions of the function in `source`, by position, then operator name.
 
     Args:
-        source: one (dedented) function definition, decorators allowed.
-        operators: names out of OPERATORS; all of them when None.
+        source: one (dedented) function definition; decorators are allowed.
+        operators: names from OPERATORS; all of them when None.
 
     Raises:
         BugError: if `source` does not parse, holds no function, or an operator is unknown.
@@ -182,7 +182,7 @@ def _wrong_update(text: SourceText) -> Iterator[Edit]:
 
 
 def _wrong_variable(text: SourceText) -> Iterator[Edit]:
-    """Another local variable that has a value by then: a name without one would be no puzzle."""
+    """Yield reads of another local variable that already has a value at that place."""
     arguments = text.function.args
     every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
     first_bound = {argument.arg: 0 for argument in every}
@@ -203,7 +203,7 @@ def _wrong_variable(text: SourceText) -> Iterator[Edit]:
 
 
 def _bindings(node: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
-    """(target, the expression that it gets its value from) of a statement, comprehensions aside."""
+    """Yield (target, expression that gives its value) of a statement, except comprehensions."""
     if isinstance(node, ast.Assign):
         yield from ((target, node.value) for target in node.targets)
     elif isinstance(node, ast.For):
@@ -296,28 +296,28 @@ def _wrong_jump(text: SourceText) -> Iterator[Edit]:
 
 OPERATORS: dict[str, tuple[str, Callable[[SourceText], Iterator[Edit]]]] = {
     "flip_comparison": (
-        "a comparison is turned round: < for >, == for !=, in for not in",
+        "a comparison is reversed: < for >, == for !=, in for not in",
         partial(_compare, table=_COMPARE_FLIP),
     ),
     "wrong_boundary": (
-        "a comparison takes or leaves its boundary: < for <=",
+        "a comparison includes or excludes its boundary by mistake: < for <=",
         partial(_compare, table=_COMPARE_EDGE),
     ),
     "off_by_one": ("an integer or the end of a range is one off", _off_by_one),
     "wrong_index": ("another element is taken: x[-1] for x[0]", _wrong_index),
-    "swapped_arguments": ("the first two arguments of a call change places", _swapped_arguments),
+    "swapped_arguments": ("the first two arguments of a call are swapped", _swapped_arguments),
     "dropped_negation": ("a `not` or a minus sign is lost", _dropped_negation),
     "added_negation": ("a condition is negated", _added_negation),
     "swapped_boolean": ("`and` for `or`, or the other way round", _swapped_boolean),
-    "wrong_arithmetic": ("an arithmetic or bit operator is another one", _wrong_arithmetic),
-    "wrong_update": ("an augmented assignment overwrites, or uses another operator", _wrong_update),
+    "wrong_arithmetic": ("an arithmetic or bit operator is replaced by another", _wrong_arithmetic),
+    "wrong_update": ("an augmented assignment becomes a plain one, or uses another operator", _wrong_update),
     "wrong_variable": ("another local variable is read", _wrong_variable),
-    "dropped_branch": ("an `if` or an `else` is gone", _dropped_branch),
-    "dropped_statement": ("a call, an update, a `break` or a `continue` is gone", _dropped_statement),
-    "wrong_default": ("a parameter's default is another value", _wrong_default),
-    "wrong_constant": ("a boolean or a float is another value", _wrong_constant),
+    "dropped_branch": ("an `if` or an `else` is missing", _dropped_branch),
+    "dropped_statement": ("a call, an update, a `break` or a `continue` is missing", _dropped_statement),
+    "wrong_default": ("a parameter has another default", _wrong_default),
+    "wrong_constant": ("a boolean or a float has another value", _wrong_constant),
     "wrong_call": ("a sibling function or method is called: min for max", _wrong_call),
-    "lost_return": ("a value is computed and not returned", _lost_return),
-    "swapped_unpacking": ("two unpacked names change places", _swapped_unpacking),
+    "lost_return": ("a value is computed but not returned", _lost_return),
+    "swapped_unpacking": ("two unpacked names are swapped", _swapped_unpacking),
     "wrong_jump": ("`break` for `continue`, or the other way round", _wrong_jump),
 }

@@ -1,17 +1,16 @@
-"""Instruction pairs (train and validation side) and held-out tasks (test side) of Track B.
+"""Build Track B's data: instruction pairs (train and validation side) and held-out tasks (test side).
 
 Six kinds are made from the corpus' own functions: repair a marked line, improve, document, explain,
-test, implement. What claims behaviour has been run (`helpers.data.tasks.drafts`); every draft then
-passes the same filters, each reject counted by kind and reason with an example. Pairs come from
-train and validation functions only, tasks from test functions only; code that stands on both
-sides, or in a benchmark that is given, is an error.
+test, implement. Whatever claims something about behaviour has been run (`helpers.data.tasks.drafts`).
+Every draft then passes the same filters, which count each reject by kind and reason and keep examples.
+Pairs come from train and validation functions only, tasks from test functions only. Code that occurs on
+both sides, or in a given benchmark, is an error.
 """
 
 from __future__ import annotations
 
-import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,38 +20,29 @@ from transformers import PreTrainedTokenizerBase
 from helpers.code.names.context import NameContext
 from helpers.data.contamination import Benchmarks, check_held_out
 from helpers.data.splits import functions_of
+from helpers.data.tasks.build_report import instruct_report
+from helpers.data.tasks.choosing import choose_drafts, wanted_functions, wanted_kinds
 from helpers.data.tasks.drafts import Draft, executable_drafts, pair_of, task_of, without_fences
 from helpers.data.tasks.execution import ExecutionContext, import_folders
 from helpers.data.tasks.filters import Filters, foreign_licences
 from helpers.data.tasks.ground_truth import GroundTruth, execution_context, left_out, verify_functions
 from helpers.data.tasks.prose import LanguageGenerator, SourceFacts
 from helpers.data.tasks.prose_drafts import (
+    documented_drafts,
     in_other_words,
-    language_drafts,
     paraphrases,
     reworded,
     undocumented_drafts,
 )
 from helpers.data.tasks.purity import RULE
-from helpers.data.tasks.report import instruct_report
-from helpers.data.tasks.stability import Doubt, explain
+from helpers.data.tasks.stability import Doubt, explain_doubts
 from helpers.data.tasks.suite_cases import TestSuite
 from helpers.errors import InsufficientDataError
-from helpers.records import Corpus, Function, InstructPair, Splits, Task, TaskKind
+from helpers.records import Corpus, Function, InstructPair, SplitName, Splits, Task
 from helpers.run.workspace import read_json, read_jsonl, write_json, write_jsonl
 from helpers.settings import TrackBSettings
 
-# Shares of the kinds among pairs, and of the two groups of kinds among tasks.
-PAIR_SHARES: dict[TaskKind, float] = {
-    "fix_bug": 0.50, "improve": 0.18, "docstring": 0.10, "explain": 0.08, "unit_tests": 0.07,
-    "implement": 0.07,
-}  # fmt: skip
-EXECUTABLE_SHARES: dict[TaskKind, float] = {"fix_bug": 0.8, "implement": 0.2}
-LANGUAGE_SHARES: dict[TaskKind, float] = {
-    "improve": 0.25, "docstring": 0.25, "explain": 0.25, "unit_tests": 0.25,
-}  # fmt: skip
-FUNCTIONS_PER_PAIR = 0.24  # verified functions wanted per pair: several repairs come from one
-FUNCTIONS_PER_TASK = 0.6
+SIDES: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -64,6 +54,43 @@ class InstructData:
     tasks: tuple[Task, ...]
     report: dict[str, Any]
     ran: tuple[dict[str, str], ...] = ()  # every function of the corpus that was run: id, side, outcome
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What the steps of one build share."""
+
+    functions: Sequence[Function]  # the Python functions of the corpus
+    splits: Splits
+    corpus: Corpus
+    settings: TrackBSettings
+    seed: int
+    tokenizer: PreTrainedTokenizerBase
+    workers: int
+    generator: LanguageGenerator
+    check: Filters
+    suite: TestSuite
+    context: ExecutionContext
+
+    @property
+    def has_own_words(self) -> bool:
+        """Whether the generator writes anything that the source does not say already."""
+        return not isinstance(self.generator, SourceFacts)
+
+    def finish(self, draft: Draft) -> Draft:
+        """Return the draft as the model is shown it: with or without Markdown fences."""
+        return draft if self.settings.fenced_code else without_fences(draft)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What one side (train, validation or test) yielded."""
+
+    verified: list[GroundTruth]
+    counts: dict[str, int]  # functions by outcome, mutants, cases left out; see `verify_functions`
+    outcomes: dict[str, str]  # id of every function that was run -> outcome
+    doubts: list[Doubt]  # cases left out for a reason that `_add_reasons` finds
+    chosen: list[Draft]
 
 
 def build_instruct_data(
@@ -78,116 +105,61 @@ def build_instruct_data(
     generator: LanguageGenerator | None = None,
     names: NameContext | None = None,
 ) -> InstructData:
-    """Build everything Track B trains on and is tested on; deterministic for a seed and machine.
+    """Build everything that Track B trains on and is tested on; equal for equal seed and machine.
+
+    It takes nine parameters because these are the inputs that decide what the data are.
 
     Args:
-        tokenizer: of the model to be tuned; prompts longer than `settings.max_prompt_tokens` (chat
-            template included) or responses longer than `settings.max_new_tokens` are filtered out.
-        workers: sandbox processes; the result does not depend on it.
-        generator: who writes the language of the pairs; `SourceFacts` when None. Tasks always have
-            the latter's, so that runs compare.
-        names: what exists, collected from the corpus when None; a response that names anything
-            else is filtered out.
+        tokenizer: of the model to be tuned. Prompts (with their chat template) of more than
+            `settings.max_prompt_tokens` and responses of more than `settings.max_new_tokens` are
+            filtered out.
+        workers: number of sandbox processes; the result does not depend on it.
+        generator: writes the prose of the pairs; `SourceFacts` when None. Tasks always use
+            `SourceFacts`, so that runs with different generators stay comparable.
+        names: the names that exist, collected from the corpus when None. A response that uses any
+            other name is filtered out.
 
     Raises:
-        InsufficientDataError: if a side yields nothing.
+        InsufficientDataError: if no pair or no task can be made.
         ContaminationError: if pairs hold held-out code, or a benchmark file cannot be read.
         LanguageError, ModelError: if the generator cannot be used.
     """
-    others = Counter(file.language for file in corpus.files if file.language != "python")
-    functions = [function for function in functions if function.language == "python"]
-    if not functions:
-        found = ", ".join(f"{count} files of {language}" for language, count in others.most_common())
-        raise InsufficientDataError(
-            "Track B needs Python functions, since its tests run Python, and there is none"
-            + (f" ({found})" if found else "")
-        )
-    generator = generator or SourceFacts()
-    if names is None:
-        installed = corpus.spec.startswith("installed:")
-        names = NameContext.from_functions(functions, corpus.import_name, corpus.files, installed=installed)
-    check = Filters(
-        settings,
-        tokenizer,
-        names,
-        foreign_files=foreign_licences(corpus),
-        benchmarks=Benchmarks(settings.benchmarks),
-    )
-    suite = TestSuite(corpus, functions)
-    context = execution_context(corpus)
-    finish = (lambda draft: draft) if settings.fenced_code else without_fences
-    counts_and_shares = {
-        "train": (settings.train_pairs, FUNCTIONS_PER_PAIR),
-        "validation": (settings.validation_pairs, FUNCTIONS_PER_PAIR),
-        "test": (settings.executable_tasks + settings.language_tasks, FUNCTIONS_PER_TASK),
-    }
-    writes = not isinstance(generator, SourceFacts)
-    wordings = paraphrases(generator, check, by_line=settings.repair_form == "line") if writes else {}
-    chosen: dict[str, list[Draft]] = {}
-    verified: dict[str, list[GroundTruth]] = {}
-    looked_at: dict[str, dict[str, int]] = {}
-    ran: list[dict[str, str]] = []
-    doubts: dict[str, list[Doubt]] = {}
-    for side, (count, share) in counts_and_shares.items():
-        mine = [f for f in functions_of(functions, splits, side) if _fits(f, settings, tokenizer)]
-        wanted = _wanted_kinds(side, settings)
-        verified[side], looked_at[side], outcomes = verify_functions(
-            mine, corpus, wanted=max(4, round(share * count)), seed=seed, workers=workers, suite=suite,
-            doubts=doubts.setdefault(side, []),
-        )  # fmt: skip
-        ran += [{"function": name, "side": side, "outcome": end} for name, end in outcomes.items()]
-        drafts = executable_drafts(
-            verified[side],
-            context,
-            wanted=wanted,
-            repair_form=settings.repair_form,
-            seed=seed,
-            workers=workers,
-        )
-        drafts = [finish(draft) for draft in (*drafts, *language_drafts(mine, seed=seed))]
-        kept = check.keep(drafts, is_task=side == "test")
-        ours = writes and side != "test"
-        if ours:
-            kept += undocumented_drafts(mine, kept, wanted, generator, check, finish=finish, seed=seed)
-        chosen[side] = _choose_side(kept, side, settings, seed)
-        if ours:
-            chosen[side] = reworded(chosen[side], generator, check, finish=finish, seed=seed)
-            chosen[side] = [in_other_words(draft, wordings, seed=seed) for draft in chosen[side]]
-    _add_reasons(looked_at, doubts, context, workers)
-    if not chosen["train"] or not chosen["test"]:
-        raise InsufficientDataError(
-            f"{len(chosen['train'])} pairs and {len(chosen['test'])} tasks could be made from "
-            f"{len(functions)} Python functions; Track B needs some with docstrings, and some with doctests "
-            "or tests or callable on simple arguments, in training and in test files"
-        )
-    pairs = {
-        side: tuple(pair_of(draft, f"{side}-{index:04d}") for index, draft in enumerate(chosen[side]))
-        for side in ("train", "validation")
-    }
-    tasks = tuple(task_of(draft, f"task-{index:04d}") for index, draft in enumerate(chosen["test"]))
+    functions = _python_functions(functions, corpus)
+    check = _filters(names or _names_of(corpus, functions), corpus, settings, tokenizer)
+    shared = _Shared(
+        functions, splits, corpus, settings, seed, tokenizer, workers, generator or SourceFacts(), check,
+        TestSuite(corpus, functions), execution_context(corpus),
+    )  # fmt: skip
+    wordings: dict[str, tuple[str, ...]] = {}
+    if shared.has_own_words:
+        wordings = paraphrases(shared.generator, check, by_line=settings.repair_form == "line")
+    sides = {side: _build_side(side, shared, wordings) for side in SIDES}
+    _add_reasons(sides, shared)
+    _require_data(sides, shared)
+    pairs = {side: _pairs(side, sides[side].chosen) for side in ("train", "validation")}
+    tasks = tuple(task_of(draft, f"task-{index:04d}") for index, draft in enumerate(sides["test"].chosen))
     check_held_out(
         [(p.id, p.function_id, p.detail["code"]) for p in (*pairs["train"], *pairs["validation"])],
         [(task.function_id, task.detail["code"]) for task in tasks],
     )
-    report = instruct_report(
-        chosen, verified, looked_at, check, suite, settings, generator.name, wordings=wordings
+    ran = tuple(
+        {"function": name, "side": side, "outcome": outcome}
+        for side, found in sides.items()
+        for name, outcome in found.outcomes.items()
     )
-    report["import_folders"] = list(import_folders(corpus))
-    report["preloaded modules"] = list(context.preload)
-    report["which functions of the corpus may be run"] = list(RULE)
-    report["functions run, all listed in track_b/data/ran.jsonl"] = dict(Counter(row["side"] for row in ran))
-    return InstructData(pairs["train"], pairs["validation"], tasks, report, tuple(ran))
+    report = _report(sides, shared, wordings, ran)
+    return InstructData(pairs["train"], pairs["validation"], tasks, report, ran)
 
 
 def save_instruct_data(data: InstructData, folder: Path) -> None:
-    """Keep pairs and tasks as JSON lines (`train`, `validation`, `tasks`, `ran`), the report beside them."""
+    """Save `train`, `validation`, `tasks` and `ran` as JSON lines, and the report as JSON."""
     for name in ("train", "validation", "tasks", "ran"):
         write_jsonl(folder / f"{name}.jsonl", getattr(data, name))
     write_json(folder / "report.json", data.report)
 
 
 def load_instruct_data(folder: Path) -> InstructData:
-    """What `save_instruct_data` kept."""
+    """Load what `save_instruct_data` saved."""
     return InstructData(
         tuple(read_jsonl(folder / "train.jsonl", InstructPair)),
         tuple(read_jsonl(folder / "validation.jsonl", InstructPair)),
@@ -197,84 +169,115 @@ def load_instruct_data(folder: Path) -> InstructData:
     )
 
 
-def _add_reasons(
-    looked_at: dict[str, dict[str, int]],
-    doubts: dict[str, list[Doubt]],
-    context: ExecutionContext,
-    workers: int,
-) -> None:
-    """Count why cases of each side were left out; asked for all sides together, which spares processes."""
-    sides = [side for side, some in doubts.items() for _ in some]
-    found = explain([doubt for some in doubts.values() for doubt in some], context, workers=workers)
-    for side, reasons in zip(sides, found, strict=True):
-        for name, count in left_out(reasons).items():
-            looked_at[side][name] = looked_at[side].get(name, 0) + count
+# --- steps, in order -----------------------------------------------------------------------------
+
+
+def _python_functions(functions: Sequence[Function], corpus: Corpus) -> list[Function]:
+    """Return the functions that can be run; raise where there is none."""
+    found = [function for function in functions if function.language == "python"]
+    if not found:
+        others = Counter(file.language for file in corpus.files if file.language != "python")
+        listed = ", ".join(f"{count} files of {language}" for language, count in others.most_common())
+        raise InsufficientDataError(
+            "Track B needs Python functions, since its tests run Python, and there is none"
+            + (f" ({listed})" if listed else "")
+        )
+    return found
+
+
+def _names_of(corpus: Corpus, functions: Sequence[Function]) -> NameContext:
+    installed = corpus.spec.startswith("installed:")
+    return NameContext.from_functions(functions, corpus.import_name, corpus.files, installed=installed)
+
+
+def _filters(
+    names: NameContext, corpus: Corpus, settings: TrackBSettings, tokenizer: PreTrainedTokenizerBase
+) -> Filters:
+    return Filters(
+        settings,
+        tokenizer,
+        names,
+        foreign_files=foreign_licences(corpus),
+        benchmarks=Benchmarks(settings.benchmarks),
+    )
+
+
+def _build_side(side: SplitName, shared: _Shared, wordings: Mapping[str, tuple[str, ...]]) -> _Side:
+    """Verify one side's functions, make drafts of them, filter these and choose among them."""
+    settings, seed, check = shared.settings, shared.seed, shared.check
+    candidates = [
+        function
+        for function in functions_of(shared.functions, shared.splits, side)
+        if _fits(function, settings, shared.tokenizer)
+    ]
+    wanted = wanted_kinds(side, settings)
+    doubts: list[Doubt] = []
+    verified, counts, outcomes = verify_functions(
+        candidates, shared.corpus, wanted=wanted_functions(side, settings), seed=seed,
+        workers=shared.workers, suite=shared.suite, doubts=doubts,
+    )  # fmt: skip
+    executable = executable_drafts(
+        verified, shared.context, wanted=wanted, repair_form=settings.repair_form, seed=seed,
+        workers=shared.workers,
+    )  # fmt: skip
+    drafts = [shared.finish(draft) for draft in (*executable, *documented_drafts(candidates, seed=seed))]
+    kept = check.keep(drafts, is_task=side == "test")
+    if side == "test" or not shared.has_own_words:
+        return _Side(verified, counts, outcomes, doubts, choose_drafts(kept, side, settings, seed))
+    generator, finish = shared.generator, shared.finish
+    kept += undocumented_drafts(candidates, kept, wanted, generator, check, finish=finish, seed=seed)
+    chosen = reworded(choose_drafts(kept, side, settings, seed), generator, check, finish=finish, seed=seed)
+    chosen = [in_other_words(draft, wordings, seed=seed) for draft in chosen]
+    return _Side(verified, counts, outcomes, doubts, chosen)
 
 
 def _fits(function: Function, settings: TrackBSettings, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the bare code leaves room for the words around it; saves running what is too long."""
+    """Return whether the bare code fits the model's lengths, since running it is wasted otherwise."""
     room = min(settings.max_prompt_tokens, settings.max_new_tokens)
     return len(tokenizer(function.code, add_special_tokens=False).input_ids) <= room
 
 
-def _choose_side(kept: Sequence[Draft], side: str, settings: TrackBSettings, seed: int) -> list[Draft]:
-    """The drafts of one side by kind's share; what a kind cannot fill goes to the others in order."""
-    chosen: list[Draft] = []
-    for count, shares in _groups(side, settings):
-        queues = {
-            kind: _taking_turns([d for d in kept if d.kind == kind], f"{seed}:{side}:{kind}")
-            for kind in shares
-        }
-        quotas = _quotas(count, shares)
-        taken = {kind: queue[: quotas[kind]] for kind, queue in queues.items()}
-        missing = count - sum(map(len, taken.values()))
-        for kind, queue in queues.items():
-            extra = queue[len(taken[kind]) : len(taken[kind]) + missing]
-            taken[kind] = taken[kind] + extra
-            missing -= len(extra)
-        chosen += [draft for kind in shares for draft in taken[kind]]
-    return chosen
+def _add_reasons(sides: Mapping[str, _Side], shared: _Shared) -> None:
+    """Count why cases were left out, for all sides in one call: each call starts its own processes."""
+    asked = [(side, doubt) for side in sides.values() for doubt in side.doubts]
+    found = explain_doubts([doubt for _, doubt in asked], shared.context, workers=shared.workers)
+    for (side, _), reasons in zip(asked, found, strict=True):
+        for name, count in left_out(reasons).items():
+            side.counts[name] = side.counts.get(name, 0) + count
 
 
-def _groups(side: str, settings: TrackBSettings) -> tuple[tuple[int, dict[TaskKind, float]], ...]:
-    """Counts and the kinds that share them: pairs as one group, tasks as two."""
-    if side == "test":
-        return ((settings.executable_tasks, EXECUTABLE_SHARES), (settings.language_tasks, LANGUAGE_SHARES))
-    return ((settings.train_pairs if side == "train" else settings.validation_pairs, PAIR_SHARES),)
+def _require_data(sides: Mapping[str, _Side], shared: _Shared) -> None:
+    pairs, tasks = len(sides["train"].chosen), len(sides["test"].chosen)
+    if not pairs or not tasks:
+        raise InsufficientDataError(
+            f"{pairs} pairs and {tasks} tasks could be made from {len(shared.functions)} Python functions; "
+            "Track B needs functions with docstrings, and functions that have doctests or tests or can be "
+            "called on simple arguments, both in training files and in test files"
+        )
 
 
-def _wanted_kinds(side: str, settings: TrackBSettings) -> dict[TaskKind, int]:
-    groups = _groups(side, settings)
-    return {kind: n for count, shares in groups for kind, n in _quotas(count, shares).items()}
+def _pairs(side: SplitName, chosen: Sequence[Draft]) -> tuple[InstructPair, ...]:
+    return tuple(pair_of(draft, f"{side}-{index:04d}") for index, draft in enumerate(chosen))
 
 
-def _quotas(count: int, shares: dict[TaskKind, float]) -> dict[TaskKind, int]:
-    """Whole numbers that add up to `count`, largest remainders first."""
-    exact = {kind: count * share for kind, share in shares.items()}
-    quotas = {kind: int(value) for kind, value in exact.items()}
-    order = sorted(exact, key=lambda kind: (quotas[kind] - exact[kind], kind))
-    for kind in order[: count - sum(quotas.values())]:
-        quotas[kind] += 1
-    return quotas
-
-
-def _taking_turns(drafts: Sequence[Draft], key: str) -> list[Draft]:
-    """Seeded order in which files, then functions, then their versions take turns.
-
-    Each draft's lot is its own: one more or less, since a reference came near its time limit, leaves the
-    others where they were.
-    """
-
-    def lot(*of: str) -> float:
-        return random.Random(":".join((key, *of))).random()
-
-    by_file: dict[str, dict[str, list[Draft]]] = {}
-    for draft in drafts:
-        by_file.setdefault(draft.function.path, {}).setdefault(draft.function.id, []).append(draft)
-    ranked = []
-    for functions in by_file.values():
-        for place, function in enumerate(sorted(functions, key=lot)):
-            versions = [(lot(function, d.given, d.instruction), d) for d in functions[function]]
-            versions.sort(key=lambda version: version[0])
-            ranked += [(turn, place, own, draft) for turn, (own, draft) in enumerate(versions)]
-    return [draft for *_, draft in sorted(ranked, key=lambda row: row[:3])]
+def _report(
+    sides: Mapping[str, _Side],
+    shared: _Shared,
+    wordings: Mapping[str, tuple[str, ...]],
+    ran: Sequence[Mapping[str, str]],
+) -> dict[str, Any]:
+    report = instruct_report(
+        {side: found.chosen for side, found in sides.items()},
+        {side: found.verified for side, found in sides.items()},
+        {side: found.counts for side, found in sides.items()},
+        shared.check,
+        shared.suite,
+        shared.settings,
+        shared.generator.name,
+        wordings=wordings,
+    )
+    report["import_folders"] = list(import_folders(shared.corpus))
+    report["preloaded modules"] = list(shared.context.preload)
+    report["which functions of the corpus may be run"] = list(RULE)
+    report["functions run, all listed in track_b/data/ran.jsonl"] = dict(Counter(row["side"] for row in ran))
+    return report

@@ -1,4 +1,4 @@
-"""Verdicts on answers that need no program to run: prose, docstrings, and answers without code."""
+"""Judge answers that need no program to run: prose, docstrings, and answers without code."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def answer_code(task: Task, text: str) -> str | None:
 def verdict_without_running(
     task: Task, text: str, code: str | None, invented: tuple[str, ...]
 ) -> Verdict | None:
-    """Return the verdict on an answer where no program has to run for it, else None."""
+    """Return the verdict on an answer if no program has to run for it, else None."""
     if not text.strip():
         return "empty", "no text"
     if task.kind == "explain":

@@ -1,9 +1,9 @@
-"""One maker per task kind: from functions to drafts that a pair or a task is made of.
+"""Make drafts of pairs and tasks from functions: one maker per task kind.
 
-A maker returns only what it has verified by running it, where its kind claims behaviour:
-repairs from mutants that fail a test
-on a line whose removal fails one too, improvements whose worse version passes all tests and costs
-more, unit tests that pass on the reference and fail on a mutant. The order of drafts is seeded.
+Where a kind claims something about behaviour, its maker returns only what has been run. A repair comes
+from a mutant that fails a test, on a line whose plain removal fails a test too. An improvement has a
+worse version that passes all tests and costs more. Unit tests pass on the reference and fail on a
+mutant. The order of drafts is seeded.
 """
 
 from __future__ import annotations
@@ -31,23 +31,20 @@ from helpers.data.tasks.execution import (
 )
 from helpers.data.tasks.generated_tests import asserts_about, generated_test_program
 from helpers.data.tasks.ground_truth import GroundTruth
-from helpers.data.tasks.phrasings import PHRASINGS, fenced, mark_line, phrase, spliced, unfenced
+from helpers.data.tasks.phrasings import PHRASINGS, fenced_python, mark_line, phrase, spliced, unfenced
 from helpers.data.tasks.suite_rewriting import statements_for
 from helpers.data.tasks.worsening import Worsened, worsened_versions
 from helpers.records import Function, InstructPair, Task, TaskKind
 from helpers.sandbox.api import Program
 
-NOTICED = (
-    "failed",
-    "crashed",
-    "timeout",
-)  # how a wrong program ends; the sandbox's own trouble tells nothing
+# How a wrong program ends. An error of the sandbox itself says nothing about the program.
+NOTICED = ("failed", "crashed", "timeout")
 VERSIONS_PER_FUNCTION = {"fix_bug": 6, "improve": 3}
-SPARE = 2
+SPARE = 2  # functions tried per wanted draft of a kind that has to be run once more
 HELD_MUTANTS = 4  # mutants that a response's unit tests are run against
-ASSERTS_SHOWN = 3  # asserts in a unit-test response, of which
-CASES_SHOWN = 2  # at most so many come from the test-suite, if they are no longer than
-CASE_CHARS = 250
+ASSERTS_SHOWN = 3  # assertions in a unit-test response
+CASES_SHOWN = 2  # at most so many of them come from the corpus' own tests,
+CASE_CHARS = 250  # each of at most so many characters
 
 
 @dataclass(frozen=True)
@@ -56,13 +53,13 @@ class Draft:
 
     kind: TaskKind
     function: Function
-    given: str  # the code shown in the instruction, as it would have to be copied
-    instruction: str
+    given: str  # the code shown in the instruction, as a model would have to copy it
     response: str
-    phrasing: int
-    verified: tuple[str, ...]
+    verified: tuple[str, ...]  # what was checked, in words that the pair carries
     truth: GroundTruth | None = None
     detail: dict[str, str] = field(default_factory=dict)
+    instruction: str = ""  # filled in by `phrased`
+    phrasing: int = 0  # place of its template among those of the kind
 
 
 def executable_drafts(
@@ -74,10 +71,10 @@ def executable_drafts(
     seed: int,
     workers: int,
 ) -> list[Draft]:
-    """Drafts of the kinds that rest on running code, for verified functions.
+    """Return the drafts of the kinds that rest on running code, for verified functions.
 
-    `wanted` says how many drafts of a kind are needed; improvements and unit tests, which have to
-    be run once more, are made for about `SPARE` times as many functions.
+    `wanted` says how many drafts of a kind are needed. Improvements and unit tests have to be run once
+    more, so they are made from only `SPARE` times as many functions.
     """
     improved = truths[: SPARE * wanted["improve"]]
     tested = truths[: SPARE * wanted["unit_tests"]]
@@ -90,12 +87,12 @@ def executable_drafts(
 
 
 def without_fences(draft: Draft) -> Draft:
-    """The same draft with its code bare, for a model that never saw Markdown around code."""
+    """Return the draft with its code bare, for a model that never saw Markdown around code."""
     return replace(draft, instruction=unfenced(draft.instruction), response=unfenced(draft.response))
 
 
 def pair_of(draft: Draft, identifier: str) -> InstructPair:
-    """The draft as a training pair, with all it takes to run it again."""
+    """Return the draft as a training pair, with all it takes to run it again."""
     task = task_of(draft, identifier)
     return InstructPair(
         identifier, draft.kind, draft.function.id, draft.function.path, draft.instruction, draft.response,
@@ -104,7 +101,7 @@ def pair_of(draft: Draft, identifier: str) -> InstructPair:
 
 
 def task_of(draft: Draft, identifier: str) -> Task:
-    """The draft as a task whose reference is the draft's response."""
+    """Return the draft as a task whose reference is the draft's response."""
     truth = draft.truth
     detail = {
         "given": draft.given,
@@ -121,20 +118,19 @@ def task_of(draft: Draft, identifier: str) -> Task:
     )  # fmt: skip
 
 
-def make_draft(
-    kind: TaskKind, function: Function, given: str, response: str, seed: int, verified: tuple[str, ...],
-    *, truth: GroundTruth | None = None, shown: str = "", detail: dict[str, str] | None = None, key: str = "",
-) -> Draft:  # fmt: skip
-    """A draft in one of the kind's phrasings.
+def phrased(draft: Draft, seed: int, *, shown: str = "", key: str = "") -> Draft:
+    """Return the draft with its instruction, in a phrasing of its kind that `seed` draws.
 
-    `shown` replaces `given` in the instruction where the two differ (a marked line).
+    Args:
+        shown: the code in the instruction where that is not `given` (one line is marked).
+        key: tells drafts of one kind and function apart, so that each draws its own phrasing.
     """
-    rng = random.Random(f"{seed}:phrasing:{kind}:{function.id}:{key}")
+    kind, name = draft.kind, draft.function.name
+    rng = random.Random(f"{seed}:phrasing:{kind}:{draft.function.id}:{key}")
     index = rng.randrange(len(PHRASINGS[kind]))
-    instruction = phrase(
-        kind, index, code=shown or given, name=function.name, by_line=(detail or {}).get("form") == "line"
-    )
-    return Draft(kind, function, given, instruction, response, index, verified, truth, detail or {})
+    by_line = draft.detail.get("form") == "line"
+    instruction = phrase(kind, index, code=shown or draft.given, name=name, by_line=by_line)
+    return replace(draft, instruction=instruction, phrasing=index)
 
 
 def _program(truth: GroundTruth, code: str, max_steps: int = MAX_STEPS) -> Program:
@@ -144,10 +140,10 @@ def _program(truth: GroundTruth, code: str, max_steps: int = MAX_STEPS) -> Progr
 def _lines_that_matter(
     truths: Sequence[GroundTruth], context: ExecutionContext, workers: int
 ) -> set[tuple[str, int]]:
-    """(function id, line) of the lines whose plain removal the tests notice.
+    """Return (function id, line) of the lines whose plain removal the tests notice.
 
-    A repair of any other line would be passed by whatever takes the line out of the way: nothing at
-    all, or a header that never, or always, lets its block run.
+    A repair of any other line would pass by merely taking the line out of the way: with nothing in its
+    place, or with a header that never, or always, lets its block run.
     """
     tried, programs = [], []
     for truth in truths:
@@ -162,7 +158,7 @@ def _lines_that_matter(
 
 
 def _trivial_lines(code: str, line: int) -> tuple[str, ...]:
-    """What may stand for a line by somebody who has not read it; none where no such line parses."""
+    """Return what may replace a line unread; empty where no such replacement parses."""
     lines = code.splitlines()
     if line > len(lines):
         return ()
@@ -185,28 +181,17 @@ def _fix_bug(
                 "removing the line fails them",
             )
             detail = {"operator": bug.operator, "line": str(bug.line), "given": bug.source, "form": form}
-            response = _fixed_line(truth.code, bug) if form == "line" else fenced(truth.code)
-            if response is None:  # the fault is not in one line
+            response = _fixed_line(truth.code, bug) if form == "line" else fenced_python(truth.code)
+            if response is None:  # the fault spans several lines
                 continue
-            drafts.append(
-                make_draft(
-                    "fix_bug",
-                    truth.function,
-                    bug.source,
-                    response,
-                    seed,
-                    checks,
-                    truth=truth,
-                    shown=mark_line(bug.source, bug.line),
-                    detail=detail,
-                    key=f"{bug.operator}:{bug.line}",
-                )
-            )
+            draft = Draft("fix_bug", truth.function, bug.source, response, checks, truth, detail)
+            shown = mark_line(bug.source, bug.line)
+            drafts.append(phrased(draft, seed, shown=shown, key=f"{bug.operator}:{bug.line}"))
     return drafts
 
 
 def _fixed_line(code: str, bug: Bug) -> str | None:
-    """The line of `code` that `bug` changed, or None if putting it back does not give `code`."""
+    """Return the line of `code` that `bug` changed; None if putting it back does not give `code`."""
     lines = code.splitlines()
     if bug.line > len(lines):
         return None
@@ -217,7 +202,7 @@ def _fixed_line(code: str, bug: Bug) -> str | None:
 def _implement(
     truths: Sequence[GroundTruth], context: ExecutionContext, seed: int, workers: int
 ) -> list[Draft]:
-    """Functions to write from signature and summary, but for those that pass with an empty body."""
+    """Return functions to write from signature and summary, except those that pass with an empty body."""
     stubs = []
     for truth in truths:
         summary = read_docstring(truth.function.docstring).summary
@@ -233,9 +218,8 @@ def _implement(
         if outcome.status in NOTICED:
             head = stub.removesuffix("    pass\n")
             checks = (f"reference passes {truth.n_cases} tests", "an empty body fails them")
-            drafts.append(
-                make_draft("implement", truth.function, head, fenced(truth.code), seed, checks, truth=truth)
-            )
+            answer = fenced_python(truth.code)
+            drafts.append(phrased(Draft("implement", truth.function, head, answer, checks, truth), seed))
     return drafts
 
 
@@ -270,19 +254,9 @@ def _improve(
                 f"findings {cost.findings} -> {goal.findings}, nodes {cost.nodes} -> {goal.nodes}",
             )
             detail = {"operator": version.operator, "given": version.source}
-            drafts.append(
-                make_draft(
-                    "improve",
-                    truth.function,
-                    version.source,
-                    fenced(truth.code),
-                    seed,
-                    checks,
-                    truth=truth,
-                    detail=detail,
-                    key=version.operator,
-                )
-            )
+            answer = fenced_python(truth.code)
+            draft = Draft("improve", truth.function, version.source, answer, checks, truth, detail)
+            drafts.append(phrased(draft, seed, key=version.operator))
     return drafts
 
 
@@ -292,7 +266,7 @@ def _unit_tests(
     prepared, programs = [], []
     for truth in truths:
         tests = _shown_tests(truth)
-        if not asserts_about(tests, truth.function.name):  # the rule that answers are scored by
+        if not asserts_about(tests, truth.function.name):  # answers are scored by the same rule
             continue
         mutants = [bug.source for bug in truth.mutants[:HELD_MUTANTS]]
         prepared.append((truth, tests, mutants))
@@ -308,23 +282,17 @@ def _unit_tests(
         if on_reference.passed and killed:
             checks = ("passes on the reference", f"kills {killed} of {len(mutants)} mutants")
             detail = {"mutants": json.dumps(mutants), "given": truth.code}
-            drafts.append(
-                make_draft(
-                    "unit_tests",
-                    truth.function,
-                    truth.code,
-                    fenced(tests),
-                    seed,
-                    checks,
-                    truth=truth,
-                    detail=detail,
-                )
-            )
+            answer = fenced_python(tests)
+            draft = Draft("unit_tests", truth.function, truth.code, answer, checks, truth, detail)
+            drafts.append(phrased(draft, seed))
     return drafts
 
 
 def _shown_tests(truth: GroundTruth) -> str:
-    """What a person would write: cases of the test-suite first, then short assertions; "" for nothing."""
+    """Return tests as a person would write them: cases of the corpus' tests first, then short assertions.
+
+    "" where there is nothing to show.
+    """
     cases = [case.body for case in truth.test_set.suite if "close(" not in case.body]
     cases = [body for body in cases if len(body) <= CASE_CHARS][:CASES_SHOWN]
     asserts = _shown_asserts(truth.test_set.asserts, ASSERTS_SHOWN - len(cases))
@@ -335,7 +303,7 @@ def _shown_tests(truth: GroundTruth) -> str:
 
 
 def _shown_asserts(asserts: Sequence[str], limit: int) -> list[str]:
-    """Up to `limit` of the shortest one-liners, different answers before repeated ones, in their order."""
+    """Return up to `limit` of the shortest one-line assertions, new answers before repeated ones."""
     answers: Counter[str] = Counter()
     ranked = []
     plain = (text for text in asserts if "\n" not in text and "lambda" not in text)

@@ -1,4 +1,4 @@
-"""How a corpus' function is run: what is imported, what puts its module's names in scope, limits."""
+"""Decide how a function of a corpus is run: imports, names in scope, limits."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from helpers.sandbox.api import STEPS_REACHED, Outcome, Program, run_programs
 from helpers.sandbox.conditions import BASE, VARIATIONS, Conditions
 from helpers.sandbox.workers import preload_for
 
-# What a program may take. Steps decide (`helpers.sandbox.steps`), the same on every machine; the clock
-# only ends what computes in compiled code.
+# What a program may take. Steps (`helpers.sandbox.steps`) decide, since they are the same on every
+# machine; the clock only ends computation in compiled code.
 MAX_STEPS = 1_200_000
 TIMEOUT_S = 5.0  # processor seconds
 MEMORY_MB = 1024
-# A reference may take a twentieth of that: nothing that a slower machine does can bring it to its limit.
+# A reference may take a twentieth of that, so that it reaches no limit on a slower machine.
 REFERENCE_STEPS = MAX_STEPS // 20
-REFERENCE_LOOPS = (
-    5_000  # of `sandbox_steps.Meter`: a twentieth of `TIMEOUT_S` where a loop takes 50 microseconds
-)
+# Loops of `helpers.sandbox.steps.Meter`: a twentieth of `TIMEOUT_S` where a loop takes 50 microseconds.
+REFERENCE_LOOPS = 5_000
 
 
 @dataclass(frozen=True)
 class ExecutionContext:
-    """What the sandbox needs so that a corpus' functions run."""
+    """What the sandbox needs to run functions of a corpus."""
 
     preload: tuple[str, ...]  # modules imported once in the warm process
     python_path: tuple[str, ...]  # folders put on sys.path
 
 
 def execution_context(corpus: Corpus) -> ExecutionContext:
-    """Modules to preload and folders to import from, for an installed or a loose code base.
+    """Return the modules to preload and the folders to import from, for an installed or loose code base.
 
-    What the corpus imports widely is preloaded, so that an import within a function takes no steps.
+    Modules that the corpus imports widely are preloaded, so that an import inside a function costs no
+    steps.
     """
     preload = preload_for([file.text for file in corpus.files if file.language == "python"])
     if corpus.spec.startswith("installed:") and corpus.import_name:
@@ -49,7 +49,7 @@ def execution_context(corpus: Corpus) -> ExecutionContext:
 def context_of(
     spec: str, import_name: str, root: str, preload: Sequence[str], folders: Sequence[str] = ()
 ) -> ExecutionContext:
-    """The same from the parts of a corpus, or of a resolved spec (`helpers.data.sources.Source`).
+    """Return the context from parts of a corpus, or of a `helpers.data.corpus_spec.ResolvedSpec`.
 
     Args:
         preload: of the `execution_context` that the pairs were made with.
@@ -63,7 +63,7 @@ def context_of(
 
 
 def import_folders(corpus: Corpus) -> tuple[str, ...]:
-    """Folders below the root that modules of a loose code base are imported from, such as "src"."""
+    """Return the folders below the root of a loose code base that modules are imported from ("src")."""
     if corpus.import_name:
         return ()
     packages = package_folders(corpus)
@@ -78,7 +78,7 @@ def import_folders(corpus: Corpus) -> tuple[str, ...]:
 
 
 def import_line(corpus: Corpus) -> str:
-    """How the code base imports itself most often (`import networkx as nx`); "" for a loose folder."""
+    """Return how the code base most often imports itself (`import networkx as nx`); "" for loose code."""
     if not corpus.import_name:
         return ""
     pattern = re.compile(rf"^\s*(import {re.escape(corpus.import_name)}(?: as \w+)?)\s*$", re.MULTILINE)
@@ -88,7 +88,7 @@ def import_line(corpus: Corpus) -> str:
 
 
 def module_prelude(function: Function) -> str:
-    """Code that puts all names of the function's own module in scope, private ones too."""
+    """Return code that puts all names of the function's module in scope, private ones too."""
     return (
         "import importlib as _importlib\n"
         f"globals().update({{_k: _v for _k, _v in vars(_importlib.import_module({function.module!r}))"
@@ -97,7 +97,7 @@ def module_prelude(function: Function) -> str:
 
 
 def strip_decorators(source: str) -> str:
-    """`source` from its `def` on: decorators may register names, and cannot be applied twice."""
+    """Return `source` from its `def` on: decorators may register names, and must not be applied twice."""
     line = SourceText(source).function.lineno
     return "".join(source.splitlines(keepends=True)[line - 1 :])
 
@@ -110,7 +110,7 @@ def run_in(
     what: str = "programs",
     conditions: Conditions = BASE,
 ) -> list[Outcome]:
-    """`run_programs` with the corpus' modules at hand."""
+    """Run programs with `run_programs`, with the corpus' modules available."""
     return run_programs(
         programs, workers=workers, preload=context.preload, python_path=context.python_path, what=what,
         conditions=conditions,
@@ -120,11 +120,11 @@ def run_in(
 def settled_in(
     context: ExecutionContext, programs: Sequence[Program], *, workers: int, what: str = "programs"
 ) -> list[Outcome | None]:
-    """`run_in` twice, the second time under conditions that differ in everything.
+    """Run programs twice, with every condition changed the second time.
 
-    None for a program that passes one time and not the other, that only the clock ended, or that the
-    sandbox could not run: its verdict says nothing. One that used up its steps is not run again: that
-    costs most, and steps are the same.
+    The result is None for a program that passes only once, that only the clock ended, or that the sandbox
+    could not run: its verdict says nothing. A program that used up its steps is not run again, since that
+    costs most and the number of steps does not change.
     """
     once: list[Outcome | None] = list(run_in(context, programs, workers=workers, what=what))
     places = [place for place, one in enumerate(once) if one.status != "timeout"]
@@ -142,13 +142,13 @@ def settled_in(
 
 
 def limited(candidate: str, tests: str, entry_point: str, *, max_steps: int = MAX_STEPS) -> Program:
-    """A program of this corpus within the limits above."""
+    """Return a program within the limits above."""
     return Program(candidate, tests, entry_point, TIMEOUT_S, MEMORY_MB, max_steps)
 
 
 def program(
     function: Function, code: str, tests: str, *, prelude: str = "", max_steps: int = MAX_STEPS
 ) -> Program:
-    """`code` in the place of `function`, with `tests`."""
+    """Return the program that runs `tests` on `code` in place of `function`."""
     head = prelude or module_prelude(function)
     return limited(head + code, tests, function.name, max_steps=max_steps)

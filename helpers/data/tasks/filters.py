@@ -1,10 +1,10 @@
-"""What a draft has to pass before it becomes a pair or a task.
+"""Filter drafts before they become pairs or tasks.
 
-Filters, in order: not a duplicate, from a file under the corpus' licence, parses, is no copy of the
-prompt, brings no licence text, fits the model's lengths, names nothing that does not exist, is in
-no benchmark that is to be kept out; explanations and docstrings also pass the checks that held-out
-answers are judged by. Responses of the other kinds have been run (`helpers.data.tasks.drafts`). Each
-reject is counted by kind and reason, the first of every reason kept as examples.
+A draft must, in this order: be no duplicate, come from a file under the corpus' licence, parse, be no copy
+of the prompt, bring no licence text, fit the model's lengths, name nothing that does not exist, and occur
+in no benchmark that is kept out. Explanations and docstrings must also pass the checks by which held-out
+answers are judged; responses of the other kinds have been run (`helpers.data.tasks.drafts`). Rejects are
+counted by kind and reason, and the first ones of each reason are kept as examples.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from helpers.records import Corpus
 from helpers.settings import TrackBSettings
 
 LANGUAGE = ("explain", "docstring")
-EXAMPLES = 2  # kept of each reason
+EXAMPLES = 2  # kept for each reason
 EXAMPLE_CHARS = 400
-HEAD_CHARS = 2_000  # of a file, where a licence of its own would stand
+HEAD_CHARS = 2_000  # start of a file, where its own licence would be named
 LICENCE_TEXT = re.compile(r"copyright|©|SPDX-|all rights reserved|licen[cs]ed under", re.IGNORECASE)
 SPDX_LINE = re.compile(r"SPDX-License-Identifier:\s*([\w.+-]+)")
 COPYLEFT = re.compile(r"GNU\s+(?:Affero\s+|Lesser\s+)?General\s+Public\s+License", re.IGNORECASE)
 
 
 class Filters:
-    """The filters every draft passes, in order; counts what went in and out, by kind and author."""
+    """All filters, in order; counts what came in and went out, by kind and author."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Filters:
         foreign_files: frozenset[str] = frozenset(),
         benchmarks: Benchmarks | None = None,
     ) -> None:
-        """`foreign_files`: paths under another licence than the corpus (see `foreign_licences`)."""
+        """Set up the filters; `foreign_files` are under another licence (see `foreign_licences`)."""
         self.settings, self.tokenizer, self.names = settings, tokenizer, names
         self.foreign_files, self.benchmarks = foreign_files, benchmarks or Benchmarks()
         self.seen: set[str] = set()
@@ -58,10 +58,10 @@ class Filters:
         self.examples: dict[str, list[dict[str, str]]] = {}
 
     def keep(self, drafts: Sequence[Draft], *, author: str = "", is_task: bool = False) -> list[Draft]:
-        """The drafts that pass all filters, in the order given.
+        """Return the drafts that pass all filters, in the order given.
 
         Args:
-            author: who wrote their language, where that is not the deterministic back end.
+            author: writer of their prose, if not the deterministic back end.
             is_task: for held-out tasks, which may share code with a benchmark.
         """
         reasons = [self._reason(draft, is_task) for draft in drafts]
@@ -79,11 +79,11 @@ class Filters:
         return kept
 
     def accept(self, name: str) -> None:
-        """Count one more that passed under `name`."""
+        """Count one more draft that passed under `name`."""
         self.counts.setdefault(name, Counter()).update(("in", "out"))
 
     def reject(self, name: str, reason: str, what: str, text: str) -> None:
-        """Count one more that failed under `name`; the first ones of a reason are kept as examples."""
+        """Count one more draft that failed under `name`; keep the first ones of a reason as examples."""
         self.counts.setdefault(name, Counter()).update(("in", reason))
         shown = self.examples.setdefault(reason, [])
         if len(shown) < EXAMPLES:
@@ -122,12 +122,12 @@ class Filters:
         return self.benchmarks.reason(f"{draft.instruction}\n{draft.response}", code or draft.given)
 
     def tokens(self, text: str) -> int:
-        """Tokens of `text` for the model to be tuned."""
+        """Return the number of tokens of `text` for the model to be tuned."""
         return len(self.tokenizer(text, add_special_tokens=False).input_ids)
 
 
 def foreign_licences(corpus: Corpus) -> frozenset[str]:
-    """Files whose head names a licence that is not the corpus' own; none where that is unknown."""
+    """Return the files whose head names a licence other than the corpus', if that one is known."""
     own = corpus.licence.upper()
     if own == "UNKNOWN":
         return frozenset()
@@ -142,7 +142,7 @@ def foreign_licences(corpus: Corpus) -> frozenset[str]:
 
 
 def _code_of(draft: Draft) -> str | None:
-    """The code that the response stands for; None for prose and where there is none."""
+    """Return the code that the response stands for; None for prose, or if there is no code."""
     if draft.kind == "explain":
         return None
     if draft.detail.get("form") == "line":
@@ -151,7 +151,7 @@ def _code_of(draft: Draft) -> str | None:
 
 
 def _own_checks(drafts: Sequence[Draft]) -> list[str]:
-    """What each explanation or docstring lacks by the rules that held-out answers are judged by."""
+    """Return what each explanation or docstring lacks by the rules for held-out answers."""
     tasks = [task_of(draft, str(number)) for number, draft in enumerate(drafts)]
     lacks = []
     for task in tasks:

@@ -1,8 +1,8 @@
-"""Tests that a model wrote, run as the untrusted code they are.
+"""Run tests that a model wrote as the untrusted code they are.
 
-They are executed inside the sandbox beside the function under test and only their verdict comes
-out, as one word. A response counts if it says "passed" on the reference and something else on at
-least one mutant, so tests that always pass, or that never call the function, earn nothing.
+They run inside the sandbox beside the function under test, and only their verdict comes out, as one word.
+A response counts if it says "passed" on the reference and anything else on at least one mutant, so tests
+that always pass or never call the function earn nothing.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ VERDICT = f"assert {ENTRY_POINT}() == 'passed'"
 
 
 def asserts_about(tests: str, name: str) -> int:
-    """Number of checks in `tests` of what `name` gives; 0 if `tests` does not parse.
+    """Return the number of checks in `tests` of what `name` returns; 0 if `tests` does not parse.
 
     Checks are assert statements, unittest's `self.assert...` calls, `with pytest.raises(...)`, and `try`
-    statements that raise AssertionError where no exception came. They may mention `name` itself or a
+    statements that raise AssertionError if no exception came. They may mention `name` itself, or a
     variable that was computed from it, however indirectly.
     """
     try:
@@ -73,7 +73,7 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def _bindings(node: ast.AST) -> Iterator[tuple[ast.AST, set[str]]]:
-    """(value, names that get it) of one node that binds names."""
+    """Yield (value, names that receive it) of one node that binds names."""
     if isinstance(node, ast.Assign):
         yield node.value, set().union(*map(_names, node.targets))
     elif isinstance(node, ast.AnnAssign | ast.AugAssign | ast.NamedExpr) and node.value is not None:
@@ -85,7 +85,7 @@ def _bindings(node: ast.AST) -> Iterator[tuple[ast.AST, set[str]]]:
 
 
 def _checked(node: ast.AST) -> Iterator[ast.AST]:
-    """What a node checks, if it is a check."""
+    """Yield what a node checks, if it is a check."""
     if isinstance(node, ast.Assert):
         yield node.test
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
@@ -107,7 +107,7 @@ def _is_pytest_raises(node: ast.AST) -> bool:
 
 
 def without_definition(tests: str, name: str) -> str:
-    """`tests` without functions called `name`: a response may not bring its own to be tested."""
+    """Return `tests` without functions called `name`: a response must not test its own version."""
     try:
         tree = ast.parse(tests)
     except (SyntaxError, ValueError):
@@ -117,10 +117,13 @@ def without_definition(tests: str, name: str) -> str:
 
 
 def generated_test_program(prelude: str, code: str, tests: str) -> tuple[str, str, str]:
-    """The program that passes exactly if `tests` pass on the function in `code`: source, tests, entry point.
+    """Return a program that passes exactly if `tests` pass on the function in `code`.
 
-    As pytest would, functions named `test*` that need no argument, such methods of classes named
-    `Test*`, and the cases of `unittest` are run.
+    As in pytest, it runs functions named `test*` that need no argument, such methods of classes named
+    `Test*`, and the cases of `unittest`.
+
+    Returns:
+        Source, tests and entry point of the program.
     """
     runner = f"\nTESTS = {tests!r}\n{RUNNER}"
     return f"{prelude}{code}\n{runner}", VERDICT, ENTRY_POINT

@@ -1,11 +1,11 @@
-"""Functions whose behaviour is known because it was run: reference, tests, and mutants they kill.
+"""Establish functions whose behaviour is known because it was run: reference, tests, mutants killed.
 
-For each candidate function a set of tests is drawn up (`helpers.data.tasks.test_sets`: doctests, cases of
-the corpus' own test-suite, recorded answers), all of which the reference passes under every
-condition that must not matter, within a twentieth of what programs may take. Single-fault mutants
-(`helpers.data.tasks.bugs`) show how strong the tests are: mutation score = mutants that fail at least one
-test / mutants run. A function whose tests kill less than `MIN_MUTATION_SCORE` is not used. Surviving
-mutants may be equivalent to the reference; they are counted and never serve as bugs, nor do those
+For each candidate a set of tests is drawn up (`helpers.data.tasks.test_sets`: doctests, cases of the
+corpus' own test-suite, recorded answers). The reference passes all of them under every condition that
+must not matter, within a twentieth of what a program may take. Single-fault mutants
+(`helpers.data.tasks.bugs`) measure how strong the tests are: mutation score = mutants that fail at least
+one test / mutants run. A function whose score is below `MIN_MUTATION_SCORE` is not used. Surviving
+mutants may be equivalent to the reference: they are counted and never used as bugs. Neither are mutants
 that only a limit tells apart. A mutant that passes one time and fails another counts as not run.
 """
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from helpers.data.tasks.bugs import Bug, make_bugs
-from helpers.data.tasks.cases import looks_testable
+from helpers.data.tasks.candidate_cases import looks_testable
 from helpers.data.tasks.execution import (
     ExecutionContext,
     execution_context,
@@ -29,9 +29,9 @@ from helpers.data.tasks.execution import (
     strip_decorators,
 )
 from helpers.data.tasks.purity import OUTSIDE, PurityRule, counted_reasons
-from helpers.data.tasks.stability import Doubt, explain
+from helpers.data.tasks.stability import Doubt, explain_doubts
 from helpers.data.tasks.suite_cases import TestSuite
-from helpers.data.tasks.test_sets import Drawn, TestSet, draw_up_tests
+from helpers.data.tasks.test_sets import DrawnTests, TestSet, draw_up_tests
 from helpers.records import Corpus, Function
 
 __all__ = [
@@ -49,21 +49,21 @@ class GroundTruth:
     """One verified function."""
 
     function: Function
-    code: str  # source without decorators and docstring: what mutants are made of
-    prelude: str  # puts the names of the function's module in scope
+    code: str  # source without decorators and docstring; mutants are made from it
+    prelude: str  # code that puts the names of the function's module in scope
     test_set: TestSet
-    mutants: tuple[Bug, ...]  # those that give a wrong answer or an error in at least one test
-    n_killed: int  # those, and the ones that run into a limit or crash
-    n_mutants: int  # all that were run and ended the same way twice
+    mutants: tuple[Bug, ...]  # mutants that give a wrong answer or an error in at least one test
+    n_killed: int  # `mutants`, and those that run into a limit or crash
+    n_mutants: int  # mutants that were run and ended the same way twice
 
     @property
     def tests(self) -> str:
-        """The whole text of the tests."""
+        """Text of all tests."""
         return self.test_set.text
 
     @property
     def n_cases(self) -> int:
-        """Assertions and cases together."""
+        """Number of assertions and cases together."""
         return self.test_set.n_cases
 
     @property
@@ -86,25 +86,21 @@ def verify_functions(
 
     Args:
         suite: the corpus' own tests; none are used when None.
-        doubts: takes the cases whose answer changed, for `helpers.data.tasks.stability.explain`; None has
-            them explained here.
+        doubts: list that takes the cases whose answer changed, to be passed to
+            `helpers.data.tasks.stability.explain_doubts`. When None, they are explained here.
 
     Returns:
-        The verified functions, and how many functions were looked at by outcome ("verified",
-        "no test holds", "reference fails its tests", "tests too weak", ...), with the sums
-        "mutants run", "mutants killed", "mutants killed by a limit alone, not used" and
-        "mutants that survived (equivalent or unnoticed), dropped", and the cases left out ("cases left out:
-        answer depends on ..."); and of every function that was run its outcome, by id. Those that
-        `helpers.data.tasks.purity` rules out are counted and not run.
+        The verified functions. Then counts: functions by outcome ("verified", "no test holds", "reference
+        fails its tests", "tests too weak", ...); "mutants run", "mutants killed", "mutants killed by a
+        limit alone, not used" and "mutants that survived (equivalent or unnoticed), dropped"; and cases
+        left out ("cases left out: answer depends on ..."). Then the outcome of every function that was
+        run, by id. Functions that `helpers.data.tasks.purity` rules out are counted and not run.
     """
     counts: Counter[str] = Counter()
     rule = PurityRule(corpus, functions)
     refused = {function.id: rule.reason(function) for function in functions}
     counts.update(counted_reasons(refused.values()))
-    order = sorted((f for f in functions if refused[f.id] in ("", OUTSIDE)), key=lambda f: f.id)
-    random.Random(f"{seed}:ground truth").shuffle(order)
-    # stable: the rest only if these do not suffice
-    order.sort(key=lambda f: looks_testable(f) or (suite is not None and suite.has(f)), reverse=True)
+    order = _in_order([f for f in functions if refused[f.id] in ("", OUTSIDE)], suite, seed)
     verified: list[GroundTruth] = []
     context = execution_context(corpus)
     alias = import_line(corpus)
@@ -124,22 +120,35 @@ def verify_functions(
             if truth is not None:
                 verified.append(truth)
     if doubts is None:
-        for reasons in explain(doubtful, context, workers=workers):
+        for reasons in explain_doubts(doubtful, context, workers=workers):
             counts.update(left_out(reasons))
     else:
         doubts += doubtful
-    counts["mutants run"] = sum(truth.n_mutants for truth in verified)
-    counts["mutants killed"] = sum(truth.n_killed for truth in verified)
-    counts["mutants killed by a limit alone, not used"] = sum(t.n_killed - len(t.mutants) for t in verified)
-    counts["mutants that survived (equivalent or unnoticed), dropped"] = (
-        counts["mutants run"] - counts["mutants killed"]
-    )
-    return verified, dict(counts), ran
+    return verified, {**counts, **_mutant_counts(verified)}, ran
 
 
 def left_out(reasons: Counter[str]) -> dict[str, int]:
-    """Counts of cases by reason, as they stand among `verify_functions`' counts."""
+    """Return the numbers of cases left out, under their names among `verify_functions`' counts."""
     return {f"cases left out: {reason}": count for reason, count in reasons.items()}
+
+
+def _in_order(functions: Sequence[Function], suite: TestSuite | None, seed: int) -> list[Function]:
+    """Return the functions in seeded order, those that look testable before all others."""
+    order = sorted(functions, key=lambda function: function.id)
+    random.Random(f"{seed}:ground truth").shuffle(order)
+    return sorted(  # stable, so the seeded order stays within both halves
+        order, key=lambda f: looks_testable(f) or (suite is not None and suite.has(f)), reverse=True
+    )
+
+
+def _mutant_counts(verified: Sequence[GroundTruth]) -> dict[str, int]:
+    run, killed = sum(t.n_mutants for t in verified), sum(t.n_killed for t in verified)
+    return {
+        "mutants run": run,
+        "mutants killed": killed,
+        "mutants killed by a limit alone, not used": killed - sum(len(t.mutants) for t in verified),
+        "mutants that survived (equivalent or unnoticed), dropped": run - killed,
+    }
 
 
 def _verify_batch(
@@ -149,9 +158,9 @@ def _verify_batch(
     suite: TestSuite | None,
     seed: int,
     workers: int,
-) -> list[tuple[Drawn, GroundTruth | None, str]]:
-    results: list[tuple[Drawn, GroundTruth | None, str]] = []
-    runs: list[tuple[Drawn, TestSet, str, list[Bug]]] = []
+) -> list[tuple[DrawnTests, GroundTruth | None, str]]:
+    results: list[tuple[DrawnTests, GroundTruth | None, str]] = []
+    runs: list[tuple[DrawnTests, TestSet, str, list[Bug]]] = []
     for drawn in draw_up_tests(functions, alias, context, suite, seed=seed, workers=workers):
         if drawn.tests is None:
             results.append((drawn, None, drawn.reason))
@@ -179,7 +188,7 @@ def _verify_batch(
 
 
 def _sample_mutants(function: Function, code: str, seed: int) -> list[Bug]:
-    """Up to `MAX_MUTANTS`, operators taking turns so that none crowds out the others."""
+    """Return up to `MAX_MUTANTS`; operators take turns, so that none crowds out the others."""
     by_operator: dict[str, list[Bug]] = {}
     for bug in make_bugs(code):
         by_operator.setdefault(bug.operator, []).append(bug)

@@ -1,8 +1,8 @@
-"""Every instruction template of Track B in one table, by task kind; the data card shows it whole.
+"""Hold every instruction template of Track B in one table, by task kind; the data card shows it whole.
 
-`{code}` is the function that is shown, `{name}` its name. In bug repairs the faulty line carries
-the comment `BUG_MARK`: finding the fault is left out of the task so that repairing it can be
-measured on a model this small.
+`{code}` is the function that is shown, `{name}` its name. In bug repairs the faulty line carries the
+comment `BUG_MARK`: finding the fault is not part of the task, so that repairing it can be measured on a
+model this small.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ LINE_REPAIR: tuple[str, ...] = (
 
 
 def spliced(given: str, line: int, answer: str) -> str:
-    """`given` with its 1-based `line` replaced by the first line of code in `answer`, indented alike."""
+    """Return `given` with its 1-based `line` replaced by the first code line of `answer`, indented alike."""
     lines = given.splitlines()
     indent = lines[line - 1][: len(lines[line - 1]) - len(lines[line - 1].lstrip())]
     code = (text.strip() for text in answer.splitlines() if text.strip() and "```" not in text)
@@ -61,24 +61,24 @@ def spliced(given: str, line: int, answer: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def fenced(code: str) -> str:
-    """`code` as a Markdown block."""
+def fenced_python(code: str) -> str:
+    """Return `code` as a Markdown block."""
     return f"```python\n{code.rstrip()}\n```"
 
 
 def unfenced(text: str) -> str:
-    """`text` with the marks of `fenced` taken off its code."""
+    """Return `text` with the marks of `fenced_python` taken off its code."""
     return text.replace("```python\n", "").replace("\n```", "")
 
 
 def phrase(kind: TaskKind, index: int, *, code: str, name: str, by_line: bool = False) -> str:
-    """The whole user turn: template `index` (modulo their number) of `kind`, filled in."""
+    """Return the whole user turn: template `index` (modulo their number) of `kind`, filled in."""
     templates = LINE_REPAIR if by_line else PHRASINGS[kind]
-    return templates[index % len(templates)].format(code=fenced(code), name=name)
+    return templates[index % len(templates)].format(code=fenced_python(code), name=name)
 
 
 def mark_line(code: str, line: int) -> str:
-    """`code` with the bug mark at the end of its 1-based `line`."""
+    """Return `code` with the bug mark at the end of its 1-based `line`."""
     lines = code.splitlines()
     lines[line - 1] += BUG_MARK
     return "\n".join(lines)

@@ -1,10 +1,9 @@
-"""Who writes the language in a training response: an interface and its offline back end.
+"""Write the prose in training responses: an interface, and its offline back end.
 
-A `LanguageGenerator` answers requests: to explain a function, to write its docstring, to put an
-instruction into other words. `SourceFacts`, the default, invents nothing: it restates the
-function's own docstring and what its syntax tree shows. A local chat model and an endpoint are in
-`helpers.data.tasks.prose_models`. Whatever is written passes the same filters
-(`helpers.data.tasks.filters`), and held-out tasks never depend on it.
+A `LanguageGenerator` answers requests: to explain a function, to write its docstring, or to reword an
+instruction. `SourceFacts`, the default, invents nothing: it restates the function's own docstring and what
+its syntax tree shows. `helpers.data.tasks.prose_models` holds a local chat model and an endpoint. Whatever
+they write passes the same filters (`helpers.data.tasks.filters`), and held-out tasks never depend on it.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ CONSTANTS = ("True", "False", "None")
 
 @dataclass(frozen=True)
 class LanguageRequest:
-    """One thing to be written.
+    """One text to be written.
 
     `explain` and `docstring` are about `function`; `paraphrase` is about `text`, an instruction.
     """
@@ -37,25 +36,25 @@ class LanguageRequest:
 
 
 class LanguageGenerator(Protocol):
-    """Writes the prose of responses."""
+    """Writer of the prose in responses."""
 
-    name: str  # as the data card and the pairs state it
+    name: str  # as shown in the data card and the pairs
 
     def write(self, requests: Sequence[LanguageRequest]) -> list[str | None]:
-        """An answer for each request, in order; None where there is none.
+        """Return an answer to each request, in order; None where there is none.
 
-        An explanation is a few sentences on what the function does, takes, returns, raises and
-        calls; a docstring its body without quotes; a paraphrase one wording a line.
+        An explanation is a few sentences on what the function does, takes, returns, raises and calls. A
+        docstring is its body without quotes. Paraphrases come one per line.
         """
 
 
 class SourceFacts:
-    """Deterministic: the docstring's own sentences and facts of the syntax tree, nothing else."""
+    """Deterministic writer: the docstring's own sentences and facts of the syntax tree, nothing else."""
 
     name = "deterministic"
 
     def write(self, requests: Sequence[LanguageRequest]) -> list[str | None]:
-        """See `LanguageGenerator.write`; there are no paraphrases: the templates are varied already."""
+        """Implement `LanguageGenerator.write`, without paraphrases: the templates already vary."""
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: LanguageRequest) -> str | None:
@@ -65,7 +64,7 @@ class SourceFacts:
         return getattr(self, request.kind)(request.function, facts)
 
     def explain(self, function: Function, facts: DocstringFacts) -> str | None:
-        """A few sentences on `function`; None where it has no summary line."""
+        """Return a few sentences on `function`; None if it has no summary line."""
         if not facts.summary:
             return None
         sentences = [_opening(function.name, facts.summary)]
@@ -91,14 +90,14 @@ class SourceFacts:
         return "\n".join(sentences)
 
     def docstring(self, function: Function, facts: DocstringFacts) -> str | None:
-        """A docstring body; None if a parameter or the return value is undescribed."""
+        """Return a docstring body; None if a parameter or the return value is undescribed."""
         if returns_a_value(function.code) and facts.returns is None:
             return None
         return normal_docstring(facts, function.parameters)
 
 
 def _standing_alone(text: str) -> str:
-    """A description without its reference to other parts of the docstring."""
+    """Return a description without its references to other parts of the docstring."""
     return re.sub(r",? as (?:described|explained|defined|discussed) (?:above|below)", "", text)
 
 
@@ -110,7 +109,7 @@ def _opening(name: str, summary: str) -> str:
 
 
 def _lowered(text: str) -> str:
-    """First letter in lower case, unless the word is a name or an acronym."""
+    """Return the text with its first letter in lower case, unless its first word is a name or acronym."""
     first = text.split(maxsplit=1)[0] if text else ""
     is_word = re.fullmatch(r"[A-Z][a-z]+[,.]?|A", first) and first.rstrip(",.") not in CONSTANTS
     return text[0].lower() + text[1:] if is_word else text

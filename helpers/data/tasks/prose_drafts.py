@@ -1,9 +1,8 @@
-"""Explanations and docstrings as drafts, and training pairs put into a generator's own words.
+"""Make explanations and docstrings into drafts, and put training pairs into a generator's own words.
 
-`language_drafts` restates the source (`SourceFacts`): held-out tasks know nothing else, so that
-figures of runs with different generators compare. For training pairs, `reworded` asks a
-`LanguageGenerator` besides and takes its answer where that passes the filters, else the
-deterministic one stays. Each reject is counted by reason.
+`documented_drafts` restates the source (`SourceFacts`). Held-out tasks use nothing else, so that runs with
+different generators stay comparable. For training pairs, `reworded` also asks a `LanguageGenerator`; an
+answer that fails the filters falls back to the deterministic text. Rejects are counted by reason.
 """
 
 from __future__ import annotations
@@ -23,21 +22,21 @@ from helpers.code.docstrings import (
 )
 from helpers.code.edits import SourceEditError
 from helpers.code.extraction import extract_code
-from helpers.data.tasks.drafts import Draft, make_draft
+from helpers.data.tasks.drafts import Draft, phrased
 from helpers.data.tasks.execution import strip_decorators
 from helpers.data.tasks.filters import Filters
-from helpers.data.tasks.phrasings import LINE_REPAIR, PHRASINGS, fenced
+from helpers.data.tasks.phrasings import LINE_REPAIR, PHRASINGS, fenced_python
 from helpers.data.tasks.prose import LanguageGenerator, LanguageRequest, SourceFacts
 from helpers.records import Function, TaskKind
 
-SPARE = 2  # undocumented functions asked about per pair that is lacking
+SPARE = 2  # undocumented functions asked about per missing pair
 MIN_LINES = 3  # of an undocumented function
 WORDS = (3, 40)  # of a paraphrased instruction
 NUMBERING = re.compile(r"^\s*(?:[-*•]|\(?\d+[.):])\s*")
 
 
-def language_drafts(functions: Sequence[Function], *, seed: int) -> list[Draft]:
-    """Explanations and docstrings, for any function whose docstring says enough."""
+def documented_drafts(functions: Sequence[Function], *, seed: int) -> list[Draft]:
+    """Return explanations and docstrings, for every function whose docstring says enough."""
     documented = [f for f in functions if f.docstring and not f.is_nested]
     kinds = ("explain", "docstring")
     requests = [LanguageRequest(kind, function) for function in documented for kind in kinds]
@@ -51,13 +50,13 @@ def language_drafts(functions: Sequence[Function], *, seed: int) -> list[Draft]:
 
 
 def draft_of(request: LanguageRequest, answer: str, author: str, *, seed: int) -> Draft | str:
-    """The draft that `answer` makes, or why it makes none."""
+    """Return the draft that `answer` makes, or why it makes none."""
     function = request.function
     if function is None:
         raise ValueError("a draft is about a function")
     code = strip_decorators(function.code)
     if request.kind == "explain":
-        return make_draft("explain", function, code, answer.strip(), seed, (author,))
+        return phrased(Draft("explain", function, code, answer.strip(), (author,)), seed)
     body = docstring_body(answer)
     if not body:
         return "no docstring"
@@ -73,11 +72,11 @@ def draft_of(request: LanguageRequest, answer: str, author: str, *, seed: int) -
     if returns_a_value(code) and read_docstring(written).returns is None:
         return "the return value is not described"
     checks = (author, "code unchanged", f"parameters: {len(function.parameters)}")
-    return make_draft("docstring", function, code, fenced(documented), seed, checks)
+    return phrased(Draft("docstring", function, code, fenced_python(documented), checks), seed)
 
 
 def docstring_body(answer: str) -> str:
-    """The docstring in an answer: its text, whether it came bare, quoted, fenced or inside a function."""
+    """Return the text of the docstring in an answer, be it bare, quoted, fenced or in a function."""
     code = extract_code(answer)
     if code and re.search(r"^\s*(?:async )?def ", code, re.MULTILINE):
         try:
@@ -97,17 +96,17 @@ def reworded(
     finish: Callable[[Draft], Draft],
     seed: int,
 ) -> list[Draft]:
-    """`chosen` with explanations and docstrings in the generator's words where these pass the filters.
+    """Return `chosen` with explanations and docstrings in the generator's words, if they pass the filters.
 
     Args:
-        finish: what is done to a draft before it is filtered (fences taken off).
+        finish: applied to a draft before it is filtered (takes off fences).
     """
     places = [i for i, draft in enumerate(chosen) if draft.kind in ("explain", "docstring")]
     requests = [LanguageRequest(chosen[i].kind, chosen[i].function) for i in places]
     answers = _accepted(requests, generator, check, finish, seed)
     drafts = list(chosen)
     for place, draft in zip(places, answers, strict=True):
-        if draft is not None:  # asked in the words of the draft that it replaces
+        if draft is not None:  # keeps the instruction of the draft that it replaces
             old = drafts[place]
             drafts[place] = replace(draft, instruction=old.instruction, phrasing=old.phrasing)
     return drafts
@@ -123,7 +122,10 @@ def undocumented_drafts(
     finish: Callable[[Draft], Draft],
     seed: int,
 ) -> list[Draft]:
-    """Explanations and docstrings of functions whose own docstrings give none, as far as pairs lack."""
+    """Return explanations and docstrings of poorly documented functions, as far as pairs are lacking.
+
+    A function counts as such if its own docstring gave no accepted draft of the kind.
+    """
     requests: list[LanguageRequest] = []
     for kind in ("explain", "docstring"):
         have = {draft.function.id for draft in kept if draft.kind == kind}
@@ -144,7 +146,7 @@ def _accepted(
     finish: Callable[[Draft], Draft],
     seed: int,
 ) -> list[Draft | None]:
-    """For each request the draft that its answer makes, None where it fails a filter."""
+    """Return the draft that each request's answer makes; None where it fails a filter."""
     made: list[Draft | str] = []
     answers = generator.write(requests)
     for request, answer in zip(requests, answers, strict=True):
@@ -159,11 +161,11 @@ def _accepted(
     return [draft if isinstance(draft, Draft) and id(draft) in passed else None for draft in made]
 
 
-# --- instructions in other words -------------------------------------------------------------------
+# --- paraphrased instructions ----------------------------------------------------------------------
 
 
 def paraphrases(generator: LanguageGenerator, check: Filters, *, by_line: bool) -> dict[str, tuple[str, ...]]:
-    """Template -> its accepted other wordings, all without the code that follows them."""
+    """Return template -> its accepted paraphrases, all without the code that follows them."""
     tables = {**PHRASINGS, "fix_bug": LINE_REPAIR if by_line else PHRASINGS["fix_bug"]}
     heads = [_head(template) for templates in tables.values() for template in templates]
     answers = generator.write([LanguageRequest("paraphrase", text=head) for head in heads])
@@ -184,7 +186,7 @@ def paraphrases(generator: LanguageGenerator, check: Filters, *, by_line: bool) 
 
 
 def in_other_words(draft: Draft, wordings: Mapping[str, tuple[str, ...]], *, seed: int) -> Draft:
-    """The draft with its instruction worded as the template or as one of its paraphrases, drawn by seed."""
+    """Return the draft worded as its template or as one of the paraphrases, drawn by `seed`."""
     by_line = draft.detail.get("form") == "line"
     templates = LINE_REPAIR if by_line else PHRASINGS[draft.kind]
     head = _head(templates[draft.phrasing % len(templates)])
@@ -206,7 +208,7 @@ def _plain(text: str) -> str:
 
 
 def _unfit(line: str, head: str, seen: set[str]) -> str:
-    """Why a wording is not used; "" where it is."""
+    """Return why a paraphrase is not used; "" if it is."""
     words = len(line.split())
     if not line:
         return "no answer"

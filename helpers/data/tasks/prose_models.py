@@ -1,4 +1,4 @@
-"""Language written by a model: a chat model on this machine, or an OpenAI-compatible endpoint.
+"""Have prose written by a model: a chat model on this machine, or an OpenAI-compatible endpoint.
 
 `language_generator` turns one setting into a back end:
 
@@ -6,9 +6,10 @@
     chat[:MODEL]                 a chat model by hub name or folder, on this machine
     openai:MODEL[@URL]           an endpoint with OpenAI's interface (a vendor's, vLLM, llama.cpp, ...)
 
-An endpoint's address comes after the @ or from OPENAI_BASE_URL, its key from OPENAI_API_KEY alone:
-a key in the setting is refused, none is printed or saved. The corpus' functions are sent there. Both
-decode greedily. Answers are whatever the model writes; filters decide (`helpers.data.tasks.filters`).
+The address of an endpoint comes after the @ or from OPENAI_BASE_URL, its key only from OPENAI_API_KEY. A
+key inside the setting is refused, and no key is printed or saved. The corpus' functions are sent to the
+endpoint. Both back ends decode greedily. Answers are used as the model writes them, if they pass
+`helpers.data.tasks.filters`.
 """
 
 from __future__ import annotations
@@ -32,19 +33,19 @@ from helpers.settings import check_language
 CHAT_MODEL = "Qwen/Qwen2.5-Coder-1.5B-Instruct"  # fits a T4 in half precision
 MAX_ANSWER_TOKENS = 384
 TIMEOUT_S = 60.0
-RETRIES = 3  # the client's own, with growing pauses
+RETRIES = 3  # made by the client, with growing pauses
 PARALLEL_REQUESTS = 4
-FAILURES_IN_A_ROW = 5  # then the endpoint counts as down
-REFUSED = (401, 403, 404)  # no other request will fare better
+FAILURES_IN_A_ROW = 5  # after so many the endpoint counts as down
+REFUSED = (401, 403, 404)  # status codes that every other request would get too
 SEED = 17
 
 
 class LanguageError(SuiteError, RuntimeError):
-    """A back end that does not exist, cannot be reached or refuses; the message says what to do."""
+    """A back end does not exist, cannot be reached or refuses; the message says what to do."""
 
 
 def language_generator(spec: str, runtime: Runtime, *, batch_size: int = 32) -> LanguageGenerator:
-    """The back end that `spec` names (see the module's docstring).
+    """Return the back end that `spec` names (see the module's docstring).
 
     Args:
         runtime: device and precision of a chat model.
@@ -65,15 +66,15 @@ def language_generator(spec: str, runtime: Runtime, *, batch_size: int = 32) -> 
 
 
 class ChatModel:
-    """A chat model on this machine; loaded for each call of `write` and freed after it."""
+    """A chat model on this machine, loaded for each call of `write` and freed after it."""
 
     def __init__(self, model: str, runtime: Runtime, *, batch_size: int = 32) -> None:
-        """`model`: hub name or folder, as `load_causal_lm` takes it; nothing is loaded yet."""
+        """Remember `model`, a hub name or folder as `load_causal_lm` takes it; nothing is loaded yet."""
         self.name = f"chat:{Path(model).name if Path(model).is_dir() else model}"
         self._model, self._runtime, self._batch = model, runtime, batch_size
 
     def write(self, requests: Sequence[LanguageRequest]) -> list[str | None]:
-        """See `LanguageGenerator.write`.
+        """Implement `LanguageGenerator.write`.
 
         Raises:
             ModelError: if the model cannot be loaded.
@@ -97,7 +98,10 @@ class Endpoint:
     """A model behind an OpenAI-compatible interface."""
 
     def __init__(self, model: str, url: str = "") -> None:
-        """`url`: base address with its version (`http://localhost:8000/v1`); "" as OPENAI_BASE_URL says.
+        """Connect to `url`, a base address with its version (`http://localhost:8000/v1`).
+
+        Args:
+            url: "" for the address in OPENAI_BASE_URL.
 
         Raises:
             LanguageError: if the client is not installed, or there is neither key nor address.
@@ -118,10 +122,10 @@ class Endpoint:
         self.name = f"openai:{model}"
 
     def write(self, requests: Sequence[LanguageRequest]) -> list[str | None]:
-        """See `LanguageGenerator.write`; a request that fails after the client's retries gives None.
+        """Implement `LanguageGenerator.write`; a request that fails after the client's retries gives None.
 
         Raises:
-            LanguageError: if the endpoint refuses a request, or several in a row fail.
+            LanguageError: if the endpoint refuses a request, or several fail in a row.
         """
         print(f"{len(requests)} requests go to {self._client.base_url.host}")
         with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
@@ -156,12 +160,12 @@ class Endpoint:
         if self._failed_in_a_row >= FAILURES_IN_A_ROW:
             raise LanguageError(
                 f"{FAILURES_IN_A_ROW} requests in a row failed ({type(error).__name__}): "
-                "is the endpoint up, is its address right?"
+                "check that the endpoint is up and its address is right"
             ) from None
 
 
 def instruction_for(request: LanguageRequest) -> str:
-    """What a model is asked."""
+    """Return the instruction that a model is given for `request`."""
     if request.kind == "paraphrase":
         keep = " Keep the placeholder {name} exactly as it is." if "{name}" in request.text else ""
         return (

@@ -1,9 +1,9 @@
-"""Which functions of a code base may be run at all: the written rule, and who fails it by which part.
+"""Decide which functions of a code base may be run at all, and name the reason for all others.
 
-Running happens in the sandbox alone, the import of the function's module included; nothing of a code
-base that is not installed is ever imported by this process. The rule keeps functions that reach
-outside of their arguments from being run even there. It reads the function's own text: what
-the functions that it calls do is not followed, and is the sandbox's to contain.
+Functions run in the sandbox only, and so does the import of their module; this process never imports a code
+base that is not installed. The rule keeps functions that reach outside of their arguments from being run
+even there. It reads the function's own text: what the functions that it calls do is not followed, and is
+left to the sandbox to contain.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ SECRET = "in a file with a masked secret"
 NOT_PLAIN = "method, nested, async or oversized"
 IMPORTS = "imports a package when called"
 RULE = (
-    "It is a function of a module in Python: no method, not nested, not async, defined once, of at most "
-    f"{MAX_CODE_CHARS} characters.",
+    "It is a function of a Python module: no method, not nested, not async, defined only once, and of at "
+    f"most {MAX_CODE_CHARS} characters.",
     "No secret was masked in its file.",
-    "When called, it imports nothing but the standard library and the code base itself.",
+    "When called, it imports only the standard library and the code base itself.",
     f"It calls none of {', '.join(sorted(BUILTINS))}, declares nothing global, and uses none of the modules "
-    f"{', '.join(sorted(MODULES))}; of os only what computes on names of paths; of sys neither exit nor what "
-    "changes the interpreter; no method that reads or writes a path.",
+    f"{', '.join(sorted(MODULES))}. Of os it uses only functions that compute on the names of paths; of sys "
+    "neither exit nor anything that changes the interpreter. It calls no method that reads or writes a path.",
     "It is run in the sandbox only, and so is the import of its module.",
 )
 
 
 class PurityRule:
-    """Judges the functions of one corpus, reading each file's imports once."""
+    """The rule for the functions of one corpus; reads each file's imports once."""
 
     def __init__(self, corpus: Corpus, functions: Iterable[Function]) -> None:
         self._texts = {file.path: file.text for file in corpus.files}
@@ -62,7 +62,7 @@ class PurityRule:
         self._imports: dict[str, dict[str, str]] = {}
 
     def reason(self, function: Function) -> str:
-        """Why `function` may not be run: one of the phrases above; "" where it may."""
+        """Return why `function` may not be run, as one of the phrases above; "" if it may."""
         if function.language != "python":
             return NOT_PLAIN
         if function.path in self._masked:
@@ -114,7 +114,7 @@ class PurityRule:
 
 
 def imported_names(tree: ast.AST) -> dict[str, str]:
-    """Name in scope -> dotted name of what it was imported from; relative imports give ""."""
+    """Return name in scope -> dotted name it was imported from; relative imports give ""."""
     names = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -129,7 +129,7 @@ def imported_names(tree: ast.AST) -> dict[str, str]:
 
 
 def counted_reasons(reasons: Iterable[str]) -> dict[str, int]:
-    """Reason -> functions that may not be run for it, in the order of the rule."""
+    """Return reason -> functions that may not be run for it, in the order of the rule."""
     counts = Counter(reasons)
     return {reason: counts[reason] for reason in (NOT_PLAIN, SECRET, IMPORTS, OUTSIDE) if counts[reason]}
 
@@ -143,7 +143,7 @@ def _is_outside(dotted: str) -> bool:
 
 
 def _dotted(node: ast.expr) -> str:
-    """`a.b.c` of a chain of attributes on a name; "" for any other expression."""
+    """Return `a.b.c` of a chain of attributes on a name; "" for any other expression."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)

@@ -1,12 +1,11 @@
-"""Cases that hold in any process: what changes with anything but the code is left out, and counted.
+"""Keep the cases that hold in any process; leave out and count those that depend on more than the code.
 
-The reference answers every case again in warm processes that were started apart and differ in all
-that must not matter (`helpers.sandbox.conditions`), each case twice in a process, in changing
-order, with other objects in memory every time. A case that fails once is dropped; the others of its
-function stay. What its answer depends on is found out at the end (`explain`), by changing one thing
-at a time: each such change needs warm processes of its own.
-A case is also dropped if it starts threads, or takes its function beyond a twentieth of what
-programs may take, in the dearest of all these runs.
+The reference answers every case again in warm processes that were started apart and differ in everything
+that must not matter (`helpers.sandbox.conditions`): each case twice per process, in changing order, with
+other objects in memory every time. A case that fails once is dropped; the other cases of its function
+stay. `explain_doubts` finds out at the end what a dropped answer depends on, by changing one thing at a
+time; each such change needs its own warm processes. A case is also dropped if it starts threads, or if in
+its most expensive run it takes its function beyond a twentieth of what programs may take.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ THREADS = "answer depends on the timing of threads"
 TOO_DEAR = "takes more than a twentieth of the limit"
 NEVER_HELD = "does not hold for the reference"
 UNEXPLAINED = "answer changes from process to process"
-MOST_SLEPT_S = 0.1  # by a case: what sleeps is judged by elapsed time
-ROUNDS_ALONE = 6  # of a case while the reason is looked for: chance must not hide it
+MOST_SLEPT_S = 0.1  # by one case; sleep depends on elapsed time, not on steps
+ROUNDS_ALONE = 6  # runs of a case while its reason is sought, so that chance does not hide it
 
 
 @dataclass(frozen=True)
@@ -44,25 +43,25 @@ class Subject:
     function: Function
     setup: str
     cases: tuple[str, ...]
-    recorded: tuple[bool, ...]  # which of them the reference itself has answered before
+    recorded: tuple[bool, ...]  # for each case, whether the reference has answered it before
 
 
 @dataclass
 class Stability:
-    """What was found of one subject's cases."""
+    """What was found out about one subject's cases."""
 
     left_out: dict[int, str] = field(default_factory=dict)  # place -> reason
-    doubtful: set[int] = field(default_factory=set)  # places whose reason is still to be found
-    steps: dict[int, int] = field(default_factory=dict)  # place -> of its dearest run
+    doubtful: set[int] = field(default_factory=set)  # places whose reason is not known yet
+    steps: dict[int, int] = field(default_factory=dict)  # place -> steps of its most expensive run
     loops: dict[int, float] = field(default_factory=dict)
 
     def kept(self, count: int) -> list[int]:
-        """Places of the cases that are left of `count`."""
+        """Return the places of the cases that are left of `count`."""
         return [place for place in range(count) if place not in self.left_out]
 
     @property
     def reasons(self) -> Counter[str]:
-        """Reason -> cases, those in doubt left out."""
+        """Reason -> number of cases, without those in doubt."""
         return Counter(reason for place, reason in self.left_out.items() if place not in self.doubtful)
 
 
@@ -72,13 +71,13 @@ class Doubt:
 
     subject: Subject
     places: tuple[int, ...]
-    others: tuple[int, ...] = ()  # cases that were kept; what ran before may be the reason
+    others: tuple[int, ...] = ()  # cases that were kept; having run before may be the reason
 
 
 def examine_stability(
     subjects: Sequence[Subject], context: ExecutionContext, *, workers: int
 ) -> list[Stability]:
-    """Run every case under `BASE` and all of `VARIATIONS`; what failed of each subject.
+    """Run every case under `BASE` and all of `VARIATIONS`; return what failed of each subject.
 
     Raises:
         SandboxError: if the sandbox cannot run most of them under some of these conditions.
@@ -99,8 +98,8 @@ def examine_stability(
     return found
 
 
-def explain(doubts: Sequence[Doubt], context: ExecutionContext, *, workers: int) -> list[Counter[str]]:
-    """Reason -> cases of each doubt: the first single condition under which each case fails."""
+def explain_doubts(doubts: Sequence[Doubt], context: ExecutionContext, *, workers: int) -> list[Counter[str]]:
+    """Return reason -> cases of each doubt: the first single condition under which each case fails."""
     left = [set(doubt.places) for doubt in doubts]
     reasons: list[Counter[str]] = [Counter() for _ in doubts]
     for cause, conditions in ALONE.items():
@@ -128,7 +127,7 @@ def _under(
     workers: int,
     what: str,
 ) -> list[tuple[int, dict[int, CaseResult]]]:
-    """(place of a subject, case -> result) of the cases that are still in, under `conditions`."""
+    """Run the cases that are still in under `conditions`; return (place of a subject, case -> result)."""
     left = {place: found[place].kept(len(subject.cases)) for place, subject in enumerate(subjects)}
     left = {place: cases for place, cases in left.items() if cases}
     items = [_cases(subjects[place], cases) for place, cases in left.items()]
@@ -152,10 +151,13 @@ def _under(
 def _note(
     one: Stability, subject: Subject, results: dict[int, CaseResult], conditions: Conditions
 ) -> list[int]:
-    """Keep what the cases took; the places of those that failed. Limits and threads are a reason at once.
+    """Record what the cases took, and leave out those beyond limits or with threads.
 
-    A case that the sandbox itself could not run is not judged by it. One that expects an AssertionError
-    is not judged by `python -O`, which drops what would raise it.
+    A case that the sandbox itself could not run does not count as failed. Neither does one that expects
+    an AssertionError under `python -O`, which drops the assertion that would raise it.
+
+    Returns:
+        The places of the cases that failed.
     """
     failed = []
     for case, result in results.items():
@@ -172,7 +174,7 @@ def _note(
 
 
 def _within_limits(one: Stability, count: int) -> None:
-    """Drop the dearest cases until the whole set takes no more than a reference may."""
+    """Drop the most expensive cases until the whole set takes no more than a reference may."""
     steps, loops = 0, 0.0
     for case in sorted(one.kept(count), key=lambda case: (one.steps[case], case)):
         if steps + one.steps[case] > REFERENCE_STEPS or loops + one.loops[case] > REFERENCE_LOOPS:

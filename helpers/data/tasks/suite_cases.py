@@ -1,11 +1,11 @@
-"""Cases out of the corpus' own test-suite: one assertion each, with just the statements it needs.
+"""Take cases out of the corpus' own test-suite: one assertion each, with just the statements it needs.
 
-Test files are read, never imported or collected. An assertion (a plain one, a loop of assertions, an expected
-exception) is attributed to a function if that is the only function of the corpus that it asks
-about, directly or through the variable it looks at; names are resolved through the test file's own
-imports. A backward slice over the test, its class' set-up and its module gives the statements it
-rests on. What needs a fixture, a package beyond the corpus and the standard library, or pytest
-itself is left out and counted. Whether a case holds is not known here: run it
+Test files are read, never imported or collected. An assertion (a plain one, a loop of assertions, an
+expected exception) belongs to a function if that is the only function of the corpus that it asks about,
+directly or through the variable it looks at; names are resolved through the test file's own imports. A
+backward slice over the test, the set-up of its class and its module gives the statements it rests on. A
+case that needs a fixture, a package beyond the corpus and the standard library, or pytest itself is left
+out and counted. Whether a case holds is not known here: that takes a run
 (`helpers.data.tasks.ground_truth`).
 """
 
@@ -23,12 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.code.secrets import mask_secrets
-from helpers.data.tasks.suite_rewriting import bound, needed, rewritten, slice_before
+from helpers.data.tasks.suite_rewriting import bound_names, needed_names, rewritten, slice_before
 from helpers.records import Corpus, Function
 
 SETUP_METHODS = ("setup_class", "setUpClass", "setup_method", "setUp", "setup")
 SKIPPED_MARKS = ("skip", "skipif", "skipIf", "xfail", "slow", "usefixtures")
-COMPARISONS = ("_equal", "_equals", "_close", "_isomorphic")  # endings of helpers that compare answers
+COMPARISONS = ("_equal", "_equals", "_close", "_isomorphic")  # name endings of helpers that compare answers
 MAX_CASE_CHARS = 900
 MAX_CASE_LINES = 16
 MAX_FILE_BYTES = 500_000
@@ -47,7 +47,7 @@ class SuiteCase:
 
 @dataclass(frozen=True)
 class _Test:
-    """One test function, flattened: what precedes its body, and the body."""
+    """One test function, flattened: the statements before its body, and the body."""
 
     name: str
     before: tuple[ast.stmt, ...]
@@ -56,7 +56,7 @@ class _Test:
 
 @dataclass(frozen=True)
 class _Asserted:
-    """One assertion with all that stands before it."""
+    """One assertion with all statements before it."""
 
     test: str
     origin: str
@@ -66,13 +66,13 @@ class _Asserted:
 
 
 class TestSuite:
-    """The assertions of a corpus' test files by the function that they ask about.
+    """The assertions of a corpus' test files, by the function that they ask about.
 
-    Reading attributes every assertion; its slice is made when a function's cases are asked for.
+    Reading attributes every assertion; its slice is made when the cases of a function are asked for.
 
     Attributes:
-        counts: "test files", "tests", "assertions", "asks about one function", and the reasons why
-            an assertion is about none, or why a case that was asked for could not be made.
+        counts: "test files", "tests", "assertions", "asks about one function", the reasons why an
+            assertion is about none, and the reasons why a case could not be made.
     """
 
     __test__ = False  # not a test class, whatever its name
@@ -93,11 +93,11 @@ class TestSuite:
                 self._read(path, tree)
 
     def has(self, function: Function) -> bool:
-        """Whether some assertion asks about `function`."""
+        """Return whether some assertion asks about `function`."""
         return function.id in self._asserted
 
     def cases(self, function: Function, limit: int) -> tuple[SuiteCase, ...]:
-        """Up to `limit` distinct cases of `function`, its test functions taking turns."""
+        """Return up to `limit` distinct cases of `function`; its test functions take turns."""
         found: dict[str, SuiteCase] = {}
         turns: Counter[str] = Counter()
         ranked = []
@@ -128,7 +128,7 @@ class TestSuite:
                     self.counts["asks about several functions" if subjects else "asks about none"] += 1
 
     def _body(self, asserted: _Asserted, function: Function) -> str | None:
-        """The case's statements, or None with the reason counted."""
+        """Return the statements of the case, or None; count the reason."""
         kept, missing = slice_before(asserted.before, asserted.statement, set(asserted.imports))
         reason, body = "", None
         if any(isinstance(node, ast.Assert) for statement in kept for node in ast.walk(statement)):
@@ -177,7 +177,7 @@ def _is_test(node: ast.stmt) -> bool:
 
 def _tests_of_class(node: ast.ClassDef, before: tuple[ast.stmt, ...]) -> Iterator[_Test]:
     attributes = [inner for inner in node.body if isinstance(inner, ast.Assign | ast.AnnAssign)]
-    shared = [_renamed(inner, {name: LOCAL + name for name in bound(inner)}) for inner in attributes]
+    shared = [_renamed(inner, {name: LOCAL + name for name in bound_names(inner)}) for inner in attributes]
     methods = {inner.name: inner for inner in node.body if isinstance(inner, ast.FunctionDef)}
     for name in SETUP_METHODS:
         if name in methods:
@@ -192,7 +192,7 @@ def _tests_of_class(node: ast.ClassDef, before: tuple[ast.stmt, ...]) -> Iterato
 
 
 def _with_parameters(node: ast.FunctionDef, name: str, before: tuple[ast.stmt, ...]) -> Iterator[_Test]:
-    """The test, once for each of its first rows of parameters; nothing if it takes fixtures or is skipped."""
+    """Yield the test once for each of its first parameter rows; skip it if it needs fixtures."""
     if _is_skipped(node):
         return
     parameters = {argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)}
@@ -222,7 +222,7 @@ def _is_skipped(node: ast.FunctionDef | ast.ClassDef) -> bool:
 
 
 class _WithoutSelf(ast.NodeTransformer):
-    """`self.G` and `cls.G` become the variable `self_G`."""
+    """Turn `self.G` and `cls.G` into the variable `self_G`."""
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         self.generic_visit(node)
@@ -240,18 +240,18 @@ class _Renamed(ast.NodeTransformer):
 
 
 def _without_self(statement: ast.stmt) -> ast.stmt:
-    return _WithoutSelf().visit(statement)  # in place: the tree is read for this alone
+    return _WithoutSelf().visit(statement)  # in place: the tree serves no other purpose
 
 
 def _renamed(statement: ast.stmt, names: dict[str, str]) -> ast.stmt:
-    return _Renamed(names).visit(copy.deepcopy(statement))  # a new one: the old one's names are remembered
+    return _Renamed(names).visit(copy.deepcopy(statement))  # a copy: `bound_names` caches names by statement
 
 
 # --- assertions ------------------------------------------------------------------------------------
 
 
 def _assertions(test: _Test) -> Iterator[tuple[list[ast.stmt], ast.stmt]]:
-    """(statements before, assertion) for each assertion at the top level of the test."""
+    """Yield (statements before, assertion) for each assertion at the top level of the test."""
     before = list(test.before)
     for statement in test.body:
         if _asserts(statement):
@@ -276,7 +276,7 @@ def _asserts(statement: ast.stmt) -> bool:
 def _subjects(
     asserted: ast.stmt, before: Sequence[ast.stmt], imports: dict[str, str], index: dict[str, list[Function]]
 ) -> set[Function]:
-    """The functions asked about: called in the assertion itself, else where its variables come from."""
+    """Return the functions asked about: called in the assertion itself, else behind its variables."""
     if isinstance(asserted, ast.For):
         parts: list[ast.AST] = [asserted.iter, *asserted.body]
     elif isinstance(asserted, ast.With):
@@ -286,18 +286,18 @@ def _subjects(
     direct = {f for part in parts for f in _outermost(part, imports, index)}
     if direct:
         return direct
-    names = set().union(*(needed(part) for part in parts))
+    names = set().union(*(needed_names(part) for part in parts))
     sources: dict[str, ast.stmt] = {}
     for statement in before:
         if isinstance(statement, ast.Assign):
-            sources |= dict.fromkeys(bound(statement) & names, statement)
+            sources |= dict.fromkeys(bound_names(statement) & names, statement)
     return {f for statement in sources.values() for f in _outermost(statement.value, imports, index)}
 
 
 def _outermost(
     node: ast.AST, imports: dict[str, str], index: dict[str, list[Function]]
 ) -> Iterator[Function]:
-    """Functions called in `node`, but for those inside another one's arguments and for comparisons."""
+    """Yield the functions called in `node`, except in arguments of others and except comparisons."""
     if isinstance(node, ast.Call):
         raises = _dotted(node.func) == "pytest.raises" and len(node.args) > 1
         function = _resolved(node.args[1] if raises else node.func, imports, index)
@@ -309,7 +309,7 @@ def _outermost(
 
 
 def _resolved(node: ast.AST, imports: dict[str, str], index: dict[str, list[Function]]) -> Function | None:
-    """The one function that a name like `nx.algorithms.dag.is_dag` can mean, or None."""
+    """Return the one function that a name like `nx.algorithms.dag.is_dag` can mean, or None."""
     root, _, rest = _dotted(node).partition(".")
     if root not in imports:
         return None
@@ -320,7 +320,7 @@ def _resolved(node: ast.AST, imports: dict[str, str], index: dict[str, list[Func
 
 
 def _imports(statements: Sequence[ast.stmt]) -> dict[str, str]:
-    """Local name -> dotted name of what absolute imports bind."""
+    """Return local name -> dotted name of what absolute imports bind."""
     names: dict[str, str] = {}
     for statement in statements:
         if isinstance(statement, ast.Import):
@@ -333,7 +333,7 @@ def _imports(statements: Sequence[ast.stmt]) -> dict[str, str]:
 
 
 def _dotted(node: ast.AST) -> str:
-    """`a.b.c` for a chain of attributes on a name, "" for anything else."""
+    """Return `a.b.c` for a chain of attributes on a name, "" for anything else."""
     parts = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)

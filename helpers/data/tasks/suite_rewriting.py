@@ -1,7 +1,7 @@
-"""Names in the statements of a test, and tests written again without pytest.
+"""Find the names in statements of a test, and rewrite tests without pytest.
 
-Used by `helpers.data.tasks.suite_cases`: `needed`, `bound` and `touched` carry its slices, `rewritten`
-turns the statements of a slice into plain Python that a sandbox runs: `pytest.raises` becomes
+Used by `helpers.data.tasks.suite_cases`. `needed_names`, `bound_names` and `touched_names` carry its
+slices. `rewritten` turns a slice into plain Python for the sandbox: `pytest.raises` becomes
 try/except/else, `== pytest.approx(x)` a call of `close`, the function under test its bare name.
 """
 
@@ -22,13 +22,13 @@ CLOSE = '''def close(x, y, rel=None, abs=None):
     return x == y or max(x - y, y - x) <= max(rel * max(y, -y), least)
 '''
 
-REMEMBERED = 4096  # statements whose names are kept: those of a module are asked about for each of its tests
+REMEMBERED = 4096  # statements whose names are cached; those of a module are needed for each of its tests
 Scope = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef
 
 
 @lru_cache(maxsize=REMEMBERED)
-def bound(statement: ast.stmt) -> frozenset[str]:
-    """Names that a statement binds: assigned, imported, defined; not those local to a definition."""
+def bound_names(statement: ast.stmt) -> frozenset[str]:
+    """Return the names that a statement assigns, imports or defines, but not those inside a definition."""
     if isinstance(statement, ast.Import | ast.ImportFrom):
         return frozenset(alias.asname or alias.name.partition(".")[0] for alias in statement.names)
     if isinstance(statement, Scope):
@@ -36,22 +36,22 @@ def bound(statement: ast.stmt) -> frozenset[str]:
     names: set[str] = set()
     for node in ast.iter_child_nodes(statement):
         if isinstance(node, ast.stmt):
-            names |= bound(node)
+            names |= bound_names(node)
         elif not isinstance(node, ast.Lambda):
             names |= _stored(node)
     return frozenset(names)
 
 
 @lru_cache(maxsize=REMEMBERED)
-def needed(node: ast.AST) -> frozenset[str]:
-    """Names that `node` reads from around it."""
+def needed_names(node: ast.AST) -> frozenset[str]:
+    """Return the names that `node` reads from its surroundings."""
     own: set[str] = set()
     loads: set[str] = set()
     for inner in ast.walk(node):
         if isinstance(inner, ast.comprehension | ast.For):
             own |= _stored(inner.target)
         if isinstance(inner, ast.For):
-            own |= {n for s in inner.body if isinstance(s, ast.Assign) for n in bound(s)}
+            own |= {n for s in inner.body if isinstance(s, ast.Assign) for n in bound_names(s)}
         elif isinstance(inner, ast.With):
             own |= {n for item in inner.items if item.optional_vars for n in _stored(item.optional_vars)}
         elif isinstance(inner, ast.ExceptHandler) and inner.name:
@@ -67,8 +67,8 @@ def needed(node: ast.AST) -> frozenset[str]:
 
 
 @lru_cache(maxsize=REMEMBERED)
-def touched(statement: ast.stmt) -> frozenset[str]:
-    """Names whose objects a statement may change: `G` of `G.add_edge(0, 1)`, `d` of `d[0] = 1`, `f(d)`."""
+def touched_names(statement: ast.stmt) -> frozenset[str]:
+    """Return names of objects that a statement may change: `G.add_edge(0, 1)`, `d[0] = 1`, `f(d)`."""
     names: set[str] = set()
     for node in ast.walk(statement):
         if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
@@ -81,27 +81,27 @@ def touched(statement: ast.stmt) -> frozenset[str]:
 def slice_before(
     before: Sequence[ast.stmt], asserted: ast.stmt, modules: set[str]
 ) -> tuple[list[ast.stmt], set[str]]:
-    """The statements that `asserted` rests on, in order, and the names that none of them binds.
+    """Return the statements that `asserted` rests on, in order, and the names that none of them binds.
 
     Args:
-        modules: names of modules: calling their functions does not change them.
+        modules: names of modules; calling their functions does not change them.
     """
-    wanted = set(needed(asserted))
+    wanted = set(needed_names(asserted))
     kept: list[ast.stmt] = []
     for statement in reversed(before):
-        binds = bound(statement)
-        if (binds | (touched(statement) - modules)) & wanted:
+        binds = bound_names(statement)
+        if (binds | (touched_names(statement) - modules)) & wanted:
             kept.append(statement)
             if not isinstance(statement, ast.AugAssign | ast.If | ast.For | ast.While | ast.With | ast.Try):
                 wanted -= binds
-            wanted |= needed(statement)
+            wanted |= needed_names(statement)
     return kept[::-1], wanted
 
 
 def statements_for(setup: str, asserts: Sequence[str]) -> list[str]:
-    """The statements of `setup`, in order, that some of the assertions rest on."""
+    """Return the statements of `setup`, in order, that some of the assertions rest on."""
     before = ast.parse(setup).body
-    modules = {name for s in before if isinstance(s, ast.Import | ast.ImportFrom) for name in bound(s)}
+    modules = {name for s in before if isinstance(s, ast.Import | ast.ImportFrom) for name in bound_names(s)}
     kept: set[int] = set()
     for text in asserts:
         for asserted in ast.parse(text).body:
@@ -115,15 +115,15 @@ def rewritten(
     is_subject: Callable[[ast.AST], bool],
     allowed: set[str],
 ) -> str | None:
-    """The statements as plain Python in which the function under test goes by its bare `name`.
+    """Return the statements as plain Python that calls the function under test by its bare `name`.
 
     Args:
         is_subject: whether a name or attribute node means the function under test.
         allowed: packages that may be imported.
 
     Returns:
-        None if pytest is still needed, another package would be imported, or a statement takes
-        `name` for something else.
+        None if pytest is still needed, another package would be imported, or a statement uses `name` for
+        something else.
     """
     rewrite = _Rewrite(name, is_subject)
     kept: list[ast.stmt] = []
@@ -133,7 +133,7 @@ def rewritten(
             changed = _import_without(changed, name, allowed)
             if changed is None:
                 return None
-        elif name in bound(changed):
+        elif name in bound_names(changed):
             return None
         if "pytest" in {n.id for n in ast.walk(changed) if isinstance(n, ast.Name)}:
             return None
@@ -160,7 +160,7 @@ class _Rewrite(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
-        """`x == pytest.approx(y)` is `close(x, y)`, from either side."""
+        """Turn `x == pytest.approx(y)`, from either side, into `close(x, y)`."""
         self.generic_visit(node)
         if len(node.ops) == 1 and isinstance(node.ops[0], ast.Eq):
             for one, other in ((node.left, node.comparators[0]), (node.comparators[0], node.left)):
@@ -171,7 +171,7 @@ class _Rewrite(ast.NodeTransformer):
         return node
 
     def visit_With(self, node: ast.With) -> ast.AST:
-        """`with pytest.raises(E): f()` fails unless E is raised."""
+        """Make `with pytest.raises(E): f()` fail unless E is raised."""
         self.generic_visit(node)
         opened = node.items[0].context_expr
         if not (isinstance(opened, ast.Call) and ast.unparse(opened.func) == "pytest.raises" and opened.args):
@@ -179,7 +179,7 @@ class _Rewrite(ast.NodeTransformer):
         return _expected(opened.args[0], node.body)
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
-        """`pytest.raises(E, f, x)`, the same."""
+        """Make `pytest.raises(E, f, x)` fail unless E is raised."""
         self.generic_visit(node)
         call = node.value
         if isinstance(call, ast.Call) and ast.unparse(call.func) == "pytest.raises" and len(call.args) > 1:
@@ -196,7 +196,7 @@ def _expected(kind: ast.expr, body: list[ast.stmt]) -> ast.Try:
 def _import_without(
     statement: ast.Import | ast.ImportFrom, name: str, allowed: set[str]
 ) -> ast.Import | ast.ImportFrom | None:
-    """The import without the function under test and pytest; None if another package is needed."""
+    """Return the import without the function under test and pytest; None if it needs another package."""
     if isinstance(statement, ast.ImportFrom) and (statement.level or not statement.module):
         return None
     module = "" if isinstance(statement, ast.Import) else statement.module

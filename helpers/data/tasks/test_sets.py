@@ -1,10 +1,10 @@
-"""The tests of one function: doctests, the corpus' own test cases, recorded answers.
+"""Draw up the tests of one function: doctests, the corpus' own test cases, recorded answers.
 
-The reference (decorators taken off, module globals in scope) is run in the sandbox on its doctests
-and on generated calls; what it answers twice alike becomes an assertion. A doctest counts as one
-where the answer is what the docstring promises, else as a recorded answer. Cases of the corpus'
-test-suite keep the values that its authors wrote. A case stays if it holds in any process
-(`helpers.data.tasks.stability`); the whole set must then pass on the reference in one more.
+The reference (without decorators, with its module's globals in scope) runs in the sandbox on its doctests
+and on generated calls. What it answers twice alike becomes an assertion: a doctest if the answer is what
+the docstring promises, else a recorded answer. Cases of the corpus' test-suite keep the values that its
+authors wrote. A case stays if it holds in any process (`helpers.data.tasks.stability`); then the whole set
+must pass on the reference in a further process.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from helpers.code.secrets import holds_secret
-from helpers.data.tasks.cases import doctest_cases, generated_calls
+from helpers.data.tasks.candidate_cases import doctest_cases, generated_calls
 from helpers.data.tasks.execution import (
     MEMORY_MB,
     REFERENCE_STEPS,
@@ -36,7 +36,7 @@ from helpers.records import Function
 from helpers.sandbox.api import Recorded, record_outputs
 
 MAX_CALLS = 12
-RECORDED_S = 1.0  # processor seconds of all calls together: what takes as long is too dear for a reference
+RECORDED_S = 1.0  # processor seconds for all calls together; a slower reference is not used
 MAX_ASSERTS = 10
 MAX_SUITE_CASES = 6
 MAX_ASSERT_CHARS = 400
@@ -51,23 +51,23 @@ class TestSet:
     __test__ = False  # not a test class, whatever its name
 
     setup: str  # import line, statements of the doctest
-    asserts: tuple[str, ...]  # plain statements: doctests and recorded answers
+    asserts: tuple[str, ...]  # plain statements from doctests and recorded answers
     suite: tuple[SuiteCase, ...]
-    promised: tuple[bool, ...]  # of `asserts`, those whose docstring promises the value
+    promised: tuple[bool, ...]  # for each of `asserts`, whether the docstring promises the value
 
     @property
     def n_doctests(self) -> int:
-        """Assertions whose docstring promises the value."""
+        """Number of assertions whose value the docstring promises."""
         return sum(self.promised)
 
     @property
     def n_cases(self) -> int:
-        """Assertions and cases together."""
+        """Number of assertions and cases together."""
         return len(self.asserts) + len(self.suite)
 
     @property
     def sources(self) -> dict[str, int]:
-        """Where the cases come from: source -> number."""
+        """Source of the cases -> number."""
         recorded = len(self.asserts) - self.n_doctests
         return {"doctest": self.n_doctests, "recorded": recorded, "test-suite": len(self.suite)}
 
@@ -79,13 +79,13 @@ class TestSet:
 
     @property
     def preparation(self) -> str:
-        """What has to run before any case."""
+        """Code that has to run before any case."""
         return "\n".join(part for part in (self.setup, self._helper) if part)
 
     @property
     def functions(self) -> tuple[str, ...]:
         """Each case of the test-suite as a function that the sandbox calls."""
-        there = set(self.setup.splitlines())  # imports need not be repeated in a case
+        there = set(self.setup.splitlines())  # a case need not repeat these imports
         found = []
         for number, case in enumerate(self.suite, start=1):
             lines = [line for line in case.body.splitlines() if line not in there or "import" not in line]
@@ -98,7 +98,7 @@ class TestSet:
         return CLOSE if any("close(" in case.body for case in self.suite) else ""
 
     def only(self, places: Sequence[int]) -> TestSet:
-        """The set of some of its cases, assertions counted before those of the test-suite."""
+        """Return the set reduced to the cases at `places`; assertions count before those of the suite."""
         asserts = [place for place in places if place < len(self.asserts)]
         suite = [place - len(self.asserts) for place in places if place >= len(self.asserts)]
         return replace(
@@ -110,14 +110,14 @@ class TestSet:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The tests of one function, or why it has none; and how many of its cases were left out for what."""
+class DrawnTests:
+    """The tests of one function, or why it has none, and the reasons for which cases were left out."""
 
     function: Function
     tests: TestSet | None
     reason: str = ""
     left_out: Counter[str] = field(default_factory=Counter)
-    doubt: Doubt | None = None  # those left out of which it is not known yet
+    doubt: Doubt | None = None  # cases left out for a reason not known yet
 
 
 def draw_up_tests(
@@ -128,11 +128,11 @@ def draw_up_tests(
     *,
     seed: int,
     workers: int,
-) -> list[Drawn]:
-    """A test set for each function, or the reason why it has none (`NO_TEST`, `UNSOUND`).
+) -> list[DrawnTests]:
+    """Return a test set for each function, or why it has none (`NO_TEST`, `UNSOUND`).
 
     Args:
-        alias: import line that the tests begin with, e.g. "import networkx as nx".
+        alias: import line at the start of the tests, e.g. "import networkx as nx".
         suite: the corpus' own tests; none are used when None.
     """
     with ThreadPoolExecutor(max_workers=workers) as pool:
@@ -164,9 +164,11 @@ def draw_up_tests(
     outcomes = run_in(context, programs, workers=workers, what="run references")
     holds = {place for place, end in zip(places, outcomes, strict=True) if end.passed}
     return [
-        Drawn(f, kept[place], "", found[place].reasons, doubts[place])
+        DrawnTests(f, kept[place], "", found[place].reasons, doubts[place])
         if place in holds
-        else Drawn(f, None, UNSOUND if full[place].n_cases else NO_TEST, found[place].reasons, doubts[place])
+        else DrawnTests(
+            f, None, UNSOUND if full[place].n_cases else NO_TEST, found[place].reasons, doubts[place]
+        )
         for place, f in enumerate(functions)
     ]
 
@@ -177,7 +179,7 @@ def _subject(function: Function, tests: TestSet) -> Subject:
 
 
 def _recorded(function: Function, alias: str, context: ExecutionContext, seed: int) -> TestSet:
-    """Assertions from what the reference answers; without the doctests where their set-up fails."""
+    """Return assertions from what the reference answers; without the doctests if their set-up fails."""
     doctests = doctest_cases(function)
     calls = list(generated_calls(function, limit=MAX_CALLS, seed=seed))
     for setup, checks in ((doctests.setup, doctests.checks), ("", ())):
@@ -203,7 +205,7 @@ def _recorded(function: Function, alias: str, context: ExecutionContext, seed: i
 
 
 def promise_kept(want: str, flags: int, answer: Recorded) -> bool:
-    """Whether the recorded answer prints as the docstring says; False where that cannot be told."""
+    """Return whether the recorded answer prints as the docstring says; False if that is unknown."""
     if answer.value_source is None:
         return False
     try:
@@ -214,7 +216,7 @@ def promise_kept(want: str, flags: int, answer: Recorded) -> bool:
 
 
 def _choose(recorded: Sequence[Recorded], n_doctests: int) -> list[Recorded]:
-    """At most `MAX_ASSERTS` answers: doctests first, then calls, new answers before repeated ones."""
+    """Return at most `MAX_ASSERTS` answers: doctests first, then calls, new answers before repeated ones."""
     distinct: dict[str, tuple[int, Recorded]] = {}
     for index, item in enumerate(recorded):
         if item.status == "returned" and item.assertion and len(item.assertion) <= MAX_ASSERT_CHARS:

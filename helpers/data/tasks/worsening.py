@@ -1,9 +1,9 @@
-"""Named worsenings: the same behaviour written worse, so that the original is the improvement.
+"""Write the same behaviour worse, in named ways, so that the original is the improvement.
 
-Each operator is the inverse of a refactoring a linter asks for. Edits are made in the text at
-tree positions (`helpers.code.edits`), so formatting and comments stay. That behaviour is
-kept is a hope here and a fact only after the tests have run: `isinstance` and `type(...) ==`
-differ for subclasses, `== True` differs for values that are merely true.
+Each operator is the inverse of a refactoring that a linter asks for. Edits are made in the text, at tree
+positions (`helpers.code.edits`), so formatting and comments stay. That behaviour is kept is only a hope
+until the tests have run: `isinstance` and `type(...) ==` differ for subclasses, `== True` differs for
+values that are merely true.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from helpers.code.edits import Edit, SourceText
 
-# What is assigned and never read, by `unused_variable`: names as people leave them behind.
+# Assigned by `unused_variable` and never read: names that people typically leave behind.
 LEFTOVERS = (
     ("count", "0"), ("seen", "set()"), ("result", "None"), ("found", "False"), ("cache", "{}"),
     ("total", "0"), ("items", "[]"), ("previous", "None"), ("done", "False"), ("index", "0"),
@@ -32,7 +32,7 @@ class Worsened:
 
 
 def worsened_versions(source: str) -> tuple[Worsened, ...]:
-    """All single-step worse versions of the function in `source`, by operator, then position.
+    """Return all single-step worse versions of the function in `source`, by operator, then position.
 
     Raises:
         SourceEditError: if `source` does not parse or holds no function.
@@ -201,7 +201,7 @@ def _yoda_condition(text: SourceText) -> Iterator[Edit]:
 
 
 def _listed_first(text: SourceText) -> Iterator[Edit]:
-    """A list is built only to be read once: `any([...])`, `sorted(list(x))`."""
+    """Yield lists that are built only to be read once: `any([...])`, `sorted(list(x))`."""
     for node in text.nodes:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1:
             (given,) = node.args
@@ -243,7 +243,7 @@ WORSENINGS: dict[str, tuple[str, Callable[[SourceText], Iterator[Edit]]]] = {
     "negated_test": ("`not x in y` for `x not in y`", _negated_test),
     "compared_to_none": ("`x == None` for `x is None`", _compared_to_none),
     "compared_to_true": ("`if x == True` for `if x`", _compared_to_true),
-    "named_before_return": ("a value gets a name only to be returned", _named_before_return),
+    "named_before_return": ("a value is given a name only to be returned", _named_before_return),
     "redundant_else": ("an `else` after a `return`", _redundant_else),
     "spelled_out_boolean": ("`if c: return True`, `return False` for `return c`", _spelled_out_boolean),
     "type_equality": ("`type(x) == T` for `isinstance(x, T)`", _type_equality),

@@ -1,9 +1,9 @@
-"""Which functions of a code base ask, and in which words: the queries of one split.
+"""Choose which functions of a code base ask, and in which words: the queries of one split.
 
-A function asks with the first sentence of its docstring if that is prose, of a usable length, and
-points at this function. Kinds are shared out by KIND_SHARES; every filter counts what came in and
-went out. Files of other languages than Python are also asked for by name (`draw_file_queries`), as
-people do where a module has no dotted name.
+A function asks with the first sentence of its docstring, if that is prose of a usable length, and the
+query points back at the function. Kinds are dealt out by KIND_SHARES; every filter counts what came in and
+went out. Files in languages other than Python are also asked for by name (`draw_file_queries`), as people
+do if a module has no dotted name.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 from helpers.data.queries.wording import (
     FILLER_WORDS,
@@ -32,13 +33,15 @@ from helpers.records import Function, Query, SplitName, Splits
 KIND_SHARES = {"docstring_sentence": 0.40, "how_to": 0.25, "paraphrase": 0.20, "where_is": 0.15}
 FILE_SHARE = 0.1  # of all queries, at most
 FILE_LOCATION = ("how to open {file}", "Where is {file}?", "open the file {file}", "what is in {file}")
-MIN_WORDS, MAX_WORDS = 4, 40  # below: says too little to find anything; above: no query is so long
-MAX_EQUAL_SENTENCES = 5  # a sentence shared by more functions points at none of them
+MIN_WORDS, MAX_WORDS = 4, 40  # fewer words find nothing; nobody types more
+MAX_EQUAL_SENTENCES = 5  # a sentence that more functions share points at none of them
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Source:
-    """A function whose docstring may ask, with every function that answers it equally well."""
+class QuerySource:
+    """A function that may ask with its docstring, and all functions that answer equally well."""
 
     function: Function
     sentence: str
@@ -50,11 +53,11 @@ class Source:
 
 def asking_functions(
     functions: Sequence[Function], splits: Splits, text_of: Mapping[str, str]
-) -> tuple[list[Source], list[dict]]:
-    """Functions that may ask, and per filter how many came in and went out."""
+) -> tuple[list[QuerySource], list[dict]]:
+    """Return the functions that may ask, and for each filter how many came in and went out."""
     filters: list[dict] = []
 
-    def keep(name: str, items: list, test) -> list:
+    def keep(name: str, items: list[T], test: Callable[[T], bool]) -> list[T]:
         kept = [item for item in items if test(item)]
         filters.append({"filter": name, "in": len(items), "out": len(kept)})
         return kept
@@ -78,7 +81,7 @@ def asking_functions(
         lambda p: squeezed(p[1]) not in squeezed(text_of[p[0].id]),
     )
     by_sentence: dict[str, list[Function]] = {}
-    for function in functions:  # an excluded or short one may still be a right answer
+    for function in functions:  # an excluded or short one may still be a correct answer
         if sentence := first_sentence(function.docstring):
             by_sentence.setdefault(_key(sentence), []).append(function)
     pairs = keep(
@@ -102,7 +105,7 @@ def asking_functions(
         asked.add(_key(sentence))
         same = [f.id for f in by_sentence[_key(sentence)]] + by_code[" ".join(function.code.split())]
         relevant = (function.id, *dict.fromkeys(i for i in same if i != function.id))
-        sources.append(Source(function, sentence, relevant))
+        sources.append(QuerySource(function, sentence, relevant))
     filters.append({"filter": "one function asks per sentence", "in": len(pairs), "out": len(sources)})
     return sources, filters
 
@@ -112,15 +115,15 @@ def _key(sentence: str) -> str:
 
 
 def squeezed(text: str) -> str:
-    """Lower-case letters and digits of `text` as words: what stays equal whatever the punctuation."""
+    """Return the letters and digits of `text` as lower-case words, whatever the punctuation."""
     return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
 
 
 # --- drawing ---------------------------------------------------------------------------------------
 
 
-def draw_queries(sources: Sequence[Source], wanted: int, rng: random.Random) -> tuple[Query, ...]:
-    """Up to `wanted` queries, shared out by KIND_SHARES; a second kind only where functions run out."""
+def draw_queries(sources: Sequence[QuerySource], wanted: int, rng: random.Random) -> tuple[Query, ...]:
+    """Draw up to `wanted` queries by KIND_SHARES; a function asks twice only if functions run out."""
     order = sorted(sources, key=lambda source: source.function.id)
     rng.shuffle(order)
     counts: Counter[str] = Counter()
@@ -154,13 +157,14 @@ def draw_file_queries(
     others: int,
     rng: random.Random,
 ) -> tuple[Query, ...]:
-    """Queries for whole files by name ("how to open custom_file.ts"): every function in it is an answer.
+    """Return queries for whole files by name ("how to open custom_file.ts").
+
+    Every function in the file is an answer. Only files in languages other than Python whose name no other
+    file has are asked for.
 
     Args:
         functions: every function of the corpus.
-        others: how many queries of other kinds there are; these stay below FILE_SHARE of all.
-
-    Only files of other languages than Python whose name no other file has are asked for.
+        others: number of queries of other kinds; these queries stay below FILE_SHARE of all.
     """
     in_file: dict[str, list[Function]] = {}
     for function in functions:
@@ -179,8 +183,8 @@ def draw_file_queries(
     return tuple(rng.sample(queries, min(most, len(queries))))
 
 
-def wordings_of(source: Source, rng: random.Random) -> dict[str, str]:
-    """Every kind of query this sentence can become."""
+def wordings_of(source: QuerySource, rng: random.Random) -> dict[str, str]:
+    """Return kind -> query text, for every kind of query that this sentence can become."""
     how, where = rng.choice(HOW_TO), rng.choice(WHERE_IS)
     texts = {
         "docstring_sentence": source.sentence,
@@ -191,7 +195,7 @@ def wordings_of(source: Source, rng: random.Random) -> dict[str, str]:
     return {kind: text for kind, text in texts.items() if text}
 
 
-def _query(source: Source, kind: str, text: str) -> Query:
+def _query(source: QuerySource, kind: str, text: str) -> Query:
     return Query(
         id=f"{kind}/{source.function.id}",
         text=text,
@@ -203,7 +207,7 @@ def _query(source: Source, kind: str, text: str) -> Query:
 
 
 def name_overlap(text: str, name: str) -> float:
-    """Share (0..1) of the query's content words, stemmed, that are words of the function's name."""
+    """Return the share (0..1) of the query's content words, stemmed, that occur in the function's name."""
     name_stems = {stem(word) for word in name_words(name)}
     content = [stem(word) for word in words_of(text) if word not in FILLER_WORDS]
     return round(sum(word in name_stems for word in content) / len(content), 4) if content else 1.0

@@ -1,10 +1,10 @@
-"""What the data card says about Track B's pairs and tasks: counts, distributions, filters, wordings."""
+"""Report on Track B's pairs and tasks for the data card: counts, distributions, filters, wordings."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from helpers.code.quality import decision_points
@@ -33,46 +33,23 @@ def instruct_report(
     *,
     wordings: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
-    """Plain data, as `helpers.data.card.page` shows it; `lines` and `decision_points` are of the code shown.
+    """Return the report as plain data, for `helpers.data.card.page` to show.
+
+    `lines` and `decision_points` describe the code shown in the instruction.
 
     Args:
-        chosen: side -> the drafts of its pairs or tasks.
-        verified, looked_at: side -> what `verify_functions` gave.
+        chosen: side -> drafts of its pairs or tasks.
+        verified: side -> verified functions, from `verify_functions`.
+        looked_at: side -> counts, from `verify_functions`.
         wordings: template -> paraphrases in use.
     """
-    drafts = {side: list(some) for side, some in chosen.items()}
-    sides = {
-        side: {
-            "count": len(some),
-            "functions": len({d.function.id for d in some}),
-            "files": len({d.function.path for d in some}),
-        }
-        for side, some in drafts.items()
-    }
     return {
         "language_generator": generator,
         "functions": {side: dict(counts) for side, counts in looked_at.items()},
         "mutation_score": {side: _mutation_score(truths) for side, truths in verified.items()},
         "cases of verified functions by source": {side: _sources(t) for side, t in verified.items()},
         "the corpus' own tests": dict(suite.counts),
-        "sides": sides,
-        "tokens per item": {
-            side: quantiles(check.tokens(f"{d.instruction}\n{d.response}") for d in some)
-            for side, some in drafts.items()
-        },
-        "mutation score of an item's tests, percent": {
-            side: _percentages(d.truth for d in some if d.truth) for side, some in drafts.items()
-        },
-        "kinds": _table(drafts, lambda d: d.kind),
-        "lines": _table(
-            drafts, lambda d: _band(len(d.given.splitlines()), LENGTHS), [name for name, _ in LENGTHS]
-        ),
-        "decision_points": _table(
-            drafts, lambda d: _band(decision_points(d.given), POINTS), [name for name, _ in POINTS]
-        ),
-        "planted bugs": _table(drafts, lambda d: d.kind == "fix_bug" and d.detail["operator"]),
-        "worse versions": _table(drafts, lambda d: d.kind == "improve" and d.detail["operator"]),
-        "modules": _table(drafts, lambda d: d.function.module.rpartition(".")[0] or d.function.module),
+        **_about_items(chosen, check),
         "filters": {
             name: {"in": counts["in"], "out": counts["out"]} | dict(counts)
             for name, counts in sorted(check.counts.items())
@@ -86,13 +63,44 @@ def instruct_report(
         "paraphrases": {head: list(texts) for head, texts in wordings.items()},
         "what a planted bug is": {name: text for name, (text, _) in OPERATORS.items()},
         "what a worse version is": {name: text for name, (text, _) in WORSENINGS.items()},
-        "examples": _examples(drafts["train"]),
+        "examples": _examples(chosen["train"]),
         "settings": dataclasses.asdict(settings) | {"benchmarks": list(settings.benchmarks)},
     }
 
 
+def _about_items(chosen: Mapping[str, Sequence[Draft]], check: Filters) -> dict[str, Any]:
+    """Count pairs and tasks of each side by what they are made of."""
+    return {
+        "sides": {
+            side: {
+                "count": len(drafts),
+                "functions": len({d.function.id for d in drafts}),
+                "files": len({d.function.path for d in drafts}),
+            }
+            for side, drafts in chosen.items()
+        },
+        "tokens per item": {
+            side: quantiles(check.tokens(f"{d.instruction}\n{d.response}") for d in drafts)
+            for side, drafts in chosen.items()
+        },
+        "mutation score of an item's tests, percent": {
+            side: _percentages(d.truth for d in drafts if d.truth) for side, drafts in chosen.items()
+        },
+        "kinds": _table(chosen, lambda d: d.kind),
+        "lines": _table(
+            chosen, lambda d: _band(len(d.given.splitlines()), LENGTHS), [name for name, _ in LENGTHS]
+        ),
+        "decision_points": _table(
+            chosen, lambda d: _band(decision_points(d.given), POINTS), [name for name, _ in POINTS]
+        ),
+        "planted bugs": _table(chosen, lambda d: d.kind == "fix_bug" and d.detail["operator"]),
+        "worse versions": _table(chosen, lambda d: d.kind == "improve" and d.detail["operator"]),
+        "modules": _table(chosen, lambda d: d.function.module.rpartition(".")[0] or d.function.module),
+    }
+
+
 def _examples(drafts: Sequence[Draft]) -> dict[str, list[dict[str, str]]]:
-    """The shortest pair of each kind, whole."""
+    """Return the shortest pair of each kind in full."""
     shortest: dict[str, Draft] = {}
     for draft in sorted(drafts, key=lambda d: len(d.instruction) + len(d.response)):
         shortest.setdefault(draft.kind, draft)
@@ -104,9 +112,9 @@ def _examples(drafts: Sequence[Draft]) -> dict[str, list[dict[str, str]]]:
 
 
 def _table(
-    drafts: Mapping[str, Sequence[Draft]], label: Any, order: Sequence[str] = ()
+    drafts: Mapping[str, Sequence[Draft]], label: Callable[[Draft], str | bool], order: Sequence[str] = ()
 ) -> dict[str, dict[str, int]]:
-    """Label -> side -> count; a draft whose label is false is left out."""
+    """Return label -> side -> count; drafts whose label is false are left out."""
     counts = {side: Counter(label(d) for d in some) for side, some in drafts.items()}
     found = {name for counter in counts.values() for name in counter if name}
     labels = [name for name in order if name in found] or sorted(found)
@@ -126,12 +134,12 @@ def _sources(truths: Iterable[GroundTruth]) -> dict[str, int]:
 
 
 def _percentages(truths: Iterable[GroundTruth]) -> dict[str, float]:
-    """Distribution over functions, each counted once, in percent."""
+    """Return the distribution over functions, each counted once, in percent."""
     distinct = {truth.function.id: truth for truth in truths}
     return quantiles(100 * truth.mutation_score for truth in distinct.values())
 
 
 def _mutation_score(truths: Sequence[GroundTruth]) -> float:
-    """Killed / run over all mutants of a side."""
+    """Return killed / run over all mutants of a side."""
     run = sum(truth.n_mutants for truth in truths)
     return round(sum(truth.n_killed for truth in truths) / run, 4) if run else 0.0

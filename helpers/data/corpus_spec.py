@@ -1,9 +1,8 @@
-"""A corpus spec resolved to a folder on disk, without running any of its code.
+"""Resolve a corpus spec to a folder on disk, without running any of its code.
 
-`installed:NAME` looks the package up as the import system would; `path:DIR` is taken as it lies;
-`git:URL[@rev]` and `zip:FILE` are unpacked into a cache folder, whole or not at all. Addresses
-that could make git run a program, and archives that could write outside their folder or fill the
-disk, are refused.
+`installed:NAME` is looked up as the import system would; `path:DIR` is used in place; `git:URL[@rev]` and
+`zip:FILE` are unpacked into a cache folder, completely or not at all. Addresses that could make git run a
+program are refused, and so are archives that could write outside their folder or fill the disk.
 """
 
 from __future__ import annotations
@@ -23,13 +22,14 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import TracebackType
 
 from helpers.data.licences import licence_of_distribution, licence_of_folder
 from helpers.errors import SuiteError
 from helpers.settings import public_spec
 
 MAX_ARCHIVE_FILES = 50_000
-MAX_ARCHIVE_BYTES = 1_000_000_000  # unpacked, as the archive declares; zipfile reads no byte beyond
+MAX_ARCHIVE_BYTES = 1_000_000_000  # unpacked size, as declared; zipfile reads no byte beyond it
 CLONE_TIMEOUT_S = 600
 GIT_SCHEMES = ("https://", "http://", "ssh://", "git://", "file://")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -40,23 +40,23 @@ class CorpusError(SuiteError, ValueError):
 
 
 @dataclass(frozen=True)
-class Source:
+class ResolvedSpec:
     """A folder with code, and what is known about it besides its files."""
 
     root: Path
     name: str
     version: str
     licence: str
-    import_name: str  # package that `root` itself is, "" for a loose folder
-    only: str = ""  # the one file of `root` that counts, for an installed single module
+    import_name: str  # the package whose folder `root` is; "" for a loose folder
+    only: str = ""  # the one file of `root` that is read, for an installed single module
 
 
-def resolve_spec(spec: str, cache_dir: Path | None = None) -> Source:
-    """Resolve `spec`; see `load_corpus` for the forms and the cache.
+def resolve_spec(spec: str, cache_dir: Path | None = None) -> ResolvedSpec:
+    """Resolve `spec`; `load_corpus` describes the forms and the cache.
 
     Raises:
-        CorpusError: for an unknown form, or a package, folder, repository or archive that is
-            missing, empty, unreadable or unsafe.
+        CorpusError: for an unknown form, or a package, folder, repository or archive that is missing,
+            empty, unreadable or unsafe.
     """
     kind, separator, rest = spec.partition(":")
     resolvers = {"installed": _installed, "path": _path, "git": _git, "zip": _zip}
@@ -71,7 +71,7 @@ def resolve_spec(spec: str, cache_dir: Path | None = None) -> Source:
 
 
 def default_cache_dir() -> Path:
-    """`$XDG_CACHE_HOME/adapt-a-code-model`, below ~/.cache without it."""
+    """Return `$XDG_CACHE_HOME/adapt-a-code-model`, below ~/.cache if the variable is not set."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "adapt-a-code-model"
 
@@ -79,14 +79,14 @@ def default_cache_dir() -> Path:
 # --- installed -----------------------------------------------------------------------------------
 
 
-def _installed(name: str, cache_dir: Path) -> Source:
+def _installed(name: str, cache_dir: Path) -> ResolvedSpec:
     top, *below = name.split(".")
     spec = _find_spec(top)
     if spec is None and not below:  # perhaps the name of the distribution, as in installed:scikit-learn
         top = _import_name_of(name) or top
         spec = _find_spec(top)
     full_name = top
-    for part in below:  # looked up step by step: find_spec of a dotted name would import the parents
+    for part in below:  # step by step: find_spec of a dotted name would import the parents
         full_name += f".{part}"
         locations = (spec.submodule_search_locations if spec else None) or []
         spec = importlib.machinery.PathFinder.find_spec(full_name, list(locations))
@@ -97,15 +97,17 @@ def _installed(name: str, cache_dir: Path) -> Source:
     version, licence = _distribution_facts(top)
     if spec.submodule_search_locations:
         root = Path(next(iter(spec.submodule_search_locations)))
-        return Source(root.resolve(), full_name, version, licence, full_name)
+        return ResolvedSpec(root.resolve(), full_name, version, licence, full_name)
     if not spec.origin or not spec.origin.endswith(".py") or not Path(spec.origin).is_file():
         raise CorpusError(f"package {name!r} has no Python source here ({spec.origin}): choose another one")
     module = Path(spec.origin).resolve()
-    return Source(module.parent, full_name, version, licence, full_name.rpartition(".")[0], only=module.name)
+    return ResolvedSpec(
+        module.parent, full_name, version, licence, full_name.rpartition(".")[0], only=module.name
+    )
 
 
 def _find_spec(top: str) -> importlib.machinery.ModuleSpec | None:
-    """A top-level module's spec, found without importing it."""
+    """Return a top-level module's spec without importing it."""
     try:
         return importlib.util.find_spec(top) if top.isidentifier() else None
     except (ImportError, ValueError):  # ValueError: loaded without a spec, as __main__ is
@@ -113,7 +115,7 @@ def _find_spec(top: str) -> importlib.machinery.ModuleSpec | None:
 
 
 def _import_name_of(distribution: str) -> str | None:
-    """The top-level package that a distribution of this name brings, e.g. sklearn; public ones first."""
+    """Return the top-level package of a distribution (scikit-learn: sklearn); public names first."""
     wanted = _normalised(distribution)
     modules = [
         module
@@ -124,12 +126,12 @@ def _import_name_of(distribution: str) -> str | None:
 
 
 def _normalised(distribution: str) -> str:
-    """A distribution's name as PEP 503 compares it."""
+    """Return a distribution's name as PEP 503 compares it."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def _distribution_facts(top: str) -> tuple[str, str]:
-    """(version, licence) of the distribution that owns a top-level module."""
+    """Return (version, licence) of the distribution that owns a top-level module."""
     if top in sys.stdlib_module_names:
         return platform.python_version(), "PSF-2.0"
     owners = importlib.metadata.packages_distributions().get(top, [])
@@ -142,7 +144,7 @@ def _distribution_facts(top: str) -> tuple[str, str]:
 # --- path ----------------------------------------------------------------------------------------
 
 
-def _path(folder: str, cache_dir: Path) -> Source:
+def _path(folder: str, cache_dir: Path) -> ResolvedSpec:
     root = Path(folder).expanduser()
     if not root.exists():
         raise CorpusError(f"no folder {folder!r} (looked in {Path.cwd()}): check the spelling")
@@ -151,13 +153,13 @@ def _path(folder: str, cache_dir: Path) -> Source:
     return _from_folder(root.resolve(), root.resolve().name, _revision_of(root))
 
 
-def _from_folder(root: Path, name: str, version: str) -> Source:
+def _from_folder(root: Path, name: str, version: str) -> ResolvedSpec:
     is_package = (root / "__init__.py").is_file() and root.name.isidentifier()
-    return Source(root, name, version, licence_of_folder(root), root.name if is_package else "")
+    return ResolvedSpec(root, name, version, licence_of_folder(root), root.name if is_package else "")
 
 
 def _revision_of(folder: Path) -> str:
-    """The commit a checkout stands at, "" where the folder is none or git is missing."""
+    """Return the commit that a folder has checked out; "" if it is no checkout or git is missing."""
     if not (folder / ".git").exists():
         return ""
     try:
@@ -169,7 +171,7 @@ def _revision_of(folder: Path) -> str:
 # --- git -----------------------------------------------------------------------------------------
 
 
-def _git(address: str, cache_dir: Path) -> Source:
+def _git(address: str, cache_dir: Path) -> ResolvedSpec:
     url, revision = split_revision(address)
     refused = f"refused git address {public_spec(address)!r}: "
     if url.startswith("-") or revision.startswith("-"):
@@ -192,7 +194,7 @@ def _git(address: str, cache_dir: Path) -> Source:
         except CorpusError:
             if not revision:
                 raise
-            # An abbreviated commit can't be asked for by itself: fetch all branches, look there.
+            # A server does not accept an abbreviated commit: fetch all branches and look there.
             _fetch(checkout, "--tags", url, "+refs/heads/*:refs/remotes/origin/*")
             wanted = revision
         _run_git(["checkout", "--quiet", "--detach", wanted, "--"], cwd=checkout)
@@ -204,7 +206,7 @@ def _git(address: str, cache_dir: Path) -> Source:
 
 
 def split_revision(address: str) -> tuple[str, str]:
-    """Split URL[@rev]. The @ of `user@host` belongs to the address, as does that of an existing path."""
+    """Split URL[@rev]. The @ of `user@host` or of an existing path is part of the address."""
     if Path(address).expanduser().exists():
         return address, ""
     host = re.match(r"(?:[\w+.-]+://[^/]*|[^/:]+:)", address)
@@ -226,7 +228,7 @@ def _run_git(arguments: list[str], cwd: Path) -> str:
         "GIT_ALLOW_PROTOCOL": "https:http:ssh:git:file", "LC_ALL": "C",
         "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes"),
     }  # fmt: skip
-    for variable in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # set while a hook of ours runs
+    for variable in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # set if a git hook started this process
         environment.pop(variable, None)
     guards = [
         "-c",
@@ -260,7 +262,7 @@ def _run_git(arguments: list[str], cwd: Path) -> str:
 # --- zip -----------------------------------------------------------------------------------------
 
 
-def _zip(file: str, cache_dir: Path) -> Source:
+def _zip(file: str, cache_dir: Path) -> ResolvedSpec:
     archive_path = Path(file).expanduser()
     if not archive_path.is_file():
         raise CorpusError(f"no archive {file!r} (looked in {Path.cwd()}): check the spelling")
@@ -278,11 +280,11 @@ def _zip(file: str, cache_dir: Path) -> Source:
     inner = sorted(final.iterdir())
     root = inner[0] if len(inner) == 1 and inner[0].is_dir() else final
     source = _from_folder(root, archive_path.stem if root == final else root.name, "")
-    return Source(source.root, source.name, f"sha256:{key[:12]}", source.licence, source.import_name)
+    return ResolvedSpec(source.root, source.name, f"sha256:{key[:12]}", source.licence, source.import_name)
 
 
 def _safe_members(archive: zipfile.ZipFile, file: str) -> list[zipfile.ZipInfo]:
-    """The archive's entries, or CorpusError for one that could leave the folder or fill the disk."""
+    """Return the archive's entries; raise CorpusError if one could leave the folder or fill the disk."""
     members = archive.infolist()
     for member in members:
         parts = PurePosixPath(member.filename.replace("\\", "/"))
@@ -318,7 +320,9 @@ class _Unpacking:
             ) from error
         return self.folder
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         if isinstance(error, OSError):
             raise CorpusError(f"cannot unpack into {self.cache_dir}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""A generator's words are taken only where they pass the filters; otherwise the source's own stay."""
+"""A generator's words are used only if they pass the filters; otherwise the source's own words stay."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from helpers.data.tasks.phrasings import PHRASINGS
 from helpers.data.tasks.prose import LanguageRequest, SourceFacts
 from helpers.data.tasks.prose_drafts import (
     docstring_body,
+    documented_drafts,
     draft_of,
     in_other_words,
-    language_drafts,
     paraphrases,
     reworded,
     undocumented_drafts,
@@ -63,7 +63,7 @@ GOOD = {
 
 
 class Fixed:
-    """Answers by kind and function name."""
+    """Generator with fixed answers by kind and function name."""
 
     name = "chat:fixed"
 
@@ -95,7 +95,7 @@ def same(draft):
 
 
 def test_good_answers_replace_the_words_and_nothing_else(functions, check) -> None:
-    plain = check.keep(language_drafts(functions, seed=1))
+    plain = check.keep(documented_drafts(functions, seed=1))
     assert {draft.kind for draft in plain} == {"explain", "docstring"}
     generator = Fixed({(kind, "scaled"): text for kind, text in GOOD.items()})
     drafts = reworded(plain, generator, check, finish=same, seed=1)
@@ -136,7 +136,7 @@ def test_good_answers_replace_the_words_and_nothing_else(functions, check) -> No
 def test_a_rejected_answer_is_counted_by_reason_and_the_deterministic_one_stays(
     functions, check, kind, answer, reason
 ) -> None:
-    plain = [draft for draft in check.keep(language_drafts(functions, seed=1)) if draft.kind == kind]
+    plain = [draft for draft in check.keep(documented_drafts(functions, seed=1)) if draft.kind == kind]
     drafts = reworded(plain, Fixed({(kind, "scaled"): answer}), check, finish=same, seed=1)
     assert drafts == plain
     assert check.counts[f"{kind} by chat:fixed"] == {"in": 1, reason: 1}
@@ -146,14 +146,14 @@ def test_a_rejected_answer_is_counted_by_reason_and_the_deterministic_one_stays(
 
 
 def test_an_answer_that_repeats_the_deterministic_one_is_a_duplicate(functions, check) -> None:
-    plain = [draft for draft in check.keep(language_drafts(functions, seed=1)) if draft.kind == "explain"]
+    plain = [draft for draft in check.keep(documented_drafts(functions, seed=1)) if draft.kind == "explain"]
     drafts = reworded(plain, Fixed({("explain", "scaled"): plain[0].response}), check, finish=same, seed=1)
     assert drafts == plain
     assert check.counts["explain by chat:fixed"]["duplicate"] == 1
 
 
 def test_functions_without_docstrings_are_asked_about_only_as_far_as_pairs_lack(functions, check) -> None:
-    plain = check.keep(language_drafts(functions, seed=1))
+    plain = check.keep(documented_drafts(functions, seed=1))
     answer = "`bare` adds up all `items`, beginning at zero, and returns the total."
     generator = Fixed({("explain", "bare"): answer})
     wanted = {"explain": 2, "docstring": 1}
@@ -189,7 +189,7 @@ def test_paraphrases_keep_their_placeholder_and_reach_the_instruction(functions,
     assert counts["placeholder lost or made up"] == 1
     assert counts["copy of a template or of another wording"] == 2
     assert paraphrases(SourceFacts(), check, by_line=True) == {}
-    plain = language_drafts(functions, seed=1)[0]
+    plain = documented_drafts(functions, seed=1)[0]
     draft = dataclasses.replace(
         plain, phrasing=1, instruction=PHRASINGS["explain"][1].format(code="CODE", name="scaled")
     )
@@ -206,7 +206,7 @@ def test_pairs_from_a_benchmark_are_left_out_and_tasks_are_not(functions, check,
     given = Filters(
         check.settings, check.tokenizer, check.names, benchmarks=Benchmarks([tmp_path / "mbpp.jsonl"])
     )
-    drafts = language_drafts(functions, seed=1)
+    drafts = documented_drafts(functions, seed=1)
     assert given.keep(drafts) == []
     assert given.counts["docstring"]["code of a benchmark"] == 1
     given.seen.clear()

@@ -1,9 +1,9 @@
-"""Candidate test cases for a function: its doctests as checks, and calls on generated arguments.
+"""Propose test cases for a function: its doctests as checks, and calls on generated arguments.
 
 Nothing is run here. `doctest_cases` turns the examples of a docstring into set-up statements and
-expressions with the output they promise; `generated_calls` writes call expressions from parameter
-names, defaults and documented types (for graph parameters, small graphs of several shapes).
-`helpers.data.tasks.ground_truth` runs them against the reference and keeps what holds.
+expressions with the output they promise. `generated_calls` writes calls from parameter names, defaults and
+documented types (for graph parameters, small graphs of several shapes). `helpers.data.tasks.test_sets`
+runs them against the reference and keeps those that hold.
 """
 
 from __future__ import annotations
@@ -64,21 +64,21 @@ ANYTHING = ("3", "[3, 1, 2]", "'a b'", "{'a': 1, 'b': 2}", "[(0, 1), (1, 2)]", "
 
 @dataclass(frozen=True)
 class DoctestCases:
-    """Examples of one docstring, split into what prepares and what is checked."""
+    """The examples of one docstring, split into set-up and checks."""
 
-    setup: str  # statements, one block; "" where there are none
+    setup: str  # all statements as one block; "" where there are none
     checks: tuple[tuple[str, str, int], ...]  # (expression, promised output, doctest option flags)
 
 
 def doctest_cases(function: Function) -> DoctestCases:
-    """The examples of the docstring; calls through a module (`nx.f(G)`) become plain `f(G)`.
+    """Return the examples of the docstring, with calls through a module (`nx.f(G)`) as plain `f(G)`.
 
-    Examples that promise an exception or print from a statement are left out: their outcome is
-    not the value of an expression.
+    Examples that promise an exception, or print from a statement, are left out: their outcome is not the
+    value of an expression.
     """
     setup: list[str] = []
     checks: list[tuple[str, str, int]] = []
-    objects: set[str] = set()  # names of values, as opposed to modules
+    objects: set[str] = set()  # names of values, not of modules
     try:
         examples = doctest.DocTestParser().get_examples(function.docstring)
     except ValueError:
@@ -104,10 +104,10 @@ def doctest_cases(function: Function) -> DoctestCases:
 
 
 def generated_calls(function: Function, *, limit: int, seed: int) -> tuple[str, ...]:
-    """Up to `limit` call expressions of `function`, seeded; every shape of a first argument early.
+    """Return up to `limit` seeded call expressions of `function`; every shape of a first argument early.
 
-    Optional parameters keep their defaults, except that booleans are flipped and documented
-    integers are varied, one at a time.
+    Optional parameters keep their defaults, except that booleans are flipped and documented integers
+    varied, one at a time.
     """
     facts = read_docstring(function.docstring)
     signature = SourceText(function.source).function.args
@@ -145,7 +145,7 @@ def generated_calls(function: Function, *, limit: int, seed: int) -> tuple[str, 
 
 
 def looks_testable(function: Function) -> bool:
-    """Whether tests are likely to be found: it has doctests, or every required argument is guessable."""
+    """Return whether tests are likely to be found: doctests, or only arguments that can be guessed."""
     if function.doctests:
         return True
     facts = read_docstring(function.docstring)
@@ -156,7 +156,7 @@ def looks_testable(function: Function) -> bool:
 
 
 def _combinations(pools: list[tuple[str, ...]], rng: random.Random, limit: int) -> list[tuple[str, ...]]:
-    """Each value of each pool at least once, then random combinations, distinct."""
+    """Return distinct combinations: each value of each pool at least once, then random ones."""
     if not pools:
         return [()]
     longest = max(len(pool) for pool in pools)
@@ -173,7 +173,7 @@ def _combinations(pools: list[tuple[str, ...]], rng: random.Random, limit: int) 
 def _pool(name: str, facts: DocstringFacts) -> tuple[str, ...]:
     documented = next((item.type.lower() for item in facts.parameters if item.name == name), "")
     by_name = [(types, pool) for names, types, pool in POOLS if re.fullmatch(names, name)]
-    if by_name and not by_name[0][0]:  # a name whose meaning no type word tells better
+    if by_name and not by_name[0][0]:  # a name that tells more than any documented type
         return by_name[0][1]
     for _, types, pool in POOLS:
         if documented and types and re.search(types, documented):
@@ -201,7 +201,7 @@ def _assigned(tree: ast.AST) -> set[str]:
 
 
 class _Unqualify(ast.NodeTransformer):
-    """`module.sub.name` becomes `name`, so that the candidate is called and not the original.
+    """Turn `module.sub.name` into `name`, so that the candidate is called and not the original.
 
     Attributes of values (`G.degree` in the doctest of a function `degree`) stay.
     """

@@ -1,4 +1,4 @@
-"""Language by models: prompts, a chat model on this machine, an endpoint served here; keys stay secret."""
+"""Prose by models: prompts, a chat model on this machine, an endpoint served here; keys stay secret."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from helpers.data.tasks import prose_models as language_models
+from helpers.data.tasks import prose_models
 from helpers.data.tasks.prose import LanguageRequest, SourceFacts
 from helpers.data.tasks.prose_models import LanguageError, instruction_for, language_generator
 from helpers.records import Function
@@ -85,7 +85,7 @@ def test_an_endpoint_answers_in_order_and_gets_the_key_from_the_environment(serv
     assert {key for _, key, _ in server.seen} == {f"Bearer {KEY}"}
     assert all(body["model"] == "coder" and body["temperature"] == 0 for _, _, body in server.seen)
     shown = "".join(capfd.readouterr())
-    assert "127.0.0.1" in shown  # where the code goes is said
+    assert "127.0.0.1" in shown  # the destination of the code is printed
     assert KEY not in shown + repr(vars(generator))
 
 
@@ -93,7 +93,7 @@ def test_the_client_tries_again_and_one_failure_is_no_answer(server, monkeypatch
     server.statuses = [500, 429]
     assert language_generator(spec(server), tiny_models.CPU_FP32).write(REQUESTS[:1])[0].startswith("Echo")
     assert len(server.seen) == 3
-    monkeypatch.setattr(language_models, "RETRIES", 0)
+    monkeypatch.setattr(prose_models, "RETRIES", 0)
     server.statuses = [503]
     assert language_generator(spec(server), tiny_models.CPU_FP32).write(REQUESTS[:1]) == [None]
 
@@ -104,7 +104,7 @@ def test_the_client_tries_again_and_one_failure_is_no_answer(server, monkeypatch
 def test_an_endpoint_that_refuses_or_is_down_is_named_without_the_key(
     server, monkeypatch, status, says
 ) -> None:
-    monkeypatch.setattr(language_models, "RETRIES", 0)
+    monkeypatch.setattr(prose_models, "RETRIES", 0)
     server.status = status
     with pytest.raises(LanguageError, match=says) as caught:
         language_generator(spec(server), tiny_models.CPU_FP32).write(REQUESTS * 5)
@@ -138,15 +138,15 @@ def test_a_chat_model_writes_through_its_template(tmp_path, monkeypatch) -> None
     tokenizer = tiny_models.tokenizer(extra=("<|im_start|>", "<|im_end|>"))
     tokenizer.chat_template = TEMPLATE
     folder = tiny_models.save(tmp_path / "chat", "qwen2", tokenizer, context=1024)
-    monkeypatch.setattr(language_models, "MAX_ANSWER_TOKENS", 8)
+    monkeypatch.setattr(prose_models, "MAX_ANSWER_TOKENS", 8)
     prompts: list[str] = []
-    real = language_models.generate
+    real = prose_models.generate
 
     def watched(model, tokenizer, given, runtime, **options):
         prompts.extend(given)
         return real(model, tokenizer, given, runtime, **options)
 
-    monkeypatch.setattr(language_models, "generate", watched)
+    monkeypatch.setattr(prose_models, "generate", watched)
     generator = language_generator(f"chat:{folder}", tiny_models.CPU_FP32)
     answers = generator.write(REQUESTS)
     assert len(answers) == 2
