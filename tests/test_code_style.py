@@ -2,7 +2,7 @@
 
 import pytest
 
-from helpers.code import style as code_style
+from helpers.code import style
 from helpers.code.style import StyleError, style_score, style_scores
 
 CLEAN = 'def f(x):\n    """Return x."""\n    return x\n'
@@ -48,6 +48,6 @@ def test_the_projects_own_configuration_has_no_say(tmp_path, monkeypatch):
 
 def test_nothing_to_score_and_a_missing_ruff(monkeypatch):
     assert style_scores([]) == []
-    monkeypatch.setattr(code_style.sys, "executable", "/bin/false")
+    monkeypatch.setattr(style.sys, "executable", "/bin/false")
     with pytest.raises(StyleError, match="ruff failed"):
         style_score(CLEAN)

@@ -11,9 +11,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from helpers.run.calibration import estimate_here, measured_pace, scaled
 from helpers.run.earlier_runs import kept_stages, recorded_seconds
-from helpers.run.estimate import Estimate
-from helpers.run.expected_here import estimate_here, measured_pace, scaled
 from helpers.run.expected_seconds import (
     EXPECTED,
     PYTHON_STAGES,
@@ -23,6 +22,7 @@ from helpers.run.expected_seconds import (
     minutes_expected,
 )
 from helpers.run.stage_names import STAGE_NAMES, is_control, stage_kind, stage_name
+from helpers.run.time_left import TimeLeft
 from helpers.run.workspace import read_json, write_json
 from helpers.settings import PROFILES, resolve_profile
 
@@ -170,7 +170,7 @@ def test_finished_steps_are_kept_unless_settings_seed_or_code_are_others(tmp_pat
 
 
 def test_a_resumed_run_is_announced_without_the_steps_that_are_kept(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("helpers.run.expected_here.measured_pace", lambda: EXPECTED["smoke"].pace)
+    monkeypatch.setattr("helpers.run.calibration.measured_pace", lambda: EXPECTED["smoke"].pace)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     profile = resolve_profile("smoke")
     fresh, why = estimate_here(profile, run_in(tmp_path / "a", "now", profile), resume=True)
@@ -179,9 +179,9 @@ def test_a_resumed_run_is_announced_without_the_steps_that_are_kept(tmp_path, mo
     seconds = {stage: took for s in expected_sections(profile) for stage, took in s.stages.items()}
     before = run_in(tmp_path / "b", "now", profile, track_b__data=2 * seconds["track_b/data"])
     resumed, why = estimate_here(profile, before, resume=True)
-    assert isinstance(resumed, Estimate)
+    assert isinstance(resumed, TimeLeft)
     assert why == f"as earlier runs here took, 1 of {len(seconds)} steps are kept from before"
-    python = sum(section.beside for section in expected_sections(profile))
+    python = sum(section.outside_stages for section in expected_sections(profile))
     python += sum(seconds[stage] for stage in PYTHON_STAGES & seconds.keys() - {"track_b/data"})
     training = sum(seconds[stage] for stage in seconds.keys() - PYTHON_STAGES)
     assert resumed.left(0.0) == pytest.approx(training + 2 * python)

@@ -6,10 +6,10 @@ import random
 import networkx as nx
 import pytest
 
-from helpers.code.names import modules as module_names
 from helpers.code.names.checker import invented_names
 from helpers.code.names.context import NameContext
-from helpers.code.names.prose import documented_parameters
+from helpers.code.names.mentions import documented_parameters
+from helpers.code.names.modules import is_installed
 from helpers.records import Function
 
 SOURCE = '''def degree_sum(G, weight=None):
@@ -193,6 +193,6 @@ def test_code_that_parses_but_has_no_scopes_is_no_accident():
 @pytest.mark.parametrize("package", ["networkx", "json", "babel", "no_such_package"])
 def test_a_module_name_longer_than_a_file_name_may_be_is_invented(context, package):
     name = f"{package}.{'random_uniform_' * 60}"
-    assert not module_names.exists(name)
+    assert not is_installed(name)
     found = invented_names(f"```python\nfrom {name} import f\n```", context=context)
     assert found

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.sandbox import workers
 from helpers.sandbox.api import (
     Program,
     SandboxError,
@@ -15,7 +16,7 @@ from helpers.sandbox.api import (
     run_program,
     run_programs,
 )
-from helpers.sandbox.folder import remove_tree
+from helpers.sandbox.scratch import remove_tree
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = "assert f(2) == 4\nassert f(3) == 9\nassert f(-5) == 25\n"
@@ -46,23 +47,19 @@ def test_verdicts_do_not_depend_on_workers_or_load():
 
 
 def test_a_lost_warm_process_is_replaced_and_not_held_against_the_program():
-    from helpers.sandbox import workers as sandbox_workers
-
     assert run_program(RIGHT, TESTS, entry_point="f").passed
-    for workers in sandbox_workers._idle:
-        for worker in workers._workers.values():
+    for idle in workers._idle:
+        for worker in idle._workers.values():
             worker.process.kill()
             worker.process.wait()
     assert run_program(RIGHT, TESTS, entry_point="f").passed
 
 
 def test_infrastructure_errors_are_their_own_status(monkeypatch):
-    from helpers.sandbox import workers as sandbox_workers
-
     def fail(self, key):
         raise OSError("no process")
 
-    monkeypatch.setattr(sandbox_workers.Workers, "get", fail)
+    monkeypatch.setattr(workers.Workers, "get", fail)
     outcome = run_program(RIGHT, TESTS, entry_point="f")
     assert outcome.status == "infrastructure_error"
     assert "no process" in outcome.detail
@@ -131,11 +128,9 @@ def test_recording_drops_no_call_for_the_time_of_those_before_it():
 
 
 def test_recording_gives_up_on_a_function_whose_calls_are_all_dear(monkeypatch):
-    from helpers.sandbox import workers as sandbox_workers
-
     asked = []
-    ask = sandbox_workers.Workers.ask
-    monkeypatch.setattr(sandbox_workers.Workers, "ask", lambda *a: asked.append(a) or ask(*a))
+    ask = workers.Workers.ask
+    monkeypatch.setattr(workers.Workers, "ask", lambda *a: asked.append(a) or ask(*a))
     source = "import itertools\ndef f(n): return sum(itertools.repeat(0, n))"
     calls = ["f(2)", *(f"f(10**12 + {n})" for n in range(12))]
     found = record_outputs(source, calls, entry_point="f", timeout_s=0.2)

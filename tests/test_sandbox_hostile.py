@@ -187,7 +187,7 @@ def descendants() -> list[int]:
                 command = Path(f"/proc/{name}/cmdline").read_bytes()
             except OSError:
                 continue
-            parents[int(name)] = (int(stat[1]), b"sandbox_zygote" in command)
+            parents[int(name)] = (int(stat[1]), b"sandbox.zygote" in command)
     mine = {os.getpid()}
     grown = True
     while grown:

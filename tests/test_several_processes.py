@@ -52,7 +52,7 @@ from helpers.data.tasks.ground_truth import ExecutionContext
 from helpers.eval.responses import score_responses
 from helpers.models.causal_lm import generate, load_causal_lm
 from helpers.models.embedder import encode, load_embedder
-from helpers.machine.processes import alone, divided
+from helpers.machine.processes import across_ranks, this_rank_only
 from helpers.records import Task
 from helpers.run.workspace import to_plain
 model, tokenizer = load_causal_lm(sys.argv[1], tiny_models.CPU_FP32)
@@ -61,10 +61,10 @@ worked = []
 def work(share):
     worked.extend(share)
     return [2 * item for item in share]
-doubled = divided(range(5), work)
-fewer = divided([7], lambda share: [item + 1 for item in share])
-with alone():
-    solo = divided(range(3), lambda share: [(item, len(share)) for item in share])
+doubled = across_ranks(range(5), work)
+fewer = across_ranks([7], lambda share: [item + 1 for item in share])
+with this_rank_only():
+    solo = across_ranks(range(3), lambda share: [(item, len(share)) for item in share])
 greedy = generate(model, tokenizer, prompts, tiny_models.CPU_FP32, max_new_tokens=6)
 sampled = generate(model, tokenizer, prompts, tiny_models.CPU_FP32, n=3, temperature=1.0, max_new_tokens=6, seed=3)
 embedder = load_embedder(str(Path(sys.argv[1]).parent / "embedder/model"), tiny_models.CPU_FP32)

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from helpers.code.other_languages import foreign_functions
-from helpers.code.python_text import parse_python
+from helpers.code.python_text import parse_or_reason
+from helpers.code.tree_sitter_functions import functions_by_grammar
 from helpers.machine.progress import progress
 from helpers.records import Corpus, Function, SourceFile
 
@@ -52,8 +52,8 @@ def functions_of_file(file: SourceFile, module: str) -> list[Function]:
         module: dotted name, of a Python file; in other languages the path takes its place.
     """
     if file.language != "python":
-        return foreign_functions(file)
-    tree = parse_python(file.text)
+        return functions_by_grammar(file)
+    tree = parse_or_reason(file.text)
     if isinstance(tree, str):
         return []
     lines = LINE.findall(file.text)
@@ -93,7 +93,7 @@ def without_docstring(source: str) -> str:
     The docstring's own lines go; a comment or statement on its last line stays. Where nothing
     else is left of the body, `pass` takes its place.
     """
-    tree = parse_python(source)
+    tree = parse_or_reason(source)
     if isinstance(tree, str) or not tree.body or not isinstance(tree.body[0], FunctionNode):
         raise ValueError("not the source of one function")
     node = tree.body[0]
@@ -114,7 +114,7 @@ def without_docstring(source: str) -> str:
         code = before + after.lstrip(" \t\f")
     else:
         code = before.rstrip(" \t\f") + re.sub(r"^[ \t\f]*(?:\r\n|\r|\n)?", "", after)
-    if isinstance(parse_python(code), str):  # exotic line continuations: keep the meaning at least
+    if isinstance(parse_or_reason(code), str):  # exotic line continuations: keep the meaning at least
         node.body = node.body[1:] or [ast.Pass()]
         code = ast.unparse(ast.fix_missing_locations(node)) + "\n"
     return code
@@ -188,7 +188,7 @@ def _source_of(node: FunctionNode, lines: list[str]) -> tuple[str, int]:
     fixed = {line - start for line in _lines_inside_strings(node, lines)} if indent else set()
     moved = [line if index in fixed else line.removeprefix(indent) for index, line in enumerate(taken)]
     source = "".join(moved)
-    tree = parse_python(source)
+    tree = parse_or_reason(source)
     if isinstance(tree, str) or len(tree.body) != 1 or not isinstance(tree.body[0], FunctionNode):
         source = ast.unparse(node) + "\n"  # mixed tabs and spaces, a decorator over a backslash
     return source, start

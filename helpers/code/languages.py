@@ -69,7 +69,7 @@ def language_of(path: str) -> str:
     return SUFFIXES.get(PurePosixPath(path).suffix.lower(), "")
 
 
-def spoken_as(language: str) -> str:
+def settings_language(language: str) -> str:
     """A language as settings name it: the two forms of TypeScript are one, and so is C with C++."""
     return {"tsx": "typescript", "c": "c++", "cpp": "c++"}.get(language, language)
 

@@ -55,7 +55,7 @@ def near_duplicates(
     return sorted(found)
 
 
-def earlier_likeness(sets: Sequence[frozenset[int]], threshold: float) -> list[int | None]:
+def earlier_duplicates(sets: Sequence[frozenset[int]], threshold: float) -> list[int | None]:
     """For each set the first earlier one that it is like, among those that are like no earlier one.
 
     Walking the sets in order, each is either new (None) or a near copy of a new one before it; a
@@ -90,7 +90,7 @@ def file_tokens(text: str) -> list[str]:
     return WORDS.findall(text)
 
 
-def code_tokens(code: str) -> list[str]:
+def python_tokens(code: str) -> list[str]:
     """Python tokens of code that parses, without comments, line ends and indentation."""
     stream = tokenize.generate_tokens(io.StringIO(code).readline)
     return [token.string for token in stream if token.type not in LAYOUT_TOKENS]

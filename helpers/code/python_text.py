@@ -34,7 +34,7 @@ def without_margin(text: str) -> str:
     return "\n".join(line[len(margin) :] if line.startswith(margin) else line.lstrip(" \t") for line in lines)
 
 
-def parse_python(text: str) -> ast.Module | str:
+def parse_or_reason(text: str) -> ast.Module | str:
     """The syntax tree, or one line that says where and why there is none."""
     try:
         with warnings.catch_warnings():

@@ -126,7 +126,7 @@ def holds_secret(text: str) -> bool:
     return bool(mask_secrets(text).kinds) or any(True for _ in _random_looking(text, named=False))
 
 
-def counted(kinds: tuple[str, ...]) -> dict[str, int]:
+def count_kinds(kinds: tuple[str, ...]) -> dict[str, int]:
     """Kind -> number, by name."""
     return dict(sorted(Counter(kinds).items()))
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.code.extraction import parse
+from helpers.code.python_text import parse
 from helpers.errors import SuiteError
 
 HALF_SCORE_AT = 20.0  # findings per 100 lines

@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from pathlib import Path
 
-from helpers.code.secrets import counted
+from helpers.code.secrets import count_kinds
 from helpers.data.cleaning import clean_folder
 from helpers.data.licences import licence_files, licence_warning
 from helpers.data.sources import CorpusError, resolve_spec
@@ -72,7 +72,7 @@ def rejection_counts(rejected: tuple[RejectedFile, ...]) -> dict[str, int]:
 
 def secret_counts(corpus: Corpus) -> dict[str, int]:
     """Kind -> number of secrets that were masked in the accepted files."""
-    return counted(tuple(kind for file in corpus.files for kind in file.masked))
+    return count_kinds(tuple(kind for file in corpus.files for kind in file.masked))
 
 
 def corpus_warnings(corpus: Corpus) -> list[str]:

@@ -18,13 +18,13 @@ R = TypeVar("R")
 _shared = contextvars.ContextVar("_shared", default=True)
 
 
-def launched() -> int:
+def world_size() -> int:
     """How many processes the launcher started; 1 without one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextlib.contextmanager
-def alone() -> Iterator[None]:
+def this_rank_only() -> Iterator[None]:
     """Within it nothing is shared: for work that some processes do and others do not."""
     token = _shared.set(False)
     try:
@@ -33,7 +33,7 @@ def alone() -> Iterator[None]:
         _shared.reset(token)
 
 
-def divided(items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> list[R]:
+def across_ranks(items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> list[R]:
     """What `work(items)` gives, one result an item in their order, computed by all processes together.
 
     Each process works on every n-th item, so that items sorted by cost are shared evenly, and gets the
@@ -43,7 +43,7 @@ def divided(items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> l
     Args:
         work: not called for a share without items.
     """
-    if launched() == 1 or not _shared.get():
+    if world_size() == 1 or not _shared.get():
         return list(work(items)) if len(items) else []
     from accelerate import PartialState  # not above: it takes torch with it, which scoring has no need of
     from accelerate.utils import gather_object

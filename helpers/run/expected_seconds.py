@@ -23,13 +23,13 @@ class SectionSeconds:
     """One section: its heading, its steps, and what it takes beside them."""
 
     heading: str
-    beside: float
+    outside_stages: float
     stages: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
         """All of it."""
-        return self.beside + sum(self.stages.values())
+        return self.outside_stages + sum(self.stages.values())
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def choose_run(
     if resume and not run_id:
         run_id = _newest_unfinished(runs, chosen) or ""
         if keep and not run_id:  # a new machine: what an earlier one left behind
-            run_id = _newest_unfinished(existing_folder(keep) / "runs", chosen) or ""
+            run_id = _newest_unfinished(second_copy_root(keep) / "runs", chosen) or ""
     try:
         if run_id:
             folder = runs / run_id
@@ -125,7 +125,7 @@ def code_revision() -> str:
     return revision + ("+" if changed else "")
 
 
-def existing_folder(keep: str | Path) -> Path:
+def second_copy_root(keep: str | Path) -> Path:
     """The folder for second copies; made if only its last part is missing.
 
     Raises:

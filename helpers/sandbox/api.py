@@ -41,7 +41,7 @@ processor could still change one: `Program.max_steps` limits the work itself, th
 (`helpers.sandbox.steps`), and leaves the clock as the last resort.
 
 Programs run under `sandbox_conditions.BASE`, and can be run under others to see whether an answer
-depends on what it must not depend on (`helpers.sandbox.cases`).
+depends on what it must not depend on (`helpers.sandbox.examination`).
 """
 
 from __future__ import annotations

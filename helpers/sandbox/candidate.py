@@ -70,7 +70,7 @@ def serve_program(
         if op == "boot":
             exec(compile(source, module.__file__, "exec"), module.__dict__)
             reorder_names(conditions.names, module.__dict__)
-            return {name: describe(module.__dict__[name]) for name in args if name in module.__dict__}
+            return {name: exported_global(module.__dict__[name]) for name in args if name in module.__dict__}
         if op in ("begin", "spent"):
             return getattr(examination, op)(*args)
         if op == "threads":
@@ -230,7 +230,7 @@ def guard_files(folder: str) -> None:
     sys.addaudithook(hook)
 
 
-def describe(value: Any) -> tuple[str | None, Any]:
+def exported_global(value: Any) -> tuple[str | None, Any]:
     """A global of the program for the judge: the name of a module, or the value itself."""
     return (value.__name__, None) if isinstance(value, types.ModuleType) else (None, value)
 

@@ -18,7 +18,7 @@ CONFINED = b"confined"  # what a child reports once it is safe to run the progra
 # A judge's first byte; THREADS: passed, and threads of the program still run.
 PASSED, THREADS, NOT_PASSED, GONE, NEEDS_OWN_PROCESS = b"p", b"t", b"n", b"g", b"o"
 _WORDS = {"passed": PASSED, THREADS_RUN: THREADS, "gone": GONE}
-GOES_ON, ENDS = b"+", b"."  # its second
+REUSABLE, ENDS = b"+", b"."  # its second
 PROGRAMS_PER_JUDGE = 1000
 GROWTH_KIB = 64 * 1024  # a judge that has held much data is replaced
 
@@ -93,6 +93,6 @@ def be_judge(
             os.close(descriptor)
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start_kib > GROWTH_KIB
         ends = grown or left == 0
-        link.sendall(word + (ENDS if ends else GOES_ON))
+        link.sendall(word + (ENDS if ends else REUSABLE))
         if ends:
             return

@@ -17,13 +17,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from dataclasses import replace as replaced
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 __all__ = [
     "ALONE", "BASE", "VARIATIONS", "Conditions", "arrange_memory", "deeper", "enter", "hand_out", "prepare",
-    "reorder_names", "replaced", "seed_generators", "settle", "stir_memory", "to_settings",
+    "reorder_names", "seed_generators", "settle", "stir_memory", "to_settings",
 ]  # fmt: skip
 
 POOL_BITS = 14  # CPython hands out small objects from aligned pools of 16 KiB
@@ -85,41 +84,41 @@ _FIRST = Conditions(
 # Days of the week, hours and minutes all differ, whenever this runs.
 VARIATIONS: tuple[Conditions, ...] = (
     _FIRST,
-    replaced(
+    replace(
         _FIRST, hash_seed=2, memory=2, random_seed=2, moved_s=-4017 * DAY + 13 * HOUR + 2231,
         clock_rate=1e-3, time_zone="BBB9:30", locale="C", folder="x", recursion_limit=900, depth=0, names=2,
         switch_s=0.5, collect_after=50, order=2, old_processor=True,
     ),
-    replaced(
+    replace(
         _FIRST, hash_seed=31337, memory=3, random_seed=3, moved_s=45 * DAY + 18 * HOUR + 3149,
         time_zone="CCC-14", locale="de_DE.UTF-8", folder="y" * 47, recursion_limit=3000, depth=200, names=3,
         switch_s=1e-6, collect_after=10**9, order=3, optimize=True,
     ),
-    replaced(
+    replace(
         _FIRST, hash_seed=4, memory=4, moved_s=9004 * DAY + 2 * HOUR + 1313, folder="z" * 90, names=4,
         recursion_limit=1000, depth=17, collect_after=31, order=4,
     ),
-    replaced(
+    replace(
         _FIRST, hash_seed=5, memory=5, moved_s=-213 * DAY + 22 * HOUR + 317, folder="", names=5, depth=5,
         collect_after=300, order=5,
     ),
 )  # fmt: skip
 # What an answer depends on -> conditions that differ from `BASE` in nothing else; the likeliest first.
 ALONE: dict[str, Conditions] = {
-    "on memory addresses": replaced(BASE, memory=6),
-    "on the processor's rounding": replaced(BASE, old_processor=True),
-    "on the hash seed": replaced(BASE, hash_seed=6),
-    "on what ran before it": replaced(BASE, order=6),
-    "on random numbers that nobody seeded": replaced(BASE, random_seed=6),
-    "on time": replaced(BASE, moved_s=398 * DAY + 7 * HOUR + 821, clock_rate=1e6),
-    "on when garbage is collected": replaced(BASE, collect_after=5),
-    "on the time zone": replaced(BASE, time_zone="AAA-5:30"),
-    "on the locale": replaced(BASE, locale="tr_TR.UTF-8"),
-    "on the folder it runs in": replaced(BASE, folder="a-longer-name-than-usual"),
-    "on the depth of the stack": replaced(BASE, depth=200, recursion_limit=3000),
-    "on the order of a module's names": replaced(BASE, names=6),
-    "on assert statements, which python -O drops": replaced(BASE, optimize=True),
-    "on the timing of threads": replaced(BASE, switch_s=1e-6),
+    "on memory addresses": replace(BASE, memory=6),
+    "on the processor's rounding": replace(BASE, old_processor=True),
+    "on the hash seed": replace(BASE, hash_seed=6),
+    "on what ran before it": replace(BASE, order=6),
+    "on random numbers that nobody seeded": replace(BASE, random_seed=6),
+    "on time": replace(BASE, moved_s=398 * DAY + 7 * HOUR + 821, clock_rate=1e6),
+    "on when garbage is collected": replace(BASE, collect_after=5),
+    "on the time zone": replace(BASE, time_zone="AAA-5:30"),
+    "on the locale": replace(BASE, locale="tr_TR.UTF-8"),
+    "on the folder it runs in": replace(BASE, folder="a-longer-name-than-usual"),
+    "on the depth of the stack": replace(BASE, depth=200, recursion_limit=3000),
+    "on the order of a module's names": replace(BASE, names=6),
+    "on assert statements, which python -O drops": replace(BASE, optimize=True),
+    "on the timing of threads": replace(BASE, switch_s=1e-6),
 }
 
 

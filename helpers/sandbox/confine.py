@@ -229,7 +229,7 @@ def _map_user(uid: int, gid: int) -> str:
     return ""
 
 
-def leave_folder(folder: str) -> None:
+def unmount_folder(folder: str) -> None:
     """Take the file system off `folder` again, so that the folder can be removed; the kernel's own
     cleaning does the rest.
     """

@@ -17,9 +17,9 @@ from typing import Any
 
 from helpers.sandbox.channel import ChannelClosed, Peer, RemoteError
 from helpers.sandbox.conditions import stir_memory
+from helpers.sandbox.parsed_tests import Tests, read_tests
 from helpers.sandbox.proxies import is_class, make_proxy
 from helpers.sandbox.render import assertion_for, render
-from helpers.sandbox.test_text import Tests, read_tests
 from helpers.sandbox.wire import CodecError
 
 DETAIL_CHARS = 2000
@@ -109,7 +109,7 @@ def judge(peer: Peer, text: str, entry_point: str, output: int) -> dict[str, str
     except ChannelClosed:
         return _verdict("gone", f"the program's process ended during {stage}")
     except BaseException as error:  # SystemExit and the like come from the program, too
-        return _verdict("failed", f"{stage}: {explain(error, text)}")
+        return _verdict("failed", f"{stage}: {failure_line(error, text)}")
     finally:
         sys.stdout, sys.stderr = stdout, stderr
     return _verdict("passed", "")
@@ -140,7 +140,7 @@ def _run_test_cases(values: dict[str, Any]) -> None:
                 raise AssertionError(f"{result.testsRun - result.succeeded} tests did not run to their end")
 
 
-def explain(error: BaseException, tests: str) -> str:
+def failure_line(error: BaseException, tests: str) -> str:
     """One line for a person: the failing line of the tests and what was raised."""
     line, trace = None, error.__traceback__
     while trace:
@@ -215,7 +215,7 @@ def record(peer: Peer, setup: str, calls: list[str], size: int, descriptor: int)
             {
                 "status": "failed",
                 "value": None,
-                "detail": f"the program: {explain(error, '')}",
+                "detail": f"the program: {failure_line(error, '')}",
                 "assertion": None,
             }
         ]
@@ -251,7 +251,7 @@ def examine(peer: Peer, asked: dict[str, Any], size: int, descriptor: int) -> li
     except ChannelClosed:
         return [_case(-1, "gone", "the program ended before its first case")]
     except BaseException as error:
-        return [_case(-1, "failed", f"the set-up: {explain(error, setup)}")]
+        return [_case(-1, "failed", f"the set-up: {failure_line(error, setup)}")]
     for index in asked["order"]:
         kept = stir_memory(rng) if asked["memory"] else []
         results.append(_case(index, "running", ""))
@@ -267,7 +267,10 @@ def examine(peer: Peer, asked: dict[str, Any], size: int, descriptor: int) -> li
             except ChannelClosed:
                 raise
             except BaseException as error:
-                results[-1] |= {"status": "failed", "detail": explain(error, cases[index])[:DETAIL_CHARS]}
+                results[-1] |= {
+                    "status": "failed",
+                    "detail": failure_line(error, cases[index])[:DETAIL_CHARS],
+                }
             steps, loops, threads, slept_s = peer.request("spent")
             results[-1] |= {"steps": steps, "loops": loops, "threads": threads, "slept_s": slept_s}
         except ChannelClosed:

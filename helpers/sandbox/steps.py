@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from types import FrameType
 from typing import Any
 
-from helpers.sandbox import conditions as sandbox_conditions
+from helpers.sandbox import conditions
 
 IMPORTS = "<frozen importlib._bootstrap>"
 STEPS_SPENT = 86  # exit status of a program that took more steps than it may
@@ -104,7 +104,7 @@ class Meter:
 
     def start(self) -> None:
         """Measure from here."""
-        self._started, self._start_s, self._slept_s = 0, _processor_s(), sandbox_conditions.slept_s
+        self._started, self._start_s, self._slept_s = 0, _processor_s(), conditions.slept_s
 
     @property
     def threads(self) -> int:
@@ -114,7 +114,7 @@ class Meter:
     @property
     def slept_s(self) -> float:
         """Seconds that `time.sleep` was asked for since `start`."""
-        return sandbox_conditions.slept_s - self._slept_s
+        return conditions.slept_s - self._slept_s
 
     @property
     def loops(self) -> float:

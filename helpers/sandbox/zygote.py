@@ -21,12 +21,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from helpers.sandbox import call_filter as calls
-from helpers.sandbox import child, confine, watch
-from helpers.sandbox import conditions as condition
+from helpers.sandbox import call_filter, child, confine, watch
 from helpers.sandbox.candidate import rehearse
-from helpers.sandbox.folder import Folder, remove_tree
+from helpers.sandbox.conditions import Conditions, prepare, settle
 from helpers.sandbox.messages import receive, send
+from helpers.sandbox.scratch import ScratchFolder, remove_tree
 
 OUTPUT_BYTES = 8 * 2**20
 FILE_BYTES = 32 * 2**20
@@ -39,14 +38,14 @@ JUDGE_ANSWERS_S = 5.0  # once its program is gone; a machine with much to do tak
 def serve(control: socket.socket, settings: dict[str, Any]) -> None:
     """Answer requests on `control` until the caller hangs up. `settings`: preload, folder, conditions."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    calls.libc.prctl(calls.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    conditions = condition.Conditions(**settings["conditions"])
-    condition.prepare(conditions)
+    call_filter.libc.prctl(call_filter.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    conditions = Conditions(**settings["conditions"])
+    prepare(conditions)
     problems = preload(settings["preload"])
     zygote = Zygote(control, settings["folder"], conditions)
     send(control, {"ready": True, "problems": problems, "layers": zygote.layers})
     rehearse()
-    condition.settle(conditions)
+    settle(conditions)
     gc.freeze()
     zygote.start_judge()
     while True:
@@ -76,25 +75,27 @@ def preload(names: list[str]) -> list[str]:
 class Zygote:
     """Layers chosen once for this machine and user, then one program after another."""
 
-    def __init__(self, control: socket.socket, home: str, conditions: condition.Conditions):
+    def __init__(self, control: socket.socket, home: str, conditions: Conditions):
         self._control, self._conditions = control, conditions
         self._judge: Judge | None = None
         self.layers = confine.enter_namespaces(home)
         libraries = sorted({sys.prefix, sys.base_prefix, *(path for path in sys.path if path)})
         uid, read_all = self._choose_uid(home, libraries)
-        self._folder = Folder(home, libraries, uid, limited=self.layers[1].active, name=conditions.folder)
+        self._folder = ScratchFolder(
+            home, libraries, uid, limited=self.layers[1].active, name=conditions.folder
+        )
         has_landlock, abi = self._folder.landlock is not None, confine.landlock_abi()
         self._layer("landlock", has_landlock, f"ABI {abi}" if abi else "not in this kernel")
         self._guard = not has_landlock and uid is None
         reason = "stands in for Landlock; native code gets past it" if self._guard else "not needed here"
         self._layer("audit hook on files", self._guard, reason)
-        has_filter = calls.seccomp_available()
+        has_filter = call_filter.seccomp_available()
         self._layer("system call filter", has_filter, "seccomp" if has_filter else "this kernel takes none")
         confine.empty_bounding_set()
-        own = calls.own_filter(same_user=uid is None) if has_filter else None
+        own = call_filter.own_filter(same_user=uid is None) if has_filter else None
         if has_filter:
-            calls.shared_filter().install()
-        calls.libc.prctl(calls.PR_SET_DUMPABLE, 0, 0, 0, 0)
+            call_filter.shared_filter().install()
+        call_filter.libc.prctl(call_filter.PR_SET_DUMPABLE, 0, 0, 0, 0)
         with open("/proc/self/statm") as stream:
             inherited_bytes = int(stream.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         self._confinement = confine.Confinement(
@@ -133,10 +134,10 @@ class Zygote:
         output = os.memfd_create("output")
         near, far = socket.socketpair()
         confined, report = os.pipe()
-        program: Program | None = None
+        program: RunningProgram | None = None
         try:
             pid = _fork(self._be_candidate, limits, source, far.fileno(), output, report)
-            program = Program(pid, limits["timeout_s"], output)
+            program = RunningProgram(pid, limits["timeout_s"], output)
             os.close(report)
             far.close()
             word = self._judged(program, (near.fileno(), tests, output))
@@ -175,10 +176,10 @@ class Zygote:
             report=report,
         )
 
-    def _judged(self, program: Program, descriptors: tuple[int, int, int]) -> bytes:
+    def _judged(self, program: RunningProgram, descriptors: tuple[int, int, int]) -> bytes:
         """What the kept judge says of the program, or where it may not take it, one of its own."""
         word = self._heard(self.start_judge(), program, descriptors)
-        if not self._judge.goes_on:
+        if not self._judge.reusable:
             self._judge = None
         if word == child.NEEDS_OWN_PROCESS:
             word = self._heard(Judge(self._be_judge, kept=False), program, descriptors)
@@ -200,7 +201,7 @@ class Zygote:
             kept=kept,
         )
 
-    def _heard(self, judge: Judge, program: Program, descriptors: tuple[int, int, int]) -> bytes:
+    def _heard(self, judge: Judge, program: RunningProgram, descriptors: tuple[int, int, int]) -> bytes:
         """The judge's word, b"" if it died; ends the program when it has used up what it may."""
         judge.give(descriptors)
         self._poller.register(judge.link, select.POLLIN)
@@ -218,11 +219,11 @@ class Zygote:
         finally:
             self._poller.unregister(judge.link)
         word = judge.hear()
-        if not judge.goes_on:
+        if not judge.reusable:
             program.judge_status = judge.end()
         return word
 
-    def _limit(self, program: Program, judge: Judge | None = None) -> str | None:
+    def _limit(self, program: RunningProgram, judge: Judge | None = None) -> str | None:
         """Which limit the program has reached."""
         if os.fstat(program.output).st_size > OUTPUT_BYTES:
             return "output"
@@ -235,7 +236,7 @@ class Zygote:
         pids = (program.pid,) if judge is None else (program.pid, judge.pid)
         return "time" if watch.overslept(pids, time.monotonic() - program.start, program.timeout_s) else None
 
-    def _await_threads(self, program: Program) -> None:
+    def _await_threads(self, program: RunningProgram) -> None:
         """Give the threads that the program left their time."""
         while True:
             program.limit = self._limit(program)
@@ -244,7 +245,7 @@ class Zygote:
             time.sleep(0.005)
 
 
-class Program:
+class RunningProgram:
     """One program while it runs; `limit` once it has reached one."""
 
     def __init__(self, pid: int, timeout_s: float, output: int):
@@ -262,7 +263,7 @@ class Judge:
         self.pid = _fork(body, theirs.fileno(), kept)
         theirs.close()
         self.link.settimeout(JUDGE_ANSWERS_S)
-        self.goes_on = True
+        self.reusable = True
         self._before_s = 0.0
 
     def give(self, descriptors: tuple[int, int, int]) -> None:
@@ -281,7 +282,7 @@ class Judge:
             said = self.link.recv(2)
         except OSError:
             said = b""
-        self.goes_on = said[1:] == child.GOES_ON
+        self.reusable = said[1:] == child.REUSABLE
         return said[:1]
 
     def end(self) -> int:
@@ -324,5 +325,5 @@ def main() -> None:
     try:
         serve(socket.socket(fileno=int(sys.argv[1])), settings)
     finally:
-        confine.leave_folder(settings["folder"])
+        confine.unmount_folder(settings["folder"])
         remove_tree(settings["folder"])

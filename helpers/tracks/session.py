@@ -31,7 +31,7 @@ from helpers.machine.storage import storage_decisions
 from helpers.models.shapes import model_identity
 from helpers.run.code_identity import code_digest
 from helpers.run.expected_seconds import minutes_expected
-from helpers.run.folder import choose_run, existing_folder, publish_reports
+from helpers.run.folder import choose_run, publish_reports, second_copy_root
 from helpers.run.lock import lock_run
 from helpers.run.second_copy import SecondCopy
 from helpers.run.stage_names import is_control
@@ -280,7 +280,7 @@ def open_session(
         changes=changes,
     )
     lock_run(folder)
-    copy = SecondCopy(existing_folder(keep), folder.name) if keep else None
+    copy = SecondCopy(second_copy_root(keep), folder.name) if keep else None
     if copy:
         copy.keep_file(folder / "run.json", "run.json")
     now = datetime.datetime.now(datetime.UTC)

@@ -25,8 +25,8 @@ from helpers.code.fences import fenced_blocks, without_blocks
 from helpers.code.names.calls import unknown_keywords
 from helpers.code.names.context import NameContext, module_exists
 from helpers.code.names.lookup import ALIASES, attribute_chain, import_module, resolve
+from helpers.code.names.mentions import invented_in_docstring, invented_in_prose
 from helpers.code.names.modules import offered_names
-from helpers.code.names.prose import in_docstring, in_prose
 from helpers.code.names.receivers import Receivers
 from helpers.code.python_text import parse
 
@@ -49,7 +49,7 @@ def invented_names(response: str, *, context: NameContext) -> tuple[str, ...]:
         prose = without_blocks(response) if fenced else response.replace(code.strip("\n"), "\n")
         defined = set(WORD.findall(code)) - {name.rpartition(".")[2] for name in found}
         context = dataclasses.replace(context, known_words=context.known_words | defined)
-    found.update(in_prose(prose, context))
+    found.update(invented_in_prose(prose, context))
     named = {name.removeprefix("parameter ") for name in found if name.startswith("parameter ")}
     return tuple(sorted(found - named))
 
@@ -85,7 +85,7 @@ def _in_code(code: str, context: NameContext) -> Iterator[str]:
         elif isinstance(node, ast.Call):
             yield from unknown_keywords(node, tree, receivers, free - (bound or set()) - stored, context)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from in_docstring(node, context)
+            yield from invented_in_docstring(node, context)
 
 
 def _has_scopes(code: str) -> bool:

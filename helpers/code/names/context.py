@@ -2,7 +2,7 @@
 
 Built once per corpus from its functions and files, the standard library and what is installed.
 Only the standard library, numpy, networkx and the corpus' own package (if installed) are imported
-to look inside; what other packages offer is read from their source (`module_names`).
+to look inside; what other packages offer is read from their source (`modules`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 
-from helpers.code.names import modules as module_names
 from helpers.code.names.lookup import (
     ALIASES,
     LOOKED_INTO,
@@ -27,7 +26,7 @@ from helpers.code.names.lookup import (
     import_module,
     may_import,
 )
-from helpers.code.names.modules import names_of_tree
+from helpers.code.names.modules import is_installed, names_of_tree, submodules
 from helpers.code.python_text import parse
 from helpers.records import Function, SourceFile
 
@@ -99,7 +98,7 @@ class NameContext:
             tree = parse(file.text)
             if tree is not None:
                 found.collect(tree)
-                module = module_name(file.path, import_name)
+                module = _module_of(file.path, import_name)
                 package = module if file.path.endswith("__init__.py") else module.rpartition(".")[0]
                 modules[module] = names_of_tree(tree, package)
         package = import_module(import_name) if import_name else None
@@ -171,14 +170,14 @@ class NameContext:
 def module_exists(name: str, context: NameContext) -> bool:
     """Whether `import name` could work: standard library, installed, or known to the corpus."""
     top = name.partition(".")[0]
-    if name in context.modules or (top in context.imported and not module_names.exists(top)):
+    if name in context.modules or (top in context.imported and not is_installed(top)):
         return True
-    if import_module(name) is not None or module_names.exists(name):
+    if import_module(name) is not None or is_installed(name):
         return True
     return context.import_name == "" and set(name.split(".")) <= context.names
 
 
-def module_name(path: str, import_name: str) -> str:
+def _module_of(path: str, import_name: str) -> str:
     """Dotted name of the corpus file at `path`, relative to its root."""
     parts = path.removesuffix(".py").split("/")
     parts = parts[:-1] if parts[-1] == "__init__" else parts
@@ -260,7 +259,7 @@ def _library_attributes() -> frozenset[str]:
 def _attributes_under(package: str) -> frozenset[str]:
     """Attributes of the classes in a standard package and its submodules, loaded before or not."""
     found: set[str] = set()
-    for name in module_names.submodules(package):
+    for name in submodules(package):
         import_module(name)
     for name, module in list(sys.modules.items()):
         if name == package or name.startswith(f"{package}."):

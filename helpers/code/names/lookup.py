@@ -1,7 +1,7 @@
 """Dotted names followed into what is installed, and what functions take.
 
 The standard library, numpy, networkx and packages allowed by `allow_import` are imported to look
-inside; of all others the source is read (`module_names`).
+inside; of all others the source is read (`modules`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import warnings
 from functools import cache
 from typing import Any
 
-from helpers.code.names import modules as module_names
+from helpers.code.names.modules import is_installed, offered_names
 
 ALIASES = {"np": "numpy", "nx": "networkx", "pd": "pandas", "plt": "matplotlib.pyplot", "sp": "scipy"}
 NEVER_IMPORT = {"antigravity", "this", "idlelib", "turtle", "turtledemo", "__main__", "lib2to3"}
@@ -41,7 +41,7 @@ def resolve(dotted: list[str]) -> tuple[Any, str | None]:
                 name = f"{found.__name__}.{part}" if isinstance(found, types.ModuleType) else ""
                 found = import_module(name) if name else None
                 if found is None:
-                    if name and module_names.exists(name):
+                    if name and is_installed(name):
                         return None, None
                     return None, ".".join(parts[: place + 1])
             except Exception:
@@ -56,10 +56,10 @@ def _missing_in_source(parts: list[str]) -> str | None:
     """The first missing part of a path into a package that may not be imported, as its source tells."""
     module = parts[0]
     for place, part in enumerate(parts[1:], start=1):
-        if module_names.exists(f"{module}.{part}"):
+        if is_installed(f"{module}.{part}"):
             module = f"{module}.{part}"
             continue
-        offered = module_names.offered_names(module)
+        offered = offered_names(module)
         return None if offered is None or part in offered else ".".join(parts[: place + 1])
     return None
 

@@ -16,7 +16,7 @@ from helpers.code.python_text import parse
 BINARY = (".so", ".pyd")
 
 
-def exists(module: str) -> bool:
+def is_installed(module: str) -> bool:
     """Whether an installed package, or a submodule of one, has this dotted name."""
     return _place(module) is not None
 

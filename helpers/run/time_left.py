@@ -39,7 +39,7 @@ class _Bar:
         return max(paced, stalled, 0.0) + self.later * since / done * self.total
 
 
-class Estimate:
+class TimeLeft:
     """What is left, from events of a run as they come in; times are seconds of any one clock.
 
     Args:
@@ -49,7 +49,7 @@ class Estimate:
     """
 
     def __init__(self, sections: Sequence[SectionSeconds], kept: Collection[str] = ()) -> None:
-        self._beside = {section.heading: section.beside for section in sections}
+        self._beside = {section.heading: section.outside_stages for section in sections}
         self._pending = {section.heading: dict(section.stages) for section in sections}
         self._kept = set(kept)
         self._evidence = EVIDENCE * sum(section.seconds for section in sections)

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from helpers.run.estimate import Estimate
 from helpers.run.expected_seconds import EXPECTED, SectionSeconds
+from helpers.run.time_left import TimeLeft
 
 PLAN = (
     SectionSeconds("Setup", 10.0),
@@ -17,8 +17,8 @@ PLAN = (
 )
 
 
-def started(kept: tuple[str, ...] = ()) -> Estimate:
-    estimate = Estimate(PLAN, kept)
+def started(kept: tuple[str, ...] = ()) -> TimeLeft:
+    estimate = TimeLeft(PLAN, kept)
     estimate.section("Setup", 0.0)
     return estimate
 
@@ -147,4 +147,4 @@ def test_nearly_done_is_said_in_the_last_seconds_alone() -> None:
 @pytest.mark.parametrize("profile", EXPECTED)
 def test_the_estimate_of_a_profile_starts_with_all_of_it(profile) -> None:
     sections = EXPECTED[profile].sections
-    assert Estimate(sections).left(0.0) == pytest.approx(sum(section.seconds for section in sections))
+    assert TimeLeft(sections).left(0.0) == pytest.approx(sum(section.seconds for section in sections))

@@ -6,9 +6,9 @@ import ast
 import re
 from collections.abc import Iterator
 
-from helpers.code.names import modules as module_names
 from helpers.code.names.context import NameContext
 from helpers.code.names.lookup import ALIASES, argument_names, attribute_chain, import_module, resolve
+from helpers.code.names.modules import is_installed
 from helpers.code.python_text import parse
 
 BACKTICK = re.compile(r"(?<!`)(`{1,2})([^`\n]+)\1(?!`)")
@@ -27,7 +27,9 @@ GOOGLE_ARGS = re.compile(r"^(?:Args|Arguments|Parameters):[ \t]*\n((?:[ \t]+.*\n
 GOOGLE_NAME = re.compile(r"^\*{0,2}(\w+)\s*(?:\([^)]*\))?:", re.M)
 
 
-def in_docstring(node: ast.FunctionDef | ast.AsyncFunctionDef, context: NameContext) -> Iterator[str]:
+def invented_in_docstring(
+    node: ast.FunctionDef | ast.AsyncFunctionDef, context: NameContext
+) -> Iterator[str]:
     """Documented parameters that the function lacks, and exceptions that do not exist."""
     text = ast.get_docstring(node)
     if not text:
@@ -62,7 +64,7 @@ def documented_parameters(docstring: str) -> list[str]:
     return found
 
 
-def in_prose(prose: str, context: NameContext) -> Iterator[str]:
+def invented_in_prose(prose: str, context: NameContext) -> Iterator[str]:
     """Identifiers, calls, parameters and exceptions named in plain text that do not exist."""
     prose = OTHER_ROLE.sub(" ", prose)
     if context.parameters is not None:
@@ -105,7 +107,7 @@ def _dotted(name: str, context: NameContext) -> Iterator[str]:
         return
     own_word = head in context.known_words and head not in ALIASES
     module = ALIASES.get(head, head).partition(".")[0]
-    if not own_word and (import_module(module) is not None or module_names.exists(module)):
+    if not own_word and (import_module(module) is not None or is_installed(module)):
         _, missing = resolve(parts)
         if missing:
             yield name
@@ -116,5 +118,5 @@ def _dotted(name: str, context: NameContext) -> Iterator[str]:
         return
     if context.knows_attribute(parts[-1]) or context.knows_name(parts[-1]):
         return
-    if not (module_names.exists(module) and resolve(parts)[1] is None):
+    if not (is_installed(module) and resolve(parts)[1] is None):
         yield name

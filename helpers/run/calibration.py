@@ -10,16 +10,16 @@ from pathlib import Path
 import torch
 
 from helpers.run.earlier_runs import kept_stages, recorded_seconds
-from helpers.run.estimate import Estimate
 from helpers.run.expected_seconds import EXPECTED, PYTHON_STAGES, Pace, SectionSeconds, expected_sections
 from helpers.run.stage_names import stage_kind
+from helpers.run.time_left import TimeLeft
 from helpers.settings import Profile
 
 CALIBRATION_S = 0.25  # for each of the two workloads
 ENOUGH_RECORDED = 0.1  # share of steps alike that earlier runs must have recorded to speak for the rest
 
 
-def estimate_here(profile: Profile, run_folder: Path, *, resume: bool) -> tuple[Estimate, str]:
+def estimate_here(profile: Profile, run_folder: Path, *, resume: bool) -> tuple[TimeLeft, str]:
     """What a run of `profile` in `run_folder` still has to compute here, and how that is known."""
     sections = expected_sections(profile)
     stages = [stage for section in sections for stage in section.stages]
@@ -33,7 +33,7 @@ def estimate_here(profile: Profile, run_folder: Path, *, resume: bool) -> tuple[
         why = "on this machine" if here else "on the machine it is meant for"
     if kept:
         why += f", {len(kept)} of {len(stages)} steps are kept from before"
-    return Estimate(scaled(sections, pace=pace, recorded=recorded, here=here), kept), why
+    return TimeLeft(scaled(sections, pace=pace, recorded=recorded, here=here), kept), why
 
 
 def minutes_text(seconds: float) -> str:
@@ -82,7 +82,7 @@ def scaled(
     return tuple(
         SectionSeconds(
             section.heading,
-            section.beside * python,
+            section.outside_stages * python,
             {stage: stage_seconds(stage, seconds) for stage, seconds in section.stages.items()},
         )
         for section in sections

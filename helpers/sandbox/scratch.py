@@ -9,7 +9,7 @@ import time
 from helpers.sandbox import confine
 
 
-class Folder:
+class ScratchFolder:
     """The program's folder below `home`, made again only when the last program touched it.
 
     Attributes:

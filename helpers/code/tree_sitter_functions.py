@@ -29,7 +29,7 @@ LINK_TAG = re.compile(r"\{@\w+\s+([^}]*)\}")
 DECORATION = re.compile(r"^\s*(?:/\*[*!]?|//[/!]?|\*(?!/))[ \t]?|\s*\*+/\s*$")
 
 
-def foreign_functions(file: SourceFile) -> list[Function]:
+def functions_by_grammar(file: SourceFile) -> list[Function]:
     """The functions of a file in one of `GRAMMARS`, in the order of the file.
 
     `module` is the file's path: that is how these languages name a file, and how people ask for it.
