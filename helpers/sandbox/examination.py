@@ -1,9 +1,9 @@
-"""Tests examined case by case: which hold, and what each takes, under conditions of one's choice.
+"""Run a program's test cases one by one under chosen conditions: which pass, and what each costs.
 
-`run_programs` stops at the first failure and says nothing of the rest. Here the cases of one
-program are run one after another in one process, in an order that the conditions give, each with
-other objects in memory than the one before. The program is trusted as far as its own steps go: it
-is the reference, not a model's answer.
+`run_programs` stops at the first failure and says nothing about the rest. Here all cases of a program
+run one after another in one process, in an order set by the conditions, each with a different memory
+layout than the one before. The program may report its own cost: it is the trusted reference, not a
+model's answer.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from helpers.sandbox.conditions import BASE, Conditions
 from helpers.sandbox.steps import STEPS_SPENT
 from helpers.sandbox.workers import Key, borrowed, key_for
 
-ROUNDS = 2  # each case is run so often, in one process: its answer may depend on having been asked before
+ROUNDS = 2  # runs of each case in one process: an answer may depend on an earlier call
 
 
 @dataclass(frozen=True)
 class Cases:
-    """One program with its cases: statements, or functions to call, as `sandbox.run_program` takes them."""
+    """One program with its cases: statements or test functions, as `run_program` takes them."""
 
     candidate: str
     setup: str
@@ -32,25 +32,25 @@ class Cases:
     entry_point: str
     timeout_s: float = 5.0
     memory_mb: int = 1024
-    max_steps: int | None = None  # of each case
+    max_steps: int | None = None  # for each case
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """How one case ended in all rounds of one process.
+    """How one case ended over all rounds of one process.
 
-    `steps`, and `loops` of processor time (`sandbox_steps.Meter`), are those of its dearest round; `detail`
-    says how it failed first.
+    `steps` and `loops` (processor time in loops of `steps.Meter`) are maxima over the rounds; `detail`
+    describes the first failure.
     """
 
     passed: bool
     detail: str = ""
     steps: int = 0
     loops: float = 0.0
-    threads: int = 0  # that it started
-    limit: bool = False  # whether it ended its process by using up its steps or its time
+    threads: int = 0  # threads that it started
+    limit: bool = False  # whether it ended its process by reaching the step or time limit
     slept_s: float = 0.0
-    trouble: str = ""  # why the sandbox could not run it; nothing is known of it then
+    trouble: str = ""  # why the sandbox could not run it; the other fields then mean nothing
 
 
 def examine_cases(
@@ -63,7 +63,7 @@ def examine_cases(
     rounds: int = ROUNDS,
     what: str = "examine cases",
 ) -> list[tuple[CaseResult, ...]]:
-    """Results of every case of every item, in the order given; programs run in a seeded other order."""
+    """Run every case of every item; return results in input order, though programs run in a seeded one."""
     places = list(range(len(items)))
     if conditions.order:
         random.Random(conditions.order).shuffle(places)
@@ -78,7 +78,7 @@ def examine_cases(
 
 
 def _examined(key: Key, item: Cases, conditions: Conditions, rounds: int) -> tuple[CaseResult, ...]:
-    """Every case `rounds` times; a fresh process goes on after a case that ends its process."""
+    """Run every case `rounds` times; after a case that ends its process, continue in a fresh one."""
     order: list[int] = []
     for turn in range(rounds):
         one = list(range(len(item.cases)))
@@ -108,7 +108,7 @@ def _examined(key: Key, item: Cases, conditions: Conditions, rounds: int) -> tup
 
 
 def _asked(key: Key, item: Cases, order: list[int], conditions: Conditions) -> tuple[list[dict], str]:
-    """Rows of one process and how it ended; no rows and the sandbox's own trouble where it could not run."""
+    """Return one process's rows and how it ended; no rows and the sandbox's error if it could not run."""
     request = {"cases": list(item.cases), "setup": item.setup, "entry_point": item.entry_point,
                "order": order, "memory": conditions.memory}  # fmt: skip
     program = Program(item.candidate, "", item.entry_point, item.timeout_s, item.memory_mb, item.max_steps)

@@ -1,9 +1,9 @@
 """The warm process behind each worker: it imports once and forks a process for each program.
 
-Started as a fresh interpreter, never as a fork of the caller, so no thread of torch or BLAS exists
-when it forks. It reads the numbers of a request but never its text: program and tests lie in files
-without a name whose descriptors it passes on, so that no program inherits an expected value.
-One judge is kept for all programs whose tests leave no trace in it; others get a judge of their own.
+It is a fresh interpreter, never a fork of the caller, so no thread of torch or BLAS exists when it
+forks. It reads the limits in a request but never the texts: program and tests lie in unnamed files
+whose descriptors it passes on, so no program inherits an expected value. One judge is kept for all
+programs whose tests leave no trace in it; other programs get their own judge.
 """
 
 from __future__ import annotations
@@ -30,13 +30,18 @@ from helpers.sandbox.scratch import ScratchFolder, remove_tree
 OUTPUT_BYTES = 8 * 2**20
 FILE_BYTES = 32 * 2**20
 JUDGE_MEMORY_MB = 2048
-JUDGE_EXTRA_S = 5.0  # processor time of the judge beyond the program's
+JUDGE_EXTRA_S = 5.0  # processor time that the judge may use beyond the program's limit
 TICK_MS = 50
-JUDGE_ANSWERS_S = 5.0  # once its program is gone; a machine with much to do takes a while
+JUDGE_ANSWERS_S = 5.0  # patience with a judge whose program is gone; a loaded machine takes a while
 
 
 def serve(control: socket.socket, settings: dict[str, Any]) -> None:
-    """Answer requests on `control` until the caller hangs up. `settings`: preload, folder, conditions."""
+    """Answer requests on `control` until the caller hangs up.
+
+    Args:
+        control: socket to the caller.
+        settings: "preload" (modules), "folder" and "conditions".
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     call_filter.libc.prctl(call_filter.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     conditions = Conditions(**settings["conditions"])
@@ -54,13 +59,13 @@ def serve(control: socket.socket, settings: dict[str, Any]) -> None:
             return
         try:
             reply = zygote.run(request[0], *request[1])
-        except OSError as error:  # no process, no memory, no disk: not the program's fault
+        except OSError as error:  # out of processes, memory or disk: not the program's fault
             reply = {"error": f"{type(error).__name__}: {error}"}
         send(control, reply)
 
 
 def preload(names: list[str]) -> list[str]:
-    """Import what the programs will; names that fail are reported, not fatal."""
+    """Import what the programs will need; return the failures, which are not fatal."""
     problems = []
     for name in names:
         try:
@@ -68,12 +73,12 @@ def preload(names: list[str]) -> list[str]:
         except Exception as error:
             problems.append(f"{name}: {error}")
     if "numpy" in sys.modules:
-        importlib.import_module("numpy.random")  # seeded in every child; numpy itself loads it late
+        importlib.import_module("numpy.random")  # seeded in every child, but loaded lazily by numpy
     return problems
 
 
 class Zygote:
-    """Layers chosen once for this machine and user, then one program after another."""
+    """Runs one program after another in layers that are chosen once for this machine and user."""
 
     def __init__(self, control: socket.socket, home: str, conditions: Conditions):
         self._control, self._conditions = control, conditions
@@ -113,8 +118,8 @@ class Zygote:
         self.layers.append(confine.Layer(name, active, reason))
 
     def _choose_uid(self, home: str, libraries: list[str]) -> tuple[int | None, bool]:
-        """The program's user id, None for the caller's; and whether it needs the right to read everything."""
-        uid = 61184 + 2 * (os.getpid() % 2000)  # the range that systemd keeps for passing users
+        """Return the program's user id (None: the caller's) and whether it must be able to read all files."""
+        uid = 61184 + 2 * (os.getpid() % 2000)  # the range that systemd reserves for transient users
         refused = confine.cannot_become(uid, home) if os.geteuid() == 0 else "only root can give one"
         if refused:
             self._layer("own user id", False, refused)
@@ -125,11 +130,11 @@ class Zygote:
         return uid, read_all
 
     def run(self, limits: dict[str, Any], source: int, tests: int) -> dict[str, Any]:
-        """Fork the program, have it judged, watch both, leave nothing behind.
+        """Fork the program, have it judged, watch both processes, and leave nothing behind.
 
         Returns:
-            `limit` (None, "time", "output", "files"); `judge` and `candidate`: exit status, negative
-            for a signal, None if it lived to the end, as it should.
+            `limit`: None, "time", "output" or "files". `judge` and `candidate`: exit status, negative
+            for a signal, None if the process lived to the end, as it should.
         """
         output = os.memfd_create("output")
         near, far = socket.socketpair()
@@ -148,8 +153,8 @@ class Zygote:
             if word == child.THREADS:
                 self._await_threads(program)
             elif word == child.PASSED:
-                program.limit = self._limit(program)  # what was written last
-            near.close()  # a program that lives to the end ends when its channel closes
+                program.limit = self._limit(program)  # its last writes may exceed a limit
+            near.close()  # a program that is still alive ends when its channel closes
             ended = _end(pid, patience_s=1.0 if word == child.GONE else 0.0)
             return {"limit": program.limit, "judge": program.judge_status, "candidate": ended}
         finally:
@@ -177,7 +182,7 @@ class Zygote:
         )
 
     def _judged(self, program: RunningProgram, descriptors: tuple[int, int, int]) -> bytes:
-        """What the kept judge says of the program, or where it may not take it, one of its own."""
+        """Have the kept judge, or one of the program's own if it must, judge; return the judge's word."""
         word = self._heard(self.start_judge(), program, descriptors)
         if not self._judge.reusable:
             self._judge = None
@@ -186,7 +191,7 @@ class Zygote:
         return word
 
     def start_judge(self) -> Judge:
-        """The kept judge, a new one if there is none."""
+        """Return the kept judge; start one if there is none."""
         if self._judge is None:
             self._judge = Judge(self._be_judge, kept=True)
         return self._judge
@@ -202,19 +207,19 @@ class Zygote:
         )
 
     def _heard(self, judge: Judge, program: RunningProgram, descriptors: tuple[int, int, int]) -> bytes:
-        """The judge's word, b"" if it died; ends the program when it has used up what it may."""
+        """Wait for the judge's word (b"" if it died) and kill the program if it reaches a limit."""
         judge.give(descriptors)
         self._poller.register(judge.link, select.POLLIN)
         try:
             while True:
                 ready = {descriptor for descriptor, _ in self._poller.poll(TICK_MS)}
                 if self._control.fileno() in ready:
-                    raise SystemExit  # the caller is gone; the finally clauses clean up
+                    raise SystemExit  # the caller is gone; `finally` clauses clean up
                 if judge.link.fileno() in ready:
                     break
                 program.limit = self._limit(program, judge)
                 if program.limit:
-                    os.kill(program.pid, signal.SIGKILL)  # the judge notices that its channel closes
+                    os.kill(program.pid, signal.SIGKILL)  # the judge notices that the channel closed
                     break
         finally:
             self._poller.unregister(judge.link)
@@ -224,7 +229,7 @@ class Zygote:
         return word
 
     def _limit(self, program: RunningProgram, judge: Judge | None = None) -> str | None:
-        """Which limit the program has reached."""
+        """Return which limit the program has reached, or None."""
         if os.fstat(program.output).st_size > OUTPUT_BYTES:
             return "output"
         if self._folder.overfull():
@@ -237,7 +242,7 @@ class Zygote:
         return "time" if watch.overslept(pids, time.monotonic() - program.start, program.timeout_s) else None
 
     def _await_threads(self, program: RunningProgram) -> None:
-        """Give the threads that the program left their time."""
+        """Let the threads that the program left behind finish, within its limits."""
         while True:
             program.limit = self._limit(program)
             if program.limit or watch.threads_of(program.pid) <= 1:
@@ -246,7 +251,7 @@ class Zygote:
 
 
 class RunningProgram:
-    """One program while it runs; `limit` once it has reached one."""
+    """A program while it runs; `limit` is the limit it has reached, if any."""
 
     def __init__(self, pid: int, timeout_s: float, output: int):
         self.pid, self.timeout_s, self.output = pid, timeout_s, output
@@ -267,17 +272,17 @@ class Judge:
         self._before_s = 0.0
 
     def give(self, descriptors: tuple[int, int, int]) -> None:
-        """Send what it needs to judge one program."""
+        """Send the descriptors that it needs to judge one program."""
         self._before_s = watch.cpu_s(self.pid)
-        with contextlib.suppress(BrokenPipeError):  # it died since: `hear` will say so
+        with contextlib.suppress(BrokenPipeError):  # it has died: `hear` will say so
             socket.send_fds(self.link, [b"+"], descriptors)
 
     def used_s(self) -> float:
-        """Processor seconds spent on this program."""
+        """Return the processor seconds spent on this program."""
         return watch.cpu_s(self.pid) - self._before_s
 
     def hear(self) -> bytes:
-        """Its word on the program; b"" if it ended or does not answer."""
+        """Return its word on the program; b"" if it ended or does not answer."""
         try:
             said = self.link.recv(2)
         except OSError:
@@ -286,7 +291,7 @@ class Judge:
         return said[:1]
 
     def end(self) -> int:
-        """Its exit status once it is gone."""
+        """Close the link and return the exit status once the judge has ended."""
         self.link.close()
         status = _end(self.pid, patience_s=1.0)
         return 0 if status is None else status
@@ -305,7 +310,7 @@ def _fork(body: Callable[..., None], *args: Any) -> int:
 
 
 def _end(pid: int, *, patience_s: float) -> int | None:
-    """The exit status of a child that ends by itself in time; None if it had to be killed."""
+    """Return the exit status of a child that ends within `patience_s`; kill it otherwise, and return None."""
     patience = time.monotonic() + patience_s
     while True:
         found, status = os.waitpid(pid, os.WNOHANG)
@@ -319,7 +324,7 @@ def _end(pid: int, *, patience_s: float) -> int | None:
 
 
 def main() -> None:
-    """Entry point of the fresh interpreter: argv is the control descriptor and the settings."""
+    """Run the warm process; argv holds the control socket's descriptor and the settings."""
     settings = json.loads(sys.argv[2])
     sys.path[:] = [*settings["python_path"], *sys.path]
     try:

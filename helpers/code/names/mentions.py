@@ -1,4 +1,4 @@
-"""Invented names in docstrings and in prose; the rules are told in `helpers.code.names.checker`."""
+"""Invented names in docstrings and prose; `helpers.code.names.checker` explains the rules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from helpers.code.python_text import parse
 
 BACKTICK = re.compile(r"(?<!`)(`{1,2})([^`\n]+)\1(?!`)")
 IDENTIFIER = re.compile(r"^[A-Za-z_][\w.]*$")
-# not the O(…) of mathematics, not Multi(Di)Graph
+# Matches neither the O(…) of mathematics nor Multi(Di)Graph.
 CALL_IN_PROSE = re.compile(r"(?<![\w.`\\])([A-Za-z_][\w.]*[\w.])\((?!\w+\)\w)")
 OTHER_ROLE = re.compile(r":(?!func|meth|class|attr|mod|obj|exc|data|const|any|py)\w+:`[^`]*`")
 MATH_SYMBOL = re.compile(r"^[A-Za-z](_\w)?$")
@@ -30,7 +30,7 @@ GOOGLE_NAME = re.compile(r"^\*{0,2}(\w+)\s*(?:\([^)]*\))?:", re.M)
 def invented_in_docstring(
     node: ast.FunctionDef | ast.AsyncFunctionDef, context: NameContext
 ) -> Iterator[str]:
-    """Documented parameters that the function lacks, and exceptions that do not exist."""
+    """Yield documented parameters that the function lacks, and exceptions that do not exist."""
     text = ast.get_docstring(node)
     if not text:
         return
@@ -47,7 +47,7 @@ def invented_in_docstring(
 
 
 def documented_parameters(docstring: str) -> list[str]:
-    """Parameter names that a docstring describes, in NumPy, Google or Sphinx form."""
+    """Return the parameter names that a docstring describes in NumPy, Google or Sphinx style."""
     found = FIELD.findall(docstring)
     parts = SECTION.split(docstring)
     for title, body in zip(parts[1::2], parts[2::2], strict=False):
@@ -65,7 +65,7 @@ def documented_parameters(docstring: str) -> list[str]:
 
 
 def invented_in_prose(prose: str, context: NameContext) -> Iterator[str]:
-    """Identifiers, calls, parameters and exceptions named in plain text that do not exist."""
+    """Yield identifiers, calls, parameters and exceptions that plain text names but do not exist."""
     prose = OTHER_ROLE.sub(" ", prose)
     if context.parameters is not None:
         for groups in PARAMETER_WORD.findall(prose):
@@ -83,7 +83,7 @@ def invented_in_prose(prose: str, context: NameContext) -> Iterator[str]:
 
 
 def _mention(text: str, context: NameContext) -> Iterator[str]:
-    """A backticked mention: an identifier, a call, an expression; anything else is left alone."""
+    """Check text in backticks if it is an identifier, a call or an expression."""
     text = text.removesuffix("()")
     if MATH_SYMBOL.match(text):
         return

@@ -1,6 +1,6 @@
-"""What a module offers, told from its source alone: nothing of it is run.
+"""The names that a module offers, read from its source without running it.
 
-For packages that are installed but may not be imported here, and for a corpus that is a folder.
+This serves installed packages that may not be imported here, and a corpus that is a folder.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ BINARY = (".so", ".pyd")
 
 
 def is_installed(module: str) -> bool:
-    """Whether an installed package, or a submodule of one, has this dotted name."""
+    """Return whether an installed package, or a submodule of one, has this dotted name."""
     return _place(module) is not None
 
 
 @cache
 def offered_names(module: str) -> frozenset[str] | None:
-    """Names that `from module import …` can give, submodules among them.
+    """Return the names that `from module import …` can import, including submodules.
 
-    None where the source does not tell: no such module, a compiled one, a module `__getattr__`,
-    names made at run time, a star import from a module like these.
+    Return None if the source does not say: the module is missing or compiled, has a module-level
+    `__getattr__`, creates names at run time, or star-imports from such a module.
     """
     place = _place(module)
     if place is None or place.suffix in BINARY:
@@ -45,7 +45,7 @@ def offered_names(module: str) -> frozenset[str] | None:
 
 
 def submodules(package: str) -> list[str]:
-    """Dotted names of `package` and all its public submodules in Python, tests left out."""
+    """Return the dotted names of `package` and its public Python submodules, without tests."""
     place = _place(package)
     if place is None or not (place.is_dir() or place.stem == "__init__"):
         return [package]
@@ -58,10 +58,11 @@ def submodules(package: str) -> list[str]:
 
 
 def names_of_tree(tree: ast.Module, package: str = "") -> frozenset[str] | None:
-    """Names that running this module binds; None where that cannot be told (see `offered_names`).
+    """Return the names that running this module binds; None if that is unknown (see `offered_names`).
 
     Args:
-        package: what relative star imports are relative to.
+        tree: the module's syntax tree.
+        package: the package that relative star imports refer to.
     """
     names: set[str] = set()
     for node in _statements(tree.body):
@@ -91,7 +92,7 @@ def names_of_tree(tree: ast.Module, package: str = "") -> frozenset[str] | None:
 
 @cache
 def _place(module: str) -> Path | None:
-    """The file of a module, or the folder of a package without `__init__`; parents are not imported."""
+    """Locate a module's file, or a package's folder if it has no `__init__`, without importing parents."""
     top, *rest = module.split(".")
     try:
         spec = importlib.util.find_spec(top) if top else None
@@ -118,7 +119,7 @@ def _place(module: str) -> Path | None:
 
 def _inside(folder: Path, part: str) -> Path | None:
     for place in (folder / part / "__init__.py", folder / f"{part}.py"):
-        if os.path.isfile(place):  # unlike Path's, False for a name longer than a file's may be
+        if os.path.isfile(place):  # unlike Path.is_file, returns False for a name that is too long
             return place
     binary = next((p for p in folder.glob(f"{part}.*") if p.suffix in BINARY), None)
     return binary or (folder / part if os.path.isdir(folder / part) else None)
@@ -129,7 +130,7 @@ def _submodules(folder: Path) -> list[str]:
 
 
 def _statements(body: list[ast.stmt]) -> list[ast.stmt]:
-    """Statements that run when the module does, those inside `if`, `try`, `with` and loops among them."""
+    """Return statements that run with the module, including those in `if`, `try`, `with` and loops."""
     found: list[ast.stmt] = []
     for node in body:
         found.append(node)
@@ -143,7 +144,7 @@ def _statements(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _writes_unseen_names(node: ast.stmt) -> bool:
-    """Whether a statement may bind names that do not stand in it: `globals()`, `sys.modules[…]`, `exec`."""
+    """Return whether a statement may bind unseen names: `globals()`, `sys.modules[…]`, `exec`."""
     for part in ast.walk(node):
         if isinstance(part, ast.Call) and isinstance(part.func, ast.Name):
             if part.func.id in ("globals", "vars", "locals", "exec", "setattr"):
