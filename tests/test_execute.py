@@ -122,8 +122,8 @@ def test_a_log_shows_life_while_the_notebook_says_nothing() -> None:
         line.tick(now[0])
     assert written.getvalue().splitlines() == [
         "[00:00 elapsed]  One",
-        "[00:15 elapsed]  One · control: one training alone, seed 18",
-        "[00:30 elapsed]  One · control: one training alone, seed 18",
+        "[00:15 elapsed]  One · control: a single training, seed 18",
+        "[00:30 elapsed]  One · control: a single training, seed 18",
     ]
 
 

@@ -70,7 +70,7 @@ def test_the_steps_were_found() -> None:
 
 def test_every_step_has_a_name_for_people() -> None:
     assert stages() == set(STAGE_NAMES)
-    assert stage_name("track_c/control_seed_18") == "control: one training alone, seed 18"
+    assert stage_name("track_c/control_seed_18") == "control: a single training, seed 18"
     assert is_control("track_a/foreign")
     assert not is_control("track_a/train")
     assert stage_name("unknown") == "unknown"

@@ -159,7 +159,7 @@ def test_full_disk_is_said_and_the_finished_stage_stays(tmp_path: Path) -> None:
         raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     for build in (hidden, in_words):
-        with pytest.raises(WorkspaceError, match=r"No space left.*; .*make room and go on with --resume"):
+        with pytest.raises(WorkspaceError, match=r"No space left.*; .*make room and continue with --resume"):
             space.stage("s", 2, build)
         assert (tmp_path / "s" / "a").read_text() == "old"
     with pytest.raises(ZeroDivisionError):
@@ -197,7 +197,7 @@ print((Path(sys.argv[1]) / "first" / "a").read_text(), space.stage("first", 1, N
     )
     lines = done.stdout.splitlines()
     assert [line.split(" | ")[0] for line in lines[:-1]] == ["torch", "safetensors", "text"], done.stderr
-    assert all("make room and go on with --resume" in line for line in lines[:-1])
+    assert all("make room and continue with --resume" in line for line in lines[:-1])
     assert lines[-1] == "kept first"
     assert sorted(p.name for p in tmp_path.iterdir() if not p.name.endswith(".partial")) == ["first"]
 

@@ -63,7 +63,7 @@ class Runtime:
 
 
 def cpu_has_bf16() -> bool:
-    """Return whether this CPU multiplies bfloat16 matrices in hardware (False on systems but Linux)."""
+    """Return whether this CPU multiplies bfloat16 matrices in hardware (Linux only; False elsewhere)."""
     try:
         with open("/proc/cpuinfo") as stream:
             flags = next((line for line in stream if line.startswith(("flags", "Features"))), "")

@@ -15,6 +15,7 @@ __all__ = [
     "folder",
     "lock",
     "second_copy",
+    "stage_files",
     "stage_names",
     "time_left",
     "workspace",

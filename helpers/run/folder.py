@@ -1,4 +1,4 @@
-"""Where a run lies, which one is gone on with, what code it ran on, and how its reports are published."""
+"""A run's folder: create it or find the one to resume, and publish its reports."""
 
 from __future__ import annotations
 
@@ -31,13 +31,19 @@ def choose_run(
     keep: str | Path = "",
     **overrides: Any,
 ) -> tuple[Profile, Path]:
-    """Resolve the profile and create (or, to resume, find) its run folder.
+    """Resolve the profile and create its run folder or, to resume, find it.
 
     Args:
-        overrides: what `settings.resolve_profile` takes.
+        profile: name of the profile, or "auto" for the one that fits this machine.
+        out: folder that holds `runs/`.
+        resume: use the newest unfinished run with the same settings, if there is one.
+        run_id: name of the run folder; "" chooses one.
+        keep: root of the second copy, where an unfinished run of another machine may be; "" for none.
+        overrides: keyword arguments of `settings.resolve_profile`.
 
     Raises:
-        SettingsError, WorkspaceError: as `session.open_session`.
+        SettingsError: if a setting is invalid.
+        WorkspaceError: if the folder cannot be written.
     """
     if profile == "auto":
         profile = "t4" if torch.cuda.is_available() else "cpu"
@@ -45,7 +51,7 @@ def choose_run(
     runs = Path(out) / "runs"
     if resume and not run_id:
         run_id = _newest_unfinished(runs, chosen) or ""
-        if keep and not run_id:  # a new machine: what an earlier one left behind
+        if keep and not run_id:  # on a new machine, resume what an earlier one left behind
             run_id = _newest_unfinished(second_copy_root(keep) / "runs", chosen) or ""
     try:
         if run_id:
@@ -64,7 +70,7 @@ def choose_run(
 
 
 def newest_run_with(runs: Path, places: Sequence[str]) -> Path | None:
-    """The run folder below `runs` in which all `places` are there, the one with the newest; else None."""
+    """Return the most recent run folder below `runs` that has all `places`; None if there is none."""
     ready = [folder for folder in runs.glob("*/") if all((folder / place).is_dir() for place in places)]
     newest = {folder: max((folder / place).stat().st_mtime for place in places) for folder in ready}
     return max(ready, key=lambda folder: (newest[folder], folder.name), default=None)
@@ -73,7 +79,7 @@ def newest_run_with(runs: Path, places: Sequence[str]) -> Path | None:
 def publish_reports(run_folder: Path, out: Path, copy: SecondCopy | None = None) -> list[Path]:
     """Copy everything below `<run folder>/report/` to `out`, each file by one atomic rename.
 
-    The run is finished then, and `published.json` in its folder says so.
+    This finishes the run; `published.json` in its folder records that.
 
     Returns:
         The published paths, sorted.
@@ -85,7 +91,7 @@ def publish_reports(run_folder: Path, out: Path, copy: SecondCopy | None = None)
         for source, target in targets.items():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copies[target])
-        for target, copied in copies.items():  # nothing is replaced before everything is copied
+        for target, copied in copies.items():  # replace nothing before everything is copied
             copied.replace(target)
     except OSError as error:
         for copied in copies.values():
@@ -100,10 +106,10 @@ def publish_reports(run_folder: Path, out: Path, copy: SecondCopy | None = None)
 
 
 def code_revision() -> str:
-    """Git revision of the code with "+" where the tree has changes.
+    """Return the git revision of the code, with "+" if the tree has changes.
 
-    Outside a checkout: what CODE_REVISION says (for whoever copies the code to another machine), else
-    "unknown".
+    Outside a checkout, return the environment variable CODE_REVISION (set it when you copy the code to
+    another machine), else "unknown".
     """
     try:
         revision = subprocess.run(
@@ -126,7 +132,7 @@ def code_revision() -> str:
 
 
 def second_copy_root(keep: str | Path) -> Path:
-    """The folder for second copies; made if only its last part is missing.
+    """Return the folder for second copies; create it if its parent exists.
 
     Raises:
         WorkspaceError: if it cannot be used.
@@ -143,9 +149,9 @@ def second_copy_root(keep: str | Path) -> Path:
 
 
 def _new_folder(runs: Path, others: Sequence[Path], profile: str) -> Path:
-    """A folder below `runs`, named by profile and UTC time, with a number where that name is taken.
+    """Create a folder below `runs`, named by profile and UTC time, with a number if that name is taken.
 
-    Making the folder is what takes the name, so that two runs begun in one second do not share it.
+    Creating the folder claims the name, so two runs started in the same second do not share it.
     """
     runs.mkdir(parents=True, exist_ok=True)
     name = f"{profile}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
@@ -159,7 +165,7 @@ def _new_folder(runs: Path, others: Sequence[Path], profile: str) -> Path:
 
 
 def _newest_unfinished(runs: Path, profile: Profile) -> str | None:
-    """Newest run folder with the same settings whose reports were not published."""
+    """Return the newest run folder with the same settings and without published reports, or None."""
     if not runs.is_dir():
         return None
     for folder in sorted((f for f in runs.iterdir() if f.is_dir()), reverse=True):
