@@ -65,22 +65,22 @@ def style_scores(codes: Sequence[str]) -> list[StyleScore]:
     findings: list[list[str]] = [[] for _ in codes]
     if any(usable):
         with tempfile.TemporaryDirectory(prefix="style-") as folder:
-            for place, text in enumerate(texts):
-                if usable[place]:
-                    name = Path(folder, f"snippet_{place}.py")
+            for index, text in enumerate(texts):
+                if usable[index]:
+                    name = Path(folder, f"snippet_{index}.py")
                     name.write_text(text, encoding="utf-8", errors="replace", newline="\n")
             for finding in _run_ruff(folder):
-                place = int(Path(finding["filename"]).stem.rpartition("_")[2])
+                index = int(Path(finding["filename"]).stem.rpartition("_")[2])
                 row = finding["location"]["row"]
-                findings[place].append(f"{finding['code']} {row}: {finding['message']}")
+                findings[index].append(f"{finding['code']} {row}: {finding['message']}")
     scores = []
-    for place, text in enumerate(texts):
+    for index, text in enumerate(texts):
         n_lines = text.count("\n")
-        if not usable[place]:
+        if not usable[index]:
             scores.append(StyleScore(None, (), n_lines))
             continue
-        rate = 100.0 * len(findings[place]) / n_lines
-        scores.append(StyleScore(1.0 / (1.0 + rate / HALF_SCORE_AT), tuple(findings[place]), n_lines))
+        rate = 100.0 * len(findings[index]) / n_lines
+        scores.append(StyleScore(1.0 / (1.0 + rate / HALF_SCORE_AT), tuple(findings[index]), n_lines))
     return scores
 
 

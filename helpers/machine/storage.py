@@ -52,9 +52,9 @@ def _mount(path: Path) -> tuple[str, str] | None:
         table = MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return None
-    place, found = path.expanduser().resolve(), None
+    resolved, found = path.expanduser().resolve(), None
     for _, point, kind, *_ in (line.split(" ") for line in table):
         point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), point)
-        if place.is_relative_to(point) and (found is None or len(point) >= len(found[0])):
+        if resolved.is_relative_to(point) and (found is None or len(point) >= len(found[0])):
             found = (point, kind)  # of two mounts on one folder, the later one counts
     return found

@@ -75,10 +75,10 @@ def scaled(
 
     def ratio(stages: set[str], otherwise: float) -> float:
         """Return seconds here per expected second, over steps that are limited by the same thing."""
-        told = sum(expected[stage] for stage in stages & known.keys())
-        if not told or told < ENOUGH_RECORDED * sum(expected[stage] for stage in stages):
+        known_expected = sum(expected[stage] for stage in stages & known.keys())
+        if not known_expected or known_expected < ENOUGH_RECORDED * sum(expected[stage] for stage in stages):
             return otherwise
-        return sum(known[stage] for stage in stages & known.keys()) / told
+        return sum(known[stage] for stage in stages & known.keys()) / known_expected
 
     by_pace = (pace.training / here.training, pace.python / here.python) if pace and here else (1.0, 1.0)
     training = ratio(expected.keys() - PYTHON_STAGES, by_pace[0])

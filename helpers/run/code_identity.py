@@ -167,8 +167,8 @@ class _Used:
         self.functions.add(_fingerprint(function.__code__))
         for name in _global_names(function.__code__):
             value = function.__globals__.get(name)
-            beside = getattr(value, "__globals__", None) is function.__globals__
-            self._visit(value, opened=beside)
+            same_module = getattr(value, "__globals__", None) is function.__globals__
+            self._visit(value, opened=same_module)
 
 
 MADE_BY_DATACLASS = frozenset(vars(dataclasses.make_dataclass("Made", [], frozen=True, order=True)))

@@ -69,10 +69,14 @@ def choose_run(
     return chosen, folder
 
 
-def newest_run_with(runs: Path, places: Sequence[str]) -> Path | None:
-    """Return the most recent run folder below `runs` that has all `places`; None if there is none."""
-    ready = [folder for folder in runs.glob("*/") if all((folder / place).is_dir() for place in places)]
-    newest = {folder: max((folder / place).stat().st_mtime for place in places) for folder in ready}
+def newest_run_with(runs: Path, subfolders: Sequence[str]) -> Path | None:
+    """Return the most recent run folder below `runs` that has all `subfolders`; None if there is none."""
+    ready = [
+        folder for folder in runs.glob("*/") if all((folder / subfolder).is_dir() for subfolder in subfolders)
+    ]
+    newest = {
+        folder: max((folder / subfolder).stat().st_mtime for subfolder in subfolders) for folder in ready
+    }
     return max(ready, key=lambda folder: (newest[folder], folder.name), default=None)
 
 
@@ -158,7 +162,7 @@ def _new_folder(runs: Path, others: Sequence[Path], profile: str) -> Path:
     candidates = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     while True:
         candidate = next(candidates)
-        if not any((place / candidate).exists() for place in others):
+        if not any((other / candidate).exists() for other in others):
             with contextlib.suppress(FileExistsError):
                 (runs / candidate).mkdir()
                 return runs / candidate

@@ -49,7 +49,7 @@ class TimeLeft:
     """
 
     def __init__(self, sections: Sequence[SectionSeconds], kept: Collection[str] = ()) -> None:
-        self._beside = {section.heading: section.outside_stages for section in sections}
+        self._outside = {section.heading: section.outside_stages for section in sections}
         self._pending = {section.heading: dict(section.stages) for section in sections}
         self._kept = set(kept)
         self._evidence = EVIDENCE * sum(section.seconds for section in sections)
@@ -63,9 +63,9 @@ class TimeLeft:
         """Note that section `heading` begins; everything before it is done, whether reported or not."""
         if heading == self._section:
             return
-        order = list(self._beside)
+        order = list(self._outside)
         for before in order[: order.index(heading)] if heading in order else ():
-            del self._beside[before], self._pending[before]
+            del self._outside[before], self._pending[before]
         self._section, self._section_start, self._in_stages = heading, now, 0.0
         self._stage = None
         self._bars.clear()
@@ -133,24 +133,24 @@ class TimeLeft:
             for stage, seconds in stages.items()
             if stage not in self._kept
         )
-        later = sum(seconds for heading, seconds in self._beside.items() if heading != self._section)
+        later = sum(seconds for heading, seconds in self._outside.items() if heading != self._section)
         return speed * (counted + later) + self._left_here(speed, now)
 
     def nearly_done(self, now: float) -> bool:
         """Return whether only the last seconds of the last section are left."""
-        others = any(heading != self._section for heading in self._beside)
+        others = any(heading != self._section for heading in self._outside)
         pending = any(stage not in self._kept for stages in self._pending.values() for stage in stages)
         return not (others or pending or self._stage) and self.left(now) < LAST_SECONDS
 
     def _left_here(self, speed: float, now: float) -> float:
         """Return the seconds left of the running step and of its section's work outside steps."""
         bars = self._bars_left(now)
-        beside = speed * self._beside.get(self._section, 0.0)
+        outside = speed * self._outside.get(self._section, 0.0)
         if self._stage is None:
-            return _remaining(beside, now - self._section_start - self._in_stages, bars)
+            return _remaining(outside, now - self._section_start - self._in_stages, bars)
         _, expected, start = self._stage
         spent = start - self._section_start - self._in_stages
-        return _remaining(speed * expected, now - start, bars) + max(beside - spent, 0.0)
+        return _remaining(speed * expected, now - start, bars) + max(outside - spent, 0.0)
 
     def _bars_left(self, now: float) -> float:
         return max((bar.left(now) for bar in self._bars.values()), default=0.0)

@@ -168,8 +168,8 @@ class Workspace:
         """Copy the stage to `partial` from the second copy or another run; return whether one had it."""
         if self.copy and self.copy.fetch(name, key, partial):
             return True
-        beside = self.folder.parent.glob(f"*/{name}") if self.reuse else ()
-        for stage in sorted(beside, reverse=True):
+        others = self.folder.parent.glob(f"*/{name}") if self.reuse else ()
+        for stage in sorted(others, reverse=True):
             if _is_whole(stage, key):
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.parent.mkdir(parents=True, exist_ok=True)

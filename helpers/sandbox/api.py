@@ -62,7 +62,7 @@ from helpers.sandbox.steps import STEPS_SPENT
 from helpers.sandbox.workers import Key, Workers, borrowed, key_for
 from helpers.sandbox.zygote import OUTPUT_BYTES
 
-DEAR_CALLS = 3  # calls that reach the time limit before a function's remaining calls are skipped
+MAX_TIMED_OUT_CALLS = 3  # calls that reach the time limit before a function's remaining calls are skipped
 # Signals that kill a judge because of its input, not because the machine lacks something.
 JUDGE_FELL = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
 STEPS_REACHED, TIME_REACHED = "the limit of steps was reached", "the time limit was reached"
@@ -194,7 +194,7 @@ def record_outputs(
     Every call is evaluated in two processes, in opposite order and under conditions that differ in
     everything that must not matter; answers that differ are `nondeterministic`. A call for which the
     first process yields no assertion is not evaluated again. (Nine parameters: those of `run_program`,
-    with calls in place of tests, and what running them takes.)
+    with calls instead of tests, plus `setup` and `max_steps`.)
 
     Args:
         source: the program, module context included; must define `entry_point`.
@@ -208,11 +208,13 @@ def record_outputs(
     _check(program)
     keys = [key_for([source, setup], preload, python_path, conditions=one) for one in (BASE, VARIATIONS[0])]
     once = _record_once(keys[0], program, list(calls), setup)
-    told = [place for place, answer in enumerate(once) if answer["assertion"]][::-1]
-    again = dict(zip(told, _record_once(keys[1], program, [calls[i] for i in told], setup), strict=True))
+    asserted = [index for index, answer in enumerate(once) if answer["assertion"]][::-1]
+    again = dict(
+        zip(asserted, _record_once(keys[1], program, [calls[i] for i in asserted], setup), strict=True)
+    )
     recorded = []
-    for place, (call, one) in enumerate(zip(calls, once, strict=True)):
-        two = again.get(place, one)
+    for index, (call, one) in enumerate(zip(calls, once, strict=True)):
+        two = again.get(index, one)
         if one == two:
             recorded.append(Recorded(call, *(one[k] for k in ("status", "value", "detail", "assertion"))))
         else:
@@ -260,7 +262,7 @@ def _run(workers: Workers, key: Key, program: Program) -> Outcome:
     outcome = Outcome("infrastructure_error", "not started")
     for attempt in range(2):
         reply, verdict = workers.ask(key, program.candidate, _limits(program), request)
-        outcome = _judged(reply, verdict)
+        outcome = _outcome(reply, verdict)
         if outcome.status != "infrastructure_error":
             break
         workers.drop(key)
@@ -269,7 +271,7 @@ def _run(workers: Workers, key: Key, program: Program) -> Outcome:
     return outcome
 
 
-def _judged(reply: dict[str, Any], verdict: Any) -> Outcome:
+def _outcome(reply: dict[str, Any], verdict: Any) -> Outcome:
     """Return the outcome that follows from the zygote's reply and the judge's verdict."""
     if "error" in reply:
         return Outcome("infrastructure_error", reply["error"])
@@ -301,10 +303,10 @@ def _record_once(key: Key, program: Program, calls: list[str], setup: str) -> li
     """Evaluate each call once; after a call that ends its process, continue in a fresh one.
 
     A call that hits the time limit after other calls in its process is retried as the first of a fresh
-    process. Once `DEAR_CALLS` calls have timed out there, the remaining calls count as timeouts too.
+    process. Once `MAX_TIMED_OUT_CALLS` calls have timed out there, the remaining calls count as timeouts too.
     """
     results: list[dict[str, Any]] = []
-    failures, dear = 0, 0
+    failures, timed_out = 0, 0
     while len(results) < len(calls):
         request = {"calls": calls[len(results) :], "setup": setup}
         with borrowed(key) as workers:
@@ -325,8 +327,8 @@ def _record_once(key: Key, program: Program, calls: list[str], setup: str) -> li
             slow = by_clock or reply.get("candidate") == STEPS_SPENT
             ending = "timeout" if slow else "crashed"
             answers[-1].update(status=ending, detail=str(reply.get("error", "")))
-            dear += by_clock
+            timed_out += by_clock
         results.extend(answers)
-        if dear == DEAR_CALLS:
+        if timed_out == MAX_TIMED_OUT_CALLS:
             results += [dict(answers[-1]) for _ in range(len(calls) - len(results))]
     return results

@@ -84,7 +84,7 @@ class Filter:
         self._program = Program(len(code) // 8, ctypes.addressof(self._buffer))
         self._pointer = ctypes.byref(self._program)
         mark = struct.pack("=I", PID)
-        self._places = [at for at in range(4, len(code), 8) if code[at : at + 4] == mark]
+        self._pid_offsets = [at for at in range(4, len(code), 8) if code[at : at + 4] == mark]
 
     def install(self) -> None:
         """Install the filter for this process and its children; it cannot be removed.
@@ -93,8 +93,8 @@ class Filter:
             OSError: if the kernel refuses.
         """
         pid = os.getpid()
-        for place in self._places:
-            struct.pack_into("=I", self._buffer, place, pid)
+        for offset in self._pid_offsets:
+            struct.pack_into("=I", self._buffer, offset, pid)
         if (
             libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
             or libc.prctl(PR_SET_SECCOMP, 2, self._pointer, 0, 0) != 0
@@ -143,8 +143,8 @@ def own_filter(*, same_user: bool) -> Filter:
     return Filter(_assembled(code))
 
 
-def _argument(place: int) -> Step:
-    return (0x20, 0, 0, 16 + 8 * place)  # low half of the argument, little endian
+def _argument(index: int) -> Step:
+    return (0x20, 0, 0, 16 + 8 * index)  # low half of the argument, little endian
 
 
 def _give(value: int) -> Step:
@@ -159,10 +159,10 @@ def _all(calls: dict[str, tuple[int | None, int | None]], which: int, value: int
     return [step for pair in calls.values() for step in _when(pair[which], _give(value))]
 
 
-def _unless(number: int, place: int, values: tuple[int, ...]) -> list[Step]:
-    """Refuse the call if its argument at `place` is one of `values`."""
+def _unless(number: int, index: int, values: tuple[int, ...]) -> list[Step]:
+    """Refuse the call if its argument at `index` is one of `values`."""
     tests = [(0x15, len(values) - nth, 0, value) for nth, value in enumerate(values)]
-    return _when(number, _argument(place), *tests, _give(ALLOW), _give(REFUSE))
+    return _when(number, _argument(index), *tests, _give(ALLOW), _give(REFUSE))
 
 
 def _assembled(body: list[Step]) -> bytes:

@@ -90,7 +90,7 @@ def serve_program(
             hand_out()  # takes effect once, as close to the program's own code as possible
         return plain(op, *arguments)
 
-    counted = steps and steps.counted(perform, unless=UNCOUNTED, alone=("eval",))
+    counted = steps and steps.counted(perform, unless=UNCOUNTED, restart=("eval",))
     peer.perform = counted or perform
     peer.serve_forever(special)
 
@@ -210,8 +210,8 @@ def guard_files(folder: str) -> None:
             return True
         text = os.fsdecode(fspath(path))
         text = text if text.startswith("/") else inside + text
-        place = real(dirname(text)) + "/" + text.rpartition("/")[2]
-        return f"{place}/".startswith(inside) and f"{real(place)}/".startswith(inside)
+        resolved = real(dirname(text)) + "/" + text.rpartition("/")[2]
+        return f"{resolved}/".startswith(inside) and f"{real(resolved)}/".startswith(inside)
 
     def hook(event: str, args: tuple) -> None:
         if event == "open":

@@ -247,10 +247,10 @@ class Peer:
             return known
         if own in self._mirrors:
             return self._mirrors[own]
-        for place, (module, qualname) in enumerate(lineage[1:], start=1):
+        for index, (module, qualname) in enumerate(lineage[1:], start=1):
             base = known_class(module, qualname)
             if base is None and module == own[0]:
-                base = self._error_class(qualname, lineage[place:])
+                base = self._error_class(qualname, lineage[index:])
             if base is not None and issubclass(base, BaseException):
                 mirror = self._mirrors[own] = type(str(name).split(".")[-1], (base,), {})
                 return mirror

@@ -233,8 +233,8 @@ class Codec:
 
         if wire[0] == "no":
             flat = numpy.empty(len(wire) - 3, dtype=object)
-            for place, item in enumerate(self._items(wire, 3, table)):
-                flat[place] = item
+            for index, item in enumerate(self._items(wire, 3, table)):
+                flat[index] = item
             array = flat.reshape(wire[2])
         else:
             array = (

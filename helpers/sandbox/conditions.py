@@ -130,9 +130,11 @@ def prepare(conditions: Conditions) -> None:
     """
     if conditions.clock_rate != 1.0:
         for name in CLOCKS:
-            setattr(time, name, _moved(getattr(time, name), conditions.clock_rate, float))
-            setattr(time, f"{name}_ns", _moved(getattr(time, f"{name}_ns"), conditions.clock_rate, int))
-        time.sleep = _noted(time.sleep)
+            setattr(time, name, _moving_clock(getattr(time, name), conditions.clock_rate, float))
+            setattr(
+                time, f"{name}_ns", _moving_clock(getattr(time, f"{name}_ns"), conditions.clock_rate, int)
+            )
+        time.sleep = _counting_sleep(time.sleep)
     if conditions.moved_s:
         _time_machine()
 
@@ -159,8 +161,8 @@ def enter(conditions: Conditions) -> None:
     if conditions.moved_s:
         _time_machine().travel(time.time() + conditions.moved_s, tick=True).start()
         # Not earlier: the library looks up the compiled functions under these names.
-        time.time = _moved(time.time, conditions.clock_rate, float)
-        time.time_ns = _moved(time.time_ns, conditions.clock_rate, int)
+        time.time = _moving_clock(time.time, conditions.clock_rate, float)
+        time.time_ns = _moving_clock(time.time_ns, conditions.clock_rate, int)
     seed_generators(conditions.random_seed)
 
 
@@ -244,10 +246,10 @@ def stir_memory(rng: random.Random) -> list[Any]:
     kept = []
     for size in (*range(16, LARGEST_SMALL + 1, 16), 600, 1100, 2100, 4200):
         some = _blocks(size, STIRRED)
-        order = rng.sample(_PLACES, STIRRED)
-        kept += [some[place] for place in order[: order[0] // 2]]
-        for place in order:  # the block freed last is reused first
-            some[place] = None
+        order = rng.sample(_INDICES, STIRRED)
+        kept += [some[index] for index in order[: order[0] // 2]]
+        for index in order:  # the block freed last is reused first
+            some[index] = None
     return kept
 
 
@@ -256,7 +258,7 @@ def to_settings(conditions: Conditions) -> dict[str, Any]:
     return asdict(conditions)
 
 
-_PLACES = range(STIRRED)
+_INDICES = range(STIRRED)
 _fresh: list[list[Any]] = []
 _held: list[Any] = []
 _clocks_moved = False
@@ -272,7 +274,7 @@ def _blocks(size: int, count: int) -> list[Any]:
     return [bytes(size - sys.getsizeof(b"")) for _ in range(count)]
 
 
-def _moved(clock: Callable[[], Any], rate: float, kind: Callable[[Any], Any]) -> Callable[[], Any]:
+def _moving_clock(clock: Callable[[], Any], rate: float, kind: Callable[[Any], Any]) -> Callable[[], Any]:
     """Return a clock that runs `rate` times as fast from its first reading in a child on."""
     start: list[Any] = []
 
@@ -288,7 +290,7 @@ def _moved(clock: Callable[[], Any], rate: float, kind: Callable[[Any], Any]) ->
     return read
 
 
-def _noted(sleep: Callable[[float], None]) -> Callable[[float], None]:
+def _counting_sleep(sleep: Callable[[float], None]) -> Callable[[float], None]:
     """Return a `time.sleep` that also adds up how long it was asked to sleep."""
 
     def slept_for(seconds: float) -> None:

@@ -243,9 +243,9 @@ def _mount(folder: str) -> str:
     """Mount an empty file system on `folder` in this namespace; return the kernel's error, or ""."""
     options = f"size={FOLDER_BYTES},nr_inodes={FOLDER_ENTRIES},mode=711".encode()
     flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
-    place = os.fsencode(folder)
+    target = os.fsencode(folder)
     if libc.mount(None, b"/", None, MS_REC_PRIVATE, None) == 0 and not libc.mount(
-        b"sandbox", place, b"tmpfs", flags, options
+        b"sandbox", target, b"tmpfs", flags, options
     ):
         return ""
     return os.strerror(ctypes.get_errno())
@@ -272,7 +272,7 @@ def cannot_become(uid: int, folder: str) -> str:
         finally:
             os._exit(status)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return f"root may not give one here ({os.strerror(status)})" if status else ""
+    return f"root cannot assign one here ({os.strerror(status)})" if status else ""
 
 
 def readable_by_others(paths: list[str]) -> bool:

@@ -64,20 +64,20 @@ def examine_cases(
     what: str = "examine cases",
 ) -> list[tuple[CaseResult, ...]]:
     """Run every case of every item; return results in input order, though programs run in a seeded one."""
-    places = list(range(len(items)))
+    indices = list(range(len(items)))
     if conditions.order:
-        random.Random(conditions.order).shuffle(places)
+        random.Random(conditions.order).shuffle(indices)
     texts = [text for item in items for text in (item.candidate, item.setup, *item.cases)]
     key = key_for(texts, preload, python_path, conditions=conditions, whole_batch=True)
     if not items:
         return []
     with ThreadPoolExecutor(max_workers=min(workers, len(items))) as pool:
-        found = pool.map(lambda place: _examined(key, items[place], conditions, rounds), places)
-        results = dict(zip(places, progress(found, what, total=len(items), unit="program"), strict=True))
-    return [results[place] for place in range(len(items))]
+        found = pool.map(lambda index: _examine(key, items[index], conditions, rounds), indices)
+        results = dict(zip(indices, progress(found, what, total=len(items), unit="program"), strict=True))
+    return [results[index] for index in range(len(items))]
 
 
-def _examined(key: Key, item: Cases, conditions: Conditions, rounds: int) -> tuple[CaseResult, ...]:
+def _examine(key: Key, item: Cases, conditions: Conditions, rounds: int) -> tuple[CaseResult, ...]:
     """Run every case `rounds` times; after a case that ends its process, continue in a fresh one."""
     order: list[int] = []
     for turn in range(rounds):
@@ -88,7 +88,7 @@ def _examined(key: Key, item: Cases, conditions: Conditions, rounds: int) -> tup
     found: dict[int, CaseResult] = {}
     failures = 0
     while order:
-        rows, ending = _asked(key, item, order, conditions)
+        rows, ending = _run_process(key, item, order, conditions)
         if not rows:
             failures += 1
             if failures < 2:
@@ -101,13 +101,13 @@ def _examined(key: Key, item: Cases, conditions: Conditions, rounds: int) -> tup
         if rows[-1]["status"] in ("gone", "running"):
             rows[-1] |= {"status": "gone", "detail": rows[-1]["detail"] or ending}
         for row in rows:
-            found[row["index"]] = _joined(found.get(row["index"]), row)
+            found[row["index"]] = _merge(found.get(row["index"]), row)
         fallen = {row["index"] for row in rows if row["status"] == "gone"}
         order = [index for index in order[len(rows) :] if index not in fallen]
     return tuple(found[index] for index in range(len(item.cases)))
 
 
-def _asked(key: Key, item: Cases, order: list[int], conditions: Conditions) -> tuple[list[dict], str]:
+def _run_process(key: Key, item: Cases, order: list[int], conditions: Conditions) -> tuple[list[dict], str]:
     """Return one process's rows and how it ended; no rows and the sandbox's error if it could not run."""
     request = {"cases": list(item.cases), "setup": item.setup, "entry_point": item.entry_point,
                "order": order, "memory": conditions.memory}  # fmt: skip
@@ -125,7 +125,7 @@ def _asked(key: Key, item: Cases, order: list[int], conditions: Conditions) -> t
     return rows or [{"index": order[0], "status": "gone", "detail": ""}], ending
 
 
-def _joined(before: CaseResult | None, row: dict) -> CaseResult:
+def _merge(before: CaseResult | None, row: dict) -> CaseResult:
     now = CaseResult(row["status"] == "passed", row["detail"], row.get("steps", 0), row.get("loops", 0.0),
                      row.get("threads", 0), row["detail"] in (STEPS_REACHED, TIME_REACHED),
                      row.get("slept_s", 0.0))  # fmt: skip

@@ -189,15 +189,15 @@ def _import(name: str, said: str) -> Any:
 
 def mirror_output(peer: Peer, output: int) -> None:
     """Repeat the program's output here after each answer if a test has redirected `sys.stdout`."""
-    original, place = sys.stdout, [0]
+    original, mirrored = sys.stdout, [0]
 
     def after_reply() -> None:
         size = os.fstat(output).st_size
-        if size > place[0]:
+        if size > mirrored[0]:
             if sys.stdout is not original:
-                text = os.pread(output, min(size - place[0], 2**20), place[0])
+                text = os.pread(output, min(size - mirrored[0], 2**20), mirrored[0])
                 sys.stdout.write(text.decode("utf-8", "replace"))
-            place[0] = size
+            mirrored[0] = size
 
     peer.after_reply = after_reply
 

@@ -107,9 +107,9 @@ def remove_tree(folder: str) -> None:
 def _open_up(folder: str) -> None:
     """Give the owner all rights on a folder and its subfolders."""
     os.chmod(folder, 0o700)
-    for place, folders, _ in os.walk(folder):
+    for parent, folders, _ in os.walk(folder):
         for name in folders:
-            path = os.path.join(place, name)
+            path = os.path.join(parent, name)
             if not os.path.islink(path):
                 os.chmod(path, 0o700)
 

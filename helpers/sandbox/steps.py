@@ -68,18 +68,18 @@ class StepCounter:
         self.reset = reset  # restarts the count; returns the old one, above `most` if it was lost
 
     def counted(
-        self, function: Callable[..., Any], *, unless: Collection[str], alone: Collection[str]
+        self, function: Callable[..., Any], *, unless: Collection[str], restart: Collection[str]
     ) -> Callable[..., Any]:
         """Wrap `function` so that the steps of everything it calls are counted.
 
-        A first argument in `unless` switches counting off for that call, one in `alone` restarts the
+        A first argument in `unless` switches counting off for that call, one in `restart` restarts the
         count before it.
         """
 
         def call(*args: Any) -> Any:
             if args[0] in unless:
                 return function(*args)
-            if args[0] in alone:
+            if args[0] in restart:
                 self.reset()
             before = sys.gettrace()
             sys.settrace(self._entered)
@@ -97,7 +97,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._started = 0
-        self._loop_s = min(_timed(_loop) for _ in range(9))
+        self._loop_s = min(_elapsed_s(_loop) for _ in range(9))
         self._start_s = 0.0
         for module, name in THREAD_STARTERS:
             if hasattr(sys.modules.get(module), name):
@@ -134,7 +134,7 @@ def _processor_s() -> float:
     return time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)
 
 
-def _timed(work: Callable[[], Any]) -> float:
+def _elapsed_s(work: Callable[[], Any]) -> float:
     """Return elapsed seconds: some kernels count processor time in ticks far longer than a short loop."""
     start = time.clock_gettime(time.CLOCK_MONOTONIC)
     work()

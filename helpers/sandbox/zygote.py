@@ -92,10 +92,10 @@ class Zygote:
         has_landlock, abi = self._folder.landlock is not None, confine.landlock_abi()
         self._layer("landlock", has_landlock, f"ABI {abi}" if abi else "not in this kernel")
         self._guard = not has_landlock and uid is None
-        reason = "stands in for Landlock; native code gets past it" if self._guard else "not needed here"
+        reason = "replaces Landlock, but native code bypasses it" if self._guard else "not needed here"
         self._layer("audit hook on files", self._guard, reason)
         has_filter = call_filter.seccomp_available()
-        self._layer("system call filter", has_filter, "seccomp" if has_filter else "this kernel takes none")
+        self._layer("system call filter", has_filter, "seccomp" if has_filter else "this kernel accepts none")
         confine.empty_bounding_set()
         own = call_filter.own_filter(same_user=uid is None) if has_filter else None
         if has_filter:
@@ -120,12 +120,12 @@ class Zygote:
     def _choose_uid(self, home: str, libraries: list[str]) -> tuple[int | None, bool]:
         """Return the program's user id (None: the caller's) and whether it must be able to read all files."""
         uid = 61184 + 2 * (os.getpid() % 2000)  # the range that systemd reserves for transient users
-        refused = confine.cannot_become(uid, home) if os.geteuid() == 0 else "only root can give one"
+        refused = confine.cannot_become(uid, home) if os.geteuid() == 0 else "only root can assign one"
         if refused:
             self._layer("own user id", False, refused)
             return None, False
         read_all = not confine.readable_by_others([*libraries, os.path.dirname(home)])
-        read = ", and may read what root alone can: the interpreter lies there" if read_all else ""
+        read = ", but reads all files, as only root could read the interpreter" if read_all else ""
         self._layer("own user id", True, f"uid {uid} owns nothing{read}")
         return uid, read_all
 
@@ -145,7 +145,7 @@ class Zygote:
             program = RunningProgram(pid, limits["timeout_s"], output)
             os.close(report)
             far.close()
-            word = self._judged(program, (near.fileno(), tests, output))
+            word = self._judge_program(program, (near.fileno(), tests, output))
             said = os.read(confined, 1000)
             if said != child.CONFINED:
                 problem = said.decode(errors="replace") or "nothing was heard of it"
@@ -181,13 +181,13 @@ class Zygote:
             report=report,
         )
 
-    def _judged(self, program: RunningProgram, descriptors: tuple[int, int, int]) -> bytes:
+    def _judge_program(self, program: RunningProgram, descriptors: tuple[int, int, int]) -> bytes:
         """Have the kept judge, or one of the program's own if it must, judge; return the judge's word."""
-        word = self._heard(self.start_judge(), program, descriptors)
+        word = self._await_word(self.start_judge(), program, descriptors)
         if not self._judge.reusable:
             self._judge = None
         if word == child.NEEDS_OWN_PROCESS:
-            word = self._heard(Judge(self._be_judge, kept=False), program, descriptors)
+            word = self._await_word(Judge(self._be_judge, kept=False), program, descriptors)
         return word
 
     def start_judge(self) -> Judge:
@@ -206,7 +206,7 @@ class Zygote:
             kept=kept,
         )
 
-    def _heard(self, judge: Judge, program: RunningProgram, descriptors: tuple[int, int, int]) -> bytes:
+    def _await_word(self, judge: Judge, program: RunningProgram, descriptors: tuple[int, int, int]) -> bytes:
         """Wait for the judge's word (b"" if it died) and kill the program if it reaches a limit."""
         judge.give(descriptors)
         self._poller.register(judge.link, select.POLLIN)

@@ -34,7 +34,7 @@ def resolve(dotted: list[str]) -> tuple[Any, str | None]:
     found: Any = import_module(parts[0])
     if found is None:
         return None, _missing_in_source(parts)
-    for place, part in enumerate(parts[1:], start=1):
+    for index, part in enumerate(parts[1:], start=1):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -45,11 +45,11 @@ def resolve(dotted: list[str]) -> tuple[Any, str | None]:
                 if found is None:
                     if name and is_installed(name):
                         return None, None
-                    return None, ".".join(parts[: place + 1])
+                    return None, ".".join(parts[: index + 1])
             except Exception:
                 return None, None
         if not isinstance(found, types.ModuleType | type):
-            rest = parts[place + 1 :]
+            rest = parts[index + 1 :]
             return (found, None) if not rest else (None, None)
     return found, None
 
@@ -57,12 +57,12 @@ def resolve(dotted: list[str]) -> tuple[Any, str | None]:
 def _missing_in_source(parts: list[str]) -> str | None:
     """Find the first missing part of a path by reading the source of a package that is not imported."""
     module = parts[0]
-    for place, part in enumerate(parts[1:], start=1):
+    for index, part in enumerate(parts[1:], start=1):
         if is_installed(f"{module}.{part}"):
             module = f"{module}.{part}"
             continue
         offered = offered_names(module)
-        return None if offered is None or part in offered else ".".join(parts[: place + 1])
+        return None if offered is None or part in offered else ".".join(parts[: index + 1])
     return None
 
 

@@ -18,7 +18,7 @@ BINARY = (".so", ".pyd")
 
 def is_installed(module: str) -> bool:
     """Return whether an installed package, or a submodule of one, has this dotted name."""
-    return _place(module) is not None
+    return _locate(module) is not None
 
 
 @cache
@@ -28,15 +28,15 @@ def offered_names(module: str) -> frozenset[str] | None:
     Return None if the source does not say: the module is missing or compiled, has a module-level
     `__getattr__`, creates names at run time, or star-imports from such a module.
     """
-    place = _place(module)
-    if place is None or place.suffix in BINARY:
+    path = _locate(module)
+    if path is None or path.suffix in BINARY:
         return None
-    is_package = place.is_dir() or place.stem == "__init__"
-    folder = place if place.is_dir() else place.parent
+    is_package = path.is_dir() or path.stem == "__init__"
+    folder = path if path.is_dir() else path.parent
     names = set(_submodules(folder)) if is_package else set()
-    if place.is_dir():
+    if path.is_dir():
         return frozenset(names)
-    tree = parse(place.read_text(encoding="utf-8", errors="replace"))
+    tree = parse(path.read_text(encoding="utf-8", errors="replace"))
     if tree is None:
         return None
     package = module if is_package else module.rpartition(".")[0]
@@ -46,13 +46,13 @@ def offered_names(module: str) -> frozenset[str] | None:
 
 def submodules(package: str) -> list[str]:
     """Return the dotted names of `package` and its public Python submodules, without tests."""
-    place = _place(package)
-    if place is None or not (place.is_dir() or place.stem == "__init__"):
+    path = _locate(package)
+    if path is None or not (path.is_dir() or path.stem == "__init__"):
         return [package]
     found = [package]
-    for name in sorted(_submodules(place if place.is_dir() else place.parent)):
+    for name in sorted(_submodules(path if path.is_dir() else path.parent)):
         if not name.startswith(("_", "test", "idle")):
-            inner = _place(f"{package}.{name}")
+            inner = _locate(f"{package}.{name}")
             found += submodules(f"{package}.{name}") if inner and inner.suffix not in BINARY else []
     return found
 
@@ -91,7 +91,7 @@ def names_of_tree(tree: ast.Module, package: str = "") -> frozenset[str] | None:
 
 
 @cache
-def _place(module: str) -> Path | None:
+def _locate(module: str) -> Path | None:
     """Locate a module's file, or a package's folder if it has no `__init__`, without importing parents."""
     top, *rest = module.split(".")
     try:
@@ -106,21 +106,21 @@ def _place(module: str) -> Path | None:
         folders = list(spec.submodule_search_locations or ())
         return Path(folders[0]) if folders else None
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
-    place: Path | None = None
+    path: Path | None = None
     for part in rest:
-        place = next((p for folder in folders if (p := _inside(folder, part))), None)
-        if place is None:
+        path = next((p for folder in folders if (p := _inside(folder, part))), None)
+        if path is None:
             return None
-        folders = [place if place.is_dir() else place.parent] if place.suffix in ("", ".py") else []
-        if place.suffix == ".py" and place.stem != "__init__":
+        folders = [path if path.is_dir() else path.parent] if path.suffix in ("", ".py") else []
+        if path.suffix == ".py" and path.stem != "__init__":
             folders = []
-    return place
+    return path
 
 
 def _inside(folder: Path, part: str) -> Path | None:
-    for place in (folder / part / "__init__.py", folder / f"{part}.py"):
-        if os.path.isfile(place):  # unlike Path.is_file, returns False for a name that is too long
-            return place
+    for path in (folder / part / "__init__.py", folder / f"{part}.py"):
+        if os.path.isfile(path):  # unlike Path.is_file, returns False for a name that is too long
+            return path
     binary = next((p for p in folder.glob(f"{part}.*") if p.suffix in BINARY), None)
     return binary or (folder / part if os.path.isdir(folder / part) else None)
 
