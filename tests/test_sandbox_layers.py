@@ -1,4 +1,4 @@
-"""The sandbox where the kernel gives less: no namespaces, no Landlock, no root. It says so and still holds."""
+"""The sandbox without namespaces, Landlock or root: it reports the missing layers and still contains programs."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def run(outside, missing, uid):
     "missing", [[], ["namespaces"], ["namespaces", "landlock"]], ids=lambda m: " ".join(m) or "all"
 )
 @pytest.mark.parametrize("unprivileged", [False, True])
-def test_holds_with_fewer_layers_and_says_so(tmp_path, missing, unprivileged):
+def test_sandbox_holds_with_fewer_layers_and_reports_them(tmp_path, missing, unprivileged):
     uid = 65534 if unprivileged and os.geteuid() == 0 else 0
     if uid and not readable_by_others([sys.prefix, sys.base_prefix, ROOT, str(tmp_path)]):
         pytest.skip("the interpreter lies where only root can read")
