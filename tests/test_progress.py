@@ -22,7 +22,7 @@ def messages(capsys) -> list[dict]:
 
 def test_a_bar_is_plain_text_outside_the_command_line(monkeypatch, capsys) -> None:
     monkeypatch.delenv(progress.MARKED, raising=False)
-    with progress.step("track_a/train") as begins:
+    with progress.stage_events("track_a/train") as begins:
         begins()
         with progress.bar("score files", total=2) as shown:
             shown.update(1)
@@ -34,7 +34,7 @@ def test_a_bar_is_plain_text_outside_the_command_line(monkeypatch, capsys) -> No
 @pytest.mark.parametrize(("stage", "said"), [("track_a/foreign", True), ("track_a/train", False)])
 def test_plain_bars_of_a_control_are_labelled(monkeypatch, capsys, stage, said) -> None:
     monkeypatch.delenv(progress.MARKED, raising=False)
-    with progress.step(stage) as begins:
+    with progress.stage_events(stage) as begins:
         begins()
         progress.bar("train", total=2).close()
     progress.bar("later", total=2).close()
@@ -76,11 +76,11 @@ def test_bars_within_a_part_name_it_and_its_number(marked, capsys) -> None:
 
 
 def test_a_step_is_found_or_begins_and_ends(marked, capsys) -> None:
-    with progress.step("one"):
+    with progress.stage_events("one"):
         pass
-    with progress.step("two") as begins:
+    with progress.stage_events("two") as begins:
         begins()
-    with contextlib.suppress(ZeroDivisionError), progress.step("three") as begins:
+    with contextlib.suppress(ZeroDivisionError), progress.stage_events("three") as begins:
         begins()
         raise ZeroDivisionError
     assert [(m["event"], m["stage"]) for m in messages(capsys)] == [

@@ -64,11 +64,11 @@ def part(what: str, number: int, of: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def step(name: str, *, control: bool = False) -> Iterator[Callable[[], None]]:
-    """Report step `name` of a run; yield a function to call if the step must be computed.
+def stage_events(name: str, *, control: bool = False) -> Iterator[Callable[[], None]]:
+    """Report what becomes of step `name` of a run; yield a function to call if it must be computed.
 
-    Without that call the step counts as found: it costs nothing and leaves the estimate of the time
-    left.
+    Without that call the step counts as found: it costs nothing, and the estimate of the time left
+    drops it.
 
     Args:
         name: the step's stage, such as "track_a/train".

@@ -74,10 +74,10 @@ class Sources:
 
 
 # Modules left out of every digest:
-# - Settings and their parser: their text changes with every new setting, and the values that a stage
-#   reads are among its inputs (`helpers.tracks.stage_inputs`).
-# - The session: it decides when a stage is built, not what it contains, and it imports everything. The
-#   functions it wraps for `rows` and `json` are followed.
+# - Settings, profiles and their parser: their text changes with every new setting, and the values that a
+#   stage reads are among its inputs.
+# - The session, the tracks and their controls: they decide when a stage is built, not what it contains,
+#   and they import everything. The functions that the session wraps for `rows` and `json` are followed.
 # - Progress and stage names: they change no result.
 # The sources are read once, when the process starts, since later edits are not what runs.
 OURS = Sources.read(

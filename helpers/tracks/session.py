@@ -101,7 +101,7 @@ class Session:
         everything += [self._precision, self._model_of(name)]
         set_seed(self.seed)
 
-        with progress.step(name, control=is_control(name)) as begins:
+        with progress.stage_events(name, control=is_control(name)) as begins:
 
             def measured(out: Path) -> None:
                 begins()
