@@ -20,7 +20,7 @@ INERT = (ast.Name, ast.Constant, ast.Tuple, ast.Attribute, ast.Compare, ast.BinO
 
 
 def extract_code(response: str, *, entry_point: str | None = None) -> str | None:
-    """Return the Python code of `response`, or None where it holds none that parses.
+    """Return the Python code in `response`; None if none of it parses.
 
     Of several fenced blocks, the first that defines `entry_point` is used, or else the longest that
     parses; imports and definitions that it lacks are prepended from other blocks. Without fences, the
