@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.code.near_duplicates import earlier_likeness, file_tokens, jaccard, near_duplicates, shingles
-from helpers.data.cleaning import RULES, clean_folder, limit_files, parse_python, rule_rows
+from helpers.code.near_duplicates import earlier_duplicates, file_tokens, jaccard, near_duplicates, shingles
+from helpers.data.cleaning import RULES, clean_folder, limit_files, parse_or_reason, rule_rows
 from helpers.records import SourceFile
 from helpers.settings import CorpusSettings
 
@@ -160,7 +160,7 @@ def test_the_line_that_does_not_parse_is_given(tmp_path):
 
 def test_nesting_beyond_the_parser_is_a_verdict_not_a_crash():
     for text in ("(" * 10_000 + ")" * 10_000, "x = " + "-" * 100_000 + "1", "x" + "+x" * 200_000):
-        tree = parse_python(text)
+        tree = parse_or_reason(text)
         assert not isinstance(tree, str) or tree
 
 
@@ -302,7 +302,7 @@ def test_near_duplicates_equal_brute_force():
 def test_a_chain_of_gradual_changes_keeps_its_far_end():
     row = [str(number) for number in range(200)]
     chain = [frozenset(map(int, row[step : step + 100])) for step in range(0, 100, 5)]
-    earlier = earlier_likeness(
+    earlier = earlier_duplicates(
         chain, 0.85
     )  # neighbours share 95 of 105 shingles, files two steps apart 90 of 110
     assert earlier == [None if index % 2 == 0 else index - 1 for index in range(len(chain))]

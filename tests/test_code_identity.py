@@ -1,4 +1,4 @@
-"""What a stage's code is: the modules that it uses change its digest, no other module does."""
+"""Code digests of stages: the modules that a stage uses change its digest, and no others do."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def changed(sources: Sources, module: str, old: str, new: str) -> Sources:
 
 
 def stage_of(module: str, code: str = "lambda out: run(out)") -> Callable[..., Any]:
-    """A callable as a notebook has it, in which `run` is a function of the toy's `module`."""
+    """Return a callable like a notebook's, in which `run` is a function of the toy's `module`."""
 
     def run(out: object) -> None: ...
 
@@ -66,19 +66,19 @@ def stage_of(module: str, code: str = "lambda out: run(out)") -> Callable[..., A
     return eval(code, names)
 
 
-def test_every_kind_of_import_is_followed_and_cycles_end(toy) -> None:
+def test_every_kind_of_import_is_followed_and_cycles_terminate(toy) -> None:
     reached = ["toy", "toy.cycle_a", "toy.cycle_b", "toy.deep", "toy.deep.beside", "toy.deep.leaf", "toy.late",
                "toy.started", "toy.top"]  # fmt: skip
     assert toy.closure(["toy.top"]) == reached
     assert toy.closure(["toy.cycle_b"]) == ["toy", "toy.cycle_a", "toy.cycle_b", "toy.late", "toy.started"]
 
 
-def test_imports_for_type_checkers_and_prose_lead_nowhere(toy) -> None:
+def test_imports_for_type_checkers_and_prose_are_ignored(toy) -> None:
     assert toy.closure(["toy.checked"]) == ["toy", "toy.checked", "toy.deep", "toy.deep.beside"]
     assert toy.closure(["toy.talks"]) == ["toy", "toy.talks"]
 
 
-def test_a_module_left_out_is_not_passed_through(toy) -> None:
+def test_modules_are_not_reached_through_one_that_is_left_out(toy) -> None:
     without = dataclasses.replace(toy, left_out=frozenset({"toy.cycle_a"}))
     assert without.closure(["toy.top"]) == ["toy", "toy.deep", "toy.deep.beside", "toy.deep.leaf", "toy.top"]
 
@@ -94,7 +94,7 @@ def test_a_module_left_out_is_not_passed_through(toy) -> None:
         ("toy.top", "return leaf.x", "return  (leaf.x)  # as it is", False),
     ],
 )
-def test_only_code_on_the_way_changes_the_digest(toy, module, old, new, other) -> None:
+def test_only_reached_code_changes_the_digest(toy, module, old, new, other) -> None:
     stage = stage_of("toy.top")
     assert (code_digest(stage, changed(toy, module, old, new)) != code_digest(stage, toy)) == other
 
@@ -110,11 +110,11 @@ def test_only_code_on_the_way_changes_the_digest(toy, module, old, new, other) -
         "(lambda options: lambda out: options['act'](out))({'act': [run]})",
     ],
 )
-def test_functions_are_found_wherever_a_callable_has_them(toy, code) -> None:
+def test_functions_are_found_wherever_a_callable_holds_them(toy, code) -> None:
     assert modules_of(stage_of("toy.alone", code), toy) == ["toy", "toy.alone"]
 
 
-def test_methods_objects_and_modules_count_and_a_package_counts_whole(toy) -> None:
+def test_methods_objects_and_modules_count_and_a_package_counts_as_a_whole(toy) -> None:
     made = type("Made", (), {"__module__": "toy.alone", "act": lambda self, out: out})()
     assert modules_of(made.act, toy) == modules_of(lambda out: made.value, toy) == ["toy", "toy.alone"]
     module, package = ModuleType("toy.alone"), ModuleType("toy.deep")
@@ -123,8 +123,8 @@ def test_methods_objects_and_modules_count_and_a_package_counts_whole(toy) -> No
     assert "toy.deep.beside" in modules_of(lambda out: package.beside, toy)
 
 
-def test_a_record_is_data_and_leads_only_to_what_it_holds(toy) -> None:
-    """The pairs that a training reads lie in an object of the module that made them."""
+def test_only_the_values_of_a_record_are_followed(toy) -> None:
+    """A training reads pairs from an object whose class lies in the module that made them."""
 
     def made(module: str, held: object, **behaviour: object) -> object:
         kind = dataclasses.make_dataclass("Kind", ["held"], namespace=behaviour, frozen=True)
@@ -141,7 +141,7 @@ def test_a_record_is_data_and_leads_only_to_what_it_holds(toy) -> None:
         assert modules_of(lambda out, value=value: value.held, toy) == modules
 
 
-def test_a_notebooks_own_function_is_followed_and_its_text_counts(toy) -> None:
+def test_a_function_defined_in_the_notebook_is_followed_and_its_code_counts(toy) -> None:
     def digest_with(body: str) -> str:
         names: dict[str, Any] = {"__name__": "__main__", "run": stage_of("toy.alone", "run")}
         exec(f"def own(out):\n    return {body}\n", names)
@@ -155,7 +155,7 @@ def test_a_notebooks_own_function_is_followed_and_its_text_counts(toy) -> None:
     )
 
 
-def test_the_digest_is_that_of_another_folder_and_another_process(toy, tmp_path) -> None:
+def test_the_digest_is_the_same_in_another_folder_and_process(toy, tmp_path) -> None:
     command = (
         "import sys; from pathlib import Path; from helpers.run.code_identity import Sources, code_digest\n"
         "exec(open(sys.argv[1]).read())\n"
@@ -180,7 +180,7 @@ def test_the_digest_is_that_of_another_folder_and_another_process(toy, tmp_path)
 
 
 def track_stages() -> dict[str, FunctionType]:
-    """Name of every stage that a track asks for -> its lambda, with the module's names alone."""
+    """Map every stage of the tracks to its lambda, which sees only its module's names."""
     stages = {}
     for track in (a, b, c):
         names = dict(vars(track))
@@ -199,7 +199,7 @@ def track_stages() -> dict[str, FunctionType]:
 
 
 class Recorder:
-    """A session that builds nothing and notes what it was asked to build."""
+    """A session that builds nothing and records what it was asked to build."""
 
     def __init__(self, folder: Path):
         self.folder, self.seed, self.runtime = folder, 1, None
@@ -233,7 +233,7 @@ def stages(tmp_path_factory) -> dict[str, Callable[..., Any]]:
     return track_stages() | run.asked
 
 
-EXPECTED = {  # stage -> a module it rests on
+EXPECTED = {  # stage -> a module it depends on
     "track_a/before": "helpers.eval.perplexity",
     "track_a/train": "helpers.train.trainer",
     "track_a/after": "helpers.eval.perplexity",
@@ -258,7 +258,7 @@ EXPECTED = {  # stage -> a module it rests on
 }
 
 
-def test_every_stage_rests_on_what_it_must(stages) -> None:
+def test_every_stage_depends_on_what_it_must(stages) -> None:
     assert set(stages) == set(EXPECTED)
     for name, build in stages.items():
         found = modules_of(build)
@@ -280,20 +280,20 @@ def test_every_stage_rests_on_what_it_must(stages) -> None:
         ("helpers.tracks.a", list(EXPECTED)),
     ],
 )
-def test_a_mended_module_leaves_the_stages_that_do_without_it(stages, mended, kept) -> None:
+def test_a_changed_module_keeps_the_stages_that_do_not_use_it(stages, mended, kept) -> None:
     other = dataclasses.replace(OURS, texts={**OURS.texts, mended: OURS.texts[mended] + "\nMENDED = 1\n"})
     for name in kept:
         assert code_digest(stages[name], other) == code_digest(stages[name]), name
 
 
 @pytest.mark.parametrize("name", ["track_a/train", "track_b/train", "track_a/foreign"])
-def test_a_mended_trainer_trains_again(stages, name) -> None:
+def test_a_changed_trainer_trains_again(stages, name) -> None:
     mended = "helpers.train.trainer"
     other = dataclasses.replace(OURS, texts={**OURS.texts, mended: OURS.texts[mended] + "\nMENDED = 1\n"})
     assert code_digest(stages[name], other) != code_digest(stages[name])
 
 
-def test_what_rows_and_json_wrap_is_looked_into() -> None:
+def test_functions_wrapped_by_rows_and_json_are_followed() -> None:
     from helpers.train.averaging import mean_of
 
     asked = []

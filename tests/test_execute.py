@@ -17,8 +17,8 @@ from helpers.machine import progress
 from helpers.report import live_line
 from helpers.report.execute import CellFailure, execute_notebook
 from helpers.run import folder as run_folder
-from helpers.run.estimate import Estimate
 from helpers.run.expected_seconds import SectionSeconds
+from helpers.run.time_left import TimeLeft
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,7 +38,7 @@ def notebook(tmp_path):
 
 def run(path, parameters):
     expected = (SectionSeconds("One", 1.0, {"track_a/foreign": 20.0}), SectionSeconds("Two", 30.0))
-    return execute_notebook(path, parameters, cwd=path.parent, estimate=Estimate(expected))
+    return execute_notebook(path, parameters, cwd=path.parent, estimate=TimeLeft(expected))
 
 
 def test_parameters_override_defaults_and_nothing_listens_on_tcp(notebook) -> None:
@@ -122,8 +122,8 @@ def test_a_log_shows_life_while_the_notebook_says_nothing() -> None:
         line.tick(now[0])
     assert written.getvalue().splitlines() == [
         "[00:00 elapsed]  One",
-        "[00:15 elapsed]  One · control: one training alone, seed 18",
-        "[00:30 elapsed]  One · control: one training alone, seed 18",
+        "[00:15 elapsed]  One · control: a single training, seed 18",
+        "[00:30 elapsed]  One · control: a single training, seed 18",
     ]
 
 
@@ -143,7 +143,7 @@ def test_the_line_shows_the_innermost_bar_and_goes_back_to_the_outer_one() -> No
 
 def test_the_line_says_what_is_left_and_nearly_done_at_the_end_alone() -> None:
     now = [0.0]
-    estimate = Estimate([SectionSeconds("One", 1.0, {"x/long": 600.0}), SectionSeconds("Summary", 4.0)])
+    estimate = TimeLeft([SectionSeconds("One", 1.0, {"x/long": 600.0}), SectionSeconds("Summary", 4.0)])
     line = live_line.LiveLine(estimate, Console(file=io.StringIO()), lambda: now[0])
     line.enter("One")
     line.take({"event": "begins", "stage": "x/long"})

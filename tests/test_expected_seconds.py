@@ -1,4 +1,4 @@
-"""Every step of the notebook has a name for people and expected seconds, and those are made this machine's."""
+"""Every step of the notebook has a readable name and expected seconds, which are scaled to this machine."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import nbformat
 import pytest
 
 from helpers.profiles import PROFILES, RunRequest, resolve_profile
+from helpers.run.calibration import estimate_here, measured_pace, scaled
 from helpers.run.earlier_runs import kept_stages, recorded_seconds
-from helpers.run.estimate import Estimate
-from helpers.run.expected_here import estimate_here, measured_pace, scaled
 from helpers.run.expected_seconds import (
     EXPECTED,
     PYTHON_STAGES,
@@ -24,6 +23,7 @@ from helpers.run.expected_seconds import (
     minutes_expected,
 )
 from helpers.run.stage_names import STAGE_NAMES, is_control, stage_kind, stage_name
+from helpers.run.time_left import TimeLeft
 from helpers.run.workspace import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +32,7 @@ STAGE = re.compile(r"track_[abc]/\w+")
 
 
 def constants(source: str) -> set[str]:
-    """Names of steps among the arguments of calls of `stage`, `rows` and `json`, and module constants."""
+    """Return step names among module constants and the arguments of `stage`, `rows` and `json`."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
@@ -47,7 +47,7 @@ def constants(source: str) -> set[str]:
 
 
 def stages() -> set[str]:
-    """All steps that the tracks can take, seeds as kinds."""
+    """Return all steps that the tracks can run, with seeds as kinds."""
     sources = [file.read_text() for file in (ROOT / "helpers" / "tracks").glob("*.py")]
     found = set().union(*(constants(source) for source in sources))
     controls = ast.parse((ROOT / "helpers/tracks/controls_c.py").read_text())
@@ -67,7 +67,7 @@ def test_the_steps_were_found() -> None:
 
 def test_every_step_has_a_name_for_people() -> None:
     assert stages() == set(STAGE_NAMES)
-    assert stage_name("track_c/control_seed_18") == "control: one training alone, seed 18"
+    assert stage_name("track_c/control_seed_18") == "control: a single training, seed 18"
     assert is_control("track_a/foreign")
     assert not is_control("track_a/train")
     assert stage_name("unknown") == "unknown"
@@ -82,7 +82,7 @@ def test_every_step_and_section_has_expected_seconds(profile) -> None:
     assert [s.heading for s in sections] == re.findall(r"^## (.+)$", prose, re.MULTILINE)
 
 
-def test_steps_that_the_profile_does_not_ask_for_are_not_expected() -> None:
+def test_steps_that_the_profile_leaves_out_are_not_expected() -> None:
     def names(profile) -> set[str]:
         return {stage for section in expected_sections(profile) for stage in section.stages}
 
@@ -94,7 +94,7 @@ def test_steps_that_the_profile_does_not_ask_for_are_not_expected() -> None:
     )
 
 
-def test_the_cpu_profile_is_expected_to_take_what_its_committed_run_took() -> None:
+def test_the_cpu_profile_expects_the_time_of_its_committed_run() -> None:
     metrics = read_json(ROOT / "metrics.json")
     if metrics["run"]["profile"] == "cpu":
         assert minutes_expected(PROFILES["cpu"]) == pytest.approx(metrics["run"]["seconds"] / 60, rel=0.4)
@@ -113,8 +113,8 @@ def test_a_faster_machine_takes_less() -> None:
     assert two == SectionSeconds("Two", 5.0, {"track_c/control_seed_18": 20.0})
 
 
-def test_what_earlier_runs_took_is_taken_and_scales_the_rest() -> None:
-    """Steps that wait for Python speak for what is beside the steps; nothing recorded: the pace does."""
+def test_recorded_seconds_are_used_and_scale_the_rest() -> None:
+    """Recorded Python steps scale the time outside steps; without records, the pace does."""
     recorded = {"track_a/train": 500.0}
     one, two = scaled(SECTIONS, pace=Pace(1.0, 1.0), recorded=recorded, here=Pace(9.0, 0.5))
     assert one == SectionSeconds("One", 20.0, {"track_b/data": 200.0, "track_a/train": 500.0})
@@ -123,7 +123,7 @@ def test_what_earlier_runs_took_is_taken_and_scales_the_rest() -> None:
     assert one == SectionSeconds("One", 5.0, {"track_b/data": 50.0, "track_a/train": 200.0})
 
 
-def test_little_that_is_recorded_does_not_speak_for_the_rest() -> None:
+def test_a_few_recorded_seconds_do_not_scale_the_rest() -> None:
     one, _ = scaled(SECTIONS, pace=None, recorded={"track_c/control_seed_*": 90.0}, here=None)
     assert one.stages["track_a/train"] == 200.0 * 90.0 / 40.0
     tiny = (*SECTIONS, SectionSeconds("Three", 0.0, {"track_a/foreign": 5000.0}))
@@ -131,7 +131,7 @@ def test_little_that_is_recorded_does_not_speak_for_the_rest() -> None:
     assert one.stages["track_a/train"] == 200.0
 
 
-def test_the_pace_of_this_machine_is_a_number() -> None:
+def test_the_pace_of_this_machine_is_measured() -> None:
     pace = measured_pace()
     assert pace.training > 0
     assert pace.python > 0
@@ -144,7 +144,7 @@ def run_in(runs: Path, name: str, profile, **seconds: float) -> Path:
     return runs / name
 
 
-def test_seconds_are_those_of_runs_with_the_same_settings_of_any_seed(tmp_path) -> None:
+def test_seconds_come_from_runs_with_the_same_settings_and_any_seed(tmp_path) -> None:
     profile = resolve_profile(RunRequest("smoke"))
     run_in(tmp_path, "1", profile, track_a__train=10.0, track_b__train=7.0)
     run_in(tmp_path, "2", resolve_profile(RunRequest("smoke", seed=3)), track_a__train=20.0)
@@ -161,7 +161,7 @@ def test_seconds_are_those_of_runs_with_the_same_settings_of_any_seed(tmp_path) 
     assert found == {"track_a/train": 20.0, "track_b/train": 7.0}
 
 
-def test_finished_steps_are_kept_unless_settings_seed_or_code_are_others(tmp_path) -> None:
+def test_finished_steps_are_kept_unless_settings_seed_or_code_differ(tmp_path) -> None:
     profile = resolve_profile(RunRequest("smoke"))
     run_in(tmp_path, "beside", profile, track_b__train=7.0)
     run_in(
@@ -178,8 +178,8 @@ def test_finished_steps_are_kept_unless_settings_seed_or_code_are_others(tmp_pat
     assert kept_stages(now, profile, asked, resume=False) == {"track_a/train"}
 
 
-def test_a_resumed_run_is_announced_without_the_steps_that_are_kept(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("helpers.run.expected_here.measured_pace", lambda: EXPECTED["smoke"].pace)
+def test_the_estimate_of_a_resumed_run_leaves_out_kept_steps(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("helpers.run.calibration.measured_pace", lambda: EXPECTED["smoke"].pace)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     profile = resolve_profile(RunRequest("smoke"))
     fresh, why = estimate_here(profile, run_in(tmp_path / "a", "now", profile), resume=True)
@@ -188,15 +188,15 @@ def test_a_resumed_run_is_announced_without_the_steps_that_are_kept(tmp_path, mo
     seconds = {stage: took for s in expected_sections(profile) for stage, took in s.stages.items()}
     before = run_in(tmp_path / "b", "now", profile, track_b__data=2 * seconds["track_b/data"])
     resumed, why = estimate_here(profile, before, resume=True)
-    assert isinstance(resumed, Estimate)
+    assert isinstance(resumed, TimeLeft)
     assert why == f"as earlier runs here took, 1 of {len(seconds)} steps are kept from before"
-    python = sum(section.beside for section in expected_sections(profile))
+    python = sum(section.outside_stages for section in expected_sections(profile))
     python += sum(seconds[stage] for stage in PYTHON_STAGES & seconds.keys() - {"track_b/data"})
     training = sum(seconds[stage] for stage in seconds.keys() - PYTHON_STAGES)
     assert resumed.left(0.0) == pytest.approx(training + 2 * python)
 
 
-def test_a_profile_of_other_values_keeps_its_expectation() -> None:
+def test_changed_settings_keep_the_profiles_expected_time() -> None:
     profile = dataclasses.replace(PROFILES["cpu"], seed=5)
     assert minutes_expected(profile) == minutes_expected(PROFILES["cpu"])
     assert stage_kind("track_c/control_seed_5") == "track_c/control_seed_*"

@@ -1,4 +1,4 @@
-"""Honest programs pass, whatever they use; wrong ones fail and say why."""
+"""The sandbox with honest programs: correct ones pass, whatever they use; wrong ones fail with a reason."""
 
 import pytest
 

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,8 @@ from helpers.data.tasks.stability import (
 )
 from helpers.data.tasks.test_sets import draw_up_tests
 from helpers.sandbox.api import Program, SandboxError, run_programs
-from helpers.sandbox.cases import Cases, examine_cases
-from helpers.sandbox.conditions import ALONE, BASE, VARIATIONS, replaced
+from helpers.sandbox.conditions import ALONE, BASE, VARIATIONS
+from helpers.sandbox.examination import Cases, examine_cases
 
 FOLDER = Path(__file__).parent / "data" / "unstable"
 STEADY = {"checked_double", "sorted_words", "steps_to_one"}
@@ -172,7 +173,7 @@ def test_steps_go_on_after_a_callback_and_leave_imports_out() -> None:
 def test_the_sandboxs_own_trouble_is_no_reason_against_a_case(corpus, monkeypatch) -> None:
     steps = next(f for f in extract_functions(corpus) if f.name == "steps_to_one")
     subject = Subject(steps, "", ("assert steps_to_one(1) == 0",), (True,))
-    broken = replaced(VARIATIONS[0], folder="no/such/folder")  # its temporary folder cannot be made
+    broken = replace(VARIATIONS[0], folder="no/such/folder")  # its temporary folder cannot be made
     assert examine_cases([stability._cases(subject, [0])], broken, workers=1)[0][0].trouble
     monkeypatch.setattr(stability, "VARIATIONS", (broken,))
     with pytest.raises(SandboxError, match="cannot be run under"):
@@ -223,10 +224,10 @@ def test_memory_is_handed_out_in_the_order_of_its_seed_alone() -> None:
     """Only another seed changes addresses, not earlier programs or other warm processes."""
     source = "class O: pass\ndef f(n):\n    kept = [O() for _ in range(n)]\n    return [id(o) >> 4 & 1023 for o in kept]"
     one, two, three = (
-        _answer_under(replaced(BASE, folder=folder), source, "f(30)") for folder in ("", "a", "b" * 70)
+        _answer_under(replace(BASE, folder=folder), source, "f(30)") for folder in ("", "a", "b" * 70)
     )
     assert one == two == three
-    assert _answer_under(replaced(BASE, memory=9), source, "f(30)") != one
+    assert _answer_under(replace(BASE, memory=9), source, "f(30)") != one
 
 
 def _passes(check: Cases, conditions, *, rounds: int) -> bool:

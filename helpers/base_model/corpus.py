@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.code.near_duplicates import earlier_likeness, file_tokens, jaccard, shingles
+from helpers.code.near_duplicates import earlier_duplicates, file_tokens, jaccard, shingles
 from helpers.data.corpus import load_corpus
 from helpers.data.general_code import PACKAGES as GENERAL_CODE
 from helpers.data.licences import licence_of_distribution
@@ -196,7 +196,7 @@ def _without_copies(
 ) -> list[SourceFile]:
     """Files like no corpus file and like no earlier file."""
     sets = [shingles(file_tokens(f.text)) for f in progress(files, "compare training text", unit="file")]
-    first = earlier_likeness([*corpus, *sets], min(ALIKE, 0.7))
+    first = earlier_duplicates([*corpus, *sets], min(ALIKE, 0.7))
     kept = []
     for index, (file, own) in enumerate(zip(files, sets, strict=True), start=len(corpus)):
         other = first[index]

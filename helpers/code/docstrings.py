@@ -1,8 +1,8 @@
 """Docstrings read into facts and written back in one normal form.
 
-`read_docstring` understands numpydoc, Google and reST sections (through docstring_parser);
-`normal_docstring` writes a short numpydoc docstring from such facts; `with_docstring`
-puts it into a function's own text, touching no other character.
+`read_docstring` understands numpydoc, Google and reST sections (through docstring_parser).
+`normal_docstring` writes a short numpydoc docstring from such facts. `with_docstring` inserts it into
+a function's text and changes no other character.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RST_ROLE = re.compile(r":[a-z:]+:`~?([^`<]+?)(?:\s*<[^`>]*>)?`")
 
 @dataclass(frozen=True)
 class DescribedValue:
-    """A parameter or return value as a docstring describes it; empty strings where it is silent."""
+    """A parameter or return value as a docstring describes it; what it omits is an empty string."""
 
     name: str
     type: str
@@ -42,7 +42,7 @@ class DocstringFacts:
 
 
 def read_docstring(docstring: str) -> DocstringFacts:
-    """Facts of a docstring in any of the usual styles; what it lacks is left empty."""
+    """Parse a docstring in any of the usual styles; what it lacks is left empty."""
     try:
         parsed = docstring_parser.parse(docstring)
     except docstring_parser.ParseError:
@@ -72,10 +72,10 @@ def read_docstring(docstring: str) -> DocstringFacts:
 
 
 def normal_docstring(facts: DocstringFacts, parameters: tuple[str, ...]) -> str | None:
-    """A short numpydoc docstring naming exactly `parameters`, or None if a fact is missing.
+    """Write a short numpydoc docstring for exactly `parameters`; None if a fact is missing.
 
-    Missing means: no summary, or a parameter that the facts do not describe. The summary is one
-    sentence, each description one sentence, wrapped at 88 characters.
+    A fact is missing if there is no summary or a parameter is not described. The summary and each
+    description are one sentence, wrapped at 88 characters.
     """
     described = {item.name: item for item in facts.parameters}
     if not facts.summary or any(not _says_something(described.get(name)) for name in parameters):
@@ -93,7 +93,7 @@ def normal_docstring(facts: DocstringFacts, parameters: tuple[str, ...]) -> str 
 
 
 def with_docstring(code: str, docstring: str) -> str:
-    """`code` (a function without docstring) with `docstring` put in, indented to fit."""
+    """Insert `docstring`, indented to fit, into `code`, a function without one."""
     text = SourceText(code)
     first = text.function.body[0]
     lines = code.splitlines(keepends=True)
@@ -109,12 +109,12 @@ def with_docstring(code: str, docstring: str) -> str:
 
 
 def docstring_of(source: str) -> str:
-    """The cleaned docstring of the function in `source`, or ""."""
+    """Return the cleaned docstring of the function in `source`, or ""."""
     return ast.get_docstring(SourceText(source).function) or ""
 
 
 def same_code(one: str, other: str) -> bool:
-    """Whether two functions are the same program but for their docstrings and formatting."""
+    """Return whether two functions differ at most in their docstrings and formatting."""
     try:
         trees = [SourceText(without_docstring(text)).function for text in (one, other)]
     except ValueError:
@@ -123,18 +123,18 @@ def same_code(one: str, other: str) -> bool:
 
 
 def undescribed(docstring: str, parameters: tuple[str, ...]) -> tuple[str, ...]:
-    """Parameters that `docstring` does not describe in a section of its own."""
+    """Return the parameters that `docstring` does not describe in a parameter section."""
     described = {item.name for item in read_docstring(docstring).parameters if _says_something(item)}
     return tuple(name for name in parameters if name not in described)
 
 
 def described_names(docstring: str) -> tuple[str, ...]:
-    """All parameter names that the docstring's sections claim to describe."""
+    """Return all parameter names that the docstring's sections list."""
     return tuple(item.name for item in read_docstring(docstring).parameters)
 
 
 def returns_a_value(source: str) -> bool:
-    """Whether some `return` or `yield` of the function itself hands out a value other than None."""
+    """Return whether the function itself returns or yields a value other than None."""
     stack: list[ast.AST] = list(SourceText(source).function.body)
     while stack:
         node = stack.pop()
@@ -150,7 +150,7 @@ def returns_a_value(source: str) -> bool:
 
 
 def _header_end(code: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Number of lines up to and with the colon that ends the signature."""
+    """Return the number of lines up to and including the colon that ends the signature."""
     after = [function.args, *function.args.args, *function.args.kwonlyargs, function.returns]
     last = max((getattr(node, "end_lineno", 0) or 0) for node in after if node is not None)
     line = max(last, function.lineno)
@@ -175,7 +175,7 @@ def _one_line(text: str | None) -> str:
 
 
 def _first_sentence(text: str | None) -> str:
-    """First sentence on one line, without reST roles; "" for nothing."""
+    """Return the first sentence on one line, without reST roles; "" if there is none."""
     plain = _one_line(inspect.cleandoc(text or "").partition("\n\n")[0])
     # An abbreviation's full stop does not end a sentence.
     guarded = re.sub(r"\b(i\.e|e\.g|etc|vs|cf)\.", lambda m: m.group().replace(".", "\0"), plain)

@@ -1,8 +1,8 @@
-"""Small edits of a function's own text at positions taken from its syntax tree.
+"""Small edits of a function's text at positions taken from its syntax tree.
 
-A `SourceText` knows where every node of a function lies in the UTF-8 bytes of its source. An
-`Edit` replaces one span of them, so that comments, blank lines and quoting around it stay as
-their author left them. Bug operators and worsening operators are written on top of this.
+A `SourceText` knows where every node of a function lies in the UTF-8 bytes of its source. An `Edit`
+replaces one span of these bytes, so comments, blank lines and quoting around it stay as their author
+wrote them. The operators that plant bugs or make code worse build on this.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class SourceEditError(SuiteError, ValueError):
 
 @dataclass(frozen=True)
 class Edit:
-    """Bytes `start:end` of the source are to become `text`."""
+    """Replacement of the bytes `start:end` of the source by `text`."""
 
     start: int
     end: int
@@ -31,7 +31,7 @@ class Edit:
 class SourceText:
     """The bytes of one function definition with its syntax tree and the nodes of its body.
 
-    `nodes` are in source order and leave out docstrings, f-strings, annotations and decorators.
+    `nodes` are in source order, without docstrings, f-strings, annotations and decorators.
 
     Raises:
         SourceEditError: if the source does not parse or has no function at its top level.
@@ -54,21 +54,21 @@ class SourceText:
         self.nodes = list(_body_nodes(self.function))
 
     def span(self, node: ast.AST) -> tuple[int, int]:
-        """Byte offsets of a node: first, and one past the last."""
+        """Return the byte offsets of a node: the first, and one past the last."""
         start = self.starts[node.lineno - 1] + node.col_offset
         return start, self.starts[node.end_lineno - 1] + node.end_col_offset
 
     def code(self, node: ast.AST) -> str:
-        """The text of a node as it stands in the source."""
+        """Return a node's text as it is in the source."""
         start, end = self.span(node)
         return self.data[start:end].decode()
 
     def replace(self, node: ast.AST, text: str) -> Edit:
-        """The edit that puts `text` where `node` stands."""
+        """Return the edit that replaces `node` by `text`."""
         return Edit(*self.span(node), text)
 
     def between(self, left: ast.AST, right: ast.AST, token: str, new: str) -> Iterator[Edit]:
-        """Replace the operator `token` standing between two operands."""
+        """Replace the operator `token` between two operands."""
         start, end = self.span(left)[1], self.span(right)[0]
         gap = self.data[start:end].decode()
         pattern = r"\s+".join(re.escape(word) for word in token.split())
@@ -78,7 +78,7 @@ class SourceText:
             yield Edit(start + lead, start + lead + len(matches[0].group().encode()), new)
 
     def delete_statement(self, statement: ast.stmt, body: list[ast.stmt]) -> Iterator[Edit]:
-        """Take a statement out with its lines, or leave `pass` where it stood alone."""
+        """Remove a statement with its lines, or replace it by `pass` if it is the whole body."""
         start, end = self.span(statement)
         if len(body) == 1:
             yield Edit(start, end, "pass")
@@ -88,16 +88,16 @@ class SourceText:
             yield Edit(first, last, "")
 
     def line_of(self, edit: Edit) -> int:
-        """1-based line of the source at which an edit begins."""
+        """Return the 1-based source line at which an edit begins."""
         return self.data[: edit.start].count(b"\n") + 1
 
     def apply(self, edit: Edit) -> str:
-        """The whole source with one edit made."""
+        """Return the whole source with one edit applied."""
         return (self.data[: edit.start] + edit.text.encode() + self.data[edit.end :]).decode()
 
 
 def _body_nodes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[ast.AST]:
-    """Nodes of the body in source order, without docstrings, annotations, nested decorators."""
+    """Yield the body's nodes in source order, without docstrings, annotations and nested decorators."""
     stack: list[ast.AST] = list(reversed(function.body))
     while stack:
         node = stack.pop()

@@ -1,4 +1,4 @@
-"""The code in a model's answer: fences removed, chatter around it cut off, nothing else changed."""
+"""Extraction of the code from a model's answer: fences and chatter are cut off, nothing else changes."""
 
 from __future__ import annotations
 
@@ -11,27 +11,26 @@ from helpers.code.python_text import parse, without_margin
 
 STARTS = ("def ", "async def ", "class ", "import ", "from ", "@", "assert ", "if ", "for ", "try:", "with ")
 MAX_LINES = 2000
-MAX_ATTEMPTS = 300  # parses of one answer: they are what it costs
+MAX_ATTEMPTS = 300  # parses of one answer, which dominate the cost
 SPECIALS = ("<|im_end|>", "<|endoftext|>", "<|im_start|>")
 LEAD = re.compile(r"\A\s*<\|im_start\|>[ \t]*(?:assistant)?[ \t]*\n?")
 DEFINING = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign)
-# what a line of prose may parse as; as a statement it does nothing
+# What a line of prose may parse as; as a statement it does nothing.
 INERT = (ast.Name, ast.Constant, ast.Tuple, ast.Attribute, ast.Compare, ast.BinOp, ast.UnaryOp, ast.BoolOp)
 
 
 def extract_code(response: str, *, entry_point: str | None = None) -> str | None:
-    """Return the Python code of `response`, or None where it holds none that parses.
+    """Return the Python code in `response`; None if none of it parses.
 
-    Of several fenced blocks the first that defines `entry_point` counts, else the longest that
-    parses; imports and definitions that it lacks and another block gives are put before it.
-    Without fences the whole answer is taken if it is code; else the longest run of lines that
-    parses, from the first line that starts like code. An answer cut off in the middle yields
-    None, or what stood complete before the cut.
+    Of several fenced blocks, the first that defines `entry_point` is used, or else the longest that
+    parses; imports and definitions that it lacks are prepended from other blocks. Without fences, the
+    whole answer is used if it is code, or else the longest run of lines that parses, from the first
+    line that starts like code. A truncated answer yields None, or whatever was complete before the cut.
     """
     text = LEAD.sub("", response.replace("\r\n", "\n").replace("\r", "\n"))
     for special in SPECIALS:
         text = text.split(special, 1)[0]
-    if is_code(without_margin(text)):  # before fences are looked for: a docstring may show one
+    if is_code(without_margin(text)):  # checked before fences, because a docstring may contain one
         return _whole_or_run(text, prose=True)
     blocks = [_unprompted(block.content) for block in fenced_blocks(text) if block.is_python]
     if not blocks:
@@ -39,7 +38,7 @@ def extract_code(response: str, *, entry_point: str | None = None) -> str | None
     codes = [code for code in map(_whole_or_run, blocks) if code]
     chosen = next((code for code in codes if entry_point and defines(code, entry_point)), None)
     if chosen is None and entry_point and "def " in text:
-        run = _whole_or_run(text, prose=True)  # bare code whose docstring shows the fence that was found
+        run = _whole_or_run(text, prose=True)  # bare code whose docstring contains the fence
         if run and defines(run, entry_point):
             return run
     if codes:
@@ -51,9 +50,9 @@ def extract_code(response: str, *, entry_point: str | None = None) -> str | None
 
 
 def answered_line(response: str) -> str:
-    """The one line that answers a question for a line: the first of a fenced block, else of the text.
+    """Return the line that answers a request for one line: the first of a fenced block, or of the text.
 
-    Chatter before a block, and single backticks around the line, are left out.
+    Chatter before a block and backticks around the line are dropped.
     """
     text = LEAD.sub("", response.replace("\r\n", "\n").replace("\r", "\n"))
     for special in SPECIALS:
@@ -66,7 +65,7 @@ def answered_line(response: str) -> str:
 
 
 def defines(code: str, name: str) -> bool:
-    """Whether `code` parses and binds `name` at its top level by def, class or assignment."""
+    """Return whether `code` parses and binds `name` at its top level by def, class or assignment."""
     tree = parse(code)
     return tree is not None and name in _bound(
         tree, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign)
@@ -74,7 +73,7 @@ def defines(code: str, name: str) -> bool:
 
 
 def is_code(code: str) -> bool:
-    """Whether `code` parses and holds more than bare names and strings (as a line of prose may)."""
+    """Return whether `code` parses and is more than bare names and strings, which prose can be too."""
     tree = parse(code)
     return tree is not None and any(not _is_inert(node) for node in tree.body)
 
@@ -84,10 +83,10 @@ def _is_inert(node: ast.stmt) -> bool:
 
 
 def _whole_or_run(text: str, *, prose: bool = False) -> str | None:
-    """All of `text` if it is code, else its longest run of lines that is.
+    """Return all of `text` if it is code, else its longest run of lines that is.
 
     Args:
-        prose: whether lines around the code may be prose; those that parse as bare names go too.
+        prose: whether lines around the code may be prose; those that parse as bare names are dropped.
     """
     plain = without_margin(text)
     if is_code(plain):
@@ -108,9 +107,10 @@ def _whole_or_run(text: str, *, prose: bool = False) -> str | None:
 
 
 def _ends(lines: list[str], start: int) -> list[int]:
-    """Where a run from `start` may end, longest first: before lines that begin at the margin.
+    """Return where a run from `start` may end, longest run first: before lines that begin at the margin.
 
-    Not behind the line where parsing gave up, but for a line that opens what never closes.
+    A run cannot extend beyond the line where parsing fails (for a bracket or string that never closes,
+    the line that opens it).
     """
     ends = [len(lines)]
     ends += [i for i in range(len(lines) - 1, start, -1) if lines[i] and not lines[i][0].isspace()]
@@ -125,7 +125,7 @@ def _ends(lines: list[str], start: int) -> list[int]:
 
 
 def _earlier(lines: list[str], start: int, end: int) -> int:
-    """`start` moved up over the comments and assignments that stand before it."""
+    """Move `start` up over the comments and assignments before it."""
     above = start
     while above:
         above -= 1
@@ -141,7 +141,7 @@ def _earlier(lines: list[str], start: int, end: int) -> int:
 
 
 def _without_prose(code: str) -> str:
-    """Code without the bare words before and after it (`Done`), which would raise a NameError."""
+    """Drop bare words before and after the code (`Done`), which would raise a NameError."""
     tree = parse(code)
     body = tree.body if tree else []
     useful = [n for n in body if not _is_inert(n) or isinstance(n.value, ast.Constant)]
@@ -155,7 +155,7 @@ def _without_prose(code: str) -> str:
 
 
 def _unprompted(code: str) -> str:
-    """A session of the interactive interpreter without its prompts and outputs; other code as it is."""
+    """Strip prompts and outputs from an interactive session; return other code unchanged."""
     if not code.lstrip().startswith(">>> "):
         return code
     typed = [
@@ -165,7 +165,7 @@ def _unprompted(code: str) -> str:
 
 
 def _with_missing(chosen: str, others: Sequence[str], entry_point: str | None) -> str:
-    """`chosen` behind those of the other blocks that only define, and define what it reads but lacks."""
+    """Prepend to `chosen` those other blocks that only define things and define something it lacks."""
     tree = parse(chosen)
     if tree is None or not others:
         return chosen
@@ -183,7 +183,7 @@ def _with_missing(chosen: str, others: Sequence[str], entry_point: str | None) -
 
 
 def _bound(tree: ast.Module, kinds: tuple[type, ...]) -> set[str]:
-    """Names that statements of these kinds bind at the top level."""
+    """Return the names that statements of these kinds bind at the top level."""
     names: set[str] = set()
     for node in tree.body:
         if not isinstance(node, kinds):

@@ -1,8 +1,8 @@
 """Fenced blocks of a Markdown text (CommonMark 0.31, section 4.5), as models write them.
 
-Beyond the standard: a fence may open behind words on the same line and close behind code; a block
-that holds Python goes on to a later closing fence where it does not parse before (a docstring may
-show a fence of its own); a fence that never closes ends with the text.
+This goes beyond the standard. A fence may open after words on the same line and close after code. A
+Python block that does not parse is extended to a later closing fence, because its docstring may contain
+one. A fence that never closes ends with the text.
 """
 
 from __future__ import annotations
@@ -15,28 +15,28 @@ from helpers.code.python_text import parse, without_margin
 
 OPENING = re.compile(r"^(?:.*?(?P<ticks>`{3,})|[ \t]*(?P<tildes>~{3,}))[ \t]*(?P<info>[^`]*)$")
 INLINE = re.compile(r"```(?:python|py)?[ \t]*(\S[^\n`]*)```")
-MOST_TRIED = 8  # closing fences
+MOST_TRIED = 8  # closing fences tried for one block
 PYTHON_TAGS = {"", "python", "py", "python3", "py3", "pycon", "ipython", "language-python", "sage"}
 
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block: `tag` in lower case, `content` without its margin, its lines in the text."""
+    """One fenced block: its lower-case `tag`, its `content` without margin, and its lines in the text."""
 
     tag: str
     content: str
-    first_line: int  # 0-based, of the opening fence
-    last_line: int  # of the closing fence, or the last of the text
+    first_line: int  # 0-based line of the opening fence
+    last_line: int  # line of the closing fence, or the text's last line
     closed: bool = True
 
     @property
     def is_python(self) -> bool:
-        """Whether its tag, or the lack of one, lets it hold Python."""
+        """Whether its tag, or the lack of one, allows Python."""
         return self.tag in PYTHON_TAGS
 
 
 def fenced_blocks(text: str) -> list[Block]:
-    """All blocks in order; none lies inside another."""
+    """Return all blocks in order; none lies inside another."""
     lines = text.split("\n")
     blocks: list[Block] = []
     at = 0
@@ -52,7 +52,7 @@ def fenced_blocks(text: str) -> list[Block]:
 
 
 def without_blocks(text: str) -> str:
-    """The text outside of the blocks."""
+    """Return the text outside the blocks."""
     lines: list[str | None] = list(text.split("\n"))
     for block in fenced_blocks(text):
         lines[block.first_line : block.last_line + 1] = [None] * (block.last_line + 1 - block.first_line)
@@ -76,7 +76,7 @@ def _block(lines: list[str], start: int, opening: re.Match) -> Block:
 
 
 def _closings(lines: list[str], start: int, fence: str) -> Iterator[tuple[int, list[str]]]:
-    """(line, what stands before the fence on it) of fences that may close one opened at `start`."""
+    """Yield each fence that may close one opened at `start`: its line, and the code before it there."""
     closing = re.compile(rf"^(.*?)[ \t]*{re.escape(fence[0])}{{{len(fence)},}}[ \t]*$")
     for number in range(start + 1, len(lines)):
         found = closing.match(lines[number])
@@ -85,6 +85,6 @@ def _closings(lines: list[str], start: int, fence: str) -> Iterator[tuple[int, l
 
 
 def _tag(info: str) -> str:
-    """`python` of `python title="x"`, `{.python}`, `Python 3`, `python:main.py`."""
+    """Return `python` for `python title="x"`, `{.python}`, `Python 3` and `python:main.py`."""
     word = re.match(r"[{.\s]*([\w+-]*)", info)
     return word.group(1).lower() if word else ""

@@ -1,8 +1,8 @@
-"""Every function and method of a corpus, cut from the file exactly as it is written.
+"""Every function and method of a corpus, cut from its file exactly as written.
 
-Positions come from the syntax tree, characters from the file: comments, decorators, quotes and
-line ends stay as they are. Only two things change. A function is moved to the left margin
-(`source`), and for `code` its own docstring is cut out; docstrings of inner functions stay.
+Positions come from the syntax tree, characters from the file: comments, decorators, quotes and line
+ends stay as they are. Only two things change: `source` is moved to the left margin, and `code` also
+lacks the function's own docstring (docstrings of inner functions stay).
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from helpers.code.other_languages import foreign_functions
-from helpers.code.python_text import parse_python
+from helpers.code.python_text import parse_or_reason
+from helpers.code.tree_sitter_functions import functions_by_grammar
 from helpers.machine.progress import progress
 from helpers.records import Corpus, Function, SourceFile
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
-LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")  # lines as Python counts them; \f or \v end none
-LAYOUT_PREFIXES = ("src/", "lib/", "python/")  # folders that are on the path, not in a module's name
+LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")  # lines as Python counts them: \f or \v end none
+LAYOUT_PREFIXES = ("src/", "lib/", "python/")  # folders on the import path, not part of module names
 
 
 def extract_functions(corpus: Corpus) -> tuple[Function, ...]:
-    """All functions of the accepted files, in order of path and line.
+    """Extract all functions of the accepted files, in order of path and line.
 
-    Methods are functions whose nearest enclosing scope is a class (`is_method`); anything inside
+    A function whose nearest enclosing scope is a class is a method (`is_method`); anything inside
     another function is `is_nested`. Definitions under if, try, with, for, while and match count.
-    A qualname is the chain of enclosing names, `outer.inner` for nested ones; a name defined again
-    (overloads, property setters, if/else) gets "#2", "#3", ... after its id.
+    A qualname is the chain of enclosing names, `outer.inner` for nested functions. If a name is defined
+    again (overloads, property setters, if/else), its id ends in "#2", "#3", ...
 
-    Both `source` and `code` of Python parse. A body that was only a docstring becomes `pass`.
+    For Python, both `source` and `code` parse. A body that was only a docstring becomes `pass`.
     """
     packages = package_folders(corpus)
     functions: list[Function] = []
@@ -46,14 +46,14 @@ def extract_functions(corpus: Corpus) -> tuple[Function, ...]:
 
 
 def functions_of_file(file: SourceFile, module: str) -> list[Function]:
-    """The functions of one file; an unparsable text has none.
+    """Extract the functions of one file; a text that does not parse has none.
 
     Args:
-        module: dotted name, of a Python file; in other languages the path takes its place.
+        module: dotted name of a Python file; for other languages the path is used instead.
     """
     if file.language != "python":
-        return foreign_functions(file)
-    tree = parse_python(file.text)
+        return functions_by_grammar(file)
+    tree = parse_or_reason(file.text)
     if isinstance(tree, str):
         return []
     lines = LINE.findall(file.text)
@@ -88,12 +88,15 @@ def functions_of_file(file: SourceFile, module: str) -> list[Function]:
 
 
 def without_docstring(source: str) -> str:
-    """`source` (one function at the left margin) with its docstring cut out.
+    """Cut the docstring out of `source`, one function at the left margin.
 
-    The docstring's own lines go; a comment or statement on its last line stays. Where nothing
-    else is left of the body, `pass` takes its place.
+    The docstring's own lines go; a comment or statement on its last line stays. If nothing else is
+    left of the body, `pass` takes its place.
+
+    Raises:
+        ValueError: if `source` is not one function that parses.
     """
-    tree = parse_python(source)
+    tree = parse_or_reason(source)
     if isinstance(tree, str) or not tree.body or not isinstance(tree.body[0], FunctionNode):
         raise ValueError("not the source of one function")
     node = tree.body[0]
@@ -114,14 +117,14 @@ def without_docstring(source: str) -> str:
         code = before + after.lstrip(" \t\f")
     else:
         code = before.rstrip(" \t\f") + re.sub(r"^[ \t\f]*(?:\r\n|\r|\n)?", "", after)
-    if isinstance(parse_python(code), str):  # exotic line continuations: keep the meaning at least
+    if isinstance(parse_or_reason(code), str):  # unusual line continuations: at least keep the meaning
         node.body = node.body[1:] or [ast.Pass()]
         code = ast.unparse(ast.fix_missing_locations(node)) + "\n"
     return code
 
 
 def count_doctests(docstring: str) -> int:
-    """Examples as the doctest module finds them; 0 where it refuses the docstring."""
+    """Return the number of examples that the doctest module finds; 0 if it rejects the docstring."""
     try:
         return len(doctest.DocTestParser().get_examples(inspect.cleandoc(docstring)))
     except ValueError:
@@ -129,13 +132,13 @@ def count_doctests(docstring: str) -> int:
 
 
 def module_name(path: str, import_name: str, packages: frozenset[str]) -> str:
-    """Dotted module of a corpus path, as code in the repository would import it.
+    """Return the dotted module name of a corpus path, as code in the repository would import it.
 
     Args:
         path: relative to the corpus root.
         import_name: the package that the root is, or "".
-        packages: folders that hold an `__init__.py`; in a loose folder a module's name starts at
-            the topmost of the packages around it (`src/pkg/a.py` is `pkg.a`).
+        packages: folders that hold an `__init__.py`. Without `import_name`, a module's name starts at
+            the topmost package around it (`src/pkg/a.py` is `pkg.a`).
     """
     parts = list(PurePosixPath(path).with_suffix("").parts)
     if import_name:
@@ -161,7 +164,7 @@ class _Found:
 
 
 def _definitions(tree: ast.Module) -> Iterator[_Found]:
-    """Functions with their scope; an explicit stack, as elif chains nest deeper than Python recurses."""
+    """Yield functions with their scope; the stack is explicit, as elif chains exceed Python's recursion."""
     pending: list[tuple[ast.AST, str, bool, bool]] = [(tree, "", False, False)]
     while pending:
         parent, prefix, in_class, in_function = pending.pop()
@@ -176,10 +179,10 @@ def _definitions(tree: ast.Module) -> Iterator[_Found]:
 
 
 def _source_of(node: FunctionNode, lines: list[str]) -> tuple[str, int]:
-    """The function's lines at the left margin, and the 1-based number of the first.
+    """Return the function's lines at the left margin, and the 1-based number of the first.
 
-    Lines that begin inside a multi-line string other than a docstring keep their indentation:
-    there it is part of a value.
+    Lines that begin inside a multi-line string other than a docstring keep their indentation, which is
+    part of a value there.
     """
     start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
     end = node.end_lineno or node.lineno
@@ -188,16 +191,16 @@ def _source_of(node: FunctionNode, lines: list[str]) -> tuple[str, int]:
     fixed = {line - start for line in _lines_inside_strings(node, lines)} if indent else set()
     moved = [line if index in fixed else line.removeprefix(indent) for index, line in enumerate(taken)]
     source = "".join(moved)
-    tree = parse_python(source)
+    tree = parse_or_reason(source)
     if isinstance(tree, str) or len(tree.body) != 1 or not isinstance(tree.body[0], FunctionNode):
         source = ast.unparse(node) + "\n"  # mixed tabs and spaces, a decorator over a backslash
     return source, start
 
 
 def _lines_inside_strings(node: FunctionNode, lines: list[str]) -> set[int]:
-    """Numbers of the lines that begin inside a multi-line string which is not a docstring."""
+    """Return the numbers of lines that begin inside a multi-line string other than a docstring."""
     loose = {
-        id(child.value)  # docstrings, and strings that stand alone as comments
+        id(child.value)  # docstrings, and strings used as comments
         for child in ast.walk(node)
         if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
     }
@@ -210,7 +213,7 @@ def _lines_inside_strings(node: FunctionNode, lines: list[str]) -> set[int]:
     ]
     if not values:
         return set()
-    # Rare: only now tokenise, to tell one long string from several short ones beside each other.
+    # Rare, so tokenise only now, to tell one long string from several adjacent short ones.
     spans = {(value.lineno, value.end_lineno) for value in values}
     inside: set[int] = set()
     start, end = min(first for first, _ in spans), node.end_lineno or node.lineno
@@ -230,17 +233,17 @@ def _lines_inside_strings(node: FunctionNode, lines: list[str]) -> set[int]:
             if last >= start and any(low <= first and last <= high for low, high in spans):
                 inside.update(range(first + 1, last + 1))
     except (tokenize.TokenError, IndentationError):
-        pass  # the tokenizer stops at the dedent after the function; all of it has been seen
+        pass  # the tokenizer stops at the dedent after the function, which it has seen completely
     return inside
 
 
 def _cut(line: str, start: int, end: int | None = None) -> str:
-    """Part of a line by offsets in UTF-8 bytes, which is how syntax trees count."""
+    """Cut a line at offsets in UTF-8 bytes, which is how syntax trees count."""
     return line.encode()[start:end].decode()
 
 
 def _parameters(node: FunctionNode) -> tuple[str, ...]:
-    """Names in the order of the signature, without stars."""
+    """Return the parameter names in signature order, without stars."""
     arguments = node.args
     ordered = [
         *arguments.posonlyargs, *arguments.args, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg,
@@ -249,6 +252,6 @@ def _parameters(node: FunctionNode) -> tuple[str, ...]:
 
 
 def package_folders(corpus: Corpus) -> frozenset[str]:
-    """Folders of the corpus that hold an `__init__.py`, accepted or not."""
+    """Return the corpus folders that hold an `__init__.py`, whether accepted or rejected."""
     seen = [file.path for file in corpus.files] + [file.path for file in corpus.rejected]
     return frozenset(path.removesuffix("/__init__.py") for path in seen if path.endswith("/__init__.py"))

@@ -1,7 +1,7 @@
-"""Languages beside Python: their files, syntax trees and tokens.
+"""Languages other than Python: their files, syntax trees and tokens.
 
-Tree-sitter parses, from grammars that are ordinary packages: nothing is fetched. A parse never fails;
-stretches that fit no rule become error nodes, and a file is taken if they are few.
+Tree-sitter parses them with grammars that are ordinary packages; nothing is downloaded. A parse never
+fails: text that fits no rule becomes error nodes, and a file is accepted if they are few.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from tree_sitter import Language, Node, Parser, Tree
 
-# Suffix -> language; what stands in a .h file parses as C++ where it is C, too.
+# Suffix -> language; the C++ grammar also parses the C in a .h file.
 SUFFIXES = {
     ".py": "python", ".pyw": "python",
     ".js": "javascript", ".jsx": "javascript", ".mjs": "javascript", ".cjs": "javascript",
@@ -22,7 +22,7 @@ SUFFIXES = {
     ".go": "go", ".java": "java", ".rs": "rust", ".c": "c", ".h": "cpp",
     ".cc": "cpp", ".cpp": "cpp", ".cxx": "cpp", ".hh": "cpp", ".hpp": "cpp", ".hxx": "cpp",
 }  # fmt: skip
-GRAMMARS = {  # language -> package, function in it that gives the grammar
+GRAMMARS = {  # language -> package, and the function in it that returns the grammar
     "javascript": ("tree_sitter_javascript", "language"),
     "typescript": ("tree_sitter_typescript", "language_typescript"),
     "tsx": ("tree_sitter_typescript", "language_tsx"),
@@ -32,7 +32,7 @@ GRAMMARS = {  # language -> package, function in it that gives the grammar
     "c": ("tree_sitter_c", "language"),
     "cpp": ("tree_sitter_cpp", "language"),
 }
-MAX_ERROR_SHARE = 0.5  # of a file's bytes in error nodes: more, and it is in another dialect
+MAX_ERROR_SHARE = 0.5  # of a file's bytes in error nodes; beyond that it is written in another dialect
 
 NAMES = {
     "identifier", "field_identifier", "type_identifier", "property_identifier", "package_identifier",
@@ -56,26 +56,26 @@ SCOPES = {
 
 @dataclass(frozen=True)
 class Token:
-    """One token of code that is no comment."""
+    """One token of code; comments are not tokens."""
 
     text: str
-    is_name: bool  # an identifier of the code, as opposed to a keyword, literal or operator
+    is_name: bool  # an identifier, not a keyword, literal or operator
 
 
 def language_of(path: str) -> str:
-    """The language that a path's suffix says, "" for none of `SUFFIXES` (and for type declarations)."""
+    """Return the language of a path's suffix; "" for type declarations and for suffixes not in `SUFFIXES`."""
     if path.endswith((".d.ts", ".d.mts", ".d.cts")):
         return ""
     return SUFFIXES.get(PurePosixPath(path).suffix.lower(), "")
 
 
-def spoken_as(language: str) -> str:
-    """A language as settings name it: the two forms of TypeScript are one, and so is C with C++."""
+def settings_language(language: str) -> str:
+    """Return the name of a language in settings, where TypeScript and tsx are one, and so are C and C++."""
     return {"tsx": "typescript", "c": "c++", "cpp": "c++"}.get(language, language)
 
 
 def syntax_fault(text: str, language: str) -> str:
-    """Why a file cannot be taken: "does not parse: line ...", "no function or class", or ""."""
+    """Return why a file is not accepted: "does not parse: line ...", "no function or class", or ""."""
     tree = parse_tree(text, language)
     bad, first = 0, 0
     defines = False
@@ -90,7 +90,7 @@ def syntax_fault(text: str, language: str) -> str:
 
 
 def tokens_of(code: str, language: str) -> list[Token]:
-    """Tokens of a piece of code without comments; a string is one token."""
+    """Return the tokens of a piece of code, without comments; a string is one token."""
     found = []
     for node in nodes_of(parse_tree(code, language), whole=STRINGS):
         is_leaf = not node.child_count or node.type in STRINGS
@@ -106,15 +106,15 @@ def _parser(language: str) -> Parser:
 
 
 def parse_tree(text: str, language: str) -> Tree:
-    """The syntax tree of a text in one of `GRAMMARS`; there always is one."""
+    """Parse a text in one of the languages of `GRAMMARS`; this always yields a tree."""
     return _parser(language).parse(text.encode())
 
 
 def nodes_of(tree: Tree, whole: frozenset[str] | set[str] = frozenset()) -> Iterator[Node]:
-    """Every node in the order of the text; an explicit stack, as code nests deeper than Python recurses.
+    """Yield every node in text order; the stack is explicit, as code nests deeper than Python recurses.
 
     Args:
-        whole: types of nodes that are not descended into.
+        whole: node types whose children are skipped.
     """
     pending = [tree.root_node]
     while pending:
@@ -125,5 +125,5 @@ def nodes_of(tree: Tree, whole: frozenset[str] | set[str] = frozenset()) -> Iter
 
 
 def text_of(node: Node) -> str:
-    """The characters of a node."""
+    """Return the text of a node."""
     return node.text.decode("utf-8", "replace")

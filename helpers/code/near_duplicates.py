@@ -1,9 +1,9 @@
-"""Near-duplicate search shared by cleaning and splitting: token shingles, MinHash, true Jaccard.
+"""Near-duplicate search shared by cleaning and splitting: token shingles, MinHash, exact Jaccard.
 
-Candidates come from MinHash signatures in locality-sensitive buckets (datasketch); each is then
-confirmed by the exact Jaccard similarity |A ∩ B| / |A ∪ B| of the two shingle sets, so a pair is
-never reported on an estimate. 32 bands of 4 rows miss a pair of similarity s with probability
-(1 - s⁴)³²: 6e-11 at 0.85, 4e-4 at 0.7. Cost grows with the number of sets, not of pairs.
+Candidates come from MinHash signatures in locality-sensitive buckets (datasketch). Each is confirmed
+by the exact Jaccard similarity |A ∩ B| / |A ∪ B| of the two shingle sets, so no pair is reported on an
+estimate alone. 32 bands of 4 rows miss a pair of similarity s with probability (1 - s⁴)³²: 6e-11 at
+0.85, 4e-4 at 0.7. The cost grows with the number of sets, not of pairs.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ LAYOUT_TOKENS = {
 def near_duplicates(
     sets: Sequence[frozenset[int]], threshold: float, *, seed: int = 1
 ) -> list[tuple[int, ...]]:
-    """Sets of indices that are all alike: those with one shingle set, and those with a similar one.
+    """Group the indices of equal shingle sets, and of each pair of similar ones.
 
     Equal sets are compared once, so many copies cost no more than one. Two sets A and B with
-    J(A, B) at or above `threshold` give one tuple, of all indices that have A or B.
+    J(A, B) >= `threshold` give one tuple, of all indices that have A or B.
 
     Args:
-        sets: shingle sets; an empty one is like nothing, not even another empty one.
-        threshold: in (0, 1]; the bands are laid out for 0.7 and above.
-        seed: of the hash permutations; a second seed gives an independent search.
+        sets: shingle sets; an empty one is similar to nothing, not even to another empty one.
+        threshold: in (0, 1]; the bands are designed for 0.7 and above.
+        seed: seed of the hash permutations; a second seed gives an independent search.
 
     Returns:
         Sorted tuples of at least two indices each; an index can occur in several.
@@ -55,11 +55,12 @@ def near_duplicates(
     return sorted(found)
 
 
-def earlier_likeness(sets: Sequence[frozenset[int]], threshold: float) -> list[int | None]:
-    """For each set the first earlier one that it is like, among those that are like no earlier one.
+def earlier_duplicates(sets: Sequence[frozenset[int]], threshold: float) -> list[int | None]:
+    """Return, for each set, the index of the first earlier original that it nearly duplicates, or None.
 
-    Walking the sets in order, each is either new (None) or a near copy of a new one before it; a
-    chain of gradual changes does not pull its far end in. Cost grows with the number of sets.
+    In order, each set is either an original (None) or a near-duplicate of an earlier original. Sets are
+    compared with originals only, so the far end of a chain of gradual changes is an original again. The
+    cost grows with the number of sets.
     """
     buckets = _Buckets(threshold, seed=1)
     earlier: list[int | None] = []
@@ -71,14 +72,14 @@ def earlier_likeness(sets: Sequence[frozenset[int]], threshold: float) -> list[i
 
 
 def jaccard(a: frozenset[int], b: frozenset[int]) -> float:
-    """|A ∩ B| / |A ∪ B|; 0 for two empty sets."""
+    """Return |A ∩ B| / |A ∪ B|; 0 for two empty sets."""
     shared = len(a & b)
     union = len(a) + len(b) - shared
     return shared / union if union else 0.0
 
 
 def shingles(tokens: Sequence[str], size: int = SHINGLE_TOKENS) -> frozenset[int]:
-    """CRC-32 of each run of `size` tokens; a shorter sequence is one shingle of its own."""
+    """Return the CRC-32 of each run of `size` tokens; a shorter sequence is a single shingle."""
     if not tokens:
         return frozenset()
     runs = max(1, len(tokens) - size + 1)
@@ -86,18 +87,18 @@ def shingles(tokens: Sequence[str], size: int = SHINGLE_TOKENS) -> frozenset[int
 
 
 def file_tokens(text: str) -> list[str]:
-    """Words and punctuation of a whole file, comments and docstrings included."""
+    """Return the words and punctuation of a whole file, including comments and docstrings."""
     return WORDS.findall(text)
 
 
-def code_tokens(code: str) -> list[str]:
-    """Python tokens of code that parses, without comments, line ends and indentation."""
+def python_tokens(code: str) -> list[str]:
+    """Return the Python tokens of code that parses, without comments, line ends and indentation."""
     stream = tokenize.generate_tokens(io.StringIO(code).readline)
     return [token.string for token in stream if token.type not in LAYOUT_TOKENS]
 
 
 class _Buckets:
-    """Shingle sets found again by likeness: MinHash buckets for candidates, true Jaccard to confirm."""
+    """Index of shingle sets by similarity: MinHash buckets give candidates, exact Jaccard confirms them."""
 
     def __init__(self, threshold: float, seed: int) -> None:
         self.threshold = threshold
@@ -107,14 +108,14 @@ class _Buckets:
         self.last: tuple[frozenset[int], MinHash] | None = None
 
     def like(self, shingle_set: frozenset[int]) -> list[int]:
-        """Keys of the sets at least `threshold` like this one, sorted."""
+        """Return the sorted keys of the sets whose similarity to this one is at least `threshold`."""
         if not shingle_set:
             return []
         candidates = self.index.query(self._signature(shingle_set))
         return sorted(key for key in candidates if jaccard(self.sets[key], shingle_set) >= self.threshold)
 
     def add(self, key: int, shingle_set: frozenset[int]) -> None:
-        """Make a set findable; an empty one is not."""
+        """Add a set to the index; an empty one is ignored."""
         if shingle_set:
             self.index.insert(key, self._signature(shingle_set), check_duplication=False)
             self.sets[key] = shingle_set

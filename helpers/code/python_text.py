@@ -1,4 +1,4 @@
-"""Python as text: parse it without a fuss, take a common margin off."""
+"""Python as text: parse it without exceptions or warnings, and remove a common margin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 
 
 def parse(code: str) -> ast.Module | None:
-    """The syntax tree, or None; warnings about odd escapes are the model's affair."""
+    """Return the syntax tree, or None if there is none; warnings about the code are suppressed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -18,9 +18,9 @@ def parse(code: str) -> ast.Module | None:
 
 
 def without_margin(text: str) -> str:
-    """`text` with the common margin of its lines taken off; lines of white space keep what is beyond it.
+    """Remove the common margin of all lines; whitespace-only lines keep what lies beyond it.
 
-    `textwrap.dedent` empties such lines, which changes strings that run over several lines.
+    `textwrap.dedent` would empty such lines and so change multi-line strings.
     """
     lines = text.split("\n")
     margins = [re.match(r"[ \t]*", line).group(0) for line in lines if line.strip()]
@@ -34,11 +34,11 @@ def without_margin(text: str) -> str:
     return "\n".join(line[len(margin) :] if line.startswith(margin) else line.lstrip(" \t") for line in lines)
 
 
-def parse_python(text: str) -> ast.Module | str:
-    """The syntax tree, or one line that says where and why there is none."""
+def parse_or_reason(text: str) -> ast.Module | str:
+    """Return the syntax tree, or one line that says where and why the text does not parse."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in the code under study are not ours
+            warnings.simplefilter("ignore")  # invalid escapes in the code under study are not our concern
             return ast.parse(text)
     except SyntaxError as error:
         return f"line {error.lineno}: {error.msg}"

@@ -1,8 +1,8 @@
-"""Whether one version of a function is better than another: lint findings, then size.
+"""Comparison of two versions of a function by lint findings, then by size.
 
-`quality_costs` counts what a refactoring is meant to lower. Findings come from ruff's correctness
-and simplification rules (`RULES`), not the layout rules that make the style score; size is the
-number of syntax-tree nodes without the docstring, a proxy for what a reader has to take in.
+`quality_costs` counts what a refactoring should lower. Findings come from ruff's correctness and
+simplification rules (`RULES`), not from the layout rules behind the style score. Size is the number of
+syntax-tree nodes without the docstring, a proxy for what a reader has to take in.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from helpers.errors import SuiteError
 
 # E7: comparisons; F841: unused; RET: returns; SIM: simplifications; C4: comprehensions and
 # literals; PIE790: useless pass; PERF401: manual append loops.
-TARGET = "py311"  # whatever runs this: findings are the same everywhere
+TARGET = "py311"  # fixed, so that findings are the same on every Python version
 RULES = "E7,F841,RET5,SIM,C4,PIE790,PERF401"
 
 
 class QualityError(SuiteError, RuntimeError):
-    """ruff could not be run or gave no readable answer."""
+    """Ruff could not be run or gave no readable answer."""
 
 
 @dataclass(frozen=True, order=True)
 class QualityCost:
-    """Lower is better; compared by findings first, then by branches, then by nodes."""
+    """Cost of a function, compared by findings, then branches, then nodes; lower is better."""
 
     findings: int
     branches: int  # decision points: if, for, while, except, boolean operators, conditions
@@ -39,12 +39,12 @@ class QualityCost:
 
 
 def is_gain(before: QualityCost, after: QualityCost) -> bool:
-    """Whether `after` is better: fewer findings, or as many with fewer branches or fewer nodes."""
+    """Return whether `after` is better: fewer findings, or equally many with fewer branches or nodes."""
     return after < before
 
 
 def quality_costs(codes: Sequence[str]) -> list[QualityCost | None]:
-    """Cost of each code, None where it holds no function that parses; one ruff call for all.
+    """Return the cost of each snippet, or None if it has no function that parses; one ruff call for all.
 
     Raises:
         QualityError: if ruff cannot be run.
@@ -58,7 +58,7 @@ def quality_costs(codes: Sequence[str]) -> list[QualityCost | None]:
 
 
 def decision_points(code: str) -> int:
-    """Number of branches, loops, handlers and boolean operators; 0 where `code` does not parse."""
+    """Return the number of branches, loops, handlers and boolean operators; 0 if `code` does not parse."""
     size = _size(code)
     return size[0] if size else 0
 

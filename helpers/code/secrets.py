@@ -1,14 +1,14 @@
-"""Keys, tokens and passwords in source text, replaced before anything is trained on it.
+"""Masking of keys, tokens and passwords in source text, before anything is trained on it.
 
-What a secret looks like is known by detect-secrets: its detectors of providers' keys, of credentials
-in addresses, of values assigned to a secret's name and of random-looking strings. They run on text in
-memory; nothing is verified over a network, nothing is written. Random-looking strings and values of
-names count only together with other evidence (see `_assigned`, `_random_looking`): source code is
-full of hashes, alphabets and words such as "password".
+The detectors come from detect-secrets. They find providers' keys, credentials in URLs, values assigned
+to names such as `password`, and random-looking strings. They run on text in memory: nothing is verified
+over a network and nothing is written. Assigned values and random-looking strings count only together
+with other evidence (see `_assigned` and `_random_looking`), since source code is full of hashes,
+alphabets and words such as "password".
 
-A secret becomes a word such as `MASKED_AWS_ACCESS_KEY`, the same for every one of its kind: inside
-a literal the code still parses, and no line moves. Values are neither kept nor shown, only counted.
-What no detector knows is not found; see `python -m detect_secrets` for what they cover.
+A secret becomes a word such as `MASKED_AWS_ACCESS_KEY`, which is the same for all secrets of its kind.
+Inside a literal the code still parses, and no line moves. Secrets are only counted, never kept or
+shown. Secrets that no detector knows are missed; `python -m detect_secrets` lists what is covered.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ PROVIDERS: tuple[type[RegexBasedDetector], ...] = (
     softlayer.SoftlayerDetector, square_oauth.SquareOAuthDetector, stripe.StripeDetector,
     telegram_token.TelegramBotTokenDetector, twilio.TwilioKeyDetector,
 )  # fmt: skip
-# Forms that the library does not know yet: kind, pattern.
+# Secrets that the library does not know yet: kind, pattern.
 NEWER_FORMS: tuple[tuple[str, str], ...] = (
     ("GitHub Token", r"\bgithub_pat_[A-Za-z0-9_]{60,}"),
     ("Google API Key", r"\bAIza[0-9A-Za-z_-]{35}(?![\w-])"),
@@ -70,17 +70,15 @@ PRIVATE_KEY, KEYWORD, URL = "Private Key", keyword.KeywordDetector.secret_type, 
 MAX_KEY_CHARS = 16_000
 KEY_BEGIN = re.compile(r"BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-*")
 KEY_END = re.compile(r"-*END [A-Z0-9 ]*PRIVATE KEY")
-KEY_LINE = re.compile(r"[A-Za-z0-9+/=]{40,}")  # one line of a key is at least so long
+KEY_LINE = re.compile(r"[A-Za-z0-9+/=]{40,}")  # a key has a line at least this long
 ESCAPE_OR_RUN = re.compile(r"\\[nrt]|[A-Za-z0-9+/=]{4,}")
 NAMES_A_SECRET = re.compile(r"key|token|secret|passw|pwd|credential|auth|api", re.IGNORECASE)
-MAX_LINE_CHARS = 2_000  # of a line searched for names: longer ones are data, and slow
-MIN_KEYWORD_CHARS, MIN_KEYWORD_BITS = (
-    6,
-    2.5,
-)  # of a value with a secret's name; "aaa111" has 1 bit a character
+MAX_LINE_CHARS = 2_000  # longer lines are not searched for names: they are data, and slow to search
+# Minimum length and entropy per character of a value with a secret's name; "aaa111" has 1 bit.
+MIN_KEYWORD_CHARS, MIN_KEYWORD_BITS = 6, 2.5
 MIN_RANDOM_CHARS = 20
-TOKEN_REST = re.compile(r"[\w-]*")  # patterns may end before the token does
-# Names of algorithms and versions hold digits and are no secrets: sha256, utf8, pbkdf2, v2.
+TOKEN_REST = re.compile(r"[\w-]*")  # a pattern may end before the token does
+# Names of algorithms and versions contain digits but are not secrets: sha256, utf8, pbkdf2, v2.
 TECHNICAL = re.compile(
     r"(?<![A-Za-z])(?:sha|md|utf|base|pbkdf|hs|rs|es|aes|rsa|ec|ed|p|v|x|oauth|ipv|s|latin|iso|cp|int|ascii)"
     r"[-_]?\d+(?![A-Za-z0-9])",
@@ -95,14 +93,14 @@ PLACEHOLDER_PASSWORD = re.compile(
 
 @dataclass(frozen=True)
 class Masked:
-    """A text without its secrets, and the kind of each that was found."""
+    """A text with its secrets masked, and the kind of each secret found."""
 
     text: str
     kinds: tuple[str, ...]
 
 
 def mask_secrets(text: str) -> Masked:
-    """Replace what the detectors find; lines keep their number, a masked text stays as it is."""
+    """Replace every secret the detectors find; line numbers stay, and a masked text does not change."""
     without_keys = _without_private_keys(text)
     text = without_keys.text
     parts: list[str] = []
@@ -117,22 +115,22 @@ def mask_secrets(text: str) -> Masked:
 
 
 def placeholder(kind: str) -> str:
-    """The word that stands for every secret of a kind."""
+    """Return the word that replaces every secret of a kind."""
     return MASK + re.sub(r"[^A-Z0-9]+", "_", kind.upper()).strip("_")
 
 
 def holds_secret(text: str) -> bool:
-    """Whether a text that came out of running code may hold a secret: also any random-looking string."""
+    """Return whether text from running code may hold a secret; any random-looking string counts too."""
     return bool(mask_secrets(text).kinds) or any(True for _ in _random_looking(text, named=False))
 
 
-def counted(kinds: tuple[str, ...]) -> dict[str, int]:
-    """Kind -> number, by name."""
+def count_kinds(kinds: tuple[str, ...]) -> dict[str, int]:
+    """Return kind -> number of secrets, sorted by kind."""
     return dict(sorted(Counter(kinds).items()))
 
 
 def _secrets(text: str) -> Iterator[tuple[int, int, str]]:
-    """(start, end, kind) of everything found but private keys, in no order."""
+    """Yield (start, end, kind) of every secret except private keys, in no particular order."""
     for detector, patterns in _detectors():
         for pattern in patterns:
             for match in pattern.finditer(text):
@@ -157,7 +155,7 @@ def _secrets(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _assigned(line: str, offset: int) -> Iterator[tuple[int, int, str]]:
-    """Quoted values that are given to a name such as `password`, where they look chosen to be one."""
+    """Yield quoted values assigned to a name such as `password` that look like a chosen secret."""
     for pattern, group in keyword.QUOTES_REQUIRED_DENYLIST_REGEX_TO_GROUP.items():
         for match in pattern.finditer(line):
             if _looks_chosen(match.group(group)):
@@ -166,7 +164,7 @@ def _assigned(line: str, offset: int) -> Iterator[tuple[int, int, str]]:
 
 
 def _looks_chosen(value: str) -> bool:
-    """Letters and digits (those of `sha256` aside), no template, no words with blanks between them."""
+    """Return whether a value has letters and digits (beyond `sha256`), and is no template or phrase."""
     plain = TECHNICAL.sub("", value)
     return (
         len(value) >= MIN_KEYWORD_CHARS
@@ -179,7 +177,7 @@ def _looks_chosen(value: str) -> bool:
 
 
 def _random_looking(text: str, *, named: bool) -> Iterator[tuple[int, int, str]]:
-    """Quoted strings of high entropy; with `named`, only on lines that name a key, token or password."""
+    """Yield quoted strings of high entropy; if `named`, only on lines that name a key, token or password."""
     for line in re.finditer(r"[^\n]+", text):
         if named and not NAMES_A_SECRET.search(line.group()):
             continue
@@ -198,7 +196,7 @@ def _random_looking(text: str, *, named: bool) -> Iterator[tuple[int, int, str]]
 
 
 def _without_private_keys(text: str) -> Masked:
-    """Mask what lies between a key's BEGIN and END; a mere mention of either is no key."""
+    """Mask everything between a key's BEGIN and END; a mere mention of either is not a key."""
     parts: list[str] = []
     at = 0
     for begin in KEY_BEGIN.finditer(text) if "PRIVATE KEY" in text else ():
@@ -214,12 +212,12 @@ def _without_private_keys(text: str) -> Masked:
 
 
 def _run_masked(run: re.Match[str]) -> str:
-    """Base64 of a key masked; an escape such as \\n between two lines of it stays."""
+    """Mask a run of a key's base64; an escape such as \\n between two of its lines stays."""
     return run.group() if run.group().startswith("\\") else placeholder(PRIVATE_KEY)
 
 
 def _span(match: re.Match[str]) -> tuple[int, int]:
-    """Where the secret lies: the last group if it is one, else the match without its edges, to its end."""
+    """Locate the secret in a match: its last group if long enough, else the trimmed match to token end."""
     last = match.re.groups
     if last and len(match.group(last) or "") >= MIN_RANDOM_CHARS:
         return match.span(last)
@@ -236,7 +234,7 @@ def _has_letters_and_digits(value: str) -> bool:
 
 
 def _bits(value: str) -> float:
-    """Shannon entropy per character."""
+    """Return the Shannon entropy per character, in bits."""
     return -sum(n / len(value) * math.log2(n / len(value)) for n in Counter(value).values())
 
 

@@ -1,12 +1,12 @@
-"""Style of generated code as one number: ruff's `D`, `E` and `W` findings per 100 lines.
+"""Style of generated code as one number, from ruff's `D`, `E` and `W` findings per 100 lines.
 
     score = 1 / (1 + findings_per_100_lines / 20)
 
-1 means no finding; 20 findings in 100 lines (one in five) give 0.5. Lines are physical lines, blank
-ones included. The rules are pydocstyle's (convention PEP 257, which the NumPy and Google styles
-share) and pycodestyle's at 88 columns, with a configuration of their own: neither the project's
-`pyproject.toml` nor a `noqa` comment in the answer has a say. Rules about files (a module's or
-package's docstring, the last newline) are off, since an answer is a snippet.
+1 means no findings; 20 findings in 100 lines give 0.5. Lines are physical lines, including blank ones.
+The rules are pydocstyle's (convention PEP 257, which the NumPy and Google styles share) and
+pycodestyle's at 88 columns, with their own configuration: neither the project's `pyproject.toml` nor a
+`noqa` comment in the answer has any effect. Rules about files (the docstring of a module or package,
+the last newline) are off, since an answer is a snippet.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.code.extraction import parse
+from helpers.code.python_text import parse
 from helpers.errors import SuiteError
 
 HALF_SCORE_AT = 20.0  # findings per 100 lines
@@ -29,12 +29,15 @@ CONFIG = ("line-length = 88", 'lint.pydocstyle.convention = "pep257"', 'target-v
 
 
 class StyleError(SuiteError, RuntimeError):
-    """ruff is missing or failed."""
+    """Ruff is missing or failed."""
 
 
 @dataclass(frozen=True)
 class StyleScore:
-    """`score` 0..1, None where the code is empty or does not parse; findings as "rule line: message"."""
+    """Style of one snippet.
+
+    `score` is 0..1, or None if the code is empty or does not parse; each finding is "rule line: message".
+    """
 
     score: float | None
     findings: tuple[str, ...]
@@ -47,43 +50,43 @@ class StyleScore:
 
 
 def style_score(code: str) -> StyleScore:
-    """Score one snippet; see `style_scores` for many at once."""
+    """Score one snippet; `style_scores` scores many at once."""
     return style_scores([code])[0]
 
 
 def style_scores(codes: Sequence[str]) -> list[StyleScore]:
-    """Score snippets with one call of ruff, in the order given.
+    """Score snippets with one ruff call; return scores in input order.
 
     Raises:
-        StyleError: when ruff cannot be run.
+        StyleError: if ruff cannot be run.
     """
     texts = [code.replace("\r\n", "\n").strip("\n") + "\n" for code in codes]
     usable = [bool(text.strip()) and parse(text) is not None for text in texts]
     findings: list[list[str]] = [[] for _ in codes]
     if any(usable):
         with tempfile.TemporaryDirectory(prefix="style-") as folder:
-            for place, text in enumerate(texts):
-                if usable[place]:
-                    name = Path(folder, f"snippet_{place}.py")
+            for index, text in enumerate(texts):
+                if usable[index]:
+                    name = Path(folder, f"snippet_{index}.py")
                     name.write_text(text, encoding="utf-8", errors="replace", newline="\n")
             for finding in _run_ruff(folder):
-                place = int(Path(finding["filename"]).stem.rpartition("_")[2])
+                index = int(Path(finding["filename"]).stem.rpartition("_")[2])
                 row = finding["location"]["row"]
-                findings[place].append(f"{finding['code']} {row}: {finding['message']}")
+                findings[index].append(f"{finding['code']} {row}: {finding['message']}")
     scores = []
-    for place, text in enumerate(texts):
+    for index, text in enumerate(texts):
         n_lines = text.count("\n")
-        if not usable[place]:
+        if not usable[index]:
             scores.append(StyleScore(None, (), n_lines))
             continue
-        rate = 100.0 * len(findings[place]) / n_lines
-        scores.append(StyleScore(1.0 / (1.0 + rate / HALF_SCORE_AT), tuple(findings[place]), n_lines))
+        rate = 100.0 * len(findings[index]) / n_lines
+        scores.append(StyleScore(1.0 / (1.0 + rate / HALF_SCORE_AT), tuple(findings[index]), n_lines))
     return scores
 
 
 def _run_ruff(folder: str) -> list[dict]:
     command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--ignore-noqa", "--quiet"]
-    command += ["--no-respect-gitignore"]  # the temporary folder may lie below one that ignores everything
+    command += ["--no-respect-gitignore"]  # a folder above may ignore everything
     command += ["--exit-zero", "--output-format", "json", "--select", SELECT, "--ignore", IGNORE]
     for setting in CONFIG:
         command += ["--config", setting]

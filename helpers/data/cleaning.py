@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.code.languages import language_of, syntax_fault
-from helpers.code.near_duplicates import earlier_likeness, file_tokens, shingles
-from helpers.code.python_text import parse_python
+from helpers.code.near_duplicates import earlier_duplicates, file_tokens, shingles
+from helpers.code.python_text import parse_or_reason
 from helpers.code.secrets import mask_secrets
 from helpers.data.walking import walk
 from helpers.machine.progress import progress
@@ -192,7 +192,7 @@ def _fault(text: str, language: str) -> str:
     """Return why the syntax of a text rules it out, or ""."""
     if language != "python":
         return syntax_fault(text, language)
-    tree = parse_python(text)
+    tree = parse_or_reason(text)
     if isinstance(tree, str):
         is_old = PYTHON_2_MESSAGE.search(tree) or PYTHON_2_TEXT.search(text)
         return f"{'Python 2' if is_old else 'does not parse'}: {tree}"
@@ -218,7 +218,7 @@ def drop_duplicates(files: list[SourceFile], threshold: float) -> tuple[list[Sou
             unique.append(file)
     sets = [shingles(file_tokens(file.text)) for file in progress(unique, "comparing files", unit="file")]
     kept: list[SourceFile] = []
-    for file, original in zip(unique, earlier_likeness(sets, threshold), strict=True):
+    for file, original in zip(unique, earlier_duplicates(sets, threshold), strict=True):
         if original is None:
             kept.append(file)
         else:

@@ -14,8 +14,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from helpers.code.near_duplicates import code_tokens
-from helpers.code.python_text import parse_python
+from helpers.code.near_duplicates import python_tokens
+from helpers.code.python_text import parse_or_reason
 from helpers.data.splits import MIN_TOKENS, blank_syntax
 from helpers.errors import SuiteError
 
@@ -92,7 +92,7 @@ def fingerprints(code: str) -> set[str]:
 
 def _functions(code: str) -> Iterator[str]:
     """Yield each function of `code` that is not tiny, as blanked syntax without its docstring."""
-    tree = parse_python(code)
+    tree = parse_or_reason(code)
     if isinstance(tree, str):
         return
     for node in tree.body:
@@ -100,7 +100,7 @@ def _functions(code: str) -> Iterator[str]:
             if ast.get_docstring(node, clean=False) is not None:
                 node.body = node.body[1:] or [ast.Pass()]
             text = ast.unparse(node)
-            blanked = blank_syntax(text) if len(code_tokens(text)) >= MIN_TOKENS else None
+            blanked = blank_syntax(text) if len(python_tokens(text)) >= MIN_TOKENS else None
             if blanked:
                 yield blanked
 

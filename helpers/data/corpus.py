@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from helpers.code.secrets import counted
+from helpers.code.secrets import count_kinds
 from helpers.data.cleaning import clean_folder
 from helpers.data.corpus_spec import CorpusError, resolve_spec
 from helpers.data.licences import licence_files, licence_warning
@@ -73,7 +73,7 @@ def rejection_counts(rejected: tuple[RejectedFile, ...]) -> dict[str, int]:
 
 def secret_counts(corpus: Corpus) -> dict[str, int]:
     """Return kind -> number of secrets masked in the accepted files."""
-    return counted(tuple(kind for file in corpus.files for kind in file.masked))
+    return count_kinds(tuple(kind for file in corpus.files for kind in file.masked))
 
 
 def corpus_warnings(corpus: Corpus) -> list[str]:

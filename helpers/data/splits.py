@@ -29,8 +29,8 @@ from dataclasses import dataclass
 import networkx as nx
 
 from helpers.code.languages import tokens_of
-from helpers.code.near_duplicates import code_tokens, file_tokens, near_duplicates, shingles
-from helpers.code.python_text import parse_python
+from helpers.code.near_duplicates import file_tokens, near_duplicates, python_tokens, shingles
+from helpers.code.python_text import parse_or_reason
 from helpers.errors import SuiteError
 from helpers.machine.progress import progress
 from helpers.records import Corpus, Function, SourceFile, SplitName, Splits
@@ -226,7 +226,7 @@ def _equals(keys: Sequence[Hashable | None]) -> list[list[int]]:
 def _tokens(function: Function) -> list[str]:
     """Return the tokens of a function's code without comments."""
     if function.language == "python":
-        return code_tokens(function.code)
+        return python_tokens(function.code)
     return [token.text for token in tokens_of(function.code, function.language)]
 
 
@@ -245,7 +245,7 @@ def _blanked_again(function: Function, tokens: Sequence[str]) -> str | None:
 
 def blank_syntax(code: str) -> str | None:
     """Return the syntax tree as text, without layout and comments, with every identifier blanked."""
-    tree = parse_python(code)
+    tree = parse_or_reason(code)
     if isinstance(tree, str):
         return None
     for node in ast.walk(tree):

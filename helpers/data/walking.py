@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from helpers.code.languages import language_of, spoken_as
+from helpers.code.languages import language_of, settings_language
 from helpers.settings import CorpusSettings
 
 IGNORED_FOLDERS = {"__pycache__", ".git", ".hg", ".svn"}
@@ -95,8 +95,8 @@ def _path_reason(path: str, settings: CorpusSettings) -> str:
     language = language_of(path)
     if not language:
         return f"not source code: {parts.suffix.lower() or 'no suffix'}"
-    if spoken_as(language) not in settings.languages:
-        return f"language not wanted: {spoken_as(language)}"
+    if settings_language(language) not in settings.languages:
+        return f"language not wanted: {settings_language(language)}"
     folders = ["/".join(parts.parts[: i + 1]) for i in range(len(parts.parts) - 1)]
     tests = [folder for folder in folders if PurePosixPath(folder).name.lower() in TEST_FOLDERS]
     patterns = TEST_FILES if language == "python" else OTHER_TEST_FILES

@@ -30,7 +30,7 @@ from helpers.data.tasks.checks import answer_code, verdict_without_running
 from helpers.data.tasks.execution import ExecutionContext, limited
 from helpers.data.tasks.generated_tests import generated_test_program, without_definition
 from helpers.data.tasks.phrasings import fenced_python
-from helpers.machine.processes import divided
+from helpers.machine.processes import across_ranks
 from helpers.records import ResponseScore, Task, TaskKind
 from helpers.sandbox.api import Outcome, Program, run_programs
 
@@ -146,7 +146,7 @@ def _run_distinct(
         )  # fmt: skip
 
     distinct = list(dict.fromkeys(programs))
-    outcomes = divided(distinct, run)
+    outcomes = across_ranks(distinct, run)
     return dict(zip(distinct, outcomes, strict=True))
 
 

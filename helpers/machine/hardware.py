@@ -1,8 +1,8 @@
-"""Hardware facts turned into decisions, each kept with its reason.
+"""Hardware facts turned into decisions, each with its reason.
 
-`detect_runtime` looks once, decides device, precision, attention and batch scale, and applies the
-work-arounds that a free T4 needs. Every decision is a `Decision(name, value, reason)`; the
-notebook prints them, `metrics.json` carries them.
+`detect_runtime` inspects the machine once, decides on device, precision and attention, and applies the
+work-arounds that a free T4 needs. Every decision is a `Decision(name, value, reason)`; the notebook
+prints them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +25,9 @@ import numpy as np
 import torch
 
 GIB = 2**30
-BF16_CAPABILITY = (8, 0)  # below it bfloat16 is emulated, whatever torch's own query answers
-CPU_BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # x86, x86, Arm as the kernel spells them
+BF16_CAPABILITY = (8, 0)  # below it bfloat16 is emulated, even if torch's own query says otherwise
+CPU_BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # x86, x86, Arm, as the kernel spells them
+Decide = Callable[[str, object, str], None]  # records one decision: name, value, reason
 REPORTED_PACKAGES = (
     "torch", "transformers", "peft", "accelerate", "sentence-transformers", "faiss-cpu",
     "bitsandbytes", "datasets", "networkx", "numpy", "libcst", "ruff", "bm25s", "datasketch",
@@ -35,7 +36,7 @@ REPORTED_PACKAGES = (
 
 @dataclass(frozen=True)
 class Decision:
-    """One thing decided about this machine, and why."""
+    """One decision about this machine, and the reason for it."""
 
     name: str
     value: str
@@ -44,25 +45,25 @@ class Decision:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What the hardware allows. `autocast_dtype` is None where training runs in plain float32."""
+    """What the hardware allows. `autocast_dtype` is None if training runs in plain float32."""
 
     device: torch.device
-    weight_dtype: torch.dtype  # dtype the frozen weights are held in
+    weight_dtype: torch.dtype  # dtype of the frozen weights
     autocast_dtype: torch.dtype | None
     attention: str  # value for `attn_implementation`
-    memory_gib: float  # of the accelerator, or of the host where there is none
+    memory_gib: float  # of the accelerator, or of the host if there is none
     decisions: tuple[Decision, ...]
     nf4: bool = False  # frozen weights of causal LMs in 4-bit NormalFloat (Dettmers et al. 2023)
 
     def autocast(self) -> contextlib.AbstractContextManager:
-        """Autocast region for forward and backward passes; a no-op without mixed precision."""
+        """Return the autocast region for forward and backward passes; a no-op without mixed precision."""
         if self.autocast_dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.autocast_dtype)
 
 
 def cpu_has_bf16() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices in hardware (Linux; elsewhere False)."""
+    """Return whether this CPU multiplies bfloat16 matrices in hardware (Linux only; False elsewhere)."""
     try:
         with open("/proc/cpuinfo") as stream:
             flags = next((line for line in stream if line.startswith(("flags", "Features"))), "")
@@ -73,14 +74,14 @@ def cpu_has_bf16() -> bool:
 
 
 def can_compile(device: torch.device) -> bool:
-    """Whether `torch.compile` finds what it needs: a C++ compiler for a CPU, Triton for a GPU."""
+    """Return whether `torch.compile` finds what it needs: a C++ compiler for a CPU, Triton for a GPU."""
     if device.type == "cpu":
         return shutil.which(os.environ.get("CXX", "g++")) is not None
     return importlib.util.find_spec("triton") is not None
 
 
 def available_memory_gib() -> float:
-    """Host memory this process may use: the smaller of the machine's and the cgroup's limit."""
+    """Return the host memory this process may use: the machine's or the cgroup's limit if smaller."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         with open("/sys/fs/cgroup/memory.max") as stream:
@@ -93,19 +94,18 @@ def available_memory_gib() -> float:
 
 
 def detect_runtime(*, deterministic: bool = True, nf4: bool = False) -> Runtime:
-    """Inspect the machine once and decide.
+    """Inspect the machine once and decide how to run on it.
 
     Args:
-        deterministic: ask torch for deterministic kernels where it has them (it warns, and goes
-            on, where an operation has none).
-        nf4: hold the frozen weights of causal LMs in 4 bits; slower, and worth it above 1.5B only.
+        deterministic: ask torch for deterministic kernels; where an operation has none, it only warns.
+        nf4: hold the frozen weights of causal LMs in 4 bits; slower, and only worth it above 1.5B.
     """
     decisions: list[Decision] = []
 
     def decide(name: str, value: object, reason: str) -> None:
         decisions.append(Decision(name, str(value), reason))
 
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # forks follow; avoids a deadlock
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # avoids a deadlock in later forks
     if torch.cuda.is_available():
         runtime = _decide_cuda(decide)
     else:
@@ -114,75 +114,73 @@ def detect_runtime(*, deterministic: bool = True, nf4: bool = False) -> Runtime:
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, finds only bugs
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        decide("determinism", "on", "same seed and machine give the same figures")
+        decide("determinism", "on", "the same seed on the same machine gives the same figures")
     if nf4:
-        decide("frozen weights", "NF4", "asked for: a quarter of the memory, slower")
+        decide("frozen weights", "NF4", "requested: a quarter of the memory, but slower")
     decide(
-        "loss", "in pieces, answer positions alone",
-        "logits of four windows over 150,000 words are 2.3 GiB a copy",
+        "loss", "in pieces, at answer positions only",
+        "the logits of four windows over 150,000 tokens of vocabulary take 2.3 GiB per copy",
     )  # fmt: skip
     decide(
         "out of memory", "halve the batch, recompute activations, NF4",
-        "in this order; accumulation keeps the step's examples; history.json tells what was done",
+        "in this order; accumulation keeps the examples per step; history.json records what was done",
     )  # fmt: skip
-    decide("progress", "plain text", "widget metadata of hosted notebooks breaks their export")
+    decide("progress", "plain text", "the widget metadata of hosted notebooks breaks their export")
     _disable_old_torchao(decide)
     _leave_secret_store_alone(decide)
     device, weight_dtype, autocast_dtype, attention, memory = runtime
     return Runtime(device, weight_dtype, autocast_dtype, attention, memory, tuple(decisions), nf4)
 
 
-def _decide_cuda(decide) -> tuple[torch.device, torch.dtype, torch.dtype, str, float]:
-    place = int(os.environ.get("LOCAL_RANK", "0"))  # of this process among those of `accelerate launch`
-    torch.cuda.set_device(place)
+def _decide_cuda(decide: Decide) -> tuple[torch.device, torch.dtype, torch.dtype, str, float]:
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))  # set by `accelerate launch`
+    torch.cuda.set_device(local_rank)
     capability = torch.cuda.get_device_capability()
-    properties = torch.cuda.get_device_properties(place)
+    properties = torch.cuda.get_device_properties(local_rank)
     memory = properties.total_memory / GIB
     decide("device", "cuda", f"{properties.name}, {memory:.2f} GiB, sm{capability[0]}{capability[1]}")
     if capability >= BF16_CAPABILITY:
         dtype = torch.bfloat16
-        decide("precision", "bfloat16", "compute capability is at least 8.0")
+        decide("precision", "bfloat16", "the compute capability is at least 8.0")
     else:
         dtype = torch.float16
-        decide("precision", "float16", "below compute capability 8.0 bfloat16 is only emulated")
+        decide("precision", "float16", "below compute capability 8.0, bfloat16 is only emulated")
         decide(
             "adapters", "float32, loss scaled",
-            "float16 gradients cannot be unscaled; a loss that is NaN starts the training again in float32",
+            "float16 gradients cannot be unscaled; if the loss becomes NaN, training restarts in float32",
         )  # fmt: skip
     if capability < BF16_CAPABILITY:
         _refuse_gqa_in_sdpa()
         decide(
             "attention", "sdpa, key-value heads repeated",
-            "below sm80 there is no flash-attention 2, and SDPA with grouped queries takes its slow kernel",
+            "below sm80 there is no FlashAttention-2, and SDPA with grouped queries uses its slow kernel",
         )  # fmt: skip
     else:
-        decide("attention", "sdpa", "fused kernels of torch")
+        decide("attention", "sdpa", "torch has fused kernels for it")
     return torch.device("cuda"), dtype, dtype, "sdpa", memory
 
 
-def _decide_cpu(decide) -> tuple[torch.device, torch.dtype, torch.dtype | None, str, float]:
+def _decide_cpu(decide: Decide) -> tuple[torch.device, torch.dtype, torch.dtype | None, str, float]:
     memory = available_memory_gib()
     threads = torch.get_num_threads()
     decide("device", "cpu", f"no CUDA device; {threads} threads, {memory:.1f} GiB")
     if cpu_has_bf16():
         autocast: torch.dtype | None = torch.bfloat16
-        decide("precision", "float32 weights, bfloat16 autocast", "the CPU multiplies bfloat16")
+        decide("precision", "float32 weights, bfloat16 autocast", "the CPU multiplies bfloat16 in hardware")
     else:
         autocast = None
         decide("precision", "float32", "the CPU has no bfloat16 instructions")
-    decide("attention", "sdpa", "fused kernels of torch")
+    decide("attention", "sdpa", "torch has fused kernels for it")
     if _keep_freed_memory():
-        decide(
-            "freed memory", "kept", "asking the kernel for it again at every step costs a sixth of the time"
-        )
+        decide("freed memory", "kept", "requesting it from the kernel at every step costs 1/6 of the time")
     return torch.device("cpu"), torch.float32, autocast, "sdpa", memory
 
 
 def _keep_freed_memory() -> bool:
-    """Have glibc keep large freed blocks: by default each goes back to the kernel, which zeroes it anew.
+    """Make glibc keep large freed blocks instead of returning them to the kernel, which zeroes them again.
 
     Returns:
-        Whether that could be set; elsewhere than on glibc nothing is changed.
+        Whether that could be set; without glibc nothing changes.
     """
     M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
     try:
@@ -199,11 +197,11 @@ def _refuse_gqa_in_sdpa() -> None:
     sdpa_attention.use_gqa_in_sdpa = lambda *args, **kwargs: False
 
 
-def _disable_old_torchao(decide) -> None:
+def _disable_old_torchao(decide: Decide) -> None:
     """Hide a preinstalled torchao that is too old for PEFT, which would raise on plain LoRA.
 
-    PEFT asks `is_torchao_available`, which raises ImportError for versions below 0.16
-    (unslothai/notebooks #258). No quantisation by torchao is used here, so it is answered "no".
+    PEFT calls `is_torchao_available`, which raises ImportError for versions below 0.16
+    (unslothai/notebooks #258). Nothing here quantises with torchao, so the answer becomes False.
     """
     try:
         version = importlib.metadata.version("torchao")
@@ -214,13 +212,13 @@ def _disable_old_torchao(decide) -> None:
 
     for module in (peft.import_utils, lora_torchao):
         module.is_torchao_available = lambda: False
-    decide("torchao", f"{version} ignored", "PEFT refuses old versions; nothing here needs it")
+    decide("torchao", f"{version} ignored", "PEFT rejects old versions, and nothing here needs it")
 
 
-def _leave_secret_store_alone(decide) -> None:
-    """Have no token looked for in Colab's secret store: outside its own page that blocks for 10 s.
+def _leave_secret_store_alone(decide: Decide) -> None:
+    """Keep the hub client from searching Colab's secret store, which blocks for 10 s outside Colab's page.
 
-    No model here needs a token; `HF_TOKEN` and a login are still honoured.
+    No model here needs a token; `HF_TOKEN` and a login are still used.
     """
     if "google.colab" not in sys.modules:
         return
@@ -228,7 +226,7 @@ def _leave_secret_store_alone(decide) -> None:
 
     if hasattr(_auth, "_get_token_from_google_colab"):
         _auth._get_token_from_google_colab = lambda: None
-        decide("hub token", "HF_TOKEN or a login alone", "Colab's secret store can block for 10 seconds")
+        decide("hub token", "only HF_TOKEN or a login", "Colab's secret store can block for 10 seconds")
 
 
 def set_seed(seed: int) -> None:
@@ -239,7 +237,7 @@ def set_seed(seed: int) -> None:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages whose behaviour the figures depend on, plus Python's."""
+    """Return the versions of Python and of the packages that the figures depend on."""
     versions = {"python": platform.python_version()}
     for package in REPORTED_PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -248,7 +246,7 @@ def package_versions() -> dict[str, str]:
 
 
 def hardware_facts(runtime: Runtime) -> dict[str, str | int | float]:
-    """Device, cores and memory for `metrics.json`; no host name, no path."""
+    """Return device, cores and memory for `metrics.json`, without host name or paths."""
     name = platform.processor() or platform.machine()
     if runtime.device.type == "cuda":
         name = torch.cuda.get_device_name()
@@ -265,7 +263,7 @@ def hardware_facts(runtime: Runtime) -> dict[str, str | int | float]:
 
 
 def peak_memory_gib() -> float:
-    """Peak memory in GiB since the last reset: of the accelerator, else of this process."""
+    """Return peak memory in GiB since the last reset: the accelerator's, else this process's."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / GIB
     own = _own_memory_gib("VmHWM")
@@ -278,14 +276,14 @@ def peak_memory_gib() -> float:
 
 
 def held_memory_gib() -> float:
-    """Memory held now, in GiB: of the accelerator, else of this process (0 where that is not told)."""
+    """Return memory held now in GiB: the accelerator's, else this process's (0 if unknown)."""
     if torch.cuda.is_available():
         return torch.cuda.memory_allocated() / GIB
     return _own_memory_gib("VmRSS") or 0.0
 
 
 def reset_peak_memory() -> None:
-    """Let `peak_memory_gib` start from what is held now, where the system can do that."""
+    """Restart `peak_memory_gib` from the memory held now, if the system supports that."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
@@ -302,7 +300,7 @@ def _own_memory_gib(field: str) -> float | None:
 
 
 def free_memory() -> None:
-    """Give back what a finished track held; call after deleting its models."""
+    """Release the memory of a finished track; call after deleting its models."""
     import gc
 
     gc.collect()

@@ -1,9 +1,8 @@
-"""What does not fit in memory is made smaller, step by step, and each step is written down.
+"""Retries with less after running out of memory; each reduction is recorded.
 
-Training goes down a ladder: the micro-batch halves (accumulation doubles, so that a step still
-learns from the same examples), then activations are recomputed instead of kept, then the frozen
-weights go to 4 bits. Evaluation and generation only halve their batches: their results do not
-depend on the batch.
+Training first halves the micro-batch (and doubles accumulation, so that a step still learns from the
+same examples), then recomputes activations instead of keeping them, then holds the frozen weights in
+4 bits. Evaluation and generation only halve their batches, since their results do not depend on them.
 """
 
 from __future__ import annotations
@@ -27,24 +26,25 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Fit:
-    """How a training step is made to fit. `lowered` tells, in order, what was given up for it."""
+    """How a training step is made to fit in memory; `lowered` lists the reductions in order."""
 
-    micro_batch: int | None = None  # examples fed at once; None leaves it to the training's own rule
-    checkpointing: bool = False  # keep one tensor a layer, recompute the rest: a third more time
-    nf4: bool = False  # frozen weights in 4 bits, whatever the run asked for
+    micro_batch: int | None = None  # examples in one forward pass; None: the training's own rule
+    checkpointing: bool = False  # keep one tensor per layer and recompute the rest; takes a third longer
+    nf4: bool = False  # frozen weights in 4 bits, whatever the run requested
     lowered: tuple[str, ...] = ()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` is an accelerator's or the host allocator's refusal."""
+    """Return whether `error` says that the accelerator or the host ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or should_reduce_batch_size(error)
 
 
 def next_fit(fit: Fit, used_micro_batch: int, *, can_checkpoint: bool = True) -> Fit | None:
-    """The next rung below `fit`, or None at the end of the ladder.
+    """Return the next reduction after `fit`, or None if there is none left.
 
     Args:
-        used_micro_batch: examples that the step which did not fit took at once.
+        fit: what the step that ran out of memory used.
+        used_micro_batch: its number of examples in one forward pass.
         can_checkpoint: whether the model can recompute its activations.
     """
     if used_micro_batch > 1:
@@ -62,8 +62,8 @@ def in_batches(
 ) -> Iterator[tuple[Sequence[T], R]]:
     """Yield (batch, compute(batch)) over `items` in order, `size` at a time.
 
-    A batch that does not fit in memory is halved, for good; a single item that does not fit raises.
-    `compute` must be repeatable: nothing of a failed call is used.
+    If a batch does not fit in memory, this and all later batches have half the size; a single item that
+    does not fit raises. `compute` must be repeatable: nothing of a failed call is used.
     """
     at = 0
     while at < len(items):
@@ -75,9 +75,9 @@ def in_batches(
             if len(batch) == 1 or not is_out_of_memory(error):
                 raise
             fits = False
-        if not fits:  # outside the handler: there the error still holds the failed call's tensors
+        if not fits:  # outside the handler, where the error would still hold the failed call's tensors
             size = max(1, len(batch) // 2)
-            log.warning("%s: out of memory, going on with batches of %d", what, size)
+            log.warning("%s: out of memory, continuing with batches of %d", what, size)
             free_memory()
             continue
         yield batch, result

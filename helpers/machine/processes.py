@@ -1,7 +1,7 @@
-"""Sampling, encoding and scoring shared among the processes of `accelerate launch`.
+"""Sampling, encoding and scoring split across the ranks of `accelerate launch`.
 
-In a single process, which every run of the notebook is, nothing is different. What training shares is
-told in `helpers.train.trainer` and `helpers.train.sharing`.
+In a single process, as in every run of the notebook, nothing changes. `helpers.train.trainer` and
+`helpers.train.sharing` describe how training is split.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ R = TypeVar("R")
 _shared = contextvars.ContextVar("_shared", default=True)
 
 
-def launched() -> int:
-    """How many processes the launcher started; 1 without one."""
+def world_size() -> int:
+    """Return the number of processes that the launcher started; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextlib.contextmanager
-def alone() -> Iterator[None]:
-    """Within it nothing is shared: for work that some processes do and others do not."""
+def this_rank_only() -> Iterator[None]:
+    """Turn `across_ranks` off inside the block, for work that not every rank does."""
     token = _shared.set(False)
     try:
         yield
@@ -33,26 +33,28 @@ def alone() -> Iterator[None]:
         _shared.reset(token)
 
 
-def divided(items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> list[R]:
-    """What `work(items)` gives, one result an item in their order, computed by all processes together.
+def across_ranks(items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> list[R]:
+    """Compute `work(items)`, one result per item in their order, on all ranks together.
 
-    Each process works on every n-th item, so that items sorted by cost are shared evenly, and gets the
-    results of all. An item's result must not depend on which others are worked on beside it.
-    Every process has to make the same call (else see `alone`); one that does not is waited for in vain.
+    With a world size of n, each rank works on every n-th item, so items sorted by cost are split
+    evenly, and each rank gets all results. An item's result must not depend on which other items are
+    in its share. Every rank must make the same call, or the others wait forever (see
+    `this_rank_only`).
 
     Args:
-        work: not called for a share without items.
+        items: the same on every rank.
+        work: takes a share of the items; not called for an empty share.
     """
-    if launched() == 1 or not _shared.get():
+    if world_size() == 1 or not _shared.get():
         return list(work(items)) if len(items) else []
-    from accelerate import PartialState  # not above: it takes torch with it, which scoring has no need of
+    from accelerate import PartialState  # imported late: it imports torch, which scoring does not need
     from accelerate.utils import gather_object
 
-    processes = PartialState()
-    count = processes.num_processes
-    mine = items[processes.process_index :: count]
+    state = PartialState()
+    count = state.num_processes
+    mine = items[state.process_index :: count]
     done = list(work(mine)) if len(mine) else []
     results: dict[int, R] = {}
-    for first, share in enumerate(gather_object([done])):
-        results |= dict(zip(range(first, len(items), count), share, strict=True))
-    return [results[place] for place in range(len(items))]
+    for rank, share in enumerate(gather_object([done])):
+        results |= dict(zip(range(rank, len(items), count), share, strict=True))
+    return [results[index] for index in range(len(items))]

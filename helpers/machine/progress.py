@@ -1,9 +1,9 @@
-"""Progress for anything over a few seconds: one plain-text bar, no widgets.
+"""Progress for anything that takes more than a few seconds: one plain-text bar, no widgets.
 
-Bars go to stderr, which the HTML export leaves out. In a notebook they are ordinary text: Colab's
-widget metadata breaks nbconvert (nbconvert #1731). Under `python -m helpers run` the kernel's stderr is
-shared with every library's warnings, so there each state of a bar, and each step of the run that begins,
-ends or was found, is one marked line that only the command line reads (`helpers.report.live_line`).
+Bars go to stderr, which the HTML export omits. In a notebook they are ordinary text, because Colab's
+widget metadata breaks nbconvert (nbconvert #1731). Under `python -m helpers run`, libraries write their
+warnings to the kernel's stderr too. There, each state of a bar and each event of a step (it begins,
+ends or is found) is one marked line that only the command line reads (`helpers.report.live_line`).
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 T = TypeVar("T")
-MARKED = "PROGRESS_AS_MARKED_LINES"  # environment variable that asks for marked lines
-MARK = "\x1e"  # the record separator: in no library's message
+MARKED = "PROGRESS_AS_MARKED_LINES"  # environment variable that requests marked lines
+MARK = "\x1e"  # the record separator, which no library's message contains
 _LINE = re.compile(rf"{MARK}([^\n]*)\n")
 _numbers = itertools.count(1)
 _hidden = False
-_control = ""  # before the label of a plain bar while a control is computed
-_parts: tuple[str, int, int] | None = None  # what a step consists of, which of them runs, how many there are
+_control = ""  # prefix of a plain bar's label while a control is computed
+_parts: tuple[str, int, int] | None = None  # what a step's parts are called, which one runs, how many
 
 
 def progress(items: Iterable[T], what: str, *, total: int | None = None, unit: str = "it") -> Iterator[T]:
-    """Yield `items` under a bar labelled `what`; the bar is refreshed at most once a second."""
+    """Yield `items` under a bar labelled `what`, which refreshes at most once a second."""
     yield from bar(what, total=total, unit=unit, iterable=items)
 
 
 def bar(what: str, *, total: int | None = None, unit: str = "it", iterable: Iterable | None = None) -> tqdm:
-    """A bar to update by hand (`with bar(...) as b: b.update(n)`)."""
+    """Return a bar to update by hand (`with bar(...) as b: b.update(n)`)."""
     part = f"{_parts[0]} {_parts[1]} of {_parts[2]}, " if _parts else ""
     marked = MARKED in os.environ
     kind, label = (_MarkedBar, part + what) if marked else (tqdm, _control + part + what)
@@ -47,14 +47,14 @@ def bar(what: str, *, total: int | None = None, unit: str = "it", iterable: Iter
 
 
 def hide_bars() -> None:
-    """Show none from now on: for one of several processes, whose bars would write over each other."""
+    """Hide all bars from now on; for one of several processes, whose bars would overwrite each other."""
     global _hidden
     _hidden = True
 
 
 @contextlib.contextmanager
 def part(what: str, number: int, of: int) -> Iterator[None]:
-    """Within it, bars say that they belong to `what` `number` of `of`, alike in size."""
+    """Label bars inside the block with `what` `number` of `of`; all parts are similar in size."""
     global _parts
     before, _parts = _parts, (what, number, of) if of > 1 else _parts
     try:
@@ -64,13 +64,15 @@ def part(what: str, number: int, of: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def step(name: str, *, control: bool = False) -> Iterator[Callable[[], None]]:
-    """Around looking for step `name` of a run; yields what to call when it has to be computed.
+def stage_events(name: str, *, control: bool = False) -> Iterator[Callable[[], None]]:
+    """Report what becomes of step `name` of a run; yield a function to call if it must be computed.
 
-    Without that call the step was found: it costs nothing, and the estimate of what is left drops it.
+    Without that call the step counts as found: it costs nothing, and the estimate of the time left
+    drops it.
 
     Args:
-        control: mark the bars of the step, which would look like those of the training that it repeats.
+        name: the step's stage, such as "track_a/train".
+        control: mark the step's bars, which would otherwise look like those of the training it repeats.
     """
     global _control
     begun = []
@@ -91,7 +93,7 @@ def step(name: str, *, control: bool = False) -> Iterator[Callable[[], None]]:
 
 
 def take_marked(text: str) -> tuple[list[dict[str, Any]], str]:
-    """The messages among the marked lines of `text`, and `text` without these lines.
+    """Split `text` into the messages of its marked lines and the text without these lines.
 
     >>> take_marked('a warning\\n\\x1e{"event": "found", "stage": "x"}\\n')
     ([{'event': 'found', 'stage': 'x'}], 'a warning\\n')
@@ -110,15 +112,15 @@ def _tell(message: dict[str, Any]) -> None:
 
 
 class _MarkedBar(tqdm):
-    """A bar whose states are marked lines; when one is due, and how it is counted, remains tqdm's."""
+    """A bar whose states are marked lines; tqdm decides when one is due and how to count."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        self.number = next(_numbers)  # tqdm's own is reused
+        self.number = next(_numbers)  # tqdm reuses its own numbers
         self.parts = _parts and _parts[1:]
         super().__init__(*arguments, **options)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
-        """Tell the bar's state; tqdm passes "" when the bar is closed."""
+        """Write the bar's state as a marked line; tqdm passes "" when the bar is closed."""
         if msg == "":
             _tell({"event": "closed", "bar": self.number})
             return True

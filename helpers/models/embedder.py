@@ -22,7 +22,7 @@ from torch.func import functional_call
 from helpers.errors import SuiteError
 from helpers.machine.hardware import Runtime
 from helpers.machine.memory import in_batches
-from helpers.machine.processes import divided
+from helpers.machine.processes import across_ranks
 from helpers.machine.progress import bar
 from helpers.models.hub import cache_alone
 from helpers.models.shapes import PACKAGE_PREFIX
@@ -144,7 +144,7 @@ def encode(
     model.eval()
     transformer, precision = _in_mixed_precision(model, runtime)
     what = f"encode {_PLURAL[kind]}"
-    vectors = np.concatenate(divided(batches, encoded))[np.argsort(order)]
+    vectors = np.concatenate(across_ranks(batches, encoded))[np.argsort(order)]
     model.train(was_training)
     if not np.isfinite(vectors).all():
         bad = int((~np.isfinite(vectors).all(axis=1)).argmax())

@@ -23,7 +23,7 @@ from transformers.cache_utils import DynamicLayer
 
 from helpers.machine.hardware import Runtime
 from helpers.machine.memory import in_batches
-from helpers.machine.processes import divided
+from helpers.machine.processes import across_ranks
 from helpers.machine.progress import bar
 
 # Stop tokens of the families in use, on top of what the model's own configuration names.
@@ -101,7 +101,7 @@ def generate(
 
     was_training = model.training
     model.eval()
-    texts = divided(range(len(encoded)), write)
+    texts = across_ranks(range(len(encoded)), write)
     model.train(was_training)
     return texts
 

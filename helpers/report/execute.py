@@ -25,7 +25,7 @@ from traitlets.config import Config
 from helpers.errors import SuiteError
 from helpers.machine.progress import MARKED, take_marked
 from helpers.report.live_line import LiveLine
-from helpers.run.estimate import Estimate
+from helpers.run.time_left import TimeLeft
 
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 FAILING_LINE = re.compile(r"^-+> *(\d+) (.*)$", re.MULTILINE)  # as IPython marks it in a traceback
@@ -50,7 +50,7 @@ def execute_notebook(
     parameters: Mapping[str, Any],
     *,
     cwd: Path,
-    estimate: Estimate | None = None,
+    estimate: TimeLeft | None = None,
 ) -> nbformat.NotebookNode:
     """Run every cell of the notebook at `path` in a fresh kernel and return the executed copy.
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from helpers.run.estimate import Estimate
 from helpers.run.stage_names import stage_name
+from helpers.run.time_left import TimeLeft
 
 PLAIN_LINE_EVERY_S = 15.0
 
@@ -30,7 +30,7 @@ class LiveLine:
 
     def __init__(
         self,
-        estimate: Estimate | None = None,
+        estimate: TimeLeft | None = None,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -17,7 +17,7 @@ import nbformat
 from helpers.profiles import RunRequest
 from helpers.report.execute import execute_notebook
 from helpers.report.export import page_in_any_case, without_passwords
-from helpers.run.expected_here import estimate_here, minutes_text
+from helpers.run.calibration import estimate_here, minutes_text
 from helpers.run.folder import PACKAGE, choose_run, publish_reports
 from helpers.run.second_copy import SecondCopy
 from helpers.run.workspace import read_json, write_json, write_text

@@ -1,12 +1,12 @@
-"""What a stage's code is: a digest over the modules of this package that its `build` uses, and over no other.
+"""A digest of the code of a stage: of exactly those modules of this package that its `build` uses.
 
-A mended module recomputes the stages that it takes part in and leaves the finished others alone. Which
-modules take part is read off the code, without running it: from the functions, classes and objects that
-`build` names or holds, along every import, wherever it stands. Comments, docstrings and imports for type
-checkers change nothing.
+A changed module thus invalidates the stages that use it and leaves the other finished ones alone. The
+modules are determined without running the code: starting from the functions, classes and objects that
+`build` names or holds, along every import, wherever it is written. Comments, docstrings and imports for
+type checkers have no influence.
 
-It does not see a class that is defined in a notebook, a module whose name is put together at run time, or
-the value of a variable that `build` reads: such a value belongs among the stage's inputs.
+It misses a class defined in a notebook, a module whose name is composed at run time, and the value of a
+variable that `build` reads. Such a value belongs among the stage's inputs.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Sources:
-    """The modules of one package as text, and those among them that count for no stage."""
+    """The modules of one package as text, and those among them that no stage's digest includes."""
 
     package: str
-    texts: Mapping[str, str]  # dotted name, a package's own being that of its `__init__` -> source
+    texts: Mapping[str, str]  # dotted name -> source; a package's name stands for its `__init__`
     left_out: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, folder: Path, left_out: Iterable[str] = ()) -> Sources:
-        """Every Python file below `folder`, whose name is the package's."""
+        """Read every Python file below `folder`, which has the package's name."""
         texts = {}
         for path in sorted(folder.rglob("*.py")):
             parts = path.relative_to(folder.parent).with_suffix("").parts
@@ -44,7 +44,7 @@ class Sources:
         return cls(folder.name, texts, frozenset(left_out))
 
     def closure(self, roots: Iterable[str]) -> list[str]:
-        """The modules `roots` and all that they lead to, sorted; those left out are not passed through."""
+        """Return the modules `roots` and all that they reach, sorted, without going through `left_out`."""
         found: set[str] = set()
         waiting = [module for root in roots if (module := self.module(root))]
         while waiting:
@@ -58,13 +58,13 @@ class Sources:
         return sorted(found)
 
     def module(self, name: str) -> str | None:
-        """The module that a dotted name lies in or is; None outside the package."""
+        """Return the module that a dotted name is or lies in; None outside the package."""
         while name and name not in self.texts:
             name = name.rpartition(".")[0]
         return name or None
 
     def tree_digest(self, module: str) -> str:
-        """SHA-256 of a module's syntax, which does not hold comments, docstrings or layout."""
+        """Return the SHA-256 of a module's syntax tree without comments, docstrings and layout."""
         return self._parsed(module)[0]
 
     def _parsed(self, module: str) -> tuple[str, frozenset[str]]:
@@ -73,12 +73,13 @@ class Sources:
         return _parse(self.texts[module], self.package, base)
 
 
-# Left out: settings and their parser, whose text changes with every new setting, while the values that a
-# stage reads are among its inputs (`helpers.tracks.stage_inputs`); and the session, which decides when a
-# stage is built, not what it holds, and leads to everything. What it wraps for `rows` and `json` is looked
-# into.
-# What shows progress changes no result.
-# Read once, when the process starts: what is edited later is not what runs.
+# Modules left out of every digest:
+# - Settings, profiles and their parser: their text changes with every new setting, and the values that a
+#   stage reads are among its inputs.
+# - The session, the tracks and their controls: they decide when a stage is built, not what it contains,
+#   and they import everything. The functions that the session wraps for `rows` and `json` are followed.
+# - Progress and stage names: they change no result.
+# The sources are read once, when the process starts, since later edits are not what runs.
 OURS = Sources.read(
     Path(__file__).resolve().parents[1],
     (
@@ -98,7 +99,7 @@ OURS = Sources.read(
 
 
 def code_digest(build: Callable[..., Any], sources: Sources | None = None) -> str:
-    """SHA-256 over what `build` runs of the package: equal on every machine with the same Python."""
+    """Return the SHA-256 of the package code that `build` runs; equal wherever Python is the same."""
     sources = sources or OURS
     used = _Used(build, sources)
     trees = {module: sources.tree_digest(module) for module in sources.closure(used.modules)}
@@ -106,23 +107,23 @@ def code_digest(build: Callable[..., Any], sources: Sources | None = None) -> st
 
 
 def modules_of(build: Callable[..., Any], sources: Sources | None = None) -> list[str]:
-    """Names of the package's modules that `code_digest` of `build` is made from."""
+    """Return the names of the package's modules that `code_digest` of `build` covers."""
     sources = sources or OURS
     return sources.closure(_Used(build, sources).modules)
 
 
 class _Used:
-    """Modules and functions met on the way through a callable and what it names or holds."""
+    """The modules and functions reached from a callable through what it names or holds."""
 
     def __init__(self, build: Callable[..., Any], sources: Sources):
         self.modules: set[str] = set()
-        self.functions: set[str] = set()  # those outside the package's modules, as `_fingerprint`
+        self.functions: set[str] = set()  # `_fingerprint` of those outside the package's modules
         self._sources = sources
-        self._seen: dict[int, Any] = {}  # by identity; holding the value keeps its id its own
+        self._seen: dict[int, Any] = {}  # by id; holding the value keeps its id from being reused
         self._visit(build, opened=True)
 
     def _visit(self, value: Any, *, opened: bool) -> None:
-        """Add what `value` leads to; a function of foreign code is looked into only if `opened`."""
+        """Add what `value` leads to; a function from outside the package is followed only if `opened`."""
         if id(value) in self._seen:
             return
         self._seen[id(value)] = value
@@ -140,7 +141,7 @@ class _Used:
             self._add_module(value)
         elif isinstance(value, types.FunctionType):
             self._add_function(value, opened)
-        elif _is_record(value):  # data, whoever made it: by the inputs, not by code
+        elif _is_record(value):  # plain data: follow its values, not its class
             self._visit_all(getattr(value, field.name) for field in dataclasses.fields(value))
         else:  # a class, an object with methods, or a function wrapped into an object
             self._add_if_ours(getattr(value, "__module__", None))
@@ -158,7 +159,7 @@ class _Used:
 
     def _add_module(self, module: types.ModuleType) -> None:
         if self._add_if_ours(module.__name__) and hasattr(module, "__path__"):
-            # Which of its modules are used through a package's name is not known: all count.
+            # It is unknown which modules are used through a package's name, so all count.
             self.modules |= {m for m in self._sources.texts if m.startswith(f"{module.__name__}.")}
 
     def _add_function(self, function: types.FunctionType, opened: bool) -> None:
@@ -167,20 +168,20 @@ class _Used:
             return
         cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
         self._visit_all([*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()])
-        if ours:  # its text and imports are its module's
+        if ours:  # its module's digest covers its text and imports
             return
         self.functions.add(_fingerprint(function.__code__))
         for name in _global_names(function.__code__):
             value = function.__globals__.get(name)
-            beside = getattr(value, "__globals__", None) is function.__globals__
-            self._visit(value, opened=beside)
+            same_module = getattr(value, "__globals__", None) is function.__globals__
+            self._visit(value, opened=same_module)
 
 
 MADE_BY_DATACLASS = frozenset(vars(dataclasses.make_dataclass("Made", [], frozen=True, order=True)))
 
 
 def _is_record(value: Any) -> bool:
-    """Whether `value` is an object of a dataclass that has no methods or properties of its own."""
+    """Return whether `value` is of a dataclass without methods or properties of its own."""
     own = {name: v for kind in type(value).__mro__[:-1] for name, v in vars(kind).items()}
     behaves = (callable(v) or hasattr(v, "__get__") for n, v in own.items() if n not in MADE_BY_DATACLASS)
     return dataclasses.is_dataclass(type(value)) and not any(behaves)
@@ -195,7 +196,7 @@ def _is_filled(cell: types.CellType) -> bool:
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """`code` and the code of everything that is defined in it."""
+    """Yield `code` and the code of everything defined in it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -208,7 +209,7 @@ def _global_names(code: types.CodeType) -> list[str]:
 
 
 def _fingerprint(code: types.CodeType) -> str:
-    """What a function does, as text that does not depend on where it stands."""
+    """Return a function's byte code, names and constants as text, independent of its position."""
     parts = []
     for one in _codes(code):
         constants = [_constant(value) for value in one.co_consts if not isinstance(value, types.CodeType)]
@@ -218,16 +219,18 @@ def _fingerprint(code: types.CodeType) -> str:
 
 
 def _constant(value: Any) -> str:
-    if isinstance(value, frozenset):  # whose order differs from process to process
+    if isinstance(value, frozenset):  # its order differs between processes
         return repr(sorted(map(repr, value)))
     return repr(value)
 
 
 @functools.cache
 def _parse(text: str, package: str, base: str) -> tuple[str, frozenset[str]]:
-    """Digest of a module's syntax, and the dotted names of `package` that it imports or names in a string.
+    """Digest a module's syntax and collect the dotted names in `package` that it imports or names.
 
     Args:
+        text: source of the module.
+        package: top-level package; a string that contains a dotted name in it counts as naming it.
         base: the package that the module's relative imports start from.
     """
     tree = _WithoutProse().visit(ast.parse(text))
@@ -246,13 +249,13 @@ def _parse(text: str, package: str, base: str) -> tuple[str, frozenset[str]]:
 
 
 class _WithoutProse(ast.NodeTransformer):
-    """Takes out what does nothing at run time: docstrings, and imports for type checkers."""
+    """Removes what does nothing at run time: docstrings, and imports for type checkers."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
-        """Drop a string that stands alone."""
+        """Drop a string that is a whole statement."""
         return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
-        """Keep the `else` of `if TYPE_CHECKING` alone."""
+        """Keep only the `else` of `if TYPE_CHECKING`."""
         self.generic_visit(node)
         return node.orelse if ast.unparse(node.test).split(".")[-1] == "TYPE_CHECKING" else node

@@ -1,4 +1,4 @@
-"""What the run folders on this machine know before a run begins: seconds of steps, and finished steps."""
+"""What earlier run folders on this machine say before a run begins: seconds per step, and finished steps."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from helpers.settings import Profile
 
 
 def recorded_seconds(run_folder: Path, profile: Profile, stages: Iterable[str]) -> dict[str, float]:
-    """Step (`stage_kind`) -> the median of what it took in the runs of the same settings lying here.
+    """Return step (`stage_kind`) -> its median seconds in earlier runs here with the same settings.
 
-    Another seed is the same amount of work, and so is other code, as far as anybody knows beforehand.
+    Runs with another seed count too, since they do the same amount of work. So do runs of other code,
+    whose amount of work is not known in advance.
     """
     took: dict[str, list[float]] = {}
     for stage in stages:
@@ -26,10 +27,10 @@ def recorded_seconds(run_folder: Path, profile: Profile, stages: Iterable[str]) 
 
 
 def kept_stages(run_folder: Path, profile: Profile, stages: Iterable[str], *, resume: bool) -> set[str]:
-    """Those of `stages` that lie finished in the run folder or, to resume, in one beside it.
+    """Return those of `stages` that are finished in the run folder or, to resume, in one beside it.
 
-    Whether they really serve is decided by the run itself, from everything they rest on; here the settings
-    are compared, and that the code is older than the step.
+    The run itself decides whether it can reuse them, from all their inputs. Here it only counts whether
+    the settings are equal and the code is older than the step.
     """
     newest_code = max(file.stat().st_mtime for file in PACKAGE.rglob("*.py"))
     folders = list(run_folder.parent.glob("*/")) if resume else [run_folder]
@@ -46,9 +47,9 @@ def kept_stages(run_folder: Path, profile: Profile, stages: Iterable[str], *, re
 def _records(
     folders: Iterable[Path], profile: Profile, stage: str, *, seed_counts: bool
 ) -> Iterator[tuple[Path, float]]:
-    """`stage.json` and the seconds in it of each folder that has the step with these settings.
+    """Yield `stage.json` and its seconds for each folder that has the step with these settings.
 
-    A finished step not yet renamed (`.partial`) counts as finished, as it does for the workspace.
+    A finished step that is not renamed yet (`.partial`) counts as finished, as in the workspace.
     """
     mine = _settings(to_plain(profile), stage, seed_counts)
     for folder in folders:
@@ -58,11 +59,11 @@ def _records(
                 theirs = _settings(read_json(folder / "run.json")["profile"], stage, seed_counts)
                 if theirs == mine:
                     yield record, float(read_json(record)["seconds"])
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no run, or none of today's
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no run, or an old format
                 continue
 
 
 def _settings(profile: Mapping[str, Any], stage: str, seed_counts: bool) -> list[Any]:
-    """Settings of a step's track and what all tracks share: more than it reads, to be on the safe side."""
+    """Return a step's track settings and the shared ones: more than the step reads, to be safe."""
     seed = profile["seed"] if seed_counts else None
     return [profile["corpus"], profile["nf4"], profile[stage.partition("/")[0]], seed]

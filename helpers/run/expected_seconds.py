@@ -1,7 +1,7 @@
-"""How long each section of the notebook and each step in it takes, and how fast a machine is beside that.
+"""Expected seconds of each notebook section and each step in it, and the pace of the machine they hold for.
 
-The seconds of a profile were measured on one machine, named beside them. Whatever is no step that the
-run keeps (imports, reading the corpus, splits, baselines, figures) is the section's `beside`.
+The seconds of a profile were measured on one machine, which the comments name. Work that is not a
+stored step (imports, reading the corpus, splits, baselines, figures) is a section's `outside_stages`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from helpers.settings import Profile
 
-PYTHON_STAGES = {  # wait for the interpreter and the sandbox, not for matrix products
+PYTHON_STAGES = {  # limited by the interpreter and the sandbox, not by matrix products
     "track_a/exposure", "track_b/data", "track_b/references", "track_b/scored_before",
     "track_b/scored_after", "track_c/functions",
 }  # fmt: skip
@@ -20,29 +20,29 @@ CONTROLS = {"track_a/foreign", "track_c/control_shuffled_pairs", "track_c/contro
 
 @dataclass(frozen=True)
 class SectionSeconds:
-    """One section: its heading, its steps, and what it takes beside them."""
+    """One section: its heading, the seconds of its steps, and those outside them."""
 
     heading: str
-    beside: float
+    outside_stages: float
     stages: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
-        """All of it."""
-        return self.beside + sum(self.stages.values())
+        """Seconds of the whole section."""
+        return self.outside_stages + sum(self.stages.values())
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How often a machine does two fixed workloads in a second."""
+    """How often per second a machine completes each of two fixed workloads."""
 
-    training: float  # forward and backward through one small layer, as a model of a CPU profile has it
+    training: float  # forward and backward pass of one small layer, as in the models of the CPU profiles
     python: float
 
 
-# The steps' seconds are those of the committed full run (metrics.json of 72e5b2c, two cores of an AMD
-# EPYC: `cost.seconds_by_stage`, `cost.controls_seconds`), in which all else took 38 of 1,286 seconds, and
-# starting the kernel 10 more.
+# The steps' seconds come from the committed full run (metrics.json of 72e5b2c, two cores of an AMD
+# EPYC: `cost.seconds_by_stage`, `cost.controls_seconds`). In it, everything else took 38 of 1,286
+# seconds, and starting the kernel took another 10.
 _CPU = (
     SectionSeconds("Setup", 10.0),
     SectionSeconds("Corpus and data card", 22.0, {"track_b/data": 155.5}),
@@ -86,8 +86,8 @@ _CPU = (
     SectionSeconds("Error analysis", 1.0),
     SectionSeconds("Summary", 3.0),
 )
-# The sections' totals are those of a smoke run with nothing beside it. Their shares among the steps, and the
-# steps that the profile does not ask for, come from runs on a busy Intel Xeon and are rough.
+# The sections' totals come from a smoke run on an idle machine. Their split among the steps, and the
+# steps that the profile leaves out, come from runs on a busy Intel Xeon and are rough.
 _SMOKE = (
     SectionSeconds("Setup", 8.0),
     SectionSeconds("Corpus and data card", 6.0, {"track_b/data": 9.0}),
@@ -131,9 +131,9 @@ _SMOKE = (
     SectionSeconds("Error analysis", 0.5),
     SectionSeconds("Summary", 1.0),
 )
-# No full run on a T4 stands in the repository: the totals of the tracks are estimates, shared out among the
-# steps as `helpers.plan` weighs them at a T4's speeds. Making the pairs needs no GPU and takes what it takes
-# on two cores.
+# The repository has no full run on a T4: the tracks' totals are estimates, split among the steps in the
+# proportions that `helpers.plan` gives for a T4. Making the pairs needs no GPU and takes as long as on
+# two cores.
 _T4 = (
     SectionSeconds("Setup", 30.0),
     SectionSeconds("Corpus and data card", 60.0, {"track_b/data": 150.0}),
@@ -181,15 +181,15 @@ _T4 = (
 
 @dataclass(frozen=True)
 class Expected:
-    """A profile's seconds, and the pace of the machine they were measured on if it computes on a CPU."""
+    """A profile's seconds and, for a CPU profile, the pace of the machine they were measured on."""
 
     sections: tuple[SectionSeconds, ...]
     pace: Pace | None = None
 
 
-# The Intel Xeon's pace was measured. The AMD EPYC was not at hand: it is taken to train at 0.82 times that
-# pace, as the two compare in scoring Track A's held-out tokens (21.6 s; 17.8 s, from a ninth of them), and to
-# be as fast in Python, since reading the corpus took about as long.
+# The Intel Xeon's pace was measured. The AMD EPYC was not available, so its pace is inferred: 0.82 times
+# the Xeon's in training, which is their ratio in scoring Track A's held-out tokens (21.6 s; 17.8 s,
+# extrapolated from a ninth of them), and equal in Python, since reading the corpus took about as long.
 CPU_PACE = Pace(training=250.0, python=3300.0)
 SMOKE_PACE = Pace(training=305.0, python=3300.0)
 
@@ -201,7 +201,7 @@ EXPECTED = {
 
 
 def expected_sections(profile: Profile) -> tuple[SectionSeconds, ...]:
-    """Seconds of the steps that `profile` asks for, on the machine that it is meant for."""
+    """Return the sections with the steps that `profile` includes, on the machine it is meant for."""
     tracks = {"track_a": profile.track_a, "track_c": profile.track_c}
     seeds = range(profile.seed, profile.seed + profile.track_c.seeds)
 
@@ -222,5 +222,5 @@ def expected_sections(profile: Profile) -> tuple[SectionSeconds, ...]:
 
 
 def minutes_expected(profile: Profile) -> float:
-    """Return the minutes that the whole notebook takes on the machine that `profile` is meant for."""
+    """Return the minutes that the whole notebook takes on the machine `profile` is meant for."""
     return round(sum(section.seconds for section in expected_sections(profile)) / 60, 1)

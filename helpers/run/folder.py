@@ -1,4 +1,4 @@
-"""The folder of a run: created or found to resume, the code it ran on, and its reports published."""
+"""A run's folder: create it or find the one to resume, and publish its reports."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def choose_run(request: RunRequest) -> tuple[Profile, Path]:
     runs = Path(out) / "runs"
     if resume and not run_id:
         run_id = _newest_unfinished(runs, chosen) or ""
-        if keep and not run_id:  # a new machine: what an earlier one left behind
-            run_id = _newest_unfinished(existing_folder(keep) / "runs", chosen) or ""
+        if keep and not run_id:  # on a new machine, resume what an earlier one left behind
+            run_id = _newest_unfinished(second_copy_root(keep) / "runs", chosen) or ""
     try:
         if run_id:
             folder = runs / run_id
@@ -53,17 +53,21 @@ def choose_run(request: RunRequest) -> tuple[Profile, Path]:
     return chosen, folder
 
 
-def newest_run_with(runs: Path, places: Sequence[str]) -> Path | None:
-    """The run folder below `runs` in which all `places` are there, the one with the newest; else None."""
-    ready = [folder for folder in runs.glob("*/") if all((folder / place).is_dir() for place in places)]
-    newest = {folder: max((folder / place).stat().st_mtime for place in places) for folder in ready}
+def newest_run_with(runs: Path, subfolders: Sequence[str]) -> Path | None:
+    """Return the most recent run folder below `runs` that has all `subfolders`; None if there is none."""
+    ready = [
+        folder for folder in runs.glob("*/") if all((folder / subfolder).is_dir() for subfolder in subfolders)
+    ]
+    newest = {
+        folder: max((folder / subfolder).stat().st_mtime for subfolder in subfolders) for folder in ready
+    }
     return max(ready, key=lambda folder: (newest[folder], folder.name), default=None)
 
 
 def publish_reports(run_folder: Path, out: Path, copy: SecondCopy | None = None) -> list[Path]:
     """Copy everything below `<run folder>/report/` to `out`, each file by one atomic rename.
 
-    The run is finished then, and `published.json` in its folder says so.
+    This finishes the run; `published.json` in its folder records that.
 
     Returns:
         The published paths, sorted.
@@ -75,7 +79,7 @@ def publish_reports(run_folder: Path, out: Path, copy: SecondCopy | None = None)
         for source, target in targets.items():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copies[target])
-        for target, copied in copies.items():  # nothing is replaced before everything is copied
+        for target, copied in copies.items():  # replace nothing before everything is copied
             copied.replace(target)
     except OSError as error:
         for copied in copies.values():
@@ -90,10 +94,10 @@ def publish_reports(run_folder: Path, out: Path, copy: SecondCopy | None = None)
 
 
 def code_revision() -> str:
-    """Git revision of the code with "+" where the tree has changes.
+    """Return the git revision of the code, with "+" if the tree has changes.
 
-    Outside a checkout: what CODE_REVISION says (for whoever copies the code to another machine), else
-    "unknown".
+    Outside a checkout, return the environment variable CODE_REVISION (set it when you copy the code to
+    another machine), else "unknown".
     """
     try:
         revision = subprocess.run(
@@ -115,8 +119,8 @@ def code_revision() -> str:
     return revision + ("+" if changed else "")
 
 
-def existing_folder(keep: str | Path) -> Path:
-    """The folder for second copies; made if only its last part is missing.
+def second_copy_root(keep: str | Path) -> Path:
+    """Return the folder for second copies; create it if its parent exists.
 
     Raises:
         WorkspaceError: if it cannot be used.
@@ -133,23 +137,23 @@ def existing_folder(keep: str | Path) -> Path:
 
 
 def _new_folder(runs: Path, others: Sequence[Path], profile: str) -> Path:
-    """A folder below `runs`, named by profile and UTC time, with a number where that name is taken.
+    """Create a folder below `runs`, named by profile and UTC time, with a number if that name is taken.
 
-    Making the folder is what takes the name, so that two runs begun in one second do not share it.
+    Creating the folder claims the name, so two runs started in the same second do not share it.
     """
     runs.mkdir(parents=True, exist_ok=True)
     name = f"{profile}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
     candidates = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     while True:
         candidate = next(candidates)
-        if not any((place / candidate).exists() for place in others):
+        if not any((other / candidate).exists() for other in others):
             with contextlib.suppress(FileExistsError):
                 (runs / candidate).mkdir()
                 return runs / candidate
 
 
 def _newest_unfinished(runs: Path, profile: Profile) -> str | None:
-    """Newest run folder with the same settings whose reports were not published."""
+    """Return the newest run folder with the same settings and without published reports, or None."""
     if not runs.is_dir():
         return None
     for folder in sorted((f for f in runs.iterdir() if f.is_dir()), reverse=True):

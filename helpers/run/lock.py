@@ -1,4 +1,4 @@
-"""One run at a time in a run folder: a lock that the system drops when its process ends."""
+"""A lock on a run folder, which the system releases when the process that holds it ends."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from typing import IO
 
 from helpers.run.workspace import WorkspaceError
 
-_held: dict[Path, IO[str]] = {}  # of this process, which may open a folder again
+_held: dict[Path, IO[str]] = {}  # locks of this process, which may open a folder again
 
 
 def lock_run(folder: Path, *, wait_s: float = 15.0) -> None:
-    """Hold `folder` until this process ends.
+    """Lock `folder` until this process ends.
 
     Args:
-        wait_s: a killed run's kernel lives for some seconds before it notices.
+        folder: the run folder.
+        wait_s: how long to wait; a killed run's kernel lives for some seconds before it notices.
 
     Raises:
-        WorkspaceError: if another process holds it all that time.
+        WorkspaceError: if another process holds the lock all that time.
     """
     folder = folder.resolve()
     if folder in _held:
@@ -42,10 +43,10 @@ def lock_run(folder: Path, *, wait_s: float = 15.0) -> None:
                 stream.close()
                 raise WorkspaceError(
                     f"the run folder {folder.name} is in use by process {owner}; "
-                    "wait until it is done, or start another run without --resume"
+                    "wait until that is done, or start a new run without --resume"
                 ) from None
             time.sleep(0.2)
-        except OSError:  # a file system without locks: nothing is protected, nothing is refused
+        except OSError:  # the file system has no locks: run unprotected
             break
     with contextlib.suppress(OSError):
         stream.truncate(0)

@@ -1,8 +1,8 @@
-"""A second copy of finished stages, in a folder that outlives the machine (a mounted Drive).
+"""A second copy of finished stages in a folder that outlives the machine, such as a mounted Drive.
 
-Computing happens on the local disk; a finished stage is copied here, and a new machine takes it from
-here instead of computing it. The folder may vanish at any moment: that is said once, and the run
-goes on.
+A run computes on the local disk and copies each finished stage to this folder; a new machine takes it
+from there instead of computing it. The folder may vanish at any moment: the run says so once and
+continues.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from helpers.run.stage_files import file_digests
+
 
 @dataclass
 class SecondCopy:
-    """The copies of one run's stages, in `root/runs/<run_id>`. `root` is never created."""
+    """The copies of one run's stages in `root/runs/<run_id>`; `root` itself is never created."""
 
     root: Path
     run_id: str
@@ -24,11 +26,11 @@ class SecondCopy:
 
     @property
     def folder(self) -> Path:
-        """Where this run's copies lie."""
+        """The folder that holds this run's copies."""
         return self.root / "runs" / self.run_id
 
     def store(self, name: str, key: str, stage: Path) -> None:
-        """Copy the finished `stage` unless it is here already; a failure is said, never raised."""
+        """Copy the finished `stage` unless that is done already; print a failure, never raise it."""
         target = self.folder / name
         copying = target.with_name(target.name + ".copying")
         try:
@@ -44,9 +46,7 @@ class SecondCopy:
             self._complain(error)
 
     def fetch(self, name: str, key: str, into: Path) -> bool:
-        """Copy the stage of this key to `into`; whether it was here, and every file as it was written."""
-        from helpers.run.workspace import file_digests
-
+        """Copy the stage with this key to `into`; return whether it was there with every file intact."""
         source = self.folder / name
         try:
             self._check()
@@ -63,11 +63,11 @@ class SecondCopy:
         if not whole:
             shutil.rmtree(into, ignore_errors=True)
             return False
-        print(f"{name}: taken from {self.folder}")
+        print(f"{name}: copied from {self.folder}")
         return True
 
     def keep_file(self, file: Path, name: str) -> None:
-        """Copy one file; a failure is said, never raised."""
+        """Copy one file; print a failure, never raise it."""
         try:
             self._check()
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ class SecondCopy:
             self._complain(error)
 
     def _check(self) -> None:
-        """An unmounted folder must not be made anew on the local disk."""
+        """Raise FileNotFoundError if the folder is unmounted, so it is not recreated on the local disk."""
         if not self.root.is_dir():
             raise FileNotFoundError(errno.ENOENT, "the folder is gone")
 
@@ -84,7 +84,7 @@ class SecondCopy:
         if not self._complained:
             print(
                 f"The second copy in {self.root} cannot be reached ({error.strerror or error}). "
-                "The run goes on; its results lie on the local disk alone until the folder is back."
+                "The run continues; until the folder is back, its results are on the local disk only."
             )
         self._complained = True
 
@@ -94,5 +94,5 @@ def _key(stage: Path) -> str | None:
         return json.loads((stage / "stage.json").read_text())["key"]
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError):  # a copy that was cut short
+    except (ValueError, KeyError):  # an interrupted copy
         return None

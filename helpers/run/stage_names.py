@@ -1,4 +1,4 @@
-"""What each step of a run is called on the terminal."""
+"""Names of a run's steps as the terminal shows them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ STAGE_NAMES = {
     "track_a/after": "score of the trained model",
     "track_a/foreign": "control: the same training on foreign code",
     "track_a/exposure": "what the model may have seen before",
-    "track_b/data": "pairs and tasks, each one run",
+    "track_b/data": "making and verifying pairs and tasks",
     "track_b/answers_before": "answers of the untouched model",
-    "track_b/references": "running the references first",
+    "track_b/references": "running the reference answers",
     "track_b/scored_before": "running the untouched model's answers",
     "track_b/train": "training on the pairs",
     "track_b/answers_after": "answers of the trained model",
@@ -21,15 +21,15 @@ STAGE_NAMES = {
     "track_c/train": "training on queries",
     "track_c/index_after": "index of the trained model",
     "track_c/functions": "catalogue of functions",
-    "track_c/hybrid": "weight of the words",
-    "track_c/control_seed_*": "control: one training alone, seed *",
+    "track_c/hybrid": "tuning the weight of the word score",
+    "track_c/control_seed_*": "control: a single training, seed *",
     "track_c/control_shuffled_pairs": "control: training on shuffled pairs",
     "track_c/control_foreign_package": "control: search in a foreign package",
 }
 
 
 def stage_kind(stage: str) -> str:
-    """The name under which `stage` is known: one that ends in a seed stands for its kind.
+    """Return the key of `stage` in the tables: a name that ends in a seed becomes its kind.
 
     >>> stage_kind("track_c/control_seed_18")
     'track_c/control_seed_*'
@@ -38,11 +38,11 @@ def stage_kind(stage: str) -> str:
 
 
 def stage_name(stage: str) -> str:
-    """`stage` in words; as it is where there are none for it."""
+    """Return `stage` in words, or unchanged if it has no name."""
     name = STAGE_NAMES.get(stage_kind(stage), stage)
     return name.replace("*", stage.rpartition("_")[2])
 
 
 def is_control(stage: str) -> bool:
-    """Whether `stage` is one of the controls, whose bars would look like the training's own."""
+    """Return whether `stage` is a control, whose bars would look like those of the training it repeats."""
     return stage_name(stage).startswith("control: ")

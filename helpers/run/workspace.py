@@ -1,10 +1,10 @@
-"""The run folder: finished stages found again, files written whole or not at all.
+"""Storage of a run's stages: finished ones are found again, and files are written whole or not at all.
 
-`runs/<run_id>/` holds one folder per stage. A stage is built into `<stage>.partial/` and renamed
-when it is complete, so that a folder without the suffix is always whole. Beside its artefacts lies
-`stage.json` with a hash of everything the stage depends on and one of every file; a later call with
-the same inputs finds it, any other input or a damaged file rebuilds it. Finished stages can be kept
-a second time in a folder that outlives the machine (`helpers.run.second_copy`).
+`runs/<run_id>/` holds one folder per stage. A stage is built in `<stage>.partial/` and renamed when it
+is complete, so a folder without the suffix is always complete. Its `stage.json` holds a hash of
+everything the stage depends on and a hash of every file. A later call with the same inputs finds the
+stage; a changed input or a damaged file rebuilds it. Finished stages can be copied to a folder that
+outlives the machine (`helpers.run.second_copy`).
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from typing import Any, TypeVar
 
 from helpers.errors import SuiteError, storage_problem
 from helpers.run.second_copy import SecondCopy
+from helpers.run.stage_files import file_digests
 
 R = TypeVar("R")
 
 
 class WorkspaceError(SuiteError, RuntimeError):
-    """The run folder cannot be used: not writable, full, or in use by another run."""
+    """The run folder is unusable: not writable, full, or in use by another run."""
 
     ends_run = True
 
 
 def to_plain(value: Any) -> Any:
-    """Dataclasses, tuples, sets and paths as JSON-ready values; sets are sorted."""
+    """Convert dataclasses, tuples, sets and paths to JSON-ready values; sets are sorted."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -50,21 +51,21 @@ def to_plain(value: Any) -> Any:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 (hex) over the canonical JSON of `value`: equal values, equal digests."""
+    """Return the SHA-256 (hex) of the canonical JSON of `value`: equal values give equal digests."""
     canonical = json.dumps(to_plain(value), sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_bytes` of `text` in UTF-8."""
+    """Write `text` in UTF-8 with `write_bytes`."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to a temporary file beside `path`, then rename: never half a file.
+    """Write `data` to a temporary file beside `path` and rename it, so `path` is never half written.
 
     Raises:
-        WorkspaceError: when the folder cannot be written or the disk is full; `path` is untouched.
+        WorkspaceError: if the folder cannot be written or the disk is full; `path` stays untouched.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +85,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`value` as indented JSON; NaN and infinity are refused with ValueError."""
+    """Write `value` as indented JSON; NaN and infinity raise ValueError."""
     write_text(path, json.dumps(to_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -94,15 +95,15 @@ def read_json(path: Path) -> Any:
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """One JSON object a line, whole or not at all."""
+    """Write one JSON object per line; the file is written whole or not at all."""
     lines = (json.dumps(to_plain(row), ensure_ascii=False, allow_nan=False) for row in rows)
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def read_jsonl(path: Path, record: Callable[..., R] = dict) -> list[R]:
-    """Rows of a JSONL file, each passed to `record` as keyword arguments (JSON lists as tuples)."""
+    """Read a JSONL file; each row becomes keyword arguments of `record`, with JSON lists as tuples."""
     rows = []
-    # split at "\n" alone: str.splitlines also breaks at U+2028, which JSON leaves inside strings
+    # Split only at "\n": str.splitlines also breaks at U+2028, which JSON allows inside strings.
     for line in path.read_text(encoding="utf-8").split("\n"):
         if not line:
             continue
@@ -115,9 +116,9 @@ def read_jsonl(path: Path, record: Callable[..., R] = dict) -> list[R]:
 
 @dataclass(frozen=True)
 class Workspace:
-    """One run's folder, with a second copy of its finished stages where one is wanted.
+    """One run's folder, optionally with a second copy of its finished stages.
 
-    `reuse` lets it take over finished stages from the runs beside it: equal inputs, equal results.
+    With `reuse`, it copies finished stages from other runs beside it: equal inputs give equal results.
     """
 
     folder: Path
@@ -126,17 +127,17 @@ class Workspace:
     reuse: bool = False
 
     def stage(self, name: str, inputs: Any, build: Callable[[Path], None]) -> Path:
-        """Return the folder of stage `name`, building it unless it is there for these `inputs`.
+        """Return the folder of stage `name`; build it unless it exists for these `inputs`.
 
         Args:
-            name: e.g. "track_a/adapter"; a path below the run folder.
+            name: a path below the run folder, e.g. "track_a/adapter".
             inputs: everything the result depends on (settings, data digests, upstream stage
                 digests); hashed with `digest`.
             build: writes its artefacts into the folder it is given. The folder survives a kill,
-                so `build` may leave checkpoints there and go on from them.
+                so `build` may leave checkpoints there and resume from them.
 
         Raises:
-            WorkspaceError: if the disk is full or cannot be written; finished stages stay as they are.
+            WorkspaceError: if the disk is full or cannot be written; finished stages stay intact.
         """
         final = self.folder / name
         partial = final.with_name(final.name + ".partial")
@@ -153,28 +154,28 @@ class Workspace:
                     raise
                 raise WorkspaceError(
                     f"step {name} could not be written below {self.folder}: {problem}; "
-                    "finished steps are kept: make room and go on with --resume"
+                    "finished steps are kept: make room and continue with --resume"
                 ) from error
         if self.copy:
             self.copy.store(name, key, final)
         return final
 
     def seconds_of(self, name: str) -> float:
-        """Wall-clock seconds that building stage `name` took, as recorded when it was built."""
+        """Return the wall-clock seconds recorded when stage `name` was built."""
         return float(read_json(self.folder / name / "stage.json")["seconds"])
 
     def _taken_over(self, name: str, key: str, partial: Path) -> bool:
-        """Whether the second copy, or a run beside this one, had the stage; it lies in `partial` then."""
+        """Copy the stage to `partial` from the second copy or another run; return whether one had it."""
         if self.copy and self.copy.fetch(name, key, partial):
             return True
-        beside = self.folder.parent.glob(f"*/{name}") if self.reuse else ()
-        for stage in sorted(beside, reverse=True):
+        others = self.folder.parent.glob(f"*/{name}") if self.reuse else ()
+        for stage in sorted(others, reverse=True):
             if _is_whole(stage, key):
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copytree(stage, partial)
                 if _is_whole(partial, key):
-                    print(f"{name}: taken over from run {stage.relative_to(self.folder.parent).parts[0]}")
+                    print(f"{name}: reused from run {stage.relative_to(self.folder.parent).parts[0]}")
                     return True
         return False
 
@@ -191,23 +192,12 @@ class Workspace:
         build(partial)
         seconds = round(time.perf_counter() - start, 3)
         files = file_digests(partial)
-        # From here on the stage is whole, whatever its folder is called.
+        # Once this is written, the stage is complete, even under its temporary name.
         write_json(partial / "stage.json", {"name": name, "key": key, "seconds": seconds, "files": files})
 
 
-def file_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 (hex) of every file below `folder` by its path, the records of `Workspace` left out."""
-    digests = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
-        if name not in ("inputs.json", "stage.json"):
-            with path.open("rb") as stream:
-                digests[name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return digests
-
-
 def _is_whole(folder: Path, key: str) -> bool:
-    """Whether `folder` holds the finished stage of this key, every file as it was written."""
+    """Return whether `folder` holds the finished stage with this key and all files intact."""
     if _key_of(folder / "stage.json") != key:
         return False
     try:
@@ -216,12 +206,12 @@ def _is_whole(folder: Path, key: str) -> bool:
         return False
     damaged = sorted(name for name in wanted if found.get(name) != wanted[name])
     if damaged:
-        print(f"{folder.name}: {', '.join(damaged)} is missing or damaged; this step is computed again")
+        print(f"{folder.name}: {', '.join(damaged)} is missing or damaged; recomputing this step")
     return not damaged
 
 
 def _put(partial: Path, final: Path) -> None:
-    """Let a finished `partial` take the place of `final`; at no moment half a folder bears that name."""
+    """Move a finished `partial` to `final`; at no time is the folder `final` incomplete."""
     with contextlib.suppress(OSError):
         (partial / "inputs.json").unlink()
     outdated = final.with_name(final.name + ".outdated")

@@ -1,47 +1,48 @@
 """Run generated programs and judge them by their answers.
 
-A program passes only by returning right answers. It runs in a process of its own, forked from a
-warm, single-threaded interpreter; the *judge*, another process, runs the tests. The tests'
-`candidate` is a proxy: a call ships its arguments as data, the answer comes back as data of exact
-built-in types (numpy arrays and networkx graphs included) and is compared in the judge. The program
-never holds the tests or an expected value, may use no object of the judge that the tests did not
-hand to it, and nothing it says is a verdict: exit statuses, patched builtins, an overridden `__eq__`
-and forged messages win nothing. One judge is kept for all tests that leave no trace in it; tests
-that import other modules, define classes or patch something get a judge of their own.
+A program passes only by returning correct answers. It runs in its own process, forked from a warm,
+single-threaded interpreter. A second process, the *judge*, runs the tests. The tests' `candidate` is a
+proxy: a call sends its arguments as data, and the answer comes back as data of exact built-in types
+(numpy arrays and networkx graphs included) and is compared in the judge. The program never holds the
+tests or an expected value and can use only those judge objects that the tests passed to it. Nothing it
+says counts as a verdict: exit statuses, patched builtins, an overridden `__eq__` and forged messages
+gain nothing. One judge is reused for all tests that leave no trace in it; tests that import other
+modules, define classes or patch something get their own judge.
 
-Contained, each by the layer that `sandbox_layers()` reports as active on this machine:
+The sandbox contains the following, each through a layer; `sandbox_layers()` reports which layers are
+active on this machine:
   processor time, memory, file size and output (limits of the kernel and the watcher, always);
   starting processes, signals to others, ptrace, sockets, priorities of others, memory files and some
-  70 more system calls (a filter; Linux on x86_64 and aarch64 with seccomp);
-  files outside the program's own temporary folder (Landlock, Linux 5.13 and later; an own user id
-  where the caller is root; where there is neither, an audit hook, which native code gets past);
-  disk space: 64 MiB and 4096 entries (a file system of its own where the kernel allows a mount
-  namespace; else the folder is measured every 50 ms);
-  network (a namespace where the kernel allows one, else the filter, and Landlock from 6.7 on);
-  the caller's environment (always); threads and processes left over (always ended).
-Not one of them is needed for a right verdict; where all are missing, damage is what is not contained.
+  70 more system calls (a seccomp filter; Linux on x86_64 and aarch64);
+  files outside the program's temporary folder (Landlock, Linux 5.13 and later; a separate user id
+  if the caller is root; if neither is available, an audit hook, which native code can bypass);
+  disk space: 64 MiB and 4096 entries (a private file system if the kernel allows a mount namespace;
+  otherwise the folder is measured every 50 ms);
+  network (a namespace if the kernel allows one, otherwise the filter; also Landlock from 6.7 on);
+  the caller's environment (always); leftover threads and processes (always ended).
+Verdicts stay correct without these layers; they only limit damage.
 
-Not contained: attacks on the kernel itself; timing between programs on one machine; up to 2 GiB in
-deleted files that are held open, where there is no file system of its own. Without Landlock, folders
-that everyone may write can be written, and files can be read that the user id may read (for root's
-programs, all of them where the interpreter lies in root's home). Without Landlock and without root,
-native code can also read the memory of the caller's processes, as any program of that user can.
-A program may not start processes, honest ones included.
+It does not contain: attacks on the kernel itself; timing between programs on one machine; up to 2 GiB
+in deleted files that are held open, if there is no private file system. Without Landlock, programs can
+write to world-writable folders and read every file that their user id can read (for a root caller
+whose interpreter lies in root's home, all files). Without Landlock and without root, native code can
+also read the memory of the caller's processes, as any program of that user can. Programs cannot start
+processes, not even for honest reasons.
 
-What differs from running program and tests in one process: an answer is what it was when it was
-given, so that changing a returned list later is not seen by the other side; objects of the program
-never equal plain data (values of subclasses such as `IntEnum` count as the data below them), equal
-each other only with equal state, and an exception `StopIteration` of a called function arrives as
-RuntimeError. The tests are trusted: they come from the problem, not from the model (they are confined
-all the same, but could forge their own verdict). On systems other than Linux nothing is run.
+This differs from running program and tests in one process. An answer is a snapshot: neither side sees
+the other change a returned list later. Objects of the program never equal plain data (values of
+subclasses such as `IntEnum` count as the data they wrap) and equal each other only if their state is
+equal. A `StopIteration` raised by a called function arrives as RuntimeError. The tests are trusted,
+since they come from the problem and not from the model: they are confined too, but could forge their
+own verdict. On systems other than Linux nothing is run.
 
-Time is the program's processor time; a program that sleeps is ended on elapsed time, from which
-the time spent waiting for a processor is taken off, so that load changes no verdict. A slower
-processor could still change one: `Program.max_steps` limits the work itself, the same everywhere
-(`helpers.sandbox.steps`), and leaves the clock as the last resort.
+Time is the program's processor time. A program that sleeps is ended by elapsed time minus the time it
+waited for a processor, so load on the machine changes no verdict. A slower processor could still change
+one: `Program.max_steps` limits the work itself, identically on every machine (`helpers.sandbox.steps`),
+and leaves the clock as the last resort.
 
-Programs run under `sandbox_conditions.BASE`, and can be run under others to see whether an answer
-depends on what it must not depend on (`helpers.sandbox.cases`).
+Programs run under `conditions.BASE`. `helpers.sandbox.examination` runs them under other conditions to
+see whether an answer depends on something it must not depend on.
 """
 
 from __future__ import annotations
@@ -61,22 +62,22 @@ from helpers.sandbox.steps import STEPS_SPENT
 from helpers.sandbox.workers import Key, Workers, borrowed, key_for
 from helpers.sandbox.zygote import OUTPUT_BYTES
 
-# Signals by which a judge falls because of what it was given, not because the machine lacks something.
-DEAR_CALLS = 3  # that use up the clock, until a function's other calls are not tried
+MAX_TIMED_OUT_CALLS = 3  # calls that reach the time limit before a function's remaining calls are skipped
+# Signals that kill a judge because of its input, not because the machine lacks something.
 JUDGE_FELL = {-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS, -signal.SIGFPE, -signal.SIGILL}
 STEPS_REACHED, TIME_REACHED = "the limit of steps was reached", "the time limit was reached"
 Status = Literal["passed", "failed", "timeout", "crashed", "infrastructure_error"]
 
 
 class SandboxError(SuiteError, ValueError):
-    """A request that cannot be run: wrong types or limits, or a system without a sandbox."""
+    """The request cannot be run: wrong types or limits, or a system without a sandbox."""
 
 
 @dataclass(frozen=True)
 class Program:
     """One candidate with its tests; times in seconds of processor time, memory in MiB.
 
-    `max_steps` ends it as a `timeout` after so many steps (`sandbox_steps`); None counts none.
+    After `max_steps` steps (`helpers.sandbox.steps`) it ends as a `timeout`; None does not count steps.
     """
 
     candidate: str
@@ -89,14 +90,14 @@ class Program:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a program ended, and in `detail` why, in one line."""
+    """How a program ended; `detail` says why, in one line."""
 
     status: Status
     detail: str = ""
 
     @property
     def passed(self) -> bool:
-        """Whether every answer was right and the program ended in order."""
+        """Whether every answer was correct and the program ended normally."""
         return self.status == "passed"
 
 
@@ -105,8 +106,8 @@ class Recorded:
     """The reference's answer to one call.
 
     `status` is returned, raised, nondeterministic, unrepresentable, timeout, crashed or failed.
-    `value_source` is an expression that evaluates to the answer (iterators as the list of their
-    items), `assertion` a whole statement that holds for the reference; None where there is none.
+    `value_source` is an expression that evaluates to the answer (an iterator becomes the list of its
+    items); `assertion` is a complete statement that holds for the reference. Either may be None.
     """
 
     call: str
@@ -126,21 +127,21 @@ def run_program(
     preload: Sequence[str] = (),
     python_path: Sequence[str] = (),
 ) -> Outcome:
-    """Run `candidate` against `tests` and say how it ended.
+    """Run `candidate` against `tests` and return how it ended.
 
     Args:
         candidate: source of the program; it must define `entry_point`.
         tests: plain assert statements, `test_*` functions or HumanEval's `def check(candidate)`.
-            Names that the tests use and do not define are taken from the program.
+            Names that the tests use but do not define come from the program.
         entry_point: name of the function under test.
-        timeout_s: seconds of processor time; see the module's docstring for sleepers.
+        timeout_s: seconds of processor time; the module docstring covers programs that sleep.
         memory_mb: MiB that the program may map beyond what the imports take.
-        preload: modules to import before the program starts; heavy ones named in the sources are
-            found by themselves.
+        preload: modules to import before the program starts; heavy modules that the sources name are
+            detected.
         python_path: folders to import from, before the installed packages.
 
     Raises:
-        SandboxError: for limits that make no sense, or where the system has no sandbox.
+        SandboxError: if a limit makes no sense or the system has no sandbox.
     """
     program = Program(candidate, tests, entry_point, timeout_s, memory_mb)
     _check(program)
@@ -158,7 +159,7 @@ def run_programs(
     what: str = "programs",
     conditions: Conditions = BASE,
 ) -> list[Outcome]:
-    """`run_program` for many, `workers` at a time, with progress; outcomes in the order given."""
+    """Run many programs, `workers` at a time, with a progress bar; return outcomes in input order."""
     for program in programs:
         _check(program)
     if workers < 1:
@@ -188,29 +189,32 @@ def record_outputs(
     memory_mb: int = 1024,
     max_steps: int | None = None,
 ) -> list[Recorded]:
-    """Evaluate call expressions in a trusted program and write down the answers as source.
+    """Evaluate call expressions in a trusted program and record the answers as source text.
 
-    Every call is evaluated in two processes that differ in all that must not matter, and in opposite
-    order; answers that differ are `nondeterministic`. What the first gave no assertion for is not
-    asked again.
+    Every call is evaluated in two processes, in opposite order and under conditions that differ in
+    everything that must not matter; answers that differ are `nondeterministic`. A call for which the
+    first process yields no assertion is not evaluated again. (Nine parameters: those of `run_program`,
+    with calls instead of tests, plus `setup` and `max_steps`.)
 
     Args:
         source: the program, module context included; must define `entry_point`.
         calls: expressions such as `f(nx.path_graph(4), 2)`, evaluated in the program's namespace.
         setup: statements run after the program and before the calls, on both sides (imports).
-        timeout_s: processor seconds of a call, first of its process; one that uses them up is
-            `timeout`, and so are all calls after the third such.
-        max_steps: for each call; None counts none.
+        timeout_s: processor seconds of a call that is the first in its process. A call that reaches
+            this limit is a `timeout`; after the third, all later calls are.
+        max_steps: limit for each call; None does not count steps.
     """
     program = Program(source, "", entry_point, timeout_s, memory_mb, max_steps)
     _check(program)
     keys = [key_for([source, setup], preload, python_path, conditions=one) for one in (BASE, VARIATIONS[0])]
     once = _record_once(keys[0], program, list(calls), setup)
-    told = [place for place, answer in enumerate(once) if answer["assertion"]][::-1]
-    again = dict(zip(told, _record_once(keys[1], program, [calls[i] for i in told], setup), strict=True))
+    asserted = [index for index, answer in enumerate(once) if answer["assertion"]][::-1]
+    again = dict(
+        zip(asserted, _record_once(keys[1], program, [calls[i] for i in asserted], setup), strict=True)
+    )
     recorded = []
-    for place, (call, one) in enumerate(zip(calls, once, strict=True)):
-        two = again.get(place, one)
+    for index, (call, one) in enumerate(zip(calls, once, strict=True)):
+        two = again.get(index, one)
         if one == two:
             recorded.append(Recorded(call, *(one[k] for k in ("status", "value", "detail", "assertion"))))
         else:
@@ -220,7 +224,7 @@ def record_outputs(
 
 
 def sandbox_layers() -> tuple[Layer, ...]:
-    """The layers of containment on this machine for this user, active or not, with the reason."""
+    """Return the layers of containment on this machine for this user, each active or not and why."""
     key = key_for([])
     with borrowed(key) as workers:
         worker = workers.get(key)
@@ -258,7 +262,7 @@ def _run(workers: Workers, key: Key, program: Program) -> Outcome:
     outcome = Outcome("infrastructure_error", "not started")
     for attempt in range(2):
         reply, verdict = workers.ask(key, program.candidate, _limits(program), request)
-        outcome = _judged(reply, verdict)
+        outcome = _outcome(reply, verdict)
         if outcome.status != "infrastructure_error":
             break
         workers.drop(key)
@@ -267,8 +271,8 @@ def _run(workers: Workers, key: Key, program: Program) -> Outcome:
     return outcome
 
 
-def _judged(reply: dict[str, Any], verdict: Any) -> Outcome:
-    """The outcome from what the zygote saw and what the judge wrote."""
+def _outcome(reply: dict[str, Any], verdict: Any) -> Outcome:
+    """Return the outcome that follows from the zygote's reply and the judge's verdict."""
     if "error" in reply:
         return Outcome("infrastructure_error", reply["error"])
     if reply["limit"] == "time":
@@ -283,7 +287,7 @@ def _judged(reply: dict[str, Any], verdict: Any) -> Outcome:
         ended = reply["candidate"]
         if ended == STEPS_SPENT:
             return Outcome("timeout", STEPS_REACHED)
-        if ended == -signal.SIGXCPU:  # the kernel's own limit, where the clock could not be read
+        if ended == -signal.SIGXCPU:  # the kernel's limit acts if the clock could not be read
             return Outcome("timeout", TIME_REACHED)
         if ended is None:
             return Outcome("crashed", "the program closed the channel to the judge")
@@ -296,13 +300,13 @@ def _judged(reply: dict[str, Any], verdict: Any) -> Outcome:
 
 
 def _record_once(key: Key, program: Program, calls: list[str], setup: str) -> list[dict[str, Any]]:
-    """One pass; after a call that ends the process, a fresh process goes on with the next.
+    """Evaluate each call once; after a call that ends its process, continue in a fresh one.
 
-    A call that the clock ended after others of its process is asked once more, first of a fresh one.
-    Once `DEAR_CALLS` calls have used up the clock so, those after them are taken for as dear.
+    A call that hits the time limit after other calls in its process is retried as the first of a fresh
+    process. Once `MAX_TIMED_OUT_CALLS` calls have timed out there, the remaining calls count as timeouts too.
     """
     results: list[dict[str, Any]] = []
-    failures, dear = 0, 0
+    failures, timed_out = 0, 0
     while len(results) < len(calls):
         request = {"calls": calls[len(results) :], "setup": setup}
         with borrowed(key) as workers:
@@ -323,8 +327,8 @@ def _record_once(key: Key, program: Program, calls: list[str], setup: str) -> li
             slow = by_clock or reply.get("candidate") == STEPS_SPENT
             ending = "timeout" if slow else "crashed"
             answers[-1].update(status=ending, detail=str(reply.get("error", "")))
-            dear += by_clock
+            timed_out += by_clock
         results.extend(answers)
-        if dear == DEAR_CALLS:
+        if timed_out == MAX_TIMED_OUT_CALLS:
             results += [dict(answers[-1]) for _ in range(len(calls) - len(results))]
     return results

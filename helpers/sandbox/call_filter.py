@@ -1,7 +1,7 @@
-"""The system call filter: which calls a sandboxed process may not make, as seccomp takes it.
+"""The seccomp filter: which system calls a sandboxed process may not make.
 
-Two filters lie on top of each other. The shared one is taken by the warm process and inherited by
-all below it; the own one is taken by a program or judge last, and holds its process id.
+Two filters are stacked. The warm process installs the shared filter, which all its descendants
+inherit. Each program or judge finally installs its own filter, which contains its process id.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_SE
     36,
     38,
 )
-PID = 0x5A5A5A5A  # stands for the process id until the filter is installed
+PID = 0x5A5A5A5A  # placeholder for the process id until the filter is installed
 
 # System calls refused with EPERM: (x86_64, aarch64); None where the machine has no such call.
 REFUSED = {
@@ -46,14 +46,14 @@ REFUSED = {
     "swapon": (167, 224), "syslog": (103, 116), "tkill": (200, 130),
     "unshare": (272, 97), "userfaultfd": (323, 282),
 }  # fmt: skip
-# Refused to programs and judges alone: the warm process needs them.
+# Refused only to programs and judges: the warm process needs them.
 REFUSED_LATER = {
     "execve": (59, 221), "execveat": (322, 281), "fork": (57, None), "memfd_create": (319, 279),
     "memfd_secret": (447, 447), "pidfd_open": (434, 434), "umount2": (166, 39),
     "vfork": (58, None),
 }  # fmt: skip
-# Landlock lets these through for files of the same user: where the program has no user id of its
-# own they do nothing and report success, so that honest copying of a file goes on.
+# Landlock does not stop these on files of the same user. If the program has no user id of its own,
+# they do nothing and report success, so that honestly copying a file still works.
 IDLE_FOR_SAME_USER = {
     "chmod": (90, None), "chown": (92, None), "fchmod": (91, 52), "fchmodat": (268, 53),
     "fchmodat2": (452, 452), "fchown": (93, 55), "fchownat": (260, 54), "fremovexattr": (199, 16),
@@ -74,7 +74,7 @@ Step = tuple[int, int, int, int]
 
 
 class Filter:
-    """A filter ready to be installed; the buffers are laid out before any fork."""
+    """A filter ready to install; its buffers are laid out before any fork."""
 
     def __init__(self, code: bytes):
         class Program(ctypes.Structure):
@@ -84,17 +84,17 @@ class Filter:
         self._program = Program(len(code) // 8, ctypes.addressof(self._buffer))
         self._pointer = ctypes.byref(self._program)
         mark = struct.pack("=I", PID)
-        self._places = [at for at in range(4, len(code), 8) if code[at : at + 4] == mark]
+        self._pid_offsets = [at for at in range(4, len(code), 8) if code[at : at + 4] == mark]
 
     def install(self) -> None:
-        """Load it for this process and its children; it cannot be taken off again.
+        """Install the filter for this process and its children; it cannot be removed.
 
         Raises:
-            OSError: when the kernel refuses.
+            OSError: if the kernel refuses.
         """
         pid = os.getpid()
-        for place in self._places:
-            struct.pack_into("=I", self._buffer, place, pid)
+        for offset in self._pid_offsets:
+            struct.pack_into("=I", self._buffer, offset, pid)
         if (
             libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
             or libc.prctl(PR_SET_SECCOMP, 2, self._pointer, 0, 0) != 0
@@ -103,14 +103,14 @@ class Filter:
 
 
 def seccomp_available() -> bool:
-    """Whether the kernel takes filters and the machine's system call numbers are known."""
+    """Return whether the kernel accepts filters and this machine's system call numbers are known."""
     if os.uname().machine not in AUDIT_ARCH or struct.calcsize("P") != 8:
         return False
     return libc.prctl(PR_SET_SECCOMP, 2, 0, 0, 0) == -1 and ctypes.get_errno() == errno.EFAULT
 
 
 def shared_filter() -> Filter:
-    """For the warm process and all below it: `REFUSED`, and of socket pairs only streams."""
+    """Return the filter for the warm process and its descendants: `REFUSED`, and only stream socket pairs."""
     which = MACHINES.index(os.uname().machine)
     code = _all(REFUSED, which, REFUSE)
     code += _when(
@@ -120,13 +120,16 @@ def shared_filter() -> Filter:
 
 
 def own_filter(*, same_user: bool) -> Filter:
-    """For one program: no new processes (threads pass), no signals to anyone else, no memory files.
+    """Return the filter for one program: no new processes, no signals to others, no memory files.
+
+    Threads stay allowed.
 
     Args:
-        same_user: whether the program keeps the caller's user id, and so could change its files.
+        same_user: whether the program keeps the caller's user id and could therefore change its files.
     """
     which = MACHINES.index(os.uname().machine)
-    code = _when(CLONE3[which], _give(NOT_THERE))  # its flags lie in memory; libc falls back to clone
+    # clone3 passes its flags in memory, where a filter cannot see them; libc falls back to clone.
+    code = _when(CLONE3[which], _give(NOT_THERE))
     code += _when(CLONE[which], _argument(0), (0x45, 1, 0, CLONE_THREAD), _give(REFUSE), _give(ALLOW))
     code += _all(REFUSED_LATER, which, REFUSE)
     code += _all(IDLE_FOR_SAME_USER, which, DO_NOTHING) if same_user else []
@@ -140,8 +143,8 @@ def own_filter(*, same_user: bool) -> Filter:
     return Filter(_assembled(code))
 
 
-def _argument(place: int) -> Step:
-    return (0x20, 0, 0, 16 + 8 * place)  # low half of the argument, little endian
+def _argument(index: int) -> Step:
+    return (0x20, 0, 0, 16 + 8 * index)  # low half of the argument, little endian
 
 
 def _give(value: int) -> Step:
@@ -156,14 +159,14 @@ def _all(calls: dict[str, tuple[int | None, int | None]], which: int, value: int
     return [step for pair in calls.values() for step in _when(pair[which], _give(value))]
 
 
-def _unless(number: int, place: int, values: tuple[int, ...]) -> list[Step]:
-    """Refuse the call if its argument at `place` is one of `values`."""
+def _unless(number: int, index: int, values: tuple[int, ...]) -> list[Step]:
+    """Refuse the call if its argument at `index` is one of `values`."""
     tests = [(0x15, len(values) - nth, 0, value) for nth, value in enumerate(values)]
-    return _when(number, _argument(place), *tests, _give(ALLOW), _give(REFUSE))
+    return _when(number, _argument(index), *tests, _give(ALLOW), _give(REFUSE))
 
 
 def _assembled(body: list[Step]) -> bytes:
-    """`body` behind the check of the machine and the loading of the call's number."""
+    """Put the machine check and the load of the call number before `body`, and assemble."""
     machine = os.uname().machine
     code = [(0x20, 0, 0, 4), (0x15, 1, 0, AUDIT_ARCH[machine]), _give(DIE), (0x20, 0, 0, 0)]
     if machine == "x86_64":

@@ -1,4 +1,4 @@
-"""The process in which the candidate program runs: it defines the program and answers questions.
+"""The process that runs the candidate program and answers the judge's requests.
 
 It never sees the tests. The judge asks it to call functions with given arguments and gets the
 results as data. Nothing that this process says decides the verdict; it can only give answers.
@@ -23,7 +23,7 @@ from helpers.sandbox.steps import Meter, StepCounter
 
 MODULE = "solution"
 REHEARSALS = 12
-# Steps that are not the program's own; and those of its imports, which differ from machine to machine.
+# Requests whose steps do not count: not the program's own, or its imports, which differ by machine.
 UNCOUNTED = ("boot", "begin", "spent", "threads")
 
 
@@ -31,7 +31,7 @@ def run_candidate(
     channel: int, source: str, folder: str, *, conditions: Conditions, max_steps: int | None
 ) -> None:
     """Execute `source` as a module in `folder`, serve the judge until it hangs up, and exit."""
-    exit_now = os._exit  # the program may put another in its place
+    exit_now = os._exit  # kept, because the program may replace os._exit
     steps = StepCounter(max_steps, exit_now) if max_steps else None
     try:
         deeper(conditions.depth, lambda: serve_program(channel, source, folder, conditions, steps))
@@ -46,13 +46,13 @@ def serve_program(
     conditions: Conditions = BASE,
     steps: StepCounter | None = None,
 ) -> None:
-    """`run_candidate` without the exit; raises ChannelClosed at the end."""
+    """Do what `run_candidate` does, but raise ChannelClosed at the end instead of exiting."""
     peer = Peer(channel, make_stub, trusting=True)
     module = types.ModuleType(MODULE)
     module.__file__ = os.path.join(folder, f"{MODULE}.py")
     sys.modules[MODULE] = module
     if "inspect" in source or "doctest" in source:
-        import linecache  # else not worth the memory of every fork
+        import linecache  # imported only if needed: it costs every fork memory
 
         lines = source.splitlines(keepends=True)
         linecache.cache[module.__file__] = (len(source), None, lines, module.__file__)
@@ -63,14 +63,14 @@ def serve_program(
         try:
             flush_out()
             flush_err()
-        except (OSError, ValueError):  # closed or full: the program's own affair
+        except (OSError, ValueError):  # closed or full: the program's problem
             pass
 
     def special(op: str, target: Any, args: list, kwargs: dict) -> Any:
         if op == "boot":
             exec(compile(source, module.__file__, "exec"), module.__dict__)
             reorder_names(conditions.names, module.__dict__)
-            return {name: describe(module.__dict__[name]) for name in args if name in module.__dict__}
+            return {name: exported_global(module.__dict__[name]) for name in args if name in module.__dict__}
         if op in ("begin", "spent"):
             return getattr(examination, op)(*args)
         if op == "threads":
@@ -87,16 +87,16 @@ def serve_program(
 
     def perform(op: str, *arguments: Any) -> Any:
         if op not in UNCOUNTED:
-            hand_out()  # once, and as near to the program's own code as can be
+            hand_out()  # takes effect once, as close to the program's own code as possible
         return plain(op, *arguments)
 
-    counted = steps and steps.counted(perform, unless=UNCOUNTED, alone=("eval",))
+    counted = steps and steps.counted(perform, unless=UNCOUNTED, restart=("eval",))
     peer.perform = counted or perform
     peer.serve_forever(special)
 
 
 class Examination:
-    """Between the cases of an examination: another memory before each, what it took after it."""
+    """Bookkeeping around each case of an examination: rearranges memory before, measures cost after."""
 
     def __init__(self, conditions: Conditions, steps: StepCounter | None) -> None:
         self._rng = random.Random(conditions.memory)
@@ -105,7 +105,7 @@ class Examination:
         self._kept: list[Any] = []
 
     def begin(self) -> None:
-        """A case comes next."""
+        """Prepare for the next case."""
         self._meter = self._meter or Meter()
         if self._varied:
             self._kept = stir_memory(self._rng)
@@ -114,15 +114,16 @@ class Examination:
         self._meter.start()
 
     def spent(self) -> tuple[int, float, int, float]:
-        """Steps, processor time in loops of `Meter`, threads, and seconds slept, since `begin`."""
+        """Return steps, processor time in `Meter` loops, threads, and seconds slept since `begin`."""
         loops, meter = self._meter.loops, self._meter
         return self._steps.reset() if self._steps else 0, loops, meter.threads, meter.slept_s
 
 
 def rehearse() -> None:
-    """Serve a trivial program a few times, so that the interpreter has specialised the code before a fork.
+    """Serve a trivial program a few times so that the interpreter specialises its code before a fork.
 
-    What every program executes is then written to by none: pages stay shared, and forks are cheaper.
+    The code that every program executes is then no longer written to: its pages stay shared, which
+    makes forks cheaper.
     """
     empty = ["d", 0]
     calls = [["?", "call", ["y", 0], [["l", 0, 1, "a"], 2.5], ["d", 1, "by", True]]] * 3
@@ -140,7 +141,7 @@ def rehearse() -> None:
 
 
 def on_object(op: str, target: Any, args: list) -> Any:
-    """What a test does with an object of the program, beyond calls, attributes and operators."""
+    """Perform what a test does with an object beyond calls, attributes and operators."""
     if op.startswith("rop:") and op[4:] in OPERATORS:
         return getattr(operator, op[4:])(args[0], target)
     if op == "plain":
@@ -168,7 +169,7 @@ def on_object(op: str, target: Any, args: list) -> Any:
 
 
 def plain_value(value: Any) -> Any:
-    """The data below an instance of a subclass of a built-in type, whatever the subclass overrides."""
+    """Return the built-in data inside a subclass instance, regardless of what the subclass overrides."""
     for kind in (tuple, list, set, frozenset):
         if issubclass(type(value), kind):
             return kind(kind.__iter__(value))
@@ -182,7 +183,7 @@ def plain_value(value: Any) -> Any:
 
 
 def state_of(value: Any) -> tuple[Any, dict[str, Any]]:
-    """Everything an instance holds: the data of a built-in type it derives from, and its attributes."""
+    """Return an instance's state: the data of the built-in type it derives from, and its attributes."""
     slots = [name for kind in type(value).__mro__ for name in _names(vars(kind).get("__slots__", ()))]
     held = {name: getattr(value, name) for name in slots if hasattr(value, name)}
     held.update(getattr(value, "__dict__", {}))
@@ -194,9 +195,9 @@ def _names(slots: Any) -> list[str]:
 
 
 def guard_files(folder: str) -> None:
-    """Refuse, from within Python, to change files outside `folder`, and to load native code.
+    """Install an audit hook that refuses to change files outside `folder` or to load native code.
 
-    The last resort, where the kernel offers neither Landlock nor another user id.
+    This is the last resort if neither Landlock nor a separate user id is available.
     """
     inside, real, dirname, fspath = folder + os.sep, os.path.realpath, os.path.dirname, os.fspath
     writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -209,8 +210,8 @@ def guard_files(folder: str) -> None:
             return True
         text = os.fsdecode(fspath(path))
         text = text if text.startswith("/") else inside + text
-        place = real(dirname(text)) + "/" + text.rpartition("/")[2]
-        return f"{place}/".startswith(inside) and f"{real(place)}/".startswith(inside)
+        resolved = real(dirname(text)) + "/" + text.rpartition("/")[2]
+        return f"{resolved}/".startswith(inside) and f"{real(resolved)}/".startswith(inside)
 
     def hook(event: str, args: tuple) -> None:
         if event == "open":
@@ -230,13 +231,13 @@ def guard_files(folder: str) -> None:
     sys.addaudithook(hook)
 
 
-def describe(value: Any) -> tuple[str | None, Any]:
-    """A global of the program for the judge: the name of a module, or the value itself."""
+def exported_global(value: Any) -> tuple[str | None, Any]:
+    """Return what the judge gets for a global of the program: a module's name, or the value."""
     return (value.__name__, None) if isinstance(value, types.ModuleType) else (None, value)
 
 
 class Stub:
-    """Stands for an object of the tests inside the candidate; every use is asked of the judge."""
+    """A stand-in, inside the candidate, for an object of the tests; every use is a request to the judge."""
 
     __slots__ = ("__weakref__", "_link")
 
@@ -255,7 +256,7 @@ class Stub:
         self._link[0].request("set", self, name, value)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function of the tests over there."""
+        """Call the tests' function in the judge."""
         return self._link[0].request("call", self, *args, **kwargs)
 
     def __hash__(self) -> int:
@@ -266,7 +267,7 @@ class Stub:
 
 
 class IteratorStub(Stub):
-    """An iterator of the tests."""
+    """A stand-in for an iterator of the tests."""
 
     __slots__ = ()
 
@@ -278,7 +279,7 @@ class IteratorStub(Stub):
 
 
 def make_stub(peer: Peer, kind: str, number: int, name: str) -> Any:
-    """A stub for the judge's object; functions become plain functions so that they look like one."""
+    """Return a stub for the judge's object; the arguments are those of `Peer`'s `make_proxy`."""
     if kind == "it":
         return IteratorStub(peer, number)
     return Stub(peer, number)

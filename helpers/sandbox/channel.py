@@ -1,9 +1,9 @@
-"""The conversation between judge and candidate: requests both ways over one socket.
+"""The protocol between judge and candidate: requests in both directions over one socket.
 
 Each side holds a `Peer`. A request names an operation, an object and arguments; a reply carries the
-value and the new contents of the arguments that were changed in place. While a side waits for its
-reply it serves the other's requests, so a function defined in the tests can be passed as a key.
-Objects that are not plain data stay where they are and travel as handles.
+value and the new contents of arguments that were changed in place. While a side waits for a reply it
+serves the other's requests, so a test can pass one of its own functions as a sort key. Objects that
+are not plain data stay in their process and travel as handles.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ OPERATORS = ("eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "mul", "truediv",
              "index")  # fmt: skip
 
 
-# Underscores, and what leads from generators, coroutines, frames and functions to other objects.
+# Private names, and attributes that lead from generators, coroutines, frames and functions elsewhere.
 FORBIDDEN_ATTRIBUTES = ("_", "gi_", "cr_", "ag_", "f_", "tb_", "co_", "func_", "mro")
 BUILT_IN = (int, float, complex, str, bytes, tuple, list, dict, set, frozenset)
 
 
 class ChannelClosed(Exception):
-    """The other process is gone."""
+    """The other process has ended or closed the channel."""
 
 
 class RemoteError(Exception):
-    """An exception of the other side whose class does not exist here; `str()` names it."""
+    """An exception from the other side whose class does not exist here; `str()` names that class."""
 
 
 class Peer:
@@ -45,11 +45,11 @@ class Peer:
 
     Args:
         descriptor: the socket's file descriptor.
-        make_proxy: `(peer, kind, number, name) -> object` standing for an object of the other side;
+        make_proxy: `(peer, kind, number, name) -> object` that stands for an object of the other side;
             kind is "fn" (callable), "cls", "it" (iterator), "co" (coroutine), "sub" (an instance of
             a subclass of a built-in type) or "obj".
-        trusting: whether the other side may do anything here. If not, it may use only objects that
-            were handed to it, by public names, and change no function, class or method.
+        trusting: whether the other side may do anything here. Otherwise it may use only objects that
+            were passed to it, by public names, and may change no function, class or method.
     """
 
     def __init__(
@@ -73,10 +73,11 @@ class Peer:
         self._mirrors: dict[tuple[str, str], type] = {}
 
     def request(self, op: str, target: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Ask the other side; returns its answer or raises its exception.
+        """Send a request; return the other side's answer or raise its exception.
 
         Raises:
-            ChannelClosed: the other process ended. CodecError: a value cannot cross.
+            ChannelClosed: if the other process ended.
+            CodecError: if a value cannot cross the channel.
         """
         memo = Memo()
         encode = self._codec.encode
@@ -97,7 +98,7 @@ class Peer:
         return self._codec.decode(reply[1], table)
 
     def serve_forever(self, special: Callable[[str, Any, list, dict], Any]) -> None:
-        """Answer requests until the channel closes; `special` serves operations unknown here."""
+        """Answer requests until the channel closes; `special` handles operations unknown here."""
         self._special = special
         while True:
             message = self._receive()
@@ -122,12 +123,12 @@ class Peer:
             tag, value = "=", self.perform(op, target, args, kwargs)
         except ChannelClosed:
             raise
-        except BaseException as error:  # whatever the program raises is an answer
+        except BaseException as error:  # anything the program raises is an answer
             tag, value = "!", error
         self._send(self._reply(tag, value, memo, args, kwargs, sent))
 
     def _reply(self, tag: str, value: Any, memo: Memo, args: list, kwargs: dict, sent: list) -> list:
-        """Spell out the arguments again if they changed, then the value or the exception."""
+        """Build the reply: the value or exception, and the arguments again if they changed."""
         try:
             state = [[self._codec.encode(a, memo) for a in args], self._codec.encode(kwargs, memo)]
             body = self._encode_error(value) if tag == "!" else self._codec.encode(value, memo)
@@ -138,7 +139,7 @@ class Peer:
         return [tag, body, None if state == sent else state]
 
     def perform(self, op: str, target: Any, args: list, kwargs: dict) -> Any:
-        """Do what the other side asked for."""
+        """Perform the operation that the other side requested."""
         if op == "call":
             return target(*args, **kwargs)
         if op == "method":
@@ -158,14 +159,14 @@ class Peer:
         if self._trusting:
             return
         allowed = type(name) is str and not name.startswith(FORBIDDEN_ATTRIBUTES)
-        if allowed and changed:  # data of the tests' objects is meant to be changed; what they do is not
+        if allowed and changed:  # a program may change the data of the tests' objects, not their behaviour
             fixed = isinstance(target, type | types.FunctionType | types.MethodType | types.ModuleType)
             allowed = not fixed and not callable(getattr(type(target), name, None))
         if not allowed:
             raise AttributeError(f"attribute {name!r} is not accessible through the sandbox")
 
     def _export(self, value: Any) -> list:
-        """Wire form of a handle: ["y", n] for the other side's own object, else ["x", n, kind, name]."""
+        """Encode a handle: ["y", n] for the other side's own object, else ["x", n, kind, name]."""
         home = getattr(type(value), "_sandbox_handle", None)
         if home is not None and home(value)[0] is self:
             return ["y", home(value)[1]]
@@ -213,7 +214,7 @@ class Peer:
             args = [self._codec.encode(a, memo) for a in error.args]
             public = {k: v for k, v in vars(error).items() if type(k) is str and not k.startswith("_")}
             parts = [args, str(error)[:2000], self._codec.encode(public, Memo())]
-        except BaseException:  # an exception may lie about itself
+        except BaseException:  # a hostile exception can fail in any of these
             parts = [[], "", self._codec.encode({}, Memo())]
         return [*self._describe_class(type(error)), *parts]
 
@@ -229,7 +230,7 @@ class Peer:
             return RemoteError(f"{wire[0]}: {wire[3]}")
         try:
             error = kind(*args) if kind.__module__ == "builtins" else kind.__new__(kind, *args)
-        except TypeError:  # not the arguments it is made with
+        except TypeError:  # the class is constructed with other arguments
             error = kind.__new__(kind, *args)
         error.args = args
         for name, value in self._codec.decode(wire[4], {}).items():
@@ -239,17 +240,17 @@ class Peer:
         return error
 
     def _error_class(self, name: Any, lineage: Any) -> type:
-        """The exception class of this name here, or one made up below the nearest known ancestor."""
+        """Return the local exception class of this name, or make one below the nearest known ancestor."""
         own = tuple(lineage[0]) if lineage else ("", "")
         known = known_class(*own)
         if known is not None and issubclass(known, BaseException):
             return known
         if own in self._mirrors:
             return self._mirrors[own]
-        for place, (module, qualname) in enumerate(lineage[1:], start=1):
+        for index, (module, qualname) in enumerate(lineage[1:], start=1):
             base = known_class(module, qualname)
             if base is None and module == own[0]:
-                base = self._error_class(qualname, lineage[place:])
+                base = self._error_class(qualname, lineage[index:])
             if base is not None and issubclass(base, BaseException):
                 mirror = self._mirrors[own] = type(str(name).split(".")[-1], (base,), {})
                 return mirror
@@ -298,7 +299,7 @@ class Peer:
 
 
 def known_class(module: Any, qualname: Any) -> type | None:
-    """A class among the modules imported here, by name; private ones steer their own modules only."""
+    """Find a public class by name among the library modules imported here; None for anything else."""
     found = sys.modules.get(module) if type(module) is str and type(qualname) is str else None
     if found is None or module in ("__main__", "solution", "tests"):
         return None

@@ -1,6 +1,6 @@
-"""The two kinds of children of a warm process: the program, and the judge of programs.
+"""The two kinds of child that a warm process forks: the candidate program and the judge.
 
-Both give up their rights before they read a byte that somebody else wrote.
+Both give up their rights before they read a byte that anyone else wrote.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from helpers.sandbox.conditions import Conditions, enter, hand_out, seed_generat
 from helpers.sandbox.confine import Confinement
 from helpers.sandbox.judge import THREADS_RUN, needs_own_process, run_judge
 
-CONFINED = b"confined"  # what a child reports once it is safe to run the program in it
-# A judge's first byte; THREADS: passed, and threads of the program still run.
+CONFINED = b"confined"  # a child reports this once it is safe to run the program in it
+# First byte of a judge's answer; THREADS means passed, with threads of the program still running.
 PASSED, THREADS, NOT_PASSED, GONE, NEEDS_OWN_PROCESS = b"p", b"t", b"n", b"g", b"o"
 _WORDS = {"passed": PASSED, THREADS_RUN: THREADS, "gone": GONE}
-GOES_ON, ENDS = b"+", b"."  # its second
+REUSABLE, ENDS = b"+", b"."  # second byte
 PROGRAMS_PER_JUDGE = 1000
-GROWTH_KIB = 64 * 1024  # a judge that has held much data is replaced
+GROWTH_KIB = 64 * 1024  # a judge that grew by more is replaced
 
 
 def be_candidate(
@@ -34,7 +34,7 @@ def be_candidate(
     channel: int,
     report: int,
 ) -> None:
-    """Run the program in file `source` and answer on `channel`; `report` hears that it is confined."""
+    """Run the program in file `source`, answer on `channel`, and report confinement on `report`."""
     text = os.pread(source, os.fstat(source).st_size, 0).decode("utf-8", "surrogatepass")
     try:
         confinement.apply(
@@ -64,15 +64,15 @@ def be_judge(
     landlock: int | None,
     kept: bool,
 ) -> None:
-    """Judge the programs whose descriptors come over `control`: channel, request, output.
+    """Judge the programs whose descriptors arrive over `control`: channel, request, output.
 
-    A judge that is `kept` for many programs takes only requests that cannot leave a trace in it,
-    and answers the others with NEEDS_OWN_PROCESS.
+    A judge that is `kept` for many programs accepts only requests that cannot leave a trace in it and
+    answers the others with NEEDS_OWN_PROCESS.
     """
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
-    # The warm process watches the time per program; this limit ends a judge that outlives it.
+    # The warm process watches the time per program; this limit only ends a judge that outlives it.
     confinement.apply(
         cpu_seconds=24 * 3600, memory_mb=memory_mb, landlock=landlock, keep=(control,), sibling=1
     )
@@ -93,6 +93,6 @@ def be_judge(
             os.close(descriptor)
         grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start_kib > GROWTH_KIB
         ends = grown or left == 0
-        link.sendall(word + (ENDS if ends else GOES_ON))
+        link.sendall(word + (ENDS if ends else REUSABLE))
         if ends:
             return

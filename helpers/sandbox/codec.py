@@ -1,10 +1,10 @@
-"""Values that cross between the judge and the candidate: plain data, exact types, nothing executed.
+"""Encoding of values that cross between judge and candidate: plain data, exact types, no execution.
 
-Both processes hold one `Codec`. A value is encoded as JSON with tagged lists; decoding builds exact
-built-in types (and a short list of standard-library, numpy and networkx types) and nothing else, so
-an answer with an overridden `__eq__` or a subclass of `int` has no way across: it arrives as a
-remote handle, which never equals plain data. Mutable containers are numbered, so that aliasing,
-cycles and changes made in place to arguments survive the trip.
+Each process holds one `Codec`. A value is encoded as JSON with tagged lists. Decoding builds only exact
+built-in types and a short list of standard-library, numpy and networkx types. An answer with an
+overridden `__eq__` or a subclass of `int` therefore cannot cross: it arrives as a remote handle, which
+never equals plain data. Mutable containers are numbered, so aliasing, cycles and in-place changes to
+arguments survive the trip.
 
 Wire form: None, bool, float, str and small int stand for themselves; everything else is a list
 `[tag, ...]`. Tags are the keys of `Codec._BUILD`.
@@ -43,11 +43,11 @@ NX_VIEWS = re.compile(r"^(Node|Edge|Degree|OutEdge|InEdge|OutDegree|InDegree|\w*
 
 
 class Codec:
-    """Encode and decode for one end of the channel.
+    """Encoder and decoder for one end of the channel.
 
     Args:
-        export: called with an object that is not plain data; returns the wire form of a handle to it.
-        adopt: called with a decoded handle tag and its fields; returns the object that stands for it.
+        export: takes an object that is not plain data and returns the wire form of a handle to it.
+        adopt: takes a decoded handle tag with its fields and returns the object that stands for it.
     """
 
     def __init__(self, export: Callable[[Any], list], adopt: Callable[[list], Any]):
@@ -55,7 +55,7 @@ class Codec:
         self._adopt = adopt
 
     def encode(self, value: Any, memo: Memo) -> Any:
-        """Wire form of `value`; mutable containers seen before in `memo` become references."""
+        """Encode `value`; mutable containers already in `memo` become references."""
         kind = type(value)
         if value is None or kind is bool or kind is float or kind is str:
             return value
@@ -156,7 +156,7 @@ class Codec:
         return None
 
     def decode(self, wire: Any, table: dict[int, Any]) -> Any:
-        """The value `wire` stands for. Containers whose number is in `table` are refilled in place.
+        """Decode `wire`; containers whose number is in `table` are refilled in place.
 
         Raises:
             CodecError: for anything that `encode` does not produce.
@@ -233,8 +233,8 @@ class Codec:
 
         if wire[0] == "no":
             flat = numpy.empty(len(wire) - 3, dtype=object)
-            for place, item in enumerate(self._items(wire, 3, table)):
-                flat[place] = item
+            for index, item in enumerate(self._items(wire, 3, table)):
+                flat[index] = item
             array = flat.reshape(wire[2])
         else:
             array = (
@@ -314,7 +314,7 @@ class Codec:
     }
 
 
-# By name, so that what no program imported need not lie in every process.
+# Keyed by name, so that no process has to import a module that its program does not use.
 _SIMPLE: dict[tuple[str, str], tuple[str, Callable[[Any], tuple]]] = {
     ("builtins", "complex"): ("x1", lambda v: (v.real, v.imag)),
     ("builtins", "range"): ("x2", lambda v: (v.start, v.stop, v.step)),
@@ -329,7 +329,7 @@ _SIMPLE: dict[tuple[str, str], tuple[str, Callable[[Any], tuple]]] = {
 
 
 def _from(module: str, name: str, *values: Any) -> Any:
-    """What the named class makes of plain values."""
+    """Call the named class or constructor with plain values."""
     return operator.attrgetter(name)(importlib.import_module(module))(*values)
 
 

@@ -1,7 +1,7 @@
-"""What a sandboxed process may not do, layer by layer, with the kernel's own means.
+"""The layers that confine a sandboxed process, built from kernel features alone.
 
-Each layer is tried where the process starts and reported by `Layer`; none needs a package. System
-calls that Python does not offer go through `ctypes`; their numbers are in `sandbox_filter`, too.
+Each layer is tried when the process starts and reported as a `Layer`; none needs a package. System
+calls that Python does not offer go through `ctypes`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ OPEN_FILES = 64
 
 
 class Layer(NamedTuple):
-    """One means of containment: whether this kernel and user let it work, and why (not)."""
+    """One means of containment: whether it works for this kernel and user, and why or why not."""
 
     name: str
     active: bool
@@ -45,15 +45,15 @@ class Layer(NamedTuple):
 
 
 class Confinement:
-    """What every child gives up before it runs a program, worked out once for this machine and user.
+    """The rights that every child gives up before it runs a program, determined once per machine and user.
 
     Args:
         inherited_bytes: virtual memory that a fork starts with.
         file_bytes: size limit of any one file written.
-        uid: user and group to become, or None to stay.
+        uid: user and group to become, or None to keep the caller's.
         read_all: whether that user may read files it otherwise could not, such as an interpreter
-            that lies in root's home; it can write nothing by that.
-        call_filter: `own_filter`, or None where the kernel takes no filters.
+            in root's home. It gains no right to write.
+        call_filter: `own_filter`, or None if the kernel accepts no filters.
     """
 
     def __init__(
@@ -90,17 +90,17 @@ class Confinement:
         keep: tuple[int, ...],
         sibling: int = 0,
     ) -> None:
-        """Give up everything that is not needed; for a freshly forked child.
+        """Give up every right that is not needed; call in a freshly forked child.
 
         Args:
             cpu_seconds: processor time after which the kernel kills the process.
             memory_mb: MiB of virtual memory beyond what the fork inherited.
             landlock: descriptor from `landlock_ruleset`, or None.
-            keep: descriptors that stay open, beside 0, 1, 2.
-            sibling: added to the user id, so that judge and program are strangers to each other.
+            keep: descriptors that stay open, besides 0, 1 and 2.
+            sibling: added to the user id, so that judge and program run as different users.
 
         Raises:
-            OSError: when a step fails that should not; the caller must not run the program then.
+            OSError: if a step fails that should not; the caller must then not run the program.
         """
         os.setsid()
         for which, value in self._limits:
@@ -136,7 +136,7 @@ class Confinement:
         os.closerange(low, self._highest)
 
     def _keep_capabilities(self, capabilities: int) -> None:
-        """Empty the effective, permitted and inheritable sets but for this mask (capset(2), version 3)."""
+        """Drop all capabilities but these; the inheritable set becomes empty (capset(2), version 3)."""
         header = struct.pack("=II", 0x20080522, 0)
         libc.syscall(self._capset, header, struct.pack("=6I", capabilities, capabilities, 0, 0, 0, 0))
 
@@ -148,20 +148,21 @@ def _within_hard(which: int, value: int) -> tuple[int, int]:
 
 
 def empty_bounding_set() -> None:
-    """No process below this one can regain a capability by executing a file."""
+    """Keep all descendants of this process from regaining a capability by executing a file."""
     for capability in range(64 if os.geteuid() == 0 else 0):
         libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
 def landlock_abi() -> int:
-    """Version of Landlock in this kernel; 0 where there is none."""
+    """Return the kernel's Landlock version; 0 if it has none."""
     return max(0, libc.syscall(444, None, 0, 1))
 
 
 def landlock_ruleset(readable: list[str], writable: str) -> int | None:
-    """Descriptor of a ruleset: read below `readable`, do anything but execute below `writable`.
+    """Return the descriptor of a ruleset: read below `readable`, anything but execute below `writable`.
 
-    From ABI 4 on TCP is refused too, from 6 on signals and abstract sockets to the outside.
+    From ABI 4 on it also refuses TCP, from ABI 6 on also signals and abstract sockets to the outside.
+    None if the kernel has no Landlock.
     """
     abi = landlock_abi()
     if not abi:
@@ -188,10 +189,10 @@ def landlock_ruleset(readable: list[str], writable: str) -> int | None:
 
 
 def enter_namespaces(folder: str) -> list[Layer]:
-    """Leave the caller's network, and put `folder` on a file system of its own, each if allowed.
+    """Leave the caller's network and put `folder` on a private file system, each if the kernel allows it.
 
-    The file system lies in memory, is limited in bytes and entries, is seen by this process and its
-    children alone and goes with the last of them.
+    The file system lies in memory and is limited in bytes and entries. Only this process and its
+    children see it, and it vanishes with the last of them.
     """
     uid, through = os.geteuid(), ""
     errors = []
@@ -215,7 +216,7 @@ def enter_namespaces(folder: str) -> list[Layer]:
 
 
 def _map_user(uid: int, gid: int) -> str:
-    """Keep the user's own ids in its new namespace; the kernel's complaint, or ""."""
+    """Map the user's own ids into its new namespace; return the kernel's error, or ""."""
     try:
         for name, text in (
             ("setgroups", "deny"),
@@ -224,33 +225,34 @@ def _map_user(uid: int, gid: int) -> str:
         ):
             with open(f"/proc/self/{name}", "w") as stream:
                 stream.write(text)
-    except OSError as error:  # security modules of some distributions
+    except OSError as error:  # some distributions' security modules refuse this
         return error.strerror
     return ""
 
 
-def leave_folder(folder: str) -> None:
-    """Take the file system off `folder` again, so that the folder can be removed; the kernel's own
-    cleaning does the rest.
+def unmount_folder(folder: str) -> None:
+    """Unmount the file system from `folder`, so that the folder can be removed.
+
+    The kernel frees the file system itself.
     """
     os.chdir("/")
     libc.umount2(os.fsencode(folder), MNT_DETACH)
 
 
 def _mount(folder: str) -> str:
-    """Mount an empty file system on `folder` for this namespace; the kernel's complaint, or ""."""
+    """Mount an empty file system on `folder` in this namespace; return the kernel's error, or ""."""
     options = f"size={FOLDER_BYTES},nr_inodes={FOLDER_ENTRIES},mode=711".encode()
     flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
-    place = os.fsencode(folder)
+    target = os.fsencode(folder)
     if libc.mount(None, b"/", None, MS_REC_PRIVATE, None) == 0 and not libc.mount(
-        b"sandbox", place, b"tmpfs", flags, options
+        b"sandbox", target, b"tmpfs", flags, options
     ):
         return ""
     return os.strerror(ctypes.get_errno())
 
 
 def cannot_become(uid: int, folder: str) -> str:
-    """Why a child of this process cannot take user id `uid` and own a folder in `folder`; "" if it can."""
+    """Return why a child cannot take user id `uid` and own a folder in `folder`; "" if it can."""
     pid = os.fork()
     if pid == 0:
         status = 255
@@ -270,11 +272,11 @@ def cannot_become(uid: int, folder: str) -> str:
         finally:
             os._exit(status)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return f"root may not give one here ({os.strerror(status)})" if status else ""
+    return f"root cannot assign one here ({os.strerror(status)})" if status else ""
 
 
 def readable_by_others(paths: list[str]) -> bool:
-    """Whether an unprivileged user can reach and list every path that exists."""
+    """Return whether an unprivileged user can reach and list each of `paths` that exists."""
     for path in paths:
         real, wanted = os.path.realpath(path), 0o004
         while os.path.exists(real):

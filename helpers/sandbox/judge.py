@@ -1,8 +1,8 @@
-"""The process that knows the expected values: it runs the tests against proxies of the program.
+"""The process that knows the expected values and runs the tests against proxies of the program.
 
-`candidate` and every other name that the tests borrow from the program are proxies. A call ships
-the arguments, gets plain data back and compares that here, with this process's own `==`. The
-program may ask back only about objects that the tests handed to it.
+`candidate` and every other name that the tests take from the program are proxies. A call sends the
+arguments and gets plain data back, which is compared here with this process's own `==`. In return,
+the program may only use objects that the tests passed to it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 
 from helpers.sandbox.channel import ChannelClosed, Peer, RemoteError
 from helpers.sandbox.conditions import stir_memory
+from helpers.sandbox.parsed_tests import Tests, read_tests
 from helpers.sandbox.proxies import is_class, make_proxy
 from helpers.sandbox.render import assertion_for, render
-from helpers.sandbox.test_text import Tests, read_tests
 from helpers.sandbox.wire import CodecError
 
 DETAIL_CHARS = 2000
@@ -29,13 +29,13 @@ UNWANTED_MODULES = {"antigravity", "idlelib", "lib2to3", "test", "this", "turtle
 
 
 def read_request(descriptor: int) -> tuple[dict[str, Any], int]:
-    """The request in a file and its length; the verdict is written behind it."""
+    """Read the request in a file; return it and its length, after which the verdict is written."""
     size = os.fstat(descriptor).st_size
     return json.loads(os.pread(descriptor, size, 0)), size
 
 
 def needs_own_process(descriptor: int) -> bool:
-    """Whether judging this request could change the process that does it."""
+    """Return whether judging this request could change the judge process."""
     asked, _ = read_request(descriptor)
     try:
         return (
@@ -48,10 +48,10 @@ def needs_own_process(descriptor: int) -> bool:
 
 
 def run_judge(channel: int, output: int, descriptor: int) -> str:
-    """Judge the request in the file `descriptor`, write the verdict behind it.
+    """Judge the request in the file `descriptor` and append the verdict to it.
 
     Returns:
-        The verdict's status; "passed, threads run" where the program still has threads of Python's.
+        The verdict's status, or "passed, threads run" if Python threads of the program still run.
     """
     asked, size = read_request(descriptor)
     peer = Peer(channel, make_proxy, trusting=False)
@@ -70,13 +70,13 @@ def run_judge(channel: int, output: int, descriptor: int) -> str:
 
 
 def _threads_run(peer: Peer) -> bool:
-    """Whether threads that Python knows of are left; a library's own may live as long as the process.
+    """Return whether Python threads of the program are left; a library's own threads are ignored.
 
-    The program can deny them: then they end with it, unwatched.
+    Those may live as long as the process. A program can hide its threads; they then end with it.
     """
     try:
         count = peer.request("threads")
-    except BaseException:  # whatever the program makes of the question, its verdict stands
+    except BaseException:  # whatever the program does with this request, the verdict stands
         return False
     return type(count) is int and count > 0
 
@@ -87,7 +87,7 @@ def _write(descriptor: int, verdict: Any, offset: int) -> None:
 
 
 def judge(peer: Peer, text: str, entry_point: str, output: int) -> dict[str, str]:
-    """Run the tests; the verdict is `passed` only if they ran to their end and called the program."""
+    """Run the tests; the verdict is `passed` only if they ran to the end and called the program."""
     stage = "the program"
     stdout, stderr = sys.stdout, sys.stderr
     try:
@@ -108,8 +108,8 @@ def judge(peer: Peer, text: str, entry_point: str, output: int) -> dict[str, str
             return _verdict("failed", f"the tests never called {entry_point}")
     except ChannelClosed:
         return _verdict("gone", f"the program's process ended during {stage}")
-    except BaseException as error:  # SystemExit and the like come from the program, too
-        return _verdict("failed", f"{stage}: {explain(error, text)}")
+    except BaseException as error:  # the program can raise SystemExit and the like
+        return _verdict("failed", f"{stage}: {failure_line(error, text)}")
     finally:
         sys.stdout, sys.stderr = stdout, stderr
     return _verdict("passed", "")
@@ -120,7 +120,7 @@ def _verdict(status: str, detail: str) -> dict[str, str]:
 
 
 def _run_test_cases(values: dict[str, Any]) -> None:
-    """Run the tests' `unittest` cases; all must succeed, for the program could skip or stop one."""
+    """Run the tests' `unittest` cases; all must succeed, since the program could skip or stop one."""
     import unittest
 
     class Result(unittest.TestResult):
@@ -140,8 +140,8 @@ def _run_test_cases(values: dict[str, Any]) -> None:
                 raise AssertionError(f"{result.testsRun - result.succeeded} tests did not run to their end")
 
 
-def explain(error: BaseException, tests: str) -> str:
-    """One line for a person: the failing line of the tests and what was raised."""
+def failure_line(error: BaseException, tests: str) -> str:
+    """Return one line for a person: the failing line of the tests and what was raised."""
     line, trace = None, error.__traceback__
     while trace:
         if trace.tb_frame.f_code.co_filename == "<tests>":
@@ -157,10 +157,10 @@ def explain(error: BaseException, tests: str) -> str:
 
 
 def test_globals(peer: Peer, tests: Tests, entry_point: str) -> dict[str, Any]:
-    """Start the program; globals of the tests, where what they use and do not define is the program's.
+    """Start the program and return the tests' globals: names they use but do not define are proxies.
 
-    A name of a built-in function is never the program's, unless it is the entry point's; a name
-    bound to a module in the program means that module here, imported here.
+    The name of a built-in function is never the program's, unless it is the entry point. A name that
+    the program binds to a module means that module, imported here.
     """
     found = peer.request("boot", None, *tests.wanted)
     if type(found) is not dict or entry_point not in found:
@@ -170,13 +170,13 @@ def test_globals(peer: Peer, tests: Tests, entry_point: str) -> dict[str, Any]:
         if name in found and not name.startswith("__"):
             module, value = found[name]
             values[name] = value if module is None else _import(name, module)
-    # A function under test must not turn itself into a class for rights that classes have.
+    # A function under test must not turn itself into a class to gain the rights of classes.
     peer.names_classes = any(n[:1].isupper() and is_class(v) for n, v in values.items())
     return values
 
 
 def _import(name: str, said: str) -> Any:
-    """The module that `name` means: itself if there is one, else what the program bound to it."""
+    """Import the module called `name`, or if there is none, the one that the program bound to the name."""
     for module in (name, said):
         top = module.partition(".")[0]
         if top not in UNWANTED_MODULES and (top in sys.stdlib_module_names or top in sys.modules):
@@ -188,22 +188,22 @@ def _import(name: str, said: str) -> Any:
 
 
 def mirror_output(peer: Peer, output: int) -> None:
-    """After each answer, print here what the program printed, if a test redirected `sys.stdout`."""
-    original, place = sys.stdout, [0]
+    """Repeat the program's output here after each answer if a test has redirected `sys.stdout`."""
+    original, mirrored = sys.stdout, [0]
 
     def after_reply() -> None:
         size = os.fstat(output).st_size
-        if size > place[0]:
+        if size > mirrored[0]:
             if sys.stdout is not original:
-                text = os.pread(output, min(size - place[0], 2**20), place[0])
+                text = os.pread(output, min(size - mirrored[0], 2**20), mirrored[0])
                 sys.stdout.write(text.decode("utf-8", "replace"))
-            place[0] = size
+            mirrored[0] = size
 
     peer.after_reply = after_reply
 
 
 def record(peer: Peer, setup: str, calls: list[str], size: int, descriptor: int) -> list[dict]:
-    """Evaluate each call in the program; what came back as source text, written after each call."""
+    """Evaluate each call in the program and return the answers as source text, saved after each call."""
     results: list[dict] = []
     try:
         peer.request("boot")
@@ -215,7 +215,7 @@ def record(peer: Peer, setup: str, calls: list[str], size: int, descriptor: int)
             {
                 "status": "failed",
                 "value": None,
-                "detail": f"the program: {explain(error, '')}",
+                "detail": f"the program: {failure_line(error, '')}",
                 "assertion": None,
             }
         ]
@@ -237,10 +237,10 @@ def record(peer: Peer, setup: str, calls: list[str], size: int, descriptor: int)
 
 
 def examine(peer: Peer, asked: dict[str, Any], size: int, descriptor: int) -> list[dict[str, Any]]:
-    """Run each case of `asked`, in its order, in one program; written after each, so that none is lost.
+    """Run the cases of `asked` in its order in one program, saving the results after each case.
 
-    A case is what `judge` would run at once: statements, or a function that is called afterwards. It
-    begins with other objects in memory than the one before, here and in the program.
+    A case is something that `judge` could run: statements, or a function that is called afterwards.
+    Each starts with a different memory layout than the one before, here and in the program.
     """
     results: list[dict[str, Any]] = []
     setup, cases, entry_point = asked["setup"], asked["cases"], asked["entry_point"]
@@ -251,7 +251,7 @@ def examine(peer: Peer, asked: dict[str, Any], size: int, descriptor: int) -> li
     except ChannelClosed:
         return [_case(-1, "gone", "the program ended before its first case")]
     except BaseException as error:
-        return [_case(-1, "failed", f"the set-up: {explain(error, setup)}")]
+        return [_case(-1, "failed", f"the set-up: {failure_line(error, setup)}")]
     for index in asked["order"]:
         kept = stir_memory(rng) if asked["memory"] else []
         results.append(_case(index, "running", ""))
@@ -267,7 +267,10 @@ def examine(peer: Peer, asked: dict[str, Any], size: int, descriptor: int) -> li
             except ChannelClosed:
                 raise
             except BaseException as error:
-                results[-1] |= {"status": "failed", "detail": explain(error, cases[index])[:DETAIL_CHARS]}
+                results[-1] |= {
+                    "status": "failed",
+                    "detail": failure_line(error, cases[index])[:DETAIL_CHARS],
+                }
             steps, loops, threads, slept_s = peer.request("spent")
             results[-1] |= {"steps": steps, "loops": loops, "threads": threads, "slept_s": slept_s}
         except ChannelClosed:

@@ -1,4 +1,4 @@
-"""Short messages between the caller and its warm processes: JSON with descriptors beside it."""
+"""Short messages between the caller and its warm processes: JSON, with file descriptors attached."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def send(control: socket.socket, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
-    """One length-prefixed JSON object, and copies of `descriptors` for the other side."""
+    """Send one length-prefixed JSON object and copies of `descriptors`."""
     text = json.dumps(message).encode()
     data = struct.pack("!I", len(text)) + text
     sent = socket.send_fds(control, [data], descriptors) if descriptors else 0
@@ -19,12 +19,12 @@ def send(control: socket.socket, message: dict[str, Any], descriptors: tuple[int
 
 
 def receive(control: socket.socket, descriptors: int = 0) -> tuple[dict[str, Any], list[int]] | None:
-    """The next object with its `descriptors`, or None when the other side hung up.
+    """Receive the next object and its `descriptors`; None if the other side hung up.
 
     The two sides take turns, so nothing follows a message before it is answered.
 
     Raises:
-        OSError: when the descriptors did not arrive.
+        OSError: if the descriptors did not arrive.
     """
     data, found, _, _ = socket.recv_fds(control, 2**16, descriptors)
     while 0 < len(data) < 4 or (data and len(data) < 4 + struct.unpack_from("!I", data)[0]):

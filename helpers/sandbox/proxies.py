@@ -1,8 +1,8 @@
-"""What stands in the judge for objects of the program: every use is asked of the program's process.
+"""Proxies that stand in the judge for objects of the program; every use is a request to its process.
 
-Whatever comes back is data of exact types or again a proxy. A proxy never equals plain data, is not
-ordered against it and, unless the tests name a class of the program, takes no part in arithmetic:
-no expected value is shown to the program and no comparison with one is left to it.
+The result is data of exact types or another proxy. A proxy never equals plain data, is not ordered
+against it and, unless the tests name a class of the program, takes no part in arithmetic. So the program
+sees no expected value and decides no comparison with one.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ FORWARDED_NAMES = ("__annotations__", "__defaults__", "__dict__", "__doc__", "__
 
 
 class Remote:
-    """Stands for an object of the program. Equal only to itself or to an object of equal state."""
+    """Proxy for an object of the program, equal only to itself or to an object of equal state."""
 
-    __slots__ = ("__kind", "__name", "__number", "__peer", "__shown")  # mangled: out of the way of its names
+    # Mangled names, which cannot clash with the object's own.
+    __slots__ = ("__kind", "__name", "__number", "__peer", "__shown")
 
     def __init__(self, peer: Peer, number: int, name: str, kind: str):
         hold = functools.partial(object.__setattr__, self)
@@ -45,7 +46,7 @@ class Remote:
         hold("_Remote__number", number)
         hold("_Remote__name", name)
         hold("_Remote__kind", kind)
-        hold("_Remote__shown", False)  # whether it was made from data that the tests showed the program
+        hold("_Remote__shown", False)  # whether it derives from data that the tests showed the program
 
     def _sandbox_handle(self) -> tuple[Peer, int]:
         return self.__peer, self.__number
@@ -66,7 +67,7 @@ class Remote:
         return self.__kind == "sub"
 
     def __data(self) -> Any:
-        """The built-in value below an instance of a subclass such as an `IntEnum`, as it is now."""
+        """Fetch the current built-in value of an instance of a subclass such as an `IntEnum`."""
         value = self.__ask("plain")
         if isinstance(value, Remote | RemoteIterator):
             raise TypeError("the program answered with an object where plain data is due")
@@ -84,11 +85,11 @@ class Remote:
         self.__ask("del", name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the program's object with these arguments; it counts as using the program."""
+        """Call the program's object; this counts as using the program."""
         self.__peer.made_calls += 1
         try:
             return self.__peer.request("call", self, *args, **kwargs)
-        except StopIteration as error:  # it would end a loop of the tests as if all had been well
+        except StopIteration as error:  # it would end a loop in the tests as if nothing were wrong
             raise RuntimeError("the program raised StopIteration") from error
 
     def __eq__(self, other: Any) -> bool:
@@ -217,7 +218,7 @@ Remote.__doc__ = property(lambda self: self.__ask("get", "__doc__"))  # type: ig
 
 
 class RemoteIterator:
-    """A generator or iterator of the program; items are fetched one by one."""
+    """Proxy for a generator or iterator of the program; items are fetched one by one."""
 
     def __init__(self, peer: Peer, number: int):
         self._peer, self._number = peer, number
@@ -237,25 +238,25 @@ class RemoteIterator:
         return self._peer.request("next", self)
 
     def send(self, value: Any) -> Any:
-        """As a generator's `send`."""
+        """Forward to the generator's `send`."""
         return self._peer.request("method", self, "send", value)
 
     def throw(self, *error: Any) -> Any:
-        """As a generator's `throw`."""
+        """Forward to the generator's `throw`."""
         return self._peer.request("method", self, "throw", *error)
 
     def close(self) -> None:
-        """As a generator's `close`."""
+        """Forward to the generator's `close`."""
         self._peer.request("method", self, "close")
 
 
 def is_class(value: Any) -> bool:
-    """Whether `value` stands for a class of the program."""
+    """Return whether `value` stands for a class of the program."""
     return isinstance(value, Remote) and object.__getattribute__(value, "_Remote__kind") == "cls"
 
 
 def make_proxy(peer: Peer, kind: str, number: int, name: str) -> Any:
-    """The proxy for an object of the program; kinds as in `Peer`."""
+    """Return the proxy for an object of the program; kinds as in `Peer`."""
     if kind == "it":
         return RemoteIterator(peer, number)
     if kind == "co":
@@ -264,5 +265,5 @@ def make_proxy(peer: Peer, kind: str, number: int, name: str) -> Any:
 
 
 async def _run(peer: Peer, number: int) -> Any:
-    """A coroutine of the program, for the tests' event loop; it runs in the program's own."""
+    """Stand for a coroutine of the program in the tests' event loop; it runs in the program's own loop."""
     return peer.request("await", Remote(peer, number, "coroutine", "obj"))

@@ -1,4 +1,4 @@
-"""Recorded answers as Python source: an expression for the value and a whole assert statement."""
+"""Recorded answers as Python source: an expression for the value and a complete assert statement."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MAX_SOURCE_CHARS = 4000
 
 
 class RenderError(ValueError):
-    """A value without a source form."""
+    """The value has no source form."""
 
 
 def render(answer: Any, call: str, values: dict[str, Any], cap: int) -> dict[str, str | None]:
-    """`value`: an expression that evaluates to the answer; `assertion`: a test that the call gives it.
+    """Return `value`, an expression for the answer, and `assertion`, a test that the call returns it.
 
-    Both are None where the value has no source form, contains NaN, is too long or does not survive
-    being written and read again in the namespace `values`; `detail` then says why.
+    Both are None if the answer has no source form, contains NaN, is too long or differs after being
+    written and evaluated again in the namespace `values`; `detail` then says why.
     """
     form = "{call} == {value}"
     if isinstance(answer, Iterator):
@@ -50,7 +50,7 @@ def render(answer: Any, call: str, values: dict[str, Any], cap: int) -> dict[str
 
 
 def assertion_for(error: BaseException, call: str) -> str | None:
-    """A test that the call raises this class of built-in or networkx exception; None for others."""
+    """Return a test that the call raises this built-in or networkx exception; None for other classes."""
     kind = type(error)
     if kind.__module__ == "builtins" and getattr(builtins, kind.__name__, None) is kind:
         name = kind.__name__
@@ -64,7 +64,7 @@ def assertion_for(error: BaseException, call: str) -> str | None:
 
 
 def to_source(value: Any) -> str:
-    """A literal-like expression; sets are written in sorted order, so equal values look equal.
+    """Write `value` as a literal-like expression; sets are sorted, so equal values look equal.
 
     Raises:
         RenderError: for values without such a form.

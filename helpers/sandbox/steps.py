@@ -1,8 +1,8 @@
-"""Work measured in steps, not seconds: the same number on a slow, a busy and an idle machine.
+"""Work measured in steps instead of seconds: the same number on a slow, a busy and an idle machine.
 
-A step is what Python's own tracing reports: a line reached, a call, a return, an exception. Compiled
-code (a sort, a matrix product) is one step however long it takes; for that there is the clock, whose
-limit lies far above what the steps allow.
+A step is one event of Python's tracing: a line reached, a call, a return, an exception. Compiled code
+(a sort, a matrix product) is one step however long it takes. The clock covers that case; its limit lies
+far above what the steps allow.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from collections.abc import Callable, Collection
 from types import FrameType
 from typing import Any
 
-from helpers.sandbox import conditions as sandbox_conditions
+from helpers.sandbox import conditions
 
 IMPORTS = "<frozen importlib._bootstrap>"
-STEPS_SPENT = 86  # exit status of a program that took more steps than it may
+STEPS_SPENT = 86  # exit status of a program that exceeded its step limit
 OWN_FILES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
-LOOPS = 2_000  # of the program that processor time is measured against
+LOOPS = 2_000  # iterations of the loop that serves as the unit of processor time
 THREAD_STARTERS = (("_thread", "start_new_thread"), ("_thread", "start_joinable_thread"),
                    ("threading", "_start_new_thread"), ("threading", "_start_joinable_thread"))  # fmt: skip
 
 
 class StepCounter:
-    """Counts the steps of `counted` functions in this thread; the sandbox's own and imports are left out.
+    """Counter of the steps of `counted` functions in this thread, without imports and sandbox code.
 
-    Tracing ends where it would need a frame beyond the recursion limit, or where a program calls
-    `sys.settrace`; until the next call of a counted function there is the clock's limit alone.
+    Tracing stops if it would need a frame beyond the recursion limit or if a program calls
+    `sys.settrace`; until the next call of a counted function only the clock limits the program.
     """
 
     def __init__(self, most: int, exit_now: Callable[[int], Any]) -> None:
-        """`exit_now(STEPS_SPENT)` is called at the first step beyond `most`."""
+        """Call `exit_now(STEPS_SPENT)` at the first step beyond `most`."""
         taken, importing = 0, False
 
         def step(frame: FrameType, event: str, argument: Any) -> Any:
@@ -65,20 +65,21 @@ class StepCounter:
             return before
 
         self._entered, self._lost = entered, False
-        self.reset = reset  # begins anew; returns the steps so far, more than `most` if they are not known
+        self.reset = reset  # restarts the count; returns the old one, above `most` if it was lost
 
     def counted(
-        self, function: Callable[..., Any], *, unless: Collection[str], alone: Collection[str]
+        self, function: Callable[..., Any], *, unless: Collection[str], restart: Collection[str]
     ) -> Callable[..., Any]:
-        """`function`, with the steps of what it calls counted.
+        """Wrap `function` so that the steps of everything it calls are counted.
 
-        Its first argument decides: one of `unless` counts none, one of `alone` begins anew.
+        A first argument in `unless` switches counting off for that call, one in `restart` restarts the
+        count before it.
         """
 
         def call(*args: Any) -> Any:
             if args[0] in unless:
                 return function(*args)
-            if args[0] in alone:
+            if args[0] in restart:
                 self.reset()
             before = sys.gettrace()
             sys.settrace(self._entered)
@@ -92,33 +93,33 @@ class StepCounter:
 
 
 class Meter:
-    """Processor time of this process in runs of a fixed small loop, and threads that were started."""
+    """Measures this process's processor time, in runs of a small fixed loop, and its threads."""
 
     def __init__(self) -> None:
         self._started = 0
-        self._loop_s = min(_timed(_loop) for _ in range(9))
+        self._loop_s = min(_elapsed_s(_loop) for _ in range(9))
         self._start_s = 0.0
         for module, name in THREAD_STARTERS:
             if hasattr(sys.modules.get(module), name):
                 setattr(sys.modules[module], name, self._counted(getattr(sys.modules[module], name)))
 
     def start(self) -> None:
-        """Measure from here."""
-        self._started, self._start_s, self._slept_s = 0, _processor_s(), sandbox_conditions.slept_s
+        """Start measuring here."""
+        self._started, self._start_s, self._slept_s = 0, _processor_s(), conditions.slept_s
 
     @property
     def threads(self) -> int:
-        """Threads that were started since `start`, or have run since before."""
+        """Threads started since `start`, plus those that run now."""
         return self._started + sys.modules["_thread"]._count()
 
     @property
     def slept_s(self) -> float:
         """Seconds that `time.sleep` was asked for since `start`."""
-        return sandbox_conditions.slept_s - self._slept_s
+        return conditions.slept_s - self._slept_s
 
     @property
     def loops(self) -> float:
-        """Processor time since `start`, in loops."""
+        """Processor time since `start`, in runs of the loop."""
         return (_processor_s() - self._start_s) / self._loop_s
 
     def _counted(self, starter: Callable[..., Any]) -> Callable[..., Any]:
@@ -133,8 +134,8 @@ def _processor_s() -> float:
     return time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)
 
 
-def _timed(work: Callable[[], Any]) -> float:
-    """Elapsed seconds: some kernels count processor time in ticks far longer than a short loop."""
+def _elapsed_s(work: Callable[[], Any]) -> float:
+    """Return elapsed seconds: some kernels count processor time in ticks far longer than a short loop."""
     start = time.clock_gettime(time.CLOCK_MONOTONIC)
     work()
     return max(time.clock_gettime(time.CLOCK_MONOTONIC) - start, 1e-7)

@@ -1,4 +1,4 @@
-"""Watching a program from outside: the time it used, its threads, its processes."""
+"""Observation of a program from outside: its processor time, threads and processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 
 
 def cpu_s(pid: int) -> float:
-    """Processor seconds of all threads of a process; 0 when it is gone."""
+    """Return the processor seconds of all threads of a process; 0 if it has ended."""
     try:
         return time.clock_gettime((~pid << 3) | 2)
     except OSError:
@@ -17,23 +17,23 @@ def cpu_s(pid: int) -> float:
 
 
 def overslept(pids: tuple[int, ...], wall_s: float, timeout_s: float) -> bool:
-    """Whether a program slept for longer than it could have needed.
+    """Return whether a program slept for longer than it could have needed.
 
-    Time in which a thread was ready to run but something else had the processor does not count, so
-    a loaded machine changes no verdict.
+    Time that a thread spent waiting for a processor does not count, so a loaded machine changes no
+    verdict.
     """
     allowed_s = 1.5 * timeout_s + 1
     if wall_s <= allowed_s:
         return False
     try:
         waited_s = sum(map(_waited_s, pids))
-    except (OSError, IndexError, ValueError):  # a kernel without this account
+    except (OSError, IndexError, ValueError):  # a kernel without these statistics
         return wall_s > 4 * timeout_s + 5
     return wall_s - waited_s > allowed_s
 
 
 def _waited_s(pid: int) -> float:
-    """Seconds that the threads of a process waited for a processor, at most one thread's at a time."""
+    """Return how long the thread that waited longest has waited for a processor, in seconds."""
     longest = 0
     for thread in os.listdir(f"/proc/{pid}/task"):
         with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/task/{thread}/schedstat") as stream:
@@ -42,7 +42,7 @@ def _waited_s(pid: int) -> float:
 
 
 def threads_of(pid: int) -> int:
-    """Threads of a process; 0 when it has ended."""
+    """Return the number of threads of a process; 0 if it has ended."""
     try:
         return len(os.listdir(f"/proc/{pid}/task"))
     except OSError:
@@ -50,10 +50,10 @@ def threads_of(pid: int) -> int:
 
 
 def end_children(keep: tuple[int, ...]) -> None:
-    """Kill and reap whatever a program left; orphans come to this process, the subreaper.
+    """Kill and reap every process a program left; orphans fall to this process, the subreaper.
 
     Args:
-        keep: children that are to live on.
+        keep: children to spare.
     """
     while True:
         try:
@@ -73,7 +73,7 @@ def end_children(keep: tuple[int, ...]) -> None:
 
 
 def _descendants(parent: int) -> list[int]:
-    """Every descendant, from /proc; the direct parent alone would miss a tree not yet orphaned."""
+    """List all descendants from /proc; direct children alone would miss a tree that is not yet orphaned."""
     parents: dict[int, int] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():

@@ -1,4 +1,4 @@
-"""Parts of the codec: the numbering of containers, and the checks on what a message may name."""
+"""Building blocks of the codec: numbers for containers, and checks on what a message may name."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ MAX_ITEMS = 5_000_000
 
 
 class CodecError(ValueError):
-    """A value that cannot cross, or bytes that do not describe one."""
+    """The value cannot cross the channel, or the message does not describe a valid one."""
 
 
 class Memo:
-    """Numbers of mutable containers within one request and its reply; keeps them alive."""
+    """The numbers of mutable containers within one request and its reply; it keeps them alive."""
 
     def __init__(self, table: dict[int, Any] | None = None):
         self._numbers = {id(value): number for number, value in (table or {}).items()}
@@ -24,7 +24,7 @@ class Memo:
         self._next = max(table or {}, default=-1) + 1
 
     def number(self, value: Any) -> tuple[int, bool]:
-        """The number of `value`, and whether this message has yet to spell it out."""
+        """Return the number of `value`, and whether this message must still spell it out."""
         number = self._numbers.get(id(value))
         if number is None:
             number = self._numbers[id(value)] = self._next
@@ -37,17 +37,17 @@ class Memo:
         return number, first
 
     def keep(self, value: Any) -> Any:
-        """Hold a temporary so that its id is not used again while this memo lives."""
+        """Hold a temporary object, so that its id is not reused while this memo lives."""
         self._kept.append(value)
         return value
 
     def table(self) -> dict[int, Any]:
-        """Number -> container, for decoding the reply."""
+        """Return number -> container, for decoding the reply."""
         return {self._numbers[id(value)]: value for value in self._kept if id(value) in self._numbers}
 
 
 def plain_mapping(value: Any) -> dict:
-    """A nested view of a graph as plain dicts."""
+    """Convert a nested view of a graph to plain dicts."""
     is_mapping = collections.abc.Mapping
     return {
         k: plain_mapping(v) if isinstance(v, is_mapping) and type(v) is not dict else v
@@ -56,7 +56,7 @@ def plain_mapping(value: Any) -> dict:
 
 
 def plain_dtype(text: str) -> Any:
-    """A numpy data type whose bytes are data and not pointers."""
+    """Return the numpy data type of this name; refuse one whose bytes are pointers."""
     import numpy
 
     dtype = numpy.dtype(text)
@@ -66,7 +66,7 @@ def plain_dtype(text: str) -> Any:
 
 
 def by_name(module: Any, qualname: str) -> Any:
-    """Class or function that `module.qualname` names among the modules already imported."""
+    """Return what `module.qualname` names among the modules already imported, or None."""
     found = sys.modules.get(module) if isinstance(module, str) else None
     if module in ("__main__", "solution") or found is None or type(found) is not types.ModuleType:
         return None
@@ -75,7 +75,7 @@ def by_name(module: Any, qualname: str) -> Any:
     return found
 
 
-# Classes and built-in functions that may cross by name: using them changes nothing in the receiver.
+# Modules whose classes and built-in functions may cross by name: using them changes no state here.
 SHARED = {"builtins", "cmath", "collections", "datetime", "decimal", "fractions", "itertools", "math",
           "_operator", "operator"}  # fmt: skip
 NOT_SHARED = {"__build_class__", "__import__", "breakpoint", "compile", "delattr", "eval", "exec", "globals",
@@ -84,7 +84,7 @@ SHARED_MODULES = SHARED | {"copy", "functools", "json", "networkx", "numpy", "re
 
 
 def is_shared(value: Any) -> bool:
-    """Whether a class or built-in function is known by name on both sides and harmless to use."""
+    """Return whether a class or built-in function is known by name on both sides and harmless to use."""
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", "")
     if module == "numpy":
         return isinstance(value, type) and issubclass(value, sys.modules["numpy"].generic)
@@ -92,7 +92,7 @@ def is_shared(value: Any) -> bool:
 
 
 def known_global(module: str, qualname: str) -> Any:
-    """The class or built-in function of this name, for an answer that names one."""
+    """Return the class or built-in function that an answer names; raise CodecError for any other."""
     found = by_name(module, qualname)
     if found is Ellipsis or found is NotImplemented:
         return found
@@ -102,7 +102,7 @@ def known_global(module: str, qualname: str) -> Any:
 
 
 def known_module(name: str) -> types.ModuleType:
-    """The module of this name, if it is imported here and may cross."""
+    """Return the module of this name if it is imported here and may cross; else raise CodecError."""
     found = sys.modules.get(name)
     if type(found) is not types.ModuleType or name not in SHARED_MODULES:
         raise CodecError(f"module {name} is not known here")
@@ -110,7 +110,7 @@ def known_module(name: str) -> types.ModuleType:
 
 
 def check_graph(nodes: dict, successors: dict, predecessors: dict) -> None:
-    """Both directions of a graph's adjacency must share their edge data, as networkx builds it."""
+    """Check that both directions of a graph's adjacency share their edge data, as in networkx."""
     if nodes.keys() != successors.keys() or nodes.keys() != predecessors.keys():
         raise CodecError("malformed graph: nodes and adjacency differ")
     for forward, backward in ((successors, predecessors), (predecessors, successors)):

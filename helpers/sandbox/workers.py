@@ -1,7 +1,7 @@
-"""The warm processes on the caller's side: started, borrowed by one thread at a time, replaced.
+"""The caller's side of the warm processes: start them, lend each to one thread at a time, replace them.
 
-Each is a fresh interpreter that has imported what programs of its key need. Program and tests are
-handed over as descriptors of files without a name; see `helpers.sandbox.zygote`.
+Each is a fresh interpreter that has imported what the programs of its key need. Program and tests are
+passed as descriptors of unnamed files; see `helpers.sandbox.zygote`.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ COMMON = ("bisect", "collections", "copy", "datetime", "functools", "heapq", "it
 HEAVY = ("numpy", "networkx", "unittest", "pytest", "scipy", "pandas", "sympy")
 IMPORTED = re.compile(rf"\b(?:import|from)\s+({'|'.join((*COMMON, *HEAVY))})\b")
 START_SECONDS = 120.0
-WIDELY = 0.05
+WIDELY = 0.05  # share of texts that must name a heavy module before all share a process with it
 MOST_KEYS = 8  # warm processes per borrower; each holds its imports in memory
 
-Key = tuple[tuple[str, ...], tuple[str, ...], Conditions]  # preload, python_path, what it runs under
+Key = tuple[tuple[str, ...], tuple[str, ...], Conditions]  # preload, python_path, conditions
 
 
 def key_for(
@@ -46,10 +46,10 @@ def key_for(
     conditions: Conditions = BASE,
     whole_batch: bool = False,
 ) -> Key:
-    """What a warm process for programs with these texts must have imported.
+    """Return the key of the warm process that fits programs with these texts.
 
-    Heavy modules only where a text names them; the common ones all, or with `whole_batch`, where
-    the texts are all that the process will see, likewise only those named.
+    It preloads only those heavy modules that a text names, and all common ones. With `whole_batch`,
+    which says that the process will see no other texts, it preloads only the common ones named, too.
     """
     named = {word for text in texts for word in IMPORTED.findall(text)} | set(preload)
     common = [name for name in COMMON if name in named or not whole_batch]
@@ -60,9 +60,9 @@ def key_for(
 
 
 def preload_for(texts: Sequence[str]) -> tuple[str, ...]:
-    """What to preload so that all batches of programs about these texts share one warm process.
+    """Return what to preload so that all batches of programs about these texts share a warm process.
 
-    Of the heavy modules, those that a share of `WIDELY` of the texts names.
+    These are the common modules and every heavy one that at least a share `WIDELY` of the texts names.
     """
     counts = Counter(name for text in texts for name in set(IMPORTED.findall(text)))
     used = [name for name in HEAVY if counts[name] and counts[name] >= WIDELY * len(texts)]
@@ -106,7 +106,7 @@ class Worker:
         self.layers = hello[0]["layers"]
 
     def ask(self, source: str, limits: dict[str, Any], request: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-        """Send one program; what the zygote saw, and the judge's verdict (None without one)."""
+        """Send one program; return what the zygote saw and the judge's verdict (None if there is none)."""
         text = json.dumps(request).encode()
         with _file(source.encode("utf-8", "surrogatepass")) as program, _file(text) as tests:
             send(self.control, limits, (program.fileno(), tests.fileno()))
@@ -118,7 +118,7 @@ class Worker:
         return answer[0], json.loads(written) if written else None
 
     def close(self) -> None:
-        """Hang up; the process ends by itself and is killed if it does not."""
+        """Hang up; the process then ends by itself, or is killed if it does not."""
         self.control.close()
         try:
             self.process.wait(5)
@@ -131,7 +131,7 @@ class Worker:
 
 @contextlib.contextmanager
 def _file(content: bytes) -> Any:
-    """A file without a name holding `content`, in memory where the system can."""
+    """Open an unnamed file that holds `content`, in memory if the system supports that."""
     if hasattr(os, "memfd_create"):
         stream = os.fdopen(os.memfd_create("program"), "w+b")
     else:
@@ -143,13 +143,13 @@ def _file(content: bytes) -> Any:
 
 
 class Workers:
-    """The warm processes of one borrower at a time, by what they have imported."""
+    """A set of warm processes, one for each key, for one borrower at a time."""
 
     def __init__(self) -> None:
         self._workers: dict[Key, Worker] = {}
 
     def get(self, key: Key) -> Worker:
-        """The warm process for `key`, started if there is none."""
+        """Return the warm process for `key`; start it if there is none."""
         if key not in self._workers:
             while len(self._workers) >= MOST_KEYS:
                 self.drop(next(iter(self._workers)))
@@ -159,7 +159,7 @@ class Workers:
     def ask(
         self, key: Key, source: str, limits: dict[str, Any], request: dict[str, Any]
     ) -> tuple[dict[str, Any], Any]:
-        """`Worker.ask`, any trouble with the process itself as an "error" reply."""
+        """Do what `Worker.ask` does, but return a failure of the process itself as an "error" reply."""
         try:
             return self.get(key).ask(source, limits, request)
         except (OSError, ValueError) as error:
@@ -172,7 +172,7 @@ class Workers:
             worker.close()
 
     def close(self) -> None:
-        """End all."""
+        """End all processes."""
         for key in list(self._workers):
             self.drop(key)
 
@@ -184,7 +184,7 @@ _lock = threading.Lock()
 
 @contextlib.contextmanager
 def borrowed(key: Key) -> Any:
-    """A set of warm processes for this thread alone, preferably one that has `key` ready."""
+    """Lend this thread a set of warm processes, preferably one that has `key` ready."""
     global _owner
     with _lock:
         if _owner != os.getpid():  # a fork of the caller must not share its sockets
@@ -203,7 +203,7 @@ def borrowed(key: Key) -> Any:
 
 @atexit.register
 def close_workers() -> None:
-    """End the warm processes; they also end by themselves when this process does."""
+    """End the warm processes; they would also end with this process."""
     with _lock:
         workers = _idle[:]
         _idle.clear()

@@ -29,7 +29,7 @@ from helpers.errors import SuiteError
 from helpers.eval.responses import score_responses
 from helpers.records import InstructPair, Task
 from helpers.run.workspace import read_json, read_jsonl
-from helpers.sandbox.conditions import VARIATIONS, replaced
+from helpers.sandbox.conditions import VARIATIONS
 
 FAILS = ("failed", "crashed", "timeout")
 
@@ -99,8 +99,8 @@ def run_references(
     programs = [limited(f"{t.prelude}{t.detail['code']}\n", t.tests, t.entry_point) for t in tasks]
     problems = []
     for number in range(1, times + 1):
-        mixture = replaced(VARIATIONS[number % len(VARIATIONS)], optimize=False)
-        conditions = replaced(mixture, hash_seed=1000 + number, memory=1000 + number)
+        mixture = replace(VARIATIONS[number % len(VARIATIONS)], optimize=False)
+        conditions = replace(mixture, hash_seed=1000 + number, memory=1000 + number)
         order = random.Random(number).sample(range(len(tasks)), len(tasks))
         what = f"run references again, {number} of {times}"
         shuffled = [programs[place] for place in order]

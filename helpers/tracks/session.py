@@ -30,7 +30,7 @@ from helpers.models.shapes import model_identity
 from helpers.profiles import RunRequest
 from helpers.run.code_identity import code_digest
 from helpers.run.expected_seconds import minutes_expected
-from helpers.run.folder import choose_run, existing_folder, publish_reports
+from helpers.run.folder import choose_run, publish_reports, second_copy_root
 from helpers.run.lock import lock_run
 from helpers.run.second_copy import SecondCopy
 from helpers.run.stage_names import is_control
@@ -101,7 +101,7 @@ class Session:
         everything += [self._precision, self._model_of(name)]
         set_seed(self.seed)
 
-        with progress.step(name, control=is_control(name)) as begins:
+        with progress.stage_events(name, control=is_control(name)) as begins:
 
             def measured(out: Path) -> None:
                 begins()
@@ -225,7 +225,7 @@ def open_session(request: RunRequest) -> Session:
     chosen, folder = choose_run(request)
     keep = request.second_copy
     lock_run(folder)
-    copy = SecondCopy(existing_folder(keep), folder.name) if keep else None
+    copy = SecondCopy(second_copy_root(keep), folder.name) if keep else None
     if copy:
         copy.keep_file(folder / "run.json", "run.json")
     now = datetime.datetime.now(datetime.UTC)

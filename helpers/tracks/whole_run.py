@@ -7,7 +7,7 @@ from typing import Any
 
 from IPython.display import Markdown
 
-from helpers.code.secrets import counted
+from helpers.code.secrets import count_kinds
 from helpers.data.card.facts import corpus_facts
 from helpers.data.card.page import missing_card, render_data_card, with_tasks_set_aside
 from helpers.data.corpus import corpus_warnings, secret_counts
@@ -55,7 +55,7 @@ def data_card(
         for name, some in (files or {}).items()
     }
     accepted = [{"path": f.path, "language": f.language, "sha256": f.sha256, "n_bytes": f.n_bytes,
-                 "masked": counted(f.masked)} for f in corpus.files]  # fmt: skip
+                 "masked": count_kinds(f.masked)} for f in corpus.files]  # fmt: skip
     write_items(run.folder, "corpus/accepted", accepted)
     write_items(run.folder, "corpus/rejected", corpus.rejected)
     lacking = {track: {"status": "not_run", "reason": reason} for track, reason in run.not_run.items()}

@@ -11,7 +11,7 @@ from accelerate import PartialState
 from helpers.data.general_code import rehearsal_texts
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.machine.hardware import Runtime, can_compile, set_seed
-from helpers.machine.processes import launched
+from helpers.machine.processes import world_size
 from helpers.models.causal_lm import add_lora, load_adapted, load_causal_lm
 from helpers.models.footprint import planned_fit
 from helpers.models.tokens import encode
@@ -83,7 +83,7 @@ def _train(settings, train_texts, validation_texts, runtime, fit, seed, out_dir,
 
     # On a GPU it has not been measured, and several processes were not tried.
     compiled = (
-        runtime.device.type == "cpu" and can_compile(runtime.device) and launched() == 1
+        runtime.device.type == "cpu" and can_compile(runtime.device) and world_size() == 1
         and settings.epochs * len(rows) * settings.window >= TOKENS_WORTH_COMPILING
     )  # fmt: skip
 

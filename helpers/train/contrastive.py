@@ -41,7 +41,7 @@ from helpers.eval.retrieval import (
     score_run,
 )
 from helpers.machine.hardware import Runtime, set_seed, stopwatch
-from helpers.machine.processes import alone, launched
+from helpers.machine.processes import this_rank_only, world_size
 from helpers.machine.progress import bar
 from helpers.models.embedder import load_embedder
 from helpers.records import Document, Query
@@ -112,7 +112,7 @@ def train_embedder(
         ),
         train_dataset=dataset,
         loss=MultipleNegativesRankingLoss(
-            model, scale=settings.scale, similarity_fct=_cosine, gather_across_devices=launched() > 1
+            model, scale=settings.scale, similarity_fct=_cosine, gather_across_devices=world_size() > 1
         ),
         evaluator=validation if data.validation else None,
         callbacks=[_Progress(min(settings.epochs, VALIDATIONS))],
@@ -211,7 +211,7 @@ def _arguments(
         num_train_epochs=1,  # the data set holds every pass
         per_device_train_batch_size=settings.batch_pairs,
         accelerator_config={"split_batches": True},  # of several processes each takes its part of a batch
-        dataloader_drop_last=launched() > 1,  # they can share whole ones alone
+        dataloader_drop_last=world_size() > 1,  # they can share whole ones alone
         learning_rate=settings.learning_rate,
         warmup_steps=round(settings.warmup_fraction * steps),
         lr_scheduler_type="linear",
@@ -270,7 +270,7 @@ class ValidationMRR(SentenceEvaluator):
         """MRR@10 of `model` as it stands; None where there are no validation queries."""
         if not self.queries:
             return None
-        with alone():  # of several processes the trainer asks the first
+        with this_rank_only():  # of several processes the trainer asks the first
             index = index_documents(model, self.documents, self.runtime, **self.sizes)
             run = retrieve(model, self.queries, index, self.runtime, **self.sizes)
         scores = mean_scores(score_run(run, qrels_of(self.queries), VALIDATION_K))

@@ -1,4 +1,4 @@
-"""Keyword arguments that a known function does not take; see `helpers.code.names.checker`."""
+"""Keyword arguments that a known function does not accept; see `helpers.code.names.checker`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ BUILTIN_KEYWORDS = {
 def unknown_keywords(
     node: ast.Call, tree: ast.Module, receivers: Receivers, unbound: set[str], context: NameContext
 ) -> Iterator[str]:
-    """Keyword arguments of one call that the function called does not take, where it is certain.
+    """Yield keyword arguments of one call that the called function, if known for certain, does not accept.
 
     Args:
-        unbound: names that nothing in the answer binds: they come from the code base.
+        unbound: names that nothing in the answer binds, and that therefore come from the code base.
     """
     given = [keyword.arg for keyword in node.keywords if keyword.arg]
     if not given:

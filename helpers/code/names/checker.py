@@ -1,15 +1,15 @@
 """Names in an answer that do not exist: in its code, its docstrings and its prose.
 
-Code: names that nothing binds, modules that cannot be imported, names that a module does not offer,
-attributes that a module or a receiver of certain class lacks (`receivers`), attributes that no known
-object has, keyword arguments that a certain function does not take. Docstrings: documented
-parameters that the function lacks, exceptions that do not exist. Prose: identifiers in backticks, calls
-and exception names that occur neither in the function under discussion nor in the code base, the
-standard library or the installed packages.
+In code: names that nothing binds, modules that cannot be imported, names that a module does not offer,
+attributes that a module or a receiver of known class lacks (`receivers`), attributes that no known
+object has, and keyword arguments that a known function does not accept. In docstrings: documented
+parameters that the function lacks, and exceptions that do not exist. In prose: identifiers in
+backticks, calls and exception names that occur neither in the function under discussion nor in the
+code base, the standard library or the installed packages.
 
-A missing import, or a name used before it is bound, is a bug and not an invented name. What
-cannot be decided counts as existing. How often the checker errs is measured on planted names in
-every run (`planted_names`).
+A missing import or a name used before it is bound is a bug, not an invented name. A name that cannot
+be decided counts as existing. Every run measures on planted names how often the checker errs
+(`helpers.eval.planted`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from helpers.code.fences import fenced_blocks, without_blocks
 from helpers.code.names.calls import unknown_keywords
 from helpers.code.names.context import NameContext, module_exists
 from helpers.code.names.lookup import ALIASES, attribute_chain, import_module, resolve
+from helpers.code.names.mentions import invented_in_docstring, invented_in_prose
 from helpers.code.names.modules import offered_names
-from helpers.code.names.prose import in_docstring, in_prose
 from helpers.code.names.receivers import Receivers
 from helpers.code.python_text import parse
 
@@ -34,7 +34,7 @@ WORD = re.compile(r"[A-Za-z_]\w*")
 
 
 def invented_names(response: str, *, context: NameContext) -> tuple[str, ...]:
-    """Names in `response` that do not exist, sorted, each once.
+    """Return the names in `response` that do not exist, sorted, each once.
 
     Args:
         response: a whole answer: code, prose, or prose with fenced code.
@@ -49,7 +49,7 @@ def invented_names(response: str, *, context: NameContext) -> tuple[str, ...]:
         prose = without_blocks(response) if fenced else response.replace(code.strip("\n"), "\n")
         defined = set(WORD.findall(code)) - {name.rpartition(".")[2] for name in found}
         context = dataclasses.replace(context, known_words=context.known_words | defined)
-    found.update(in_prose(prose, context))
+    found.update(invented_in_prose(prose, context))
     named = {name.removeprefix("parameter ") for name in found if name.startswith("parameter ")}
     return tuple(sorted(found - named))
 
@@ -85,11 +85,11 @@ def _in_code(code: str, context: NameContext) -> Iterator[str]:
         elif isinstance(node, ast.Call):
             yield from unknown_keywords(node, tree, receivers, free - (bound or set()) - stored, context)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from in_docstring(node, context)
+            yield from invented_in_docstring(node, context)
 
 
 def _has_scopes(code: str) -> bool:
-    """Whether names can be resolved at all: the parser lets duplicate arguments through, scoping not."""
+    """Return whether scopes can be built: duplicate arguments, for one, pass the parser but not symtable."""
     try:
         symtable.symtable(code, "<answer>", "exec")
     except SyntaxError:
@@ -98,13 +98,13 @@ def _has_scopes(code: str) -> bool:
 
 
 def _free_names(code: str) -> set[str]:
-    """Names that some scope reads from the module's globals."""
+    """Return the names that some scope reads from the module's globals."""
     found: set[str] = set()
 
     def visit(table: symtable.SymbolTable) -> None:
         at_top = table.get_type() == "module"
         for symbol in table.get_symbols():
-            # `is_global` alone errs in a function that is called "top" (symtable, Python 3.11)
+            # `is_global` alone is wrong in a function called "top" (symtable, Python 3.11).
             here = (
                 symbol.is_parameter() or symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()
             )
@@ -119,10 +119,10 @@ def _free_names(code: str) -> set[str]:
 
 
 def _bound_names(code: str, tree: ast.Module) -> set[str] | None:
-    """Names bound at the top level, or declared global somewhere; None where they cannot be told.
+    """Return names bound at the top level or declared global somewhere; None if they are unknowable.
 
-    They cannot with a star import from a module that does not tell what it offers, or where the
-    code writes globals by their names.
+    They are unknowable after a star import from a module whose names are unknown, or if the code
+    writes globals by name.
     """
     table = symtable.symtable(code, "<answer>", "exec")
     bound = {
@@ -131,7 +131,7 @@ def _bound_names(code: str, tree: ast.Module) -> set[str] | None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Global):
             bound.update(node.names)
-        elif isinstance(node, ast.NamedExpr):  # binds outside of its comprehension
+        elif isinstance(node, ast.NamedExpr):  # binds outside its comprehension
             bound.add(node.target.id)
         elif isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
             module = import_module(node.module or "") if not node.level else None
@@ -148,13 +148,13 @@ def _bound_names(code: str, tree: ast.Module) -> set[str] | None:
 
 
 def _stored_names(tree: ast.Module) -> set[str]:
-    """Names that are assigned or taken as a parameter in any scope."""
+    """Return the names that any scope assigns or takes as a parameter."""
     stored = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
     return stored | {a.arg for a in ast.walk(tree) if isinstance(a, ast.arg)}
 
 
 def _imported_paths(tree: ast.Module, stored: set[str]) -> dict[str, list[str]]:
-    """Local name -> dotted parts of what it was imported from; names bound otherwise too are left out."""
+    """Map each imported name to the dotted parts of its origin; skip names that are also bound otherwise."""
     found: dict[str, list[str]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -190,7 +190,7 @@ def _imports(tree: ast.Module, context: NameContext) -> Iterator[str]:
 
 
 def _written_attributes(tree: ast.Module) -> set[str]:
-    """Attributes that the answer itself makes: stored, defined, or named in a string or as a keyword."""
+    """Return the attributes that the answer creates: stored, defined, or named in a string or keyword."""
     found = _words_in_strings(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
@@ -207,7 +207,7 @@ def _written_attributes(tree: ast.Module) -> set[str]:
 
 
 def _words_in_strings(tree: ast.Module) -> set[str]:
-    """Words of short strings in calls and the like: `setattr(x, "a", 1)`, `namedtuple("P", "a b")`."""
+    """Return words of short strings in calls and literals, as in `namedtuple("P", "a b")`."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call | ast.Dict | ast.List | ast.Tuple | ast.Subscript | ast.Assign):
@@ -218,7 +218,7 @@ def _words_in_strings(tree: ast.Module) -> set[str]:
 
 
 def _first_parameters(tree: ast.Module) -> set[str]:
-    """`self` and `cls` where methods of classes in the answer use these names."""
+    """Return those of `self` and `cls` that methods of the answer's classes use as first parameter."""
     return {
         method.args.args[0].arg
         for node in ast.walk(tree)
@@ -229,7 +229,7 @@ def _first_parameters(tree: ast.Module) -> set[str]:
 
 
 def _own_attributes(tree: ast.Module, receivers: Receivers, written: set[str]) -> Iterator[str]:
-    """`self.x` and `cls.x` in classes whose attributes are all to be seen."""
+    """Yield missing `self.x` and `cls.x` in classes whose attributes are all visible in the answer."""
     outside = {
         n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and not isinstance(n.ctx, ast.Load)
     }

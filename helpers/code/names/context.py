@@ -1,8 +1,8 @@
 """What exists: the names, attributes, modules and signatures that an answer may refer to.
 
-Built once per corpus from its functions and files, the standard library and what is installed.
-Only the standard library, numpy, networkx and the corpus' own package (if installed) are imported
-to look inside; what other packages offer is read from their source (`module_names`).
+The context is built once per corpus from its functions and files, the standard library and the
+installed packages. Only the standard library, numpy, networkx and the corpus's own package (if
+installed) are imported for inspection; what other packages offer is read from their source (`modules`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 
-from helpers.code.names import modules as module_names
 from helpers.code.names.lookup import (
     ALIASES,
     LOOKED_INTO,
@@ -27,7 +26,7 @@ from helpers.code.names.lookup import (
     import_module,
     may_import,
 )
-from helpers.code.names.modules import names_of_tree
+from helpers.code.names.modules import is_installed, names_of_tree, submodules
 from helpers.code.python_text import parse
 from helpers.records import Function, SourceFile
 
@@ -50,21 +49,21 @@ BUILTIN_TYPES = (str, bytes, int, float, complex, bool, list, tuple, dict, set, 
 class NameContext:
     """Everything known to exist.
 
-    `names` may stand alone (functions, classes, module globals), `attributes` may follow a dot on an
-    object of unknown class. `receivers` gives the attributes of parameters whose class is known by
-    convention (networkx: `G`). `parameters` belong to the function under discussion, if there is one.
+    `names` can stand alone (functions, classes, module globals); `attributes` can follow a dot on an
+    object of unknown class. `receivers` maps parameters whose class is known by convention (networkx:
+    `G`) to their attributes. `parameters` are those of the function under discussion, if there is one.
     """
 
     import_name: str = ""
     names: frozenset[str] = frozenset()
     attributes: frozenset[str] = frozenset()
-    signatures: dict[str, frozenset[str] | None] = field(default_factory=dict)  # None: takes any keyword
+    signatures: dict[str, frozenset[str] | None] = field(default_factory=dict)  # None: accepts any keyword
     receivers: dict[str, frozenset[str]] = field(default_factory=dict)
     known_words: frozenset[str] = frozenset()
     parameters: frozenset[str] | None = None
-    modules: dict[str, frozenset[str] | None] = field(default_factory=dict)  # of the corpus: what each binds
+    modules: dict[str, frozenset[str] | None] = field(default_factory=dict)  # corpus module -> bound names
     imported: frozenset[str] = frozenset()  # top-level packages that the corpus imports
-    any_attribute: bool = False  # objects of unknown classes may occur
+    any_attribute: bool = False  # whether objects of unknown classes may occur
 
     @classmethod
     def from_functions(
@@ -75,12 +74,14 @@ class NameContext:
         *,
         installed: bool = False,
     ) -> NameContext:
-        """Collect names from `functions` and the whole `files`, those in Python.
+        """Collect names from the Python code among `functions` and `files`.
 
         Args:
-            import_name: the corpus' package, "" for a loose folder.
-            installed: whether that package is an installed one that may be imported to look inside;
-                code of a folder is never run for this, its names are read from the source.
+            functions: functions of the corpus, in any language.
+            import_name: the corpus's package, "" for a loose folder.
+            files: files of the corpus, in any language.
+            installed: whether that package is installed and may be imported for inspection. Code in a
+                folder is never run for this; its names are read from the source.
         """
         functions = [function for function in functions if function.language == "python"]
         files = [file for file in files if file.language == "python"]
@@ -99,7 +100,7 @@ class NameContext:
             tree = parse(file.text)
             if tree is not None:
                 found.collect(tree)
-                module = module_name(file.path, import_name)
+                module = _module_of(file.path, import_name)
                 package = module if file.path.endswith("__init__.py") else module.rpartition(".")[0]
                 modules[module] = names_of_tree(tree, package)
         package = import_module(import_name) if import_name else None
@@ -121,7 +122,7 @@ class NameContext:
         )
 
     def about(self, source: str, *more: str) -> NameContext:
-        """The same universe, seen from one function: its parameters, and every word of the texts given.
+        """Add what one task mentions: its function's parameters, and every word of the given texts.
 
         Args:
             source: the function under discussion, as the task shows it.
@@ -134,9 +135,9 @@ class NameContext:
         return dataclasses.replace(self, known_words=self.known_words | words, parameters=parameters)
 
     def with_attributes_of(self, modules: Iterable[str]) -> NameContext:
-        """The same universe, with what instances of classes of these imported modules may have.
+        """Add the attributes of instances of classes in these imported modules.
 
-        Of a package whose classes cannot be looked at, any attribute may come.
+        If a package's classes cannot be inspected, every attribute counts as existing.
         """
         more: set[str] = set()
         for module in {m for m in modules if m not in LOOKED_AT and m not in LOOKED_INTO}:
@@ -148,7 +149,7 @@ class NameContext:
         return dataclasses.replace(self, attributes=self.attributes | more) if more else self
 
     def knows_name(self, name: str) -> bool:
-        """Whether `name` may stand alone."""
+        """Return whether `name` can stand alone."""
         return (
             hasattr(builtins, name)
             or name in self.names
@@ -163,23 +164,23 @@ class NameContext:
         )
 
     def knows_attribute(self, name: str) -> bool:
-        """Whether some object that may occur has an attribute `name`."""
+        """Return whether some object that may occur has an attribute `name`."""
         known = name in self.attributes or name in self.known_words or name in _library_attributes()
         return known or self.any_attribute
 
 
 def module_exists(name: str, context: NameContext) -> bool:
-    """Whether `import name` could work: standard library, installed, or known to the corpus."""
+    """Return whether `import name` could work: standard library, installed, or known to the corpus."""
     top = name.partition(".")[0]
-    if name in context.modules or (top in context.imported and not module_names.exists(top)):
+    if name in context.modules or (top in context.imported and not is_installed(top)):
         return True
-    if import_module(name) is not None or module_names.exists(name):
+    if import_module(name) is not None or is_installed(name):
         return True
     return context.import_name == "" and set(name.split(".")) <= context.names
 
 
-def module_name(path: str, import_name: str) -> str:
-    """Dotted name of the corpus file at `path`, relative to its root."""
+def _module_of(path: str, import_name: str) -> str:
+    """Return the dotted module name of the corpus file at `path`, which is relative to the root."""
     parts = path.removesuffix(".py").split("/")
     parts = parts[:-1] if parts[-1] == "__init__" else parts
     return ".".join([*([import_name] if import_name else []), *parts])
@@ -187,7 +188,7 @@ def module_name(path: str, import_name: str) -> str:
 
 @dataclass
 class _Found:
-    """Names met in the source of a corpus."""
+    """Names found in the source of a corpus."""
 
     names: set[str] = field(default_factory=set)
     attributes: set[str] = field(default_factory=set)
@@ -201,7 +202,7 @@ class _Found:
                 self.names.add(node.name)
                 taken = None if node.args.kwarg else frozenset(argument_names(node)) | {"backend"}
                 if node.name in self.signatures and self.signatures[node.name] != taken:
-                    taken = None  # two functions of one name: nothing certain
+                    taken = None  # two functions share the name, so nothing is certain
                 self.signatures[node.name] = taken
             elif isinstance(node, ast.ClassDef):
                 self.names.add(node.name)
@@ -223,7 +224,7 @@ class _Found:
 
 
 def _class_words(node: ast.ClassDef) -> set[str]:
-    """Names bound in a class body: fields, constants, members of an enumeration."""
+    """Return names bound in a class body: fields, constants, members of an enumeration."""
     return {
         part.id
         for statement in node.body
@@ -234,7 +235,7 @@ def _class_words(node: ast.ClassDef) -> set[str]:
 
 
 def _receivers(package: types.ModuleType | None) -> dict[str, frozenset[str]]:
-    """Attributes by name of parameter, where a code base has a firm convention."""
+    """Map parameter names to attributes if the code base has a firm naming convention."""
     if package is None or package.__name__ != "networkx":
         return {}
     kinds = (package.Graph, package.DiGraph, package.MultiGraph, package.MultiDiGraph)
@@ -244,7 +245,7 @@ def _receivers(package: types.ModuleType | None) -> dict[str, frozenset[str]]:
 
 @lru_cache(maxsize=1)
 def _library_attributes() -> frozenset[str]:
-    """Attributes of common standard-library objects and of numpy arrays."""
+    """Return attributes of common standard-library objects and of numpy arrays."""
     found: set[str] = set()
     for module in LOOKED_AT:
         loaded = import_module(module)
@@ -258,9 +259,9 @@ def _library_attributes() -> frozenset[str]:
 
 @cache
 def _attributes_under(package: str) -> frozenset[str]:
-    """Attributes of the classes in a standard package and its submodules, loaded before or not."""
+    """Return the attributes of all classes in a package that may be imported, and in its submodules."""
     found: set[str] = set()
-    for name in module_names.submodules(package):
+    for name in submodules(package):
         import_module(name)
     for name, module in list(sys.modules.items()):
         if name == package or name.startswith(f"{package}."):
@@ -271,6 +272,6 @@ def _attributes_under(package: str) -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def _library_names() -> frozenset[str]:
-    """Public names of common standard modules: to use one without its import is a bug, no invention."""
+    """Return public names of common standard modules: using one without its import is a mere bug."""
     loaded = [import_module(module) for module in LOOKED_AT if not module.startswith("numpy")]
     return frozenset(name for module in loaded if module for name in vars(module) if name[0] != "_")

@@ -1,7 +1,7 @@
-"""Dotted names followed into what is installed, and what functions take.
+"""Resolve dotted names in installed packages, and look up which arguments functions accept.
 
-The standard library, numpy, networkx and packages allowed by `allow_import` are imported to look
-inside; of all others the source is read (`module_names`).
+The standard library, numpy, networkx and packages allowed by `allow_import` are imported for
+inspection; for all others the source is read (`modules`).
 """
 
 from __future__ import annotations
@@ -15,24 +15,26 @@ import warnings
 from functools import cache
 from typing import Any
 
-from helpers.code.names import modules as module_names
+from helpers.code.names.modules import is_installed, offered_names
 
 ALIASES = {"np": "numpy", "nx": "networkx", "pd": "pandas", "plt": "matplotlib.pyplot", "sp": "scipy"}
 NEVER_IMPORT = {"antigravity", "this", "idlelib", "turtle", "turtledemo", "__main__", "lib2to3"}
 LOOKED_INTO = {"numpy", "networkx"}
-UNTOLD = (object, type, dict, print)  # signatures that inspect words in a way of its own
+UNTOLD = (object, type, dict, print)  # `inspect.signature` misreports these
 
 
 def resolve(dotted: list[str]) -> tuple[Any, str | None]:
-    """Follow `["nx", "utils", "pairwise"]` from an alias or module: (object, first missing part or None).
+    """Resolve `["nx", "utils", "pairwise"]`, which starts at an alias or module.
 
-    The object is None where the path cannot be followed for certain.
+    Returns:
+        The object, None if it cannot be determined for certain; and the path up to its first missing
+        part, None if no part is known to be missing.
     """
     parts = [*ALIASES.get(dotted[0], dotted[0]).split("."), *dotted[1:]]
     found: Any = import_module(parts[0])
     if found is None:
         return None, _missing_in_source(parts)
-    for place, part in enumerate(parts[1:], start=1):
+    for index, part in enumerate(parts[1:], start=1):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -41,32 +43,32 @@ def resolve(dotted: list[str]) -> tuple[Any, str | None]:
                 name = f"{found.__name__}.{part}" if isinstance(found, types.ModuleType) else ""
                 found = import_module(name) if name else None
                 if found is None:
-                    if name and module_names.exists(name):
+                    if name and is_installed(name):
                         return None, None
-                    return None, ".".join(parts[: place + 1])
+                    return None, ".".join(parts[: index + 1])
             except Exception:
                 return None, None
         if not isinstance(found, types.ModuleType | type):
-            rest = parts[place + 1 :]
+            rest = parts[index + 1 :]
             return (found, None) if not rest else (None, None)
     return found, None
 
 
 def _missing_in_source(parts: list[str]) -> str | None:
-    """The first missing part of a path into a package that may not be imported, as its source tells."""
+    """Find the first missing part of a path by reading the source of a package that is not imported."""
     module = parts[0]
-    for place, part in enumerate(parts[1:], start=1):
-        if module_names.exists(f"{module}.{part}"):
+    for index, part in enumerate(parts[1:], start=1):
+        if is_installed(f"{module}.{part}"):
             module = f"{module}.{part}"
             continue
-        offered = module_names.offered_names(module)
-        return None if offered is None or part in offered else ".".join(parts[: place + 1])
+        offered = offered_names(module)
+        return None if offered is None or part in offered else ".".join(parts[: index + 1])
     return None
 
 
 @cache
 def import_module(name: str) -> types.ModuleType | None:
-    """The module, or None where there is none or it is not one that may be imported."""
+    """Import a module; return None if it does not exist or may not be imported."""
     if not name or not may_import(name.partition(".")[0]) or name.endswith(".__main__"):
         return None
     try:
@@ -78,7 +80,7 @@ def import_module(name: str) -> types.ModuleType | None:
 
 
 def may_import(top: str) -> bool:
-    """Whether a top-level package may be imported to look inside."""
+    """Return whether a top-level package may be imported for inspection."""
     if top in NEVER_IMPORT:
         return False
     return top in sys.stdlib_module_names or top in LOOKED_INTO or top in _allowed
@@ -88,13 +90,13 @@ _allowed: set[str] = set()
 
 
 def allow_import(name: str) -> None:
-    """Let the corpus' own package be imported to look inside."""
+    """Allow the corpus's own package to be imported for inspection."""
     _allowed.add(name.partition(".")[0])
     import_module.cache_clear()
 
 
 def keywords_of(function: Any) -> frozenset[str] | None:
-    """Names that `function` takes as keyword arguments; None if it takes any or cannot be asked."""
+    """Return the keyword arguments that `function` accepts; None if it accepts any or they are unknown."""
     if function in UNTOLD:
         return None
     dispatched = getattr(function, "orig_func", None)  # networkx wraps its algorithms
@@ -110,14 +112,14 @@ def keywords_of(function: Any) -> frozenset[str] | None:
 
 
 def argument_names(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> list[str]:
-    """All parameter names of a definition."""
+    """Return all parameter names of a definition."""
     a = node.args
     named = [*a.posonlyargs, *a.args, *a.kwonlyargs, *([a.vararg] if a.vararg else [])]
     return [argument.arg for argument in (*named, *([a.kwarg] if a.kwarg else []))]
 
 
 def attribute_chain(node: ast.expr) -> list[str] | None:
-    """`["a", "b", "c"]` for `a.b.c`; None where it does not start at a name."""
+    """Return `["a", "b", "c"]` for `a.b.c`; None if the expression does not start at a name."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)

@@ -1,6 +1,6 @@
-"""What a module offers, told from its source alone: nothing of it is run.
+"""The names that a module offers, read from its source without running it.
 
-For packages that are installed but may not be imported here, and for a corpus that is a folder.
+This serves installed packages that may not be imported here, and a corpus that is a folder.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from helpers.code.python_text import parse
 BINARY = (".so", ".pyd")
 
 
-def exists(module: str) -> bool:
-    """Whether an installed package, or a submodule of one, has this dotted name."""
-    return _place(module) is not None
+def is_installed(module: str) -> bool:
+    """Return whether an installed package, or a submodule of one, has this dotted name."""
+    return _locate(module) is not None
 
 
 @cache
 def offered_names(module: str) -> frozenset[str] | None:
-    """Names that `from module import …` can give, submodules among them.
+    """Return the names that `from module import …` can import, including submodules.
 
-    None where the source does not tell: no such module, a compiled one, a module `__getattr__`,
-    names made at run time, a star import from a module like these.
+    Return None if the source does not say: the module is missing or compiled, has a module-level
+    `__getattr__`, creates names at run time, or star-imports from such a module.
     """
-    place = _place(module)
-    if place is None or place.suffix in BINARY:
+    path = _locate(module)
+    if path is None or path.suffix in BINARY:
         return None
-    is_package = place.is_dir() or place.stem == "__init__"
-    folder = place if place.is_dir() else place.parent
+    is_package = path.is_dir() or path.stem == "__init__"
+    folder = path if path.is_dir() else path.parent
     names = set(_submodules(folder)) if is_package else set()
-    if place.is_dir():
+    if path.is_dir():
         return frozenset(names)
-    tree = parse(place.read_text(encoding="utf-8", errors="replace"))
+    tree = parse(path.read_text(encoding="utf-8", errors="replace"))
     if tree is None:
         return None
     package = module if is_package else module.rpartition(".")[0]
@@ -45,23 +45,24 @@ def offered_names(module: str) -> frozenset[str] | None:
 
 
 def submodules(package: str) -> list[str]:
-    """Dotted names of `package` and all its public submodules in Python, tests left out."""
-    place = _place(package)
-    if place is None or not (place.is_dir() or place.stem == "__init__"):
+    """Return the dotted names of `package` and its public Python submodules, without tests."""
+    path = _locate(package)
+    if path is None or not (path.is_dir() or path.stem == "__init__"):
         return [package]
     found = [package]
-    for name in sorted(_submodules(place if place.is_dir() else place.parent)):
+    for name in sorted(_submodules(path if path.is_dir() else path.parent)):
         if not name.startswith(("_", "test", "idle")):
-            inner = _place(f"{package}.{name}")
+            inner = _locate(f"{package}.{name}")
             found += submodules(f"{package}.{name}") if inner and inner.suffix not in BINARY else []
     return found
 
 
 def names_of_tree(tree: ast.Module, package: str = "") -> frozenset[str] | None:
-    """Names that running this module binds; None where that cannot be told (see `offered_names`).
+    """Return the names that running this module binds; None if that is unknown (see `offered_names`).
 
     Args:
-        package: what relative star imports are relative to.
+        tree: the module's syntax tree.
+        package: the package that relative star imports refer to.
     """
     names: set[str] = set()
     for node in _statements(tree.body):
@@ -90,8 +91,8 @@ def names_of_tree(tree: ast.Module, package: str = "") -> frozenset[str] | None:
 
 
 @cache
-def _place(module: str) -> Path | None:
-    """The file of a module, or the folder of a package without `__init__`; parents are not imported."""
+def _locate(module: str) -> Path | None:
+    """Locate a module's file, or a package's folder if it has no `__init__`, without importing parents."""
     top, *rest = module.split(".")
     try:
         spec = importlib.util.find_spec(top) if top else None
@@ -105,21 +106,21 @@ def _place(module: str) -> Path | None:
         folders = list(spec.submodule_search_locations or ())
         return Path(folders[0]) if folders else None
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
-    place: Path | None = None
+    path: Path | None = None
     for part in rest:
-        place = next((p for folder in folders if (p := _inside(folder, part))), None)
-        if place is None:
+        path = next((p for folder in folders if (p := _inside(folder, part))), None)
+        if path is None:
             return None
-        folders = [place if place.is_dir() else place.parent] if place.suffix in ("", ".py") else []
-        if place.suffix == ".py" and place.stem != "__init__":
+        folders = [path if path.is_dir() else path.parent] if path.suffix in ("", ".py") else []
+        if path.suffix == ".py" and path.stem != "__init__":
             folders = []
-    return place
+    return path
 
 
 def _inside(folder: Path, part: str) -> Path | None:
-    for place in (folder / part / "__init__.py", folder / f"{part}.py"):
-        if os.path.isfile(place):  # unlike Path's, False for a name longer than a file's may be
-            return place
+    for path in (folder / part / "__init__.py", folder / f"{part}.py"):
+        if os.path.isfile(path):  # unlike Path.is_file, returns False for a name that is too long
+            return path
     binary = next((p for p in folder.glob(f"{part}.*") if p.suffix in BINARY), None)
     return binary or (folder / part if os.path.isdir(folder / part) else None)
 
@@ -129,7 +130,7 @@ def _submodules(folder: Path) -> list[str]:
 
 
 def _statements(body: list[ast.stmt]) -> list[ast.stmt]:
-    """Statements that run when the module does, those inside `if`, `try`, `with` and loops among them."""
+    """Return statements that run with the module, including those in `if`, `try`, `with` and loops."""
     found: list[ast.stmt] = []
     for node in body:
         found.append(node)
@@ -143,7 +144,7 @@ def _statements(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _writes_unseen_names(node: ast.stmt) -> bool:
-    """Whether a statement may bind names that do not stand in it: `globals()`, `sys.modules[…]`, `exec`."""
+    """Return whether a statement may bind unseen names: `globals()`, `sys.modules[…]`, `exec`."""
     for part in ast.walk(node):
         if isinstance(part, ast.Call) and isinstance(part.func, ast.Name):
             if part.func.id in ("globals", "vars", "locals", "exec", "setattr"):

@@ -1,8 +1,8 @@
-"""Which attributes the objects of an answer have, where their class is certain.
+"""The attributes of objects in an answer whose class is certain.
 
-Certain are literals, instances made by a class that can be looked at (built in, importable, or
-written in the answer itself), parameters annotated with one, and parameters whose name stands for
-a class by convention of the code base. A name that is bound in two ways is not certain.
+The class is certain for literals, for instances of a class that can be inspected (built in, importable,
+or defined in the answer), for parameters annotated with such a class, and for parameters whose name
+implies a class by convention of the code base. A name that is bound in two ways is not certain.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ast
 import builtins
 import inspect
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from types import FunctionType
@@ -27,16 +28,17 @@ TEXT_RESULTS = {"split": list, "rsplit": list, "splitlines": list, "join": str, 
                 "upper": str, "replace": str, "format": str, "title": str, "encode": bytes}  # fmt: skip
 DYNAMIC = ("__getattr__", "__getattribute__", "__dict__", "__slots__", "setattr", "vars", "__setattr__")
 
-Kind = type | str | None  # a class, the name of one in the answer, unknown
+Kind = type | str | None  # a class, the name of one defined in the answer, or unknown
 PARAMETER = "<parameter>"  # kind of a parameter without annotation
-UNKNOWN = ast.Await(ast.Constant(None))  # stands for a value of unknown class
+UNKNOWN = ast.Await(ast.Constant(None))  # represents a value of unknown class
+Binding = tuple[str, ast.expr | ast.arg | None, ast.expr | None]  # name, value, annotation
 
 
 @dataclass
 class Receivers:
-    """What is known of the objects in one answer.
+    """What is known about the objects in one answer.
 
-    `paths` are the imported names (local name -> dotted parts); `kinds` all that a name is bound to.
+    `paths` maps imported names to dotted parts; `kinds` maps a name to everything it is bound to.
     """
 
     tree: ast.Module
@@ -46,7 +48,7 @@ class Receivers:
     kinds: dict[str, set[Kind]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Look at classes first, then at what is bound to what, in the order of the source."""
+        """Collect the classes first, then the bindings in source order."""
         self.classes = local_classes(self.tree)
         for name, value, annotation in _bindings(self.tree):
             if isinstance(value, ast.arg):
@@ -56,7 +58,7 @@ class Receivers:
             self.kinds.setdefault(name, set()).add(kind)
 
     def attributes(self, receiver: ast.expr) -> frozenset[str] | None:
-        """Names that may follow a dot after `receiver`; None where its class is not certain."""
+        """Return the names that may follow a dot after `receiver`; None if its class is uncertain."""
         if not isinstance(receiver, ast.Name):
             kind = self.kind(receiver)
             return None if kind is None else self._of_kind(kind)
@@ -68,7 +70,7 @@ class Receivers:
         return None if None in by_kind else frozenset().union(*by_kind)
 
     def is_open(self, receiver: ast.expr) -> bool:
-        """Whether it may be an instance of a class in the answer that makes attributes at run time."""
+        """Return whether `receiver` may be of a class in the answer that creates attributes at run time."""
         if isinstance(receiver, ast.Name) and receiver.id in self.classes:
             return self.classes[receiver.id] is None  # the class itself: a metaclass may do the same
         kinds = (
@@ -77,7 +79,7 @@ class Receivers:
         return any(isinstance(k, str) and self.classes.get(k, frozenset()) is None for k in kinds)
 
     def method(self, receiver: ast.expr, name: str) -> Any:
-        """The function that `receiver.name(…)` calls, None where that is not certain."""
+        """Return the function that `receiver.name(…)` calls; None if that is uncertain."""
         kinds = (
             self.kinds.get(receiver.id, {None}) if isinstance(receiver, ast.Name) else {self.kind(receiver)}
         )
@@ -96,7 +98,7 @@ class Receivers:
         return self._class_named(chain) if chain else None
 
     def kind(self, value: ast.expr) -> Kind:
-        """Class of an expression's value, None where it is not certain."""
+        """Return the class of an expression's value; None if it is uncertain."""
         if type(value) in LITERALS:
             return LITERALS[type(value)]
         if isinstance(value, ast.Constant):
@@ -132,18 +134,18 @@ class Receivers:
 
 
 def _makes_itself(name: str) -> bool:
-    """Whether this built-in is a class whose call gives an instance: not `type`, `super` and the like."""
+    """Return whether calling this built-in class gives an instance of it, unlike `type` or `super`."""
     return isinstance(getattr(builtins, name, None), type) and name not in ("type", "super", "object")
 
 
 @cache
 def instance_attributes(kind: type) -> frozenset[str] | None:
-    """Attributes that instances of an importable class have; None where more may come at run time."""
+    """Return the attributes that instances of a class have; None if more may appear at run time."""
     names: set[str] = set(dir(kind))
     for base in kind.__mro__[:-1]:
         if any(isinstance(vars(base).get(n), FunctionType) for n in ("__getattr__", "__getattribute__")):
             return None
-        if base.__flags__ & (1 << 9):  # a heap type: most likely written in Python
+        if base.__flags__ & (1 << 9):  # a heap type, most likely written in Python
             stored = _stored_on_self(base)
             if stored is None:
                 return None
@@ -165,7 +167,7 @@ def _stored_on_self(kind: type) -> frozenset[str] | None:
 
 
 def local_classes(tree: ast.Module) -> dict[str, frozenset[str] | None]:
-    """Attributes by class written in the answer; None for one whose attributes cannot be told."""
+    """Map each class in the answer to its attributes, or to None if they are unknown."""
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     by_name = {node.name: node for node in nodes}
     if len(by_name) < len(nodes):
@@ -216,8 +218,8 @@ def _stores(node: ast.Name | ast.Attribute) -> bool:
     return isinstance(node.ctx, ast.Store)
 
 
-def _bindings(tree: ast.Module):
-    """(name, value, annotation) of everything that binds a name; a parameter's value is its `ast.arg`."""
+def _bindings(tree: ast.Module) -> Iterator[Binding]:
+    """Yield a `Binding` for everything that binds a name; a parameter's value is its `ast.arg`."""
     for node in ast.walk(tree):
         targets: list[ast.expr] = []
         value: ast.expr | None = None
@@ -245,7 +247,7 @@ def _bindings(tree: ast.Module):
                         yield part.id, UNKNOWN, None
 
 
-def _parameters(node: ast.arguments):
+def _parameters(node: ast.arguments) -> Iterator[Binding]:
     for argument in (*node.posonlyargs, *node.args, *node.kwonlyargs):
         yield argument.arg, argument if argument.annotation is None else None, argument.annotation
     if node.vararg:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from helpers.code.languages import spoken_as
+from helpers.code.languages import settings_language
 from helpers.data.cleaning import rule_rows
 from helpers.data.corpus import corpus_warnings, secret_counts, summary_line
 from helpers.data.splits import RANK, LeakReport, files_of
@@ -90,7 +90,7 @@ def _last_part(spec: str) -> str:
 
 def _languages(corpus: Corpus) -> list[tuple[str, int]]:
     """Return languages with their number of files, the most common first."""
-    return Counter(spoken_as(file.language) for file in corpus.files).most_common()
+    return Counter(settings_language(file.language) for file in corpus.files).most_common()
 
 
 def _rules(corpus: Corpus, settings: CorpusSettings) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 
-from helpers.code.python_text import parse_python
+from helpers.code.python_text import parse_or_reason
 from helpers.records import Corpus, Function
 
 MAX_CODE_CHARS = 4000
@@ -70,7 +70,7 @@ class PurityRule:
         is_plain = not (function.is_method or function.is_nested or function.is_async)
         if not is_plain or "#" in function.id or len(function.code) > MAX_CODE_CHARS:
             return NOT_PLAIN
-        tree = parse_python(function.code)
+        tree = parse_or_reason(function.code)
         if isinstance(tree, str):
             return NOT_PLAIN
         imported = imported_names(tree)
@@ -108,7 +108,7 @@ class PurityRule:
 
     def _module_imports(self, path: str) -> dict[str, str]:
         if path not in self._imports:
-            tree = parse_python(self._texts.get(path, ""))
+            tree = parse_or_reason(self._texts.get(path, ""))
             self._imports[path] = {} if isinstance(tree, str) else imported_names(tree)
         return self._imports[path]
 

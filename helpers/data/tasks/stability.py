@@ -25,8 +25,8 @@ from helpers.data.tasks.execution import (
 )
 from helpers.records import Function
 from helpers.sandbox.api import SandboxError
-from helpers.sandbox.cases import CaseResult, Cases, examine_cases
 from helpers.sandbox.conditions import ALONE, BASE, VARIATIONS, Conditions
+from helpers.sandbox.examination import CaseResult, Cases, examine_cases
 
 THREADS = "answer depends on the timing of threads"
 TOO_DEAR = "takes more than a twentieth of the limit"
@@ -38,7 +38,7 @@ ROUNDS_ALONE = 6  # runs of a case while its reason is sought, so that chance do
 
 @dataclass(frozen=True)
 class Subject:
-    """One function with its cases, as `helpers.sandbox.cases.Cases` takes them."""
+    """One function with its cases, as `helpers.sandbox.examination.Cases` takes them."""
 
     function: Function
     setup: str

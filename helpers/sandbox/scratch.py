@@ -1,4 +1,4 @@
-"""The one folder a program may write in: made for it, watched, and removed whatever it did there."""
+"""The only folder that a program may write to: created for it, watched, and always removed afterwards."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import time
 from helpers.sandbox import confine
 
 
-class Folder:
-    """The program's folder below `home`, made again only when the last program touched it.
+class ScratchFolder:
+    """The program's folder below `home`, replaced only if the last program touched it.
 
     Attributes:
-        path: where it is. landlock: descriptor of the ruleset that grants it, None without Landlock.
+        path: the folder.
+        landlock: descriptor of the ruleset that grants access to it; None without Landlock.
     """
 
     def __init__(self, home: str, readable: list[str], uid: int | None, *, limited: bool, name: str = ""):
         self._home, self._readable, self._uid, self._name = home, readable, uid, name
-        self._limited = limited  # by the file system itself
+        self._limited = limited  # the file system itself limits its size
         self._count = 0
         self._stamp: tuple = ()
         self.path = ""
@@ -39,23 +40,23 @@ class Folder:
             raise OSError("Landlock was there and is not any more")
         self._wanted = self.landlock is not None
         self._stamp = self._seen()
-        os.chdir(self.path)  # children start there
+        os.chdir(self.path)  # children start here
         os.environ.update(HOME=self.path, TMPDIR=self.path)
 
     def _seen(self) -> tuple:
-        """What changes when the folder itself is touched; its emptiness is looked at apart from this."""
+        """Return what changes if the folder itself is touched; whether it is empty is checked separately."""
         try:
             seen = os.stat(self.path, follow_symlinks=False)
         except OSError:  # removed
             return ()
         try:
             attributes = os.listxattr(self.path)
-        except OSError:  # a file system without them
+        except OSError:  # a file system without extended attributes
             attributes = []
         return (seen.st_ino, seen.st_mode, seen.st_uid, seen.st_mtime_ns, seen.st_ctime_ns, *attributes)
 
     def clear(self) -> None:
-        """Hand the folder on if it is as it was, else replace it by a new one."""
+        """Keep the folder for the next program if it is untouched, else replace it."""
         try:
             untouched = self._stamp and self._seen() == self._stamp and not os.listdir(self.path)
         except OSError:
@@ -63,11 +64,11 @@ class Folder:
         if untouched:
             return
         os.chdir(self._home)
-        remove_tree(self.path)  # before the next one is made: the file system may be full
+        remove_tree(self.path)  # before the new one is made: the file system may be full
         self._make()
 
     def overfull(self) -> bool:
-        """Whether the program wrote more than it may; asked while it runs, cheap if it wrote nothing."""
+        """Return whether the program has written too much; cheap if it wrote nothing, so poll it freely."""
         if self._limited or self._seen() == self._stamp:
             return False
         left_bytes, left_entries = confine.FOLDER_BYTES, confine.FOLDER_ENTRIES
@@ -86,13 +87,13 @@ class Folder:
 
 
 def remove_tree(folder: str) -> None:
-    """Remove a folder whatever a program did to modes, names and depth."""
+    """Remove a folder, whatever a program did to modes, names and depth."""
     try:
-        os.rmdir(folder)  # the usual case: nothing is in it
+        os.rmdir(folder)  # usually it is empty
         return
     except OSError:
         pass
-    import shutil  # not in every warm process: what it imports would make each fork dearer
+    import shutil  # only if needed: what it imports would make every fork more expensive
 
     while True:
         with contextlib.suppress(OSError, RecursionError):
@@ -104,17 +105,17 @@ def remove_tree(folder: str) -> None:
 
 
 def _open_up(folder: str) -> None:
-    """Give the owner all rights on a folder and those below it."""
+    """Give the owner all rights on a folder and its subfolders."""
     os.chmod(folder, 0o700)
-    for place, folders, _ in os.walk(folder):
+    for parent, folders, _ in os.walk(folder):
         for name in folders:
-            path = os.path.join(place, name)
+            path = os.path.join(parent, name)
             if not os.path.islink(path):
                 os.chmod(path, 0o700)
 
 
 def _flatten(folder: str) -> bool:
-    """Cut a nest too deep for recursion into a shallower one: whether anything was moved."""
+    """Move a part nested too deep for recursion up to `folder`; return whether anything was moved."""
     deep = folder
     for _ in range(200):
         below = [entry.name for entry in os.scandir(deep) if entry.is_dir(follow_symlinks=False)]

@@ -1,4 +1,7 @@
-"""How long a run takes on this machine: the profile's seconds, by what earlier runs or half a second say."""
+"""How long a run takes on this machine: a profile's expected seconds, calibrated.
+
+The calibration uses the seconds that earlier runs here recorded, or else a measurement of half a second.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,21 @@ from pathlib import Path
 import torch
 
 from helpers.run.earlier_runs import kept_stages, recorded_seconds
-from helpers.run.estimate import Estimate
 from helpers.run.expected_seconds import EXPECTED, PYTHON_STAGES, Pace, SectionSeconds, expected_sections
 from helpers.run.stage_names import stage_kind
+from helpers.run.time_left import TimeLeft
 from helpers.settings import Profile
 
 CALIBRATION_S = 0.25  # for each of the two workloads
-ENOUGH_RECORDED = 0.1  # share of steps alike that earlier runs must have recorded to speak for the rest
+ENOUGH_RECORDED = 0.1  # share of the time of similar steps that must be recorded to scale the rest
 
 
-def estimate_here(profile: Profile, run_folder: Path, *, resume: bool) -> tuple[Estimate, str]:
-    """What a run of `profile` in `run_folder` still has to compute here, and how that is known."""
+def estimate_here(profile: Profile, run_folder: Path, *, resume: bool) -> tuple[TimeLeft, str]:
+    """Estimate the time that a run of `profile` in `run_folder` needs here.
+
+    Returns:
+        The estimate, and a phrase that says what it is based on.
+    """
     sections = expected_sections(profile)
     stages = [stage for section in sections for stage in section.stages]
     recorded = recorded_seconds(run_folder, profile, stages)
@@ -33,11 +40,11 @@ def estimate_here(profile: Profile, run_folder: Path, *, resume: bool) -> tuple[
         why = "on this machine" if here else "on the machine it is meant for"
     if kept:
         why += f", {len(kept)} of {len(stages)} steps are kept from before"
-    return Estimate(scaled(sections, pace=pace, recorded=recorded, here=here), kept), why
+    return TimeLeft(scaled(sections, pace=pace, recorded=recorded, here=here), kept), why
 
 
 def minutes_text(seconds: float) -> str:
-    """Minutes for people, or seconds where it is less than one.
+    """Format seconds as minutes for people, or as seconds below one minute.
 
     >>> minutes_text(45.2), minutes_text(100), minutes_text(1285)
     ('45 s', '1.7 min', '21 min')
@@ -54,23 +61,24 @@ def scaled(
     recorded: Mapping[str, float],
     here: Pace | None,
 ) -> tuple[SectionSeconds, ...]:
-    """`sections` as they will go on this machine.
+    """Scale the seconds of `sections` to this machine.
 
     Args:
-        pace: of the machine that the seconds were measured on.
-        recorded: step (`stage_kind`) -> seconds that it took on this machine before; taken as they are, and
-            how they compare with `sections` scales the steps that are like them.
-        here: this machine's pace, for where too little is recorded.
+        sections: expected seconds on the machine that a profile is meant for.
+        pace: pace of the machine that these seconds were measured on.
+        recorded: step (`stage_kind`) -> seconds that it took on this machine before. These are used as
+            they are, and their ratio to `sections` scales similar steps.
+        here: this machine's pace, used if too little is recorded.
     """
     expected = {stage: took for section in sections for stage, took in section.stages.items()}
     known = {stage: recorded[stage_kind(stage)] for stage in expected if stage_kind(stage) in recorded}
 
     def ratio(stages: set[str], otherwise: float) -> float:
-        """Seconds here for one of `sections`, over steps that are alike in what they wait for."""
-        told = sum(expected[stage] for stage in stages & known.keys())
-        if not told or told < ENOUGH_RECORDED * sum(expected[stage] for stage in stages):
+        """Return seconds here per expected second, over steps that are limited by the same thing."""
+        known_expected = sum(expected[stage] for stage in stages & known.keys())
+        if not known_expected or known_expected < ENOUGH_RECORDED * sum(expected[stage] for stage in stages):
             return otherwise
-        return sum(known[stage] for stage in stages & known.keys()) / told
+        return sum(known[stage] for stage in stages & known.keys()) / known_expected
 
     by_pace = (pace.training / here.training, pace.python / here.python) if pace and here else (1.0, 1.0)
     training = ratio(expected.keys() - PYTHON_STAGES, by_pace[0])
@@ -82,7 +90,7 @@ def scaled(
     return tuple(
         SectionSeconds(
             section.heading,
-            section.beside * python,
+            section.outside_stages * python,
             {stage: stage_seconds(stage, seconds) for stage, seconds in section.stages.items()},
         )
         for section in sections
@@ -90,9 +98,9 @@ def scaled(
 
 
 def measured_pace() -> Pace:
-    """This machine's pace, in half a second: of one core, and of the fastest turn.
+    """Measure this machine's pace in half a second: one core, fastest repetition.
 
-    A neighbour on the machine holds up single turns, and all of them where two cores wait for each other.
+    Other load on the machine delays single repetitions, and all of them if two cores wait for each other.
     """
     layer = torch.nn.Sequential(
         torch.nn.Linear(256, 768), torch.nn.GELU(), torch.nn.Linear(768, 256), torch.nn.LayerNorm(256)
@@ -118,7 +126,7 @@ def measured_pace() -> Pace:
 
 
 def _fastest(work: Callable[[], None]) -> float:
-    """Turns a second of `work` at its fastest."""
+    """Return how often `work` runs per second, judged by its fastest repetition."""
     work()
     least, end = math.inf, time.perf_counter() + CALIBRATION_S
     while (start := time.perf_counter()) < end:

@@ -1,6 +1,6 @@
-"""How much of a run is left: its steps that are still to be computed, at the speed measured so far.
+"""How long a run still takes: its remaining steps at the speed measured so far.
 
-Everything here is arithmetic on the times it is given, so that it can be tested without waiting.
+Everything here is arithmetic on the times it is given, so tests need not wait.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from dataclasses import dataclass
 
 from helpers.run.expected_seconds import SectionSeconds
 
-OVERDUE_SHARE = 0.1  # of the time already spent on something, this part at least is still to come
-EVIDENCE = 0.05  # share of the whole run that has to be measured before its speed counts half
+OVERDUE_SHARE = 0.1  # the time left of anything running is at least this share of the time spent on it
+EVIDENCE = 0.05  # share of the whole run that must be measured before its speed counts half
 LAST_SECONDS = 5.0
 
 
 @dataclass
 class _Bar:
-    """A bar as it was last told; `first` is its state once the first item was done."""
+    """A bar's last reported state; `first` is its state after the first item."""
 
     n: float
     total: float | None
     at: float
-    later: float  # parts of the same size that come after the one the bar belongs to
+    later: float  # number of equal parts that follow the one the bar belongs to
     first: tuple[float, float] | None = None  # n, time
 
     def left(self, now: float) -> float:
-        """Seconds that its own pace implies.
+        """Return the seconds left that the bar's own pace implies.
 
-        While an item takes longer than the ones before, those after it still take the mean.
+        If the current item takes longer than those before, the later ones still take the mean.
         """
         if not self.total or self.first is None or self.n <= self.first[0]:
             return 0.0
@@ -39,17 +39,17 @@ class _Bar:
         return max(paced, stalled, 0.0) + self.later * since / done * self.total
 
 
-class Estimate:
-    """What is left, from events of a run as they come in; times are seconds of any one clock.
+class TimeLeft:
+    """Estimate of the time left, updated by a run's events; times are seconds of any one clock.
 
     Args:
         sections: expected seconds of every section and step.
-        kept: steps that lie finished in the run folder or beside it. They are taken to cost nothing until
-            one is computed after all.
+        kept: steps that are finished in the run folder or beside it. They count as free until one of
+            them is computed after all.
     """
 
     def __init__(self, sections: Sequence[SectionSeconds], kept: Collection[str] = ()) -> None:
-        self._beside = {section.heading: section.beside for section in sections}
+        self._outside = {section.heading: section.outside_stages for section in sections}
         self._pending = {section.heading: dict(section.stages) for section in sections}
         self._kept = set(kept)
         self._evidence = EVIDENCE * sum(section.seconds for section in sections)
@@ -60,30 +60,30 @@ class Estimate:
         self._bars: dict[int, _Bar] = {}
 
     def section(self, heading: str, now: float) -> None:
-        """Section `heading` begins: of those before it nothing is left, whatever was met of them."""
+        """Note that section `heading` begins; everything before it is done, whether reported or not."""
         if heading == self._section:
             return
-        order = list(self._beside)
+        order = list(self._outside)
         for before in order[: order.index(heading)] if heading in order else ():
-            del self._beside[before], self._pending[before]
+            del self._outside[before], self._pending[before]
         self._section, self._section_start, self._in_stages = heading, now, 0.0
         self._stage = None
         self._bars.clear()
 
     def begins(self, stage: str, now: float) -> None:
-        """`stage` is being computed."""
-        if stage in self._kept:  # what comes after it in its track rests on it, most likely
+        """Note that `stage` is being computed."""
+        if stage in self._kept:  # later steps of its track most likely depend on it
             track = stage.partition("/")[0]
             self._kept = {one for one in self._kept if one.partition("/")[0] != track}
         self._stage = (stage, self._take(stage), now)
         self._bars.clear()
 
     def found(self, stage: str) -> None:
-        """`stage` was computed before."""
+        """Note that `stage` was computed before."""
         self._take(stage)
 
     def ended(self, stage: str, now: float) -> None:
-        """`stage` is finished: how long it took tells the speed."""
+        """Note that `stage` is finished; its time updates the measured speed."""
         if self._stage is None:
             return
         _, expected, start = self._stage
@@ -97,7 +97,7 @@ class Estimate:
     def bar(
         self, number: int, n: float, total: float | None, now: float, parts: Sequence[int] | None = None
     ) -> None:
-        """State of one bar; `parts` says that it belongs to one of several that are alike."""
+        """Update one bar; `parts` is (number, total) if it belongs to one of several equal parts."""
         later = float(parts[1] - parts[0]) if parts else 0.0
         bar = self._bars.setdefault(number, _Bar(n, total, now, later))
         bar.n, bar.total, bar.at = n, total, now
@@ -105,14 +105,14 @@ class Estimate:
             bar.first = (n, now)
 
     def closed(self, number: int) -> None:
-        """A bar is done."""
+        """Note that a bar is done."""
         self._bars.pop(number, None)
 
     def speed(self, now: float) -> float:
-        """Measured seconds per expected one; 1 as long as next to nothing was measured.
+        """Return measured seconds per expected second; close to 1 while little is measured.
 
-        A step that runs beyond its expectation, or whose bar says that it will, is evidence before it ends,
-        by as much of it as is done.
+        A step that takes longer than expected, or will by its bar, counts before it ends, in proportion
+        to how much of it is done.
         """
         if not self._evidence:
             return 1.0
@@ -125,7 +125,7 @@ class Estimate:
         return measured / expected
 
     def left(self, now: float) -> float:
-        """Seconds until the last section ends."""
+        """Return the seconds until the last section ends."""
         speed = self.speed(now)
         counted = sum(
             seconds
@@ -133,30 +133,30 @@ class Estimate:
             for stage, seconds in stages.items()
             if stage not in self._kept
         )
-        later = sum(seconds for heading, seconds in self._beside.items() if heading != self._section)
+        later = sum(seconds for heading, seconds in self._outside.items() if heading != self._section)
         return speed * (counted + later) + self._left_here(speed, now)
 
     def nearly_done(self, now: float) -> bool:
-        """Whether nothing is left but the last seconds of the last section."""
-        others = any(heading != self._section for heading in self._beside)
+        """Return whether only the last seconds of the last section are left."""
+        others = any(heading != self._section for heading in self._outside)
         pending = any(stage not in self._kept for stages in self._pending.values() for stage in stages)
         return not (others or pending or self._stage) and self.left(now) < LAST_SECONDS
 
     def _left_here(self, speed: float, now: float) -> float:
-        """Of the step that runs, and of what its section takes beside its steps."""
+        """Return the seconds left of the running step and of its section's work outside steps."""
         bars = self._bars_left(now)
-        beside = speed * self._beside.get(self._section, 0.0)
+        outside = speed * self._outside.get(self._section, 0.0)
         if self._stage is None:
-            return _remaining(beside, now - self._section_start - self._in_stages, bars)
+            return _remaining(outside, now - self._section_start - self._in_stages, bars)
         _, expected, start = self._stage
         spent = start - self._section_start - self._in_stages
-        return _remaining(speed * expected, now - start, bars) + max(beside - spent, 0.0)
+        return _remaining(speed * expected, now - start, bars) + max(outside - spent, 0.0)
 
     def _bars_left(self, now: float) -> float:
         return max((bar.left(now) for bar in self._bars.values()), default=0.0)
 
     def _take(self, stage: str) -> float:
-        """Expected seconds of `stage`, which is pending no longer; 0 for one that nobody expected."""
+        """Remove `stage` from the pending ones; return its expected seconds, 0 if it was not expected."""
         self._kept.discard(stage)
         return next((s.pop(stage) for s in self._pending.values() if stage in s), 0.0)
 

@@ -1,4 +1,4 @@
-"""Invented names in docstrings and in prose; the rules are told in `helpers.code.names.checker`."""
+"""Invented names in docstrings and prose; `helpers.code.names.checker` explains the rules."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import ast
 import re
 from collections.abc import Iterator
 
-from helpers.code.names import modules as module_names
 from helpers.code.names.context import NameContext
 from helpers.code.names.lookup import ALIASES, argument_names, attribute_chain, import_module, resolve
+from helpers.code.names.modules import is_installed
 from helpers.code.python_text import parse
 
 BACKTICK = re.compile(r"(?<!`)(`{1,2})([^`\n]+)\1(?!`)")
 IDENTIFIER = re.compile(r"^[A-Za-z_][\w.]*$")
-# not the O(…) of mathematics, not Multi(Di)Graph
+# Matches neither the O(…) of mathematics nor Multi(Di)Graph.
 CALL_IN_PROSE = re.compile(r"(?<![\w.`\\])([A-Za-z_][\w.]*[\w.])\((?!\w+\)\w)")
 OTHER_ROLE = re.compile(r":(?!func|meth|class|attr|mod|obj|exc|data|const|any|py)\w+:`[^`]*`")
 MATH_SYMBOL = re.compile(r"^[A-Za-z](_\w)?$")
@@ -27,8 +27,10 @@ GOOGLE_ARGS = re.compile(r"^(?:Args|Arguments|Parameters):[ \t]*\n((?:[ \t]+.*\n
 GOOGLE_NAME = re.compile(r"^\*{0,2}(\w+)\s*(?:\([^)]*\))?:", re.M)
 
 
-def in_docstring(node: ast.FunctionDef | ast.AsyncFunctionDef, context: NameContext) -> Iterator[str]:
-    """Documented parameters that the function lacks, and exceptions that do not exist."""
+def invented_in_docstring(
+    node: ast.FunctionDef | ast.AsyncFunctionDef, context: NameContext
+) -> Iterator[str]:
+    """Yield documented parameters that the function lacks, and exceptions that do not exist."""
     text = ast.get_docstring(node)
     if not text:
         return
@@ -45,7 +47,7 @@ def in_docstring(node: ast.FunctionDef | ast.AsyncFunctionDef, context: NameCont
 
 
 def documented_parameters(docstring: str) -> list[str]:
-    """Parameter names that a docstring describes, in NumPy, Google or Sphinx form."""
+    """Return the parameter names that a docstring describes in NumPy, Google or Sphinx style."""
     found = FIELD.findall(docstring)
     parts = SECTION.split(docstring)
     for title, body in zip(parts[1::2], parts[2::2], strict=False):
@@ -62,8 +64,8 @@ def documented_parameters(docstring: str) -> list[str]:
     return found
 
 
-def in_prose(prose: str, context: NameContext) -> Iterator[str]:
-    """Identifiers, calls, parameters and exceptions named in plain text that do not exist."""
+def invented_in_prose(prose: str, context: NameContext) -> Iterator[str]:
+    """Yield identifiers, calls, parameters and exceptions that plain text names but do not exist."""
     prose = OTHER_ROLE.sub(" ", prose)
     if context.parameters is not None:
         for groups in PARAMETER_WORD.findall(prose):
@@ -81,7 +83,7 @@ def in_prose(prose: str, context: NameContext) -> Iterator[str]:
 
 
 def _mention(text: str, context: NameContext) -> Iterator[str]:
-    """A backticked mention: an identifier, a call, an expression; anything else is left alone."""
+    """Check text in backticks if it is an identifier, a call or an expression."""
     text = text.removesuffix("()")
     if MATH_SYMBOL.match(text):
         return
@@ -105,7 +107,7 @@ def _dotted(name: str, context: NameContext) -> Iterator[str]:
         return
     own_word = head in context.known_words and head not in ALIASES
     module = ALIASES.get(head, head).partition(".")[0]
-    if not own_word and (import_module(module) is not None or module_names.exists(module)):
+    if not own_word and (import_module(module) is not None or is_installed(module)):
         _, missing = resolve(parts)
         if missing:
             yield name
@@ -116,5 +118,5 @@ def _dotted(name: str, context: NameContext) -> Iterator[str]:
         return
     if context.knows_attribute(parts[-1]) or context.knows_name(parts[-1]):
         return
-    if not (module_names.exists(module) and resolve(parts)[1] is None):
+    if not (is_installed(module) and resolve(parts)[1] is None):
         yield name

@@ -1,4 +1,4 @@
-"""Tests as they come with a problem, read once: what they use, what is to be called, what they change."""
+"""A problem's tests, parsed once: which names they use, which functions to call, what they change."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import functools
 import types
 from typing import NamedTuple
 
-# Modules whose use leaves no state behind in the process that judges, but for random generators, which are
-# seeded anew for every program.
+# Modules whose use leaves no state behind in the judge, except random generators, which are reseeded
+# for every program.
 STATELESS = {"math", "cmath", "typing", "collections", "itertools", "functools", "operator", "string", "re",
              "copy", "heapq", "bisect", "fractions", "datetime", "statistics", "numbers",
              "networkx"}  # fmt: skip
@@ -19,21 +19,21 @@ TOUCHY_NAMES = {"breakpoint", "compile", "delattr", "eval", "exec", "exit", "glo
 
 
 class Tests(NamedTuple):
-    """Tests ready to run."""
+    """Tests that are ready to run."""
 
     code: types.CodeType
     wanted: tuple[str, ...]  # names that the program may have to provide
-    calls: tuple[tuple[str, bool], ...]  # functions to call afterwards, and whether with the candidate
-    classes: bool
-    traceless: bool  # whether a process that ran them is as it was before
+    calls: tuple[tuple[str, bool], ...]  # functions to call afterwards; True: with the candidate
+    classes: bool  # whether they define classes
+    traceless: bool  # whether running them leaves the process unchanged
 
 
 @functools.lru_cache(maxsize=64)
 def read_tests(text: str, entry_point: str) -> Tests:
-    """Parse the tests; functions in them that are called like the entry point are left out.
+    """Parse the tests; a function in them with the entry point's name is dropped.
 
     Raises:
-        SyntaxError, ValueError, RecursionError: when they do not parse.
+        SyntaxError, ValueError, RecursionError: if they do not parse.
     """
     tree = ast.parse(text)
     tree.body = [node for node in tree.body if not _defines(node, entry_point)]
@@ -63,7 +63,7 @@ def _defines(node: ast.stmt, entry_point: str) -> bool:
 
 
 def _functions_to_call(tree: ast.Module) -> list[tuple[str, bool]]:
-    """HumanEval's `check` and `test_*` functions, unless the tests call them themselves."""
+    """Return HumanEval's `check` and `test_*` functions, unless the tests call them themselves."""
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     called = {
         node.func.id
@@ -85,9 +85,9 @@ def _functions_to_call(tree: ast.Module) -> list[tuple[str, bool]]:
 
 
 def _traceless(node: ast.AST, bound: set[str]) -> bool:
-    """Whether running this node changes nothing but the tests' own variables.
+    """Return whether running this node changes only the tests' own variables.
 
-    The tests are trusted, so this looks for what tests do in good faith, not for tricks.
+    The tests are trusted: this looks for what tests do in good faith, not for tricks.
     """
     if isinstance(node, LEAVES_TRACE):
         return False
@@ -100,7 +100,7 @@ def _traceless(node: ast.AST, bound: set[str]) -> bool:
     if isinstance(node, ast.Attribute):
         if not isinstance(node.ctx, ast.Load) or node.attr.startswith("_"):
             return False
-        # A name that the tests do not bind may be a module of the program's, such as `random`.
+        # A name that the tests do not bind may be a module in the program, such as `random`.
         base = node.value
         known = not isinstance(base, ast.Name) or base.id in bound or base.id in STATELESS
         return known or hasattr(builtins, base.id)

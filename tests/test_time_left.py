@@ -1,4 +1,4 @@
-"""What is left of a run: arithmetic on made-up times."""
+"""The time left of a run, computed from invented times."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from helpers.run.estimate import Estimate
 from helpers.run.expected_seconds import EXPECTED, SectionSeconds
+from helpers.run.time_left import TimeLeft
 
 PLAN = (
     SectionSeconds("Setup", 10.0),
@@ -17,48 +17,48 @@ PLAN = (
 )
 
 
-def started(kept: tuple[str, ...] = ()) -> Estimate:
-    estimate = Estimate(PLAN, kept)
+def started(kept: tuple[str, ...] = ()) -> TimeLeft:
+    estimate = TimeLeft(PLAN, kept)
     estimate.section("Setup", 0.0)
     return estimate
 
 
-def test_at_first_everything_is_left_and_it_runs_down() -> None:
+def test_the_time_left_starts_at_the_total_and_decreases() -> None:
     estimate = started()
     assert estimate.left(0.0) == 935.0
     assert estimate.left(4.0) == 931.0
-    estimate.section("Setup", 4.0)  # said twice, as by a heading after the start
+    estimate.section("Setup", 4.0)  # reported twice, as by a heading after the start
     assert estimate.left(4.0) == 931.0
 
 
-def test_a_step_that_was_found_is_not_left() -> None:
+def test_a_found_step_takes_no_time() -> None:
     estimate = started()
     estimate.section("A", 0.0)
     estimate.found("a/train")
     assert estimate.left(0.0) == 625.0
 
 
-def test_steps_kept_from_before_are_not_counted_until_one_is_computed_after_all() -> None:
+def test_kept_steps_are_free_until_one_of_them_is_computed() -> None:
     estimate = started(kept=("a/before", "a/train", "a/control", "b/data"))
     estimate.section("A", 0.0)
     assert estimate.left(0.0) == 25.0
     estimate.found("a/before")
     assert estimate.left(0.0) == 25.0
     estimate.begins("a/train", 0.0)
-    assert estimate.left(0.0) == 625.0  # and the control after it, which lies in the same track
+    assert estimate.left(0.0) == 625.0  # and the control after it, which is in the same track
     estimate.found("a/control")
     assert estimate.left(0.0) == 325.0
 
 
-def test_a_section_that_ends_takes_its_steps_along() -> None:
-    """A track without data announces none of its steps."""
+def test_when_a_section_ends_its_remaining_steps_are_dropped() -> None:
+    """A track without data reports none of its steps."""
     estimate = started()
     estimate.section("A", 0.0)
     estimate.section("B", 1.0)
     assert estimate.left(1.0) == 225.0
 
 
-def test_finished_steps_tell_the_speed_of_those_to_come() -> None:
+def test_finished_steps_set_the_speed_of_later_ones() -> None:
     estimate = started()
     estimate.section("A", 0.0)
     estimate.begins("a/before", 0.0)
@@ -68,7 +68,7 @@ def test_finished_steps_tell_the_speed_of_those_to_come() -> None:
     assert estimate.left(200.0) == pytest.approx(speed * (300 + 300 + 200 + 20 + 5))
 
 
-def test_a_step_under_way_that_takes_longer_slows_what_is_to_come() -> None:
+def test_a_running_step_that_takes_longer_slows_later_ones() -> None:
     estimate = started()
     estimate.section("A", 0.0)
     estimate.begins("a/train", 0.0)
@@ -76,7 +76,7 @@ def test_a_step_under_way_that_takes_longer_slows_what_is_to_come() -> None:
     assert estimate.speed(600.0) > 1.7
 
 
-def test_the_pace_of_a_bar_counts_where_it_says_more() -> None:
+def test_the_pace_of_a_bar_counts_if_it_implies_more_time() -> None:
     estimate = started()
     estimate.section("A", 0.0)
     estimate.begins("a/train", 0.0)
@@ -88,7 +88,7 @@ def test_the_pace_of_a_bar_counts_where_it_says_more() -> None:
     assert estimate.left(60.0) == pytest.approx(rest + 240.0)
 
 
-def test_a_bar_that_stalls_does_not_promise_less_than_its_other_items() -> None:
+def test_a_stalled_bar_still_counts_its_other_items() -> None:
     estimate = started()
     estimate.section("A", 0.0)
     estimate.begins("x/unexpected", 0.0)
@@ -100,7 +100,7 @@ def test_a_bar_that_stalls_does_not_promise_less_than_its_other_items() -> None:
     assert estimate.left(500.0) >= rest + 8 * 10.0
 
 
-def test_a_bar_of_a_part_speaks_for_the_parts_after_it() -> None:
+def test_the_bar_of_a_part_predicts_the_later_parts() -> None:
     estimate = started()
     estimate.begins("x/unexpected", 0.0)
     rest = estimate.left(0.0)
@@ -109,7 +109,7 @@ def test_a_bar_of_a_part_speaks_for_the_parts_after_it() -> None:
     assert estimate.left(50.0) == rest + 50.0 + 2 * 110.0
 
 
-def test_a_long_step_beyond_its_expectation_neither_stands_still_nor_is_nearly_done() -> None:
+def test_an_overdue_step_still_has_time_left() -> None:
     estimate = started()
     estimate.section("B", 0.0)
     estimate.begins("b/data", 0.0)
@@ -119,8 +119,8 @@ def test_a_long_step_beyond_its_expectation_neither_stands_still_nor_is_nearly_d
     assert not any(estimate.nearly_done(now) for now in range(0, 2000, 10))
 
 
-def test_never_below_what_is_known_to_be_left() -> None:
-    """Whatever happens before: steps not begun, at the speed measured, are always in the figure."""
+def test_the_time_left_is_never_below_what_is_known_to_remain() -> None:
+    """Whatever happened before, steps not begun always count at the measured speed."""
     estimate = started()
     estimate.section("A", 0.0)
     now = 0.0
@@ -133,7 +133,7 @@ def test_never_below_what_is_known_to_be_left() -> None:
         estimate.ended(stage, now)
 
 
-def test_nearly_done_is_said_in_the_last_seconds_alone() -> None:
+def test_nearly_done_is_true_only_in_the_last_seconds() -> None:
     estimate = started()
     estimate.section("B", 0.0)
     assert not estimate.nearly_done(1e6)
@@ -145,6 +145,6 @@ def test_nearly_done_is_said_in_the_last_seconds_alone() -> None:
 
 
 @pytest.mark.parametrize("profile", EXPECTED)
-def test_the_estimate_of_a_profile_starts_with_all_of_it(profile) -> None:
+def test_the_estimate_of_a_profile_starts_at_its_total(profile) -> None:
     sections = EXPECTED[profile].sections
-    assert Estimate(sections).left(0.0) == pytest.approx(sum(section.seconds for section in sections))
+    assert TimeLeft(sections).left(0.0) == pytest.approx(sum(section.seconds for section in sections))

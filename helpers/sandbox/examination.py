@@ -1,9 +1,9 @@
-"""Tests examined case by case: which hold, and what each takes, under conditions of one's choice.
+"""Run a program's test cases one by one under chosen conditions: which pass, and what each costs.
 
-`run_programs` stops at the first failure and says nothing of the rest. Here the cases of one
-program are run one after another in one process, in an order that the conditions give, each with
-other objects in memory than the one before. The program is trusted as far as its own steps go: it
-is the reference, not a model's answer.
+`run_programs` stops at the first failure and says nothing about the rest. Here all cases of a program
+run one after another in one process, in an order set by the conditions, each with a different memory
+layout than the one before. The program may report its own cost: it is the trusted reference, not a
+model's answer.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from helpers.sandbox.conditions import BASE, Conditions
 from helpers.sandbox.steps import STEPS_SPENT
 from helpers.sandbox.workers import Key, borrowed, key_for
 
-ROUNDS = 2  # each case is run so often, in one process: its answer may depend on having been asked before
+ROUNDS = 2  # runs of each case in one process: an answer may depend on an earlier call
 
 
 @dataclass(frozen=True)
 class Cases:
-    """One program with its cases: statements, or functions to call, as `sandbox.run_program` takes them."""
+    """One program with its cases: statements or test functions, as `run_program` takes them."""
 
     candidate: str
     setup: str
@@ -32,25 +32,25 @@ class Cases:
     entry_point: str
     timeout_s: float = 5.0
     memory_mb: int = 1024
-    max_steps: int | None = None  # of each case
+    max_steps: int | None = None  # for each case
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """How one case ended in all rounds of one process.
+    """How one case ended over all rounds of one process.
 
-    `steps`, and `loops` of processor time (`sandbox_steps.Meter`), are those of its dearest round; `detail`
-    says how it failed first.
+    `steps` and `loops` (processor time in loops of `steps.Meter`) are maxima over the rounds; `detail`
+    describes the first failure.
     """
 
     passed: bool
     detail: str = ""
     steps: int = 0
     loops: float = 0.0
-    threads: int = 0  # that it started
-    limit: bool = False  # whether it ended its process by using up its steps or its time
+    threads: int = 0  # threads that it started
+    limit: bool = False  # whether it ended its process by reaching the step or time limit
     slept_s: float = 0.0
-    trouble: str = ""  # why the sandbox could not run it; nothing is known of it then
+    trouble: str = ""  # why the sandbox could not run it; the other fields then mean nothing
 
 
 def examine_cases(
@@ -63,22 +63,22 @@ def examine_cases(
     rounds: int = ROUNDS,
     what: str = "examine cases",
 ) -> list[tuple[CaseResult, ...]]:
-    """Results of every case of every item, in the order given; programs run in a seeded other order."""
-    places = list(range(len(items)))
+    """Run every case of every item; return results in input order, though programs run in a seeded one."""
+    indices = list(range(len(items)))
     if conditions.order:
-        random.Random(conditions.order).shuffle(places)
+        random.Random(conditions.order).shuffle(indices)
     texts = [text for item in items for text in (item.candidate, item.setup, *item.cases)]
     key = key_for(texts, preload, python_path, conditions=conditions, whole_batch=True)
     if not items:
         return []
     with ThreadPoolExecutor(max_workers=min(workers, len(items))) as pool:
-        found = pool.map(lambda place: _examined(key, items[place], conditions, rounds), places)
-        results = dict(zip(places, progress(found, what, total=len(items), unit="program"), strict=True))
-    return [results[place] for place in range(len(items))]
+        found = pool.map(lambda index: _examine(key, items[index], conditions, rounds), indices)
+        results = dict(zip(indices, progress(found, what, total=len(items), unit="program"), strict=True))
+    return [results[index] for index in range(len(items))]
 
 
-def _examined(key: Key, item: Cases, conditions: Conditions, rounds: int) -> tuple[CaseResult, ...]:
-    """Every case `rounds` times; a fresh process goes on after a case that ends its process."""
+def _examine(key: Key, item: Cases, conditions: Conditions, rounds: int) -> tuple[CaseResult, ...]:
+    """Run every case `rounds` times; after a case that ends its process, continue in a fresh one."""
     order: list[int] = []
     for turn in range(rounds):
         one = list(range(len(item.cases)))
@@ -88,7 +88,7 @@ def _examined(key: Key, item: Cases, conditions: Conditions, rounds: int) -> tup
     found: dict[int, CaseResult] = {}
     failures = 0
     while order:
-        rows, ending = _asked(key, item, order, conditions)
+        rows, ending = _run_process(key, item, order, conditions)
         if not rows:
             failures += 1
             if failures < 2:
@@ -101,14 +101,14 @@ def _examined(key: Key, item: Cases, conditions: Conditions, rounds: int) -> tup
         if rows[-1]["status"] in ("gone", "running"):
             rows[-1] |= {"status": "gone", "detail": rows[-1]["detail"] or ending}
         for row in rows:
-            found[row["index"]] = _joined(found.get(row["index"]), row)
+            found[row["index"]] = _merge(found.get(row["index"]), row)
         fallen = {row["index"] for row in rows if row["status"] == "gone"}
         order = [index for index in order[len(rows) :] if index not in fallen]
     return tuple(found[index] for index in range(len(item.cases)))
 
 
-def _asked(key: Key, item: Cases, order: list[int], conditions: Conditions) -> tuple[list[dict], str]:
-    """Rows of one process and how it ended; no rows and the sandbox's own trouble where it could not run."""
+def _run_process(key: Key, item: Cases, order: list[int], conditions: Conditions) -> tuple[list[dict], str]:
+    """Return one process's rows and how it ended; no rows and the sandbox's error if it could not run."""
     request = {"cases": list(item.cases), "setup": item.setup, "entry_point": item.entry_point,
                "order": order, "memory": conditions.memory}  # fmt: skip
     program = Program(item.candidate, "", item.entry_point, item.timeout_s, item.memory_mb, item.max_steps)
@@ -125,7 +125,7 @@ def _asked(key: Key, item: Cases, order: list[int], conditions: Conditions) -> t
     return rows or [{"index": order[0], "status": "gone", "detail": ""}], ending
 
 
-def _joined(before: CaseResult | None, row: dict) -> CaseResult:
+def _merge(before: CaseResult | None, row: dict) -> CaseResult:
     now = CaseResult(row["status"] == "passed", row["detail"], row.get("steps", 0), row.get("loops", 0.0),
                      row.get("threads", 0), row["detail"] in (STEPS_REACHED, TIME_REACHED),
                      row.get("slept_s", 0.0))  # fmt: skip

@@ -1,8 +1,8 @@
-"""Functions of languages other than Python, with the comment above each as its documentation.
+"""Functions of languages other than Python, each documented by the comment above it.
 
-Methods and functions that are values of a name (`const f = () => ...`) count, those without a name or
-with an error in their syntax do not. The comment right above a function, and above its `export`,
-`template` or attributes, is to it what a docstring is in Python.
+Methods and functions assigned to a name (`const f = () => ...`) count; functions without a name or with
+a syntax error do not. The comment directly above a function, or above its `export`, `template` or
+attributes, is used as its docstring.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tree_sitter import Node, Tree
 from helpers.code.languages import FUNCTION_VALUES, FUNCTIONS, SCOPES, VALUES, parse_tree, text_of
 from helpers.records import Function, SourceFile
 
-NAMESPACES = {"namespace_definition", "mod_item", "internal_module"}  # their functions are no methods
-# Nodes that stand around a function together with its comment, and between the two.
+NAMESPACES = {"namespace_definition", "mod_item", "internal_module"}  # their functions are not methods
+# Nodes that wrap a function and come after its comment, and nodes that lie between the two.
 WRAPPERS = {"export_statement", "lexical_declaration", "variable_declaration", "template_declaration"}
 BETWEEN = {"attribute_item", "decorator"}
 NO_DOCUMENTATION = re.compile(
@@ -29,11 +29,12 @@ LINK_TAG = re.compile(r"\{@\w+\s+([^}]*)\}")
 DECORATION = re.compile(r"^\s*(?:/\*[*!]?|//[/!]?|\*(?!/))[ \t]?|\s*\*+/\s*$")
 
 
-def foreign_functions(file: SourceFile) -> list[Function]:
-    """The functions of a file in one of `GRAMMARS`, in the order of the file.
+def functions_by_grammar(file: SourceFile) -> list[Function]:
+    """Extract the functions of a file in one of the languages of `GRAMMARS`, in file order.
 
-    `module` is the file's path: that is how these languages name a file, and how people ask for it.
-    `source` has the doc comment above the function, `code` has none, nor those of functions inside.
+    `module` is the file's path, because these languages and their users refer to files that way.
+    `source` includes the doc comment above the function; `code` has neither it nor those of inner
+    functions.
     """
     data = file.text.encode()
     tree = parse_tree(file.text, file.language)
@@ -79,7 +80,7 @@ class _Found:
 
 
 def _definitions(tree: Tree) -> Iterator[_Found]:
-    """Functions that have a name and a body, with the scopes around them."""
+    """Yield functions that have a name and a body, with the scopes around them."""
     pending = [(tree.root_node, "", False, False)]
     while pending:
         node, prefix, in_class, in_function = pending.pop()
@@ -99,13 +100,13 @@ def _definitions(tree: Tree) -> Iterator[_Found]:
 
 
 def _value(node: Node) -> Node:
-    """The function that `const name = function` gives a name to; any other node itself."""
+    """Return the function in `const name = function`; any other node itself."""
     value = node.child_by_field_name("value") if node.type in VALUES else None
     return value if value is not None and value.type in FUNCTION_VALUES else node
 
 
 def _name(node: Node) -> str:
-    """A definition's name, with the type it belongs to where that stands beside it; "" for none."""
+    """Return a definition's name, prefixed by its type if the definition states that; "" for none."""
     if node.type == "impl_item":
         return _plain(node.child_by_field_name("type"))
     if node.type == "function_definition":  # C, C++: inside pointers and parameters
@@ -122,7 +123,7 @@ def _name(node: Node) -> str:
 
 
 def _declarator(node: Node) -> Node | None:
-    """What is declared inside a declaration of C or C++; a reference does not name its part."""
+    """Return the declarator inside a C or C++ declaration; a reference has no field name for its own."""
     inner = node.child_by_field_name("declarator")
     if inner is None and node.type == "reference_declarator" and node.named_children:
         inner = node.named_children[-1]
@@ -137,7 +138,7 @@ def _is_async(function: Node) -> bool:
 
 
 def _plain(node: Node | None) -> str:
-    """A name on one line, `A::b` written A.b, type arguments left out."""
+    """Return a name on one line, without type arguments and with `A::b` written as A.b."""
     text = re.sub(r"<.*>|\s+", "", text_of(node), flags=re.DOTALL) if node is not None else ""
     return text.replace("::", ".").strip(".\"'#")
 
@@ -151,7 +152,7 @@ def _below(node: Node) -> Iterator[Node]:
 
 
 def _parameters(node: Node) -> tuple[str, ...]:
-    """Names in the order of the signature; the first name of each parameter's pattern."""
+    """Return the parameter names in signature order; of a pattern, its first name."""
     holder = _value(node)
     listed = holder.child_by_field_name("parameters")
     while listed is None and (inner := _declarator(holder)) is not None:
@@ -178,18 +179,18 @@ def _parameters(node: Node) -> tuple[str, ...]:
 
 
 def _outermost(node: Node) -> Node:
-    """The node together with `export`, `const`, `template <...>` around it."""
+    """Return the outermost wrapper of a node, such as `export`, `const` or `template <...>`."""
     while node.parent is not None and node.parent.type in WRAPPERS:
         node = node.parent
     return node
 
 
 def _comments_above(node: Node) -> list[Node]:
-    """The comments that end on the line above, or on the line above one of these, first one first."""
+    """Return the unbroken run of comments that ends on the line above, in file order."""
     found: list[Node] = []
     line, before = node.start_point[0], node.prev_sibling
     while before is not None:
-        last = before.end_point[0] - (before.end_point[1] == 0)  # Rust: a line's end belongs to its comment
+        last = before.end_point[0] - (before.end_point[1] == 0)  # Rust: a comment includes its line end
         if "comment" in before.type and last in (line - 1, line):
             if NO_DOCUMENTATION.search(text_of(before)) or _trails_code(before):
                 break
@@ -201,13 +202,13 @@ def _comments_above(node: Node) -> list[Node]:
 
 
 def _trails_code(comment: Node) -> bool:
-    """Whether something else stands before the comment on its line."""
+    """Return whether something else precedes the comment on its line."""
     before = comment.prev_sibling
     return before is not None and before.end_point[0] == comment.start_point[0] and before.end_point[1] > 0
 
 
 def _cleaned(comment: str) -> str:
-    """The words of a comment without its slashes and stars; tags such as {@link x} give their text."""
+    """Strip slashes and stars from a comment; a tag such as {@link x} becomes its text."""
     lines = []
     for line in comment.splitlines():
         bare = DECORATION.sub("", DECORATION.sub("", line))
@@ -216,7 +217,7 @@ def _cleaned(comment: str) -> str:
 
 
 def _at_margin(data: bytes, start: int, end: int) -> str:
-    """Bytes as text, the indentation of the first line taken off all others."""
+    """Decode bytes and remove the first line's indentation from all other lines."""
     line_start = data.rfind(b"\n", 0, start) + 1
     indent = re.match(rb"[ \t]*", data[line_start:start]).group().decode()
     first, *rest = data[start:end].decode("utf-8", "replace").split("\n")
@@ -224,7 +225,7 @@ def _at_margin(data: bytes, start: int, end: int) -> str:
 
 
 def _without_inner_comments(data: bytes, outer: Node) -> str:
-    """The function's text without the doc comments of the functions inside it."""
+    """Return the function's text without the doc comments of the functions inside it."""
     drop: list[tuple[int, int]] = []
     for node in _below(outer):
         if node.id != outer.id and (node.type in FUNCTIONS or _value(node) is not node):
