@@ -18,6 +18,7 @@ from helpers.models.embedder import EmbedderError, encode, load_embedder
 from helpers.settings import CPU
 from helpers.train import contrastive, hard_negatives
 from helpers.train.contrastive import ContrastiveError, pairs_dataset, train_embedder
+from helpers.train.errors import NonFiniteLossError
 from helpers.train.hard_negatives import mine_hard_negatives
 
 PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
@@ -141,18 +142,18 @@ def test_the_same_seed_gives_the_same_model(settings, data, trained, tmp_path):
 def test_an_interrupted_run_goes_on_from_its_newest_whole_checkpoint(
     settings, data, trained, tmp_path, monkeypatch, torn
 ):
-    save = contrastive._Progress.on_step_end
+    save = contrastive._LoopCallback.on_step_end
 
     def die(self, args, state, control, **kwargs):
         save(self, args, state, control, **kwargs)
         if state.global_step == 10:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(contrastive._Progress, "on_step_end", die)
+    monkeypatch.setattr(contrastive._LoopCallback, "on_step_end", die)
     with pytest.raises(KeyboardInterrupt):
         train_embedder(settings, data, PLAIN, seed=5, out_dir=tmp_path)
     assert not (tmp_path / "embedder").exists()
-    monkeypatch.setattr(contrastive._Progress, "on_step_end", save)
+    monkeypatch.setattr(contrastive._LoopCallback, "on_step_end", save)
     (checkpoint,) = (tmp_path / "checkpoints").glob("checkpoint-*")
     if torn:  # what a kill, or a full disk, leaves
         (checkpoint / torn).write_bytes((checkpoint / torn).read_bytes()[:100])
@@ -242,7 +243,7 @@ def test_without_validation_the_last_epoch_is_kept(settings, data, tmp_path):
 
 def test_a_broken_loss_stops_the_training(settings, data, tmp_path):
     wild = dataclasses.replace(settings, learning_rate=1e30, epochs=2, hard_negatives=0)
-    with pytest.raises((ContrastiveError, EmbedderError)):
+    with pytest.raises((NonFiniteLossError, EmbedderError)):
         train_embedder(wild, data, PLAIN, seed=5, out_dir=tmp_path)
     assert not (tmp_path / "embedder").exists()
 

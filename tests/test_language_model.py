@@ -19,7 +19,7 @@ from helpers.train.continued_pretraining import train_language_model
 from helpers.train.errors import NonFiniteLossError, TrainingError
 from helpers.train.packing import collate_packed, pack_texts
 from helpers.train.shrinking import SCALES
-from helpers.train.trainer import batch_shape, run_training
+from helpers.train.trainer import Hyperparameters, TrainingData, batch_shape, run_training
 
 RUNTIME = tiny_models.CPU_FP32
 TRAIN = [f"def function_{i}(value):\n    return value + {i}\n\n\n" * 6 for i in range(8)]
@@ -91,25 +91,25 @@ class Killed(BaseException):
     pass
 
 
-def run(folder, out, *, die_at=None, micro_batch=4, **changes):
+def run(folder, out, *, die_at=None, validate=None, **changes):
     """A run of `run_training` that may be cut short at its validation number `die_at`."""
     base, tok = load_causal_lm(str(folder), RUNTIME)
     model = add_lora(base, LoraSettings(rank=4, alpha=8), seed=1)
     rows = pack_texts(TRAIN, tok, 32)
     calls = []
 
-    def validate(candidate):
+    def bits_per_byte(candidate):
         calls.append(1)
         if die_at is not None and len(calls) == die_at:
             raise Killed
         return evaluate_perplexity(candidate, tok, VALIDATION, window=32, stride=32).bits_per_byte
 
-    options = {
-        "collate": collate_packed, "runtime": RUNTIME, "out_dir": out, "epochs": 2, "learning_rate": 1e-2,
-        "batch_sequences": 8, "micro_batch": micro_batch, "warmup_fraction": 0.1, "seed": 3, "validate": validate,
-        "validations_per_epoch": 2,
-    } | changes  # fmt: skip
-    return run_training(model, tok, rows, **options)
+    usual = {
+        "epochs": 2, "learning_rate": 1e-2, "batch_sequences": 8, "micro_batch": 4, "warmup_fraction": 0.1,
+        "seed": 3, "validations_per_epoch": 2,
+    }  # fmt: skip
+    data = TrainingData(rows, collate_packed, validate or bits_per_byte)
+    return run_training(model, tok, data, Hyperparameters(**usual | changes), RUNTIME, out)
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +237,7 @@ def test_nan_ends_training_with_advice(folder, tmp_path):
 
 
 def test_nan_validation_ends_training(folder, tmp_path):
-    with pytest.raises(NonFiniteLossError, match="validation gave nan"):
+    with pytest.raises(NonFiniteLossError, match="validation is nan"):
         run(folder, tmp_path, validate=lambda model: math.nan)
 
 

@@ -16,16 +16,16 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from helpers.machine.hardware import can_compile, detect_runtime
 from helpers.models.structure import hidden_states
 from helpers.train import from_scratch as pretraining
+from helpers.train.errors import NonFiniteLossError
 from helpers.train.from_scratch import (
-    NonFiniteLossError,
     Optimizer,
     PretrainingSettings,
     Schedule,
     pretrain,
-    read_log,
     whole_rows,
 )
 from helpers.train.muon import StackedMuon, orthogonalised
+from helpers.train.step_log import read_log
 
 
 def small_model() -> Qwen2ForCausalLM:
@@ -272,14 +272,14 @@ def test_what_is_made_orthogonal_has_singular_values_about_one() -> None:
 
 def test_checkpoints_keep_the_pause_that_was_asked_for(tmp_path, runtime) -> None:
     saved = []
-    keep = pretraining._Checkpoint.save
+    keep = pretraining.CheckpointFile.save
 
-    def save(self, model, optimizers, step, tokens, seconds):
-        saved.append(step)
-        keep(self, model, optimizers, step, tokens, seconds)
+    def save(self, model, optimizers, progress):
+        saved.append(progress.step)
+        keep(self, model, optimizers, progress)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretraining._Checkpoint, "save", save)
+        patch.setattr(pretraining.CheckpointFile, "save", save)
         pretrain(small_model(), Counting(), SETTINGS, runtime, tmp_path / "every")
         assert saved == [4, 8, 12]
         saved.clear()
