@@ -115,10 +115,10 @@ def encode(
     Raises:
         EmbedderError: if a vector is not finite.
     """
-    prompt = (model.prompts or {}).get(kind, "")
-    limit = min(max_tokens, model.max_seq_length or max_tokens)
     if not len(texts):
         raise EmbedderError("there is no text to encode")
+    prompt = (model.prompts or {}).get(kind, "")
+    limit = min(max_tokens, model.max_seq_length or max_tokens)
     tokens = model.tokenizer([prompt + text for text in texts], truncation=True, max_length=limit)
     lengths = [len(row) for row in tokens["input_ids"]]
     order = sorted(
@@ -149,9 +149,7 @@ def encode(
     what = f"encode {_PLURAL[kind]}"
     vectors = np.concatenate(divided(batches, encoded))[np.argsort(order)]
     model.train(was_training)
-    if not np.isfinite(vectors).all():
-        bad = int((~np.isfinite(vectors).all(axis=1)).argmax())
-        raise EmbedderError(f"the embedding of text {bad} is NaN or infinite; try full precision")
+    _require_finite(vectors)
     return vectors
 
 
@@ -176,6 +174,14 @@ def _embeddings(model: SentenceTransformer, features: dict) -> torch.Tensor:
         for module in list(model)[1:]:
             features = module(features)
         return torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=-1)
+
+
+def _require_finite(vectors: np.ndarray) -> None:
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise EmbedderError(
+            f"the embedding of text {int(finite.argmin())} is NaN or infinite; try full precision"
+        )
 
 
 def _token_batches(order: Sequence[int], lengths: Sequence[int], budget: int) -> list[list[int]]:

@@ -63,20 +63,18 @@ def generate(
         what: label of the progress bar.
 
     Returns:
-        For each prompt, in order, `n` texts: only what is new, without special tokens, cut at the stop
-        strings.
+        For each prompt, in order, `n` texts: the new part alone, without special tokens and stop strings.
 
     Raises:
-        ValueError: for `n` < 1, a negative temperature, `n` > 1 with greedy decoding, an empty prompt, or if
-            `max_new_tokens` fill the context.
+        ValueError: for `n` < 1, a negative temperature, `n` > 1 with greedy decoding, or a prompt that is
+            empty or has no room beside `max_new_tokens`.
     """
     if n < 1 or temperature < 0 or (n > 1 and temperature == 0):
         raise ValueError(f"n={n}, temperature={temperature}: n > 1 needs a temperature above 0")
     encoded = _prompt_ids(model, tokenizer, prompts, max_new_tokens)
     ends = end_ids(model, tokenizer)
-    decoding = _Decoding(
-        temperature, max_new_tokens, _end_check(tokenizer, ends, stop), tokenizer.pad_token_id
-    )
+    is_end = _end_check(tokenizer, ends, stop)
+    decoding = _Decoding(temperature, max_new_tokens, is_end, tokenizer.pad_token_id)
 
     def write(indices: Sequence[int]) -> list[list[str]]:
         """Return the `n` texts of each of these prompts."""
@@ -86,10 +84,8 @@ def generate(
             for sample in range(n)
         ]
         _finish(model, jobs, decoding, batch_size, what)
-        texts = [
-            _cut(tokenizer.decode([t for t in job.new if t not in ends], skip_special_tokens=True), stop)
-            for job in jobs
-        ]
+        kept = ([token for token in job.new if token not in ends] for job in jobs)
+        texts = [_cut(tokenizer.decode(ids, skip_special_tokens=True), stop) for ids in kept]
         return [texts[first : first + n] for first in range(0, len(texts), n)]
 
     was_training = model.training

@@ -218,9 +218,6 @@ def pretrain(
     checkpoint = CheckpointFile(out_dir / CHECKPOINT, _resumption_key(model, settings))
     progress = checkpoint.restore(model, stepper.optimizers, runtime.device)
     saved_at = progress.seconds
-    if settings.compile:
-        for member in getattr(model, "members", [model]):
-            member.base_model.compile()  # the part that `hidden_states` calls
     total = settings.schedule.steps
     saving = SaveSchedule(settings.checkpoint_every, total, settings.checkpoint_pause_s)
     measured: dict[str, float] = {}
@@ -247,15 +244,7 @@ def pretrain(
                 distributed.barrier()
             start = time.perf_counter()
     model.eval()
-    return PretrainingResult(
-        steps=total,
-        tokens=progress.tokens,
-        seconds=round(progress.seconds, 3),
-        tokens_per_second=progress.tokens / max(progress.seconds, 1e-9),
-        final=measured,
-        peak_memory_gib=round(peak_memory_gib(), 3),
-        parameters=sum(p.numel() for p in model.parameters()),
-    )
+    return _result(model, progress, total, measured)
 
 
 def rank_and_world_size() -> tuple[int, int]:
@@ -281,6 +270,9 @@ class _Stepper:
         self.optimizers = settings.optimizer.build(model)
         self.peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.rank, self.world_size = rank_and_world_size()
+        if settings.compile:
+            for member in getattr(model, "members", [model]):
+                member.base_model.compile()  # the part that `hidden_states` calls
 
     def take(self, step: int, rows: Sequence[Batch]) -> tuple[float, float, int]:
         """Learn from the rows of 0-based `step`; return mean loss, norm of the gradient and targets."""
@@ -332,6 +324,20 @@ class _Stepper:
 def _resumption_key(model: PreTrainedModel, settings: PretrainingSettings) -> str:
     shapes = sorted((name, list(p.shape)) for name, p in model.named_parameters())
     return digest([asdict(settings.optimizer), settings.seed, shapes])
+
+
+def _result(
+    model: PreTrainedModel, progress: TrainingProgress, total: int, final: dict[str, float]
+) -> PretrainingResult:
+    return PretrainingResult(
+        steps=total,
+        tokens=progress.tokens,
+        seconds=round(progress.seconds, 3),
+        tokens_per_second=progress.tokens / max(progress.seconds, 1e-9),
+        final=final,
+        peak_memory_gib=round(peak_memory_gib(), 3),
+        parameters=sum(p.numel() for p in model.parameters()),
+    )
 
 
 def _prefetched(batches: Batches, steps: range) -> Iterator[tuple[int, Sequence[Batch]]]:

@@ -168,10 +168,7 @@ def run_training(
         compiled=hyperparameters.compiled,
     )
     if processes.is_main_process:
-        write_json(out_dir / "history.json", history)
-        if (out_dir / "best").exists():  # otherwise an earlier call was killed after renaming it
-            tokenizer.save_pretrained(str(out_dir / "best"))
-            replace_folder(out_dir / "best", out_dir / "adapter")
+        _keep(history, tokenizer, out_dir)
         shutil.rmtree(checkpoints, ignore_errors=True)
     processes.wait_for_everyone()
     return history
@@ -385,6 +382,14 @@ def _saved_without_hub(model: Model) -> Iterator[None]:
 
 
 # --- after training ---------------------------------------------------------------------------------
+
+
+def _keep(history: TrainingHistory, tokenizer: PreTrainedTokenizerBase, out_dir: Path) -> None:
+    """Write the history, and let the best weights take their final place."""
+    write_json(out_dir / "history.json", history)
+    if (out_dir / "best").exists():  # otherwise an earlier call was killed after renaming it
+        tokenizer.save_pretrained(str(out_dir / "best"))
+        replace_folder(out_dir / "best", out_dir / "adapter")
 
 
 def _measurements(trainer: TokenTrainer, seconds: float) -> dict[str, Any]:
