@@ -1,4 +1,4 @@
-"""A hub model without a network: one clear sentence, at once."""
+"""Without a network, asking for a hub model gives one clear sentence at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from helpers.models.embedder import EmbedderError, load_embedder
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Let one request to the hub end in `error`, with or without the model in the cache; counts requests."""
+    """Make requests to the hub end in `error`, with or without the model in the cache, and count them."""
     hub.must_use_cache.cache_clear()
     requests = []
 

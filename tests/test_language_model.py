@@ -78,7 +78,7 @@ def test_same_seed_same_adapter(folder, trained, tmp_path):
 
 
 @pytest.mark.parametrize(("worth", "compiled"), [(10**9, False), (1, True)])
-def test_only_a_training_of_enough_tokens_is_compiled(folder, tmp_path, monkeypatch, worth, compiled):
+def test_only_trainings_of_enough_tokens_are_compiled(folder, tmp_path, monkeypatch, worth, compiled):
     monkeypatch.setattr(torch, "compile", lambda forward, dynamic: forward)
     monkeypatch.setattr(language_model, "can_compile", lambda device: True)
     monkeypatch.setattr(language_model, "TOKENS_WORTH_COMPILING", worth)
@@ -92,7 +92,7 @@ class Killed(BaseException):
 
 
 def run(folder, out, *, die_at=None, validate=None, **changes):
-    """A run of `run_training` that may be cut short at its validation number `die_at`."""
+    """Call `run_training`, and die at validation number `die_at`."""
     base, tok = load_causal_lm(str(folder), RUNTIME)
     model = add_lora(base, LoraSettings(rank=4, alpha=8), seed=1)
     rows = pack_texts(TRAIN, tok, 32)
@@ -117,7 +117,7 @@ def uninterrupted(folder, tmp_path_factory):
     return run(folder, tmp_path_factory.mktemp("whole"))
 
 
-def test_a_killed_run_goes_on_where_it_was(folder, uninterrupted, tmp_path):
+def test_a_killed_run_resumes(folder, uninterrupted, tmp_path):
     with pytest.raises(Killed):
         run(folder, tmp_path, die_at=4)
     assert (tmp_path / "checkpoints").is_dir()
@@ -151,7 +151,7 @@ def test_checkpoints_of_other_settings_are_not_taken(folder, tmp_path):
 
 
 def test_accumulation_weighs_tokens_not_micro_batches(folder, uninterrupted, tmp_path):
-    """One forward pass of eight rows and eight of one row are the same step (rows carry unequal targets)."""
+    """One pass over eight rows and eight passes over one are the same step, though targets per row differ."""
     single = run(folder, tmp_path / "one", micro_batch=1)
     whole = run(folder, tmp_path / "eight", micro_batch=8)
     assert single.train_loss == pytest.approx(whole.train_loss, rel=1e-4)
@@ -324,7 +324,7 @@ def test_bfloat16_autocast_trains_float32_adapters(folder, tmp_path):
 
 @pytest.mark.parametrize("batch", range(1, 40))
 @pytest.mark.parametrize("limit", [1, 3, 8, 13, 64])
-def test_a_step_takes_the_examples_it_was_asked_to(batch, limit) -> None:
+def test_micro_batches_make_up_the_batch(batch, limit) -> None:
     at_once, accumulation = batch_shape(batch, limit)
     assert at_once <= limit
     assert batch <= at_once * accumulation < batch + accumulation

@@ -1,4 +1,4 @@
-"""Out of memory: smaller steps, each written down, with the same result wherever one is possible."""
+"""Out of memory: steps get smaller, each change is recorded, and results stay the same where possible."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_at_the_end_of_the_ladder_one_sentence_says_what_to_do(folder, tmp_path,
         train(folder, tmp_path)
 
 
-def test_an_interrupted_run_goes_on_at_the_rung_where_it_was(tmp_path) -> None:
+def test_an_interrupted_run_resumes_with_the_fit_it_had(tmp_path) -> None:
     seen = []
 
     def killed(machine, fit):

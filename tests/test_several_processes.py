@@ -1,4 +1,4 @@
-"""Two processes (gloo) do what one does: the same losses, adapters, texts, vectors and verdicts."""
+"""Two processes (gloo) give the losses, adapters, texts, vectors and verdicts of one."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ FSDP = ("--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "TRANSFO
 
 
 def run(script: str, model: Path, out: Path, *launcher: str) -> dict:
-    """The script in as many processes as the launcher starts; the training's history."""
+    """Run the script in as many processes as the launcher starts; return the training's history."""
     file = out.with_suffix(".py")
     file.write_text(script)
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
