@@ -81,13 +81,13 @@ def test_only_the_upper_layers_learn_if_the_others_are_frozen(settings, data, tm
 @pytest.mark.parametrize("trained", [0, 2, 5])
 def test_the_whole_model_learns_if_no_layer_is_left_to_freeze(settings, trained):
     model = load_embedder(settings.model, PLAIN)
-    contrastive.hold_lower_layers(model, trained)
+    contrastive.freeze_lower_layers(model, trained)
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_frozen_layers_give_the_same_values_at_every_step(settings):
     model = load_embedder(settings.model, PLAIN)
-    contrastive.hold_lower_layers(model, 1)
+    contrastive.freeze_lower_layers(model, 1)
     encoder = model[0].auto_model.train()
     tokens = model.tokenizer(["count the apples"], return_tensors="pt")
     first, second = (encoder(**tokens, output_hidden_states=True).hidden_states for _ in range(2))
@@ -99,7 +99,7 @@ def test_a_model_without_one_list_of_its_layers_is_refused(settings, monkeypatch
     model = load_embedder(settings.model, PLAIN)
     monkeypatch.setattr(model[0].auto_model.config, "num_hidden_layers", 4)
     with pytest.raises(ContrastiveError, match=r"set track_c\.trained_layers=0"):
-        contrastive.hold_lower_layers(model, 1)
+        contrastive.freeze_lower_layers(model, 1)
 
 
 def test_training_prints_nothing(settings, data, tmp_path, capfd):

@@ -22,7 +22,7 @@ from helpers.train.from_scratch import (
     PretrainingSettings,
     Schedule,
     pretrain,
-    whole_rows,
+    full_rows_mask,
 )
 from helpers.train.muon import StackedMuon, orthogonalised
 from helpers.train.step_log import read_log
@@ -212,17 +212,17 @@ def test_full_rows_need_no_mask_if_the_kernel_is_causal() -> None:
     model = small_model().eval()
     ids = torch.arange(2 * 12).view(2, 12)
     assert model.config._attn_implementation == "sdpa"
-    assert whole_rows(model) == {"full_attention": None}
+    assert full_rows_mask(model) == {"full_attention": None}
     with torch.no_grad():
-        without = hidden_states(model, ids, attention_mask=whole_rows(model))
+        without = hidden_states(model, ids, attention_mask=full_rows_mask(model))
         assert torch.allclose(without, hidden_states(model, ids), atol=1e-6)
         changed = ids.clone()
         changed[:, 8:] += 20
-        later = hidden_states(model, changed, attention_mask=whole_rows(model))
+        later = hidden_states(model, changed, attention_mask=full_rows_mask(model))
     assert torch.equal(without[:, :8], later[:, :8])  # causal
     assert not torch.equal(without[:, 8:], later[:, 8:])
     model.set_attn_implementation("eager")  # whose products look ahead without a mask
-    assert whole_rows(model) is None
+    assert full_rows_mask(model) is None
 
 
 def test_rows_are_prefetched_in_order_and_their_errors_end_the_training(tmp_path, runtime) -> None:

@@ -25,7 +25,7 @@ from helpers.machine.progress import part
 from helpers.models.embedder import load_embedder
 from helpers.run.workspace import read_json, write_json
 from helpers.settings import TrackCSettings
-from helpers.train.contrastive import ValidationMRR, hold_lower_layers, train_embedder
+from helpers.train.contrastive import ValidationMRR, freeze_lower_layers, train_embedder
 from helpers.train.embedder_folder import save_embedder
 
 MEMBERS = "members"
@@ -116,7 +116,7 @@ def _member(
         history = train_embedder(settings, data, runtime, seed=seed, out_dir=folder, index=index)
         if processes.is_main_process:
             model = load_embedder(str(folder / "embedder"), runtime)
-            hold_lower_layers(model, settings.trained_layers)
+            freeze_lower_layers(model, settings.trained_layers)
             trained = {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
             weights = _weights(members.parent, seed)
             save_file(trained, partial := weights.with_suffix(".partial"))

@@ -135,7 +135,7 @@ def pairs_dataset(
 # --- training ---------------------------------------------------------------------------------------
 
 
-def hold_lower_layers(model: SentenceTransformer, trained: int) -> None:
+def freeze_lower_layers(model: SentenceTransformer, trained: int) -> None:
     """Freeze all but the `trained` topmost layers; 0, or as many as there are, trains the whole model.
 
     Frozen parts lose their dropout too, so that they give the same values at every step.
@@ -177,7 +177,7 @@ def _train(
         negatives, mining = mine_hard_negatives(model, data, settings, runtime, index)
     if runtime.device.type == "cpu":  # plain products are a tenth faster there, forward and backward
         model[0].auto_model.set_attn_implementation("eager")
-    hold_lower_layers(model, settings.trained_layers)
+    freeze_lower_layers(model, settings.trained_layers)
     dataset = pairs_dataset(data, negatives, settings)
     validation = ValidationMRR(data, settings, runtime, seed)
     untouched = validation(model)

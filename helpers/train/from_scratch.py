@@ -165,14 +165,14 @@ def next_token_loss(
     Rows must be full: no padding, and no documents to keep apart. `compiled` and `max_logits` are those of
     `summed_token_loss`.
     """
-    hidden = hidden_states(model, batch["input_ids"], attention_mask=whole_rows(model))
+    hidden = hidden_states(model, batch["input_ids"], attention_mask=full_rows_mask(model))
     return summed_token_loss(
         output_head(model), hidden, batch["labels"], weights=batch.get("weights"), max_logits=max_logits,
         compiled=compiled,
     )  # fmt: skip
 
 
-def whole_rows(model: PreTrainedModel) -> dict[str, None] | None:
+def full_rows_mask(model: PreTrainedModel) -> dict[str, None] | None:
     """Return the attention mask that keeps transformers from building one; None if one is needed.
 
     Compiled code cannot check whether a mask hides anything, so transformers always builds one, and
