@@ -21,8 +21,8 @@ from helpers.train.from_scratch import (
     Optimizer,
     PretrainingSettings,
     Schedule,
-    pretrain,
     full_rows_mask,
+    pretrain,
 )
 from helpers.train.muon import StackedMuon, orthogonalised
 from helpers.train.step_log import read_log
