@@ -1,8 +1,8 @@
-"""A miniature run (stages, a real training, reports) killed again and again; see `test_interruption.py`.
+"""Kill a miniature run (stages, a real training, reports) again and again; see `test_interruption.py`.
 
-Every attempt is a fork of this process, which has imported everything already, so that most of an attempt is work
-and the kills fall into it. Prints one JSON object: kills, attempts, and whether the figures are those of a run
-that nobody disturbed.
+Every attempt is a fork of this process, which has imported everything already. So most of an attempt is work,
+and the kills fall into that. Asserts that the figures are those of an undisturbed run, and prints one JSON
+object with the number of kills and attempts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TEXTS = [f"def function_{i}(value):\n    return value + {i}\n\n\n" * 5 for i in 
 
 
 def attempt(model: str, out: Path) -> None:
-    """One process: go on with whatever is there, end with `metrics.smoke.json`."""
+    """Resume whatever is there and end with `metrics.smoke.json`."""
     torch.set_num_threads(1)
     settings = TrackASettings(
         model=model, window=32, stride=16, train_tokens=0, validation_tokens=0, test_tokens=0, epochs=3,
@@ -110,7 +110,7 @@ def main(folder: Path, kills_wanted: int, seed: int) -> None:
                 torn += bool(list(out.glob("runs/*/**/*.partial")))
         found = read_json(out / "metrics.smoke.json")
         assert found == wanted, (found, wanted)
-        assert len(list((out / "runs").iterdir())) == 1, "an unfinished run was not gone on with"
+        assert len(list((out / "runs").iterdir())) == 1, "an unfinished run was not resumed"
     print(json.dumps({"kills": kills, "runs": runs, "attempts": attempts, "torn": torn, "seconds": whole}))
 
 

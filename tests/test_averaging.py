@@ -1,4 +1,4 @@
-"""The mean of several trainings: by hand, equal to its only member, found again after a break."""
+"""Averaging trainings: the mean is right, one member is its own mean, finished members are reused."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_every_weight_is_the_mean_of_the_members(settings, trained):
     assert read_json(out / "history.json") == history
 
 
-def test_finished_members_are_found_again(settings, data, trained, tmp_path, monkeypatch):
+def test_finished_members_are_reused(settings, data, trained, tmp_path, monkeypatch):
     calls = []
     train = averaging.train_embedder
 

@@ -1,4 +1,4 @@
-"""Chat models: the token that ends a turn is learnt, and generation stops at it."""
+"""Chat models learn the token that ends a turn, and generation stops at it."""
 
 import pytest
 import tiny_models
@@ -29,7 +29,7 @@ def chat_model(tmp_path_factory):
 
 
 def ids_after(model, tok, prompt, steps):
-    """Greedy tokens by the definition, with nothing that stops them."""
+    """Decode greedily, one token at a time, without stopping."""
     ids = tok(prompt, add_special_tokens=False).input_ids
     for _ in range(steps):
         with torch.no_grad():

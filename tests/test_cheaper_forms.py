@@ -1,4 +1,4 @@
-"""Cheaper forms of a training step give the same loss and gradients, and are taken only where they pay."""
+"""Cheaper forms of a training step give the same loss and gradients, and are used only where they pay."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from helpers.data.foreign import foreign_texts
 from helpers.errors import InsufficientDataError
 from helpers.eval.file_scores import FileScore, score_files
 from helpers.models.causal_lm import load_causal_lm
-from helpers.models.tokens import encode
+from helpers.models.tokens import token_ids
 from helpers.profiles import CPU, RunRequest
 from helpers.report.record_a import record_track_a
 from helpers.report.tables_a import control_sentences
@@ -70,7 +70,7 @@ def test_the_same_files_are_scored_after_a_training_of_the_same_budget(run, meas
     assert all(row["nll_before"] == row["nll_after"] for row in rows["own_instead_of_foreign"])
     facts = foreign_facts(run)
     assert facts["foreign_corpus"].startswith("rich ")
-    assert facts["own_tokens"] == sum(len(encode(tokenizer, text)) for text in TRAINING)
+    assert facts["own_tokens"] == sum(len(token_ids(tokenizer, text)) for text in TRAINING)
     assert list(foreign_seconds(run)) == ["foreign_corpus"]
     assert not (run.folder / "track_a/foreign/adapter").exists()
 
@@ -132,7 +132,7 @@ def test_foreign_texts_are_whole_files_of_another_package_within_the_budget(monk
     monkeypatch.setattr(foreign, "LARGE_PACKAGES", ("networkx", "rich"))
     name, texts = foreign_texts(tokenizer, 20_000, 1, exclude="networkx")
     assert name.startswith("rich ")
-    assert 10_000 < sum(len(encode(tokenizer, text)) for text in texts) <= 22_000
+    assert 10_000 < sum(len(token_ids(tokenizer, text)) for text in texts) <= 22_000
     assert not any("networkx" in text for text in texts)
     assert foreign_texts(tokenizer, 20_000, 1, exclude="networkx") == (name, texts)
     monkeypatch.setattr(foreign, "LARGE_PACKAGES", ("rich",))

@@ -318,7 +318,7 @@ import helpers.fixed_budget.run as fixed_budget
 import helpers.train.from_scratch as pretraining
 from tests.test_fixed_budget import RESUMED, run
 
-class Dies(pretraining._Checkpoint):
+class Dies(pretraining.CheckpointFile):
     saved = 0
     def save(self, *arguments):
         super().save(*arguments)
@@ -326,7 +326,7 @@ class Dies(pretraining._Checkpoint):
         if Dies.saved == 5:
             os.kill(os.getpid(), signal.SIGKILL)
 
-pretraining._Checkpoint = Dies
+pretraining.CheckpointFile = Dies
 fixed_budget.CHECKPOINT_PAUSE_S = 0.0
 run(RESUMED, sys.argv[1], pathlib.Path(sys.argv[2]), resume=True)
 """

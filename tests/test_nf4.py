@@ -1,4 +1,4 @@
-"""4-bit frozen weights: the path that larger models take, tried on the CPU back end."""
+"""Frozen weights in 4 bits, as larger models need them, on the CPU back end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plan's formulae against what torch, peft and bitsandbytes really hold."""
+"""Check the plan's formulas against what torch, peft and bitsandbytes really hold."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def qwen(shape: Shape, dtype: torch.dtype = torch.float32, device: str = "cpu") 
 
 
 def kept_bytes(model: torch.nn.Module, forward) -> int:
-    """Bytes of all storages that autograd keeps for the backward pass, parameters left out."""
+    """Return the bytes of all storages that autograd keeps for the backward pass, without parameters."""
     own = {t.untyped_storage().data_ptr() for t in [*model.parameters(), *model.buffers()]}
     kept = {}
 

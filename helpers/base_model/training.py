@@ -35,10 +35,10 @@ from helpers.train.from_scratch import (
     PretrainingSettings,
     Schedule,
     next_token_loss,
-    place,
     pretrain,
-    read_log,
+    rank_and_world_size,
 )
+from helpers.train.step_log import read_log
 
 EMBEDDED = Path(__file__).parents[1] / "models" / "tiny_code_lm"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
@@ -135,7 +135,7 @@ def train_base_model(name: str, *, out: Path, resume: bool, steps: int | None = 
         recipe = dataclasses.replace(recipe, steps=steps)
     root = out / "runs" / "base"
     folder = root / name
-    rank, _ = place()
+    rank, _ = rank_and_world_size()
     if rank == 0:
         if not resume:
             shutil.rmtree(folder, ignore_errors=True)
@@ -261,7 +261,7 @@ def _train(recipe: BaseRecipe, data: Path, folder: Path, runtime: Runtime):
     )
     loss = functools.partial(next_token_loss, compiled=settings.compile, max_logits=recipe.max_logits)
     result = pretrain(model, windows, settings, runtime, folder, evaluate=evaluate, loss_function=loss)
-    if place()[0] == 0:
+    if rank_and_world_size()[0] == 0:
         partial = folder / "weights.partial"
         shutil.rmtree(partial, ignore_errors=True)
         if recipe.start_share:

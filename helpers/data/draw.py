@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from helpers.data.splits import files_of
 from helpers.models.causal_lm import load_tokenizer
-from helpers.models.tokens import encode
+from helpers.models.tokens import token_ids
 from helpers.records import Corpus, SourceFile, Splits
 from helpers.settings import TrackASettings
 
@@ -48,7 +48,7 @@ def draw_files(
     for file in shuffled:
         if total >= token_budget:
             break
-        tokens = len(encode(tokenizer, file.text))
+        tokens = len(token_ids(tokenizer, file.text))
         if total + tokens <= token_budget * OVERSHOOT:
             drawn.append(file)
             total += tokens

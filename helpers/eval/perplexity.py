@@ -27,7 +27,7 @@ from helpers.machine.hardware import Runtime
 from helpers.machine.memory import in_batches
 from helpers.machine.progress import bar
 from helpers.models.structure import hidden_states, output_head
-from helpers.models.tokens import encode
+from helpers.models.tokens import token_ids
 
 TOKENS_PER_BATCH = 4096  # limits memory; does not affect the result
 
@@ -99,7 +99,7 @@ def evaluate_perplexity(
     """
     if not 1 <= stride <= window:
         raise PerplexityError(f"stride {stride} must lie between 1 and the window {window}")
-    ids = [encode(tokenizer, text) for text in texts]
+    ids = [token_ids(tokenizer, text) for text in texts]
     windows = _longest_first([len(tokens) for tokens in ids], window, stride)
     nll = [0.0] * len(texts)
     correct = 0
@@ -134,9 +134,9 @@ def unigram_bits_per_byte(
     Raises:
         PerplexityError: if no text has two tokens.
     """
-    counts = Counter(token for text in train_texts for token in encode(tokenizer, text))
+    counts = Counter(token for text in train_texts for token in token_ids(tokenizer, text))
     total = counts.total() + len(tokenizer)
-    nats = [-math.log((counts[t] + 1) / total) for text in texts for t in encode(tokenizer, text)[1:]]
+    nats = [-math.log((counts[t] + 1) / total) for text in texts for t in token_ids(tokenizer, text)[1:]]
     if not nats:
         raise PerplexityError(f"none of {len(texts)} texts has two tokens: there is nothing to score")
     return math.fsum(nats) / math.log(2) / sum(map(_n_bytes, texts))

@@ -36,7 +36,8 @@ from helpers.machine.hardware import Runtime, can_compile, hardware_facts, packa
 from helpers.run.folder import code_revision
 from helpers.run.workspace import Workspace, digest, read_json, to_plain, write_json
 from helpers.train import from_scratch as pretraining
-from helpers.train.from_scratch import PretrainingSettings, Schedule, pretrain, read_log
+from helpers.train.from_scratch import PretrainingSettings, Schedule, pretrain
+from helpers.train.step_log import read_log
 
 SAMPLES, SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 6, 32, 0.8
 CHECKPOINT_PAUSE_S = 10.0
@@ -196,13 +197,13 @@ def _run(
             checkpoint_every=max(1, stream.steps // 40),
             checkpoint_pause_s=CHECKPOINT_PAUSE_S,
             compile=compiled and (runtime.device.type == "cpu" or stream.steps >= COMPILED_ON_GPU),
+            label=f"{recipe.name}, seed {seed}",
         ),
         runtime,
         place,
         evaluate=validate,
         loss_function=lambda some, batch: objective(some, batch, r_drop=recipe.r_drop, compiled=compiled),
         after_step=model.after_step,
-        what=f"{recipe.name}, seed {seed}",
     )
     budget_rules.check_passes(result.tokens, stream.train_tokens)
     budget_rules.check_metric()

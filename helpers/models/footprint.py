@@ -1,9 +1,9 @@
-"""Memory of one step, computed from a model's shape before anything is loaded, and what fits by it.
+"""Compute the memory of one step from a model's shape, before loading anything, and what fits.
 
-Memory counts tensors, as `torch.cuda.max_memory_allocated` does; what a CUDA context and fragmentation
-take on top is the `RESERVE_GIB` that `StagePlan.fits` leaves free. The count of activations agrees with
-the tensors that autograd really keeps (see the tests). Apart from `helpers.plan`, which knows every stage
-and so every training: a training asks what fits without resting on the others' code.
+Tensors are counted, as `torch.cuda.max_memory_allocated` does; `StagePlan.fits` leaves `RESERVE_GIB` free for
+the CUDA context and fragmentation. The count of activations agrees with the tensors that autograd keeps
+(see the tests). `helpers.plan` knows every stage and therefore imports every training; this module imports
+none, so that a training can ask what fits without depending on the others.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from helpers.models.token_loss import MAX_LOGITS
 from helpers.settings import LoraSettings
 
 RESERVE_GIB = 0.9  # CUDA context, cuBLAS workspaces, fragmentation
-NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # 4 bits, 8-bit scales a block of 64, their float32 scales
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # 4 bits; per block of 64 an 8-bit scale; their float32 scales
 T4_MEMORY_GIB = 14.74
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Sustained speeds that times rest on; `step_s` is what launching one layer's kernels costs."""
+    """Sustained speeds, from which times are computed."""
 
     name: str
     flops: float
     bytes_per_s: float
-    step_s: float
+    step_s: float  # to launch one layer's kernels
 
 
 T4 = Speed("T4, 22 TFLOP/s float16, 250 GB/s", 22e12, 250e9, 1.5e-3)
@@ -43,7 +43,7 @@ CPU = Speed("two cores, 150 GFLOP/s, 20 GB/s", 150e9, 20e9, 1e-4)
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage: what it holds at its peak, in GiB by part, and about how many seconds it takes."""
+    """One stage: its peak memory in GiB by part, and roughly its duration in seconds."""
 
     stage: str
     parts: Mapping[str, float]
@@ -52,17 +52,17 @@ class StagePlan:
 
     @property
     def peak_gib(self) -> float:
-        """All parts together."""
+        """The sum of all parts."""
         return sum(self.parts.values())
 
     def fits(self, memory_gib: float) -> bool:
-        """Whether it fits with `RESERVE_GIB` to spare."""
+        """Whether the stage fits with `RESERVE_GIB` to spare."""
         return self.peak_gib + RESERVE_GIB <= memory_gib
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The part of a `Runtime` that a plan needs; made up for a machine that is not at hand."""
+    """The part of a `Runtime` that planning needs; can describe a machine that is not at hand."""
 
     memory_gib: float
     weight_bytes: int
@@ -72,19 +72,19 @@ class Machine:
 
     @classmethod
     def of(cls, runtime: Runtime) -> Machine:
-        """The machine at hand."""
+        """Describe the machine at hand."""
         speed = T4 if runtime.device.type == "cuda" else CPU
         autocast = runtime.autocast_dtype is not None
         return cls(runtime.memory_gib, runtime.weight_dtype.itemsize, autocast, runtime.nf4, speed)
 
     @classmethod
     def t4(cls, *, nf4: bool = False) -> Machine:
-        """A free Colab T4: float16 weights and autocast."""
+        """Describe a free Colab T4: float16 weights and autocast."""
         return cls(T4_MEMORY_GIB, torch.float16.itemsize, True, nf4, T4)
 
 
 def weight_bytes(shape: Shape, machine: Machine) -> float:
-    """Frozen weights as the machine holds them; 4 bits are for the blocks' linear layers alone."""
+    """Return the bytes of the frozen weights; only the blocks' linear layers can be in 4 bits."""
     if not machine.nf4:
         return float(shape.parameters * machine.weight_bytes)
     rest = shape.parameters - shape.linear_parameters
@@ -92,21 +92,21 @@ def weight_bytes(shape: Shape, machine: Machine) -> float:
 
 
 def lora_parameters(shape: Shape, rank: int) -> int:
-    """rank * (in + out) for every linear layer of every block."""
+    """Return the adapters' parameters: rank * (in + out) for every linear layer of every block."""
     return shape.layers * sum(rank * (a + b) for a, b in shape.linears)
 
 
 def activation_bytes(
     shape: Shape, tokens: int, length: int, machine: Machine, rank: int, *, checkpointing: bool = False
 ) -> float:
-    """What autograd keeps of the blocks of a decoder with adapters, for `tokens` in rows of `length`.
+    """Return what autograd keeps of a decoder's blocks with adapters, for `tokens` in rows of `length`.
 
-    Per token and block: the two norms' float32 inputs; the adapters' inputs (under autocast a cast
-    copy for each of the seven) and their rank-wide outputs; query, key, value (key and value
-    repeated to all heads) and output of attention, its mask and row sums, on a CPU the whole scores
-    where they are small; gate, its activation and up. Once: the last norm's float32 input. With
-    checkpointing one hidden state a block stays, and one block at a time is recomputed. Where
-    training sums weights and adapters (`helpers.models.cheaper_forms`) it holds a little less.
+    Per token and block: the two norms' float32 inputs; the adapters' inputs (under autocast a cast copy for
+    each of the seven) and their rank-wide outputs; query, key, value (key and value repeated to all heads)
+    and output of attention, its mask and row sums, on a CPU the whole scores if they are small; gate, its
+    activation and up. Once: the last norm's float32 input. With checkpointing, one hidden state per block
+    is kept and one block at a time recomputed. Training that sums weights and adapters
+    (`helpers.models.cheaper_forms`) needs slightly less.
     """
     small = 2 if machine.autocast else machine.weight_bytes
     h, q, i = shape.hidden, shape.heads * shape.head_dim, shape.intermediate
@@ -118,7 +118,7 @@ def activation_bytes(
         attention += shape.heads * length * (4 + (small if machine.autocast else 0))
     mlp = 3 * i * small
     block = tokens * (norms + adapter_inputs + adapter_outputs + attention + mlp)
-    if machine.autocast:  # the casts of the adapters, and of frozen weights not held in that dtype
+    if machine.autocast:  # casts of the adapters, and of frozen weights in another dtype
         casts = 2 * lora_parameters(shape, rank) / shape.layers
         if machine.weight_bytes > 2:
             casts += 2 * shape.linear_parameters / shape.layers
@@ -130,13 +130,15 @@ def activation_bytes(
 
 
 def logits_bytes(shape: Shape, tokens: int) -> float:
-    """Loss over `tokens`: logits, their float32 copy, its softmax and both gradients, a piece at a time."""
+    """Return the bytes of a loss: logits, float32 copy, softmax and both gradients, a piece at a time."""
     return 16.0 * min(tokens * shape.vocabulary, MAX_LOGITS)
 
 
 def cache_bytes(shape: Shape, rows: int, length: int, machine: Machine) -> float:
-    """Key-value cache of `rows` sequences of `length` tokens; twice, since a step writes a grown copy
-    of one layer and finished rows are dropped by copying."""
+    """Return the bytes of the key-value cache of `rows` sequences of `length` tokens.
+
+    One layer counts twice: a step writes a grown copy of it, and finished rows are dropped by copying.
+    """
     a_layer = 2 * shape.kv_heads * shape.head_dim * machine.weight_bytes * rows * length
     return a_layer * (shape.layers + 1)
 
@@ -145,10 +147,12 @@ def training_parts(
     shape: Shape, machine: Machine, lora: LoraSettings, micro_batch: int, length: int, *,
     checkpointing: bool, embeddings: bool = False,
 ) -> dict[str, float]:  # fmt: skip
-    """GiB by part while adapters are trained on `micro_batch` rows of `length` tokens.
+    """Return GiB by part while adapters are trained on `micro_batch` rows of `length` tokens.
 
-    With `embeddings`, rows of the embedding too: at most all of them, each with its gradient and Adam's
-    two means, and the table with these rows put in, twice (input and tied head), with its gradient.
+    Args:
+        embeddings: rows of the embedding are trained too. At most there are all rows, each with its gradient
+            and Adam's two means; besides, the table with these rows inserted exists twice (input and tied
+            head), and its gradient once.
     """
     tokens = micro_batch * length
     parts = {
@@ -168,9 +172,9 @@ def planned_fit(
     fit: Fit, config: Any, runtime: Runtime, lora: LoraSettings, micro_batch: int, length: int, *,
     embeddings: bool = False,
 ) -> Fit:  # fmt: skip
-    """`fit`, lowered until a step of `micro_batch` rows of `length` tokens fits on the accelerator.
+    """Lower `fit` until a step of `micro_batch` rows of `length` tokens fits on the accelerator.
 
-    On a machine without one, and for a model of unknown shape, `fit` as it is.
+    Without an accelerator, or for a model of unknown shape, return `fit` unchanged.
     """
     if runtime.device.type != "cuda":
         return fit
@@ -178,14 +182,14 @@ def planned_fit(
         shape = shape_of(config)
     except ShapeError:
         return fit
-    return fitting(fit, shape, Machine.of(runtime), lora, micro_batch, length, embeddings)
+    return lowered_fit(fit, shape, Machine.of(runtime), lora, micro_batch, length, embeddings)
 
 
-def fitting(
+def lowered_fit(
     fit: Fit, shape: Shape, machine: Machine, lora: LoraSettings, micro_batch: int, length: int,
     embeddings: bool = False,
 ) -> Fit:  # fmt: skip
-    """Down the ladder of `helpers.machine.memory`, on paper; 4 bits remain a person's choice."""
+    """Do the same for a machine that need not be at hand; frozen weights never go to 4 bits here."""
     rows, checkpointing = min(micro_batch, fit.micro_batch or micro_batch), fit.checkpointing
     while True:
         parts = training_parts(

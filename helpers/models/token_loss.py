@@ -1,8 +1,8 @@
-"""Cross-entropy over the tokens that are targets, without the logits of the others.
+"""Cross-entropy over the target tokens, without computing the logits of the others.
 
-At a vocabulary of 151,936 the float32 logits of four windows of 1,024 tokens are 2.3 GiB a copy,
-and several copies live at once. Here positions labelled -100 never reach the output head, and
-the rest goes through it in pieces that are recomputed in the backward pass.
+With a vocabulary of 151,936 the float32 logits of four windows of 1,024 tokens take 2.3 GiB a copy, and
+several copies exist at once. Here positions labelled -100 never reach the output head, and the others pass
+it in pieces that are recomputed in the backward pass.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch.utils.checkpoint import checkpoint
 
-IGNORED = -100  # label of a position that is no target, as everywhere in transformers
+IGNORED = -100  # the label of a position that is no target; transformers uses the same
 MAX_LOGITS = 2**25  # elements of one piece: 128 MiB in float32
 
 
@@ -26,18 +26,18 @@ def summed_token_loss(
     max_logits: int = MAX_LOGITS,
     compiled: bool = False,
 ) -> tuple[torch.Tensor, int]:
-    """Sum of -ln p(label) in nats (float32) over all targets, and their number.
+    """Return the sum of -ln p(label) in nats (float32) over all targets, and their number.
 
     Args:
         head: from hidden states to logits.
         hidden: (batch, length, width); position i predicts token i + 1.
-        labels: (batch, length), the token itself at each position or `IGNORED`. The shift happens
-            here, as in transformers; labels[:, 0] can never be a target.
-        weights: (batch, length), by which each token's own loss is multiplied; 1 without.
-        max_logits: elements of a piece; one piece is kept as it is, several are recomputed.
-        compiled: the head and what follows it as one fused kernel. Positions that are no target go
-            through it as well, since every other number of targets would be compiled anew: for
-            batches of one shape that hold few such positions.
+        labels: (batch, length), the token itself at each position or `IGNORED`. They are shifted here, as
+            in transformers; labels[:, 0] can never be a target.
+        weights: (batch, length), factors for each token's loss; 1 if not given.
+        max_logits: elements of a piece; a single piece is kept, several are recomputed.
+        compiled: run the head and what follows it as one fused kernel. Then positions that are no targets
+            pass through it too, since each number of targets would be compiled separately; it suits
+            batches of one shape with few such positions.
     """
     hidden, targets = hidden[:, :-1], labels[:, 1:]
     weights = torch.ones_like(targets, dtype=torch.float32) if weights is None else weights[:, 1:]

@@ -5,6 +5,6 @@ from __future__ import annotations
 from transformers import PreTrainedTokenizerBase
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of plain text: no token added, none of its characters read as a special token."""
+def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return the ids of plain text: no token is added, and nothing in it is read as a special token."""
     return tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids

@@ -17,7 +17,7 @@ from helpers.errors import SuiteError
 from helpers.machine.hardware import Runtime, set_seed
 from helpers.models.causal_lm import load_adapted
 from helpers.models.generation import end_ids
-from helpers.models.tokens import encode
+from helpers.models.tokens import token_ids
 from helpers.run.folder import newest_run_with
 from helpers.run.workspace import read_json
 
@@ -79,7 +79,7 @@ def complete_code(
     if temperature < 0:
         raise CompletionError(f"--temperature must be 0 (greedy) or above, not {temperature:g}")
     model, tokenizer = load_adapted(spec, run_folder / ADAPTER, runtime)
-    ids = torch.tensor([encode(tokenizer, prompt)[-(window - max_tokens) :]], device=model.device)
+    ids = torch.tensor([token_ids(tokenizer, prompt)[-(window - max_tokens) :]], device=model.device)
     set_seed(seed)
     drawing = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     streamer = _Pieces(tokenizer, on_text)

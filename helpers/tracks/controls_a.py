@@ -18,7 +18,7 @@ from helpers.data.exposure import Exposure, exposure
 from helpers.data.foreign import foreign_texts
 from helpers.eval.file_scores import FileScore, paired_rows, score_files
 from helpers.models.causal_lm import load_adapted
-from helpers.models.tokens import encode
+from helpers.models.tokens import token_ids
 from helpers.records import Corpus
 from helpers.run.workspace import read_json, read_jsonl, write_json, write_jsonl
 from helpers.settings import CorpusSettings
@@ -60,7 +60,7 @@ def measure_foreign_corpus(
         return []
 
     def build(out: Path) -> None:
-        budget = sum(len(encode(tokenizer, text)) for text in texts["training"])
+        budget = sum(len(token_ids(tokenizer, text)) for text in texts["training"])
         name, foreign = foreign_texts(tokenizer, budget, run.seed, exclude=exclude)
         train_language_model(settings, foreign, texts["validation"], run.runtime, seed=run.seed, out_dir=out)
         model = load_adapted(settings.model, out / "adapter", run.runtime)
@@ -68,7 +68,7 @@ def measure_foreign_corpus(
         write_jsonl(out / "rows.jsonl", score_files(*model, {"test": test_files}, **sizes))
         shutil.rmtree(out / "adapter")
         facts = {"foreign_corpus": name, "foreign_files": len(foreign), "own_tokens": budget}
-        spent = sum(len(encode(tokenizer, text)) for text in foreign)
+        spent = sum(len(token_ids(tokenizer, text)) for text in foreign)
         write_json(out / "corpus.json", facts | {"foreign_tokens": spent})
 
     inputs = [settings, texts, test_files, exclude, CorpusSettings()]  # whose defaults choose foreign files

@@ -1,18 +1,18 @@
-"""Training a language model from random weights, or going on from earlier ones.
+"""Train a language model from random weights, or continue from earlier ones.
 
-One loop for the fixed-budget lab and for the embedded base model. It is deterministic by step: the
-batch, the random state and the learning rate of step s depend on s alone, so a run that was killed
-goes on from its last checkpoint along the curve it would have had. Several processes share the rows
-of each step (`torch.distributed`); their number does not change what a step learns from.
+The loop of the fixed-budget lab and of the embedded base model. It is deterministic by step: the batch, the
+random state and the learning rate of step s depend on s alone, so that a killed run resumes from its last
+checkpoint with the losses it would have had anyway. Several processes share the rows of each step
+(`torch.distributed`); their number does not change what a step learns from.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,45 +23,47 @@ import torch.distributed as distributed
 from transformers import PreTrainedModel
 
 from helpers.machine.hardware import Runtime, peak_memory_gib
-from helpers.machine.progress import bar
 from helpers.models.structure import hidden_states, output_head
 from helpers.models.token_loss import MAX_LOGITS, summed_token_loss
 from helpers.run.workspace import digest
-from helpers.train.errors import NonFiniteLossError
+from helpers.train.checkpoints import CheckpointFile, SaveSchedule, TrainingProgress
+from helpers.train.errors import require_finite
 from helpers.train.muon import StackedMuon
+from helpers.train.step_log import LOG, StepLog
 
 Batch = dict[str, torch.Tensor]
 LossFunction = Callable[[PreTrainedModel, Batch], tuple[torch.Tensor, int]]
-CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
+CHECKPOINT = "checkpoint.pt"
 
 
 class Batches(Protocol):
-    """Rows of each optimizer step, found by the step's number alone."""
+    """The rows of each optimizer step, determined by the step's number alone."""
 
     def rows(self, step: int) -> Sequence[Batch]:
-        """Micro-batches of step `step` (0-based), each `input_ids` and `labels`, (rows, length).
+        """Return the micro-batches of 0-based `step`: `input_ids` and `labels`, (rows, length).
 
-        And `weights` of the same shape, where tokens do not weigh the same.
+        If tokens do not weigh the same, each also has `weights` of that shape.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Share of the peak learning rate by step.
+    """The learning rate of each step, as a share of its peak.
 
-    `wsd` is warm-up, stable, linear decay to `floor` (Hu et al. 2024, MiniCPM); `cosine` decays over
-    all steps after warm-up to `floor`; `constant` keeps the peak.
+    After a linear warm-up, `constant` keeps the peak, `cosine` decays over all remaining steps to `floor`,
+    and `wsd` (warm-up, stable, decay) keeps the peak until a linear decay to `floor` over the last `decay`
+    steps (Hu et al. 2024, MiniCPM).
     """
 
     kind: str = "wsd"  # wsd | cosine | constant
     steps: int = 0
     warmup: int = 0
-    decay: int = 0  # last steps, of wsd
+    decay: int = 0  # steps; wsd only
     floor: float = 0.0
 
     def share(self, step: int) -> float:
-        """Of the peak rate at 0-based `step`.
+        """Return the share of the peak rate at 0-based `step`.
 
         >>> s = Schedule("wsd", steps=10, warmup=2, decay=4)
         >>> [s.share(i) for i in (0, 1, 5, 6, 9)]
@@ -88,11 +90,17 @@ class Optimizer:
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.0  # of matrices, decoupled
     momentum: float = 0.95  # of Muon
-    warm_momentum: tuple[float, int] = (0.85, 300)  # where Muon's begins, and steps until `momentum`
-    clip: float = 1.0
+    warm_momentum: tuple[float, int] = (0.85, 300)  # Muon's first momentum, and steps until `momentum`
+    clip: float = 1.0  # norm of all gradients together
 
     def build(self, model: PreTrainedModel) -> list[torch.optim.Optimizer]:
-        """Optimizers over all parameters; hidden matrices are two-dimensional and not embeddings."""
+        """Return optimizers over all parameters.
+
+        Hidden matrices are the two-dimensional parameters but for embeddings and the output head.
+
+        Raises:
+            ValueError: for an unknown name.
+        """
         tables = {id(p) for m in model.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
         head = model.get_output_embeddings()
         tables |= {id(p) for p in head.parameters()} if head is not None else set()
@@ -110,7 +118,7 @@ class Optimizer:
             torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas, fused=True)
         ]
         if self.name == "muon":
-            on_gpu = bool(matrices) and matrices[0].is_cuda  # where many small kernels cost, not arithmetic
+            on_gpu = bool(matrices) and matrices[0].is_cuda  # where launching small kernels is what costs
             found.append(
                 (StackedMuon if on_gpu else torch.optim.Muon)(
                     matrices,
@@ -124,24 +132,25 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class PretrainingSettings:
-    """What a run does, but for model and data."""
+    """How to train, apart from model and data."""
 
     schedule: Schedule
     optimizer: Optimizer = field(default_factory=Optimizer)
     seed: int = 1337
-    evaluate_every: int = 100
-    checkpoint_every: int = 50
-    checkpoint_pause_s: float = 0.0  # of training between two checkpoints, at least
-    compile: bool = False  # the step; evaluations run as they are
+    evaluate_every: int = 100  # steps
+    checkpoint_every: int = 50  # steps
+    checkpoint_pause_s: float = 0.0  # least training time between two checkpoints
+    compile: bool = False  # training steps; evaluations are never compiled
+    label: str = "pretrain"  # of the progress bar
 
 
 @dataclass(frozen=True)
 class PretrainingResult:
-    """What a run did; losses by step lie in its log."""
+    """What a run did; its log holds the loss of every step."""
 
     steps: int
-    tokens: int  # targets seen, all processes
-    seconds: float  # training alone, summed over resumed stretches
+    tokens: int  # targets seen by all processes
+    seconds: float  # of training alone, over all resumptions
     tokens_per_second: float
     final: dict[str, float]  # the last evaluation
     peak_memory_gib: float
@@ -151,23 +160,24 @@ class PretrainingResult:
 def next_token_loss(
     model: PreTrainedModel, batch: Batch, *, compiled: bool = False, max_logits: int = MAX_LOGITS
 ) -> tuple[torch.Tensor, int]:
-    """Sum of the cross-entropy in nats over the labelled positions, weighted, and their number.
+    """Return the weighted sum of the cross-entropy over all labels, in nats, and their number.
 
-    Rows are whole: no padding and no documents to keep apart. `compiled` and `max_logits` are
-    those of `summed_token_loss`.
+    Rows must be full: no padding, and no documents to keep apart. `compiled` and `max_logits` are those of
+    `summed_token_loss`.
     """
-    hidden = hidden_states(model, batch["input_ids"], attention_mask=whole_rows(model))
+    hidden = hidden_states(model, batch["input_ids"], attention_mask=full_rows_mask(model))
     return summed_token_loss(
         output_head(model), hidden, batch["labels"], weights=batch.get("weights"), max_logits=max_logits,
         compiled=compiled,
     )  # fmt: skip
 
 
-def whole_rows(model: PreTrainedModel) -> dict[str, None] | None:
-    """The attention mask that tells transformers to build none, where the kernel is causal by itself.
+def full_rows_mask(model: PreTrainedModel) -> dict[str, None] | None:
+    """Return the attention mask that keeps transformers from building one; None if one is needed.
 
-    While it is compiled, transformers cannot look whether a mask says anything, so it always builds
-    one; attention with a mask then misses the flash kernel. Plain products need the mask.
+    Compiled code cannot check whether a mask hides anything, so transformers always builds one, and
+    attention with a mask misses the flash kernel. Torch's fused kernel (`sdpa`) is causal by itself; plain
+    products need the mask.
     """
     kinds = getattr(model.config, "layer_types", None)
     if model.config._attn_implementation != "sdpa" or set(kinds or ()) != {"full_attention"}:
@@ -185,114 +195,153 @@ def pretrain(
     evaluate: Callable[[PreTrainedModel], dict[str, float]] | None = None,
     loss_function: LossFunction = next_token_loss,
     after_step: Callable[[], None] | None = None,
-    what: str = "pretrain",
 ) -> PretrainingResult:
-    """Train `model` in place; log to `out_dir/log.jsonl`, checkpoints to `out_dir/checkpoint.pt`.
+    """Train `model` in place; log to `out_dir/log.jsonl`, checkpoint to `out_dir/checkpoint.pt`.
 
-    A checkpoint of the same optimizer, seed and model shape found there is gone on from; the
-    schedule may be another (a stable phase can be prolonged, or ended by a decay).
+    Resumes from a checkpoint there if optimizer, seed and model shape are the same. The schedule may
+    differ: a stable phase can be prolonged, or ended by a decay.
 
     Args:
-        evaluate: called with the model in evaluation mode every `evaluate_every` steps and at the
-            end, in the first process only; its values are logged.
-        loss_function: sum of the loss and number of targets of one micro-batch.
-        after_step: called after each optimizer step, as for an average of the weights; what it keeps
-            must lie in the model's state to survive a kill.
+        evaluate: called with the model in evaluation mode every `evaluate_every` steps and at the end, in
+            the first process only; its values are logged.
+        loss_function: returns the sum of the loss and the number of targets of one micro-batch.
+        after_step: called after each optimizer step, for example to average the weights; what it keeps
+            must be part of the model's state to survive a kill.
 
     Raises:
         NonFiniteLossError: if the loss is NaN or infinite.
     """
-    rank, world = place()
+    rank, world_size = rank_and_world_size()
     out_dir.mkdir(parents=True, exist_ok=True)
     model.to(runtime.device).train()
-    optimizers = settings.optimizer.build(model)
-    key = digest(
-        [
-            asdict(settings.optimizer),
-            settings.seed,
-            sorted((n, list(p.shape)) for n, p in model.named_parameters()),
-        ]
-    )
-    state = _Checkpoint(out_dir / CHECKPOINT, key)
-    first, tokens, seconds = state.restore(model, optimizers, runtime.device)
-    saved_at = seconds
-    log = _Log(out_dir / LOG, first) if rank == 0 else None
-    if settings.compile:
-        for member in getattr(model, "members", [model]):
-            member.base_model.compile()  # the part that `hidden_states` calls
-    peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    measured: dict[str, float] = {}
+    stepper = _Stepper(model, settings, runtime, loss_function)
+    checkpoint = CheckpointFile(out_dir / CHECKPOINT, _resumption_key(model, settings))
+    progress = checkpoint.restore(model, stepper.optimizers, runtime.device)
+    saved_at = progress.seconds
     total = settings.schedule.steps
-    with bar(what, total=total, unit="step") as shown:
-        shown.update(first)
+    saving = SaveSchedule(settings.checkpoint_every, total, settings.checkpoint_pause_s)
+    measured: dict[str, float] = {}
+    log = StepLog(out_dir / LOG, progress.step, settings.label, total) if rank == 0 else None
+    with log or contextlib.nullcontext():
         start = time.perf_counter()
-        for step, rows in _made_ahead(batches, range(first, total)):
-            torch.manual_seed(settings.seed * 1_000_003 + step * 131 + rank)
-            share = settings.schedule.share(step)
-            _set_rates(optimizers, peaks, share, settings.optimizer, step)
-            loss, count = _gradients(model, rows, runtime, loss_function, rank, world)
-            if not math.isfinite(loss):
-                raise NonFiniteLossError(
-                    f"the loss became {loss} at step {step + 1}; lower the learning rate"
-                )
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimizer.clip)
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+        for step, rows in _prefetched(batches, range(progress.step, total)):
+            loss, norm, targets = stepper.take(step, rows)
             if after_step:
                 after_step()
-            tokens += count
-            seconds += time.perf_counter() - start
-            start = time.perf_counter()
-            last = step + 1 == total
+            seconds = progress.seconds + (time.perf_counter() - start)
+            progress = TrainingProgress(step + 1, progress.tokens + targets, seconds)
             if log:
-                log.write(
-                    step=step + 1, loss=loss, share=share, norm=float(norm), tokens=tokens, seconds=seconds
-                )
-                shown.set_postfix_str(
-                    f"loss {loss:.3f}, {tokens / max(seconds, 1e-9):,.0f} tokens/s", refresh=False
-                )
-                shown.update(1)
-                if evaluate and (last or (step + 1) % settings.evaluate_every == 0):
-                    model.eval()
-                    with torch.no_grad(), torch.compiler.set_stance("force_eager"):  # rows of any length
-                        measured = evaluate(model)
-                    model.train()
-                    log.write(step=step + 1, evaluation=measured, tokens=tokens, seconds=seconds)
-                due = seconds - saved_at >= settings.checkpoint_pause_s
-                if last or (due and (step + 1) % settings.checkpoint_every == 0):
-                    state.save(model, optimizers, step + 1, tokens, seconds)
+                log.write_step(progress, loss, settings.schedule.share(step), norm)
+                if evaluate and (progress.step == total or progress.step % settings.evaluate_every == 0):
+                    measured = _evaluated(model, evaluate)
+                    log.write(
+                        step=progress.step, evaluation=measured, tokens=progress.tokens, seconds=seconds
+                    )
+                if saving.is_due(progress.step, seconds - saved_at):
+                    checkpoint.save(model, stepper.optimizers, progress)
                     saved_at = seconds
-            if world > 1:
+            if world_size > 1:
                 distributed.barrier()
             start = time.perf_counter()
     model.eval()
+    return _result(model, progress, total, measured)
+
+
+def rank_and_world_size() -> tuple[int, int]:
+    """Return this process's rank and the number of processes; join those that a launcher started."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size > 1 and not distributed.is_initialized():
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return (distributed.get_rank(), world_size) if world_size > 1 else (0, 1)
+
+
+class _Stepper:
+    """Takes optimizer steps, shared by all processes."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        settings: PretrainingSettings,
+        runtime: Runtime,
+        loss_function: LossFunction,
+    ) -> None:
+        self.model, self.settings, self.runtime = model, settings, runtime
+        self.loss_function = loss_function
+        self.optimizers = settings.optimizer.build(model)
+        self.peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
+        self.rank, self.world_size = rank_and_world_size()
+        if settings.compile:
+            for member in getattr(model, "members", [model]):
+                member.base_model.compile()  # the part that `hidden_states` calls
+
+    def take(self, step: int, rows: Sequence[Batch]) -> tuple[float, float, int]:
+        """Learn from the rows of 0-based `step`; return mean loss, norm of the gradient and targets."""
+        torch.manual_seed(self.settings.seed * 1_000_003 + step * 131 + self.rank)
+        self._set_rates(step)
+        loss, targets = self._accumulate(rows)
+        require_finite(loss, "loss", step + 1)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.optimizer.clip)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return loss, float(norm), targets
+
+    def _set_rates(self, step: int) -> None:
+        share = self.settings.schedule.share(step)
+        low, until = self.settings.optimizer.warm_momentum
+        warm = min(1.0, step / until) if until else 1.0
+        for optimizer, peaks in zip(self.optimizers, self.peaks, strict=True):
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * share
+                if isinstance(optimizer, torch.optim.Muon):
+                    group["momentum"] = low + (self.settings.optimizer.momentum - low) * warm
+
+    def _accumulate(self, rows: Sequence[Batch]) -> tuple[float, int]:
+        """Set the gradients of the mean loss over all targets of the step; return loss and targets."""
+        total = torch.zeros(2, dtype=torch.float64)
+        for batch in rows[self.rank :: self.world_size]:
+            batch = {
+                name: tensor.to(self.runtime.device, non_blocking=True) for name, tensor in batch.items()
+            }
+            with self.runtime.autocast():
+                loss, count = self.loss_function(self.model, batch)
+            loss.backward()
+            total += torch.tensor([loss.detach().item(), count], dtype=torch.float64)
+        if self.world_size > 1:
+            distributed.all_reduce(total)
+        summed, count = total.tolist()
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        if self.world_size > 1:
+            flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+            distributed.all_reduce(flat)
+            parts = flat.split([gradient.numel() for gradient in gradients])
+            for gradient, part in zip(gradients, parts, strict=True):
+                gradient.copy_(part.view_as(gradient))
+        torch._foreach_mul_(gradients, 1.0 / max(count, 1))
+        return summed / max(count, 1), int(count)
+
+
+def _resumption_key(model: PreTrainedModel, settings: PretrainingSettings) -> str:
+    shapes = sorted((name, list(p.shape)) for name, p in model.named_parameters())
+    return digest([asdict(settings.optimizer), settings.seed, shapes])
+
+
+def _result(
+    model: PreTrainedModel, progress: TrainingProgress, total: int, final: dict[str, float]
+) -> PretrainingResult:
     return PretrainingResult(
         steps=total,
-        tokens=tokens,
-        seconds=round(seconds, 3),
-        tokens_per_second=tokens / max(seconds, 1e-9),
-        final=measured,
+        tokens=progress.tokens,
+        seconds=round(progress.seconds, 3),
+        tokens_per_second=progress.tokens / max(progress.seconds, 1e-9),
+        final=final,
         peak_memory_gib=round(peak_memory_gib(), 3),
         parameters=sum(p.numel() for p in model.parameters()),
     )
 
 
-def read_log(folder: Path) -> list[dict]:
-    """Rows of a run's log: per step `loss`, or `evaluation`, with `step`, `tokens`, `seconds`."""
-    return [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
-
-
-def place() -> tuple[int, int]:
-    """Number of this process and of all, joined by the launcher's environment."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
-    return (distributed.get_rank(), world) if world > 1 else (0, 1)
-
-
-def _made_ahead(batches: Batches, steps: range) -> Iterator[tuple[int, Sequence[Batch]]]:
-    """(step, rows) in order; the rows of the next step are made while one is trained on."""
+def _prefetched(batches: Batches, steps: range) -> Iterator[tuple[int, Sequence[Batch]]]:
+    """Yield (step, rows) in order; a thread makes the next step's rows during this one."""
     with ThreadPoolExecutor(1) as maker:
         coming = maker.submit(batches.rows, steps[0]) if steps else None
         for step in steps:
@@ -302,98 +351,12 @@ def _made_ahead(batches: Batches, steps: range) -> Iterator[tuple[int, Sequence[
             yield step, rows
 
 
-def _gradients(
-    model, rows: Iterable[Batch], runtime: Runtime, loss_function: LossFunction, rank: int, world: int
-) -> tuple[float, int]:
-    """Accumulate the gradient of the mean loss over all targets of the step; (loss, targets)."""
-    total = torch.zeros(2, dtype=torch.float64)
-    for index, batch in enumerate(rows):
-        if index % world != rank:
-            continue
-        batch = {name: tensor.to(runtime.device, non_blocking=True) for name, tensor in batch.items()}
-        with runtime.autocast():
-            loss, count = loss_function(model, batch)
-        loss.backward()
-        total += torch.tensor([loss.detach().item(), count], dtype=torch.float64)
-    if world > 1:
-        distributed.all_reduce(total)
-    summed, count = total.tolist()
-    parameters = [p for p in model.parameters() if p.grad is not None]
-    if world > 1:
-        flat = torch.cat([p.grad.reshape(-1) for p in parameters])
-        distributed.all_reduce(flat)
-        for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-            p.grad.copy_(part.view_as(p))
-    torch._foreach_mul_([p.grad for p in parameters], 1.0 / max(count, 1))
-    return summed / max(count, 1), int(count)
-
-
-def _set_rates(optimizers, peaks, share: float, settings: Optimizer, step: int) -> None:
-    low, until = settings.warm_momentum
-    warm = min(1.0, step / until) if until else 1.0
-    for optimizer, rates in zip(optimizers, peaks, strict=True):
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * share
-            if isinstance(optimizer, torch.optim.Muon):
-                group["momentum"] = low + (settings.momentum - low) * warm
-
-
-class _Checkpoint:
-    """Weights, optimizer states and counters, replaced whole."""
-
-    def __init__(self, path: Path, key: str) -> None:
-        self.path, self.key = path, key
-
-    def save(self, model, optimizers, step: int, tokens: int, seconds: float) -> None:
-        temporary = self.path.with_suffix(".partial")
-        torch.save(
-            {
-                "key": self.key,
-                "step": step,
-                "tokens": tokens,
-                "seconds": seconds,
-                "model": model.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-            },
-            temporary,
-        )
-        os.replace(temporary, self.path)
-
-    def restore(self, model, optimizers, device: torch.device) -> tuple[int, int, float]:
-        """(first step, tokens, seconds); zeros where no whole checkpoint of this run lies."""
-        try:
-            saved = torch.load(self.path, map_location=device, weights_only=True)
-        except FileNotFoundError:
-            return 0, 0, 0.0
-        except Exception:  # cut short by a full disk: whatever its reader raises
-            return 0, 0, 0.0
-        if saved["key"] != self.key:
-            return 0, 0, 0.0
-        model.load_state_dict(saved["model"])
-        for optimizer, values in zip(optimizers, saved["optimizers"], strict=True):
-            rates = [group["lr"] for group in optimizer.param_groups]
-            optimizer.load_state_dict(values)
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate  # the peak, not what the schedule had made of it
-        return saved["step"], saved["tokens"], saved["seconds"]
-
-
-class _Log:
-    """JSON lines, cut back to the step that training goes on from."""
-
-    def __init__(self, path: Path, first: int) -> None:
-        kept = []
-        if first and path.exists():
-            for line in path.read_text().splitlines():
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    break  # the line that a kill cut short
-                if row["step"] <= first:
-                    kept.append(line)
-        path.write_text("".join(f"{line}\n" for line in kept))
-        self.stream = path.open("a", encoding="utf-8")
-
-    def write(self, **row) -> None:
-        self.stream.write(json.dumps(row) + "\n")
-        self.stream.flush()
+def _evaluated(
+    model: PreTrainedModel, evaluate: Callable[[PreTrainedModel], dict[str, float]]
+) -> dict[str, float]:
+    model.eval()
+    # Not compiled: evaluations feed rows of any length.
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        measured = evaluate(model)
+    model.train()
+    return measured
