@@ -1,7 +1,7 @@
 """The short report of the fixed-budget lab: what was changed, why, and what it did to the loss.
 
-Built from finished runs; no figure is typed. It is written as HTML and as PDF, and its figures also
-as JSON. A report of anything but the full scale carries the scale in its file name.
+It is computed from finished runs and written as HTML and PDF, with the figures as JSON. At any scale
+but full, the file names include the scale.
 """
 
 from __future__ import annotations
@@ -10,12 +10,8 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-from helpers.fixed_budget.ladder import Comparison, Rung, verdict
-from helpers.fixed_budget.plots import comparison_curves, ladder_chart, rung_curves
-from helpers.fixed_budget.recipes import LADDER
-from helpers.fixed_budget.rules import rules
-from helpers.fixed_budget.run import BudgetRun
-from helpers.fixed_budget.tables import (
+from helpers.fixed_budget.lab_plots import comparison_curves, ladder_chart, rung_curves
+from helpers.fixed_budget.lab_tables import (
     LADDER_HEADER,
     LADDER_WIDTHS,
     RUN_HEADER,
@@ -25,77 +21,89 @@ from helpers.fixed_budget.tables import (
     ladder_sentence,
     run_rows,
 )
-from helpers.report.documents import Block, Heading, Plot, Text, TextTable, html_page, pdf_bytes
+from helpers.fixed_budget.ladder import Comparison, Rung, rung_verdict
+from helpers.fixed_budget.recipes import LADDER
+from helpers.fixed_budget.results import BudgetRun
+from helpers.fixed_budget.rules import rule_rows
+from helpers.report.typeset import Heading, Plot, ReportBlock, Text, TextTable, html_page, pdf_bytes
 from helpers.run.workspace import write_bytes, write_json, write_text
 
 TITLE = "Fixed-budget pretraining: what helped"
 OTHER_SCALE = (
-    " What is kept was chosen for the full scale, where seven passes overfit; on a model and data shrunk for "
-    "this one it can make things worse."
+    " Changes were kept for their effect at full scale, where seven epochs overfit; on the smaller model and "
+    "data of this scale they can increase the loss."
+)
+ABOUT_METRICS = (
+    "Losses are in nats per character. The frozen metric is the challenge's own; it drops the tail of the "
+    "text, so it falls with its coverage and depends on batch, block and tokenizer. Full coverage scores "
+    "every token once; compare recipes by it alone. Both divide by the characters of the titles plus five "
+    "for the separator after each title, as the challenge does. The column “Per title character” divides "
+    "by the titles' characters alone."
+)
+ABOUT_LADDER = (
+    "Each row is a separate run: the recipe of the last kept row with one change. Dropped changes are not "
+    "part of the improved recipe. A difference counts if it exceeds twice the standard deviation of a "
+    "difference between two runs; without several seeds only its sign is judged."
+)
+ABOUT_CHOICE = (
+    "The recipes were chosen by this same validation loss, because the challenge has no test set. The "
+    "spread over seeds measures chance, not the effect of that choice."
 )
 
 
-def report_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[Block]:
-    """The report's content; the ladder is left out where it was not run."""
-    one = comparison.baseline[0]
-    shared = ""
+def report_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[ReportBlock]:
+    """Return the report's content, without the ladder's part if there are no rungs."""
     shown = [*comparison.baseline, *comparison.repeated, *comparison.improved]
-    everything = [*shown, *(rung.run for rung in rungs)]
-    together = max(run.side_by_side for run in everything)
-    if together > 1:
-        shared = f" Up to {together} runs shared the machine: seconds and tokens/s say little."
-    blocks: list[Block] = [
+    blocks: list[ReportBlock] = [
         Text(conclusion(comparison)),
-        Text(
-            f"{_made_on(everything)} Data digest {one.data['sha256'][:12]}; "
-            f"{one.data['validation_titles']:,} validation titles, {one.data['repeated_titles']:,} of them "
-            "also in the training part."
-            f"{shared}"
-        ),
+        Text(_provenance([*shown, *(rung.run for rung in rungs)])),
         Heading("Baseline and improved recipe"),
-        TextTable(RUN_HEADER, tuple(run_rows(shown)), RUN_WIDTHS,
-                  frozenset(range(1, len(RUN_HEADER)))),
-        Text(
-            "Losses are nats per character. The frozen metric is the challenge's own: it drops the tail of "
-            "the text, so it falls with its coverage and depends on batch, block and tokenizer. Full "
-            "coverage scores every token once; only that compares recipes. Both divide by the titles' "
-            "characters and five for the separator after each title, as the challenge does; the column "
-            "beside divides by the titles' characters alone."
-        ),
+        TextTable(RUN_HEADER, tuple(run_rows(shown)), RUN_WIDTHS, frozenset(range(1, len(RUN_HEADER)))),
+        Text(ABOUT_METRICS),
         Plot(comparison_curves(comparison)),
-    ]  # fmt: skip
-    if rungs:
-        blocks += [
-            Heading("What each change did"),
-            Text(ladder_sentence(rungs, comparison.spread)),
-            Plot(ladder_chart(rungs, comparison.spread)),
-            TextTable(LADDER_HEADER, tuple(ladder_rows(rungs, comparison.spread)), LADDER_WIDTHS,
-                      frozenset(range(2, 7))),
-            *_left_out([rung.change.name for rung in rungs]),
-            Text(
-                "Each row is a run of its own: the recipe of the last kept row with one change. What stands "
-                "aside is not part of the improved recipe. A difference counts beyond twice the spread of a "
-                "difference between two runs; without several seeds its sign alone is shown."
-                f"{OTHER_SCALE if one.scale != 'full' else ''}"
-            ),
-            Heading("Why each change was tried"),
-            TextTable(("Change", "Reason"), tuple((r.change.name, r.change.why) for r in rungs), (1, 3)),
-            Heading("Effect on the curves"),
-            Plot(rung_curves(rungs)),
-        ]  # fmt: skip
-    blocks += [
-        Heading("Rules, and how they are enforced"),
-        TextTable(("Rule", "Checked by"), tuple(rules()), (1, 3)),
-        Text(
-            "The validation loss is also what recipes were chosen by: the challenge has no third part of "
-            "the data. The spread over seeds measures chance, not that choice."
-        ),
     ]
-    return blocks
+    if rungs:
+        blocks += _ladder_blocks(comparison, rungs)
+    return [
+        *blocks,
+        Heading("Rules, and how they are enforced"),
+        TextTable(("Rule", "How it is checked"), tuple(rule_rows()), (1, 3)),
+        Text(ABOUT_CHOICE),
+    ]
+
+
+def _ladder_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[ReportBlock]:
+    spread = comparison.spread
+    other_scale = OTHER_SCALE if comparison.baseline[0].scale != "full" else ""
+    return [
+        Heading("What each change did"),
+        Text(ladder_sentence(rungs, spread)),
+        Plot(ladder_chart(rungs, spread)),
+        TextTable(LADDER_HEADER, tuple(ladder_rows(rungs, spread)), LADDER_WIDTHS, frozenset(range(2, 7))),
+        *_missing_rungs([rung.change.name for rung in rungs]),
+        Text(f"{ABOUT_LADDER}{other_scale}"),
+        Heading("Why each change was tried"),
+        TextTable(("Change", "Reason"), tuple((r.change.name, r.change.why) for r in rungs), (1, 3)),
+        Heading("Effect on the curves"),
+        Plot(rung_curves(rungs)),
+    ]
+
+
+def _provenance(runs: Sequence[BudgetRun]) -> str:
+    """Say where the runs were made, on which data, and whether they shared a machine."""
+    data = runs[0].data
+    text = (
+        f"{_made_on(runs)} Data digest {data['sha256'][:12]}; {data['validation_titles']:,} validation "
+        f"titles, {data['repeated_titles']:,} of which also occur in the training part."
+    )
+    together = max(run.side_by_side for run in runs)
+    if together > 1:
+        text += f" Up to {together} runs shared the machine, so seconds and tokens/s mean little."
+    return text
 
 
 def _made_on(runs: Sequence[BudgetRun]) -> str:
-    """Each machine with its versions and code; of every but the first also which runs it made."""
+    """Name each machine with its versions and code; for all but the first, also list its runs."""
     machines: dict[str, list[BudgetRun]] = {}
     for run in runs:
         machine = (
@@ -111,27 +119,33 @@ def _made_on(runs: Sequence[BudgetRun]) -> str:
             f"On {machine}; code {code}: {names}." if sentences else f"Made on {machine}; code {code}."
         )
     if len(machines) > 1:
-        sentences.append("Seconds compare only within one machine.")
+        sentences.append("Compare seconds only within one machine.")
     return " ".join(sentences)
 
 
-def _left_out(shown: Sequence[str]) -> list[Block]:
-    """The ladder's changes without a row."""
+def _missing_rungs(shown: Sequence[str]) -> list[ReportBlock]:
+    """Name the ladder's changes that have no row."""
     missing = ", ".join(change.name for change in LADDER if change.name not in shown)
-    return [Text(f"Not in the table, for want of a run or of the one before: {missing}.")] if missing else []
+    return (
+        [Text(f"Not in the table, because its run or its reference is missing: {missing}.")]
+        if missing
+        else []
+    )
 
 
 def write_report(comparison: Comparison, rungs: Sequence[Rung], folder: Path) -> list[Path]:
-    """Write `fixed_budget_report` as .html, .pdf and .json into `folder`; the paths.
+    """Write `fixed_budget_report` as .html, .pdf and .json into `folder`, and return the paths.
 
     Raises:
-        ValueError: if the runs are not all of the same data and scale.
+        ValueError: if the runs differ in data or scale.
     """
     ends = {name: getattr(comparison, name) for name in ("baseline", "improved", "repeated")}
     runs = [*itertools.chain(*ends.values()), *(rung.run for rung in rungs)]
     if len({(run.data["sha256"], run.scale) for run in runs}) > 1:
-        raise ValueError("the runs are of different data or scales and do not compare; run them together")
-    scale = runs[0].scale
+        raise ValueError(
+            "the runs differ in data or scale and cannot be compared; run them in one experiment"
+        )
+    scale, spread = runs[0].scale, comparison.spread
     stem = folder / ("fixed_budget_report" if scale == "full" else f"fixed_budget_report.{scale}")
     title = TITLE if scale == "full" else f"{TITLE} ({scale} scale)"
     blocks = report_blocks(comparison, rungs)
@@ -139,10 +153,10 @@ def write_report(comparison: Comparison, rungs: Sequence[Rung], folder: Path) ->
     write_text(paths[0], html_page(title, blocks))
     write_bytes(paths[1], pdf_bytes(title, blocks))
     ladder = [
-        {"change": r.change, "difference": r.difference, "verdict": verdict(r.difference, comparison.spread),
+        {"change": r.change, "difference": r.difference, "verdict": rung_verdict(r.difference, spread),
          "against": r.reference.name, "run": r.run}
         for r in rungs
     ]  # fmt: skip
-    summary = {"conclusion": conclusion(comparison), "ratio": comparison.ratio, "spread": comparison.spread}
+    summary = {"conclusion": conclusion(comparison), "ratio": comparison.ratio, "spread": spread}
     write_json(paths[2], summary | ends | {"ladder": ladder})
     return paths
