@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from helpers.fixed_budget.model import FAMILIES, Architecture, build, title_positions
 from helpers.fixed_budget.recipes import BASELINE, LADDER, RECIPES, SCALES, changed, improved
+from helpers.fixed_budget.title_model import FAMILIES, Architecture, build_title_lm, title_positions
 from helpers.fixed_budget.tokenizer import SMALLEST_VOCABULARY
 
 TINY = Architecture(layers=2, heads=2, width=16, mlp_width=24, dropout=0.1)
@@ -15,7 +15,9 @@ SEPARATOR = 1
 
 
 def tiny(family, **values):
-    return build(dataclasses.replace(TINY, family=family, **values), 50, 24, SEPARATOR, seed=3).eval()
+    return build_title_lm(
+        dataclasses.replace(TINY, family=family, **values), 50, 24, SEPARATOR, seed=3
+    ).eval()
 
 
 def ids(*, seed=0, rows=2):
@@ -118,9 +120,9 @@ def test_the_average_of_weights_is_kept_and_used_outside_training() -> None:
 
 
 def test_unknown_family_and_odd_widths_are_refused() -> None:
-    with pytest.raises(ValueError, match="there are gpt2"):
+    with pytest.raises(ValueError, match="choose from gpt2"):
         tiny("rwkv")
-    with pytest.raises(ValueError, match="does not divide"):
+    with pytest.raises(ValueError, match="is not divisible"):
         tiny("llama", heads=3)
 
 

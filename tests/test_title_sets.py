@@ -1,4 +1,4 @@
-"""Titles and their tokenizers: the text stays as it is, order and digest follow from the seed."""
+"""Titles and tokenizers: the text stays unchanged, and the seed decides order and digest."""
 
 import gzip
 
@@ -94,7 +94,7 @@ def test_hacker_news_is_asked_for_at_its_revision_and_counted(monkeypatch) -> No
         "name": "julien040/hacker-news-posts", "split": "train", "revision": title_sets.HN_REVISION, "seed": 1337,
     }  # fmt: skip
     rows = 299
-    with pytest.raises(TitleSetError, match="another data set"):
+    with pytest.raises(TitleSetError, match="a different data set"):
         load_titles("hn", seed=1337)
 
 
@@ -151,5 +151,5 @@ def test_the_same_titles_give_the_same_tokenizer(kind) -> None:
 def test_a_tokenizer_of_no_known_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="bpe or unigram"):
         train_tokenizer("words", 320, TITLES)
-    with pytest.raises(ValueError, match="300 up"):
+    with pytest.raises(ValueError, match="at least 300 ids"):
         train_tokenizer("bpe", 20, TITLES)
