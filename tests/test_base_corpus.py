@@ -1,4 +1,4 @@
-"""Training text of the base model: what is left out, and what pairs and windows are made of it."""
+"""Training text of the base model: what is left out, and the pairs and windows made from it."""
 
 import ast
 import heapq
@@ -11,9 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.base_model import corpus as base_corpus
-from helpers.base_model.change_pairs import FEW_WORDS, KINDS, SEPARATOR, change_pairs, functions_of
-from helpers.base_model.windows import MixedWindows, answers
+from helpers.base_model import base_corpus
+from helpers.base_model.change_pairs import (
+    FEW_WORDS,
+    FILE_SEPARATOR,
+    PAIR_KINDS,
+    change_pairs,
+    window_sized_functions,
+)
+from helpers.base_model.training_windows import MixedWindows, answer_mask
 from helpers.records import SourceFile
 
 PLAIN = '''"""A module of the packages."""
@@ -125,19 +131,19 @@ def undented(source: str) -> str:
 
 
 def test_pairs_end_in_the_authors_own_function():
-    functions = {source for file in files() for source in functions_of(file.text)}
+    functions = {source for file in files() for source in window_sized_functions(file.text)}
     pairs = change_pairs(files(), seed=3, per_function=8)
     words_of = {tuple(sorted(re.findall(r"\w+", source))) for source in functions}
     kinds = Counter(kind for kind, _ in pairs)
-    assert set(kinds) == set(KINDS)
+    assert set(kinds) == set(PAIR_KINDS)
     scrambled: Counter[bool] = Counter()
     for kind, text in pairs:
         if kind == "describe":
-            code, docstring = text.split(SEPARATOR)
+            code, docstring = text.split(FILE_SEPARATOR)
             assert ast.get_docstring(ast.parse(code).body[0]) is None
             assert any(docstring.partition("\n")[2].strip() in source for source in map(undented, functions))
             continue
-        _, before, after = text.split(SEPARATOR)
+        _, before, after = text.split(FILE_SEPARATOR)
         before, after = before.split("\n", 1)[1], after.split("\n", 1)[1]
         if kind == "copy":
             assert before == after
@@ -210,7 +216,7 @@ def test_steps_are_micro_batches_whose_first_token_is_no_target():
 
 def test_what_stands_after_the_last_separator_is_the_answer():
     pairs = np.array([5, 1, 5, 2, 3, 0, 4, 4, 5, 6, 0, 1, 2, 0])
-    found = answers(pairs, np.array([0, 6, 11, 14]), separator=5)
+    found = answer_mask(pairs, np.array([0, 6, 11, 14]), separator=5)
     assert found.astype(int).tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0]  # the third has none
 
 

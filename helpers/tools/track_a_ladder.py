@@ -1,21 +1,22 @@
-"""Track A's ladder: one setting changed at a time, on a small share of the budget, compared on validation.
+"""Track A's ladder: train with one setting changed at a time, on a small budget, and compare.
 
-    python -m helpers ladder                     # about ten minutes on two cores; goes on where it stopped
+    python -m helpers ladder                     # about ten minutes on two cores; resumes when interrupted
 
-Every rung is fed the same number of tokens, one pass over the same files, so that rungs differ in nothing
-but what they name. Held-out test files take no part: rungs are compared by the validation files, and by
-general code of packages that are neither rehearsed nor part of the slice on which forgetting is reported.
-What comes out carries the commit, the corpus and the model that it was measured on; reports show it
-beside no other corpus or model.
+Every variant trains on the same number of tokens, in one pass over the same files, so variants differ only
+in what their name says. Held-out test files are not used: variants are compared on the validation files, and
+on general code that is neither rehearsed nor part of the slice on which forgetting is reported. The result
+records its commit, corpus and model; reports show it only for the same corpus and model.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
@@ -27,6 +28,7 @@ from helpers.eval.perplexity import evaluate_perplexity
 from helpers.machine.hardware import Runtime, hardware_facts
 from helpers.models.causal_lm import load_adapted, load_causal_lm
 from helpers.models.shapes import model_identity
+from helpers.records import SourceFile
 from helpers.run.folder import code_revision
 from helpers.run.workspace import Workspace, digest, read_json, write_json
 from helpers.settings import Profile, TrackASettings
@@ -37,12 +39,12 @@ GENERAL_FILES = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Rung:
-    """One row of the ladder."""
+class SettingsVariant:
+    """One row of the ladder: Track A's settings with one change."""
 
     name: str
     change: Callable[[TrackASettings], TrackASettings]
-    full: bool = False  # all weights instead of an adapter
+    full: bool = False  # train all weights instead of an adapter
     seed_offset: int = 0
 
 
@@ -62,75 +64,98 @@ def _twice(a: TrackASettings) -> TrackASettings:
     return dataclasses.replace(a, train_tokens=a.train_tokens // 2, epochs=2)
 
 
-RUNGS = (
-    Rung("the profile's settings, one pass", _set()),
-    Rung("the same from another seed", _set(), seed_offset=1),
-    Rung("learning rate x 1/3", _rate(1 / 3)),
-    Rung("learning rate x 3", _rate(3.0)),
-    Rung("rank 16", _lora(rank=16)),
-    Rung("without the embedding's rows", _set(train_embeddings=False)),
-    Rung("without rank stabilisation", _lora(use_rslora=False)),
-    Rung("half the files, two passes", _twice),
-    Rung("no rehearsal", _set(rehearsal_share=0.0)),
-    Rung("all weights, no adapter", _set(), full=True),
-    Rung("all weights, learning rate x 3", _rate(3.0), full=True),
-)  # fmt: skip
+VARIANTS = (
+    SettingsVariant("the profile's settings, one pass", _set()),
+    SettingsVariant("the same from another seed", _set(), seed_offset=1),
+    SettingsVariant("learning rate x 1/3", _rate(1 / 3)),
+    SettingsVariant("learning rate x 3", _rate(3.0)),
+    SettingsVariant("rank 16", _lora(rank=16)),
+    SettingsVariant("without the embedding's rows", _set(train_embeddings=False)),
+    SettingsVariant("without rank stabilisation", _lora(use_rslora=False)),
+    SettingsVariant("half the files, two passes", _twice),
+    SettingsVariant("no rehearsal", _set(rehearsal_share=0.0)),
+    SettingsVariant("all weights, no adapter", _set(), full=True),
+    SettingsVariant("all weights, learning rate x 3", _rate(3.0), full=True),
+)
 
 
-def climb(
-    profile: Profile, runtime: Runtime, out: Path, *, tokens: int, rungs: tuple[Rung, ...] = RUNGS
+@dataclasses.dataclass(frozen=True)
+class _Measurement:
+    """What all variants are trained and measured on."""
+
+    settings: TrackASettings
+    seed: int
+    runtime: Runtime
+    tokenizer: PreTrainedTokenizerBase
+    train: Sequence[SourceFile]
+    validation: Sequence[str]
+    general: Sequence[str]
+
+    def bits_per_byte(self, model: PreTrainedModel) -> dict[str, float]:
+        """Score `model` on validation files and on general code."""
+        window = self.settings.window
+        sizes = {"window": window, "stride": window, "runtime": self.runtime, "what": "validate"}
+        return {
+            "validation": evaluate_perplexity(model, self.tokenizer, self.validation, **sizes).bits_per_byte,
+            "general": evaluate_perplexity(model, self.tokenizer, self.general, **sizes).bits_per_byte,
+        }
+
+    def train_variant(self, variant: SettingsVariant, settings: TrackASettings, folder: Path) -> None:
+        """Train one variant and write its row to `folder`; the trained weights are not kept."""
+        drawn = draw_files(self.train, self.tokenizer, settings.train_tokens, self.seed)
+        history = train_language_model(
+            settings, [file.text for file in drawn], self.validation, self.runtime,
+            seed=self.seed + variant.seed_offset, out_dir=folder, full=variant.full,
+        )  # fmt: skip
+        trained = folder / "adapter"
+        if variant.full:
+            model, _ = load_causal_lm(str(trained), self.runtime)
+        else:
+            model, _ = load_adapted(settings.model, trained, self.runtime)
+        row = {
+            "name": variant.name,
+            **self.bits_per_byte(model),
+            "learning_rate": settings.learning_rate,
+            "rank": 0 if variant.full else settings.lora.rank,
+            "tokens": history.useful_tokens,
+            "trainable_parameters": history.trainable_parameters,
+            "seconds": history.seconds,
+        }
+        write_json(folder / "row.json", row)
+        shutil.rmtree(trained)
+
+
+def run_track_a_ladder(
+    profile: Profile,
+    runtime: Runtime,
+    out: Path,
+    *,
+    tokens: int,
+    variants: tuple[SettingsVariant, ...] = VARIANTS,
 ) -> dict[str, Any]:
-    """Train every rung, write `out/exports/track_a_ladder.json` and return what stands there.
+    """Train every variant, write `out/exports/track_a_ladder.json`, and return its content.
 
     Args:
-        profile: whose settings the rungs start from.
-        out: finished rungs are kept below `out/runs/`, and found again there.
-        tokens: of the training files, per rung; rehearsal comes on top.
+        profile: whose settings the variants change.
+        runtime: the machine.
+        out: folder for `exports/` and `runs/`; variants that are finished there are not trained again.
+        tokens: of the training files, per variant; rehearsal comes on top.
+        variants: what to compare.
 
     Raises:
         InsufficientDataError: if the corpus has no training or validation files.
     """
-    a = dataclasses.replace(profile.track_a, train_tokens=tokens, epochs=1, keep_gain=1.0)  # as trained
+    a = dataclasses.replace(profile.track_a, train_tokens=tokens, epochs=1, keep_gain=1.0)  # not scaled down
     corpus = load_corpus(profile.corpus.spec, profile.corpus)
     splits = split_corpus(corpus, extract_functions(corpus), profile.corpus, profile.seed)
     files = {name: files_of(corpus, splits, name) for name in ("train", "validation")}
     if not all(files.values()):
         raise InsufficientDataError(f"the corpus {corpus.spec} has too few files for a ladder")
     model, tokenizer = load_causal_lm(a.model, runtime, seed=profile.seed)
-    validation = [
-        file.text for file in draw_files(files["validation"], tokenizer, a.validation_tokens, profile.seed)
-    ]
+    drawn = draw_files(files["validation"], tokenizer, a.validation_tokens, profile.seed)
+    validation = [file.text for file in drawn]
     general = _general_validation(a, profile.seed, corpus.import_name)
-
-    def measure(candidate: Any) -> dict[str, float]:
-        sizes = {"window": a.window, "stride": a.window, "runtime": runtime, "what": "validate"}
-        return {
-            "validation": evaluate_perplexity(candidate, tokenizer, validation, **sizes).bits_per_byte,
-            "general": evaluate_perplexity(candidate, tokenizer, general, **sizes).bits_per_byte,
-        }
-
-    def run_rung(rung: Rung, settings: TrackASettings, out_dir: Path) -> None:
-        texts = [
-            file.text for file in draw_files(files["train"], tokenizer, settings.train_tokens, profile.seed)
-        ]
-        history = train_language_model(
-            settings, texts, validation, runtime, seed=profile.seed + rung.seed_offset, out_dir=out_dir,
-            full=rung.full,
-        )  # fmt: skip
-        kept = out_dir / "adapter"
-        tuned = load_causal_lm(str(kept), runtime) if rung.full else load_adapted(a.model, kept, runtime)
-        row = {
-            "name": rung.name,
-            **measure(tuned[0]),
-            "learning_rate": settings.learning_rate,
-            "rank": 0 if rung.full else settings.lora.rank,
-            "tokens": history.useful_tokens,
-            "trainable_parameters": history.trainable_parameters,
-            "seconds": history.seconds,
-        }
-        write_json(out_dir / "row.json", row)
-        shutil.rmtree(kept)
-
+    measurement = _Measurement(a, profile.seed, runtime, tokenizer, files["train"], validation, general)
     provenance = {
         "profile": profile.name,
         "model": a.model,
@@ -140,17 +165,7 @@ def climb(
         "seed": profile.seed,
         "settings_sha256": digest(a),
     }
-    workspace = Workspace(out / "runs" / f"ladder-{digest(provenance)[:8]}", "ladder", reuse=True)
-    before = workspace.stage("before", provenance, lambda at: write_json(at / "row.json", measure(model)))
-    rows = []
-    for number, rung in enumerate(rungs):
-        settings = rung.change(a)
-        folder = workspace.stage(
-            f"rung_{number}",
-            [provenance, settings, rung.name, rung.full, rung.seed_offset],
-            lambda at, rung=rung, settings=settings: run_rung(rung, settings, at),
-        )
-        rows.append(read_json(folder / "row.json"))
+    before, rows = _measure_all(measurement, model, variants, provenance, out)
     result = {
         **provenance,
         "commit": code_revision(),
@@ -158,15 +173,36 @@ def climb(
         "tokens": tokens,
         "validation_files": len(validation),
         "general_files": len(general),
-        "before": read_json(before / "row.json"),
+        "before": before,
         "rows": rows,
     }
     write_json(out / RESULT, result)
     return result
 
 
+def _measure_all(
+    measurement: _Measurement, model: PreTrainedModel, variants: Sequence[SettingsVariant],
+    provenance: dict[str, Any], out: Path,
+) -> tuple[dict[str, float], list[dict[str, Any]]]:  # fmt: skip
+    """Measure the untouched model and every variant, each as a stage; (before, rows)."""
+    workspace = Workspace(out / "runs" / f"ladder-{digest(provenance)[:8]}", "ladder", reuse=True)
+    before = workspace.stage(
+        "before", provenance, lambda at: write_json(at / "row.json", measurement.bits_per_byte(model))
+    )
+    rows = []
+    for number, variant in enumerate(variants):
+        settings = variant.change(measurement.settings)
+        folder = workspace.stage(
+            f"rung_{number}",
+            [provenance, settings, variant.name, variant.full, variant.seed_offset],
+            lambda at, one=variant, settings=settings: measurement.train_variant(one, settings, at),
+        )
+        rows.append(read_json(folder / "row.json"))
+    return read_json(before / "row.json"), rows
+
+
 def _general_validation(a: TrackASettings, seed: int, exclude: str) -> list[str]:
-    """General code to choose by: drawn as the reported slice is, and none of its files."""
+    """Draw general code to compare by: as the reported slice is drawn, but none of its files."""
     drawn = general_code_texts(a.general_files + GENERAL_FILES, seed, exclude=exclude)
     reported = set(general_code_texts(a.general_files, seed, exclude=exclude))
     return [text for text in drawn if text not in reported]
