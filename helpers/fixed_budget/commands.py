@@ -58,8 +58,13 @@ def run_lab(
     """Execute the lab's notebook; publish its page `exports/Fixed_Budget_Pretraining*.html` and the report.
 
     Args:
-        data: as for `open_experiment`, like `scale`, `seeds`, `out`, `resume` and `jobs`.
-        ladder: run every rung of the ladder, too.
+        data: as for `open_experiment`.
+        scale: as for `open_experiment`.
+        seeds: as for `open_experiment`.
+        ladder: also run every rung of the ladder.
+        out: folder for `exports/` and `runs/`.
+        resume: as for `open_experiment`.
+        jobs: as for `open_experiment`.
 
     Raises:
         TitleSetError, RecipeError: before anything is executed.

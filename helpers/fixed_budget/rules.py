@@ -46,7 +46,11 @@ class RuleBroken(SuiteError, ValueError):
 
     def __init__(self, rule: str, how: str) -> None:
         super().__init__(f"refused by the rule “{rule}”: {how}")
-        self.rule = rule
+        self.rule, self.how = rule, how
+
+    def __reduce__(self) -> tuple[type[RuleBroken], tuple[str, str]]:
+        """Pickle by both arguments, so that a worker process can report the rule."""
+        return type(self), (self.rule, self.how)
 
 
 def check_settings(recipe: Recipe, *, seed: int, spread: bool) -> None:
