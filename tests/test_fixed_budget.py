@@ -164,7 +164,7 @@ def test_a_model_that_looks_ahead_or_aside_is_refused() -> None:
         budget_rules.check_blindness(lambda x: table[x] * x[-1, 0], ids, **probe)
 
 
-# --- training rows and objective -----------------------------------------------------------------
+# --- training batches and loss -------------------------------------------------------------------
 
 
 def stream_of(recipe: Recipe, n: int = 30, seed: int = 0) -> tuple[list[torch.Tensor], TitleStream]:
@@ -172,7 +172,7 @@ def stream_of(recipe: Recipe, n: int = 30, seed: int = 0) -> tuple[list[torch.Te
     return encoded, TitleStream(encoded, recipe, 1, seed)
 
 
-def test_a_stream_holds_seven_passes_and_inputs_are_the_targets_before() -> None:
+def test_a_stream_holds_seven_epochs_and_inputs_are_shifted_targets() -> None:
     encoded, stream = stream_of(changed(TINY, block=5, batch=3))
     assert stream.train_tokens == 120
     assert stream.steps == 7 * 120 // 15
@@ -182,7 +182,7 @@ def test_a_stream_holds_seven_passes_and_inputs_are_the_targets_before() -> None
     assert inputs.tolist() == [1, *targets.tolist()[:-1]]
 
 
-def test_a_new_order_every_epoch_keeps_each_title_whole_and_seven_times() -> None:
+def test_reshuffled_epochs_hold_every_title_whole_and_once_each() -> None:
     encoded, stream = stream_of(changed(TINY, block=5, batch=3, new_order=True))
     targets = stream.targets.flatten().tolist()
     cut = [list(group) for end, group in itertools.groupby(targets, lambda t: t == 1) if not end]
@@ -202,7 +202,7 @@ def batch_of(rows: int = 3) -> dict[str, torch.Tensor]:
     return {"ids": ids, "targets": targets}
 
 
-def test_the_objective_is_the_summed_cross_entropy_in_one_piece_or_many(monkeypatch) -> None:
+def test_the_loss_is_the_summed_cross_entropy_in_one_piece_or_many(monkeypatch) -> None:
     model = build_title_lm(TINY.model, 30, 16, 1, seed=0).eval()
     batch = batch_of()
     wanted = torch.nn.functional.cross_entropy(
@@ -238,7 +238,7 @@ def test_r_drop_adds_nothing_without_dropout_and_the_divergence_with_it() -> Non
 
 
 @pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="needs a C++ compiler")
-def test_the_compiled_objective_has_the_value_and_the_gradients_of_the_plain_one() -> None:
+def test_the_compiled_loss_has_the_same_value_and_gradients_as_the_plain_one() -> None:
     model = build_title_lm(dataclasses.replace(TINY.model, attention_dropout=0.0), 30, 16, 1, seed=0)
     found = []
     for compiled in (False, True):
@@ -268,7 +268,7 @@ def test_members_learn_independently_of_each_other() -> None:
 # --- runs ----------------------------------------------------------------------------------------
 
 
-def test_a_run_says_what_it_was_and_is_found_again(data, tmp_path) -> None:
+def test_a_run_records_its_settings_and_is_reused(data, tmp_path) -> None:
     first = run(TINY, data, tmp_path)
     again = run(TINY, data, tmp_path, resume=True)
     assert again == first  # the very run: same seconds
@@ -287,8 +287,8 @@ def test_a_run_says_what_it_was_and_is_found_again(data, tmp_path) -> None:
     assert other.score != first.score
 
 
-def test_the_improved_kind_of_recipe_learns_more_than_the_baseline(data, tmp_path) -> None:
-    """Every mechanism at once, on sixty titles: title mask, Muon, R-Drop, average, members."""
+def test_a_recipe_with_every_mechanism_learns_more_than_the_baseline(data, tmp_path) -> None:
+    """All at once on sixty titles: Muon, unigram tokenizer, average of weights, several members."""
     recipe = changed(
         RECIPES["improved"], name="all of it", tokenizer="unigram", vocabulary=300, block=32, batch=2,
         **{"model.layers": 1, "model.heads": 2, "model.width": 16, "model.mlp_width": 16, "model.members": 2,
@@ -303,7 +303,7 @@ def test_the_improved_kind_of_recipe_learns_more_than_the_baseline(data, tmp_pat
 
 @pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="needs a C++ compiler")
 def test_a_compiled_run_ends_where_the_plain_one_does(data, tmp_path) -> None:
-    """Without dropout, of which compiled steps draw another: title mask, R-Drop's two views, all of a run."""
+    """A whole run with title mask and R-Drop; without dropout, since compiled steps draw it differently."""
     recipe = changed(
         TINY, r_drop=0.5, **{"model.family": "llama", "model.title_mask": True, "model.dropout": 0.0,
                              "model.attention_dropout": 0.0, "optimizer.name": "adamw"},
@@ -336,7 +336,7 @@ run(RESUMED, sys.argv[1], pathlib.Path(sys.argv[2]), resume=True)
 """
 
 
-def test_after_kill_9_the_curve_is_the_one_it_would_have_been(data, tmp_path) -> None:
+def test_a_killed_run_resumes_on_the_same_curve(data, tmp_path) -> None:
     command = [sys.executable, "-c", KILLED, data, str(tmp_path / "cut")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
@@ -354,7 +354,7 @@ def test_after_kill_9_the_curve_is_the_one_it_would_have_been(data, tmp_path) ->
     assert len(curves[0]) > 20
 
 
-def test_what_does_not_exist_or_is_too_small_is_said(data, tmp_path) -> None:
+def test_unknown_names_and_too_few_titles_are_refused(data, tmp_path) -> None:
     with pytest.raises(RecipeError, match="choose from baseline, improved"):
         find_recipe("best")
     with pytest.raises(RecipeError, match="choose from full, half, small, smoke"):
@@ -436,7 +436,7 @@ def test_an_experiment_runs_each_recipe_once_whatever_its_names(data, tmp_path, 
     assert len(asked) == 3 + len(LADDER) - 1
 
 
-def test_runs_side_by_side_end_where_single_ones_do_and_say_so(data, tmp_path) -> None:
+def test_runs_side_by_side_end_like_single_runs_and_are_marked(data, tmp_path) -> None:
     wanted = [(TINY, 1337), (changed(TINY, name="other", block=8), 1337)]
     opened = experiment.open_experiment(data, "smoke", out=tmp_path / "both", jobs=2)
     both = dataclasses.replace(opened, scale=AS_IS)

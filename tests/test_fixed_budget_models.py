@@ -51,7 +51,7 @@ def test_no_position_sees_a_later_one(family) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_under_the_title_mask_a_title_is_what_it_is_alone(family) -> None:
+def test_under_the_title_mask_a_title_is_predicted_as_if_it_stood_alone(family) -> None:
     model, one = tiny(family, title_mask=True), ids()
     other = one.clone()
     other[:, :7] = ids(seed=9)[:, :7]
@@ -126,7 +126,7 @@ def test_unknown_family_and_odd_widths_are_refused() -> None:
         tiny("llama", heads=3)
 
 
-def test_one_change_a_rung_and_the_improved_recipe_is_their_sum() -> None:
+def test_every_rung_changes_something_and_the_kept_ones_make_the_improved_recipe() -> None:
     recipe = BASELINE
     for change in LADDER:
         assert change.applied(recipe) != changed(recipe, name=change.name), f"{change.name} changes nothing"

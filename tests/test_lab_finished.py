@@ -39,7 +39,7 @@ def opened(tmp_path):
     return opened, lay
 
 
-def test_what_is_finished_is_reported_and_what_is_not_is_named(opened, tmp_path) -> None:
+def test_finished_runs_are_reported_and_missing_ones_named(opened, tmp_path) -> None:
     opened, lay = opened
     lay(RECIPES["baseline"], 2.0)
     lay(RUNGS[KEPT[0].name], 1.5)
@@ -56,7 +56,7 @@ def test_what_is_finished_is_reported_and_what_is_not_is_named(opened, tmp_path)
     assert set(missing) == set(", ".join(c.name for c in LADDER[1:]).split(", "))
 
 
-def test_chance_is_told_by_the_highest_recipe_that_has_several_seeds(opened) -> None:
+def test_the_spread_comes_from_the_highest_kept_rung_with_several_seeds(opened) -> None:
     opened, lay = opened
     lay(RECIPES["baseline"], 2.0)
     lay(RECIPES["improved"], 1.0)
@@ -79,7 +79,7 @@ def test_chance_is_told_by_the_highest_recipe_that_has_several_seeds(opened) -> 
     assert comparison.repeated == ()
 
 
-def test_without_both_ends_there_is_no_report(opened, tmp_path, monkeypatch, capsys) -> None:
+def test_a_report_needs_runs_of_both_recipes(opened, tmp_path, monkeypatch, capsys) -> None:
     from helpers.__main__ import main
 
     opened, lay = opened

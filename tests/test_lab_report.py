@@ -69,7 +69,7 @@ def test_coverage_stands_beside_every_frozen_figure() -> None:
     assert list(metric_frame({4: made("x", 2.0).score}).columns)[:2] == ["Coverage", "Frozen metric"]
 
 
-def test_what_did_not_help_stays_in_and_is_marked() -> None:
+def test_changes_that_did_not_help_stay_in_the_table_and_are_marked() -> None:
     rows = ladder_rows(RUNGS, spread=0.01)
     assert [row[0] for row in rows] == ["baseline", *(r.change.name for r in RUNGS)]
     assert [row[-1] for row in rows] == ["", "helped", "did not help", "within the noise of seeds"]
@@ -82,13 +82,13 @@ def test_what_did_not_help_stays_in_and_is_marked() -> None:
     assert list(frame(("a", "b"), [("1", "2")]).index) == ["1"]
 
 
-def test_what_helped_and_was_left_out_is_told() -> None:
+def test_a_dropped_change_that_helped_is_named() -> None:
     better = dataclasses.replace(RUNGS[0], change=dataclasses.replace(LADDER[0], kept=False))
     told = ladder_sentence([better, *RUNGS[1:]], 0.01)
     assert told.endswith(f"Helped, but not kept for the rows below it: {LADDER[0].name}.")
 
 
-def test_runs_of_another_machine_are_told_apart() -> None:
+def test_runs_from_different_machines_are_listed_separately() -> None:
     def told(comparison: Comparison) -> str:
         return next(
             b.text for b in report_blocks(comparison, RUNGS) if isinstance(b, Text) and "Made on" in b.text
@@ -145,7 +145,7 @@ def blocks():
     ]
 
 
-def test_both_forms_hold_every_block_and_escape_it() -> None:
+def test_html_and_pdf_hold_every_block_escaped() -> None:
     page = html_page("Title & more", blocks())
     assert "Größe ≤ 1 &amp; &lt;b&gt;" in page
     assert page.count("<tr>") == 121
@@ -185,7 +185,7 @@ def test_runs_of_different_data_are_not_compared(tmp_path) -> None:
         write_report(Comparison(COMPARISON.baseline, (made("improved", 1.0, scale="full"),)), [], tmp_path)
 
 
-def test_seconds_of_runs_that_shared_a_machine_are_said_to_say_little(tmp_path) -> None:
+def test_the_report_warns_about_seconds_of_runs_that_shared_a_machine(tmp_path) -> None:
     assert "shared the machine" not in write_report(COMPARISON, RUNGS, tmp_path)[0].read_text()
     rung = dataclasses.replace(RUNGS[0], run=dataclasses.replace(RUNGS[0].run, side_by_side=3))
     page = write_report(COMPARISON, [rung], tmp_path)[0].read_text()

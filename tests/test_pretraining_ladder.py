@@ -63,7 +63,7 @@ def test_variants_differ_in_what_they_name_and_in_nothing_else(measured):
     assert all(row["validation"] < result["before"]["validation"] for row in result["rows"])
 
 
-def test_what_is_chosen_by_is_none_of_what_is_reported(measured):
+def test_variants_are_not_compared_on_the_reported_general_code(measured):
     _, profile, _ = measured
     chosen_by = _general_validation(profile.track_a, 3, "networkx")
     assert len(chosen_by) == track_a_ladder.GENERAL_FILES
@@ -78,7 +78,7 @@ def test_the_table_shows_every_variant_beside_the_untouched_model(measured):
     assert table.loc["rank 16", "Change"].startswith("−")
 
 
-def test_it_is_shown_beside_its_own_corpus_and_model_alone(measured, tmp_path):
+def test_the_ladder_is_shown_only_for_its_own_corpus_and_model(measured, tmp_path):
     folder, profile, result = measured
     shown = ladder_text(result["corpus_sha256"], profile.track_a.model, folder=folder)
     assert "| rank 16 |" in shown
