@@ -166,10 +166,10 @@ def ladder(
     from helpers.machine.hardware import detect_runtime
     from helpers.profiles import RunRequest, resolve_profile
     from helpers.report.ladder_table import ladder_table
-    from helpers.tools.ladder import climb
+    from helpers.tools.track_a_ladder import run_track_a_ladder
 
     chosen = resolve_profile(RunRequest(profile, corpus=corpus, causal_lm=causal_lm))
-    print(ladder_table(climb(chosen, detect_runtime(), out, tokens=tokens)).to_string())
+    print(ladder_table(run_track_a_ladder(chosen, detect_runtime(), out, tokens=tokens)).to_string())
 
 
 @app.command()
@@ -228,7 +228,7 @@ def pretrain(
 
     With --data code: the embedded base model (recipes base, stretch); no rules, a report and a card.
     """
-    from helpers.fixed_budget.lab import pretrain_titles
+    from helpers.fixed_budget.commands import pretrain_titles
 
     if data == "code":
         if processes > 1:
@@ -258,7 +258,7 @@ def lab(
     out: Annotated[Path, typer.Option(help="folder for exports/ and runs/")] = Path("."),
 ) -> None:
     """Execute the fixed-budget notebook headless: baseline, seeds, ladder, page and report."""
-    from helpers.fixed_budget.report import report_finished, run_lab
+    from helpers.fixed_budget.commands import report_finished, run_lab
 
     if finished:
         report_finished(data=data, scale=scale, out=out)

@@ -1,4 +1,4 @@
-"""The compressor and the byte n-gram model by hand-computed values."""
+"""The compressor and the byte n-gram model against values computed by hand."""
 
 import math
 import random

@@ -1,4 +1,4 @@
-"""Bits per byte without a neural network: a general compressor and a byte 5-gram model."""
+"""Baselines in bits per byte without a neural network: a general compressor and a byte 5-gram model."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-ORDER = 5  # bytes in a 5-gram: four of context and the one predicted
+ORDER = 5  # bytes of an n-gram: four of context and the one predicted
 
 
 def xz_bits_per_byte(texts: Sequence[str]) -> float:
-    """Size of all texts compressed together by xz at level 9, in bits per byte of text."""
+    """Return the size of all texts, compressed together by `xz -9`, in bits per byte of text."""
     data = "".join(texts).encode()
     return 8 * len(lzma.compress(data, preset=9)) / len(data)
 
 
 def ngram_bits_per_byte(train: Sequence[str], test: Sequence[str], order: int = ORDER) -> float:
-    """Cross-entropy of `test` under an interpolated byte n-gram model counted on `train`.
+    """Return the cross-entropy of `test`, in bits per byte, under a byte n-gram model of `train`.
 
-    p(b | context) = (c(context b) + T(context) p(b | shorter context)) / (c(context) + T(context)),
-    where T is the number of different bytes seen after the context (Witten and Bell 1991), down to
-    the uniform distribution over 256 bytes.
+    The model interpolates all orders down to the uniform distribution over 256 bytes (Witten and
+    Bell 1991): p(b | context) = (c(context b) + T(context) p(b | shorter context)) / (c(context) +
+    T(context)), where c counts and T is the number of different bytes seen after the context.
+
+    Args:
+        train: texts to count.
+        test: texts to predict.
+        order: bytes per n-gram, the predicted one included.
 
     Raises:
         ValueError: if either text is empty.
@@ -47,7 +52,7 @@ def ngram_bits_per_byte(train: Sequence[str], test: Sequence[str], order: int = 
 
 
 def _windows(data: np.ndarray, n: int) -> np.ndarray:
-    """Every run of `n` bytes as one number, the last byte lowest."""
+    """Pack every run of `n` bytes into one number, the last byte lowest."""
     packed = np.zeros(len(data) - n + 1, np.uint64)
     for i in range(n):
         packed = (packed << np.uint64(8)) | data[i : i + len(packed)]

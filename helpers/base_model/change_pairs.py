@@ -1,17 +1,17 @@
-"""Commit-like training text: code before and after a change, made from a source's own functions.
+"""Commit-like training text: a function before and after a change.
 
-Code models are trained on commits because a change teaches what plain files do not: to copy what
-stays, and to tell what is wrong. Every pair here is one plain text; none uses an instruction or a
-question. The kinds, with the share of each in `KINDS`:
+Code models are trained on commits because changes teach what plain files don't: to copy what stays,
+and to notice what is wrong. Each pair here is one plain text without an instruction or a question.
+`PAIR_KINDS` gives the share of each kind:
 
-- fix: one planted fault (`helpers.data.tasks.bugs`) before, the author's function after
-- diff: the same, the change written as the lines taken out and put in
+- fix: the function with one planted fault (`helpers.data.tasks.bugs`), then as its author wrote it
+- diff: the same, with the change written as removed and added lines
 - copy: the same function under two file names
-- scramble: the same, its words in a random order first, so that nothing but copying tells the next one; half
-  of them have few words over and over, so that the place to copy from shows only by several words before it
-- rename: one local name replaced throughout
-- docstring: the function without its docstring before, with it after
-- describe: a function, then its docstring alone
+- scramble: a copy whose words are shuffled first, so that only copying can predict the next word. Half of
+  them repeat a few words, so that only several preceding words show where to copy from
+- rename: the function with one local name replaced throughout, then with the original name
+- docstring: the function without its docstring, then with it
+- describe: the function without its docstring, then the docstring alone
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from helpers.data.tasks.bugs import OPERATORS, BugError, make_bugs
 from helpers.machine.progress import progress
 from helpers.records import SourceFile
 
-SEPARATOR = "<|file_sep|>"
-KINDS = {
+FILE_SEPARATOR = "<|file_sep|>"
+PAIR_KINDS = {
     "fix": 0.25, "diff": 0.08, "copy": 0.27, "scramble": 0.25, "rename": 0.07, "docstring": 0.05,
     "describe": 0.03,
 }  # fmt: skip
@@ -41,7 +41,7 @@ MIN_LINES, MAX_LINES, MAX_CHARACTERS = 3, 40, 1_600
 def change_pairs(
     files: Sequence[SourceFile], seed: int, *, per_function: int = 1, processes: int = 1
 ) -> list[tuple[str, str]]:
-    """(kind, text) of up to `per_function` pairs from every fitting function, in seeded order."""
+    """Return (kind, text) of up to `per_function` pairs from every fitting function, shuffled with `seed`."""
     jobs = [(file.text, f"{seed}:{file.path}", per_function) for file in files]
     found: list[tuple[str, str]] = []
     if processes > 1:
@@ -57,8 +57,8 @@ def change_pairs(
     return found
 
 
-def functions_of(text: str) -> Iterator[str]:
-    """Dedented source of the functions and methods of a file that fit a training window."""
+def window_sized_functions(text: str) -> Iterator[str]:
+    """Yield the dedented source of a file's functions and methods that fit a training window."""
     lines = text.split("\n")
     for node in ast.walk(ast.parse(text)):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -77,20 +77,20 @@ def _of_file(job: tuple[str, str, int]) -> list[tuple[str, str]]:
     text, seed, per_function = job
     rng = random.Random(seed)
     pairs = []
-    for source in functions_of(text):
-        for kind in rng.choices(list(KINDS), weights=list(KINDS.values()), k=per_function):
+    for source in window_sized_functions(text):
+        for kind in rng.choices(list(PAIR_KINDS), weights=list(PAIR_KINDS.values()), k=per_function):
             if made := MAKERS[kind](source, rng):
                 pairs.append((kind, made))
     return pairs
 
 
 def before_after(before: str, after: str) -> str:
-    """Two states of one function as one text."""
-    return f"{SEPARATOR}before\n{before}{SEPARATOR}after\n{after}"
+    """Join two states of one function into one text."""
+    return f"{FILE_SEPARATOR}before\n{before}{FILE_SEPARATOR}after\n{after}"
 
 
 def _planted(source: str, rng: random.Random) -> str | None:
-    """The function with one fault, its docstring dropped half of the time."""
+    """Plant one fault in the function; None if no operator fits."""
     names = list(OPERATORS)
     rng.shuffle(names)
     for name in names[:6]:
@@ -116,14 +116,14 @@ def _diff(source: str, rng: random.Random) -> str | None:
         return None
     changed = difflib.unified_diff(buggy.splitlines(), source.splitlines(), n=0, lineterm="")
     lines = [line for line in changed if line[:1] in "+-" and line[:3] not in ("---", "+++")]
-    return f"{SEPARATOR}before\n{buggy}{SEPARATOR}diff\n" + "\n".join(lines) + "\n"
+    return f"{FILE_SEPARATOR}before\n{buggy}{FILE_SEPARATOR}diff\n" + "\n".join(lines) + "\n"
 
 
 def _copy(source: str, rng: random.Random) -> str:
     name = re.search(r"def (\w+)", source)
     stem = name.group(1) if name else "module"
     first, second = rng.sample(["utils", "core", "base", "common", "lib", "tools", stem, f"{stem}_v2"], 2)
-    return f"{SEPARATOR}{first}.py\n{source}{SEPARATOR}{second}.py\n{source}"
+    return f"{FILE_SEPARATOR}{first}.py\n{source}{FILE_SEPARATOR}{second}.py\n{source}"
 
 
 def _scramble(source: str, rng: random.Random) -> str:
@@ -159,11 +159,11 @@ def _describe(source: str, rng: random.Random) -> str | None:
     bare = _without_docstring(source)
     if not bare:
         return None
-    return f"{bare}{SEPARATOR}docstring\n{ast.get_docstring(ast.parse(source).body[0])}\n"
+    return f"{bare}{FILE_SEPARATOR}docstring\n{ast.get_docstring(ast.parse(source).body[0])}\n"
 
 
 def _without_docstring(source: str) -> str | None:
-    """The function without its docstring's lines; None where it has none or nothing else."""
+    """Drop the docstring's lines; None if the function has none, or nothing else."""
     function = ast.parse(source).body[0]
     if not ast.get_docstring(function) or len(function.body) < 2:
         return None

@@ -1,7 +1,7 @@
-"""What the card of the embedded base model reports, on files from none of its training packages.
+"""Evaluation of the embedded base model for its card, mainly on packages it was not trained on.
 
-Bits per byte beside a compressor and a byte 5-gram model; copying a function it never saw, with the
-truth as context at every token and on its own; repairing a function with one planted fault.
+It measures bits per byte beside a compressor and a byte 5-gram model; copying an unseen function, both
+given the true tokens before each position and without help; and repairing one planted fault.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.base_model.byte_baselines import ngram_bits_per_byte, xz_bits_per_byte
-from helpers.base_model.change_pairs import SEPARATOR, functions_of
+from helpers.base_model.change_pairs import FILE_SEPARATOR, window_sized_functions
 from helpers.data.tasks.bugs import BugError, make_bugs
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.eval.statistics import Estimate, proportion
@@ -32,46 +32,60 @@ SAMPLES = (
 
 
 @dataclass(frozen=True)
+class EvaluationText:
+    """What the base model is measured on."""
+
+    held_out: Sequence[SourceFile]  # of packages that were not trained on
+    near: Sequence[SourceFile]  # held out too, but of packages that were trained on
+    counted: Sequence[str]  # training text that the 5-gram model counts
+
+
+@dataclass(frozen=True)
 class BaseModelReport:
-    """Figures of one model on held-out files."""
+    """Results of one model on held-out files."""
 
     files: int
     bytes: int
     bits_per_byte: float
-    near_files: int  # held-out files of the packages that were trained on
+    near_files: int  # held-out files of packages that were trained on
     near_bytes: int
     near_bits_per_byte: float
     near_xz_bits_per_byte: float
     xz_bits_per_byte: float
     ngram_bits_per_byte: float
-    copy_teacher_forced: Estimate  # of the copy's tokens, first choices that were right
-    copy_exact: Estimate  # of functions, copied without one wrong token, on its own
-    repair_exact: Estimate  # of functions with one planted fault, given back as their author wrote them
-    repair_unchanged: Estimate  # of the same, given back with the fault
+    copy_teacher_forced: Estimate  # share of a copy's tokens that were the first choice
+    copy_exact: Estimate  # share of functions copied without a wrong token and without help
+    repair_exact: Estimate  # share of faulty functions returned as their author wrote them
+    repair_unchanged: Estimate  # share of faulty functions returned with the fault
     samples: tuple[str, ...]
 
 
 def evaluate_base_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    held_out: Sequence[SourceFile],
-    near: Sequence[SourceFile],
-    train_texts: Sequence[str],
+    text: EvaluationText,
     runtime: Runtime,
     *,
     seed: int = 0,
     window: int = 512,
     functions: int = 200,
 ) -> BaseModelReport:
-    """Measure `model` on files of foreign packages (`held_out`) and of its training's packages (`near`).
+    """Measure `model` on held-out text.
 
-    `train_texts` are what the 5-gram model counts; functions are drawn from foreign packages alone.
+    Args:
+        model: a causal language model of Python.
+        tokenizer: the model's.
+        text: what to measure on; functions are drawn from packages that were not trained on.
+        runtime: the machine.
+        seed: of the drawn functions and planted faults.
+        window: tokens per window, half of each as context.
+        functions: how many functions to copy and repair.
     """
-    texts, near_texts = [file.text for file in held_out], [file.text for file in near]
+    texts, near_texts = [file.text for file in text.held_out], [file.text for file in text.near]
     sizes = {"window": window, "stride": window // 2, "runtime": runtime}
     scored = evaluate_perplexity(model, tokenizer, texts, what="held-out files", **sizes)
     near_scored = evaluate_perplexity(model, tokenizer, near_texts, what="files of known packages", **sizes)
-    drawn = draw_functions(held_out, functions, seed)
+    drawn = draw_functions(text.held_out, functions, seed)
     forced = copied_tokens(model, tokenizer, progress(drawn, "copy, forced"), runtime)
     copies = _complete(model, tokenizer, [copy_prompt(s) for s in drawn], drawn, runtime, "copy")
     faulty = [(bug, source) for source in drawn if (bug := _one_token_bug(source, seed))]
@@ -81,37 +95,37 @@ def evaluate_base_model(
         files=len(texts),
         bytes=scored.n_bytes,
         bits_per_byte=scored.bits_per_byte,
-        near_files=len(near),
+        near_files=len(near_texts),
         near_bytes=near_scored.n_bytes,
         near_bits_per_byte=near_scored.bits_per_byte,
         near_xz_bits_per_byte=xz_bits_per_byte(near_texts),
         xz_bits_per_byte=xz_bits_per_byte(texts),
-        ngram_bits_per_byte=ngram_bits_per_byte(train_texts, texts),
+        ngram_bits_per_byte=ngram_bits_per_byte(text.counted, texts),
         copy_teacher_forced=proportion(forced),
         copy_exact=proportion([got == want for got, want in zip(copies, drawn, strict=True)]),
         repair_exact=proportion([got == want for got, (_, want) in zip(fixed, faulty, strict=True)]),
         repair_unchanged=proportion([got == bug for got, (bug, _) in zip(fixed, faulty, strict=True)]),
-        samples=tuple(prompt + text[0] for prompt, text in zip(SAMPLES, continued, strict=True)),
+        samples=tuple(prompt + answer[0] for prompt, answer in zip(SAMPLES, continued, strict=True)),
     )
 
 
 def draw_functions(files: Sequence[SourceFile], n: int, seed: int) -> list[str]:
-    """`n` functions of COPY_LINES lines, no two alike, drawn over all files by `seed`."""
+    """Draw `n` distinct functions of COPY_LINES lines from all files, with `seed`."""
     low, high = COPY_LINES
-    found = {s for file in files for s in functions_of(file.text) if low <= s.count("\n") <= high}
+    found = {s for file in files for s in window_sized_functions(file.text) if low <= s.count("\n") <= high}
     pool = sorted(found)
     random.Random(f"{seed}:copy").shuffle(pool)
     return pool[:n]
 
 
 def copy_prompt(source: str) -> str:
-    """A file that holds the function, and the head of a second one."""
-    return f"{SEPARATOR}utils.py\n{source}{SEPARATOR}core.py\n"
+    """Return a file that holds the function, followed by the head of a second file."""
+    return f"{FILE_SEPARATOR}utils.py\n{source}{FILE_SEPARATOR}core.py\n"
 
 
 def repair_prompt(buggy: str) -> str:
-    """The state of a function before a commit, and the head of the state after it."""
-    return f"{SEPARATOR}before\n{buggy}{SEPARATOR}after\n"
+    """Return a function before a commit, followed by the head of the state after it."""
+    return f"{FILE_SEPARATOR}before\n{buggy}{FILE_SEPARATOR}after\n"
 
 
 def _one_token_bug(source: str, seed: int) -> str | None:
@@ -125,7 +139,7 @@ def _one_token_bug(source: str, seed: int) -> str | None:
 def copied_tokens(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sources: Iterable[str], runtime: Runtime
 ) -> list[bool]:
-    """Of every token of the second copies of `sources`, whether it was the first choice after the truth."""
+    """Tell for every token of a copy of `sources` whether it was the first choice after the true tokens."""
     return [
         right
         for source in sources
@@ -133,8 +147,10 @@ def copied_tokens(
     ]
 
 
-def _forced(model, tokenizer, prompt: str, source: str, runtime: Runtime) -> list[bool]:
-    """Whether each token of `source` was the first choice, with the truth before it."""
+def _forced(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, source: str, runtime: Runtime
+) -> list[bool]:
+    """Tell for each token of `source` whether it was the first choice after the true ones before it."""
     head = tokenizer(prompt, add_special_tokens=False).input_ids
     tail = tokenizer(source, add_special_tokens=False).input_ids
     ids = torch.tensor([head + tail], device=runtime.device)
@@ -143,7 +159,11 @@ def _forced(model, tokenizer, prompt: str, source: str, runtime: Runtime) -> lis
     return (chosen == ids[0, len(head) :]).tolist()
 
 
-def _complete(model, tokenizer, prompts, sources, runtime: Runtime, what: str) -> list[str]:
+def _complete(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str],
+    sources: Sequence[str], runtime: Runtime, what: str,
+) -> list[str]:  # fmt: skip
+    """Complete `prompts` greedily, with room for the longest of `sources` and 16 tokens more."""
     if not prompts:
         return []
     room = 16 + max(len(ids) for ids in tokenizer(list(sources), add_special_tokens=False).input_ids)

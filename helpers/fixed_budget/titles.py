@@ -1,8 +1,8 @@
 """Short texts for the fixed-budget lab: headlines, lines of a file, or first lines of docstrings.
 
-A set is loaded, put into the order its seed gives, and cut into training and validation part. Its
-SHA-256 covers every title in that order, so that two runs over the same digest saw the same text.
-Nothing is lower-cased, marked or otherwise changed but for spaces around a title and line breaks.
+A set is loaded, shuffled with its seed, and split into a training and a validation part. Its SHA-256
+covers every title in order, so two runs with the same digest saw the same text. Titles are not
+lower-cased, marked or otherwise changed, except that surrounding spaces and line breaks go.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from helpers.errors import SuiteError
 from helpers.machine.progress import progress
 from helpers.run.workspace import WorkspaceError, digest, write_text
 
-SEPARATOR = "<eos>"  # stands after every title, in the text that is scored as in the challenge
+SEPARATOR = "<eos>"  # written after every title; part of the scored text, as in the challenge
 HN_DATASET = "julien040/hacker-news-posts"
 HN_REVISION = "d210f96ddcc592f324c3108dd1d7b7edc03ca788"
-HN_ROWS = 828_133  # of that revision
+HN_ROWS = 828_133  # in that revision
 HN_TITLES = 100_000
 
 # Import name -> distribution name; "" stands for the standard library.
@@ -37,51 +37,53 @@ DOCSTRING_PACKAGES = {
     "sklearn": "scikit-learn", "statsmodels": "statsmodels", "sympy": "sympy", "torch": "torch",
     "transformers": "transformers",
 }  # fmt: skip
-MIN_CHARS, MAX_CHARS = 16, 120  # of a docstring's first line; headlines are as long
+MIN_CHARS, MAX_CHARS = 16, 120  # of a docstring's first line: about as long as headlines
 SKIPPED_FOLDERS = {"site-packages", "dist-packages", "test", "tests", "idlelib", "lib2to3", "__pycache__"}
 
 
 class TitleSetError(SuiteError, ValueError):
-    """The titles cannot be loaded; the message says what is wrong and what to do."""
+    """The titles cannot be loaded; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class TitleSet:
-    """Titles in the order that a seed gave them."""
+    """Titles, shuffled with a seed."""
 
-    spec: str  # as given, a file without its folder
+    spec: str  # as given, but a file without its folder
     titles: tuple[str, ...]
     seed: int
-    dropped: tuple[tuple[str, int], ...]  # reason -> lines that were left out
+    dropped: tuple[tuple[str, int], ...]  # (reason, number of lines left out)
 
     @property
     def sha256(self) -> str:
-        """Over all titles in order, a line feed after each."""
+        """Digest of all titles in order, a line feed after each."""
         return text_sha256(self.titles)
 
 
 @dataclass(frozen=True)
 class TitleSplit:
-    """What is trained on and what is scored; no title is in both unless the set repeats it."""
+    """Training and validation titles; a title is in both only if the set repeats it."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
 
     @property
     def repeated(self) -> int:
-        """Validation titles that also stand, letter by letter, in the training part."""
+        """Number of validation titles that also occur, verbatim, in the training part."""
         seen = set(self.train)
         return sum(title in seen for title in self.validation)
 
 
 def load_titles(spec: str, *, seed: int, limit: int | None = None) -> TitleSet:
-    """Load `hn`, `file:PATH` (one title a line, plain or .gz) or `docstrings`, shuffled by `seed`.
+    """Load a set of titles and shuffle it with `seed`.
 
     Args:
-        limit: keep only that many titles, after shuffling: a smaller set of the same kind.
+        spec: `hn`, `file:PATH` (one title per line, plain or .gz) or `docstrings`.
+        seed: of the shuffle.
+        limit: keep only that many titles, after shuffling.
 
     Raises:
-        TitleSetError: for an unknown spec, a file that cannot be read, or fewer than 20 titles.
+        TitleSetError: for an unknown spec, an unreadable file, or fewer than 20 titles.
     """
     kind, _, rest = spec.partition(":")
     shown = f"file:{Path(rest).name}" if kind == "file" else spec
@@ -93,26 +95,26 @@ def load_titles(spec: str, *, seed: int, limit: int | None = None) -> TitleSet:
         titles, dropped = _clean(lines)
         random.Random(seed).shuffle(titles)
     else:
-        raise TitleSetError(f"cannot read the titles {spec!r}: write hn, docstrings or file:PATH")
+        raise TitleSetError(f"cannot read the titles {spec!r}: use hn, docstrings or file:PATH")
     titles = titles[:limit]
     if len(titles) < 20:
-        raise TitleSetError(f"{shown} gives {len(titles)} titles; the least that can be split are 20")
+        raise TitleSetError(f"{shown} gives {len(titles)} titles; at least 20 are needed")
     return TitleSet(shown, tuple(titles), seed, dropped)
 
 
 def split_titles(titles: TitleSet, validation_fraction: float) -> TitleSplit:
-    """The last share of the titles is the validation part, cut as the challenge cuts it."""
+    """Split off the last titles, a share of `validation_fraction`, exactly as the challenge does."""
     n = int(len(titles.titles) * (1 - validation_fraction))
     return TitleSplit(titles.titles[:n], titles.titles[n:])
 
 
 def joined(titles: Iterable[str]) -> str:
-    """The text that is scored: the separator after each title; its characters are the denominator."""
+    """Return the scored text, a separator after each title; its length is the metric's denominator."""
     return "".join(title + SEPARATOR for title in titles)
 
 
 def text_sha256(titles: Iterable[str]) -> str:
-    """SHA-256 (hex) over the titles in order, a line feed after each."""
+    """Return the SHA-256 (hex) over the titles in order, a line feed after each."""
     total = hashlib.sha256()
     for title in titles:
         total.update(title.encode("utf-8", "surrogatepass") + b"\n")
@@ -120,7 +122,7 @@ def text_sha256(titles: Iterable[str]) -> str:
 
 
 def _clean(lines: Iterable[str]) -> tuple[list[str], tuple[tuple[str, int], ...]]:
-    """Stripped lines, without empty ones and without ones that spell the separator."""
+    """Strip the lines; drop and count those that are empty or contain the separator."""
     dropped = {"empty": 0, f"contains {SEPARATOR}": 0}
     kept = []
     for line in lines:
@@ -135,18 +137,18 @@ def _clean(lines: Iterable[str]) -> tuple[list[str], tuple[tuple[str, int], ...]
 
 
 def _hacker_news(seed: int) -> list[str]:
-    """The first titles of the pinned data set after its own shuffle: the challenge's selection."""
+    """Return the challenge's selection: the first titles of the pinned data set after its own shuffle."""
     import datasets
 
     try:
         rows = datasets.load_dataset(HN_DATASET, split="train", revision=HN_REVISION)
-    except Exception as error:  # of any of the many layers below: offline, no disk, moved
+    except Exception as error:  # many layers can fail: offline, disk full, data set moved
         raise TitleSetError(
             f"cannot load {HN_DATASET} at {HN_REVISION[:12]} ({type(error).__name__}: {error}); is the "
-            "network up? Offline, give headlines as file:PATH, or take docstrings"
+            "network up? Offline, use file:PATH or docstrings"
         ) from error
     if len(rows) != HN_ROWS:
-        raise TitleSetError(f"{HN_DATASET} has {len(rows)} rows, not {HN_ROWS}: this is another data set")
+        raise TitleSetError(f"{HN_DATASET} has {len(rows)} rows, not {HN_ROWS}: this is a different data set")
     return rows.shuffle(seed=seed).take(HN_TITLES)["title"]
 
 
@@ -159,17 +161,17 @@ def _file_lines(path: Path) -> Iterator[str]:
     except OSError as error:
         raise TitleSetError(f"cannot read {path.name}: {error.strerror or error}") from error
     except (UnicodeDecodeError, EOFError) as error:
-        raise TitleSetError(f"cannot read {path.name} as UTF-8 text, one title a line: {error}") from error
+        raise TitleSetError(f"cannot read {path.name} as UTF-8 text: {error}") from error
 
 
 def _docstring_lines() -> list[str]:
-    """First docstring lines of the installed packages, each once; kept in the cache by versions."""
+    """Return the distinct first docstring lines of the installed packages, cached by their versions."""
     versions = {"": platform.python_version()}
     for package, distribution in DOCSTRING_PACKAGES.items():
         if package and importlib.util.find_spec(package):
             try:
                 versions[package] = importlib.metadata.version(distribution)
-            except importlib.metadata.PackageNotFoundError:  # a folder, or another distribution's package
+            except importlib.metadata.PackageNotFoundError:  # a plain folder, or of another distribution
                 continue
     key = digest([versions, MIN_CHARS, MAX_CHARS, sorted(SKIPPED_FOLDERS)])[:16]
     cached = default_cache_dir() / f"docstrings-{key}.txt"
@@ -180,7 +182,7 @@ def _docstring_lines() -> list[str]:
     try:
         write_text(cached, "".join(f"{line}\n" for line in lines))
     except WorkspaceError as error:
-        warnings.warn(f"the docstrings are read again next time: {error}", stacklevel=2)
+        warnings.warn(f"the docstrings are not cached, and are read again next time: {error}", stacklevel=2)
     return lines
 
 
@@ -194,13 +196,13 @@ def _files_of(package: str) -> list[Path]:
 
 
 def _first_lines(path: Path) -> Iterator[str]:
-    """First lines of a file's docstrings that are about as long as a headline, in file order."""
+    """Yield first lines of a file's docstrings that are about as long as a headline."""
     source = path.read_bytes()
     if b'"""' not in source and b"'''" not in source:
         return
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd escapes in other people's code
+            warnings.simplefilter("ignore")  # about odd escapes in other people's code
             tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
         return

@@ -1,8 +1,8 @@
-"""Tokenizers of the fixed-budget lab, learned from the training titles alone.
+"""Tokenizers of the fixed-budget lab, trained on the training titles alone.
 
-Both kinds work on bytes, so that any text comes back exactly as it was: nothing can be read as
-"unknown" and nothing is normalised. A title is encoded with a space before it, as the challenge's
-tokenizer does by itself, and the separator's id follows.
+Both kinds work on bytes, so decoding returns any text exactly: nothing becomes "unknown" and nothing
+is normalised. Each title is encoded with a leading space, as the challenge's tokenizer does by
+itself, and followed by the separator's id.
 """
 
 from __future__ import annotations
@@ -18,52 +18,55 @@ from helpers.fixed_budget.titles import SEPARATOR, text_sha256
 
 PAD, UNKNOWN = "<pad>", "<unk>"
 ALPHABET = pre_tokenizers.ByteLevel.alphabet()  # one character for each of the 256 bytes
-SMALLEST_VOCABULARY = 300  # 256 bytes, special tokens, a rest
+SMALLEST_VOCABULARY = 300  # 256 bytes, special tokens, and room for some pieces
 KINDS = ("bpe", "unigram")
-MADE_UP_STEP = 1e-4  # between the scores that the unigram trainer invents
+MADE_UP_STEP = 1e-4  # between the scores that the unigram trainer makes up
 
 
 @dataclass(frozen=True)
 class TitleTokenizer:
-    """A trained tokenizer and the digest of the titles it was trained on."""
+    """A trained tokenizer and the digest of its training titles."""
 
     tokenizer: Tokenizer
     kind: str
-    trained_on: str  # `text_sha256` of the titles
+    trained_on: str  # `text_sha256` of the training titles
 
     @property
     def vocabulary(self) -> int:
-        """Number of ids, special tokens included; small texts give fewer than asked for."""
+        """Number of ids, special tokens included; a small text gives fewer than requested."""
         return self.tokenizer.get_vocab_size()
 
     @property
     def separator_id(self) -> int:
-        """Id of the token that ends every title."""
+        """Id of the token after every title."""
         return self.tokenizer.token_to_id(SEPARATOR)
 
     def encode(self, titles: Sequence[str]) -> list[torch.Tensor]:
-        """One int64 tensor of ids per title, the separator last."""
+        """Return one int64 tensor of ids per title, ending with the separator."""
         found = self.tokenizer.encode_batch([f" {title}" for title in titles], add_special_tokens=False)
         return [torch.tensor([*one.ids, self.separator_id]) for one in found]
 
     def decode(self, ids: torch.Tensor) -> str:
-        """The title that `encode` was given, from its ids."""
+        """Return the title that `encode` turned into `ids`."""
         return self.tokenizer.decode(ids.tolist()[:-1], skip_special_tokens=False)[1:]
 
 
 def train_tokenizer(kind: str, vocabulary: int, titles: Sequence[str]) -> TitleTokenizer:
-    """Learn a `bpe` or `unigram` tokenizer of `vocabulary` ids; the same titles give the same one.
+    """Train a tokenizer; the same titles always give the same one.
 
-    `bpe` is the challenge's: GPT-2's byte-level BPE. `unigram` (Kudo 2018) may learn pieces that
-    hold punctuation, such as " C++"; words end at spaces.
+    Args:
+        kind: `bpe`, the challenge's (GPT-2's byte-level BPE), or `unigram` (Kudo 2018), which cuts
+            at spaces only and can learn pieces with punctuation, such as " C++".
+        vocabulary: number of ids, at most.
+        titles: the training titles.
 
     Raises:
-        ValueError: for another kind, or a vocabulary below `SMALLEST_VOCABULARY`.
+        ValueError: for an unknown kind, or a vocabulary below `SMALLEST_VOCABULARY`.
     """
     if kind not in KINDS or vocabulary < SMALLEST_VOCABULARY:
         raise ValueError(
-            f"no tokenizer {kind!r} of {vocabulary} ids: choose {' or '.join(KINDS)}, "
-            f"{SMALLEST_VOCABULARY} up"
+            f"cannot train a {kind!r} tokenizer of {vocabulary} ids: choose {' or '.join(KINDS)} and at "
+            f"least {SMALLEST_VOCABULARY} ids"
         )
     common = {
         "vocab_size": vocabulary, "special_tokens": [PAD, SEPARATOR, UNKNOWN], "initial_alphabet": ALPHABET,
@@ -88,16 +91,17 @@ def train_tokenizer(kind: str, vocabulary: int, titles: Sequence[str]) -> TitleT
 
 
 def changed_titles(tokenizer: TitleTokenizer, titles: Sequence[str]) -> list[str]:
-    """Titles that do not come back from encoding and decoding exactly as they were."""
+    """Return the titles that encoding and decoding do not reproduce exactly."""
     pairs = zip(titles, tokenizer.encode(titles), strict=True)
     return [title for title, ids in pairs if tokenizer.decode(ids) != title]
 
 
 def _canonical(trained: Tokenizer) -> Tokenizer:
-    """The unigram model with scores and order that do not depend on the threads that summed them.
+    """Remove the effect of thread timing on a unigram model's scores and their order.
 
-    Scores differ in their last digits from training to training. Bytes that are no piece of their
-    own get made-up scores, one step below another from the lowest real one on, in any order.
+    Scores differ in their last digits between trainings, so they are rounded. The trainer gives bytes
+    that are not pieces themselves made-up scores, each one step below the last, in arbitrary order;
+    here the order is fixed.
     """
     plan = json.loads(trained.to_str())
     pieces = plan["model"]["vocab"]

@@ -42,7 +42,7 @@ from helpers.eval.retrieval import (
     score_run,
 )
 from helpers.machine.hardware import Runtime, set_seed, stopwatch
-from helpers.machine.processes import world_size
+from helpers.machine.processes import this_rank_only, world_size
 from helpers.machine.progress import bar
 from helpers.models.embedder import load_embedder
 from helpers.records import Document, Query

@@ -1,4 +1,4 @@
-"""The card of the embedded base model, written from what its training and its report measured."""
+"""The card of the embedded base model, generated from its training history and its report."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from safetensors import safe_open
 
 from helpers.run.workspace import read_json
 
-SHARES = {
-    "copy_teacher_forced": "next token while copying, the truth before it",
-    "copy_exact": "copied exactly, on its own",
-    "repair_exact": "repaired exactly, one planted one-token fault",
-    "repair_unchanged": "given back with the fault",
+SHARE_LABELS = {
+    "copy_teacher_forced": "next token of a copy, given the true tokens before it",
+    "copy_exact": "copied exactly, without help",
+    "repair_exact": "repaired exactly, after one planted one-token fault",
+    "repair_unchanged": "returned with the fault",
 }
 
 
 def base_card(folder: Path) -> str:
-    """README of the model in `folder`, from its config, weights, report.json and training.json."""
+    """Write the README of the model in `folder` from its config, weights, report.json and training.json."""
     report, history = read_json(folder / "report.json"), read_json(folder / "training.json")
     weights = folder / "model.safetensors"
     with safe_open(weights, "pt") as tensors:
@@ -37,7 +37,7 @@ def base_card(folder: Path) -> str:
         config=read_json(folder / "config.json"),
         parameters=sum(_product(shape) for shape in shapes),
         size=weights.stat().st_size,
-        shares=[(label, report[name]) for name, label in SHARES.items()],
+        shares=[(label, report[name]) for name, label in SHARE_LABELS.items()],
         held_out=", ".join(source["name"] for source in corpus["held_out_sources"]),
     )
 

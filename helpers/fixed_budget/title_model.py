@@ -1,12 +1,12 @@
-"""Language models of the fixed-budget lab, built from random weights with transformers' classes.
+"""Language models of the fixed-budget lab: transformers' classes with random weights.
 
-`build` makes a `TitleLM`: one or several transformers models behind one call from ids to logits.
-The classes are the library's own; what is added is residual dropout where a class has none, one
-initialisation for all of them, the title mask, and the average of several members.
+`build_title_lm` returns a `TitleLM`, which maps ids to logits with one or several transformers
+models. The classes are the library's own. Added are residual dropout where a class has none, one
+initialisation for all classes, the title mask, and averaging over several members.
 
 The title mask keeps attention inside a title. A title's span begins with the separator before it,
-so its first word is predicted from the separator alone; positions restart there, which is how
-transformers builds the block-diagonal mask (only without an attention mask and without a cache).
+so its first word is predicted from the separator alone. Positions restart at the separator; from
+that, transformers builds the block-diagonal mask (only without an attention mask and a cache).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -40,12 +41,12 @@ from helpers.models.structure import hidden_states, output_head
 
 INIT_STD = 0.02
 RESIDUAL_OUTPUTS = re.compile(r"\.(c_proj|o_proj|down_proj|dense|dense_4h_to_h)\.weight$")
-DROPPED_MODULES = re.compile(r"(^|\.)(embed_tokens|o_proj|down_proj)$")  # where a class has no dropout
+DROPPED_MODULES = re.compile(r"(^|\.)(embed_tokens|o_proj|down_proj)$")  # get dropout if a class has none
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a model is, but for its vocabulary. Embeddings and output head share one matrix."""
+    """A model's shape, except its vocabulary. Embeddings and output head share one matrix."""
 
     family: str = "gpt2"  # a key of FAMILIES
     layers: int = 6
@@ -53,20 +54,18 @@ class Architecture:
     width: int = 512
     mlp_width: int = 2048
     dropout: float = 0.1  # of residual branches and embeddings
-    attention_dropout: float = 0.1  # of attention weights; a CPU has no fused attention with it
-    scaled_residual_init: bool = False  # outputs onto the residual stream start 1/sqrt(2 layers) smaller
+    attention_dropout: float = 0.1  # of attention weights; rules out fused attention on a CPU
+    scaled_residual_init: bool = False  # start residual output matrices smaller, by 1/sqrt(2 layers)
     title_mask: bool = False
-    average: float = (
-        0.0  # decay per step of a moving average of the weights, which is what is scored; 0: none
-    )
+    average: float = 0.0  # decay per step of a moving average of the weights, which is scored; 0: none
     members: int = 1  # independently initialised models whose probabilities are averaged
 
 
 class TitleLM(nn.Module):
-    """One or several causal language models over titles; see the module's text for the mask.
+    """One or several causal language models over titles; the module docstring explains the mask.
 
-    With `average` (a decay per step) a moving average of the weights is kept, which is not trained
-    and which `forward` uses outside training.
+    With `average` (a decay per step), the model also keeps a moving average of its weights, which
+    `forward` uses outside training.
     """
 
     def __init__(
@@ -83,19 +82,22 @@ class TitleLM(nn.Module):
 
     @property
     def n_parameters(self) -> int:
-        """Numbers that are trained; a tied matrix counts once, an average of the weights not at all."""
+        """Number of trained parameters: a tied matrix counts once, averaged weights don't count."""
         return sum(p.numel() for p in self.members.parameters())
 
     def get_output_embeddings(self) -> None:
-        """None: the heads share their matrices with the embeddings."""
+        """Return None: the heads share their matrices with the embeddings."""
 
     def after_step(self) -> None:
-        """Take the newest weights into their average; call after every optimizer step."""
+        """Update the average of the weights; call after every optimizer step."""
         if self.averaged is not None:
             self.averaged.update_parameters(self.members)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Logits (rows, length, vocabulary) for ids (rows, length); with members, log probabilities."""
+        """Return logits (rows, length, vocabulary) for `ids` (rows, length).
+
+        With several members these are log-probabilities.
+        """
         members = self.members if self.averaged is None or self.training else self.averaged.module
         if len(members) == 1:
             return output_head(members[0])(self.hidden(members[0], ids))
@@ -103,13 +105,13 @@ class TitleLM(nn.Module):
         return functools.reduce(torch.logaddexp, logs) - math.log(len(logs))
 
     def hidden(self, member: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
-        """A member's last hidden states (rows, length, width), under the title mask if there is one."""
+        """Return a member's last hidden states (rows, length, width), under the title mask if it is on."""
         positions = title_positions(ids, self.separator_id) if self.title_mask else None
         return hidden_states(member, ids, position_ids=positions)
 
 
 def title_positions(ids: torch.Tensor, separator_id: int) -> torch.Tensor:
-    """Position of each token since the last separator, which itself has 0; (rows, length).
+    """Return each token's distance from the last separator, which itself has 0; (rows, length).
 
     >>> title_positions(torch.tensor([[7, 8, 1, 7, 1, 1, 9]]), separator_id=1).tolist()
     [[0, 1, 0, 1, 0, 0, 1]]
@@ -119,19 +121,28 @@ def title_positions(ids: torch.Tensor, separator_id: int) -> torch.Tensor:
     return places - starts
 
 
-def build(architecture: Architecture, vocabulary: int, context: int, separator_id: int, seed: int) -> TitleLM:
-    """A model with fresh weights that depend on `seed` alone, in float32 on the host.
+def build_title_lm(
+    architecture: Architecture, vocabulary: int, context: int, separator_id: int, seed: int
+) -> TitleLM:
+    """Build a model with random weights, in float32 on the CPU.
 
-    Weights are N(0, 0.02), biases and learned positions 0, norms 1.
+    Weights are drawn from N(0, 0.02); biases and learned positions are 0, norms 1.
+
+    Args:
+        architecture: the model's shape.
+        vocabulary: number of token ids.
+        context: longest row, in tokens.
+        separator_id: the token after every title, where the title mask cuts.
+        seed: the weights depend on nothing else.
 
     Raises:
-        ValueError: for a family that does not exist or a width that the heads do not divide.
+        ValueError: for an unknown family, or a width that is not divisible by the heads.
     """
     if architecture.family not in FAMILIES:
         known = ", ".join(FAMILIES)
-        raise ValueError(f"no model family {architecture.family!r}; there are {known}")
+        raise ValueError(f"unknown model family {architecture.family!r}; choose from {known}")
     if architecture.width % architecture.heads:
-        raise ValueError(f"width {architecture.width} does not divide into {architecture.heads} heads")
+        raise ValueError(f"width {architecture.width} is not divisible by {architecture.heads} heads")
     members = []
     for number in range(architecture.members):
         torch.manual_seed(seed + number)
@@ -153,7 +164,7 @@ def _gpt2(a: Architecture, vocabulary: int, context: int) -> PreTrainedModel:
 
 
 def _gpt_neox(a: Architecture, vocabulary: int, context: int) -> PreTrainedModel:
-    """The GPT-2 block with rotary positions instead of learned ones."""
+    """Build a GPT-2 block with rotary instead of learned positions."""
     return GPTNeoXForCausalLM(
         GPTNeoXConfig(
             vocab_size=vocabulary, max_position_embeddings=context, hidden_size=a.width,
@@ -166,9 +177,9 @@ def _gpt_neox(a: Architecture, vocabulary: int, context: int) -> PreTrainedModel
 
 
 def _gated(
-    config: type, model: type, a: Architecture, vocabulary: int, context: int, **options
+    config: type, model: type, a: Architecture, vocabulary: int, context: int, **options: Any
 ) -> PreTrainedModel:
-    """A class with a gated MLP and rotary positions, which have no dropout on the residual stream."""
+    """Build a class with gated MLP and rotary positions, and add dropout to its residual stream."""
     made = model(
         config(
             vocab_size=vocabulary, max_position_embeddings=context, hidden_size=a.width,
@@ -196,8 +207,8 @@ FAMILIES: dict[str, Callable[[Architecture, int, int], PreTrainedModel]] = {
     "gpt_neox": _gpt_neox,
     "stablelm": functools.partial(_gated, StableLmConfig, StableLmForCausalLM),  # SwiGLU, LayerNorm
     "llama": functools.partial(_gated, LlamaConfig, LlamaForCausalLM),  # SwiGLU, RMSNorm
-    "qwen2": functools.partial(_gated, Qwen2Config, Qwen2ForCausalLM),  # and biases on q, k, v
-    "qwen3": lambda a, vocabulary, context: _gated(  # and norms on q and k
+    "qwen2": functools.partial(_gated, Qwen2Config, Qwen2ForCausalLM),  # also biases on q, k, v
+    "qwen3": lambda a, vocabulary, context: _gated(  # also norms on q and k
         Qwen3Config, Qwen3ForCausalLM, a, vocabulary, context, head_dim=a.width // a.heads
     ),
 }
