@@ -12,7 +12,8 @@ from typing import Any
 from huggingface_hub import try_to_load_from_cache
 
 from helpers.errors import SuiteError
-from helpers.run.workspace import digest, file_digests
+from helpers.run.digests import file_digests
+from helpers.run.workspace import digest
 
 PACKAGE_PREFIX = "package:"
 DESCRIPTIONS = {"README.md", "report.json", "training.json"}  # in a model's folder, read by people alone

@@ -13,6 +13,8 @@ import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from helpers.run.digests import file_digests
+
 
 @dataclass
 class SecondCopy:
@@ -45,8 +47,6 @@ class SecondCopy:
 
     def fetch(self, name: str, key: str, into: Path) -> bool:
         """Copy the stage of this key to `into`; whether it was here, and every file as it was written."""
-        from helpers.run.workspace import file_digests
-
         source = self.folder / name
         try:
             self._check()

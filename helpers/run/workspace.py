@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from helpers.errors import SuiteError, storage_problem
+from helpers.run.digests import file_digests
 from helpers.run.second_copy import SecondCopy
 
 R = TypeVar("R")
@@ -193,17 +194,6 @@ class Workspace:
         files = file_digests(partial)
         # From here on the stage is whole, whatever its folder is called.
         write_json(partial / "stage.json", {"name": name, "key": key, "seconds": seconds, "files": files})
-
-
-def file_digests(folder: Path) -> dict[str, str]:
-    """SHA-256 (hex) of every file below `folder` by its path, the records of `Workspace` left out."""
-    digests = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
-        if name not in ("inputs.json", "stage.json"):
-            with path.open("rb") as stream:
-                digests[name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return digests
 
 
 def _is_whole(folder: Path, key: str) -> bool:
