@@ -35,7 +35,7 @@ from helpers.data.queries.build import build_retrieval_data
 from helpers.data.splits import check_splits, split_corpus
 from helpers.eval.vector_index import build_index, search
 from helpers.machine.hardware import peak_memory_gib
-from helpers.settings import PROFILES
+from helpers.profiles import PROFILES
 
 T = TypeVar("T")
 

@@ -22,7 +22,7 @@ from helpers.data.queries.documents import document_text
 from helpers.eval.retrieval import build_index, search
 from helpers.machine.hardware import detect_runtime, hardware_facts, peak_memory_gib, stopwatch
 from helpers.models.embedder import encode, load_embedder
-from helpers.settings import PROFILES
+from helpers.profiles import PROFILES
 
 NEIGHBOURS = 10
 WARM_UP = 64  # texts

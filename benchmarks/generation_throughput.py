@@ -30,7 +30,7 @@ from helpers.data.tasks.phrasings import PHRASINGS, phrase
 from helpers.machine.hardware import detect_runtime, hardware_facts, peak_memory_gib, set_seed, stopwatch
 from helpers.models import generation
 from helpers.models.causal_lm import chat_prompt, load_causal_lm, load_tokenizer
-from helpers.settings import PROFILES
+from helpers.profiles import PROFILES
 
 WAYS = ("one at a time", "batched")
 Answers = tuple[int, list[str]]  # tokens given in all, texts

@@ -26,9 +26,10 @@ from helpers.eval.lexical import build_lexical_index
 from helpers.eval.retrieval import Run, index_documents, mean_scores, qrels_of, retrieve, score_run
 from helpers.machine.hardware import detect_runtime, hardware_facts
 from helpers.models.embedder import load_embedder
+from helpers.profiles import PROFILES
 from helpers.records import Corpus
 from helpers.run.workspace import read_json, write_json
-from helpers.settings import PROFILES, Profile, TrackCSettings
+from helpers.settings import Profile, TrackCSettings
 from helpers.train.averaging import load_member, train_averaged
 
 PARTS = {"train_fraction": 0.5, "validation_fraction": 0.1}

@@ -53,7 +53,8 @@ from helpers.machine.hardware import (
 )
 from helpers.models.causal_lm import add_lora, load_causal_lm, load_tokenizer
 from helpers.models.shapes import model_shape
-from helpers.settings import PROFILES, TrackASettings
+from helpers.profiles import PROFILES
+from helpers.settings import TrackASettings
 from helpers.train.continued_pretraining import MICRO_BATCH_TOKENS
 from helpers.train.packing import collate_packed, pack_documents
 from helpers.train.trainer import run_training

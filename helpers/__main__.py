@@ -25,7 +25,7 @@ def run(
     profile: Annotated[str, typer.Option(help="t4, cpu, smoke, or auto")] = "auto",
     corpus: Annotated[str, typer.Option(help="installed:NAME, path:DIR, git:URL[@rev] or zip:FILE")] = "",
     out: Annotated[Path, typer.Option(help="folder for reports and runs/")] = Path("."),
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the last unfinished run")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="resume the last unfinished run")] = False,
     seed: Annotated[int | None, typer.Option(help="seed of everything random")] = None,
     causal_lm: Annotated[str, typer.Option(help="Track A's model: hub name or folder")] = "",
     chat_lm: Annotated[str, typer.Option(help="Track B's model: hub name or folder")] = "",
@@ -36,29 +36,35 @@ def run(
         list[str] | None, typer.Option("--set", help="one setting, e.g. track_a.epochs=1; repeatable")
     ] = None,
     language: Annotated[
-        str, typer.Option(help="prose of Track B's pairs: deterministic, chat[:MODEL], openai:MODEL[@URL]")
+        str,
+        typer.Option(
+            help="writes the prose of Track B's pairs: deterministic, chat[:MODEL], openai:MODEL[@URL]"
+        ),
     ] = "",
     benchmark: Annotated[
         list[Path] | None, typer.Option(help="problem file that no pair may share code with; repeatable")
     ] = None,
 ) -> None:
     """Execute the notebook headless and publish metrics.json, data_card.md and the HTML export."""
+    from helpers.profiles import RunRequest
     from helpers.report.suite import run_suite
 
     run_suite(
-        profile=profile,
-        corpus=corpus,
-        out=out,
-        resume=resume,
-        seed=seed,
-        causal_lm=causal_lm,
-        chat_lm=chat_lm,
-        embedder=embedder,
-        nf4=nf4,
-        keep=keep,
-        changes=",".join(changes or ()),
-        language=language,
-        benchmarks=",".join(map(str, benchmark or ())),
+        RunRequest(
+            profile=profile,
+            corpus=corpus,
+            out=out,
+            resume=resume,
+            seed=seed,
+            causal_lm=causal_lm,
+            chat_lm=chat_lm,
+            embedder=embedder,
+            nf4=nf4,
+            second_copy=keep,
+            changed_settings=",".join(changes or ()),
+            language=language,
+            benchmarks=",".join(map(str, benchmark or ())),
+        )
     )
 
 
@@ -74,9 +80,11 @@ def plan(
 ) -> None:
     """Print memory and time of every stage, computed from the models' shapes."""
     from helpers.plan import print_plan
-    from helpers.settings import resolve_profile
+    from helpers.profiles import RunRequest, resolve_profile
 
-    chosen = resolve_profile(profile, causal_lm=causal_lm, chat_lm=chat_lm, embedder=embedder, nf4=nf4)
+    chosen = resolve_profile(
+        RunRequest(profile, causal_lm=causal_lm, chat_lm=chat_lm, embedder=embedder, nf4=nf4)
+    )
     print_plan(chosen, here=here, micro_batch=micro_batch or None)
 
 
@@ -154,13 +162,13 @@ def ladder(
     tokens: Annotated[int, typer.Option(help="of the training files, per rung")] = 40_000,
     out: Annotated[Path, typer.Option(help="folder for exports/ and runs/")] = Path("."),
 ) -> None:
-    """Train Track A with one setting changed at a time, compared on validation; goes on where it stopped."""
+    """Train Track A with one setting changed at a time, compared on validation; resumes where it stopped."""
     from helpers.machine.hardware import detect_runtime
+    from helpers.profiles import RunRequest, resolve_profile
     from helpers.report.ladder_table import ladder_table
-    from helpers.settings import resolve_profile
     from helpers.tools.ladder import climb
 
-    chosen = resolve_profile(profile, corpus=corpus, causal_lm=causal_lm)
+    chosen = resolve_profile(RunRequest(profile, corpus=corpus, causal_lm=causal_lm))
     print(ladder_table(climb(chosen, detect_runtime(), out, tokens=tokens)).to_string())
 
 
@@ -169,11 +177,12 @@ def verify(
     run: Annotated[Path, typer.Option(help="a folder below runs/")],
     pairs: Annotated[bool, typer.Option(help="execute Track B's pairs and tasks again")] = True,
     times: Annotated[
-        int, typer.Option(help="run the tasks' references so often besides, each time otherwise")
+        int,
+        typer.Option(help="also run the tasks' references so often, each time under other conditions"),
     ] = 0,
     workers: Annotated[int, typer.Option(help="sandboxed processes side by side")] = 2,
 ) -> None:
-    """Recompute figures and verdicts of a run from its per-item files, and run its pairs again."""
+    """Recompute the figures and verdicts of a run from its per-item files, and execute its pairs again."""
     from helpers.report.metrics import recompute
     from helpers.tools.verify_pairs import verify_run
 
@@ -204,16 +213,16 @@ def pretrain(
         str, typer.Option(help="full, half, small, smoke; auto: full with CUDA, else small")
     ] = "auto",
     smoke: Annotated[bool, typer.Option("--smoke", help="the same as --scale smoke")] = False,
-    seed: Annotated[int, typer.Option(help="of training; other than 1337 only as a --spread")] = 1337,
+    seed: Annotated[int, typer.Option(help="of training; values other than 1337 require --spread")] = 1337,
     spread: Annotated[
         bool, typer.Option("--spread", help="allow another seed, marked in the result")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="go on with, or keep, the run that lies there")
+        bool, typer.Option("--resume", help="resume the run that is there, or keep it if finished")
     ] = False,
     out: Annotated[Path, typer.Option(help="runs/ is made in this folder")] = Path("."),
-    steps: Annotated[int | None, typer.Option(help="of --data code, other than the recipe's")] = None,
-    processes: Annotated[int, typer.Option(help="of --data code, that share each step")] = 1,
+    steps: Annotated[int | None, typer.Option(help="of --data code, instead of the recipe's")] = None,
+    processes: Annotated[int, typer.Option(help="of --data code, to share each step")] = 1,
 ) -> None:
     """Train one recipe from random weights under the fixed-budget rules, and score it.
 
@@ -241,12 +250,10 @@ def lab(
     ] = "auto",
     seeds: Annotated[str, typer.Option(help="of the improved recipe, 1337 first")] = "1337,1338,1339",
     ladder: Annotated[bool, typer.Option("--ladder/--no-ladder", help="run every rung")] = True,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="keep finished runs, go on with begun ones")
-    ] = False,
-    jobs: Annotated[int, typer.Option(help="runs side by side, where a GPU has room for several")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="keep finished runs, resume the others")] = False,
+    jobs: Annotated[int, typer.Option(help="runs side by side, if the GPU has room for several")] = 1,
     finished: Annotated[
-        bool, typer.Option("--finished", help="run nothing: the report on the runs that are finished")
+        bool, typer.Option("--finished", help="run nothing; report on the finished runs")
     ] = False,
     out: Annotated[Path, typer.Option(help="folder for exports/ and runs/")] = Path("."),
 ) -> None:
@@ -275,7 +282,7 @@ def compare(
 
 
 def launch_again(processes: int) -> None:
-    """This command once more in `processes` processes, under torch's launcher; ends this process."""
+    """Replace this process by the same command under torch's launcher, in `processes` processes."""
     arguments = [value for value in sys.argv[1:] if not value.startswith("--processes")]
     if "--processes" in sys.argv:
         arguments.remove(str(processes))
@@ -295,7 +302,7 @@ def main() -> None:
         print(f"error: {said}" if error.exit_status == 1 else said, file=sys.stderr)
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
-        print("stopped; finished steps are kept, go on with --resume", file=sys.stderr)
+        print("stopped; finished steps are kept, continue with --resume", file=sys.stderr)
         sys.exit(130)
 
 

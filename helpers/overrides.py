@@ -1,4 +1,4 @@
-"""Single settings changed by name: `track_a.epochs=1`, `failure_cases=12`, `corpus.languages=python|go`."""
+"""Change single settings by name: `track_a.epochs=1`, `failure_cases=12`, `corpus.languages=python|go`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def with_setting(settings: Any, path: str, text: str) -> Any:
-    """A copy of the dataclass `settings` with the field at `path` set to `text`, read by the field's type.
+    """Return a copy of the dataclass `settings` with the field at `path` set to `text`, parsed by its type.
 
     Raises:
         ValueError: for a name that does not exist or a value that does not fit.

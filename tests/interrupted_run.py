@@ -23,6 +23,7 @@ import torch
 
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.models.causal_lm import load_adapted, load_causal_lm
+from helpers.profiles import RunRequest
 from helpers.run.workspace import read_json, write_json
 from helpers.settings import LoraSettings, TrackASettings
 from helpers.tracks.session import open_session, publish_reports
@@ -39,7 +40,7 @@ def attempt(model: str, out: Path) -> None:
         learning_rate=1e-2, batch_sequences=4, warmup_fraction=0.1, lora=LoraSettings(rank=4, alpha=8),
         rehearsal_share=0.0,
     )  # fmt: skip
-    run = open_session("smoke", out=out, resume=True)
+    run = open_session(RunRequest("smoke", out=out, resume=True))
 
     def score(base_model, tokenizer) -> list[dict]:
         result = evaluate_perplexity(base_model, tokenizer, TEXTS[5:], window=32, stride=16)

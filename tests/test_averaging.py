@@ -11,8 +11,8 @@ from tiny_embedder import save_tiny_embedder, small_code_base
 from helpers.data.queries.build import build_retrieval_data
 from helpers.machine.hardware import Runtime
 from helpers.models.embedder import load_embedder
+from helpers.profiles import CPU
 from helpers.run.workspace import read_json
-from helpers.settings import CPU
 from helpers.train import averaging
 from helpers.train.averaging import load_member, mean_of, train_averaged
 

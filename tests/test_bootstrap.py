@@ -78,7 +78,8 @@ def test_the_suite_never_asks_to_move_what_hosted_runtimes_bring() -> None:
 
 CELLS = nbformat.read(ROOT / "ML_Assignment_Part2.ipynb", as_version=4).cells
 BOOTSTRAP = "\n".join(
-    next(cell.source for cell in CELLS if mark in cell.source) for mark in ("HELD =", "install_missing")
+    next(cell.source for cell in CELLS if mark in cell.source)
+    for mark in ("HELD =", "FETCH_HEAD", "install_missing")
 )
 FORM = {"DRIVE": "drive/MyDrive/code", "REPOSITORY": "", "REVISION": "main"}
 

@@ -15,6 +15,7 @@ from helpers.data.corpus import load_corpus
 from helpers.data.draw import draw_files
 from helpers.data.queries.build import build_retrieval_data
 from helpers.data.splits import files_of, split_corpus
+from helpers.profiles import RunRequest
 from helpers.tracks.session import open_session
 
 BUDGETS = {"training": 6_000, "validation": 1_000, "test": 1_500}
@@ -31,7 +32,7 @@ def repository(tmp_path: Path) -> Path:
 
 def compute(repository: Path, out: Path) -> tuple[list[str], dict[str, list[str]]]:
     """The stages that the notebook's own inputs have built anew, and Track A's paths by split."""
-    run = open_session("smoke", corpus=f"path:{repository}", out=out, run_id="r")
+    run = open_session(RunRequest("smoke", corpus=f"path:{repository}", out=out, run_id="r"))
     a, b = run.profile.track_a, run.profile.track_b
     c = dataclasses.replace(run.profile.track_c, train_pairs=12, validation_pairs=2, test_queries=5)
     corpus = load_corpus(run.profile.corpus.spec, SETTINGS)

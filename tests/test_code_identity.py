@@ -5,9 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import functools
-import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from helpers import settings
+from helpers.profiles import CPU
 from helpers.run.code_identity import OURS, Sources, code_digest, modules_of
-from helpers.tracks import controls_a, controls_c
+from helpers.tracks import a, b, c, controls_a, controls_c
 from helpers.tracks.guards import Guards
 from helpers.tracks.session import Session
 
@@ -178,24 +176,26 @@ def test_the_digest_is_that_of_another_folder_and_another_process(toy, tmp_path)
     assert len(digests) == 1
 
 
-# --- the stages of the notebook ------------------------------------------------------------------
+# --- the stages of the tracks --------------------------------------------------------------------
 
 
-def notebook_stages() -> dict[str, FunctionType]:
-    """Name of every stage that the notebook asks for -> its lambda, with the notebook's imports alone."""
-    notebook = json.loads((ROOT / "ML_Assignment_Part2.ipynb").read_text())
-    cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
-    trees = [ast.parse(re.sub(r"\A%%(?:track|part) [^\n]+\n", "", cell)) for cell in cells]
-    names: dict[str, Any] = {"__name__": "__main__"}
-    for statement in (s for tree in trees for s in tree.body if isinstance(s, ast.Import | ast.ImportFrom)):
-        exec(compile(ast.Module([statement], []), "cell", "exec"), names)
+def track_stages() -> dict[str, FunctionType]:
+    """Name of every stage that a track asks for -> its lambda, with the module's names alone."""
     stages = {}
-    for call in (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)):
-        told = [a.value for a in call.args if isinstance(a, ast.Constant) and "/" in str(a.value)]
-        builds = [a for a in call.args if isinstance(a, ast.Lambda)]
-        if told and builds:
-            stages[told[0]] = eval(compile(ast.Expression(builds[0]), "cell", "eval"), names)
-    return stages
+    for track in (a, b, c):
+        names = dict(vars(track))
+        for call in (
+            node
+            for node in ast.walk(ast.parse(Path(track.__file__).read_text()))
+            if isinstance(node, ast.Call)
+        ):
+            told = [a.value for a in call.args if isinstance(a, ast.Constant) and "/" in str(a.value)]
+            builds = [a for a in call.args if isinstance(a, ast.Lambda)]
+            if told and builds:
+                stages[told[0]] = eval(compile(ast.Expression(builds[0]), track.__file__, "eval"), names)
+    scored = lambda: b.score_responses([], b.by_task([]))  # noqa: E731 (what `TrackB._scored` asks for)
+    scored = FunctionType(scored.__code__, vars(b))
+    return stages | {"track_b/scored_before": scored, "track_b/scored_after": scored}
 
 
 class Recorder:
@@ -203,7 +203,7 @@ class Recorder:
 
     def __init__(self, folder: Path):
         self.folder, self.seed, self.runtime = folder, 1, None
-        self.profile = settings.CPU
+        self.profile = CPU
         self.guards = Guards(folder)
         self.asked: dict[str, Callable[..., Any]] = {}
 
@@ -230,7 +230,7 @@ def stages(tmp_path_factory) -> dict[str, Callable[..., Any]]:
         controls_a.measure_foreign_corpus(run, {}, [], None, exclude="")
         data = SimpleNamespace(test=[], documents=[])
         controls_c.measure_controls(run, data, {}, None, run.folder, exclude="")
-    return notebook_stages() | run.asked
+    return track_stages() | run.asked
 
 
 EXPECTED = {  # stage -> a module it rests on
@@ -276,7 +276,8 @@ def test_every_stage_rests_on_what_it_must(stages) -> None:
         ("helpers.train.contrastive", ["track_a/train", "track_b/train", "track_c/index_before"]),
         ("helpers.tracks.controls_c", ["track_a/foreign", "track_c/train", "track_c/hybrid"]),
         ("helpers.plan", list(EXPECTED)),
-        ("helpers.tracks.recording", list(EXPECTED)),
+        ("helpers.tracks.record", list(EXPECTED)),
+        ("helpers.tracks.a", list(EXPECTED)),
     ],
 )
 def test_a_mended_module_leaves_the_stages_that_do_without_it(stages, mended, kept) -> None:

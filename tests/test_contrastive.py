@@ -15,7 +15,7 @@ from helpers.data.queries.documents import short_form
 from helpers.eval.retrieval import build_index, index_documents, mean_scores, qrels_of, retrieve, score_run
 from helpers.machine.hardware import Runtime
 from helpers.models.embedder import EmbedderError, encode, load_embedder
-from helpers.settings import CPU
+from helpers.profiles import CPU
 from helpers.train import contrastive, hard_negatives
 from helpers.train.contrastive import ContrastiveError, pairs_dataset, train_embedder
 from helpers.train.hard_negatives import mine_hard_negatives

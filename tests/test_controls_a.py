@@ -15,10 +15,11 @@ from helpers.errors import InsufficientDataError
 from helpers.eval.file_scores import FileScore, score_files
 from helpers.models.causal_lm import load_causal_lm
 from helpers.models.tokens import encode
+from helpers.profiles import CPU, RunRequest
 from helpers.report.record_a import record_track_a
 from helpers.report.tables_a import control_sentences
 from helpers.run.workspace import Workspace
-from helpers.settings import CPU, LoraSettings
+from helpers.settings import LoraSettings
 from helpers.tracks import controls_a
 from helpers.tracks.controls_a import (
     foreign_facts,
@@ -142,7 +143,7 @@ def test_a_run_keeps_what_it_was_told_of_exposure_and_another_asks_again(tmp_pat
     corpus = SimpleNamespace(spec="installed:birds", version="1.0", sha256="0" * 64)
     told = []
     for run_id in ("one", "one", "two"):
-        run = open_session("smoke", out=tmp_path, resume=True, run_id=run_id)
+        run = open_session(RunRequest("smoke", out=tmp_path, resume=True, run_id=run_id))
         told.append(seen_before(run, corpus))
     assert told[0] == told[1] == Exposure("partly_unseen", "first", ("a.py", "b.py"))
     assert told[2] == Exposure("unknown", "second")

@@ -24,6 +24,7 @@ from helpers.eval.retrieval import (
 )
 from helpers.machine.hardware import Runtime
 from helpers.models.embedder import load_embedder
+from helpers.profiles import CPU
 from helpers.report.metrics import record_track_c, track_c_rows
 from helpers.report.plots_c import training_points
 from helpers.report.tables import change_text, estimate_text
@@ -35,7 +36,6 @@ from helpers.report.tables_c import (
     system_table,
 )
 from helpers.run.workspace import Workspace, read_json
-from helpers.settings import CPU
 from helpers.tracks import controls_c
 from helpers.tracks.controls_c import control_seconds, foreign_package, measure_controls
 from helpers.tracks.guards import Guards

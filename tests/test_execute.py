@@ -155,32 +155,34 @@ def test_the_line_says_what_is_left_and_nearly_done_at_the_end_alone() -> None:
     assert "nearly done" in line.text(700.0)
 
 
-def test_track_cells_stand_aside_with_the_reason(notebook) -> None:
+def test_steps_of_a_track_that_ended_stand_aside_with_the_reason(notebook) -> None:
     source = (
-        "from IPython import get_ipython\n"
-        "from pathlib import Path\nfrom helpers.tracks.guards import Guards\n"
-        "from helpers.tracks.notebook_cells import register_cell_magics\n"
+        "from pathlib import Path\nfrom types import SimpleNamespace\n"
+        "from helpers.tracks.guards import Guards\nfrom helpers.tracks.steps import step\n"
         "guards = Guards(Path('.'), {'track_b': 'no docstrings'})\n"
-        "register_cell_magics(get_ipython(), guards, guards.reason)"
+        "class Toy:\n"
+        "    def __init__(self, name): self.name, self.run = name, SimpleNamespace(guards=guards)\n"
+        "    @step\n    def fine(self): print('fine')\n"
+        "    @step\n    def fails(self): assert self is None\n"
+        "a, b = Toy('track_a'), Toy('track_b')"
     )
     import helpers
 
     root = helpers.__path__[0].rsplit("/", 1)[0]
     path = notebook(
         new_code(f"import sys; sys.path.insert(0, {root!r})\n{source}"),
-        new_code("%%track track_a\nx = 20\nx + 1"),
-        new_code("%%track track_b\nraise SystemError"),
-        new_code("%%track track_a\nassert x == 21"),
-        new_code("%%track track_a\nraise SystemError"),
+        *(new_code(call) for call in ("a.fine()", "b.fails()", "a.fails()", "a.fine()")),
     )
     done = run(path, {})
     *_, shown, aside, failed, later = done.cells
-    assert shown.outputs[0].data["text/plain"] == "21"
-    assert aside.outputs[0].text == "track_b does not run: no docstrings\n"
+    assert shown.outputs[0].text == "fine\n"
+    assert aside.outputs[0].text == "Track B does not run: no docstrings\n"
     (said,) = failed.outputs  # no traceback, which would name this machine's folders
-    assert "AssertionError without a message, at `assert x == 21` (the cell, line 1)" in said.text
-    assert later.outputs[0].text.startswith("track_a does not run: AssertionError without a message")
-    assert "assert x == 21" in (path.parent / "errors.txt").read_text()
+    assert (
+        "AssertionError without a message, at `def fails(self): assert self is None` (the cell" in said.text
+    )
+    assert later.outputs[0].text.startswith("Track A does not run: AssertionError without a message")
+    assert "assert self is None" in (path.parent / "errors.txt").read_text()
     assert not [o for cell in done.cells[1:] for o in cell.outputs if o.output_type == "error"]
 
 
@@ -220,7 +222,7 @@ def test_stopping_ends_the_kernel_and_says_how_to_go_on(notebook, tmp_path, numb
     running.send_signal(number)
     said = running.communicate(timeout=60)[1]
     assert running.returncode == 130
-    assert "stopped in section “One”; finished steps are kept, go on with --resume" in said
+    assert "stopped in section “One”; finished steps are kept, continue with --resume" in said
     assert "Traceback" not in said
     kernel = Path("/proc") / pid.read_text()
     assert not kernel.exists() or "Z" in (kernel / "stat").read_text().split()[2]

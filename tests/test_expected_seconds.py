@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from helpers.profiles import PROFILES, RunRequest, resolve_profile
 from helpers.run.earlier_runs import kept_stages, recorded_seconds
 from helpers.run.estimate import Estimate
 from helpers.run.expected_here import estimate_here, measured_pace, scaled
@@ -24,7 +25,6 @@ from helpers.run.expected_seconds import (
 )
 from helpers.run.stage_names import STAGE_NAMES, is_control, stage_kind, stage_name
 from helpers.run.workspace import read_json, write_json
-from helpers.settings import PROFILES, resolve_profile
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = nbformat.read(ROOT / "ML_Assignment_Part2.ipynb", as_version=4)
@@ -37,7 +37,7 @@ def constants(source: str) -> set[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
-            if called in ("stage", "rows", "json", "attempt"):
+            if called in ("stage", "rows", "json", "_scored"):
                 found |= {
                     a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)
                 }
@@ -47,11 +47,8 @@ def constants(source: str) -> set[str]:
 
 
 def stages() -> set[str]:
-    """All steps that the notebook and its helpers can take, seeds as kinds."""
-    sources = [
-        re.sub(r"\A%%(?:track|part) [^\n]+\n", "", c.source) for c in NOTEBOOK.cells if c.cell_type == "code"
-    ]
-    sources += [file.read_text() for file in (ROOT / "helpers" / "report").glob("*.py")]
+    """All steps that the tracks can take, seeds as kinds."""
+    sources = [file.read_text() for file in (ROOT / "helpers" / "tracks").glob("*.py")]
     found = set().union(*(constants(source) for source in sources))
     controls = ast.parse((ROOT / "helpers/tracks/controls_c.py").read_text())
     for node in ast.walk(controls):  # named track_c/control_<name> there
@@ -89,10 +86,12 @@ def test_steps_that_the_profile_does_not_ask_for_are_not_expected() -> None:
     def names(profile) -> set[str]:
         return {stage for section in expected_sections(profile) for stage in section.stages}
 
-    cpu = names(resolve_profile("cpu"))
+    cpu = names(resolve_profile(RunRequest("cpu")))
     assert {f"track_c/control_seed_{seed}" for seed in (17, 18, 19)} <= cpu
-    assert not any(is_control(stage) for stage in names(resolve_profile("smoke")))
-    assert "track_a/foreign" not in names(resolve_profile("cpu", changes="track_a.controls=false"))
+    assert not any(is_control(stage) for stage in names(resolve_profile(RunRequest("smoke"))))
+    assert "track_a/foreign" not in names(
+        resolve_profile(RunRequest("cpu", changed_settings="track_a.controls=false"))
+    )
 
 
 def test_the_cpu_profile_is_expected_to_take_what_its_committed_run_took() -> None:
@@ -146,10 +145,15 @@ def run_in(runs: Path, name: str, profile, **seconds: float) -> Path:
 
 
 def test_seconds_are_those_of_runs_with_the_same_settings_of_any_seed(tmp_path) -> None:
-    profile = resolve_profile("smoke")
+    profile = resolve_profile(RunRequest("smoke"))
     run_in(tmp_path, "1", profile, track_a__train=10.0, track_b__train=7.0)
-    run_in(tmp_path, "2", resolve_profile("smoke", seed=3), track_a__train=20.0)
-    run_in(tmp_path, "3", resolve_profile("smoke", changes="track_a.epochs=9"), track_a__train=99.0)
+    run_in(tmp_path, "2", resolve_profile(RunRequest("smoke", seed=3)), track_a__train=20.0)
+    run_in(
+        tmp_path,
+        "3",
+        resolve_profile(RunRequest("smoke", changed_settings="track_a.epochs=9")),
+        track_a__train=99.0,
+    )
     run_in(tmp_path, "4", profile, **{"track_a__train.partial": 30.0})
     (tmp_path / "stray").mkdir()
     now = run_in(tmp_path, "5", profile)
@@ -158,10 +162,15 @@ def test_seconds_are_those_of_runs_with_the_same_settings_of_any_seed(tmp_path) 
 
 
 def test_finished_steps_are_kept_unless_settings_seed_or_code_are_others(tmp_path) -> None:
-    profile = resolve_profile("smoke")
+    profile = resolve_profile(RunRequest("smoke"))
     run_in(tmp_path, "beside", profile, track_b__train=7.0)
-    run_in(tmp_path, "changed", resolve_profile("smoke", changes="track_c.epochs=9"), track_c__train=9.0)
-    run_in(tmp_path, "seed", resolve_profile("smoke", seed=3), track_c__train=9.0)
+    run_in(
+        tmp_path,
+        "changed",
+        resolve_profile(RunRequest("smoke", changed_settings="track_c.epochs=9")),
+        track_c__train=9.0,
+    )
+    run_in(tmp_path, "seed", resolve_profile(RunRequest("smoke", seed=3)), track_c__train=9.0)
     now = run_in(tmp_path, "now", profile, track_a__train=10.0, track_a__after=1.0)
     os.utime(now / "track_a/after/stage.json", (0, 0))  # older than the code
     asked = ["track_a/train", "track_a/after", "track_b/train", "track_c/train"]
@@ -172,7 +181,7 @@ def test_finished_steps_are_kept_unless_settings_seed_or_code_are_others(tmp_pat
 def test_a_resumed_run_is_announced_without_the_steps_that_are_kept(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("helpers.run.expected_here.measured_pace", lambda: EXPECTED["smoke"].pace)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    profile = resolve_profile("smoke")
+    profile = resolve_profile(RunRequest("smoke"))
     fresh, why = estimate_here(profile, run_in(tmp_path / "a", "now", profile), resume=True)
     assert fresh.left(0.0) == pytest.approx(sum(s.seconds for s in expected_sections(profile)))
     assert why == "on this machine"

@@ -31,9 +31,10 @@ from helpers.data.tasks.prose import SourceFacts
 from helpers.data.tasks.worsening import WORSENINGS, worsened_versions
 from helpers.errors import InsufficientDataError
 from helpers.models.causal_lm import chat_prompt, load_causal_lm
+from helpers.profiles import PROFILES
 from helpers.run.workspace import read_jsonl, write_jsonl
 from helpers.sandbox.api import run_program
-from helpers.settings import PROFILES, TINY_CODE_LM
+from helpers.settings import TINY_CODE_LM
 from helpers.tools.verify_pairs import SavedPairsError, run_references, verify_saved_pairs
 from tests.test_instruct_train import RUNTIME
 

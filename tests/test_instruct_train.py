@@ -6,8 +6,9 @@ import torch
 from helpers.machine.hardware import Runtime
 from helpers.models.causal_lm import chat_prompt, generate, load_adapted, load_causal_lm
 from helpers.models.token_loss import IGNORED
+from helpers.profiles import PROFILES
 from helpers.records import InstructPair
-from helpers.settings import PROFILES, TINY_CODE_LM
+from helpers.settings import TINY_CODE_LM
 from helpers.train.errors import TrainingError
 from helpers.train.instruct import (
     collator,

@@ -25,8 +25,9 @@ from helpers.data.tasks.prose_drafts import (
     undocumented_drafts,
 )
 from helpers.models.causal_lm import load_tokenizer
+from helpers.profiles import PROFILES
 from helpers.records import Corpus, SourceFile
-from helpers.settings import PROFILES, TINY_CODE_LM
+from helpers.settings import TINY_CODE_LM
 
 MODULE = '''def scaled(values, factor=2):
     """Return each of `values` times a factor.

@@ -15,8 +15,9 @@ from helpers.data.queries.build import build_retrieval_data
 from helpers.data.splits import check_splits, split_corpus
 from helpers.data.tasks.build import build_instruct_data
 from helpers.errors import InsufficientDataError
+from helpers.profiles import SMOKE, RunRequest, resolve_profile
 from helpers.records import Function
-from helpers.settings import SMOKE, CorpusSettings, resolve_profile
+from helpers.settings import CorpusSettings
 
 ANY_SIZE = CorpusSettings(min_file_bytes=1)
 
@@ -315,7 +316,9 @@ def test_the_card_counts_languages(foreign) -> None:
 
 def test_languages_and_patterns_can_be_set(tmp_path) -> None:
     put(tmp_path, {**FILES, "a.py": "def f():\n    return 1\n"})
-    chosen = resolve_profile("smoke", changes="corpus.languages=python|go,corpus.min_file_bytes=1").corpus
+    chosen = resolve_profile(
+        RunRequest("smoke", changed_settings="corpus.languages=python|go,corpus.min_file_bytes=1")
+    ).corpus
     corpus = load_corpus(f"path:{tmp_path}", chosen)
     assert [file.path for file in corpus.files] == ["a.py", "go/stack.go"]
     assert {(file.reason, file.detail) for file in corpus.rejected} == {

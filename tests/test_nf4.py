@@ -10,7 +10,8 @@ from bitsandbytes.nn import Linear4bit
 
 from helpers.machine.hardware import detect_runtime
 from helpers.models.causal_lm import add_lora, load_adapted, load_causal_lm
-from helpers.settings import PROFILES, TINY_CODE_LM, LoraSettings
+from helpers.profiles import PROFILES
+from helpers.settings import TINY_CODE_LM, LoraSettings
 from helpers.train.continued_pretraining import train_language_model
 
 TEXTS = ["def area(width, height):\n    return width * height\n" * 12] * 6

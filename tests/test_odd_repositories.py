@@ -15,7 +15,8 @@ from helpers.data.queries.build import build_retrieval_data
 from helpers.data.splits import check_splits, split_corpus
 from helpers.data.tasks.build import build_instruct_data
 from helpers.errors import InsufficientDataError
-from helpers.settings import SMOKE, CorpusSettings
+from helpers.profiles import SMOKE
+from helpers.settings import CorpusSettings
 
 SETTINGS = CorpusSettings(min_file_bytes=20, max_file_bytes=5_000)
 GOOD = "def good(value):\n    return value + 1\n"

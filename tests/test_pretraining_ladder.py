@@ -9,8 +9,9 @@ import pytest
 import tiny_models
 
 from helpers.data.general_code import general_code_texts
+from helpers.profiles import SMOKE
 from helpers.report.ladder_table import ladder_table, ladder_text
-from helpers.settings import SMOKE, LoraSettings
+from helpers.settings import LoraSettings
 from helpers.tools import ladder as pretraining_ladder
 from helpers.tools.ladder import RESULT, RUNGS, _general_validation, climb
 

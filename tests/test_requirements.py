@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from helpers.models.shapes import PACKAGE_PREFIX
-from helpers.settings import PROFILES
+from helpers.profiles import PROFILES
 
 ROOT = Path(__file__).parents[1]
 LISTS = {"3.12": "colab_py312.txt", "3.13": "colab_py313.txt"}

@@ -19,9 +19,9 @@ from helpers.data.queries.documents import document_text, short_form, strip_nest
 from helpers.data.queries.drawing import name_overlap
 from helpers.data.queries.wording import as_question, base_form, first_sentence, paraphrase
 from helpers.errors import InsufficientDataError
+from helpers.profiles import CPU
 from helpers.records import Splits
 from helpers.run.workspace import write_json
-from helpers.settings import CPU
 
 SETTINGS = dataclasses.replace(CPU.track_c, train_pairs=30, validation_pairs=6, test_queries=20)
 

@@ -29,8 +29,8 @@ from helpers.report.tables import closing_lines, print_summary, verdict_sentence
 from helpers.run.workspace import write_json
 from helpers.tools import verify_pairs
 from helpers.tracks import whole_run
+from helpers.tracks.b import held_tasks
 from helpers.tracks.guards import Guards
-from helpers.tracks.recording import hold_tasks
 
 N = 40
 TASKS = [
@@ -75,7 +75,7 @@ def finished(tmp_path: Path, *numbers: int) -> tuple[dict, Guards]:
     """Metrics of a run whose references of these numbers failed, its rows on disk."""
     run = session(tmp_path)
     bad = references_failing(*numbers)
-    kept = hold_tasks(run, TASKS, bad)
+    kept = held_tasks(run, TASKS, bad)
     assert {task.id for task in kept} == {task.id for i, task in enumerate(TASKS) if i not in numbers}
     aside = run.guards.set_aside
     before, after = scored(lambda i: i % 3 == 0), scored(lambda i: i % 3 == 0 or i in numbers)
@@ -123,7 +123,7 @@ def test_too_few_tasks_left_end_the_track_with_names(tmp_path: Path) -> None:
     with pytest.raises(
         InsufficientDataError, match=r"2 executable tasks of at least 3 .* 28 of 40 .* task-0001"
     ):
-        hold_tasks(run, TASKS, references_failing(*[i for i in range(N) if i % 4][:28]))
+        held_tasks(run, TASKS, references_failing(*[i for i in range(N) if i % 4][:28]))
     assert len(run.guards.set_aside) == 28  # listed in metrics.json all the same
 
 
@@ -245,7 +245,7 @@ def test_a_track_that_recorded_nothing_and_a_wrong_failure_case_are_said(whole) 
     run, corpus = whole
     run.guards.recorded.clear()
     metrics = whole_run.suite_metrics(run, corpus, [{"track": "track_x"}])
-    assert "did not get as far as recording it" in metrics["track_b"]["reason"]
+    assert "did not get as far as being recorded" in metrics["track_b"]["reason"]
     assert metrics["failures"] == []
     assert metrics["run"]["warnings"][-1].startswith(
         "the report lacks its failure cases, which failed: MetricsError"

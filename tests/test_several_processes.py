@@ -35,7 +35,7 @@ train_language_model(settings, texts[:5], texts[5:], tiny_models.CPU_FP32, seed=
 # Track C's training, without dropout, which draws other masks for other shapes.
 EMBED = """
 from helpers.data.queries.build import build_retrieval_data
-from helpers.settings import CPU
+from helpers.profiles import CPU
 from helpers.train.contrastive import train_embedder
 from tiny_embedder import small_code_base
 settings_c = dataclasses.replace(

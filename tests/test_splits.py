@@ -18,8 +18,9 @@ from helpers.data.splits import (
     split_corpus,
     without_leaks,
 )
+from helpers.profiles import PROFILES
 from helpers.records import Corpus, SourceFile, Splits
-from helpers.settings import PROFILES, CorpusSettings
+from helpers.settings import CorpusSettings
 
 SETTINGS = CorpusSettings()
 

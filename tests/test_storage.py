@@ -10,6 +10,7 @@ import pytest
 
 from helpers.machine import storage
 from helpers.machine.storage import storage_decisions
+from helpers.profiles import RunRequest
 from helpers.tracks.session import open_session
 
 
@@ -67,7 +68,7 @@ def test_a_system_that_does_not_tell_is_not_accused(drive, tmp_path, monkeypatch
 
 
 def test_a_sessions_runtime_check_carries_the_lines(drive, tmp_path) -> None:
-    run = open_session("smoke", out=tmp_path, keep=drive)
+    run = open_session(RunRequest("smoke", out=tmp_path, second_copy=drive))
     said = {line.name: line.value for line in run.runtime.decisions}
     assert said["results"] == "on this machine's disk"
     assert said["second copy"] == "each finished step, whole"

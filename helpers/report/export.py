@@ -20,8 +20,9 @@ from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
 from helpers.errors import told
+from helpers.profiles import PROFILES
 from helpers.report.tables import summary_rows
-from helpers.settings import PROFILES, public_spec
+from helpers.settings import public_spec
 
 FOLDER = Path(__file__).parent
 FOREIGN = re.compile(

@@ -1,47 +1,38 @@
-"""Where a run lies, which one is gone on with, what code it ran on, and how its reports are published."""
+"""The folder of a run: created or found to resume, the code it ran on, and its reports published."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import itertools
 import os
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from helpers.profiles import RunRequest, resolve_profile
 from helpers.run.second_copy import SecondCopy
 from helpers.run.workspace import WorkspaceError, read_json, write_json
-from helpers.settings import Profile, public_spec, resolve_profile
+from helpers.settings import Profile, public_spec
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def choose_run(
-    profile: str,
-    *,
-    out: str | Path,
-    resume: bool = False,
-    run_id: str = "",
-    keep: str | Path = "",
-    **overrides: Any,
-) -> tuple[Profile, Path]:
-    """Resolve the profile and create (or, to resume, find) its run folder.
-
-    Args:
-        overrides: what `settings.resolve_profile` takes.
+def choose_run(request: RunRequest) -> tuple[Profile, Path]:
+    """Resolve the profile and create the run folder, or find the one to resume.
 
     Raises:
-        SettingsError, WorkspaceError: as `session.open_session`.
+        SettingsError: for a profile or setting that does not exist.
+        WorkspaceError: if the run folder cannot be created, or the folder for second copies is not there.
     """
-    if profile == "auto":
-        profile = "t4" if torch.cuda.is_available() else "cpu"
-    chosen = resolve_profile(profile, **overrides)
+    if request.profile == "auto":
+        request = replace(request, profile="t4" if torch.cuda.is_available() else "cpu")
+    chosen = resolve_profile(request)
+    out, resume, run_id, keep = request.out, request.resume, request.run_id, request.second_copy
     runs = Path(out) / "runs"
     if resume and not run_id:
         run_id = _newest_unfinished(runs, chosen) or ""
@@ -57,8 +48,7 @@ def choose_run(
         raise WorkspaceError(
             f"cannot write to {out}: {error.strerror}; choose another folder with --out"
         ) from error
-    corpus = dataclasses.replace(chosen.corpus, spec=public_spec(chosen.corpus.spec))
-    shown = dataclasses.replace(chosen, corpus=corpus)
+    shown = replace(chosen, corpus=replace(chosen.corpus, spec=public_spec(chosen.corpus.spec)))
     write_json(folder / "run.json", {"fingerprint": chosen.fingerprint(), "profile": shown})
     return chosen, folder
 

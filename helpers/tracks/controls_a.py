@@ -1,8 +1,8 @@
-"""Track A's controls: what its model may have seen before, and the same budget spent on a foreign code base.
+"""Track A's controls: what the model may have seen before, and the same budget spent on foreign code.
 
-If training on any Python at all helped the held-out files as much, the gain would say nothing about the
-repository. The foreign files get the same settings, the same number of tokens, and the same validation
-files to choose the kept weights by, which if anything favours them.
+If training on any Python helped the held-out files as much, the gain would say nothing about the
+repository. The foreign training has the same settings, the same number of tokens, and the same validation
+files to choose the kept weights by, which favours it if anything.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ STAGE = "track_a/foreign"
 
 
 def seen_before(run: Session, corpus: Corpus) -> Exposure:
-    """What Track A's model may have seen of the corpus, found out once a run.
+    """Find out, once per run, what Track A's model may have seen of the corpus.
 
-    A package index may be asked for it: the run keeps the answer, or that there was none; another run asks
-    again.
+    This may query a package index. The run keeps the answer, also that there was none; another run
+    asks again.
     """
     # By the rules' defaults files count as near copies; the corpus' own settings may be others.
     inputs = [corpus.spec, corpus.version, corpus.sha256, run.folder.name, CorpusSettings()]
@@ -48,7 +48,7 @@ def measure_foreign_corpus(
     *,
     exclude: str,
 ) -> list[FileScore]:
-    """Scores of the held-out files after training on foreign code; none where the profile asks for none.
+    """Train on foreign code and score the held-out files; without controls in the profile, return none.
 
     Args:
         texts: "training" and "validation" files of the corpus; the first set the budget.
@@ -79,7 +79,7 @@ def measure_foreign_corpus(
 def foreign_rows(
     before: Sequence[FileScore], after: Sequence[FileScore], foreign: Sequence[FileScore]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Rows of two controls over the held-out files; none where there is no foreign training.
+    """Return the rows of two controls over the held-out files; none without a foreign training.
 
     Returns:
         "foreign_corpus": untouched model -> trained on foreign code. "own_instead_of_foreign": trained
@@ -94,13 +94,13 @@ def foreign_rows(
 
 
 def foreign_facts(run: Session) -> dict[str, Any]:
-    """Name and version of the foreign code base, files and tokens spent; empty without that control."""
+    """Return the foreign code base's name and version, files and tokens spent; empty without it."""
     file = run.folder / STAGE / "corpus.json"
     return read_json(file) if run.profile.track_a.controls and file.is_file() else {}
 
 
 def foreign_seconds(run: Session) -> dict[str, float]:
-    """Seconds that the control took; they are no part of the track's own cost."""
+    """Return the seconds that the control took; the track's own cost does not include them."""
     if not run.profile.track_a.controls:
         return {}
     return {"foreign_corpus": round(run.workspace.seconds_of(STAGE), 3)}

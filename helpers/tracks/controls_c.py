@@ -1,7 +1,7 @@
 """Track C's controls: each seed alone, shuffled pairs, and queries over a foreign package.
 
 Each is one stage of the run, `track_c/control_<name>`, with a row per query: id, before, after.
-`record_track_c` makes of each what it makes of the main result, so `recompute` checks them too.
+`record_track_c` treats these rows like those of the main result, so `recompute` checks them too.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ FOREIGN_QUERIES = 200
 def measure_controls(
     run: Session, data: RetrievalData, before: Run, index: VectorIndex, trained: Path, *, exclude: str
 ) -> dict[str, list[dict[str, Any]]]:
-    """Rows of every control that the profile asks for; one that fails is left out with a warning.
+    """Measure every control that the profile asks for; one that fails is left out with a warning.
 
     Args:
-        before: of the untouched model, on the test queries.
-        index: the documents under the untouched model; its neighbours are the hard negatives.
-        trained: stage of the main training.
+        before: rankings of the test queries by the untouched model.
+        index: the documents under the untouched model; hard negatives are mined in it.
+        trained: folder of the main training's stage.
         exclude: import name of the corpus: its own package is not foreign.
 
     Returns:
@@ -82,12 +82,12 @@ def measure_controls(
 
 
 def control_seconds(run: Session, controls: Iterable[str]) -> dict[str, float]:
-    """Seconds that each control took; they are no part of the track's own cost."""
+    """Return the seconds that each control took; the track's own cost does not include them."""
     return {name: run.workspace.seconds_of(f"track_c/control_{name}") for name in controls}
 
 
 def foreign_package(run: Session) -> dict[str, Any]:
-    """Name, version and number of functions of the foreign package; empty where it was not asked."""
+    """Return name, version and size of the foreign package; empty if that control was not measured."""
     file = run.folder / "track_c/control_foreign_package/package.json"
     return read_json(file) if file.is_file() else {}
 
@@ -100,7 +100,7 @@ def _train_and_score(
     index: VectorIndex,
     out: Path,
 ) -> None:
-    """One training, scored on the test queries; the rows alone are kept."""
+    """Train once and score the test queries; keep only the rows."""
     train_embedder(settings, data, run.runtime, seed=run.seed, out_dir=out, index=index)
     _score(run, load_embedder(str(out / "embedder"), run.runtime), data, before, out)
     shutil.rmtree(out / "embedder")

@@ -1,9 +1,9 @@
-"""What a run could not do, and goes on without.
+"""Guards around the steps of a run: a failure costs as little as it can.
 
-A failure costs as little as it can: an item is set aside, a control or a plot is left out with a
-warning, a track ends as `not_run` with its reason. Only what concerns the whole run (a full disk, a
-person who stops it) goes through. Nothing is hidden: each loss is printed where it happens, stands in
-the reports, and its traceback lies in `errors.txt` of the run folder.
+An item is set aside, a control or a plot is left out with a warning, a track ends as `not_run` with its
+reason. Only what concerns the whole run (a full disk, a person who stops it) is raised. Nothing is
+hidden: each loss is printed where it happens and listed in the reports, and its traceback is kept in
+`errors.txt` of the run folder.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+from IPython.display import display
 
 from helpers.errors import RESUME, CheckError, concerns_whole_run, told
 from helpers.records import TaskSetAside
@@ -31,22 +33,23 @@ def track_title(track: str) -> str:
 
 @dataclass
 class Guards:
-    """Losses of one run so far; `helpers.tracks.whole_run` puts them into its reports."""
+    """The losses of one run so far; `helpers.tracks.whole_run` adds them to its reports."""
 
     folder: Path  # of the run
     not_run: dict[str, str] = field(default_factory=dict)  # track -> why
     missing: dict[str, str] = field(default_factory=dict)  # part of the report -> why
-    warnings: list[str] = field(default_factory=list)  # for the top of every report
+    warnings: list[str] = field(default_factory=list)  # shown at the top of every report
     recorded: set[str] = field(default_factory=set)  # tracks whose section this run has written
     set_aside: list[TaskSetAside] = field(default_factory=list)
     on_warning: Callable[[], None] = field(default=lambda: None, repr=False)
+    _stopped_at: dict[str, str] = field(default_factory=dict, repr=False)  # track or part -> what failed
 
     def reason(self, name: str) -> str | None:
-        """Why the track or part `name` does not run, or None."""
+        """Return why the track or part `name` does not run, or None."""
         return self.not_run.get(name) or self.missing.get(name)
 
     def warn(self, text: str) -> None:
-        """Print a warning where it arises and keep it for the reports, each text once."""
+        """Print a warning, and keep it once for the reports."""
         print(f"Warning: {text}")
         if text not in self.warnings:
             self.warnings.append(text)
@@ -55,13 +58,13 @@ class Guards:
     # --- tracks ------------------------------------------------------------------------------
 
     def end_track(self, track: str, reason: str) -> None:
-        """Let `track` end as `not_run`; the reason is printed and stands in the reports."""
+        """End `track` as `not_run`; the reason is printed and goes into the reports."""
         self.not_run[track] = reason
         self.recorded.discard(track)
         print(f"{track_title(track)} ends here: {reason}")
 
     def fail_track(self, track: str, error: Exception) -> None:
-        """End `track` by an error of one of its cells; a section that is recorded already stands.
+        """End `track` because of an error in one of its steps; a section that is recorded already is kept.
 
         Raises:
             Exception: `error` itself where it concerns the whole run.
@@ -74,21 +77,30 @@ class Guards:
         else:
             self.end_track(track, _with_advice(error))
 
-    def attempt(self, track: str, build: Callable[..., R], *arguments: Any, **options: Any) -> R | None:
-        """`build(...)`, or None where it fails; the track is then not run, the others go on."""
-        try:
-            built = build(*arguments, **options)
-        except Exception as error:
-            self._keep_traceback(track_title(track), error)
-            self.end_track(track, _with_advice(error))
-            return None
+    def step(self, track: str, name: str, work: Callable[[], Any]) -> None:
+        """Run the step `name` of `track`; skip it, in one line, where the track has ended.
+
+        The step that ended the track is tried again when it is called again.
+
+        Raises:
+            Exception: what `work` raised where it concerns the whole run.
+        """
+        reason = self.not_run.get(track)
+        if reason is not None and self._stopped_at.get(track) != name:
+            print(f"{track_title(track)} does not run: {reason}")
+            return
         self.not_run.pop(track, None)
-        return built
+        try:
+            work()
+        except Exception as error:
+            self.fail_track(track, error)
+        if track in self.not_run:
+            self._stopped_at[track] = name
 
     def control(
         self, track: str, what: str, build: Callable[..., R], *arguments: Any, otherwise: R, **options: Any
     ) -> R:
-        """`build(...)`, or `otherwise` where it fails: a control must not cost a track its result."""
+        """Return `build(...)`, or `otherwise` if it fails: a control must not cost a track its result."""
         try:
             return build(*arguments, **options)
         except Exception as error:
@@ -97,10 +109,10 @@ class Guards:
             return otherwise
 
     def expect(self, what: str, *, expected: Any, got: Any, do: str) -> None:
-        """Compare two values that must be equal.
+        """Check that two values are equal.
 
         Raises:
-            CheckError: saying what differs and what to do; in a track's cell it ends that track.
+            CheckError: says what differs and what to do; raised in a step, it ends that track.
         """
         if expected != got:
             raise CheckError(what, expected=_short(expected), got=_short(got), do=do)
@@ -108,7 +120,7 @@ class Guards:
     # --- items -------------------------------------------------------------------------------
 
     def each_once(self, what: str, items: Sequence[R], key: Callable[[R], str]) -> list[R]:
-        """The first item of each key; further ones are set aside with a warning that names them."""
+        """Return the first item of each key; further ones are left out with a warning that names them."""
         kept = {key(item): item for item in reversed(items)}
         first = [item for item in items if kept[key(item)] is item]
         again = [key(item) for item in items if kept[key(item)] is not item]
@@ -116,7 +128,7 @@ class Guards:
         return first
 
     def leave_out(self, what: str, names: Iterable[str]) -> None:
-        """Warn of items that are left out; nothing for none."""
+        """Warn that the named items are left out; without any, do nothing."""
         if names := list(names):
             more = f" and {len(names) - NAMED_ITEMS} more" if len(names) > NAMED_ITEMS else ""
             self.warn(f"{len(names)} {what} left out: {'; '.join(names[:NAMED_ITEMS])}{more}")
@@ -124,7 +136,7 @@ class Guards:
     # --- parts of the report -----------------------------------------------------------------
 
     def fail_part(self, part: str, error: Exception) -> None:
-        """Go on without one part of the report.
+        """Continue without one part of the report.
 
         Raises:
             Exception: `error` itself where it concerns the whole run.
@@ -134,7 +146,7 @@ class Guards:
         self.warn(f"the report lacks its {part}, which failed: {told(error)}")
 
     def part(self, part: str, build: Callable[..., R], *arguments: Any, otherwise: R, **options: Any) -> R:
-        """`build(...)`, or `otherwise` where it fails; the report then says that `part` is missing."""
+        """Return `build(...)`, or `otherwise` if it fails; the report then says that `part` is missing."""
         self.missing.pop(part, None)
         try:
             return build(*arguments, **options)
@@ -142,8 +154,19 @@ class Guards:
             self.fail_part(part, error)
             return otherwise
 
+    def show(self, part: str, build: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        """Display what `build(...)` returns as a part of the report; skip a part that is missing already."""
+        if part in self.missing and self._stopped_at.get(part) != build.__qualname__:
+            print(f"{part} is missing: {self.missing[part]}")
+            return
+        shown = self.part(part, build, *arguments, otherwise=None, **options)
+        if part in self.missing:
+            self._stopped_at[part] = build.__qualname__
+        elif shown is not None:
+            display(shown)
+
     def draw(self, figure: Callable[..., Any], *arguments: Any, **options: Any) -> None:
-        """Show one figure of `helpers.report`; one that cannot be drawn costs a line, not its section."""
+        """Show one figure of `helpers.report`; if it cannot be drawn, warn and continue."""
         from helpers.report.plots import show
 
         try:
@@ -171,7 +194,7 @@ class Guards:
 
 
 def needed(track: str) -> str:
-    """How much data `track` wants, in words."""
+    """Return in words how much data `track` needs."""
     return ", ".join(f"{least} {what.replace('_', ' ')}" for what, least in MINIMUM_DATA[track].items())
 
 

@@ -1,8 +1,8 @@
-"""One run from start to finish: settings, machine, run folder, and the reports it ends with.
+"""A session: one run from its settings to its published reports.
 
-The notebook opens a session in its first section and closes it in its last. Between the two,
-every expensive step goes through `Session.stage` or `Session.rows`, so that an interrupted run can
-go on where it stopped, and every figure is computed from rows that lie on disk.
+The notebook opens a session in its first section and publishes it in its last. In between, every
+expensive step goes through `Session.stage` or `Session.rows`, so that an interrupted run resumes where
+it stopped, and every figure is computed from rows on disk.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
-
-from IPython import get_ipython
 
 from helpers.machine import progress
 from helpers.machine.hardware import (
@@ -29,6 +27,7 @@ from helpers.machine.hardware import (
 )
 from helpers.machine.storage import storage_decisions
 from helpers.models.shapes import model_identity
+from helpers.profiles import RunRequest
 from helpers.run.code_identity import code_digest
 from helpers.run.expected_seconds import minutes_expected
 from helpers.run.folder import choose_run, existing_folder, publish_reports
@@ -45,8 +44,6 @@ from helpers.run.workspace import (
 )
 from helpers.settings import MINIMUM_DATA, Profile, public_spec
 from helpers.tracks.guards import Guards
-from helpers.tracks.notebook_cells import register_cell_magics
-from helpers.tracks.stage_inputs import read_by
 
 R = TypeVar("R")
 
@@ -75,7 +72,7 @@ class Session:
 
     @property
     def seed(self) -> int:
-        """The seed that everything random in this run derives from."""
+        """Seed from which everything random in this run derives."""
         return self.profile.seed
 
     @property
@@ -94,14 +91,13 @@ class Session:
         return minutes_expected(self.profile)
 
     def stage(self, name: str, inputs: Any, build: Callable[[Path], Any]) -> Path:
-        """Folder of stage `name`, built once for these inputs (see `Workspace.stage`).
+        """Return the folder of stage `name`, built once for these inputs (see `Workspace.stage`).
 
-        Of settings among the inputs, those that the stage reads count (`helpers.tracks.stage_inputs`). Beside
-        the inputs it depends on the seed, the code that `build` uses (`helpers.run.code_identity`), the
-        versions of what it rests on, the precision, and the weights of its track's model. The memory it
-        took lies in `memory.json`.
+        Beside the inputs a stage depends on the seed, the code that `build` uses
+        (`helpers.run.code_identity`), the versions of what it rests on, the precision, and the weights
+        of its track's model. The memory it took is in `memory.json`.
         """
-        everything = [read_by(name, inputs), self.seed, code_digest(build), package_versions()]
+        everything = [inputs, self.seed, code_digest(build), package_versions()]
         everything += [self._precision, self._model_of(name)]
         set_seed(self.seed)
 
@@ -138,20 +134,20 @@ class Session:
         compute: Callable[[], Iterable[Any]],
         record: Callable[..., Any] = dict,
     ) -> list[Any]:
-        """Records that `compute` returns, kept as `<name>/rows.jsonl` and read back from there."""
+        """Keep the records that `compute` returns as `<name>/rows.jsonl`, and return them read back."""
         folder = self.stage(name, inputs, lambda out: write_jsonl(out / "rows.jsonl", compute()))
         return read_jsonl(folder / "rows.jsonl", record)
 
     def json(self, name: str, inputs: Any, compute: Callable[[], Any]) -> Any:
-        """One JSON value that `compute` returns, kept as `<name>/value.json`."""
+        """Keep the JSON value that `compute` returns as `<name>/value.json`, and return it read back."""
         folder = self.stage(name, inputs, lambda out: write_json(out / "value.json", compute()))
         return read_json(folder / "value.json")
 
     def require(self, track: str, **counts: int) -> bool:
-        """Check a track's data against `settings.MINIMUM_DATA`; short of it, the track is not run.
+        """Check a track's data against `settings.MINIMUM_DATA`; a track with less does not run.
 
         Args:
-            counts: what there is, by the names of `MINIMUM_DATA[track]`.
+            counts: what there is, under the names of `MINIMUM_DATA[track]`.
 
         Returns:
             Whether the track runs. If not, `not_run[track]` says what is missing and what would do.
@@ -169,30 +165,20 @@ class Session:
             )
         return not short
 
-    def reason_not_run(self, track: str) -> str | None:
-        """Why `track` does not run, or None; KeyError for a name that is no track."""
-        if track not in MINIMUM_DATA:
-            raise KeyError(f"no track {track!r}; there are {', '.join(MINIMUM_DATA)}")
-        return self.not_run.get(track)
-
-    def attempt(self, track: str, build: Callable[..., R], *arguments: Any, **options: Any) -> R | None:
-        """`build(...)`, or None where it fails; the track is then not run (`Guards.attempt`)."""
-        return self.guards.attempt(track, build, *arguments, **options)
-
     def history(self, stage: str) -> dict[str, Any]:
-        """What the training stage `stage` left in its `history.json`."""
+        """Read the `history.json` of the training stage `stage`."""
         return read_json(self.folder / stage / "history.json")
 
     def items(self, name: str) -> list[dict[str, Any]]:
-        """Per-item rows kept as `<run folder>/<name>.jsonl`."""
+        """Read the per-item rows in `<run folder>/<name>.jsonl`."""
         return read_jsonl(self.folder / f"{name}.jsonl")
 
     def report_name(self, stem: str, suffix: str) -> str:
-        """File name of a report: anything that is not a full run carries its profile's name."""
+        """Return the file name of a report; it carries the profile's name unless this is a full run."""
         return f"{stem}{suffix}" if self.profile.is_full_run else f"{stem}.{self.profile.name}{suffix}"
 
     def write_report(self, metrics: dict, data_card: str) -> None:
-        """Put `metrics.json` and the data card into the run folder, ready to be published."""
+        """Write `metrics.json` and the data card into the run folder, ready to be published."""
         self._written = metrics
         write_json(self._metrics_file, metrics)
         write_text(self.folder / "report" / self.report_name("data_card", ".md"), data_card)
@@ -202,7 +188,7 @@ class Session:
         return self.folder / "report" / self.report_name("metrics", ".json")
 
     def _write_late_warning(self) -> None:
-        """Put what was warned of after the report was written into it, such as a plot of the results."""
+        """Add warnings that came after the report was written, such as a plot that failed."""
         if self._written:
             said = self._written["run"]["warnings"]
             said += [warning for warning in self.guards.warnings if warning not in said]
@@ -226,59 +212,18 @@ class Session:
         return publish_reports(self.folder, self.out, self.workspace.copy)
 
 
-def open_session(
-    profile: str = "auto",
-    *,
-    corpus: str = "",
-    causal_lm: str = "",
-    chat_lm: str = "",
-    embedder: str = "",
-    seed: int | None = None,
-    nf4: bool = False,
-    language: str = "",
-    benchmarks: str = "",
-    changes: str = "",
-    out: str | Path = ".",
-    resume: bool = False,
-    run_id: str = "",
-    keep: str | Path = "",
-) -> Session:
-    """Decide what this run is and where it lies.
+def open_session(request: RunRequest) -> Session:
+    """Resolve what is asked for into a profile, inspect the machine, and open the run folder.
 
-    Args:
-        profile: a name of `settings.PROFILES`, or "auto": `t4` with a CUDA device, else `cpu`.
-        corpus, causal_lm, chat_lm, embedder: override the profile's; "" keeps them.
-        nf4: hold the frozen weights of the causal LMs in 4 bits.
-        language: who writes the prose of Track B's pairs (`helpers.data.tasks.prose_models`).
-        benchmarks: problem files whose code no pair may hold, separated by commas.
-        changes: single settings by name (`settings.resolve_profile`).
-        out: folder that receives the reports; the run folder is `out/runs/<run_id>`.
-        resume: go on with the newest unfinished run of exactly these settings, if there is one, and
-            take over finished stages of other runs that would come out the same.
-        run_id: name of the run folder; made from profile and time when empty.
-        keep: folder for a second copy of finished stages, such as a mounted Drive; "" keeps none.
+    Finished stages of other runs that would come out the same are taken over where `request.resume` is set.
 
     Raises:
-        SettingsError: for an unknown profile or language back end.
+        SettingsError: for an unknown profile, setting or language back end.
         WorkspaceError: if the run folder cannot be created or another process works in it, or if
-            `keep` is not there.
+            the folder for second copies is not there.
     """
-    chosen, folder = choose_run(
-        profile,
-        out=out,
-        resume=resume,
-        run_id=run_id,
-        keep=keep,
-        corpus=corpus,
-        causal_lm=causal_lm,
-        chat_lm=chat_lm,
-        embedder=embedder,
-        seed=seed,
-        nf4=nf4,
-        language=language,
-        benchmarks=benchmarks,
-        changes=changes,
-    )
+    chosen, folder = choose_run(request)
+    keep = request.second_copy
     lock_run(folder)
     copy = SecondCopy(existing_folder(keep), folder.name) if keep else None
     if copy:
@@ -289,8 +234,5 @@ def open_session(
     runtime = dataclasses.replace(runtime, decisions=decisions)
     set_seed(chosen.seed)
     started = now.isoformat(timespec="seconds")
-    session = Session(chosen, runtime, Workspace(folder, folder.name, copy, reuse=resume), Path(out), started)
-    shell = get_ipython()
-    if shell is not None:
-        register_cell_magics(shell, session.guards, session.reason_not_run)
-    return session
+    workspace = Workspace(folder, folder.name, copy, reuse=request.resume)
+    return Session(chosen, runtime, workspace, Path(request.out), started)

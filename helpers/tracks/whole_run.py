@@ -1,12 +1,11 @@
-"""What a run reports as a whole: data card, failure cases, and metrics.json from the tracks' sections.
-
-The sections come from `helpers.tracks.recording`, the rows that the failure cases are drawn from as well.
-"""
+"""Reports on the whole run: data card, failure cases, and metrics.json from the tracks' sections."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from IPython.display import Markdown
 
 from helpers.code.secrets import counted
 from helpers.data.card.facts import corpus_facts
@@ -20,8 +19,9 @@ from helpers.eval.failures import select_failures, track_a_failures, track_c_fai
 from helpers.eval.failures_b import track_b_failures
 from helpers.machine.hardware import hardware_facts, package_versions
 from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits
+from helpers.report import display as show
+from helpers.report import plots, tables
 from helpers.report.metrics import MetricsError, assemble, not_run, recompute, run_section, write_items
-from helpers.report.tables import closing_lines
 from helpers.run.folder import code_revision
 from helpers.run.workspace import read_json, read_jsonl
 from helpers.settings import MINIMUM_DATA, Profile
@@ -39,15 +39,15 @@ def data_card(
     instruct: InstructData | None,
     retrieval: RetrievalData | None,
 ) -> str:
-    """The data card as Markdown, from the data that this run really uses.
+    """Render the data card as Markdown, from the data that this run really uses.
 
-    The accepted and rejected files are listed whole in the run folder, `corpus/*.jsonl`.
+    All accepted and rejected files are listed in the run folder, `corpus/*.jsonl`.
 
     Args:
         files: "training", "validation", "test" -> the files that Track A drew.
         instruct, retrieval: data of Tracks B and C.
 
-    What a track could not make is None; the card gives the reason.
+    What a track could not make is None; the card then gives the reason.
     """
     profile = run.profile
     drawn = {
@@ -133,7 +133,7 @@ def failure_cases(
 def finish_report(
     run: Session, corpus: Corpus, failures: Sequence[Failure], card: str | None
 ) -> dict[str, Any]:
-    """Write metrics.json and the data card into the run folder, with every figure computed once more.
+    """Write metrics.json and the data card into the run folder, and recompute every figure.
 
     A track whose figures do not follow from its rows ends as `not_run`.
 
@@ -155,19 +155,35 @@ def finish_report(
         metrics = suite_metrics(run, corpus, failures)
     card = card or missing_card(run.guards.missing.get("data card", "no reason was kept"))
     run.write_report(metrics, with_tasks_set_aside(card, metrics["tasks_set_aside"]))
-    for line in closing_lines(metrics):
+    for line in tables.closing_lines(metrics):
         print(f"Warning: {line}")
     return metrics
 
 
+def show_summary(run: Session, metrics: dict[str, Any]) -> None:
+    """Show every track's primary metric before and after, their changes, and what was found, in words."""
+
+    def changes() -> Markdown:
+        return Markdown(tables.verdict_sentences(metrics))
+
+    run.guards.show("summary table", lambda: show.table(tables.summary_table(metrics)))
+    run.guards.draw(plots.delta_forest, metrics)
+    run.guards.show("changes of the primary metrics", changes)
+
+
+def show_cost(run: Session, metrics: dict[str, Any]) -> None:
+    """Show seconds, speed and memory of the three tracks."""
+    run.guards.show("cost table", lambda: show.table(tables.cost_table(metrics)))
+
+
 def suite_metrics(run: Session, corpus: Corpus, failures: Sequence[Failure]) -> dict[str, Any]:
-    """metrics.json of this run, validated.
+    """Assemble and validate metrics.json of this run.
 
     A track whose section is missing or contradicts itself ends as `not_run`, and failure cases that
     do not follow the schema are left out, each with its reason.
 
     Raises:
-        MetricsError: if what is said of the run itself is wrong: then nothing can be published.
+        MetricsError: if the section on the run itself is wrong; nothing can be published then.
     """
     corpus_section = {
         "spec": corpus.spec,
@@ -205,9 +221,9 @@ def suite_metrics(run: Session, corpus: Corpus, failures: Sequence[Failure]) -> 
 def _section_of(
     run: Session, track: str, about: Mapping[str, Any], without: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The section that the track recorded in this run, or why there is none."""
+    """Return the section that the track recorded in this run, or one with the reason why there is none."""
     if track not in run.not_run and track not in run.guards.recorded:
-        run.guards.end_track(track, "its cells did not get as far as recording it; run them in order")
+        run.guards.end_track(track, "it did not get as far as being recorded; run the cells in order")
     if track not in run.not_run:
         try:
             section = read_json(run.folder / track / "section.json")
