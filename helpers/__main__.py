@@ -98,13 +98,13 @@ def score(
     timeout_s: Annotated[float, typer.Option(help="seconds of processor time per program")] = 5.0,
 ) -> None:
     """Score samples by really running the problems' tests in the sandbox."""
-    from helpers.tools.score import score_files, summary_text
+    from helpers.tools.score import score_samples, summary_text
 
     try:
         ks = tuple(sorted({int(part) for part in k.split(",")}))
     except ValueError:
         raise typer.BadParameter(f"--k takes whole numbers such as 1,2,3, not {k!r}") from None
-    print(summary_text(score_files(problems, samples, ks, out, workers=workers, timeout_s=timeout_s)))
+    print(summary_text(score_samples(problems, samples, ks, out, workers=workers, timeout_s=timeout_s)))
     print(f"\neach sample with its verdict: {out}")
 
 

@@ -105,7 +105,7 @@ def test_a_missing_file_a_missing_run_and_impossible_sizes_are_refused(run_folde
         complete_code(tmp_path, "x", CPU_FP32, max_tokens=4)
     with pytest.raises(CompletionError, match=f"between 1 and {WINDOW - 1} for this model, not {WINDOW}"):
         complete_code(run_folder, "x", CPU_FP32, max_tokens=WINDOW)
-    with pytest.raises(CompletionError, match="is 0"):
+    with pytest.raises(CompletionError, match="must be 0"):
         complete_code(run_folder, "x", CPU_FP32, max_tokens=4, temperature=-1.0)
 
 

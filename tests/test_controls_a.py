@@ -114,13 +114,16 @@ def test_the_sentence_turns_with_the_figures(foreign_nll, own_nll, says):
     )
     said = control_sentences(track)
     assert says in said
-    assert "elsewhere 1.0 (900 tokens; 1,000 of the repository)" in said
-    assert "On 12 files of general code bits per byte rise: +0.014" in said
-    assert "The saved adapter is 0.8 of the trained one" in said
-    assert "+6.5% of what they were" in said  # 186 nats before, 198 after
+    assert "elsewhere 1.0 with the same budget (900 tokens, against 1,000 of the repository)" in said
+    assert "On 12 files of general code, bits per byte rise: +0.014" in said
+    assert "The saved adapter is scaled by 0.8" in said
+    assert "], or +6.5%." in said  # 186 nats before, 198 after
     told = {**track, "data": facts | {"exposure_note": "nothing is known"}}
     told["controls"] = track["controls"] | {"changed_after_cut_off": track["controls"]["foreign_corpus"]}
-    assert "**Seen before?** nothing is known. On the 12 of them that are held out" in control_sentences(told)
+    assert (
+        "**Seen before?** nothing is known. On the 12 of them that are held out, bits"
+        in control_sentences(told)
+    )
     assert control_sentences({**track, "controls": {}}) == "This profile measures no controls."
 
 

@@ -128,19 +128,19 @@ def test_tables_and_figure_tell_what_was_measured(run, measured):
         control_rows=controls,
     )  # fmt: skip
     assert list(system_table(track).index) == [
-        "BM25", "untouched embedder", "BM25 + untouched embedder, weighed", "tuned embedder",
-        "BM25 + tuned embedder, weighed (search)",
+        "BM25", "untouched embedder", "BM25 + untouched embedder, weighted scores", "tuned embedder",
+        "BM25 + tuned embedder, weighted scores (search)",
     ]  # fmt: skip
     entry = track["metrics"]["mrr@10/with BM25 weighed in"]
     said = search_sentence(track)
-    assert "counts 0.05, chosen on the validation queries; 0.2 for the untouched" in said
+    assert "is 0.05 for the tuned embedder and 0.2 for the untouched one" in said
     assert said.index(estimate_text(entry["after"])) < said.index(estimate_text(entry["before"]))
     assert said.endswith(f"Tuning changes it by {change_text(entry['delta'])}.")
     assert list(index_table(track).index) == ["flat (used)", "hnsw", "ivf"]
     assert "One search over 80 functions takes" in latency_sentence(track)
     said = control_sentences(track)
-    assert said.startswith("2 trainings from different seeds end at ")
-    assert "After one pass over shuffled pairs the change is" in said
+    assert said.startswith("2 training runs from different seeds reach ")
+    assert "After one pass over shuffled pairs, the change is" in said
     assert "10 queries over rich 1.0" in said
     assert "seed 8" in training_points(track).get_label()
     bare = {**track, "controls": {}}

@@ -91,7 +91,7 @@ def test_a_cell_that_cannot_be_rendered_costs_itself_alone(metrics, monkeypatch)
     left_out: list[str] = []
     page = html_document(notebook(new_markdown("broken"), new_markdown("kept")), metrics, left_out)
     assert "kept" in page
-    assert left_out[0].startswith("cell 2 is left out of the page, it cannot be rendered: AssertionError")
+    assert left_out[0].startswith("cell 2 cannot be rendered and is left out of the page: AssertionError")
 
 
 def test_a_page_that_cannot_be_drawn_says_so_and_holds_the_figures(metrics, monkeypatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from helpers.eval.lexical import build_lexical_index, code_tokens, load_lexical_index, save_lexical_index
+from helpers.eval.lexical import build_lexical_index, load_lexical_index, save_lexical_index, search_terms
 from helpers.eval.ranking import ranking
 from helpers.records import Document, Query
 
@@ -15,11 +15,11 @@ DOCUMENTS = [
 ]
 
 
-def test_code_tokens_split_names():
-    assert code_tokens("to_undirected(MultiGraph)") == [
+def test_search_terms_split_names():
+    assert search_terms("to_undirected(MultiGraph)") == [
         "to_undirected", "to", "undirected", "multigraph", "multi", "graph",
     ]  # fmt: skip
-    assert code_tokens("x1 == HTTPServer") == ["x1", "x", "1", "httpserver", "http", "server"]
+    assert search_terms("x1 == HTTPServer") == ["x1", "x", "1", "httpserver", "http", "server"]
 
 
 def test_name_parts_are_found_and_every_document_is_scored():

@@ -360,12 +360,12 @@ PRIMARY_A = ("track_a", "metrics", "bits_per_byte")
         ((*PRIMARY_A, "after", "value"), math.nan, r"bits_per_byte.after.value is nan"),
         ((*PRIMARY_A, "after", "ci95"), [0.0, math.inf], r"is inf"),
         ((*PRIMARY_A, "after", "ci95"), [5.0, 6.0], r"outside its interval"),
-        ((*PRIMARY_A, "after", "ci95"), [5.0, 4.0], r"runs backwards"),
+        ((*PRIMARY_A, "after", "ci95"), [5.0, 4.0], r"is reversed"),
         ((*PRIMARY_A, "after", "n"), 0, r"track_a.metrics.bits_per_byte.after.n"),
         ((*PRIMARY_A, "after", "n"), ..., r"'n' is a required property"),
         ((*PRIMARY_A, "unit"), ..., r"'unit' is a required property"),
         (PRIMARY_A, ..., r"primary metric bits_per_byte is missing"),
-        (("track_a", "primary_metric"), "perplexity", r"named before any run"),
+        (("track_a", "primary_metric"), "perplexity", r"fixed before any run"),
         (("track_a", "verdict"), "better", r"'better' is not one of"),
         (("track_a", "verdict"), "not_run", r"track_a"),
         (("track_c", "data", "sha256"), ..., r"'sha256' is a required property"),
@@ -479,7 +479,7 @@ def test_recompute_finds_a_changed_row(finished, rows):
 def test_recompute_says_what_is_missing(finished, tmp_path):
     (finished / "track_c" / "queries.jsonl").unlink()
     (line,) = recompute(finished)
-    assert line.startswith("track_c: cannot be computed again")
+    assert line.startswith("track_c: cannot be recomputed")
     with pytest.raises(MetricsError, match=r"no metrics\.json"):
         recompute(tmp_path / "track_a")
 

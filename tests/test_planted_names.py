@@ -11,7 +11,6 @@ from helpers.code.functions import extract_functions
 from helpers.code.names.checker import invented_names
 from helpers.code.names.context import NameContext
 from helpers.data.corpus import load_corpus
-from helpers.eval.planted.cases import BINDINGS, CASES
 from helpers.eval.planted.check import (
     PER_FAMILY,
     CheckedName,
@@ -19,7 +18,8 @@ from helpers.eval.planted.check import (
     planted_names,
     precision_and_recall,
 )
-from helpers.eval.planted.sources import corrupted, package_modules, receiver_kinds
+from helpers.eval.planted.name_sources import corrupted, package_modules, receiver_kinds
+from helpers.eval.planted.templates import BINDINGS, CASES
 from helpers.records import SourceFile
 
 

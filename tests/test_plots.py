@@ -151,7 +151,7 @@ def test_empty_input_is_refused():
         lambda: count_bars({}, title="t"),
         lambda: before_after_bars(section("pass@1"), ["x"]),
     ):
-        with pytest.raises(ValueError, match=r"needs steps|no values|nothing to count|none of"):
+        with pytest.raises(ValueError, match=r"needs at least one step|no values|nothing to count|none of"):
             draw()
 
 

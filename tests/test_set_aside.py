@@ -121,7 +121,8 @@ def test_references_with_an_infrastructure_error_are_scored_again_by_every_resum
 def test_too_few_tasks_left_end_the_track_with_names(tmp_path: Path) -> None:
     run = session(tmp_path)
     with pytest.raises(
-        InsufficientDataError, match=r"2 executable tasks of at least 3 .* 28 of 40 .* task-0001"
+        InsufficientDataError,
+        match=r"only 2 executable tasks are left and at least 3 .* 28 of 40 .* task-0001",
     ):
         held_tasks(run, TASKS, references_failing(*[i for i in range(N) if i % 4][:28]))
     assert len(run.guards.set_aside) == 28  # listed in metrics.json all the same
@@ -150,7 +151,7 @@ def test_no_figure_counts_what_was_set_aside(tmp_path: Path) -> None:
     assert not guards.warnings  # 5% is no more than the limit
     assert verdict_sentence(track).startswith("Pass@1")
     assert closing_lines(metrics)[-1] == (
-        "Track B: 2 of 40 tasks set aside, their references fail here (task-0001 failed; task-0004 failed)"
+        "Track B: 2 of 40 tasks were set aside: their references fail here (task-0001 failed; task-0004 failed)"
     )
 
 

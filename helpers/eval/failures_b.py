@@ -1,8 +1,9 @@
-"""Track B's failed answers, each with a category and what was measured on it.
+"""Failed answers of Track B: a category for each, and what was measured on it.
 
-Answers of one line are compared with the marked line and the wanted one, change by change; whole
-answers with the code given and the reference, line by line; what ran, with what its test expected.
-The first finding that holds is the category, from the crudest failure to the subtlest.
+One-line answers are compared with the marked line and the correct one, change by change. Whole answers are
+compared with the given code and the reference, line by line. For answers that ran, the evidence includes
+what the failed test expected. The checks go from the crudest failure to the subtlest, and the first one
+that applies gives the category.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from helpers.eval.failures import clip
 from helpers.eval.responses import RUN_KINDS
 from helpers.records import Failure, ResponseScore, Task
 
-LOOP_LINES = 4  # lines that a loop has to fill
-LONGEST_ROUND = 8  # lines of one round of a loop
-COPYING = ("fix_bug", "improve", "docstring")  # kinds whose answers repeat most of the code given
+LOOP_LINES = 4  # a loop fills at least this many lines
+LONGEST_ROUND = 8  # most lines that one round of a loop has
+COPYING = ("fix_bug", "improve", "docstring")  # answers of these kinds repeat most of the given code
 TESTED = re.compile(r"'(assert .*)': (\w+)(?:: (.*))?$", re.S)
 Finding = tuple[str, str]  # category, evidence
 
 
 def track_b_failures(scores: Sequence[ResponseScore], tasks: Sequence[Task]) -> list[Failure]:
-    """Greedy responses after training that did not pass; infrastructure errors are none of them.
+    """Collect the greedy responses after training that did not pass, except infrastructure errors.
 
     Args:
-        scores: all scores after training; sample 0 is taken.
+        scores: all scores after training; only sample 0 is used.
     """
     by_id = {task.id: task for task in tasks}
     failures = []
@@ -92,7 +93,7 @@ def _needed(marked: str, wanted: str) -> str:
 
 
 def _changes(before: str, after: str) -> list[tuple[str, str]]:
-    """(old words, new words) of each place where two lines differ."""
+    """Return (old words, new words) for each place where two lines differ."""
     old, new = (re.findall(r"\w+|[^\w\s]", text) for text in (before, after))
     steps = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
     changes = []
@@ -115,7 +116,7 @@ def _shown(change: tuple[str, str]) -> str:
 
 
 def _of_text(score: ResponseScore, task: Task) -> Finding | None:
-    """What shows without running anything; None where the code itself has to be looked at."""
+    """Return a finding visible in the text alone, or None if the code has to be examined."""
     response = score.response
     lines = [line.strip() for line in _inside(response).split("\n") if line.strip()]
     reference = extract_code(task.reference) or task.reference
@@ -145,15 +146,15 @@ def _of_text(score: ResponseScore, task: Task) -> Finding | None:
 
 
 def _inside(response: str) -> str:
-    """The first code block, else the whole response."""
+    """Return the first code block, or the whole response if it has none."""
     blocks = [block.content for block in fenced_blocks(response) if block.is_python]
     return without_margin(blocks[0] if blocks else response)
 
 
 def _loop(lines: Sequence[str]) -> tuple[list[str], int, int]:
-    """The round that a text ends in, how often it comes (0: no loop) and its first line, counted from 1.
+    """Return the lines repeated at the end of a text, how often they occur, and their first line number.
 
-    The last round may be cut off.
+    The count is 0 if there is no loop. Line numbers start at 1. The last round may be cut off.
     """
     for length in range(1, LONGEST_ROUND + 1):
         for cut in range(length + 1):
@@ -202,7 +203,10 @@ def _of_code(score: ResponseScore, task: Task) -> Finding:
 
 
 def _strayed(code: str, task: Task, reference: str) -> str:
-    """Where a copy leaves both the code given and the reference, "" where it does not or none was asked."""
+    """Describe where a copy departs from both the given code and the reference.
+
+    Return "" if it never does, or if the task asks for no copy.
+    """
     given = task.detail.get("given", "")
     if task.kind not in COPYING or not given:
         return ""
@@ -232,7 +236,7 @@ def _without_docstring_lines(code: str) -> list[str]:
 
 
 def _of_checks(score: ResponseScore, task: Task, strayed: str = "") -> Finding:
-    """Answers that are judged by checks: which one failed."""
+    """Name the check that failed, for kinds that are judged by checks."""
     named = {
         "the code itself was changed": "changed the code it was to document",
         "no docstring": "no docstring",
@@ -264,7 +268,7 @@ def _run_category(score: ResponseScore) -> str:
 
 
 def _expectation(score: ResponseScore) -> str:
-    """What the first failed test called and expected, from the scorer's line; "" where it names none."""
+    """Say what the first failed test called and expected; "" if the scorer's detail names no test."""
     tested = TESTED.search(score.detail)
     tree = parse(tested.group(1)) if tested else None
     test = tree.body[0].test if tree and isinstance(tree.body[0], ast.Assert) else None
@@ -290,7 +294,7 @@ def _near(code: str, reference: str) -> str:
 
 
 def _words(code: str) -> str:
-    """Code without comments (a mark on the faulty line among them) and layout."""
+    """Return code without layout and comments (the mark on the faulty line is one)."""
     return " ".join(re.sub(r"#[^\n]*", "", code).split())
 
 
@@ -306,7 +310,7 @@ def _syntax_error(code: str) -> str:
 
 
 def _changed_lines(got: str, wanted: str, limit: int = 3) -> str:
-    """Lines of a diff from `got` to `wanted`, the first `limit` of them."""
+    """Return the first `limit` lines of a diff from `got` to `wanted`."""
     diff = difflib.unified_diff(got.splitlines(), wanted.splitlines(), lineterm="", n=0)
     lines = [d for d in diff if d[:1] in "+-" and d[:3] not in ("+++", "---") and d[1:].strip()]
     shown = " ".join(f"`{clip(line, 100)}`" for line in lines[:limit])

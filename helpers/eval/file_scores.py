@@ -1,8 +1,8 @@
-"""Track A's evaluator: one row per file and part, the same call before and after training.
+"""Track A's evaluator: score each file of each part, the same way before and after training.
 
-Parts are the held-out files ("test"), a slice of general code ("general_code") and, within the
-held-out files, the tokens of each role ("role/docstring", ...; see `token_roles`). Everything that
-metrics.json says of Track A is computed from these rows.
+The parts are the held-out files ("test"), a slice of general code ("general_code") and, within the
+held-out files, the tokens of each role ("role/docstring", ...; see `token_roles`). Every figure that
+metrics.json reports for Track A is computed from these rows.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from helpers.models.cheaper_forms import summed_adapters
 
 @dataclass(frozen=True)
 class FileScore:
-    """Summed negative log-likelihood (nats) of one file, or of one role's tokens in it."""
+    """Summed negative log-likelihood (nats) of one file, or of the tokens of one role in it."""
 
     part: str
     path: str
     n_bytes: int  # UTF-8, of the whole file
-    n_tokens: int  # scored ones: all but the file's first
+    n_tokens: int  # scored tokens: all but the first of the file
     nll_nats: float
-    hits: int  # tokens that were the model's first choice
+    hits: int  # tokens that the model ranked first
 
 
 def score_files(
@@ -40,12 +40,12 @@ def score_files(
     stride: int,
     own_names: Collection[str] = (),
 ) -> list[FileScore]:
-    """Score files of several parts in float32, those of the part "test" also by token role.
+    """Score the files of several parts in float32; score those of part "test" by token role as well.
 
     Args:
         parts: part -> (path, text) of its files.
-        window, stride: as `evaluate_perplexity` takes them.
-        own_names: identifiers counted as the repository's own (`token_roles.own_names`).
+        window, stride: passed to `evaluate_perplexity`.
+        own_names: identifiers that count as the repository's own (`token_roles.own_names`).
 
     Raises:
         PerplexityError: if a part holds nothing to score.
@@ -83,13 +83,15 @@ def score_files(
 def paired_rows(
     before: Sequence[FileScore], after: Sequence[FileScore], part: str, odd: dict[str, str] | None = None
 ) -> list[dict[str, Any]]:
-    """Rows of one part with both sides beside each other, as `record_track_a` takes them.
+    """Join the scores of one part before and after training into the rows `record_track_a` takes.
 
     Args:
-        odd: takes what each file that does not compare is left out for; None lets it raise.
+        odd: receives path -> reason for each file left out because its two scores cannot be compared;
+            with None, such a file raises.
 
     Raises:
-        ValueError: if the two sides did not score the same tokens of the same files, or none compares.
+        ValueError: if the two sides scored different tokens or files and `odd` is None, or if no file
+            can be compared.
     """
     first, second = ({row.path: row for row in rows if row.part == part} for rows in (before, after))
     wrong: dict[str, str] = {}

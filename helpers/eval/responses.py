@@ -1,19 +1,19 @@
-"""Responses to Track B's tasks scored: by running them where the kind allows, by checks elsewhere.
+"""Score responses to Track B's tasks, by running them where the kind allows and by checks elsewhere.
 
-What a response has to do to pass, by kind:
+What a response must do to pass, by kind:
 
     fix_bug, implement  its function passes all of the task's tests in the sandbox; where the task
-                        asks for one line, the function given with that line put in
-    improve             the same, and it costs less than the code given (`code_quality.is_gain`)
-    unit_tests          its asserts pass on the reference, each time they are run, and fail on at
-                        least one held mutant; the share killed is kept
-    docstring           code unchanged but for the docstring, which describes every parameter, no
-                        parameter that does not exist, and the return value where there is one
+                        asks for one line, that line is put into the given function first
+    improve             the same, and it costs less than the given code (`code.quality.is_gain`)
+    unit_tests          its asserts pass on the reference every time they are run, and fail on at
+                        least one held-out mutant; the share of mutants killed is kept
+    docstring           the code is unchanged except for its docstring, which describes every
+                        parameter, no parameter that does not exist, and the return value if any
     explain             prose that names the function and every parameter, and nothing that does
                         not exist
 
-Empty, truncated and unparsable answers never pass. Model, copy of the input and reference go
-through the same function.
+Empty, truncated and unparsable answers never pass. The model's answers, the copied input and the
+references are all scored by the same function.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from helpers.records import ResponseScore, Task, TaskKind
 from helpers.sandbox.api import Outcome, Program, run_programs
 
 RUN_KINDS: tuple[TaskKind, ...] = ("fix_bug", "implement", "improve")
-REFERENCE_RUNS = 3  # of generated tests: luck must not look like a killed mutant
+REFERENCE_RUNS = 3  # generated tests must hold each time: a flaky test must not pass for a killed mutant
 
 
 def score_responses(
@@ -46,14 +46,14 @@ def score_responses(
     workers: int,
     names: NameContext | None = None,
 ) -> list[ResponseScore]:
-    """Score every response of every task, in the order of tasks, then responses.
+    """Score every response to every task, in the order of tasks, then responses.
 
     Args:
         responses: task id -> texts; the first is the greedy one (`sample` 0), the rest are samples.
         context: from `helpers.data.tasks.ground_truth.execution_context`.
-        workers: sandbox processes of each process that shares the work; no verdict depends on either.
-        names: what exists; without it `invented_names` stays empty and explanations are not
-            checked for it.
+        workers: sandbox processes per sharing process; verdicts do not depend on how work is shared.
+        names: the names that exist; without it `invented_names` stays empty and explanations are not
+            checked for invented names.
 
     Raises:
         KeyError: if a task has no responses at all.
@@ -101,12 +101,15 @@ def score_responses(
 
 
 def copy_input_responses(tasks: Sequence[Task]) -> dict[str, list[str]]:
-    """The trivial baseline: the code given, returned as it is."""
+    """Build the trivial baseline, which returns the given code as it is."""
     return {task.id: [_given(task)] for task in tasks}
 
 
 def reference_responses(tasks: Sequence[Task]) -> dict[str, list[str]]:
-    """The ceiling: each task's reference; one that does not pass is set aside (`helpers.eval.references`)."""
+    """Build the ceiling: each task's reference.
+
+    A task whose reference does not pass is set aside (`helpers.eval.references`).
+    """
     return {task.id: [task.reference] for task in tasks}
 
 
@@ -121,7 +124,7 @@ def _marked_line(task: Task) -> str:
 
 
 def _programs(task: Task, code: str | None) -> list[Program]:
-    """What has to run: one program, or for unit tests the reference and each held mutant."""
+    """Build the programs to run: one, or for unit tests one for the reference and each mutant."""
     if code is None:
         return []
     if task.kind in RUN_KINDS:
@@ -138,7 +141,7 @@ def _programs(task: Task, code: str | None) -> list[Program]:
 def _run_distinct(
     programs: Sequence[Program], context: ExecutionContext, workers: int
 ) -> dict[Program, Outcome]:
-    """Equal programs are run once, each by one of the processes that share the work."""
+    """Run each distinct program once, dividing them among the processes that share the work."""
 
     def run(share: Sequence[Program]) -> list[Outcome]:
         return run_programs(
@@ -152,7 +155,7 @@ def _run_distinct(
 
 
 def _gains(items: Sequence[tuple[Task, str | None]]) -> list[bool | None]:
-    """For improvements whether the response costs less than the code given; else None."""
+    """Say for each improvement whether it costs less than the given code; None for other kinds."""
     places = [i for i, (task, code) in enumerate(items) if task.kind == "improve" and code]
     before = quality_costs([items[i][0].detail["given"] for i in places])
     after = quality_costs([items[i][1] or "" for i in places])
@@ -163,7 +166,7 @@ def _gains(items: Sequence[tuple[Task, str | None]]) -> list[bool | None]:
 
 
 def _judge(task: Task, outcomes: Sequence[Outcome], gain: bool | None) -> tuple[str, str, float | None]:
-    """Status, detail, and for unit tests the share of mutants killed."""
+    """Return status, detail and, for unit tests, the share of mutants killed."""
     if task.kind == "unit_tests":
         return _judge_tests(outcomes[:REFERENCE_RUNS], outcomes[REFERENCE_RUNS:])
     first = outcomes[0]
@@ -175,7 +178,10 @@ def _judge(task: Task, outcomes: Sequence[Outcome], gain: bool | None) -> tuple[
 
 
 def _judge_tests(on_reference: Sequence[Outcome], on_mutants: Sequence[Outcome]) -> tuple[str, str, float]:
-    """Tests that fall on the reference once are worth nothing: their verdict on a mutant may be chance."""
+    """Judge generated tests; they fail if they ever fail on the reference.
+
+    What such tests say of a mutant may be chance.
+    """
     fallen = next((outcome for outcome in on_reference if not outcome.passed), None)
     if fallen is not None:
         return fallen.status, fallen.detail, 0.0

@@ -1,4 +1,4 @@
-"""The sandbox under the name by which scripts outside find it; it lives in `helpers.sandbox`."""
+"""Re-export the sandbox under the name that outside scripts import; it lives in `helpers.sandbox`."""
 
 from helpers.sandbox.api import Outcome, Program, SandboxError, record_outputs, run_program, run_programs
 

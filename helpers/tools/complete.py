@@ -1,7 +1,7 @@
 """Continue code with the language model that a finished run adapted to its repository.
 
-What it needs lies in the run folder: the adapter (`track_a/train/adapter`), which names its base model,
-and `run.json`, which knows the window that was trained.
+Reads two things from the run folder: the adapter (`track_a/train/adapter`), which names its base model, and
+`run.json`, which records the window that the adapter was trained with.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ ADAPTER = "track_a/train/adapter"
 
 
 class CompletionError(SuiteError, ValueError):
-    """Nothing that can be continued: no adapted model, no text, or no room for an answer."""
+    """There is nothing to continue: no adapted model, no text, or no room for an answer."""
 
 
 def prompt_from(text: str | None, file: Path | None, line: int | None) -> str:
-    """What is to be continued: `text`, or `file` up to and with line `line` (1-based; without it, all of it).
+    """Return the code to continue: `text`, or `file` up to and including line `line`.
+
+    Lines count from 1; without `line` the whole file is used.
 
     Raises:
-        CompletionError: unless exactly one of `text` and `file` is given and there is something in it.
+        CompletionError: unless exactly one of `text` and `file` is given and it is not empty.
     """
     if (text is None) == (file is None):
         raise CompletionError("give the code to continue as --prompt TEXT, or as --file FILE with --line N")
@@ -55,27 +57,27 @@ def complete_code(
     seed: int = 0,
     on_text: Callable[[str], None] = lambda text: None,
 ) -> str:
-    """What the model adapted in `run_folder` writes after `prompt`, without the prompt.
+    """Return what the model adapted in `run_folder` writes after `prompt`, without the prompt.
 
-    No more is read than fits into the window that the adapter was trained with, answer included: a
-    longer prompt loses its start.
+    Prompt and answer together must fit into the window that the adapter was trained with. A longer
+    prompt loses its start.
 
     Args:
-        max_tokens: of the answer; it ends sooner at one of the model's end tokens.
-        temperature: 0 is greedy, otherwise plain sampling over the whole vocabulary.
+        max_tokens: longest answer; it ends sooner at one of the model's end tokens.
+        temperature: 0 decodes greedily, above 0 samples from the whole vocabulary.
         on_text: called with each piece of the answer as soon as it is written.
 
     Raises:
-        CompletionError: if the run has no adapted model, or `max_tokens` or `temperature` is impossible.
+        CompletionError: if the run has no adapted model, or `max_tokens` or `temperature` is out of range.
         ModelError: if the adapter's base model cannot be loaded.
     """
     spec, window = _base_and_window(run_folder)
     if not 1 <= max_tokens < window:
         raise CompletionError(
-            f"--max-tokens lies between 1 and {window - 1} for this model, not {max_tokens}"
+            f"--max-tokens must lie between 1 and {window - 1} for this model, not {max_tokens}"
         )
     if temperature < 0:
-        raise CompletionError(f"--temperature is 0 (greedy) or above, not {temperature:g}")
+        raise CompletionError(f"--temperature must be 0 (greedy) or above, not {temperature:g}")
     model, tokenizer = load_adapted(spec, run_folder / ADAPTER, runtime)
     ids = torch.tensor([encode(tokenizer, prompt)[-(window - max_tokens) :]], device=model.device)
     set_seed(seed)
@@ -95,7 +97,7 @@ def complete_code(
 
 
 def newest_adapted_run(runs: Path) -> Path:
-    """The newest run folder below `runs` that holds an adapted language model.
+    """Return the newest run folder below `runs` that holds an adapted language model.
 
     Raises:
         CompletionError: if there is none.
@@ -103,14 +105,14 @@ def newest_adapted_run(runs: Path) -> Path:
     found = newest_run_with(runs, (ADAPTER,))
     if found is None:
         raise CompletionError(
-            f"no run with an adapted language model below {runs}/: make one with `make run`, or name one "
-            "with --run"
+            f"there is no run with an adapted language model below {runs}/: make one with `make run`, or "
+            "name one with --run"
         )
     return found
 
 
 class _Pieces(TextStreamer):
-    """Hands text on as it becomes final: a word, or a line."""
+    """A streamer that passes text on as it becomes final: a word or a line at a time."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: Callable[[str], None]) -> None:
         super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
@@ -118,7 +120,7 @@ class _Pieces(TextStreamer):
         self.on_text = on_text
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """Called by transformers with what is new."""
+        """Receive new text from transformers."""
         self.pieces.append(text)
         self.on_text(text)
 
@@ -135,7 +137,7 @@ def _head_of(file: Path, line: int | None) -> str:
 
 
 def _base_and_window(run_folder: Path) -> tuple[str, int]:
-    """Base model and window of the adapter in `run_folder`."""
+    """Return base model and window of the adapter in `run_folder`."""
     if not run_folder.is_dir():
         raise CompletionError(
             f"there is no run in {run_folder}: make one with `make run`, or name its folder"
@@ -145,7 +147,7 @@ def _base_and_window(run_folder: Path) -> tuple[str, int]:
         window = read_json(run_folder / "run.json")["profile"]["track_a"]["window"]
     except (OSError, KeyError, json.JSONDecodeError) as error:
         raise CompletionError(
-            f"{run_folder} holds no adapted language model of Track A ({ADAPTER}): it is not a run folder "
-            "below runs/, or that track was not finished there; make a run with `make run`"
+            f"{run_folder} holds no adapted language model of Track A ({ADAPTER}): either it is not a run "
+            "folder below runs/, or that track did not finish; make a run with `make run`"
         ) from error
     return spec, window

@@ -1,11 +1,11 @@
-"""Score sample files against problem files, in HumanEval's and MBPP's own formats.
+"""Score sample files against problem files, in the formats of HumanEval and MBPP.
 
-HumanEval: `task_id, prompt, entry_point, test` and samples `task_id, completion`, where the program
-is prompt + completion, or the completion alone where it is a whole answer (fenced, or defining the
-function itself). The prompt's own helper functions come to the tests from the prompt, not from the
-sample. MBPP: `task_id, text, code, test_list, test_setup_code`, or in its sanitized form `task_id,
-prompt, code, test_list, test_imports`; the completion is the program. `challenge_test_list` is not
-used, as in the published scores.
+HumanEval: problems `task_id, prompt, entry_point, test` and samples `task_id, completion`. The program is
+prompt + completion, or the completion alone if it is a whole answer (fenced, or defining the function
+itself). The tests get the prompt's helper functions from the prompt, not from the sample. MBPP: problems
+`task_id, text, code, test_list, test_setup_code`, or in the sanitized form `task_id, prompt, code,
+test_list, test_imports`; the completion is the program. As in published scores, `challenge_test_list` is
+not used.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from helpers.sandbox.api import Program, run_programs
 
 
 class ScoreError(SuiteError, ValueError):
-    """A problem or sample file that cannot be used; the message names file and line."""
+    """A problem or sample file that cannot be used; the message names the file and line."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem of either format: what precedes a completion, and the tests."""
+    """One problem of either format: the text before a completion, and the tests."""
 
     task_id: str
     prompt: str  # "" for MBPP
@@ -40,35 +40,36 @@ class Problem:
     tests: str
 
 
-def score_files(
+def score_samples(
     problems: Path, samples: Path, ks: tuple[int, ...], out: Path, workers: int, timeout_s: float
 ) -> dict[str, Any]:
     """Run every sample, write one result row per sample to `out`, and return the summary.
 
     Args:
-        problems: `.jsonl`, `.jsonl.gz` or a JSON list, as MBPP's sanitized file is. samples: likewise;
-            any number of samples per task.
-        ks: the k of pass@k. A k above some task's number of samples is reported without a value.
-        out: JSONL, written whole at the end: the sample's fields with `status`, `passed`, `detail`.
+        problems: `.jsonl`, `.jsonl.gz`, or a JSON list (the format of MBPP's sanitized file).
+        samples: the same formats; any number of samples per task.
+        ks: the k of pass@k; a k above some task's number of samples is reported without a value.
+        out: JSONL file, written at once at the end: the sample's fields with `status`, `passed`, `detail`.
 
     Returns:
         `tasks`, `scored_tasks`, `samples`, `samples_per_task` (least, most), `pass_at_k` (k -> value,
         ci95 by Wilson over tasks, n_tasks, reason), `statuses` (counts), `tasks_without_samples` (ids,
-        not part of the mean) and `unscored_samples` (infrastructure errors, taken out of n).
+        not part of the mean) and `unscored_samples` (infrastructure errors, not counted in n).
 
     Raises:
-        ScoreError: for unreadable files and bad rows. WorkspaceError: when `out` cannot be written.
+        ScoreError: for unreadable files and bad rows.
+        WorkspaceError: when `out` cannot be written.
     """
     if not ks or any(k < 1 for k in ks):
-        raise ScoreError(f"k must be one or more numbers from 1 on, not {ks}")
+        raise ScoreError(f"k must be one or more numbers, each at least 1, not {ks}")
     by_id = read_problems(problems)
     rows = read_samples(samples, by_id)
     programs = []
     for row in rows:
         problem = by_id[_key(row["task_id"])]
-        candidate = complete(problem, row["completion"])
+        candidate = program_for(problem, row["completion"])
         programs.append(Program(candidate, problem.tests, problem.entry_point, timeout_s))
-    different = list(dict.fromkeys(programs))  # models repeat themselves: each program is run once
+    different = list(dict.fromkeys(programs))  # models repeat themselves; run each program once
     outcomes = dict(
         zip(different, run_programs(different, workers=workers, what="scoring samples"), strict=True)
     )
@@ -83,7 +84,7 @@ def score_files(
 def summarise(
     results: list[dict[str, Any]], problems: dict[str, Problem], ks: tuple[int, ...]
 ) -> dict[str, Any]:
-    """pass@k over the tasks that have samples; see `score_files`."""
+    """Compute pass@k over the tasks that have samples; see `score_samples` for the fields."""
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     for result in results:
         if result["status"] != "infrastructure_error":
@@ -111,10 +112,10 @@ def summarise(
 
 
 def summary_text(summary: dict[str, Any]) -> str:
-    """The summary as lines for a terminal."""
+    """Format the summary as lines for a terminal."""
     per_task = summary["samples_per_task"]
     each = f"{per_task[0]}" if per_task[0] == per_task[1] else f"{per_task[0]} to {per_task[1]}"
-    lines = [f"{summary['tasks']} tasks, {summary['samples']} samples, {each} for each task that has any", ""]
+    lines = [f"{summary['tasks']} tasks, {summary['samples']} samples, {each} per task that has any", ""]
     lines.append(f"{'':10}{'value':>7}   95% interval (Wilson over {summary['scored_tasks']} tasks)")
     for k, score in summary["pass_at_k"].items():
         if score["value"] is None:
@@ -127,15 +128,15 @@ def summary_text(summary: dict[str, Any]) -> str:
     missing = summary["tasks_without_samples"]
     if missing:
         named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        lines += ["", f"{len(missing)} tasks have no sample and are not part of the mean: {named}"]
+        lines += ["", f"{len(missing)} tasks have no sample and are left out of the mean: {named}"]
     if summary["unscored_samples"]:
-        text = "samples could not be run and count neither as passed nor as failed; score them again"
+        text = "samples could not be run; they count neither as passed nor as failed. Score them again"
         lines += ["", f"{summary['unscored_samples']} {text}"]
     return "\n".join(lines)
 
 
-def complete(problem: Problem, completion: str) -> str:
-    """The program that a completion makes of a problem."""
+def program_for(problem: Problem, completion: str) -> str:
+    """Build the program that a completion makes of a problem."""
     if not completion.strip():
         return problem.prompt if not problem.prompt else problem.prompt + "\n    raise NotImplementedError\n"
     plain = problem.prompt + completion
@@ -143,7 +144,7 @@ def complete(problem: Problem, completion: str) -> str:
         return plain
     code = extract_code(completion, entry_point=problem.entry_point)
     if code is None:
-        return plain  # does not parse: fails, with the parser's message
+        return plain  # does not parse, so it fails with the parser's message
     if not problem.prompt or defines(code, problem.entry_point):
         return _preamble(problem.prompt, problem.entry_point) + code
     indented = problem.prompt + "".join(f"    {line}\n" for line in code.splitlines())
@@ -151,7 +152,7 @@ def complete(problem: Problem, completion: str) -> str:
 
 
 def _preamble(prompt: str, entry_point: str) -> str:
-    """The prompt up to the function under test: its imports and helper functions."""
+    """Return the prompt up to the function under test: its imports and helper functions."""
     tree = parse(prompt)
     if tree is None:
         return ""
@@ -163,7 +164,7 @@ def _preamble(prompt: str, entry_point: str) -> str:
 
 
 def read_problems(path: Path) -> dict[str, Problem]:
-    """Problems by task id, in the file's order, of either format."""
+    """Read problems of either format, in file order, keyed by task id."""
     found: dict[str, Problem] = {}
     for where, row in read_rows(path):
         if "test_list" in row:
@@ -171,7 +172,7 @@ def read_problems(path: Path) -> dict[str, Problem]:
         elif "test" in row:
             problem = _human_eval(where, row)
         else:
-            raise ScoreError(f"{where}: neither HumanEval's field 'test' nor MBPP's 'test_list' is there")
+            raise ScoreError(f"{where}: the row has neither HumanEval's field 'test' nor MBPP's 'test_list'")
         if _key(problem.task_id) in found:
             raise ScoreError(f"{where}: task_id {problem.task_id!r} occurs twice")
         found[_key(problem.task_id)] = problem
@@ -181,7 +182,7 @@ def read_problems(path: Path) -> dict[str, Problem]:
 
 
 def read_samples(path: Path, problems: dict[str, Problem]) -> list[dict[str, Any]]:
-    """Rows of a sample file, each for a known task and with a completion."""
+    """Read the rows of a sample file; each must name a known task and hold a completion."""
     rows = []
     for where, row in read_rows(path):
         _text(where, row, "completion")
@@ -194,7 +195,7 @@ def read_samples(path: Path, problems: dict[str, Problem]) -> list[dict[str, Any
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """("file, line N", object) for each row of a JSONL file or JSON list, gzipped or not."""
+    """Yield ("file, line N", object) for each row of a JSONL file or JSON list, gzipped or not."""
     try:
         data = path.read_bytes()
         if data[:2] == b"\x1f\x8b":
@@ -204,12 +205,12 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise ScoreError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     for where, row in _list_rows(path, text) or _line_rows(path, text):
         if not isinstance(row, dict):
-            raise ScoreError(f"{where}: a JSON object is needed, not {type(row).__name__}")
+            raise ScoreError(f"{where}: expected a JSON object, found {type(row).__name__}")
         yield where, row
 
 
 def _list_rows(path: Path, text: str) -> list[tuple[str, Any]]:
-    """The rows of a file that is one JSON list of objects; none for other files."""
+    """Return the rows of a file that is one JSON list; none for other files."""
     try:
         rows = json.loads(text) if text.lstrip().startswith("[") else None
     except ValueError:
@@ -239,13 +240,13 @@ def _human_eval(where: str, row: dict[str, Any]) -> Problem:
 def _mbpp(where: str, row: dict[str, Any]) -> Problem:
     tests = [*row.get("test_imports", []), row.get("test_setup_code", ""), *row["test_list"]]
     if not row["test_list"] or not all(isinstance(test, str) for test in tests):
-        raise ScoreError(f"{where}: 'test_list' must be a list of assert statements, not empty")
+        raise ScoreError(f"{where}: 'test_list' must be a non-empty list of assert statements")
     text = _parsed(where, "\n".join(tests).replace("\r\n", "\n") + "\n")
     return Problem(str(_task_id(where, row)), "", _mbpp_entry_point(where, row, text), text)
 
 
 def _mbpp_entry_point(where: str, row: dict[str, Any], tests: str) -> str:
-    """The function that the tests call and the reference program defines."""
+    """Return the function that the tests call and the reference program defines."""
     reference = parse(_text(where, row, "code").replace("\r\n", "\n"))
     if reference is None:
         raise ScoreError(f"{where}: the reference program in 'code' does not parse")

@@ -1,8 +1,8 @@
-"""Search a code base with the embedder that a finished run tuned for it, and by words beside it.
+"""Search a code base with the embedder that a finished run tuned for it, combined with BM25.
 
-What it needs lies in the run folder: the embedder (`track_c/train/embedder`), the index over every
-function (`track_c/index_after`), their words with the weight that the run chose for them
-(`track_c/hybrid`), and the functions themselves (`track_c/functions`, from `catalogue`).
+Reads four things from the run folder: the embedder (`track_c/train/embedder`), the index of every function
+(`track_c/index_after`), the lexical index with the weight that the run chose (`track_c/hybrid`), and the
+functions themselves (`track_c/functions`, from `catalogue`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from helpers.run.folder import newest_run_with
 from helpers.run.workspace import read_jsonl
 
 MAX_QUERY_TOKENS = 256
-CANDIDATES = 1_000  # nearest functions that words may put in another order
+CANDIDATES = 1_000  # nearest functions that the BM25 score may reorder
 SNIPPET_LINES = 8
 PARTS = {
     "embedder": "track_c/train/embedder",
@@ -39,24 +39,24 @@ _SHOWN = ("path", "line", "name", "snippet", "language")
 
 
 class SearchError(SuiteError, ValueError):
-    """A question that cannot be answered: no run, a run without Track C, an empty question."""
+    """A question that cannot be answered: no run, a run without Track C, or an empty question."""
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One function found."""
+    """One function that a search found."""
 
     rank: int
-    score: float  # cosine of question and function, and what their common words add (`add_words`)
+    score: float  # cosine plus the weighted BM25 score (`add_words`)
     path: str  # relative to the root of the code base
-    line: int  # 1-based, first decorator or def
-    name: str  # as Graph.add_node
+    line: int  # 1-based, of the first decorator or the def
+    name: str  # e.g. Graph.add_node
     snippet: str  # first lines of the function without its docstring
     language: str  # as `helpers.code.languages` names it
 
 
 def catalogue(functions: Iterable[Function]) -> list[dict[str, Any]]:
-    """What a search shows of every function, one plain row each."""
+    """Build what a search shows of every function, one plain row each."""
     return [
         {
             "id": function.id,
@@ -71,22 +71,22 @@ def catalogue(functions: Iterable[Function]) -> list[dict[str, Any]]:
 
 
 def search_code(run_folder: Path, question: str, k: int, runtime: Runtime) -> list[Hit]:
-    """The `k` functions that answer `question` best by the embedder tuned in `run_folder` and by words.
+    """Return the `k` functions that best match `question`, by tuned embedder and BM25 together.
 
     Raises:
         SearchError: if the run lacks what a search needs, the question is empty or k is below 1.
     """
     if not question.strip():
-        raise SearchError("the question is empty; ask in words what the code should do")
+        raise SearchError("the question is empty; describe in words what the code should do")
     if k < 1:
-        raise SearchError(f"--k is the number of functions to show, at least 1, not {k}")
+        raise SearchError(f"--k, the number of functions to show, must be at least 1, not {k}")
     if not run_folder.is_dir():
         raise SearchError(f"there is no run in {run_folder}: make one with `make run`, or name its folder")
     for what, place in PARTS.items():
         if not (run_folder / place).is_dir():
             raise SearchError(
-                f"{run_folder} holds no {what} of Track C ({place}): it is not a run folder below runs/, or "
-                "that track was not finished there; make a run with `make run`"
+                f"{run_folder} holds no {what} of Track C ({place}): either it is not a run folder below "
+                "runs/, or that track did not finish; make a run with `make run`"
             )
     index = load_index(run_folder / PARTS["index"])
     model = load_embedder(str(run_folder / PARTS["embedder"]), runtime)
@@ -103,7 +103,7 @@ def search_code(run_folder: Path, question: str, k: int, runtime: Runtime) -> li
 
 
 def newest_run(runs: Path) -> Path:
-    """The newest run folder below `runs` that can be searched.
+    """Return the newest run folder below `runs` that can be searched.
 
     Raises:
         SearchError: if there is none.
@@ -115,7 +115,7 @@ def newest_run(runs: Path) -> Path:
 
 
 def print_hits(hits: Iterable[Hit], console: Console | None = None) -> None:
-    """Hits for a terminal: rank, score, place and name on one line, the snippet below."""
+    """Print hits to a terminal: rank, score, place and name on one line, the snippet below it."""
     console = console or Console(highlight=False)
     for hit in hits:
         head = Text.assemble(

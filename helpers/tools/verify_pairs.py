@@ -1,15 +1,15 @@
-"""Pairs and tasks executed again from the files they were saved to: do they still hold?
+"""Run saved pairs and tasks again, to check that they still hold.
 
-Every saved line carries what it takes: the code given and meant, the prelude, the tests, held
-mutants. Nothing is taken from the run that made them but the place of the corpus.
+Every saved line carries all it needs: the given and the correct code, the prelude, the tests, the held-out
+mutants. Nothing else is taken from the run that made them, except where the corpus lies.
 
     every kind        the answer passes its own task, judged as a model's answer would be
-    fix_bug           the code given fails a test; the instruction shows that code, the line marked
-    improve           the code given passes all tests, and the answer costs less
+    fix_bug           the given code fails a test; the instruction shows that code with the line marked
+    improve           the given code passes all tests, and the answer costs less
     implement         an empty body fails
-    unit_tests        passed by the reference, a held mutant is killed (part of the judging)
-    docstring         code unchanged (part of the judging), and the code given had no docstring
-    all with tests    the code meant passes all of them
+    unit_tests        the reference passes them and a held-out mutant is killed (part of the judging)
+    docstring         the code is unchanged (part of the judging); the given code had no docstring
+    all with tests    the correct code passes all of them
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class SavedPairsError(SuiteError, ValueError):
 
 @dataclass(frozen=True)
 class PairCheck:
-    """What came out: number of items by file and kind, programs run, and one line per problem."""
+    """The result of a check: items by file and kind, programs run, and one line per problem."""
 
     items: dict[str, int]
     programs: int
@@ -48,11 +48,11 @@ class PairCheck:
 
 
 def verify_saved_pairs(folder: Path, context: ExecutionContext, *, workers: int) -> PairCheck:
-    """Execute everything in `folder` (`train.jsonl`, `validation.jsonl`, `tasks.jsonl`) again.
+    """Run everything in `folder` (`train.jsonl`, `validation.jsonl`, `tasks.jsonl`) again.
 
     Args:
         context: where the corpus lies (`helpers.data.tasks.execution.context_of`).
-        workers: sandbox processes; no verdict depends on it.
+        workers: sandbox processes; verdicts do not depend on it.
 
     Raises:
         SavedPairsError: if a file is missing.
@@ -91,10 +91,10 @@ def verify_saved_pairs(folder: Path, context: ExecutionContext, *, workers: int)
 def run_references(
     tasks: Sequence[Task], context: ExecutionContext, *, times: int, workers: int
 ) -> list[str]:
-    """Run the references of tasks with tests again and again; a line for each that failed once.
+    """Run the references of tasks with tests `times` times; return a line for each failure.
 
-    Every time in other processes, in another order, under another mixture of what must not matter
-    (without `python -O`, under which no reference is ever scored).
+    Each round uses other processes, another order and other values of the conditions that must not matter
+    (never `python -O`, under which no reference is scored).
     """
     programs = [limited(f"{t.prelude}{t.detail['code']}\n", t.tests, t.entry_point) for t in tasks]
     problems = []
@@ -114,15 +114,15 @@ def run_references(
 
 
 def verify_run(run_folder: Path, *, workers: int, times: int = 0) -> PairCheck | None:
-    """`verify_saved_pairs` for a run folder; None if the run made no pairs.
+    """Check the saved pairs of a run folder with `verify_saved_pairs`; None if the run made no pairs.
 
-    Tasks that the run itself set aside are no news: they are no problems here.
+    Tasks that the run itself set aside are already known and are not reported.
 
     Args:
-        times: how often the tasks' references are run besides (`run_references`).
+        times: how often the tasks' references are run in addition (`run_references`).
 
     Raises:
-        CorpusError: if the corpus of the run is no longer there.
+        CorpusError: if the run's corpus is no longer there.
     """
     run_folder = Path(run_folder)
     data = run_folder / "track_b" / "data"
@@ -130,7 +130,7 @@ def verify_run(run_folder: Path, *, workers: int, times: int = 0) -> PairCheck |
         return None
     spec = str(read_json(run_folder / "run.json")["profile"]["corpus"]["spec"])
     kind, _, place = spec.partition(":")
-    if kind in ("path", "zip"):  # as the notebook sees it, from beside this package
+    if kind in ("path", "zip"):  # relative to the folder that holds the notebook and this package
         spec = f"{kind}:{Path(helpers.__file__).resolve().parent.parent / place}"
     source = resolve_spec(spec)
     report = read_json(data / "report.json")
@@ -147,7 +147,7 @@ def verify_run(run_folder: Path, *, workers: int, times: int = 0) -> PairCheck |
 
 
 def as_task(pair: InstructPair) -> Task:
-    """A pair seen as a task, its response being the reference."""
+    """Turn a pair into a task whose reference is its response."""
     return Task(
         pair.id, pair.kind, pair.function_id, pair.path, pair.instruction, pair.response, pair.entry_point,
         pair.prelude, pair.tests, pair.n_cases, pair.detail,
@@ -159,24 +159,24 @@ def _named(task: Task) -> str:
 
 
 def _expectations(task: Task) -> list[tuple[str, bool, str]]:
-    """(code, whether it passes the tests, what it means if not) for an item with tests."""
+    """Return (code, whether it must pass the tests, problem if not) for an item with tests."""
     if not task.tests:
         return []
-    given, found = task.detail["given"], [(task.detail["code"], True, "the code meant fails its tests")]
+    given, found = task.detail["given"], [(task.detail["code"], True, "the correct code fails its tests")]
     if task.kind == "fix_bug":
-        found.append((given, False, "the code given is no bug that the tests notice"))
+        found.append((given, False, "the tests do not detect the bug in the given code"))
     elif task.kind == "improve":
-        found.append((given, True, "the code given behaves otherwise"))
+        found.append((given, True, "the given code behaves differently"))
     elif task.kind == "implement":
-        found.append((f"{given.rstrip()}\n    pass\n", False, "an empty body is not noticed"))
+        found.append((f"{given.rstrip()}\n    pass\n", False, "the tests do not detect an empty body"))
     return found
 
 
 def _faults(task: Task) -> Sequence[str]:
-    """What can be seen without running anything."""
+    """Return the faults that show without running anything."""
     given = task.detail["given"]
     shown = mark_line(given, int(task.detail["line"])) if task.kind == "fix_bug" else given
-    faults = [] if shown.strip() in task.instruction else ["the instruction does not show the code given"]
+    faults = [] if shown.strip() in task.instruction else ["the instruction does not show the given code"]
     if task.kind == "docstring" and docstring_of(given):
-        faults.append("the code given has a docstring already")
+        faults.append("the given code already has a docstring")
     return faults

@@ -12,7 +12,7 @@ from collections import Counter
 from sentence_transformers import SentenceTransformer
 
 from helpers.data.queries.build import RetrievalData
-from helpers.eval.lexical import code_tokens
+from helpers.eval.lexical import search_terms
 from helpers.eval.retrieval import VectorIndex, index_documents, ranking, retrieve
 from helpers.machine.hardware import Runtime
 from helpers.settings import TrackCSettings
@@ -47,7 +47,7 @@ def mine_hard_negatives(
     sizes = {"batch_size": settings.encode_batch, "max_tokens": settings.max_tokens}
     index = index or index_documents(model, list(documents.values()), runtime, **sizes)
     run = retrieve(model, data.train, index, runtime, **sizes)
-    tokens = {i: frozenset(code_tokens(document.text)) for i, document in documents.items()}
+    tokens = {i: frozenset(search_terms(document.text)) for i, document in documents.items()}
     passed: Counter[str] = Counter()
     mined = []
     filled = 0

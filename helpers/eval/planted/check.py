@@ -1,23 +1,24 @@
-"""How often the hallucination checker errs: its precision and recall on planted names.
+"""Measure the precision and recall of the hallucination checker on planted names.
 
-Half of the items name something that exists, half something that does not. Real names are taken
-from the corpus' own functions, from the standard library and from the source of installed packages;
-fakes are plausible corruptions of real names (another number, a synonym, another case, a word
-added, dropped or moved, a letter lost, the attribute of a neighbouring class), each checked not to
-exist by a look at the text or the object itself, not by the checker. Families:
+Half of the items name something that exists, half something that does not. Real names come from the
+corpus's own functions, the standard library and the source of installed packages. Fakes are plausible
+corruptions of real names: singular for plural, a synonym, another case, a word added, dropped or moved, a
+letter lost, or an attribute of another class. The text or the object itself, not the checker, confirms that
+a fake does not exist. Families:
 
-    bodies       functions of the corpus, one name in the body replaced; seen with their signature alone
-    docstrings   a docstring in three styles, one documented parameter replaced
+    bodies       functions of the corpus with one name in the body replaced; the checker sees only the
+                 signature
+    docstrings   docstrings in three styles with one documented parameter replaced
     libraries    imports of all forms from standard and installed modules
     keywords     keyword arguments of functions of the corpus and of standard modules
-    receivers    attributes of objects whose class the code tells
+    receivers    attributes of objects whose class the code shows
     locals       names bound in the answer itself, in every way that Python binds names
-    prose        names in sentences, in and out of backticks
-    by hand      hard cases that no rule above gives (`planted_cases`)
+    prose        names in sentences, with and without backticks
+    by hand      hard cases that no rule above produces (`templates.CASES`)
 
-An item counts as flagged if the checker finds any invented name in it. Precision: share of the
-flagged that are fakes; recall: share of the fakes that are flagged. The seed is the run's; rules were
-written with other seeds in sight.
+An item is flagged if the checker finds any invented name in it. Precision is the share of flagged items
+that are fakes; recall is the share of fakes that are flagged. The run's seed draws the items; the checker's
+rules were written while looking at other seeds.
 """
 
 from __future__ import annotations
@@ -33,8 +34,7 @@ from helpers.code.names.checker import invented_names
 from helpers.code.names.context import NameContext
 from helpers.code.names.lookup import import_module
 from helpers.code.python_text import parse
-from helpers.eval.planted.cases import BINDINGS, CASES, SENTENCES
-from helpers.eval.planted.sources import (
+from helpers.eval.planted.name_sources import (
     STANDARD,
     WORD,
     corrupted,
@@ -45,15 +45,16 @@ from helpers.eval.planted.sources import (
     variable_like,
     vocabulary,
 )
+from helpers.eval.planted.templates import BINDINGS, CASES, SENTENCES
 from helpers.eval.statistics import Estimate, proportion
 from helpers.records import Function
 
-PER_FAMILY = 20  # real ones, and as many fakes
+PER_FAMILY = 20  # real names, and as many fakes
 
 
 @dataclass(frozen=True)
 class Planted:
-    """One answer with one planted name; `about` is the source that the task shows."""
+    """An answer with one planted name; `about` is the source that the task shows."""
 
     family: str
     answer: str
@@ -64,7 +65,7 @@ class Planted:
 
 @dataclass(frozen=True)
 class CheckedName:
-    """What the checker said of one planted name."""
+    """The checker's verdict on one planted name."""
 
     family: str
     name: str
@@ -74,11 +75,11 @@ class CheckedName:
 
 
 def check_planted(context: NameContext, functions: Sequence[Function], seed: int) -> list[CheckedName]:
-    """What `invented_names` says of names planted for this corpus and seed; about 2 s.
+    """Run the checker on names planted for this corpus and seed (about 2 s).
 
     Args:
-        context: the one that answers are checked with.
-        functions: of the corpus, to plant names in.
+        context: the context that answers are checked with.
+        functions: functions of the corpus to plant names in.
     """
     return [
         CheckedName(item.family, item.name, item.real, _is_flagged(item, context), item.answer)
@@ -87,10 +88,12 @@ def check_planted(context: NameContext, functions: Sequence[Function], seed: int
 
 
 def precision_and_recall(checked: Sequence[CheckedName]) -> tuple[Estimate, Estimate]:
-    """Both with Wilson intervals; where nothing was flagged, precision is 0 of 0, interval (0, 1).
+    """Return precision and recall with Wilson intervals.
+
+    If nothing was flagged, precision is 0 of 0 with the interval (0, 1).
 
     Raises:
-        ValueError: if no fake is among them.
+        ValueError: if there is no fake.
     """
     right = [not item.real for item in checked if item.flagged]
     precision = proportion(right) if right else Estimate(0.0, (0.0, 1.0), 0)
@@ -103,7 +106,7 @@ def _is_flagged(item: Planted, context: NameContext) -> bool:
 
 
 def planted_names(functions: Sequence[Function], seed: int) -> list[Planted]:
-    """All items, each once, in a fixed order; the same for the same seed."""
+    """Generate all items, each once, in a fixed order; the same seed gives the same items."""
     usable = sorted((f for f in functions if is_usable(f)), key=lambda f: f.id)
     words = vocabulary(functions)
     families: dict[str, Callable[[random.Random], Planted | None]] = {
@@ -153,7 +156,7 @@ def _body(usable: Sequence[Function], words: frozenset[str], rng: random.Random)
 
 
 def _sites(function: ast.stmt) -> Iterator[tuple[int, int, str]]:
-    """(line, column, name) of attributes, calls, exceptions and variables that are read."""
+    """Yield (line, column, name) of attributes, calls, exceptions and variables that are read."""
     for node in ast.walk(function):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and len(node.attr) > 2:
             if not node.attr.startswith("__"):
@@ -229,7 +232,7 @@ def _library(rng: random.Random) -> Planted | None:
 
 
 def _keyword(usable: Sequence[Function], rng: random.Random) -> Planted | None:
-    """A call by keyword; only of functions that take named ones alone and whose name is theirs alone."""
+    """Plant a keyword argument of a function whose name is unique and whose parameters are all named."""
     if rng.random() < 0.5:
         function = rng.choice(usable)
         if sum(f.name == function.name for f in usable) > 1 or function.is_method:

@@ -1,4 +1,4 @@
-"""Where planted names come from: real names, told by the text or the object, and wrong forms of them."""
+"""Where planted names come from: real names, verified against text or object, and corruptions of them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from typing import Any
 from helpers.code.names.context import LOOKED_AT
 from helpers.code.names.lookup import import_module
 from helpers.code.python_text import parse
-from helpers.eval.planted.cases import RECEIVERS
+from helpers.eval.planted.templates import RECEIVERS
 from helpers.records import Function
 
-MAX_LINES = 40  # of a function whose body is used
+MAX_LINES = 40  # longest function whose body is used
 PACKAGES = ("numpy", "networkx", "pandas", "scipy", "sklearn", "torch", "transformers", "matplotlib", "tqdm",
             "jinja2", "datasets", "peft", "accelerate", "requests", "packaging", "rich")  # fmt: skip
 STANDARD = ("collections", "itertools", "functools", "math", "random", "re", "os", "os.path", "json", "heapq",
@@ -41,7 +41,7 @@ WORD = re.compile(r"[A-Za-z_]\w*")
 
 
 def corrupted(name: str, rng: random.Random, exists: Callable[[str], bool]) -> str | None:
-    """A plausible wrong form of `name` that does not exist, or None where none was found."""
+    """Return a plausible wrong form of `name` that does not exist, or None if none was found."""
     lead = name[: len(name) - len(name.lstrip("_"))]
     bare = name[len(lead) :]
     parts = bare.split("_") if "_" in bare else re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+", bare)
@@ -77,14 +77,14 @@ def corrupted(name: str, rng: random.Random, exists: Callable[[str], bool]) -> s
 
 
 def is_usable(function: Function) -> bool:
-    """Whether names can be planted in its body: a short function or method with a signature."""
+    """Say whether names can be planted in its body: it must be a short function with a signature."""
     if function.is_nested or function.code.count("\n") > MAX_LINES or not function.code.isascii():
         return False
     return parse(function.code) is not None and bool(signature(function.code))
 
 
 def signature(code: str) -> str:
-    """`def` line with an empty body, decorators left out."""
+    """Return the `def` line with an empty body, without decorators."""
     tree = parse(code)
     node = tree.body[0] if tree and tree.body else None
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -94,7 +94,7 @@ def signature(code: str) -> str:
 
 
 def vocabulary(functions: Sequence[Function]) -> frozenset[str]:
-    """Every word of the corpus' functions, and every name of common types and modules."""
+    """Collect every word of the corpus's functions and every name of common types and modules."""
     words = {word for function in functions for word in WORD.findall(function.source)}
     words |= {word for function in functions for word in re.split(r"\W+", function.id)}
     for module in (import_module(name) for name in (*LOOKED_AT, *STANDARD, "networkx")):
@@ -109,7 +109,7 @@ def vocabulary(functions: Sequence[Function]) -> frozenset[str]:
 
 @cache
 def package_modules() -> tuple[tuple[str, tuple[str, ...], str], ...]:
-    """(module, its own functions and classes, its text) of modules two levels deep, found without import."""
+    """List (module, names it defines, its text) of modules up to two levels deep, without importing them."""
     found = []
     for package in PACKAGES:
         spec = importlib.util.find_spec(package)
@@ -133,7 +133,7 @@ def package_modules() -> tuple[tuple[str, tuple[str, ...], str], ...]:
 
 @cache
 def receiver_kinds() -> tuple[tuple[str, str, Any], ...]:
-    """(expression, what has to stand before it, class)."""
+    """Return (expression, statements it needs before it, class) for each receiver."""
     kinds = []
     for expression, given in RECEIVERS:
         scope: dict[str, Any] = {}
@@ -144,6 +144,6 @@ def receiver_kinds() -> tuple[tuple[str, str, Any], ...]:
 
 @cache
 def variable_like(words: frozenset[str]) -> list[str]:
-    """Words that could be names of variables, sorted."""
+    """Return the words that could name a variable, sorted."""
     fitting = (w for w in words if w.islower() and 4 < len(w) < 14 and "_" in w.strip("_"))
     return sorted(w for w in fitting if not w.startswith("__") and not hasattr(builtins, w))

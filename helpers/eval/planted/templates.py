@@ -1,10 +1,10 @@
-"""The written part of the planted names: ways to bind a name, receivers, sentences, hard cases."""
+"""Hand-written parts of the planted names: bindings, receivers, sentences and hard cases."""
 
 # ruff: noqa: E501 (one case a line)
 
 from __future__ import annotations
 
-# GOOD is bound, USED is read: equal in real items, a corruption of it in fakes.
+# GOOD is bound and USED is read: the same name in real items, a corruption of it in fakes.
 BINDINGS = (
     "def run(GOOD):\n    return USED + 1\n",
     "def run(*GOOD):\n    return list(USED)\n",
@@ -48,7 +48,7 @@ BINDINGS = (
     "class GOOD(Exception):\n    pass\n\n\ndef run():\n    raise USED('no')\n",
 )
 
-# (expression, statements before it)
+# (expression, statements it needs before it)
 RECEIVERS = (
     ("'abc'", ""),
     ("[1, 2]", ""),
@@ -78,7 +78,7 @@ RECEIVERS = (
     ("ValueError('x')", ""),
 )
 
-# NAME is replaced
+# NAME is replaced by the planted name
 SENTENCES = {
     "FUNCTION": (
         "The work is done by `NAME`, which is called once.",
