@@ -1,4 +1,4 @@
-"""How an exception is told to a person: never empty, always with the line that failed."""
+"""The error base class, and the one-line message that a person reads for any exception."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 CELL = "the cell"
 CELL_MARKS = ("ipykernel_", "<ipython-input")  # in the name of the file that IPython gives a cell
-SHOWN_CHARS = 600  # of a message: a warning must stay a line that is read
-# What a full, read-only or failing disk answers, as numbers and in the words of libraries that hide them.
+SHOWN_CHARS = 600  # of a message; a longer warning would not be read
+# Signs of a full, read-only or failing disk: error numbers, and the words of libraries that hide the number.
 STORAGE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 STORAGE_WORDS = ("No space left", "Disk quota exceeded", "Read-only file system", "File too large",
                  "file write failed", "unexpected pos", "Input/output error")  # fmt: skip
@@ -28,8 +28,8 @@ class SuiteError(Exception):
     """
 
     exit_status = 1
-    ends_run = False  # True where no part of a run can continue after it
-    explains_itself = False  # True where type and source line would add nothing for the reader
+    ends_run = False  # True if no part of a run can continue after this error
+    explains_itself = False  # True if the exception's type and source line would tell the reader nothing more
 
     def __init__(self, wrong: object = "", *, expected: object = None, got: object = None, do: str = ""):
         """Compose the message.
@@ -48,21 +48,21 @@ class SuiteError(Exception):
 
 
 class CheckError(SuiteError, ValueError):
-    """A check of the run failed; the message says what was expected, what was got and what to do."""
+    """A check of the run failed. The message says what was expected, what was found and what to do."""
 
     explains_itself = True
 
 
 class InsufficientDataError(SuiteError, ValueError):
-    """A corpus lacks what one track needs; the message says what, and how much would do."""
+    """A corpus lacks what one track needs. The message says what is missing and how much would be enough."""
 
     explains_itself = True
 
 
 def told(error: BaseException) -> str:
-    """One line: type, message, step, the source line that failed and where it stands.
+    """Describe `error` in one line: its type, message and step, and the source line that failed.
 
-    Errors that explain themselves are told by their message alone.
+    An error that explains itself is described by its message alone.
     """
     message = " ".join(str(error).split())
     if message and getattr(error, "explains_itself", False):
@@ -78,9 +78,9 @@ def told(error: BaseException) -> str:
 
 
 def failing_line(error: BaseException) -> str:
-    """The innermost line of this package or of a notebook cell, quoted, with its place; "" for none.
+    """Quote the innermost failing line of this package or of a notebook cell, with its place; "" for none.
 
-    The line of the cell that led there stands beside it.
+    If a notebook cell called that line, the cell's line is quoted too.
     """
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if _place(frame.filename)]
     cells = [frame for frame in own if _place(frame.filename) == CELL]
@@ -96,7 +96,7 @@ def _quoted(frame: traceback.FrameSummary) -> str:
 
 
 def concerns_whole_run(error: BaseException) -> bool:
-    """Whether nothing can go on after `error`: the disk is full or closed, or a person stops the run."""
+    """Return whether `error` stops the whole run: the disk cannot be written, or a person interrupted."""
     return (
         not isinstance(error, Exception)
         or getattr(error, "ends_run", False)
@@ -105,7 +105,7 @@ def concerns_whole_run(error: BaseException) -> bool:
 
 
 def storage_problem(error: BaseException | None) -> str | None:
-    """What is wrong with the disk, if that is why `error` was raised; None for any other error."""
+    """Say what is wrong with the disk, if that is why `error` was raised; return None for any other error."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:
             return os.strerror(error.errno)
@@ -117,7 +117,7 @@ def storage_problem(error: BaseException | None) -> str | None:
 
 
 def _place(filename: str) -> str:
-    """A file of this package from its root on, `CELL` for a notebook cell, "" for any other."""
+    """Return a file of this package relative to its parent folder, `CELL` for a notebook cell, else ""."""
     if any(mark in filename for mark in CELL_MARKS):
         return CELL
     path = Path(filename).resolve()

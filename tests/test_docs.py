@@ -1,4 +1,4 @@
-"""README.md and docs/ name only files, commands, options and targets that exist."""
+"""README.md, CONTRIBUTING.md and docs/ name only files, commands, options and targets that exist."""
 
 import re
 import shlex
@@ -10,7 +10,7 @@ import typer
 from helpers.__main__ import app
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 ROOTS = "helpers|labs|scripts|benchmarks|tests|docs|exports"
 MADE = {"exports/ML_Assignment_Part2.html"}  # by a run
 

@@ -272,7 +272,7 @@ def _expectation(score: ResponseScore) -> str:
     tested = TESTED.search(score.detail)
     tree = parse(tested.group(1)) if tested else None
     test = tree.body[0].test if tree and isinstance(tree.body[0], ast.Assert) else None
-    if not isinstance(test, ast.Compare) or len(test.ops) != 1:
+    if tested is None or not isinstance(test, ast.Compare) or len(test.ops) != 1:
         return ""
     call, expected = ast.unparse(test.left), ast.unparse(test.comparators[0])
     got = f"{tested.group(2)}: {tested.group(3)}" if tested.group(2) != "AssertionError" else "another value"

@@ -66,7 +66,7 @@ class McNemarResult:
     p_value: float
 
 
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+def wilson_interval(successes: float, n: int) -> tuple[float, float]:
     """Return the 95% Wilson score interval of a proportion (Wilson 1927); (0, 1) for `n == 0`.
 
     Raises:
@@ -140,7 +140,7 @@ def paired_bootstrap(
 
 def bootstrap_ratio(
     numerator: Sequence[float],
-    denominator: Sequence[float],
+    denominator: Sequence[float] | np.ndarray,
     *,
     groups: Sequence[str] | None = None,
     transform: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -161,9 +161,9 @@ def bootstrap_ratio(
 def paired_ratio_bootstrap(
     numerator_before: Sequence[float],
     numerator_after: Sequence[float],
-    denominator: Sequence[float],
+    denominator: Sequence[float] | np.ndarray,
     *,
-    denominator_after: Sequence[float] | None = None,
+    denominator_after: Sequence[float] | np.ndarray | None = None,
     groups: Sequence[str] | None = None,
     transform: Callable[[np.ndarray], np.ndarray] | None = None,
     samples: int = 10_000,
@@ -220,7 +220,7 @@ def _apply(transform: Callable[[np.ndarray], np.ndarray] | None, values: np.ndar
     return values if transform is None else transform(values)
 
 
-def _group_sums(groups: Sequence[str] | None, *columns: Sequence[float]) -> list[np.ndarray]:
+def _group_sums(groups: Sequence[str] | None, *columns: Sequence[float] | np.ndarray) -> list[np.ndarray]:
     """Check the columns and sum each within groups, in order of group names.
 
     The columns alternate between numerators and denominators. A denominator must be nowhere negative and
@@ -242,9 +242,7 @@ def _group_sums(groups: Sequence[str] | None, *columns: Sequence[float]) -> list
     return [np.bincount(index, weights=array) for array in arrays]
 
 
-def _resampled_ratios(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]], samples: int, seed: int
-) -> list[np.ndarray]:
+def _resampled_ratios(pairs: Sequence[Sequence[np.ndarray]], samples: int, seed: int) -> list[np.ndarray]:
     """Return the resampled ratio of sums of each (numerator, denominator), over the same `samples` resamples.
 
     A resample is a row of counts, so one matrix product sums over it. A resample that drew only groups

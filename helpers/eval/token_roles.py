@@ -117,7 +117,7 @@ def _docstring_start(node: ast.AST) -> int | None:
         and isinstance(first.value, ast.Constant)
         and isinstance(first.value.value, str)
     )
-    return first.lineno if is_text else None
+    return first.lineno if first and is_text else None
 
 
 def _token_roles(tokenizer: PreTrainedTokenizerBase, text: str, names: frozenset[str]) -> list[str]:

@@ -34,6 +34,8 @@ class RetrievalError(SuiteError, ValueError):
 class Store(Protocol):
     """What a vector store must offer; a FAISS index satisfies it unchanged."""
 
+    ntotal: int  # vectors held
+
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the `k` best vectors per query as inner products (m, k) and rows (m, k), -1 for none."""
 
@@ -129,7 +131,7 @@ def vectors_of(index: VectorIndex) -> np.ndarray:
         return index.vectors.all_vectors()
     if isinstance(index.vectors, faiss.IndexIVF):
         index.vectors.make_direct_map()
-    return index.vectors.reconstruct_n(0, len(index.ids))
+    return index.vectors.reconstruct_n(0, len(index.ids))  # type: ignore[union-attr]
 
 
 def compare_kinds(

@@ -14,6 +14,7 @@ from typing import Any
 
 import nbformat
 
+from helpers.bootstrap import suite_file
 from helpers.profiles import RunRequest
 from helpers.report.execute import execute_notebook
 from helpers.report.export import page_in_any_case, without_passwords
@@ -22,7 +23,8 @@ from helpers.run.folder import PACKAGE, choose_run, publish_reports
 from helpers.run.second_copy import SecondCopy
 from helpers.run.workspace import read_json, write_json, write_text
 
-NOTEBOOK = PACKAGE.parent / "ML_Assignment_Part2.ipynb"
+NOTEBOOK = suite_file("ML_Assignment_Part2.ipynb")
+FOLDER = PACKAGE.parent  # that the notebook runs in; the notebook's own in a checkout
 
 
 def run_suite(request: RunRequest) -> None:
@@ -38,7 +40,7 @@ def run_suite(request: RunRequest) -> None:
     request = replace(request, profile=chosen.name, seed=chosen.seed, run_id=run_folder.name)
     estimate, why = estimate_here(chosen, run_folder, resume=resume)
     print(f"{NOTEBOOK.name}, profile {chosen.name}, about {minutes_text(estimate.left(0.0))} {why}")
-    notebook = execute_notebook(NOTEBOOK, form_values(request), cwd=NOTEBOOK.parent, estimate=estimate)
+    notebook = execute_notebook(NOTEBOOK, form_values(request), cwd=FOLDER, estimate=estimate)
     report = run_folder / "report"
     suffix = "" if chosen.is_full_run else f".{chosen.name}"
     metrics = read_json(report / f"metrics{suffix}.json")
@@ -82,10 +84,10 @@ def form_values(request: RunRequest) -> dict[str, Any]:
 
 
 def _seen_from_the_notebook(request: RunRequest) -> RunRequest:
-    """Turn paths relative to the caller's folder into paths relative to the notebook's."""
+    """Turn paths relative to the caller's folder into paths relative to the notebook's, which is `FOLDER`."""
 
     def relative(path: str | Path) -> str:
-        return os.path.relpath(path, NOTEBOOK.parent)
+        return os.path.relpath(path, FOLDER)
 
     kind, _, place = request.corpus.partition(":")
     corpus = f"{kind}:{relative(Path(place).expanduser())}" if kind in ("path", "zip") else request.corpus

@@ -100,6 +100,9 @@ def code_revision() -> str:
     another machine), else "unknown".
     """
     try:
+        # In an installed package git would answer for the checkout that the environment happens to lie in.
+        tracked = ["git", "ls-files", "--error-unmatch", "run/folder.py"]
+        subprocess.run(tracked, cwd=PACKAGE, capture_output=True, check=True)
         revision = subprocess.run(
             ["git", "rev-parse", "--short=12", "HEAD"],
             cwd=PACKAGE,

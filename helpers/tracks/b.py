@@ -122,7 +122,7 @@ class TrackB:
         """Score every task's reference first, and set aside the tasks whose reference does not pass."""
         tasks = self.data.tasks
         corpus = self.corpus
-        self.scoring = scoring = {
+        scoring: dict[str, Any] = {
             "context": execution_context(corpus),
             "workers": self.run.profile.sandbox_workers,
             "names": NameContext.from_functions(
@@ -130,6 +130,7 @@ class TrackB:
                 installed=corpus.spec.startswith("installed:"),
             ),
         }  # fmt: skip
+        self.scoring = scoring
         scores = self.run.rows(
             "track_b/references",
             [*self._corpus(), tasks],

@@ -64,7 +64,7 @@ def measure_foreign_corpus(
         name, foreign = foreign_texts(tokenizer, budget, run.seed, exclude=exclude)
         train_language_model(settings, foreign, texts["validation"], run.runtime, seed=run.seed, out_dir=out)
         model = load_adapted(settings.model, out / "adapter", run.runtime)
-        sizes = {"window": settings.window, "stride": settings.stride}
+        sizes: dict[str, Any] = {"window": settings.window, "stride": settings.stride}
         write_jsonl(out / "rows.jsonl", score_files(*model, {"test": test_files}, **sizes))
         shutil.rmtree(out / "adapter")
         facts = {"foreign_corpus": name, "foreign_files": len(foreign), "own_tokens": budget}

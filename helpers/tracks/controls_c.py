@@ -61,7 +61,7 @@ def measure_controls(
         stage(
             f"seed_{seed}",
             [data.test, settings, data.documents, history],
-            lambda out, seed=seed: _score(
+            lambda out, seed=seed: _score(  # type: ignore[misc]
                 run, load_member(settings, trained, seed, run.runtime), data, before, out
             ),
         )

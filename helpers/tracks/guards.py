@@ -98,7 +98,7 @@ class Guards:
             self._stopped_at[track] = name
 
     def control(
-        self, track: str, what: str, build: Callable[..., R], *arguments: Any, otherwise: R, **options: Any
+        self, track: str, what: str, build: Callable[..., R], *arguments: Any, otherwise: Any, **options: Any
     ) -> R:
         """Return `build(...)`, or `otherwise` if it fails: a control must not cost a track its result."""
         try:
@@ -145,7 +145,7 @@ class Guards:
         self.missing[part] = told(error)
         self.warn(f"the report lacks its {part}, which failed: {told(error)}")
 
-    def part(self, part: str, build: Callable[..., R], *arguments: Any, otherwise: R, **options: Any) -> R:
+    def part(self, part: str, build: Callable[..., R], *arguments: Any, otherwise: Any, **options: Any) -> R:
         """Return `build(...)`, or `otherwise` if it fails; the report then says that `part` is missing."""
         self.missing.pop(part, None)
         try:

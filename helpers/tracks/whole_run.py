@@ -59,7 +59,7 @@ def data_card(
     write_items(run.folder, "corpus/accepted", accepted)
     write_items(run.folder, "corpus/rejected", corpus.rejected)
     lacking = {track: {"status": "not_run", "reason": reason} for track, reason in run.not_run.items()}
-    facts = {
+    facts: dict[str, Any] = {
         "profile": profile.name,
         "corpus": corpus_facts(corpus, functions, splits, settings=profile.corpus, leaks=leaks),
         "language_model": lacking.get("track_a")
@@ -206,7 +206,7 @@ def suite_metrics(run: Session, corpus: Corpus, failures: Sequence[Failure]) -> 
         started=run.started,
         seconds=run.seconds,
     ) | {"settings_changed": list(run.profile.changed), "warnings": []}
-    without = {track: _not_run(run, track, "not looked at") for track in MINIMUM_DATA}
+    without: dict[str, Any] = {track: _not_run(run, track, "not looked at") for track in MINIMUM_DATA}
     assemble(run=about, failures=[], **without)  # from here on a contradiction is a track's own
     sections = {track: _section_of(run, track, about, without) for track in MINIMUM_DATA}
     try:

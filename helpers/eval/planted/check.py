@@ -160,7 +160,8 @@ def _sites(function: ast.stmt) -> Iterator[tuple[int, int, str]]:
     for node in ast.walk(function):
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and len(node.attr) > 2:
             if not node.attr.startswith("__"):
-                yield node.end_lineno, node.end_col_offset - len(node.attr), node.attr
+                end = node.end_col_offset or 0  # set on whatever was parsed
+                yield node.end_lineno or 0, end - len(node.attr), node.attr
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and len(node.id) > 2:
             yield node.lineno, node.col_offset, node.id
 
@@ -198,7 +199,7 @@ def _library(rng: random.Random) -> Planted | None:
     if rng.random() < 0.5:
         module = rng.choice(STANDARD)
         offered = import_module(module)
-        names = [name for name in dir(offered) if not name.startswith("_") and len(name) > 2]
+        names: Sequence[str] = [name for name in dir(offered) if not name.startswith("_") and len(name) > 2]
         exists: Callable[[str], bool] = lambda made: hasattr(offered, made)  # noqa: E731
         neighbours = sorted({n for m in STANDARD for n in dir(import_module(m)) if n[0] != "_"})
     else:
@@ -237,7 +238,7 @@ def _keyword(usable: Sequence[Function], rng: random.Random) -> Planted | None:
         function = rng.choice(usable)
         if sum(f.name == function.name for f in usable) > 1 or function.is_method:
             return None
-        taken = parse(signature(function.code)).body[0].args
+        taken = parse(signature(function.code)).body[0].args  # type: ignore[union-attr]  # it was usable
         if taken.kwarg or taken.posonlyargs:
             return None
         names = [a.arg for a in (*taken.args, *taken.kwonlyargs)]
