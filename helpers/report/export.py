@@ -171,5 +171,4 @@ def _without_noise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             cell.source = re.sub(r"\[!\[[^\]]*\]\(https?://[^)]*\)\]\([^)]*\)\n*", "", cell.source)
         else:
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
-            cell.metadata["magics_language"] = "python"  # %%track cells are Python below their first line
     return cleaned
