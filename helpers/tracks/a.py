@@ -186,26 +186,7 @@ def record_a(
         CheckError: if too few held-out files are left.
     """
     settings = run.profile.track_a
-    names = sorted({row.part for row in before if row.part.startswith("role/")})
-    rows = _comparable_files(run, before, after)
-    compared = {row["path"] for row in rows["files"]}
-    before, after = ([row for row in side if row.path in compared or row.part == "general_code"]
-                     for side in (before, after))  # fmt: skip
-    rows |= {f"role_{name.removeprefix('role/')}": paired_rows(before, after, name) for name in names}
-    controls: dict[str, list[dict[str, Any]]] = {}
-    if parts.get("general_code"):
-        general = run.guards.control(
-            "track_a", "the control on general code", paired_rows, before, after, "general_code", otherwise=[]
-        )
-        controls |= {"general_code": general} if general else {}
-    foreign = [row for row in foreign if row.path in compared]
-    controls |= run.guards.control(
-        "track_a", "the control on a foreign corpus", foreign_rows, before, after, foreign, otherwise={}
-    )
-    unseen = [row for row in rows["files"] if known and row["path"] in known.unseen]
-    if len(unseen) >= MINIMUM_DATA["track_a"]["test_files"]:
-        controls["changed_after_cut_off"] = unseen
-    rows |= {f"control_{name}": some for name, some in controls.items()}
+    rows = _rows(run, before, after, parts, foreign, known)
     for name, some in rows.items():
         write_items(run.folder, f"track_a/{name}", some)
     texts = [text for _, text in parts["test"]]
@@ -231,13 +212,46 @@ def record_a(
             **(foreign_facts(run) if foreign else {}),
             **({"exposure": known.status, "exposure_note": known.note} if known else {}),
         },
-        role_rows={
-            name.removeprefix("role_"): some for name, some in rows.items() if name.startswith("role_")
-        },
-        control_rows=controls,
+        role_rows=_named(rows, "role_"),
+        control_rows=_named(rows, "control_"),
         baselines={} if unigram is None else {"unigram": unigram},
     )
     return keep_section(run, "track_a", section)
+
+
+def _rows(
+    run: Session,
+    before: Sequence[FileScore],
+    after: Sequence[FileScore],
+    parts: Parts,
+    foreign: Sequence[FileScore],
+    known: Exposure | None,
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of the held-out files, of the roles within them, and of the controls, by name."""
+    names = sorted({row.part for row in before if row.part.startswith("role/")})
+    rows = _comparable_files(run, before, after)
+    compared = {row["path"] for row in rows["files"]}
+    before, after = ([row for row in side if row.path in compared or row.part == "general_code"]
+                     for side in (before, after))  # fmt: skip
+    rows |= {f"role_{name.removeprefix('role/')}": paired_rows(before, after, name) for name in names}
+    controls: dict[str, list[dict[str, Any]]] = {}
+    if parts.get("general_code"):
+        general = run.guards.control(
+            "track_a", "the control on general code", paired_rows, before, after, "general_code", otherwise=[]
+        )
+        controls |= {"general_code": general} if general else {}
+    foreign = [row for row in foreign if row.path in compared]
+    controls |= run.guards.control(
+        "track_a", "the control on a foreign corpus", foreign_rows, before, after, foreign, otherwise={}
+    )
+    unseen = [row for row in rows["files"] if known and row["path"] in known.unseen]
+    if len(unseen) >= MINIMUM_DATA["track_a"]["test_files"]:
+        controls["changed_after_cut_off"] = unseen
+    return rows | {f"control_{name}": some for name, some in controls.items()}
+
+
+def _named(rows: Mapping[str, list[dict[str, Any]]], prefix: str) -> dict[str, list[dict[str, Any]]]:
+    return {name.removeprefix(prefix): some for name, some in rows.items() if name.startswith(prefix)}
 
 
 def _comparable_files(
