@@ -170,6 +170,19 @@ def test_steps_go_on_after_a_callback_and_leave_imports_out() -> None:
     assert result.steps > 20_000 or result.limit  # unknown, so never taken as few
 
 
+def test_time_of_imports_is_not_held_against_a_case(tmp_path: Path) -> None:
+    """A case that was first to import scipy was dear on one machine and not on another."""
+    dear = "sum(range(5_000_000))"
+    (tmp_path / "dear_to_import.py").write_text(f"x = {dear}\n")
+    sources = {"imports": "import dear_to_import", "computes": f"x = {dear}"}
+    cases = [Cases(f"def f():\n    {line}\n    return 1", "", ("assert f() == 1",), "f", max_steps=20_000)
+             for line in sources.values()]  # fmt: skip
+    imports, computes = (
+        one[0].loops for one in examine_cases(cases, BASE, workers=1, python_path=[str(tmp_path)], rounds=1)
+    )
+    assert imports < computes / 5
+
+
 def test_the_sandboxs_own_trouble_is_no_reason_against_a_case(corpus, monkeypatch) -> None:
     steps = next(f for f in extract_functions(corpus) if f.name == "steps_to_one")
     subject = Subject(steps, "", ("assert steps_to_one(1) == 0",), (True,))

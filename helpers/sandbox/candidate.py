@@ -114,8 +114,12 @@ class Examination:
         self._meter.start()
 
     def spent(self) -> tuple[int, float, int, float]:
-        """Return steps, processor time in `Meter` loops, threads, and seconds slept since `begin`."""
-        loops, meter = self._meter.loops, self._meter
+        """Return steps, processor time in `Meter` loops, threads, and seconds slept since `begin`.
+
+        Imports count neither as steps nor as time: a first import is dear, and differs between machines.
+        """
+        meter = self._meter
+        loops = meter.loops(self._steps.imports_s() if self._steps else 0.0)
         return self._steps.reset() if self._steps else 0, loops, meter.threads, meter.slept_s
 
 

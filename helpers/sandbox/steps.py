@@ -34,6 +34,7 @@ class StepCounter:
     def __init__(self, most: int, exit_now: Callable[[int], Any]) -> None:
         """Call `exit_now(STEPS_SPENT)` at the first step beyond `most`."""
         taken, importing = 0, False
+        began_s, imports_s = 0.0, 0.0
 
         def step(frame: FrameType, event: str, argument: Any) -> Any:
             nonlocal taken
@@ -43,28 +44,30 @@ class StepCounter:
             return step
 
         def resumed(frame: FrameType, event: str, argument: Any) -> Any:
-            nonlocal importing
+            nonlocal importing, imports_s
             if event == "return":
                 importing = False
+                imports_s += processor_s() - began_s
             return resumed
 
         def entered(frame: FrameType, event: str, argument: Any) -> Any:
-            nonlocal importing
+            nonlocal importing, began_s
             code = frame.f_code
             if importing or code.co_filename.startswith(OWN_FILES):
                 return None
             if code.co_filename == IMPORTS and code.co_name == "_find_and_load":
-                importing = True
+                importing, began_s = True, processor_s()
                 return resumed
             return step(frame, event, argument)
 
         def reset() -> int:
-            nonlocal taken
-            before, taken = most + 1 if self._lost else taken, 0
+            nonlocal taken, imports_s
+            before, taken, imports_s = most + 1 if self._lost else taken, 0, 0.0
             self._lost = False
             return before
 
         self._entered, self._lost = entered, False
+        self.imports_s = lambda: imports_s  # processor seconds of imports since the count was restarted
         self.reset = reset  # restarts the count; returns the old one, above `most` if it was lost
 
     def counted(
@@ -105,7 +108,7 @@ class Meter:
 
     def start(self) -> None:
         """Start measuring here."""
-        self._started, self._start_s, self._slept_s = 0, _processor_s(), conditions.slept_s
+        self._started, self._start_s, self._slept_s = 0, processor_s(), conditions.slept_s
 
     @property
     def threads(self) -> int:
@@ -117,10 +120,9 @@ class Meter:
         """Seconds that `time.sleep` was asked for since `start`."""
         return conditions.slept_s - self._slept_s
 
-    @property
-    def loops(self) -> float:
-        """Processor time since `start`, in runs of the loop."""
-        return (_processor_s() - self._start_s) / self._loop_s
+    def loops(self, without_s: float = 0.0) -> float:
+        """Return the processor time since `start`, less `without_s` seconds of it, in runs of the loop."""
+        return (processor_s() - self._start_s - without_s) / self._loop_s
 
     def _counted(self, starter: Callable[..., Any]) -> Callable[..., Any]:
         def start(*args: Any, **kwargs: Any) -> Any:
@@ -130,7 +132,8 @@ class Meter:
         return start
 
 
-def _processor_s() -> float:
+def processor_s() -> float:
+    """Return the processor seconds of this process so far."""
     return time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)
 
 
