@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 
+from helpers.bootstrap import suite_file
 from helpers.fixed_budget.budget_report import write_report
 from helpers.fixed_budget.experiment import open_experiment, resolve_scale, runs_root
 from helpers.fixed_budget.lab_tables import RUN_HEADER, conclusion, run_rows
@@ -24,7 +25,9 @@ from helpers.report.export import notebook_page
 from helpers.run.folder import PACKAGE
 from helpers.run.workspace import read_json, write_text
 
-LAB_NOTEBOOK = PACKAGE.parent / "labs" / "Fixed_Budget_Pretraining.ipynb"
+LAB_NOTEBOOK = suite_file("labs/Fixed_Budget_Pretraining.ipynb")
+# The notebook runs in its own folder; a copy that is shipped inside the package runs beside the package.
+FOLDER = PACKAGE.parent if PACKAGE in LAB_NOTEBOOK.parents else LAB_NOTEBOOK.parent
 
 
 def pretrain_titles(
@@ -73,19 +76,19 @@ def run_lab(
     experiment = open_experiment(data, scale, seeds=seeds, out=out, resume=resume, jobs=jobs)
     kind, _, path = data.partition(":")
     if kind == "file":
-        data = f"file:{os.path.relpath(Path(path).expanduser(), LAB_NOTEBOOK.parent)}"
+        data = f"file:{os.path.relpath(Path(path).expanduser(), FOLDER)}"
     parameters = {
         "DATA": data,
         "SCALE": experiment.scale.name,
         "SEEDS": ",".join(map(str, experiment.seeds)),
         "LADDER": ladder,
-        "OUT": os.path.relpath(out, LAB_NOTEBOOK.parent),
+        "OUT": os.path.relpath(out, FOLDER),
         "RESUME": resume,
         "JOBS": jobs,
     }
     titles = experiment.titles
     print(f"{LAB_NOTEBOOK.name}: {titles.spec}, {len(titles.titles):,} titles, {experiment.scale.name} scale")
-    notebook = execute_notebook(LAB_NOTEBOOK, parameters, cwd=LAB_NOTEBOOK.parent)
+    notebook = execute_notebook(LAB_NOTEBOOK, parameters, cwd=FOLDER)
     exports = out / "exports"
     suffix = "" if experiment.scale.name == "full" else f".{experiment.scale.name}"
     page = exports / f"{LAB_NOTEBOOK.stem}{suffix}.html"

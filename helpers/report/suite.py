@@ -24,7 +24,7 @@ from helpers.run.second_copy import SecondCopy
 from helpers.run.workspace import read_json, write_json, write_text
 
 NOTEBOOK = suite_file("ML_Assignment_Part2.ipynb")
-FOLDER = PACKAGE.parent  # that the notebook runs in; the notebook's own in a checkout
+FOLDER = PACKAGE.parent  # where the notebook runs: in a checkout its own folder
 
 
 def run_suite(request: RunRequest) -> None:
