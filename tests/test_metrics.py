@@ -513,7 +513,7 @@ def test_adding_your_own_metric(finished, metrics):
     assert track["metrics"]["wrong"]["delta"]["value"] == -0.625
     write_metrics(finished / "report" / "metrics.json", {**metrics, "track_b": track})
     assert recompute(finished) == []
-    with pytest.raises(MetricsError, match="there already"):
+    with pytest.raises(MetricsError, match="already a metric called"):
         add_metric(track, "pass@1", ExactMatch(), before, after, wanted, **options)
     with pytest.raises(MetricsError, match="one entry per item"):
         add_metric(track, "short", ExactMatch(), before[:3], after, wanted, **options)

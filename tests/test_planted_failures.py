@@ -108,7 +108,7 @@ def test_two_tracks_end_with_their_reasons_and_the_third_is_reported(first) -> N
     validate(metrics)
     for track, title, place in (
         ("track_b", "Track B · instruction tuning", "in step track_b/train"),
-        ("track_c", "Track C · embedding tuning", "self.section = record_c("),
+        ("track_c", "Track C · embedding tuning", "called by `track_c.record()` (the cell, line "),
     ):
         reason = one(lines, f"{title} was not run: ")
         assert f"{SAID}, " in reason

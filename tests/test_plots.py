@@ -128,7 +128,7 @@ def test_forest_shows_only_what_ran():
     assert len(figure.axes) == 2
     assert "no detectable difference" in figure.get_label()
     nothing = delta_forest({t: not_run(t, "a", "b") for t in ("track_a", "track_b", "track_c")})
-    assert "No track had the data" in nothing.get_label()
+    assert "No track had enough data" in nothing.get_label()
     assert png_bytes(nothing)
 
 

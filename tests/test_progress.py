@@ -7,6 +7,7 @@ import contextlib
 import pytest
 
 from helpers.machine import progress
+from helpers.run.stage_names import is_control
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_a_bar_is_plain_text_outside_the_command_line(monkeypatch, capsys) -> No
 @pytest.mark.parametrize(("stage", "said"), [("track_a/foreign", True), ("track_a/train", False)])
 def test_plain_bars_of_a_control_are_labelled(monkeypatch, capsys, stage, said) -> None:
     monkeypatch.delenv(progress.MARKED, raising=False)
-    with progress.stage_events(stage) as begins:
+    with progress.stage_events(stage, control=is_control(stage)) as begins:
         begins()
         progress.bar("train", total=2).close()
     progress.bar("later", total=2).close()

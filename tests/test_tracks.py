@@ -113,7 +113,7 @@ def changed(track: str, **values: Any) -> Profile:
 )  # fmt: skip
 def test_a_changed_setting_recomputes_what_reads_it_and_nothing_else(stages, profile, again) -> None:
     before, after = stages(BASE), stages(profile)
-    assert len(before) == 13
+    assert len(before) == 15
     assert {name for name in before if before[name] != after[name]} == again
 
 
