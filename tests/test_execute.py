@@ -86,7 +86,7 @@ from helpers.machine import progress
 logging.getLogger("somebody.else").warning("noise from a logger")
 print("noise on stderr", file=sys.stderr)
 os.write(2, b"noise below Python\\n")
-with progress.step("track_a/foreign") as begins:
+with progress.stage_events("track_a/foreign") as begins:
     begins()
     with progress.bar("train", total=4, unit="step") as shown:
         shown.n = 3
