@@ -7,7 +7,6 @@ import contextlib
 import pytest
 
 from helpers.machine import progress
-from helpers.run.stage_names import is_control
 
 
 @pytest.fixture
@@ -32,15 +31,15 @@ def test_a_bar_is_plain_text_outside_the_command_line(monkeypatch, capsys) -> No
     assert progress.MARK not in printed
 
 
-@pytest.mark.parametrize(("stage", "said"), [("track_a/foreign", True), ("track_a/train", False)])
-def test_plain_bars_of_a_control_are_labelled(monkeypatch, capsys, stage, said) -> None:
+@pytest.mark.parametrize("control", [True, False])
+def test_plain_bars_of_a_control_are_labelled(monkeypatch, capsys, control) -> None:
     monkeypatch.delenv(progress.MARKED, raising=False)
-    with progress.stage_events(stage, control=is_control(stage)) as begins:
+    with progress.stage_events("track_a/foreign", control=control) as begins:
         begins()
         progress.bar("train", total=2).close()
     progress.bar("later", total=2).close()
     printed = capsys.readouterr().err
-    assert ("control: train:" in printed) is said
+    assert ("control: train:" in printed) is control
     assert "control: later" not in printed
 
 

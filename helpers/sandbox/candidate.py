@@ -116,7 +116,7 @@ class Examination:
     def spent(self) -> tuple[int, float, int, float]:
         """Return steps, processor time in `Meter` loops, threads, and seconds slept since `begin`.
 
-        Imports count neither as steps nor as time: a first import is dear, and differs between machines.
+        Imports count neither as steps nor as time: a first import is slow, and its cost differs by machine.
         """
         meter = self._meter
         loops = meter.loops(self._steps.imports_s() if self._steps else 0.0)
