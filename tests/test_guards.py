@@ -173,7 +173,7 @@ class Toy:
 def test_a_failing_step_ends_its_track_and_may_be_tried_again(guards: Guards, capsys) -> None:
     toy = Toy(guards)
     toy.first(1)
-    assert "AssertionError without a message, at `" in guards.not_run["track_b"]
+    assert "AssertionError without a message, in `track_b.first()`, at `" in guards.not_run["track_b"]
     toy.second()
     said = capsys.readouterr().out
     assert "Track B ends here: AssertionError without a message" in said

@@ -108,7 +108,7 @@ def test_two_tracks_end_with_their_reasons_and_the_third_is_reported(first) -> N
     validate(metrics)
     for track, title, place in (
         ("track_b", "Track B · instruction tuning", "in step track_b/train"),
-        ("track_c", "Track C · embedding tuning", "called by `track_c.record()` (the cell, line "),
+        ("track_c", "Track C · embedding tuning", "in `track_c.record()`"),
     ):
         reason = one(lines, f"{title} was not run: ")
         assert f"{SAID}, " in reason

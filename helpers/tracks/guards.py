@@ -93,6 +93,7 @@ class Guards:
         try:
             work()
         except Exception as error:
+            error.add_note(f"in `{track}.{name}()`")
             self.fail_track(track, error)
         if track in self.not_run:
             self._stopped_at[track] = name
