@@ -1,52 +1,90 @@
 # Two commands matter: `make run` and `make test`. Each sets up its own .venv on first use.
-#
-#   make run                          the whole suite, profile cpu, no GPU and no network needed
-#   make run PROFILE=smoke            the same notebook in two minutes, with far too little training
-#   make run CORPUS=path:../my-repo   another code base (also installed:NAME, git:URL[@rev], zip:FILE)
-#   make run RESUME=1                 go on with the last interrupted run of the same settings
-#   make test                         everything that is tested
-#   make pretrain DATA=docstrings RECIPE=improved   one model from random weights (SMOKE=1, RESUME=1, SCALE=full)
-#   make lab DATA=docstrings          the fixed-budget notebook: baseline, seeds, ladder, report
+# `make help` prints every target with what it does; the settings below are given as `make run PROFILE=smoke`.
+
 PROFILE ?= cpu
 CORPUS  ?=
 OUT     ?= .
 RESUME  ?=
 SEED    ?=
-PYTHON  ?= $(shell for v in 3.11 3.12 3.13 3; do command -v python$$v >/dev/null 2>&1 && python$$v -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo python$$v; break; }; done)
-VENV    := .venv
-BIN     := $(VENV)/bin
-
 DATA    ?= docstrings
 RECIPE  ?= baseline
 SCALE   ?= auto
 SMOKE   ?=
+PYTHON  ?= $(shell for v in 3.11 3.12 3.13 3; do command -v python$$v >/dev/null 2>&1 && python$$v -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo python$$v; break; }; done)
+VENV    := .venv
+BIN     := $(VENV)/bin
+.DEFAULT_GOAL := run
 
-.PHONY: run pretrain lab test lint bench compat t4-on-cpu t4-on-gpu clean
+.PHONY: help
+help: ## print this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "Settings, with their defaults:"
+	@echo "  PROFILE=cpu        t4, cpu, smoke or auto; smoke runs the same notebook in two minutes"
+	@echo "  CORPUS=            path:../my-repo, installed:NAME, git:URL[@rev] or zip:FILE; networkx by default"
+	@echo "  OUT=.              folder for the reports and runs/"
+	@echo "  RESUME=1           resume the last interrupted run of the same settings"
+	@echo "  SEED=              seed of everything random"
+	@echo "  DATA=docstrings    pretrain and lab: docstrings, hn, file:PATH; pretrain also: code"
+	@echo "  RECIPE=baseline    pretrain: baseline, improved, ensemble; base with DATA=code"
+	@echo "  SCALE=auto         pretrain and lab: full, half, small, smoke"
+	@echo "  SMOKE=1            pretrain: the same as SCALE=smoke"
 
-run: $(VENV)/.ready
+.PHONY: run
+run: $(VENV)/.ready ## run the whole suite and write metrics.json, data_card.md and exports/; needs no GPU and no network
 	@$(BIN)/python -m helpers run --profile "$(PROFILE)" --out "$(OUT)" \
 		$(if $(CORPUS),--corpus "$(CORPUS)") $(if $(SEED),--seed "$(SEED)") $(if $(RESUME),--resume)
 
-pretrain: $(VENV)/.ready
+.PHONY: test
+test: lint doctest ## run everything that is tested: lint, doctest and tests/
+	@# Each process takes whole files and one thread, since the processes share the cores.
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+.PHONY: lint
+lint: $(VENV)/.ready ## check style and format (ruff), the order of the packages (import-linter) and types (mypy)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/mypy
+
+.PHONY: doctest
+doctest: $(VENV)/.ready ## import every module of the package and run the examples in its docstrings
+	@# No file of the package is a test file, whatever its name.
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-modules -o python_files=- helpers
+
+.PHONY: pretrain
+pretrain: $(VENV)/.ready ## train one model from random weights: DATA, RECIPE, SCALE, SMOKE, RESUME
 	@$(BIN)/python -m helpers pretrain --data "$(DATA)" --recipe "$(RECIPE)" --scale "$(SCALE)" --out "$(OUT)" \
 		$(if $(SMOKE),--smoke) $(if $(RESUME),--resume)
 
-lab: $(VENV)/.ready
+.PHONY: lab
+lab: $(VENV)/.ready ## run the fixed-budget notebook: baseline, seeds, ladder, report; DATA, SCALE, RESUME
 	@$(BIN)/python -m helpers lab --data "$(DATA)" --scale "$(SCALE)" --out "$(OUT)" $(if $(RESUME),--resume)
 
-# One file of tests is run by one process; a thread each, since the processes share the cores.
-test: $(VENV)/.ready lint
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
-
-lint: $(VENV)/.ready
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
-
-bench: $(VENV)/.ready
+.PHONY: bench
+bench: $(VENV)/.ready ## measure time and memory of the costly steps, beside the usual way of doing them
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
+.PHONY: compat
+compat: $(VENV)/.ready ## run profile smoke on the package versions of a hosted runtime
+	@PYTHON="$(PYTHON)" .ci/compat
+
+.PHONY: t4-on-cpu
+t4-on-cpu: $(VENV)/.ready ## run all of profile t4 on a CPU, with small random models in the real ones' formats
+	@rm -rf runs/t4-on-cpu && $(BIN)/python scripts/t4_on_cpu.py runs/t4-on-cpu/plain
+	@$(BIN)/python scripts/t4_on_cpu.py runs/t4-on-cpu/nf4 --nf4
+
+.PHONY: t4-on-gpu
+t4-on-gpu: $(VENV)/.ready ## run profile t4 on a CUDA GPU of 16 GiB or more, held to a T4's memory and precision
+	@$(BIN)/python scripts/t4_on_gpu.py runs/t4-on-gpu/small
+	@$(BIN)/python scripts/t4_on_gpu.py runs/t4-on-gpu/larger --larger
+
+.PHONY: clean
+clean: ## remove .venv and the tools' caches; runs/ and reports stay
+	rm -rf $(VENV) .venv-compat .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build *.egg-info
+
 # torch comes first and pinned: a plain `torch` asked for by another package would pull gigabytes of CUDA.
-# The requirement files are copied in last, so that an interrupted set-up is started again.
+# .ready is made last, so that an interrupted set-up is started again.
 $(VENV)/.ready: requirements-lock.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found on PATH." >&2; exit 1; }
 	@echo "Setting up $(VENV) with $(PYTHON) (once, a few minutes) ..."
@@ -54,19 +92,3 @@ $(VENV)/.ready: requirements-lock.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements-lock.txt)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-lock.txt
 	@touch $@
-
-# The smoke run on the package versions of a hosted runtime (.ci/compat), and profile t4 on stand-ins.
-compat: $(VENV)/.ready
-	@PYTHON="$(PYTHON)" .ci/compat
-
-t4-on-cpu: $(VENV)/.ready
-	@rm -rf runs/t4-on-cpu && $(BIN)/python scripts/t4_on_cpu.py runs/t4-on-cpu/plain
-	@$(BIN)/python scripts/t4_on_cpu.py runs/t4-on-cpu/nf4 --nf4
-
-# On a machine with a CUDA GPU of 16 GiB or more and a torch that can use it.
-t4-on-gpu: $(VENV)/.ready
-	@$(BIN)/python scripts/t4_on_gpu.py runs/t4-on-gpu/small
-	@$(BIN)/python scripts/t4_on_gpu.py runs/t4-on-gpu/larger --larger
-
-clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -29,13 +29,13 @@ from typing import TypeVar
 
 import numpy as np
 
+from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
-from helpers.data.functions import extract_functions
-from helpers.data.retrieval_pairs import build_retrieval_data
+from helpers.data.queries.build import build_retrieval_data
 from helpers.data.splits import check_splits, split_corpus
 from helpers.eval.vector_index import build_index, search
-from helpers.runtime import peak_memory_gib
-from helpers.settings import PROFILES
+from helpers.machine.hardware import peak_memory_gib
+from helpers.profiles import PROFILES
 
 T = TypeVar("T")
 

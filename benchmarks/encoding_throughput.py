@@ -16,13 +16,13 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 
+from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
-from helpers.data.document_forms import document_text
-from helpers.data.functions import extract_functions
+from helpers.data.queries.documents import document_text
 from helpers.eval.retrieval import build_index, search
+from helpers.machine.hardware import detect_runtime, hardware_facts, peak_memory_gib, stopwatch
 from helpers.models.embedder import encode, load_embedder
-from helpers.runtime import detect_runtime, hardware_facts, peak_memory_gib, stopwatch
-from helpers.settings import PROFILES
+from helpers.profiles import PROFILES
 
 NEIGHBOURS = 10
 WARM_UP = 64  # texts

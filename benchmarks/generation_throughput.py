@@ -24,13 +24,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
+from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
-from helpers.data.functions import extract_functions
-from helpers.data.phrasings import PHRASINGS, phrase
+from helpers.data.tasks.phrasings import PHRASINGS, phrase
+from helpers.machine.hardware import detect_runtime, hardware_facts, peak_memory_gib, set_seed, stopwatch
 from helpers.models import generation
 from helpers.models.causal_lm import chat_prompt, load_causal_lm, load_tokenizer
-from helpers.runtime import detect_runtime, hardware_facts, peak_memory_gib, set_seed, stopwatch
-from helpers.settings import PROFILES
+from helpers.profiles import PROFILES
 
 WAYS = ("one at a time", "batched")
 Answers = tuple[int, list[str]]  # tokens given in all, texts

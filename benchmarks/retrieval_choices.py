@@ -17,19 +17,20 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
-from helpers.data.functions import extract_functions
-from helpers.data.retrieval_pairs import RetrievalData, build_retrieval_data
+from helpers.data.queries.build import RetrievalData, build_retrieval_data
 from helpers.data.splits import split_corpus
 from helpers.eval.fusion import WEIGHTS, fuse_runs, weighted_runs
 from helpers.eval.lexical import build_lexical_index
 from helpers.eval.retrieval import Run, index_documents, mean_scores, qrels_of, retrieve, score_run
+from helpers.machine.hardware import detect_runtime, hardware_facts
 from helpers.models.embedder import load_embedder
+from helpers.profiles import PROFILES
 from helpers.records import Corpus
-from helpers.runtime import detect_runtime, hardware_facts
-from helpers.settings import PROFILES, Profile, TrackCSettings
+from helpers.run.workspace import read_json, write_json
+from helpers.settings import Profile, TrackCSettings
 from helpers.train.averaging import load_member, train_averaged
-from helpers.workspace import read_json, write_json
 
 PARTS = {"train_fraction": 0.5, "validation_fraction": 0.1}
 QUERIES = {"validation_pairs": 60, "test_queries": 600}  # as many as there are

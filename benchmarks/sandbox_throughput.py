@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from helpers.eval.sandbox import Program, run_programs, sandbox_layers
+from helpers.sandbox.api import Program, run_programs, sandbox_layers
 
 
 def trivial_programs(count: int) -> list[Program]:

@@ -42,14 +42,22 @@ from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArgum
 
 from helpers.data.corpus import load_corpus
 from helpers.data.draw import draw_files
-from helpers.eval.perplexity import encode
+from helpers.machine.hardware import (
+    can_compile,
+    detect_runtime,
+    hardware_facts,
+    peak_memory_gib,
+    set_seed,
+    stopwatch,
+)
 from helpers.models.causal_lm import add_lora, load_causal_lm, load_tokenizer
 from helpers.models.shapes import model_shape
-from helpers.runtime import can_compile, detect_runtime, hardware_facts, peak_memory_gib, set_seed, stopwatch
-from helpers.settings import PROFILES, TrackASettings
-from helpers.train.language_model import MICRO_BATCH_TOKENS
+from helpers.models.tokens import token_ids
+from helpers.profiles import PROFILES
+from helpers.settings import TrackASettings
+from helpers.train.continued_pretraining import MICRO_BATCH_TOKENS
 from helpers.train.packing import collate_packed, pack_documents
-from helpers.train.trainer import run_training
+from helpers.train.trainer import Hyperparameters, TrainingData, run_training
 
 WAYS = ("usual", "ours")
 SIDE = 2048  # of the square matrices whose product gives the machine's rate
@@ -112,13 +120,17 @@ def train_usual(model, tokenizer, documents: list[list[int]], settings: TrackASe
 def train_ours(model, tokenizer, documents, settings: TrackASettings, out: str, runtime) -> int:
     """This project's loop over packed rows."""
     rows = pack_documents(documents, settings.window, pad_id=tokenizer.pad_token_id)
-    history = run_training(
-        model, tokenizer, rows, collate=collate_packed, runtime=runtime, out_dir=Path(out), epochs=1,
-        learning_rate=settings.learning_rate, batch_sequences=settings.batch_sequences,
+    hyperparameters = Hyperparameters(
+        epochs=1,
+        learning_rate=settings.learning_rate,
+        batch_sequences=settings.batch_sequences,
         micro_batch=max(1, MICRO_BATCH_TOKENS[runtime.device.type] // settings.window),
-        warmup_fraction=settings.warmup_fraction, seed=0, validate=lambda candidate: 1.0,
+        warmup_fraction=settings.warmup_fraction,
+        seed=0,
         compiled=can_compile(runtime.device),
-    )  # fmt: skip
+    )
+    data = TrainingData(rows, collate_packed, validate=lambda candidate: 1.0)
+    history = run_training(model, tokenizer, data, hyperparameters, runtime, Path(out))
     return history.useful_tokens
 
 
@@ -181,7 +193,7 @@ def main() -> None:
     settings = type(settings)(**{**vars(settings), "model": options.model})
     tokenizer = load_tokenizer(options.model)
     files = draw_files(load_corpus(options.corpus).files, tokenizer, options.tokens, 0)
-    documents = [encode(tokenizer, file.text) for file in files]
+    documents = [token_ids(tokenizer, file.text) for file in files]
     done: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     spawn = multiprocessing.get_context("spawn")
     for _ in range(options.repeats):

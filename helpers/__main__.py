@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from helpers.errors import SuiteError, told
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -23,7 +25,7 @@ def run(
     profile: Annotated[str, typer.Option(help="t4, cpu, smoke, or auto")] = "auto",
     corpus: Annotated[str, typer.Option(help="installed:NAME, path:DIR, git:URL[@rev] or zip:FILE")] = "",
     out: Annotated[Path, typer.Option(help="folder for reports and runs/")] = Path("."),
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the last unfinished run")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="resume the last unfinished run")] = False,
     seed: Annotated[int | None, typer.Option(help="seed of everything random")] = None,
     causal_lm: Annotated[str, typer.Option(help="Track A's model: hub name or folder")] = "",
     chat_lm: Annotated[str, typer.Option(help="Track B's model: hub name or folder")] = "",
@@ -34,29 +36,35 @@ def run(
         list[str] | None, typer.Option("--set", help="one setting, e.g. track_a.epochs=1; repeatable")
     ] = None,
     language: Annotated[
-        str, typer.Option(help="prose of Track B's pairs: deterministic, chat[:MODEL], openai:MODEL[@URL]")
+        str,
+        typer.Option(
+            help="writes the prose of Track B's pairs: deterministic, chat[:MODEL], openai:MODEL[@URL]"
+        ),
     ] = "",
     benchmark: Annotated[
         list[Path] | None, typer.Option(help="problem file that no pair may share code with; repeatable")
     ] = None,
 ) -> None:
     """Execute the notebook headless and publish metrics.json, data_card.md and the HTML export."""
+    from helpers.profiles import RunRequest
     from helpers.report.suite import run_suite
 
     run_suite(
-        profile=profile,
-        corpus=corpus,
-        out=out,
-        resume=resume,
-        seed=seed,
-        causal_lm=causal_lm,
-        chat_lm=chat_lm,
-        embedder=embedder,
-        nf4=nf4,
-        keep=keep,
-        changes=",".join(changes or ()),
-        language=language,
-        benchmarks=",".join(map(str, benchmark or ())),
+        RunRequest(
+            profile=profile,
+            corpus=corpus,
+            out=out,
+            resume=resume,
+            seed=seed,
+            causal_lm=causal_lm,
+            chat_lm=chat_lm,
+            embedder=embedder,
+            nf4=nf4,
+            second_copy=keep,
+            changed_settings=",".join(changes or ()),
+            language=language,
+            benchmarks=",".join(map(str, benchmark or ())),
+        )
     )
 
 
@@ -72,9 +80,11 @@ def plan(
 ) -> None:
     """Print memory and time of every stage, computed from the models' shapes."""
     from helpers.plan import print_plan
-    from helpers.settings import resolve_profile
+    from helpers.profiles import RunRequest, resolve_profile
 
-    chosen = resolve_profile(profile, causal_lm=causal_lm, chat_lm=chat_lm, embedder=embedder, nf4=nf4)
+    chosen = resolve_profile(
+        RunRequest(profile, causal_lm=causal_lm, chat_lm=chat_lm, embedder=embedder, nf4=nf4)
+    )
     print_plan(chosen, here=here, micro_batch=micro_batch or None)
 
 
@@ -88,13 +98,13 @@ def score(
     timeout_s: Annotated[float, typer.Option(help="seconds of processor time per program")] = 5.0,
 ) -> None:
     """Score samples by really running the problems' tests in the sandbox."""
-    from helpers.eval.score_files import score_files, summary_text
+    from helpers.tools.score import score_samples, summary_text
 
     try:
         ks = tuple(sorted({int(part) for part in k.split(",")}))
     except ValueError:
         raise typer.BadParameter(f"--k takes whole numbers such as 1,2,3, not {k!r}") from None
-    print(summary_text(score_files(problems, samples, ks, out, workers=workers, timeout_s=timeout_s)))
+    print(summary_text(score_samples(problems, samples, ks, out, workers=workers, timeout_s=timeout_s)))
     print(f"\neach sample with its verdict: {out}")
 
 
@@ -108,9 +118,9 @@ def search_command(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON list instead of text")] = False,
 ) -> None:
     """Find functions of the run's code base by a question, with its tuned embedder."""
-    from helpers.eval.code_search import newest_run, print_hits, search_code
-    from helpers.runtime import detect_runtime
-    from helpers.workspace import to_plain
+    from helpers.machine.hardware import detect_runtime
+    from helpers.run.workspace import to_plain
+    from helpers.tools.search import newest_run, print_hits, search_code
 
     hits = search_code(run or newest_run(Path("runs")), question, k, detect_runtime())
     if as_json:
@@ -132,8 +142,8 @@ def complete(
     seed: Annotated[int, typer.Option(help="of sampling")] = 0,
 ) -> None:
     """Continue code with the run's adapted language model; on a terminal, word by word."""
-    from helpers.models.completion import complete_code, newest_adapted_run, prompt_from
-    from helpers.runtime import detect_runtime
+    from helpers.machine.hardware import detect_runtime
+    from helpers.tools.complete import complete_code, newest_adapted_run, prompt_from
 
     wanted = prompt_from(prompt, file, line)
     chosen = run or newest_adapted_run(Path("runs"))
@@ -152,14 +162,14 @@ def ladder(
     tokens: Annotated[int, typer.Option(help="of the training files, per rung")] = 40_000,
     out: Annotated[Path, typer.Option(help="folder for exports/ and runs/")] = Path("."),
 ) -> None:
-    """Train Track A with one setting changed at a time, compared on validation; goes on where it stopped."""
-    from helpers.report.ladder_a import ladder_table
-    from helpers.runtime import detect_runtime
-    from helpers.settings import resolve_profile
-    from helpers.train.pretraining_ladder import climb
+    """Train Track A with one setting changed at a time, compared on validation; resumes where it stopped."""
+    from helpers.machine.hardware import detect_runtime
+    from helpers.profiles import RunRequest, resolve_profile
+    from helpers.report.ladder_table import ladder_table
+    from helpers.tools.track_a_ladder import run_track_a_ladder
 
-    chosen = resolve_profile(profile, corpus=corpus, causal_lm=causal_lm)
-    print(ladder_table(climb(chosen, detect_runtime(), out, tokens=tokens)).to_string())
+    chosen = resolve_profile(RunRequest(profile, corpus=corpus, causal_lm=causal_lm))
+    print(ladder_table(run_track_a_ladder(chosen, detect_runtime(), out, tokens=tokens)).to_string())
 
 
 @app.command()
@@ -167,13 +177,14 @@ def verify(
     run: Annotated[Path, typer.Option(help="a folder below runs/")],
     pairs: Annotated[bool, typer.Option(help="execute Track B's pairs and tasks again")] = True,
     times: Annotated[
-        int, typer.Option(help="run the tasks' references so often besides, each time otherwise")
+        int,
+        typer.Option(help="also run the tasks' references so often, each time under other conditions"),
     ] = 0,
     workers: Annotated[int, typer.Option(help="sandboxed processes side by side")] = 2,
 ) -> None:
-    """Recompute figures and verdicts of a run from its per-item files, and run its pairs again."""
-    from helpers.data.verify_pairs import verify_run
+    """Recompute the figures and verdicts of a run from its per-item files, and execute its pairs again."""
     from helpers.report.metrics import recompute
+    from helpers.tools.verify_pairs import verify_run
 
     differences = recompute(run)
     checked = verify_run(run, workers=workers, times=times) if pairs else None
@@ -202,27 +213,27 @@ def pretrain(
         str, typer.Option(help="full, half, small, smoke; auto: full with CUDA, else small")
     ] = "auto",
     smoke: Annotated[bool, typer.Option("--smoke", help="the same as --scale smoke")] = False,
-    seed: Annotated[int, typer.Option(help="of training; other than 1337 only as a --spread")] = 1337,
+    seed: Annotated[int, typer.Option(help="of training; values other than 1337 require --spread")] = 1337,
     spread: Annotated[
         bool, typer.Option("--spread", help="allow another seed, marked in the result")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="go on with, or keep, the run that lies there")
+        bool, typer.Option("--resume", help="resume the run that is there, or keep it if finished")
     ] = False,
     out: Annotated[Path, typer.Option(help="runs/ is made in this folder")] = Path("."),
-    steps: Annotated[int | None, typer.Option(help="of --data code, other than the recipe's")] = None,
-    processes: Annotated[int, typer.Option(help="of --data code, that share each step")] = 1,
+    steps: Annotated[int | None, typer.Option(help="of --data code, instead of the recipe's")] = None,
+    processes: Annotated[int, typer.Option(help="of --data code, to share each step")] = 1,
 ) -> None:
     """Train one recipe from random weights under the fixed-budget rules, and score it.
 
     With --data code: the embedded base model (recipes base, stretch); no rules, a report and a card.
     """
-    from helpers.train.lab import pretrain_titles
+    from helpers.fixed_budget.commands import pretrain_titles
 
     if data == "code":
         if processes > 1:
             launch_again(processes)
-        from helpers.train.base_model import train_base_model
+        from helpers.base_model.training import train_base_model
 
         train_base_model("smoke" if smoke else recipe, out=out, resume=resume, steps=steps)
         return
@@ -239,17 +250,15 @@ def lab(
     ] = "auto",
     seeds: Annotated[str, typer.Option(help="of the improved recipe, 1337 first")] = "1337,1338,1339",
     ladder: Annotated[bool, typer.Option("--ladder/--no-ladder", help="run every rung")] = True,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="keep finished runs, go on with begun ones")
-    ] = False,
-    jobs: Annotated[int, typer.Option(help="runs side by side, where a GPU has room for several")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="keep finished runs, resume the others")] = False,
+    jobs: Annotated[int, typer.Option(help="runs side by side, if the GPU has room for several")] = 1,
     finished: Annotated[
-        bool, typer.Option("--finished", help="run nothing: the report on the runs that are finished")
+        bool, typer.Option("--finished", help="run nothing; report on the finished runs")
     ] = False,
     out: Annotated[Path, typer.Option(help="folder for exports/ and runs/")] = Path("."),
 ) -> None:
     """Execute the fixed-budget notebook headless: baseline, seeds, ladder, page and report."""
-    from helpers.report.lab import report_finished, run_lab
+    from helpers.fixed_budget.commands import report_finished, run_lab
 
     if finished:
         report_finished(data=data, scale=scale, out=out)
@@ -264,7 +273,7 @@ def compare(
 ) -> None:
     """Lay the tracks' primary metrics of several runs side by side, as Markdown."""
     from helpers.report.compare import comparison
-    from helpers.workspace import write_text
+    from helpers.run.workspace import write_text
 
     page = comparison(runs)
     if out:
@@ -273,7 +282,7 @@ def compare(
 
 
 def launch_again(processes: int) -> None:
-    """This command once more in `processes` processes, under torch's launcher; ends this process."""
+    """Replace this process by the same command under torch's launcher, in `processes` processes."""
     arguments = [value for value in sys.argv[1:] if not value.startswith("--processes")]
     if "--processes" in sys.argv:
         arguments.remove(str(processes))
@@ -287,17 +296,13 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        # Errors that this package raises say what to do; any other is a bug and keeps its traceback.
-        if not type(error).__module__.startswith("helpers."):
-            raise
-        from helpers.errors import told
-
-        status = getattr(error, "exit_status", 1)
+        if not isinstance(error, SuiteError):
+            raise  # a bug: it keeps its traceback
         said = str(error).strip() or told(error)
-        print(f"error: {said}" if status == 1 else said, file=sys.stderr)
-        sys.exit(status)
+        print(f"error: {said}" if error.exit_status == 1 else said, file=sys.stderr)
+        sys.exit(error.exit_status)
     except KeyboardInterrupt:
-        print("stopped; finished steps are kept, go on with --resume", file=sys.stderr)
+        print("stopped; finished steps are kept, continue with --resume", file=sys.stderr)
         sys.exit(130)
 
 

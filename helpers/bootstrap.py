@@ -1,8 +1,9 @@
-"""Install what a runtime lacks, and nothing else. Standard library only: it runs before the rest.
+"""Find the suite's notebooks and requirements, and install what a runtime lacks and nothing else.
 
-A hosted runtime brings torch, numpy, pandas and transformers; moving one of them in a running
-kernel forces a restart. So every installed version is passed to pip as a constraint, and a
-requirement that is already met is not passed at all.
+This module runs before any package is installed, so it needs no more than the standard library. A hosted
+runtime brings torch, numpy, pandas and transformers; replacing one of them in a running kernel forces a
+restart. So every installed version is passed to pip as a constraint, and a requirement that is already met
+is not passed at all.
 """
 
 from __future__ import annotations
@@ -14,15 +15,33 @@ import sys
 import tempfile
 from pathlib import Path
 
+from helpers.errors import PACKAGE, SuiteError
 
-class BootstrapError(RuntimeError):
+
+class BootstrapError(SuiteError, RuntimeError):
     """A needed package is missing and could not be installed."""
 
 
+def suite_file(name: str) -> Path:
+    """Return the path of a notebook or of `requirements.txt`, given as in a checkout.
+
+    In a checkout these files lie beside the package; a wheel ships copies inside it (see `setup.py`).
+    """
+    beside = PACKAGE.parent / name
+    return beside if beside.is_file() else PACKAGE / "shipped" / name
+
+
 def missing_requirements(requirements: Path) -> list[str]:
-    """Lines of a requirements file whose package is absent or older than its lower bound."""
+    """Return the lines of a requirements file whose package is absent or older than its lower bound.
+
+    If the file does not exist, its copy in the installed package is read (`suite_file`).
+
+    Raises:
+        BootstrapError: for a line of another form than NAME or NAME>=VERSION.
+    """
     missing = []
-    for line in requirements.read_text(encoding="utf-8").splitlines():
+    found = requirements if requirements.is_file() else suite_file(requirements.name)
+    for line in found.read_text(encoding="utf-8").splitlines():
         requirement = line.split("#")[0].strip()
         if not requirement:
             continue
@@ -68,5 +87,9 @@ def install_missing(requirements: Path) -> list[str]:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    """Leading numeric parts of a version, enough to compare lower bounds."""
-    return tuple(int(part) for part in re.match(r"[0-9.]*", version)[0].split(".") if part)
+    """Return the leading numeric parts of a version, enough to compare lower bounds.
+
+    >>> _release("2.11.0+cpu"), _release("5.0rc1")
+    ((2, 11, 0), (5, 0))
+    """
+    return tuple(int(part) for part in re.findall(r"\d+", re.split(r"[^0-9.]", version)[0]))

@@ -1,4 +1,4 @@
-"""Single settings changed by name: `track_a.epochs=1`, `failure_cases=12`, `corpus.languages=python|go`."""
+"""Change single settings by name: `track_a.epochs=1`, `failure_cases=12`, `corpus.languages=python|go`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from typing import Any
 
 
 def with_setting(settings: Any, path: str, text: str) -> Any:
-    """A copy of the dataclass `settings` with the field at `path` set to `text`, read by the field's type.
+    """Return a copy of the dataclass `settings` with the field at `path` set to `text`, parsed by its type.
+
+    Words of a list are separated by `|`.
+
+    >>> Track = dataclasses.make_dataclass("Track", [("epochs", int, 2), ("languages", tuple, ("c",))])
+    >>> with_setting(with_setting(Track(), "epochs", "5"), "languages", "python|go")
+    Track(epochs=5, languages=('python', 'go'))
 
     Raises:
         ValueError: for a name that does not exist or a value that does not fit.

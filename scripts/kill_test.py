@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from helpers.report.metrics import timeless  # noqa: E402 (found above)
-from helpers.workspace import read_json  # noqa: E402
+from helpers.run.workspace import read_json  # noqa: E402
 
 
 def figures(out: Path) -> dict[str, Any]:

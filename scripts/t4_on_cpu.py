@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import stand_ins  # noqa: E402 (found beside this file)
 
-from helpers.workspace import read_json  # noqa: E402
+from helpers.run.workspace import read_json  # noqa: E402
 
 TRACKS = ("track_a", "track_b", "track_c")
 FEW = (

@@ -21,7 +21,7 @@ import as_t4  # noqa: E402 (found beside this file)
 import stand_ins  # noqa: E402
 from t4_on_cpu import TRACKS, run_profile  # noqa: E402
 
-from helpers.workspace import write_json, write_text  # noqa: E402
+from helpers.run.workspace import write_json, write_text  # noqa: E402
 
 
 def measured(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""A miniature run (stages, a real training, reports) killed again and again; see `test_interruption.py`.
+"""Kill a miniature run (stages, a real training, reports) again and again; see `test_interruption.py`.
 
-Every attempt is a fork of this process, which has imported everything already, so that most of an attempt is work
-and the kills fall into it. Prints one JSON object: kills, attempts, and whether the figures are those of a run
-that nobody disturbed.
+Every attempt is a fork of this process, which has imported everything already. So most of an attempt is work,
+and the kills fall into that. Asserts that the figures are those of an undisturbed run, and prints one JSON
+object with the number of kills and attempts.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ import torch
 
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.models.causal_lm import load_adapted, load_causal_lm
-from helpers.session import open_session, publish_reports
+from helpers.profiles import RunRequest
+from helpers.run.workspace import read_json, write_json
 from helpers.settings import LoraSettings, TrackASettings
-from helpers.train.language_model import train_language_model
-from helpers.workspace import read_json, write_json
+from helpers.tracks.session import open_session, publish_reports
+from helpers.train.continued_pretraining import train_language_model
 
 TEXTS = [f"def function_{i}(value):\n    return value + {i}\n\n\n" * 5 for i in range(6)]
 
 
 def attempt(model: str, out: Path) -> None:
-    """One process: go on with whatever is there, end with `metrics.smoke.json`."""
+    """Resume whatever is there and end with `metrics.smoke.json`."""
     torch.set_num_threads(1)
     settings = TrackASettings(
         model=model, window=32, stride=16, train_tokens=0, validation_tokens=0, test_tokens=0, epochs=3,
         learning_rate=1e-2, batch_sequences=4, warmup_fraction=0.1, lora=LoraSettings(rank=4, alpha=8),
         rehearsal_share=0.0,
     )  # fmt: skip
-    run = open_session("smoke", out=out, resume=True)
+    run = open_session(RunRequest("smoke", out=out, resume=True))
 
     def score(base_model, tokenizer) -> list[dict]:
         result = evaluate_perplexity(base_model, tokenizer, TEXTS[5:], window=32, stride=16)
@@ -109,7 +110,7 @@ def main(folder: Path, kills_wanted: int, seed: int) -> None:
                 torn += bool(list(out.glob("runs/*/**/*.partial")))
         found = read_json(out / "metrics.smoke.json")
         assert found == wanted, (found, wanted)
-        assert len(list((out / "runs").iterdir())) == 1, "an unfinished run was not gone on with"
+        assert len(list((out / "runs").iterdir())) == 1, "an unfinished run was not resumed"
     print(json.dumps({"kills": kills, "runs": runs, "attempts": attempts, "torn": torn, "seconds": whole}))
 
 

@@ -1,4 +1,4 @@
-"""The mean of several trainings: by hand, equal to its only member, found again after a break."""
+"""Averaging trainings: the mean is right, one member is its own mean, finished members are reused."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 import torch
 from tiny_embedder import save_tiny_embedder, small_code_base
 
-from helpers.data.retrieval_pairs import build_retrieval_data
+from helpers.data.queries.build import build_retrieval_data
+from helpers.machine.hardware import Runtime
 from helpers.models.embedder import load_embedder
-from helpers.runtime import Runtime
-from helpers.settings import CPU
+from helpers.profiles import CPU
+from helpers.run.workspace import read_json
 from helpers.train import averaging
 from helpers.train.averaging import load_member, mean_of, train_averaged
-from helpers.workspace import read_json
 
 PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
 
@@ -63,7 +63,7 @@ def test_every_weight_is_the_mean_of_the_members(settings, trained):
     assert read_json(out / "history.json") == history
 
 
-def test_finished_members_are_found_again(settings, data, trained, tmp_path, monkeypatch):
+def test_finished_members_are_reused(settings, data, trained, tmp_path, monkeypatch):
     calls = []
     train = averaging.train_embedder
 

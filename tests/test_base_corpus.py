@@ -1,4 +1,4 @@
-"""Training text of the base model: what is left out, and what pairs and windows are made of it."""
+"""Training text of the base model: what is left out, and the pairs and windows made from it."""
 
 import ast
 import heapq
@@ -11,9 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from helpers.data import base_corpus
-from helpers.data.change_pairs import FEW_WORDS, KINDS, SEPARATOR, change_pairs, functions_of
-from helpers.data.token_windows import MixedWindows, answers
+from helpers.base_model import base_corpus
+from helpers.base_model.change_pairs import (
+    FEW_WORDS,
+    FILE_SEPARATOR,
+    PAIR_KINDS,
+    change_pairs,
+    window_sized_functions,
+)
+from helpers.base_model.training_windows import MixedWindows, answer_mask
 from helpers.records import SourceFile
 
 PLAIN = '''"""A module of the packages."""
@@ -81,7 +87,7 @@ def test_held_out_packages_and_copies_of_their_files_are_never_trained_on(packag
     assert PLAIN not in [file.text for file in found.train]
 
 
-def test_files_held_out_of_known_packages_are_no_training_files_and_count_as_none(packages):
+def test_held_out_files_of_known_packages_are_not_trained_on_or_counted(packages):
     texts = {
         f"{word}.py": PLAIN.replace("area", word) + f"\n{word} = 1\n" * 60 for word in ("one", "two", "three")
     }
@@ -125,19 +131,19 @@ def undented(source: str) -> str:
 
 
 def test_pairs_end_in_the_authors_own_function():
-    functions = {source for file in files() for source in functions_of(file.text)}
+    functions = {source for file in files() for source in window_sized_functions(file.text)}
     pairs = change_pairs(files(), seed=3, per_function=8)
     words_of = {tuple(sorted(re.findall(r"\w+", source))) for source in functions}
     kinds = Counter(kind for kind, _ in pairs)
-    assert set(kinds) == set(KINDS)
+    assert set(kinds) == set(PAIR_KINDS)
     scrambled: Counter[bool] = Counter()
     for kind, text in pairs:
         if kind == "describe":
-            code, docstring = text.split(SEPARATOR)
+            code, docstring = text.split(FILE_SEPARATOR)
             assert ast.get_docstring(ast.parse(code).body[0]) is None
             assert any(docstring.partition("\n")[2].strip() in source for source in map(undented, functions))
             continue
-        _, before, after = text.split(SEPARATOR)
+        _, before, after = text.split(FILE_SEPARATOR)
         before, after = before.split("\n", 1)[1], after.split("\n", 1)[1]
         if kind == "copy":
             assert before == after
@@ -191,7 +197,7 @@ def test_windows_mix_in_the_stated_share_and_begin_pairs_at_their_start():
         assert length >= 32 or row[length] != first
 
 
-def test_an_epoch_of_plain_windows_sees_every_place_once():
+def test_an_epoch_of_plain_windows_covers_every_position_once():
     made = windows(pair_share=0.0)
     count = 1000 // 32 - 1
     starts = sorted(int(made.row(i)[0][0]) for i in range(count))
@@ -208,13 +214,13 @@ def test_steps_are_micro_batches_whose_first_token_is_no_target():
         assert (batch["labels"][:, 1:] == batch["input_ids"][:, 1:]).all()
 
 
-def test_what_stands_after_the_last_separator_is_the_answer():
+def test_tokens_after_the_last_separator_are_the_answer():
     pairs = np.array([5, 1, 5, 2, 3, 0, 4, 4, 5, 6, 0, 1, 2, 0])
-    found = answers(pairs, np.array([0, 6, 11, 14]), separator=5)
+    found = answer_mask(pairs, np.array([0, 6, 11, 14]), separator=5)
     assert found.astype(int).tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0]  # the third has none
 
 
-def test_answers_weigh_as_asked_and_a_step_weighs_one_in_the_mean():
+def test_answers_get_their_weight_and_a_step_has_mean_weight_one():
     pairs = np.tile(np.array([7, 1, 1, 7, 2, 2, 2, 0], dtype=np.uint16), 40)
     offsets = np.arange(0, 321, 8)
     made = windows(pairs=pairs, pair_offsets=offsets, question_weight=0.0, answer_weight=8.0, pair_share=0.5)

@@ -1,14 +1,16 @@
-"""The embedded base model's history says what was trained, not what another recipe would have made."""
+"""The embedded base model's history records what was trained, and a phase keeps what it started from."""
 
 import dataclasses
 
 import torch
 from transformers import Qwen2Config
 
-from helpers.train.base_model import RECIPES, START, as_trained, keep_start, mean_with_start
+from helpers.base_model.base_recipes import BASE_RECIPES
+from helpers.base_model.release import with_trained_shape
+from helpers.base_model.training import START, keep_start, mean_with_start
 
 
-def test_a_stretch_is_told_with_the_shape_of_the_model_it_went_on_from() -> None:
+def test_a_further_phase_is_recorded_with_the_shape_of_the_model_it_started_from() -> None:
     config = Qwen2Config(
         num_hidden_layers=6,
         hidden_size=256,
@@ -16,15 +18,17 @@ def test_a_stretch_is_told_with_the_shape_of_the_model_it_went_on_from() -> None
         num_key_value_heads=2,
         intermediate_size=768,
     )
-    stretch = dataclasses.replace(RECIPES["stretch"], start="somewhere/of/this/machine", layers=8, width=320)
-    told = as_trained(stretch, config)
+    phase = dataclasses.replace(
+        BASE_RECIPES["stretch"], start="somewhere/of/this/machine", layers=8, width=320
+    )
+    told = with_trained_shape(phase, config)
     assert (told.layers, told.width, told.heads, told.key_value_heads, told.mlp_width) == (6, 256, 4, 2, 768)
     assert told.start == "earlier stretch"
-    assert (told.steps, told.seed, told.optimizer) == (stretch.steps, stretch.seed, stretch.optimizer)
-    assert as_trained(dataclasses.replace(stretch, start=""), config).start == ""
+    assert (told.steps, told.seed, told.optimizer) == (phase.steps, phase.seed, phase.optimizer)
+    assert with_trained_shape(dataclasses.replace(phase, start=""), config).start == ""
 
 
-def test_what_is_kept_lies_where_asked_between_start_and_end() -> None:
+def test_kept_weights_lie_between_start_and_end_as_asked() -> None:
     torch.manual_seed(0)
     trained, start = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
     ended, began = trained.weight.detach().clone(), start.weight.detach().clone()
@@ -33,11 +37,11 @@ def test_what_is_kept_lies_where_asked_between_start_and_end() -> None:
     assert torch.equal(start.weight, began)
 
 
-def test_a_resumed_stretch_begins_where_it_began_though_its_start_was_replaced(tmp_path) -> None:
+def test_a_resumed_phase_starts_from_the_same_weights_after_its_source_was_replaced(tmp_path) -> None:
     source, folder = tmp_path / "embedded", tmp_path / "stretch"
     source.mkdir()
     (source / "training.json").write_text("[1]")
-    recipe = dataclasses.replace(RECIPES["stretch"], start=str(source))
+    recipe = dataclasses.replace(BASE_RECIPES["stretch"], start=str(source))
     keep_start(recipe, folder)
     (source / "training.json").write_text("[1, 2]")
     keep_start(recipe, folder)

@@ -78,7 +78,8 @@ def test_the_suite_never_asks_to_move_what_hosted_runtimes_bring() -> None:
 
 CELLS = nbformat.read(ROOT / "ML_Assignment_Part2.ipynb", as_version=4).cells
 BOOTSTRAP = "\n".join(
-    next(cell.source for cell in CELLS if mark in cell.source) for mark in ("HELD =", "install_missing")
+    next(cell.source for cell in CELLS if mark in cell.source)
+    for mark in ("HELD =", "FETCH_HEAD", "install_missing")
 )
 FORM = {"DRIVE": "drive/MyDrive/code", "REPOSITORY": "", "REVISION": "main"}
 
@@ -88,7 +89,7 @@ def suite(tmp_path: Path) -> Path:
     """As much of the suite as the bootstrap cells touch."""
     origin = tmp_path / "origin"
     (origin / "helpers").mkdir(parents=True)
-    for name in ("__init__.py", "settings.py", "bootstrap.py"):
+    for name in ("__init__.py", "settings.py", "bootstrap.py", "errors.py"):
         shutil.copy(ROOT / "helpers" / name, origin / "helpers" / name)
     (origin / "requirements.txt").write_text("numpy>=1.0\n")
     return origin

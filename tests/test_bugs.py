@@ -2,8 +2,8 @@ import ast
 
 import pytest
 
-from helpers.data.bugs import OPERATORS, BugError, make_bugs
-from helpers.data.source_edits import SourceText
+from helpers.code.edits import SourceText
+from helpers.data.tasks.bugs import OPERATORS, BugError, make_bugs
 
 SOURCE = '''@decorator(1, 2)
 def pick(items, key, *, limit=3, strict=True):

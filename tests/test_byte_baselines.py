@@ -1,11 +1,11 @@
-"""The compressor and the byte n-gram model by hand-computed values."""
+"""The compressor and the byte n-gram model against values computed by hand."""
 
 import math
 import random
 
 import pytest
 
-from helpers.eval.byte_baselines import ngram_bits_per_byte, xz_bits_per_byte
+from helpers.base_model.byte_baselines import ngram_bits_per_byte, xz_bits_per_byte
 
 
 def test_unigram_by_hand():

@@ -1,4 +1,4 @@
-"""The data card: a header the hub reads, every fact in it, and nothing that breaks Markdown."""
+"""The data card has a header that the hub reads, holds every fact, and stays valid Markdown."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import json
 import pytest
 import yaml
 
-from helpers.data.card import STANDING_LIMITS, corpus_facts, render_data_card
-from helpers.data.card_facts import quantiles
+from helpers.code.functions import extract_functions
+from helpers.data.card.facts import quantiles
+from helpers.data.card.page import STANDING_LIMITS, corpus_facts, render_data_card
 from helpers.data.corpus import load_corpus
-from helpers.data.functions import extract_functions
 from helpers.data.splits import check_splits, split_corpus
 from helpers.settings import CorpusSettings
 
@@ -47,7 +47,7 @@ def header(card: str) -> dict:
 
 
 def table(card: str, heading: str) -> list[dict[str, str]]:
-    """The first table below a heading."""
+    """Return the first table below a heading."""
     lines = card.split(f"{heading}\n", 1)[1].splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("|"))
     rows = []

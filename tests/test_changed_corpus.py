@@ -1,4 +1,4 @@
-"""A changed file of the corpus: the stages that read it are computed again, the others are not."""
+"""When a file of the corpus changes, only the stages that read it are computed again."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import pytest
 import tiny_models
 from test_splits import SETTINGS, toy
 
+from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
 from helpers.data.draw import draw_files
-from helpers.data.functions import extract_functions
-from helpers.data.retrieval_pairs import build_retrieval_data
+from helpers.data.queries.build import build_retrieval_data
 from helpers.data.splits import files_of, split_corpus
-from helpers.session import open_session
+from helpers.profiles import RunRequest
+from helpers.tracks.session import open_session
 
 BUDGETS = {"training": 6_000, "validation": 1_000, "test": 1_500}
 
@@ -30,8 +31,8 @@ def repository(tmp_path: Path) -> Path:
 
 
 def compute(repository: Path, out: Path) -> tuple[list[str], dict[str, list[str]]]:
-    """The stages that the notebook's own inputs have built anew, and Track A's paths by split."""
-    run = open_session("smoke", corpus=f"path:{repository}", out=out, run_id="r")
+    """Return the stages that the notebook's own inputs rebuild, and Track A's paths by split."""
+    run = open_session(RunRequest("smoke", corpus=f"path:{repository}", out=out, run_id="r"))
     a, b = run.profile.track_a, run.profile.track_b
     c = dataclasses.replace(run.profile.track_c, train_pairs=12, validation_pairs=2, test_queries=5)
     corpus = load_corpus(run.profile.corpus.spec, SETTINGS)
@@ -75,7 +76,7 @@ def test_what_reads_the_file_is_computed_again(repository, tmp_path, split, agai
     assert compute(repository, tmp_path)[0] == []
     changed = repository / paths[split][0]
     text = changed.read_text()
-    changed.write_text(re.sub(r"\bv(\d+)", r"w\1", text, count=1))  # another name, as long as the old one
+    changed.write_text(re.sub(r"\bv(\d+)", r"w\1", text, count=1))  # another name of the same length
     assert changed.read_text() != text
     built, same_paths = compute(repository, tmp_path)
     assert same_paths == paths

@@ -1,13 +1,13 @@
-"""Chat models: the token that ends a turn is learnt, and generation stops at it."""
+"""Chat models learn the token that ends a turn, and generation stops at it."""
 
 import pytest
 import tiny_models
 import torch
 
 from helpers.models.causal_lm import chat_prompt, generate, load_causal_lm
+from helpers.models.token_loss import IGNORED
 from helpers.records import InstructPair
 from helpers.train.instruct import collator, encode_pair, end_token_id, show_supervised
-from helpers.train.token_loss import IGNORED
 
 RUNTIME = tiny_models.CPU_FP32
 CHATML = (
@@ -29,7 +29,7 @@ def chat_model(tmp_path_factory):
 
 
 def ids_after(model, tok, prompt, steps):
-    """Greedy tokens by the definition, with nothing that stops them."""
+    """Decode greedily, one token at a time, without stopping."""
     ids = tok(prompt, add_special_tokens=False).input_ids
     for _ in range(steps):
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Cheaper forms of a training step give the same loss and gradients, and are taken only where they pay."""
+"""Cheaper forms of a training step give the same loss and gradients, and are used only where they pay."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 import tiny_models
 import torch
 
+from helpers.machine.hardware import can_compile
 from helpers.models.causal_lm import add_lora
 from helpers.models.cheaper_forms import cheaper_forms, plain_attention, summed_adapters
 from helpers.models.structure import hidden_states, output_head, plain_model
-from helpers.runtime import can_compile
+from helpers.models.token_loss import summed_token_loss
 from helpers.settings import LoraSettings
 from helpers.train.packing import collate_packed, pack_documents
-from helpers.train.token_loss import summed_token_loss
 
 HIGH = LoraSettings(rank=8, alpha=16)  # models are 16 wide: 3 * 8 * 32 >= 16 * 16
 

@@ -1,4 +1,4 @@
-"""The rules that accept and reject files: one nasty folder at a time."""
+"""The rules that accept and reject files, each tried on a difficult folder."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.data.cleaning import RULES, clean_folder, limit_files, parse_python, rule_rows
-from helpers.data.duplicates import earlier_likeness, file_tokens, jaccard, near_duplicates, shingles
+from helpers.code.near_duplicates import earlier_duplicates, file_tokens, jaccard, near_duplicates, shingles
+from helpers.data.cleaning import RULES, clean_folder, limit_files, parse_or_reason, rule_rows
 from helpers.records import SourceFile
 from helpers.settings import CorpusSettings
 
@@ -19,7 +19,7 @@ GOOD = "def double(value):\n    return 2 * value\n"
 
 
 def verdicts(folder: Path, settings: CorpusSettings = ANY_SIZE) -> dict[str, str]:
-    """Path -> "accepted" or the reason; fails if a path has two verdicts or a reason is no rule."""
+    """Return path -> "accepted" or the reason; fail if a path has two verdicts or a reason is no rule."""
     files, rejected = clean_folder(folder, settings)
     paths = [file.path for file in files] + [file.path for file in rejected]
     assert len(paths) == len(set(paths))
@@ -160,7 +160,7 @@ def test_the_line_that_does_not_parse_is_given(tmp_path):
 
 def test_nesting_beyond_the_parser_is_a_verdict_not_a_crash():
     for text in ("(" * 10_000 + ")" * 10_000, "x = " + "-" * 100_000 + "1", "x" + "+x" * 200_000):
-        tree = parse_python(text)
+        tree = parse_or_reason(text)
         assert not isinstance(tree, str) or tree
 
 
@@ -216,7 +216,7 @@ def test_folders_nested_deeper_than_python_recurses(tmp_path):
     put(tmp_path, "a.py")
     try:
         assert verdicts(tmp_path)["a.py"] == "accepted"
-    finally:  # pytest's own clearing of old folders is recursive
+    finally:  # pytest clears old folders recursively
         subprocess.run(["rm", "-rf", str(deep)], check=True)
 
 
@@ -302,7 +302,9 @@ def test_near_duplicates_equal_brute_force():
 def test_a_chain_of_gradual_changes_keeps_its_far_end():
     row = [str(number) for number in range(200)]
     chain = [frozenset(map(int, row[step : step + 100])) for step in range(0, 100, 5)]
-    earlier = earlier_likeness(chain, 0.85)  # neighbours: 95 of 105 shared, next but one: 90 of 110
+    earlier = earlier_duplicates(
+        chain, 0.85
+    )  # neighbours share 95 of 105 shingles, files two steps apart 90 of 110
     assert earlier == [None if index % 2 == 0 else index - 1 for index in range(len(chain))]
 
 
@@ -313,5 +315,5 @@ def test_file_limit_depends_on_the_paths_alone():
     assert {file.reason for file in over} == {"over the file limit"}
     again, _ = limit_files(files[::-1], 20)
     assert {file.path for file in again} == {file.path for file in kept}
-    fewer, _ = limit_files(files[:40], 20)  # files that go away change nothing else
+    fewer, _ = limit_files(files[:40], 20)  # removed files change nothing else
     assert {file.path for file in kept if file in files[:40]} <= {file.path for file in fewer}

@@ -1,8 +1,8 @@
-"""Code out of answers: fences, chatter, truncation."""
+"""Code extraction from answers: fences, chatter, truncation."""
 
 import pytest
 
-from helpers.eval.code_extraction import defines, extract_code
+from helpers.code.extraction import defines, extract_code
 
 CODE = "def f(x):\n    return x + 1\n"
 
@@ -42,11 +42,11 @@ def test_code_is_found(response):
         "a, b",
     ],
 )
-def test_no_code_is_none(response):
+def test_an_answer_without_code_yields_none(response):
     assert extract_code(response) is None
 
 
-def test_the_block_with_the_entry_point_counts():
+def test_the_block_with_the_entry_point_is_chosen():
     response = f"```python\n{CODE}```\nUsage:\n```python\nfor i in range(100):\n    print(f(i), 'a long line of usage')\n```"
     assert extract_code(response, entry_point="f").strip() == CODE.strip()
     assert "usage" in extract_code(response)

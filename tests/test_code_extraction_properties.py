@@ -1,11 +1,11 @@
-"""Properties of code extraction: what is wrapped comes out as it was, and nothing else does."""
+"""Properties of code extraction: wrapped code comes out unchanged, and nothing else comes out."""
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers.eval.code_extraction import answered_line, defines, extract_code, is_code
-from helpers.eval.fences import fenced_blocks, without_blocks
+from helpers.code.extraction import answered_line, defines, extract_code, is_code
+from helpers.code.fences import fenced_blocks, without_blocks
 
 CODES = [
     "def f(x):\n    return x + 1\n",
@@ -65,13 +65,13 @@ def text_of(parts):
 @given(
     CODE, CHATTER, CHATTER, st.sampled_from(["```", "````", "~~~", "`````"]), st.sampled_from(TAGS), st.data()
 )
-def test_fenced_code_comes_out_as_it_was(code, before, after, fence, tag, data):
+def test_fenced_code_is_extracted_unchanged(code, before, after, fence, tag, data):
     margin = data.draw(st.sampled_from(["", "", "   ", "\t"]))
     closing = data.draw(st.sampled_from([fence, fence, fence + " ", f"<|im_end|>\n{fence}"]))
     block = f"{fence}{tag}\n{code}{closing}"
     if margin:
         if '"""' in code:
-            margin = ""  # a margin inside a string cannot be told from the string's own
+            margin = ""  # inside a string, a margin cannot be distinguished from the string's own
         block = "\n".join(margin + line for line in block.split("\n"))
     others = data.draw(st.lists(st.sampled_from(OTHER_BLOCKS), max_size=2))
     answer = text_of([*before, *others, block, *after])
@@ -82,7 +82,7 @@ def test_fenced_code_comes_out_as_it_was(code, before, after, fence, tag, data):
 
 @MANY
 @given(st.sampled_from([c for c in CODES if not c.startswith("f =")]), CHATTER, CHATTER, st.booleans())
-def test_code_among_chatter_comes_out_as_it_was(code, before, after, unclosed):
+def test_code_among_chatter_is_extracted_unchanged(code, before, after, unclosed):
     if unclosed:
         answer = text_of([*before, f"```python\n{code}"])
     else:
@@ -92,13 +92,13 @@ def test_code_among_chatter_comes_out_as_it_was(code, before, after, unclosed):
 
 @MANY
 @given(st.lists(st.sampled_from(PROSE), min_size=1, max_size=6), st.sampled_from([*OTHER_BLOCKS, ""]))
-def test_prose_holds_no_code(prose, other):
+def test_prose_yields_no_code(prose, other):
     assert extract_code(text_of([*prose, other])) is None
 
 
 @MANY
 @given(CODE, st.booleans(), st.data())
-def test_a_cut_answer_yields_complete_lines_of_it_or_nothing(code, fenced, data):
+def test_a_truncated_answer_yields_complete_lines_or_nothing(code, fenced, data):
     answer = f"```python\n{code}```" if fenced else code
     cut = answer[: data.draw(st.integers(0, len(answer)))]
     found = extract_code(cut, entry_point="f")
@@ -109,7 +109,7 @@ def test_a_cut_answer_yields_complete_lines_of_it_or_nothing(code, fenced, data)
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(alphabet="`~ \n\rdefx():+1=#'\"python\t<|im_end>", max_size=120))
-def test_nothing_crashes_it_and_what_comes_out_parses(answer):
+def test_extraction_never_crashes_and_its_result_parses(answer):
     found = extract_code(answer, entry_point="f")
     assert found is None or is_code(found)
     without_blocks(answer)
@@ -132,14 +132,14 @@ def test_odd_fences_and_bare_words(answer):
     assert extract_code(answer, entry_point="f") == "def f(x):\n    return x\n"
 
 
-def test_a_comment_between_a_bare_word_and_the_code_stays():
+def test_a_comment_between_a_bare_word_and_the_code_is_kept():
     code = "# adds one\n@cache\ndef f(x):\n    return x + 1\n"
     assert extract_code(f"Done\n\n{code}", entry_point="f") == code
     assert extract_code(f"Done\n\nYes\n\n{code}", entry_point="f") == code
     assert extract_code("Done; x = 1\n") == "Done; x = 1\n"
 
 
-def test_what_one_block_lacks_and_another_gives_is_joined():
+def test_definitions_missing_from_one_block_come_from_another():
     answer = "```python\nfrom math import sqrt\n```\nThen\n```python\ndef f(x):\n    return sqrt(x)\n```"
     assert extract_code(answer, entry_point="f") == "from math import sqrt\n\ndef f(x):\n    return sqrt(x)\n"
     unrelated = answer.replace("import sqrt", "import floor")
@@ -148,7 +148,7 @@ def test_what_one_block_lacks_and_another_gives_is_joined():
     assert extract_code(usage, entry_point="f") == "def f(x):\n    return g(x)\n"
 
 
-def test_a_long_answer_that_never_parses_is_given_up_soon():
+def test_a_long_answer_that_never_parses_is_abandoned_quickly():
     assert extract_code("def f(:\n    x = (\n" * 1500) is None
     assert extract_code("\n".join(f"def f{i}(x): return ((" for i in range(2000))) is None
 
@@ -166,11 +166,11 @@ def test_a_long_answer_that_never_parses_is_given_up_soon():
         ("```python\n```", "```python"),
     ],
 )
-def test_one_line_as_an_answer(answer, line):
+def test_the_answered_line_is_found(answer, line):
     assert answered_line(answer) == line
 
 
-def test_blocks_and_what_is_left():
+def test_blocks_and_the_text_outside_them():
     text = "a\n```python\nx = 1\n```\nb\n~~~\ny\n~~~"
     assert [(b.tag, b.content, b.closed) for b in fenced_blocks(text)] == [
         ("python", "x = 1", True),

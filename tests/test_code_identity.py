@@ -1,13 +1,11 @@
-"""What a stage's code is: the modules that it uses change its digest, no other module does."""
+"""Code digests of stages: the modules that a stage uses change its digest, and no others do."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
 import functools
-import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from helpers import settings
-from helpers.code_identity import OURS, Sources, code_digest, modules_of
-from helpers.guards import Guards
-from helpers.report import controls_a, controls_c
-from helpers.session import Session
+from helpers.profiles import CPU
+from helpers.run.code_identity import OURS, Sources, code_digest, modules_of
+from helpers.tracks import a, b, c, controls_a, controls_c
+from helpers.tracks.guards import Guards
+from helpers.tracks.session import Session
 
 ROOT = Path(__file__).parents[1]
 TOY = {
@@ -59,7 +57,7 @@ def changed(sources: Sources, module: str, old: str, new: str) -> Sources:
 
 
 def stage_of(module: str, code: str = "lambda out: run(out)") -> Callable[..., Any]:
-    """A callable as a notebook has it, in which `run` is a function of the toy's `module`."""
+    """Return a callable like a notebook's, in which `run` is a function of the toy's `module`."""
 
     def run(out: object) -> None: ...
 
@@ -68,19 +66,19 @@ def stage_of(module: str, code: str = "lambda out: run(out)") -> Callable[..., A
     return eval(code, names)
 
 
-def test_every_kind_of_import_is_followed_and_cycles_end(toy) -> None:
+def test_every_kind_of_import_is_followed_and_cycles_terminate(toy) -> None:
     reached = ["toy", "toy.cycle_a", "toy.cycle_b", "toy.deep", "toy.deep.beside", "toy.deep.leaf", "toy.late",
                "toy.started", "toy.top"]  # fmt: skip
     assert toy.closure(["toy.top"]) == reached
     assert toy.closure(["toy.cycle_b"]) == ["toy", "toy.cycle_a", "toy.cycle_b", "toy.late", "toy.started"]
 
 
-def test_imports_for_type_checkers_and_prose_lead_nowhere(toy) -> None:
+def test_imports_for_type_checkers_and_prose_are_ignored(toy) -> None:
     assert toy.closure(["toy.checked"]) == ["toy", "toy.checked", "toy.deep", "toy.deep.beside"]
     assert toy.closure(["toy.talks"]) == ["toy", "toy.talks"]
 
 
-def test_a_module_left_out_is_not_passed_through(toy) -> None:
+def test_modules_are_not_reached_through_one_that_is_left_out(toy) -> None:
     without = dataclasses.replace(toy, left_out=frozenset({"toy.cycle_a"}))
     assert without.closure(["toy.top"]) == ["toy", "toy.deep", "toy.deep.beside", "toy.deep.leaf", "toy.top"]
 
@@ -96,7 +94,7 @@ def test_a_module_left_out_is_not_passed_through(toy) -> None:
         ("toy.top", "return leaf.x", "return  (leaf.x)  # as it is", False),
     ],
 )
-def test_only_code_on_the_way_changes_the_digest(toy, module, old, new, other) -> None:
+def test_only_reached_code_changes_the_digest(toy, module, old, new, other) -> None:
     stage = stage_of("toy.top")
     assert (code_digest(stage, changed(toy, module, old, new)) != code_digest(stage, toy)) == other
 
@@ -112,11 +110,11 @@ def test_only_code_on_the_way_changes_the_digest(toy, module, old, new, other) -
         "(lambda options: lambda out: options['act'](out))({'act': [run]})",
     ],
 )
-def test_functions_are_found_wherever_a_callable_has_them(toy, code) -> None:
+def test_functions_are_found_wherever_a_callable_holds_them(toy, code) -> None:
     assert modules_of(stage_of("toy.alone", code), toy) == ["toy", "toy.alone"]
 
 
-def test_methods_objects_and_modules_count_and_a_package_counts_whole(toy) -> None:
+def test_methods_objects_and_modules_count_and_a_package_counts_as_a_whole(toy) -> None:
     made = type("Made", (), {"__module__": "toy.alone", "act": lambda self, out: out})()
     assert modules_of(made.act, toy) == modules_of(lambda out: made.value, toy) == ["toy", "toy.alone"]
     module, package = ModuleType("toy.alone"), ModuleType("toy.deep")
@@ -125,8 +123,8 @@ def test_methods_objects_and_modules_count_and_a_package_counts_whole(toy) -> No
     assert "toy.deep.beside" in modules_of(lambda out: package.beside, toy)
 
 
-def test_a_record_is_data_and_leads_only_to_what_it_holds(toy) -> None:
-    """The pairs that a training reads lie in an object of the module that made them."""
+def test_only_the_values_of_a_record_are_followed(toy) -> None:
+    """A training reads pairs from an object whose class lies in the module that made them."""
 
     def made(module: str, held: object, **behaviour: object) -> object:
         kind = dataclasses.make_dataclass("Kind", ["held"], namespace=behaviour, frozen=True)
@@ -143,7 +141,7 @@ def test_a_record_is_data_and_leads_only_to_what_it_holds(toy) -> None:
         assert modules_of(lambda out, value=value: value.held, toy) == modules
 
 
-def test_a_notebooks_own_function_is_followed_and_its_text_counts(toy) -> None:
+def test_a_function_defined_in_the_notebook_is_followed_and_its_code_counts(toy) -> None:
     def digest_with(body: str) -> str:
         names: dict[str, Any] = {"__name__": "__main__", "run": stage_of("toy.alone", "run")}
         exec(f"def own(out):\n    return {body}\n", names)
@@ -157,9 +155,9 @@ def test_a_notebooks_own_function_is_followed_and_its_text_counts(toy) -> None:
     )
 
 
-def test_the_digest_is_that_of_another_folder_and_another_process(toy, tmp_path) -> None:
+def test_the_digest_is_the_same_in_another_folder_and_process(toy, tmp_path) -> None:
     command = (
-        "import sys; from pathlib import Path; from helpers.code_identity import Sources, code_digest\n"
+        "import sys; from pathlib import Path; from helpers.run.code_identity import Sources, code_digest\n"
         "exec(open(sys.argv[1]).read())\n"
         "print(code_digest(run, Sources.read(Path(sys.argv[2]))))"
     )
@@ -178,32 +176,33 @@ def test_the_digest_is_that_of_another_folder_and_another_process(toy, tmp_path)
     assert len(digests) == 1
 
 
-# --- the stages of the notebook ------------------------------------------------------------------
+# --- the stages of the tracks --------------------------------------------------------------------
 
 
-def notebook_stages() -> dict[str, FunctionType]:
-    """Name of every stage that the notebook asks for -> its lambda, with the notebook's imports alone."""
-    notebook = json.loads((ROOT / "ML_Assignment_Part2.ipynb").read_text())
-    cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
-    trees = [ast.parse(re.sub(r"\A%%(?:track|part) [^\n]+\n", "", cell)) for cell in cells]
-    names: dict[str, Any] = {"__name__": "__main__"}
-    for statement in (s for tree in trees for s in tree.body if isinstance(s, ast.Import | ast.ImportFrom)):
-        exec(compile(ast.Module([statement], []), "cell", "exec"), names)
+def track_stages() -> dict[str, FunctionType]:
+    """Map every stage of the tracks to its lambda, which sees only its module's names."""
     stages = {}
-    for call in (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)):
-        told = [a.value for a in call.args if isinstance(a, ast.Constant) and "/" in str(a.value)]
-        builds = [a for a in call.args if isinstance(a, ast.Lambda)]
-        if told and builds:
-            stages[told[0]] = eval(compile(ast.Expression(builds[0]), "cell", "eval"), names)
-    return stages
+    for track in (a, b, c):
+        names = dict(vars(track))
+        for call in (
+            node
+            for node in ast.walk(ast.parse(Path(track.__file__).read_text()))
+            if isinstance(node, ast.Call)
+        ):
+            told = [a.value for a in call.args if isinstance(a, ast.Constant) and "/" in str(a.value)]
+            builds = [a for a in call.args if isinstance(a, ast.Lambda)]
+            if told and builds:
+                stages[told[0]] = eval(compile(ast.Expression(builds[0]), track.__file__, "eval"), names)
+    scored = eval("lambda: score_responses([], by_task([]))", dict(vars(b)))  # as in `TrackB._scored`
+    return stages | {"track_b/scored_before": scored, "track_b/scored_after": scored}
 
 
 class Recorder:
-    """A session that builds nothing and notes what it was asked to build."""
+    """A session that builds nothing and records what it was asked to build."""
 
     def __init__(self, folder: Path):
         self.folder, self.seed, self.runtime = folder, 1, None
-        self.profile = settings.CPU
+        self.profile = CPU
         self.guards = Guards(folder)
         self.asked: dict[str, Callable[..., Any]] = {}
 
@@ -230,26 +229,26 @@ def stages(tmp_path_factory) -> dict[str, Callable[..., Any]]:
         controls_a.measure_foreign_corpus(run, {}, [], None, exclude="")
         data = SimpleNamespace(test=[], documents=[])
         controls_c.measure_controls(run, data, {}, None, run.folder, exclude="")
-    return notebook_stages() | run.asked
+    return track_stages() | run.asked
 
 
-EXPECTED = {  # stage -> a module it rests on
+EXPECTED = {  # stage -> a module it depends on
     "track_a/before": "helpers.eval.perplexity",
     "track_a/train": "helpers.train.trainer",
     "track_a/after": "helpers.eval.perplexity",
     "track_a/foreign": "helpers.train.trainer",
     "track_a/exposure": "helpers.data.older_release",
-    "track_b/data": "helpers.data.test_sets",
+    "track_b/data": "helpers.data.tasks.test_sets",
     "track_b/answers_before": "helpers.models.generation",
     "track_b/answers_after": "helpers.models.generation",
-    "track_b/references": "helpers.eval.sandbox_zygote",
-    "track_b/scored_before": "helpers.eval.sandbox_zygote",
-    "track_b/scored_after": "helpers.eval.sandbox_zygote",
+    "track_b/references": "helpers.sandbox.zygote",
+    "track_b/scored_before": "helpers.sandbox.zygote",
+    "track_b/scored_after": "helpers.sandbox.zygote",
     "track_b/train": "helpers.train.trainer",
     "track_c/index_before": "helpers.models.embedder",
     "track_c/index_after": "helpers.models.embedder",
     "track_c/train": "helpers.train.hard_negatives",
-    "track_c/functions": "helpers.eval.code_search",
+    "track_c/functions": "helpers.tools.search",
     "track_c/hybrid": "helpers.eval.lexical",
     "track_c/control_seed_1": "helpers.train.averaging",
     "track_c/control_seed_2": "helpers.train.averaging",
@@ -258,41 +257,42 @@ EXPECTED = {  # stage -> a module it rests on
 }
 
 
-def test_every_stage_rests_on_what_it_must(stages) -> None:
+def test_every_stage_depends_on_what_it_must(stages) -> None:
     assert set(stages) == set(EXPECTED)
     for name, build in stages.items():
         found = modules_of(build)
         assert {EXPECTED[name], "helpers"} <= set(found), name
-        assert not {"helpers.settings", "helpers.session"} & set(found), name
+        assert not {"helpers.settings", "helpers.tracks.session"} & set(found), name
         assert len(found) < 0.5 * len(OURS.texts), name
 
 
 @pytest.mark.parametrize(
     ("mended", "kept"),
     [
-        ("helpers.data.test_sets", ["track_a/train", "track_b/train", "track_b/answers_before"]),
+        ("helpers.data.tasks.test_sets", ["track_a/train", "track_b/train", "track_b/answers_before"]),
         ("helpers.eval.responses", ["track_a/train", "track_b/train", "track_b/answers_after"]),
         ("helpers.train.instruct", ["track_a/train", "track_a/foreign", "track_b/data"]),
         ("helpers.train.contrastive", ["track_a/train", "track_b/train", "track_c/index_before"]),
-        ("helpers.report.controls_c", ["track_a/foreign", "track_c/train", "track_c/hybrid"]),
+        ("helpers.tracks.controls_c", ["track_a/foreign", "track_c/train", "track_c/hybrid"]),
         ("helpers.plan", list(EXPECTED)),
-        ("helpers.report.recording", list(EXPECTED)),
+        ("helpers.tracks.record", list(EXPECTED)),
+        ("helpers.tracks.a", list(EXPECTED)),
     ],
 )
-def test_a_mended_module_leaves_the_stages_that_do_without_it(stages, mended, kept) -> None:
+def test_a_changed_module_keeps_the_stages_that_do_not_use_it(stages, mended, kept) -> None:
     other = dataclasses.replace(OURS, texts={**OURS.texts, mended: OURS.texts[mended] + "\nMENDED = 1\n"})
     for name in kept:
         assert code_digest(stages[name], other) == code_digest(stages[name]), name
 
 
 @pytest.mark.parametrize("name", ["track_a/train", "track_b/train", "track_a/foreign"])
-def test_a_mended_trainer_trains_again(stages, name) -> None:
+def test_a_changed_trainer_trains_again(stages, name) -> None:
     mended = "helpers.train.trainer"
     other = dataclasses.replace(OURS, texts={**OURS.texts, mended: OURS.texts[mended] + "\nMENDED = 1\n"})
     assert code_digest(stages[name], other) != code_digest(stages[name])
 
 
-def test_what_rows_and_json_wrap_is_looked_into() -> None:
+def test_functions_wrapped_by_rows_and_json_are_followed() -> None:
     from helpers.train.averaging import mean_of
 
     asked = []

@@ -1,4 +1,4 @@
-"""Search over what a run leaves behind: the right hits, readable and as JSON; clear refusals."""
+"""Search in a run's results: the right hits, as text and as JSON, and clear errors."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import torch
 from rich.console import Console
 from tiny_embedder import function, save_tiny_embedder, small_code_base
 
-from helpers.eval.code_search import SearchError, catalogue, newest_run, print_hits, search_code
 from helpers.eval.lexical import build_lexical_index, save_lexical_index
 from helpers.eval.retrieval import index_documents, save_index
+from helpers.machine.hardware import Runtime
 from helpers.models.embedder import load_embedder
 from helpers.records import Document
-from helpers.runtime import Runtime
-from helpers.workspace import write_json, write_jsonl
+from helpers.run.workspace import write_json, write_jsonl
+from helpers.tools.search import SearchError, catalogue, newest_run, print_hits, search_code
 
 PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
 ROOT = Path(__file__).parents[1]
@@ -49,7 +49,7 @@ def save_words(folder: Path, documents: list[Document], weight: float) -> None:
     write_json(place / "weights.json", {"before": {"weight": 9.0}, "after": {"weight": weight}})
 
 
-def test_words_decide_where_the_run_gave_them_weight(run_folder, tmp_path):
+def test_bm25_decides_if_the_run_gave_it_weight(run_folder, tmp_path):
     shutil.copytree(run_folder, tmp_path / "run")
     functions, _ = small_code_base()
     named = [Document(f.id, "zebra" if f.name == "weigh_wheels" else "horse", f.path) for f in functions]
@@ -90,7 +90,7 @@ def test_long_functions_are_cut_and_say_so():
     assert len(row["snippet"].splitlines()) == 9
 
 
-def test_what_cannot_be_searched_is_refused(run_folder, tmp_path):
+def test_a_run_that_cannot_be_searched_is_refused(run_folder, tmp_path):
     with pytest.raises(SearchError, match="no run in"):
         search_code(tmp_path / "nowhere", "x", 1, PLAIN)
     with pytest.raises(SearchError, match="holds no embedder of Track C"):

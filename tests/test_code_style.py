@@ -1,9 +1,9 @@
-"""The style score: its formula, what counts and what does not."""
+"""The style score: its formula, and which rules count."""
 
 import pytest
 
-from helpers.eval import code_style
-from helpers.eval.code_style import StyleError, style_score, style_scores
+from helpers.code import style
+from helpers.code.style import StyleError, style_score, style_scores
 
 CLEAN = 'def f(x):\n    """Return x."""\n    return x\n'
 
@@ -16,7 +16,7 @@ def test_formula_by_hand():
     assert bare.score == pytest.approx(1 / (1 + 50 / 20))
 
 
-def test_many_at_once_equal_one_at_a_time_and_keep_their_order():
+def test_scoring_many_equals_scoring_each_and_keeps_the_order():
     codes = [
         CLEAN,
         "import os, sys\n",
@@ -40,7 +40,7 @@ def test_module_rules_noqa_and_line_ends_do_not_matter():
     assert style_score("# ruff: noqa\nimport os, sys\n").findings
 
 
-def test_the_projects_own_configuration_has_no_say(tmp_path, monkeypatch):
+def test_the_projects_own_configuration_is_ignored(tmp_path, monkeypatch):
     (tmp_path / "pyproject.toml").write_text('[tool.ruff.lint]\nignore = ["D103"]\n')
     monkeypatch.chdir(tmp_path)
     assert style_score("def f(x):\n    return x\n").findings
@@ -48,6 +48,6 @@ def test_the_projects_own_configuration_has_no_say(tmp_path, monkeypatch):
 
 def test_nothing_to_score_and_a_missing_ruff(monkeypatch):
     assert style_scores([]) == []
-    monkeypatch.setattr(code_style.sys, "executable", "/bin/false")
+    monkeypatch.setattr(style.sys, "executable", "/bin/false")
     with pytest.raises(StyleError, match="ruff failed"):
         style_score(CLEAN)

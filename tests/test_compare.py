@@ -1,4 +1,4 @@
-"""Runs beside one another: a row for each, and what keeps them from being like with like."""
+"""Comparing runs: one row per run and track, and a note where runs are not comparable."""
 
 import copy
 import json
@@ -32,15 +32,15 @@ def test_every_run_has_a_row_in_every_track(files):
     assert "not run: too few functions" in rows[3][-1]
 
 
-def test_runs_that_differ_in_more_than_they_should_are_marked(files):
+def test_runs_that_are_not_comparable_are_marked(files):
     same = comparison([f"a={files / 'one.json'}", f"b={files / 'one.json'}"])
-    assert "Not like with like" not in same
+    assert "Not comparable" not in same
     page = comparison([str(files / "one.json"), str(files / "other.json")])
-    assert page.count("Not like with like") == 1
+    assert page.count("Not comparable") == 1
     assert "the seed differs" in page
 
 
-def test_each_run_says_which_models_and_what_was_changed_without_naming_places_of_a_machine(files):
+def test_each_run_names_models_and_changed_settings_but_no_absolute_paths(files):
     other = json.loads((files / "other.json").read_text())
     other["track_a"]["model"] = str(files / "my_model")
     other["run"]["settings_changed"] = ["track_c.seeds=1"]
@@ -53,11 +53,11 @@ def test_each_run_says_which_models_and_what_was_changed_without_naming_places_o
     assert str(files) not in two
 
 
-def test_what_is_no_run_is_refused(files):
+def test_files_that_are_no_run_are_refused(files):
     (files / "torn.json").write_text("{")
     (files / "list.json").write_text("[]")
     for name in ("torn.json", "list.json", "missing.json"):
         with pytest.raises(CompareError, match=name):
             comparison([str(files / name)])
-    with pytest.raises(CompareError, match="two runs are named x"):
+    with pytest.raises(CompareError, match="two runs are called x"):
         comparison([f"x={files / 'one.json'}", f"x={files / 'other.json'}"])

@@ -1,4 +1,4 @@
-"""Continuing code with the adapted model of a run: the adapter counts, pieces add up, refusals are clear."""
+"""Completion with a run's adapted model: the adapter is used, the pieces add up, errors are clear."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import torch
 from tiny_models import CPU_FP32, save
 
 from helpers.models.causal_lm import add_lora, generate, load_adapted, load_causal_lm
-from helpers.models.completion import (
+from helpers.run.workspace import write_json
+from helpers.settings import LoraSettings
+from helpers.tools.complete import (
     ADAPTER,
     CompletionError,
     complete_code,
     newest_adapted_run,
     prompt_from,
 )
-from helpers.settings import LoraSettings
-from helpers.workspace import write_json
 
 ROOT = Path(__file__).parents[1]
 WINDOW = 48
@@ -42,7 +42,7 @@ def run_folder(tmp_path_factory) -> Path:
     return folder
 
 
-def test_pieces_are_the_adapted_models_own_greedy_text(run_folder):
+def test_the_pieces_are_the_adapted_models_greedy_text(run_folder):
     pieces: list[str] = []
     text = complete_code(run_folder, "def add(", CPU_FP32, max_tokens=24, on_text=pieces.append)
     base = str(run_folder.parent / "base")
@@ -67,7 +67,7 @@ def test_a_long_prompt_loses_its_start_and_sampling_follows_its_seed(run_folder)
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_what_is_continued_comes_from_a_text_or_from_the_head_of_a_file(tmp_path):
+def test_the_prompt_comes_from_a_text_or_the_head_of_a_file(tmp_path):
     file = tmp_path / "a.py"
     file.write_text("import os\n\ndef f():\n    pass\n")
     assert prompt_from("def g(", None, None) == "def g("
@@ -105,7 +105,7 @@ def test_a_missing_file_a_missing_run_and_impossible_sizes_are_refused(run_folde
         complete_code(tmp_path, "x", CPU_FP32, max_tokens=4)
     with pytest.raises(CompletionError, match=f"between 1 and {WINDOW - 1} for this model, not {WINDOW}"):
         complete_code(run_folder, "x", CPU_FP32, max_tokens=WINDOW)
-    with pytest.raises(CompletionError, match="is 0"):
+    with pytest.raises(CompletionError, match="must be 0"):
         complete_code(run_folder, "x", CPU_FP32, max_tokens=4, temperature=-1.0)
 
 

@@ -1,4 +1,4 @@
-"""Mining, the pairs the trainer sees, training that learns, resuming, and what is kept."""
+"""Mining, the pairs that the trainer sees, training that learns, resuming, and what is kept."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import pytest
 import torch
 from tiny_embedder import save_tiny_embedder, small_code_base
 
-from helpers.data.document_forms import short_form
-from helpers.data.retrieval_pairs import build_retrieval_data, shuffled_pairs
+from helpers.data.queries.build import build_retrieval_data, shuffled_pairs
+from helpers.data.queries.documents import short_form
 from helpers.eval.retrieval import build_index, index_documents, mean_scores, qrels_of, retrieve, score_run
+from helpers.machine.hardware import Runtime
 from helpers.models.embedder import EmbedderError, encode, load_embedder
-from helpers.runtime import Runtime
-from helpers.settings import CPU
+from helpers.profiles import CPU
 from helpers.train import contrastive, hard_negatives
 from helpers.train.contrastive import ContrastiveError, pairs_dataset, train_embedder
+from helpers.train.errors import NonFiniteLossError
 from helpers.train.hard_negatives import mine_hard_negatives
 
 PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
@@ -68,7 +69,7 @@ def test_training_teaches_the_pairs_and_what_is_saved_is_what_was_measured(setti
     assert again["validation_mrr@10"] == pytest.approx(best["mrr@10"], abs=1e-6)
 
 
-def test_only_the_upper_layers_learn_where_some_are_held(settings, data, tmp_path):
+def test_only_the_upper_layers_learn_if_the_others_are_frozen(settings, data, tmp_path):
     upper = dataclasses.replace(settings, trained_layers=1, epochs=1)
     train_embedder(upper, data, PLAIN, seed=5, out_dir=tmp_path)
     before = load_embedder(settings.model, PLAIN)[0].auto_model.state_dict()
@@ -78,15 +79,15 @@ def test_only_the_upper_layers_learn_where_some_are_held(settings, data, tmp_pat
 
 
 @pytest.mark.parametrize("trained", [0, 2, 5])
-def test_the_whole_model_learns_where_no_layer_is_left_to_hold(settings, trained):
+def test_the_whole_model_learns_if_no_layer_is_left_to_freeze(settings, trained):
     model = load_embedder(settings.model, PLAIN)
-    contrastive.hold_lower_layers(model, trained)
+    contrastive.freeze_lower_layers(model, trained)
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_held_layers_give_the_same_values_at_every_step(settings):
+def test_frozen_layers_give_the_same_values_at_every_step(settings):
     model = load_embedder(settings.model, PLAIN)
-    contrastive.hold_lower_layers(model, 1)
+    contrastive.freeze_lower_layers(model, 1)
     encoder = model[0].auto_model.train()
     tokens = model.tokenizer(["count the apples"], return_tensors="pt")
     first, second = (encoder(**tokens, output_hidden_states=True).hidden_states for _ in range(2))
@@ -94,11 +95,11 @@ def test_held_layers_give_the_same_values_at_every_step(settings):
     assert not torch.equal(first[2], second[2])
 
 
-def test_layers_that_cannot_be_told_apart_are_not_held_by_guess(settings, monkeypatch):
+def test_a_model_without_one_list_of_its_layers_is_refused(settings, monkeypatch):
     model = load_embedder(settings.model, PLAIN)
     monkeypatch.setattr(model[0].auto_model.config, "num_hidden_layers", 4)
     with pytest.raises(ContrastiveError, match=r"set track_c\.trained_layers=0"):
-        contrastive.hold_lower_layers(model, 1)
+        contrastive.freeze_lower_layers(model, 1)
 
 
 def test_training_prints_nothing(settings, data, tmp_path, capfd):
@@ -138,21 +139,21 @@ def test_the_same_seed_gives_the_same_model(settings, data, trained, tmp_path):
 
 
 @pytest.mark.parametrize("torn", ["", "optimizer.pt"])
-def test_an_interrupted_run_goes_on_from_its_newest_whole_checkpoint(
+def test_an_interrupted_run_resumes_from_its_newest_whole_checkpoint(
     settings, data, trained, tmp_path, monkeypatch, torn
 ):
-    save = contrastive._Progress.on_step_end
+    save = contrastive._LoopCallback.on_step_end
 
     def die(self, args, state, control, **kwargs):
         save(self, args, state, control, **kwargs)
         if state.global_step == 10:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(contrastive._Progress, "on_step_end", die)
+    monkeypatch.setattr(contrastive._LoopCallback, "on_step_end", die)
     with pytest.raises(KeyboardInterrupt):
         train_embedder(settings, data, PLAIN, seed=5, out_dir=tmp_path)
     assert not (tmp_path / "embedder").exists()
-    monkeypatch.setattr(contrastive._Progress, "on_step_end", save)
+    monkeypatch.setattr(contrastive._LoopCallback, "on_step_end", save)
     (checkpoint,) = (tmp_path / "checkpoints").glob("checkpoint-*")
     if torn:  # what a kill, or a full disk, leaves
         (checkpoint / torn).write_bytes((checkpoint / torn).read_bytes()[:100])
@@ -172,7 +173,7 @@ def test_hard_negatives_are_wrong_answers_from_training_files(settings, data):
         assert not set(ids) & set(query.relevant)
 
 
-def test_likely_right_candidates_are_passed_over(settings, data):
+def test_likely_right_candidates_are_skipped(settings, data):
     allowed = ["t.py::right", "u.py::right", "t.py::twin", "t.py::close", "t.py::wrong"]
     tokens = {name: frozenset(name) for name in allowed}
     tokens["t.py::twin"] = tokens["t.py::right"]
@@ -216,7 +217,7 @@ def test_pairs_join_each_query_with_its_own_function(settings, data):
     assert not any(a == b for a, b in zip(shuffled["positive"], dataset["positive"], strict=True))
 
 
-def test_each_pass_asks_in_other_words_with_other_negatives(settings, data):
+def test_each_pass_takes_other_wordings_and_other_negatives(settings, data):
     passes = dataclasses.replace(settings, epochs=5, hard_negatives=1)
     ids = [document.id for document in data.documents[:3]]
     dataset = pairs_dataset(data, [ids] * len(data.train), passes)
@@ -242,9 +243,24 @@ def test_without_validation_the_last_epoch_is_kept(settings, data, tmp_path):
 
 def test_a_broken_loss_stops_the_training(settings, data, tmp_path):
     wild = dataclasses.replace(settings, learning_rate=1e30, epochs=2, hard_negatives=0)
-    with pytest.raises((ContrastiveError, EmbedderError)):
+    with pytest.raises((NonFiniteLossError, EmbedderError)):
         train_embedder(wild, data, PLAIN, seed=5, out_dir=tmp_path)
     assert not (tmp_path / "embedder").exists()
+
+
+def test_nan_in_float16_trains_once_more_in_float32(settings, data, tmp_path, monkeypatch):
+    seen = []
+
+    def overflows(settings, data, runtime, seed, out_dir, index):
+        seen.append(runtime.autocast_dtype)
+        if runtime.autocast_dtype is not None:
+            raise NonFiniteLossError("nan")
+        return {"loss": []}
+
+    monkeypatch.setattr(contrastive, "_train", overflows)
+    half = dataclasses.replace(PLAIN, autocast_dtype=torch.float16)
+    assert train_embedder(settings, data, half, seed=5, out_dir=tmp_path) == {"loss": []}
+    assert seen == [torch.float16, None]
 
 
 def test_one_pair_is_too_few(settings, data, tmp_path):

@@ -11,23 +11,24 @@ import tiny_models
 from helpers.data import foreign
 from helpers.data.exposure import Exposure
 from helpers.data.foreign import foreign_texts
-from helpers.eval.language_model import FileScore, score_files
-from helpers.eval.perplexity import encode
+from helpers.errors import InsufficientDataError
+from helpers.eval.file_scores import FileScore, score_files
 from helpers.models.causal_lm import load_causal_lm
-from helpers.records import InsufficientDataError
-from helpers.report import controls_a
-from helpers.report.controls_a import (
+from helpers.models.tokens import token_ids
+from helpers.profiles import CPU, RunRequest
+from helpers.report.record_a import record_track_a
+from helpers.report.tables_a import control_sentences
+from helpers.run.workspace import Workspace
+from helpers.settings import LoraSettings
+from helpers.tracks import controls_a
+from helpers.tracks.controls_a import (
     foreign_facts,
     foreign_rows,
     foreign_seconds,
     measure_foreign_corpus,
     seen_before,
 )
-from helpers.report.record_a import record_track_a
-from helpers.report.tables_a import control_sentences
-from helpers.session import open_session
-from helpers.settings import CPU, LoraSettings
-from helpers.workspace import Workspace
+from helpers.tracks.session import open_session
 
 TRAINING = ["def add(first, second):\n    return first + second\n" * 6] * 3
 TEST = [("a.py", "def sub(first, second):\n    return first - second\n" * 3), ("b.py", "x = 1\n" * 20)]
@@ -69,7 +70,7 @@ def test_the_same_files_are_scored_after_a_training_of_the_same_budget(run, meas
     assert all(row["nll_before"] == row["nll_after"] for row in rows["own_instead_of_foreign"])
     facts = foreign_facts(run)
     assert facts["foreign_corpus"].startswith("rich ")
-    assert facts["own_tokens"] == sum(len(encode(tokenizer, text)) for text in TRAINING)
+    assert facts["own_tokens"] == sum(len(token_ids(tokenizer, text)) for text in TRAINING)
     assert list(foreign_seconds(run)) == ["foreign_corpus"]
     assert not (run.folder / "track_a/foreign/adapter").exists()
 
@@ -113,13 +114,16 @@ def test_the_sentence_turns_with_the_figures(foreign_nll, own_nll, says):
     )
     said = control_sentences(track)
     assert says in said
-    assert "elsewhere 1.0 (900 tokens; 1,000 of the repository)" in said
-    assert "On 12 files of general code bits per byte rise: +0.014" in said
-    assert "The saved adapter is 0.8 of the trained one" in said
-    assert "+6.5% of what they were" in said  # 186 nats before, 198 after
+    assert "elsewhere 1.0 with the same budget (900 tokens, against 1,000 of the repository)" in said
+    assert "On 12 files of general code, bits per byte rise: +0.014" in said
+    assert "The saved adapter is scaled by 0.8" in said
+    assert "], or +6.5%." in said  # 186 nats before, 198 after
     told = {**track, "data": facts | {"exposure_note": "nothing is known"}}
     told["controls"] = track["controls"] | {"changed_after_cut_off": track["controls"]["foreign_corpus"]}
-    assert "**Seen before?** nothing is known. On the 12 of them that are held out" in control_sentences(told)
+    assert (
+        "**Seen before?** nothing is known. On the 12 of them that are held out, bits"
+        in control_sentences(told)
+    )
     assert control_sentences({**track, "controls": {}}) == "This profile measures no controls."
 
 
@@ -128,7 +132,7 @@ def test_foreign_texts_are_whole_files_of_another_package_within_the_budget(monk
     monkeypatch.setattr(foreign, "LARGE_PACKAGES", ("networkx", "rich"))
     name, texts = foreign_texts(tokenizer, 20_000, 1, exclude="networkx")
     assert name.startswith("rich ")
-    assert 10_000 < sum(len(encode(tokenizer, text)) for text in texts) <= 22_000
+    assert 10_000 < sum(len(token_ids(tokenizer, text)) for text in texts) <= 22_000
     assert not any("networkx" in text for text in texts)
     assert foreign_texts(tokenizer, 20_000, 1, exclude="networkx") == (name, texts)
     monkeypatch.setattr(foreign, "LARGE_PACKAGES", ("rich",))
@@ -142,7 +146,7 @@ def test_a_run_keeps_what_it_was_told_of_exposure_and_another_asks_again(tmp_pat
     corpus = SimpleNamespace(spec="installed:birds", version="1.0", sha256="0" * 64)
     told = []
     for run_id in ("one", "one", "two"):
-        run = open_session("smoke", out=tmp_path, resume=True, run_id=run_id)
+        run = open_session(RunRequest("smoke", out=tmp_path, resume=True, run_id=run_id))
         told.append(seen_before(run, corpus))
     assert told[0] == told[1] == Exposure("partly_unseen", "first", ("a.py", "b.py"))
     assert told[2] == Exposure("unknown", "second")

@@ -11,7 +11,8 @@ from tiny_embedder import save_tiny_embedder, small_code_base
 
 from helpers.data import foreign
 from helpers.data.foreign import foreign_retrieval
-from helpers.data.retrieval_pairs import build_retrieval_data
+from helpers.data.queries.build import build_retrieval_data
+from helpers.errors import InsufficientDataError
 from helpers.eval.retrieval import (
     index_documents,
     index_facts,
@@ -21,11 +22,9 @@ from helpers.eval.retrieval import (
     retrieve,
     score_measures,
 )
-from helpers.guards import Guards
+from helpers.machine.hardware import Runtime
 from helpers.models.embedder import load_embedder
-from helpers.records import InsufficientDataError
-from helpers.report import controls_c
-from helpers.report.controls_c import control_seconds, foreign_package, measure_controls
+from helpers.profiles import CPU
 from helpers.report.metrics import record_track_c, track_c_rows
 from helpers.report.plots_c import training_points
 from helpers.report.tables import change_text, estimate_text
@@ -36,10 +35,11 @@ from helpers.report.tables_c import (
     search_sentence,
     system_table,
 )
-from helpers.runtime import Runtime
-from helpers.settings import CPU
+from helpers.run.workspace import Workspace, read_json
+from helpers.tracks import controls_c
+from helpers.tracks.controls_c import control_seconds, foreign_package, measure_controls
+from helpers.tracks.guards import Guards
 from helpers.train.averaging import train_averaged
-from helpers.workspace import Workspace, read_json
 
 PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
 SIZES = {"batch_size": 32, "max_tokens": 48}
@@ -128,19 +128,19 @@ def test_tables_and_figure_tell_what_was_measured(run, measured):
         control_rows=controls,
     )  # fmt: skip
     assert list(system_table(track).index) == [
-        "BM25", "untouched embedder", "BM25 + untouched embedder, weighed", "tuned embedder",
-        "BM25 + tuned embedder, weighed (search)",
+        "BM25", "untouched embedder", "BM25 + untouched embedder, weighted scores", "tuned embedder",
+        "BM25 + tuned embedder, weighted scores (search)",
     ]  # fmt: skip
     entry = track["metrics"]["mrr@10/with BM25 weighed in"]
     said = search_sentence(track)
-    assert "counts 0.05, chosen on the validation queries; 0.2 for the untouched" in said
+    assert "is 0.05 for the tuned embedder and 0.2 for the untouched one" in said
     assert said.index(estimate_text(entry["after"])) < said.index(estimate_text(entry["before"]))
     assert said.endswith(f"Tuning changes it by {change_text(entry['delta'])}.")
     assert list(index_table(track).index) == ["flat (used)", "hnsw", "ivf"]
     assert "One search over 80 functions takes" in latency_sentence(track)
     said = control_sentences(track)
-    assert said.startswith("2 trainings from different seeds end at ")
-    assert "After one pass over shuffled pairs the change is" in said
+    assert said.startswith("2 training runs from different seeds reach ")
+    assert "After one pass over shuffled pairs, the change is" in said
     assert "10 queries over rich 1.0" in said
     assert "seed 8" in training_points(track).get_label()
     bare = {**track, "controls": {}}

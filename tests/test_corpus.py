@@ -1,4 +1,4 @@
-"""Where code comes from: specs, refused addresses and archives, licences, the corpus' identity."""
+"""Corpus specs, refused addresses and archives, licences, and the identity of a corpus."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 from helpers.data.corpus import CorpusError, corpus_warnings, load_corpus, rejection_counts, summary_line
+from helpers.data.corpus_spec import split_revision
 from helpers.data.licences import licence_of_distribution, licence_of_text, licence_warning
-from helpers.data.sources import public_spec, split_revision
-from helpers.settings import CorpusSettings
+from helpers.settings import CorpusSettings, public_spec
 
 ANY_SIZE = CorpusSettings(min_file_bytes=1)
 
 
 def write(folder: Path, **texts: str) -> Path:
-    """Files named by keyword, `a__b` standing for a/b.py."""
+    """Write files named by keyword; `a__b` stands for a/b.py."""
     for name, text in texts.items():
         path = folder / (name.replace("__", "/") + ".py")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +179,7 @@ def test_an_empty_folder_is_refused_and_one_without_a_usable_file_warned_of(tmp_
     assert [(file.path, file.reason) for file in corpus.rejected] == [("test_only.py", "test")]
     assert "0 files" in summary_line(corpus)
     assert (
-        "No source file could be used, so that nothing was measured (left out: 1 test)"
+        "No source file could be used, so nothing was measured (left out: 1 test)"
         in (corpus_warnings(corpus)[0])
     )
     with pytest.raises(CorpusError, match="is a file"):
@@ -336,7 +336,7 @@ def test_zip_refuses_bombs_by_files_and_by_bytes(tmp_path, monkeypatch):
     file = archive(tmp_path / "bomb.zip", {f"f{i}.py": "0" * 1000 for i in range(20)})
     for limit, value in (("MAX_ARCHIVE_FILES", 19), ("MAX_ARCHIVE_BYTES", 19_999)):
         with monkeypatch.context() as patch:
-            patch.setattr(f"helpers.data.sources.{limit}", value)
+            patch.setattr(f"helpers.data.corpus_spec.{limit}", value)
             with pytest.raises(CorpusError, match="unpacks to 20 files and 20000 bytes"):
                 load_corpus(f"zip:{file}", cache_dir=tmp_path / "cache")
 

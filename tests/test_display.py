@@ -1,10 +1,10 @@
-"""What the notebook shows beside results: nothing cut, nothing that breaks the page."""
+"""Notebook display: nothing is cut off, and nothing breaks the page."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from helpers.data.card import render_data_card
+from helpers.data.card.page import render_data_card
 from helpers.records import Failure
 from helpers.report import display
 
@@ -17,7 +17,7 @@ def test_long_cells_are_shown_whole_and_escaped() -> None:
 
 
 def test_fence_is_longer_than_any_in_the_text() -> None:
-    shown = display.fenced("before\n````python\nx\n````\n", "text")
+    shown = display.code_block("before\n````python\nx\n````\n", "text")
     assert shown.startswith("`````text\n")
     assert shown.endswith("\n`````")
 
@@ -29,7 +29,7 @@ def test_card_keeps_its_header_and_lowers_its_headings() -> None:
     assert "annotations_creators" in page
 
 
-def test_searches_name_files_without_folders_and_tell_both_ranks() -> None:
+def test_searches_show_files_without_folders_and_both_ranks() -> None:
     row = {
         "text": "how to", "why": "gained", "relevant": {"a/b/c.py::f": 1}, "rank_before": None,
         "rank_after": 2, "top3_before": ["a/x.py::g"], "top3_after": ["a/y.py::h", "a/b/c.py::f"],

@@ -1,16 +1,16 @@
-"""Drafts are made only where the tests would notice the easy way out."""
+"""Drafts are made only where the tests notice the trivial answer."""
 
 from __future__ import annotations
 
 import pytest
 
-from helpers.data.bugs import make_bugs
-from helpers.data.drafts import executable_drafts
-from helpers.data.ground_truth import ExecutionContext, GroundTruth
-from helpers.data.phrasings import spliced, unfenced
-from helpers.data.test_sets import TestSet
-from helpers.eval.sandbox import run_program
+from helpers.data.tasks.bugs import make_bugs
+from helpers.data.tasks.drafts import executable_drafts
+from helpers.data.tasks.ground_truth import ExecutionContext, GroundTruth
+from helpers.data.tasks.phrasings import spliced, unfenced
+from helpers.data.tasks.test_sets import TestSet
 from helpers.records import Function
+from helpers.sandbox.api import run_program
 
 WANTED = {"fix_bug": 4, "implement": 2, "improve": 0, "unit_tests": 0}
 
@@ -37,7 +37,7 @@ GUARDED = "def guarded(x):\n    if x < 0:\n        raise ValueError(x)\n    retu
 
 
 def test_a_repair_is_asked_for_only_where_removing_the_line_is_noticed() -> None:
-    """Nothing tests the guard: `if False:` in its place passes, so repairing it would prove nothing."""
+    """The guard is not tested: `if False:` in its place passes, so repairing it would prove nothing."""
     untested = truth(GUARDED, ("assert guarded(1) == 2", "assert guarded(5) == 6"))
     assert {bug.line for bug in untested.mutants} >= {2, 4}  # faults in the guard can fail the tests ...
     lines = {d.detail["line"] for d in drafts(untested) if d.kind == "fix_bug"}

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tiny_embedder import save_tiny_embedder
 
+from helpers.machine.hardware import Runtime
 from helpers.models.embedder import (
     BGE_QUERY,
     EmbedderError,
@@ -15,7 +16,6 @@ from helpers.models.embedder import (
     load_embedder,
     resolve_prompts,
 )
-from helpers.runtime import Runtime
 
 PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
 MIXED = Runtime(torch.device("cpu"), torch.float32, torch.bfloat16, "sdpa", 1.0, ())

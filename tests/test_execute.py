@@ -13,11 +13,12 @@ import nbformat
 import pytest
 from rich.console import Console
 
-from helpers import progress, run_folder
-from helpers.expected_seconds import SectionSeconds
+from helpers.machine import progress
 from helpers.report import live_line
-from helpers.report.estimate import Estimate
 from helpers.report.execute import CellFailure, execute_notebook
+from helpers.run import folder as run_folder
+from helpers.run.expected_seconds import SectionSeconds
+from helpers.run.time_left import TimeLeft
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,7 +38,7 @@ def notebook(tmp_path):
 
 def run(path, parameters):
     expected = (SectionSeconds("One", 1.0, {"track_a/foreign": 20.0}), SectionSeconds("Two", 30.0))
-    return execute_notebook(path, parameters, cwd=path.parent, estimate=Estimate(expected))
+    return execute_notebook(path, parameters, cwd=path.parent, estimate=TimeLeft(expected))
 
 
 def test_parameters_override_defaults_and_nothing_listens_on_tcp(notebook) -> None:
@@ -81,11 +82,11 @@ def test_terminal_shows_sections_elapsed_time_and_estimate(notebook, capsys) -> 
 SAYS_PROGRESS = f"""
 import logging, os, sys, time
 sys.path.insert(0, {str(ROOT)!r})
-from helpers import progress
+from helpers.machine import progress
 logging.getLogger("somebody.else").warning("noise from a logger")
 print("noise on stderr", file=sys.stderr)
 os.write(2, b"noise below Python\\n")
-with progress.step("track_a/foreign") as begins:
+with progress.stage_events("track_a/foreign", control=True) as begins:
     begins()
     with progress.bar("train", total=4, unit="step") as shown:
         shown.n = 3
@@ -121,8 +122,8 @@ def test_a_log_shows_life_while_the_notebook_says_nothing() -> None:
         line.tick(now[0])
     assert written.getvalue().splitlines() == [
         "[00:00 elapsed]  One",
-        "[00:15 elapsed]  One · control: one training alone, seed 18",
-        "[00:30 elapsed]  One · control: one training alone, seed 18",
+        "[00:15 elapsed]  One · control: a single training, seed 18",
+        "[00:30 elapsed]  One · control: a single training, seed 18",
     ]
 
 
@@ -142,7 +143,7 @@ def test_the_line_shows_the_innermost_bar_and_goes_back_to_the_outer_one() -> No
 
 def test_the_line_says_what_is_left_and_nearly_done_at_the_end_alone() -> None:
     now = [0.0]
-    estimate = Estimate([SectionSeconds("One", 1.0, {"x/long": 600.0}), SectionSeconds("Summary", 4.0)])
+    estimate = TimeLeft([SectionSeconds("One", 1.0, {"x/long": 600.0}), SectionSeconds("Summary", 4.0)])
     line = live_line.LiveLine(estimate, Console(file=io.StringIO()), lambda: now[0])
     line.enter("One")
     line.take({"event": "begins", "stage": "x/long"})
@@ -154,32 +155,34 @@ def test_the_line_says_what_is_left_and_nearly_done_at_the_end_alone() -> None:
     assert "nearly done" in line.text(700.0)
 
 
-def test_track_cells_stand_aside_with_the_reason(notebook) -> None:
+def test_steps_of_a_track_that_ended_stand_aside_with_the_reason(notebook) -> None:
     source = (
-        "from IPython import get_ipython\n"
-        "from pathlib import Path\nfrom helpers.guards import Guards\n"
-        "from helpers.notebook_cells import register_cell_magics\n"
+        "from pathlib import Path\nfrom types import SimpleNamespace\n"
+        "from helpers.tracks.guards import Guards\nfrom helpers.tracks.steps import step\n"
         "guards = Guards(Path('.'), {'track_b': 'no docstrings'})\n"
-        "register_cell_magics(get_ipython(), guards, guards.reason)"
+        "class Toy:\n"
+        "    def __init__(self, name): self.name, self.run = name, SimpleNamespace(guards=guards)\n"
+        "    @step\n    def fine(self): print('fine')\n"
+        "    @step\n    def fails(self): assert self is None\n"
+        "a, b = Toy('track_a'), Toy('track_b')"
     )
     import helpers
 
     root = helpers.__path__[0].rsplit("/", 1)[0]
     path = notebook(
         new_code(f"import sys; sys.path.insert(0, {root!r})\n{source}"),
-        new_code("%%track track_a\nx = 20\nx + 1"),
-        new_code("%%track track_b\nraise SystemError"),
-        new_code("%%track track_a\nassert x == 21"),
-        new_code("%%track track_a\nraise SystemError"),
+        *(new_code(call) for call in ("a.fine()", "b.fails()", "a.fails()", "a.fine()")),
     )
     done = run(path, {})
     *_, shown, aside, failed, later = done.cells
-    assert shown.outputs[0].data["text/plain"] == "21"
-    assert aside.outputs[0].text == "track_b does not run: no docstrings\n"
+    assert shown.outputs[0].text == "fine\n"
+    assert aside.outputs[0].text == "Track B does not run: no docstrings\n"
     (said,) = failed.outputs  # no traceback, which would name this machine's folders
-    assert "AssertionError without a message, at `assert x == 21` (the cell, line 1)" in said.text
-    assert later.outputs[0].text.startswith("track_a does not run: AssertionError without a message")
-    assert "assert x == 21" in (path.parent / "errors.txt").read_text()
+    assert (
+        "AssertionError without a message, at `def fails(self): assert self is None` (the cell" in said.text
+    )
+    assert later.outputs[0].text.startswith("Track A does not run: AssertionError without a message")
+    assert "assert self is None" in (path.parent / "errors.txt").read_text()
     assert not [o for cell in done.cells[1:] for o in cell.outputs if o.output_type == "error"]
 
 
@@ -219,7 +222,7 @@ def test_stopping_ends_the_kernel_and_says_how_to_go_on(notebook, tmp_path, numb
     running.send_signal(number)
     said = running.communicate(timeout=60)[1]
     assert running.returncode == 130
-    assert "stopped in section “One”; finished steps are kept, go on with --resume" in said
+    assert "stopped in section “One”; finished steps are kept, continue with --resume" in said
     assert "Traceback" not in said
     kernel = Path("/proc") / pid.read_text()
     assert not kernel.exists() or "Z" in (kernel / "stat").read_text().split()[2]

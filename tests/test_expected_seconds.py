@@ -1,4 +1,4 @@
-"""Every step of the notebook has a name for people and expected seconds, and those are made this machine's."""
+"""Every step of the notebook has a readable name and expected seconds, which are scaled to this machine."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from helpers.expected_seconds import EXPECTED, PYTHON_STAGES, Pace, SectionSeconds, expected_sections
-from helpers.report.earlier_runs import kept_stages, recorded_seconds
-from helpers.report.estimate import Estimate
-from helpers.report.expected_here import estimate_here, measured_pace, scaled
-from helpers.settings import PROFILES, resolve_profile
-from helpers.stage_names import STAGE_NAMES, is_control, stage_kind, stage_name
-from helpers.workspace import read_json, write_json
+from helpers.profiles import PROFILES, RunRequest, resolve_profile
+from helpers.run.calibration import estimate_here, measured_pace, scaled
+from helpers.run.earlier_runs import kept_stages, recorded_seconds
+from helpers.run.expected_seconds import (
+    EXPECTED,
+    PYTHON_STAGES,
+    Pace,
+    SectionSeconds,
+    expected_sections,
+    minutes_expected,
+)
+from helpers.run.stage_names import STAGE_NAMES, is_control, stage_kind, stage_name
+from helpers.run.time_left import TimeLeft
+from helpers.run.workspace import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = nbformat.read(ROOT / "ML_Assignment_Part2.ipynb", as_version=4)
@@ -25,12 +32,12 @@ STAGE = re.compile(r"track_[abc]/\w+")
 
 
 def constants(source: str) -> set[str]:
-    """Names of steps among the arguments of calls of `stage`, `rows` and `json`, and module constants."""
+    """Return step names among module constants and the arguments of `stage`, `rows` and `json`."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
-            if called in ("stage", "rows", "json", "attempt"):
+            if called in ("stage", "rows", "json", "_scored"):
                 found |= {
                     a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)
                 }
@@ -40,13 +47,10 @@ def constants(source: str) -> set[str]:
 
 
 def stages() -> set[str]:
-    """All steps that the notebook and its helpers can take, seeds as kinds."""
-    sources = [
-        re.sub(r"\A%%(?:track|part) [^\n]+\n", "", c.source) for c in NOTEBOOK.cells if c.cell_type == "code"
-    ]
-    sources += [file.read_text() for file in (ROOT / "helpers" / "report").glob("*.py")]
+    """Return all steps that the tracks can run, with seeds as kinds."""
+    sources = [file.read_text() for file in (ROOT / "helpers" / "tracks").glob("*.py")]
     found = set().union(*(constants(source) for source in sources))
-    controls = ast.parse((ROOT / "helpers/report/controls_c.py").read_text())
+    controls = ast.parse((ROOT / "helpers/tracks/controls_c.py").read_text())
     for node in ast.walk(controls):  # named track_c/control_<name> there
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "stage":
             name = ast.unparse(node.args[0])
@@ -63,7 +67,7 @@ def test_the_steps_were_found() -> None:
 
 def test_every_step_has_a_name_for_people() -> None:
     assert stages() == set(STAGE_NAMES)
-    assert stage_name("track_c/control_seed_18") == "control: one training alone, seed 18"
+    assert stage_name("track_c/control_seed_18") == "control: a single training, seed 18"
     assert is_control("track_a/foreign")
     assert not is_control("track_a/train")
     assert stage_name("unknown") == "unknown"
@@ -78,20 +82,22 @@ def test_every_step_and_section_has_expected_seconds(profile) -> None:
     assert [s.heading for s in sections] == re.findall(r"^## (.+)$", prose, re.MULTILINE)
 
 
-def test_steps_that_the_profile_does_not_ask_for_are_not_expected() -> None:
+def test_steps_that_the_profile_leaves_out_are_not_expected() -> None:
     def names(profile) -> set[str]:
         return {stage for section in expected_sections(profile) for stage in section.stages}
 
-    cpu = names(resolve_profile("cpu"))
+    cpu = names(resolve_profile(RunRequest("cpu")))
     assert {f"track_c/control_seed_{seed}" for seed in (17, 18, 19)} <= cpu
-    assert not any(is_control(stage) for stage in names(resolve_profile("smoke")))
-    assert "track_a/foreign" not in names(resolve_profile("cpu", changes="track_a.controls=false"))
+    assert not any(is_control(stage) for stage in names(resolve_profile(RunRequest("smoke"))))
+    assert "track_a/foreign" not in names(
+        resolve_profile(RunRequest("cpu", changed_settings="track_a.controls=false"))
+    )
 
 
-def test_the_cpu_profile_is_expected_to_take_what_its_committed_run_took() -> None:
+def test_the_cpu_profile_expects_the_time_of_its_committed_run() -> None:
     metrics = read_json(ROOT / "metrics.json")
     if metrics["run"]["profile"] == "cpu":
-        assert PROFILES["cpu"].minutes_expected == pytest.approx(metrics["run"]["seconds"] / 60, rel=0.4)
+        assert minutes_expected(PROFILES["cpu"]) == pytest.approx(metrics["run"]["seconds"] / 60, rel=0.4)
 
 
 SECTIONS = (
@@ -107,8 +113,8 @@ def test_a_faster_machine_takes_less() -> None:
     assert two == SectionSeconds("Two", 5.0, {"track_c/control_seed_18": 20.0})
 
 
-def test_what_earlier_runs_took_is_taken_and_scales_the_rest() -> None:
-    """Steps that wait for Python speak for what is beside the steps; nothing recorded: the pace does."""
+def test_recorded_seconds_are_used_and_scale_the_rest() -> None:
+    """Recorded Python steps scale the time outside steps; without records, the pace does."""
     recorded = {"track_a/train": 500.0}
     one, two = scaled(SECTIONS, pace=Pace(1.0, 1.0), recorded=recorded, here=Pace(9.0, 0.5))
     assert one == SectionSeconds("One", 20.0, {"track_b/data": 200.0, "track_a/train": 500.0})
@@ -117,7 +123,7 @@ def test_what_earlier_runs_took_is_taken_and_scales_the_rest() -> None:
     assert one == SectionSeconds("One", 5.0, {"track_b/data": 50.0, "track_a/train": 200.0})
 
 
-def test_little_that_is_recorded_does_not_speak_for_the_rest() -> None:
+def test_a_few_recorded_seconds_do_not_scale_the_rest() -> None:
     one, _ = scaled(SECTIONS, pace=None, recorded={"track_c/control_seed_*": 90.0}, here=None)
     assert one.stages["track_a/train"] == 200.0 * 90.0 / 40.0
     tiny = (*SECTIONS, SectionSeconds("Three", 0.0, {"track_a/foreign": 5000.0}))
@@ -125,7 +131,7 @@ def test_little_that_is_recorded_does_not_speak_for_the_rest() -> None:
     assert one.stages["track_a/train"] == 200.0
 
 
-def test_the_pace_of_this_machine_is_a_number() -> None:
+def test_the_pace_of_this_machine_is_measured() -> None:
     pace = measured_pace()
     assert pace.training > 0
     assert pace.python > 0
@@ -138,11 +144,16 @@ def run_in(runs: Path, name: str, profile, **seconds: float) -> Path:
     return runs / name
 
 
-def test_seconds_are_those_of_runs_with_the_same_settings_of_any_seed(tmp_path) -> None:
-    profile = resolve_profile("smoke")
+def test_seconds_come_from_runs_with_the_same_settings_and_any_seed(tmp_path) -> None:
+    profile = resolve_profile(RunRequest("smoke"))
     run_in(tmp_path, "1", profile, track_a__train=10.0, track_b__train=7.0)
-    run_in(tmp_path, "2", resolve_profile("smoke", seed=3), track_a__train=20.0)
-    run_in(tmp_path, "3", resolve_profile("smoke", changes="track_a.epochs=9"), track_a__train=99.0)
+    run_in(tmp_path, "2", resolve_profile(RunRequest("smoke", seed=3)), track_a__train=20.0)
+    run_in(
+        tmp_path,
+        "3",
+        resolve_profile(RunRequest("smoke", changed_settings="track_a.epochs=9")),
+        track_a__train=99.0,
+    )
     run_in(tmp_path, "4", profile, **{"track_a__train.partial": 30.0})
     (tmp_path / "stray").mkdir()
     now = run_in(tmp_path, "5", profile)
@@ -150,11 +161,16 @@ def test_seconds_are_those_of_runs_with_the_same_settings_of_any_seed(tmp_path) 
     assert found == {"track_a/train": 20.0, "track_b/train": 7.0}
 
 
-def test_finished_steps_are_kept_unless_settings_seed_or_code_are_others(tmp_path) -> None:
-    profile = resolve_profile("smoke")
+def test_finished_steps_are_kept_unless_settings_seed_or_code_differ(tmp_path) -> None:
+    profile = resolve_profile(RunRequest("smoke"))
     run_in(tmp_path, "beside", profile, track_b__train=7.0)
-    run_in(tmp_path, "changed", resolve_profile("smoke", changes="track_c.epochs=9"), track_c__train=9.0)
-    run_in(tmp_path, "seed", resolve_profile("smoke", seed=3), track_c__train=9.0)
+    run_in(
+        tmp_path,
+        "changed",
+        resolve_profile(RunRequest("smoke", changed_settings="track_c.epochs=9")),
+        track_c__train=9.0,
+    )
+    run_in(tmp_path, "seed", resolve_profile(RunRequest("smoke", seed=3)), track_c__train=9.0)
     now = run_in(tmp_path, "now", profile, track_a__train=10.0, track_a__after=1.0)
     os.utime(now / "track_a/after/stage.json", (0, 0))  # older than the code
     asked = ["track_a/train", "track_a/after", "track_b/train", "track_c/train"]
@@ -162,25 +178,25 @@ def test_finished_steps_are_kept_unless_settings_seed_or_code_are_others(tmp_pat
     assert kept_stages(now, profile, asked, resume=False) == {"track_a/train"}
 
 
-def test_a_resumed_run_is_announced_without_the_steps_that_are_kept(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("helpers.report.expected_here.measured_pace", lambda: EXPECTED["smoke"].pace)
+def test_the_estimate_of_a_resumed_run_leaves_out_kept_steps(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("helpers.run.calibration.measured_pace", lambda: EXPECTED["smoke"].pace)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    profile = resolve_profile("smoke")
+    profile = resolve_profile(RunRequest("smoke"))
     fresh, why = estimate_here(profile, run_in(tmp_path / "a", "now", profile), resume=True)
     assert fresh.left(0.0) == pytest.approx(sum(s.seconds for s in expected_sections(profile)))
     assert why == "on this machine"
     seconds = {stage: took for s in expected_sections(profile) for stage, took in s.stages.items()}
     before = run_in(tmp_path / "b", "now", profile, track_b__data=2 * seconds["track_b/data"])
     resumed, why = estimate_here(profile, before, resume=True)
-    assert isinstance(resumed, Estimate)
+    assert isinstance(resumed, TimeLeft)
     assert why == f"as earlier runs here took, 1 of {len(seconds)} steps are kept from before"
-    python = sum(section.beside for section in expected_sections(profile))
+    python = sum(section.outside_stages for section in expected_sections(profile))
     python += sum(seconds[stage] for stage in PYTHON_STAGES & seconds.keys() - {"track_b/data"})
     training = sum(seconds[stage] for stage in seconds.keys() - PYTHON_STAGES)
     assert resumed.left(0.0) == pytest.approx(training + 2 * python)
 
 
-def test_a_profile_of_other_values_keeps_its_expectation() -> None:
+def test_changed_settings_keep_the_profiles_expected_time() -> None:
     profile = dataclasses.replace(PROFILES["cpu"], seed=5)
-    assert profile.minutes_expected == PROFILES["cpu"].minutes_expected
+    assert minutes_expected(profile) == minutes_expected(PROFILES["cpu"])
     assert stage_kind("track_c/control_seed_5") == "track_c/control_seed_*"

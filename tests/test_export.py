@@ -1,4 +1,4 @@
-"""The HTML page: one file, nothing loaded from elsewhere, noise left out."""
+"""The HTML page is one file, loads nothing from the web, and leaves out noise."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_progress_and_warnings_on_stderr_are_left_out(metrics) -> None:
 
 
 def test_widget_state_without_state_does_not_break_it(metrics) -> None:
-    """Colab writes `metadata.widgets` in a form that nbconvert stumbles over (KeyError: 'state')."""
+    """Colab writes `metadata.widgets` in a form that makes nbconvert fail (KeyError: 'state')."""
     source = notebook()
     source.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"abc": {}}}
     assert "Title" in html_document(source, metrics)
@@ -80,7 +80,7 @@ def test_badges_are_dropped_and_foreign_images_left_out_by_name(metrics) -> None
     assert page.count("would load https://example.org/a.png") == 2  # in its place and at the top
 
 
-def test_a_cell_that_cannot_be_rendered_costs_itself_alone(metrics, monkeypatch) -> None:
+def test_only_the_cell_that_cannot_be_rendered_is_left_out(metrics, monkeypatch) -> None:
     whole = HTMLExporter.from_notebook_node
 
     def fails(self, shown, *arguments, **options):
@@ -91,10 +91,10 @@ def test_a_cell_that_cannot_be_rendered_costs_itself_alone(metrics, monkeypatch)
     left_out: list[str] = []
     page = html_document(notebook(new_markdown("broken"), new_markdown("kept")), metrics, left_out)
     assert "kept" in page
-    assert left_out[0].startswith("cell 2 is left out of the page, it cannot be rendered: AssertionError")
+    assert left_out[0].startswith("cell 2 cannot be rendered and is left out of the page: AssertionError")
 
 
-def test_a_page_that_cannot_be_drawn_says_so_and_holds_the_figures(metrics, monkeypatch) -> None:
+def test_a_page_that_cannot_be_rendered_says_so_and_holds_the_figures(metrics, monkeypatch) -> None:
     def fails(*arguments):
         raise RuntimeError
 
@@ -123,7 +123,7 @@ def test_only_colab_has_an_open_notebook(monkeypatch) -> None:
     assert open_notebook().cells[-1].source == "1"
 
 
-def test_warnings_stand_above_the_results_and_no_password_in_a_cell(metrics) -> None:
+def test_warnings_are_above_the_results_and_passwords_are_removed(metrics) -> None:
     metrics["run"]["warnings"] = ["No <licence> was found."]
     cell = new_code('CORPUS = "git:https://me:tr0ub4dor@host/o/r"')
     page = html_document(notebook(cell), metrics)

@@ -1,4 +1,4 @@
-"""What a model may have seen: known sources, cut-off dates, and the days on which files last changed."""
+"""What a model may have seen: known sources, cut-off dates, and days on which files last changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def git(folder, *arguments: str, day: str = "2023-01-01") -> None:
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory):
-    """Three files in a folder of a repository: one from 2023, one changed in 2025, one never committed."""
+    """Make three files in a repository: one from 2023, one changed in 2025, one never committed."""
     root = tmp_path_factory.mktemp("repository")
     code = root / "code"
     code.mkdir()

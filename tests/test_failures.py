@@ -1,4 +1,4 @@
-"""Failure cases: drawn by rule, spread over tracks, diagnosed from what was measured."""
+"""Failure cases are drawn by rule, spread over the tracks, and diagnosed from measured figures."""
 
 import random
 from collections import Counter
@@ -55,7 +55,7 @@ def test_a_track_without_failures_passes_its_share_on():
     assert select_failures([], 12, seed=1) == ()
 
 
-def test_seed_decides_and_order_does_not():
+def test_the_draw_depends_on_the_seed_not_the_order():
     shuffled = MANY.copy()
     random.Random(0).shuffle(shuffled)
     assert select_failures(MANY, 15, seed=4) == select_failures(shuffled, 15, seed=4)
@@ -63,7 +63,7 @@ def test_seed_decides_and_order_does_not():
 
 
 @pytest.mark.parametrize("total", [9, 21])
-def test_ten_to_twenty(total):
+def test_totals_outside_ten_to_twenty_are_refused(total):
     with pytest.raises(FailureError, match="10 to 20"):
         select_failures(MANY, total, seed=1)
 

@@ -1,4 +1,4 @@
-"""Track B's failure cases: the diagnosis says what is wrong with this answer."""
+"""Track B's failure cases: each diagnosis says what is wrong with that answer."""
 
 import pytest
 
@@ -61,7 +61,7 @@ def test_a_round_of_several_lines_is_a_loop_even_if_the_last_is_cut():
     assert once.category == "does not parse"
 
 
-def test_right_and_then_no_end():
+def test_a_right_answer_that_does_not_stop():
     failure = failed(FIXED + "    return total\n" * 7 + "    return to", "unparsable")
     assert failure.category == "right, then does not stop"
     assert "8 times the same line: `return total`" in failure.diagnosis
@@ -117,7 +117,7 @@ def test_invented_names_are_named():
         ("improve", fence(FIXED), "no gain: as many findings", "no gain"),
     ],
 )  # fmt: skip
-def test_kinds_that_are_judged_by_checks(kind, response, detail, category):
+def test_categories_of_answers_judged_by_checks(kind, response, detail, category):
     reference = "`area` multiplies `width` and `height`." if kind == "explain" else fence(FIXED)
     failure = failed(response, kind=kind, detail=detail, reference=reference)
     assert failure.category == category

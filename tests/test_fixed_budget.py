@@ -1,4 +1,4 @@
-"""Runs of the lab: the rules see what really ran, a killed run goes on as it would have."""
+"""Runs of the lab: rules check what really ran, and a killed run resumes on the same curve."""
 
 import dataclasses
 import itertools
@@ -10,24 +10,29 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers.data.title_sets import TitleSplit, load_titles, split_titles
-from helpers.data.title_tokenizer import train_tokenizer
-from helpers.eval import fixed_budget_metric
-from helpers.models.title_lm import Architecture, build
-from helpers.runtime import can_compile
-from helpers.train import budget_rules, fixed_budget, lab, title_objective
-from helpers.train.budget_rules import RuleBroken
-from helpers.train.fixed_budget import (
+from helpers.fixed_budget import experiment, frozen_metric, title_loss
+from helpers.fixed_budget import rules as budget_rules
+from helpers.fixed_budget.ladder import Rung, collect_rungs, ladder_recipes, rung_verdict, spread_of
+from helpers.fixed_budget.recipes import (
+    BASELINE,
+    LADDER,
+    RECIPES,
+    Recipe,
     RecipeError,
+    Scale,
+    changed,
     find_recipe,
     find_scale,
-    run_recipe,
 )
-from helpers.train.ladder import Rung, climb, ladder_recipes, spread_of, verdict
-from helpers.train.recipes import BASELINE, LADDER, RECIPES, Recipe, Scale, changed
-from helpers.train.title_objective import objective
-from helpers.train.title_stream import TitleStream
-from helpers.workspace import read_jsonl
+from helpers.fixed_budget.rules import RuleBroken
+from helpers.fixed_budget.title_loss import summed_title_loss
+from helpers.fixed_budget.title_model import Architecture, build_title_lm
+from helpers.fixed_budget.title_stream import TitleStream
+from helpers.fixed_budget.titles import TitleSplit, load_titles, split_titles
+from helpers.fixed_budget.tokenizer import train_tokenizer
+from helpers.fixed_budget.train_recipe import SAMPLES, Conditions, run_recipe
+from helpers.machine.hardware import can_compile
+from helpers.run.workspace import read_jsonl
 from tests.tiny_models import CPU_FP32
 
 ROOT = Path(__file__).parents[1]
@@ -72,8 +77,8 @@ def titles(data):
     return load_titles(data, seed=1337)
 
 
-def run(recipe: Recipe, data: str, out: Path, **options):
-    return run_recipe(recipe, data, scale=AS_IS, out=out, runtime=CPU_FP32, **options)
+def run(recipe: Recipe, data: str, out: Path, *, resume: bool = False, **options):
+    return run_recipe(recipe, Conditions(data, AS_IS, out, resume), CPU_FP32, **options)
 
 
 def broken(rule: str):
@@ -97,10 +102,10 @@ def test_another_metric_is_refused(data, tmp_path, monkeypatch) -> None:
     def frozen_sum(logits, ids, *, batch, block, device):
         return 0.0, len(ids)
 
-    monkeypatch.setattr(fixed_budget_metric, "frozen_sum", frozen_sum)
+    monkeypatch.setattr(frozen_metric, "frozen_sum", frozen_sum)
     with broken("frozen evaluate"):
         run(TINY, data, tmp_path)
-    monkeypatch.setattr(fixed_budget_metric, "frozen_sum", abs)  # has no source at all
+    monkeypatch.setattr(frozen_metric, "frozen_sum", abs)  # has no source at all
     with broken("frozen evaluate"):
         budget_rules.check_metric()
 
@@ -151,7 +156,7 @@ def test_a_model_that_looks_ahead_or_aside_is_refused() -> None:
     table = torch.randn(30, 30, generator=torch.Generator().manual_seed(1))
     probe = {"block": 16, "separator_id": 1}
     budget_rules.check_blindness(lambda x: table[x], ids, **probe)
-    honest = build(dataclasses.replace(TINY.model, title_mask=True), 30, 16, 1, seed=0).eval()
+    honest = build_title_lm(dataclasses.replace(TINY.model, title_mask=True), 30, 16, 1, seed=0).eval()
     budget_rules.check_blindness(honest, ids, **probe)
     with broken("frozen evaluate"):  # the next token stands in the same row
         budget_rules.check_blindness(lambda x: table[x.roll(-1, 1)], ids, **probe)
@@ -159,7 +164,7 @@ def test_a_model_that_looks_ahead_or_aside_is_refused() -> None:
         budget_rules.check_blindness(lambda x: table[x] * x[-1, 0], ids, **probe)
 
 
-# --- training rows and objective -----------------------------------------------------------------
+# --- training batches and loss -------------------------------------------------------------------
 
 
 def stream_of(recipe: Recipe, n: int = 30, seed: int = 0) -> tuple[list[torch.Tensor], TitleStream]:
@@ -167,7 +172,7 @@ def stream_of(recipe: Recipe, n: int = 30, seed: int = 0) -> tuple[list[torch.Te
     return encoded, TitleStream(encoded, recipe, 1, seed)
 
 
-def test_a_stream_holds_seven_passes_and_inputs_are_the_targets_before() -> None:
+def test_a_stream_holds_seven_epochs_and_inputs_are_shifted_targets() -> None:
     encoded, stream = stream_of(changed(TINY, block=5, batch=3))
     assert stream.train_tokens == 120
     assert stream.steps == 7 * 120 // 15
@@ -177,7 +182,7 @@ def test_a_stream_holds_seven_passes_and_inputs_are_the_targets_before() -> None
     assert inputs.tolist() == [1, *targets.tolist()[:-1]]
 
 
-def test_a_new_order_every_epoch_keeps_each_title_whole_and_seven_times() -> None:
+def test_reshuffled_epochs_hold_every_title_whole_and_once_each() -> None:
     encoded, stream = stream_of(changed(TINY, block=5, batch=3, new_order=True))
     targets = stream.targets.flatten().tolist()
     cut = [list(group) for end, group in itertools.groupby(targets, lambda t: t == 1) if not end]
@@ -197,47 +202,49 @@ def batch_of(rows: int = 3) -> dict[str, torch.Tensor]:
     return {"ids": ids, "targets": targets}
 
 
-def test_the_objective_is_the_summed_cross_entropy_in_one_piece_or_many(monkeypatch) -> None:
-    model = build(TINY.model, 30, 16, 1, seed=0).eval()
+def test_the_loss_is_the_summed_cross_entropy_in_one_piece_or_many(monkeypatch) -> None:
+    model = build_title_lm(TINY.model, 30, 16, 1, seed=0).eval()
     batch = batch_of()
     wanted = torch.nn.functional.cross_entropy(
         model(batch["ids"]).flatten(0, 1), batch["targets"].flatten(), reduction="sum"
     )
-    loss, count = objective(model, batch)
+    loss, count = summed_title_loss(model, batch)
     assert count == 48
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
-    monkeypatch.setattr(title_objective, "MAX_LOGITS", 30 * 7)
-    assert objective(model, batch)[0].item() == pytest.approx(wanted.item(), rel=1e-5)
+    monkeypatch.setattr(title_loss, "MAX_PIECE_LOGITS", 30 * 7)
+    assert summed_title_loss(model, batch)[0].item() == pytest.approx(wanted.item(), rel=1e-5)
 
 
 def test_r_drop_adds_nothing_without_dropout_and_the_divergence_with_it() -> None:
     batch = batch_of()
-    model = build(dataclasses.replace(TINY.model, dropout=0.3), 30, 16, 1, seed=0)
+    model = build_title_lm(dataclasses.replace(TINY.model, dropout=0.3), 30, 16, 1, seed=0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(8)  # predictions far from uniform
     model.eval()
-    assert objective(model, batch, r_drop=2.0)[0].item() == pytest.approx(
-        objective(model, batch)[0].item(), rel=1e-5
+    assert summed_title_loss(model, batch, r_drop=2.0)[0].item() == pytest.approx(
+        summed_title_loss(model, batch)[0].item(), rel=1e-5
     )
     model.train()
     torch.manual_seed(0)
-    plain = objective(model, batch, r_drop=1e-9)[0].item()
+    plain = summed_title_loss(model, batch, r_drop=1e-9)[0].item()
     torch.manual_seed(0)
     one, other = model(torch.cat([batch["ids"]] * 2)).log_softmax(-1).flatten(0, 1).chunk(2)
     divergence = ((one.exp() * (one - other)).sum() + (other.exp() * (other - one)).sum()).item() / 2
     torch.manual_seed(0)
-    assert objective(model, batch, r_drop=2.0)[0].item() == pytest.approx(plain + 2.0 * divergence, rel=1e-4)
+    assert summed_title_loss(model, batch, r_drop=2.0)[0].item() == pytest.approx(
+        plain + 2.0 * divergence, rel=1e-4
+    )
 
 
 @pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="needs a C++ compiler")
-def test_the_compiled_objective_has_the_value_and_the_gradients_of_the_plain_one() -> None:
-    model = build(dataclasses.replace(TINY.model, attention_dropout=0.0), 30, 16, 1, seed=0)
+def test_the_compiled_loss_has_the_same_value_and_gradients_as_the_plain_one() -> None:
+    model = build_title_lm(dataclasses.replace(TINY.model, attention_dropout=0.0), 30, 16, 1, seed=0)
     found = []
     for compiled in (False, True):
         model.zero_grad()
         torch.manual_seed(3)  # the same dropout: only what follows the logits is compiled here
-        loss, _ = objective(model, batch_of(), r_drop=0.5, compiled=compiled)
+        loss, _ = summed_title_loss(model, batch_of(), r_drop=0.5, compiled=compiled)
         loss.backward()
         found.append([loss.detach(), *(p.grad.clone() for p in model.parameters())])
     for plain, fused in zip(*found, strict=True):
@@ -246,12 +253,14 @@ def test_the_compiled_objective_has_the_value_and_the_gradients_of_the_plain_one
 
 def test_members_learn_independently_of_each_other() -> None:
     batch = batch_of()
-    both = build(
+    both = build_title_lm(
         dataclasses.replace(TINY.model, dropout=0.0, attention_dropout=0.0, members=2), 30, 16, 1, seed=0
     )
-    alone = build(dataclasses.replace(TINY.model, dropout=0.0, attention_dropout=0.0), 30, 16, 1, seed=0)
-    objective(both, batch)[0].backward()
-    objective(alone, batch)[0].backward()
+    alone = build_title_lm(
+        dataclasses.replace(TINY.model, dropout=0.0, attention_dropout=0.0), 30, 16, 1, seed=0
+    )
+    summed_title_loss(both, batch)[0].backward()
+    summed_title_loss(alone, batch)[0].backward()
     for of_both, of_one in zip(both.members[0].parameters(), alone.members[0].parameters(), strict=True):
         assert torch.allclose(of_both.grad * 2, of_one.grad, atol=1e-5)  # the loss is the members' mean
 
@@ -259,7 +268,7 @@ def test_members_learn_independently_of_each_other() -> None:
 # --- runs ----------------------------------------------------------------------------------------
 
 
-def test_a_run_says_what_it_was_and_is_found_again(data, tmp_path) -> None:
+def test_a_run_records_its_settings_and_is_reused(data, tmp_path) -> None:
     first = run(TINY, data, tmp_path)
     again = run(TINY, data, tmp_path, resume=True)
     assert again == first  # the very run: same seconds
@@ -269,7 +278,7 @@ def test_a_run_says_what_it_was_and_is_found_again(data, tmp_path) -> None:
     assert first.score.frozen_nats_per_character < first.score.full_nats_per_character
     assert first.curve[-1][2] == pytest.approx(first.score.full_nats_per_character, abs=1e-6)
     assert not first.is_challenge
-    assert len(first.samples) == fixed_budget.SAMPLES
+    assert len(first.samples) == SAMPLES
     repeated = run(TINY, data, tmp_path / "other")
     assert repeated.score == first.score  # same seed and machine, same figures
     other = run(TINY, data, tmp_path, seed=7, spread=True)
@@ -278,8 +287,8 @@ def test_a_run_says_what_it_was_and_is_found_again(data, tmp_path) -> None:
     assert other.score != first.score
 
 
-def test_the_improved_kind_of_recipe_learns_more_than_the_baseline(data, tmp_path) -> None:
-    """Every mechanism at once, on sixty titles: title mask, Muon, R-Drop, average, members."""
+def test_a_recipe_with_every_mechanism_learns_more_than_the_baseline(data, tmp_path) -> None:
+    """All at once on sixty titles: Muon, unigram tokenizer, average of weights, several members."""
     recipe = changed(
         RECIPES["improved"], name="all of it", tokenizer="unigram", vocabulary=300, block=32, batch=2,
         **{"model.layers": 1, "model.heads": 2, "model.width": 16, "model.mlp_width": 16, "model.members": 2,
@@ -294,7 +303,7 @@ def test_the_improved_kind_of_recipe_learns_more_than_the_baseline(data, tmp_pat
 
 @pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="needs a C++ compiler")
 def test_a_compiled_run_ends_where_the_plain_one_does(data, tmp_path) -> None:
-    """Without dropout, of which compiled steps draw another: title mask, R-Drop's two views, all of a run."""
+    """A whole run with title mask and R-Drop; without dropout, since compiled steps draw it differently."""
     recipe = changed(
         TINY, r_drop=0.5, **{"model.family": "llama", "model.title_mask": True, "model.dropout": 0.0,
                              "model.attention_dropout": 0.0, "optimizer.name": "adamw"},
@@ -309,31 +318,30 @@ def test_a_compiled_run_ends_where_the_plain_one_does(data, tmp_path) -> None:
 
 
 RESUMED = changed(TINY, new_order=True, **{"optimizer.name": "muon", "model.average": 0.9})
+KILLED_AT = 20  # the step whose batch is never made; checkpoints come every few steps
 KILLED = """
 import os, pathlib, signal, sys
-import helpers.train.fixed_budget as fixed_budget
-import helpers.train.pretraining as pretraining
-from tests.test_fixed_budget import RESUMED, run
+from helpers.fixed_budget import train_recipe
+from tests.test_fixed_budget import KILLED_AT, RESUMED, run
 
-class Dies(pretraining._Checkpoint):
-    saved = 0
-    def save(self, *arguments):
-        super().save(*arguments)
-        Dies.saved += 1
-        if Dies.saved == 5:
+class Dies(train_recipe.TitleStream):
+    def rows(self, step):
+        if step == KILLED_AT:
             os.kill(os.getpid(), signal.SIGKILL)
+        return super().rows(step)
 
-pretraining._Checkpoint = Dies
-fixed_budget.CHECKPOINT_PAUSE_S = 0.0
+train_recipe.TitleStream = Dies
+train_recipe.CHECKPOINT_PAUSE_S = 0.0
 run(RESUMED, sys.argv[1], pathlib.Path(sys.argv[2]), resume=True)
 """
 
 
-def test_after_kill_9_the_curve_is_the_one_it_would_have_been(data, tmp_path) -> None:
+def test_a_killed_run_resumes_on_the_same_curve(data, tmp_path) -> None:
     command = [sys.executable, "-c", KILLED, data, str(tmp_path / "cut")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     partial = next((tmp_path / "cut").glob("*/*.partial"))
+    assert (partial / "checkpoint.pt").is_file()
     with (partial / "log.jsonl").open("a") as log:
         log.write('{"step": 99, "lo')  # what a kill leaves of a line
     scores = [run(RESUMED, data, tmp_path / folder, resume=True).score for folder in ("cut", "whole")]
@@ -346,10 +354,10 @@ def test_after_kill_9_the_curve_is_the_one_it_would_have_been(data, tmp_path) ->
     assert len(curves[0]) > 20
 
 
-def test_what_does_not_exist_or_is_too_small_is_said(data, tmp_path) -> None:
-    with pytest.raises(RecipeError, match="there are baseline, improved"):
+def test_unknown_names_and_too_few_titles_are_refused(data, tmp_path) -> None:
+    with pytest.raises(RecipeError, match="choose from baseline, improved"):
         find_recipe("best")
-    with pytest.raises(RecipeError, match="there are full, half, small, smoke"):
+    with pytest.raises(RecipeError, match="choose from full, half, small, smoke"):
         find_scale("large")
     with pytest.raises(RecipeError, match="too few for batches of 1024"):
         run(changed(TINY, batch=64), data, tmp_path)
@@ -380,7 +388,7 @@ def test_each_rung_is_compared_with_the_recipe_it_started_from(data, tmp_path) -
         score = dataclasses.replace(finished.score, full_nats_per_character=float(len(asked)))
         return dataclasses.replace(finished, name=recipe.name, score=score)
 
-    rungs = climb(run_one)
+    rungs = collect_rungs(run_one)
     assert asked == ["baseline", *(change.name for change in LADDER)]  # each recipe once
     below = {rung.change.name: rung.reference.name for rung in rungs}
     last = "baseline"
@@ -393,10 +401,10 @@ def test_each_rung_is_compared_with_the_recipe_it_started_from(data, tmp_path) -
 
 
 def test_a_rung_counts_only_beyond_the_noise_of_seeds() -> None:
-    assert verdict(-0.10, 0.03) == "helped"
-    assert verdict(0.10, 0.03) == "did not help"
-    assert verdict(-0.08, 0.03) == "within the noise of seeds"  # 2 x sqrt(2) x 0.03 = 0.085
-    assert verdict(-0.01, None) == "helped (one seed)"
+    assert rung_verdict(-0.10, 0.03) == "helped"
+    assert rung_verdict(0.10, 0.03) == "did not help"
+    assert rung_verdict(-0.08, 0.03) == "within the noise of seeds"  # 2 x sqrt(2) x 0.03 = 0.085
+    assert rung_verdict(-0.01, None) == "helped (one seed)"
 
 
 def test_the_spread_is_the_standard_deviation_over_seeds(data, tmp_path) -> None:
@@ -410,34 +418,36 @@ def test_the_spread_is_the_standard_deviation_over_seeds(data, tmp_path) -> None
     assert Rung(LADDER[0], runs[0], runs[2]).difference == -3.0
 
 
-def test_a_lab_runs_each_recipe_once_under_whatever_names(data, tmp_path, monkeypatch) -> None:
+def test_an_experiment_runs_each_recipe_once_whatever_its_names(data, tmp_path, monkeypatch) -> None:
     finished = run(TINY, data, tmp_path)
     asked = []
 
-    def run_one(recipe, data, *, seed, spread, **options):
+    def run_one(recipe, conditions, runtime, *, seed, spread):
         asked.append((recipe.name, seed, spread))
         return finished
 
-    monkeypatch.setattr(lab, "run_recipe", run_one)
-    opened = lab.open_lab(data, "smoke", seeds="1337, 7", out=tmp_path)
+    monkeypatch.setattr(experiment, "run_recipe", run_one)
+    opened = experiment.open_experiment(data, "smoke", seeds="1337, 7", out=tmp_path)
     comparison = opened.compare()
-    rungs = climb(opened.run)
+    rungs = collect_rungs(opened.run)
     last = [rung for rung in rungs if rung.change.kept][-1]
     assert asked[:3] == [("improved", 1337, False), ("improved", 7, True), ("baseline", 1337, False)]
     assert last.run == dataclasses.replace(comparison.improved[0], name=last.change.name)
     assert len(asked) == 3 + len(LADDER) - 1
 
 
-def test_runs_side_by_side_end_where_single_ones_do_and_say_so(data, tmp_path) -> None:
+def test_runs_side_by_side_end_like_single_runs_and_are_marked(data, tmp_path) -> None:
     wanted = [(TINY, 1337), (changed(TINY, name="other", block=8), 1337)]
-    both = dataclasses.replace(lab.open_lab(data, "smoke", out=tmp_path / "both", jobs=2), scale=AS_IS)
+    opened = experiment.open_experiment(data, "smoke", out=tmp_path / "both", jobs=2)
+    both = dataclasses.replace(opened, scale=AS_IS)
     both.run_all(wanted)
-    alone = dataclasses.replace(lab.open_lab(data, "smoke", out=tmp_path / "alone"), scale=AS_IS)
+    opened = experiment.open_experiment(data, "smoke", out=tmp_path / "alone")
+    alone = dataclasses.replace(opened, scale=AS_IS)
     alone.run_all(wanted)
     for recipe, seed in wanted:
         one, other = both.run(recipe, seed), alone.run(recipe, seed)
         lost = [run.score.full_nats_per_character for run in (one, other)]
         assert lost[0] == pytest.approx(lost[1], rel=1e-5)  # threads add in another order
         assert (one.side_by_side, other.side_by_side) == (2, 1)
-    with pytest.raises(RecipeError, match="give 1 or more"):
-        lab.open_lab(data, "smoke", out=tmp_path, jobs=0)
+    with pytest.raises(RecipeError, match="use 1 or more"):
+        experiment.open_experiment(data, "smoke", out=tmp_path, jobs=0)

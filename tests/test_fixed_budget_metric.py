@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from helpers.eval.fixed_budget_metric import evaluate, frozen_sum, full_sum
+from helpers.fixed_budget.frozen_metric import evaluate, frozen_sum, full_sum
 
 CPU = torch.device("cpu")
 VOCABULARY = 11
@@ -17,7 +17,7 @@ def uniform(ids):
 
 
 class Remembers:
-    """Answers like a fixed table of next-token logits, and keeps what it was asked."""
+    """Looks up next-token logits in a fixed table, and keeps every input."""
 
     def __init__(self) -> None:
         self.table = torch.randn(VOCABULARY, VOCABULARY, generator=torch.Generator().manual_seed(0))

@@ -6,16 +6,18 @@ import math
 import pytest
 import torch
 
-from helpers.data.title_tokenizer import SMALLEST_VOCABULARY
-from helpers.models.title_lm import FAMILIES, Architecture, build, title_positions
-from helpers.train.recipes import BASELINE, LADDER, RECIPES, SCALES, changed, improved
+from helpers.fixed_budget.recipes import BASELINE, LADDER, RECIPES, SCALES, changed, improved
+from helpers.fixed_budget.title_model import FAMILIES, Architecture, build_title_lm, title_positions
+from helpers.fixed_budget.tokenizer import SMALLEST_VOCABULARY
 
 TINY = Architecture(layers=2, heads=2, width=16, mlp_width=24, dropout=0.1)
 SEPARATOR = 1
 
 
 def tiny(family, **values):
-    return build(dataclasses.replace(TINY, family=family, **values), 50, 24, SEPARATOR, seed=3).eval()
+    return build_title_lm(
+        dataclasses.replace(TINY, family=family, **values), 50, 24, SEPARATOR, seed=3
+    ).eval()
 
 
 def ids(*, seed=0, rows=2):
@@ -49,7 +51,7 @@ def test_no_position_sees_a_later_one(family) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_under_the_title_mask_a_title_is_what_it_is_alone(family) -> None:
+def test_under_the_title_mask_a_title_is_predicted_as_if_it_stood_alone(family) -> None:
     model, one = tiny(family, title_mask=True), ids()
     other = one.clone()
     other[:, :7] = ids(seed=9)[:, :7]
@@ -118,13 +120,13 @@ def test_the_average_of_weights_is_kept_and_used_outside_training() -> None:
 
 
 def test_unknown_family_and_odd_widths_are_refused() -> None:
-    with pytest.raises(ValueError, match="there are gpt2"):
+    with pytest.raises(ValueError, match="choose from gpt2"):
         tiny("rwkv")
-    with pytest.raises(ValueError, match="does not divide"):
+    with pytest.raises(ValueError, match="is not divisible"):
         tiny("llama", heads=3)
 
 
-def test_one_change_a_rung_and_the_improved_recipe_is_their_sum() -> None:
+def test_every_rung_changes_something_and_the_kept_ones_make_the_improved_recipe() -> None:
     recipe = BASELINE
     for change in LADDER:
         assert change.applied(recipe) != changed(recipe, name=change.name), f"{change.name} changes nothing"

@@ -1,4 +1,4 @@
-"""Functions are cut from the file exactly as written, and their docstring exactly out of them."""
+"""Functions are cut from their file exactly as written, and docstrings are cut out exactly."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import textwrap
 
 import pytest
 
-from helpers.data.corpus import load_corpus
-from helpers.data.functions import (
+from helpers.code.functions import (
     count_doctests,
     extract_functions,
     functions_of_file,
     module_name,
     without_docstring,
 )
+from helpers.data.corpus import load_corpus
 from helpers.records import Corpus, Function, RejectedFile, SourceFile
 from helpers.settings import CorpusSettings
 
@@ -33,7 +33,7 @@ def only(text: str) -> Function:
 
 
 def check_against_tree(function: Function) -> None:
-    """`code` is `source` minus the docstring, seen as syntax trees."""
+    """Return whether `code` equals `source` without the docstring, compared as syntax trees."""
     node = ast.parse(function.source).body[0]
     docstring = ast.get_docstring(node, clean=False)
     assert inspect.cleandoc(docstring or "") == function.docstring
@@ -68,17 +68,17 @@ def check_against_tree(function: Function) -> None:
         ('def f(x):\n    f"""no docstring"""\n', 'def f(x):\n    f"""no docstring"""\n'),
     ],
 )  # fmt: skip
-def test_docstring_is_cut_and_nothing_else(source, code):
+def test_only_the_docstring_is_cut(source, code):
     assert without_docstring(source) == code
     assert only(source).code == code
 
 
-def test_docstring_behind_a_continued_line_keeps_the_meaning():
+def test_cutting_a_docstring_after_a_continued_line_keeps_the_meaning():
     check_against_tree(only('def f(x):\n    """Doc.""" \\\n    ; return x\n'))
     check_against_tree(only('def f(x): \\\n    """Doc."""\n'))
 
 
-def test_not_one_function_is_refused():
+def test_source_that_is_not_one_function_is_refused():
     for text in ("x = 1\n", "def f(:\n", ""):
         with pytest.raises(ValueError, match="not the source of one function"):
             without_docstring(text)
@@ -161,7 +161,7 @@ def test_comment_at_the_margin_and_continued_arguments():
     assert only(text).source == "def f(self, a,\n  b):\n# margin\n    return [\na, b]\n"
 
 
-def test_names_scopes_and_repeated_definitions():
+def test_qualnames_scopes_and_repeated_definitions():
     text = textwrap.dedent("""\
         try:
             def f(): return 1
@@ -223,7 +223,7 @@ def test_parameters_of_every_kind():
         ("Text.\n    >>> 1\n  1\n", 0),
     ],
 )
-def test_doctests_are_counted_as_doctest_finds_them(docstring, count):
+def test_doctests_are_counted_as_doctest_counts_them(docstring, count):
     assert count_doctests(docstring) == count
 
 
@@ -247,7 +247,7 @@ def test_module_names(path, import_name, name):
     assert module_name(path, import_name, frozenset({"src/pkg", "src/pkg/sub", "pkg2", "pkg2/inner"})) == name
 
 
-def test_packages_are_known_from_rejected_files_too():
+def test_packages_are_recognised_from_rejected_files_too():
     text = "def f():\n    return 1\n"
     corpus = Corpus(
         "path:x", "x", "", "", "", "", (SourceFile("lib/pkg/a.py", text, "", 1),),

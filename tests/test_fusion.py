@@ -1,4 +1,4 @@
-"""Two rankings as one: by hand, by their limits, and a weight chosen on judged queries."""
+"""Combining two rankings: hand-computed values, limiting cases, and the choice of the weight."""
 
 from __future__ import annotations
 

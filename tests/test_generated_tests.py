@@ -1,9 +1,9 @@
-"""Tests that a model wrote: every way of writing them is run, and only failing ones kill a mutant."""
+"""Tests that a model wrote are run in whatever style, and only failing ones kill a mutant."""
 
 import pytest
 
-from helpers.eval.generated_tests import asserts_about, generated_test_program
-from helpers.eval.sandbox import Program, run_programs
+from helpers.data.tasks.generated_tests import asserts_about, generated_test_program
+from helpers.sandbox.api import Program, run_programs
 
 RIGHT, MUTANT = "def add(a, b):\n    return a + b\n", "def add(a, b):\n    return a - b\n"
 WRITTEN = {
@@ -29,7 +29,7 @@ BROKEN = {
 
 
 def verdicts(tests):
-    """(passes on the right function, passes on the mutant) for each."""
+    """Return (passes on the right function, passes on the mutant) for each."""
     programs = [
         Program(*generated_test_program("", code, text), 2.0, 512)
         for text in tests.values()

@@ -31,7 +31,7 @@ def model(request, tok):
 
 
 def slow_greedy(model, tok, prompt, steps):
-    """One sequence, no cache, no padding: the definition of greedy decoding."""
+    """Decode one sequence greedily without cache or padding."""
     ids = tok(prompt, add_special_tokens=False).input_ids
     new = []
     for _ in range(steps):
@@ -79,7 +79,7 @@ def test_a_low_temperature_is_nearly_greedy(model, tok):
 
 
 def forced(tok, text):
-    """A model that says `text` whatever it is asked, one token a position after a one-token prompt."""
+    """Return a model that answers any one-token prompt with `text`."""
     ids = tok(text, add_special_tokens=False, split_special_tokens=False).input_ids
     model = tiny_models.model("gpt2", len(tok))
     with torch.no_grad():
@@ -158,7 +158,7 @@ def test_bfloat16_autocast_runs(tok):
     assert len(generate(model, tok, PROMPTS, mixed, max_new_tokens=4)) == len(PROMPTS)
 
 
-def test_stragglers_of_several_batches_join_and_say_the_same(tok):
+def test_stragglers_of_several_batches_join_and_give_the_same_texts(tok):
     model = tiny_models.model("qwen2", len(tok))
     prompts = [f"{prompt}{number}" for number in range(6) for prompt in PROMPTS]
     options = {"n": 2, "temperature": 0.9, "max_new_tokens": 16, "stop": ("e",)}
@@ -185,7 +185,7 @@ def test_running_out_of_memory_half_way_changes_nothing(tok, monkeypatch):
     assert max(calls[:5]) > 4
 
 
-def test_room_kept_ahead_holds_what_a_growing_cache_holds():
+def test_a_preallocated_cache_holds_what_a_growing_one_holds():
     plain, roomy = DynamicLayer(), generation._RoomyLayer()
     generator = torch.Generator().manual_seed(0)
     for steps in [7, 1, 1, 3, *[1] * (2 * generation.ROOM)]:

@@ -1,18 +1,18 @@
 import pytest
 
-from helpers.data.cases import doctest_cases, generated_calls
+from helpers.code.functions import extract_functions, functions_of_file
 from helpers.data.corpus import load_corpus
-from helpers.data.execution import import_folders
-from helpers.data.functions import extract_functions, functions_of_file
-from helpers.data.ground_truth import (
+from helpers.data.tasks.candidate_cases import doctest_cases, generated_calls
+from helpers.data.tasks.execution import import_folders
+from helpers.data.tasks.ground_truth import (
     execution_context,
     import_line,
     module_prelude,
     strip_decorators,
     verify_functions,
 )
-from helpers.eval.sandbox import run_program
 from helpers.records import Corpus, SourceFile
+from helpers.sandbox.api import run_program
 
 MODULE = '''import functools
 

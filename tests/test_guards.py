@@ -5,19 +5,19 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
 
 import helpers.__main__ as command
 from helpers.data.contamination import ContaminationError
-from helpers.errors import CheckError, told
-from helpers.eval.language_model import FileScore, paired_rows
-from helpers.guards import Guards
-from helpers.notebook_cells import register_cell_magics
-from helpers.records import InsufficientDataError
-from helpers.session import open_session
-from helpers.workspace import Workspace, WorkspaceError, write_json
+from helpers.errors import CheckError, InsufficientDataError, told
+from helpers.eval.file_scores import FileScore, paired_rows
+from helpers.profiles import RunRequest
+from helpers.run.workspace import Workspace, WorkspaceError, write_json
+from helpers.tracks.guards import Guards
+from helpers.tracks.session import open_session
+from helpers.tracks.steps import step
 
 
 def fails(*arguments, **options):
@@ -45,7 +45,7 @@ def test_the_step_and_the_line_of_this_package_are_named(tmp_path: Path) -> None
         Workspace(tmp_path, "r").stage("track_b/train", 1, fails)
     said = told(caught.value)
     assert said.startswith("AssertionError without a message, in step track_b/train, at `")
-    assert "(helpers/workspace.py, line " in said
+    assert "(helpers/run/workspace.py, line " in said
     assert str(tmp_path) not in said
 
 
@@ -67,14 +67,15 @@ def test_a_leak_into_the_pairs_costs_its_track_alone(tmp_path: Path, capsys) -> 
     def leaks():
         raise ContaminationError("2 pairs hold held-out code, e.g. ['train-0001']")
 
-    run = open_session("smoke", out=tmp_path)
-    assert run.attempt("track_b", leaks) is None
+    run, done = open_session(RunRequest("smoke", out=tmp_path)), []
+    run.guards.step("track_b", "build", leaks)
     reason = run.not_run["track_b"]
     assert "ContaminationError: 2 pairs hold held-out code" in reason
     assert "run the same command with --resume" in reason
     assert reason in capsys.readouterr().out
     assert "ContaminationError" in (run.folder / "errors.txt").read_text()
-    assert run.attempt("track_c", lambda: 5) == 5
+    run.guards.step("track_c", "build", lambda: done.append(5))
+    assert done == [5]
     assert list(run.not_run) == ["track_b"]
 
 
@@ -82,7 +83,7 @@ def test_too_little_data_is_told_by_its_own_words(guards: Guards) -> None:
     def lacks():
         raise InsufficientDataError("3 functions of at least 40")
 
-    assert guards.attempt("track_c", lacks) is None
+    guards.step("track_c", "build", lacks)
     assert guards.not_run == {"track_c": "3 functions of at least 40"}
     assert not (guards.folder / "errors.txt").exists()
 
@@ -93,9 +94,10 @@ def test_what_concerns_the_whole_run_goes_through(guards: Guards, error: Excepti
         raise error
 
     for call in (
-        lambda: guards.attempt("track_a", full),
+        lambda: guards.step("track_a", "build", full),
         lambda: guards.control("track_a", "c", full, otherwise=[]),
         lambda: guards.part("p", full, otherwise=None),
+        lambda: guards.show("p", full),
         lambda: guards.draw(full),
     ):
         with pytest.raises(type(error)):
@@ -137,66 +139,106 @@ def test_files_whose_two_scores_do_not_compare_are_left_out() -> None:
 
 
 def test_a_warning_after_the_report_still_gets_into_it(tmp_path: Path) -> None:
-    run = open_session("smoke", out=tmp_path)
+    run = open_session(RunRequest("smoke", out=tmp_path))
     run.write_report({"run": {"warnings": ["early"]}}, "card")
     run.guards.draw(fails, title="late")
     assert '"early",' in (run.folder / "report/metrics.smoke.json").read_text()
     assert "(late)” could not be drawn" in (run.folder / "report/metrics.smoke.json").read_text()
 
 
-# --- cells -------------------------------------------------------------------------------------
+# --- steps ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def shell(guards: Guards):
-    made = InteractiveShell()
-    made.user_ns["ok"] = False
-    register_cell_magics(made, guards, guards.reason)
-    return made
+class Toy:
+    """A track of two steps, the first of which fails as long as `broken` is set."""
+
+    name = "track_b"
+
+    def __init__(self, guards: Guards):
+        self.run, self.broken, self.done = SimpleNamespace(guards=guards), True, []
+
+    @step
+    def first(self, value: int) -> None:
+        """Fail, or note the value."""
+        if self.broken:
+            raise AssertionError
+        self.done.append(value)
+
+    @step
+    def second(self) -> None:
+        """Note that the step ran."""
+        self.done.append("second")
 
 
-def test_a_failing_track_cell_ends_its_track_and_may_be_tried_again(shell, guards: Guards, capsys) -> None:
-    cell = "%%track track_b\nassert ok"
-    assert shell.run_cell(cell).success
-    assert "at `assert ok` (the cell, line 1)" in guards.not_run["track_b"]
-    shell.run_cell("%%track track_b\nprint('never')")
-    shell.run_cell("%%track track_a\nprint('others go on')")
+def test_a_failing_step_ends_its_track_and_may_be_tried_again(guards: Guards, capsys) -> None:
+    toy = Toy(guards)
+    toy.first(1)
+    assert "AssertionError without a message, in `track_b.first()`, at `" in guards.not_run["track_b"]
+    toy.second()
     said = capsys.readouterr().out
     assert "Track B ends here: AssertionError without a message" in said
-    assert "track_b does not run: AssertionError" in said
-    assert "\nnever" not in said
-    assert "others go on" in said
+    assert "Track B does not run: AssertionError" in said
     assert "Traceback" not in said
-    shell.user_ns["ok"] = True
-    shell.run_cell(cell)  # the very cell that failed
+    assert toy.done == []
+    toy.broken = False
+    toy.second()  # not the step that failed
+    assert toy.done == []
+    toy.first(2)
+    toy.second()
+    assert toy.done == [2, "second"]
     assert not guards.not_run
 
 
-def test_a_track_that_is_recorded_keeps_its_section(shell, guards: Guards) -> None:
+def test_a_step_that_lacks_data_may_be_tried_again(guards: Guards) -> None:
+    found = iter([{"track_b": "2 pairs of at least 10"}, {}])
+    for expected in (["track_b"], []):
+        guards.step("track_b", "build", lambda: guards.not_run.update(next(found)))
+        assert list(guards.not_run) == expected
+
+
+def test_a_track_that_is_recorded_keeps_its_section(guards: Guards) -> None:
+    def shows():
+        raise KeyError("shown")
+
     guards.recorded.add("track_b")
-    shell.run_cell("%%track track_b\nraise KeyError('shown')")
+    guards.step("track_b", "show", shows)
     assert not guards.not_run
     assert "Track B is recorded, but a step that shows it failed: KeyError: 'shown'" in guards.warnings[0]
 
 
-def test_a_failing_part_is_missing_and_its_later_cells_say_so(shell, guards: Guards, capsys) -> None:
-    shell.run_cell("%%part data card\n1/0")
-    shell.run_cell("%%part data card\nprint('never')")
-    assert "data card is missing: ZeroDivisionError" in capsys.readouterr().out
+def test_a_failing_part_is_missing_and_later_calls_say_so(guards: Guards, capsys) -> None:
+    assert guards.part("data card", lambda: 1 / 0, otherwise=None) is None
+    guards.show("data card", print, "never")
+    said = capsys.readouterr().out
+    assert "data card is missing: ZeroDivisionError" in said
+    assert "never" not in said
     assert list(guards.missing) == ["data card"]
 
 
-@pytest.mark.parametrize("name", ["WorkspaceError('full')", "KeyboardInterrupt", "SystemExit(3)"])
-def test_a_cell_that_ends_the_whole_run_does(shell, guards: Guards, name: str) -> None:
-    shell.run_cell("from helpers.workspace import WorkspaceError")
-    result = shell.run_cell(f"%%track track_a\nraise {name}")
-    assert not result.success
+def test_a_part_that_could_not_be_shown_is_tried_again(guards: Guards, capsys) -> None:
+    shown = iter([ZeroDivisionError("once"), "the plan"])
+
+    def build():
+        value = next(shown)
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    guards.show("plan", build)
+    assert list(guards.missing) == ["plan"]
+    guards.show("plan", build)
+    assert not guards.missing
+    assert "the plan" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [WorkspaceError("full"), KeyboardInterrupt(), SystemExit(3)])
+def test_a_step_that_ends_the_whole_run_does(guards: Guards, error: BaseException) -> None:
+    def ends():
+        raise error
+
+    with pytest.raises(type(error)):
+        guards.step("track_a", "train", ends)
     assert not guards.not_run
-
-
-def test_a_syntax_error_ends_its_track_too(shell, guards: Guards) -> None:
-    shell.run_cell("%%track track_a\nx = = 1")
-    assert guards.not_run["track_a"].startswith("SyntaxError")
 
 
 def test_a_full_disk_is_known_by_its_number(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import random
 import networkx as nx
 import pytest
 
-from helpers.eval import module_names
-from helpers.eval.hallucination import invented_names
-from helpers.eval.hallucination_prose import documented_parameters
-from helpers.eval.name_context import NameContext
+from helpers.code.names.checker import invented_names
+from helpers.code.names.context import NameContext
+from helpers.code.names.mentions import documented_parameters
+from helpers.code.names.modules import is_installed
 from helpers.records import Function
 
 SOURCE = '''def degree_sum(G, weight=None):
@@ -46,7 +46,7 @@ def fenced(code: str) -> str:
 
 
 def planted(seed: int) -> list[tuple[str, bool]]:
-    """(answer, whether it names something that does not exist), 150 of each; fakes are altered real names."""
+    """Return 150 answers with and 150 without an invented name, each with its label; fakes alter real names."""
     rng = random.Random(f"{seed}:planted names")
     graph_names = sorted(n for n in dir(nx.DiGraph()) if not n.startswith("_"))
     nx_names = sorted(n for n in vars(nx) if n.islower() and callable(getattr(nx, n)) and len(n) > 5)
@@ -184,15 +184,15 @@ def test_real_functions_of_the_code_base_are_clean():
         assert invented_names(fenced(source), context=context.about(source)) == ()
 
 
-def test_code_that_parses_but_has_no_scopes_is_no_accident():
-    """`ast.parse` takes duplicate arguments, `symtable` refuses them: an answer may hold either."""
+def test_code_that_parses_but_has_no_scopes_does_not_crash():
+    """An answer may have duplicate arguments, which `ast.parse` accepts and `symtable` rejects."""
     context = NameContext.from_functions((), "")
     assert invented_names("def f(style, style):\n    return style\n", context=context) == ()
 
 
 @pytest.mark.parametrize("package", ["networkx", "json", "babel", "no_such_package"])
-def test_a_module_name_longer_than_a_file_name_may_be_is_invented(context, package):
+def test_a_module_name_too_long_for_a_file_is_invented(context, package):
     name = f"{package}.{'random_uniform_' * 60}"
-    assert not module_names.exists(name)
+    assert not is_installed(name)
     found = invented_names(f"```python\nfrom {name} import f\n```", context=context)
     assert found

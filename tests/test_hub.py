@@ -1,4 +1,4 @@
-"""A hub model without a network: one clear sentence, at once."""
+"""Without a network, asking for a hub model gives one clear sentence at once."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from helpers.models.embedder import EmbedderError, load_embedder
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Let one request to the hub end in `error`, with or without the model in the cache; counts requests."""
-    hub.cache_alone.cache_clear()
+    """Make requests to the hub end in `error`, with or without the model in the cache, and count them."""
+    hub.must_use_cache.cache_clear()
     requests = []
 
     def install(error: Exception | None, *, cached: bool = False):
@@ -32,7 +32,7 @@ def asked(monkeypatch):
         return requests
 
     yield install
-    hub.cache_alone.cache_clear()
+    hub.must_use_cache.cache_clear()
 
 
 class NetworkError(Exception):  # what the HTTP library raises is no OSError
@@ -51,7 +51,7 @@ def test_one_short_request_and_one_clear_sentence(asked, load) -> None:
 
 
 def test_the_embedder_asks_in_the_same_way(asked) -> None:
-    from helpers.runtime import detect_runtime
+    from helpers.machine.hardware import detect_runtime
 
     requests = asked(NetworkError("name resolution failed"))
     with pytest.raises(EmbedderError, match="the hub cannot be reached"):
@@ -61,12 +61,12 @@ def test_the_embedder_asks_in_the_same_way(asked) -> None:
 
 def test_a_cached_model_is_taken_from_the_cache_without_a_network(asked) -> None:
     asked(NetworkError("down"), cached=True)
-    assert hub.cache_alone("a/b") is True
+    assert hub.must_use_cache("a/b") is True
 
 
 def test_the_hub_is_used_where_it_answers(asked) -> None:
     asked(None)
-    assert hub.cache_alone("a/b") is False
+    assert hub.must_use_cache("a/b") is False
 
 
 def test_a_wrong_name_is_told_from_a_missing_network(asked) -> None:
@@ -75,4 +75,4 @@ def test_a_wrong_name_is_told_from_a_missing_network(asked) -> None:
     response = SimpleNamespace(headers={}, request=None, status_code=404)
     asked(RepositoryNotFoundError("404", response=response))
     with pytest.raises(hub.HubError, match="the hub has no model 'a/b'; check the name"):
-        hub.cache_alone("a/b")
+        hub.must_use_cache("a/b")

@@ -4,9 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from helpers.data.bugs import make_bugs
-from helpers.data.corpus import load_corpus
-from helpers.data.docstrings import (
+from helpers.code.docstrings import (
     docstring_of,
     normal_docstring,
     read_docstring,
@@ -14,27 +12,25 @@ from helpers.data.docstrings import (
     undescribed,
     with_docstring,
 )
-from helpers.data.execution import execution_context
-from helpers.data.functions import extract_functions
-from helpers.data.instruct import (
-    _quotas,
-    _taking_turns,
-    build_instruct_data,
-    load_instruct_data,
-    save_instruct_data,
-)
-from helpers.data.language import SourceFacts
-from helpers.data.phrasings import BUG_MARK, PHRASINGS, fenced, spliced, unfenced
+from helpers.code.extraction import extract_code
+from helpers.code.functions import extract_functions
+from helpers.code.quality import is_gain, quality_costs
+from helpers.data.corpus import load_corpus
 from helpers.data.splits import functions_of, split_corpus
-from helpers.data.verify_pairs import SavedPairsError, run_references, verify_saved_pairs
-from helpers.data.worsening import WORSENINGS, worsened_versions
-from helpers.eval.code_extraction import extract_code
-from helpers.eval.code_quality import is_gain, quality_costs
-from helpers.eval.sandbox import run_program
+from helpers.data.tasks.bugs import make_bugs
+from helpers.data.tasks.build import build_instruct_data, load_instruct_data, save_instruct_data
+from helpers.data.tasks.choosing import quotas_of, taking_turns
+from helpers.data.tasks.execution import execution_context
+from helpers.data.tasks.phrasings import BUG_MARK, PHRASINGS, fenced_python, spliced, unfenced
+from helpers.data.tasks.prose import SourceFacts
+from helpers.data.tasks.worsening import WORSENINGS, worsened_versions
+from helpers.errors import InsufficientDataError
 from helpers.models.causal_lm import chat_prompt, load_causal_lm
-from helpers.records import InsufficientDataError
-from helpers.settings import PROFILES, TINY_CODE_LM
-from helpers.workspace import read_jsonl, write_jsonl
+from helpers.profiles import PROFILES
+from helpers.run.workspace import read_jsonl, write_jsonl
+from helpers.sandbox.api import run_program
+from helpers.settings import TINY_CODE_LM
+from helpers.tools.verify_pairs import SavedPairsError, run_references, verify_saved_pairs
 from tests.test_instruct_train import RUNTIME
 
 TEMPLATE = '''"""Module {i}."""
@@ -226,21 +222,21 @@ def test_a_draft_less_leaves_the_others_where_they_were():
         )
         for i in range(9) for j in range(4) for k in range(3)
     ]  # fmt: skip
-    whole = _taking_turns(drafts, "7:test:fix_bug")
+    whole = taking_turns(drafts, "7:test:fix_bug")
     assert sorted(map(id, whole)) == sorted(map(id, drafts))
-    assert len({d.function.path for d in whole[:9]}) == 9  # each file once before any twice
+    assert len({d.function.path for d in whole[:9]}) == 9  # each file once before any file twice
     assert {d.function.id for d in whole[:36]} == {d.function.id for d in drafts}
     rest = [d for d in drafts if d.function.id != "f4.py::g2"]
-    again = _taking_turns(rest, "7:test:fix_bug")
+    again = taking_turns(rest, "7:test:fix_bug")
     assert [d for d in again if d.function.path != "f4.py"] == [
         d for d in whole if d.function.path != "f4.py"
     ]
-    assert [id(d) for d in _taking_turns(drafts[::-1], "7:test:fix_bug")] == [id(d) for d in whole]
-    assert _taking_turns(drafts, "8:test:fix_bug") != whole
+    assert [id(d) for d in taking_turns(drafts[::-1], "7:test:fix_bug")] == [id(d) for d in whole]
+    assert taking_turns(drafts, "8:test:fix_bug") != whole
 
 
 def test_quotas_add_up():
-    assert _quotas(10, {"fix_bug": 0.5, "explain": 0.25, "improve": 0.25}) == {
+    assert quotas_of(10, {"fix_bug": 0.5, "explain": 0.25, "improve": 0.25}) == {
         "fix_bug": 5,
         "explain": 3,
         "improve": 2,
@@ -295,7 +291,10 @@ def test_every_worsening_keeps_the_meaning_and_costs_more():
     runs = [{}, {"d": {1: 5}}]
     given = [[], [1, 2], [0], (1, 2), (3, 2), [5, 3], (0, 7)]
     for version in versions:
-        if version.operator not in ("type_equality", "compared_to_true"):  # what these change, a run tells
+        if version.operator not in (
+            "type_equality",
+            "compared_to_true",
+        ):  # only a run shows what these change
             for name, options in ((n, o) for n in given for o in runs):
                 assert _answer(version.source, name, options) == _answer(WORSENABLE, name, options), version
     assert not is_gain(goal, goal)
@@ -323,5 +322,5 @@ def test_explanations_restate_the_source_and_nothing_else(built):
 def test_fences_come_off_as_they_went_on(built):
     *_, data, _ = built
     code = "def f(x):\n    return x"
-    assert unfenced(f"Do.\n\n{fenced(code)}") == f"Do.\n\n{code}"
+    assert unfenced(f"Do.\n\n{fenced_python(code)}") == f"Do.\n\n{code}"
     assert not any("```" in pair.instruction + pair.response for pair in data.train)

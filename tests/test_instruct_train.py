@@ -3,10 +3,12 @@ import dataclasses
 import pytest
 import torch
 
+from helpers.machine.hardware import Runtime
 from helpers.models.causal_lm import chat_prompt, generate, load_adapted, load_causal_lm
+from helpers.models.token_loss import IGNORED
+from helpers.profiles import PROFILES
 from helpers.records import InstructPair
-from helpers.runtime import Runtime
-from helpers.settings import PROFILES, TINY_CODE_LM
+from helpers.settings import TINY_CODE_LM
 from helpers.train.errors import TrainingError
 from helpers.train.instruct import (
     collator,
@@ -16,7 +18,6 @@ from helpers.train.instruct import (
     show_supervised,
     train_instruct,
 )
-from helpers.train.token_loss import IGNORED
 
 RUNTIME = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 4.0, ())
 PAIRS = [

@@ -1,4 +1,4 @@
-"""Killed at random moments, a run goes on and ends with the figures of one that nobody disturbed."""
+"""A run that is killed at random moments and resumed ends with the figures of an undisturbed one."""
 
 from __future__ import annotations
 

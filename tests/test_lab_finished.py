@@ -1,4 +1,4 @@
-"""The report on finished runs alone: found by what they ran, whatever their folders are called."""
+"""The report on finished runs alone, which are found by what they ran, not by their folders' names."""
 
 import dataclasses
 import re
@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from helpers.report.lab_report import write_report
-from helpers.report.lab_tables import conclusion
-from helpers.train import lab
-from helpers.train.fixed_budget import RecipeError, runs_folder
-from helpers.train.ladder import ladder_recipes
-from helpers.train.recipes import LADDER, RECIPES
-from helpers.workspace import to_plain, write_json
+from helpers.fixed_budget.budget_report import write_report
+from helpers.fixed_budget.experiment import open_experiment
+from helpers.fixed_budget.lab_tables import conclusion
+from helpers.fixed_budget.ladder import ladder_recipes
+from helpers.fixed_budget.recipes import LADDER, RECIPES, RecipeError
+from helpers.fixed_budget.results import runs_folder
+from helpers.run.workspace import to_plain, write_json
 from tests.test_lab_report import made
 
 KEPT = [change for change in LADDER if change.kept]
@@ -21,10 +21,10 @@ RUNGS = {change.name: candidate for change, candidate, _ in ladder_recipes()}
 
 @pytest.fixture
 def opened(tmp_path):
-    """A lab, and a way to lay a finished run of a recipe into its folder."""
+    """An experiment, and a function that puts a finished run of a recipe into its folder."""
     titles = tmp_path / "titles.txt"
     titles.write_text("".join(f"title number {i}\n" for i in range(40)))
-    opened = lab.open_lab(f"file:{titles}", "small", out=tmp_path)
+    opened = open_experiment(f"file:{titles}", "small", out=tmp_path)
 
     def lay(recipe, loss, *, seed=1337, folder=None, sha256=opened.titles.sha256):
         run = made(recipe.name, loss, seed=seed)
@@ -39,7 +39,7 @@ def opened(tmp_path):
     return opened, lay
 
 
-def test_what_is_finished_is_reported_and_what_is_not_is_named(opened, tmp_path) -> None:
+def test_finished_runs_are_reported_and_missing_ones_named(opened, tmp_path) -> None:
     opened, lay = opened
     lay(RECIPES["baseline"], 2.0)
     lay(RUNGS[KEPT[0].name], 1.5)
@@ -47,7 +47,7 @@ def test_what_is_finished_is_reported_and_what_is_not_is_named(opened, tmp_path)
     lay(RECIPES["improved"], 1.0)
     lay(RUNGS[KEPT[1].name], 0.1, folder="begun-1337.partial")
     lay(RUNGS[KEPT[1].name], 0.1, sha256="of other titles")
-    comparison, rungs = opened.finished()
+    comparison, rungs = opened.load_finished()
     assert comparison.ratio == 2.0
     assert comparison.spread is None
     assert [(rung.change.name, rung.difference) for rung in rungs] == [(KEPT[0].name, -0.5)]
@@ -56,7 +56,7 @@ def test_what_is_finished_is_reported_and_what_is_not_is_named(opened, tmp_path)
     assert set(missing) == set(", ".join(c.name for c in LADDER[1:]).split(", "))
 
 
-def test_chance_is_told_by_the_highest_recipe_that_has_several_seeds(opened) -> None:
+def test_the_spread_comes_from_the_highest_kept_rung_with_several_seeds(opened) -> None:
     opened, lay = opened
     lay(RECIPES["baseline"], 2.0)
     lay(RECIPES["improved"], 1.0)
@@ -64,29 +64,29 @@ def test_chance_is_told_by_the_highest_recipe_that_has_several_seeds(opened) -> 
     for seed, loss in ((1338, 1.27), (1337, 1.25), (1339, 1.23)):
         lay(dataclasses.replace(below, name="as it was called then"), loss, seed=seed)
         lay(RUNGS[KEPT[0].name], 9 * loss, seed=seed)
-    comparison, rungs = opened.finished()
+    comparison, rungs = opened.load_finished()
     assert [run.seed for run in comparison.repeated] == [1337, 1338, 1339]
     assert comparison.spread == pytest.approx(0.02)
     told = conclusion(comparison)
-    assert "a ratio of 2.000, each of one seed" in told
-    assert f"over 3 seeds the recipe up to {below.name} gives 1.2500 ± 0.0200" in told
-    assert "1.2300 to 1.2700, a ratio of 1.600 with the first" in told
+    assert "a ratio of 2.000, each with one seed" in told
+    assert f"over 3 seeds the ladder up to {below.name} gives 1.2500 ± 0.0200" in told
+    assert "1.2300 to 1.2700; its first seed gives a ratio of 1.600" in told
     assert [rung.change.name for rung in rungs] == [KEPT[0].name, KEPT[-1].name]
     for seed in (1338, 1339):
         lay(RECIPES["improved"], 1.0, seed=seed)
-    comparison, _ = opened.finished()
+    comparison, _ = opened.load_finished()
     assert len(comparison.improved) == 3
     assert comparison.repeated == ()
 
 
-def test_without_both_ends_there_is_no_report(opened, tmp_path, monkeypatch, capsys) -> None:
+def test_a_report_needs_runs_of_both_recipes(opened, tmp_path, monkeypatch, capsys) -> None:
     from helpers.__main__ import main
 
     opened, lay = opened
     lay(RECIPES["baseline"], 2.0)
     lay(RECIPES["improved"], 1.0, seed=1338)
     with pytest.raises(RecipeError, match="no finished run of the improved recipe with seed 1337 in"):
-        opened.finished()
+        opened.load_finished()
     command = ["lab", "--data", opened.data, "--scale", "small", "--out", str(tmp_path), "--finished"]
     monkeypatch.setattr(sys, "argv", ["helpers", *command])
     with pytest.raises(SystemExit) as ended:

@@ -1,4 +1,4 @@
-"""The lab's notebook: prose and short cells in the source, and a whole run of it at smoke scale."""
+"""The lab's notebook: prose and short cells in its source, and one whole run at smoke scale."""
 
 import ast
 import re
@@ -8,11 +8,11 @@ from pydoc_data.topics import topics
 import nbformat
 import pytest
 
-from helpers.report.lab import NOTEBOOK, run_lab
-from helpers.train.fixed_budget import RecipeError
-from helpers.train.lab import open_lab
+from helpers.fixed_budget.commands import LAB_NOTEBOOK, run_lab
+from helpers.fixed_budget.experiment import open_experiment
+from helpers.fixed_budget.recipes import RecipeError
 
-SOURCE = nbformat.read(NOTEBOOK, as_version=4)
+SOURCE = nbformat.read(LAB_NOTEBOOK, as_version=4)
 CODE = [cell for cell in SOURCE.cells if cell.cell_type == "code"]
 PROSE = [cell for cell in SOURCE.cells if cell.cell_type == "markdown"]
 
@@ -22,7 +22,7 @@ def test_committed_without_outputs_and_in_order() -> None:
     assert all(not cell.outputs and cell.execution_count is None for cell in CODE)
     headings = [line[3:] for cell in PROSE for line in cell.source.splitlines() if line.startswith("## ")]
     assert headings == [
-        "Setup", "The rules", "The data", "The frozen metric, and why another figure stands beside it", "Tokenizers",
+        "Setup", "The rules", "The data", "The frozen metric and its flaw", "Tokenizers",
         "Baseline", "Improved recipe", "Ladder", "Report",
     ]  # fmt: skip
 
@@ -42,11 +42,11 @@ def test_cells_are_short_and_mechanisms_live_in_helpers() -> None:
 @pytest.mark.parametrize(("scale", "seeds"), [("huge", "1337"), ("smoke", "1338"), ("smoke", "a,b")])
 def test_choices_that_cannot_be_honoured_are_refused(tmp_path, scale, seeds) -> None:
     with pytest.raises(RecipeError):
-        open_lab(f"file:{titles(tmp_path)}", scale, seeds=seeds, out=tmp_path)
+        open_experiment(f"file:{titles(tmp_path)}", scale, seeds=seeds, out=tmp_path)
 
 
 def titles(folder: Path) -> Path:
-    """Real lines of prose that every Python brings, about as long as headlines."""
+    """Write lines of prose that ship with Python, about as long as headlines, to a file."""
     lines = map(str.strip, (topics["specialnames"] + topics["compound"]).splitlines())
     path = folder / "titles.txt"
     path.write_text("\n".join(line for line in lines if 40 <= len(line) <= 120), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The lab's report: one content in two forms, every figure from the runs, other scales marked."""
+"""The lab's report: the same content as HTML and PDF, figures from the runs, scales marked."""
 
 import dataclasses
 import json
@@ -6,11 +6,10 @@ import json
 import pytest
 from matplotlib.figure import Figure
 
-from helpers.eval.fixed_budget_metric import BudgetScore
-from helpers.report.documents import Heading, Plot, Text, TextTable, html_page, pdf_bytes
-from helpers.report.lab_plots import comparison_curves, ladder_chart, passes_and_losses, rung_curves
-from helpers.report.lab_report import report_blocks, write_report
-from helpers.report.lab_tables import (
+from helpers.fixed_budget.budget_report import report_blocks, write_report
+from helpers.fixed_budget.frozen_metric import BudgetScore
+from helpers.fixed_budget.lab_plots import comparison_curves, ladder_chart, passes_and_losses, rung_curves
+from helpers.fixed_budget.lab_tables import (
     conclusion,
     frame,
     ladder_rows,
@@ -19,12 +18,13 @@ from helpers.report.lab_tables import (
     refusal,
     run_rows,
 )
+from helpers.fixed_budget.ladder import Comparison, Rung
+from helpers.fixed_budget.recipes import BASELINE, LADDER
+from helpers.fixed_budget.results import BudgetRun, read_run
+from helpers.fixed_budget.rules import check_passes
 from helpers.report.plots import png_bytes
-from helpers.train.budget_rules import check_passes
-from helpers.train.fixed_budget import BudgetRun, read_run
-from helpers.train.ladder import Comparison, Rung
-from helpers.train.recipes import BASELINE, LADDER
-from helpers.workspace import to_plain
+from helpers.report.typeset import Heading, Plot, Text, TextTable, html_page, pdf_bytes
+from helpers.run.workspace import to_plain
 
 
 def made(name: str, loss: float, *, seed: int = 1337, scale: str = "small") -> BudgetRun:
@@ -69,26 +69,26 @@ def test_coverage_stands_beside_every_frozen_figure() -> None:
     assert list(metric_frame({4: made("x", 2.0).score}).columns)[:2] == ["Coverage", "Frozen metric"]
 
 
-def test_what_did_not_help_stays_in_and_is_marked() -> None:
+def test_changes_that_did_not_help_stay_in_the_table_and_are_marked() -> None:
     rows = ladder_rows(RUNGS, spread=0.01)
     assert [row[0] for row in rows] == ["baseline", *(r.change.name for r in RUNGS)]
     assert [row[-1] for row in rows] == ["", "helped", "did not help", "within the noise of seeds"]
-    assert [row[1] for row in rows] == ["", "kept", "kept", "aside"]
+    assert [row[1] for row in rows] == ["", "kept", "kept", "dropped"]
     assert rows[1][3] == "-0.4000"
     told = ladder_sentence(RUNGS, 0.01)
     assert "Of 3 changes: 1 helped, 1 did not help, 1 within the noise of seeds" in told
-    assert f"The largest step is {LADDER[0].name} (-0.4000); {LADDER[1].name} made it worse." in told
-    assert "stands aside" not in told
+    assert f"The loss fell most with {LADDER[0].name} (-0.4000); the loss rose with {LADDER[1].name}." in told
+    assert "Helped, but" not in told
     assert list(frame(("a", "b"), [("1", "2")]).index) == ["1"]
 
 
-def test_what_helped_and_was_left_out_is_told() -> None:
+def test_a_dropped_change_that_helped_is_named() -> None:
     better = dataclasses.replace(RUNGS[0], change=dataclasses.replace(LADDER[0], kept=False))
     told = ladder_sentence([better, *RUNGS[1:]], 0.01)
-    assert told.endswith(f"Helped and yet stands aside, so that no later row has it: {LADDER[0].name}.")
+    assert told.endswith(f"Helped, but not kept for the rows below it: {LADDER[0].name}.")
 
 
-def test_runs_of_another_machine_are_told_apart() -> None:
+def test_runs_from_different_machines_are_listed_separately() -> None:
     def told(comparison: Comparison) -> str:
         return next(
             b.text for b in report_blocks(comparison, RUNGS) if isinstance(b, Text) and "Made on" in b.text
@@ -107,7 +107,7 @@ def test_runs_of_another_machine_are_told_apart() -> None:
     ]
     assert told(dataclasses.replace(COMPARISON, improved=(first, *moved))).startswith(
         f"Made on {here} On slow, 1 cores; torch 1, transformers 2; code def: improved (seed 1338), "
-        "improved (seed 1339). Seconds compare only within one machine. Data digest abab"
+        "improved (seed 1339). Compare seconds only within one machine. Data digest abab"
     )
 
 
@@ -145,7 +145,7 @@ def blocks():
     ]
 
 
-def test_both_forms_hold_every_block_and_escape_it() -> None:
+def test_html_and_pdf_hold_every_block_escaped() -> None:
     page = html_page("Title & more", blocks())
     assert "Größe ≤ 1 &amp; &lt;b&gt;" in page
     assert page.count("<tr>") == 121
@@ -170,7 +170,7 @@ def test_the_report_is_written_under_its_scale_and_read_back(tmp_path) -> None:
     assert conclusion(COMPARISON).replace("'", "&#x27;") in page
     for rung in RUNGS:
         assert rung.change.why in page
-    assert "chosen for the full scale" in page
+    assert "kept for their effect at full scale" in page
     full = [
         dataclasses.replace(run, scale="full") for run in (COMPARISON.baseline[0], COMPARISON.improved[0])
     ]
@@ -179,13 +179,13 @@ def test_the_report_is_written_under_its_scale_and_read_back(tmp_path) -> None:
 
 def test_runs_of_different_data_are_not_compared(tmp_path) -> None:
     other = dataclasses.replace(made("improved", 1.0), data={**made("x", 1).data, "sha256": "cd" * 32})
-    with pytest.raises(ValueError, match="do not compare"):
+    with pytest.raises(ValueError, match="cannot be compared"):
         write_report(Comparison(COMPARISON.baseline, (other,)), [], tmp_path)
-    with pytest.raises(ValueError, match="do not compare"):
+    with pytest.raises(ValueError, match="cannot be compared"):
         write_report(Comparison(COMPARISON.baseline, (made("improved", 1.0, scale="full"),)), [], tmp_path)
 
 
-def test_seconds_of_runs_that_shared_a_machine_are_said_to_say_little(tmp_path) -> None:
+def test_the_report_warns_about_seconds_of_runs_that_shared_a_machine(tmp_path) -> None:
     assert "shared the machine" not in write_report(COMPARISON, RUNGS, tmp_path)[0].read_text()
     rung = dataclasses.replace(RUNGS[0], run=dataclasses.replace(RUNGS[0].run, side_by_side=3))
     page = write_report(COMPARISON, [rung], tmp_path)[0].read_text()

@@ -9,17 +9,17 @@ import torch
 from safetensors.torch import load_file
 
 from helpers.eval.perplexity import evaluate_perplexity
+from helpers.machine.hardware import can_compile
 from helpers.models.causal_lm import add_lora, load_adapted, load_causal_lm
 from helpers.models.structure import hidden_states, output_head
-from helpers.runtime import can_compile
+from helpers.models.token_loss import summed_token_loss
 from helpers.settings import LoraSettings, TrackASettings
-from helpers.train import language_model
+from helpers.train import continued_pretraining as language_model
+from helpers.train.continued_pretraining import train_language_model
 from helpers.train.errors import NonFiniteLossError, TrainingError
-from helpers.train.language_model import train_language_model
 from helpers.train.packing import collate_packed, pack_texts
 from helpers.train.shrinking import SCALES
-from helpers.train.token_loss import summed_token_loss
-from helpers.train.trainer import batch_shape, run_training
+from helpers.train.trainer import Hyperparameters, TrainingData, batch_shape, run_training
 
 RUNTIME = tiny_models.CPU_FP32
 TRAIN = [f"def function_{i}(value):\n    return value + {i}\n\n\n" * 6 for i in range(8)]
@@ -78,7 +78,7 @@ def test_same_seed_same_adapter(folder, trained, tmp_path):
 
 
 @pytest.mark.parametrize(("worth", "compiled"), [(10**9, False), (1, True)])
-def test_only_a_training_of_enough_tokens_is_compiled(folder, tmp_path, monkeypatch, worth, compiled):
+def test_only_trainings_of_enough_tokens_are_compiled(folder, tmp_path, monkeypatch, worth, compiled):
     monkeypatch.setattr(torch, "compile", lambda forward, dynamic: forward)
     monkeypatch.setattr(language_model, "can_compile", lambda device: True)
     monkeypatch.setattr(language_model, "TOKENS_WORTH_COMPILING", worth)
@@ -91,25 +91,25 @@ class Killed(BaseException):
     pass
 
 
-def run(folder, out, *, die_at=None, micro_batch=4, **changes):
-    """A run of `run_training` that may be cut short at its validation number `die_at`."""
+def run(folder, out, *, die_at=None, validate=None, **changes):
+    """Call `run_training`, and die at validation number `die_at`."""
     base, tok = load_causal_lm(str(folder), RUNTIME)
     model = add_lora(base, LoraSettings(rank=4, alpha=8), seed=1)
     rows = pack_texts(TRAIN, tok, 32)
     calls = []
 
-    def validate(candidate):
+    def bits_per_byte(candidate):
         calls.append(1)
         if die_at is not None and len(calls) == die_at:
             raise Killed
         return evaluate_perplexity(candidate, tok, VALIDATION, window=32, stride=32).bits_per_byte
 
-    options = {
-        "collate": collate_packed, "runtime": RUNTIME, "out_dir": out, "epochs": 2, "learning_rate": 1e-2,
-        "batch_sequences": 8, "micro_batch": micro_batch, "warmup_fraction": 0.1, "seed": 3, "validate": validate,
-        "validations_per_epoch": 2,
-    } | changes  # fmt: skip
-    return run_training(model, tok, rows, **options)
+    usual = {
+        "epochs": 2, "learning_rate": 1e-2, "batch_sequences": 8, "micro_batch": 4, "warmup_fraction": 0.1,
+        "seed": 3, "validations_per_epoch": 2,
+    }  # fmt: skip
+    data = TrainingData(rows, collate_packed, validate or bits_per_byte)
+    return run_training(model, tok, data, Hyperparameters(**usual | changes), RUNTIME, out)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def uninterrupted(folder, tmp_path_factory):
     return run(folder, tmp_path_factory.mktemp("whole"))
 
 
-def test_a_killed_run_goes_on_where_it_was(folder, uninterrupted, tmp_path):
+def test_a_killed_run_resumes(folder, uninterrupted, tmp_path):
     with pytest.raises(Killed):
         run(folder, tmp_path, die_at=4)
     assert (tmp_path / "checkpoints").is_dir()
@@ -151,7 +151,7 @@ def test_checkpoints_of_other_settings_are_not_taken(folder, tmp_path):
 
 
 def test_accumulation_weighs_tokens_not_micro_batches(folder, uninterrupted, tmp_path):
-    """One forward pass of eight rows and eight of one row are the same step (rows carry unequal targets)."""
+    """One pass over eight rows and eight passes over one are the same step, though targets per row differ."""
     single = run(folder, tmp_path / "one", micro_batch=1)
     whole = run(folder, tmp_path / "eight", micro_batch=8)
     assert single.train_loss == pytest.approx(whole.train_loss, rel=1e-4)
@@ -237,7 +237,7 @@ def test_nan_ends_training_with_advice(folder, tmp_path):
 
 
 def test_nan_validation_ends_training(folder, tmp_path):
-    with pytest.raises(NonFiniteLossError, match="validation gave nan"):
+    with pytest.raises(NonFiniteLossError, match="validation is nan"):
         run(folder, tmp_path, validate=lambda model: math.nan)
 
 
@@ -324,7 +324,7 @@ def test_bfloat16_autocast_trains_float32_adapters(folder, tmp_path):
 
 @pytest.mark.parametrize("batch", range(1, 40))
 @pytest.mark.parametrize("limit", [1, 3, 8, 13, 64])
-def test_a_step_takes_the_examples_it_was_asked_to(batch, limit) -> None:
+def test_micro_batches_make_up_the_batch(batch, limit) -> None:
     at_once, accumulation = batch_shape(batch, limit)
     assert at_once <= limit
     assert batch <= at_once * accumulation < batch + accumulation

@@ -1,4 +1,4 @@
-"""Languages beside Python: functions, doc comments, splits, queries; Track B says that it needs Python."""
+"""Languages other than Python: functions, doc comments, splits, queries; Track B asks for Python."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from helpers.data.card_facts import corpus_facts
+from helpers.code.functions import extract_functions
+from helpers.code.languages import GRAMMARS, SUFFIXES, tokens_of
+from helpers.code.names.context import NameContext
+from helpers.data.card.facts import corpus_facts
 from helpers.data.corpus import load_corpus
-from helpers.data.functions import extract_functions
-from helpers.data.instruct import build_instruct_data
-from helpers.data.languages import GRAMMARS, SUFFIXES, tokens_of
-from helpers.data.retrieval_pairs import build_retrieval_data
+from helpers.data.queries.build import build_retrieval_data
 from helpers.data.splits import check_splits, split_corpus
-from helpers.eval.name_context import NameContext
-from helpers.records import Function, InsufficientDataError
-from helpers.settings import SMOKE, CorpusSettings, resolve_profile
+from helpers.data.tasks.build import build_instruct_data
+from helpers.errors import InsufficientDataError
+from helpers.profiles import SMOKE, RunRequest, resolve_profile
+from helpers.records import Function
+from helpers.settings import CorpusSettings
 
 ANY_SIZE = CorpusSettings(min_file_bytes=1)
 
@@ -159,7 +161,7 @@ def test_functions_of_every_language_with_their_names_and_parameters(functions) 
     assert set(GRAMMARS) == set(SUFFIXES.values()) - {"python"}
 
 
-def test_doc_comments_are_the_docstrings_and_leave_the_code(functions) -> None:
+def test_doc_comments_become_docstrings_and_leave_the_code(functions) -> None:
     said = {name.partition("::")[2]: f.docstring for name, f in functions.items() if f.docstring}
     assert said == {
         "count_nodes": "Counts the nodes of a linked list.",
@@ -184,7 +186,7 @@ def test_doc_comments_are_the_docstrings_and_leave_the_code(functions) -> None:
     assert "// a comment inside stays" in functions["web/custom_file.ts::renderTree"].code
 
 
-def test_methods_inner_and_asynchronous_functions_are_told_apart(functions) -> None:
+def test_methods_inner_and_async_functions_are_distinguished(functions) -> None:
     kinds = {
         name.partition("::")[2]: (f.is_method, f.is_nested, f.is_async)
         for name, f in functions.items()
@@ -212,14 +214,14 @@ def test_methods_inner_and_asynchronous_functions_are_told_apart(functions) -> N
         ("node_modules/x/a.js", "function f() { return 1 }\n", "vendored"),
     ],
 )
-def test_files_that_are_left_out(tmp_path, path, text, reason) -> None:
+def test_unusable_files_are_left_out(tmp_path, path, text, reason) -> None:
     put(tmp_path, {"ok.py": "def f():\n    return 1\n", path: ""})
     (tmp_path / path).write_bytes(text.encode("latin-1"))
     (refused,) = load_corpus(f"path:{tmp_path}", ANY_SIZE).rejected
     assert refused.reason == reason
 
 
-def test_a_function_with_an_error_in_it_is_left_out_and_its_file_stays(tmp_path) -> None:
+def test_a_function_with_a_syntax_error_is_left_out_but_its_file_is_kept(tmp_path) -> None:
     good = "\n".join(f"int good_{i}(int a) {{ return a + {i}; }}" for i in range(20))
     put(tmp_path, {"a.c": good + "\nint bad(int a) { return a ++ ++ ( ; }\n"})
     names = [f.name for f in extract_functions(load_corpus(f"path:{tmp_path}", ANY_SIZE))]
@@ -227,21 +229,21 @@ def test_a_function_with_an_error_in_it_is_left_out_and_its_file_stays(tmp_path)
     assert "bad" not in names
 
 
-def test_a_deeply_nested_file_is_no_trouble(tmp_path) -> None:
+def test_a_deeply_nested_file_is_parsed(tmp_path) -> None:
     deep = "function f() { return " + "(" * 3000 + "1" + ")" * 3000 + "; }\n"
     put(tmp_path, {"a.js": deep, "b.js": "/** Does a thing. */\nfunction g() { return 1; }\n"})
     corpus = load_corpus(f"path:{tmp_path}", CorpusSettings(min_file_bytes=1, max_line_chars=10_000))
     assert {f.name for f in extract_functions(corpus)} == {"f", "g"}
 
 
-def test_tokens_have_no_comments_and_know_names() -> None:
+def test_tokens_omit_comments_and_mark_names() -> None:
     tokens = tokens_of('const x = f("a b"); // note', "javascript")
     assert [t.text for t in tokens] == ["const", "x", "=", "f", "(", '"a b"', ")", ";"]
     assert [t.text for t in tokens if t.is_name] == ["x", "f"]
 
 
 def module(language: str, number: int) -> str:
-    """One file with three documented functions whose code differs from every other file's."""
+    """Return a file of three documented functions whose code differs from every other file's."""
     words = ["merge", "filter", "encode", "parse"]
     parts = []
     for place in range(3):
@@ -271,7 +273,7 @@ def foreign(tmp_path_factory):
     return corpus, functions, splits
 
 
-def test_splits_hold_out_files_and_leave_twins_out(foreign) -> None:
+def test_splits_hold_out_files_and_drop_duplicates(foreign) -> None:
     corpus, functions, splits = foreign
     report = check_splits(corpus, functions, splits, ANY_SIZE)
     assert all(report.files.values())
@@ -279,10 +281,10 @@ def test_splits_hold_out_files_and_leave_twins_out(foreign) -> None:
     twins = [f for f in functions if f.name.startswith("twin")]
     kept = {sides[f.path] for f in twins if f.id not in splits.excluded_functions}
     assert len(twins) == 3
-    assert len(kept) == 1  # the same code, and the same but for names, stay on one side only
+    assert len(kept) == 1  # equal code, and code that is equal but for names, stays in one split
 
 
-def test_queries_ask_for_functions_and_for_files_by_name(foreign) -> None:
+def test_queries_ask_for_functions_and_name_files(foreign) -> None:
     _, functions, splits = foreign
     data = build_retrieval_data(functions, splits, SMOKE.track_c, 3)
     head = next(d.text for d in data.documents if d.path == "go/part_0.go").splitlines()[0]
@@ -312,9 +314,11 @@ def test_the_card_counts_languages(foreign) -> None:
     assert corpus_facts(corpus, functions, splits)["source"]["languages"] == "typescript 30, go 10"
 
 
-def test_languages_and_patterns_can_be_set(tmp_path) -> None:
+def test_settings_choose_languages_and_patterns(tmp_path) -> None:
     put(tmp_path, {**FILES, "a.py": "def f():\n    return 1\n"})
-    chosen = resolve_profile("smoke", changes="corpus.languages=python|go,corpus.min_file_bytes=1").corpus
+    chosen = resolve_profile(
+        RunRequest("smoke", changed_settings="corpus.languages=python|go,corpus.min_file_bytes=1")
+    ).corpus
     corpus = load_corpus(f"path:{tmp_path}", chosen)
     assert [file.path for file in corpus.files] == ["a.py", "go/stack.go"]
     assert {(file.reason, file.detail) for file in corpus.rejected} == {

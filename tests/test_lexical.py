@@ -1,10 +1,10 @@
-"""BM25 over functions: words as names give them, the form that is read, and both ends of a file."""
+"""BM25 over functions: how names split into terms, which text is indexed, saving and loading."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from helpers.eval.lexical import build_lexical_index, code_tokens, load_lexical_index, save_lexical_index
+from helpers.eval.lexical import build_lexical_index, load_lexical_index, save_lexical_index, search_terms
 from helpers.eval.ranking import ranking
 from helpers.records import Document, Query
 
@@ -15,11 +15,11 @@ DOCUMENTS = [
 ]
 
 
-def test_code_tokens_split_names():
-    assert code_tokens("to_undirected(MultiGraph)") == [
+def test_search_terms_split_names():
+    assert search_terms("to_undirected(MultiGraph)") == [
         "to_undirected", "to", "undirected", "multigraph", "multi", "graph",
     ]  # fmt: skip
-    assert code_tokens("x1 == HTTPServer") == ["x1", "x", "1", "httpserver", "http", "server"]
+    assert search_terms("x1 == HTTPServer") == ["x1", "x", "1", "httpserver", "http", "server"]
 
 
 def test_name_parts_are_found_and_every_document_is_scored():
@@ -33,7 +33,7 @@ def test_name_parts_are_found_and_every_document_is_scored():
     assert set(run["q2"].values()) == {0.0}
 
 
-def test_a_word_of_the_body_counts_once_however_often_it_stands_there():
+def test_a_word_of_the_body_counts_once_however_often_it_occurs():
     once = Document("b", DOCUMENTS[1].text.replace("paint(G, paint, paint)", "paint(G)"), "b.py")
     said = build_lexical_index(DOCUMENTS).scores("paint")
     assert said[1] > 0
@@ -41,13 +41,13 @@ def test_a_word_of_the_body_counts_once_however_often_it_stands_there():
     assert np.array_equal(said, build_lexical_index([DOCUMENTS[0], once, DOCUMENTS[2]]).scores("paint"))
 
 
-def test_stop_words_are_no_words():
+def test_stop_words_are_ignored():
     assert (
         not build_lexical_index([Document("a", "the and of\nx", "a.py"), *DOCUMENTS]).scores("the of").any()
     )
 
 
-def test_an_index_read_back_gives_the_same_scores(tmp_path):
+def test_a_loaded_index_gives_the_same_scores(tmp_path):
     index = build_lexical_index(DOCUMENTS)
     save_lexical_index(index, tmp_path / "words")
     again = load_lexical_index(tmp_path / "words")

@@ -1,4 +1,4 @@
-"""Secrets: every kind is found and replaced, code still parses, ordinary code stays as it is."""
+"""Secrets: every kind is found and replaced, the code still parses, and ordinary code stays unchanged."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from helpers.data.card import render_data_card
-from helpers.data.card_facts import corpus_facts
+from helpers.code.functions import extract_functions
+from helpers.code.secrets import MASK, holds_secret, mask_secrets, placeholder
+from helpers.data.card.facts import corpus_facts
+from helpers.data.card.page import render_data_card
 from helpers.data.corpus import corpus_warnings, load_corpus, secret_counts
-from helpers.data.functions import extract_functions
-from helpers.data.masking import MASK, holds_secret, mask_secrets, placeholder
 from helpers.data.splits import check_splits, split_corpus
-from helpers.data.suite_cases import TestSuite
+from helpers.data.tasks.suite_cases import TestSuite
 from helpers.settings import CorpusSettings
 
-# Planted values are put together here, so that this file itself holds none.
+# Planted values are assembled here, so that this file itself contains no secret.
 LETTERS = "Qz7Rk2Vw9Xb4Nm6Tc1Jh8Ld3Fs5Gp0YaEeUuIiOo"
 KEY_LINE = (LETTERS * 2)[:64]
 
@@ -75,7 +75,7 @@ def test_every_kind_is_masked_inside_its_literal(kind: str) -> None:
     assert mask_secrets(masked.text) == type(masked)(masked.text, ())
 
 
-def test_the_whole_of_a_token_goes_its_signature_too() -> None:
+def test_a_token_is_masked_with_its_signature() -> None:
     masked = mask_secrets(f'bearer = "Bearer {jwt()}"')
     assert masked.text == 'bearer = "Bearer MASKED_JSON_WEB_TOKEN"'
 
@@ -116,11 +116,11 @@ def test_ordinary_code_stays_as_it_is(code: str) -> None:
     assert mask_secrets(code) == type(mask_secrets(""))(code, ())
 
 
-def test_the_default_corpus_holds_none() -> None:
+def test_the_default_corpus_holds_no_secret() -> None:
     assert secret_counts(load_corpus("installed:networkx")) == {}
 
 
-def test_output_of_running_code_is_judged_more_strictly() -> None:
+def test_output_of_running_code_is_checked_more_strictly() -> None:
     text = f'assert f() == "{LETTERS[:30]}"'
     assert mask_secrets(text).kinds == ()
     assert holds_secret(text)
@@ -128,7 +128,7 @@ def test_output_of_running_code_is_judged_more_strictly() -> None:
 
 
 def planted(folder: Path) -> tuple[Path, list[str]]:
-    """A repository with every kind of secret: in code, in docstrings, in its tests, in what is refused."""
+    """Build a repository with every kind of secret in code, docstrings, tests and rejected files."""
     lines = [template.format(value) for value, template in SECRETS.values()]
     for number, line in enumerate(lines):
         code = f"def work_{number}(value):\n    '''Do the work of number {number} on a value.'''\n    {line}\n    return value\n"
@@ -140,7 +140,7 @@ def planted(folder: Path) -> tuple[Path, list[str]]:
     return folder, [piece for value, _ in SECRETS.values() for piece in value.split("\n")]
 
 
-def test_nothing_of_a_planted_secret_reaches_what_is_made_of_a_corpus(tmp_path) -> None:
+def test_no_planted_secret_reaches_anything_made_from_a_corpus(tmp_path) -> None:
     settings = CorpusSettings(min_file_bytes=1, near_duplicate_threshold=1.0)
     folder, values = planted(tmp_path)
     corpus = load_corpus(f"path:{folder}", settings)
@@ -161,7 +161,7 @@ def test_nothing_of_a_planted_secret_reaches_what_is_made_of_a_corpus(tmp_path) 
 def test_a_file_that_would_not_parse_without_its_secret_is_refused(tmp_path, monkeypatch) -> None:
     (tmp_path / "a.py").write_text('def f():\n    password = "tr0ub4dor&3"\n    return 1\n')
     (tmp_path / "b.py").write_text("def g():\n    return 1\n")
-    monkeypatch.setattr("helpers.data.masking.placeholder", lambda kind: f'{MASK}"')
+    monkeypatch.setattr("helpers.code.secrets.placeholder", lambda kind: f'{MASK}"')
     corpus = load_corpus(f"path:{tmp_path}", CorpusSettings(min_file_bytes=1))
     (refused,) = corpus.rejected
     assert (refused.reason, refused.detail) == ("secret that cannot be masked", "Secret Keyword")

@@ -1,4 +1,4 @@
-"""Out of memory: smaller steps, each written down, with the same result wherever one is possible."""
+"""Out of memory: steps shrink, each reduction is recorded, and results stay the same where possible."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import tiny_models
 import torch
 
 import helpers.train.trainer as trainer_module
-from helpers.memory import Fit, in_batches, is_out_of_memory, next_fit
+from helpers.machine.memory import Fit, in_batches, is_out_of_memory, next_fit
 from helpers.models.structure import plain_model
 from helpers.settings import LoraSettings, TrackASettings
+from helpers.train.continued_pretraining import train_language_model
 from helpers.train.errors import NonFiniteLossError, StepTooLargeError
 from helpers.train.fallbacks import with_fallbacks
-from helpers.train.language_model import train_language_model
 
 RUNTIME = tiny_models.CPU_FP32
 TRAIN = [f"def function_{i}(value):\n    return value + {i}\n\n\n" * 3 for i in range(4)]
@@ -39,7 +39,7 @@ def test_what_counts_as_out_of_memory(error, is_one) -> None:
     assert is_out_of_memory(error) is is_one
 
 
-def test_the_ladder_goes_from_batch_to_checkpointing_to_four_bits() -> None:
+def test_the_batch_is_halved_before_checkpointing_and_four_bits() -> None:
     rungs, fit, used = [], Fit(), 8
     while (fit := next_fit(fit, used)) is not None:
         rungs.append((fit.micro_batch, fit.checkpointing, fit.nf4))
@@ -54,7 +54,7 @@ def test_the_ladder_goes_from_batch_to_checkpointing_to_four_bits() -> None:
     assert next_fit(Fit(micro_batch=1), 1, can_checkpoint=False).nf4
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost_or_done_twice() -> None:
+def test_a_batch_that_does_not_fit_is_halved_without_losing_or_repeating_items() -> None:
     sizes = []
 
     def compute(batch):
@@ -68,7 +68,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost_or_done_twice()
     assert sizes == [3] * 5 + [2]
 
 
-def test_a_single_item_too_large_and_other_errors_are_raised() -> None:
+def test_an_item_that_does_not_fit_and_other_errors_raise() -> None:
     def too_large(batch):
         raise out_of_memory()
 
@@ -99,7 +99,7 @@ def undisturbed(folder, tmp_path_factory):
 
 @pytest.fixture
 def limit(monkeypatch):
-    """Let a training step run out of memory unless `fits(examples at once, checkpointing, four bits)`."""
+    """Make a training step run out of memory unless `fits(examples at once, checkpointing, four bits)`."""
     real = trainer_module.hidden_states
 
     def install(fits):
@@ -115,7 +115,9 @@ def limit(monkeypatch):
     return install
 
 
-def test_half_the_batch_twice_the_accumulation_the_same_losses(folder, undisturbed, tmp_path, limit) -> None:
+def test_half_the_batch_with_twice_the_accumulation_gives_the_same_losses(
+    folder, undisturbed, tmp_path, limit
+) -> None:
     limit(lambda examples, checkpointing, four_bit: examples <= 1)
     history = train(folder, tmp_path)
     assert (undisturbed.micro_batch, undisturbed.accumulation, undisturbed.lowered) == (4, 1, ())
@@ -128,7 +130,7 @@ def test_half_the_batch_twice_the_accumulation_the_same_losses(folder, undisturb
     assert not (tmp_path / "fit.json").exists()
 
 
-def test_then_activations_are_recomputed_with_the_same_losses(folder, undisturbed, tmp_path, limit) -> None:
+def test_recomputed_activations_give_the_same_losses(folder, undisturbed, tmp_path, limit) -> None:
     limit(lambda examples, checkpointing, four_bit: checkpointing)
     history = train(folder, tmp_path)
     assert history.gradient_checkpointing
@@ -137,7 +139,7 @@ def test_then_activations_are_recomputed_with_the_same_losses(folder, undisturbe
     assert history.train_loss == pytest.approx(undisturbed.train_loss, rel=1e-4)
 
 
-def test_then_the_frozen_weights_go_to_four_bits(folder, tmp_path, limit) -> None:
+def test_the_frozen_weights_go_to_four_bits_last(folder, tmp_path, limit) -> None:
     limit(lambda examples, checkpointing, four_bit: four_bit)
     history = train(folder, tmp_path)
     assert history.frozen_weights == "NF4"
@@ -145,13 +147,13 @@ def test_then_the_frozen_weights_go_to_four_bits(folder, tmp_path, limit) -> Non
     assert history.best_validation < history.validation[0]
 
 
-def test_at_the_end_of_the_ladder_one_sentence_says_what_to_do(folder, tmp_path, limit) -> None:
+def test_if_nothing_fits_one_sentence_says_what_to_do(folder, tmp_path, limit) -> None:
     limit(lambda *_: False)
     with pytest.raises(StepTooLargeError, match="take a smaller model or a shorter window"):
         train(folder, tmp_path)
 
 
-def test_an_interrupted_run_goes_on_at_the_rung_where_it_was(tmp_path) -> None:
+def test_an_interrupted_run_resumes_with_the_reductions_it_had_made(tmp_path) -> None:
     seen = []
 
     def killed(machine, fit):
@@ -167,7 +169,7 @@ def test_an_interrupted_run_goes_on_at_the_rung_where_it_was(tmp_path) -> None:
     assert seen == [None, 4, 4]
 
 
-def test_nan_in_float16_trains_once_more_in_float32(tmp_path) -> None:
+def test_nan_in_float16_restarts_training_in_float32(tmp_path) -> None:
     import dataclasses
 
     half = dataclasses.replace(RUNTIME, weight_dtype=torch.float16, autocast_dtype=torch.float16)
@@ -187,7 +189,7 @@ def test_nan_in_float16_trains_once_more_in_float32(tmp_path) -> None:
         )
 
 
-def test_scoring_and_generation_give_the_same_in_smaller_batches(folder, monkeypatch) -> None:
+def test_scoring_and_generation_do_not_depend_on_the_batch_size(folder, monkeypatch) -> None:
     from helpers.eval import perplexity
     from helpers.models import generation
     from helpers.models.causal_lm import load_causal_lm

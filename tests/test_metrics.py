@@ -1,4 +1,4 @@
-"""metrics.json: figures from rows, verdicts that follow from figures, and nothing contradictory."""
+"""metrics.json: figures computed from rows, verdicts that follow from figures, refused contradictions."""
 
 import copy
 import io
@@ -43,7 +43,7 @@ from helpers.report.tables import (
     summary_table,
     verdict_sentence,
 )
-from helpers.workspace import WorkspaceError, read_json
+from helpers.run.workspace import WorkspaceError, read_json
 
 SEED, SAMPLES = 17, 500
 COST = {"seconds": 12.5, "tokens_per_second": 2000.0, "peak_memory_gib": 1.5}
@@ -273,7 +273,7 @@ def test_track_b_refuses_unpaired_and_untested():
         record_track_b(scores, scores, [task(i, kind="improve") for i in range(4)], **options())
 
 
-def test_language_tasks_stand_apart(metrics):
+def test_language_tasks_are_reported_separately(metrics):
     found = metrics["track_b"]["metrics"]
     assert found["pass@1"]["after"]["n"] == 40
     assert found["checks/explain"]["after"]["n"] == 6
@@ -325,7 +325,7 @@ def test_document_is_valid_and_json(metrics, tmp_path):
     assert metrics["run"]["seconds"] == 700.123
 
 
-def test_not_run_is_said(metrics):
+def test_a_track_not_run_says_why(metrics):
     track = not_run("track_b", "only 3 functions have tests", "40 functions with doctests")
     document = assemble(
         run=RUN, track_a=metrics["track_a"], track_b=track, track_c=metrics["track_c"], failures=[]
@@ -360,12 +360,12 @@ PRIMARY_A = ("track_a", "metrics", "bits_per_byte")
         ((*PRIMARY_A, "after", "value"), math.nan, r"bits_per_byte.after.value is nan"),
         ((*PRIMARY_A, "after", "ci95"), [0.0, math.inf], r"is inf"),
         ((*PRIMARY_A, "after", "ci95"), [5.0, 6.0], r"outside its interval"),
-        ((*PRIMARY_A, "after", "ci95"), [5.0, 4.0], r"runs backwards"),
+        ((*PRIMARY_A, "after", "ci95"), [5.0, 4.0], r"is reversed"),
         ((*PRIMARY_A, "after", "n"), 0, r"track_a.metrics.bits_per_byte.after.n"),
         ((*PRIMARY_A, "after", "n"), ..., r"'n' is a required property"),
         ((*PRIMARY_A, "unit"), ..., r"'unit' is a required property"),
         (PRIMARY_A, ..., r"primary metric bits_per_byte is missing"),
-        (("track_a", "primary_metric"), "perplexity", r"named before any run"),
+        (("track_a", "primary_metric"), "perplexity", r"fixed before any run"),
         (("track_a", "verdict"), "better", r"'better' is not one of"),
         (("track_a", "verdict"), "not_run", r"track_a"),
         (("track_c", "data", "sha256"), ..., r"'sha256' is a required property"),
@@ -416,7 +416,7 @@ def test_verdict_is_never_passed_in():
         track_section("m", "y", {"x": entry}, cost={}, data={})
 
 
-def test_tidy_makes_plain_numbers():
+def test_tidy_returns_plain_numbers():
     value = tidy({"a": np.float32(0.5), "b": np.int64(3), "c": (1 / 3, True), "d": None})
     assert json.loads(json.dumps(value)) == {"a": 0.5, "b": 3, "c": [0.3333333333, True], "d": None}
     with pytest.raises(MetricsError, match=r"metrics.a\[1\] is nan"):
@@ -479,12 +479,12 @@ def test_recompute_finds_a_changed_row(finished, rows):
 def test_recompute_says_what_is_missing(finished, tmp_path):
     (finished / "track_c" / "queries.jsonl").unlink()
     (line,) = recompute(finished)
-    assert line.startswith("track_c: cannot be computed again")
+    assert line.startswith("track_c: cannot be recomputed")
     with pytest.raises(MetricsError, match=r"no metrics\.json"):
         recompute(tmp_path / "track_a")
 
 
-def test_a_metric_of_ones_own(finished, metrics):
+def test_adding_your_own_metric(finished, metrics):
     """As `evaluate.Metric`, offline, and as a plain function; both give the mean with its interval."""
     import datasets
     import evaluate
@@ -513,7 +513,7 @@ def test_a_metric_of_ones_own(finished, metrics):
     assert track["metrics"]["wrong"]["delta"]["value"] == -0.625
     write_metrics(finished / "report" / "metrics.json", {**metrics, "track_b": track})
     assert recompute(finished) == []
-    with pytest.raises(MetricsError, match="there already"):
+    with pytest.raises(MetricsError, match="already a metric called"):
         add_metric(track, "pass@1", ExactMatch(), before, after, wanted, **options)
     with pytest.raises(MetricsError, match="one entry per item"):
         add_metric(track, "short", ExactMatch(), before[:3], after, wanted, **options)
@@ -522,7 +522,7 @@ def test_a_metric_of_ones_own(finished, metrics):
 # --- tables and sentences ------------------------------------------------------------------------
 
 
-def test_numbers_read_well():
+def test_number_formatting():
     assert number(0.12345) == "0.123"
     assert number(-0.5, signed=True) == "−0.500"
     assert number(0.00012, signed=True) == "+0.00012"
@@ -579,7 +579,7 @@ def test_printed_summary_holds_the_verdicts(metrics):
     assert "tiny" in text
 
 
-def test_every_measure_of_track_b_is_told_by_kind_and_the_kinds_add_up():
+def test_track_b_measures_by_kind_add_up():
     tasks = [task(i, "fix_bug" if i % 3 else "implement") for i in range(24)]
     before, after = responses(tasks, 0.2, 1), responses(tasks, 0.6, 2)
     found = record_track_b(before, after, tasks, ks=(1, 2, 3), temperature=0.6, **options())["metrics"]

@@ -1,4 +1,4 @@
-"""4-bit frozen weights: the path that larger models take, tried on the CPU back end."""
+"""Frozen weights in 4 bits, as larger models need them, on the CPU back end."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
 
+from helpers.machine.hardware import detect_runtime
 from helpers.models.causal_lm import add_lora, load_adapted, load_causal_lm
-from helpers.runtime import detect_runtime
-from helpers.settings import PROFILES, TINY_CODE_LM, LoraSettings
-from helpers.train.language_model import train_language_model
+from helpers.profiles import PROFILES
+from helpers.settings import TINY_CODE_LM, LoraSettings
+from helpers.train.continued_pretraining import train_language_model
 
 TEXTS = ["def area(width, height):\n    return width * height\n" * 12] * 6
 

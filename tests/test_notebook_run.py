@@ -14,9 +14,9 @@ import jsonschema
 import nbformat
 import pytest
 
-from helpers.data.verify_pairs import verify_run
 from helpers.report.metrics import recompute, timeless, validate
-from helpers.workspace import read_json
+from helpers.run.workspace import read_json
+from helpers.tools.verify_pairs import verify_run
 
 ROOT = Path(__file__).parents[1]
 

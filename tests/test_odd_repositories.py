@@ -1,4 +1,4 @@
-"""Repositories as they come: whatever lies in them is counted by reason, and what is left is used."""
+"""Real-world repositories: odd contents are counted by reason, and the rest is used."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from helpers.data.card import render_data_card
-from helpers.data.card_facts import corpus_facts
+from helpers.code.functions import extract_functions
+from helpers.data.card.facts import corpus_facts
+from helpers.data.card.page import render_data_card
 from helpers.data.corpus import corpus_warnings, load_corpus, rejection_counts
-from helpers.data.functions import extract_functions
-from helpers.data.instruct import build_instruct_data
-from helpers.data.retrieval_pairs import build_retrieval_data
+from helpers.data.queries.build import build_retrieval_data
 from helpers.data.splits import check_splits, split_corpus
-from helpers.records import InsufficientDataError
-from helpers.settings import SMOKE, CorpusSettings
+from helpers.data.tasks.build import build_instruct_data
+from helpers.errors import InsufficientDataError
+from helpers.profiles import SMOKE
+from helpers.settings import CorpusSettings
 
 SETTINGS = CorpusSettings(min_file_bytes=20, max_file_bytes=5_000)
 GOOD = "def good(value):\n    return value + 1\n"
@@ -28,7 +29,7 @@ def put(folder: Path, path: str, text: str | bytes = GOOD) -> None:
 
 
 def odd_repository(folder: Path) -> Path:
-    """One file or folder for every reason, and three good files."""
+    """Make one file or folder for every reason, and three good files."""
     put(folder, "good.py")
     put(folder, "latin.py", "# -*- coding: latin-1 -*-\ndef café(): return 1\n".encode("latin-1"))
     put(folder, "web/good.js", "/** Adds one to a value. */\nexport function addOne(v) { return v + 1; }\n")
@@ -93,7 +94,7 @@ def test_a_pattern_that_names_a_place_wins_and_exclude_wins_over_it(tmp_path) ->
     assert taken((".hidden/*", "build/lib/*")) == [".hidden/good.py"]  # the second is a copy of the first
     assert (
         taken(("*.py",), ("*good*", "copy.py", "latin.py", "huge.py")) == []
-    )  # a mere match overrules nothing
+    )  # a mere match overrides nothing
     assert taken(("tests/*",), ("tests/test_*",)) == []
 
 
@@ -103,7 +104,7 @@ def test_a_repository_of_tests_alone_runs_no_track_and_says_how_to_take_them(tmp
     corpus = load_corpus(f"path:{tmp_path}", SETTINGS)
     assert rejection_counts(corpus.rejected) == {"not source code": 1, "test": 1}
     warning = corpus_warnings(corpus)[0]
-    assert warning.startswith("No source file could be used, so that nothing was measured")
+    assert warning.startswith("No source file could be used, so nothing was measured")
     assert "(left out: 1 not source code, 1 test)" in warning
     assert "corpus.include=PATTERN, such as tests/*" in warning
     functions = extract_functions(corpus)

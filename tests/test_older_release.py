@@ -1,4 +1,4 @@
-"""Older releases from a package index of three that runs on this machine: chosen by date, read as text, never run."""
+"""Older releases, from a package index served here: chosen by date, read as text, never run."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def wheel(folder, version: str, files: dict[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
-    """Address of an index that holds odd-birds 1.0, 1.1 and 2.0, and bare-birds, which has sources alone."""
+    """Return the address of an index of odd-birds 1.0, 1.1, 2.0 and of bare-birds, which has only sources."""
     root = tmp_path_factory.mktemp("index")
     page = root / "odd-birds"
     page.mkdir()
@@ -84,7 +84,7 @@ def index(tmp_path_factory):
 
 @pytest.fixture
 def asks(index, monkeypatch):
-    """Let the local index be the only one."""
+    """Make the local index the only one."""
     monkeypatch.setenv("UV_DEFAULT_INDEX", index)
     for name in ("UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_INDEX", "UV_FIND_LINKS"):
         monkeypatch.delenv(name, raising=False)
@@ -92,7 +92,7 @@ def asks(index, monkeypatch):
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
-    """odd-birds 2.0 as an installed package, as a corpus."""
+    """Return odd-birds 2.0, an installed package, as a corpus."""
     site = tmp_path / "site"
     site.mkdir()
     with zipfile.ZipFile(site / wheel(site, "2.0", NEW | {"__init__.py": ""})) as archive:
@@ -104,7 +104,7 @@ def installed(tmp_path, monkeypatch):
 def test_the_newest_release_from_before_the_day_is_read_as_text(asks):
     found = older_release("odd-birds", CUT_OFF)
     assert (found.name, found.version) == ("odd-birds", "1.1")
-    assert set(found.texts) == set(OLD.values())  # the trap defines nothing, and was not run
+    assert set(found.texts) == set(OLD.values())  # the trap defines nothing and was not run
     assert older_release("odd_birds", datetime.date(2024, 1, 31)).version == "1.0"
 
 
@@ -145,7 +145,7 @@ def test_new_and_much_changed_files_of_an_installed_package_are_the_slice(asks, 
     assert known.note.startswith(
         "2 of 4 files are new or much changed since odd-birds 1.1, the newest release"
     )
-    # Of 80 lines of renewed.py and added.py two stood in 1.1; moved.py differs from no file of it.
+    # Two of the 80 lines of renewed.py and added.py were in 1.1; moved.py equals a file of 1.1.
     assert "2% of their lines stood there, and 3 files differ at all" in known.note
 
 

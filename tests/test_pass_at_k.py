@@ -1,4 +1,4 @@
-"""pass@k against enumeration and hand-computed values."""
+"""pass@k against full enumeration and hand-computed values."""
 
 import itertools
 
@@ -45,7 +45,7 @@ def test_mean_with_wilson_interval_over_tasks():
     assert score.n_tasks == 10
 
 
-def test_too_few_samples_give_a_reason_instead_of_a_number():
+def test_too_few_samples_give_a_reason_instead_of_a_value():
     score = mean_pass_at_k([(3, 1), (1, 1)], 2)
     assert score.value is None
     assert score.ci95 is None

@@ -1,3 +1,5 @@
+"""Perplexity and bits per byte against full passes, hand counts and known limits."""
+
 import math
 
 import pytest
@@ -117,7 +119,7 @@ def test_bytes_are_counted_by_hand_and_survive_cutting(model, tok):
     assert whole.n_bytes == parts.n_bytes
 
 
-def test_empty_and_one_token_texts_are_said(model, tok):
+def test_empty_and_one_token_texts_are_counted(model, tok):
     result = evaluate_perplexity(model, tok, TEXTS, window=64, stride=32)
     assert result.n_unscored_texts == 2
     assert (result.texts[3].n_tokens, result.texts[3].n_bytes, result.texts[3].nll_nats) == (0, 1, 0.0)

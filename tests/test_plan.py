@@ -1,4 +1,4 @@
-"""The plan's formulae against what torch, peft and bitsandbytes really hold."""
+"""Check the plan's formulas against what torch, peft and bitsandbytes really hold."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ import tiny_models
 import torch
 from transformers import BertConfig, BertModel, Qwen2Config, Qwen2ForCausalLM
 
-from helpers.memory import Fit
+from helpers.machine.memory import Fit
 from helpers.models.causal_lm import add_lora
 from helpers.models.cheaper_forms import plain_attention
-from helpers.models.shapes import KNOWN, Shape, ShapeError, model_shape, shape_of
-from helpers.models.structure import hidden_states, plain_model
-from helpers.plan import encoder_bytes, plan_run, planned_peak_gib
-from helpers.settings import TINY_CODE_LM, LoraSettings, resolve_profile
-from helpers.step_memory import (
+from helpers.models.footprint import (
     CPU,
     Machine,
     activation_bytes,
@@ -25,6 +21,11 @@ from helpers.step_memory import (
     planned_fit,
     weight_bytes,
 )
+from helpers.models.shapes import KNOWN, Shape, ShapeError, model_shape, shape_of
+from helpers.models.structure import hidden_states, plain_model
+from helpers.plan import encoder_bytes, plan_run, planned_peak_gib
+from helpers.profiles import RunRequest, resolve_profile
+from helpers.settings import TINY_CODE_LM, LoraSettings
 
 LORA = LoraSettings(rank=8, alpha=8)
 SMALL = Shape(64, 3, 4, 2, 16, 160, 100)
@@ -43,7 +44,7 @@ def qwen(shape: Shape, dtype: torch.dtype = torch.float32, device: str = "cpu") 
 
 
 def kept_bytes(model: torch.nn.Module, forward) -> int:
-    """Bytes of all storages that autograd keeps for the backward pass, parameters left out."""
+    """Return the bytes of all storages that autograd keeps for the backward pass, without parameters."""
     own = {t.untyped_storage().data_ptr() for t in [*model.parameters(), *model.buffers()]}
     kept = {}
 
@@ -163,12 +164,12 @@ def test_an_encoder_keeps_about_what_is_planned_while_all_of_it_is_trained() -> 
 
 
 def test_the_small_model_stays_below_8_and_the_larger_in_four_bits_below_12_gib() -> None:
-    small = plan_run(resolve_profile("t4"), Machine.t4(), micro_batch=4)
+    small = plan_run(resolve_profile(RunRequest("t4")), Machine.t4(), micro_batch=4)
     assert {s.note for s in small if s.stage == "track_a/train"} == {"4 x 1024 at once"}
     assert planned_peak_gib(small, "track_a") < 8
-    larger = plan_run(resolve_profile("t4", **LARGER), Machine.t4(nf4=True), micro_batch=4)
+    larger = plan_run(resolve_profile(RunRequest("t4", **LARGER)), Machine.t4(nf4=True), micro_batch=4)
     assert planned_peak_gib(larger, "track_a") < 12
-    for stages in (small, larger, plan_run(resolve_profile("t4"), Machine.t4())):
+    for stages in (small, larger, plan_run(resolve_profile(RunRequest("t4")), Machine.t4())):
         assert all(stage.fits(14.74) for stage in stages)
         assert all(stage.seconds >= 0 for stage in stages)
 
@@ -200,7 +201,7 @@ def test_a_step_too_large_for_the_accelerator_is_made_smaller_before_it_is_tried
 
 @pytest.mark.parametrize("profile", ["t4", "cpu", "smoke"])
 def test_every_profile_has_a_plan(profile) -> None:
-    stages = plan_run(resolve_profile(profile), Machine.of(tiny_models.CPU_FP32))
+    stages = plan_run(resolve_profile(RunRequest(profile)), Machine.of(tiny_models.CPU_FP32))
     assert {s.stage.split("/")[0] for s in stages} == {"track_a", "track_b", "track_c"}
 
 

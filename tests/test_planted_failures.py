@@ -1,7 +1,7 @@
 """Failures planted in every section of the notebook: what the terminal says, and what is still reported.
 
-The code is the package's own; a copy of the notebook gets lines that replace a step by one that fails.
-The second run goes on with the steps that the first one finished.
+The package's code runs unchanged; in a copy of the notebook, added lines replace one step by one that fails.
+The second run resumes from the steps that the first one finished.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import nbformat
 import pytest
 
 from helpers.report.metrics import recompute, validate
-from helpers.workspace import read_json
+from helpers.run.workspace import read_json
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = "ML_Assignment_Part2.ipynb"
@@ -75,14 +75,13 @@ def first(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
         "cell-10": "show.plan = planted",
         "cell-26": "distribution = planted",
         "cell-29": "data_card = planted",
-        "cell-39": "measure_foreign_corpus = planted",
-        "cell-42+": "planted()",
-        "cell-42": "plots.bits_per_byte_by_file = planted",
+        "cell-39": "import helpers.tracks.a as a; a.measure_foreign_corpus = planted",
+        "cell-42": "a.plots.bits_per_byte_by_file = planted; a.tables_a.control_sentences = planted",
         "cell-44": "ladder_text = planted",
-        "cell-50": "train_instruct = planted",
-        "cell-65": "report_track_c = planted",
+        "cell-50": "import helpers.tracks.b as b; b.train_instruct = planted",
+        "cell-65": "import helpers.tracks.c as c; c.record_c = planted",
         "cell-74": "failure_cases = planted",
-        "cell-77": "plots.delta_forest = planted",
+        "cell-76": "from helpers.report import plots; plots.delta_forest = planted",
     })  # fmt: skip
     return folder, execute(notebook, folder)
 
@@ -92,13 +91,13 @@ def second(first) -> tuple[Path, subprocess.CompletedProcess]:
     """The same command with --resume once the causes are mended; two references fail now."""
     folder = first[0]
     assert first[1].returncode == 0
-    fail = "references_b[:2] = [__import__('dataclasses').replace(r, passed=False, status='failed', detail='no') "
-    notebook = plant(folder, {"cell-48": "PLACE"})
-    whole = nbformat.read(notebook, as_version=4)
-    (cell,) = [cell for cell in whole.cells if cell.get("id") == "cell-48"]
-    cell.source = cell.source.replace("PLACE\n", "")
-    cell.source = cell.source.replace("tasks_b = hold", f"{fail}for r in references_b[:2]]\ntasks_b = hold")
-    nbformat.write(whole, notebook)
+    fail = (
+        "import helpers.tracks.b as b; from dataclasses import replace\n"
+        "hold = b.held_tasks\n"
+        "failed = lambda rows: [replace(r, passed=False, status='failed', detail='no') for r in rows]\n"
+        "b.held_tasks = lambda run, tasks, rows: hold(run, tasks, [*failed(rows[:2]), *rows[2:]])"
+    )
+    notebook = plant(folder, {"cell-48": fail})
     return folder, execute(notebook, folder, "--resume")
 
 
@@ -109,7 +108,7 @@ def test_two_tracks_end_with_their_reasons_and_the_third_is_reported(first) -> N
     validate(metrics)
     for track, title, place in (
         ("track_b", "Track B · instruction tuning", "in step track_b/train"),
-        ("track_c", "Track C · embedding tuning", "report_track_c(run"),
+        ("track_c", "Track C · embedding tuning", "in `track_c.record()`"),
     ):
         reason = one(lines, f"{title} was not run: ")
         assert f"{SAID}, " in reason
@@ -155,7 +154,7 @@ def test_the_page_stands_alone_without_traceback_or_paths(first) -> None:
     assert "would load https://example.org/planted.png" in page
     assert not re.search(r'src="https?:', page)
     assert "Track C ends here: " in page
-    assert "track_c does not run: " in page
+    assert "Track C does not run: " in page
     assert "Traceback (most recent" not in page
     assert str(ROOT) not in page
     assert str(folder) not in page

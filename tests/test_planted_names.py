@@ -1,4 +1,4 @@
-"""The hallucination checker on names planted for several code bases and seeds."""
+"""The hallucination checker on names planted in several code bases with several seeds."""
 
 import ast
 import random
@@ -7,19 +7,19 @@ import textwrap
 import networkx as nx
 import pytest
 
+from helpers.code.functions import extract_functions
+from helpers.code.names.checker import invented_names
+from helpers.code.names.context import NameContext
 from helpers.data.corpus import load_corpus
-from helpers.data.functions import extract_functions
-from helpers.eval.hallucination import invented_names
-from helpers.eval.name_context import NameContext
-from helpers.eval.planted_cases import BINDINGS, CASES
-from helpers.eval.planted_names import (
+from helpers.eval.planted.check import (
     PER_FAMILY,
     CheckedName,
     check_planted,
     planted_names,
     precision_and_recall,
 )
-from helpers.eval.planted_sources import corrupted, package_modules, receiver_kinds
+from helpers.eval.planted.name_sources import corrupted, package_modules, receiver_kinds
+from helpers.eval.planted.templates import BINDINGS, CASES
 from helpers.records import SourceFile
 
 
@@ -146,7 +146,7 @@ def test_packages_are_looked_up_without_import():
 
 
 def test_source_with_runtime_names_is_undecided():
-    from helpers.eval.module_names import names_of_tree
+    from helpers.code.names.modules import names_of_tree
 
     def names(code):
         return names_of_tree(ast.parse(textwrap.dedent(code)))

@@ -1,4 +1,4 @@
-"""Figures: they render without a display, say what they show, and survive thin data."""
+"""Plots render without a display, carry alternative text, and cope with little data."""
 
 import re
 import struct
@@ -74,7 +74,7 @@ def figures():
 
 
 @pytest.mark.parametrize("figure", figures(), ids=lambda f: f.get_label()[:20])
-def test_renders_with_words_and_legible_text(figure):
+def test_plots_have_alternative_text_and_legible_labels(figure):
     image = png_bytes(figure)
     assert image.startswith(b"\x89PNG")
     width, height = struct.unpack(">II", image[16:24])
@@ -105,7 +105,7 @@ def test_nothing_is_clipped():
         assert outside == []
 
 
-def test_same_figure_same_bytes():
+def test_the_same_figure_gives_the_same_bytes():
     assert png_bytes(rank_scatter(RANKS)) == png_bytes(rank_scatter(RANKS))
 
 
@@ -116,7 +116,7 @@ def test_counts_in_titles_come_from_the_rows():
     assert "In the top ten: 2 before, 3 after" in ranks.get_label()
 
 
-def test_sides_differ_without_colour():
+def test_before_and_after_differ_without_colour():
     bars = before_after_bars(section("pass@1"), ["pass@1", "pass@1/fix_bug"]).axes[0].patches
     assert {bar.get_hatch() for bar in bars} == {"///", ""}
     paths = rank_scatter(RANKS).axes[0].collections
@@ -128,7 +128,7 @@ def test_forest_shows_only_what_ran():
     assert len(figure.axes) == 2
     assert "no detectable difference" in figure.get_label()
     nothing = delta_forest({t: not_run(t, "a", "b") for t in ("track_a", "track_b", "track_c")})
-    assert "No track had the data" in nothing.get_label()
+    assert "No track had enough data" in nothing.get_label()
     assert png_bytes(nothing)
 
 
@@ -151,7 +151,7 @@ def test_empty_input_is_refused():
         lambda: count_bars({}, title="t"),
         lambda: before_after_bars(section("pass@1"), ["x"]),
     ):
-        with pytest.raises(ValueError, match=r"needs steps|no values|nothing to count|none of"):
+        with pytest.raises(ValueError, match=r"needs at least one step|no values|nothing to count|none of"):
             draw()
 
 

@@ -1,4 +1,4 @@
-"""The from-scratch loop: schedule by hand, resumption on the same curve, processes that share a step."""
+"""The from-scratch loop: its schedules, resuming with the same losses, processes that share a step."""
 
 import dataclasses
 import json
@@ -13,19 +13,19 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from helpers.machine.hardware import can_compile, detect_runtime
 from helpers.models.structure import hidden_states
-from helpers.runtime import can_compile, detect_runtime
-from helpers.train import pretraining
-from helpers.train.muon import StackedMuon, orthogonalised
-from helpers.train.pretraining import (
-    NonFiniteLossError,
+from helpers.train import from_scratch as pretraining
+from helpers.train.errors import NonFiniteLossError
+from helpers.train.from_scratch import (
     Optimizer,
     PretrainingSettings,
     Schedule,
+    full_rows_mask,
     pretrain,
-    read_log,
-    whole_rows,
 )
+from helpers.train.muon import StackedMuon, orthogonalised
+from helpers.train.step_log import read_log
 
 
 def small_model() -> Qwen2ForCausalLM:
@@ -39,7 +39,7 @@ def small_model() -> Qwen2ForCausalLM:
 
 
 class Counting:
-    """Rows that can be learnt: each token is the one before it plus one."""
+    """Rows that can be learned: each token is the one before it plus one."""
 
     def rows(self, step: int) -> list[dict[str, torch.Tensor]]:
         start = torch.randint(0, 40, (4, 1), generator=torch.Generator().manual_seed(step))
@@ -81,7 +81,7 @@ def test_schedule_by_hand(schedule, step, share):
     assert schedule.share(step) == pytest.approx(share, abs=1e-12)
 
 
-def test_what_can_be_learnt_is_learnt_and_logged(runtime, tmp_path):
+def test_a_regularity_is_learned_and_every_step_logged(runtime, tmp_path):
     longer = dataclasses.replace(SETTINGS, schedule=Schedule("wsd", steps=40, warmup=2, decay=20))
     result = pretrain(
         small_model(), Counting(), longer, runtime, tmp_path, evaluate=lambda model: {"one": 1.0}
@@ -100,7 +100,7 @@ def test_nothing_is_compiled_without_a_compiler(monkeypatch):
 
 
 @pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="needs a C++ compiler")
-def test_compiled_steps_learn_what_plain_ones_learn(runtime, tmp_path):
+def test_compiled_steps_give_the_losses_of_plain_ones(runtime, tmp_path):
     short = dataclasses.replace(SETTINGS, schedule=Schedule("constant", steps=3))
     for name, compiled in (("plain", False), ("compiled", True)):
         settings = dataclasses.replace(short, compile=compiled)
@@ -108,7 +108,7 @@ def test_compiled_steps_learn_what_plain_ones_learn(runtime, tmp_path):
     assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), abs=1e-4)
 
 
-def test_going_on_after_a_break_gives_the_same_curve_and_weights(runtime, tmp_path):
+def test_a_resumed_run_gives_the_same_losses_and_weights(runtime, tmp_path):
     whole = small_model()
     pretrain(whole, Counting(), SETTINGS, runtime, tmp_path / "whole")
 
@@ -128,7 +128,7 @@ def test_going_on_after_a_break_gives_the_same_curve_and_weights(runtime, tmp_pa
         assert torch.equal(one, other)
 
 
-def test_a_killed_process_goes_on_from_its_checkpoint(tmp_path):
+def test_a_killed_process_resumes_from_its_checkpoint(tmp_path):
     script = textwrap.dedent("""
         import os, signal, sys, dataclasses
         sys.path.insert(0, "tests")
@@ -151,7 +151,7 @@ def test_a_killed_process_goes_on_from_its_checkpoint(tmp_path):
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
 
 
-def test_two_processes_learn_what_one_learns(runtime, tmp_path):
+def test_two_processes_give_the_losses_of_one(runtime, tmp_path):
     pretrain(small_model(), Counting(), SETTINGS, runtime, tmp_path / "one")
     script = textwrap.dedent("""
         import sys, dataclasses
@@ -183,7 +183,7 @@ def test_a_half_written_checkpoint_is_not_used(runtime, tmp_path):
     assert losses(tmp_path) == whole
 
 
-def test_a_loss_that_is_no_number_stops_the_run(runtime, tmp_path):
+def test_a_nan_loss_stops_the_run(runtime, tmp_path):
     def broken(model, batch):
         return hidden_states(model, batch["input_ids"]).sum() * float("nan"), 1
 
@@ -208,24 +208,24 @@ def test_log_is_one_json_object_a_line(runtime, tmp_path):
         assert json.loads(line)["step"] >= 1
 
 
-def test_rows_of_whole_windows_need_no_mask_where_the_kernel_is_causal_itself() -> None:
+def test_full_rows_need_no_mask_if_the_kernel_is_causal() -> None:
     model = small_model().eval()
     ids = torch.arange(2 * 12).view(2, 12)
     assert model.config._attn_implementation == "sdpa"
-    assert whole_rows(model) == {"full_attention": None}
+    assert full_rows_mask(model) == {"full_attention": None}
     with torch.no_grad():
-        without = hidden_states(model, ids, attention_mask=whole_rows(model))
+        without = hidden_states(model, ids, attention_mask=full_rows_mask(model))
         assert torch.allclose(without, hidden_states(model, ids), atol=1e-6)
         changed = ids.clone()
         changed[:, 8:] += 20
-        later = hidden_states(model, changed, attention_mask=whole_rows(model))
+        later = hidden_states(model, changed, attention_mask=full_rows_mask(model))
     assert torch.equal(without[:, :8], later[:, :8])  # causal
     assert not torch.equal(without[:, 8:], later[:, 8:])
     model.set_attn_implementation("eager")  # whose products look ahead without a mask
-    assert whole_rows(model) is None
+    assert full_rows_mask(model) is None
 
 
-def test_rows_are_made_in_order_and_an_error_in_making_them_ends_the_training(tmp_path, runtime) -> None:
+def test_rows_are_prefetched_in_order_and_their_errors_end_the_training(tmp_path, runtime) -> None:
     asked = []
 
     class Failing(Counting):
@@ -241,7 +241,7 @@ def test_rows_are_made_in_order_and_an_error_in_making_them_ends_the_training(tm
     assert len(losses(tmp_path)) == 3
 
 
-def test_matrices_stacked_by_shape_move_as_torchs_own_muon_moves_them() -> None:
+def test_stacked_muon_makes_the_updates_of_torchs_muon() -> None:
     torch.manual_seed(0)
     shapes = [(24, 16), (16, 24), (24, 16), (16, 16)]
     start = [torch.randn(shape) for shape in shapes]
@@ -261,7 +261,7 @@ def test_matrices_stacked_by_shape_move_as_torchs_own_muon_moves_them() -> None:
         assert (own - stacked).norm() < 0.02 * moved  # bfloat16 rounds sums of another order otherwise
 
 
-def test_what_is_made_orthogonal_has_singular_values_about_one() -> None:
+def test_orthogonalised_matrices_have_singular_values_about_one() -> None:
     made = orthogonalised(
         torch.randn(3, 40, 24, generator=torch.Generator().manual_seed(1)), (3.4445, -4.775, 2.0315), 5, 1e-7
     )
@@ -270,16 +270,16 @@ def test_what_is_made_orthogonal_has_singular_values_about_one() -> None:
     assert values.max() < 1.5
 
 
-def test_checkpoints_keep_the_pause_that_was_asked_for(tmp_path, runtime) -> None:
+def test_checkpoints_respect_the_pause_between_them(tmp_path, runtime) -> None:
     saved = []
-    keep = pretraining._Checkpoint.save
+    keep = pretraining.CheckpointFile.save
 
-    def save(self, model, optimizers, step, tokens, seconds):
-        saved.append(step)
-        keep(self, model, optimizers, step, tokens, seconds)
+    def save(self, model, optimizers, progress):
+        saved.append(progress.step)
+        keep(self, model, optimizers, progress)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretraining._Checkpoint, "save", save)
+        patch.setattr(pretraining.CheckpointFile, "save", save)
         pretrain(small_model(), Counting(), SETTINGS, runtime, tmp_path / "every")
         assert saved == [4, 8, 12]
         saved.clear()

@@ -1,4 +1,4 @@
-"""Track A's ladder: equal budgets, found again, shown only beside its own corpus and model."""
+"""Track A's ladder: equal budgets, finished variants reused, shown only for its own corpus and model."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import pytest
 import tiny_models
 
 from helpers.data.general_code import general_code_texts
-from helpers.report.ladder_a import ladder_table, ladder_text
-from helpers.settings import SMOKE, LoraSettings
-from helpers.train import pretraining_ladder
-from helpers.train.pretraining_ladder import RESULT, RUNGS, _general_validation, climb
+from helpers.profiles import SMOKE
+from helpers.report.ladder_table import ladder_table, ladder_text
+from helpers.settings import LoraSettings
+from helpers.tools import track_a_ladder
+from helpers.tools.track_a_ladder import RESULT, VARIANTS, _general_validation, run_track_a_ladder
 
 WANTED = (
     "the profile's settings, one pass",
@@ -25,8 +26,8 @@ MODULE = "def add_{0}(first, second):\n    '''Add {0} things.'''\n    return fir
 
 
 @pytest.fixture(scope="module")
-def climbed(tmp_path_factory):
-    """A ladder of five rungs over a code base of twelve files, and the profile it started from."""
+def measured(tmp_path_factory):
+    """A ladder of five variants on a code base of twelve files, and the profile it started from."""
     folder = tmp_path_factory.mktemp("ladder")
     for number in range(12):
         code = "".join(MODULE.format(number * 100 + part) for part in range(8))
@@ -39,18 +40,18 @@ def climbed(tmp_path_factory):
     )  # fmt: skip
     corpus = dataclasses.replace(SMOKE.corpus, spec=f"path:{folder / 'code'}", near_duplicate_threshold=1.0)
     profile = dataclasses.replace(SMOKE, corpus=corpus, track_a=track)
-    rungs = tuple(rung for rung in RUNGS if rung.name in WANTED)
+    variants = tuple(variant for variant in VARIANTS if variant.name in WANTED)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pretraining_ladder, "GENERAL_FILES", 2)
-        result = climb(profile, tiny_models.CPU_FP32, folder, tokens=1500, rungs=rungs)
-        patch.setattr(pretraining_ladder, "train_language_model", None)  # found again, not made again
-        again = climb(profile, tiny_models.CPU_FP32, folder, tokens=1500, rungs=rungs)
+        patch.setattr(track_a_ladder, "GENERAL_FILES", 2)
+        result = run_track_a_ladder(profile, tiny_models.CPU_FP32, folder, tokens=1500, variants=variants)
+        patch.setattr(track_a_ladder, "train_language_model", None)  # reused, not trained again
+        again = run_track_a_ladder(profile, tiny_models.CPU_FP32, folder, tokens=1500, variants=variants)
     assert again == result == json.loads((folder / RESULT).read_text())
     return folder, profile, result
 
 
-def test_rungs_differ_in_what_they_name_and_in_nothing_else(climbed):
-    _, _, result = climbed
+def test_variants_differ_in_what_they_name_and_in_nothing_else(measured):
+    _, _, result = measured
     usual, seed, rank, held, full = result["rows"]
     assert [row["name"] for row in result["rows"]] == list(WANTED)
     assert usual["tokens"] == seed["tokens"] == rank["tokens"] == held["tokens"] == full["tokens"]
@@ -63,23 +64,23 @@ def test_rungs_differ_in_what_they_name_and_in_nothing_else(climbed):
     assert all(row["validation"] < result["before"]["validation"] for row in result["rows"])
 
 
-def test_what_is_chosen_by_is_none_of_what_is_reported(climbed):
-    _, profile, _ = climbed
+def test_variants_are_not_compared_on_the_reported_general_code(measured):
+    _, profile, _ = measured
     chosen_by = _general_validation(profile.track_a, 3, "networkx")
-    assert len(chosen_by) == pretraining_ladder.GENERAL_FILES
+    assert len(chosen_by) == track_a_ladder.GENERAL_FILES
     assert not set(chosen_by) & set(general_code_texts(2, 3, exclude="networkx"))
 
 
-def test_the_table_shows_every_rung_beside_the_untouched_model(climbed):
-    _, _, result = climbed
+def test_the_table_shows_every_variant_beside_the_untouched_model(measured):
+    _, _, result = measured
     table = ladder_table(result)
     assert list(table.index) == ["before training", *WANTED]
-    assert table.loc["all weights, no adapter", "Rank"] == "–"
-    assert table.loc["rank 16", "change"].startswith("−")
+    assert table.loc["all weights, no adapter", "LoRA rank"] == "–"
+    assert table.loc["rank 16", "Change"].startswith("−")
 
 
-def test_it_is_shown_beside_its_own_corpus_and_model_alone(climbed, tmp_path):
-    folder, profile, result = climbed
+def test_the_ladder_is_shown_only_for_its_own_corpus_and_model(measured, tmp_path):
+    folder, profile, result = measured
     shown = ladder_text(result["corpus_sha256"], profile.track_a.model, folder=folder)
     assert "| rank 16 |" in shown
     assert f"at commit {result['commit']}" in shown

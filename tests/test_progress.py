@@ -1,4 +1,4 @@
-"""Bars and steps as the command line is told of them, and as a person's notebook shows them."""
+"""Bars and steps as marked lines for the command line, and as plain text in a notebook."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 
-from helpers import progress
+from helpers.machine import progress
 
 
 @pytest.fixture
@@ -20,9 +20,9 @@ def messages(capsys) -> list[dict]:
     return found
 
 
-def test_without_the_command_line_a_bar_is_plain_text(monkeypatch, capsys) -> None:
+def test_a_bar_is_plain_text_outside_the_command_line(monkeypatch, capsys) -> None:
     monkeypatch.delenv(progress.MARKED, raising=False)
-    with progress.step("track_a/train") as begins:
+    with progress.stage_events("track_a/train") as begins:
         begins()
         with progress.bar("score files", total=2) as shown:
             shown.update(1)
@@ -31,19 +31,19 @@ def test_without_the_command_line_a_bar_is_plain_text(monkeypatch, capsys) -> No
     assert progress.MARK not in printed
 
 
-@pytest.mark.parametrize(("stage", "said"), [("track_a/foreign", True), ("track_a/train", False)])
-def test_the_plain_bars_of_a_control_say_so(monkeypatch, capsys, stage, said) -> None:
+@pytest.mark.parametrize("control", [True, False])
+def test_plain_bars_of_a_control_are_labelled(monkeypatch, capsys, control) -> None:
     monkeypatch.delenv(progress.MARKED, raising=False)
-    with progress.step(stage) as begins:
+    with progress.stage_events("track_a/foreign", control=control) as begins:
         begins()
         progress.bar("train", total=2).close()
     progress.bar("later", total=2).close()
     printed = capsys.readouterr().err
-    assert ("control: train:" in printed) is said
+    assert ("control: train:" in printed) is control
     assert "control: later" not in printed
 
 
-def test_a_bar_tells_its_state_and_its_end(marked, capsys) -> None:
+def test_a_marked_bar_reports_its_state_and_its_end(marked, capsys) -> None:
     with progress.bar("train", total=4, unit="step") as shown:
         shown.set_postfix_str("loss 1.250", refresh=False)
         shown.n = 3
@@ -63,7 +63,7 @@ def test_items_are_passed_on_under_a_marked_bar(marked, capsys) -> None:
     assert messages(capsys)[-1]["event"] == "closed"
 
 
-def test_bars_within_a_part_name_it_and_its_place(marked, capsys) -> None:
+def test_bars_within_a_part_name_it_and_its_number(marked, capsys) -> None:
     with progress.part("seed", 2, 3):
         progress.bar("tune embedder", total=9).close()
     with progress.part("seed", 1, 1):
@@ -76,11 +76,11 @@ def test_bars_within_a_part_name_it_and_its_place(marked, capsys) -> None:
 
 
 def test_a_step_is_found_or_begins_and_ends(marked, capsys) -> None:
-    with progress.step("one"):
+    with progress.stage_events("one"):
         pass
-    with progress.step("two") as begins:
+    with progress.stage_events("two") as begins:
         begins()
-    with contextlib.suppress(ZeroDivisionError), progress.step("three") as begins:
+    with contextlib.suppress(ZeroDivisionError), progress.stage_events("three") as begins:
         begins()
         raise ZeroDivisionError
     assert [(m["event"], m["stage"]) for m in messages(capsys)] == [
@@ -88,7 +88,7 @@ def test_a_step_is_found_or_begins_and_ends(marked, capsys) -> None:
     ]  # fmt: skip
 
 
-def test_lines_that_only_look_marked_are_left_alone() -> None:
+def test_lines_that_only_look_marked_are_kept() -> None:
     text = f"noise {progress.MARK}{{}} and {progress.MARK}no json\n"
     found, rest = progress.take_marked(text)
     assert found == []

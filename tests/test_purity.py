@@ -1,4 +1,4 @@
-"""What of a repository may be run, and that nothing of it runs outside the sandbox."""
+"""Which functions of a repository may be run, and that none of its code runs outside the sandbox."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
-from helpers.data.functions import extract_functions
-from helpers.data.ground_truth import verify_functions
-from helpers.data.purity import IMPORTS, NOT_PLAIN, OUTSIDE, SECRET, PurityRule
-from helpers.data.suite_cases import TestSuite
+from helpers.data.tasks.ground_truth import verify_functions
+from helpers.data.tasks.purity import IMPORTS, NOT_PLAIN, OUTSIDE, SECRET, PurityRule
+from helpers.data.tasks.suite_cases import TestSuite
 from helpers.settings import CorpusSettings
 
 ANY_SIZE = CorpusSettings(min_file_bytes=1)

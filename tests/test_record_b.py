@@ -1,8 +1,8 @@
-"""Track B's section: intervals where nothing was hit, the checker's own precision, baselines."""
+"""Track B's section: intervals for counts of zero, the checker's own precision, baselines."""
 
 import pytest
 
-from helpers.eval.planted_names import CheckedName
+from helpers.eval.planted.check import CheckedName
 from helpers.eval.statistics import wilson_interval
 from helpers.records import ResponseScore, Task
 from helpers.report.metrics import _again_b, write_items
@@ -47,7 +47,7 @@ def section(before, after, **options):
     )
 
 
-def test_nothing_hit_still_has_an_upper_bound():
+def test_zero_hits_still_have_an_upper_bound():
     never = scores(lambda i, sample: False)
     metrics = section(never, never)["metrics"]
     upper = wilson_interval(0, N)[1]
@@ -61,7 +61,7 @@ def test_nothing_hit_still_has_an_upper_bound():
     assert metrics["pass@2/fix_bug"]["before"]["ci95"] == pytest.approx([0.0, half])
 
 
-def test_intervals_of_what_varies_are_left_alone():
+def test_intervals_of_varying_scores_are_unchanged():
     some = scores(lambda i, sample: i % 4 == 0 and sample != 2)
     entry = section(scores(lambda i, sample: False), some)["metrics"]["pass@2"]
     low, high = entry["after"]["ci95"]
@@ -71,7 +71,7 @@ def test_intervals_of_what_varies_are_left_alone():
     assert "3 samples each at temperature 0.6" in entry["unit"]
 
 
-def test_greedy_pass_at_1_tells_its_discordant_pairs():
+def test_greedy_pass_at_1_names_its_discordant_pairs():
     before = scores(lambda i, sample: i == 0)
     after = scores(lambda i, sample: i in (1, 2, 3))
     entry = section(before, after)["metrics"]["pass@1"]
@@ -79,7 +79,7 @@ def test_greedy_pass_at_1_tells_its_discordant_pairs():
     assert entry["delta"]["p_value"] == pytest.approx(0.625)  # 2 * (1 + 4) / 16
 
 
-def test_baselines_stand_beside_the_model_by_kind_too():
+def test_baselines_are_reported_by_kind_too():
     given = scores(lambda i, sample: i % 2 == 1, samples=0, style=0.5)
     track = section(scores(lambda i, s: False), scores(lambda i, s: True), baselines={"copy_input": given})
     copied = track["baselines"]["copy_input"]

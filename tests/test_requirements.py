@@ -13,6 +13,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -20,11 +21,13 @@ from pathlib import Path
 import pytest
 
 from helpers.models.shapes import PACKAGE_PREFIX
-from helpers.settings import PROFILES
+from helpers.profiles import PROFILES
 
 ROOT = Path(__file__).parents[1]
 LISTS = {"3.12": "colab_py312.txt", "3.13": "colab_py313.txt"}
 MARK = "+preinstalled"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = [line for lines in PROJECT["optional-dependencies"].values() for line in lines]
 # Imported where somebody asks for it: the cell or command that needs one says what to install.
 OPTIONAL = {"pytest", "hypothesis", "qdrant_client", "openai"}
 
@@ -41,6 +44,25 @@ def preinstalled(python: str) -> dict[str, str]:
 def asked_for() -> dict[str, str]:
     lines = (line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines())
     return {normal(re.split(r"[><=]", line)[0]): line for line in lines if line}
+
+
+def dependencies(lines: list[str]) -> dict[str, str]:
+    return {normal(re.split(r"[><=]", line)[0]): line for line in lines}
+
+
+def imported_packages() -> dict[str, set[str]]:
+    """Each module that the package imports from elsewhere -> the distributions that may offer it."""
+    by_module = packages_distributions()
+    found = {}
+    for path in (ROOT / "helpers").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                modules.append(node.module)
+            for top in {module.split(".")[0] for module in modules} - {"helpers", "google"}:
+                if top not in sys.stdlib_module_names:
+                    found[top] = {normal(name) for name in by_module.get(top, [top])}
+    return found
 
 
 def online() -> bool:
@@ -103,7 +125,7 @@ def test_no_line_asks_for_a_newer_version_than_the_runtime_has(python) -> None:
     def parts(version: str) -> tuple[int, ...]:
         return tuple(int(n) for n in re.findall(r"\d+", version)[:3])
 
-    for name, line in asked_for().items():
+    for name, line in (asked_for() | dependencies(PROJECT["dependencies"])).items():
         if name in there and ">=" in line:
             assert parts(there[name]) >= parts(line.split(">=")[1]), line
 
@@ -111,20 +133,29 @@ def test_no_line_asks_for_a_newer_version_than_the_runtime_has(python) -> None:
 @pytest.mark.parametrize("python", LISTS)
 def test_whatever_the_suite_imports_is_there_or_asked_for(python) -> None:
     available = {normal(name) for name in preinstalled(python)} | asked_for().keys()
-    by_module = packages_distributions()
-    missing = set()
-    for path in (ROOT / "helpers").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            modules += (
-                [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
-            )
-            for top in {module.split(".")[0] for module in modules}:
-                if top in sys.stdlib_module_names or top in OPTIONAL | {"helpers", "google"}:
-                    continue
-                if not {normal(name) for name in by_module.get(top, [top])} & available:
-                    missing.add((top, path.name))
-    assert not missing
+    missing = {top for top, names in imported_packages().items() if not names & available}
+    assert missing <= OPTIONAL
+
+
+def test_an_installed_package_depends_on_whatever_it_imports() -> None:
+    declared = dependencies(PROJECT["dependencies"])
+    missing = {top for top, names in imported_packages().items() if not names & declared.keys()}
+    assert missing <= OPTIONAL
+    assert asked_for().items() <= declared.items()
+    assert {normal(name) for name in OPTIONAL} <= dependencies(EXTRAS).keys()
+
+
+def test_the_lock_meets_every_bound() -> None:
+    pins = [line for line in (ROOT / "requirements-lock.txt").read_text().splitlines() if "==" in line]
+    locked = {normal(name): version for name, version in (pin.split("==") for pin in pins)}
+    bounds = dependencies(PROJECT["dependencies"] + EXTRAS)
+    assert bounds.keys() - locked.keys() <= {"pre-commit"}
+
+    def parts(version: str) -> tuple[int, ...]:
+        return tuple(int(n) for n in re.findall(r"\d+", version))
+
+    for name, line in bounds.items():
+        assert name not in locked or parts(locked[name]) >= parts(line.split(">=")[1]), line
 
 
 def test_a_model_that_a_profile_takes_from_a_package_is_asked_for() -> None:

@@ -1,18 +1,20 @@
+"""Scoring of responses: what passes, what fails, and why, for every kind of task."""
+
 import json
 
 import pytest
 
-from helpers.data.ground_truth import ExecutionContext
-from helpers.data.phrasings import fenced
-from helpers.eval.generated_tests import asserts_about, without_definition
+from helpers.data.tasks.generated_tests import asserts_about, without_definition
+from helpers.data.tasks.ground_truth import ExecutionContext
+from helpers.data.tasks.phrasings import fenced_python
 from helpers.eval.responses import (
     _judge_tests,
     copy_input_responses,
     reference_responses,
     score_responses,
 )
-from helpers.eval.sandbox import Outcome
 from helpers.records import Task
+from helpers.sandbox.api import Outcome
 
 CONTEXT = ExecutionContext((), ())
 GOOD = "def add(a, b):\n    return a + b\n"
@@ -44,14 +46,14 @@ def task(kind, given, reference, **detail):
 
 
 TASKS = {
-    "fix_bug": task("fix_bug", BAD, fenced(GOOD)),
-    "implement": task("implement", "def add(a, b):", fenced(GOOD)),
-    "improve": task("improve", WORSE, fenced(GOOD)),
-    "docstring": task("docstring", GOOD, fenced(DOCUMENTED)),
+    "fix_bug": task("fix_bug", BAD, fenced_python(GOOD)),
+    "implement": task("implement", "def add(a, b):", fenced_python(GOOD)),
+    "improve": task("improve", WORSE, fenced_python(GOOD)),
+    "docstring": task("docstring", GOOD, fenced_python(DOCUMENTED)),
     "unit_tests": task(
         "unit_tests",
         GOOD,
-        fenced("assert add(1, 2) == 3"),
+        fenced_python("assert add(1, 2) == 3"),
         mutants=json.dumps([BAD, "def add(a, b):\n    return a\n"]),
     ),
     "explain": task("explain", GOOD, "`add` returns the sum of its two numbers, `a` and `b`."),
@@ -80,7 +82,7 @@ def test_empty_truncated_and_foreign_answers_never_pass(kind):
 
 
 def test_chatter_around_code_is_handled_and_samples_are_numbered():
-    results = score("fix_bug", f"Sure!\n\n{fenced(GOOD)}\n\nThis adds.", GOOD, fenced(BAD))
+    results = score("fix_bug", f"Sure!\n\n{fenced_python(GOOD)}\n\nThis adds.", GOOD, fenced_python(BAD))
     assert [r.status for r in results] == ["passed", "passed", "failed"]
     assert [r.sample for r in results] == [0, 1, 2]
     assert all(r.style is not None for r in results)
@@ -137,7 +139,7 @@ def test_a_mutant_that_could_not_be_run_is_not_killed():
     assert _judge_tests([passed], [broken, fallen]) == ("passed", "kills 1 of 2 mutants", 0.5)
 
 
-def test_tests_that_fall_on_the_reference_once_earn_nothing():
+def test_tests_that_fail_on_the_reference_once_earn_nothing():
     """Chance would otherwise look like a killed mutant."""
     passed, fallen = Outcome("passed"), Outcome("failed", "AssertionError")
     assert _judge_tests([passed, fallen, passed], [fallen]) == ("failed", "AssertionError", 0.0)
@@ -171,6 +173,6 @@ def test_a_corrected_line_is_put_into_the_function():
 
 def test_verdicts_do_not_depend_on_the_number_of_workers():
     tasks = list(TASKS.values())
-    responses = {t.id: [t.reference, fenced(BAD), "x"] for t in tasks}
+    responses = {t.id: [t.reference, fenced_python(BAD), "x"] for t in tasks}
     one = score_responses(tasks, responses, context=CONTEXT, workers=1)
     assert one == score_responses(tasks, responses, context=CONTEXT, workers=3)

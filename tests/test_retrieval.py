@@ -1,4 +1,4 @@
-"""Measures by hand and against independent definitions; the index; what is shown of a run."""
+"""Retrieval measures against hand-computed values and independent definitions; the index; shown examples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_embedder import save_tiny_embedder, small_code_base
 
-from helpers.data.document_forms import document_text, short_form
+from helpers.data.queries.documents import document_text, short_form
 from helpers.eval.retrieval import (
     RetrievalError,
     file_level,
@@ -27,9 +27,9 @@ from helpers.eval.retrieval import (
     score_run,
     search_examples,
 )
+from helpers.machine.hardware import Runtime
 from helpers.models.embedder import load_embedder
 from helpers.records import Document, Query
-from helpers.runtime import Runtime
 
 PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
 
@@ -75,7 +75,7 @@ def test_ties_break_by_document_id_descending_whatever_the_insertion_order():
         assert score_run(constant, {"q": {"d2": 1}}, k=10)["q"]["mrr@10"] == 1 / 2
 
 
-def test_a_constant_scorer_scores_like_chance():
+def test_a_constant_scorer_scores_at_chance_level():
     n, k = 200, 10
     ids = [f"{number:03d}" for number in range(n)]
     run = {i: dict.fromkeys(ids, 1.0) for i in ids}
@@ -291,7 +291,7 @@ def test_groups_by_the_words_that_the_code_repeats():
     assert {name: groups[f"words in the code: {name}"] for name in texts} == {name: [name] for name in texts}
 
 
-def test_recall_at_one_and_five_stands_beside_the_measures_at_ten():
+def test_recall_at_one_and_five_is_reported_too():
     run = {"q": {f"d{rank}": -float(rank) for rank in range(1, 13)}}
     row = score_measures(run, {"q": {"d1": 1, "d3": 1, "d7": 1, "d11": 1}})["q"]
     assert set(row) == {"mrr@10", "ndcg@10", "recall@10", "recall@1", "recall@5"}

@@ -9,18 +9,19 @@ import itertools
 import pytest
 from tiny_embedder import function, small_code_base
 
-from helpers.data.document_forms import document_text, short_form, strip_nested_docstrings
-from helpers.data.query_drawing import name_overlap
-from helpers.data.query_wording import as_question, base_form, first_sentence, paraphrase
-from helpers.data.retrieval_pairs import (
+from helpers.data.queries.build import (
     RetrievalDataError,
     build_retrieval_data,
     check_leaks,
     shuffled_pairs,
 )
-from helpers.records import InsufficientDataError, Splits
-from helpers.settings import CPU
-from helpers.workspace import write_json
+from helpers.data.queries.documents import document_text, short_form, strip_nested_docstrings
+from helpers.data.queries.questions import name_overlap
+from helpers.data.queries.wording import as_question, base_form, first_sentence, paraphrase
+from helpers.errors import InsufficientDataError
+from helpers.profiles import CPU
+from helpers.records import Splits
+from helpers.run.workspace import write_json
 
 SETTINGS = dataclasses.replace(CPU.track_c, train_pairs=30, validation_pairs=6, test_queries=20)
 

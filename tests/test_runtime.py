@@ -1,4 +1,4 @@
-"""Hardware decisions, with the hardware faked: a T4 must get what a T4 needs."""
+"""Hardware decisions on fake hardware: a T4 must get what a T4 needs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import peft  # noqa: F401 (before a GPU is faked: accelerate looks for one while
 import pytest
 import torch
 
-from helpers import runtime
+from helpers.machine import hardware as runtime
 
 
 @pytest.fixture
 def fake_gpu(monkeypatch):
-    """A CUDA device that is not there; `install` returns the list of devices that were chosen."""
+    """Fake a CUDA device; `install` returns the list of devices that were chosen."""
     used: list[int] = []
 
     def install(capability: tuple[int, int], gib: float, name: str) -> list[int]:
@@ -46,7 +46,7 @@ def test_t4_gets_float16_and_no_gqa_inside_sdpa(fake_gpu) -> None:
     assert all(d.reason for d in found.decisions)
 
 
-def test_every_trap_of_a_t4_has_a_line_in_the_runtime_check(fake_gpu, monkeypatch) -> None:
+def test_every_t4_workaround_has_a_line_in_the_runtime_check(fake_gpu, monkeypatch) -> None:
     real = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda n: "0.10.0" if n == "torchao" else real(n))
     monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace())
@@ -62,7 +62,7 @@ def test_every_trap_of_a_t4_has_a_line_in_the_runtime_check(fake_gpu, monkeypatc
     assert set(lines) >= {"loss", "out of memory", "progress", "hub token"}
 
 
-def test_each_launched_process_takes_a_gpu_of_its_own(fake_gpu, monkeypatch) -> None:
+def test_each_local_rank_uses_its_own_gpu(fake_gpu, monkeypatch) -> None:
     used = fake_gpu((7, 5), 14.74, "Tesla T4")
     monkeypatch.setenv("LOCAL_RANK", "1")
     runtime.detect_runtime(deterministic=False)
@@ -115,7 +115,7 @@ def test_a_checkpoint_in_bfloat16_is_loaded_as_float16_with_float32_adapters(fak
     assert {p.dtype for p in adapted.parameters() if p.requires_grad} == {torch.float32}
 
 
-def test_colabs_secret_store_is_not_asked_but_a_token_of_ones_own_is(monkeypatch) -> None:
+def test_colabs_secret_store_is_not_asked_but_hf_token_is_used(monkeypatch) -> None:
     import sys
 
     from huggingface_hub import get_token
@@ -141,7 +141,7 @@ def test_ampere_gets_bfloat16_and_keeps_gqa(fake_gpu) -> None:
 
 
 @pytest.mark.parametrize(("has_bf16", "expected"), [(True, torch.bfloat16), (False, None)])
-def test_cpu_autocasts_only_where_the_instructions_exist(monkeypatch, has_bf16, expected) -> None:
+def test_cpu_autocasts_only_with_bfloat16_instructions(monkeypatch, has_bf16, expected) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(runtime, "cpu_has_bf16", lambda: has_bf16)
     found = runtime.detect_runtime(deterministic=False)
@@ -189,11 +189,11 @@ def test_versions_name_python_and_torch() -> None:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
-def test_freed_memory_is_used_again_without_the_kernel() -> None:
+def test_freed_memory_is_reused_without_the_kernel() -> None:
     script = """
 import resource, sys, torch
 torch.set_num_threads(1)
-from helpers import runtime
+from helpers.machine import hardware as runtime
 if sys.argv[1] == "kept":
     assert runtime._keep_freed_memory()
 layer = torch.nn.Linear(64, 8192)

@@ -1,4 +1,4 @@
-"""The sandbox itself: verdicts under load, lost processes, limits, layers, recording."""
+"""The sandbox itself: verdicts under load, lost processes, limits, recording."""
 
 import os
 import subprocess
@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from helpers.eval.sandbox import (
+from helpers.sandbox import workers
+from helpers.sandbox.api import (
     Program,
     SandboxError,
     record_outputs,
     run_program,
     run_programs,
 )
-from helpers.eval.sandbox_folder import remove_tree
+from helpers.sandbox.scratch import remove_tree
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = "assert f(2) == 4\nassert f(3) == 9\nassert f(-5) == 25\n"
@@ -45,24 +46,20 @@ def test_verdicts_do_not_depend_on_workers_or_load():
     assert not any(o.passed for o in alone[1:])
 
 
-def test_a_lost_warm_process_is_replaced_and_not_held_against_the_program():
-    from helpers.eval import sandbox_workers
-
+def test_a_lost_warm_process_is_replaced_without_failing_the_program():
     assert run_program(RIGHT, TESTS, entry_point="f").passed
-    for workers in sandbox_workers._idle:
-        for worker in workers._workers.values():
+    for idle in workers._idle:
+        for worker in idle._workers.values():
             worker.process.kill()
             worker.process.wait()
     assert run_program(RIGHT, TESTS, entry_point="f").passed
 
 
-def test_infrastructure_errors_are_their_own_status(monkeypatch):
-    from helpers.eval import sandbox_workers
-
+def test_infrastructure_errors_have_a_separate_status(monkeypatch):
     def fail(self, key):
         raise OSError("no process")
 
-    monkeypatch.setattr(sandbox_workers.Workers, "get", fail)
+    monkeypatch.setattr(workers.Workers, "get", fail)
     outcome = run_program(RIGHT, TESTS, entry_point="f")
     assert outcome.status == "infrastructure_error"
     assert "no process" in outcome.detail
@@ -122,7 +119,7 @@ def test_record_outputs_gives_assertions_that_hold():
     assert record_outputs("def f(:", ["f()"], entry_point="f")[0].status == "failed"
 
 
-def test_recording_drops_no_call_for_the_time_of_those_before_it():
+def test_recording_drops_no_call_because_earlier_ones_took_long():
     calls = [f"f({n})" for n in range(16)]  # about 0.1 s each
     found = record_outputs(
         "def f(n): return sum(range(4_000_000 + n))", calls, entry_point="f", timeout_s=1.0
@@ -130,27 +127,25 @@ def test_recording_drops_no_call_for_the_time_of_those_before_it():
     assert [r.value_source for r in found] == [str(sum(range(4_000_000 + n))) for n in range(16)]
 
 
-def test_recording_gives_up_on_a_function_whose_calls_are_all_dear(monkeypatch):
-    from helpers.eval import sandbox_workers
-
+def test_recording_gives_up_on_a_function_whose_calls_all_time_out(monkeypatch):
     asked = []
-    ask = sandbox_workers.Workers.ask
-    monkeypatch.setattr(sandbox_workers.Workers, "ask", lambda *a: asked.append(a) or ask(*a))
+    ask = workers.Workers.ask
+    monkeypatch.setattr(workers.Workers, "ask", lambda *a: asked.append(a) or ask(*a))
     source = "import itertools\ndef f(n): return sum(itertools.repeat(0, n))"
     calls = ["f(2)", *(f"f(10**12 + {n})" for n in range(12))]
     found = record_outputs(source, calls, entry_point="f", timeout_s=0.2)
     assert [r.status for r in found] == ["returned", *["timeout"] * 12]
-    assert len(asked) <= 5  # one pass: the call that is answered, three dear ones; another for the first
+    assert len(asked) <= 5  # first pass: one call that returns, three that time out; second pass: the first
 
 
-def test_time_of_sleepers_is_bounded():
+def test_sleeping_programs_are_ended():
     start = time.monotonic()
     outcome = run_program("import time\ndef f(x): time.sleep(300)", TESTS, entry_point="f", timeout_s=0.5)
     assert outcome.status == "timeout"
     assert time.monotonic() - start < 60
 
 
-def test_folders_are_removed_whatever_was_done_to_them(tmp_path):
+def test_folders_are_removed_whatever_a_program_did_to_them(tmp_path):
     os.chmod(tmp_path, 0o755)
     folder = tmp_path / "program"
     (folder / "a" / "b" / "c").mkdir(parents=True)
@@ -175,7 +170,7 @@ def test_folders_are_removed_whatever_was_done_to_them(tmp_path):
 def test_a_killed_caller_leaves_neither_processes_nor_folders(tmp_path):
     code = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from helpers.eval.sandbox import run_program\n"
+        "from helpers.sandbox.api import run_program\n"
         "print(run_program('def f(x): return x', 'assert f(1) == 1', entry_point='f').status, flush=True)\n"
         "run_program('def f(x):\\n    while True: pass', 'assert f(1)', entry_point='f', timeout_s=600)\n"
     )
@@ -186,7 +181,7 @@ def test_a_killed_caller_leaves_neither_processes_nor_folders(tmp_path):
     )
     assert caller.stdout.readline() == "passed\n"
     assert len(list(tmp_path.iterdir())) == 1
-    time.sleep(0.5)  # the second program is running by now; if not, the test only asks less
+    time.sleep(0.5)  # the second program should be running by now; if not, the test is merely weaker
     caller.kill()
     caller.wait()
     caller.stdout.close()
@@ -198,7 +193,7 @@ def test_a_killed_caller_leaves_neither_processes_nor_folders(tmp_path):
 
 
 def mentioned(text):
-    """Processes with this text in their command line: a warm process, its judge and its program have it."""
+    """Return processes with this text in their command line, as a warm process, its judge and program have."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != os.getpid():

@@ -1,8 +1,8 @@
-"""Honest programs pass, whatever they use; wrong ones fail and say why."""
+"""The sandbox with honest programs: correct ones pass, whatever they use; wrong ones fail with a reason."""
 
 import pytest
 
-from helpers.eval.sandbox import Program, run_program, run_programs
+from helpers.sandbox.api import Program, run_program, run_programs
 
 RIGHT = "def f(x):\n    return x * x\n"
 

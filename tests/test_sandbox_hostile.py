@@ -1,4 +1,4 @@
-"""The sandbox against hostile programs: none passes, none leaves anything, none touches the next one."""
+"""The sandbox with hostile programs: none passes, leaves anything behind or affects the next one."""
 
 import os
 import socket
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.eval.sandbox import Program, run_program, run_programs
-from helpers.eval.sandbox_filter import MACHINES, REFUSED, REFUSED_LATER
+from helpers.sandbox.api import Program, run_program, run_programs
+from helpers.sandbox.call_filter import MACHINES, REFUSED, REFUSED_LATER
 
 TESTS = "assert f(2) == 4\nassert f(3) == 9\nassert f(-5) == 25\n"
 RIGHT = "def f(x):\n    return x * x\n"
@@ -16,7 +16,7 @@ PEER = "import sys\ndef peer():\n    fr = sys._getframe()\n    while fr:\n      
 NEAR = "class E:\n    for _n in 'abs add sub radd rsub mul rmul neg pos round truediv'.split(): exec(f'def __{_n}__(self, *a): return self')\n    for _n in 'lt le gt ge eq contains bool'.split(): exec(f'def __{_n}__(self, *a): return True')\n    def __init__(self, *a): pass\n    def __float__(self): return 0.0\n    def __int__(self): return 0\n    def __hash__(self): return 4\n"
 CALL = "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
 
-# Each tries to pass, to escape or to do damage: the program, or the program and tests of its own.
+# Each tries to pass, to escape or to do damage: a program, or a program with its own tests.
 HOSTILE = {
     "sys.exit in the module": "import sys\nsys.exit(0)",
     "sys.exit in the call": "import sys\ndef f(x): sys.exit(0)",
@@ -78,7 +78,7 @@ HOSTILE = {
     "empty": "",
     "raises": "def f(x): raise AssertionError('no')",
     "null bytes": "def f(x):\0 return x",
-    # Into the judge: the program finds its end of the channel and says what it likes.
+    # Attacks on the judge: the program finds its end of the channel and sends its own messages.
     "code run by the judge": PEER + "def f(x):\n    peer().request('call', exec, 'import sys; sys.exit(0)')\n    return 0",
     "judge ended": PEER + "import os\ndef f(x):\n    peer().request('call', os._exit, 0)\n    return 0",
     "judge ended by an answer": ("import os\ndef f(x): return os._exit", "assert f(2)(0) == 4"),
@@ -88,7 +88,7 @@ HOSTILE = {
     "huge message announced": PEER + "import os, struct\ndef f(x):\n    os.write(peer()._descriptor, struct.pack('!I', 2**32 - 1))\n    return 0",
     "message that never ends": PEER + "import os, struct, time\ndef f(x):\n    os.write(peer()._descriptor, struct.pack('!I', 10**6))\n    time.sleep(600)",
     "method of the tests replaced": ("def f(c):\n    c.right = lambda x: True\n    return 0", "class C:\n    def right(self, x): return x == 4\nc = C()\nx = f(c)\nassert c.right(x)"),
-    # Answers that are not what they seem.
+    # Answers that pretend to be something else.
     "equal to all, in containers": "class E:\n    def __eq__(self, o): return True\n    def __hash__(self): return 4\ndef f(x): return [E()] if x == 2 else {'a': E()}",
     "subclass of dict": ("class D(dict):\n    def __eq__(self, o): return True\n    def __getitem__(self, k): return 4\n    def get(self, *a): return 4\ndef f(x): return D(a=1)", "assert f(2) == {'a': 4}"),
     "lying length": ("class L(list):\n    def __len__(self): return 0\n    def __iter__(self): return iter([])\n    def __eq__(self, o): return True\ndef f(x): return L([1, 2])", "assert f(2) == [4]\nassert not [x for x in [f(2)] if x != [4]]"),
@@ -120,7 +120,7 @@ HOSTILE = {
     "KeyboardInterrupt": "def f(x): raise KeyboardInterrupt",
     "GeneratorExit": ("def f(x): raise GeneratorExit", "def g():\n    yield f(2)\nassert all(x == 4 for x in g())"),
     "swallowed SystemExit": "def f(x):\n    while True:\n        try: raise SystemExit\n        except SystemExit: pass",
-    # Messages that no encoder makes, and values that are hard on the judge.
+    # Messages that no encoder produces, and values that strain the judge.
     "forged subclass": (PEER + "p = peer(); send = p._send\ndef sent(m): m[1] = ['x', 5, 'sub', 'int']; send(m)\ndef f(x): p._send = sent", "assert f(2) == 4"),
     "forged graph": (PEER + "p = peer(); send = p._send\ndef sent(m): m[1] = ['G', 1, 'Graph', ['d', 2], ['d', 3], ['d', 4]]; send(m)\ndef f(x): p._send = sent", "import networkx as nx\nassert nx.utils.graphs_equal(f(2), nx.path_graph(2))"),
     "array of pointers": (PEER + "p = peer(); send = p._send\ndef sent(m): m[1] = ['na', 1, 'O', [1], 'AAAAAAAAAAA=']; send(m)\ndef f(x): p._send = sent", "import numpy as np\nassert (f(2) == np.array([4])).all()"),
@@ -134,7 +134,7 @@ HOSTILE = {
     "through a function of the tests": ("def f(g):\n    for n in ('__globals__', '__closure__', '__code__', '__self__', 'mro'):\n        try: return getattr(g, n)\n        except AttributeError: pass\n    return g(0)", "expected = 4\ndef g(x): return x\nassert f(g) == expected"),
     "class of an object of the tests": ("def f(o):\n    o.__class__ = int\n    return 4", "class O: pass\nassert f(O()) == 5"),
     "instances of everything": ("class M(type):\n    def __instancecheck__(c, o): return True\nclass f(metaclass=M):\n    def __new__(c, x): return 0", "assert isinstance(f(2), int) and f(2) == 4"),
-    # The interpreter bent in its own process.
+    # Manipulations of the interpreter in the program's process.
     "patched math": ("import math\nmath.isclose = lambda *a, **k: True\ndef f(x): return 0", "import math\nassert math.isclose(f(2), 4)"),
     "patched allclose in use": ("import numpy\nnumpy.allclose = lambda *a, **k: True\ndef f(x): return 0", "import numpy\nassert numpy.allclose(f(2), 4)"),
     "patched unittest in use": ("import unittest\nunittest.TestCase.assertEqual = lambda *a: None\ndef f(x): return 0", "import unittest\nclass T(unittest.TestCase):\n    def test_a(self): self.assertEqual(f(2), 4)"),
@@ -150,7 +150,7 @@ HOSTILE = {
     "abort": "import os\ndef f(x): os.abort()",
     "stops itself": "import os, signal\ndef f(x): os.kill(os.getpid(), signal.SIGSTOP)",
     "kills itself": "import os, signal\ndef f(x): os.kill(os.getpid(), signal.SIGKILL)",
-    # The kernel asked for what is not given; each returns the right answer if it gets through.
+    # Forbidden requests to the kernel; each program returns the correct answer if its request succeeds.
     "stops the others": "import os, signal\ndef f(x):\n    for p in range(1, 33000):\n        try: os.kill(p, signal.SIGSTOP if p != os.getpid() else 0); ok = p != os.getpid()\n        except OSError: ok = False\n        if ok: return x * x",
     "signals by descriptor": "import fcntl, os, signal\ndef f(x):\n    r, w = os.pipe()\n    fcntl.fcntl(r, 10, int(signal.SIGKILL))\n    fcntl.fcntl(r, fcntl.F_SETOWN, os.getppid())\n    return x * x",
     "lowers the others": "import os\ndef f(x):\n    os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)\n    return x * x",
@@ -178,7 +178,7 @@ HOSTILE = {
 
 
 def descendants() -> list[int]:
-    """Processes below this one, warm ones and one judge of each aside (an orphan would be another child of theirs)."""
+    """List this process's descendants except warm processes and one judge each; an orphan would be a second child."""
     parents = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -187,7 +187,7 @@ def descendants() -> list[int]:
                 command = Path(f"/proc/{name}/cmdline").read_bytes()
             except OSError:
                 continue
-            parents[int(name)] = (int(stat[1]), b"sandbox_zygote" in command)
+            parents[int(name)] = (int(stat[1]), b"sandbox.zygote" in command)
     mine = {os.getpid()}
     grown = True
     while grown:
@@ -232,7 +232,7 @@ def program(item, outside, port):
 
 
 def calls_refused():
-    """Numbers of system calls that no program may make; those that would end it or wait are left out."""
+    """List system calls that no program may make, except those that would end it or block."""
     which = MACHINES.index(os.uname().machine) if os.uname().machine in MACHINES else None
     named = {**REFUSED, **REFUSED_LATER} if which is not None else {}
     return [pair[which] for pair in named.values() if pair[which] is not None]
@@ -245,7 +245,7 @@ def test_no_hostile_program_passes_or_leaves_anything(outside, listener, monkeyp
     (outside / "secret" / "file").write_text("SECRET")
     port, accepted = listener
     assert run_program(RIGHT, TESTS, entry_point="f").passed
-    others = descendants()  # such as the tracker that `multiprocessing` keeps for another test
+    others = descendants()  # such as `multiprocessing`'s tracker from another test
     places = ("/tmp", "/dev/shm", "/var/tmp")
     before = {place: set(os.listdir(place)) for place in places if os.access(place, os.R_OK)}
     right = Program(RIGHT, TESTS, "f")

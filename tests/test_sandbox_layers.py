@@ -1,4 +1,4 @@
-"""The sandbox where the kernel gives less: no namespaces, no Landlock, no root. It says so and still holds."""
+"""The sandbox without namespaces, Landlock or root: it reports the missing layers and still contains programs."""
 
 import json
 import os
@@ -7,28 +7,28 @@ import sys
 
 import pytest
 
-from helpers.eval.sandbox import sandbox_layers
-from helpers.eval.sandbox_confine import readable_by_others
-from helpers.eval.sandbox_filter import seccomp_available
+from helpers.sandbox.api import sandbox_layers
+from helpers.sandbox.call_filter import seccomp_available
+from helpers.sandbox.confine import readable_by_others
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CODE = """
 import json, os, sys
 sys.path.insert(0, ROOT)
-from helpers.eval import sandbox_filter as calls
-which = calls.MACHINES.index(os.uname().machine)
+from helpers.sandbox import call_filter
+which = call_filter.MACHINES.index(os.uname().machine)
 code = []
 if "namespaces" in MISSING:
     for name in ("unshare", "mount"):
-        code += calls._when(calls.REFUSED[name][which], calls._give(calls.REFUSE))
+        code += call_filter._when(call_filter.REFUSED[name][which], call_filter._give(call_filter.REFUSE))
 if "landlock" in MISSING:
     for number in (444, 445, 446):
-        code += calls._when(number, calls._give(calls.NOT_THERE))
+        code += call_filter._when(number, call_filter._give(call_filter.NOT_THERE))
 if code:
-    calls.Filter(calls._assembled(code)).install()
+    call_filter.Filter(call_filter._assembled(code)).install()
 if UID:
     os.setgroups([]); os.setresgid(UID, UID, UID); os.setresuid(UID, UID, UID)
-from helpers.eval.sandbox import Program, run_programs, sandbox_layers
+from helpers.sandbox.api import Program, run_programs, sandbox_layers
 tests = "assert f(2) == 4\\nassert f(3) == 9\\n"
 programs = {
     "right": "def f(x):\\n    open('a', 'w').write('x')\\n    return x * x",
@@ -68,7 +68,7 @@ def run(outside, missing, uid):
     "missing", [[], ["namespaces"], ["namespaces", "landlock"]], ids=lambda m: " ".join(m) or "all"
 )
 @pytest.mark.parametrize("unprivileged", [False, True])
-def test_holds_with_fewer_layers_and_says_so(tmp_path, missing, unprivileged):
+def test_sandbox_holds_with_fewer_layers_and_reports_them(tmp_path, missing, unprivileged):
     uid = 65534 if unprivileged and os.geteuid() == 0 else 0
     if uid and not readable_by_others([sys.prefix, sys.base_prefix, ROOT, str(tmp_path)]):
         pytest.skip("the interpreter lies where only root can read")

@@ -1,11 +1,11 @@
-"""`python -m helpers score`'s work: both formats, references, mutants, bad files."""
+"""`python -m helpers score`: both formats, references, mutants, bad files."""
 
 import gzip
 import json
 
 import pytest
 
-from helpers.eval.score_files import ScoreError, complete, read_problems, score_files, summarise, summary_text
+from helpers.tools.score import ScoreError, program_for, read_problems, score_samples, summarise, summary_text
 
 HUMAN_EVAL = [
     {
@@ -48,7 +48,7 @@ def write(path, rows):
 
 def run(tmp_path, problems, samples, ks=(1,), name="p.jsonl"):
     out = tmp_path / "r.jsonl"
-    summary = score_files(
+    summary = score_samples(
         write(tmp_path / name, problems), write(tmp_path / "s.jsonl", samples), ks, out, 2, 5.0
     )
     return summary, [json.loads(line) for line in out.read_text().splitlines()]
@@ -85,7 +85,7 @@ def test_mutants_fail_and_pass_at_k_is_unbiased(tmp_path):
     assert 0 < low < 0.5 < high < 1
 
 
-def test_helpers_of_the_prompt_are_not_the_samples_to_redefine(tmp_path):
+def test_samples_cannot_redefine_the_helpers_of_the_prompt(tmp_path):
     cheat = "    return 0\n\n\ndef value(cs, x):\n    return 0\n"
     summary, _ = run(tmp_path, HUMAN_EVAL, [{"task_id": "Own/1", "completion": cheat}])
     assert summary["statuses"] == {"failed": 1}
@@ -100,17 +100,17 @@ def test_chat_answers_are_understood(tmp_path):
     assert [row["passed"] for row in rows] == [True, True, True, True, False, False], rows
 
 
-def test_completion_as_it_is_comes_first(tmp_path):
+def test_a_completion_that_parses_is_used_unchanged(tmp_path):
     problem = read_problems(write(tmp_path / "p.jsonl", HUMAN_EVAL))["Own/0"]
-    assert complete(problem, "    return 1\n") == HUMAN_EVAL[0]["prompt"] + "    return 1\n"
+    assert program_for(problem, "    return 1\n") == HUMAN_EVAL[0]["prompt"] + "    return 1\n"
 
 
 @pytest.mark.parametrize(
     ("problems", "samples", "message"),
     [
-        ("{}\n", None, "p.jsonl, line 1: neither"),
-        ("\n1\n", None, "line 2: a JSON object"),
-        ("[1]", None, "row 1: a JSON object"),
+        ("{}\n", None, "p.jsonl, line 1: the row has neither"),
+        ("\n1\n", None, "line 2: expected a JSON object"),
+        ("[1]", None, "row 1: expected a JSON object"),
         ("{'a'}\n", None, "line 1: not JSON"),
         ("", None, "holds no problem"),
         (json.dumps(HUMAN_EVAL[0] | {"entry_point": 3}), None, "'entry_point' must be a string"),
@@ -132,15 +132,15 @@ def test_bad_files_are_named_with_their_line(tmp_path, problems, samples, messag
     p.write_text(problems if problems is not None else json.dumps(HUMAN_EVAL[0]))
     s.write_text(samples if samples is not None else '{"task_id": "Own/0", "completion": ""}')
     with pytest.raises(ScoreError, match=message.replace("'", ".")):
-        score_files(p, s, (1,), out, 1, 1.0)
+        score_samples(p, s, (1,), out, 1, 1.0)
     assert not out.exists()
 
 
 def test_missing_file_and_bad_k(tmp_path):
     with pytest.raises(ScoreError, match="cannot read"):
-        score_files(tmp_path / "no.jsonl", tmp_path / "no.jsonl", (1,), tmp_path / "r", 1, 1.0)
+        score_samples(tmp_path / "no.jsonl", tmp_path / "no.jsonl", (1,), tmp_path / "r", 1, 1.0)
     with pytest.raises(ScoreError, match="k must be"):
-        score_files(tmp_path / "no.jsonl", tmp_path / "no.jsonl", (0,), tmp_path / "r", 1, 1.0)
+        score_samples(tmp_path / "no.jsonl", tmp_path / "no.jsonl", (0,), tmp_path / "r", 1, 1.0)
 
 
 # What makes real files of these formats hard, in one problem each.
@@ -203,7 +203,7 @@ def test_hard_features_of_the_formats(tmp_path, name):
     samples = write(tmp_path / "s.jsonl.gz", [*references, *wrong])
     verdicts = []
     for workers in (1, 3):
-        score_files(problems, samples, (1,), tmp_path / "r.jsonl", workers, 5.0)
+        score_samples(problems, samples, (1,), tmp_path / "r.jsonl", workers, 5.0)
         verdicts.append([json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()])
     rows = verdicts[0]
     assert [row["task_id"] for row in rows if row["passed"]] == [p["task_id"] for p in HARD], rows
@@ -212,7 +212,7 @@ def test_hard_features_of_the_formats(tmp_path, name):
 
 
 def test_equal_programs_run_once(tmp_path, monkeypatch):
-    from helpers.eval import score_files as module
+    from helpers.tools import score as module
 
     ran = []
     real = module.run_programs
@@ -225,7 +225,7 @@ def test_equal_programs_run_once(tmp_path, monkeypatch):
     assert summary["samples_per_task"] == [5, 5]
 
 
-def test_errors_of_the_machine_are_neither_passed_nor_failed(tmp_path):
+def test_infrastructure_errors_count_neither_as_passed_nor_as_failed(tmp_path):
     problems = read_problems(write(tmp_path / "p.jsonl", HUMAN_EVAL))
     rows = [
         {"task_id": "Own/0", "status": status, "passed": status == "passed"}

@@ -6,40 +6,43 @@ from pathlib import Path
 
 import pytest
 
-from helpers.run_folder import choose_run, publish_reports
-from helpers.session import open_session
+from helpers.profiles import RunRequest
+from helpers.run.folder import choose_run, publish_reports
+from helpers.run.workspace import WorkspaceError, write_json, write_text
 from helpers.settings import SettingsError
-from helpers.workspace import WorkspaceError, write_json, write_text
+from helpers.tracks.session import open_session
 
 
 def test_unknown_profile_creates_nothing(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="unknown profile"):
-        open_session("big", out=tmp_path)
+        open_session(RunRequest("big", out=tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_output_that_cannot_be_a_folder_is_refused_with_advice(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("mine")
     with pytest.raises(WorkspaceError, match="choose another folder with --out"):
-        open_session("smoke", out=tmp_path / "taken")
+        open_session(RunRequest("smoke", out=tmp_path / "taken"))
     assert (tmp_path / "taken").read_text() == "mine"
 
 
 def test_resume_takes_the_unfinished_run_of_the_same_settings_only(tmp_path: Path) -> None:
-    _, first = choose_run("smoke", out=tmp_path, run_id="smoke-1")
-    _, other_seed = choose_run("smoke", out=tmp_path, resume=True, seed=99)
+    _, first = choose_run(RunRequest("smoke", out=tmp_path, run_id="smoke-1"))
+    _, other_seed = choose_run(RunRequest("smoke", out=tmp_path, resume=True, seed=99))
     assert other_seed != first
-    _, resumed = choose_run("smoke", out=tmp_path, resume=True)
+    _, resumed = choose_run(RunRequest("smoke", out=tmp_path, resume=True))
     assert resumed == first
     write_json(first / "report" / "metrics.smoke.json", {})
-    assert choose_run("smoke", out=tmp_path, resume=True)[1] == first  # computed, not published yet
+    assert (
+        choose_run(RunRequest("smoke", out=tmp_path, resume=True))[1] == first
+    )  # computed, not published yet
     publish_reports(first, tmp_path)
-    _, after_finish = choose_run("smoke", out=tmp_path, resume=True)
+    _, after_finish = choose_run(RunRequest("smoke", out=tmp_path, resume=True))
     assert after_finish not in (first, other_seed)
 
 
 def test_rows_are_computed_once_and_read_back_from_disk(tmp_path: Path) -> None:
-    run = open_session("smoke", out=tmp_path)
+    run = open_session(RunRequest("smoke", out=tmp_path))
     calls = []
 
     def compute() -> list[dict]:
@@ -53,16 +56,14 @@ def test_rows_are_computed_once_and_read_back_from_disk(tmp_path: Path) -> None:
 
 
 def test_short_data_names_what_is_missing_and_how_much_would_do(tmp_path: Path) -> None:
-    run = open_session("smoke", out=tmp_path)
+    run = open_session(RunRequest("smoke", out=tmp_path))
     assert not run.require("track_a", training_files=2, validation_files=1, test_files=0)
-    reason = run.reason_not_run("track_a")
+    reason = run.not_run["track_a"]
     assert "2 training files of at least 3" in reason
     assert "0 test files of at least 2" in reason
     assert "validation" not in reason
     assert run.require("track_a", training_files=3, validation_files=1, test_files=2)
-    assert run.reason_not_run("track_a") is None
-    with pytest.raises(KeyError, match="no track"):
-        run.reason_not_run("track_x")
+    assert run.not_run == {}
 
 
 def test_a_stage_depends_on_its_own_tracks_model_and_on_the_precision(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_a_stage_depends_on_its_own_tracks_model_and_on_the_precision(tmp_path: 
 
     def build_all(**changes) -> list[str]:
         built.clear()
-        run = open_session("smoke", out=tmp_path, run_id="r", **models)
+        run = open_session(RunRequest("smoke", out=tmp_path, run_id="r", **models))
         run.runtime = dataclasses.replace(run.runtime, **changes)
         for stage in ("track_a/x", "track_b/x", "track_c/x", "other"):
             run.stage(stage, 1, lambda out, stage=stage: built.append(stage))
@@ -91,65 +92,11 @@ def test_a_stage_depends_on_its_own_tracks_model_and_on_the_precision(tmp_path: 
     assert len(build_all(nf4=True)) == 4
 
 
-def test_a_changed_setting_recomputes_what_reads_it_and_nothing_else(tmp_path: Path) -> None:
-    """The stages as the notebook asks for them, each on the results of those before it."""
-    import dataclasses
-
-    from helpers.settings import PROFILES
-
-    built = []
-
-    def suite(profile) -> list[str]:
-        built.clear()
-        run = open_session("smoke", out=tmp_path, run_id="r")
-        run.profile = profile
-        a, b, c = profile.track_a, profile.track_b, profile.track_c
-
-        def stage(name, *inputs):
-            run.stage(
-                name, list(inputs), lambda out: built.append(name) or (out / "x").write_text(str(inputs))
-            )
-            return (run.folder / name / "x").read_text()
-
-        stage("track_a/before", a)
-        stage("track_a/after", a, stage("track_a/train", a, a.train_tokens))
-        data = stage("track_b/data", b)
-        stage("track_b/answers_before", b, data)
-        stage("track_b/answers_after", b, data, stage("track_b/train", b, data))
-        stage("track_c/index_before", c)
-        stage("track_c/index_after", c, stage("track_c/train", c))
-        return list(built)
-
-    base = PROFILES["smoke"]
-
-    def changed(track: str, **values):
-        return dataclasses.replace(base, **{track: dataclasses.replace(getattr(base, track), **values)})
-
-    assert len(suite(base)) == 10
-    assert suite(base) == []
-    assert suite(changed("track_a", epochs=3)) == ["track_a/train", "track_a/after"]
-    assert suite(base) == ["track_a/train", "track_a/after"]
-    assert suite(changed("track_a", stride=32)) == ["track_a/before", "track_a/after"]
-    suite(base)
-    assert suite(changed("track_a", test_tokens=1)) == []
-    assert suite(changed("track_b", learning_rate=1.0)) == ["track_b/train", "track_b/answers_after"]
-    suite(base)
-    assert suite(changed("track_b", samples_per_task=4)) == [
-        "track_b/answers_before",
-        "track_b/answers_after",
-    ]
-    suite(base)
-    assert suite(changed("track_c", scale=20.0)) == ["track_c/train", "track_c/index_after"]
-    suite(base)
-    assert suite(changed("track_c", bootstrap_samples=5)) == []
-    assert len(suite(dataclasses.replace(base, seed=99))) == 10
-
-
 def test_mended_code_recomputes_the_stages_that_use_it_and_no_other(tmp_path: Path, monkeypatch) -> None:
     import dataclasses
 
-    from helpers import code_identity
     from helpers.data.splits import files_of
+    from helpers.run import code_identity
     from helpers.train.trainer import run_training
 
     ours, built = code_identity.OURS, []
@@ -158,13 +105,13 @@ def test_mended_code_recomputes_the_stages_that_use_it_and_no_other(tmp_path: Pa
         texts = {name: text + "\nMENDED = 1\n" * (name == mended) for name, text in ours.texts.items()}
         monkeypatch.setattr(code_identity, "OURS", dataclasses.replace(ours, texts=texts))
         built.clear()
-        run = open_session("smoke", out=tmp_path, resume=True)
+        run = open_session(RunRequest("smoke", out=tmp_path, resume=True))
         run.rows("track_a/before", 1, lambda: [{"a": built.append("before") or str(files_of)}])
         run.stage("track_a/train", 1, lambda out: built.append("train") or str(run_training))
         return list(built)
 
     assert suite() == ["before", "train"]
-    assert suite("helpers.data.test_sets") == suite("helpers.report.tables") == []
+    assert suite("helpers.data.tasks.test_sets") == suite("helpers.report.tables") == []
     assert suite("helpers.train.trainer") == ["train"]
     assert suite("helpers.data.splits") == ["before", "train"]  # and the trainer as it was
     assert len(list((tmp_path / "runs").iterdir())) == 1
@@ -174,7 +121,7 @@ def test_a_resumed_run_of_other_settings_takes_what_did_not_change_from_its_sibl
     built = []
 
     def suite(**options) -> Path:
-        run = open_session("smoke", out=tmp_path, **options)
+        run = open_session(RunRequest("smoke", out=tmp_path, **options))
         run.rows("track_b/data", run.profile.track_b, lambda: built.append("data") or [{"a": 1}])
         run.rows("failures", run.profile.failure_cases, lambda: built.append("failures") or [{"a": 1}])
         return run.folder
@@ -193,7 +140,7 @@ def test_a_folder_in_use_by_another_process_is_refused(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    from helpers.run_lock import lock_run
+    from helpers.run.lock import lock_run
 
     holder = subprocess.Popen(
         [sys.executable, "-c", "import fcntl, os, sys\n"
@@ -214,7 +161,7 @@ def test_a_new_machine_goes_on_from_the_second_copy(tmp_path: Path) -> None:
     drive, built = tmp_path / "drive", []
 
     def run_stages(out: Path, fail: bool) -> Path:
-        run = open_session("smoke", out=out, resume=True, keep=drive)
+        run = open_session(RunRequest("smoke", out=out, resume=True, second_copy=drive))
         for stage in ("track_a/one", "track_a/two"):
             if fail and stage.endswith("two"):
                 raise KeyboardInterrupt
@@ -229,17 +176,19 @@ def test_a_new_machine_goes_on_from_the_second_copy(tmp_path: Path) -> None:
     assert built == ["track_a/one", "track_a/two"]
     assert (tmp_path / "second" / "metrics.smoke.json").exists()
     assert (drive / "runs" / folder.name / "report" / "metrics.smoke.json").exists()
-    third = open_session("smoke", out=tmp_path / "third", resume=True, keep=drive)
+    third = open_session(RunRequest("smoke", out=tmp_path / "third", resume=True, second_copy=drive))
     assert third.folder.name != folder.name  # that one is finished
 
 
 def test_a_second_copy_that_is_not_mounted_is_refused_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(WorkspaceError, match="Mount the Drive first"):
-        open_session("smoke", out=tmp_path, keep=tmp_path / "content" / "drive" / "MyDrive")
+        open_session(
+            RunRequest("smoke", out=tmp_path, second_copy=tmp_path / "content" / "drive" / "MyDrive")
+        )
 
 
 def test_reports_of_a_partial_profile_carry_its_name(tmp_path: Path) -> None:
-    run = open_session("smoke", out=tmp_path)
+    run = open_session(RunRequest("smoke", out=tmp_path))
     run.write_report({"a": 1}, "card")
     published = run.publish()
     assert [p.name for p in published] == ["data_card.smoke.md", "metrics.smoke.json"]
@@ -261,13 +210,13 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_runs() -> None:
     with pytest.raises(
         WorkspaceError, match=r"cannot write to /proc/none: .*choose another folder with --out"
     ):
-        choose_run("smoke", out="/proc/none")
+        choose_run(RunRequest("smoke", out="/proc/none"))
 
 
 def test_a_password_in_the_corpus_address_is_not_kept(tmp_path: Path) -> None:
     spec = "git:https://me:tr0ub4dor@host/o/r"
-    _, folder = choose_run("smoke", out=tmp_path, corpus=spec)
+    _, folder = choose_run(RunRequest("smoke", out=tmp_path, corpus=spec))
     assert "tr0ub4dor" not in (folder / "run.json").read_text()
-    session = open_session("smoke", corpus=spec, out=tmp_path)
+    session = open_session(RunRequest("smoke", corpus=spec, out=tmp_path))
     session.require("track_c", training_pairs=0, validation_queries=0, test_queries=0, documents=0)
     assert "git:https://host/o/r gives only" in session.not_run["track_c"]

@@ -1,4 +1,4 @@
-"""A task whose own reference fails when it is scored: out of every figure, named in every report."""
+"""A task whose own reference fails counts in no figure and is named in every report."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from helpers.data import verify_pairs
-from helpers.data.card import with_tasks_set_aside
+from helpers.data.card.page import with_tasks_set_aside
+from helpers.errors import InsufficientDataError
 from helpers.eval import references
-from helpers.guards import Guards
-from helpers.records import Corpus, InsufficientDataError, ResponseScore, Task
-from helpers.report import whole_run
+from helpers.records import Corpus, ResponseScore, Task
 from helpers.report.display import set_aside as shown
 from helpers.report.metrics import (
     MetricsError,
@@ -27,9 +25,12 @@ from helpers.report.metrics import (
     write_items,
     write_metrics,
 )
-from helpers.report.recording import hold_tasks
 from helpers.report.tables import closing_lines, print_summary, verdict_sentence
-from helpers.workspace import write_json
+from helpers.run.workspace import write_json
+from helpers.tools import verify_pairs
+from helpers.tracks import whole_run
+from helpers.tracks.b import held_tasks
+from helpers.tracks.guards import Guards
 
 N = 40
 TASKS = [
@@ -74,7 +75,7 @@ def finished(tmp_path: Path, *numbers: int) -> tuple[dict, Guards]:
     """Metrics of a run whose references of these numbers failed, its rows on disk."""
     run = session(tmp_path)
     bad = references_failing(*numbers)
-    kept = hold_tasks(run, TASKS, bad)
+    kept = held_tasks(run, TASKS, bad)
     assert {task.id for task in kept} == {task.id for i, task in enumerate(TASKS) if i not in numbers}
     aside = run.guards.set_aside
     before, after = scored(lambda i: i % 3 == 0), scored(lambda i: i % 3 == 0 or i in numbers)
@@ -120,9 +121,10 @@ def test_references_with_an_infrastructure_error_are_scored_again_by_every_resum
 def test_too_few_tasks_left_end_the_track_with_names(tmp_path: Path) -> None:
     run = session(tmp_path)
     with pytest.raises(
-        InsufficientDataError, match=r"2 executable tasks of at least 3 .* 28 of 40 .* task-0001"
+        InsufficientDataError,
+        match=r"only 2 executable tasks are left and at least 3 .* 28 of 40 .* task-0001",
     ):
-        hold_tasks(run, TASKS, references_failing(*[i for i in range(N) if i % 4][:28]))
+        held_tasks(run, TASKS, references_failing(*[i for i in range(N) if i % 4][:28]))
     assert len(run.guards.set_aside) == 28  # listed in metrics.json all the same
 
 
@@ -149,7 +151,7 @@ def test_no_figure_counts_what_was_set_aside(tmp_path: Path) -> None:
     assert not guards.warnings  # 5% is no more than the limit
     assert verdict_sentence(track).startswith("Pass@1")
     assert closing_lines(metrics)[-1] == (
-        "Track B: 2 of 40 tasks set aside, their references fail here (task-0001 failed; task-0004 failed)"
+        "Track B: 2 of 40 tasks were set aside: their references fail here (task-0001 failed; task-0004 failed)"
     )
 
 
@@ -244,7 +246,7 @@ def test_a_track_that_recorded_nothing_and_a_wrong_failure_case_are_said(whole) 
     run, corpus = whole
     run.guards.recorded.clear()
     metrics = whole_run.suite_metrics(run, corpus, [{"track": "track_x"}])
-    assert "did not get as far as recording it" in metrics["track_b"]["reason"]
+    assert "did not get as far as being recorded" in metrics["track_b"]["reason"]
     assert metrics["failures"] == []
     assert metrics["run"]["warnings"][-1].startswith(
         "the report lacks its failure cases, which failed: MetricsError"

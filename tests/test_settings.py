@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.settings import PROFILES, Profile, SettingsError, resolve_profile
+from helpers.profiles import PROFILES, RunRequest, resolve_profile
+from helpers.settings import Profile, SettingsError
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 
@@ -20,12 +21,14 @@ def test_three_profiles_exist_and_know_their_names() -> None:
 
 def test_unknown_profile_names_the_known_ones() -> None:
     with pytest.raises(SettingsError, match=r"unknown profile 'gpu'.*cpu, smoke, t4"):
-        resolve_profile("gpu")
+        resolve_profile(RunRequest("gpu"))
 
 
 def test_every_override_changes_its_value_and_nothing_else() -> None:
     base = PROFILES["cpu"]
-    changed = resolve_profile("cpu", corpus="path:x", causal_lm="a", chat_lm="b", embedder="c", seed=5)
+    changed = resolve_profile(
+        RunRequest("cpu", corpus="path:x", causal_lm="a", chat_lm="b", embedder="c", seed=5)
+    )
     assert changed.corpus.spec == "path:x"
     assert (changed.track_a.model, changed.track_b.model, changed.track_c.model) == ("a", "b", "c")
     assert changed.seed == 5
@@ -36,9 +39,9 @@ def test_every_override_changes_its_value_and_nothing_else() -> None:
 
 
 def test_empty_overrides_keep_the_profile_and_its_fingerprint() -> None:
-    assert resolve_profile("cpu") == PROFILES["cpu"]
-    assert resolve_profile("cpu").fingerprint() == PROFILES["cpu"].fingerprint()
-    assert resolve_profile("cpu", seed=1).fingerprint() != PROFILES["cpu"].fingerprint()
+    assert resolve_profile(RunRequest("cpu")) == PROFILES["cpu"]
+    assert resolve_profile(RunRequest("cpu")).fingerprint() == PROFILES["cpu"].fingerprint()
+    assert resolve_profile(RunRequest("cpu", seed=1)).fingerprint() != PROFILES["cpu"].fingerprint()
 
 
 def test_full_profiles_keep_what_was_promised() -> None:
@@ -70,7 +73,9 @@ def test_no_code_asks_which_profile_it_serves() -> None:
 
 def test_single_settings_are_changed_by_name_and_the_run_is_no_full_one() -> None:
     profile = resolve_profile(
-        "cpu", changes="track_a.epochs=1, track_b.lora.rank=8,track_c.scale=20,failure_cases=12"
+        RunRequest(
+            "cpu", changed_settings="track_a.epochs=1, track_b.lora.rank=8,track_c.scale=20,failure_cases=12"
+        )
     )
     assert (profile.track_a.epochs, profile.track_b.lora.rank, profile.failure_cases) == (1, 8, 12)
     assert profile.track_c.scale == 20.0
@@ -82,8 +87,8 @@ def test_single_settings_are_changed_by_name_and_the_run_is_no_full_one() -> Non
         "failure_cases=12",
     )
     assert not profile.is_full_run
-    assert resolve_profile("cpu").is_full_run
-    assert profile.fingerprint() != resolve_profile("cpu").fingerprint()
+    assert resolve_profile(RunRequest("cpu")).is_full_run
+    assert profile.fingerprint() != resolve_profile(RunRequest("cpu")).fingerprint()
 
 
 @pytest.mark.parametrize(
@@ -98,4 +103,4 @@ def test_single_settings_are_changed_by_name_and_the_run_is_no_full_one() -> Non
 )
 def test_a_change_that_cannot_be_made_is_said(change, says) -> None:
     with pytest.raises(SettingsError, match=says):
-        resolve_profile("cpu", changes=change)
+        resolve_profile(RunRequest("cpu", changed_settings=change))

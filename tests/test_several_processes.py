@@ -1,4 +1,4 @@
-"""Two processes (gloo) do what one does: the same losses, adapters, texts, vectors and verdicts."""
+"""Two ranks (gloo) produce what one process does: the same losses, adapters, texts, vectors and verdicts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import dataclasses, json, sys
 from pathlib import Path
 import tiny_models, torch
 from helpers.settings import LoraSettings, TrackASettings
-from helpers.train.language_model import train_language_model
+from helpers.train.continued_pretraining import train_language_model
 torch.set_num_threads(1)
 texts = [f"def function_{i}(value):\\n    return value + {i}\\n\\n\\n" * 5 for i in range(6)]
 settings = TrackASettings(
@@ -32,10 +32,10 @@ settings = TrackASettings(
 out = Path(sys.argv[2])
 train_language_model(settings, texts[:5], texts[5:], tiny_models.CPU_FP32, seed=3, out_dir=out)
 """
-# Track C's training, without dropout, which draws other masks for other shapes.
+# Track C's training, without dropout, whose masks depend on the shapes.
 EMBED = """
-from helpers.data.retrieval_pairs import build_retrieval_data
-from helpers.settings import CPU
+from helpers.data.queries.build import build_retrieval_data
+from helpers.profiles import CPU
 from helpers.train.contrastive import train_embedder
 from tiny_embedder import small_code_base
 settings_c = dataclasses.replace(
@@ -45,26 +45,26 @@ settings_c = dataclasses.replace(
 pairs = build_retrieval_data(*small_code_base(), settings_c, seed=3)
 train_embedder(settings_c, pairs, tiny_models.CPU_FP32, seed=5, out_dir=Path(f"{out}_embedder"))
 """
-# What every process gets of a shared call, and what of it was its own work.
+# What every rank gets from a shared call, and which part was its own work.
 SHARE = """
 import os
-from helpers.data.ground_truth import ExecutionContext
+from helpers.data.tasks.ground_truth import ExecutionContext
 from helpers.eval.responses import score_responses
 from helpers.models.causal_lm import generate, load_causal_lm
 from helpers.models.embedder import encode, load_embedder
-from helpers.processes import alone, divided
+from helpers.machine.processes import across_ranks, this_rank_only
 from helpers.records import Task
-from helpers.workspace import to_plain
+from helpers.run.workspace import to_plain
 model, tokenizer = load_causal_lm(sys.argv[1], tiny_models.CPU_FP32)
 prompts = ["def a", "return value", "x", "value + 1", "class A:"]
 worked = []
 def work(share):
     worked.extend(share)
     return [2 * item for item in share]
-doubled = divided(range(5), work)
-fewer = divided([7], lambda share: [item + 1 for item in share])
-with alone():
-    solo = divided(range(3), lambda share: [(item, len(share)) for item in share])
+doubled = across_ranks(range(5), work)
+fewer = across_ranks([7], lambda share: [item + 1 for item in share])
+with this_rank_only():
+    solo = across_ranks(range(3), lambda share: [(item, len(share)) for item in share])
 greedy = generate(model, tokenizer, prompts, tiny_models.CPU_FP32, max_new_tokens=6)
 sampled = generate(model, tokenizer, prompts, tiny_models.CPU_FP32, n=3, temperature=1.0, max_new_tokens=6, seed=3)
 embedder = load_embedder(str(Path(sys.argv[1]).parent / "embedder/model"), tiny_models.CPU_FP32)
@@ -81,7 +81,7 @@ result = {"doubled": doubled, "fewer": fewer, "solo": solo, "greedy": greedy, "s
           "scores": to_plain(scores)}
 Path(f"{out}_{place}.json").write_text(json.dumps({"worked": worked, "result": result}))
 """
-# Accelerate shards a model over accelerators alone; here it takes the two CPU processes for such.
+# Accelerate shards models only over accelerators; here it takes the two CPU processes for such.
 SHARDED = f"""
 from accelerate import PartialState
 from accelerate.utils import DistributedType
@@ -105,7 +105,7 @@ FSDP = ("--use_fsdp", "--fsdp_version", "2", "--fsdp_auto_wrap_policy", "TRANSFO
 
 
 def run(script: str, model: Path, out: Path, *launcher: str) -> dict:
-    """The script in as many processes as the launcher starts; the training's history."""
+    """Run the script in as many processes as the launcher starts; return the training's history."""
     file = out.with_suffix(".py")
     file.write_text(script)
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
@@ -123,7 +123,7 @@ def adapter(out: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Models, and what one process (`one`) and two under DDP (`two`) make of them."""
+    """Return a folder with the models; `one` process and `two` under DDP write their results beside them."""
     made = tmp_path_factory.mktemp("runs")
     tiny_models.save(made / "model", "qwen2")
     config = save_tiny_embedder(made / "embedder") / "config.json"
@@ -155,16 +155,16 @@ def assert_same_training(found: dict, wanted: dict, out: Path) -> None:
     assert all(torch.allclose(of_two[name], of_one[name], atol=1e-4) for name in of_one)
 
 
-def test_two_processes_give_the_losses_and_the_adapter_of_one(folder, one, two) -> None:
+def test_two_ranks_give_the_losses_and_adapter_of_one_process(folder, one, two) -> None:
     assert_same_training(two, one, folder / "two")
 
 
-def test_two_processes_with_half_the_weights_each_do_so_too(folder, one) -> None:
+def test_two_ranks_with_half_the_weights_each_give_the_same(folder, one) -> None:
     sharded = run(SHARDED, folder / "model", folder / "sharded", *LAUNCH, *FSDP)
     assert_same_training(sharded, one, folder / "sharded")
 
 
-def test_two_processes_give_the_embedder_of_one(folder, one, two) -> None:
+def test_two_ranks_give_the_embedder_of_one_process(folder, one, two) -> None:
     of_one, of_two = (
         json.loads((folder / f"{run}_embedder" / "history.json").read_text()) for run in ("one", "two")
     )
@@ -175,7 +175,7 @@ def test_two_processes_give_the_embedder_of_one(folder, one, two) -> None:
     assert not (folder / "two_embedder" / "checkpoints").exists()
 
 
-def test_sampling_encoding_and_scoring_are_shared_and_give_what_one_process_gives(folder, one, two) -> None:
+def test_sampling_encoding_and_scoring_are_split_and_give_the_same_results(folder, one, two) -> None:
     of_one = json.loads((folder / "one_0.json").read_text())
     of_two = [json.loads((folder / f"two_{place}.json").read_text()) for place in (0, 1)]
     assert of_one["worked"] == [0, 1, 2, 3, 4]
@@ -189,7 +189,7 @@ def test_sampling_encoding_and_scoring_are_shared_and_give_what_one_process_give
         assert found["result"] == of_one["result"]
 
 
-def test_fillers_make_numbers_even_and_count_for_nothing() -> None:
+def test_fillers_even_out_the_shares_and_do_not_count() -> None:
     shared = EvenlyShared(list("abcde"), at_once=4)
     assert len(shared) == 8
     order = list(shared.sampler(seed=1))
@@ -201,7 +201,7 @@ def test_fillers_make_numbers_even_and_count_for_nothing() -> None:
     assert len(EvenlyShared(list("abcd"), at_once=4)) == 4
 
 
-def test_another_epoch_another_order() -> None:
+def test_each_epoch_has_its_own_order() -> None:
     sampler = EvenlyShared(list(range(50)), at_once=8).sampler(seed=1)
     first = list(sampler)
     assert list(sampler) == first

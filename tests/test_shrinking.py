@@ -1,4 +1,4 @@
-"""The adapter is scaled down as far as the gain allows, in the model and on disk alike."""
+"""The adapter is scaled down as far as the gain allows, both in the model and on disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LORA = LoraSettings(rank=4, alpha=8)  # rank-stabilised: the update's own factor
 
 
 def scale_of(model) -> float:
-    """What the update of one layer is multiplied by, as a share of what it was."""
+    """Return the factor by which the update of one layer is multiplied."""
     scaling = model.get_base_model().model.layers[0].self_attn.q_proj.scaling["default"]
     return scaling / (8 / 4**0.5)
 
@@ -43,7 +43,7 @@ def test_the_smallest_scale_that_keeps_enough_is_taken(tmp_path, keep_gain, chos
     assert all(torch.equal(saved[n], w * chosen if "lora_B" in n else w) for n, w in before.items())
 
 
-def test_of_an_adapter_that_does_not_help_less_is_taken(tmp_path):
+def test_an_adapter_that_does_not_help_is_scaled_down(tmp_path):
     base = str(tiny_models.save(tmp_path / "base", "qwen2"))
     model, _ = _adapted(base, tmp_path)
     worse = shrink_adapter(

@@ -1,4 +1,4 @@
-"""Splits by module: balanced, deterministic, and checked by code that finds every planted leak."""
+"""Splits by module are balanced and deterministic, and the leak check finds every planted leak."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import random
 
 import pytest
 
+from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
-from helpers.data.functions import extract_functions
 from helpers.data.splits import (
     LeakError,
     check_splits,
@@ -18,8 +18,9 @@ from helpers.data.splits import (
     split_corpus,
     without_leaks,
 )
+from helpers.profiles import PROFILES
 from helpers.records import Corpus, SourceFile, Splits
-from helpers.settings import PROFILES, CorpusSettings
+from helpers.settings import CorpusSettings
 
 SETTINGS = CorpusSettings()
 
@@ -34,7 +35,7 @@ def corpus_of(texts: dict[str, str]) -> tuple[Corpus, tuple]:
 
 
 def body(seed: str, lines: int = 12) -> str:
-    """Indented statements unlike those of any other seed, in names and in shape."""
+    """Return indented statements that differ from any other seed's in names and in shape."""
     rng = random.Random(f"{seed}:body")
     rows = []
     for _ in range(lines):
@@ -160,7 +161,7 @@ def find(functions, path):
     ("first", "second"), [("train", "test"), ("test", "validation"), ("train", "validation")]
 )
 def test_every_kind_of_twin_is_caught_by_the_check_and_mended_by_the_split(kind, first, second):
-    # Fillers keep the two files below the share that would tie them to one side.
+    # Fillers keep the two files below the share that would tie them to one split.
     filler = {p: documented(p) + "".join(function(f"{p}{i}") for i in range(3)) for p in ("left", "right")}
     left, right = TWINS[kind]
     corpus, functions = corpus_of(

@@ -61,7 +61,7 @@ def test_wilson_covers():
     assert min(coverage) > 0.88
 
 
-def test_proportion_counts_what_is_true():
+def test_proportion_counts_true_outcomes():
     estimate = proportion([True, False, True, True])
     assert (estimate.value, estimate.n) == (0.75, 4)
     assert estimate.ci95 == wilson_interval(3, 4)
@@ -171,13 +171,13 @@ def test_large_sample_agrees_with_the_normal_interval():
     assert delta.p_value == pytest.approx(ttest_rel(after, before).pvalue, abs=0.003)
 
 
-def test_seed_decides():
+def test_the_seed_determines_the_result():
     values = np.random.default_rng(0).random(50)
     assert bootstrap_mean(values, seed=1) == bootstrap_mean(values, seed=1)
     assert bootstrap_mean(values, seed=1) != bootstrap_mean(values, seed=2)
 
 
-def test_chunks_do_not_show(monkeypatch):
+def test_chunking_does_not_change_the_resamples(monkeypatch):
     """The same resamples whether drawn at once or in pieces."""
     values = np.random.default_rng(0).random(20)
     whole = bootstrap_mean(values, samples=1000)
@@ -207,7 +207,7 @@ def test_few_groups_prove_nothing(n):
     assert verdict(delta, True) == "no_detectable_difference"
 
 
-def test_six_groups_can():
+def test_six_groups_can_show_a_difference():
     delta = paired_bootstrap(np.zeros(6), np.ones(6))
     assert delta.p_value == pytest.approx(2 / 64)
     assert verdict(delta, True) == "improved"

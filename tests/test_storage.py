@@ -1,4 +1,4 @@
-"""The runtime check's lines on where results lie, with the table of mounted folders faked."""
+"""The runtime check's lines on where results lie, with a fake mount table."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from helpers import storage
-from helpers.session import open_session
-from helpers.storage import storage_decisions
+from helpers.machine import storage
+from helpers.machine.storage import storage_decisions
+from helpers.profiles import RunRequest
+from helpers.tracks.session import open_session
 
 
 @pytest.fixture
 def drive(tmp_path: Path, monkeypatch) -> Path:
-    """A folder with a space in its name that the system says is a mounted Drive; all else is a local disk."""
+    """Return a folder, with a space in its name, that is a mounted Drive; everything else is a local disk."""
     folder = tmp_path / "my drive"
     folder.mkdir()
     table = tmp_path / "mounts"
@@ -32,7 +33,7 @@ def lines(folder: Path, keep: Path | None) -> dict[str, str]:
     return {line.name: f"{line.value}: {line.reason}" for line in storage_decisions(folder, keep)}
 
 
-def test_a_run_on_a_mounted_drive_is_warned_of(drive, tmp_path) -> None:
+def test_a_run_on_a_mounted_drive_gets_a_warning(drive, tmp_path) -> None:
     said = lines(drive / "runs" / "not-there-yet", None)
     assert said["results"].startswith("on a mounted folder (fuse.drive): slow, and a Drive can drop")
     assert "KEEP_ON_DRIVE" in said["results"]
@@ -40,35 +41,35 @@ def test_a_run_on_a_mounted_drive_is_warned_of(drive, tmp_path) -> None:
     assert lines(tmp_path / "linked" / "runs", None) == said
 
 
-def test_a_local_run_with_its_copy_on_the_drive_is_as_it_should_be(drive, tmp_path) -> None:
+def test_a_local_run_with_its_copy_on_the_drive_gets_no_warning(drive, tmp_path) -> None:
     said = lines(tmp_path / "runs", drive / "kept")
     assert said["results"].startswith("on this machine's disk")
-    assert said["second copy"].startswith("each finished step, whole")
+    assert said["second copy"].startswith("of each finished step")
 
 
-def test_a_copy_on_a_drive_that_is_not_mounted_is_seen(drive, tmp_path) -> None:
+def test_a_copy_on_an_unmounted_drive_gets_a_warning(drive, tmp_path) -> None:
     storage.MOUNTS.write_text("overlay / overlay rw 0 0\n")  # the folder is there, the Drive is not
     said = lines(tmp_path / "runs", drive / "kept")
-    assert said["second copy"].startswith("on the same disk as the run: nothing is mounted there")
+    assert said["second copy"].startswith("on the same disk as the run: no Drive is mounted there")
     assert "mount the Drive" in said["second copy"]
 
 
-def test_no_copy_is_worth_a_line_where_the_disk_vanishes(drive, tmp_path, monkeypatch) -> None:
+def test_a_missing_copy_is_mentioned_only_if_the_disk_vanishes(drive, tmp_path, monkeypatch) -> None:
     assert set(lines(tmp_path, None)) == {"results"}
     monkeypatch.setitem(sys.modules, "google.colab", SimpleNamespace())
-    assert lines(tmp_path, None)["second copy"].startswith("none: what is computed here vanishes")
+    assert lines(tmp_path, None)["second copy"].startswith("none: results vanish with this runtime")
 
 
-def test_a_system_that_does_not_tell_is_not_accused(drive, tmp_path, monkeypatch) -> None:
+def test_without_a_mount_table_nothing_is_claimed(drive, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(storage, "MOUNTS", tmp_path / "missing")
     said = lines(tmp_path, tmp_path / "kept")
     assert said["results"].startswith("on this machine's disk")
-    assert said["second copy"].startswith("each finished step")
+    assert said["second copy"].startswith("of each finished step")
 
 
-def test_a_sessions_runtime_check_carries_the_lines(drive, tmp_path) -> None:
-    run = open_session("smoke", out=tmp_path, keep=drive)
+def test_the_runtime_check_of_a_session_has_these_lines(drive, tmp_path) -> None:
+    run = open_session(RunRequest("smoke", out=tmp_path, second_copy=drive))
     said = {line.name: line.value for line in run.runtime.decisions}
     assert said["results"] == "on this machine's disk"
-    assert said["second copy"] == "each finished step, whole"
+    assert said["second copy"] == "of each finished step"
     assert all(line.reason for line in run.runtime.decisions)

@@ -1,4 +1,4 @@
-"""Cases taken from a test-suite hold when run, ask about one function, and need nothing but themselves."""
+"""Cases taken from a test-suite hold when run, ask about one function, and need nothing else."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import ast
 
 import pytest
 
+from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
-from helpers.data.execution import execution_context, program
-from helpers.data.functions import extract_functions
-from helpers.data.ground_truth import verify_functions
-from helpers.data.suite_cases import TestSuite
-from helpers.data.suite_rewriting import CLOSE, bound, needed, statements_for, touched
-from helpers.data.test_sets import draw_up_tests
-from helpers.eval.sandbox import run_program
+from helpers.data.tasks.execution import execution_context, program
+from helpers.data.tasks.ground_truth import verify_functions
+from helpers.data.tasks.suite_cases import TestSuite
+from helpers.data.tasks.suite_rewriting import CLOSE, bound_names, needed_names, statements_for, touched_names
+from helpers.data.tasks.test_sets import draw_up_tests
+from helpers.sandbox.api import run_program
 
 MODULE = '''"""A module."""
 
@@ -179,10 +179,8 @@ def test_exceptions_are_expected_and_parameters_filled_in(read) -> None:
     assert sum(body.startswith("try:\n    mean(") for body in bodies) == 2
     assert any(body.startswith("values, expected = ([2, 4], 3)") for body in bodies)
     assert len(suite.cases(functions["mean"], 3)) == 3
-    assert (
-        suite.counts["asks about several functions"] == 1
-    )  # of mean(doubled(...)) mean alone is asked about
-    assert suite.counts["test files"] == 1  # the broken one is not read
+    assert suite.counts["asks about several functions"] == 1  # mean(doubled(...)) asks only about mean
+    assert suite.counts["test files"] == 1  # the broken file is not read
 
 
 def test_cases_make_the_tests_stronger_and_a_wrong_one_is_dropped(read) -> None:
@@ -191,7 +189,7 @@ def test_cases_make_the_tests_stronger_and_a_wrong_one_is_dropped(read) -> None:
     wanted = list(functions.values())
     found = draw_up_tests(wanted, "", context, suite, seed=1, workers=2)
     drawn = {one.function.name: one.tests for one in found}
-    assert drawn["mean"].sources["test-suite"] == 5  # six were asked for, the wrong one among them
+    assert drawn["mean"].sources["test-suite"] == 5  # six were requested, including the wrong one
     assert "test_wrong_on_purpose" not in drawn["mean"].text
     assert "def close(" in drawn["mean"].text
     assert drawn["nothing"] is not None
@@ -217,9 +215,9 @@ def test_cases_make_the_tests_stronger_and_a_wrong_one_is_dropped(read) -> None:
 )
 def test_names_of_statements(source, binds, needs, touches) -> None:
     statement = ast.parse(source).body[0]
-    assert bound(statement) == binds
-    assert needed(statement) == needs
-    assert touched(statement) == touches
+    assert bound_names(statement) == binds
+    assert needed_names(statement) == needs
+    assert touched_names(statement) == touches
 
 
 def test_only_the_set_up_that_assertions_rest_on_is_kept() -> None:

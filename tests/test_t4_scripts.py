@@ -21,8 +21,8 @@ import stand_ins  # noqa: E402
 import t4_on_cpu  # noqa: E402
 import t4_on_gpu  # noqa: E402
 
-from helpers.runtime import detect_runtime  # noqa: E402
-from helpers.settings import resolve_profile  # noqa: E402
+from helpers.machine.hardware import detect_runtime  # noqa: E402
+from helpers.profiles import RunRequest, resolve_profile  # noqa: E402
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_full_stand_ins_are_as_large_as_the_originals(name, published) -> None:
 
 
 def test_the_small_run_changes_settings_that_exist() -> None:
-    profile = resolve_profile("t4", changes=",".join(t4_on_cpu.FEW))
+    profile = resolve_profile(RunRequest("t4", changed_settings=",".join(t4_on_cpu.FEW)))
     assert profile.name == "t4"
     assert not profile.is_full_run
 

@@ -1,13 +1,20 @@
-"""Titles and their tokenizers: the text stays as it is, order and digest follow from the seed."""
+"""Titles and tokenizers: the text stays unchanged, and the seed decides order and digest."""
 
 import gzip
 
 import pytest
 import torch
 
-from helpers.data import title_sets
-from helpers.data.title_sets import TitleSetError, TitleSplit, joined, load_titles, split_titles, text_sha256
-from helpers.data.title_tokenizer import KINDS, changed_titles, train_tokenizer
+from helpers.fixed_budget import titles as title_sets
+from helpers.fixed_budget.titles import (
+    TitleSetError,
+    TitleSplit,
+    joined,
+    load_titles,
+    split_titles,
+    text_sha256,
+)
+from helpers.fixed_budget.tokenizer import KINDS, changed_titles, train_tokenizer
 
 TITLES = [
     f"Show HN: A {word} of  C++ in {year} – “{word}”"
@@ -46,12 +53,12 @@ def test_unicode_line_separators_do_not_cut_a_title(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("spec", ["titles", "file:", "file:missing.txt", "hn:x"])
-def test_what_cannot_be_loaded_is_said_in_one_sentence(spec) -> None:
+def test_unreadable_titles_are_refused_in_one_sentence(spec) -> None:
     with pytest.raises(TitleSetError, match=r"cannot read"):
         load_titles(spec, seed=1)
 
 
-def test_too_few_titles_and_bytes_that_are_no_text(tmp_path) -> None:
+def test_too_few_titles_and_invalid_utf8_are_refused(tmp_path) -> None:
     path = tmp_path / "t.txt"
     path.write_text("only one")
     with pytest.raises(TitleSetError, match="gives 1 titles"):
@@ -61,7 +68,7 @@ def test_too_few_titles_and_bytes_that_are_no_text(tmp_path) -> None:
         load_titles(f"file:{path}", seed=1)
 
 
-def test_hacker_news_is_asked_for_at_its_revision_and_counted(monkeypatch) -> None:
+def test_hacker_news_is_loaded_at_its_revision_and_counted(monkeypatch) -> None:
     """The hub's data set: pinned revision, its own shuffle, 100,000 titles; a stand-in answers."""
     import datasets
 
@@ -87,11 +94,11 @@ def test_hacker_news_is_asked_for_at_its_revision_and_counted(monkeypatch) -> No
         "name": "julien040/hacker-news-posts", "split": "train", "revision": title_sets.HN_REVISION, "seed": 1337,
     }  # fmt: skip
     rows = 299
-    with pytest.raises(TitleSetError, match="another data set"):
+    with pytest.raises(TitleSetError, match="a different data set"):
         load_titles("hn", seed=1337)
 
 
-def test_docstrings_are_first_lines_each_once(monkeypatch, tmp_path) -> None:
+def test_docstrings_give_distinct_first_lines(monkeypatch, tmp_path) -> None:
     package = tmp_path / "made_up_package"
     (package / "tests").mkdir(parents=True)
     lines = [f"Return the {word} of a list of numbers." for word in map(str, range(30))]
@@ -124,7 +131,7 @@ def test_the_denominator_counts_a_separator_after_each_title() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_any_text_comes_back_from_its_tokens(kind) -> None:
+def test_decoding_returns_any_text_exactly(kind) -> None:
     tokenizer = train_tokenizer(kind, 320, TITLES)
     strange = ["", "  two  spaces", "中文 🚀\u2028x", "<pad> <unk>", "tab\there", "UPPER lower", "\x00\x7f"]
     assert changed_titles(tokenizer, [*TITLES, *strange]) == []
@@ -141,8 +148,8 @@ def test_the_same_titles_give_the_same_tokenizer(kind) -> None:
     assert first.trained_on == text_sha256(TITLES)
 
 
-def test_a_tokenizer_of_no_known_kind_is_refused() -> None:
+def test_unknown_kinds_and_small_vocabularies_are_refused() -> None:
     with pytest.raises(ValueError, match="bpe or unigram"):
         train_tokenizer("words", 320, TITLES)
-    with pytest.raises(ValueError, match="300 up"):
+    with pytest.raises(ValueError, match="at least 300 ids"):
         train_tokenizer("bpe", 20, TITLES)

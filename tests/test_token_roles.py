@@ -1,3 +1,5 @@
+"""Token roles: which tokens are code, docstring, comment or own name."""
+
 import math
 
 import pytest

@@ -1,4 +1,4 @@
-"""Every kind of index against plain matrix products; kept and read back; bad vectors refused."""
+"""Every kind of index against plain matrix products; saving and loading; refusal of bad vectors."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_exact_kinds_equal_brute_force(kind):
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
-def test_approximate_kinds_score_what_they_find_exactly_and_miss_little(kind):
+def test_approximate_kinds_give_exact_scores_and_miss_little(kind):
     exact = search(build_index(VECTORS, NAMES), QUESTIONS, len(NAMES))
     found = search(build_index(VECTORS, NAMES, kind), QUESTIONS, 10)
     for every, hits in zip(exact, found, strict=True):
@@ -78,7 +78,7 @@ def test_few_vectors_and_more_wanted_than_there_are(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_vectors_can_be_taken_out_again(kind):
+def test_the_vectors_can_be_read_back(kind):
     np.testing.assert_allclose(vectors_of(build_index(VECTORS, NAMES, kind)), VECTORS, atol=1e-6)
 
 
@@ -115,7 +115,7 @@ def test_a_server_client_can_take_the_place_of_the_embedded_one(tmp_path):
         qdrant_store.QdrantStore()
 
 
-def test_what_does_not_belong_together_is_refused(tmp_path):
+def test_mismatched_files_are_refused(tmp_path):
     save_index(build_index(VECTORS, NAMES), tmp_path)
     (tmp_path / "ids.json").write_text(json.dumps({"kind": "flat", "ids": ["d000"]}))
     with pytest.raises(RetrievalError, match="400 vectors and 1 ids"):

@@ -1,4 +1,4 @@
-"""The run folder: whole files, stages built once, half-built ones never taken for whole."""
+"""The run folder: files are whole, stages are built once, and half-built ones never count as finished."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.second_copy import SecondCopy
-from helpers.workspace import (
+from helpers.run.second_copy import SecondCopy
+from helpers.run.workspace import (
     Workspace,
     WorkspaceError,
     digest,
@@ -108,7 +108,7 @@ def test_interrupted_stage_keeps_its_checkpoints_for_the_same_inputs_only(tmp_pa
     assert seen == [True, False]
 
 
-def test_torn_stage_record_means_build_again(tmp_path: Path) -> None:
+def test_a_torn_stage_record_triggers_a_rebuild(tmp_path: Path) -> None:
     space = Workspace(tmp_path, "run")
     built = []
     space.stage("s", 1, built.append)
@@ -117,7 +117,7 @@ def test_torn_stage_record_means_build_again(tmp_path: Path) -> None:
     assert len(built) == 2
 
 
-def test_a_damaged_file_means_build_again_and_says_so(tmp_path: Path, capsys) -> None:
+def test_a_damaged_file_triggers_a_rebuild_and_a_message(tmp_path: Path, capsys) -> None:
     space = Workspace(tmp_path, "run")
     built = []
 
@@ -136,7 +136,7 @@ def test_a_damaged_file_means_build_again_and_says_so(tmp_path: Path, capsys) ->
     assert len(built) == 3
 
 
-def test_a_stage_finished_but_not_renamed_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_finished_stage_that_was_not_renamed_is_used(tmp_path: Path) -> None:
     space = Workspace(tmp_path, "run")
     space.stage("s", 1, lambda out: (out / "a").write_text("x"))
     (tmp_path / "s").rename(tmp_path / "s.partial")
@@ -145,7 +145,7 @@ def test_a_stage_finished_but_not_renamed_is_taken_as_it_is(tmp_path: Path) -> N
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s"]
 
 
-def test_full_disk_is_said_and_the_finished_stage_stays(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_the_finished_stage_stays(tmp_path: Path) -> None:
     space = Workspace(tmp_path, "run")
     space.stage("s", 1, lambda out: (out / "a").write_text("old"))
 
@@ -159,7 +159,7 @@ def test_full_disk_is_said_and_the_finished_stage_stays(tmp_path: Path) -> None:
         raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     for build in (hidden, in_words):
-        with pytest.raises(WorkspaceError, match=r"No space left.*; .*make room and go on with --resume"):
+        with pytest.raises(WorkspaceError, match=r"No space left.*; .*make room and continue with --resume"):
             space.stage("s", 2, build)
         assert (tmp_path / "s" / "a").read_text() == "old"
     with pytest.raises(ZeroDivisionError):
@@ -167,12 +167,12 @@ def test_full_disk_is_said_and_the_finished_stage_stays(tmp_path: Path) -> None:
 
 
 def test_a_real_write_error_while_a_model_is_saved(tmp_path: Path) -> None:
-    """RLIMIT_FSIZE stands for a full disk: the kernel refuses, whatever library writes."""
+    """RLIMIT_FSIZE simulates a full disk: the kernel refuses the write, whatever library makes it."""
     script = """
 import resource, signal, sys, torch
 from pathlib import Path
 from safetensors.torch import save_file
-from helpers.workspace import Workspace, WorkspaceError
+from helpers.run.workspace import Workspace, WorkspaceError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 space = Workspace(Path(sys.argv[1]), "run")
 space.stage("first", 1, lambda out: (out / "a").write_text("kept"))
@@ -197,12 +197,12 @@ print((Path(sys.argv[1]) / "first" / "a").read_text(), space.stage("first", 1, N
     )
     lines = done.stdout.splitlines()
     assert [line.split(" | ")[0] for line in lines[:-1]] == ["torch", "safetensors", "text"], done.stderr
-    assert all("make room and go on with --resume" in line for line in lines[:-1])
+    assert all("make room and continue with --resume" in line for line in lines[:-1])
     assert lines[-1] == "kept first"
     assert sorted(p.name for p in tmp_path.iterdir() if not p.name.endswith(".partial")) == ["first"]
 
 
-def test_a_second_copy_that_vanishes_is_said_once_and_taken_up_when_it_is_back(
+def test_a_vanished_second_copy_is_reported_once_and_used_again_when_it_returns(
     tmp_path: Path, capsys
 ) -> None:
     drive = tmp_path / "drive"
@@ -226,4 +226,4 @@ def test_a_second_copy_that_vanishes_is_said_once_and_taken_up_when_it_is_back(
     built = []
     for name in ("one", "two"):
         again.stage(name, 1, lambda out, name=name: built.append(name) or build(out))
-    assert built == ["two"]  # a damaged copy is no copy
+    assert built == ["two"]  # a damaged copy does not count

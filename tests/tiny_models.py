@@ -14,7 +14,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from helpers.runtime import Decision, Runtime
+from helpers.machine.hardware import Decision, Runtime
 
 CPU_FP32 = Runtime(
     torch.device("cpu"), torch.float32, None, "sdpa", 8.0, (Decision("precision", "float32", "a test"),)

@@ -1,8 +1,8 @@
-"""Which files of a code base are taken: the written rules, applied in the order of `RULES`.
+"""Decide which files of a code base are taken, by the written rules in `RULES`.
 
-Every file that is looked at ends up accepted or rejected with one fixed phrase that the data card
-counts. The first rule that applies gives the reason. Path rules come first (`helpers.data.walking`),
-then rules on the bytes, on the text, on the syntax tree, and at last the comparisons between files.
+Every file is either accepted, or rejected with one fixed phrase that the data card counts. The first rule
+that applies gives the reason. Path rules come first (`helpers.data.walking`), then rules on the bytes, on
+the text and on the syntax tree, and last the comparisons between files.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import io
 import re
 import stat
 import tokenize
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.data.duplicates import earlier_likeness, file_tokens, shingles
-from helpers.data.languages import language_of, syntax_fault
-from helpers.data.masking import mask_secrets
+from helpers.code.languages import language_of, syntax_fault
+from helpers.code.near_duplicates import earlier_duplicates, file_tokens, shingles
+from helpers.code.python_text import parse_or_reason
+from helpers.code.secrets import mask_secrets
 from helpers.data.walking import walk
-from helpers.progress import progress
+from helpers.machine.progress import progress
 from helpers.records import RejectedFile, SourceFile
 from helpers.settings import CorpusSettings
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One reason for leaving a file (or a whole folder) out; `text` names the limits by setting."""
+    """One reason for leaving out a file or a whole folder; `text` names the limits by setting."""
 
     reason: str  # the phrase in `RejectedFile.reason`
     text: str
@@ -37,14 +37,14 @@ class Rule:
 
 # The rules, in the order in which they are tried. `{...}` are fields of CorpusSettings.
 RULES: tuple[Rule, ...] = (
-    Rule("excluded by pattern", "matches exclude={exclude}, or none of a given include={include}"),
-    Rule("symbolic link", "not followed: its target is looked at by its own name, or lies outside"),
+    Rule("excluded by pattern", "matches exclude={exclude}, or matches none of a given include={include}"),
+    Rule("symbolic link", "not followed: its target is read under its own name, or lies outside"),
     Rule("hidden", "the name of the file or of its folder begins with a dot"),
     Rule("vendored", "inside a folder of copied code (vendor, _vendor, third_party, node_modules, ...)"),
     Rule("build output", "inside build, dist, *.egg-info, a virtual environment or a marked cache"),
     Rule("notebook", "a Jupyter notebook"),
-    Rule("not source code", "no suffix of a language that is read (data, documents, type stubs)"),
-    Rule("language not wanted", "in none of languages={languages}"),
+    Rule("not source code", "its suffix belongs to no supported language (data, documents, type stubs)"),
+    Rule("language not wanted", "its language is not among languages={languages}"),
     Rule("test", "below test/, tests/ or __tests__/, or named test_*.py, *_test.py, tests.py, conftest.py, "
          "*.test.ts, *_test.go, *Test.java and the like"),
     Rule("cannot be read", "not a regular file, or the system refuses to open it"),
@@ -54,22 +54,22 @@ RULES: tuple[Rule, ...] = (
     Rule("unknown encoding", "does not decode by its PEP 263 declaration, or as UTF-8 without one"),
     Rule("generated", "says so in its name (_pb2.py, .pb.go, ...) or among its first 20 lines"),
     Rule("minified", "a line of more than {max_line_chars} characters, or named *.min.js"),
-    Rule("Python 2", "does not parse, and shows syntax of Python 2"),
-    Rule("does not parse", "not valid for the running Python, or over half of it is foreign to the "
-         "grammar of its language; the line is given"),
-    Rule("no function or class", "defines neither"),
-    Rule("secret that cannot be masked", "would not parse with its secrets masked"),
-    Rule("exact duplicate", "same text as an accepted file; the first path in sorted order stays"),
+    Rule("Python 2", "does not parse, and uses syntax of Python 2"),
+    Rule("does not parse", "not valid for the running Python, or the grammar of its language does not fit "
+         "over half of it; the line is given"),
+    Rule("no function or class", "defines no function and no class"),
+    Rule("secret that cannot be masked", "would no longer parse with its secrets masked"),
+    Rule("exact duplicate", "has the same text as an accepted file; the first path in sorted order stays"),
     Rule("near duplicate", "Jaccard similarity of 5-token shingles at least {near_duplicate_threshold} "
          "with an accepted file; the first path in sorted order stays"),
-    Rule("over the file limit", "of more than {max_files}, those with the smallest SHA-256 of the path stay"),
+    Rule("over the file limit", "only the {max_files} files with the smallest SHA-256 of the path stay"),
 )  # fmt: skip
 
 GENERATED_FILES = (
     "*_pb2.py", "*_pb2_grpc.py", "_version.py", "parsetab.py", "lextab.py",
     "*.pb.go", "*.pb.cc", "*.pb.h", "*_pb.js", "*_pb.ts", "*.generated.*", "*_generated.*",
 )  # fmt: skip
-# Prose speaks of generating things too, so outside comments only plain statements count.
+# Prose mentions generating things too, so only plain statements count outside comments.
 GENERATED_ANYWHERE = re.compile(
     r"@generated\b|\b(?-i:DO NOT (?:EDIT|MODIFY))\b|\bdo not (?:edit|modify) (?:this file|by hand|manually)"
     r"|\bthis (?:file|module|code) (?:is|was|has been) (?:auto|automatically|machine)?[- ]?generated\b"
@@ -94,7 +94,7 @@ PYTHON_2_TEXT = re.compile(
 
 
 def rule_rows(settings: CorpusSettings) -> list[dict[str, str]]:
-    """The rules with this run's limits filled in: rows of `reason` and `rule`, in order."""
+    """Return the rules with this run's limits filled in: rows of `reason` and `rule`, in order."""
     limits = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(settings).items()}
     return [{"reason": rule.reason, "rule": rule.text.format(**limits)} for rule in RULES]
 
@@ -102,12 +102,15 @@ def rule_rows(settings: CorpusSettings) -> list[dict[str, str]]:
 def clean_folder(
     root: Path, settings: CorpusSettings, *, only: str = ""
 ) -> tuple[tuple[SourceFile, ...], tuple[RejectedFile, ...]]:
-    """Apply the rules to everything below `root`; both results are sorted by path.
+    """Apply the rules to everything below `root`.
 
     Args:
         root: an existing folder.
         settings: limits, patterns and the near-duplicate threshold.
-        only: look at this one file of `root` alone (an installed single-module package).
+        only: the only file of `root` to look at (an installed single-module package).
+
+    Returns:
+        The accepted and the rejected files, both sorted by path.
     """
     candidates: list[tuple[str, Path]] = []
     rejected: list[RejectedFile] = []
@@ -129,9 +132,8 @@ def clean_folder(
 def read_source(path: str, location: Path, settings: CorpusSettings) -> SourceFile | RejectedFile:
     """Read one file and apply the rules on its bytes, text and syntax tree.
 
-    Newlines stay as they are in the file, so that sources can be quoted exactly; a byte order
-    mark is dropped, and secrets are masked. `n_bytes` and `sha256` are of that text as UTF-8, whatever
-    the file's encoding.
+    Newlines stay as they are, so that sources can be quoted exactly. A byte order mark is dropped, and
+    secrets are masked. `n_bytes` and `sha256` describe that text as UTF-8, whatever the file's encoding.
     """
 
     def no(reason: str, detail: str = "") -> RejectedFile:
@@ -173,7 +175,7 @@ def read_source(path: str, location: Path, settings: CorpusSettings) -> SourceFi
 
 
 def _machine_made(name: str, text: str, language: str, settings: CorpusSettings) -> str:
-    """Why a text is not its author's own: generated or minified, with what was seen; or ""."""
+    """Return why a text is generated or minified, with what was seen; "" where it is neither."""
     if any(fnmatch.fnmatch(name, pattern) for pattern in GENERATED_FILES):
         return "generated: by its name"
     head = "\n".join(text[:4000].splitlines()[:20])
@@ -187,10 +189,10 @@ def _machine_made(name: str, text: str, language: str, settings: CorpusSettings)
 
 
 def _fault(text: str, language: str) -> str:
-    """Why the syntax of a text rules it out, or ""."""
+    """Return why the syntax of a text rules it out, or ""."""
     if language != "python":
         return syntax_fault(text, language)
-    tree = parse_python(text)
+    tree = parse_or_reason(text)
     if isinstance(tree, str):
         is_old = PYTHON_2_MESSAGE.search(tree) or PYTHON_2_TEXT.search(text)
         return f"{'Python 2' if is_old else 'does not parse'}: {tree}"
@@ -198,26 +200,12 @@ def _fault(text: str, language: str) -> str:
     return "" if any(isinstance(node, defined) for node in ast.walk(tree)) else "no function or class"
 
 
-def parse_python(text: str) -> ast.Module | str:
-    """The syntax tree, or one line that says where and why there is none."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in the code under study are not ours
-            return ast.parse(text)
-    except SyntaxError as error:
-        return f"line {error.lineno}: {error.msg}"
-    except ValueError as error:
-        return str(error)
-    except (RecursionError, MemoryError):
-        return "nested too deeply for the parser"
-
-
 def drop_duplicates(files: list[SourceFile], threshold: float) -> tuple[list[SourceFile], list[RejectedFile]]:
     """Keep the first path (sorted) of each set of equal or nearly equal files.
 
-    A file is dropped only for being near one that stays, so a chain of gradual changes does not
-    pull its far end out. Equality is of SHA-256; nearness is the true Jaccard similarity of
-    5-token shingles at or above `threshold`, candidates found by MinHash (see `duplicates`).
+    A file is dropped only for being near a file that stays, so a chain of gradual changes does not pull
+    its far end out. Files are equal by SHA-256, and near by the true Jaccard similarity of 5-token
+    shingles at or above `threshold`; MinHash finds the candidates (see `near_duplicates`).
     """
     rejected: list[RejectedFile] = []
     first_with: dict[str, str] = {}
@@ -230,7 +218,7 @@ def drop_duplicates(files: list[SourceFile], threshold: float) -> tuple[list[Sou
             unique.append(file)
     sets = [shingles(file_tokens(file.text)) for file in progress(unique, "comparing files", unit="file")]
     kept: list[SourceFile] = []
-    for file, original in zip(unique, earlier_likeness(sets, threshold), strict=True):
+    for file, original in zip(unique, earlier_duplicates(sets, threshold), strict=True):
         if original is None:
             kept.append(file)
         else:
@@ -239,7 +227,10 @@ def drop_duplicates(files: list[SourceFile], threshold: float) -> tuple[list[Sou
 
 
 def limit_files(files: list[SourceFile], max_files: int) -> tuple[list[SourceFile], list[RejectedFile]]:
-    """At most `max_files` files, chosen by the SHA-256 of their paths: no seed, no folder order."""
+    """Return at most `max_files` files, chosen by the SHA-256 of their paths, and the files left out.
+
+    The choice depends on neither a seed nor the order of folders.
+    """
     ranked = sorted(files, key=lambda file: hashlib.sha256(file.path.encode()).hexdigest())
     kept = {file.path for file in ranked[:max_files]}
     over = [RejectedFile(file.path, "over the file limit") for file in files if file.path not in kept]

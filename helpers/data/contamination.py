@@ -1,7 +1,7 @@
-"""Code that must not be in the pairs: the held-out functions', and that of benchmarks on request.
+"""Keep held-out functions, and benchmarks on request, out of the training pairs.
 
 Code is compared without whitespace and, from `MIN_TOKENS` tokens on, as syntax with every identifier
-blanked. Benchmark files are compared by runs of `NGRAM_WORDS` words besides (13, as Brown et al. 2020,
+blanked. Benchmark files are also compared by runs of `NGRAM_WORDS` words (13, as in Brown et al. 2020,
 appendix C).
 """
 
@@ -14,9 +14,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from helpers.data.cleaning import parse_python
-from helpers.data.duplicates import code_tokens
+from helpers.code.near_duplicates import python_tokens
+from helpers.code.python_text import parse_or_reason
 from helpers.data.splits import MIN_TOKENS, blank_syntax
+from helpers.errors import SuiteError
 
 NGRAM_WORDS = 13
 CODE_FIELDS = ("prompt", "canonical_solution", "code", "buggy", "solution")
@@ -24,15 +25,15 @@ TEXT_FIELDS = (*CODE_FIELDS, "text", "test", "test_list", "test_setup_code", "ch
 WORD = re.compile(r"\w+")
 
 
-class ContaminationError(ValueError):
-    """A benchmark file that cannot be read, or pairs that hold held-out code; the message names them."""
+class ContaminationError(SuiteError, ValueError):
+    """A benchmark file cannot be read, or pairs hold held-out code; the message names them."""
 
 
 class Benchmarks:
-    """The problems of benchmark files, to be kept out of the pairs."""
+    """The problems of benchmark files that must not occur in the pairs."""
 
     def __init__(self, paths: Sequence[str | Path] = ()) -> None:
-        """Read HumanEval's or MBPP's own files, `.jsonl` or `.jsonl.gz`; none is fine.
+        """Read HumanEval's or MBPP's own files, `.jsonl` or `.jsonl.gz`; there may be none.
 
         Raises:
             ContaminationError: for a file that is missing or holds no problem rows.
@@ -52,7 +53,7 @@ class Benchmarks:
                     self._codes |= set(_functions(code))
 
     def reason(self, text: str, code: str) -> str:
-        """Why a pair with this whole text and this code is contaminated; "" where it is not."""
+        """Return why a pair with this text and this code is contaminated; "" where it is not."""
         if self._codes and not self._codes.isdisjoint(fingerprints(code)):
             return "code of a benchmark"
         if self._grams and not self._grams.isdisjoint(_ngrams(text)):
@@ -61,7 +62,7 @@ class Benchmarks:
 
 
 def check_held_out(pairs: Iterable[tuple[str, str, str]], held_out: Iterable[tuple[str, str]]) -> None:
-    """Raise where a pair is about a held-out function or shares its code.
+    """Raise if a pair is about a held-out function or shares its code.
 
     Args:
         pairs: (pair id, function id, code of the function).
@@ -84,14 +85,14 @@ def check_held_out(pairs: Iterable[tuple[str, str, str]], held_out: Iterable[tup
 
 
 def fingerprints(code: str) -> set[str]:
-    """What equal code has in common: its characters without whitespace, and its blanked functions."""
+    """Return what equal code has in common: its text without whitespace, and its blanked functions."""
     squeezed = "".join(code.split())
     return {squeezed} | set(_functions(code)) if squeezed else set()
 
 
 def _functions(code: str) -> Iterator[str]:
-    """Each function of `code` as syntax with identifiers blanked, docstrings aside, unless it is tiny."""
-    tree = parse_python(code)
+    """Yield each function of `code` that is not tiny, as blanked syntax without its docstring."""
+    tree = parse_or_reason(code)
     if isinstance(tree, str):
         return
     for node in tree.body:
@@ -99,7 +100,7 @@ def _functions(code: str) -> Iterator[str]:
             if ast.get_docstring(node, clean=False) is not None:
                 node.body = node.body[1:] or [ast.Pass()]
             text = ast.unparse(node)
-            blanked = blank_syntax(text) if len(code_tokens(text)) >= MIN_TOKENS else None
+            blanked = blank_syntax(text) if len(python_tokens(text)) >= MIN_TOKENS else None
             if blanked:
                 yield blanked
 

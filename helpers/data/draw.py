@@ -1,4 +1,4 @@
-"""A budget of tokens spent on whole files, drawn by a seed."""
+"""Spend a budget of tokens on whole files, drawn by a seed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Mapping, Sequence
 from transformers import PreTrainedTokenizerBase
 
 from helpers.data.splits import files_of
-from helpers.eval.perplexity import encode
 from helpers.models.causal_lm import load_tokenizer
+from helpers.models.tokens import token_ids
 from helpers.records import Corpus, SourceFile, Splits
 from helpers.settings import TrackASettings
 
-OVERSHOOT = 1.10  # a file that would take the total beyond this share of the budget is passed over
+OVERSHOOT = 1.10  # a file that would raise the total above this share of the budget is skipped
 
 
 def draw_splits(
     corpus: Corpus, splits: Splits, settings: TrackASettings, seed: int
 ) -> Mapping[str, list[SourceFile]]:
-    """Track A's files: "training", "validation", "test" -> those drawn from that split."""
+    """Return Track A's files: "training", "validation" or "test" -> files drawn from that split."""
     tokenizer = load_tokenizer(settings.model)
     budgets = {
         "training": settings.train_tokens,
@@ -35,11 +35,11 @@ def draw_splits(
 def draw_files(
     files: Sequence[SourceFile], tokenizer: PreTrainedTokenizerBase, token_budget: int, seed: int
 ) -> list[SourceFile]:
-    """Whole files in seeded order until `token_budget` tokens are reached.
+    """Draw whole files in seeded order until `token_budget` tokens are reached.
 
-    A file that would overshoot by over a tenth is passed over and the next one tried. Where every
-    file is too large, the smallest one is taken, so that the result is empty only for no files.
-    The order of `files` does not matter.
+    A file that would overshoot the budget by over a tenth is skipped and the next one tried. If every
+    file is too large, the smallest one is taken, so the result is empty only for no files. The order of
+    `files` does not matter.
     """
     shuffled = sorted(files, key=lambda file: file.path)
     random.Random(f"{seed}:draw files").shuffle(shuffled)
@@ -48,7 +48,7 @@ def draw_files(
     for file in shuffled:
         if total >= token_budget:
             break
-        tokens = len(encode(tokenizer, file.text))
+        tokens = len(token_ids(tokenizer, file.text))
         if total + tokens <= token_budget * OVERSHOOT:
             drawn.append(file)
             total += tokens

@@ -1,11 +1,11 @@
-"""What a model may have seen of the corpus before it was adapted, and which files it cannot have seen.
+"""Tell what a model may already have seen of the corpus, and which files it cannot have seen.
 
-For the embedded model that is known: the list of its training sources lies beside its weights. For hub
-models at most the date is known up to which their code was gathered; files that changed after it are a
-slice of their own. When a file last changed is known where the corpus lies in a git working tree with its
-history. For an installed package its newest release from before that day is read (`older_release`). A fetched
-revision without its history does not tell, nor a package whose older release cannot be had; the note says so
-then, and there is no slice.
+For the embedded model this is known: the list of its training sources lies beside its weights. For a hub
+model at most a date is known, up to which its code was gathered; files that changed after it form a slice
+of their own. The day of a file's last change is known if the corpus lies in a git working tree with its
+history. For an installed package, its newest release from before the date is read instead
+(`helpers.data.older_release`). Otherwise (a fetched revision without history, or a package whose older
+release cannot be had) the note says so, and there is no slice.
 """
 
 from __future__ import annotations
@@ -18,30 +18,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.data.duplicates import file_tokens, near_duplicates, shingles
+from helpers.code.near_duplicates import file_tokens, near_duplicates, shingles
 from helpers.data.older_release import NoOlderReleaseError, older_release
 from helpers.models.shapes import model_folder
 from helpers.records import Corpus
 from helpers.settings import CorpusSettings
 
-# Beginning of a model's name -> day before which its code was gathered, as its makers say.
+# Beginning of a model's name -> day before which its code was gathered, according to its makers.
 CUT_OFFS = {
     "Qwen/Qwen2.5-Coder": datetime.date(2024, 2, 1),  # technical report, arXiv 2409.12186
 }
-SOURCES = "training.json"  # of a model of this project
+SOURCES = "training.json"  # training record beside the weights of a model of this project
 
 
 @dataclass(frozen=True)
 class Exposure:
-    """`status` is "unseen", "trained_on", "partly_unseen" or "unknown"; `note` says why in one sentence."""
+    """What is known; `note` gives the reason for `status` in one sentence.
+
+    `status` is "unseen", "trained_on", "partly_unseen" or "unknown".
+    """
 
     status: str
     note: str
-    unseen: tuple[str, ...] = ()  # paths that it cannot have seen as they are, sorted
+    unseen: tuple[str, ...] = ()  # sorted paths whose present text the model cannot have seen
 
 
 def exposure(model: str, corpus: Corpus) -> Exposure:
-    """What is known of `model` having seen `corpus`.
+    """Return what is known about `model` having seen `corpus`.
 
     A package index is asked only for an installed package and a model with a known cut-off.
     """
@@ -63,10 +66,10 @@ def exposure(model: str, corpus: Corpus) -> Exposure:
 
 
 def _by_older_release(model: str, corpus: Corpus, cut_off: datetime.date) -> Exposure:
-    """Files that are no near copy of any file of the newest release from before the cut-off.
+    """Take as unseen the files that are no near copy of a file in the newest release before the cut-off.
 
-    Near copies are what they are to the corpus' own rules. A release renews a line or two of nearly every
-    file, which then differs but has been seen all the same.
+    Uses the corpus's near-duplicate threshold: a release changes a line or two of nearly every file, and
+    such a file differs but has been seen all the same.
     """
     owners = sorted(_distributions(corpus))
     try:
@@ -94,7 +97,7 @@ def _by_older_release(model: str, corpus: Corpus, cut_off: datetime.date) -> Exp
 
 
 def _near_copies(texts: Sequence[str], older: Sequence[str], threshold: float) -> set[int]:
-    """Positions of the `texts` that equal one of `older`, or are as similar to one as `threshold` says."""
+    """Return the positions of `texts` that equal one of `older`, or are at least `threshold` similar."""
     known = set(older)
     equal = {number for number, text in enumerate(texts) if text in known}
     sets = [shingles(file_tokens(text)) for text in (*older, *texts)]
@@ -107,7 +110,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _by_history(model: str, corpus: Corpus, cut_off: datetime.date) -> Exposure:
-    """Files that a commit touched on or after the cut-off."""
+    """Take as unseen the files that a commit touched on or after the cut-off."""
     changed = last_changes(corpus)
     if not changed:
         return _undated(model, cut_off, "a git working tree with its history would tell")
@@ -129,10 +132,9 @@ def _undated(model: str, cut_off: datetime.date, why: str) -> Exposure:
 
 
 def last_changes(corpus: Corpus) -> dict[str, datetime.date]:
-    """Path -> day of the commit that last touched the file; empty without a git history.
+    """Return path -> day of the last commit that touched the file; empty without a git history.
 
-    Files that no commit touched are left out. Where the history is cut off (a shallow clone), nothing is
-    known of any.
+    Files that no commit touched are left out. In a shallow clone nothing is known about any file.
     """
     root = Path(corpus.root)
     if _git(root, "rev-parse", "--is-shallow-repository") != "false":
@@ -164,10 +166,10 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def _own_sources(model: str) -> set[str] | None:
-    """Names of the packages that a model of this project was trained on; None for any other model."""
+    """Return the packages that a model of this project was trained on; None for any other model."""
     try:
-        stretches = json.loads((model_folder(model) / SOURCES).read_text())
-        last = next(stretch["corpus"] for stretch in reversed(stretches) if "corpus" in stretch)
+        phases = json.loads((model_folder(model) / SOURCES).read_text())
+        last = next(phase["corpus"] for phase in reversed(phases) if "corpus" in phase)
         return {source["name"].lower() for source in last["sources"]}
     except (OSError, ValueError, KeyError, TypeError, StopIteration):
         return None

@@ -1,8 +1,8 @@
-"""Packages that are not the corpus, for controls.
+"""Take code from packages other than the corpus, for controls.
 
-Track C asks queries over one: is retrieval elsewhere kept, or paid for the gain? They are made as the corpus'
-own test queries are, by `helpers.data.query_drawing`; nothing of the package is trained on. Track A trains on
-one: does any Python do as well as the repository's own?
+Track C asks queries over one such package: is retrieval elsewhere kept, or paid for the gain? Its queries
+are made like the corpus' own test queries (`helpers.data.queries.questions`), and nothing of the package
+is trained on. Track A trains on one: does any Python code help as much as the repository's own?
 """
 
 from __future__ import annotations
@@ -12,25 +12,26 @@ import random
 
 from transformers import PreTrainedTokenizerBase
 
+from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
-from helpers.data.document_forms import document_text
 from helpers.data.draw import draw_files
-from helpers.data.functions import extract_functions
-from helpers.data.query_drawing import asking_functions, draw_queries
-from helpers.records import Document, InsufficientDataError, Query, Splits
+from helpers.data.queries.documents import document_text
+from helpers.data.queries.questions import asking_functions, draw_queries
+from helpers.errors import InsufficientDataError
+from helpers.records import Document, Query, Splits
 from helpers.settings import CorpusSettings
 
-PACKAGES = ("rich", "jinja2", "fsspec")  # dependencies of the requirements; the first that may serve
+PACKAGES = ("rich", "jinja2", "fsspec")  # dependencies of the requirements; the first one installed is used
 MAX_FILES = 80
-# Large, and permissively licensed; the embedded model never saw the first (see its card).
+# Large and permissively licensed. The embedded model never saw the first one (see its card).
 LARGE_PACKAGES = ("matplotlib", "sympy", "scipy")
 
 
 def foreign_retrieval(n: int, seed: int, *, exclude: str) -> tuple[str, list[Query], list[Document]]:
-    """`n` queries over every function of a foreign package, fewer where it has fewer.
+    """Return up to `n` queries over every function of a foreign package.
 
     Args:
-        exclude: import name of the corpus, whose own package does not serve.
+        exclude: import name of the corpus, which may not serve itself.
 
     Returns:
         Name and version of the package, the queries, and all its functions as documents.
@@ -51,12 +52,12 @@ def foreign_retrieval(n: int, seed: int, *, exclude: str) -> tuple[str, list[Que
 def foreign_texts(
     tokenizer: PreTrainedTokenizerBase, token_budget: int, seed: int, *, exclude: str
 ) -> tuple[str, list[str]]:
-    """Whole files of a foreign package of about `token_budget` tokens, fewer where it has fewer.
+    """Return whole files of a foreign package, of at most about `token_budget` tokens together.
 
-    Files are taken and refused by the corpus' own rules; those that contain `exclude` are left out.
+    The corpus' own rules accept and reject its files; files that contain `exclude` are left out.
 
     Args:
-        exclude: import name of the corpus, whose own package does not serve.
+        exclude: import name of the corpus, which may not serve itself.
 
     Returns:
         Name and version of the package, and the texts.

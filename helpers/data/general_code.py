@@ -1,8 +1,8 @@
-"""General Python: a fixed slice to measure forgetting, and other files to rehearse against it.
+"""Provide general Python: a fixed slice to measure forgetting, and other files to rehearse against it.
 
-Files come from packages that every machine of this project has, that are not the corpus and that
-the embedded model's list of training sources does not name. For hub models nobody can say what
-they saw; forgetting compares before with after on the same files, so it does not matter here.
+Files come from packages that the requirements install, that are not the corpus, and that the embedded
+model's list of training sources does not name. What a hub model has seen is unknown. That does
+not matter here, since forgetting compares before and after on the same files.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from helpers.data.draw import draw_files
+from helpers.errors import SuiteError
 from helpers.records import SourceFile
 
 # Import name -> distribution name; all are dependencies of the requirements.
@@ -31,16 +32,16 @@ MIN_BYTES, MAX_BYTES = 2_000, 12_000
 SKIPPED_FOLDERS = {"tests", "test", "_vendor", "__pycache__"}
 
 
-class GeneralCodeError(RuntimeError):
+class GeneralCodeError(SuiteError, RuntimeError):
     """None of the packages with general code is installed."""
 
 
 def general_code_texts(n: int, seed: int, *, exclude: str = "") -> list[str]:
-    """`n` source files, drawn by `seed` from the packages in turn, so that each has its share.
+    """Return up to `n` source files, drawn by `seed` from the packages in turn.
 
     Args:
-        exclude: import name of the corpus; its package is left out, and so is every file that
-            contains the name.
+        exclude: import name of the corpus; its package is left out, and so is every file that contains
+            the name.
 
     Raises:
         GeneralCodeError: if no package is installed.
@@ -67,7 +68,7 @@ def general_code_texts(n: int, seed: int, *, exclude: str = "") -> list[str]:
 def rehearsal_texts(
     tokenizer: PreTrainedTokenizerBase, token_budget: int, seed: int, *, exclude: str = ""
 ) -> list[str]:
-    """Whole standard-library files, drawn by `seed`, of about `token_budget` tokens together."""
+    """Return whole standard-library files, drawn by `seed`, of about `token_budget` tokens together."""
     if token_budget <= 0:
         return []
     root = Path(sysconfig.get_paths()["stdlib"])
@@ -81,7 +82,7 @@ def rehearsal_texts(
 
 
 def general_code_sources(exclude: str = "") -> dict[str, str]:
-    """Distribution name -> installed version of what `general_code_texts` draws from."""
+    """Return distribution name -> installed version of the packages `general_code_texts` draws from."""
     found = {}
     for package, distribution in sorted(PACKAGES.items()):
         if package != exclude and importlib.util.find_spec(package):

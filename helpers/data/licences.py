@@ -1,8 +1,8 @@
-"""The licence of a code base as an SPDX identifier, from package metadata or a licence file.
+"""Name the licence of a code base as an SPDX identifier, from package metadata or a licence file.
 
-Plain names and unmistakable phrases only: what is not recognised is reported as the text found,
-cut short, or "unknown". `licence_warning` words a doubt where a licence is missing, unknown or known
-to restrict use. A statement for the reports, not legal advice.
+Only plain names and unmistakable phrases are recognised. Anything else is reported as the text found, cut
+short, or as "unknown". `licence_warning` words a doubt if the licence is missing, unknown or known to
+restrict use. All this is information for the reports, not legal advice.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ SPDX_OF_NAME = {
     "gnu affero general public license v3": "AGPL-3.0-only",
 }  # fmt: skip
 
-# Phrases of the licence texts themselves, the others within NEAR_CHARS after the first. The licence
-# that begins first in the text is taken: what follows are licences of bundled parts.
+# Phrases of the licence texts themselves; the others must follow within NEAR_CHARS of the first. The
+# licence that begins first in the text is taken: later ones belong to bundled parts.
 NEAR_CHARS = 2_500
 SPDX_OF_TEXT: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Apache-2.0", ("apache license", "version 2.0")),
@@ -71,7 +71,7 @@ RESERVED = re.compile(
     r"|without (?:the )?(?:express |prior )+(?:written )?(?:permission|consent)",
     re.IGNORECASE,
 )
-# Parts of identifiers by what they mean for training; the first group that a licence names decides.
+# Parts of identifiers and what they mean for training; the first that occurs in a licence decides.
 RESTRICTIVE = (
     (re.compile(r"proprietary|all rights reserved|unlicensed", re.I), "reserves all rights"),
     (re.compile(r"\bNC\b|non-?commercial", re.I), "excludes commercial use"),
@@ -88,7 +88,7 @@ LICENCE_FILE = re.compile(r"(?:licen[cs]e|copying|unlicense)(?:[-.].*)?", re.I)
 
 
 def licence_of_distribution(distribution: Distribution) -> str:
-    """License-Expression, else an OSI classifier, else the License field, else its licence files."""
+    """Return License-Expression, else an OSI classifier, else License, else what its licence files say."""
     if declared := _declared(distribution.metadata):
         return declared
     for file in distribution.files or ():
@@ -99,7 +99,7 @@ def licence_of_distribution(distribution: Distribution) -> str:
 
 
 def _declared(metadata: Message) -> str:
-    """What package metadata declare; "" where they say nothing that names a licence."""
+    """Return what package metadata declare; "" where they name no licence."""
     if expression := metadata.get("License-Expression"):
         return expression
     tails = _classifiers(metadata)
@@ -116,7 +116,7 @@ def _classifiers(metadata: Message) -> list[str]:
 
 
 def licence_of_folder(root: Path) -> str:
-    """What the project's metadata declare, else the licence files at the top.
+    """Return what the project's metadata declare, else what the licence files at the top say.
 
     Metadata: pyproject.toml, PKG-INFO (of a source distribution), package.json, Cargo.toml.
     """
@@ -133,7 +133,7 @@ def licence_of_folder(root: Path) -> str:
 
 
 def licence_files(root: Path, paths: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """(path, licence) of the licence files among `paths`, sorted; links and folders are none."""
+    """Return (path, licence) of the licence files among `paths`, sorted; links and folders do not count."""
     found = []
     for path in sorted(paths):
         file = root / path
@@ -144,7 +144,7 @@ def licence_files(root: Path, paths: Iterable[str]) -> tuple[tuple[str, str], ..
 
 
 def licence_of_text(text: str) -> str:
-    """SPDX identifier of a licence's name or full text; else its first line, cut at 60 characters."""
+    """Return the SPDX identifier of a licence's name or full text; else its first line, cut at 60."""
     plain = " ".join(text.split())
     if plain.lower() in SPDX_OF_NAME:
         return SPDX_OF_NAME[plain.lower()]
@@ -164,19 +164,20 @@ def licence_of_text(text: str) -> str:
 
 
 def licence_warning(licence: str, files: Iterable[tuple[str, str]] = ()) -> str:
-    """A careful sentence where training on code under `licence` may not be allowed; "" where it names none.
+    """Return a warning if `licence` may not allow training on the code; "" where there is no doubt.
 
-    Of alternatives ("MIT OR ...") one without a doubt is enough; of parts ("MIT AND ...") none may have one.
+    Of alternatives ("MIT OR ...") one without a doubt is enough; of parts ("MIT AND ...") none may have
+    one.
 
     Args:
-        files: (path, licence) of licence files, from `licence_files`; those at the top count.
+        files: (path, licence) of licence files, from `licence_files`; only those at the top count.
     """
     top = [name for path, name in files if "/" not in path]
     doubts = [doubt for name in (licence, *top) for part in name.split(" AND ") if (doubt := _doubt(part))]
     if not doubts:
         return ""
     return (
-        f"{doubts[0]} Make sure that you may train on this code, and share what was trained, before you do. "
+        f"{doubts[0]} Make sure that you may train on this code, and share the trained model, before you do. "
         "Licences are recognised by phrases here: this is a warning, not legal advice."
     )
 
@@ -194,7 +195,7 @@ def _doubt(licence: str) -> str:
 
 
 def _read(file: Path) -> str:
-    """The start of a file; "" for what is no regular file, as a named pipe would never end."""
+    """Return the start of a regular file, else ""; reading a named pipe would never end."""
     try:
         return file.read_bytes()[:20_000].decode("utf-8", "replace") if file.is_file() else ""
     except OSError:

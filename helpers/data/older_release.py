@@ -1,8 +1,9 @@
-"""What a package's files were before a given day: its newest release from before then, read as text.
+"""Read a package's files as they were before a given day, from its newest release before then.
 
-An installed package does not say when its files changed. Package indexes say when each release was put
-there, and `uv`, which hosted notebook runtimes bring, chooses by that. Only built distributions are taken,
-unpacked into a temporary folder and read there: nothing of the package is built, imported or run.
+An installed package does not tell when its files changed. Package indexes tell when each release was
+uploaded, and `uv`, which hosted notebook runtimes bring, can choose by that. Only built distributions are
+used. They are unpacked into a temporary folder and read as text: nothing of the package is built, imported
+or run.
 """
 
 from __future__ import annotations
@@ -18,23 +19,24 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers.code.languages import language_of
 from helpers.data.cleaning import read_source
-from helpers.data.languages import language_of
+from helpers.errors import SuiteError
 from helpers.records import SourceFile
 from helpers.settings import CorpusSettings
 
-TIMEOUT_S = 60.0  # for asking the index and downloading together
-# Built distributions for a Python that was there on every cut-off day; pure ones suit any.
+TIMEOUT_S = 60.0  # for asking the index and downloading, together
+# A Python that existed on every cut-off day, to choose built distributions for; pure ones fit any.
 PYTHON_VERSION = "3.11"
 
 
-class NoOlderReleaseError(LookupError):
-    """There is none, or it cannot be had here; the message says why, to be read inside a sentence."""
+class NoOlderReleaseError(SuiteError, LookupError):
+    """There is no such release, or it cannot be had; the message is worded to follow in a sentence."""
 
 
 @dataclass(frozen=True)
 class OlderRelease:
-    """A release from before the day asked for, with its sources' texts as a corpus would hold them."""
+    """A release from before the day asked for, with the texts that a corpus would take from it."""
 
     name: str
     version: str
@@ -42,11 +44,11 @@ class OlderRelease:
 
 
 def older_release(distribution: str, before: datetime.date, *, timeout_s: float = TIMEOUT_S) -> OlderRelease:
-    """The newest release of `distribution` that its package index received before the day `before` (UTC).
+    """Return the newest release of `distribution` uploaded to its index before the day `before` (UTC).
 
     Raises:
-        NoOlderReleaseError: without `uv`, without network, without such a release as a built distribution,
-            or when it takes longer than `timeout_s`.
+        NoOlderReleaseError: without `uv` or network, without such a release as a built distribution, or if
+            it takes longer than `timeout_s`.
     """
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder)
@@ -75,14 +77,14 @@ def _unpack(distribution: str, before: datetime.date, target: Path, timeout_s: f
         ) from None
     except OSError as error:
         raise NoOlderReleaseError(f"uv cannot be started ({error.strerror})") from error
-    if done.returncode:  # its own words may hold addresses and credentials
+    if done.returncode:  # stderr is not quoted: it may hold addresses and credentials
         raise NoOlderReleaseError(
             f"the package index cannot be reached or has no such release of {distribution}"
         )
 
 
 def _texts(folder: Path) -> tuple[str, ...]:
-    """The text of every source below `folder`, by path; limits of size do not count here."""
+    """Return the text of every source below `folder`, by path, without limits of size."""
     texts = []
     for location in sorted(folder.rglob("*")):
         path = location.relative_to(folder).as_posix()

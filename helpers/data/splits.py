@@ -1,18 +1,18 @@
-"""Train, validation and test by module, and a check of whether anything leaks between them.
+"""Split files into train, validation and test, and check that nothing leaks between them.
 
-A file lies in one split as a whole. Files that share much of their code go to one side together.
-A function that still has a twin on a more important side is left out of evaluation and listed
-with the reason: train outranks test (what was trained on cannot be tested), test outranks
-validation. Twins, by what is compared (always without the docstring):
+A file lies in one split as a whole. Files that share much of their code go to the same split. A function
+that still has a twin in a more important split is left out of evaluation and listed with the reason:
+train outranks test (what was trained on cannot be tested), test outranks validation. Twins, by what is
+compared (always without the docstring):
 
-    same code             equal characters once all whitespace is removed
+    same code             equal text once all whitespace is removed
     same but for names    equal syntax once every identifier is blanked, from MIN_TOKENS tokens on
-                          (in other languages than Python: equal tokens)
+                          (in languages other than Python: equal tokens)
     near duplicate        Jaccard similarity of 5-token shingles at or above the corpus' threshold
     same docstring start  equal first paragraph of at least MIN_WORDS words (it is a search query)
 
-Below MIN_TOKENS every getter looks like every other (`def a(self): return self._b` has 10
-tokens), so blanked names say nothing there; the other three comparisons hold at any size.
+Below MIN_TOKENS every getter looks like every other (`def a(self): return self._b` has 10 tokens), so
+blanked names prove nothing there. The other three comparisons are made at any size.
 """
 
 from __future__ import annotations
@@ -28,24 +28,25 @@ from dataclasses import dataclass
 
 import networkx as nx
 
-from helpers.data.cleaning import parse_python
-from helpers.data.duplicates import code_tokens, file_tokens, near_duplicates, shingles
-from helpers.data.languages import tokens_of
-from helpers.progress import progress
+from helpers.code.languages import tokens_of
+from helpers.code.near_duplicates import file_tokens, near_duplicates, python_tokens, shingles
+from helpers.code.python_text import parse_or_reason
+from helpers.errors import SuiteError
+from helpers.machine.progress import progress
 from helpers.records import Corpus, Function, SourceFile, SplitName, Splits
 from helpers.settings import CorpusSettings
 
 MIN_TOKENS = 20
 MIN_WORDS = 5
-OWN_WEIGHT = 0.25  # part of a group that counts as dealt already; 0 overfills, 0.5 biases the sizes
-BOILERPLATE_FILES = 6  # code in more files than this says nothing about any two of them
-SHARED_SHARE = 0.3  # of the smaller file's functions with a twin in the other: one side for both
-RANK: dict[SplitName, int] = {"train": 0, "test": 1, "validation": 2}  # the higher one gives way
-CHECK_SEED = 2  # MinHash permutations of the check; those of the split have seed 1
+OWN_WEIGHT = 0.25  # part of a group that counts as dealt already (see `_deal`); 0.5 biases the sizes
+BOILERPLATE_FILES = 6  # code found in more files than this does not relate any two of them
+SHARED_SHARE = 0.3  # share of the smaller file's functions with a twin in the other file
+RANK: dict[SplitName, int] = {"train": 0, "test": 1, "validation": 2}  # the higher rank is left out
+CHECK_SEED = 2  # of the check's MinHash permutations; the split uses seed 1
 
 
-class LeakError(ValueError):
-    """Code occurs on two sides. `leaks` maps the name of a check to pairs of offending ids."""
+class LeakError(SuiteError, ValueError):
+    """Code occurs in two splits; `leaks` maps the name of a check to pairs of offending ids."""
 
     def __init__(self, leaks: dict[str, list[tuple[str, str]]]) -> None:
         self.leaks = leaks
@@ -58,11 +59,11 @@ class LeakError(ValueError):
 
 @dataclass(frozen=True)
 class LeakReport:
-    """What was compared and found clean, and what had been left out for it."""
+    """What was compared and found clean, and what had been left out before."""
 
     files: dict[str, int]  # split -> files
     functions: dict[str, int]  # split -> functions that may be used
-    compared: dict[str, int]  # check -> items compared across splits, none of them leaking
+    compared: dict[str, int]  # check -> items compared across splits, none of which leaks
     excluded: dict[str, int]  # reason -> functions left out of evaluation
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)  # function or file -> leak found
 
@@ -72,10 +73,10 @@ def split_corpus(
 ) -> Splits:
     """Assign every file to a split and list the functions that evaluation must not use.
 
-    Fractions (of bytes, functions, documented functions and functions with doctests alike) follow
-    the settings as nearly as whole files allow. The order in which files are dealt depends on
-    `seed` and the paths alone. From three groups of files on no split is empty; two give train and
-    test, one gives train.
+    Bytes, functions, documented functions and functions with doctests all follow the fractions in the
+    settings, as closely as whole files allow. The order in which files are dealt depends only on `seed`
+    and the paths. With three groups of files or more no split is empty; two groups give train and test,
+    one gives train.
     """
     twins = _twins(functions, settings.near_duplicate_threshold)
     split_of = _deal(_groups(corpus, functions, twins), functions, corpus, settings, seed)
@@ -92,15 +93,15 @@ def split_corpus(
 def check_splits(
     corpus: Corpus, functions: Sequence[Function], splits: Splits, settings: CorpusSettings
 ) -> LeakReport:
-    """Compare everything across splits once more, by other means than `split_corpus`.
+    """Compare everything across splits again, by other means than `split_corpus`.
 
-    Texts are compared by hash, names are blanked in the token stream instead of the tree, near
-    duplicates are searched with other permutations and confirmed by their true similarity; whole
-    files are compared too. Excluded functions take part in nothing.
+    Texts are compared by hash, names are blanked in the token stream instead of the tree, near duplicates
+    are found with other permutations and confirmed by their true similarity, and whole files are compared
+    too. Excluded functions are not compared.
 
     Raises:
-        LeakError: with the ids of every pair found on two sides.
-        ValueError: when a file is in no split, or a split has an unknown name.
+        LeakError: with the ids of every pair found in two splits.
+        ValueError: if a file is in no split, or a split has an unknown name.
     """
     unassigned = sorted({file.path for file in corpus.files}.symmetric_difference(splits.split_of))
     if unassigned or not set(splits.split_of.values()) <= set(RANK):
@@ -147,16 +148,16 @@ def check_splits(
 def without_leaks(
     corpus: Corpus, functions: Sequence[Function], splits: Splits, settings: CorpusSettings
 ) -> tuple[Splits, LeakReport]:
-    """`check_splits`; what it finds on two sides is left out of the less important one, then checked again.
+    """Run `check_splits`, leave out what it finds in the less important split, and check again.
 
-    A function is left out of evaluation; of two files that are nearly equal, the one on the less
-    important side is, with its functions. `LeakReport.left_out` names them.
+    A function is left out of evaluation. Of two nearly equal files, the one in the less important split is
+    left out with its functions. `LeakReport.left_out` names both.
 
     Raises:
         ValueError: as `check_splits`.
     """
     left_out: dict[str, str] = {}
-    while True:  # ends: every round leaves something out
+    while True:  # ends because every round leaves something out
         try:
             return splits, dataclasses.replace(
                 check_splits(corpus, functions, splits, settings), left_out=left_out
@@ -175,7 +176,7 @@ def without_leaks(
 
 
 def files_of(corpus: Corpus, splits: Splits, name: SplitName) -> list[SourceFile]:
-    """The files of one split, sorted by path."""
+    """Return the files of one split, sorted by path."""
     return [
         file
         for file in corpus.files
@@ -184,7 +185,7 @@ def files_of(corpus: Corpus, splits: Splits, name: SplitName) -> list[SourceFile
 
 
 def functions_of(functions: Iterable[Function], splits: Splits, name: SplitName) -> list[Function]:
-    """The functions of one split in their given order, without those excluded from evaluation."""
+    """Return the functions of one split in their given order, without the excluded ones."""
     return [
         function
         for function in functions
@@ -196,7 +197,7 @@ def functions_of(functions: Iterable[Function], splits: Splits, name: SplitName)
 
 
 def _twins(functions: Sequence[Function], threshold: float) -> list[tuple[str, Sequence[int]]]:
-    """(reason, indices) of functions that are twins of each other, the plainest reason first."""
+    """Return (reason, indices) of functions that are twins of each other, the plainest reason first."""
     tokens = [_tokens(function) for function in functions]
     squeezed = ["".join(function.code.split()) for function in functions]
     blanked = [
@@ -214,7 +215,7 @@ def _twins(functions: Sequence[Function], threshold: float) -> list[tuple[str, S
 
 
 def _equals(keys: Sequence[Hashable | None]) -> list[list[int]]:
-    """Indices with one key, where there are at least two; None is equal to nothing."""
+    """Return the indices that share a key, where there are at least two; None equals nothing."""
     members: dict[Hashable, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         if key is not None:
@@ -223,14 +224,14 @@ def _equals(keys: Sequence[Hashable | None]) -> list[list[int]]:
 
 
 def _tokens(function: Function) -> list[str]:
-    """Tokens of a function's code without comments."""
+    """Return the tokens of a function's code without comments."""
     if function.language == "python":
-        return code_tokens(function.code)
+        return python_tokens(function.code)
     return [token.text for token in tokens_of(function.code, function.language)]
 
 
 def _blanked(function: Function) -> str | None:
-    """The function's syntax (of other languages: its tokens) with every identifier blanked."""
+    """Return the function's syntax (other languages: its tokens) with every identifier blanked."""
     if function.language == "python":
         return blank_syntax(function.code)
     tokens = tokens_of(function.code, function.language)
@@ -238,13 +239,13 @@ def _blanked(function: Function) -> str | None:
 
 
 def _blanked_again(function: Function, tokens: Sequence[str]) -> str | None:
-    """The same for the check, from the token stream."""
+    """Return the same for the check, from the token stream."""
     return _blank_tokens(tokens) if function.language == "python" else _blanked(function)
 
 
 def blank_syntax(code: str) -> str | None:
-    """The syntax tree as text with every identifier blanked; layout and comments are not in it."""
-    tree = parse_python(code)
+    """Return the syntax tree as text, without layout and comments, with every identifier blanked."""
+    tree = parse_or_reason(code)
     if isinstance(tree, str):
         return None
     for node in ast.walk(tree):
@@ -259,12 +260,12 @@ def blank_syntax(code: str) -> str | None:
 
 
 def _blank_tokens(tokens: Sequence[str]) -> str:
-    """The token stream with every identifier blanked; keywords, literals and operators stay."""
+    """Return the token stream with every identifier blanked, but keywords and literals kept."""
     return " ".join("_" if t.isidentifier() and not keyword.iskeyword(t) else t for t in tokens)
 
 
 def _docstring_start(function: Function) -> str | None:
-    """The first paragraph in lower case with single spaces; None where it is too short to tell."""
+    """Return the first paragraph in lower case with single spaces; None where it is too short."""
     words = function.docstring.partition("\n\n")[0].lower().split()
     return " ".join(words) if len(words) >= MIN_WORDS else None
 
@@ -276,7 +277,7 @@ def _sha256(text: str) -> str:
 def _cross(
     groups: Iterable[Sequence[int]], sides: Sequence[str], ids: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Of each group that lies on several sides, a member of the first side beside each of the others."""
+    """Return pairs across splits: each group's first member with every member of another split."""
     found = []
     for group in groups:
         one = group[0]
@@ -287,7 +288,7 @@ def _cross(
 def _giving_way(
     leaks: dict[str, list[tuple[str, str]]], functions: Sequence[Function], splits: Splits
 ) -> dict[str, str]:
-    """Of each leaking pair the function or file on the less important side, and why it is left out."""
+    """Return the member of each leaking pair in the less important split, and why it is left out."""
     path_of = {function.id: function.path for function in functions}
     gone: dict[str, str] = {}
     for check, pairs in leaks.items():
@@ -305,9 +306,10 @@ def _giving_way(
 def _groups(
     corpus: Corpus, functions: Sequence[Function], twins: Sequence[tuple[str, Sequence[int]]]
 ) -> list[list[str]]:
-    """Files that stay together: the smaller has twins of SHARED_SHARE of its functions in the other.
+    """Return files that stay together: SHARED_SHARE of the smaller one's functions have twins in the other.
 
-    Code found in more than BOILERPLATE_FILES files ties no two of them, and keeps the cost linear.
+    Code that occurs in more than BOILERPLATE_FILES files ties no two of them, which also keeps the cost
+    linear.
     """
     sizes = Counter(function.path for function in functions)
     shared: dict[tuple[str, str], tuple[set[int], set[int]]] = defaultdict(lambda: (set(), set()))
@@ -335,12 +337,12 @@ def _deal(
     settings: CorpusSettings,
     seed: int,
 ) -> dict[str, SplitName]:
-    """Each group to the split furthest behind its fraction, richest in doctests first.
+    """Give each group to the split furthest behind its fraction, groups rich in doctests first.
 
-    Behind is relative to the fraction and weighted by what the group has to give of each measure.
-    A part of the group itself counts as dealt, or one big file would overfill a small split; all
-    of it would leave that split with small files only. Groups with about equally many doctests
-    are dealt in the order of a hash of seed and path.
+    "Behind" is relative to the fraction and weighted by how much of each measure the group has. Part of
+    the group itself counts as dealt already: with none of it, one big file would overfill a small split;
+    with all of it, that split would get small files only. Groups with about as many doctests are dealt in
+    the order of a hash of seed and path.
     """
     fractions: dict[SplitName, float] = {
         "train": settings.train_fraction,
@@ -376,7 +378,7 @@ def _deal(
 
 
 def _weights(corpus: Corpus, functions: Sequence[Function]) -> dict[str, tuple[float, ...]]:
-    """Per file its share of the corpus' bytes, functions, documented and doctested functions."""
+    """Return path -> share of the corpus' bytes, functions, documented and doctested functions."""
     counts = {file.path: [file.n_bytes, 0, 0, 0] for file in corpus.files}
     for function in functions:
         counts[function.path][1] += 1

@@ -1,9 +1,9 @@
-"""What lies below a folder, and what is left out of it by its path alone: nothing is opened here.
+"""List what lies below a folder, and reject by path alone; no file is opened here.
 
-Bytecode caches (`__pycache__`) and version-control folders are the tools' own, differ from machine to
-machine and are not looked at. Everything else is yielded, a folder that is not entered as one entry
-with its number of files. A pattern of `include` that names a folder or file itself (`vendor/ours/*`,
-`tests/helpers.py`) wins over the rules that judge by a name.
+Bytecode caches (`__pycache__`) and version-control folders belong to tools, differ from machine to machine
+and are ignored. Everything else is listed; a folder that is not entered is one entry with its number of
+files. An `include` pattern that spells out a path (`vendor/ours/*`, `tests/helpers.py`) overrides the
+rules that judge by name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from helpers.data.languages import language_of, spoken_as
+from helpers.code.languages import language_of, settings_language
 from helpers.settings import CorpusSettings
 
 IGNORED_FOLDERS = {"__pycache__", ".git", ".hg", ".svn"}
@@ -29,12 +29,12 @@ OTHER_TEST_FILES = ("*.test.*", "*.spec.*", "*_test.*", "*_unittest.*", "test_*"
 
 
 def walk(root: Path, settings: CorpusSettings, *, only: str = "") -> Iterator[tuple[str, Path, str]]:
-    """Yield (relative path, location, reason or ""): each file, and each folder not entered.
+    """Yield (relative path, location, reason or "") of each file, and of each folder not entered.
 
     Args:
-        only: this one file of `root` alone.
+        only: the only file of `root` to list.
 
-    An explicit stack instead of os.walk: folders may be nested deeper than Python recurses.
+    Uses an explicit stack instead of os.walk: folders may be nested deeper than Python can recurse.
     """
     pending: list[tuple[str, Path]] = [("", root)]
     while pending:
@@ -45,7 +45,7 @@ def walk(root: Path, settings: CorpusSettings, *, only: str = "") -> Iterator[tu
             yield prefix or "./", folder, f"cannot be read: {error.strerror}"
             continue
         for entry in entries:
-            # A name that is not UTF-8 is written with escapes: paths go into JSON and Markdown.
+            # Names that are not UTF-8 are written with escapes, since paths go into JSON and Markdown.
             path = prefix + os.fsencode(entry.name).decode("utf-8", "backslashreplace")
             location = Path(entry.path)
             if (only and path != only) or entry.name in IGNORED_FOLDERS:
@@ -67,7 +67,7 @@ def walk(root: Path, settings: CorpusSettings, *, only: str = "") -> Iterator[tu
 
 
 def _folder_reason(folder: Path) -> str:
-    """Why a whole folder is left out; a package that happens to be called `build` is not."""
+    """Return why a whole folder is left out, or ""; a package that is named `build` is kept."""
     name = folder.name
     if name.startswith("."):
         return "hidden"
@@ -81,7 +81,7 @@ def _folder_reason(folder: Path) -> str:
 
 
 def _path_reason(path: str, settings: CorpusSettings) -> str:
-    """The reason a file is rejected by its path alone, or ""."""
+    """Return why a file is rejected by its path alone, or ""."""
     parts = PurePosixPath(path)
     if any(fnmatch.fnmatch(path, pattern) for pattern in settings.exclude):
         return "excluded by pattern"
@@ -95,8 +95,8 @@ def _path_reason(path: str, settings: CorpusSettings) -> str:
     language = language_of(path)
     if not language:
         return f"not source code: {parts.suffix.lower() or 'no suffix'}"
-    if spoken_as(language) not in settings.languages:
-        return f"language not wanted: {spoken_as(language)}"
+    if settings_language(language) not in settings.languages:
+        return f"language not wanted: {settings_language(language)}"
     folders = ["/".join(parts.parts[: i + 1]) for i in range(len(parts.parts) - 1)]
     tests = [folder for folder in folders if PurePosixPath(folder).name.lower() in TEST_FOLDERS]
     patterns = TEST_FILES if language == "python" else OTHER_TEST_FILES
@@ -107,7 +107,7 @@ def _path_reason(path: str, settings: CorpusSettings) -> str:
 
 
 def _is_named(path: str, settings: CorpusSettings) -> bool:
-    """Whether a pattern of `include` spells this folder or file out, instead of merely matching it."""
+    """Return whether an `include` pattern spells out this folder or file, not merely matches it."""
     return any(pattern == path or pattern.startswith(f"{path}/") for pattern in settings.include)
 
 
@@ -120,7 +120,7 @@ def _link_kind(location: Path, root: Path) -> str:
 
 
 def _count_files(folder: Path) -> int:
-    """Files below a folder that is not entered; stops counting at 100,000."""
+    """Count the files below a folder that is not entered, up to 100,000."""
     count, pending = 0, [folder]
     while pending and count < 100_000:
         try:

@@ -1,6 +1,7 @@
-"""Track B's answers: every task asked once greedily, executable ones also by sampling.
+"""Generate a model's answers to Track B's tasks.
 
-The same call before and after training: same prompts, same seeds, same limits.
+Every task is answered once greedily; executable tasks are also sampled. The same call, with the same
+prompts, seeds and limits, serves before and after training.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from helpers.machine.hardware import Runtime
 from helpers.models.causal_lm import chat_prompt, generate
 from helpers.records import EXECUTABLE, Task
-from helpers.runtime import Runtime
 from helpers.settings import TrackBSettings
 
 
@@ -25,10 +26,13 @@ def answer_tasks(
     *,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Rows `{task_id, sample, response}`: sample 0 is greedy, 1..n are drawn at the temperature.
+    """Answer every task greedily, and sample further answers to the executable ones.
 
-    Only executable kinds are sampled, since pass@k is defined for them alone; n and temperature
-    are the settings'.
+    Only executable kinds are sampled, because pass@k is defined for them alone. The number of samples
+    and the temperature come from `settings`.
+
+    Returns:
+        Rows `{task_id, sample, response}`; sample 0 is greedy, samples 1..n are drawn.
     """
     options = {
         "max_new_tokens": settings.max_new_tokens,
@@ -61,7 +65,7 @@ def answer_tasks(
 
 
 def by_task(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Task id -> responses by sample number, as `score_responses` takes them."""
+    """Group responses by task id, ordered by sample number, as `score_responses` takes them."""
     grouped: dict[str, list[str]] = {}
     for row in sorted(rows, key=lambda row: (row["task_id"], row["sample"])):
         grouped.setdefault(row["task_id"], []).append(row["response"])

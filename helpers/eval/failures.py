@@ -1,8 +1,9 @@
-"""The error analysis: which failures are shown, and what a measurement says about each.
+"""Error analysis: choose which failures to show, and say what was measured on each.
 
-Nothing is picked by hand. `track_*_failures` (Track B's in `failures_b`) turn every failed item into
-a candidate whose category and diagnosis follow from figures computed there; `select_failures` draws
-by a stated seeded rule. A diagnosis states what was measured on the item, not what went on inside a model.
+Nothing is picked by hand. `track_*_failures` (Track B's are in `failures_b`) turn every failed item into a
+candidate and derive its category and diagnosis from measured figures; `select_failures` draws from the
+candidates by a fixed seeded rule. A diagnosis states what was measured on the item. It makes no claim
+about what happened inside the model.
 """
 
 from __future__ import annotations
@@ -16,25 +17,26 @@ from typing import Any
 
 import numpy as np
 
-from helpers.eval.lexical import STOPWORDS, code_tokens
+from helpers.errors import SuiteError
+from helpers.eval.lexical import STOPWORDS, search_terms
 from helpers.records import Document, Failure
 
-SHOWN_CHARS = 900  # of each input, expected and got; the rest is counted, not shown
-RANK_CUT = 10  # a query whose answer ranks below it has failed
-LEAST_SHARE = 0.01  # a feature of less than this share of a file explains nothing
+SHOWN_CHARS = 900  # per input, expected and got; the rest is only counted
+RANK_CUT = 10  # a query fails if its answer ranks lower than this
+LEAST_SHARE = 0.01  # a feature that covers less of a file than this explains nothing
 SELECTION_RULE = (
-    "Equal shares for the tracks that have failures; within a track the categories take turns, the "
-    "most frequent first; within a category items are drawn at random with the run's seed. A track or "
-    f"category with too few passes its share on. Texts are cut after {SHOWN_CHARS} characters."
+    "Every track that has failures gets an equal share. Within a track, the categories take turns, most "
+    "frequent first; within a category, items are drawn at random with the run's seed. If a track or a "
+    f"category runs out, the others fill its places. Texts are cut after {SHOWN_CHARS} characters."
 )
 
 
-class FailureError(ValueError):
-    """A number of failure cases that the report does not take."""
+class FailureError(SuiteError, ValueError):
+    """A number of failure cases outside the allowed range."""
 
 
 def select_failures(candidates: Sequence[Failure], total: int, seed: int) -> tuple[Failure, ...]:
-    """Draw `total` cases by `SELECTION_RULE`; all of them where there are fewer.
+    """Draw `total` cases by `SELECTION_RULE`, or take all if there are fewer.
 
     The result does not depend on the order of `candidates`.
 
@@ -59,7 +61,7 @@ def select_failures(candidates: Sequence[Failure], total: int, seed: int) -> tup
 
 
 def clip(text: str, limit: int = SHOWN_CHARS) -> str:
-    """`text` cut at a line end within `limit` characters, with what is missing counted."""
+    """Cut `text` at a line end within `limit` characters and append how many are missing."""
     if len(text) <= limit:
         return text
     kept = text[:limit]
@@ -74,15 +76,16 @@ def clip(text: str, limit: int = SHOWN_CHARS) -> str:
 def track_a_failures(
     rows: Sequence[Mapping[str, Any]], texts: Mapping[str, str], train_texts: Sequence[str]
 ) -> list[Failure]:
-    """Files that cost more bits per byte than before, and the dearest quarter after training.
+    """Find the files that got worse, and those still in the costliest quarter after training.
 
-    The cause named is the measured feature in which the file stands highest among the held-out
-    files, if it is among their upper quarter; else it is "nothing measured stands out".
+    "Worse" means more bits per byte than before training. The category names the measured feature in
+    which the file ranks highest among the held-out files, provided it lies in the upper quarter;
+    otherwise it says "nothing measured stands out".
 
     Args:
-        rows: of `track_a/files`.
+        rows: rows of `track_a/files`.
         texts: path -> text of these files.
-        train_texts: what the model was trained on; words outside it count as unseen.
+        train_texts: the training texts; words that do not occur in them count as unseen.
     """
     known = {word for text in train_texts for word in re.findall(r"[A-Za-z_]\w+", text)}
     bits = {
@@ -121,7 +124,10 @@ def track_a_failures(
 
 
 def _text_features(text: str, known: set[str]) -> dict[str, float]:
-    """Shares that can make a file dear, each of the characters but for unseen names (of words)."""
+    """Return the features that can make a file costly, each a share of its characters.
+
+    Names unseen in training are a share of the words instead.
+    """
     size = max(len(text), 1)
     words = re.findall(r"[A-Za-z_]\w+", text)
     prose = sum(len(m) for m in re.findall(r'"""[\s\S]*?"""|\'\'\'[\s\S]*?\'\'\'|#[^\n]*', text))
@@ -139,7 +145,10 @@ def _text_features(text: str, known: set[str]) -> dict[str, float]:
 
 
 def _strangest_part(text: str, known: set[str], lines: int = 16) -> str:
-    """The stretch of `lines` lines with the most words unseen in training; the file's start if none."""
+    """Return the `lines` consecutive lines with the most words unseen in training.
+
+    Return the start of the file if it has no unseen word.
+    """
     rows = text.splitlines()
     unseen = [sum(w not in known for w in re.findall(r"[A-Za-z_]\w+", row)) for row in rows]
     sums = [sum(unseen[i : i + lines]) for i in range(max(1, len(rows) - lines + 1))]
@@ -151,14 +160,14 @@ def _strangest_part(text: str, known: set[str], lines: int = 16) -> str:
 
 
 def track_c_failures(rows: Sequence[Mapping[str, Any]], documents: Sequence[Document]) -> list[Failure]:
-    """Queries whose right function ranks below the tenth place after tuning.
+    """Find the queries whose right function ranks lower than tenth after tuning.
 
     Args:
-        rows: of `track_c/queries` (`relevant`, `top3_after`, `rank_before`, `rank_after`, ...).
+        rows: rows of `track_c/queries` (`relevant`, `top3_after`, `rank_before`, `rank_after`, ...).
         documents: the whole index.
     """
     by_id = {document.id: document for document in documents}
-    spread = Counter(word for document in documents for word in set(code_tokens(document.text)))
+    spread = Counter(word for document in documents for word in set(search_terms(document.text)))
     common = {word for word, n in spread.items() if n > 0.2 * len(documents)} | STOPWORDS
     failures = []
     for row in sorted(rows, key=lambda r: r["id"]):
@@ -188,9 +197,9 @@ def track_c_failures(rows: Sequence[Mapping[str, Any]], documents: Sequence[Docu
 def _diagnose_query(
     row: Mapping[str, Any], right: Document, first: Document, common: set[str]
 ) -> tuple[str, str]:
-    """Category and evidence from names, places and shared words, `common` ones aside."""
-    asked = {w for w in code_tokens(row["text"]) if len(w) > 1} - common
-    in_right, in_first = (len(asked & set(code_tokens(d.text))) for d in (right, first))
+    """Return category and evidence, judged by names, paths and shared words other than `common`."""
+    asked = {w for w in search_terms(row["text"]) if len(w) > 1} - common
+    in_right, in_first = (len(asked & set(search_terms(d.text))) for d in (right, first))
     words = (
         f"Distinctive words of the query: {len(asked)}; of these in the right function {in_right}, "
         f"in the one ranked first {in_first}."
@@ -208,6 +217,6 @@ def _diagnose_query(
 
 
 def _take_turns(queues: Sequence[Sequence[Failure]]) -> list[Failure]:
-    """First items of all queues, then second ones, and so on."""
+    """Return the first items of all queues, then the second ones, and so on."""
     longest = max((len(queue) for queue in queues), default=0)
     return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]

@@ -1,8 +1,9 @@
-"""Track B's failed answers, each with a category and what was measured on it.
+"""Failed answers of Track B: a category for each, and what was measured on it.
 
-Answers of one line are compared with the marked line and the wanted one, change by change; whole
-answers with the code given and the reference, line by line; what ran, with what its test expected.
-The first finding that holds is the category, from the crudest failure to the subtlest.
+One-line answers are compared with the marked line and the correct one, change by change. Whole answers are
+compared with the given code and the reference, line by line. For answers that ran, the evidence includes
+what the failed test expected. The checks go from the crudest failure to the subtlest, and the first one
+that applies gives the category.
 """
 
 from __future__ import annotations
@@ -12,26 +13,26 @@ import difflib
 import re
 from collections.abc import Sequence
 
-from helpers.data.phrasings import BUG_MARK, spliced
-from helpers.eval.code_extraction import answered_line, defines, extract_code
+from helpers.code.extraction import answered_line, defines, extract_code
+from helpers.code.fences import fenced_blocks
+from helpers.code.python_text import parse, without_margin
+from helpers.data.tasks.phrasings import BUG_MARK, spliced
 from helpers.eval.failures import clip
-from helpers.eval.fences import fenced_blocks
-from helpers.eval.python_text import parse, without_margin
 from helpers.eval.responses import RUN_KINDS
 from helpers.records import Failure, ResponseScore, Task
 
-LOOP_LINES = 4  # lines that a loop has to fill
-LONGEST_ROUND = 8  # lines of one round of a loop
-COPYING = ("fix_bug", "improve", "docstring")  # kinds whose answers repeat most of the code given
+LOOP_LINES = 4  # a loop fills at least this many lines
+LONGEST_ROUND = 8  # most lines that one round of a loop has
+COPYING = ("fix_bug", "improve", "docstring")  # answers of these kinds repeat most of the given code
 TESTED = re.compile(r"'(assert .*)': (\w+)(?:: (.*))?$", re.S)
 Finding = tuple[str, str]  # category, evidence
 
 
 def track_b_failures(scores: Sequence[ResponseScore], tasks: Sequence[Task]) -> list[Failure]:
-    """Greedy responses after training that did not pass; infrastructure errors are none of them.
+    """Collect the greedy responses after training that did not pass, except infrastructure errors.
 
     Args:
-        scores: all scores after training; sample 0 is taken.
+        scores: all scores after training; only sample 0 is used.
     """
     by_id = {task.id: task for task in tasks}
     failures = []
@@ -59,14 +60,14 @@ def _diagnose(score: ResponseScore, task: Task) -> Finding:
     if not score.response.strip():
         return "empty answer", "The response holds nothing but white space."
     if task.detail.get("form") == "line":
-        return _of_line(score, task)
-    return _of_text(score, task) or _of_code(score, task)
+        return _diagnose_line(score, task)
+    return _diagnose_text(score, task) or _diagnose_code(score, task)
 
 
-# --- answers of one line -----------------------------------------------------------------------
+# --- one-line answers --------------------------------------------------------------------------
 
 
-def _of_line(score: ResponseScore, task: Task) -> Finding:
+def _diagnose_line(score: ResponseScore, task: Task) -> Finding:
     number = int(task.detail["line"])
     marked = task.detail["given"].splitlines()[number - 1].strip()
     wanted = answered_line(task.reference)
@@ -92,7 +93,7 @@ def _needed(marked: str, wanted: str) -> str:
 
 
 def _changes(before: str, after: str) -> list[tuple[str, str]]:
-    """(old words, new words) of each place where two lines differ."""
+    """Return (old words, new words) for each place where two lines differ."""
     old, new = (re.findall(r"\w+|[^\w\s]", text) for text in (before, after))
     steps = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
     changes = []
@@ -114,13 +115,13 @@ def _shown(change: tuple[str, str]) -> str:
 # --- whole answers: the text -------------------------------------------------------------------
 
 
-def _of_text(score: ResponseScore, task: Task) -> Finding | None:
-    """What shows without running anything; None where the code itself has to be looked at."""
+def _diagnose_text(score: ResponseScore, task: Task) -> Finding | None:
+    """Return a finding visible in the text alone, or None if the code has to be examined."""
     response = score.response
-    lines = [line.strip() for line in _inside(response).split("\n") if line.strip()]
+    lines = [line.strip() for line in _first_block(response).split("\n") if line.strip()]
     reference = extract_code(task.reference) or task.reference
     code = extract_code(response, entry_point=None if task.kind == "unit_tests" else task.entry_point)
-    round_, times, first = _loop(lines)
+    round_, times, first = _closing_loop(lines)
     many = f"{len(round_)} lines" if len(round_) > 1 else "line"
     repeats = f"{times} times the same {many}: `{clip(' / '.join(round_), 120)}`"
     if _begins_with(lines, reference):
@@ -136,7 +137,7 @@ def _of_text(score: ResponseScore, task: Task) -> Finding | None:
     if blocks and not blocks[-1].closed and score.status == "unparsable":
         return "cut off before the end", f"{where}; the code block that it opens never closes."
     if score.status == "unparsable":
-        return "does not parse", f"{where}; {_syntax_error(_inside(response))}."
+        return "does not parse", f"{where}; {_syntax_error(_first_block(response))}."
     given = task.detail.get("given", "")
     if code and given and task.kind in COPYING and _words(code) == _words(given):
         missing = _changed_lines(code, reference)
@@ -144,16 +145,16 @@ def _of_text(score: ResponseScore, task: Task) -> Finding | None:
     return None
 
 
-def _inside(response: str) -> str:
-    """The first code block, else the whole response."""
+def _first_block(response: str) -> str:
+    """Return the first code block, or the whole response if it has none."""
     blocks = [block.content for block in fenced_blocks(response) if block.is_python]
     return without_margin(blocks[0] if blocks else response)
 
 
-def _loop(lines: Sequence[str]) -> tuple[list[str], int, int]:
-    """The round that a text ends in, how often it comes (0: no loop) and its first line, counted from 1.
+def _closing_loop(lines: Sequence[str]) -> tuple[list[str], int, int]:
+    """Return the lines repeated at the end of a text, how often they occur, and their first line number.
 
-    The last round may be cut off.
+    The count is 0 if there is no loop. Line numbers start at 1. The last round may be cut off.
     """
     for length in range(1, LONGEST_ROUND + 1):
         for cut in range(length + 1):
@@ -178,31 +179,34 @@ def _begins_with(lines: Sequence[str], reference: str) -> bool:
 # --- whole answers: the code -------------------------------------------------------------------
 
 
-def _of_code(score: ResponseScore, task: Task) -> Finding:
+def _diagnose_code(score: ResponseScore, task: Task) -> Finding:
     response = score.response
     entry = task.entry_point.rpartition(".")[2]
     code = extract_code(response, entry_point=entry if task.kind != "unit_tests" else None) or response
     reference = extract_code(task.reference) or task.reference
     if task.kind in ("explain", "unit_tests"):
-        return _invented(score) if score.invented_names else _of_checks(score, task)
+        return _invented(score) if score.invented_names else _diagnose_checks(score, task)
     if not defines(code, entry):
         return "function missing", f"The code parses but does not define `{task.entry_point}`."
-    strayed = _strayed(code, task, reference)
+    departure = _departure(code, task, reference)
     if score.status in ("timeout", "crashed") and task.kind in RUN_KINDS:
-        return _run_category(score), f"{strayed or _near(code, reference)}"
+        return _run_category(score), f"{departure or _similarity(code, reference)}"
     if score.invented_names:
         category, evidence = _invented(score)
-        return category, f"{evidence} {strayed}".rstrip()
+        return category, f"{evidence} {departure}".rstrip()
     if task.kind == "docstring":
-        return _of_checks(score, task, strayed)
+        return _diagnose_checks(score, task, departure)
     if score.detail.startswith("no gain"):
-        return "no gain", f"Behaviour is kept, but nothing is better. {_near(code, reference)}"
-    category = "lost its way while copying" if strayed else _run_category(score)
-    return category, f"{strayed or _near(code, reference)}{_expectation(score)}"
+        return "no gain", f"Behaviour is kept, but nothing is better. {_similarity(code, reference)}"
+    category = "lost its way while copying" if departure else _run_category(score)
+    return category, f"{departure or _similarity(code, reference)}{_expectation(score)}"
 
 
-def _strayed(code: str, task: Task, reference: str) -> str:
-    """Where a copy leaves both the code given and the reference, "" where it does not or none was asked."""
+def _departure(code: str, task: Task, reference: str) -> str:
+    """Describe where a copy departs from both the given code and the reference.
+
+    Return "" if it never does, or if the task asks for no copy.
+    """
     given = task.detail.get("given", "")
     if task.kind not in COPYING or not given:
         return ""
@@ -231,8 +235,8 @@ def _without_docstring_lines(code: str) -> list[str]:
     return ["" if number in inside else line for number, line in enumerate(code.split("\n"), 1)]
 
 
-def _of_checks(score: ResponseScore, task: Task, strayed: str = "") -> Finding:
-    """Answers that are judged by checks: which one failed."""
+def _diagnose_checks(score: ResponseScore, task: Task, departure: str = "") -> Finding:
+    """Name the check that failed, for kinds that are judged by checks."""
     named = {
         "the code itself was changed": "changed the code it was to document",
         "no docstring": "no docstring",
@@ -250,7 +254,7 @@ def _of_checks(score: ResponseScore, task: Task, strayed: str = "") -> Finding:
         category = "asserts that do not hold"
     return (
         category or "failed its checks",
-        strayed or f"The check that failed: {score.detail or score.status}.",
+        departure or f"The check that failed: {score.detail or score.status}.",
     )
 
 
@@ -264,11 +268,11 @@ def _run_category(score: ResponseScore) -> str:
 
 
 def _expectation(score: ResponseScore) -> str:
-    """What the first failed test called and expected, from the scorer's line; "" where it names none."""
+    """Say what the first failed test called and expected; "" if the scorer's detail names no test."""
     tested = TESTED.search(score.detail)
     tree = parse(tested.group(1)) if tested else None
     test = tree.body[0].test if tree and isinstance(tree.body[0], ast.Assert) else None
-    if not isinstance(test, ast.Compare) or len(test.ops) != 1:
+    if tested is None or not isinstance(test, ast.Compare) or len(test.ops) != 1:
         return ""
     call, expected = ast.unparse(test.left), ast.unparse(test.comparators[0])
     got = f"{tested.group(2)}: {tested.group(3)}" if tested.group(2) != "AssertionError" else "another value"
@@ -284,13 +288,13 @@ def _invented(score: ResponseScore) -> Finding:
     )
 
 
-def _near(code: str, reference: str) -> str:
+def _similarity(code: str, reference: str) -> str:
     alike = difflib.SequenceMatcher(None, reference.split(), code.split(), autojunk=False).ratio()
     return f"Its words are {alike:.0%} the reference's; differences: {_changed_lines(code, reference)}."
 
 
 def _words(code: str) -> str:
-    """Code without comments (a mark on the faulty line among them) and layout."""
+    """Return the words of code, ignoring layout and comments (the bug mark is a comment)."""
     return " ".join(re.sub(r"#[^\n]*", "", code).split())
 
 
@@ -306,7 +310,7 @@ def _syntax_error(code: str) -> str:
 
 
 def _changed_lines(got: str, wanted: str, limit: int = 3) -> str:
-    """Lines of a diff from `got` to `wanted`, the first `limit` of them."""
+    """Return the first `limit` lines of a diff from `got` to `wanted`."""
     diff = difflib.unified_diff(got.splitlines(), wanted.splitlines(), lineterm="", n=0)
     lines = [d for d in diff if d[:1] in "+-" and d[:3] not in ("+++", "---") and d[1:].strip()]
     shown = " ".join(f"`{clip(line, 100)}`" for line in lines[:limit])

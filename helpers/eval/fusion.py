@@ -1,8 +1,8 @@
-"""Two rankings of the same documents as one: by rank, and by score with a weight chosen on validation.
+"""Combine two rankings of the same documents, by rank or by weighted score.
 
-Reciprocal rank fusion needs no setting, but gives a weak ranking as much say as a strong one. A weighted
-sum of scores does better once a handful of judged queries has set the weight (Bruch, Gai & Ingber 2023, "An
-analysis of fusion functions for hybrid retrieval", ACM TOIS 42).
+Reciprocal rank fusion needs no setting but gives a weak ranking as much influence as a strong one. A
+weighted sum of scores does better once a few judged queries have set the weight (Bruch, Gai & Ingber 2023,
+"An analysis of fusion functions for hybrid retrieval", ACM TOIS 42).
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 from helpers.eval.ranking import Qrels, Run, mean_scores, ranking, score_run
 
 RRF_K = 60  # the constant of Cormack, Clarke & Büttcher (SIGIR 2009)
-WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)  # of the best word score, in cosines
-CHOSEN_AT = 10  # MRR's cut-off
+WEIGHTS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)  # of the normalised BM25 score, on the cosine scale
+CHOSEN_AT = 10  # cut-off of the MRR that chooses the weight
 
-Scores = Mapping[str, Mapping[str, float]]  # as a Run, read only
+Scores = Mapping[str, Mapping[str, float]]  # a read-only Run
 
 
 def fuse_runs(*runs: Scores, k: int = RRF_K) -> Run:
-    """Reciprocal rank fusion: score of a document = sum over runs of 1 / (k + rank)."""
+    """Fuse by reciprocal rank: a document scores the sum over runs of 1 / (k + rank)."""
     fused: Run = {}
     for query_id in dict.fromkeys(query_id for run in runs for query_id in run):
         scores: dict[str, float] = {}
@@ -32,7 +32,7 @@ def fuse_runs(*runs: Scores, k: int = RRF_K) -> Run:
 
 
 def add_words(dense: Mapping[str, float], words: Mapping[str, float], weight: float) -> dict[str, float]:
-    """cosine + `weight` * BM25 / (the query's best BM25), for every document of `dense`.
+    """Return cosine + `weight` * BM25 / (the query's best BM25) for every document of `dense`.
 
     >>> add_words({"a": 0.5, "b": 0.25}, {"a": 2.0, "b": 8.0}, 0.5)
     {'a': 0.625, 'b': 0.75}
@@ -44,17 +44,17 @@ def add_words(dense: Mapping[str, float], words: Mapping[str, float], weight: fl
 
 
 def weighted_runs(dense: Scores, words: Scores, weight: float) -> Run:
-    """`add_words` for every query of `dense`."""
+    """Apply `add_words` to every query of `dense`."""
     return {query: add_words(scores, words.get(query, {}), weight) for query, scores in dense.items()}
 
 
 def choose_weight(
     dense: Scores, words: Scores, qrels: Qrels, weights: Sequence[float] = WEIGHTS
 ) -> dict[str, Any]:
-    """The weight with the best MRR@10 on these queries, the smallest of equals.
+    """Choose the weight with the best MRR@10 on these queries; of equals, the smallest.
 
     Returns:
-        `weight`, and `tried`: {"weight", "mrr@10"} of each.
+        `weight`, and under `tried` the {"weight", "mrr@10"} of each candidate.
     """
     measure = f"mrr@{CHOSEN_AT}"
     tried = [

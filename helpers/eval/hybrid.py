@@ -1,7 +1,7 @@
-"""Meaning and words together: the embedder's cosine, and BM25 weighed in as the validation queries say.
+"""Hybrid search: the embedder's cosine plus a weighted BM25 score.
 
-Each embedder gets the weight that is best for it, so that the untouched one is not held back by the tuned
-one's. `python -m helpers search` ranks by the tuned embedder's.
+The validation queries choose the weight for each embedder separately, so the untouched embedder is not
+handicapped by the tuned one's weight. `python -m helpers search` uses the tuned embedder and its weight.
 """
 
 from __future__ import annotations
@@ -13,37 +13,37 @@ from typing import Any
 
 from sentence_transformers import SentenceTransformer
 
-from helpers.data.retrieval_pairs import RetrievalData
+from helpers.data.queries.build import RetrievalData
 from helpers.eval.fusion import choose_weight
 from helpers.eval.lexical import LexicalIndex, build_lexical_index, load_lexical_index, save_lexical_index
 from helpers.eval.retrieval import VectorIndex, qrels_of, retrieve
-from helpers.runtime import Runtime
-from helpers.workspace import read_json, write_json
+from helpers.machine.hardware import Runtime
+from helpers.run.workspace import read_json, write_json
 
-Side = tuple[SentenceTransformer, VectorIndex]  # an embedder and the documents under it
+Side = tuple[SentenceTransformer, VectorIndex]  # an embedder and the index of the documents it encoded
 
 
 @dataclass(frozen=True)
 class Hybrid:
-    """The words of every document, and how much they count beside each embedder."""
+    """A lexical index over every document, and the BM25 weight chosen for each embedder."""
 
     words: LexicalIndex
     chosen: Mapping[str, Mapping[str, Any]]  # "before", "after": as `choose_weight` returns
 
     def weight(self, side: str) -> float:
-        """Of the best word score, in cosines."""
+        """Return the weight of the normalised BM25 score, on the cosine scale."""
         return float(self.chosen[side]["weight"])
 
 
 def build_hybrid(
     data: RetrievalData, sides: Mapping[str, Side], runtime: Runtime, out: Path, **encoding: int
 ) -> None:
-    """Index the words and choose each side's weight on the validation queries, over all documents.
+    """Build the lexical index and choose each side's weight on the validation queries.
 
     Args:
         sides: "before" and "after".
-        out: folder that is filled, for `load_hybrid`.
-        encoding: `batch_size` and `max_tokens`, as the documents were encoded with.
+        out: folder to fill; `load_hybrid` reads it.
+        encoding: `batch_size` and `max_tokens` that the documents were encoded with.
     """
     words = build_lexical_index(data.documents)
     lexical, qrels = words.run(data.validation), qrels_of(data.validation)
@@ -56,5 +56,5 @@ def build_hybrid(
 
 
 def load_hybrid(folder: Path) -> Hybrid:
-    """Read what `build_hybrid` wrote."""
+    """Load what `build_hybrid` wrote."""
     return Hybrid(load_lexical_index(folder / "words"), read_json(folder / "weights.json"))

@@ -1,7 +1,8 @@
-"""Search by words: BM25 over the functions, in the form that the embedder reads too.
+"""Lexical search: BM25 over the functions, in the same short form that the embedder encodes.
 
-On networkx' training files, which took no part in any reported figure, BM25 comes to an MRR@10 of .571 on
-that form and .509 on the whole code (600 queries, 1,792 functions; `python -m benchmarks.retrieval_choices`).
+The short form was chosen on networkx's training files, which no reported figure uses: BM25 reaches an
+MRR@10 of .571 on it and .509 on the whole code (600 queries, 1,792 functions;
+`python -m benchmarks.retrieval_choices`).
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ import bm25s
 import numpy as np
 from bm25s.stopwords import STOPWORDS_EN
 
-from helpers.data.document_forms import short_form
+from helpers.data.queries.documents import short_form
 from helpers.eval.ranking import Run
-from helpers.progress import progress
+from helpers.machine.progress import progress
 from helpers.records import Document, Query
-from helpers.workspace import read_json, write_json
+from helpers.run.workspace import read_json, write_json
 
 STOPWORDS = frozenset(STOPWORDS_EN)
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|\d+")
 
 
-def code_tokens(text: str) -> list[str]:
-    """Lower-case words of prose and code; an identifier gives itself and its snake/camel parts.
+def search_terms(text: str) -> list[str]:
+    """Return the lower-case terms of prose or code; an identifier also gives its snake and camel parts.
 
-    >>> code_tokens("to_undirected(G)")
+    >>> search_terms("to_undirected(G)")
     ['to_undirected', 'to', 'undirected', 'g']
     """
     tokens = []
@@ -42,19 +43,19 @@ def code_tokens(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class LexicalIndex:
-    """BM25 (bm25s, Lucene's variant, k1 1.5, b 0.75: its defaults, tuned on nothing) over documents."""
+    """BM25 over documents, with bm25s's untuned defaults (Lucene's variant, k1 1.5, b 0.75)."""
 
     ids: tuple[str, ...]
     model: bm25s.BM25
 
     def scores(self, question: str) -> np.ndarray:
-        """BM25 of every document (n,), in the order of `ids`; all zero where it knows no word."""
-        words = [token for token in code_tokens(question) if token not in STOPWORDS]
+        """Score every document (n,), in the order of `ids`; all zero if no word is known."""
+        words = [token for token in search_terms(question) if token not in STOPWORDS]
         known = [word for word in words if word in self.model.vocab_dict]
         return self.model.get_scores(known) if known else np.zeros(len(self.ids), dtype=np.float32)
 
     def run(self, queries: Sequence[Query]) -> Run:
-        """Scores of every document for every query."""
+        """Score every document for every query."""
         return {
             query.id: dict(zip(self.ids, self.scores(query.text).tolist(), strict=True))
             for query in progress(queries, "BM25", unit="query")
@@ -64,19 +65,19 @@ class LexicalIndex:
 def build_lexical_index(
     documents: Sequence[Document], form: Callable[[str], str] = short_form
 ) -> LexicalIndex:
-    """Index the words of every document, in the `form` of its text that is searched."""
+    """Index the words of every document, after `form` has reduced its text to what is searched."""
     model = bm25s.BM25()
-    model.index([code_tokens(form(document.text)) for document in documents], show_progress=False)
+    model.index([search_terms(form(document.text)) for document in documents], show_progress=False)
     return LexicalIndex(tuple(document.id for document in documents), model)
 
 
 def save_lexical_index(index: LexicalIndex, folder: Path) -> None:
-    """Write the index below `folder`, which is made."""
+    """Write the index into `folder`, creating it if needed."""
     folder.mkdir(parents=True, exist_ok=True)
     index.model.save(str(folder / "bm25"), show_progress=False)
     write_json(folder / "ids.json", list(index.ids))
 
 
 def load_lexical_index(folder: Path) -> LexicalIndex:
-    """Read what `save_lexical_index` wrote."""
+    """Load what `save_lexical_index` wrote."""
     return LexicalIndex(tuple(read_json(folder / "ids.json")), bm25s.BM25.load(str(folder / "bm25")))

@@ -1,4 +1,4 @@
-"""pass@k, unbiased: the chance that one of k samples of a task passes (Chen et al. 2021)."""
+"""The unbiased pass@k estimator: the chance that one of k samples passes (Chen et al. 2021)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from helpers.eval.statistics import wilson_interval
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
-    """Probability that at least one of `k` samples drawn without replacement from `n` is right.
+    """Return the probability that at least one of `k` samples drawn without replacement from `n` is right.
 
     `1 - C(n - c, k) / C(n, k)` (Chen et al. 2021, arXiv 2107.03374, eq. 1), in exact integers.
 
     Args:
-        n: samples of the task. c: how many of them passed. k: samples a user would draw.
+        n: samples of the task.
+        c: samples that passed.
+        k: samples a user would draw.
 
     Raises:
-        ValueError: for k > n, c > n, k < 1 or negative counts. TypeError: for numbers that are not whole.
+        ValueError: for k > n, c > n, k < 1 or negative counts.
+        TypeError: for numbers that are not whole.
     """
     for name, value in (("n", n), ("c", c), ("k", k)):
         if isinstance(value, bool) or not hasattr(value, "__index__"):
@@ -37,7 +40,7 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 
 @dataclass(frozen=True)
 class PassAtK:
-    """Mean pass@k over tasks; `value` is None, with a `reason`, where some task has under k samples."""
+    """Mean pass@k over tasks. `value` is None if a task has fewer than k samples; `reason` says so."""
 
     k: int
     value: float | None
@@ -47,11 +50,10 @@ class PassAtK:
 
 
 def mean_pass_at_k(counts: Sequence[tuple[int, int]], k: int) -> PassAtK:
-    """Mean of pass@k over tasks with a 95% Wilson interval.
+    """Return the mean of pass@k over tasks with a 95% Wilson interval.
 
-    The tasks are the independent units: the interval is Wilson's for `n_tasks` trials with the
-    mean as the share of successes, which is exact in form for one sample each and on the wide side
-    for more.
+    Tasks are the independent units: the interval is Wilson's for `n_tasks` trials, with the mean as the
+    share of successes. It has the exact form for one sample per task and is conservative for more.
 
     Args:
         counts: per task (samples, passed samples).

@@ -1,14 +1,14 @@
-"""Perplexity and bits per byte of a causal language model, counted by token and by hand.
+"""Perplexity and bits per byte of a causal language model.
 
-With the tokens t_1 .. t_n of each text, NLL = -sum over texts and i >= 2 of ln p(t_i | before it).
-Perplexity is exp(NLL / number of scored tokens), bits per byte NLL / ln 2 / number of UTF-8 bytes.
-Sums run over all texts before anything is divided: neither batches nor texts are averaged.
-Perplexities of models with different tokenizers do not compare; bits per byte do.
+For texts of tokens t_1 .. t_n, NLL = -sum over texts and i >= 2 of ln p(t_i | t_1 .. t_(i-1)). Perplexity is
+exp(NLL / number of scored tokens); bits per byte is NLL / ln 2 / number of UTF-8 bytes. Sums run over all
+texts before anything is divided: neither batches nor texts are averaged. Bits per byte can be compared
+between models with different tokenizers; perplexities cannot.
 
-What is not counted: the first token of a text has nothing before it and is not scored, while its
-bytes stay in the denominator, the same for every model that shares a tokenizer. Texts without a
-second token (empty ones among them) add their bytes and no tokens, and are counted in
-`n_unscored_texts`. Special-token spellings inside a text are read as ordinary characters.
+Not counted: the first token of a text has no context and is not scored, but its bytes stay in the
+denominator, equally for every model that shares a tokenizer. A text without a second token (an empty one,
+say) adds its bytes but no tokens, and is counted in `n_unscored_texts`. Text that spells a special token is
+read as ordinary characters.
 """
 
 from __future__ import annotations
@@ -17,25 +17,28 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from helpers.memory import in_batches
+from helpers.errors import SuiteError
+from helpers.machine.hardware import Runtime
+from helpers.machine.memory import in_batches
+from helpers.machine.progress import bar
 from helpers.models.structure import hidden_states, output_head
-from helpers.progress import bar
-from helpers.runtime import Runtime
+from helpers.models.tokens import token_ids
 
-TOKENS_PER_BATCH = 4096  # bounds memory; the result does not depend on it
+TOKENS_PER_BATCH = 4096  # limits memory; does not affect the result
 
 
-class PerplexityError(ValueError):
-    """Window, stride or texts from which no perplexity can be computed."""
+class PerplexityError(SuiteError, ValueError):
+    """A window, stride or set of texts for which no perplexity can be computed."""
 
 
 @dataclass(frozen=True)
 class TextScore:
-    """One text: summed negative log-likelihood in nats, tokens scored, UTF-8 bytes."""
+    """The score of one text: NLL in nats, number of scored tokens, UTF-8 bytes."""
 
     nll_nats: float
     n_tokens: int
@@ -44,24 +47,24 @@ class TextScore:
 
 @dataclass(frozen=True)
 class PerplexityResult:
-    """Sums over all texts, the two rates derived from them, and the parts for resampling."""
+    """Sums over all texts, the rates derived from them, and the per-text scores for resampling."""
 
     nll_nats: float
-    n_tokens: int  # scored ones
+    n_tokens: int  # scored tokens
     n_bytes: int
     perplexity: float
     bits_per_byte: float
-    accuracy: float  # share of scored tokens that were the model's first choice
+    accuracy: float  # share of scored tokens that the model ranked first
     n_unscored_texts: int
     texts: tuple[TextScore, ...] = field(repr=False, default=())  # in the order given
 
 
-# Called for every scored stretch of a text: (text index, index of its first target token,
-# NLL in nats per target, whether each target was the first choice).
+# Called for every run of scored tokens: (text index, index of the first target token,
+# NLL in nats of each target, whether the model ranked each target first).
 Observer = Callable[[int, int, torch.Tensor, torch.Tensor], None]
 
 
-@torch.no_grad()  # not inference_mode: weights sharded by FSDP that meet in it cannot be trained after
+@torch.no_grad()  # not inference_mode: FSDP weights gathered under it cannot be trained afterwards
 def evaluate_perplexity(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -76,48 +79,34 @@ def evaluate_perplexity(
 ) -> PerplexityResult:
     """Score every token after the first of each text exactly once, in a sliding window.
 
-    A window feeds `window` tokens. The first one scores all it predicts; each later one starts
-    `stride` tokens further and scores only what no earlier window did, so that its targets see
-    at least `window - stride` tokens before them. A text of up to `window` + 1 tokens is one full
-    pass. Windows are padded on the right, where a causal model cannot see.
+    The first window scores all it predicts. Each later one starts `stride` tokens further and scores
+    only what no earlier window did, so its targets see at least `window - stride` tokens of context. A
+    text of up to `window` + 1 tokens takes one full pass. Windows are padded on the right, where a causal
+    model cannot see. Scripts outside this package rely on the nine parameters, so they stay separate.
 
     Args:
         model: any transformers causal LM, with or without adapters; log-softmax in float32.
         window: tokens fed at once, at most the model's context.
-        stride: tokens between windows, 1 <= stride <= window; smaller is more exact and dearer.
-        batch_size: windows per forward pass, by default about 4,096 tokens' worth; fewer where they
-            do not fit in memory.
-        runtime: runs the forward pass under its autocast; without it in the weights' own dtype,
-            which is what reported figures use.
-        observe: called with per-token figures, for splits by token kind.
+        stride: tokens between windows, 1 <= stride <= window; smaller is more exact and slower.
+        batch_size: windows per forward pass, by default about 4,096 tokens' worth; fewer if they do not
+            fit in memory.
+        runtime: runs the forward pass under its autocast; without it the weights' own dtype is used, as
+            for all reported figures.
+        observe: called with the per-token scores, to split them by token kind.
 
     Raises:
         PerplexityError: for an impossible window or stride, or when no text has two tokens.
     """
     if not 1 <= stride <= window:
         raise PerplexityError(f"stride {stride} must lie between 1 and the window {window}")
-    ids = [encode(tokenizer, text) for text in texts]
-    windows = [w for index, tokens in enumerate(ids) for w in _windows(index, len(tokens), window, stride)]
-    if not windows:
-        raise PerplexityError(f"none of {len(texts)} texts has two tokens: there is nothing to score")
-    windows.sort(key=lambda w: (w.last - w.first, w.text, w.first), reverse=True)
+    ids = [token_ids(tokenizer, text) for text in texts]
+    windows = _longest_first([len(tokens) for tokens in ids], window, stride)
     nll = [0.0] * len(texts)
     correct = 0
     was_training = model.training
     model.eval()
-    head = output_head(model)
     size = batch_size or max(1, TOKENS_PER_BATCH // window)
-
-    def compute(batch: Sequence[_Window]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        inputs = _pad_right([ids[w.text][w.first : w.last] for w in batch], tokenizer.pad_token_id or 0)
-        with runtime.autocast() if runtime else torch.autocast(model.device.type, enabled=False):
-            hidden = hidden_states(model, inputs.to(model.device))
-            return [
-                _score(head, hidden[row, w.score_from - w.first : w.last - w.first],
-                       ids[w.text][w.score_from + 1 : w.last + 1])
-                for row, w in enumerate(batch)
-            ]  # fmt: skip
-
+    compute = partial(_score_batch, model, output_head(model), ids, tokenizer.pad_token_id or 0, runtime)
     with bar(what, total=sum(w.last - w.score_from for w in windows), unit="tok") as shown:
         for batch, scored in in_batches(windows, size, compute, what=what):
             for w, (losses, hits) in zip(batch, scored, strict=True):
@@ -128,8 +117,8 @@ def evaluate_perplexity(
                 shown.update(w.last - w.score_from)
     model.train(was_training)
     scores = tuple(
-        TextScore(nll[i], max(len(ids[i]) - 1, 0), len(text.encode("utf-8", "surrogatepass")))
-        for i, text in enumerate(texts)
+        TextScore(nats, max(len(tokens) - 1, 0), _n_bytes(text))
+        for nats, tokens, text in zip(nll, ids, texts, strict=True)
     )
     return _summarise(scores, correct)
 
@@ -137,30 +126,25 @@ def evaluate_perplexity(
 def unigram_bits_per_byte(
     train_texts: Sequence[str], texts: Sequence[str], tokenizer: PreTrainedTokenizerBase
 ) -> float:
-    """Bits per byte on `texts` of the trivial baseline: token frequencies of `train_texts`.
+    """Return the bits per byte on `texts` of the unigram baseline, the token frequencies of `train_texts`.
 
-    p(t) = (count(t) + 1) / (total + V), add-one smoothing over the V tokens of the vocabulary.
-    The same tokens are scored as in `evaluate_perplexity`: all but the first of each text.
+    p(t) = (count(t) + 1) / (total + V), add-one smoothing over the V tokens of the vocabulary. The same
+    tokens are scored as in `evaluate_perplexity`: all but the first of each text.
 
     Raises:
         PerplexityError: if no text has two tokens.
     """
-    counts = Counter(token for text in train_texts for token in encode(tokenizer, text))
+    counts = Counter(token for text in train_texts for token in token_ids(tokenizer, text))
     total = counts.total() + len(tokenizer)
-    nats = [-math.log((counts[t] + 1) / total) for text in texts for t in encode(tokenizer, text)[1:]]
+    nats = [-math.log((counts[t] + 1) / total) for text in texts for t in token_ids(tokenizer, text)[1:]]
     if not nats:
         raise PerplexityError(f"none of {len(texts)} texts has two tokens: there is nothing to score")
-    return math.fsum(nats) / math.log(2) / sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Token ids of plain text: no token added, none of its characters read as a special token."""
-    return tokenizer(text, add_special_tokens=False, split_special_tokens=True, verbose=False).input_ids
+    return math.fsum(nats) / math.log(2) / sum(map(_n_bytes, texts))
 
 
 @dataclass(frozen=True)
 class _Window:
-    """Tokens first .. last-1 of a text are fed; targets score_from+1 .. last are scored."""
+    """One forward pass: tokens first .. last-1 of a text are fed, score_from+1 .. last are scored."""
 
     text: int
     first: int
@@ -168,9 +152,17 @@ class _Window:
     score_from: int
 
 
+def _longest_first(n_tokens: Sequence[int], window: int, stride: int) -> list[_Window]:
+    """Cut texts of `n_tokens` tokens into windows, longest first, so that a batch needs little padding."""
+    windows = [w for text, n in enumerate(n_tokens) for w in _windows(text, n, window, stride)]
+    if not windows:
+        raise PerplexityError(f"none of {len(n_tokens)} texts has two tokens: there is nothing to score")
+    return sorted(windows, key=lambda w: (w.last - w.first, w.text, w.first), reverse=True)
+
+
 def _windows(text: int, n_tokens: int, window: int, stride: int) -> list[_Window]:
     windows = []
-    scored = first = 0  # token number `scored` is the last one that needs no scoring any more
+    scored = first = 0  # `scored` is the index of the last token scored so far
     while scored < n_tokens - 1:
         last = min(first + window, n_tokens - 1)
         windows.append(_Window(text, first, last, scored))
@@ -179,15 +171,38 @@ def _windows(text: int, n_tokens: int, window: int, stride: int) -> list[_Window
     return windows
 
 
+def _n_bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
 def _pad_right(rows: list[list[int]], pad: int) -> torch.Tensor:
     width = max(len(row) for row in rows)
     return torch.tensor([row + [pad] * (width - len(row)) for row in rows])
 
 
+def _score_batch(
+    model: PreTrainedModel,
+    head: torch.nn.Module,
+    ids: Sequence[list[int]],
+    pad: int,
+    runtime: Runtime | None,
+    batch: Sequence[_Window],
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Run one forward pass over `batch` and score each window as `_score` does."""
+    inputs = _pad_right([ids[w.text][w.first : w.last] for w in batch], pad)
+    with runtime.autocast() if runtime else torch.autocast(model.device.type, enabled=False):
+        hidden = hidden_states(model, inputs.to(model.device))
+        return [
+            _score(head, hidden[row, w.score_from - w.first : w.last - w.first],
+                   ids[w.text][w.score_from + 1 : w.last + 1])
+            for row, w in enumerate(batch)
+        ]  # fmt: skip
+
+
 def _score(
     head: torch.nn.Module, hidden: torch.Tensor, targets: list[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """NLL in nats (float32) and first-choice hits of `targets`, both of shape (targets,), on the host."""
+    """Return NLL in nats (float32) and top-1 hits of `targets`, both of shape (targets,), on the CPU."""
     logits = head(hidden).float()
     wanted = torch.tensor(targets, device=logits.device)
     losses = torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
@@ -199,7 +214,7 @@ def _summarise(scores: tuple[TextScore, ...], correct: int) -> PerplexityResult:
     n_tokens = sum(score.n_tokens for score in scores)
     n_bytes = sum(score.n_bytes for score in scores)
     if not math.isfinite(nll):
-        raise PerplexityError("the model's log-likelihood is not a finite number; try another precision")
+        raise PerplexityError("the model's log-likelihood is not finite; try another precision")
     return PerplexityResult(
         nll_nats=nll,
         n_tokens=n_tokens,

@@ -1,7 +1,7 @@
-"""Vectors in Qdrant, as the second store behind `helpers.eval.vector_index`.
+"""A vector store in Qdrant, the alternative to FAISS behind `helpers.eval.vector_index`.
 
-Here it runs embedded, in memory or in a folder, and searches exactly. A server holds what memory
-does not: give `QdrantStore` a client made with its address, nothing else changes.
+By default Qdrant runs embedded, in memory or in a folder, and searches exactly. To hold more vectors than
+fit in memory, pass `QdrantStore` a client connected to a server; nothing else changes.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ BATCH = 256
 
 
 class QdrantStore:
-    """One collection of vectors compared by inner product; a vector's id is its row."""
+    """One collection of vectors, compared by inner product; a vector's id is its row number."""
 
     def __init__(self, vectors: np.ndarray | None = None, client: QdrantClient | None = None) -> None:
-        """Hold `vectors` (n, d), float32, in `client`; without vectors take what the client holds.
+        """Store `vectors` (n, d), float32, in `client`; without vectors, use those the client holds.
 
         Raises:
             RuntimeError: if qdrant-client is not installed.
@@ -39,17 +39,20 @@ class QdrantStore:
 
     @classmethod
     def load(cls, folder: Path) -> QdrantStore:
-        """Read what `save` wrote into memory; the folder is free again afterwards."""
+        """Load into memory what `save` wrote; the folder is unlocked afterwards."""
         with contextlib.closing(_client(_existing(folder))) as kept:
             return cls(cls(client=kept).all_vectors())
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of the vectors alone."""
+        """Size of the vectors alone, in bytes."""
         return self.ntotal * self.client.get_collection(COLLECTION).config.params.vectors.size * 4
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Inner products (m, k) and rows (m, k) of the `k` best vectors per query, -1 for none."""
+        """Return the `k` best vectors per query as inner products (m, k) and rows (m, k).
+
+        A row of -1 means that no further vector was found.
+        """
         from qdrant_client.models import QueryRequest
 
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
@@ -62,13 +65,13 @@ class QdrantStore:
         return scores, rows
 
     def save(self, folder: Path) -> None:
-        """Write the collection into `folder`, replacing what is there."""
+        """Write the collection into `folder`, replacing its content."""
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.closing(_client(folder)) as kept:
             QdrantStore(self.all_vectors(), kept)
 
     def all_vectors(self) -> np.ndarray:
-        """Every vector (n, d), in the order of the rows."""
+        """Return every vector (n, d), in row order."""
         found: dict[int, list[float]] = {}
         offset = None
         while True:

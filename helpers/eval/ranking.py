@@ -1,9 +1,9 @@
-"""Ranked lists and their measures, by trec_eval's definitions.
+"""Retrieval measures over ranked lists, as trec_eval defines them.
 
-A *run* maps query id -> {document id: score}, a *qrels* maps query id -> {document id: grade}, both as
-trec_eval has them. The measures depend on scores and ids alone, never on the order in which documents
-were inserted: ties break by document id (descending, as trec_eval does), so a scorer that gives
-every document the same score measures as what it is.
+A *run* maps query id -> {document id: score}; *qrels* map query id -> {document id: grade}. The measures
+depend on scores and ids only, never on insertion order: ties are broken by document id, descending, as in
+trec_eval. A scorer that gives every document the same score therefore gains nothing from the order in which
+the documents were indexed.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ Qrels = dict[str, dict[str, int]]  # query id -> document id -> grade; above 0 i
 def score_run(
     run: Mapping[str, Mapping[str, float]], qrels: Mapping[str, Mapping[str, int]], k: int = 10
 ) -> dict[str, dict[str, float]]:
-    """Score every query of `qrels` at cut-off `k`, by trec_eval's definitions.
+    """Score every query of `qrels` at cut-off `k`, as trec_eval does.
 
     `mrr@k` is 1 / rank of the first relevant document within k, else 0. `recall@k` divides by the
-    number of relevant documents. `ndcg@k` has linear gain (the grade itself) over log2(rank + 1),
-    divided by the same sum for the best possible ranking of *all* judged documents, cut at k
-    (Järvelin & Kekäläinen 2002, as `ndcg_cut` of trec_eval). Ranking is by score descending,
-    then by document id descending. Grades of 0 and below are not relevant and gain nothing.
+    number of relevant documents. `ndcg@k` sums the gain (the grade itself) over log2(rank + 1) and
+    divides by the same sum for the best possible ranking of *all* judged documents, cut at k
+    (Järvelin & Kekäläinen 2002, `ndcg_cut` in trec_eval). Documents are ranked by score, then by
+    document id, both descending. Grades of 0 and below are not relevant and gain nothing.
 
     A query of `qrels` that `run` lacks scores 0, and so does one without relevant documents. A
-    query of `run` that `qrels` lacks is not scored. A document whose id equals its query's is a
-    document like any other.
+    query of `run` that `qrels` lacks is not scored. A document whose id equals its query's is
+    treated like any other.
 
     Returns:
         query id -> {"mrr@k": ..., "ndcg@k": ..., "recall@k": ...}, each in [0, 1].
@@ -57,7 +57,7 @@ def score_run(
 def score_measures(
     run: Mapping[str, Mapping[str, float]], qrels: Mapping[str, Mapping[str, int]]
 ) -> dict[str, dict[str, float]]:
-    """The measures that are reported: `score_run` at 10, and recall at 1 and at 5 beside it."""
+    """Compute the reported measures: `score_run` at 10, plus recall at 1 and 5."""
     scored = score_run(run, qrels, 10)
     for k in (1, 5):
         for query_id, row in score_run(run, qrels, k).items():
@@ -66,10 +66,10 @@ def score_measures(
 
 
 def ranking(scores: Mapping[str, float]) -> list[str]:
-    """Document ids, best first: score descending, then id descending (trec_eval's rule for ties).
+    """Order document ids best first: by score, then by id, both descending (trec_eval's tie rule).
 
     Raises:
-        RetrievalError: if a score is NaN, which has no place in an order.
+        RetrievalError: if a score is NaN, which cannot be ordered.
     """
     bad = [document_id for document_id, score in scores.items() if math.isnan(score)]
     if bad:
@@ -82,7 +82,7 @@ def _discounted(gains: Sequence[float]) -> float:
 
 
 def mean_scores(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each measure over queries; empty for no queries."""
+    """Average each measure over queries; empty for no queries."""
     rows = list(scores.values())
     return {name: math.fsum(row[name] for row in rows) / len(rows) for name in rows[0]} if rows else {}
 
@@ -90,9 +90,10 @@ def mean_scores(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
 def first_relevant_ranks(
     run: Mapping[str, Mapping[str, float]], qrels: Mapping[str, Mapping[str, int]]
 ) -> dict[str, int | None]:
-    """Per query of `qrels` the 1-based rank of its first relevant document, None where none is listed.
+    """Return, for each query of `qrels`, the 1-based rank of its first relevant document.
 
-    For ranks over the whole corpus the run must hold every document (`retrieve` without `depth`).
+    The rank is None if the run lists no relevant document. For ranks over the whole corpus, the run must
+    hold every document (`retrieve` without `depth`).
     """
     ranks: dict[str, int | None] = {}
     for query_id, grades in qrels.items():

@@ -1,7 +1,7 @@
-"""The references scored first: a task whose own reference does not pass says nothing about a model.
+"""Score the references first, because a task whose own reference fails says nothing about a model.
 
-When the tasks were made every reference passed its tests. Where one no longer does (a clock, a busy
-machine, another package version), its task is set aside on both sides and named in the reports.
+Every reference passed its tests when the tasks were built. If one fails now (a clock, a busy machine,
+another package version), its task is set aside both before and after training, and the reports name it.
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from helpers.errors import InsufficientDataError
 from helpers.eval.responses import reference_responses, score_responses
-from helpers.records import EXECUTABLE, InsufficientDataError, ResponseScore, Task, TaskSetAside
+from helpers.records import EXECUTABLE, ResponseScore, Task, TaskSetAside
 from helpers.settings import MINIMUM_DATA
 
-NAMED = 3  # tasks that a reason names
+NAMED = 3  # tasks named in an error message
 
 
 def score_references(tasks: Sequence[Task], **scoring: Any) -> list[ResponseScore]:
     """Score each task's own reference.
 
     Args:
-        scoring: as `score_responses` takes it.
+        scoring: passed on to `score_responses`.
     """
     return score_responses(tasks, reference_responses(tasks), **scoring)
 
@@ -28,13 +29,13 @@ def score_references(tasks: Sequence[Task], **scoring: Any) -> list[ResponseScor
 def retry_infrastructure_errors(
     tasks: Sequence[Task], scores: Sequence[ResponseScore], **scoring: Any
 ) -> list[ResponseScore]:
-    """Score those references again that the sandbox could not run.
+    """Score again the references that the sandbox could not run.
 
-    Called on what `score_references` gave, whether now or in an earlier run that is resumed: a
-    machine that was short of memory then must not cost tasks for good.
+    Called on the result of `score_references`, also when a resumed run finds it from before: a machine
+    that was short of memory once must not remove tasks for good.
 
     Args:
-        scoring: as `score_responses` takes it.
+        scoring: passed on to `score_responses`.
     """
     broken = {score.task_id for score in scores if score.status == "infrastructure_error"}
     if not broken:
@@ -45,7 +46,7 @@ def retry_infrastructure_errors(
 
 
 def tasks_set_aside(references: Sequence[ResponseScore]) -> list[TaskSetAside]:
-    """What the scores of the references say must not be counted."""
+    """List the tasks whose reference did not pass; no figure may count them."""
     return [
         TaskSetAside(score.task_id, score.kind, score.function_id, score.status, score.detail)
         for score in references
@@ -54,10 +55,11 @@ def tasks_set_aside(references: Sequence[ResponseScore]) -> list[TaskSetAside]:
 
 
 def tasks_that_hold(tasks: Sequence[Task], aside: Sequence[TaskSetAside]) -> tuple[Task, ...]:
-    """The tasks that are left.
+    """Return the tasks that are not set aside.
 
     Raises:
-        InsufficientDataError: if too few executable ones are, naming some of those set aside.
+        InsufficientDataError: if too few executable tasks are left; the message names some of those set
+            aside.
     """
     gone = {item.task_id for item in aside}
     kept = tuple(task for task in tasks if task.id not in gone)
@@ -66,7 +68,7 @@ def tasks_that_hold(tasks: Sequence[Task], aside: Sequence[TaskSetAside]) -> tup
     if left < least:
         named = "; ".join(f"{a.task_id} ({a.kind}): {a.status} {a.detail}".strip() for a in aside[:NAMED])
         raise InsufficientDataError(
-            f"{left} executable tasks of at least {least} are left, since the references of {len(aside)} of "
-            f"{len(tasks)} tasks do not pass their own tests on this machine, e.g. {named}"
+            f"only {left} executable tasks are left and at least {least} are needed: the references of "
+            f"{len(aside)} of {len(tasks)} tasks do not pass their own tests on this machine, e.g. {named}"
         )
     return kept

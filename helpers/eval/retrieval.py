@@ -1,8 +1,8 @@
-"""Retrieval: documents and queries to runs by an embedder; rows to show.
+"""Dense retrieval: encode documents and queries, search, and build the rows that are kept and shown.
 
-The measures that compare the runs are `helpers.eval.ranking`, the vector store behind the embedder
-`helpers.eval.vector_index`; both are handed on from here. Search by words is `helpers.eval.lexical`, both
-together `helpers.eval.fusion`.
+The measures live in `helpers.eval.ranking` and the vector store in `helpers.eval.vector_index`; both are
+re-exported here. Lexical search is in `helpers.eval.lexical`, and the combination of both in
+`helpers.eval.fusion`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 
 from sentence_transformers import SentenceTransformer
 
-from helpers.data.document_forms import short_form
-from helpers.data.query_wording import FILLER_WORDS, stem, words_of
-from helpers.eval.lexical import code_tokens
+from helpers.data.queries.documents import short_form
+from helpers.data.queries.wording import FILLER_WORDS, stem, words_of
+from helpers.eval.lexical import search_terms
 from helpers.eval.ranking import (
     Qrels,
     Run,
@@ -35,9 +35,9 @@ from helpers.eval.vector_index import (
     search,
     vectors_of,
 )
+from helpers.machine.hardware import Runtime, stopwatch
 from helpers.models.embedder import encode
 from helpers.records import Document, Query
-from helpers.runtime import Runtime, stopwatch
 
 __all__ = [
     "Qrels", "RetrievalError", "Run", "VectorIndex", "build_index", "compare_kinds", "file_level",
@@ -46,21 +46,21 @@ __all__ = [
     "score_run", "search", "search_examples", "word_overlap",
 ]  # fmt: skip
 
-TIMED_QUERIES = 30  # one at a time, as a person asks
+TIMED_QUERIES = 30  # timed one by one, as a person would search
 
 
-# --- what is asked -----------------------------------------------------------------------------
+# --- queries and judgements ----------------------------------------------------------------------
 
 
 def qrels_of(queries: Sequence[Query]) -> Qrels:
-    """The relevance judgements carried by the queries."""
+    """Collect the relevance judgements that the queries carry."""
     return {query.id: dict(query.relevant) for query in queries}
 
 
 def file_level(
     run: Mapping[str, Mapping[str, float]], queries: Sequence[Query], documents: Sequence[Document]
 ) -> tuple[Run, Qrels]:
-    """Collapse a run to files: a file scores as its best function, and holding the answer is relevant.
+    """Collapse a run to files: a file scores as its best function and is relevant if it holds an answer.
 
     Use it for "where is ..." queries, whose reader wants the file. Pass the result to `score_run`.
     """
@@ -77,13 +77,13 @@ def file_level(
 
 
 def query_groups(queries: Sequence[Query], documents: Sequence[Document] = ()) -> dict[str, list[str]]:
-    """Query ids by kind, and by how many of their words the name or the code of the answer repeats.
+    """Group query ids by kind and by word overlap with the answer's name or code.
 
-    Groups are "kind: ...", "overlap: none" (no word of the function's name), "overlap: some" (below
-    0.5), "overlap: most" (0.5 and above) and "overlap: name only" (1.0: the query says nothing but
-    the name). With `documents` also "words in the code: few" (below a third of the query's content
-    words stand in the answer), "half" and "most" (two thirds and above): few is what word matching
-    cannot find.
+    Overlap with the function's name: "overlap: none" (no word of it), "overlap: some" (below 0.5),
+    "overlap: most" (0.5 and above) and "overlap: name only" (1.0: the query says nothing but the name).
+    With `documents`, overlap with the answer's code too: "words in the code: few" (below a third of the
+    query's content words occur in it), "half", and "most" (two thirds and above). "few" holds the
+    queries that word matching cannot answer.
     """
     text_of = {document.id: document.text for document in documents}
     groups: dict[str, list[str]] = {}
@@ -102,8 +102,11 @@ def query_groups(queries: Sequence[Query], documents: Sequence[Document] = ()) -
 
 
 def word_overlap(text: str, code: str) -> float:
-    """Share (0..1) of the content words of `text`, stemmed, that are words or name parts of `code`."""
-    found = {stem(token) for token in code_tokens(code)}
+    """Return the share (0..1) of the content words of `text`, stemmed, that occur in `code`.
+
+    A part of an identifier counts as a word of the code.
+    """
+    found = {stem(token) for token in search_terms(code)}
     content = [stem(word) for word in words_of(text) if word not in FILLER_WORDS]
     return sum(word in found for word in content) / len(content) if content else 1.0
 
@@ -120,7 +123,7 @@ def index_documents(
     max_tokens: int,
     kind: str = "flat",
 ) -> VectorIndex:
-    """Encode every document's short form and index it (`kind` as `build_index` takes it)."""
+    """Encode the short form of every document and index the vectors (`kind` as in `build_index`)."""
     texts = [short_form(document.text) for document in documents]
     vectors = encode(
         model, texts, kind="document", runtime=runtime, batch_size=batch_size, max_tokens=max_tokens
@@ -138,9 +141,9 @@ def retrieve(
     max_tokens: int,
     depth: int | None = None,
 ) -> Run:
-    """Run of `queries` over `index`, `depth` documents each; None is the whole corpus.
+    """Search `index` with `queries` and return a run of `depth` documents each; None means all documents.
 
-    The whole corpus is the default because ties at a cut would otherwise fall as FAISS likes.
+    All documents is the default, because with a cut FAISS's own order would decide ties at the cut.
     """
     texts = [query.text for query in queries]
     vectors = encode(
@@ -159,10 +162,10 @@ def index_facts(
     batch_size: int,
     max_tokens: int,
 ) -> dict:
-    """What a search costs: milliseconds to encode one query, and `compare_kinds` on these vectors.
+    """Measure the milliseconds to encode one query, and `compare_kinds` on these vectors.
 
     Args:
-        index: of the documents under `model`.
+        index: the documents, encoded by `model`.
     """
     sizes = {"batch_size": batch_size, "max_tokens": max_tokens}
     texts = [query.text for query in queries]
@@ -179,7 +182,7 @@ def index_facts(
     }
 
 
-# --- rows to show and to keep ---------------------------------------------------------------------
+# --- rows to keep and to show ---------------------------------------------------------------------
 
 
 def per_query_rows(
@@ -187,7 +190,7 @@ def per_query_rows(
     before: Mapping[str, Mapping[str, float]],
     after: Mapping[str, Mapping[str, float]],
 ) -> list[dict]:
-    """One plain row per query for JSONL: what was asked, what is relevant, ranks and top threes."""
+    """Build one plain row per query: text, relevant documents, ranks and top threes before and after."""
     qrels = qrels_of(queries)
     ranks = {name: first_relevant_ranks(run, qrels) for name, run in (("before", before), ("after", after))}
     return [
@@ -208,11 +211,11 @@ def per_query_rows(
 
 
 def search_examples(rows: Sequence[dict], *, n: int = 6, seed: int = 0) -> list[dict]:
-    """`n` rows of `per_query_rows` to show: a third gained most, a third lost most, the rest drawn.
+    """Pick `n` rows of `per_query_rows` to show: a third gained most, a third lost most, the rest at random.
 
-    Losses are shown as well as gains; where too few queries lost, drawn ones take their place.
+    Losses are shown as well as gains. If too few queries gained or lost, random ones fill the places.
     """
-    unlisted = 10**9  # a query whose answer was not listed at all stands behind every rank
+    unlisted = 10**9  # an answer that was not listed at all ranks below every listed one
     shift = {
         row["query_id"]: (row["rank_before"] or unlisted) - (row["rank_after"] or unlisted) for row in rows
     }

@@ -1,22 +1,22 @@
-"""How sure a figure is, and whether before and after differ by more than chance.
+"""Intervals and tests: how uncertain a figure is, and whether a change exceeds chance.
 
-Every comparison is paired: the same items before and after. What is resampled is the independent
-unit (a file, a function, a query) together with all its items, never a token or a sample, because
-tokens of one file and samples of one task rise and fall together.
+Every comparison is paired: the same items before and after. The bootstrap resamples the independent unit (a
+file, a function, a query) with all its items, never single tokens or samples, because tokens of one file
+and samples of one task are correlated.
 
-Rules that all bootstrap functions here share:
+All bootstrap functions here share these rules:
 
-* Interval: 95% percentile bootstrap (Efron & Tibshirani 1993, ch. 13), its tail share widened from
-  2.5% to `Φ(−sqrt(G / (G − 1)) t(.975, G − 1))` for G groups, since plain percentiles are too narrow
-  for few groups (Hesterberg 2015, "expanded percentile"): 2.3% at G = 100, 1.6% at G = 20.
+* Interval: 95% percentile bootstrap (Efron & Tibshirani 1993, ch. 13). Plain percentiles are too narrow
+  for few groups, so each tail is cut at `Φ(−sqrt(G / (G − 1)) t(.975, G − 1))` for G groups instead of
+  2.5% (Hesterberg 2015, "expanded percentile"): 2.3% at G = 100, 1.6% at G = 20.
 * Two-sided p-value: with B resamples of the difference, `min(1, 2 (b + 1) / (B + 1))`, where b is
   the smaller of the counts of resamples at or below and at or above zero (Davison & Hinkley 1997,
   eq. 4.11, doubled). It is never 0.
-* Few groups: with G groups not even a unanimous change has an exact two-sided sign test below
-  `2 · 0.5**G`, so p is never reported below that. Where this floor is above .05 (G < 6), the
-  interval of a difference is also widened to hold zero: five files cannot prove anything.
+* Few groups: with G groups, even a unanimous change has an exact two-sided sign test of at least
+  `2 · 0.5**G`, so p is never reported below that. Where this floor is above .05 (G < 6), the interval
+  of a difference is also widened to include zero: five files cannot prove anything.
 * One group: the interval of a single value collapses onto the value; read it with its `n` of 1.
-* No items: ValueError, as for unequal lengths, NaN or infinity.
+* No items, unequal lengths, NaN or infinity: ValueError.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from statsmodels.stats.proportion import proportion_confint
 Verdict = Literal["improved", "no_detectable_difference", "regressed"]
 
 ALPHA = 0.05
-ROUNDING = 1e-12  # relative; a difference below it is summation noise
+ROUNDING = 1e-12  # relative; a smaller difference is summation noise
 CHUNK_CELLS = 4_000_000  # resample counts held at once: 32 MB
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """One value with its 95% interval; `n` counts the items it was computed from."""
+    """A value with its 95% interval; `n` counts the items it was computed from."""
 
     value: float
     ci95: tuple[float, float]
@@ -66,8 +66,8 @@ class McNemarResult:
     p_value: float
 
 
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """95% Wilson score interval of a proportion (Wilson 1927); `n == 0` says nothing: (0, 1).
+def wilson_interval(successes: float, n: int) -> tuple[float, float]:
+    """Return the 95% Wilson score interval of a proportion (Wilson 1927); (0, 1) for `n == 0`.
 
     Raises:
         ValueError: unless 0 <= successes <= n.
@@ -82,7 +82,11 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 
 
 def proportion(outcomes: Sequence[bool]) -> Estimate:
-    """Share of true outcomes with its Wilson interval; ValueError where there are none."""
+    """Return the share of true outcomes with its Wilson interval.
+
+    Raises:
+        ValueError: if there are no outcomes.
+    """
     if len(outcomes) == 0:
         raise ValueError("a proportion needs at least one outcome")
     successes = sum(bool(outcome) for outcome in outcomes)
@@ -90,10 +94,10 @@ def proportion(outcomes: Sequence[bool]) -> Estimate:
 
 
 def exact_mcnemar(before: Sequence[bool], after: Sequence[bool]) -> McNemarResult:
-    """Exact McNemar test: are gains and losses among the changed items as likely as each other?
+    """Test whether gains and losses among the changed items are equally likely (exact McNemar test).
 
-    Two-sided binomial test of `gained` out of `gained + lost` at one half (McNemar 1947); p is 1
-    where nothing changed. Below .05 from 6-0, 10-2 or 15-5 discordant pairs on.
+    Two-sided binomial test of `gained` out of `gained + lost` at one half (McNemar 1947); p is 1 if
+    nothing changed. p first falls below .05 at 6-0, 10-2 or 15-5 discordant pairs.
     """
     if len(before) != len(after):
         raise ValueError(f"before and after must pair up, got {len(before)} and {len(after)} items")
@@ -106,7 +110,7 @@ def exact_mcnemar(before: Sequence[bool], after: Sequence[bool]) -> McNemarResul
 def bootstrap_mean(
     values: Sequence[float], *, groups: Sequence[str] | None = None, samples: int = 10_000, seed: int = 0
 ) -> Estimate:
-    """Mean over items with an interval from resampling groups (each item its own by default)."""
+    """Return the mean over items; the interval resamples groups (by default, each item is one)."""
     return bootstrap_ratio(values, np.ones(len(values)), groups=groups, samples=samples, seed=seed)
 
 
@@ -118,14 +122,14 @@ def paired_bootstrap(
     samples: int = 10_000,
     seed: int = 0,
 ) -> Delta:
-    """Mean difference after − before over the same items.
+    """Return the mean difference, after − before, over the same items.
 
     Args:
         before, after: one value per item, same order.
-        groups: the independent unit that each item belongs to (file, function, query); resampled
-            with all its items, the mean being over the items of the resample. Default: the item.
+        groups: the independent unit that each item belongs to (file, function, query). Units are
+            resampled with all their items; the mean is over the items of the resample. Default: the item.
         samples: resamples drawn; 10,000 x 250 groups take about 0.2 s.
-        seed: of numpy's default generator; same seed, same interval.
+        seed: seed of numpy's default generator; the same seed gives the same interval.
 
     Raises:
         ValueError: for no items, unequal lengths, NaN or infinity.
@@ -136,17 +140,17 @@ def paired_bootstrap(
 
 def bootstrap_ratio(
     numerator: Sequence[float],
-    denominator: Sequence[float],
+    denominator: Sequence[float] | np.ndarray,
     *,
     groups: Sequence[str] | None = None,
     transform: Callable[[np.ndarray], np.ndarray] | None = None,
     samples: int = 10_000,
     seed: int = 0,
 ) -> Estimate:
-    """`transform(sum(numerator) / sum(denominator))` with an interval from resampling groups.
+    """Return `transform(sum(numerator) / sum(denominator))`; the interval resamples groups.
 
-    Bits per byte is the sum of bits over the sum of bytes; perplexity is `np.exp` of the sum of
-    nats over the sum of tokens. `n` is the number of items.
+    Bits per byte is the sum of bits over the sum of bytes; perplexity is `np.exp` of the sum of nats over
+    the sum of tokens. `n` is the number of items.
     """
     numerators, denominators = _group_sums(groups, numerator, denominator)
     value = _apply(transform, numerators.sum() / denominators.sum())
@@ -157,18 +161,18 @@ def bootstrap_ratio(
 def paired_ratio_bootstrap(
     numerator_before: Sequence[float],
     numerator_after: Sequence[float],
-    denominator: Sequence[float],
+    denominator: Sequence[float] | np.ndarray,
     *,
-    denominator_after: Sequence[float] | None = None,
+    denominator_after: Sequence[float] | np.ndarray | None = None,
     groups: Sequence[str] | None = None,
     transform: Callable[[np.ndarray], np.ndarray] | None = None,
     samples: int = 10_000,
     seed: int = 0,
 ) -> Delta:
-    """Difference of two ratios of sums over the same groups (see `bootstrap_ratio`).
+    """Return the difference of two ratios of sums over the same groups (see `bootstrap_ratio`).
 
-    `denominator_after` is for counts that differ between before and after; by default both ratios
-    share `denominator` (bytes, tokens).
+    Both ratios share `denominator` (bytes, tokens) unless `denominator_after` is given, for counts that
+    differ before and after.
     """
     if denominator_after is None:
         denominator_after = denominator
@@ -177,7 +181,7 @@ def paired_ratio_bootstrap(
     value_before, value_after = (_apply(transform, n.sum() / d.sum()) for n, d in (first, second))
     before, after = (_apply(transform, r) for r in _resampled_ratios([first, second], samples, seed))
     differences = after - before
-    # equal items must give exactly zero, whatever order a matrix product summed them in
+    # equal items must give exactly zero, in whatever order a matrix product summed them
     differences[np.abs(differences) <= ROUNDING * np.abs(before)] = 0.0
     fewer = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
     n_groups = len(first[0])
@@ -191,11 +195,11 @@ def paired_ratio_bootstrap(
 
 
 def verdict(delta: Delta, higher_is_better: bool) -> Verdict:
-    """What may be claimed: a direction only where the interval excludes zero **and** p < .05.
+    """Say what may be claimed: a direction only if the interval excludes zero **and** p < .05.
 
-    Both, because the two can come from different tests: for pass@1 the interval resamples
-    functions while p is McNemar's over tasks, and either alone can be fooled (McNemar by several
-    tasks of one function, the bootstrap by few discordant pairs).
+    Both are required because they can come from different tests: for pass@1 the interval resamples
+    functions while p is McNemar's over tasks. Either alone can mislead: McNemar when one function has
+    several tasks, the bootstrap when there are few discordant pairs.
     """
     low, high = delta.ci95
     if delta.p_value >= ALPHA or low <= 0.0 <= high:
@@ -204,7 +208,7 @@ def verdict(delta: Delta, higher_is_better: bool) -> Verdict:
 
 
 def _interval(resampled: np.ndarray, n_groups: int) -> tuple[float, float]:
-    """Expanded percentile interval; with one group the t quantile is infinite, the tail empty."""
+    """Return the expanded percentile interval; with one group its tails are empty."""
     tail = 0.0
     if n_groups > 1:
         tail = norm.cdf(-np.sqrt(n_groups / (n_groups - 1)) * t.ppf(1 - ALPHA / 2, n_groups - 1))
@@ -216,10 +220,11 @@ def _apply(transform: Callable[[np.ndarray], np.ndarray] | None, values: np.ndar
     return values if transform is None else transform(values)
 
 
-def _group_sums(groups: Sequence[str] | None, *columns: Sequence[float]) -> list[np.ndarray]:
-    """Each column summed within groups, groups in order of their names; checks the input.
+def _group_sums(groups: Sequence[str] | None, *columns: Sequence[float] | np.ndarray) -> list[np.ndarray]:
+    """Check the columns and sum each within groups, in order of group names.
 
-    Every odd column is a denominator: it must not be negative anywhere nor zero overall.
+    The columns alternate between numerators and denominators. A denominator must be nowhere negative and
+    not zero overall.
     """
     arrays = [np.asarray(column, dtype=np.float64) for column in columns]
     lengths = {len(array) for array in arrays} | ({len(groups)} if groups is not None else set())
@@ -237,13 +242,11 @@ def _group_sums(groups: Sequence[str] | None, *columns: Sequence[float]) -> list
     return [np.bincount(index, weights=array) for array in arrays]
 
 
-def _resampled_ratios(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]], samples: int, seed: int
-) -> list[np.ndarray]:
-    """Ratio of sums for each (numerator, denominator) in `samples` resamples, the same for all.
+def _resampled_ratios(pairs: Sequence[Sequence[np.ndarray]], samples: int, seed: int) -> list[np.ndarray]:
+    """Return the resampled ratio of sums of each (numerator, denominator), over the same `samples` resamples.
 
-    A resample is a row of counts, so that a sum over it is one matrix product. Resamples that
-    drew only groups with a zero denominator carry no value and take the overall ratio.
+    A resample is a row of counts, so one matrix product sums over it. A resample that drew only groups
+    with a zero denominator has no ratio and gets the overall one.
     """
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")
@@ -263,7 +266,7 @@ def _resampled_ratios(
 
 
 def _counts(n_groups: int, samples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each group is drawn: float rows of n_groups draws, `samples` rows in pieces."""
+    """Yield how often each group is drawn: float rows of n_groups draws, `samples` rows in chunks."""
     rng = np.random.default_rng(seed)
     shares = np.full(n_groups, 1 / n_groups)
     rows = max(1, CHUNK_CELLS // n_groups)
@@ -273,5 +276,5 @@ def _counts(n_groups: int, samples: int, seed: int) -> Iterator[np.ndarray]:
 
 @functools.lru_cache(maxsize=2)
 def _all_counts(n_groups: int, samples: int, seed: int) -> np.ndarray:
-    """`_counts` in one piece, kept: all metrics of a track resample the same groups."""
+    """Return all rows of `_counts` at once, cached: all metrics of a track resample the same groups."""
     return np.concatenate(list(_counts(n_groups, samples, seed)))

@@ -1,7 +1,7 @@
-"""Which part of a file a model predicts better: docstrings, comments, the repository's own names, code.
+"""Split token scores by role: docstrings, comments, the repository's own names, other code.
 
-The roles are read from Python's own parser, the figures from the very pass that gives bits per
-byte: pass a `RoleTally` as `observe` to `helpers.eval.perplexity.evaluate_perplexity`.
+Python's own parser assigns the roles, and the scores come from the same pass that computes bits per byte:
+pass a `RoleTally` as `observe` to `helpers.eval.perplexity.evaluate_perplexity`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROLES = ("code", "docstring", "comment", "own_name")
 
 @dataclass(frozen=True)
 class RoleScore:
-    """Scored tokens of one role: perplexity per token and share of right first choices."""
+    """Scores of the tokens of one role; `accuracy` is the share that the model ranked first."""
 
     n_tokens: int
     nll_nats: float
@@ -34,10 +34,10 @@ class RoleScore:
 
 
 class RoleTally:
-    """Sums NLL and first-choice hits by role while `evaluate_perplexity` goes through `texts`.
+    """Sums of NLL and top-1 hits by role, collected while `evaluate_perplexity` scores `texts`.
 
-    A token takes the role of its first character that is not white space; a token of white space
-    alone that of its first character. Text that Python cannot parse counts as code throughout.
+    A token takes the role of its first character that is not white space; a token of white space only
+    takes the role of its first character. Text that Python cannot parse counts as code throughout.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class RoleTally:
         self._count = dict.fromkeys(ROLES, 0)
 
     def __call__(self, text: int, first: int, losses: torch.Tensor, hits: torch.Tensor) -> None:
-        """Take the figures of one scored stretch; the signature is `perplexity.Observer`'s."""
+        """Add the scores of consecutive tokens; the signature is that of `perplexity.Observer`."""
         roles = self._roles[text][first : first + len(losses)]
         for role, loss, hit in zip(roles, losses.tolist(), hits.tolist(), strict=True):
             self._nll[role] += loss
@@ -58,7 +58,7 @@ class RoleTally:
             self._count[role] += 1
 
     def scores(self) -> dict[str, RoleScore]:
-        """Role -> figures, for the roles that occurred."""
+        """Return role -> score, for the roles that occurred."""
         return {
             role: RoleScore(
                 n, self._nll[role], math.exp(min(self._nll[role] / n, 700.0)), self._hits[role] / n
@@ -69,9 +69,9 @@ class RoleTally:
 
 
 def own_names(functions: Iterable[Function]) -> frozenset[str]:
-    """Names that a repository defines and Python does not: functions, classes, parameters.
+    """Collect the names that a repository defines and Python does not: functions, classes, parameters.
 
-    Names of one or two characters are left out; everybody uses those.
+    Names of one or two characters are left out, because all code uses them.
     """
     known = {*dir(builtins), *keyword.kwlist, "self", "cls", "args", "kwargs"}
     names = {part for f in functions for part in (*f.qualname.split("."), *f.parameters)}
@@ -79,10 +79,10 @@ def own_names(functions: Iterable[Function]) -> frozenset[str]:
 
 
 def character_roles(text: str, names: frozenset[str] = frozenset()) -> list[str]:
-    """The role of every character of `text`."""
+    """Return the role of every character of `text`."""
     roles = ["code"] * len(text)
     starts = [0]
-    for line in text.split("\n"):  # not splitlines: a form feed ends no line of Python
+    for line in text.split("\n"):  # not splitlines: in Python a form feed does not end a line
         starts.append(starts[-1] + len(line) + 1)
 
     def paint(begin: tuple[int, int], end: tuple[int, int], role: str) -> None:
@@ -90,7 +90,7 @@ def character_roles(text: str, names: frozenset[str] = frozenset()) -> list[str]
         roles[first:last] = [role] * (last - first)
 
     if "\r" in text.replace("\r\n", "\n"):
-        return roles  # Python's two readers disagree on what a lone carriage return ends
+        return roles  # ast and tokenize disagree on whether a lone carriage return ends a line
     try:
         tree = ast.parse(text)
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
@@ -108,7 +108,7 @@ def character_roles(text: str, names: frozenset[str] = frozenset()) -> list[str]
 
 
 def _docstring_start(node: ast.AST) -> int | None:
-    """Line on which the docstring of a module, class or function begins."""
+    """Return the line on which the docstring of a module, class or function begins."""
     if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
         return None
     first = node.body[0] if node.body else None
@@ -117,7 +117,7 @@ def _docstring_start(node: ast.AST) -> int | None:
         and isinstance(first.value, ast.Constant)
         and isinstance(first.value.value, str)
     )
-    return first.lineno if is_text else None
+    return first.lineno if first and is_text else None
 
 
 def _token_roles(tokenizer: PreTrainedTokenizerBase, text: str, names: frozenset[str]) -> list[str]:

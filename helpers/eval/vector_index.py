@@ -1,9 +1,9 @@
-"""The vector store behind retrieval: `build_index` and `search`, and both ends of a file.
+"""The vector store behind retrieval: build an index, search it, save and load it.
 
-Everything else asks only these two, so another store can take the place of FAISS. One setting
-chooses: "flat" is exact and the default, "hnsw" and "ivf" are approximate FAISS indexes for larger
-corpora, "qdrant" is a second store (`helpers.eval.qdrant_store`) whose server form holds what
-memory does not. `compare_kinds` shows what the approximate ones miss.
+Callers use only `build_index` and `search`, so another store can replace FAISS. One setting chooses the
+kind: "flat" is exact and the default; "hnsw" and "ivf" are approximate FAISS indexes for larger corpora;
+"qdrant" is a second store (`helpers.eval.qdrant_store`) whose server form holds more than fits in memory.
+`compare_kinds` measures the recall that the approximate kinds lose.
 """
 
 from __future__ import annotations
@@ -17,29 +17,32 @@ from typing import Protocol
 import faiss
 import numpy as np
 
+from helpers.errors import SuiteError
 from helpers.eval.qdrant_store import QdrantStore
-from helpers.workspace import read_json, write_json
+from helpers.run.workspace import read_json, write_json
 
 KINDS = ("flat", "hnsw", "ivf", "qdrant")
 HNSW_LINKS, HNSW_BUILD, HNSW_SEARCH = 32, 200, 64  # Malkov & Yashunin 2018: M, efConstruction, ef
-IVF_POINTS_PER_LIST = 39  # fewer, and k-means warns that its centroids mean little
-IVF_PROBED = 0.25  # share of the lists that a query looks into
+IVF_POINTS_PER_LIST = 39  # with fewer, k-means warns that its centroids are unreliable
+IVF_PROBED = 0.25  # share of the lists that a query searches
 
 
-class RetrievalError(ValueError):
-    """A run, an index or a cut-off that cannot be scored or searched."""
+class RetrievalError(SuiteError, ValueError):
+    """A run, index or cut-off that cannot be scored or searched."""
 
 
 class Store(Protocol):
-    """What a store has to do; a FAISS index does it as it is."""
+    """What a vector store must offer; a FAISS index satisfies it unchanged."""
+
+    ntotal: int  # vectors held
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Inner products (m, k) and rows (m, k) of the `k` best vectors per query, -1 for none."""
+        """Return the `k` best vectors per query as inner products (m, k) and rows (m, k), -1 for none."""
 
 
 @dataclass(frozen=True)
 class VectorIndex:
-    """A store of vectors with the document id of each row."""
+    """A vector store with the document id of each row."""
 
     ids: tuple[str, ...]
     vectors: Store
@@ -47,28 +50,28 @@ class VectorIndex:
 
     @property
     def n_bytes(self) -> int:
-        """Size of the vectors as they lie on disk (FAISS) or are held (Qdrant)."""
+        """Size of the vectors in bytes, as written to disk (FAISS) or held (Qdrant)."""
         if isinstance(self.vectors, QdrantStore):
             return self.vectors.n_bytes
         return int(faiss.serialize_index(self.vectors).nbytes)
 
 
 def build_index(vectors: np.ndarray, ids: Sequence[str], kind: str = "flat") -> VectorIndex:
-    """Inner-product index over `vectors` (n, d), float32, L2-normalised.
+    """Build an inner-product index over `vectors` (n, d), float32, L2-normalised.
 
     Args:
-        kind: one of KINDS. The same vectors give the same index: graph and lists are built on one
-            thread and from a fixed seed.
+        kind: one of KINDS. The same vectors give the same index: graph and lists are built on one thread
+            from a fixed seed.
 
     Raises:
-        RetrievalError: if shapes and ids disagree, ids repeat, a value is not finite, or the kind
-            is unknown.
+        RetrievalError: if shapes and ids disagree, ids repeat, a value is not finite, or the kind is
+            unknown.
     """
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) != len(ids) or not len(ids):
         raise RetrievalError(f"vectors of shape {vectors.shape} do not match {len(ids)} document ids")
     if len(set(ids)) != len(ids):
-        raise RetrievalError("document ids repeat; each document needs an id of its own")
+        raise RetrievalError("document ids repeat; every document needs a unique id")
     if not np.isfinite(vectors).all():
         raise RetrievalError("vectors hold NaN or infinity; the model that made them is broken")
     if kind not in KINDS:
@@ -77,9 +80,9 @@ def build_index(vectors: np.ndarray, ids: Sequence[str], kind: str = "flat") -> 
 
 
 def search(index: VectorIndex, queries: np.ndarray, k: int) -> list[dict[str, float]]:
-    """For each row of `queries` (m, d) its `k` best documents as {document id: inner product}.
+    """Return the `k` best documents for each row of `queries` (m, d), as {document id: inner product}.
 
-    An approximate index may give fewer than `k`.
+    An approximate index may return fewer than `k`.
     """
     scores, rows = index.vectors.search(
         np.ascontiguousarray(queries, dtype=np.float32), min(k, len(index.ids))
@@ -103,10 +106,10 @@ def save_index(index: VectorIndex, folder: Path) -> None:
 
 
 def load_index(folder: Path) -> VectorIndex:
-    """Read what `save_index` wrote.
+    """Load what `save_index` wrote.
 
     Raises:
-        RetrievalError: if a file is missing or the two do not belong together.
+        RetrievalError: if a file is missing or the two files do not belong together.
     """
     try:
         kept = read_json(folder / "ids.json")
@@ -123,12 +126,12 @@ def load_index(folder: Path) -> VectorIndex:
 
 
 def vectors_of(index: VectorIndex) -> np.ndarray:
-    """The vectors (n, d) that the index holds, in the order of its ids."""
+    """Return the vectors (n, d) that the index holds, in the order of its ids."""
     if isinstance(index.vectors, QdrantStore):
         return index.vectors.all_vectors()
     if isinstance(index.vectors, faiss.IndexIVF):
         index.vectors.make_direct_map()
-    return index.vectors.reconstruct_n(0, len(index.ids))
+    return index.vectors.reconstruct_n(0, len(index.ids))  # type: ignore[union-attr]
 
 
 def compare_kinds(
@@ -139,15 +142,15 @@ def compare_kinds(
     k: int = 10,
     kinds: Sequence[str] = ("flat", "hnsw", "ivf"),
 ) -> list[dict[str, float | str | int]]:
-    """What each kind of index costs and misses on these vectors.
+    """Measure what each kind of index costs and misses on these vectors.
 
     Args:
         vectors: (n, d), the documents.
         queries: (m, d).
 
     Returns:
-        Per kind `recall` (the mean share of the exact `k` best that it finds), `build_seconds`,
-        `query_ms` (one query at a time) and `n_bytes`.
+        Per kind: `recall` (mean share of the exact `k` best that it finds), `build_seconds`, `query_ms`
+        (one query at a time) and `n_bytes`.
     """
     exact = search(build_index(vectors, ids), queries, k)
     rows: list[dict[str, float | str | int]] = []
@@ -179,7 +182,7 @@ def _store(vectors: np.ndarray, kind: str) -> Store:
         index.add(vectors)
         return index
     threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)  # several threads would link the graph in another order each time
+    faiss.omp_set_num_threads(1)  # several threads would link the graph in a different order each time
     try:
         if kind == "hnsw":
             index = faiss.IndexHNSWFlat(width, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)

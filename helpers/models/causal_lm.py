@@ -1,9 +1,8 @@
-"""Causal language models by one call: load, add LoRA, reload an adapter, phrase a chat prompt.
+"""Causal language models: load one, add LoRA, reload an adapter, write a chat prompt.
 
-`load_causal_lm` takes a hub name, a folder, or the embedded model of this project; GPT-2-, Llama-
-and Qwen2-style checkpoints are treated alike. The embedded model is resolved beside the package,
-so that it is found whatever the working directory. Text generation lives in
-`helpers.models.generation` and is importable from here as `generate`.
+`load_causal_lm` takes a hub name, a folder, or this project's embedded model, whose path is relative to the
+package and not to the working directory. GPT-2-, Llama- and Qwen2-style checkpoints work alike. `generate`
+of `helpers.models.generation` can also be imported from here.
 """
 
 from __future__ import annotations
@@ -24,24 +23,25 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 import helpers
-from helpers.memory import is_out_of_memory
+from helpers.errors import SuiteError
+from helpers.machine.hardware import Runtime
+from helpers.machine.memory import is_out_of_memory
 from helpers.models.generation import generate
-from helpers.models.hub import HubError, cache_alone
-from helpers.runtime import Runtime
+from helpers.models.hub import HubError, must_use_cache
 from helpers.settings import LoraSettings
 
 __all__ = [
     "ModelError", "add_lora", "chat_prompt", "generate", "load_adapted", "load_causal_lm", "load_tokenizer",
 ]  # fmt: skip
 
-# Unused specials of known families, tried in this order when a model lacks a usable pad token.
+# Unused special tokens of known families, tried in this order if a model lacks a usable pad token.
 PAD_CANDIDATES = ("<|fim_pad|>", "<|endoftext|>", "<pad>", "[PAD]", "<|pad|>")
 NEW_PAD = "<|pad|>"
 PLAIN_PROMPT = "### Instruction:\n{instruction}\n\n### Response:\n"
 
 
-class ModelError(RuntimeError):
-    """A model or adapter that cannot be found, read or used; the message says what to do."""
+class ModelError(SuiteError, RuntimeError):
+    """A model or adapter cannot be found, read or used; the message says what to do."""
 
 
 def load_causal_lm(
@@ -49,16 +49,16 @@ def load_causal_lm(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer, ready for training and generation.
 
-    Weights get `runtime.weight_dtype` whatever the checkpoint says (its own may be bfloat16, which
-    older accelerators only emulate). The tokenizer is guaranteed a pad token that ends nothing: a
-    pad equal to an end-of-text token would be masked out of the labels, and the model would never
-    learn to stop. An unused special is reused where there is one; otherwise `<|pad|>` is added
-    and the embedding grows by its row.
+    Weights get `runtime.weight_dtype` whatever the checkpoint says (its own may be bfloat16, which older
+    accelerators only emulate). The tokenizer always has a pad token that differs from every end token:
+    otherwise end tokens would be masked out of the labels with the padding, and the model would never
+    learn to stop. An unused special token serves if there is one; otherwise `<|pad|>` is added and the
+    embedding grows by its row.
 
     Args:
         spec: hub name (`Qwen/Qwen2.5-Coder-0.5B`), folder, or `helpers/models/tiny_code_lm`.
         runtime: device, dtype and attention implementation.
-        seed: for the row of an added pad token, so that reloading gives the same model.
+        seed: of the row of an added pad token, so that reloading gives the same model.
 
     Raises:
         ModelError: if nothing can be loaded from `spec`.
@@ -70,25 +70,25 @@ def load_causal_lm(
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline)
         model = AutoModelForCausalLM.from_pretrained(source, local_files_only=offline, **options)
-    except Exception as error:  # the libraries raise a dozen types here, all meaning the same
+    except Exception as error:  # the libraries raise a dozen types here, and all mean the same
         if is_out_of_memory(error):
             raise
         raise ModelError(_loading_advice(spec, Path(source).is_dir(), error)) from error
-    model.name_or_path = spec  # what adapters record as their base: never a path of this machine
+    model.name_or_path = spec  # adapters record it as their base: never a path of this machine
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _ensure_pad_token(model, tokenizer)
     if not runtime.nf4:
         return model.to(runtime.device).eval(), tokenizer
     for module in model.modules():
-        # On a CPU bitsandbytes repacks a layer at its first evaluation into a form that has no gradient.
+        # On CPUs, bitsandbytes repacks a layer at its first evaluation into a form without gradients.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     return model.eval(), tokenizer
 
 
 def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of `load_causal_lm(spec, ...)` alone, for counting tokens before a model is needed.
+    """Load only the tokenizer of `load_causal_lm(spec, ...)`, to count tokens before a model is needed.
 
     Raises:
         ModelError: if nothing can be loaded from `spec`.
@@ -105,13 +105,13 @@ def add_lora(
 ) -> PeftModel:
     """Freeze `model` and add trainable low-rank adapters to all its linear layers but the head.
 
-    The head stays out because it is tied to the embedding in small models. With `tokens` their rows of
-    the embedding are trained whole, and with them the head's where it is tied: adapters alone cannot
-    tell which words a repository uses. All other rows stay as they are. Adapters are float32
-    whatever the base holds (gradient scaling refuses float16 weights).
+    The head gets no adapter because small models tie it to the embedding. Adapters are float32 whatever
+    dtype the base has (gradient scaling refuses float16 weights). The scale of an update is alpha/rank (Hu
+    et al. 2021) or, with `use_rslora`, alpha/sqrt(rank) (Kalajdzievski 2023).
 
-    The scale of an update is alpha/rank (Hu et al. 2021) or, with `use_rslora`, alpha/sqrt(rank)
-    (Kalajdzievski 2023).
+    Args:
+        tokens: ids whose rows of the embedding, and of a tied head, are trained as a whole; all other rows
+            stay as they are. Adapters alone cannot express which words a repository uses.
     """
     config = LoraConfig(
         r=lora.rank,
@@ -132,10 +132,10 @@ def add_lora(
 def load_adapted(
     spec: str, adapter_dir: Path, runtime: Runtime, *, seed: int = 0
 ) -> tuple[PeftModel, PreTrainedTokenizerBase]:
-    """A fresh base model with the saved adapter on it, checked to hold what the file holds.
+    """Load a base model with a saved adapter, and check that the adapter is in effect.
 
-    PEFT passes over tensors whose names do not fit with a warning, which leaves a base model that
-    looks adapted; here the adapter in effect must hold the file's tensors, all of them, equal.
+    PEFT only warns about tensors whose names do not fit, and leaves a base model that looks adapted. Here
+    the adapter in effect must equal the file, tensor by tensor.
 
     Raises:
         ModelError: if base or adapter cannot be loaded, or do not belong together.
@@ -158,10 +158,10 @@ def load_adapted(
 
 
 def chat_prompt(tokenizer: PreTrainedTokenizerBase, instruction: str) -> str:
-    """The text that asks a model to answer `instruction`, up to where its answer begins.
+    """Return the prompt that asks a model to answer `instruction`; the answer begins right after it.
 
-    The tokenizer's chat template where it has one, else a plain instruction/response form.
-    Tokenize it with `add_special_tokens=False`: the template has written them already.
+    Uses the tokenizer's chat template if it has one, else a plain instruction/response form. Tokenize the
+    prompt with `add_special_tokens=False`: the template has written them already.
     """
     if not tokenizer.chat_template:
         return PLAIN_PROMPT.format(instruction=instruction)
@@ -170,7 +170,7 @@ def chat_prompt(tokenizer: PreTrainedTokenizerBase, instruction: str) -> str:
 
 
 def _nf4(runtime: Runtime) -> BitsAndBytesConfig:
-    """4-bit NormalFloat with double quantisation; products in the runtime's mixed precision."""
+    """Configure 4-bit NormalFloat with double quantisation; products are in the runtime's precision."""
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -180,7 +180,7 @@ def _nf4(runtime: Runtime) -> BitsAndBytesConfig:
 
 
 def _resolve(spec: str) -> tuple[str, bool]:
-    """Where to load `spec` from, and whether to do so without the network: a folder, or the hub's cache."""
+    """Return where to load `spec` from, and whether to do so without the network."""
     beside_package = Path(helpers.__file__).resolve().parent.parent / spec
     folder = beside_package if spec.startswith("helpers/") else Path(spec).expanduser()
     if spec.strip() and folder.is_dir():
@@ -190,10 +190,11 @@ def _resolve(spec: str) -> tuple[str, bool]:
     looks_like_path = spec.startswith((".", "/", "~", "helpers/")) or spec.count("/") > 1 or "\\" in spec
     if looks_like_path or not spec.strip():
         raise ModelError(
-            f"no model folder {spec!r}; give an existing one, or a hub name such as Qwen/Qwen2.5-Coder-0.5B"
+            f"there is no model folder {spec!r}; "
+            "give an existing one, or a hub name such as Qwen/Qwen2.5-Coder-0.5B"
         )
     try:
-        return spec, cache_alone(spec)
+        return spec, must_use_cache(spec)
     except HubError as error:
         raise ModelError(_loading_advice(spec, False, error)) from error
 
@@ -210,7 +211,7 @@ def _loading_advice(spec: str, is_local: bool, error: Exception) -> str:
 
 
 def _ensure_pad_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Give `tokenizer` and `model` a pad token that is none of the end tokens."""
+    """Give `tokenizer` and `model` a pad token that differs from every end token."""
     ends = model.generation_config.eos_token_id
     ends = set(ends if isinstance(ends, list) else [ends]) | {tokenizer.eos_token_id}
     rows = model.get_input_embeddings().num_embeddings

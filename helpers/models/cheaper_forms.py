@@ -1,27 +1,28 @@
-"""The same function for less work, and where a model is trained the same gradients.
+"""Compute what a model computes, with the same gradients, for less work.
 
-**Adapters.** PEFT computes Wx + s B(Ax): the update's products run over all tokens, beside casts and
-sums of whole activations. The sum of the weights costs nothing per token; its gradient, from which
-those of A and B follow, costs one product more than the frozen weight's does. Multiply-adds per token
-of one training step, for a layer (out, in) and rank r:
+**Adapters.** PEFT computes Wx + s B(Ax): the update's two products, casts and sums run over all tokens.
+Adding the weights first, (W + s BA)x, costs nothing per token, but the gradient of the sum, from which those
+of A and B follow, takes one product more than a frozen weight's. Multiply-adds per token of a training step,
+for a layer (out, in) and rank r:
 
     apart: 2 in out + 3 r (in + out)      summed: 3 in out
 
-so the sum pays for narrow models with adapters of high rank, and not for a model of billions.
+so summing pays for narrow models with adapters of high rank, not for models of billions of parameters.
 
-**Attention on a CPU.** torch's fused kernel takes two fifths of a step of the embedded model; plain
-products of whole score matrices take an eighth (rows of 512 tokens). They hold the scores, so they serve
-only while those are small.
+**Attention on a CPU.** torch's fused kernel takes two fifths of a step of the embedded model; plain products
+of whole score matrices take an eighth (rows of 512 tokens). Plain products keep the scores in memory, so
+they are used only while those are small.
 
-**Compiled layers.** Norms, activations, softmaxes and casts each pass over whole activations; fused by
-`torch.compile` they pass once. Compiling takes some twenty seconds, so it is the caller's to ask for.
+**Compiled layers.** Norms, activations, softmaxes and casts each read and write whole activations; fused by
+`torch.compile` they do so once. Compiling takes some twenty seconds, so callers must ask for it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -37,9 +38,9 @@ MAX_SCORE_BYTES = 2**30  # of all layers together
 
 @contextlib.contextmanager
 def cheaper_forms(model: PreTrainedModel | PeftModel, compiled_rows: int = 0) -> Iterator[None]:
-    """Within it, `model` computes in whichever of the forms above is the cheaper for it.
+    """Let `model` compute in the cheaper forms above where they pay.
 
-    Layers are compiled where `compiled_rows`, the rows of a training batch, is given.
+    Layers are compiled only if `compiled_rows`, the rows of a training batch, is given.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(summed_adapters(model))
@@ -52,14 +53,14 @@ def cheaper_forms(model: PreTrainedModel | PeftModel, compiled_rows: int = 0) ->
 
 @contextlib.contextmanager
 def summed_adapters(model: torch.nn.Module) -> Iterator[int]:
-    """Within it, linear layers with one plain adapter compute (W + sBA)x where that is less work.
+    """Let linear layers with one plain adapter compute (W + sBA)x where that is less work.
 
     Yields:
-        How many layers do.
+        The number of these layers.
     """
     changed = [module for module in model.modules() if isinstance(module, Linear) and _sum_pays(module)]
     for module in changed:
-        module.forward = functools.partial(_of_the_sum, module)
+        module.forward = functools.partial(_summed_product, module)
     try:
         yield len(changed)
     finally:
@@ -69,10 +70,10 @@ def summed_adapters(model: torch.nn.Module) -> Iterator[int]:
 
 @contextlib.contextmanager
 def plain_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Within it, batches whose scores are below `MAX_SCORE_BYTES` attend by plain products."""
+    """Let batches whose scores are below `MAX_SCORE_BYTES` attend by plain products."""
     usual = model.config._attn_implementation
 
-    def choose(module, arguments, options) -> None:
+    def choose(module: torch.nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         layers, heads = model.config.num_hidden_layers, model.config.num_attention_heads
         wanted = "eager" if scores_are_small(layers, heads, *options["input_ids"].shape) else usual
         if model.config._attn_implementation != wanted:
@@ -88,14 +89,14 @@ def plain_attention(model: PreTrainedModel) -> Iterator[None]:
 
 @contextlib.contextmanager
 def compiled_layers(model: torch.nn.Module, rows: int) -> Iterator[int]:
-    """Within it, the layers of a model in training run compiled on batches of `rows` rows.
+    """Let the layers of a model in training mode run compiled on batches of `rows` rows of one length.
 
-    Rows are taken to be of one length. Batches of other sizes, of which each would be compiled anew, and
-    a model in evaluation mode compute as before, so that a model's scores never depend on a compiler.
-    Where compiling fails, torch says so and the layers run as they are.
+    Batches of other sizes run uncompiled, since each size would be compiled again. So does a model in
+    evaluation mode, so that its scores never depend on a compiler. If compiling fails, torch says so and
+    the layers run uncompiled.
 
     Yields:
-        How many layers do.
+        The number of layers.
     """
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     for layer in layers:
@@ -107,15 +108,19 @@ def compiled_layers(model: torch.nn.Module, rows: int) -> Iterator[int]:
     finally:
         for layer in layers:
             del layer.forward
-        torch.compiler.reset()  # what was compiled holds on to the model
+        torch.compiler.reset()  # compiled code keeps the model in memory
 
 
 def scores_are_small(layers: int, heads: int, rows: int, length: int) -> bool:
-    """Whether the softmaxes that plain attention keeps, float32 and as used, stay below the limit."""
+    """Whether the softmaxes that plain attention keeps stay below the limit.
+
+    Each is kept twice, in float32 and as used.
+    """
     return layers * heads * rows * length**2 * (4 + 4) <= MAX_SCORE_BYTES
 
 
 def _sum_pays(module: Linear) -> bool:
+    """Whether the layer has one plain adapter, of a rank high enough for (W + sBA)x to be less work."""
     if type(module.base_layer) is not torch.nn.Linear or len(module.active_adapters) != 1:
         return False  # quantised, transposed (GPT-2), or several adapters at once
     (name,) = module.active_adapters
@@ -127,14 +132,22 @@ def _sum_pays(module: Linear) -> bool:
     return 3 * module.r[name] * narrow >= wide
 
 
-def _compiled_in_training(layer, rows, compiled, usual, hidden: torch.Tensor, *others, **options):
-    """(rows, length, width) -> (rows, length, width)."""
+def _compiled_in_training(
+    layer: torch.nn.Module,
+    rows: int,
+    compiled: Callable[..., Any],
+    usual: Callable[..., Any],
+    hidden: torch.Tensor,
+    *others: Any,
+    **options: Any,
+) -> Any:
+    """Compute a layer, (rows, length, width) -> (rows, length, width)."""
     fitting = layer.training and len(hidden) == rows
     return (compiled if fitting else usual)(hidden, *others, **options)
 
 
-def _of_the_sum(module: Linear, x: torch.Tensor) -> torch.Tensor:
-    """(..., in) -> (..., out)."""
+def _summed_product(module: Linear, x: torch.Tensor) -> torch.Tensor:
+    """Compute (W + sBA)x, (..., in) -> (..., out)."""
     (name,) = module.active_adapters
     update = module.lora_B[name].weight @ module.lora_A[name].weight
     base = module.base_layer

@@ -1,7 +1,7 @@
-"""Sentence embedders by hub name, folder or installed package, and fast encoding with them.
+"""Load sentence embedders by hub name, folder or installed package, and encode with them fast.
 
-The prompts that a model was trained with ("query: ", "passage: " for E5) are fixed when it is
-loaded, and both training and encoding read them from there, so that they cannot differ.
+The prompts that a model was trained with ("query: ", "passage: " for E5) are set when it is loaded, and both
+training and encoding read them from the model, so that they cannot differ.
 """
 
 from __future__ import annotations
@@ -19,45 +19,46 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch.func import functional_call
 
-from helpers.memory import in_batches
-from helpers.models.hub import cache_alone
+from helpers.errors import SuiteError
+from helpers.machine.hardware import Runtime
+from helpers.machine.memory import in_batches
+from helpers.machine.processes import across_ranks
+from helpers.machine.progress import bar
+from helpers.models.hub import must_use_cache
 from helpers.models.shapes import PACKAGE_PREFIX
-from helpers.processes import divided
-from helpers.progress import bar
-from helpers.runtime import Runtime
 
 Kind = Literal["query", "document"]
 
 _PLURAL = {"query": "queries", "document": "documents"}
 BGE_QUERY = "Represent this sentence for searching relevant passages: "
-# Families whose card asks for prompts that their configuration does not carry.
+# Families whose model card asks for prompts that their configuration lacks.
 _FAMILY_PROMPTS = (
     (re.compile(r"(multilingual-)?e5-(small|base|large)"), "query: ", "passage: "),
     (re.compile(r"bge-(small|base|large)-en"), BGE_QUERY, ""),
 )
 
 
-class EmbedderError(RuntimeError):
-    """An embedder that cannot be found or loaded, or whose vectors are not numbers."""
+class EmbedderError(SuiteError, RuntimeError):
+    """An embedder cannot be found or loaded, or its vectors are not finite."""
 
 
 def load_embedder(spec: str, runtime: Runtime) -> SentenceTransformer:
-    """Load an embedder with float32 weights on the runtime's device, prompts resolved.
+    """Load an embedder with float32 weights and its prompts onto the runtime's device.
 
     Args:
-        spec: a hub name ("intfloat/e5-small-v2"), a folder, or "package:NAME" for an installed
-            distribution that carries the weights among its files.
-        runtime: decides the device. Weights stay float32: training needs them so, and `encode`
-            runs in the runtime's mixed precision.
+        spec: a hub name ("intfloat/e5-small-v2"), a folder, or "package:NAME" for an installed package
+            that contains the weights.
+        runtime: decides the device. Weights are float32 anyway: training needs that, and `encode` applies
+            the runtime's mixed precision itself.
 
     Raises:
-        EmbedderError: saying what is missing and what to do.
+        EmbedderError: if it cannot be loaded; the message says what is missing and what to do.
     """
     source = _package_folder(spec.removeprefix(PACKAGE_PREFIX)) if spec.startswith(PACKAGE_PREFIX) else spec
     if _looks_like_path(source) and not Path(source).is_dir():
         raise EmbedderError(f"no embedder in folder {source!r}: there is no such folder")
     try:
-        offline = Path(source).is_dir() or (str(source).count("/") == 1 and cache_alone(str(source)))
+        offline = Path(source).is_dir() or (str(source).count("/") == 1 and must_use_cache(str(source)))
         model = SentenceTransformer(
             str(source),
             device=str(runtime.device),
@@ -68,16 +69,16 @@ def load_embedder(spec: str, runtime: Runtime) -> SentenceTransformer:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EmbedderError(
             f"cannot load embedder {spec!r}: {first_line}\n"
-            "Give a folder with a sentence-transformers model, a hub name reachable from here (a "
-            "machine without network has only what its cache holds), or package:NAME."
+            "Give a folder with a sentence-transformers model, package:NAME, or a hub name; without a "
+            "network, only models in the cache can be loaded."
         ) from error
     model.prompts = resolve_prompts(model, spec)
-    model.default_prompt_name = None  # the prompt is named in every call, never implied
+    model.default_prompt_name = None  # every call names its prompt
     return model
 
 
 def resolve_prompts(model: SentenceTransformer, spec: str) -> dict[str, str]:
-    """{"query": ..., "document": ...}: the model's own prompts, else its family's, else none."""
+    """Return the prompts for "query" and "document": the model's own, else its family's, else empty ones."""
     own = {name: text for name, text in (model.prompts or {}).items() if text}
     if own:
         document = next((own[name] for name in ("document", "passage", "corpus") if name in own), "")
@@ -99,27 +100,30 @@ def encode(
     batch_size: int = 64,
     max_tokens: int = 256,
 ) -> np.ndarray:
-    """L2-normalised float32 embeddings (n, d), in the order of `texts`.
+    """Return L2-normalised float32 embeddings (n, d), in the order of `texts`.
 
-    Texts are tokenised once, sorted by length in tokens so that little is padded, and batched by
-    tokens; the transformer runs in the runtime's lower precision, its weights converted once, pooling
-    and normalisation in float32. Texts beyond `max_tokens` (specials and prompt included) are cut, as
-    is anything beyond the model's limit.
+    Texts are tokenised once, sorted by length so that there is little padding, and batched by tokens. The
+    transformer runs in the runtime's mixed precision, with weights converted once; pooling and
+    normalisation are in float32.
 
     Args:
-        batch_size: texts of `max_tokens` per forward pass; of shorter ones as many as have the same
-            number of tokens. On a CPU about 2,000 tokens are best: their activations stay in its cache.
+        batch_size: texts of `max_tokens` per forward pass; of shorter texts, as many as make the same
+            number of tokens. On a CPU about 2,000 tokens are best: their activations fit in its cache.
+        max_tokens: longer texts are cut, special tokens and prompt included; the model's own limit holds
+            as well.
 
     Raises:
         EmbedderError: if a vector is not finite.
     """
-    prompt = (model.prompts or {}).get(kind, "")
-    limit = min(max_tokens, model.max_seq_length or max_tokens)
     if not len(texts):
         raise EmbedderError("there is no text to encode")
+    prompt = (model.prompts or {}).get(kind, "")
+    limit = min(max_tokens, model.max_seq_length or max_tokens)
     tokens = model.tokenizer([prompt + text for text in texts], truncation=True, max_length=limit)
     lengths = [len(row) for row in tokens["input_ids"]]
-    order = sorted(range(len(texts)), key=lambda row: (-lengths[row], row))  # longest first: peak at once
+    order = sorted(
+        range(len(texts)), key=lambda row: (-lengths[row], row)
+    )  # longest first: memory peaks at once
     batches = _token_batches(order, lengths, batch_size * limit)
 
     def compute(rows: Sequence[int]) -> np.ndarray:
@@ -129,7 +133,7 @@ def encode(
         return _embeddings(model, transformer(dict(features))).cpu().numpy()
 
     def encoded(share: Sequence[list[int]]) -> list[np.ndarray]:
-        """The vectors of each of these batches."""
+        """Return the vectors of each of these batches."""
         parts = []
         total = sum(len(batch) for batch in share)
         with torch.inference_mode(), precision, bar(what, total=total, unit="text") as shown:
@@ -143,21 +147,19 @@ def encode(
     model.eval()
     transformer, precision = _in_mixed_precision(model, runtime)
     what = f"encode {_PLURAL[kind]}"
-    vectors = np.concatenate(divided(batches, encoded))[np.argsort(order)]
+    vectors = np.concatenate(across_ranks(batches, encoded))[np.argsort(order)]
     model.train(was_training)
-    if not np.isfinite(vectors).all():
-        bad = int((~np.isfinite(vectors).all(axis=1)).argmax())
-        raise EmbedderError(f"the embedding of text {bad} is NaN or infinite; try full precision")
+    _require_finite(vectors)
     return vectors
 
 
 def _in_mixed_precision(
     model: SentenceTransformer, runtime: Runtime
 ) -> tuple[Callable[[dict], dict], contextlib.AbstractContextManager]:
-    """The model's transformer as it runs here, and the context it has to run in.
+    """Return the model's transformer in the runtime's precision, and the context it must run in.
 
-    bfloat16 has the range of float32, so all of it runs in bfloat16: autocast would go back to float32
-    and forth again at every norm and sum. float16 has not, and runs under autocast.
+    bfloat16 has the range of float32, so the whole transformer runs in it: autocast would convert to
+    float32 and back at every norm and sum. float16 has a smaller range and needs autocast.
     """
     if runtime.autocast_dtype is not torch.bfloat16:
         return model[0], runtime.autocast()
@@ -166,7 +168,7 @@ def _in_mixed_precision(
 
 
 def _embeddings(model: SentenceTransformer, features: dict) -> torch.Tensor:
-    """Embeddings (b, d) from what the transformer gave, in float32 whatever the context around the call."""
+    """Pool the transformer's output to embeddings (b, d), in float32 whatever context surrounds the call."""
     with torch.autocast(model.device.type, enabled=False):
         features["token_embeddings"] = features["token_embeddings"].float()
         for module in list(model)[1:]:
@@ -174,8 +176,16 @@ def _embeddings(model: SentenceTransformer, features: dict) -> torch.Tensor:
         return torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=-1)
 
 
+def _require_finite(vectors: np.ndarray) -> None:
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise EmbedderError(
+            f"the embedding of text {int(finite.argmin())} is NaN or infinite; try full precision"
+        )
+
+
 def _token_batches(order: Sequence[int], lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Rows in their order, as many in a batch as the first of them, the longest, fits into `budget`."""
+    """Split `order` into batches of at most `budget` tokens, counting each row at its batch's longest."""
     batches: list[list[int]] = []
     for row in order:
         if not batches or lengths[batches[-1][0]] * (len(batches[-1]) + 1) > budget:
@@ -189,7 +199,7 @@ def _looks_like_path(source: str | Path) -> bool:
 
 
 def _package_folder(name: str) -> Path:
-    """Folder below an installed package that holds a sentence-transformers model."""
+    """Return the folder of an installed package that holds a sentence-transformers model."""
     module = name.replace("-", "_")
     if importlib.util.find_spec(module) is None:
         raise EmbedderError(f"package {name!r} is not installed; `pip install {name.replace('_', '-')}`")

@@ -1,4 +1,4 @@
-"""Shapes of models, without loading them: what their memory and their identity depend on."""
+"""Know models without loading them: their shape, on which memory depends, and their identity."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
-from helpers.workspace import digest, file_digests
+from helpers.errors import SuiteError
+from helpers.run.stage_files import file_digests
+from helpers.run.workspace import digest
 
 PACKAGE_PREFIX = "package:"
-DESCRIPTIONS = {"README.md", "report.json", "training.json"}  # in a model's folder, read by people alone
+DESCRIPTIONS = {"README.md", "report.json", "training.json"}  # in a model's folder, read by people only
 
 
-class ShapeError(ValueError):
-    """A model whose shape is not known here."""
+class ShapeError(SuiteError, ValueError):
+    """The shape of a model is not known."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What decides memory. Decoders are Qwen2- or Llama-like (gated MLP), encoders BERT-like."""
+    """Dimensions that decide memory. Decoders are Qwen2- or Llama-like (gated MLP), encoders BERT-like."""
 
     hidden: int
     layers: int
@@ -35,11 +37,11 @@ class Shape:
     tied: bool = True
     qkv_bias: bool = True
     encoder: bool = False
-    positions: int = 0  # learnt ones
+    positions: int = 0  # learned ones
 
     @property
     def linears(self) -> tuple[tuple[int, int], ...]:
-        """(in, out) of the linear layers of one block, the output head not among them."""
+        """The (in, out) of each linear layer of one block; the output head is not among them."""
         h, q, kv, i = (
             self.hidden,
             self.heads * self.head_dim,
@@ -52,12 +54,12 @@ class Shape:
 
     @property
     def linear_parameters(self) -> int:
-        """Weights of all blocks' linear layers, biases left out."""
+        """The number of weights in all blocks' linear layers, without biases."""
         return self.layers * sum(a * b for a, b in self.linears)
 
     @property
     def parameters(self) -> int:
-        """All of them: embeddings, blocks, norms, biases, an untied head."""
+        """The number of all parameters: embeddings, blocks, norms, biases, an untied head."""
         h, kv = self.hidden, self.kv_heads * self.head_dim
         total = self.vocabulary * h + self.linear_parameters
         if self.encoder:  # biases, two LayerNorms a block, position and type embeddings, pooler
@@ -69,7 +71,7 @@ class Shape:
 
 _QWEN_05 = Shape(896, 24, 14, 2, 64, 4864, 151_936)
 _QWEN_15 = Shape(1536, 28, 12, 2, 128, 8960, 151_936)
-# Published configurations, so that a plan needs no network.
+# Published configurations, so that planning needs no network.
 KNOWN: Mapping[str, Shape] = {
     "qwen/qwen2.5-coder-0.5b": _QWEN_05,
     "qwen/qwen2.5-coder-0.5b-instruct": _QWEN_05,
@@ -81,7 +83,7 @@ KNOWN: Mapping[str, Shape] = {
 
 
 def model_shape(spec: str) -> Shape:
-    """The shape of a known hub model, or of a folder's `config.json`.
+    """Return the shape of a known hub model, or of a folder's `config.json`.
 
     Raises:
         ShapeError: if it is neither.
@@ -96,10 +98,10 @@ def model_shape(spec: str) -> Shape:
 
 
 def shape_of(config: Any) -> Shape:
-    """From a transformers configuration, as an object or as the JSON of its file.
+    """Read the shape from a transformers configuration, given as an object or as the file's JSON.
 
     Raises:
-        ShapeError: if it does not say how wide and deep the model is.
+        ShapeError: if it does not name the model's width, depth and heads.
     """
     values = config if isinstance(config, Mapping) else config.to_dict()
     hidden = values.get("hidden_size") or values.get("n_embd")
@@ -127,9 +129,9 @@ def shape_of(config: Any) -> Shape:
 
 
 def model_folder(spec: str) -> Path:
-    """Where a model given as a folder, as `helpers/...` or as `package:NAME` lies.
+    """Return the folder of a model given as a folder, as `helpers/...` or as `package:NAME`.
 
-    For a hub name the path that it would be, which does not exist.
+    For a hub name, return it as a path, which does not exist.
     """
     if spec.startswith(PACKAGE_PREFIX):
         found = importlib.util.find_spec(spec.removeprefix(PACKAGE_PREFIX).replace("-", "_"))
@@ -142,10 +144,10 @@ def model_folder(spec: str) -> Path:
 
 
 def model_identity(spec: str) -> str:
-    """What tells one model from another: a digest of the files that it is loaded from, or the hub's revision.
+    """Return what identifies a model: a digest of the files it is loaded from, or the hub's revision.
 
-    What is told *about* a model, its card and reports, may be reworded without anything being computed
-    again. A hub model that is not in the cache yet is known by its name alone.
+    Card and reports do not count: they can be reworded without anything being recomputed. A hub model that
+    is not in the cache yet is identified by its name alone.
     """
     folder = model_folder(spec)
     if folder.is_dir():

@@ -1,8 +1,8 @@
-"""Where the parts of a causal language model lie, with or without adapters on it.
+"""Reach the parts of a causal language model, with or without adapters.
 
-Training and scoring take the last hidden states and apply the output head themselves, to the
-positions that need it and in pieces: logits over a vocabulary of 150,000 are the largest tensor
-of all, and most of it would be thrown away.
+Training and scoring take the last hidden states and apply the output head themselves, in pieces and only to
+the positions that need it: logits over a vocabulary of 150,000 would be the largest tensor of all, and most
+of it would be thrown away.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from transformers import PreTrainedModel
 
 
 def plain_model(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
-    """The transformers model inside; adapters are injected in its layers and stay in effect."""
+    """Return the transformers model inside; adapters are part of its layers and stay in effect."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def output_head(model: PreTrainedModel | PeftModel) -> torch.nn.Module:
-    """The layer from hidden states (..., width) to logits (..., vocabulary)."""
+    """Return the layer from hidden states (..., width) to logits (..., vocabulary)."""
     return plain_model(model).get_output_embeddings()
 
 
@@ -29,10 +29,10 @@ def hidden_states(
     position_ids: torch.Tensor | None = None,
     attention_mask: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Last hidden states, after the final norm: (batch, length, width) for ids (batch, length).
+    """Return the last hidden states, after the final norm: (batch, length, width) for ids (batch, length).
 
-    No cache is kept; without a mask, restarting `position_ids` separate the documents of a
-    packed row (transformers detects them only then).
+    No cache is kept. Without a mask, restarting `position_ids` separate the documents of a packed row;
+    transformers looks for them only then.
     """
     return plain_model(model).base_model(
         input_ids=input_ids, position_ids=position_ids, attention_mask=attention_mask, use_cache=False

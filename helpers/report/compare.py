@@ -1,7 +1,7 @@
-"""Several runs beside one another: what another base model, setting or version of the code changed.
+"""Compare several runs: what another base model, setting or code version changed.
 
-Reads nothing but their metrics.json. Figures of two runs compare where corpus, seed and profile are the
-same; where they are not, the page says so.
+Reads only their metrics.json. The figures of two runs can be compared if corpus, seed and profile are the
+same; if not, the page says so.
 """
 
 from __future__ import annotations
@@ -12,25 +12,26 @@ from typing import Any
 
 import pandas as pd
 
+from helpers.errors import SuiteError
 from helpers.report.tables import TRACK_NAMES, markdown, summary_rows
-from helpers.workspace import read_json
+from helpers.run.workspace import read_json
 
 COLUMNS = ("metric", "before", "after", "change", "p", "n", "verdict")
-SAME = {"corpus": ("corpus", "sha256"), "seed": ("seed",), "profile": ("profile",)}  # name -> place in `run`
+SAME = {"corpus": ("corpus", "sha256"), "seed": ("seed",), "profile": ("profile",)}  # name -> path in `run`
 
 
-class CompareError(ValueError):
-    """A file that holds no metrics, or a name that is used twice."""
+class CompareError(SuiteError, ValueError):
+    """A file that holds no metrics, or a run name used twice."""
 
 
 def comparison(named: list[str]) -> str:
-    """Markdown: every track's primary metric, a row for each run.
+    """Return Markdown with the primary metric of every track, one row per run.
 
     Args:
-        named: `NAME=metrics.json` each; without a name the run's id serves.
+        named: `NAME=metrics.json` each; without a name, the run's id is used.
 
     Raises:
-        CompareError: if a file can't be read as metrics, or two runs have one name.
+        CompareError: if a file can't be read as metrics, or two runs have the same name.
     """
     runs: dict[str, Mapping[str, Any]] = {}
     for given in named:
@@ -38,7 +39,7 @@ def comparison(named: list[str]) -> str:
         metrics = _read(Path(place))
         name = name or metrics["run"]["run_id"]
         if name in runs:
-            raise CompareError(f"two runs are named {name}; name them: NAME=metrics.json")
+            raise CompareError(f"two runs are called {name}; give each a name: NAME=metrics.json")
         runs[name] = metrics
     return "\n\n".join([markdown(_rows(runs)), *_differences(runs), _origins(runs)]) + "\n"
 
@@ -46,11 +47,7 @@ def comparison(named: list[str]) -> str:
 def _rows(runs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     by_run = {name: summary_rows(metrics) for name, metrics in runs.items()}
     rows = [
-        {"Track": of_track["track"], "Run": name}
-        | {
-            column: of_track[column]
-            for column in ("metric", "before", "after", "change", "p", "n", "verdict")
-        }
+        {"Track": of_track["track"], "Run": name} | {column: of_track[column] for column in COLUMNS}
         for number in range(len(TRACK_NAMES))
         for name, rows_of_run in by_run.items()
         for of_track in [rows_of_run[number]]
@@ -59,13 +56,13 @@ def _rows(runs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def _differences(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A sentence for everything in which the runs are no like with like."""
+    """Write a sentence for each respect in which the runs are not comparable."""
     found = []
     for what, place in SAME.items():
         values = {name: _at(metrics["run"], place) for name, metrics in runs.items()}
         if len(set(values.values())) > 1:
             listed = ", ".join(f"{name}: {str(value)[:12]}" for name, value in values.items())
-            found.append(f"**Not like with like:** the {what} differs ({listed}).")
+            found.append(f"**Not comparable:** the {what} differs ({listed}).")
     return found
 
 
@@ -79,7 +76,7 @@ def _origins(runs: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _shown(model: str) -> str:
-    """A hub name or a place in this project as it is, of any other folder its name alone."""
+    """Return a hub name or relative path unchanged, and only the last part of an absolute path."""
     return Path(model).name if Path(model).expanduser().is_absolute() else model
 
 
@@ -94,7 +91,7 @@ def _read(place: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, TypeError) as error:
         raise CompareError(f"{place} can't be read as a run's metrics.json: {error}") from error
     if missing:
-        raise CompareError(f"{place} is no metrics.json of a run: it lacks {', '.join(missing)}")
+        raise CompareError(f"{place} is not the metrics.json of a run: it lacks {', '.join(missing)}")
     return metrics
 
 

@@ -1,4 +1,4 @@
-"""Figures of the data card: how large, how many, of which kind (see `plots` for the rules)."""
+"""Plots of the data card: sizes, counts and kinds (see `plots` for the conventions)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from helpers.report.plots import AFTER, BEFORE, labelled, new_figure, styled
 
 @styled
 def distribution(values: Sequence[float], *, title: str, xlabel: str, unit: str = "items") -> Figure:
-    """Histogram with the median marked; logarithmic where values span over two decades."""
+    """Draw a histogram with the median marked; logarithmic if values span over two decades."""
     data = np.asarray(values, dtype=float)
     if not data.size:
         raise ValueError(f"{title}: no values to draw")
@@ -37,7 +37,7 @@ def distribution(values: Sequence[float], *, title: str, xlabel: str, unit: str 
 
 @styled
 def count_bars(counts: Mapping[str, Mapping[str, int]], *, title: str, ylabel: str = "pairs") -> Figure:
-    """Stacked horizontal bars, e.g. task kind -> split -> count; parts differ in hatch."""
+    """Draw stacked horizontal bars, e.g. task kind -> split -> count; parts differ in hatch."""
     if not counts:
         raise ValueError(f"{title}: nothing to count")
     parts = list(dict.fromkeys(part for row in counts.values() for part in row))

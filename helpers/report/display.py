@@ -1,7 +1,7 @@
-"""What the notebook shows of data and decisions: small tables and example texts.
+"""Small tables and example texts that show data and decisions in the notebook.
 
-Figures of results come from `tables` and `plots`, which read metrics.json; here it is counts and
-samples of what flows between the steps.
+Results are shown by `tables` and `plots`, which read metrics.json. This module shows the counts and samples
+that pass between the steps.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from nbconvert.filters import markdown2html
 
-from helpers.data.instruct import InstructData
-from helpers.data.retrieval_pairs import RetrievalData
+from helpers.data.queries.build import RetrievalData
 from helpers.data.splits import LeakReport
+from helpers.data.tasks.build import InstructData
+from helpers.machine.hardware import Runtime
+from helpers.models.footprint import Machine
 from helpers.models.shapes import ShapeError
 from helpers.plan import plan_rows, plan_run
 from helpers.records import Failure, Query, TaskSetAside
-from helpers.runtime import Runtime
 from helpers.settings import Profile
-from helpers.step_memory import Machine
 
 
 def table(frame: pd.DataFrame, *, long_names: bool = False) -> HTML:
-    """A table as people read it: the index as first column, no frame, line breaks kept.
+    """Render a table for reading: index as first column, no border, line breaks kept.
 
     Args:
-        long_names: whether words may be broken anywhere, as dotted names too long for a column need.
+        long_names: break words anywhere, for dotted names too long for a column.
     """
     with pd.option_context("display.max_colwidth", None):
         page = frame.reset_index().to_html(
@@ -39,13 +39,13 @@ def table(frame: pd.DataFrame, *, long_names: bool = False) -> HTML:
 
 
 def decisions(runtime: Runtime) -> HTML:
-    """One row per hardware decision with its reason."""
-    rows = [{"Decision": d.name, "Value": d.value, "Because": d.reason} for d in runtime.decisions]
+    """List every hardware decision with its reason, one row each."""
+    rows = [{"Decision": d.name, "Value": d.value, "Reason": d.reason} for d in runtime.decisions]
     return table(pd.DataFrame(rows).set_index("Decision"))
 
 
 def plan(profile: Profile, runtime: Runtime) -> HTML | str:
-    """Planned memory and time of every step on this machine, one row each."""
+    """Show the planned memory and time of every step on this machine, one row each."""
     try:
         stages = plan_run(profile, Machine.of(runtime))
     except ShapeError as unknown:
@@ -54,42 +54,42 @@ def plan(profile: Profile, runtime: Runtime) -> HTML | str:
 
 
 def counts(values: Mapping[str, int], what: str, unit: str) -> HTML:
-    """A mapping of counts as a table: column `what` names, column `unit` counts."""
+    """Show a mapping of counts: names in column `what`, counts in column `unit`."""
     return table(pd.DataFrame(values.items(), columns=[what, unit]).set_index(what))
 
 
 def splits(leaks: LeakReport) -> HTML:
-    """Files and functions per split, as the leak check counted them."""
+    """Show files and functions per split, as counted by the leak check."""
     rows = {"files": leaks.files, "functions": leaks.functions}
     return table(pd.DataFrame(rows).rename_axis("Split"))
 
 
 def settings(values: Any, names: Sequence[str]) -> HTML:
-    """The named settings of one track."""
+    """Show the named settings of one track."""
     rows = [{"Setting": name.replace("_", " "), "Value": f"{getattr(values, name):g}"} for name in names]
     return table(pd.DataFrame(rows).set_index("Setting"))
 
 
 def card(text: str) -> HTML:
-    """The data card in a box that scrolls, headings two levels down, below the notebook's own."""
+    """Show the data card in a scrolling box, its headings two levels below the notebook's own."""
     header, body = re.match(r"---\n(.*?)\n---\n(.*)", text, re.DOTALL).groups()
     lowered = re.sub(r"^(#{1,4}) ", r"##\1 ", body, flags=re.MULTILINE)
-    return HTML(f'<div class="card">{markdown2html(fenced(header, "yaml") + chr(10) + lowered)}</div>')
+    return HTML(f'<div class="card">{markdown2html(code_block(header, "yaml") + chr(10) + lowered)}</div>')
 
 
-def fenced(text: str, language: str = "text") -> str:
-    """`text` as a Markdown code block whose fence no line of it can close."""
+def code_block(text: str, language: str = "text") -> str:
+    """Wrap `text` in a Markdown code block whose fence no line of it can close."""
     fence = "`" * max(3, _longest_backticks(text) + 1)
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
 def pair(instruction: str, response: str) -> Markdown:
-    """One instruction with its answer."""
-    return Markdown(f"**Asked**\n\n{fenced(instruction)}\n\n**Answer**\n\n{fenced(response)}")
+    """Show one instruction with its answer."""
+    return Markdown(f"**Instruction**\n\n{code_block(instruction)}\n\n**Answer**\n\n{code_block(response)}")
 
 
 def by_kind(instruct: InstructData | None, retrieval: RetrievalData | None) -> dict[str, dict[str, int]]:
-    """Kind -> split -> number of pairs, tasks and queries, for the tracks that have data."""
+    """Count pairs, tasks and queries as kind -> split -> number, for the tracks that have data."""
     splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
     if instruct:
         for name, items in zip(splits, (instruct.train, instruct.validation, instruct.tasks), strict=True):
@@ -102,7 +102,7 @@ def by_kind(instruct: InstructData | None, retrieval: RetrievalData | None) -> d
 
 
 def queries(some: Sequence[Query]) -> HTML:
-    """Queries beside the function that answers them."""
+    """Show queries beside the function that answers them."""
     rows = [
         {"Query": q.text, "Kind": q.kind.replace("_", " "), "Answer": next(iter(q.relevant))} for q in some
     ]
@@ -110,15 +110,15 @@ def queries(some: Sequence[Query]) -> HTML:
 
 
 def searches(rows: Sequence[Mapping[str, Any]]) -> HTML:
-    """Queries with the rank of their answer and the first three functions, before and after."""
+    """Show queries with the rank of their answer and the top three functions, before and after."""
     shown = [
         {
             "Query": row["text"],
             "Shown because": row["why"],
             "Answer": _short(next(iter(row["relevant"]))),
             "Rank before → after": f"{row['rank_before'] or 'none'} → {row['rank_after'] or 'none'}",
-            "First three before": "\n".join(map(_short, row["top3_before"])),
-            "First three after": "\n".join(map(_short, row["top3_after"])),
+            "Top three before": "\n".join(map(_short, row["top3_before"])),
+            "Top three after": "\n".join(map(_short, row["top3_after"])),
         }
         for row in rows
     ]
@@ -126,21 +126,21 @@ def searches(rows: Sequence[Mapping[str, Any]]) -> HTML:
 
 
 def failures(cases: Sequence[Failure]) -> Markdown:
-    """Every failure case with input, expected, got and diagnosis."""
+    """Show every failure case with input, expected, got and diagnosis."""
     parts = []
     for number, case in enumerate(cases, 1):
         track = f"Track {case.track[-1].upper()}"
         parts.append(
             f"### {number}. {track}: {case.category}\n\n`{case.item_id}`\n\n"
             f"**Diagnosis.** {case.diagnosis}\n\n"
-            f"**Input**\n\n{fenced(case.input)}\n\n**Expected**\n\n{fenced(case.expected)}\n\n"
-            f"**Got**\n\n{fenced(case.got)}"
+            f"**Input**\n\n{code_block(case.input)}\n\n**Expected**\n\n{code_block(case.expected)}\n\n"
+            f"**Got**\n\n{code_block(case.got)}"
         )
     return Markdown("\n\n".join(parts))
 
 
 def set_aside(items: Sequence[TaskSetAside], total: int) -> HTML | str:
-    """Tasks that were set aside since their reference did not pass, with what the scorer said."""
+    """Show the tasks set aside because their reference did not pass, with the scorer's detail."""
     if not items:
         return f"All {total} references pass: no task is set aside."
     rows = [
@@ -152,7 +152,7 @@ def set_aside(items: Sequence[TaskSetAside], total: int) -> HTML | str:
 
 
 def _short(document_id: str) -> str:
-    """File and function of a document id, without the folders."""
+    """Return the file and function of a document id, without the folders."""
     return document_id.rpartition("/")[2]
 
 

@@ -1,7 +1,7 @@
 """The pieces of metrics.json: one entry per metric, one section per track, one for the run.
 
-Every figure enters through `metric_entry`, so that none lacks its interval, its `n` and its test,
-and a verdict is always computed here from the primary metric, never passed in.
+Every figure enters through `metric_entry`, so each has its interval, its `n` and its test. Verdicts are
+always computed here from the primary metric, never passed in.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from helpers.errors import SuiteError
 from helpers.eval.statistics import (
     Delta,
     Estimate,
@@ -21,22 +22,22 @@ from helpers.eval.statistics import (
     proportion,
     verdict,
 )
-from helpers.workspace import digest, to_plain
+from helpers.run.workspace import digest, to_plain
 
 Rows = Sequence[Mapping[str, Any]]
 
 PRIMARY_METRIC = {"track_a": "bits_per_byte", "track_b": "pass@1", "track_c": "mrr@10"}
-DIGITS = 10  # significant; beyond them, sums differ with the order a processor adds in
+DIGITS = 10  # significant; further digits depend on the order in which a processor adds
 
 
-class MetricsError(ValueError):
-    """Metrics that are incomplete, contradict themselves or do not follow the schema."""
+class MetricsError(SuiteError, ValueError):
+    """Metrics that are incomplete, contradict themselves or violate the schema."""
 
 
 def metric_entry(
     before: Estimate, after: Estimate, delta: Delta, *, unit: str, higher_is_better: bool
 ) -> dict[str, Any]:
-    """One metric of one track: before, after and their difference, as metrics.json holds it."""
+    """Build the entry of one metric: before, after and their difference."""
     return tidy(
         {
             "before": estimate_entry(before),
@@ -49,18 +50,18 @@ def metric_entry(
 
 
 def estimate_entry(estimate: Estimate) -> dict[str, Any]:
-    """`{value, ci95, n}`."""
+    """Build `{value, ci95, n}`."""
     return tidy({"value": estimate.value, "ci95": list(estimate.ci95), "n": estimate.n})
 
 
 def delta_entry(delta: Delta) -> dict[str, Any]:
-    """`{value, ci95, p_value, test}`."""
+    """Build `{value, ci95, p_value, test}`."""
     fields = {"value": delta.value, "ci95": list(delta.ci95), "p_value": delta.p_value, "test": delta.test}
     return tidy(fields)
 
 
 def entry_verdict(entry: Mapping[str, Any]) -> str:
-    """What `statistics.verdict` says of a metric entry."""
+    """Apply `statistics.verdict` to a metric entry."""
     delta = entry["delta"]
     low, high = delta["ci95"]
     read = Delta(delta["value"], (low, high), delta["p_value"], delta["test"])
@@ -77,11 +78,11 @@ def track_section(
     cost: Mapping[str, Any],
     data: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """One track that ran. The verdict follows from `metrics[primary_metric]`.
+    """Build the section of a track that ran; its verdict follows from `metrics[primary_metric]`.
 
     Args:
         metrics: name -> `metric_entry`.
-        controls: negative controls and side effects: name -> anything plain.
+        controls: negative controls and side effects: name -> any plain value.
         baselines: name -> metric name -> `{value, ...}`.
         cost: at least `seconds`; units in the names (`peak_memory_gib`).
         data: `counts` and `sha256` of what the figures were computed on.
@@ -106,7 +107,7 @@ def track_section(
 
 
 def not_run(track: str, reason: str, needed: str, *, model: str = "") -> dict[str, Any]:
-    """A track that lacked data: why, and how much would do. `track` is "track_a", ..."""
+    """Build the section of a track ("track_a", ...) that lacked data: why, and how much would do."""
     return {
         "model": model,
         "primary_metric": PRIMARY_METRIC[track],
@@ -133,7 +134,10 @@ def run_section(
     started: str,
     seconds: float,
 ) -> dict[str, Any]:
-    """What was run, on what, by which code: `corpus` is `{spec, version, files, sha256}`."""
+    """Build the section on the run: what was run, on what machine, by which code.
+
+    The parameters are the section's nine fields; `corpus` is `{spec, version, files, sha256}`.
+    """
     return tidy(
         {
             "profile": profile,
@@ -150,9 +154,16 @@ def run_section(
 
 
 def ratio_entry(
-    rows: Rows, numerator: str, denominator: str, unit: str, higher: bool, seed: int, samples: int, **options
+    rows: Rows,
+    numerator: str,
+    denominator: str,
+    unit: str,
+    higher: bool,
+    seed: int,
+    samples: int,
+    **options: Any,
 ) -> dict[str, Any]:
-    """Entry of `sum(numerator) / sum(denominator)` over files, each row one file."""
+    """Build the entry of `sum(numerator) / sum(denominator)` over files, one row per file."""
     if not rows:
         raise MetricsError(f"no rows to compute {unit!r} from")
     names = [row["path"] for row in rows]
@@ -178,7 +189,7 @@ def mean_entry(
     samples: int,
     higher: bool = True,
 ) -> dict[str, Any]:
-    """Entry of a mean over items, groups resampled."""
+    """Build the entry of a mean over items, resampling groups."""
     options = {"groups": groups, "seed": seed, "samples": samples}
     return metric_entry(
         bootstrap_mean(before, **options),
@@ -198,7 +209,10 @@ def share_entry(
     seed: int,
     samples: int,
 ) -> dict[str, Any]:
-    """Wilson intervals for each side; the difference by bootstrap over groups, its p by McNemar."""
+    """Build the entry of a share of items.
+
+    Each side has a Wilson interval; the difference has a bootstrap interval over groups and McNemar's p.
+    """
     interval = paired_bootstrap(before, after, groups=groups, seed=seed, samples=samples)
     test = exact_mcnemar(before, after)
     name = f"exact McNemar, {test.gained} to {test.lost} discordant; interval by {interval.test}"
@@ -209,17 +223,17 @@ def share_entry(
 def data_section(
     given: Mapping[str, Any] | None, counts: Mapping[str, int], items: Any, samples: int
 ) -> dict[str, Any]:
-    """What the notebook knows of the data, with the test items' own counts and digest."""
+    """Merge the given facts about the data with the counts and the digest of the test items."""
     given = dict(given or {})
     merged = dict(given.pop("counts", {})) | dict(counts)
     return {"counts": merged, "sha256": digest(items), "bootstrap_samples": samples, **given}
 
 
 def tidy(value: Any) -> Any:
-    """Plain JSON values with floats to 10 significant digits.
+    """Convert to plain JSON values, with floats rounded to 10 significant digits.
 
     Raises:
-        MetricsError: for NaN or infinity, with the place they were found at.
+        MetricsError: for NaN or infinity, naming the place.
     """
     return _tidy(to_plain(value), "metrics")
 
@@ -233,6 +247,6 @@ def _tidy(value: Any, place: str) -> Any:
         value = value.item()
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise MetricsError(f"{place} is {value}; a figure must be a finite number")
+            raise MetricsError(f"{place} is {value}; every figure must be finite")
         return float(f"{value:.{DIGITS}g}")
     return value

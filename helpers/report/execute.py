@@ -22,9 +22,10 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from traitlets.config import Config
 
-from helpers.progress import MARKED, take_marked
-from helpers.report.estimate import Estimate
+from helpers.errors import SuiteError
+from helpers.machine.progress import MARKED, take_marked
 from helpers.report.live_line import LiveLine
+from helpers.run.time_left import TimeLeft
 
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 FAILING_LINE = re.compile(r"^-+> *(\d+) (.*)$", re.MULTILINE)  # as IPython marks it in a traceback
@@ -34,13 +35,13 @@ SOCKET_PATH_CHARS = 107  # of a Unix socket on Linux
 HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 
 
-class RunStopped(RuntimeError):
+class RunStopped(SuiteError, RuntimeError):
     """A person or the system asked the run to stop (Ctrl-C, SIGTERM)."""
 
     exit_status = 130
 
 
-class CellFailure(RuntimeError):
+class CellFailure(SuiteError, RuntimeError):
     """A cell raised, or its kernel died; the message names the section and the error."""
 
 
@@ -49,7 +50,7 @@ def execute_notebook(
     parameters: Mapping[str, Any],
     *,
     cwd: Path,
-    estimate: Estimate | None = None,
+    estimate: TimeLeft | None = None,
 ) -> nbformat.NotebookNode:
     """Run every cell of the notebook at `path` in a fresh kernel and return the executed copy.
 
@@ -92,7 +93,8 @@ def execute_notebook(
             except (asyncio.CancelledError, DeadKernelError) as error:
                 if client.stopped:
                     raise RunStopped(
-                        f"stopped in section “{line.section}”; finished steps are kept, go on with --resume"
+                        f"stopped in section “{line.section}”; finished steps are kept, "
+                        "continue with --resume"
                     ) from None
                 raise CellFailure(
                     f"section “{line.section}”: the kernel died, most often for want of memory"
@@ -102,7 +104,7 @@ def execute_notebook(
 
 
 def _socket_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder whose path leaves room for a socket's name; the usual one may lie too deep for that."""
+    """Make a folder whose path is short enough for a socket's name; the default one may not be."""
     deep = len(tempfile.gettempdir()) > SOCKET_PATH_CHARS - 40
     return tempfile.TemporaryDirectory(
         prefix="kernel-", dir="/tmp" if deep and Path("/tmp").is_dir() else None
@@ -117,7 +119,7 @@ def _last_words(said: IO[bytes]) -> str:
 
 
 def told_cell(error: CellExecutionError) -> str:
-    """What a cell raised, never empty: type, message, and the line of the traceback that failed."""
+    """Describe what a cell raised, never empty: type, message, and the line that failed."""
     trace = ANSI.sub("", error.traceback or "")
     message = ANSI.sub("", error.evalue or "").strip()
     said = f"{error.ename}: {message}" if message else f"{error.ename} without a message"
@@ -140,10 +142,10 @@ def _insert_parameters(notebook: nbformat.NotebookNode, parameters: Mapping[str,
 
 
 class _Client(NotebookClient):
-    """NotebookClient that tells the line on the terminal which section runs and what its steps say.
+    """NotebookClient that reports the running section and its progress to the line on the terminal.
 
-    Of what the kernel writes to stderr only the marked lines of `helpers.progress` are meant for the line,
-    and they alone are kept out of the executed notebook.
+    Of what the kernel writes to stderr only the marked lines of `helpers.machine.progress` are meant for the
+    line, and they alone are kept out of the executed notebook.
     """
 
     def __init__(self, *args: Any, line: LiveLine, **kwargs: Any) -> None:

@@ -1,7 +1,7 @@
-"""The executed notebook as one self-contained HTML page that needs neither scripts nor network.
+"""Export the executed notebook as one self-contained HTML page without scripts or network access.
 
-nbconvert renders the cells; the page around them (result banner, section list, style) is ours,
-because nbconvert's own page templates load their scripts from the web.
+nbconvert renders the cells. The page around them (result banner, section list, style) is our own, because
+nbconvert's page templates load their scripts from the web.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from bs4 import BeautifulSoup
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
-from helpers.data.sources import public_spec
 from helpers.errors import told
+from helpers.profiles import PROFILES
 from helpers.report.tables import summary_rows
-from helpers.settings import PROFILES
+from helpers.settings import public_spec
 
 FOLDER = Path(__file__).parent
 FOREIGN = re.compile(
@@ -31,12 +31,12 @@ FOREIGN = re.compile(
 
 
 def page_in_any_case(notebook: nbformat.NotebookNode, metrics: dict[str, Any]) -> tuple[str, list[str]]:
-    """`html_document`, or a page that says why it could not be drawn; and what it lacks, a line each."""
+    """Return `html_document`, or a page that says why it failed, and a line for each omission."""
     left_out: list[str] = []
     try:
         return html_document(notebook, metrics, left_out), left_out
     except Exception as error:
-        line = f"the HTML page could not be drawn, metrics.json and the data card stand: {told(error)}"
+        line = f"the HTML page could not be rendered; metrics.json and data card are complete: {told(error)}"
         rows = html.escape(json.dumps(metrics, indent=2, ensure_ascii=False))
         page = f"<h1>{_title(notebook)}</h1><p>{html.escape(line)}</p><pre>{rows}</pre>"
         return f'<!DOCTYPE html><html lang="en"><meta charset="utf-8">{page}</html>', [line]
@@ -49,8 +49,8 @@ def html_document(
 
     Args:
         notebook: executed copy; it is not changed.
-        metrics: the run's metrics.json; the only source of the banner's figures.
-        left_out: takes a line for everything that the page had to leave out.
+        metrics: the run's metrics.json, the only source of the banner's figures.
+        left_out: receives a line for everything that the page had to leave out.
     """
     profile = PROFILES.get(metrics["run"]["profile"])
     return notebook_page(
@@ -65,16 +65,22 @@ def html_document(
 
 
 def notebook_page(
-    notebook: nbformat.NotebookNode, template: str, left_out: list[str] | None = None, **values: Any
+    notebook: nbformat.NotebookNode,
+    template: str,
+    left_out: list[str] | None = None,
+    *,
+    folder: Path = FOLDER,
+    **values: Any,
 ) -> str:
-    """Render an executed notebook into a page template of this folder.
+    """Render an executed notebook into a page template.
 
-    A cell that cannot be rendered, and whatever would be loaded from elsewhere, is left out; the page
-    says so in its place and at its top.
+    A cell that cannot be rendered is left out, and so is anything that would be loaded from the web. The
+    page says so, there and at its top.
 
     Args:
         notebook: executed copy; it is not changed.
-        left_out: takes a line for each of these.
+        left_out: receives a line for each omission.
+        folder: where `template` lies; it may extend the templates of this package.
         values: what the template shows around the notebook.
     """
     lost: list[str] = [] if left_out is None else left_out
@@ -86,7 +92,7 @@ def notebook_page(
         if not tag.find_parent(class_="card")
     ]
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader([folder, FOLDER]), autoescape=True, undefined=jinja2.StrictUndefined
     )
     page = environment.get_template(template).render(
         title=_title(notebook),
@@ -101,7 +107,7 @@ def notebook_page(
 
 
 def _rendered(notebook: nbformat.NotebookNode, lost: list[str]) -> str:
-    """The cells as HTML; one that the exporter stumbles over is replaced by a sentence."""
+    """Render the cells as HTML; replace each cell that the exporter fails on by a sentence."""
     exporter = HTMLExporter(template_name="basic")
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     try:
@@ -112,14 +118,14 @@ def _rendered(notebook: nbformat.NotebookNode, lost: list[str]) -> str:
             try:
                 exporter.from_notebook_node(alone)
             except Exception as error:
-                line = f"cell {place + 1} is left out of the page, it cannot be rendered: {told(error)}"
+                line = f"cell {place + 1} cannot be rendered and is left out of the page: {told(error)}"
                 notebook.cells[place] = nbformat.v4.new_markdown_cell(f"*{html.escape(line)}*")
                 lost.append(line)
         return exporter.from_notebook_node(notebook)[0]
 
 
 def _without_foreign(page: str, lost: list[str]) -> str:
-    """The page with every element that would load something from the web replaced by its address."""
+    """Replace every element that would load something from the web by its address."""
 
     def named(element: re.Match[str]) -> str:
         line = f"left out: the page would load {element[1]} from the web; embed it instead"
@@ -130,7 +136,7 @@ def _without_foreign(page: str, lost: list[str]) -> str:
 
 
 def open_notebook() -> nbformat.NotebookNode | None:
-    """The notebook that is open in Colab, with the outputs so far; None anywhere else."""
+    """Return the notebook open in Colab, with its outputs so far; None anywhere else."""
     try:
         from google.colab import _message
     except ImportError:
@@ -142,7 +148,7 @@ def open_notebook() -> nbformat.NotebookNode | None:
 
 
 def without_passwords(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A copy whose cells hold no user name or password of a corpus' address."""
+    """Return a copy without user names and passwords in a corpus's address."""
     copied = copy.deepcopy(notebook)
     for cell in copied.cells:
         if cell.cell_type == "code":
@@ -157,13 +163,12 @@ def _title(notebook: nbformat.NotebookNode) -> str:
 
 
 def _without_noise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A copy without progress bars (stderr), widget state, and badges that live on the web."""
+    """Return a copy without progress bars (stderr), widget state, and badges loaded from the web."""
     cleaned = without_passwords(notebook)
-    cleaned.metadata.pop("widgets", None)  # nbconvert fails on Colab's (nbconvert #1731)
+    cleaned.metadata.pop("widgets", None)  # nbconvert fails on Colab's widgets (nbconvert #1731)
     for cell in cleaned.cells:
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"\[!\[[^\]]*\]\(https?://[^)]*\)\]\([^)]*\)\n*", "", cell.source)
         else:
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
-            cell.metadata["magics_language"] = "python"  # %%track cells are Python below their first line
     return cleaned

@@ -1,6 +1,6 @@
-"""The line that `python -m helpers run` keeps on the terminal: elapsed, left, and what is being done.
+"""The progress line of `python -m helpers run`: time elapsed, time left, current step.
 
-Without a terminal it is printed again every few seconds, whether or not the notebook says anything.
+Without a terminal the line is printed again every few seconds, even if the notebook sends nothing.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from helpers.report.estimate import Estimate
-from helpers.stage_names import stage_name
+from helpers.run.stage_names import stage_name
+from helpers.run.time_left import TimeLeft
 
 PLAIN_LINE_EVERY_S = 15.0
 
 
 class LiveLine:
-    """Sections, steps and bars of a notebook that runs, shown as they come.
+    """Display of sections, steps and progress bars while the notebook runs.
 
     Args:
-        estimate: of what is left; None for a notebook whose times nobody knows.
-        clock: seconds, for tests.
+        estimate: estimate of the time left; None for a notebook whose times are unknown.
+        clock: returns seconds; replaced in tests.
     """
 
     def __init__(
         self,
-        estimate: Estimate | None = None,
+        estimate: TimeLeft | None = None,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -38,8 +38,8 @@ class LiveLine:
         self._estimate, self._clock = estimate, clock
         self._start = self._section_start = self._last_line = clock()
         self._stage = ""
-        self._bars: dict[int, str] = {}  # the one told last stands last
-        self._lock = threading.RLock()  # the timer and the notebook's messages
+        self._bars: dict[int, str] = {}  # the most recently updated one is last
+        self._lock = threading.RLock()  # shared by the timer and the notebook's messages
         self._ended = threading.Event()
         self._console = console or Console(highlight=False, soft_wrap=True)
         self._live = (
@@ -65,7 +65,7 @@ class LiveLine:
             self._live.stop()
 
     def enter(self, section: str) -> None:
-        """A new section begins: print the finished one's time, keep the line for the new one."""
+        """Begin a new section: print the finished one's time, keep the line for the new one."""
         with self._lock:
             if section == self.section:
                 return
@@ -80,7 +80,7 @@ class LiveLine:
                 self._print_line(now)
 
     def take(self, message: Mapping[str, Any]) -> None:
-        """One marked line of the notebook (`helpers.progress`)."""
+        """Process one message of the notebook (`helpers.machine.progress`)."""
         with self._lock:
             now = self._clock()
             event = message.get("event")
@@ -95,13 +95,13 @@ class LiveLine:
             self.tick(now)
 
     def tick(self, now: float) -> None:
-        """Without a terminal: print the line where the last one is old."""
+        """Print the line again if there is no terminal and the last one is old."""
         with self._lock:
             if not self._live and now - self._last_line >= PLAIN_LINE_EVERY_S:
                 self._print_line(now)
 
     def text(self, now: float) -> str:
-        """The line as it stands."""
+        """Return the current line."""
         with self._lock:
             elapsed = f"{clock_text(now - self._start)} elapsed"
             left = f", {self._left(now)}" if self._estimate else ""
@@ -150,7 +150,7 @@ class LiveLine:
 
 
 def clock_text(seconds: float) -> str:
-    """Minutes and seconds.
+    """Format seconds as minutes and seconds.
 
     >>> clock_text(318.2)
     '05:18'

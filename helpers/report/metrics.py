@@ -1,8 +1,8 @@
-"""metrics.json: put together, checked, written, and computed again from the per-item files.
+"""Assemble, check and write metrics.json, and recompute it from the per-item files.
 
-It is the only source of reported numbers: prose, tables, plots, data card and HTML take theirs
-from here. Its shape is `metrics.schema.json` beside this file; what a schema cannot say (verdicts
-follow from figures, differences add up) `validate` checks itself.
+metrics.json is the only source of reported numbers: prose, tables, plots, data card and HTML all take
+theirs from it. `metrics.schema.json` beside this file defines its shape. `validate` also checks what a schema
+cannot express: that verdicts follow from figures and that differences add up.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import jsonschema
 
-from helpers.eval.planted_names import CheckedName
+from helpers.eval.planted.check import CheckedName
 from helpers.records import Failure, ResponseScore, Task, TaskSetAside
 from helpers.report.entries import (
     PRIMARY_METRIC,
@@ -32,7 +32,7 @@ from helpers.report.own_metric import add_metric
 from helpers.report.record_a import record_track_a
 from helpers.report.record_b import record_track_b
 from helpers.report.record_c import record_track_c, track_c_rows
-from helpers.workspace import read_json, read_jsonl, write_json, write_jsonl
+from helpers.run.workspace import read_json, read_jsonl, write_json, write_jsonl
 
 __all__ = [
     "MetricsError", "add_metric", "assemble", "metric_entry", "not_run", "recompute",
@@ -40,11 +40,11 @@ __all__ = [
     "track_section", "validate", "write_items", "write_metrics",
 ]  # fmt: skip
 
-SCHEMA_VERSION = "1.1"  # 1.0 lacks `tasks_set_aside`; its files can still be read
+SCHEMA_VERSION = "1.1"  # 1.0 lacks `tasks_set_aside`; such files can still be read
 TRACKS = ("track_a", "track_b", "track_c")
 AGREES = 1e-7  # relative; figures are kept to 10 significant digits
-MEASURED_ANEW = re.compile(r"seconds?($|_)|_ms$|^peak_|^held_|^run_id$|^started$")  # names in every run's own
-SAME_RESULT = 1e-6  # relative; a recomputation on other hardware may sum in another order
+MEASURED_ANEW = re.compile(r"seconds?($|_)|_ms$|^peak_|^held_|^run_id$|^started$")  # differ in every run
+SAME_RESULT = 1e-6  # relative; other hardware may sum in another order
 
 
 def assemble(
@@ -56,10 +56,10 @@ def assemble(
     failures: Sequence[Failure],
     tasks_set_aside: Sequence[TaskSetAside] = (),
 ) -> dict[str, Any]:
-    """The whole document, validated.
+    """Assemble and validate the whole document.
 
     Args:
-        tasks_set_aside: tasks of Track B that no figure counts, since their reference did not pass.
+        tasks_set_aside: Track B's tasks whose reference did not pass; no figure counts them.
 
     Raises:
         MetricsError: naming the place that is wrong.
@@ -72,12 +72,12 @@ def assemble(
 
 
 def validate(metrics: Mapping[str, Any]) -> None:
-    """Check against the schema, and that the figures agree with each other.
+    """Check the document against the schema, and its figures against each other.
 
     Raises:
         MetricsError: for the first contradiction, naming its place.
     """
-    tidy(metrics)  # NaN and infinity, with their place
+    tidy(metrics)  # rejects NaN and infinity, naming the place
     error = jsonschema.exceptions.best_match(_validator().iter_errors(metrics))
     if error is not None:
         place = ".".join(str(part) for part in error.absolute_path) or "metrics"
@@ -85,7 +85,7 @@ def validate(metrics: Mapping[str, Any]) -> None:
     for name in TRACKS:
         track = metrics[name]
         if track["primary_metric"] != PRIMARY_METRIC[name]:
-            raise MetricsError(f"{name}: the primary metric is {PRIMARY_METRIC[name]}, named before any run")
+            raise MetricsError(f"{name}: the primary metric is {PRIMARY_METRIC[name]}, fixed before any run")
         for metric, entry in track["metrics"].items():
             _check_entry(f"{name}.metrics.{metric}", entry)
         if track["verdict"] != "not_run":
@@ -93,23 +93,23 @@ def validate(metrics: Mapping[str, Any]) -> None:
 
 
 def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
-    """Validate, then write the whole file or nothing."""
+    """Validate the document, then write the whole file or nothing."""
     validate(metrics)
     write_json(path, metrics)
 
 
 def write_items(run_folder: Path, name: str, rows: Sequence[Any]) -> None:
-    """Keep per-item rows as `<run_folder>/<name>.jsonl`, e.g. `track_a/files` (names: `record_*`)."""
+    """Write per-item rows to `<run_folder>/<name>.jsonl`; the `record_*` modules list the names."""
     write_jsonl(run_folder / f"{name}.jsonl", rows)
 
 
 def recompute(run_folder: Path) -> list[str]:
-    """Compute every metric and verdict of a finished run again from its per-item files.
+    """Recompute every metric and verdict of a finished run from its per-item files.
 
-    Left out are metrics that a person added with a function of their own (`add_metric`).
+    Metrics added with `add_metric` are skipped: their function is not stored.
 
     Returns:
-        One line per difference; empty where everything agrees.
+        One line per difference; empty if everything agrees.
 
     Raises:
         MetricsError: if the folder holds no metrics.json.
@@ -134,10 +134,10 @@ def recompute(run_folder: Path) -> list[str]:
         }
         try:
             section = again[name](run_folder / name, stored, options)
-        except Exception as error:  # rows may be anything: whatever they break is a difference to tell
-            differences.append(f"{name}: cannot be computed again: {type(error).__name__}: {error}")
+        except Exception as error:  # rows may hold anything; report whatever they break
+            differences.append(f"{name}: cannot be recomputed: {type(error).__name__}: {error}")
             continue
-        added = stored["data"].get("added_metrics", [])  # a person's own function: not known here
+        added = stored["data"].get("added_metrics", [])  # their function is not stored
         given = {metric: entry for metric, entry in stored["metrics"].items() if metric not in added}
         differences += _differences(f"{name}.metrics", given, section["metrics"])
         for part in ("verdict", "baselines"):
@@ -177,7 +177,7 @@ def _again_b(folder: Path, stored: Mapping[str, Any], options: dict[str, Any]) -
 
 
 def _set_aside(folder: Path) -> list[TaskSetAside]:
-    """Tasks that the run set aside; none in folders of before there was such a file."""
+    """Return the tasks that the run set aside; none for older runs, which lack the file."""
     return _items_named(folder, "tasks_set_aside", TaskSetAside).get("", [])
 
 
@@ -186,7 +186,7 @@ def _again_c(folder: Path, stored: Mapping[str, Any], options: dict[str, Any]) -
 
 
 def _items(folder: Path, name: str, record: Any = dict) -> list[Any]:
-    """Rows of `<name>.jsonl`, or of a finished stage `<name>/rows.jsonl`."""
+    """Read the rows of `<name>.jsonl`, or of a finished stage `<name>/rows.jsonl`."""
     file = folder / f"{name}.jsonl"
     return read_jsonl(file if file.exists() else folder / name / "rows.jsonl", record)
 
@@ -217,7 +217,7 @@ def _differences(place: str, stored: Any, computed: Any) -> list[str]:
 
 
 def timeless(document: Any) -> Any:
-    """metrics.json, or a part of it, less what differs between equal runs: times, speeds, memory, name."""
+    """Drop what differs between equal runs (times, memory, run id) from all or part of metrics.json."""
     if isinstance(document, Mapping):
         return {name: timeless(v) for name, v in document.items() if not MEASURED_ANEW.search(name)}
     if isinstance(document, list):
@@ -230,7 +230,7 @@ def _check_entry(place: str, entry: Mapping[str, Any]) -> None:
         (low, high), value = entry[part]["ci95"], entry[part]["value"]
         slack = AGREES * max(1.0, abs(value))
         if not low <= high:
-            raise MetricsError(f"{place}.{part}: the interval [{low}, {high}] runs backwards")
+            raise MetricsError(f"{place}.{part}: the interval [{low}, {high}] is reversed")
         if not low - slack <= value <= high + slack:
             raise MetricsError(f"{place}.{part}: {value} lies outside its interval [{low}, {high}]")
     difference = entry["after"]["value"] - entry["before"]["value"]

@@ -1,4 +1,4 @@
-"""A metric of one's own: one function, one line, and it stands in metrics.json with its interval.
+"""Add your own metric: one function and one call put it into metrics.json with its interval.
 
 class ExactMatch(evaluate.Metric): ...
 track_b = add_metric(track_b, "exact_match", ExactMatch(), before, after, references, groups=ids,
@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from helpers.progress import progress
+from helpers.machine.progress import progress
 from helpers.report.entries import MetricsError, mean_entry, tidy
 
 
 class Metric(Protocol):
-    """What `evaluate.Metric` offers; it is not imported here and needs no hub."""
+    """The interface of `evaluate.Metric`; that package is not imported and no hub is needed."""
 
     def compute(self, *, predictions: list, references: list) -> Mapping[str, Any] | None:
-        """Figures over all items given."""
+        """Compute figures over all given items."""
 
 
 def add_metric(
@@ -35,11 +35,13 @@ def add_metric(
     unit: str = "mean over items",
     higher_is_better: bool = True,
 ) -> dict[str, Any]:
-    """The track's section with one more metric, the mean of per-item scores before and after.
+    """Return the track's section with one more metric: the mean of per-item scores before and after.
+
+    The many parameters are everything the new entry records, so that one call suffices.
 
     Args:
-        metric: an `evaluate.Metric` (called item by item; its figure `name`, or its only one, is
-            taken), or a plain function of (prediction, reference).
+        metric: an `evaluate.Metric`, called item by item (its figure `name`, or its only one, is taken),
+            or a plain function of (prediction, reference).
         before, after, references: one per item, same order.
         groups: the independent unit of each item, as for `statistics.paired_bootstrap`.
 
@@ -47,7 +49,7 @@ def add_metric(
         MetricsError: if the name is taken, lengths differ or the metric returns no such figure.
     """
     if name in section["metrics"]:
-        raise MetricsError(f"a metric called {name!r} is there already")
+        raise MetricsError(f"there is already a metric called {name!r}")
     if not len(before) == len(after) == len(references) == len(groups):
         raise MetricsError("before, after, references and groups must have one entry per item")
     scores = [

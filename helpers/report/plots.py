@@ -1,9 +1,9 @@
-"""Figures of the report, drawn from metrics.json and the per-item rows, never from typed numbers.
+"""Plots of the report, drawn from metrics.json and the per-item rows, never from typed numbers.
 
-Each function returns a matplotlib `Figure` whose label is its alternative text; `show` puts it into
-the notebook as an image that carries that text. Titles say what is to be seen. Before and after
-differ in marker, hatch or line style as well as in colour, so that a grey print reads as well.
-Figures are made without pyplot: no display, no global state, nothing to close.
+Each function returns a matplotlib `Figure` whose label is its alternative text; `show` embeds it in the
+notebook as an image that carries that text. Titles state the finding. Before and after differ in marker,
+hatch or line style as well as in colour, so a greyscale print stays readable. Figures are made without
+pyplot: no display, no global state, nothing to close.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ STYLE = {
     "axes.titlelocation": "left",
     "hatch.linewidth": 0.8,
 }
-styled = matplotlib.rc_context(STYLE)  # as a decorator: the style holds while a figure is drawn
+styled = matplotlib.rc_context(STYLE)  # decorator that applies the style while a figure is drawn
 
 
 def show(figure: Figure, alt: str = "") -> None:
-    """Display a figure in a notebook as a PNG with its alternative text (the figure's own by default)."""
+    """Display a figure in a notebook as a PNG with alternative text (by default its label)."""
     from IPython.display import HTML, display
 
     text = html.escape(alt or figure.get_label(), quote=True)
@@ -52,7 +52,7 @@ def show(figure: Figure, alt: str = "") -> None:
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """The figure as PNG at 110 dpi; the same figure gives the same bytes."""
+    """Render the figure as PNG at 110 dpi; the same figure gives the same bytes."""
     stream = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None})
@@ -67,17 +67,17 @@ def loss_curve(
     train_unit: str = "nats per token",
     validation_unit: str = "nats per token",
 ) -> Figure:
-    """Training loss by optimizer step, and validation beside it (an own panel: its unit may differ).
+    """Plot the training loss by optimizer step, and validation in its own panel (its unit may differ).
 
     Args:
-        history: of `helpers.train`, as object or as the mapping read back from its JSON.
+        history: from `helpers.train`, as object or as the mapping read back from its JSON.
 
     Raises:
-        ValueError: for no steps, or steps and values of different length.
+        ValueError: if there are no steps, or steps and values differ in length.
     """
     steps, train_loss, validation_steps, validation, higher = _series(history)
     if not steps or len(steps) != len(train_loss) or len(validation_steps) != len(validation):
-        raise ValueError("a loss curve needs steps, and one value for each")
+        raise ValueError("a loss curve needs at least one step, and one value for each step")
     panels = 2 if len(validation) else 1
     figure, axes = new_figure(4.6 * panels, 3.3, panels)
     axes[0].plot(steps, train_loss, color=BEFORE, linewidth=1, label="each step")
@@ -107,10 +107,10 @@ def loss_curve(
 
 @styled
 def bits_per_byte_by_file(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Held-out files, bits per byte before against after; below the diagonal is better.
+    """Plot bits per byte of the held-out files, before against after; below the diagonal is better.
 
     Args:
-        rows: of `track_a/files`.
+        rows: rows of `track_a/files`.
     """
     size = np.array([row["n_bytes"] for row in rows], dtype=float)
     before, after = (np.array([row[key] for row in rows]) / np.log(2) / size for key in _NLL)
@@ -132,10 +132,10 @@ def bits_per_byte_by_file(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 @styled
 def rank_scatter(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Rank of the first right document before against after, both axes logarithmic.
+    """Plot the rank of the first right document before against after, both axes logarithmic.
 
     Args:
-        rows: of `track_c/queries`; a rank of None (not found at all) is drawn past the worst rank.
+        rows: rows of `track_c/queries`; a rank of None (not found at all) is drawn past the worst rank.
     """
     ranks = [[row[key] for row in rows] for key in ("rank_before", "rank_after")]
     worst = max((r for side in ranks for r in side if r is not None), default=1)
@@ -143,14 +143,14 @@ def rank_scatter(rows: Sequence[Mapping[str, Any]]) -> Figure:
     better, same = after < before, after == before
     worse = ~better & ~same
     figure, (axis,) = new_figure(5.2, 4.8)
-    shake = np.random.default_rng(0).uniform(0.93, 1.07, size=(2, len(rows)))  # equal ranks would hide
+    jitter = np.random.default_rng(0).uniform(0.93, 1.07, size=(2, len(rows)))  # keeps equal ranks visible
     axis.set(xscale="log", yscale="log")
     for mask, marker, colour, label in (
         (better, "o", AFTER, "better"), (same, "s", BEFORE, "same"), (worse, "x", WORSE, "worse"),
     ):  # fmt: skip
         face = {} if marker == "x" else {"edgecolors": "white", "linewidths": 0.4}
         axis.scatter(
-            before[mask] * shake[0][mask], after[mask] * shake[1][mask],
+            before[mask] * jitter[0][mask], after[mask] * jitter[1][mask],
             s=30, marker=marker, color=colour, label=f"{label} ({int(mask.sum())})", alpha=0.8, **face,
         )  # fmt: skip
     limit = max(before.max(), after.max(), 10) * 1.4
@@ -174,14 +174,14 @@ def rank_scatter(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 @styled
 def before_after_bars(track: Mapping[str, Any], names: Sequence[str], *, title: str = "") -> Figure:
-    """Metrics of one track, before and after side by side with their 95% intervals.
+    """Plot metrics of one track, before and after side by side with their 95% intervals.
 
     Args:
-        names: keys of `track["metrics"]`; those missing there are left out.
+        names: keys of `track["metrics"]`; missing ones are left out.
     """
     names = [name for name in names if name in track["metrics"]]
     if not names:
-        raise ValueError("none of the metrics to draw is there")
+        raise ValueError("the track has none of the metrics to draw")
     figure, (axis,) = new_figure(max(5.0, 1.25 * len(names) + 1.5), 3.8)
     places = np.arange(len(names))
     for offset, side, colour, hatch in ((-0.2, "before", "white", "///"), (0.2, "after", "#8fb1d6", "")):
@@ -217,13 +217,13 @@ def before_after_bars(track: Mapping[str, Any], names: Sequence[str], *, title: 
 
 @styled
 def delta_forest(metrics: Mapping[str, Any]) -> Figure:
-    """Change of each track's primary metric with its interval and the line of no change."""
+    """Plot the change of each track's primary metric with its interval and a line at no change."""
     tracks = [(t, metrics[t]) for t in TRACK_NAMES if metrics[t]["verdict"] != "not_run"]
     if not tracks:
         figure, (axis,) = new_figure(7.2, 1.2)
         axis.set_axis_off()
-        axis.set_title("No track had the data that it needs: there is no change to show")
-        return labelled(figure, "No track had the data that it needs; there is no change to show.")
+        axis.set_title("No track had enough data: there is no change to show")
+        return labelled(figure, "No track had enough data; there is no change to show.")
     figure, axes = new_figure(7.2, 1.35 * len(tracks) + 0.6, len(tracks), vertical=True)
     told = []
     for axis, (name, track) in zip(axes, tracks, strict=True):
@@ -256,23 +256,23 @@ _NLL = ("nll_before", "nll_after")
 def new_figure(
     width: float, height: float, panels: int = 1, *, vertical: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """An empty constrained figure and its panels, side by side or `vertical`."""
+    """Create a figure with constrained layout, its panels side by side or `vertical`."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     axes = figure.subplots(*((panels, 1) if vertical else (1, panels)), squeeze=False)
     return figure, list(axes.flat)
 
 
 def labelled(figure: Figure, alt: str) -> Figure:
-    """The figure with its alternative text."""
+    """Attach the alternative text and return the figure."""
     figure.set_label(alt)
     return figure
 
 
 def _series(history: Any) -> tuple[list, list, list, list, bool]:
-    """Steps, losses, validation steps and values, and whether validation is better when higher.
+    """Return steps, losses, validation steps, validation values, and whether higher validation is better.
 
-    Language models keep lists (`TrainingHistory`), where validation is a loss; the embedder keeps
-    one row per logged step and per validated epoch, where validation is a retrieval measure.
+    Language models keep lists (`TrainingHistory`) and validate by a loss. The embedder keeps one row per
+    logged step and per validated epoch and validates by a retrieval measure.
     """
     fields = history if isinstance(history, Mapping) else vars(history)
     if "loss" not in fields:
@@ -288,7 +288,7 @@ def _series(history: Any) -> tuple[list, list, list, list, bool]:
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
-    """Centred mean over about a tenth of the curve, over fewer values at its ends."""
+    """Return the centred mean over about a tenth of the curve; fewer values at its ends."""
     width = max(1, len(values) // 10) | 1
     kernel = np.ones(width)
     return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")

@@ -1,4 +1,4 @@
-"""Track C's own figure: every training as a point beside the untouched embedder and the controls."""
+"""Track C's own plot: every training run beside the untouched embedder and the controls."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from helpers.report.tables import metric_name, number
 
 @styled
 def training_points(track: Mapping[str, Any]) -> Figure:
-    """The primary metric on the test queries: the tuned model, each of its trainings, and the controls.
+    """Plot the primary metric of the tuned model, each of its training runs, and the controls.
 
     Args:
-        track: Track C's section; without controls only the tuned model is drawn.
+        track: Track C's section; without controls only the untouched and the tuned model are drawn.
     """
     primary = track["primary_metric"]
     main = track["metrics"][primary]
@@ -41,7 +41,7 @@ def training_points(track: Mapping[str, Any]) -> Figure:
     axis.set(ylim=(len(points) - 0.5, -0.5), xlabel=f"{metric_name(primary)} on the test queries")
     title = f"Tuned: {number(main['after']['value'])}"
     if alone := [c["after"]["value"] for c in again.values()]:
-        title += f"; single trainings {number(min(alone))} to {number(max(alone))}"
+        title += f"; single training runs {number(min(alone))} to {number(max(alone))}"
     axis.set_title(f"{title} (95% intervals)")
     told = "; ".join(f"{name} {number(entry['value'])}" for name, entry, *_ in points)
-    return labelled(figure, f"{metric_name(primary)} after each training with 95% intervals: {told}.")
+    return labelled(figure, f"{metric_name(primary)} after each training run with 95% intervals: {told}.")

@@ -1,9 +1,9 @@
-"""Track A's section of metrics.json, from one row per held-out file.
+"""Build Track A's section of metrics.json, from one row per held-out file.
 
-Rows (`language_model.paired_rows`, kept as `track_a/files`, `track_a/role_<role>`,
-`track_a/control_<name>`): path, n_bytes, n_tokens (scored), nll_before, nll_after (nats), and where
-they were counted hits_before, hits_after (first choices that were right). `record_track_a` sees
-nothing else, so whoever has the rows can compute every figure again.
+Rows (from `file_scores.paired_rows`, kept as `track_a/files`, `track_a/role_<role>` and
+`track_a/control_<name>`) hold path, n_bytes, n_tokens (scored), nll_before and nll_after (nats) and, if
+counted, hits_before and hits_after (tokens that the model ranked first). `record_track_a` reads nothing
+else, so anyone who has the rows can recompute every figure.
 """
 
 from __future__ import annotations
@@ -36,15 +36,17 @@ def record_track_a(
     controls: Mapping[str, Any] | None = None,
     baselines: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Track A: bits per byte (primary) and perplexity over held-out files, resampling files.
+    """Compute bits per byte (primary) and perplexity over held-out files, resampling files.
+
+    One parameter for each kind of row and each fact that the section records.
 
     Args:
-        rows: of the held-out files.
+        rows: rows of the held-out files.
         role_rows: token role ("docstring", "comment", ...) -> rows that count only its tokens; each
             becomes the metric `perplexity/<role>`.
         control_rows: name -> rows like `rows`; each becomes `controls[name]`, a metric entry of bits
             per byte. "general_code" (the same models on code of neither corpus) shows forgetting.
-        controls: further controls as they are.
+        controls: further controls, recorded as they are.
         baselines: name -> bits per byte, e.g. `{"unigram": 4.1}`.
     """
     metrics = {"bits_per_byte": _bits_per_byte(rows, seed, samples)}

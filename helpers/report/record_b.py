@@ -1,9 +1,15 @@
-"""Track B's section of metrics.json, from the scores of every response.
+"""Build Track B's section of metrics.json, from the scores of every response.
 
 Rows: `track_b/tasks` (records.Task), `track_b/tasks_set_aside` (records.TaskSetAside),
-`track_b/scores_before`, `track_b/scores_after` and
-`track_b/baseline_<name>` (records.ResponseScore; sample 0 is greedy, 1..n are drawn), and
-`track_b/planted_names` (planted_names.CheckedName).
+`track_b/scores_before`, `track_b/scores_after` and `track_b/baseline_<name>` (records.ResponseScore; sample 0
+is greedy, 1..n are drawn), and `track_b/planted_names` (planted.check.CheckedName).
+
+`pass@1` and `pass@1/<kind>` use sample 0, one per task of an executable kind (`records.EXECUTABLE`). The
+interval of the difference resamples functions, p is exact McNemar over tasks; the verdict needs both.
+`pass@1_sampled`, `pass@2`, ... are unbiased estimates from samples 1..n, resampling functions. `parsable`,
+`style` and `hallucination_rate` use greedy responses; the last two only tasks whose responses can be read
+both before and after. A (task, sample) with an infrastructure error on either side is left out of both
+sides; these are counted.
 """
 
 from __future__ import annotations
@@ -11,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from helpers.eval.code_style import HALF_SCORE_AT
+from helpers.code.style import HALF_SCORE_AT
 from helpers.eval.pass_at_k import pass_at_k
-from helpers.eval.planted_names import CheckedName, precision_and_recall
+from helpers.eval.planted.check import CheckedName, precision_and_recall
 from helpers.eval.statistics import exact_mcnemar, proportion, wilson_interval
 from helpers.records import EXECUTABLE, ResponseScore, Task, TaskSetAside
 from helpers.report.entries import (
@@ -28,7 +34,7 @@ from helpers.report.entries import (
 )
 
 CHECKER = "hallucination_checker"
-NO_CODE = ("unparsable", "empty")  # statuses of responses that nothing can be measured on
+NO_CODE = ("unparsable", "empty")  # statuses of responses that hold nothing to measure
 
 Key = tuple[str, int]  # task id, sample
 Scores = dict[Key, ResponseScore]
@@ -51,33 +57,25 @@ def record_track_b(
     planted: Sequence[CheckedName] = (),
     set_aside: Sequence[TaskSetAside] = (),
 ) -> dict[str, Any]:
-    """Track B: pass@1 of the greedy response to the executable tasks (primary), and more.
+    """Compute pass@1 of the greedy responses to the executable tasks (primary), and further metrics.
 
-    Executable are the kinds of `records.EXECUTABLE` (fix_bug, implement).
-
-    `pass@1` and `pass@1/<kind>`: sample 0, one per task. Interval of the difference by resampling
-    functions, p by exact McNemar over tasks; the verdict needs both. `pass@1_sampled`, `pass@2`, ...:
-    unbiased from samples 1..n, resampling functions. `parsable`, `style`, `hallucination_rate`: greedy
-    responses; the last two over tasks whose responses before and after can both be read.
-    A task-sample with an infrastructure error on either side counts on neither; they are counted.
+    One parameter for each kind of row and each fact that the section records.
 
     Args:
         before, after: scores of the same (task, sample) pairs.
         baselines: name -> scores of trivial answers (copied input, reference), sample 0.
-        planted: what the hallucination checker said of planted names; its precision and recall
-            stand among the controls.
+        planted: the hallucination checker's verdicts on planted names, recorded among the controls.
         set_aside: tasks whose reference did not pass; no figure counts them, on either side.
 
     Raises:
         MetricsError: if before and after differ in items, or no executable task is left.
     """
     gone = {item.task_id for item in set_aside}
-    made = len(tasks)
-    tasks = [task for task in tasks if task.id not in gone]
+    kept = sorted((task for task in tasks if task.id not in gone), key=lambda task: task.id)
     first, second = _paired_scores(_without(before, gone), _without(after, gone))
     broken = {k for k in first if "infrastructure_error" in (first[k].status, second[k].status)}
     keys = [k for k in sorted(first) if k not in broken]
-    executable = {task.id for task in tasks if task.kind in EXECUTABLE}
+    executable = {task.id for task in kept if task.kind in EXECUTABLE}
     greedy = [k for k in keys if k[1] == 0]
     tested = [k for k in greedy if k[0] in executable]
     if not tested:
@@ -85,20 +83,8 @@ def record_track_b(
     drawn = [k for k in keys if k[1] > 0 and k[0] in executable]
     metrics = _greedy_entries(first, second, greedy, executable, seed, samples)
     metrics |= _pass_at_ks(first, second, drawn, ks, temperature, seed, samples)
-
-    changed = exact_mcnemar([first[k].passed for k in tested], [second[k].passed for k in tested])
-    counts = {
-        "tasks": len({k[0] for k in first}),
-        "tasks_made": made,
-        "tasks_set_aside": len(set_aside),
-        "executable_tasks": len(tested),
-        "functions": len({first[k].function_id for k in tested}),
-        "responses_each": len(first),
-        "infrastructure_errors": len(broken),
-        "greedy_gained": changed.gained,
-        "greedy_lost": changed.lost,
-    }
-    items = [[task.id, task.instruction, task.tests] for task in sorted(tasks, key=lambda t: t.id)]
+    counts = _counts(first, second, tested, made=len(tasks), aside=len(set_aside), broken=len(broken))
+    items = [[task.id, task.instruction, task.tests] for task in kept]
     extra = {"ks": list(ks)} | ({} if temperature is None else {"temperature": temperature})
     beside = {
         name: entries
@@ -116,13 +102,31 @@ def record_track_b(
     )
 
 
-def with_bounds(entry: dict[str, Any], functions: Sequence[str]) -> dict[str, Any]:
-    """`entry` of a figure between 0 and 1, with intervals where resampling gives a point.
+def _counts(
+    first: Scores, second: Scores, tested: list[Key], *, made: int, aside: int, broken: int
+) -> dict[str, int]:
+    """Count tasks, functions and responses, and the greedy answers to `tested` that changed."""
+    changed = exact_mcnemar([first[k].passed for k in tested], [second[k].passed for k in tested])
+    return {
+        "tasks": len({k[0] for k in first}),
+        "tasks_made": made,
+        "tasks_set_aside": aside,
+        "executable_tasks": len(tested),
+        "functions": len({first[k].function_id for k in tested}),
+        "responses_each": len(first),
+        "infrastructure_errors": broken,
+        "greedy_gained": changed.gained,
+        "greedy_lost": changed.lost,
+    }
 
-    Where every function scores 0 (or 1), each resample does too; Wilson's interval of 0 (or all) of
-    that many functions stands instead. It holds for means as well, since a mean between 0 and 1 is
-    at most the share of functions that are not 0. A difference that is 0 in every item gets the
-    same bound on both sides.
+
+def with_bounds(entry: dict[str, Any], functions: Sequence[str]) -> dict[str, Any]:
+    """Replace the intervals of an entry between 0 and 1 where resampling gives a single point.
+
+    If every function scores 0 (or 1), so does every resample; Wilson's interval of 0 (or all) of that
+    many functions is used instead. It is valid for means too, since a mean between 0 and 1 is at most the
+    share of functions that are not 0. A difference that is 0 in every item gets the same bound on both
+    sides.
     """
     n = len(set(functions))
     for side in (entry["before"], entry["after"]):
@@ -136,7 +140,7 @@ def with_bounds(entry: dict[str, Any], functions: Sequence[str]) -> dict[str, An
 
 
 def _baseline_entries(scores: Sequence[ResponseScore], executable: set[str]) -> dict[str, Any]:
-    """What the model is measured by, of trivial answers: all of them, overall and by kind."""
+    """Measure trivial answers as the model is measured, overall and by kind."""
     greedy = [s for s in scores if s.sample == 0]
     tested = [s for s in greedy if s.task_id in executable]
     shares: dict[str, list[bool]] = {"pass@1": [s.passed for s in tested]}
@@ -151,7 +155,7 @@ def _baseline_entries(scores: Sequence[ResponseScore], executable: set[str]) -> 
 
 
 def checker_entry(planted: Sequence[CheckedName]) -> dict[str, Any]:
-    """Precision and recall of the hallucination checker, and the planted names that it got wrong."""
+    """Record precision and recall of the hallucination checker, and the planted names it got wrong."""
     precision, recall = precision_and_recall(planted)
     families = sorted({item.family for item in planted})
     wrong = [item for item in planted if item.flagged == item.real]
@@ -181,7 +185,7 @@ def _paired_scores(before: Sequence[ResponseScore], after: Sequence[ResponseScor
 def _greedy_entries(
     first: Scores, second: Scores, greedy: list[Key], executable: set[str], seed: int, samples: int
 ) -> dict[str, Any]:
-    """Everything measured on sample 0: shares with McNemar, style as a mean."""
+    """Compute everything measured on sample 0: shares with McNemar, style as a mean."""
     entries: dict[str, Any] = {}
 
     def share(
@@ -241,7 +245,7 @@ def _by_kind(scores: Scores, keys: list[Key]) -> list[tuple[str, list[Key]]]:
 
 
 def _overall_and_by_kind(name: str, scores: Scores, keys: list[Key]) -> list[tuple[str, list[Key]]]:
-    """`name` over all keys, then `name/<kind>` over those of each kind; nothing for no keys."""
+    """Return `name` with all keys, then `name/<kind>` with those of each kind; nothing for no keys."""
     return [(name, keys)] * bool(keys) + [(f"{name}/{kind}", some) for kind, some in _by_kind(scores, keys)]
 
 
@@ -254,7 +258,7 @@ def _pass_at_ks(
     seed: int,
     samples: int,
 ) -> dict[str, Any]:
-    """Entries of pass@k from the sampled responses, overall and by kind.
+    """Build the entries of pass@k from the sampled responses, overall and by kind.
 
     Tasks with fewer than k samples are left out.
     """

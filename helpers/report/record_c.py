@@ -1,7 +1,7 @@
-"""Track C's section of metrics.json, from one row per held-out query.
+"""Build Track C's section of metrics.json, from one row per held-out query.
 
-Rows (`track_c/queries`): what `retrieval.per_query_rows` gives, and id, groups, before, after (measure
--> value), baselines (name -> measure -> value) and, for queries that ask for a file, by_file (before, after).
+Rows (`track_c/queries`) are those of `retrieval.per_query_rows` plus id, groups, before and after (measure ->
+value), baselines (name -> measure -> value) and, for queries that ask for a file, by_file (before, after).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from helpers.report.entries import (
     track_section,
 )
 
-FILES = "where_is, by file"  # these queries ask for a file: it ranks as its best function
-HYBRID = "with BM25 weighed in"  # the search, by either embedder with its own best weight
+FILES = "where_is, by file"  # queries that ask for a file, which ranks as its best function does
+HYBRID = "with BM25 weighed in"  # hybrid search; each embedder has its own weight
 
 
 def track_c_rows(
@@ -34,13 +34,13 @@ def track_c_rows(
     baselines: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
     by_file: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of `retrieval.per_query_rows` with the measures of `retrieval.score_run` added.
+    """Add the measures of `retrieval.score_run` to the rows of `retrieval.per_query_rows`.
 
     Args:
         before, after: query id -> measures, from `score_run`.
         groups: group name -> query ids, from `retrieval.query_groups`.
         baselines: name -> query id -> measures ("bm25", "bm25_and_before_fused", ...).
-        by_file: "before", "after" -> query id -> measures of the files' ranking, for queries whose
+        by_file: "before", "after" -> query id -> measures of the ranking of files, for queries whose
             reader wants the file.
     """
     done = []
@@ -66,17 +66,15 @@ def record_track_c(
     control_rows: Mapping[str, Rows] | None = None,
     controls: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Track C: MRR@10 (primary), nDCG@10, Recall@1, 5 and 10 over queries; MRR@10 by group and by file.
+    """Compute MRR@10 (primary), nDCG@10 and Recall@1, 5, 10 over queries; MRR@10 by group and by file.
 
-    Where both embedders were measured with BM25 weighed in, that is an entry of its own, too: what tuning
-    is worth to a search that counts words anyway.
-
-    Each baseline carries, beside its own value, the paired difference to the tuned model
-    (`after_minus_baseline`, positive where tuning wins).
+    If both embedders were also measured in hybrid search with BM25, that is a metric of its own: what
+    tuning is worth to a search that also uses BM25. Each baseline carries, beside its own value, the
+    paired difference to the tuned model (`after_minus_baseline`, positive if tuning wins).
 
     Args:
         rows: from `track_c_rows`.
-        control_rows: name -> rows of a control (another seed, shuffled pairs, foreign package): each
+        control_rows: name -> rows of a control (another seed, shuffled pairs, foreign package); each
             becomes an entry of MRR@10.
 
     Raises:
@@ -103,16 +101,6 @@ def record_track_c(
     measured = {
         name: _query_entry(some, primary, seed, samples) for name, some in (control_rows or {}).items()
     }
-    options = {"groups": [row["id"] for row in rows], "seed": seed, "samples": samples}
-    beside: dict[str, Any] = {}
-    for name in sorted(rows[0]["baselines"]):
-        beside[name] = {}
-        for measure in measures:
-            values = [row["baselines"][name][measure] for row in rows]
-            tuned = [row["after"][measure] for row in rows]
-            entry = estimate_entry(bootstrap_mean(values, **options))
-            entry["after_minus_baseline"] = delta_entry(paired_bootstrap(values, tuned, **options))
-            beside[name][measure] = entry
     counts = {"test_queries": len(rows)}
     items = sorted([row["id"], row["kind"], row.get("text", "")] for row in rows)
     return track_section(
@@ -120,7 +108,7 @@ def record_track_c(
         primary,
         metrics,
         controls=measured | dict(controls or {}),
-        baselines=beside,
+        baselines=_baseline_entries(rows, measures, seed, samples),
         cost=cost,
         data=data_section(data, counts, items, samples),
     )
@@ -129,3 +117,18 @@ def record_track_c(
 def _query_entry(rows: Rows, measure: str, seed: int, samples: int) -> dict[str, Any]:
     before, after = ([row[side][measure] for row in rows] for side in ("before", "after"))
     return mean_entry(before, after, [row["id"] for row in rows], "mean over queries", seed, samples)
+
+
+def _baseline_entries(rows: Rows, measures: Sequence[str], seed: int, samples: int) -> dict[str, Any]:
+    """Build baseline name -> measure -> estimate, with the paired difference to the tuned model."""
+    options = {"groups": [row["id"] for row in rows], "seed": seed, "samples": samples}
+    entries: dict[str, Any] = {}
+    for name in sorted(rows[0]["baselines"]):
+        entries[name] = {}
+        for measure in measures:
+            values = [row["baselines"][name][measure] for row in rows]
+            tuned = [row["after"][measure] for row in rows]
+            entry = estimate_entry(bootstrap_mean(values, **options))
+            entry["after_minus_baseline"] = delta_entry(paired_bootstrap(values, tuned, **options))
+            entries[name][measure] = entry
+    return entries

@@ -1,85 +1,46 @@
-"""`python -m helpers run`: the notebook itself, executed headless, then exported and published.
+"""`python -m helpers run`: execute the notebook headless, export it, and publish the reports.
 
-There is no other orchestration: what this runs is what a person runs cell by cell. Reports are
-published only after the last cell and the export have succeeded; until then an earlier run's
-`metrics.json`, data card and exports stay as they are.
+This is the only orchestration: it runs what a person runs cell by cell. Reports are published after the
+last cell and the export have succeeded; until then the `metrics.json`, data card and exports of an
+earlier run stay in place.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
+from helpers.bootstrap import suite_file
+from helpers.profiles import RunRequest
 from helpers.report.execute import execute_notebook
-from helpers.report.expected_here import estimate_here, minutes_text
 from helpers.report.export import page_in_any_case, without_passwords
-from helpers.run_folder import PACKAGE, choose_run, publish_reports
-from helpers.second_copy import SecondCopy
-from helpers.workspace import read_json, write_json, write_text
+from helpers.run.calibration import estimate_here, minutes_text
+from helpers.run.folder import PACKAGE, choose_run, publish_reports
+from helpers.run.second_copy import SecondCopy
+from helpers.run.workspace import read_json, write_json, write_text
 
-NOTEBOOK = PACKAGE.parent / "ML_Assignment_Part2.ipynb"
+NOTEBOOK = suite_file("ML_Assignment_Part2.ipynb")
+FOLDER = PACKAGE.parent  # where the notebook runs: in a checkout its own folder
 
 
-def run_suite(
-    *,
-    profile: str,
-    corpus: str,
-    out: Path,
-    resume: bool,
-    seed: int | None,
-    causal_lm: str,
-    chat_lm: str,
-    embedder: str,
-    nf4: bool,
-    keep: str = "",
-    changes: str = "",
-    language: str = "",
-    benchmarks: str = "",
-) -> None:
-    """Execute, export, publish, and print the summary table (see `session.open_session`).
+def run_suite(request: RunRequest) -> None:
+    """Execute the notebook for `request`, export it, publish the reports, and print the summary table.
 
     Raises:
         SettingsError, WorkspaceError: before anything is executed.
-        CellFailure: when a cell fails that the whole run rests on; nothing is published then.
+        CellFailure: if a cell fails that the whole run rests on; nothing is published then.
     """
-    models = {"causal_lm": causal_lm, "chat_lm": chat_lm, "embedder": embedder, "nf4": nf4}
-    corpus = _relative_to_notebook(corpus)
-    benchmarks = ",".join(os.path.relpath(path, NOTEBOOK.parent) for path in benchmarks.split(",") if path)
-    chosen, run_folder = choose_run(
-        profile,
-        out=out,
-        resume=resume,
-        corpus=corpus,
-        seed=seed,
-        keep=keep,
-        changes=changes,
-        language=language,
-        benchmarks=benchmarks,
-        **models,
-    )
-    parameters = {
-        "PROFILE": chosen.name,
-        "CORPUS": corpus,
-        "CAUSAL_LM": causal_lm,
-        "CHAT_LM": chat_lm,
-        "EMBEDDER": embedder,
-        "NF4": nf4,
-        "LANGUAGE": language,
-        "BENCHMARKS": benchmarks,
-        "SEED": chosen.seed,
-        "OUT": os.path.relpath(out, NOTEBOOK.parent),
-        "RUN_ID": run_folder.name,
-        "RESUME": resume,
-        "SETTINGS": changes,
-        "DRIVE": keep and os.path.relpath(keep, NOTEBOOK.parent),
-        "KEEP_ON_DRIVE": bool(keep),
-        "PUBLISH": False,
-    }
+    out, resume, keep = Path(request.out), request.resume, request.second_copy
+    request = _seen_from_the_notebook(request)
+    chosen, run_folder = choose_run(replace(request, out=out, second_copy=keep))
+    request = replace(request, profile=chosen.name, seed=chosen.seed, run_id=run_folder.name)
     estimate, why = estimate_here(chosen, run_folder, resume=resume)
     print(f"{NOTEBOOK.name}, profile {chosen.name}, about {minutes_text(estimate.left(0.0))} {why}")
-    notebook = execute_notebook(NOTEBOOK, parameters, cwd=NOTEBOOK.parent, estimate=estimate)
+    notebook = execute_notebook(NOTEBOOK, form_values(request), cwd=FOLDER, estimate=estimate)
     report = run_folder / "report"
     suffix = "" if chosen.is_full_run else f".{chosen.name}"
     metrics = read_json(report / f"metrics{suffix}.json")
@@ -100,9 +61,40 @@ def run_suite(
     print(f"  {os.path.relpath(run_folder)}/  adapters, index, pairs and per-item scores")
 
 
-def _relative_to_notebook(corpus: str) -> str:
-    """A `path:` or `zip:` spec given from the caller's folder, as seen from the notebook's."""
-    kind, _, place = corpus.partition(":")
-    if kind not in ("path", "zip"):
-        return corpus
-    return f"{kind}:{os.path.relpath(Path(place).expanduser(), NOTEBOOK.parent)}"
+def form_values(request: RunRequest) -> dict[str, Any]:
+    """Return the values of the notebook's form that make it run `request`, publishing nothing itself."""
+    return {
+        "PROFILE": request.profile,
+        "CORPUS": request.corpus,
+        "CAUSAL_LM": request.causal_lm,
+        "CHAT_LM": request.chat_lm,
+        "EMBEDDER": request.embedder,
+        "NF4": request.nf4,
+        "LANGUAGE": request.language,
+        "BENCHMARKS": request.benchmarks,
+        "SEED": request.seed,
+        "OUT": str(request.out),
+        "RUN_ID": request.run_id,
+        "RESUME": request.resume,
+        "SETTINGS": request.changed_settings,
+        "DRIVE": str(request.second_copy),
+        "KEEP_ON_DRIVE": bool(request.second_copy),
+        "PUBLISH": False,
+    }
+
+
+def _seen_from_the_notebook(request: RunRequest) -> RunRequest:
+    """Turn paths relative to the caller's folder into paths relative to the notebook's, which is `FOLDER`."""
+
+    def relative(path: str | Path) -> str:
+        return os.path.relpath(path, FOLDER)
+
+    kind, _, place = request.corpus.partition(":")
+    corpus = f"{kind}:{relative(Path(place).expanduser())}" if kind in ("path", "zip") else request.corpus
+    return replace(
+        request,
+        corpus=corpus,
+        benchmarks=",".join(relative(path) for path in request.benchmarks.split(",") if path),
+        out=relative(request.out),
+        second_copy=request.second_copy and relative(request.second_copy),
+    )

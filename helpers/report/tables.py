@@ -1,7 +1,7 @@
-"""Tables and sentences built from metrics.json: for the terminal, the notebook and the HTML page.
+"""Tables and sentences built from metrics.json, for the terminal, the notebook and the HTML page.
 
-No figure is typed anywhere: each function takes the metrics (or one track of them) and words what
-stands there, an improvement, no difference and a regression in the same tone.
+No figure is typed in. Each function takes the metrics, or one track of them, and words an improvement, no
+difference and a regression in the same tone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ METRIC_NAMES = {
     "style": "style score",
     "hallucination_rate": "hallucination rate",
 }
-NO_BREAK = "\N{NO-BREAK SPACE}"  # a narrow table cell does not break a figure here
+NO_BREAK = "\N{NO-BREAK SPACE}"  # keeps figures together in narrow table cells
 VERDICTS = {
     "improved": "improved",
     "no_detectable_difference": "no detectable difference",
@@ -49,7 +49,7 @@ VERDICTS = {
 
 
 def summary_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Per track: track, model, metric, before, after, change, p, n, verdict, all as text."""
+    """Return track, model, metric, before, after, change, p, n and verdict per track, as text."""
     rows = []
     for name, title in TRACK_NAMES.items():
         track = metrics[name]
@@ -64,15 +64,15 @@ def summary_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def summary_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
-    """`summary_rows` as a table: the primary metric of each track."""
+    """Show the primary metric of each track (`summary_rows` as a table)."""
     return pd.DataFrame(summary_rows(metrics)).rename(columns=_heading).set_index("Track")
 
 
 def metric_table(track: Mapping[str, Any]) -> pd.DataFrame:
-    """Every metric of one track, before and after with intervals, and what may be said of each.
+    """Show every metric of one track, before and after with intervals, and how to read its change.
 
-    Metrics over all items come first, those of a part of the items (`NAME/PART`) below them. The
-    intervals matter most where nothing was hit: 0 of 30 does not mean never.
+    Metrics over all items come first, those over a part of the items (`NAME/PART`) below them. Intervals
+    matter most for counts of zero: 0 of 30 does not mean never.
     """
     rows = [
         {"metric": metric_name(name), **_cells(entry)}
@@ -85,17 +85,17 @@ def metric_table(track: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def control_table(track: Mapping[str, Any]) -> pd.DataFrame:
-    """Controls that are metric entries (forgetting, foreign code, shuffled pairs), as `metric_table`."""
+    """Show the controls that are metric entries (forgetting, foreign code, ...), as `metric_table` does."""
     controls = {name: c for name, c in track["controls"].items() if isinstance(c, dict) and "delta" in c}
     table = metric_table({"metrics": controls})
     return table.rename_axis("Control")
 
 
 def baseline_table(track: Mapping[str, Any], beside: Sequence[str] = ()) -> pd.DataFrame:
-    """Trivial baselines beside the model before and after, on the primary metric.
+    """Show trivial baselines beside the model before and after, on the primary metric.
 
     Args:
-        beside: further metrics, a column each; a dash where a system was not measured by one.
+        beside: further metrics, one column each; a dash if a system was not measured by one.
     """
     primary = track["primary_metric"]
     names = [name for name in (primary, *beside) if name in track["metrics"]]
@@ -111,15 +111,15 @@ def baseline_table(track: Mapping[str, Any], beside: Sequence[str] = ()) -> pd.D
         row = {"System": name.replace("_", " ")}
         row |= {columns[metric]: estimate_text(values[metric]) for metric in names if metric in values}
         if "after_minus_baseline" in values[primary]:
-            row["adapted model minus it"] = change_text(values[primary]["after_minus_baseline"])
+            row["adapted − this system"] = change_text(values[primary]["after_minus_baseline"])
         rows.append(row)
     return pd.DataFrame(rows).fillna("–").set_index("System")
 
 
 def checker_table(track: Mapping[str, Any]) -> pd.DataFrame:
-    """How often the hallucination checker was right on planted names; empty where it was not measured."""
+    """Show how often the hallucination checker was right on planted names; empty if not measured."""
     checker = track["controls"].get("hallucination_checker")
-    columns = ["Hallucination checker", "Value [95% interval]", "n", "Of which wrong"]
+    columns = ["Hallucination checker", "Value [95% interval]", "n", "Wrong on"]
     if not checker:
         return pd.DataFrame(columns=columns).set_index(columns[0])
     rows = [
@@ -134,7 +134,7 @@ def checker_table(track: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def cost_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
-    """What each track that ran cost: minutes by stage, training speed, peak memory of the process so far."""
+    """Show the cost of each track that ran: minutes by stage, training speed, peak process memory."""
     rows = []
     for name, title in TRACK_NAMES.items():
         cost = metrics[name]["cost"]
@@ -152,16 +152,16 @@ def cost_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table as Markdown, index first; pipes inside cells are escaped."""
+    """Format a table as Markdown, index first; pipes inside cells are escaped."""
     frame = table.reset_index()
     lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
     return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines)
 
 
 def verdict_sentence(track: Mapping[str, Any], metric: str = "") -> str:
-    """A reading of one metric (the primary one by default) in plain language, from its figures.
+    """Word one metric (by default the primary one) and its verdict in plain language.
 
-    Where too many tasks had to be set aside, that is said first.
+    If too many tasks had to be set aside, that comes first.
     """
     if track["verdict"] == "not_run":
         return f"Not run: {track['reason'].rstrip('.')}. Needed: {track['needed']}."
@@ -176,29 +176,29 @@ def verdict_sentence(track: Mapping[str, Any], metric: str = "") -> str:
         f"{number(delta['value'], signed=True)}, 95% interval {number(low, signed=True)} to "
         f"{number(high, signed=True)}, {p_text(delta['p_value'])}."
     )
-    better = "higher" if entry["higher_is_better"] else "lower"
+    better = "Higher" if entry["higher_is_better"] else "Lower"
     reading = {
-        "improved": f"With {better} being better, this is an improvement beyond chance.",
+        "improved": f"{better} is better, so this is an improvement beyond chance.",
         "no_detectable_difference": (
-            "This is no detectable difference: these items cannot tell it from chance, "
-            "which is not proof that nothing changed."
+            "This is no detectable difference: on these items, chance could explain the change. "
+            "That is not proof that nothing changed."
         ),
-        "regressed": f"With {better} being better, this is a regression beyond chance.",
+        "regressed": f"{better} is better, so this is a regression beyond chance.",
     }
     first = set_aside_warning(track)
     return f"{f'{first} ' if first else ''}{change} {reading[entry_verdict(entry)]}"
 
 
 def set_aside_text(n: int, total: int) -> str:
-    """How many tasks were set aside, and that a machine on which that many are is not to be trusted."""
+    """Word the warning that too many tasks were set aside to trust the tests on this machine."""
     return (
         f"the tests do not hold on this machine: the references of {n} of {total} tasks ({n / total:.0%}) "
-        "fail their own tests here; these tasks are set aside and the figures are of the others"
+        "fail their own tests here; these tasks are set aside and the figures cover the others"
     )
 
 
 def set_aside_warning(track: Mapping[str, Any]) -> str:
-    """`set_aside_text` as a sentence where more than `SET_ASIDE_LIMIT` of the tasks were; else ""."""
+    """Return `set_aside_text` as a sentence if more than `SET_ASIDE_LIMIT` of the tasks are, else ""."""
     counts = track["data"].get("counts", {})
     n, total = counts.get("tasks_set_aside", 0), counts.get("tasks_made", 0)
     text = set_aside_text(n, total) if n > SET_ASIDE_LIMIT * total else ""
@@ -206,7 +206,7 @@ def set_aside_warning(track: Mapping[str, Any]) -> str:
 
 
 def closing_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """What a run went on without, a line each: tracks not run, tasks set aside, and its warnings."""
+    """List what the run did without, one line each: tracks not run, tasks set aside, and its warnings."""
     lines = [
         f"Track {title} was not run: {metrics[name]['reason']}"
         for name, title in TRACK_NAMES.items()
@@ -217,20 +217,20 @@ def closing_lines(metrics: Mapping[str, Any]) -> list[str]:
         total = track["data"]["counts"]["tasks_made"]
         named = "; ".join(f"{item['task_id']} {item['status']}" for item in aside[:3])
         lines.append(
-            f"Track B: {len(aside)} of {total} tasks set aside, their references fail here ({named})"
+            f"Track B: {len(aside)} of {total} tasks were set aside: their references fail here ({named})"
         )
     return [*lines, *metrics["run"].get("warnings", [])]
 
 
 def verdict_sentences(metrics: Mapping[str, Any]) -> str:
-    """`verdict_sentence` of every track as Markdown, one paragraph each."""
+    """Return `verdict_sentence` for every track as Markdown, one paragraph each."""
     return "\n\n".join(
         f"**{title}.** {verdict_sentence(metrics[name])}" for name, title in TRACK_NAMES.items()
     )
 
 
 def print_summary(metrics: Mapping[str, Any], console: Console | None = None) -> None:
-    """The final table of a run on the terminal, 80 columns wide, and below it what is to be known."""
+    """Print the final table of a run, 80 columns wide, followed by the warnings."""
     console = console or Console()
     run = metrics["run"]
     title = f"Profile {run['profile']} · {run['corpus']['spec']} · {run['seconds'] / 60:.1f} min"
@@ -241,7 +241,7 @@ def print_summary(metrics: Mapping[str, Any], console: Console | None = None) ->
     table.add_column("n", no_wrap=True, justify="right")
     table.add_column("Verdict")
     for row in summary_rows(metrics):
-        verdict = row["verdict"].partition(":")[0]  # the reason of a track not run has its own line below
+        verdict = row["verdict"].partition(":")[0]  # why a track was not run is printed below the table
         value, _, interval = row["change"].partition(" ")
         change = f"{value}, p {row['p']}\n{interval}" if interval else value
         what = f"{row['track']}\n{row['metric']}\n{row['model']}"
@@ -252,14 +252,14 @@ def print_summary(metrics: Mapping[str, Any], console: Console | None = None) ->
 
 
 def metric_name(name: str) -> str:
-    """Name for people; `pass@1/fix_bug` becomes "pass@1, greedy · fix bug"."""
+    """Return a readable name; `pass@1/fix_bug` becomes "pass@1, greedy · fix bug"."""
     base, _, part = name.partition("/")
     text = METRIC_NAMES.get(base, base.replace("_", " "))
     return f"{text} · {part.replace('_', ' ')}" if part else text
 
 
 def number(value: float, *, signed: bool = False) -> str:
-    """Three decimals, fewer for large values, up to six for tiny ones, and a true minus sign."""
+    """Format with three decimals, fewer for large values, up to six for tiny ones, and a true minus sign."""
     size = abs(value)
     places = 3 if size < 10 else 2 if size < 100 else 1
     if 0 < size < 0.001:
@@ -269,7 +269,7 @@ def number(value: float, *, signed: bool = False) -> str:
 
 
 def p_text(p_value: float) -> str:
-    """`p = .012`, or `p < .001`."""
+    """Format as `p = .012` or `p < .001`."""
     return "p < .001" if p_value < 0.001 else f"p = {p_value:.3f}".replace("0.", ".", 1)
 
 
@@ -284,18 +284,18 @@ def _cells(entry: Mapping[str, Any]) -> dict[str, str]:
 
 
 def change_text(delta: Mapping[str, Any]) -> str:
-    """`+0.118 [+0.072, +0.166]`."""
+    """Format as `+0.118 [+0.072, +0.166]`."""
     return f"{number(delta['value'], signed=True)} {_interval(delta['ci95'], signed=True)}"
 
 
 def estimate_text(values: Mapping[str, Any]) -> str:
-    """A value, with its interval where it has one."""
+    """Format a value, with its interval if it has one."""
     text = number(values["value"])
     return f"{text} {_interval(values['ci95'])}" if "ci95" in values else text
 
 
 def _interval(bounds: Sequence[float], *, signed: bool = False) -> str:
-    """`[+0.072, +0.166]` with a space at which no narrow table cell breaks it."""
+    """Format as `[+0.072, +0.166]`, with a no-break space so that no table cell splits it."""
     low, high = (number(bound, signed=signed) for bound in bounds)
     return f"[{low},{NO_BREAK}{high}]"
 

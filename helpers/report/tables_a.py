@@ -1,4 +1,4 @@
-"""Track A's own sentences: what its controls say. As in `helpers.report.tables`, no figure is typed."""
+"""Track A's own sentences: what its controls show. As in `helpers.report.tables`, no figure is typed in."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from helpers.report.tables import change_text, number
 
 
 def control_sentences(track: Mapping[str, Any]) -> str:
-    """What the model may have seen, what was forgotten, whether foreign code would have done; Markdown."""
+    """Say what the model may have seen, what it forgot, and whether foreign code helps as much (Markdown)."""
     controls, facts = track["controls"], track["data"]
     said = []
     if "exposure_note" in facts:
         said.append(f"**Seen before?** {facts['exposure_note']}.")
     if unseen := controls.get("changed_after_cut_off"):
         said[-1] += (
-            f" On the {unseen['after']['n']} of them that are held out bits per byte change by "
+            f" On the {unseen['after']['n']} of them that are held out, bits per byte change by "
             f"{change_text(unseen['delta'])}."
         )
     if general := controls.get("general_code"):
         low, high = general["delta"]["ci95"]
         share = general["delta"]["value"] / general["before"]["value"]
-        moved = "rise" if low > 0 else "fall" if high < 0 else "do not detectably move"
+        moved = "rise" if low > 0 else "fall" if high < 0 else "do not change detectably"
         said.append(
-            f"**Forgetting.** On {general['after']['n']} files of general code bits per byte {moved}: "
-            f"{change_text(general['delta'])}, {share:+.1%} of what they were.".replace("-", "−")
+            f"**Forgetting.** On {general['after']['n']} files of general code, bits per byte {moved}: "
+            f"{change_text(general['delta'])}, or {share:+.1%}.".replace("-", "−")
         )
         if (scale := track["cost"].get("adapter_scale", 1.0)) < 1:
-            said[-1] += f" The saved adapter is {scale:g} of the trained one, chosen on the validation files."
+            said[-1] += f" The saved adapter is scaled by {scale:g}, chosen on the validation files."
     if foreign := controls.get("foreign_corpus"):
         added = controls["own_instead_of_foreign"]["delta"]
         low, high = added["ci95"]
@@ -41,10 +41,10 @@ def control_sentences(track: Mapping[str, Any]) -> str:
             else "these files cannot tell the repository's own files from foreign code"
         )
         said.append(
-            f"**Foreign code.** The same budget spent on {facts['foreign_corpus']} "
-            f"({facts['foreign_tokens']:,} tokens; {facts['own_tokens']:,} of the repository) changes the "
-            f"held-out files by {change_text(foreign['delta'])} bits per byte, against "
-            f"{number(own, signed=True)} by the repository's own; own instead of foreign: "
-            f"{change_text(added)}. So {reading}."
+            f"**Foreign code.** Training on {facts['foreign_corpus']} with the same budget "
+            f"({facts['foreign_tokens']:,} tokens, against {facts['own_tokens']:,} of the repository) "
+            f"changes the held-out files by {change_text(foreign['delta'])} bits per byte; training on the "
+            f"repository changes them by {number(own, signed=True)}. Repository minus foreign: "
+            f"{change_text(added)}, so {reading}."
         )
     return "\n\n".join(said) or "This profile measures no controls."

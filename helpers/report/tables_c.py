@@ -1,6 +1,6 @@
-"""Track C's own tables: every system side by side, trainings and controls, kinds of index.
+"""Track C's own tables: all systems side by side, training runs and controls, kinds of index.
 
-As in `helpers.report.tables`, no figure is typed: all of them stand in metrics.json.
+As in `helpers.report.tables`, no figure is typed in: all come from metrics.json.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from helpers.report.tables import change_text, estimate_text, metric_name, numbe
 SYSTEMS = {
     "bm25": "BM25",
     "before": "untouched embedder",
-    "bm25_and_before_fused": "BM25 + untouched embedder, by rank",
-    "bm25_and_before_weighted": "BM25 + untouched embedder, weighed",
+    "bm25_and_before_fused": "BM25 + untouched embedder, rank fusion",
+    "bm25_and_before_weighted": "BM25 + untouched embedder, weighted scores",
     "after": "tuned embedder",
-    "bm25_and_after_fused": "BM25 + tuned embedder, by rank",
-    "bm25_and_after_weighted": "BM25 + tuned embedder, weighed (search)",
+    "bm25_and_after_fused": "BM25 + tuned embedder, rank fusion",
+    "bm25_and_after_weighted": "BM25 + tuned embedder, weighted scores (search)",
 }
 MEASURES = ("mrr@10", "ndcg@10", "recall@1", "recall@5", "recall@10")
-DIFFERENCE = "Tuned minus it, MRR@10 [95% interval]"
+DIFFERENCE = "Tuned − this system, MRR@10 [95% interval]"
 
 
 def system_table(track: Mapping[str, Any]) -> pd.DataFrame:
-    """BM25, the embedder before and after, and each joined with BM25, by rank and by weighed scores."""
+    """Show BM25, the embedder before and after, and both combinations with BM25."""
     primary = track["primary_metric"]
     measures = [name for name in MEASURES if name in track["metrics"]]
     rows = []
@@ -51,28 +51,28 @@ def system_table(track: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def search_sentence(track: Mapping[str, Any]) -> str:
-    """What a search that weighs words in finds, by either embedder, and with which weights."""
+    """Say what hybrid search finds with either embedder, and with which BM25 weights."""
     entry = track["metrics"].get(f"{track['primary_metric']}/{HYBRID}")
     if entry is None:
         return ""
     weights = track["data"]["word_weights"]
     before, after = (f"{weights[side]['weight']:g}" for side in ("before", "after"))
     return (
-        f"A search that adds BM25's words to the cosine (a query's best score counts {after}, chosen on the "
-        f"validation queries; {before} for the untouched embedder) reaches "
-        f"{metric_name(track['primary_metric'])} {estimate_text(entry['after'])}; by the untouched embedder "
-        f"{estimate_text(entry['before'])}. Tuning changes it by {change_text(entry['delta'])}."
+        f"Search adds a weighted BM25 score to the cosine. The weight, chosen on the validation queries, is "
+        f"{after} for the tuned embedder and {before} for the untouched one. Search reaches "
+        f"{metric_name(track['primary_metric'])} {estimate_text(entry['after'])}; with the untouched "
+        f"embedder {estimate_text(entry['before'])}. Tuning changes it by {change_text(entry['delta'])}."
     )
 
 
 def index_table(track: Mapping[str, Any]) -> pd.DataFrame:
-    """Kinds of index on the tuned vectors: what each finds of the exact top ten, and what it costs."""
+    """Show, per kind of index over the tuned vectors, its recall of the exact top ten and its cost."""
     facts = track["cost"]["index"]
     rows = [
         {
             "Index": f"{row['kind']}{' (used)' if row['kind'] == facts['kind'] else ''}",
-            "Share of the exact top 10": number(row["recall"]),
-            "Search, ms a query": number(row["query_ms"]),
+            "Recall of the exact top 10": number(row["recall"]),
+            "Search, ms per query": number(row["query_ms"]),
             "Build, s": number(row["build_seconds"]),
             "Size, MiB": f"{row['n_bytes'] / 2**20:.1f}",
         }
@@ -82,7 +82,7 @@ def index_table(track: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def latency_sentence(track: Mapping[str, Any]) -> str:
-    """How long one search takes, from its words to its ranking."""
+    """Say how long one search takes, from query text to ranking."""
     facts = track["cost"]["index"]
     used = next((row for row in facts["kinds"] if row["kind"] == facts["kind"]), facts["kinds"][0])
     return (
@@ -92,7 +92,7 @@ def latency_sentence(track: Mapping[str, Any]) -> str:
 
 
 def control_sentences(track: Mapping[str, Any]) -> str:
-    """What the controls say, as Markdown: spread over seeds, shuffled pairs, foreign retrieval."""
+    """Say what the controls show (spread over seeds, shuffled pairs, foreign retrieval), as Markdown."""
     controls = track["controls"]
     said = []
     seeds = [entry for name, entry in controls.items() if name.startswith("seed_")]
@@ -101,21 +101,21 @@ def control_sentences(track: Mapping[str, Any]) -> str:
         points = ", ".join(number(value) for value in values)
         mean = number(track["metrics"][track["primary_metric"]]["after"]["value"])
         said.append(
-            f"{len(values)} trainings from different seeds end at {points}; the mean of their weights, "
-            f"which is the tuned embedder, at {mean}."
+            f"{len(values)} training runs from different seeds reach {points}; the tuned embedder, the mean "
+            f"of their weights, reaches {mean}."
         )
     if shuffled := controls.get("shuffled_pairs"):
         helped = shuffled["delta"]["ci95"][0] > 0
         said.append(
-            f"After one pass over shuffled pairs the change is {change_text(shuffled['delta'])}: "
-            + ("it helps, so part of the gain is not what the pairs say." if helped else "it does not help.")
+            f"After one pass over shuffled pairs, the change is {change_text(shuffled['delta'])}: "
+            + ("it helps, so part of the gain is not due to the pairing." if helped else "it does not help.")
         )
     if foreign := controls.get("foreign_package"):
         low, high = foreign["delta"]["ci95"]
         name = track["data"].get("foreign_package", "a foreign package")
         kept = "worse" if high < 0 else "better" if low > 0 else "not detectably different"
         said.append(
-            f"On {foreign['after']['n']} queries over {name}, which nothing here trained on, retrieval is "
-            f"{kept} after tuning: {change_text(foreign['delta'])}."
+            f"On {foreign['after']['n']} queries over {name}, on which nothing here was trained, "
+            f"retrieval is {kept} after tuning: {change_text(foreign['delta'])}."
         )
     return " ".join(said) or "This profile measures no controls."

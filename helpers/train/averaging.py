@@ -1,9 +1,9 @@
-"""Track C's tuned embedder: the mean of the weights that several seeds of one training end at.
+"""Track C's tuned embedder: the mean of the weights from several training seeds.
 
-Trainings that begin at the same weights and differ by their seed alone end close enough for their mean
-to be a good model itself, usually a better one than each of them, and no larger or slower (Wortsman et
-al. 2022, "model soups"). What luck of the seed does to a single training is seen from the members, which
-are kept: only their trained parameters, since the others are the untouched model's.
+Trainings that start from the same weights and differ only in their seed end close enough together for
+their mean to be a good model itself: usually better than each of them, and no larger or slower (Wortsman
+et al. 2022, "model soups"). The members are kept, to show how much a single training depends on its seed:
+only their trained parameters, since the others are those of the untouched model.
 """
 
 from __future__ import annotations
@@ -11,20 +11,22 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
-from helpers.data.retrieval_pairs import RetrievalData
+from helpers.data.queries.build import RetrievalData
 from helpers.eval.retrieval import VectorIndex
+from helpers.machine.hardware import Runtime
+from helpers.machine.progress import part
 from helpers.models.embedder import load_embedder
-from helpers.progress import part
-from helpers.runtime import Runtime
+from helpers.run.workspace import read_json, write_json
 from helpers.settings import TrackCSettings
-from helpers.train.contrastive import ValidationMRR, hold_lower_layers, save_embedder, train_embedder
-from helpers.workspace import read_json, write_json
+from helpers.train.contrastive import ValidationMRR, freeze_lower_layers, train_embedder
+from helpers.train.embedder_folder import save_embedder
 
 MEMBERS = "members"
 
@@ -37,20 +39,20 @@ def train_averaged(
     seed: int,
     out_dir: Path,
     index: VectorIndex | None = None,
-) -> dict:
-    """Tune from `settings.seeds` seeds; their mean lies in `out_dir/"embedder"`.
+) -> dict[str, Any]:
+    """Tune from `settings.seeds` seeds and keep the mean of the models in `out_dir/"embedder"`.
 
     Args:
-        settings, data, runtime, index: as of `train_embedder`, which trains each member.
-        seed: of the first member; the others' follow it.
-        out_dir: finished members lie in `out_dir/"members"` and are found again by an interrupted call.
+        settings, data, runtime, index: as for `train_embedder`, which trains each member.
+        seed: the first member's; the others have the seeds after it.
+        out_dir: finished members lie in `out_dir/"members"`, where a resumed call finds them.
 
     Returns:
         The first member's history with `seeds`, `members` (seed -> best validation MRR@10) and
         `validation_averaged`; it also lies in `out_dir/"history.json"`.
 
     Raises:
-        ContrastiveError: as `train_embedder`.
+        ContrastiveError, NonFiniteLossError: as `train_embedder`.
     """
     seeds = [seed + step for step in range(settings.seeds)]
     histories = {}
@@ -80,7 +82,7 @@ def train_averaged(
 
 
 def mean_of(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Mean over states of equal names and shapes, tensor by tensor.
+    """Return the mean of states with equal names and shapes, tensor by tensor.
 
     >>> mean_of([{"w": torch.tensor([0.0, 4.0])}, {"w": torch.tensor([2.0, 0.0])}])
     {'w': tensor([1., 2.])}
@@ -89,26 +91,34 @@ def mean_of(states: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 
 def load_member(settings: TrackCSettings, trained: Path, seed: int, runtime: Runtime) -> SentenceTransformer:
-    """The model that the training from `seed` alone ended at; `trained` is what `train_averaged` filled."""
+    """Load the model that training from `seed` alone gave; `trained` is the folder of `train_averaged`."""
     model = load_embedder(settings.model, runtime)
     model.load_state_dict(load_file(_weights(trained, seed)), strict=False)
     return model
 
 
 def _member(
-    settings: TrackCSettings, data: RetrievalData, runtime: Runtime, seed: int, place: Path, index
-) -> dict:
-    """History of one training; its trained parameters lie in `place` once its history does."""
-    done, folder = place / f"seed_{seed}.json", place / f"seed_{seed}"
+    settings: TrackCSettings,
+    data: RetrievalData,
+    runtime: Runtime,
+    seed: int,
+    members: Path,
+    index: VectorIndex | None,
+) -> dict[str, Any]:
+    """Train one member unless its history lies in `members`, and return that.
+
+    The history is written last: where it lies, so do the trained parameters.
+    """
+    done, folder = members / f"seed_{seed}.json", members / f"seed_{seed}"
     processes = PartialState(cpu=runtime.device.type == "cpu")
     processes.wait_for_everyone()
     if not done.is_file():
         history = train_embedder(settings, data, runtime, seed=seed, out_dir=folder, index=index)
         if processes.is_main_process:
             model = load_embedder(str(folder / "embedder"), runtime)
-            hold_lower_layers(model, settings.trained_layers)
+            freeze_lower_layers(model, settings.trained_layers)
             trained = {name: p.detach().cpu() for name, p in model.named_parameters() if p.requires_grad}
-            weights = _weights(place.parent, seed)
+            weights = _weights(members.parent, seed)
             save_file(trained, partial := weights.with_suffix(".partial"))
             os.replace(partial, weights)
             write_json(done, history)

@@ -1,10 +1,10 @@
 """Contrastive tuning of an embedder on (query, function) pairs of the training files.
 
-In-batch negatives (InfoNCE, as MultipleNegativesRankingLoss) in batches without duplicates, plus
-hard negatives mined from training files with the untouched model. Each pass over the pairs asks in
-other words and with other hard negatives, so that neither is learnt by heart. Where the profile says
-so, only the topmost layers learn: a few hundred pairs do not need more, and a step costs less. The
-state with the best validation MRR@10 is kept.
+InfoNCE with in-batch negatives (`MultipleNegativesRankingLoss`) in batches without duplicates, plus hard
+negatives, which the untouched model mines from the training files. Each pass over the pairs uses another
+wording of the query and other hard negatives, so that neither is memorised. A profile can restrict
+training to the topmost layers: for a few hundred pairs that suffices, and a step costs less. The state
+with the best validation MRR@10 is kept.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,10 +28,11 @@ from sentence_transformers import (
 from sentence_transformers.evaluation import SentenceEvaluator
 from sentence_transformers.losses import MultipleNegativesRankingLoss
 from sentence_transformers.training_args import BatchSamplers
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from helpers.data.document_forms import short_form
-from helpers.data.retrieval_pairs import RetrievalData
+from helpers.data.queries.build import RetrievalData
+from helpers.data.queries.documents import short_form
+from helpers.errors import SuiteError
 from helpers.eval.retrieval import (
     VectorIndex,
     index_documents,
@@ -39,26 +41,28 @@ from helpers.eval.retrieval import (
     retrieve,
     score_run,
 )
+from helpers.machine.hardware import Runtime, set_seed, stopwatch
+from helpers.machine.processes import this_rank_only, world_size
+from helpers.machine.progress import bar
 from helpers.models.embedder import load_embedder
-from helpers.processes import alone, launched
-from helpers.progress import bar
 from helpers.records import Document, Query
-from helpers.runtime import Runtime, set_seed, stopwatch
+from helpers.run.workspace import digest, write_json
 from helpers.settings import TrackCSettings
-from helpers.train.checkpoints import newest_whole_checkpoint
+from helpers.train.checkpoints import SaveSchedule, newest_whole_checkpoint
+from helpers.train.embedder_folder import save_embedder
+from helpers.train.errors import require_finite
+from helpers.train.fallbacks import in_float32_after_overflow
 from helpers.train.hard_negatives import mine_hard_negatives
-from helpers.workspace import digest, write_json, write_text
 
 VALIDATION_K = 10
-VALIDATION_DISTRACTORS = (
-    300  # documents beside the validation answers; the whole corpus would cost an encoding
-)
-VALIDATIONS = 3  # looks at the validation queries per training; each costs as much as several steps
+# Documents beside the validation answers; encoding the whole corpus would cost too much.
+VALIDATION_DISTRACTORS = 300
+VALIDATIONS = 3  # per training; each costs as much as several steps
 _VALIDATION_METRIC = f"validation_mrr@{VALIDATION_K}"
 
 
-class ContrastiveError(ValueError):
-    """Pairs that cannot be trained on, or a training run that broke down."""
+class ContrastiveError(SuiteError, ValueError):
+    """The pairs or the model cannot be trained as the settings ask."""
 
 
 def train_embedder(
@@ -69,67 +73,33 @@ def train_embedder(
     seed: int,
     out_dir: Path,
     index: VectorIndex | None = None,
-) -> dict:
-    """Tune `settings.model` on `data.train`; the best state seen lies in `out_dir/"embedder"`.
+) -> dict[str, Any]:
+    """Tune `settings.model` on `data.train` and keep its best state in `out_dir/"embedder"`.
 
     Args:
         settings: the objective and its budget.
         data: training and validation queries with the documents.
         runtime: device and precision; weights stay float32.
         seed: of batches and dropout.
-        out_dir: also holds checkpoints, from which an interrupted call goes on; they are removed
-            at the end. `history.json` is what this returns.
-        index: the documents under the untouched model, where they are encoded already; saves
+        out_dir: also holds checkpoints, from which an interrupted call resumes; they are removed at the
+            end. `history.json` is what this returns.
+        index: the documents as the untouched model encodes them, if that is known already; it saves
             encoding the training files again for the mining.
 
     Returns:
-        Plain values: losses by step, validation by passes done ("epoch"), the state kept, mining counts,
-        seconds.
+        JSON-ready values: losses by step, validation by passes done ("epoch"), the best of these, mining
+        counts, seconds.
 
     Raises:
-        ContrastiveError: for too few pairs, a loss that is not finite, or a model whose layers cannot
-            be told apart where only some of them shall learn.
+        ContrastiveError: for fewer than two pairs, or if only some layers are to learn and the model does
+            not hold its layers in one list.
+        NonFiniteLossError: if the loss is NaN or infinite, after float16 also in float32.
     """
     if len(data.train) < 2:
         raise ContrastiveError(f"contrastive training needs at least 2 pairs, there are {len(data.train)}")
-    set_seed(seed)
-    processes = PartialState(cpu=runtime.device.type == "cpu")
-    model = load_embedder(settings.model, runtime)
-    model.max_seq_length = min(settings.max_tokens, model.max_seq_length or settings.max_tokens)
-    with stopwatch() as mining_took:
-        negatives, mining = mine_hard_negatives(model, data, settings, runtime, index)
-    if runtime.device.type == "cpu":  # plain products are a tenth faster here, forward and backward
-        model[0].auto_model.set_attn_implementation("eager")
-    hold_lower_layers(model, settings.trained_layers)
-    dataset = pairs_dataset(data, negatives, settings)
-    validation = ValidationMRR(data, settings, runtime, seed)
-    untouched = validation(model)
-    trainer = SentenceTransformerTrainer(
-        model=model,
-        args=_arguments(
-            settings, model, dataset, runtime, seed, out_dir / "checkpoints", bool(data.validation)
-        ),
-        train_dataset=dataset,
-        loss=MultipleNegativesRankingLoss(
-            model, scale=settings.scale, similarity_fct=_cosine, gather_across_devices=launched() > 1
-        ),
-        evaluator=validation if data.validation else None,
-        callbacks=[_Progress(min(settings.epochs, VALIDATIONS))],
+    return in_float32_after_overflow(
+        lambda machine: _train(settings, data, machine, seed, out_dir, index), runtime
     )
-    trainer.remove_callback(PrinterCallback)  # it prints every loss; the history keeps them
-    key = digest([settings, seed, len(dataset), str(runtime.autocast_dtype)])
-    with processes.main_process_first():
-        checkpoint = newest_whole_checkpoint(out_dir / "checkpoints", key)
-    with stopwatch() as took:
-        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
-    history = _history(trainer, untouched, mining, dataset, settings.epochs)
-    history |= {"mining_seconds": mining_took["seconds"], "training_seconds": took["seconds"]}
-    if processes.is_main_process:
-        save_embedder(trainer.model, out_dir / "embedder", settings, data, [seed])
-        write_json(out_dir / "history.json", history)
-        shutil.rmtree(out_dir / "checkpoints", ignore_errors=True)
-    processes.wait_for_everyone()
-    return history
 
 
 # --- pairs ------------------------------------------------------------------------------------------
@@ -138,15 +108,15 @@ def train_embedder(
 def pairs_dataset(
     data: RetrievalData, negatives: Sequence[Sequence[str]], settings: TrackCSettings
 ) -> Dataset:
-    """Columns anchor, positive, negative_1 ... as MultipleNegativesRankingLoss takes them.
+    """Return columns anchor, positive, negative_1 ... as `MultipleNegativesRankingLoss` takes them.
 
-    `settings.epochs` passes over the pairs one behind the other: the next pass asks in the next
-    wording of a query and takes its next hard negatives, from the first again where they end.
+    The rows are `settings.epochs` passes over the pairs, one after another. Each pass takes the next
+    wording of every query and its next hard negatives, and starts over when these run out.
 
     Args:
         data: queries, their rewordings and the documents.
-        negatives: per training query the ids of its hard negatives, hardest first.
-        settings: number of passes, and of hard negatives per pair in each of them.
+        negatives: for each training query the ids of its hard negatives, hardest first.
+        settings: the number of passes, and of hard negatives per pair and pass.
     """
     text_of = {document.id: short_form(document.text) for document in data.documents}
     each = settings.hard_negatives if all(negatives) else 0
@@ -165,10 +135,10 @@ def pairs_dataset(
 # --- training ---------------------------------------------------------------------------------------
 
 
-def hold_lower_layers(model: SentenceTransformer, trained: int) -> None:
-    """Let only the `trained` topmost layers learn; 0, or as many as there are, lets the whole model learn.
+def freeze_lower_layers(model: SentenceTransformer, trained: int) -> None:
+    """Freeze all but the `trained` topmost layers; 0, or as many as there are, trains the whole model.
 
-    What is held has no dropout either: it gives the same values at every step.
+    Frozen parts lose their dropout too, so that they give the same values at every step.
 
     Raises:
         ContrastiveError: if the model does not hold its layers in one list.
@@ -191,6 +161,53 @@ def hold_lower_layers(model: SentenceTransformer, trained: int) -> None:
             module.p = 0.0
 
 
+def _train(
+    settings: TrackCSettings,
+    data: RetrievalData,
+    runtime: Runtime,
+    seed: int,
+    out_dir: Path,
+    index: VectorIndex | None,
+) -> dict[str, Any]:
+    set_seed(seed)
+    processes = PartialState(cpu=runtime.device.type == "cpu")
+    model = load_embedder(settings.model, runtime)
+    model.max_seq_length = min(settings.max_tokens, model.max_seq_length or settings.max_tokens)
+    with stopwatch() as mining_took:
+        negatives, mining = mine_hard_negatives(model, data, settings, runtime, index)
+    if runtime.device.type == "cpu":  # plain products are a tenth faster there, forward and backward
+        model[0].auto_model.set_attn_implementation("eager")
+    freeze_lower_layers(model, settings.trained_layers)
+    dataset = pairs_dataset(data, negatives, settings)
+    validation = ValidationMRR(data, settings, runtime, seed)
+    untouched = validation(model)
+    checkpoints = out_dir / "checkpoints"
+    trainer = SentenceTransformerTrainer(
+        model=model,
+        args=_arguments(settings, model, dataset, runtime, seed, checkpoints, bool(data.validation)),
+        train_dataset=dataset,
+        loss=MultipleNegativesRankingLoss(
+            model, scale=settings.scale, similarity_fct=_cosine, gather_across_devices=world_size() > 1
+        ),
+        evaluator=validation if data.validation else None,
+        callbacks=[_LoopCallback(min(settings.epochs, VALIDATIONS))],
+    )
+    trainer.remove_callback(PrinterCallback)  # it prints every loss; the history keeps them
+    key = digest([settings, seed, len(dataset), str(runtime.autocast_dtype)])
+    with processes.main_process_first():
+        checkpoint = newest_whole_checkpoint(checkpoints, key)
+    with stopwatch() as took:
+        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+    history = _history(trainer, untouched, mining, dataset, settings.epochs)
+    history |= {"mining_seconds": mining_took["seconds"], "training_seconds": took["seconds"]}
+    if processes.is_main_process:
+        save_embedder(trainer.model, out_dir / "embedder", settings, data, [seed])
+        write_json(out_dir / "history.json", history)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    processes.wait_for_everyone()
+    return history
+
+
 def _arguments(
     settings: TrackCSettings,
     model: SentenceTransformer,
@@ -209,8 +226,8 @@ def _arguments(
         output_dir=str(folder),
         num_train_epochs=1,  # the data set holds every pass
         per_device_train_batch_size=settings.batch_pairs,
-        accelerator_config={"split_batches": True},  # of several processes each takes its part of a batch
-        dataloader_drop_last=launched() > 1,  # they can share whole ones alone
+        accelerator_config={"split_batches": True},  # each process takes its part of a batch
+        dataloader_drop_last=world_size() > 1,  # several processes can share full batches only
         learning_rate=settings.learning_rate,
         warmup_steps=round(settings.warmup_fraction * steps),
         lr_scheduler_type="linear",
@@ -222,7 +239,7 @@ def _arguments(
         seed=seed,
         data_seed=seed,
         logging_steps=1,
-        logging_nan_inf_filter=False,  # it would show a broken loss as the mean of the others
+        logging_nan_inf_filter=False,  # it would replace a NaN by the mean of the other losses
         save_strategy="epoch",
         eval_strategy="epoch" if validated else "no",
         load_best_model_at_end=validated,
@@ -236,7 +253,7 @@ def _arguments(
 
 
 def _cosine(queries: torch.Tensor, documents: torch.Tensor) -> torch.Tensor:
-    """Cosine similarity in float32: a scale of 50 on bfloat16 cosines would round logits by 0.2."""
+    """Return cosines in float32: at a scale of 50, rounding to bfloat16 would move logits by 0.2."""
     with torch.autocast(queries.device.type, enabled=False):
         return util.cos_sim(queries.float(), documents.float())
 
@@ -244,7 +261,7 @@ def _cosine(queries: torch.Tensor, documents: torch.Tensor) -> torch.Tensor:
 class ValidationMRR(SentenceEvaluator):
     """MRR@10 of the validation queries over their answers and a fixed draw of other documents."""
 
-    def __init__(self, data: RetrievalData, settings: TrackCSettings, runtime: Runtime, seed: int):
+    def __init__(self, data: RetrievalData, settings: TrackCSettings, runtime: Runtime, seed: int) -> None:
         super().__init__()
         self.primary_metric = _VALIDATION_METRIC
         self.queries: Sequence[Query] = data.validation
@@ -261,49 +278,54 @@ class ValidationMRR(SentenceEvaluator):
     def __call__(
         self, model: SentenceTransformer, output_path: str | None = None, epoch: float = -1, steps: int = -1
     ) -> dict[str, float]:
-        """The measure for `model` as it stands; the other arguments are the trainer's."""
+        """Measure `model`; the trainer passes the other arguments, which are ignored."""
         value = self.value(model)
         return {} if value is None else {_VALIDATION_METRIC: value}
 
     def value(self, model: SentenceTransformer) -> float | None:
-        """MRR@10 of `model` as it stands; None where there are no validation queries."""
+        """Return the MRR@10 of `model`; None without validation queries."""
         if not self.queries:
             return None
-        with alone():  # of several processes the trainer asks the first
+        with this_rank_only():  # the trainer calls this on the first rank only
             index = index_documents(model, self.documents, self.runtime, **self.sizes)
             run = retrieve(model, self.queries, index, self.runtime, **self.sizes)
         scores = mean_scores(score_run(run, qrels_of(self.queries), VALIDATION_K))
         return scores[f"mrr@{VALIDATION_K}"]
 
 
-class _Progress(TrainerCallback):
-    """The project's own bar, validation in equal distances, and a stop at the first broken loss."""
+class _LoopCallback(TrainerCallback):
+    """Shows progress, spaces `validations` evenly, and stops at the first NaN."""
 
-    def __init__(self, looks: int):
-        self.looks = looks
+    def __init__(self, validations: int) -> None:
+        self.validations = validations
 
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.bar = bar("tune embedder", total=state.max_steps, unit="step")
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
+    ) -> None:
+        total = state.max_steps
+        self.schedule = SaveSchedule(math.ceil(total / self.validations), total)
+        self.bar = bar("tune embedder", total=total, unit="step")
         self.bar.update(state.global_step)
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
+    ) -> None:
         self.bar.update(1)
-        apart = math.ceil(state.max_steps / self.looks)
-        if state.global_step % apart == 0 and state.global_step < state.max_steps:  # the last has its own
+        # The last step is left to the arguments' strategy "epoch", or it would be validated twice.
+        if self.schedule.is_due(state.global_step) and state.global_step < state.max_steps:
             control.should_save = True
             control.should_evaluate = args.eval_strategy != "no"
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if not math.isfinite((logs or {}).get("loss", 0.0)):
-            raise ContrastiveError(
-                f"the loss broke down at step {state.global_step}; lower the learning rate"
-            )
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+        logs: dict[str, Any] | None = None, **others: Any,
+    ) -> None:  # fmt: skip
+        require_finite((logs or {}).get("loss", 0.0), "loss", state.global_step)
 
-    def on_train_end(self, args, state, control, **kwargs):
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
+    ) -> None:
         self.bar.close()
-
-
-# --- what is kept -----------------------------------------------------------------------------------
 
 
 def _history(
@@ -312,7 +334,7 @@ def _history(
     mining: dict[str, int],
     dataset: Dataset,
     passes: int,
-) -> dict:
+) -> dict[str, Any]:
     log = trainer.state.log_history
     key = f"eval_{_VALIDATION_METRIC}"
     epochs = [{"epoch": round(row["epoch"] * passes, 3), "mrr@10": row[key]} for row in log if key in row]
@@ -327,36 +349,3 @@ def _history(
         "best_epoch": best["epoch"] if best else None,
         "mining": mining,
     }
-
-
-def _card(settings: TrackCSettings, data: RetrievalData, seeds: Sequence[int]) -> str:
-    mean = f", the mean of the weights of {len(seeds)} such trainings" if len(seeds) > 1 else ""
-    part = f"the {settings.trained_layers} topmost layers" if settings.trained_layers else "the whole model"
-    return (
-        "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n---\n\n"
-        "# Code search embedder\n\n"
-        f"{settings.model} tuned on {len(data.train)} pairs of a docstring query and its function's name, "
-        "place, first line and words, "
-        f"with in-batch negatives and {settings.hard_negatives} mined per pair: {settings.epochs} passes, "
-        f"each in other words, over {part}, "
-        f"batches of {settings.batch_pairs}, learning rate {settings.learning_rate}, scale {settings.scale}, "
-        f"at most {settings.max_tokens} tokens, seed {', '.join(map(str, seeds))}{mean}.\n\n"
-        'Load it with `SentenceTransformer(folder)`. Encode queries with `prompt_name="query"`, code '
-        'with `prompt_name="document"`.\n'
-    )
-
-
-def save_embedder(
-    model: SentenceTransformer,
-    folder: Path,
-    settings: TrackCSettings,
-    data: RetrievalData,
-    seeds: Sequence[int],
-) -> None:
-    """Write a tuned model with its card beside, then rename: a folder `embedder` is always whole."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(str(partial), create_model_card=False)
-    write_text(partial / "README.md", _card(settings, data, seeds))
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)

@@ -1,10 +1,9 @@
-"""Track B's training: answers learnt from instruction pairs, the loss on the answer alone.
+"""Track B's training: an adapter learns from instruction pairs, with the loss on the answer alone.
 
-An example is the tokenizer's chat prompt followed by the response and the token that ends the
-turn. Prompt and padding carry the label -100, so that no gradient comes from them; the end token
-carries its own label, so that stopping is learnt. `show_supervised` decodes what is left, for a
-person to look at before hours are spent (a collator that masks the end token, or one that
-overwrites the prompt's mask, is seen there at once).
+An example is the tokenizer's chat prompt, then the response and the token that ends the turn. Prompt and
+padding have the label -100, so that they give no gradient; the end token has its own label, so that the
+model learns to stop. `show_supervised` decodes the labels for a person to check before hours of training:
+it reveals a collator that masks the end token or overwrites the prompt's mask.
 """
 
 from __future__ import annotations
@@ -14,26 +13,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from helpers.machine.hardware import Runtime, set_seed
+from helpers.machine.memory import Fit
 from helpers.models.causal_lm import add_lora, chat_prompt, load_causal_lm
+from helpers.models.footprint import planned_fit
 from helpers.models.structure import hidden_states, output_head
+from helpers.models.token_loss import IGNORED, summed_token_loss
 from helpers.records import InstructPair
-from helpers.runtime import Runtime, set_seed
 from helpers.settings import TrackBSettings
-from helpers.step_memory import planned_fit
 from helpers.train.errors import TrainingError
 from helpers.train.fallbacks import with_fallbacks
-from helpers.train.token_loss import IGNORED, summed_token_loss
-from helpers.train.trainer import TrainingHistory, run_training
+from helpers.train.trainer import Hyperparameters, TrainingData, TrainingHistory, run_training
 
-MICRO_BATCH_TOKENS = {"cpu": 6144, "cuda": 8192}  # padded positions fed at once
+MICRO_BATCH_TOKENS = {"cpu": 6144, "cuda": 8192}  # fed at once, padding included
 CHAT_END = "<|im_end|>"
 
 
 @dataclass(frozen=True)
 class Example:
-    """One pair in tokens. `labels` equals `input_ids` from the response on and -100 before."""
+    """One pair in tokens. `labels` equal `input_ids` from the response on and are -100 before."""
 
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
@@ -48,20 +49,19 @@ def train_instruct(
     seed: int,
     out_dir: Path,
 ) -> TrainingHistory:
-    """Train an adapter on `pairs`, keep the weights with the lowest validation loss.
+    """Train an adapter on `pairs` and keep the weights with the lowest validation loss.
 
-    Validation is the mean loss per response token in nats over `validation_pairs`. If memory or
-    float16's range does not do, training starts again with less
-    (`helpers.train.fallbacks.with_fallbacks`). A call with the same arguments after a kill goes on
-    from the last checkpoint.
+    Validation is the mean loss per response token in nats over `validation_pairs`. If memory or float16's
+    range does not suffice, training starts again with less (`helpers.train.fallbacks.with_fallbacks`).
+    After a kill, a call with the same arguments resumes from the last checkpoint.
 
     Returns:
         The history, which also lies in `out_dir/history.json`; the adapter is in
         `out_dir/adapter` (load it with `helpers.models.causal_lm.load_adapted`).
 
     Raises:
-        TrainingError: if either set of pairs is empty, or a pair is longer than the settings
-            allow (the data step drops those), or the loss is not finite.
+        TrainingError: if either set of pairs is empty, if a pair is longer than the settings allow (the
+            data step drops those), or if the loss is not finite.
     """
     return with_fallbacks(
         lambda machine, fit: _train(settings, pairs, validation_pairs, machine, fit, seed, out_dir),
@@ -71,7 +71,7 @@ def train_instruct(
 
 
 def encode_pair(pair: InstructPair, tokenizer: PreTrainedTokenizerBase) -> Example:
-    """Tokens and labels of one pair: prompt masked, response and end token kept."""
+    """Return tokens and labels of one pair: the prompt masked, response and end token not."""
     prompt = tokenizer(chat_prompt(tokenizer, pair.instruction), add_special_tokens=False).input_ids
     response = tokenizer(pair.response, add_special_tokens=False).input_ids
     answer = [*response, end_token_id(tokenizer)]
@@ -79,23 +79,23 @@ def encode_pair(pair: InstructPair, tokenizer: PreTrainedTokenizerBase) -> Examp
 
 
 def end_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that ends an assistant's turn: `<|im_end|>` in a ChatML template that has it, else eos."""
+    """Return the id of `<|im_end|>` if chat template and vocabulary have it, else of the end of text."""
     if CHAT_END in (tokenizer.chat_template or "") and CHAT_END in tokenizer.get_vocab():
         return tokenizer.convert_tokens_to_ids(CHAT_END)
     return tokenizer.eos_token_id
 
 
 def show_supervised(example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The text that the loss sees: all labels that are not -100, decoded, specials shown."""
+    """Decode the labels that are not -100, special tokens included: the text that the loss sees."""
     kept = [label for label in example.labels if label != IGNORED]
     return tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
 def collator(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Example]], dict[str, torch.Tensor]]:
-    """Pad on the right to the longest example; padding is masked in attention and labels.
+    """Return a function that pads examples on the right and masks padding in attention and labels.
 
-    Labels are padded by position, never by comparing ids with the pad token, so that an end token
-    keeps its label even where a model uses one token for both.
+    Labels are padded by position, never by comparing ids with the pad token, so that the end token keeps
+    its label even if a model uses one token for both.
     """
     pad = tokenizer.pad_token_id
 
@@ -119,9 +119,13 @@ def collator(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Example]], di
 
 @torch.no_grad()  # as in `evaluate_perplexity`
 def response_loss(
-    model: torch.nn.Module, examples: Sequence[Example], collate: Callable, runtime: Runtime, batch: int
+    model: PreTrainedModel | PeftModel,
+    examples: Sequence[Example],
+    collate: Callable[[list[Example]], dict[str, torch.Tensor]],
+    runtime: Runtime,
+    batch: int,
 ) -> float:
-    """Mean loss in nats per response token over all examples, each token weighted alike."""
+    """Return the mean loss in nats per response token over all examples; tokens weigh alike."""
     total, count = 0.0, 0
     by_length = sorted(examples, key=lambda example: (len(example.input_ids), example.input_ids))
     for start in range(0, len(by_length), batch):
@@ -135,11 +139,19 @@ def response_loss(
     return total / max(count, 1)
 
 
-def _train(settings, pairs, validation_pairs, runtime, fit, seed, out_dir) -> TrainingHistory:
+def _train(
+    settings: TrackBSettings,
+    pairs: Sequence[InstructPair],
+    validation_pairs: Sequence[InstructPair],
+    runtime: Runtime,
+    fit: Fit,
+    seed: int,
+    out_dir: Path,
+) -> TrainingHistory:
     if not pairs or not validation_pairs:
         raise TrainingError(
-            f"{len(pairs)} training and {len(validation_pairs)} validation pairs: both are needed; "
-            "a corpus with more functions that have docstrings or doctests gives more"
+            f"there are {len(pairs)} training and {len(validation_pairs)} validation pairs; both are needed: "
+            "use a corpus with more functions that have docstrings or doctests"
         )
     set_seed(seed)
     base, tokenizer = load_causal_lm(settings.model, runtime, seed=seed)
@@ -148,24 +160,28 @@ def _train(settings, pairs, validation_pairs, runtime, fit, seed, out_dir) -> Tr
     limit = settings.max_prompt_tokens + settings.max_new_tokens
     longest = max(len(example.input_ids) for example in [*examples, *held_out])
     if longest > limit:
-        raise TrainingError(f"a pair has {longest} tokens, {limit} are allowed; build the data anew")
+        raise TrainingError(f"a pair has {longest} tokens, but {limit} are allowed; build the data again")
     micro_batch = max(1, MICRO_BATCH_TOKENS[runtime.device.type] // longest)
     fit = planned_fit(fit, base.config, runtime, settings.lora, micro_batch, longest)
     collate = collator(tokenizer)
     return run_training(
         add_lora(base, settings.lora, seed=seed),
         tokenizer,
-        examples,
-        collate=collate,
-        runtime=runtime,
-        out_dir=out_dir,
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        batch_sequences=settings.batch_sequences,
-        micro_batch=micro_batch,
-        warmup_fraction=settings.warmup_fraction,
-        seed=seed,
-        validate=lambda model: response_loss(model, held_out, collate, runtime, 2 * micro_batch),
-        what="train on pairs",
+        TrainingData(
+            examples,
+            collate,
+            validate=lambda model: response_loss(model, held_out, collate, runtime, 2 * micro_batch),
+        ),
+        Hyperparameters(
+            epochs=settings.epochs,
+            learning_rate=settings.learning_rate,
+            batch_sequences=settings.batch_sequences,
+            micro_batch=micro_batch,
+            warmup_fraction=settings.warmup_fraction,
+            seed=seed,
+        ),
+        runtime,
+        out_dir,
         fit=fit,
+        what="train on pairs",
     )

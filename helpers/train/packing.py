@@ -1,9 +1,9 @@
-"""Documents packed into rows of a fixed length, none of which sees another.
+"""Pack documents into rows of a fixed length; attention cannot cross document boundaries.
 
-Padding costs as much as text. A document longer than a row is cut into full rows; what is left,
-and every short document, goes best-fit into rows shared with others. Positions restart at every
-piece, and attention stays within it: transformers builds the block-diagonal mask from restarting
-`position_ids` alone when no attention mask is given and no cache is kept.
+Padding costs as much as text, so rows should carry little of it. A document longer than a row is cut into
+full rows; the rest of it, and every short document, goes best-fit into rows shared with others. Positions
+restart at every piece, and attention stays within it: without an attention mask and a cache, transformers
+builds the block-diagonal mask from restarting `position_ids`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from helpers.eval.perplexity import encode
-from helpers.train.token_loss import IGNORED
+from helpers.models.token_loss import IGNORED
+from helpers.models.tokens import token_ids
 
 
 @dataclass(frozen=True)
@@ -23,22 +23,22 @@ class PackedRow:
     """One row of `window` tokens; three parallel tuples of that length."""
 
     input_ids: tuple[int, ...]
-    labels: tuple[int, ...]  # the token itself, or -100 where it is no target
-    position_ids: tuple[int, ...]  # restart at 0 with every piece and at the padding
+    labels: tuple[int, ...]  # the token itself if it is a target, else -100
+    position_ids: tuple[int, ...]  # restart at 0 at every piece and at the padding
 
 
 def pack_texts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, window: int) -> list[PackedRow]:
     """Tokenize whole documents and pack them into rows of `window` tokens.
 
-    Each document ends with the tokenizer's end token (where it has one). Consecutive pieces of a
-    cut document share one token, so that every token but a document's first is a target exactly
-    once. No targets: the first token of each piece, padding, and special tokens.
+    Each document ends with the tokenizer's end token, if it has one. Consecutive pieces of a cut document
+    share one token, so that every token but a document's first is a target exactly once. The first token
+    of each piece, padding and special tokens are no targets.
 
     Raises:
         ValueError: if `window` is below 2.
     """
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    documents = [ids + end for ids in (encode(tokenizer, text) for text in texts) if ids]
+    documents = [ids + end for ids in (token_ids(tokenizer, text) for text in texts) if ids]
     specials = frozenset(tokenizer.all_special_ids)
     return pack_documents(documents, window, pad_id=tokenizer.pad_token_id, no_targets=specials)
 
@@ -46,9 +46,13 @@ def pack_texts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, window:
 def pack_documents(
     documents: Sequence[Sequence[int]], window: int, *, pad_id: int, no_targets: frozenset[int] = frozenset()
 ) -> list[PackedRow]:
-    """`pack_texts` for token ids; best-fit decreasing, so that few rows carry padding."""
+    """Pack documents given as token ids, best-fit decreasing, so that few rows carry padding.
+
+    Raises:
+        ValueError: if `window` is below 2.
+    """
     if window < 2:
-        raise ValueError(f"window {window} is too short: one token to see and one to predict are the least")
+        raise ValueError(f"window {window} is too short: it must hold one token to see and one to predict")
     pieces = [
         document[start : start + window]
         for document in documents
@@ -58,24 +62,24 @@ def pack_documents(
 
 
 def collate_packed(rows: list[PackedRow]) -> dict[str, torch.Tensor]:
-    """Tensors (rows, window) for `run_training`; on purpose without an attention mask."""
+    """Return tensors (rows, window) for `run_training`; there is no attention mask on purpose."""
     names = ("input_ids", "labels", "position_ids")
     return {name: torch.tensor([getattr(row, name) for row in rows]) for name in names}
 
 
 def decoded_targets(row: PackedRow, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The text a row is trained to produce: look at it before training."""
+    """Decode the text that a row trains the model to produce, to check before training."""
     return tokenizer.decode([label for label in row.labels if label != IGNORED])
 
 
 def useful_share(rows: Sequence[PackedRow], pad_id: int) -> float:
-    """Share of all positions that are not padding."""
+    """Return the share of all positions that are not padding."""
     fed = sum(len(row.input_ids) for row in rows)
     return sum(token != pad_id for row in rows for token in row.input_ids) / fed if fed else 0.0
 
 
 def _best_fit(pieces: list[Sequence[int]], window: int) -> list[list[Sequence[int]]]:
-    """Longest piece first, each into the fullest row that still takes it."""
+    """Put each piece, longest first, into the fullest row that still has room for it."""
     rows: list[list[Sequence[int]]] = []
     room: list[int] = []
     for piece in sorted(pieces, key=len, reverse=True):

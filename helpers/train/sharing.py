@@ -1,8 +1,8 @@
-"""A training set for several processes, none of whose examples counts twice.
+"""Divide a training set among several processes so that no example counts twice.
 
-Every process must take part in every step. Where the examples do not divide among them, loaders
-repeat some, which changes the loss of an epoch's last step. Here fillers without targets take the
-empty places: the loss is that of one process with the same examples.
+Every process must take part in every step. If the number of examples is not divisible, data loaders repeat
+some, which changes the loss of an epoch's last step. Here fillers without targets take their places, so
+that the loss is the one that a single process would compute.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.utils.data import Sampler
 
 
 class EvenlyShared(Sequence):
-    """`examples`, then fillers up to a multiple of `at_once`; items are (example, whether it counts)."""
+    """`examples`, filled up to a multiple of `at_once`; items are (example, whether it counts)."""
 
     def __init__(self, examples: Sequence[Any], at_once: int) -> None:
         self.examples = examples
@@ -28,12 +28,12 @@ class EvenlyShared(Sequence):
         return self.examples[index % len(self.examples)], index < len(self.examples)
 
     def sampler(self, seed: int) -> Sampler:
-        """Examples in an order drawn from `seed` and the epoch, as one process draws it; fillers last."""
+        """Return the examples' order, drawn from `seed` and epoch as one process draws it; fillers last."""
         return _FillersLast(len(self.examples), self.fillers, seed)
 
 
 def ignoring_fillers(collate: Callable[[list[Any]], dict[str, torch.Tensor]]) -> Callable[[list[Any]], dict]:
-    """`collate` for the items of `EvenlyShared`: a filler's labels are all -100."""
+    """Wrap `collate` for the items of `EvenlyShared`: a filler's labels are all -100."""
 
     def collated(items: list[tuple[Any, bool]]) -> dict[str, torch.Tensor]:
         batch = collate([example for example, _ in items])

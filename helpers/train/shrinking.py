@@ -1,9 +1,9 @@
-"""A smaller adapter that keeps nearly all of the gain, and forgets less.
+"""Scale an adapter down so that it keeps nearly all of its gain and forgets less.
 
-Between the base weights and the tuned ones lies a line of models (Wortsman et al. 2022, "Robust
-fine-tuning of zero-shot models"). Going back a little from its tuned end costs next to nothing on the
-new text, where the loss is flat, and wins back much of what was forgotten, where it is not. The place is
-chosen on the validation files alone; general code is not looked at.
+A line of models connects the base weights with the tuned ones (Wortsman et al. 2022, "Robust fine-tuning of
+zero-shot models"). Moving back a little from the tuned end costs almost nothing on the new text, where the
+loss is flat, and recovers much of what was forgotten, where it is not. The scale is chosen on the
+validation files alone, without looking at general code.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def shrink_adapter(
     """Scale the adapter in `adapter_dir` down as far as `keep_gain` of its validated gain allows.
 
     Args:
-        model: with that adapter on it.
+        model: the base model with that adapter.
         validate: lower is better.
-        untouched: what `validate` gave for the base model.
-        keep_gain: share of the gain that must remain, up to 1.
+        untouched: the base model's validation.
+        keep_gain: the share of the gain that must remain, at most 1.
 
     Returns:
-        The scale, one of SCALES or 1, by which the saved update was multiplied.
+        The scale by which the saved update was multiplied: one of SCALES, or 1.
     """
     rows = _trained_rows(model)
     wanted = untouched - keep_gain * (untouched - validate(model))
@@ -65,7 +65,7 @@ def _rows_of(layer: TrainableTokensLayer) -> torch.Tensor:
 
 
 def _trained_rows(model: PeftModel) -> dict[str, tuple[TrainableTokensLayer, torch.Tensor]]:
-    """Layers with trained rows of an embedding and those rows as they are now, by their name on disk."""
+    """Map the name on disk of each embedding with trained rows to its layer and a copy of these rows."""
     return {
         f"{path}.trainable_tokens_delta": (module, _rows_of(module).clone())
         for path, module in model.named_modules()
@@ -80,6 +80,6 @@ def _set_scale(
         if isinstance(module, LoraLayer):
             for name in module.active_adapters:
                 module.set_scale(name, scale)
-    for layer, trained in rows.values():  # PEFT keeps whole rows, not differences
+    for layer, trained in rows.values():  # PEFT stores whole rows, not differences
         (adapter,) = layer.active_adapters
         _rows_of(layer).copy_(torch.lerp(layer.trainable_tokens_original[adapter], trained, scale))

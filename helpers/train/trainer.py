@@ -1,15 +1,17 @@
-"""The one training loop of Tracks A and B: transformers' `Trainer`, with what it lacks.
+"""The training loop of Tracks A and B: transformers' `Trainer`, with what it lacks.
 
-Added to it: a loss that weighs every target token alike under gradient accumulation and spares
-memory (`helpers.train.token_loss`), cheaper forms of the same computation
-(`helpers.models.cheaper_forms`), validation by a function of the caller's, the best validated
-weights kept, checkpoints found again after a kill (damaged ones passed over), an error instead of
-hours of NaN, and this project's progress bar. What to do when memory or float16 does not suffice
-is decided in `helpers.train.fallbacks`.
+- a loss that weighs every target token alike under gradient accumulation and saves memory
+  (`helpers.models.token_loss`), and cheaper forms of the same computation (`helpers.models.cheaper_forms`);
+- validation by a function of the caller's; the best validated weights are kept
+  (`helpers.train.validation`);
+- checkpoints that a run resumes from after a kill (`helpers.train.checkpoints`);
+- an error at the first NaN instead of hours of them (`helpers.train.errors`);
+- this project's progress bar.
 
-Under `accelerate launch` the processes share every step: each takes its part of the step's
-examples, and the loss is that of one process with all of them. With FSDP (version 2) they also share
-the weights; a training interrupted there starts again, since its checkpoints are not of one file.
+Under `accelerate launch` the processes share every step: each takes a part of its examples, and the loss
+is what one process would compute from all of them. With FSDP (version 2) they also share the weights;
+such a training restarts from the beginning if it is interrupted, because its checkpoints are split among
+the processes.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from peft import PeftModel
+from torch.utils.data import Sampler
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -35,16 +38,48 @@ from transformers import (
     TrainingArguments,
 )
 
-from helpers.memory import Fit, is_out_of_memory
+from helpers.machine.hardware import Runtime, peak_memory_gib
+from helpers.machine.memory import Fit, is_out_of_memory
 from helpers.models.cheaper_forms import cheaper_forms
 from helpers.models.structure import hidden_states, output_head, plain_model
-from helpers.runtime import Runtime, peak_memory_gib
-from helpers.train.checkpoints import newest_whole_checkpoint, replace_folder
-from helpers.train.errors import NonFiniteLossError, StepTooLargeError, TrainingError
-from helpers.train.keeper import Keeper, best_of
+from helpers.models.token_loss import summed_token_loss
+from helpers.run.workspace import WorkspaceError, digest, write_json
+from helpers.train.checkpoints import SaveSchedule, newest_whole_checkpoint, replace_folder, step_of
+from helpers.train.errors import StepTooLargeError, TrainingError, require_finite
 from helpers.train.sharing import EvenlyShared, ignoring_fillers
-from helpers.train.token_loss import summed_token_loss
-from helpers.workspace import WorkspaceError, digest, write_json
+from helpers.train.validation import ValidationCallback, best_of
+
+Model = PreTrainedModel | PeftModel
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What to train on, and how the result is measured.
+
+    Args:
+        collate: turns examples into `input_ids` and `labels`, optionally `position_ids` and
+            `attention_mask`, all (micro_batch, length). `labels` hold the token itself at each target and
+            -100 elsewhere, always -100 in column 0.
+        validate: lower is better; called with the model in evaluation mode, in every process.
+    """
+
+    examples: Sequence[Any]
+    collate: Callable[[list[Any]], dict[str, torch.Tensor]]
+    validate: Callable[[Model], float]
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """How to train: AdamW without weight decay, linear warm-up, cosine decay to zero, norms clipped at 1."""
+
+    epochs: int
+    learning_rate: float  # at its peak
+    batch_sequences: int  # examples per optimizer step, over all processes
+    micro_batch: int  # examples that a process feeds at once, at most
+    warmup_fraction: float  # of all steps
+    seed: int
+    validations_per_epoch: int = 1
+    compiled: bool = False  # fuse each layer's work: for examples of one length and long trainings
 
 
 @dataclass(frozen=True)
@@ -59,9 +94,9 @@ class TrainingHistory:
     best_step: int
     best_validation: float
     epochs: int
-    seconds: float  # training alone, of this process; validation is counted apart
+    seconds: float  # of training alone in this process; validation is counted separately
     validation_seconds: float
-    useful_tokens: int  # not padding, as fed
+    useful_tokens: int  # fed tokens that are not padding
     useful_share: float  # of all fed positions
     tokens_per_second: float  # useful ones
     trainable_parameters: int
@@ -69,177 +104,78 @@ class TrainingHistory:
     resumed_from_step: int = 0
     precision: str = ""
     micro_batch: int = 0  # examples fed at once by each process
-    accumulation: int = 1  # times that many make an optimizer step
+    accumulation: int = 1  # micro-batches per optimizer step
     processes: int = 1
     gradient_checkpointing: bool = False
-    compiled: bool = False  # whether each layer's work was fused by `torch.compile`
-    frozen_weights: str = ""  # "NF4", or the dtype they are held in
-    lowered: tuple[str, ...] = ()  # what was given up for want of memory, in order
-    adapter_scale: float = 1.0  # the saved update's, after `helpers.train.shrinking`
+    compiled: bool = False  # whether `torch.compile` fused each layer's work
+    frozen_weights: str = ""  # "NF4", or their dtype
+    lowered: tuple[str, ...] = ()  # what was given up to fit in memory, in order
+    adapter_scale: float = 1.0  # by which `helpers.train.shrinking` multiplied the saved update
 
 
 def run_training(
-    model: PreTrainedModel | PeftModel,
+    model: Model,
     tokenizer: PreTrainedTokenizerBase,
-    train_dataset: Sequence[Any],
-    *,
-    collate: Callable[[list[Any]], dict[str, torch.Tensor]],
+    data: TrainingData,
+    hyperparameters: Hyperparameters,
     runtime: Runtime,
     out_dir: Path,
-    epochs: int,
-    learning_rate: float,
-    batch_sequences: int,
-    micro_batch: int,
-    warmup_fraction: float,
-    seed: int,
-    validate: Callable[[PreTrainedModel | PeftModel], float],
-    validations_per_epoch: int = 1,
-    what: str = "train",
+    *,
     fit: Fit | None = None,
-    compiled: bool = False,
+    what: str = "train",
 ) -> TrainingHistory:
-    """Train what is trainable in `model` and leave the best validated weights in `out_dir/adapter`.
+    """Train what is trainable in `model` and keep the best validated weights in `out_dir/adapter`.
 
-    AdamW without weight decay, linear warm-up, cosine decay to zero, gradients clipped at norm 1.
-    Validated before the first step, `validations_per_epoch` times an epoch and after the last
-    step; the weights of the lowest value (the earliest of equals, training steps only) are kept.
-    At every validation a checkpoint is written to `out_dir/checkpoints`; a later call with the
-    same arguments goes on from the newest whole one. They are removed when all is done.
+    Validates before the first step, `validations_per_epoch` times an epoch and after the last step. The
+    weights with the lowest value (training steps only; the earliest of equals) are kept. Every validation
+    but the first also writes a checkpoint to `out_dir/checkpoints`; a later call with the same arguments
+    resumes from the newest whole one. The checkpoints are removed at the end.
 
     Args:
-        train_dataset: examples that `collate` turns into `input_ids` and `labels`, optionally
-            `position_ids` and `attention_mask`, all (micro_batch, length). `labels` hold the
-            token itself at each target and -100 elsewhere, -100 always in column 0.
-        batch_sequences: examples per optimizer step; at most `micro_batch` of them at once.
-        validate: lower is better; called with the model in evaluation mode, in every process.
-        fit: smaller micro-batch and recomputed activations, where memory asks for them.
-        compiled: fuse what each layer does; for examples of one length, and trainings long enough.
+        fit: a smaller micro-batch and recomputed activations, if memory is short.
+        what: label of the progress bar.
 
     Raises:
         NonFiniteLossError: if the loss or the validation is NaN or infinite.
         StepTooLargeError: if a step does not fit in memory.
-        TrainingError: for an empty dataset.
+        TrainingError: if there are no examples.
     """
-    if not len(train_dataset):
+    if not len(data.examples):
         raise TrainingError("there is nothing to train on: the training set is empty; give more text")
     fit = fit or Fit()
     processes = PartialState(cpu=runtime.device.type == "cpu")
-    micro_batch, accumulation = batch_shape(
-        math.ceil(batch_sequences / processes.num_processes), min(micro_batch, fit.micro_batch or micro_batch)
-    )
-    at_once = micro_batch * processes.num_processes
-    steps_per_epoch = math.ceil(math.ceil(len(train_dataset) / at_once) / accumulation)
-    total_steps = steps_per_epoch * epochs
+    layout = _step_layout(hyperparameters, fit, len(data.examples), processes.num_processes)
     checkpoints = out_dir / "checkpoints"
-    # Not the micro-batch alone: where it was halved for want of memory, a checkpoint still fits.
-    key = digest(
-        [epochs, learning_rate, at_once * accumulation, warmup_fraction, seed, len(train_dataset),
-         str(runtime.weight_dtype), str(runtime.autocast_dtype), runtime.nf4, compiled]
-    )  # fmt: skip
     with processes.main_process_first():
+        key = _resumption_key(hyperparameters, layout, len(data.examples), runtime)
         resume_from = newest_whole_checkpoint(checkpoints, key)
-    arguments = TrainingArguments(
-        output_dir=str(checkpoints),
-        num_train_epochs=epochs,
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=accumulation,
-        learning_rate=learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=round(warmup_fraction * total_steps),
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        fp16=runtime.autocast_dtype == torch.float16,  # brings the gradient scaler
-        use_cpu=runtime.device.type == "cpu",
-        dataloader_pin_memory=runtime.device.type == "cuda",
-        remove_unused_columns=False,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="no",  # the callback below asks for checkpoints
-        save_total_limit=2,
-        report_to="none",
-        disable_tqdm=True,
-        ddp_find_unused_parameters=False,
-        seed=seed,
-        data_seed=seed,
+    every = max(1, math.ceil(layout.steps_per_epoch / hyperparameters.validations_per_epoch))
+    schedule = SaveSchedule(every, total=layout.steps_per_epoch * hyperparameters.epochs)
+    trainer = TokenTrainer(
+        tokenizer.pad_token_id,
+        ValidationCallback(data.validate, schedule, out_dir, what),
+        model=model,
+        args=_arguments(hyperparameters, layout, runtime, checkpoints),
+        **_shared(data, layout),
     )
-    if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # several GPUs in one process would split batches behind the loss's back
-    if isinstance(model, PeftModel):
-        # Else PEFT asks the hub whether the vocabulary grew, at every save.
-        model.save_pretrained = functools.partial(
-            type(model).save_pretrained, model, save_embedding_layers=False
-        )
-    every = max(1, math.ceil(steps_per_epoch / validations_per_epoch))
-    keeper = Keeper(validate, every, total_steps, out_dir, what)
-    if compiled:
-        keeper.bar.set_postfix_str("the first step compiles")
-    if processes.num_processes > 1:
-        train_dataset, collate = EvenlyShared(train_dataset, at_once), ignoring_fillers(collate)
-    trainer = _TokenTrainer(
-        model=model, args=arguments, train_dataset=train_dataset, data_collator=collate, callbacks=[keeper]
-    )
-    trainer.prepare(tokenizer.pad_token_id, keeper)
-    trainer.remove_callback(PrinterCallback)
-    start = time.perf_counter()
-    try:
-        with _learning(model, runtime, fit.checkpointing, micro_batch if compiled else 0):
-            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-    except OSError as error:
-        raise WorkspaceError(f"cannot write checkpoints below {out_dir}: {error}") from error
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise StepTooLargeError(
-            f"a training step of {micro_batch} examples does not fit in memory: {error}",
-            micro_batch,
-            plain_model(model).supports_gradient_checkpointing,
-        ) from error
-    finally:
-        keeper.bar.close()
-        model.__dict__.pop("save_pretrained", None)
-    seconds = time.perf_counter() - start - keeper.seconds
-    model.eval()
-    logged = [row for row in trainer.state.log_history if "loss" in row]
-    measured = [row for row in trainer.state.log_history if "validation" in row]
-    best = best_of(measured)
+    compiled_rows = layout.micro_batch if hyperparameters.compiled else 0
+    seconds = _train(trainer, runtime, fit, compiled_rows, resume_from)
     history = TrainingHistory(
-        steps=tuple(row["step"] for row in logged),
-        train_loss=tuple(float(row["loss"]) for row in logged),
-        learning_rate=tuple(float(row["learning_rate"]) for row in logged),
-        validation_steps=tuple(row["step"] for row in measured),
-        validation=tuple(row["validation"] for row in measured),
-        best_step=best["step"],
-        best_validation=best["validation"],
-        epochs=epochs,
-        seconds=round(seconds, 3),
-        validation_seconds=round(keeper.seconds, 3),
-        useful_tokens=trainer.useful,
-        useful_share=trainer.useful / max(trainer.fed, 1),
-        tokens_per_second=(trainer.useful - trainer.useful_before) / max(seconds, 1e-9),
-        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        peak_memory_gib=round(peak_memory_gib(), 3),
-        resumed_from_step=int(resume_from.name.split("-")[1]) if resume_from else 0,
-        precision=str(runtime.autocast_dtype or runtime.weight_dtype).removeprefix("torch."),
-        micro_batch=micro_batch,
-        accumulation=accumulation,
-        processes=processes.num_processes,
-        gradient_checkpointing=fit.checkpointing,
-        compiled=compiled,
-        frozen_weights="NF4" if runtime.nf4 else str(runtime.weight_dtype).removeprefix("torch."),
-        lowered=fit.lowered,
+        **_measurements(trainer, seconds),
+        **_circumstances(model, layout, fit, runtime),
+        epochs=hyperparameters.epochs,
+        resumed_from_step=step_of(resume_from) if resume_from else 0,
+        compiled=hyperparameters.compiled,
     )
     if processes.is_main_process:
-        write_json(out_dir / "history.json", history)
-        if (out_dir / "best").exists():  # else a run cut short below here had renamed it already
-            tokenizer.save_pretrained(str(out_dir / "best"))
-            replace_folder(out_dir / "best", out_dir / "adapter")
+        _keep(history, tokenizer, out_dir)
         shutil.rmtree(checkpoints, ignore_errors=True)
     processes.wait_for_everyone()
     return history
 
 
 def batch_shape(batch_sequences: int, micro_batch: int) -> tuple[int, int]:
-    """Examples at once and accumulation steps whose product is `batch_sequences`, or next above it.
+    """Return examples at once and accumulation steps whose product is `batch_sequences` or just above it.
 
     >>> batch_shape(16, 13)  # not 13 twice, which would be 26
     (8, 2)
@@ -248,18 +184,173 @@ def batch_shape(batch_sequences: int, micro_batch: int) -> tuple[int, int]:
     return math.ceil(batch_sequences / accumulation), accumulation
 
 
-@contextlib.contextmanager
-def _learning(
-    model: PreTrainedModel | PeftModel, runtime: Runtime, checkpointing: bool, compiled_rows: int = 0
-) -> Iterator[None]:
-    """Within it, calling `model` gives (summed loss, targets), compiled for batches of `compiled_rows`.
+# --- before training --------------------------------------------------------------------------------
 
-    The loss is computed inside `forward`, so that wrappers for several processes, which act when
-    the model is called, see the whole of it.
+
+@dataclass(frozen=True)
+class _StepLayout:
+    """How the examples of one optimizer step are divided."""
+
+    micro_batch: int  # examples at once in one process
+    accumulation: int
+    processes: int
+    steps_per_epoch: int
+
+    @property
+    def at_once(self) -> int:
+        """Examples fed at once by all processes together."""
+        return self.micro_batch * self.processes
+
+
+def _step_layout(hyperparameters: Hyperparameters, fit: Fit, examples: int, processes: int) -> _StepLayout:
+    limit = min(hyperparameters.micro_batch, fit.micro_batch or hyperparameters.micro_batch)
+    own_share = math.ceil(hyperparameters.batch_sequences / processes)
+    micro_batch, accumulation = batch_shape(own_share, limit)
+    batches = math.ceil(examples / (micro_batch * processes))
+    return _StepLayout(micro_batch, accumulation, processes, math.ceil(batches / accumulation))
+
+
+def _resumption_key(
+    hyperparameters: Hyperparameters, layout: _StepLayout, examples: int, runtime: Runtime
+) -> str:
+    """Digest of what must be equal to resume from a checkpoint.
+
+    It holds the batch of a step, not the micro-batch: a checkpoint remains valid when that is halved to
+    fit in memory.
+    """
+    h = hyperparameters
+    return digest(
+        [h.epochs, h.learning_rate, layout.at_once * layout.accumulation, h.warmup_fraction, h.seed, examples,
+         str(runtime.weight_dtype), str(runtime.autocast_dtype), runtime.nf4, h.compiled]
+    )  # fmt: skip
+
+
+def _arguments(
+    hyperparameters: Hyperparameters, layout: _StepLayout, runtime: Runtime, checkpoints: Path
+) -> TrainingArguments:
+    total_steps = layout.steps_per_epoch * hyperparameters.epochs
+    arguments = TrainingArguments(
+        output_dir=str(checkpoints),
+        num_train_epochs=hyperparameters.epochs,
+        per_device_train_batch_size=layout.micro_batch,
+        gradient_accumulation_steps=layout.accumulation,
+        learning_rate=hyperparameters.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=round(hyperparameters.warmup_fraction * total_steps),
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        fp16=runtime.autocast_dtype == torch.float16,  # turns the gradient scaler on
+        use_cpu=runtime.device.type == "cpu",
+        dataloader_pin_memory=runtime.device.type == "cuda",
+        remove_unused_columns=False,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="no",  # the callback asks for checkpoints
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+        ddp_find_unused_parameters=False,
+        seed=hyperparameters.seed,
+        data_seed=hyperparameters.seed,
+    )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # with several GPUs in one process, `Trainer` splits batches unseen by the loss
+    return arguments
+
+
+def _shared(data: TrainingData, layout: _StepLayout) -> dict[str, Any]:
+    """Return the examples and their collator as `Trainer` takes them, divisible among all processes."""
+    if layout.processes == 1:
+        return {"train_dataset": data.examples, "data_collator": data.collate}
+    return {
+        "train_dataset": EvenlyShared(data.examples, layout.at_once),
+        "data_collator": ignoring_fillers(data.collate),
+    }
+
+
+# --- training ---------------------------------------------------------------------------------------
+
+
+class TokenTrainer(Trainer):
+    """`Trainer` with the token-weighted loss; it counts useful and fed tokens."""
+
+    loss_is_scaled_for_ga = True  # the name of this switch in some versions of transformers
+
+    def __init__(self, pad_id: int, validation: ValidationCallback, **options: Any) -> None:
+        super().__init__(callbacks=[validation], **options)
+        self.remove_callback(PrinterCallback)
+        self.model_accepts_loss_kwargs = True  # makes `Trainer` count the targets of the whole step
+        self.pad_id, self.validation = pad_id, validation
+        self.useful = self.fed = self.useful_before = 0
+        validation.trainer = self
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        if isinstance(self.train_dataset, EvenlyShared):
+            return self.train_dataset.sampler(self.args.data_seed)
+        return super()._get_train_sampler(train_dataset)
+
+    def compute_loss(
+        self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:  # fmt: skip
+        """Return this micro-batch's part of the mean loss over all targets of the step."""
+        ids = inputs["input_ids"]
+        self.useful += int((ids != self.pad_id).sum())
+        self.fed += ids.numel()
+        loss, count = model(**inputs)
+        require_finite(loss.item(), "loss", self.state.global_step + 1)
+        if num_items_in_batch is None:
+            return loss / max(count, 1)
+        # Processes average their gradients, but the sum over all targets of the step is wanted.
+        return loss * self.args.world_size / num_items_in_batch
+
+
+def _train(
+    trainer: TokenTrainer, runtime: Runtime, fit: Fit, compiled_rows: int, resume_from: Path | None
+) -> float:
+    """Run the trainer and leave its model in evaluation mode; return seconds without validation."""
+    model, validation = trainer.model, trainer.validation
+    if compiled_rows:
+        validation.bar.set_postfix_str("the first step compiles")
+    start = time.perf_counter()
+    try:
+        with _saved_without_hub(model), _returning_loss(model, runtime, fit.checkpointing, compiled_rows):
+            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    except OSError as error:
+        raise WorkspaceError(f"cannot write checkpoints below {validation.out_dir}: {error}") from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        micro_batch = trainer.args.per_device_train_batch_size
+        raise StepTooLargeError(
+            f"a training step of {micro_batch} examples does not fit in memory: {error}",
+            micro_batch,
+            plain_model(model).supports_gradient_checkpointing,
+        ) from error
+    finally:
+        validation.bar.close()
+    seconds = time.perf_counter() - start - validation.seconds
+    model.eval()
+    return seconds
+
+
+@contextlib.contextmanager
+def _returning_loss(
+    model: Model, runtime: Runtime, checkpointing: bool, compiled_rows: int = 0
+) -> Iterator[None]:
+    """Make a call of `model` return (summed loss, targets), compiled for batches of `compiled_rows` rows.
+
+    The loss is computed inside `forward`, so that the wrappers for several processes, which act when the
+    model is called, cover all of it.
     """
     plain = plain_model(model)
 
-    def forward(input_ids, labels, position_ids=None, attention_mask=None):
+    def forward(
+        input_ids: torch.Tensor,
+        labels: torch.Tensor,
+        position_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, int]:
         with runtime.autocast():
             hidden = hidden_states(model, input_ids, position_ids=position_ids, attention_mask=attention_mask)
             full = model.training and len(input_ids) == compiled_rows
@@ -277,33 +368,61 @@ def _learning(
             plain.gradient_checkpointing_disable()
 
 
-class _TokenTrainer(Trainer):
-    """`Trainer` with the token-weighted loss; counts useful and fed tokens as it goes."""
+@contextlib.contextmanager
+def _saved_without_hub(model: Model) -> Iterator[None]:
+    """Keep PEFT from asking the hub, at every save, whether the vocabulary grew."""
+    if isinstance(model, PeftModel):
+        model.save_pretrained = functools.partial(
+            type(model).save_pretrained, model, save_embedding_layers=False
+        )
+    try:
+        yield
+    finally:
+        model.__dict__.pop("save_pretrained", None)
 
-    loss_is_scaled_for_ga = True  # for transformers versions that ask this way
 
-    def prepare(self, pad_id: int, keeper: Keeper) -> None:
-        self.pad_id = pad_id
-        self.useful = self.fed = self.useful_before = 0
-        self.model_accepts_loss_kwargs = True  # have the targets of the whole step counted
-        keeper.trainer = self
+# --- after training ---------------------------------------------------------------------------------
 
-    def _get_train_sampler(self, train_dataset=None):
-        if isinstance(self.train_dataset, EvenlyShared):
-            return self.train_dataset.sampler(self.args.data_seed)
-        return super()._get_train_sampler(train_dataset)
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        ids = inputs["input_ids"]
-        self.useful += int((ids != self.pad_id).sum())
-        self.fed += ids.numel()
-        loss, count = model(**inputs)
-        if not torch.isfinite(loss):
-            raise NonFiniteLossError(
-                f"the loss became {loss.item()} at step {self.state.global_step + 1}; "
-                "lower the learning rate, or train in another precision"
-            )
-        if num_items_in_batch is None:
-            return loss / max(count, 1)
-        # Processes average their gradients; the sum over all targets of the step is wanted.
-        return loss * self.args.world_size / num_items_in_batch
+def _keep(history: TrainingHistory, tokenizer: PreTrainedTokenizerBase, out_dir: Path) -> None:
+    """Write the history, and let the best weights take their final place."""
+    write_json(out_dir / "history.json", history)
+    if (out_dir / "best").exists():  # otherwise an earlier call was killed after renaming it
+        tokenizer.save_pretrained(str(out_dir / "best"))
+        replace_folder(out_dir / "best", out_dir / "adapter")
+
+
+def _measurements(trainer: TokenTrainer, seconds: float) -> dict[str, Any]:
+    """Return the fields of the history that the training itself produced."""
+    logged = [row for row in trainer.state.log_history if "loss" in row]
+    measured = [row for row in trainer.state.log_history if "validation" in row]
+    best = best_of(measured)
+    return {
+        "steps": tuple(row["step"] for row in logged),
+        "train_loss": tuple(float(row["loss"]) for row in logged),
+        "learning_rate": tuple(float(row["learning_rate"]) for row in logged),
+        "validation_steps": tuple(row["step"] for row in measured),
+        "validation": tuple(row["validation"] for row in measured),
+        "best_step": best["step"],
+        "best_validation": best["validation"],
+        "seconds": round(seconds, 3),
+        "validation_seconds": round(trainer.validation.seconds, 3),
+        "useful_tokens": trainer.useful,
+        "useful_share": trainer.useful / max(trainer.fed, 1),
+        "tokens_per_second": (trainer.useful - trainer.useful_before) / max(seconds, 1e-9),
+    }
+
+
+def _circumstances(model: Model, layout: _StepLayout, fit: Fit, runtime: Runtime) -> dict[str, Any]:
+    """Return the fields of the history that describe model and machine."""
+    return {
+        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "peak_memory_gib": round(peak_memory_gib(), 3),
+        "precision": str(runtime.autocast_dtype or runtime.weight_dtype).removeprefix("torch."),
+        "micro_batch": layout.micro_batch,
+        "accumulation": layout.accumulation,
+        "processes": layout.processes,
+        "gradient_checkpointing": fit.checkpointing,
+        "frozen_weights": "NF4" if runtime.nf4 else str(runtime.weight_dtype).removeprefix("torch."),
+        "lowered": fit.lowered,
+    }

@@ -1,0 +1,171 @@
+"""Evaluation of the embedded base model for its card, mainly on packages it was not trained on.
+
+It measures bits per byte beside a compressor and a byte 5-gram model; copying an unseen function, both
+given the true tokens before each position and without help; and repairing one planted fault.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from helpers.base_model.byte_baselines import ngram_bits_per_byte, xz_bits_per_byte
+from helpers.base_model.change_pairs import FILE_SEPARATOR, window_sized_functions
+from helpers.data.tasks.bugs import BugError, make_bugs
+from helpers.eval.perplexity import evaluate_perplexity
+from helpers.eval.statistics import Estimate, proportion
+from helpers.machine.hardware import Runtime
+from helpers.machine.progress import progress
+from helpers.models.generation import generate
+from helpers.records import SourceFile
+
+COPY_LINES = (8, 12)  # "a 10-line function"
+SAMPLES = (
+    "def factorial(n):\n",
+    "class Stack:\n    def __init__(self):\n",
+    "import os\n\n\ndef read_lines(path):\n",
+)
+
+
+@dataclass(frozen=True)
+class EvaluationText:
+    """What the base model is measured on."""
+
+    held_out: Sequence[SourceFile]  # of packages that were not trained on
+    near: Sequence[SourceFile]  # held out too, but of packages that were trained on
+    counted: Sequence[str]  # training text that the 5-gram model counts
+
+
+@dataclass(frozen=True)
+class BaseModelReport:
+    """Results of one model on held-out files."""
+
+    files: int
+    bytes: int
+    bits_per_byte: float
+    near_files: int  # held-out files of packages that were trained on
+    near_bytes: int
+    near_bits_per_byte: float
+    near_xz_bits_per_byte: float
+    xz_bits_per_byte: float
+    ngram_bits_per_byte: float
+    copy_teacher_forced: Estimate  # share of a copy's tokens that were the first choice
+    copy_exact: Estimate  # share of functions copied without a wrong token and without help
+    repair_exact: Estimate  # share of faulty functions returned as their author wrote them
+    repair_unchanged: Estimate  # share of faulty functions returned with the fault
+    samples: tuple[str, ...]
+
+
+def evaluate_base_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    text: EvaluationText,
+    runtime: Runtime,
+    *,
+    seed: int = 0,
+    window: int = 512,
+    functions: int = 200,
+) -> BaseModelReport:
+    """Measure `model` on held-out text.
+
+    Args:
+        model: a causal language model of Python.
+        tokenizer: the model's.
+        text: what to measure on; functions are drawn from packages that were not trained on.
+        runtime: the machine.
+        seed: of the drawn functions and planted faults.
+        window: tokens per window, half of each as context.
+        functions: how many functions to copy and repair.
+    """
+    texts, near_texts = [file.text for file in text.held_out], [file.text for file in text.near]
+    sizes = {"window": window, "stride": window // 2, "runtime": runtime}
+    scored = evaluate_perplexity(model, tokenizer, texts, what="held-out files", **sizes)
+    near_scored = evaluate_perplexity(model, tokenizer, near_texts, what="files of known packages", **sizes)
+    drawn = draw_functions(text.held_out, functions, seed)
+    forced = copied_tokens(model, tokenizer, progress(drawn, "copy, forced"), runtime)
+    copies = _complete(model, tokenizer, [copy_prompt(s) for s in drawn], drawn, runtime, "copy")
+    faulty = [(bug, source) for source in drawn if (bug := _one_token_bug(source, seed))]
+    fixed = _complete(model, tokenizer, [repair_prompt(b) for b, _ in faulty], drawn, runtime, "repair")
+    continued = generate(model, tokenizer, SAMPLES, runtime, max_new_tokens=80, what="samples")
+    return BaseModelReport(
+        files=len(texts),
+        bytes=scored.n_bytes,
+        bits_per_byte=scored.bits_per_byte,
+        near_files=len(near_texts),
+        near_bytes=near_scored.n_bytes,
+        near_bits_per_byte=near_scored.bits_per_byte,
+        near_xz_bits_per_byte=xz_bits_per_byte(near_texts),
+        xz_bits_per_byte=xz_bits_per_byte(texts),
+        ngram_bits_per_byte=ngram_bits_per_byte(text.counted, texts),
+        copy_teacher_forced=proportion(forced),
+        copy_exact=proportion([got == want for got, want in zip(copies, drawn, strict=True)]),
+        repair_exact=proportion([got == want for got, (_, want) in zip(fixed, faulty, strict=True)]),
+        repair_unchanged=proportion([got == bug for got, (bug, _) in zip(fixed, faulty, strict=True)]),
+        samples=tuple(prompt + answer[0] for prompt, answer in zip(SAMPLES, continued, strict=True)),
+    )
+
+
+def draw_functions(files: Sequence[SourceFile], n: int, seed: int) -> list[str]:
+    """Draw `n` distinct functions of COPY_LINES lines from all files, with `seed`."""
+    low, high = COPY_LINES
+    found = {s for file in files for s in window_sized_functions(file.text) if low <= s.count("\n") <= high}
+    pool = sorted(found)
+    random.Random(f"{seed}:copy").shuffle(pool)
+    return pool[:n]
+
+
+def copy_prompt(source: str) -> str:
+    """Return a file that holds the function, followed by the head of a second file."""
+    return f"{FILE_SEPARATOR}utils.py\n{source}{FILE_SEPARATOR}core.py\n"
+
+
+def repair_prompt(buggy: str) -> str:
+    """Return a function before a commit, followed by the head of the state after it."""
+    return f"{FILE_SEPARATOR}before\n{buggy}{FILE_SEPARATOR}after\n"
+
+
+def _one_token_bug(source: str, seed: int) -> str | None:
+    try:
+        bugs = [bug for bug in make_bugs(source) if "\n" not in bug.original and bug.replacement]
+    except BugError:
+        return None
+    return random.Random(f"{seed}:{source}").choice(bugs).source if bugs else None
+
+
+def copied_tokens(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sources: Iterable[str], runtime: Runtime
+) -> list[bool]:
+    """Tell for every token of a copy of `sources` whether it was the first choice after the true tokens."""
+    return [
+        right
+        for source in sources
+        for right in _forced(model, tokenizer, copy_prompt(source), source, runtime)
+    ]
+
+
+def _forced(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, source: str, runtime: Runtime
+) -> list[bool]:
+    """Tell for each token of `source` whether it was the first choice after the true ones before it."""
+    head = tokenizer(prompt, add_special_tokens=False).input_ids
+    tail = tokenizer(source, add_special_tokens=False).input_ids
+    ids = torch.tensor([head + tail], device=runtime.device)
+    with torch.inference_mode():
+        chosen = model(input_ids=ids, use_cache=False).logits[0, len(head) - 1 : -1].argmax(-1)
+    return (chosen == ids[0, len(head) :]).tolist()
+
+
+def _complete(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str],
+    sources: Sequence[str], runtime: Runtime, what: str,
+) -> list[str]:  # fmt: skip
+    """Complete `prompts` greedily, with room for the longest of `sources` and 16 tokens more."""
+    if not prompts:
+        return []
+    room = 16 + max(len(ids) for ids in tokenizer(list(sources), add_special_tokens=False).input_ids)
+    answers = generate(model, tokenizer, prompts, runtime, max_new_tokens=room, what=what)
+    return [answer[0] for answer in answers]

@@ -1,0 +1,183 @@
+"""Docstrings read into facts and written back in one normal form.
+
+`read_docstring` understands numpydoc, Google and reST sections (through docstring_parser).
+`normal_docstring` writes a short numpydoc docstring from such facts. `with_docstring` inserts it into
+a function's text and changes no other character.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from dataclasses import dataclass
+
+import docstring_parser
+
+from helpers.code.edits import SourceText
+from helpers.code.functions import without_docstring
+
+SENTENCE = re.compile(r"(.+?[.!?])(?:\s|$)", re.DOTALL)
+RST_ROLE = re.compile(r":[a-z:]+:`~?([^`<]+?)(?:\s*<[^`>]*>)?`")
+
+
+@dataclass(frozen=True)
+class DescribedValue:
+    """A parameter or return value as a docstring describes it; what it omits is an empty string."""
+
+    name: str
+    type: str
+    description: str
+
+
+@dataclass(frozen=True)
+class DocstringFacts:
+    """What a docstring says about its function."""
+
+    summary: str  # first sentence, one line
+    parameters: tuple[DescribedValue, ...]
+    returns: DescribedValue | None
+    raises: tuple[str, ...]  # exception names, in order
+
+
+def read_docstring(docstring: str) -> DocstringFacts:
+    """Parse a docstring in any of the usual styles; what it lacks is left empty."""
+    try:
+        parsed = docstring_parser.parse(docstring)
+    except docstring_parser.ParseError:
+        first = docstring.strip().partition("\n\n")[0]
+        return DocstringFacts(_first_sentence(first), (), None, ())
+    parameters = []
+    for item in parsed.params:
+        if item.args and item.args[0] in ("param", "other_param", "parameter", "argument", "arg"):
+            for name in re.split(r"\s*,\s*", item.arg_name):
+                described = DescribedValue(
+                    name.lstrip("*"), _one_line(item.type_name), _first_sentence(item.description)
+                )
+                parameters.append(described)
+    returns = parsed.returns
+    value = None
+    if returns is not None:
+        value = DescribedValue(
+            _one_line(returns.return_name),
+            _one_line(returns.type_name),
+            _first_sentence(returns.description),
+        )
+    raises = dict.fromkeys(name for item in parsed.raises if (name := _one_line(item.type_name)))
+    summary = " ".join(filter(None, (parsed.short_description, parsed.long_description or "")))
+    if parsed.short_description and parsed.short_description.rstrip().endswith("."):
+        summary = parsed.short_description
+    return DocstringFacts(_first_sentence(summary), tuple(parameters), value, tuple(raises))
+
+
+def normal_docstring(facts: DocstringFacts, parameters: tuple[str, ...]) -> str | None:
+    """Write a short numpydoc docstring for exactly `parameters`; None if a fact is missing.
+
+    A fact is missing if there is no summary or a parameter is not described. The summary and each
+    description are one sentence, wrapped at 88 characters.
+    """
+    described = {item.name: item for item in facts.parameters}
+    if not facts.summary or any(not _says_something(described.get(name)) for name in parameters):
+        return None
+    parts = [textwrap.fill(facts.summary, 88)]
+    if parameters:
+        lines = ["Parameters", "----------"]
+        for name in parameters:
+            lines += _entry(described[name], name)
+        parts.append("\n".join(lines))
+    if facts.returns is not None and _says_something(facts.returns):
+        heading = facts.returns.name if facts.returns.name.isidentifier() else ""
+        parts.append("\n".join(["Returns", "-------", *_entry(facts.returns, heading)]))
+    return "\n\n".join(parts)
+
+
+def with_docstring(code: str, docstring: str) -> str:
+    """Insert `docstring`, indented to fit, into `code`, a function without one."""
+    text = SourceText(code)
+    first = text.function.body[0]
+    lines = code.splitlines(keepends=True)
+    indent = " " * first.col_offset if first.lineno > text.function.lineno else "    "
+    quoted = docstring.replace("\\", "\\\\").replace('"""', "'''")
+    block = textwrap.indent(f'"""{quoted}{chr(10) if chr(10) in quoted else ""}"""', indent)
+    at = _header_end(code, text.function) if first.lineno > text.function.lineno else None
+    if at is None:  # def f(): return 1
+        start, _ = text.span(first)
+        head = text.data[:start].decode().rstrip()
+        return f"{head}\n{block}\n{indent}{text.data[start:].decode()}"
+    return "".join(lines[:at]) + block + "\n" + "".join(lines[at:])
+
+
+def docstring_of(source: str) -> str:
+    """Return the cleaned docstring of the function in `source`, or ""."""
+    return ast.get_docstring(SourceText(source).function) or ""
+
+
+def same_code(one: str, other: str) -> bool:
+    """Return whether two functions differ at most in their docstrings and formatting."""
+    try:
+        trees = [SourceText(without_docstring(text)).function for text in (one, other)]
+    except ValueError:
+        return False
+    return ast.dump(trees[0]) == ast.dump(trees[1])
+
+
+def undescribed(docstring: str, parameters: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the parameters that `docstring` does not describe in a parameter section."""
+    described = {item.name for item in read_docstring(docstring).parameters if _says_something(item)}
+    return tuple(name for name in parameters if name not in described)
+
+
+def described_names(docstring: str) -> tuple[str, ...]:
+    """Return all parameter names that the docstring's sections list."""
+    return tuple(item.name for item in read_docstring(docstring).parameters)
+
+
+def returns_a_value(source: str) -> bool:
+    """Return whether the function itself returns or yields a value other than None."""
+    stack: list[ast.AST] = list(SourceText(source).function.body)
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.ClassDef):
+            continue
+        if isinstance(node, ast.Yield | ast.YieldFrom):
+            return True
+        value = node.value if isinstance(node, ast.Return) else None
+        if value is not None and not (isinstance(value, ast.Constant) and value.value is None):
+            return True
+        stack.extend(ast.iter_child_nodes(node))
+    return False
+
+
+def _header_end(code: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the number of lines up to and including the colon that ends the signature."""
+    after = [function.args, *function.args.args, *function.args.kwonlyargs, function.returns]
+    last = max((getattr(node, "end_lineno", 0) or 0) for node in after if node is not None)
+    line = max(last, function.lineno)
+    lines = code.splitlines()
+    while line < len(lines) and not re.search(r":\s*(#.*)?$", lines[line - 1]):
+        line += 1
+    return line
+
+
+def _entry(value: DescribedValue, name: str) -> list[str]:
+    head = " : ".join(filter(None, (name, value.type))) or "value"
+    body = textwrap.fill(value.description, 84) if value.description else ""
+    return [head, *textwrap.indent(body, "    ").splitlines()]
+
+
+def _says_something(value: DescribedValue | None) -> bool:
+    return value is not None and bool(value.type or value.description)
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join(RST_ROLE.sub(r"\1", text or "").split())
+
+
+def _first_sentence(text: str | None) -> str:
+    """Return the first sentence on one line, without reST roles; "" if there is none."""
+    plain = _one_line(inspect.cleandoc(text or "").partition("\n\n")[0])
+    # An abbreviation's full stop does not end a sentence.
+    guarded = re.sub(r"\b(i\.e|e\.g|etc|vs|cf)\.", lambda m: m.group().replace(".", "\0"), plain)
+    match = SENTENCE.match(guarded)
+    return (match.group(1) if match else guarded).replace("\0", ".").strip()

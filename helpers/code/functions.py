@@ -1,0 +1,257 @@
+"""Every function and method of a corpus, cut from its file exactly as written.
+
+Positions come from the syntax tree, characters from the file: comments, decorators, quotes and line
+ends stay as they are. Only two things change: `source` is moved to the left margin, and `code` also
+lacks the function's own docstring (docstrings of inner functions stay).
+"""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import inspect
+import io
+import re
+import tokenize
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from helpers.code.python_text import parse_or_reason
+from helpers.code.tree_sitter_functions import functions_by_grammar
+from helpers.machine.progress import progress
+from helpers.records import Corpus, Function, SourceFile
+
+FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")  # lines as Python counts them: \f or \v end none
+LAYOUT_PREFIXES = ("src/", "lib/", "python/")  # folders on the import path, not part of module names
+
+
+def extract_functions(corpus: Corpus) -> tuple[Function, ...]:
+    """Extract all functions of the accepted files, in order of path and line.
+
+    A function whose nearest enclosing scope is a class is a method (`is_method`); anything inside
+    another function is `is_nested`. Definitions under if, try, with, for, while and match count.
+    A qualname is the chain of enclosing names, `outer.inner` for nested functions. If a name is defined
+    again (overloads, property setters, if/else), its id ends in "#2", "#3", ...
+
+    For Python, both `source` and `code` parse. A body that was only a docstring becomes `pass`.
+    """
+    packages = package_folders(corpus)
+    functions: list[Function] = []
+    for file in progress(corpus.files, "extracting functions", unit="file"):
+        functions += functions_of_file(file, module_name(file.path, corpus.import_name, packages))
+    return tuple(functions)
+
+
+def functions_of_file(file: SourceFile, module: str) -> list[Function]:
+    """Extract the functions of one file; a text that does not parse has none.
+
+    Args:
+        module: dotted name of a Python file; for other languages the path is used instead.
+    """
+    if file.language != "python":
+        return functions_by_grammar(file)
+    tree = parse_or_reason(file.text)
+    if isinstance(tree, str):
+        return []
+    lines = LINE.findall(file.text)
+    seen: Counter[str] = Counter()
+    functions = []
+    for found in sorted(_definitions(tree), key=lambda found: (found.node.lineno, found.node.col_offset)):
+        node = found.node
+        seen[found.qualname] += 1
+        occurrence = f"#{seen[found.qualname]}" if seen[found.qualname] > 1 else ""
+        source, start_line = _source_of(node, lines)
+        docstring = ast.get_docstring(node, clean=False) or ""
+        functions.append(
+            Function(
+                id=f"{file.path}::{found.qualname}{occurrence}",
+                path=file.path,
+                module=module,
+                qualname=found.qualname,
+                name=node.name,
+                source=source,
+                code=without_docstring(source),
+                docstring=inspect.cleandoc(docstring),
+                doctests=count_doctests(docstring),
+                parameters=_parameters(node),
+                start_line=start_line,
+                end_line=node.end_lineno or node.lineno,
+                is_method=found.is_method,
+                is_nested=found.is_nested,
+                is_async=isinstance(node, ast.AsyncFunctionDef),
+            )
+        )
+    return functions
+
+
+def without_docstring(source: str) -> str:
+    """Cut the docstring out of `source`, one function at the left margin.
+
+    The docstring's own lines go; a comment or statement on its last line stays. If nothing else is
+    left of the body, `pass` takes its place.
+
+    Raises:
+        ValueError: if `source` is not one function that parses.
+    """
+    tree = parse_or_reason(source)
+    if isinstance(tree, str) or not tree.body or not isinstance(tree.body[0], FunctionNode):
+        raise ValueError("not the source of one function")
+    node = tree.body[0]
+    if ast.get_docstring(node, clean=False) is None:
+        return source
+    lines = LINE.findall(source)
+    statement = node.body[0]
+    before = "".join(lines[: statement.lineno - 1]) + _cut(
+        lines[statement.lineno - 1], 0, statement.col_offset
+    )
+    end = statement.end_lineno or statement.lineno
+    after = _cut(lines[end - 1], statement.end_col_offset or 0) + "".join(lines[end:])
+    if len(node.body) == 1:
+        code = before + "pass" + after
+    elif re.match(r"[ \t\f]*;", after):  # """doc"""; more on the same line
+        code = before + re.sub(r"^[ \t\f]*;[ \t\f]*", "", after)
+    elif re.match(r"[ \t\f]*#", after):  # the comment keeps the line
+        code = before + after.lstrip(" \t\f")
+    else:
+        code = before.rstrip(" \t\f") + re.sub(r"^[ \t\f]*(?:\r\n|\r|\n)?", "", after)
+    if isinstance(parse_or_reason(code), str):  # unusual line continuations: at least keep the meaning
+        node.body = node.body[1:] or [ast.Pass()]
+        code = ast.unparse(ast.fix_missing_locations(node)) + "\n"
+    return code
+
+
+def count_doctests(docstring: str) -> int:
+    """Return the number of examples that the doctest module finds; 0 if it rejects the docstring."""
+    try:
+        return len(doctest.DocTestParser().get_examples(inspect.cleandoc(docstring)))
+    except ValueError:
+        return 0
+
+
+def module_name(path: str, import_name: str, packages: frozenset[str]) -> str:
+    """Return the dotted module name of a corpus path, as code in the repository would import it.
+
+    Args:
+        path: relative to the corpus root.
+        import_name: the package that the root is, or "".
+        packages: folders that hold an `__init__.py`. Without `import_name`, a module's name starts at
+            the topmost package around it (`src/pkg/a.py` is `pkg.a`).
+    """
+    parts = list(PurePosixPath(path).with_suffix("").parts)
+    if import_name:
+        parts = [*import_name.split("."), *parts]
+    else:
+        first = len(parts) - 1
+        while first and "/".join(parts[:first]) in packages:
+            first -= 1
+        if first == len(parts) - 1:  # in no package: a script, or a namespace package
+            first = int(path.startswith(LAYOUT_PREFIXES))
+        parts = parts[first:]
+    if parts[-1] == "__init__" and len(parts) > 1:
+        parts.pop()
+    return ".".join(parts)
+
+
+@dataclass(frozen=True)
+class _Found:
+    node: FunctionNode
+    qualname: str
+    is_method: bool
+    is_nested: bool
+
+
+def _definitions(tree: ast.Module) -> Iterator[_Found]:
+    """Yield functions with their scope; the stack is explicit, as elif chains exceed Python's recursion."""
+    pending: list[tuple[ast.AST, str, bool, bool]] = [(tree, "", False, False)]
+    while pending:
+        parent, prefix, in_class, in_function = pending.pop()
+        for child in ast.iter_child_nodes(parent):
+            if isinstance(child, FunctionNode):
+                yield _Found(child, prefix + child.name, in_class, in_function)
+                pending.append((child, f"{prefix}{child.name}.", False, True))
+            elif isinstance(child, ast.ClassDef):
+                pending.append((child, f"{prefix}{child.name}.", True, in_function))
+            elif isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
+                pending.append((child, prefix, in_class, in_function))
+
+
+def _source_of(node: FunctionNode, lines: list[str]) -> tuple[str, int]:
+    """Return the function's lines at the left margin, and the 1-based number of the first.
+
+    Lines that begin inside a multi-line string other than a docstring keep their indentation, which is
+    part of a value there.
+    """
+    start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+    end = node.end_lineno or node.lineno
+    taken = lines[start - 1 : end]
+    indent = re.match(r"[ \t\f]*", taken[0]).group()
+    fixed = {line - start for line in _lines_inside_strings(node, lines)} if indent else set()
+    moved = [line if index in fixed else line.removeprefix(indent) for index, line in enumerate(taken)]
+    source = "".join(moved)
+    tree = parse_or_reason(source)
+    if isinstance(tree, str) or len(tree.body) != 1 or not isinstance(tree.body[0], FunctionNode):
+        source = ast.unparse(node) + "\n"  # mixed tabs and spaces, a decorator over a backslash
+    return source, start
+
+
+def _lines_inside_strings(node: FunctionNode, lines: list[str]) -> set[int]:
+    """Return the numbers of lines that begin inside a multi-line string other than a docstring."""
+    loose = {
+        id(child.value)  # docstrings, and strings used as comments
+        for child in ast.walk(node)
+        if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
+    }
+    values = [
+        child
+        for child in ast.walk(node)
+        if isinstance(child, ast.Constant | ast.JoinedStr)
+        and id(child) not in loose
+        and (child.end_lineno or child.lineno) > child.lineno
+    ]
+    if not values:
+        return set()
+    # Rare, so tokenise only now, to tell one long string from several adjacent short ones.
+    spans = {(value.lineno, value.end_lineno) for value in values}
+    inside: set[int] = set()
+    start, end = min(first for first, _ in spans), node.end_lineno or node.lineno
+    text = "".join(lines[node.lineno - 1 : end])
+    opened: list[int] = []
+    try:
+        for token in tokenize.generate_tokens(io.StringIO(text, newline="").readline):
+            first, last = token.start[0] + node.lineno - 1, token.end[0] + node.lineno - 1
+            kind = tokenize.tok_name[token.type]
+            if kind in ("FSTRING_START", "TSTRING_START"):  # Python 3.12 and later
+                opened.append(first)
+                continue
+            if kind in ("FSTRING_END", "TSTRING_END"):
+                first = opened.pop()
+            elif kind != "STRING":
+                continue
+            if last >= start and any(low <= first and last <= high for low, high in spans):
+                inside.update(range(first + 1, last + 1))
+    except (tokenize.TokenError, IndentationError):
+        pass  # the tokenizer stops at the dedent after the function, which it has seen completely
+    return inside
+
+
+def _cut(line: str, start: int, end: int | None = None) -> str:
+    """Cut a line at offsets in UTF-8 bytes, which is how syntax trees count."""
+    return line.encode()[start:end].decode()
+
+
+def _parameters(node: FunctionNode) -> tuple[str, ...]:
+    """Return the parameter names in signature order, without stars."""
+    arguments = node.args
+    ordered = [
+        *arguments.posonlyargs, *arguments.args, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg,
+    ]  # fmt: skip
+    return tuple(argument.arg for argument in ordered if argument is not None)
+
+
+def package_folders(corpus: Corpus) -> frozenset[str]:
+    """Return the corpus folders that hold an `__init__.py`, whether accepted or rejected."""
+    seen = [file.path for file in corpus.files] + [file.path for file in corpus.rejected]
+    return frozenset(path.removesuffix("/__init__.py") for path in seen if path.endswith("/__init__.py"))

@@ -1,0 +1,48 @@
+"""Python as text: parse it without exceptions or warnings, and remove a common margin."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+
+
+def parse(code: str) -> ast.Module | None:
+    """Return the syntax tree, or None if there is none; warnings about the code are suppressed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return ast.parse(code)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
+
+
+def without_margin(text: str) -> str:
+    """Remove the common margin of all lines; whitespace-only lines keep what lies beyond it.
+
+    `textwrap.dedent` would empty such lines and so change multi-line strings.
+    """
+    lines = text.split("\n")
+    margins = [re.match(r"[ \t]*", line).group(0) for line in lines if line.strip()]
+    if not margins:
+        return text
+    margin = min(margins, key=len)
+    while margin and not all(other.startswith(margin) for other in margins):
+        margin = margin[:-1]
+    if not margin:
+        return text
+    return "\n".join(line[len(margin) :] if line.startswith(margin) else line.lstrip(" \t") for line in lines)
+
+
+def parse_or_reason(text: str) -> ast.Module | str:
+    """Return the syntax tree, or one line that says where and why the text does not parse."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes in the code under study are not our concern
+            return ast.parse(text)
+    except SyntaxError as error:
+        return f"line {error.lineno}: {error.msg}"
+    except ValueError as error:
+        return str(error)
+    except (RecursionError, MemoryError):
+        return "nested too deeply for the parser"

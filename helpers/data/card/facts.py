@@ -1,0 +1,198 @@
+"""Count what the data card says about the corpus itself, from the records of this run.
+
+Facts are plain values (str, int, float, list, dict), so that they can be saved as JSON and rendered by
+`helpers.data.card.page`. None of them names a folder of the machine.
+"""
+
+from __future__ import annotations
+
+import doctest
+import itertools
+import re
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from helpers.code.languages import settings_language
+from helpers.data.cleaning import rule_rows
+from helpers.data.corpus import corpus_warnings, secret_counts, summary_line
+from helpers.data.splits import RANK, LeakReport, files_of
+from helpers.records import Corpus, Function, Splits
+from helpers.settings import CorpusSettings
+
+EXAMPLES = 5  # paths shown per reason
+LINE_BINS = (1, 3, 6, 11, 21, 41, 81, 161)  # lower bounds of the histogram of function lengths
+
+
+def corpus_facts(
+    corpus: Corpus,
+    functions: Sequence[Function],
+    splits: Splits,
+    *,
+    settings: CorpusSettings | None = None,
+    leaks: LeakReport | None = None,
+) -> dict[str, Any]:
+    """Return the `corpus` entry of `DataCardFacts`.
+
+    Args:
+        settings: limits to print the rules with; default `CorpusSettings()`.
+        leaks: the report of `check_splits`, from which the card says what was compared.
+    """
+    return {
+        "source": {
+            "name": corpus.name,
+            "spec": corpus.spec
+            if corpus.spec.startswith(("installed:", "git:"))
+            else _last_part(corpus.spec),
+            "version": corpus.version or "none stated",
+            "licence": corpus.licence,
+            "files": len(corpus.files),
+            "languages": ", ".join(f"{name} {count}" for name, count in _languages(corpus)),
+            "bytes": sum(file.n_bytes for file in corpus.files),
+            "functions": len(functions),
+            "sha256": corpus.sha256,
+        },
+        "summary": summary_line(corpus),
+        "warnings": corpus_warnings(corpus),
+        "licence_files": dict(corpus.licence_files),
+        "secrets": secret_counts(corpus),
+        "rules": _rules(corpus, settings or CorpusSettings()),
+        "rejected_examples": _rejected_examples(corpus),
+        "splits": [_split_row(name, corpus, functions, splits) for name in RANK],
+        "excluded": _excluded_rows(splits),
+        "compared": dict(leaks.compared) if leaks else {},
+        "distributions": _distributions(corpus, functions),
+        "edge_cases": _edge_cases(corpus, functions),
+    }
+
+
+def quantiles(values: Iterable[float]) -> dict[str, float]:
+    """Return n, minimum, quartiles, maximum and mean of the values; only n if there are none."""
+    ordered = sorted(values)
+    if not ordered:
+        return {"n": 0}
+    first, median, third = (
+        statistics.quantiles(ordered, n=4, method="inclusive") if len(ordered) > 1 else ordered * 3
+    )
+    return {
+        "n": len(ordered), "min": ordered[0], "25%": round(first, 1), "median": round(median, 1),
+        "75%": round(third, 1), "max": ordered[-1], "mean": round(statistics.fmean(ordered), 1),
+    }  # fmt: skip
+
+
+def _last_part(spec: str) -> str:
+    """Return a `path:` or `zip:` spec without the folders above, which belong to the machine."""
+    kind, _, place = spec.partition(":")
+    return f"{kind}:{PurePosixPath(place.replace(chr(92), '/')).name or '.'}"
+
+
+def _languages(corpus: Corpus) -> list[tuple[str, int]]:
+    """Return languages with their number of files, the most common first."""
+    return Counter(settings_language(file.language) for file in corpus.files).most_common()
+
+
+def _rules(corpus: Corpus, settings: CorpusSettings) -> list[dict[str, Any]]:
+    counts = Counter(file.reason for file in corpus.rejected)
+    return [row | {"rejected": counts[row["reason"]]} for row in rule_rows(settings)]
+
+
+def _rejected_examples(corpus: Corpus) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for file in corpus.rejected:
+        shown = found.setdefault(file.reason, [])
+        if len(shown) < EXAMPLES:
+            shown.append(f"{file.path} ({file.detail})" if file.detail else file.path)
+    return dict(sorted(found.items()))
+
+
+def _split_row(name: str, corpus: Corpus, functions: Sequence[Function], splits: Splits) -> dict[str, Any]:
+    files = files_of(corpus, splits, name)
+    inside = [function for function in functions if splits.split_of[function.path] == name]
+    used = [function for function in inside if function.id not in splits.excluded_functions]
+    return {
+        "split": name,
+        "files": len(files),
+        "bytes": sum(file.n_bytes for file in files),
+        "functions": len(used),
+        "with docstring": sum(bool(function.docstring) for function in used),
+        "with doctests": sum(bool(function.doctests) for function in used),
+        "left out as twins": len(inside) - len(used),
+    }
+
+
+def _excluded_rows(splits: Splits) -> list[dict[str, Any]]:
+    """Return the functions left out of evaluation: reason, count and some examples."""
+    by_reason: dict[str, list[str]] = {}
+    for identifier, reason in splits.excluded_functions.items():
+        phrase, _, twin = reason.partition(": ")
+        by_reason.setdefault(phrase, []).append(f"{identifier} (like {twin})")
+    return [
+        {"reason": phrase, "functions": len(found), "examples": found[:EXAMPLES]}
+        for phrase, found in sorted(by_reason.items())
+    ]
+
+
+def _distributions(corpus: Corpus, functions: Sequence[Function]) -> dict[str, Any]:
+    lengths = [len(function.code.splitlines()) for function in functions]
+    bounds = [*LINE_BINS, None]
+    histogram = []
+    for low, high in itertools.pairwise(bounds):
+        label = f"{low}+" if high is None else f"{low}-{high - 1}"
+        histogram.append({
+            "lines of code": label,
+            "functions": sum(low <= n and (high is None or n < high) for n in lengths),
+        })  # fmt: skip
+    folders = Counter("/".join(PurePosixPath(function.path).parts[:-1]) or "." for function in functions)
+    return {
+        "sizes": {
+            "bytes per file": quantiles(file.n_bytes for file in corpus.files),
+            "functions per file": quantiles(Counter(function.path for function in functions).values()),
+            "lines per function, docstring aside": quantiles(lengths),
+            "words per docstring": quantiles(len(f.docstring.split()) for f in functions if f.docstring),
+            "doctest examples per function that has any": quantiles(
+                f.doctests for f in functions if f.doctests
+            ),
+            "parameters per function": quantiles(len(f.parameters) for f in functions),
+        },
+        "function lengths": histogram,
+        "functions by folder (the 15 with most)": [
+            {"folder": folder, "functions": count}
+            for folder, count in sorted(folders.items(), key=lambda item: (-item[1], item[0]))[:15]
+        ],
+    }
+
+
+def _edge_cases(corpus: Corpus, functions: Sequence[Function]) -> dict[str, int]:
+    """Count unusual cases among the accepted files and functions."""
+    texts = [file.text for file in corpus.files]
+    return {
+        "files with \\r\\n or \\r line ends": sum("\r" in text for text in texts),
+        "files with characters beyond ASCII": sum(not text.isascii() for text in texts),
+        "files indented with tabs": sum(bool(re.search(r"^\t", text, re.MULTILINE)) for text in texts),
+        "files without a function": len(corpus.files) - len({function.path for function in functions}),
+        "functions without docstring": sum(not function.docstring for function in functions),
+        "methods": sum(function.is_method for function in functions),
+        "nested functions": sum(function.is_nested for function in functions),
+        "async functions": sum(function.is_async for function in functions),
+        "names defined more than once in a file": sum("#" in function.id for function in functions),
+        "docstrings whose examples doctest refuses": sum(map(_is_refused, functions)),
+        "functions whose body is only a docstring": sum(_is_stub(function) for function in functions),
+    }
+
+
+def _is_refused(function: Function) -> bool:
+    if ">>>" not in function.docstring:
+        return False
+    try:
+        doctest.DocTestParser().get_examples(function.docstring)
+    except ValueError:
+        return True
+    return False
+
+
+def _is_stub(function: Function) -> bool:
+    return (
+        bool(function.docstring) and function.code.rstrip().endswith("pass") and "pass" not in function.source
+    )

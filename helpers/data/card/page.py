@@ -1,0 +1,341 @@
+"""Render `data_card.md`: what the data are, where they come from, and what was done to them.
+
+It is a Hugging Face dataset card: a YAML header, then Markdown. Every figure comes from the facts that are
+passed in; nothing is counted or typed here. Reports of the data builders are shown whatever their keys, so
+a new filter or statistic appears in the card without a change here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+from huggingface_hub import DatasetCardData
+
+from helpers.data.card.facts import corpus_facts
+
+__all__ = ["DataCardFacts", "corpus_facts", "missing_card", "render_data_card", "with_tasks_set_aside"]
+
+HUB_LICENCES = {
+    "mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "isc", "mpl-2.0", "unlicense", "zlib",
+    "gpl-2.0", "gpl-3.0", "lgpl-2.1", "lgpl-3.0", "agpl-3.0", "cc0-1.0",
+}  # fmt: skip
+SECRETS = (
+    "Detectors replace the keys, tokens and passwords that they recognise with words such as "
+    "MASKED_AWS_ACCESS_KEY, in every file, before any data are made from it. Functions of a file with a "
+    "masked secret are not run."
+)
+SHOWN_CHARS = 2_000  # of one example text
+MAX_COLUMNS = 8  # of figures; more do not fit on a page
+SHOWN_EXAMPLES = 8
+
+
+class DataCardFacts(TypedDict, total=False):
+    """The facts of one run. Entries that are absent are left out of the card; plain JSON values only.
+
+    A builder's report is a dict. These keys have a form of their own; any other is shown by its type
+    (number: a line; dict of numbers, dict of dicts, list of dicts: a table; list: bullets):
+
+        filters    {name: {"in": int, "out": int, "reason": str, ...}} in the order applied
+        templates  {kind: [phrasing, ...]}
+        examples   [{field: text, ...}, ...] or {kind: [...]}; likewise rejected_examples
+        status     "not_run", with "reason": then only that is shown
+    """
+
+    title: str
+    profile: str
+    corpus: dict[str, Any]  # from `corpus_facts`
+    language_model: dict[str, Any]  # report on Track A's texts
+    instruct: dict[str, Any]  # report of Track B's data builder
+    retrieval: dict[str, Any]  # report of Track C's data builder
+    seeds: dict[str, Any]  # purpose -> seed
+    models: dict[str, str]  # use -> model that the data are for
+    edge_cases: list[str]  # in words, in addition to those counted in `corpus`
+    limits: list[str]  # known limits, in words, in addition to STANDING_LIMITS
+    configs: list[dict[str, Any]]  # data files, for the hub's `configs` field
+
+
+STANDING_LIMITS = (
+    "One code base: the figures say nothing about other code.",
+    "Functions left out as twins are not evaluated, but their text stays in the held-out files on which "
+    "language modelling is measured.",
+    "Licences are read from metadata or recognised by phrases; this is not legal advice.",
+    "A hub model may have seen public code before; the splits cannot show that.",
+)
+
+
+def render_data_card(facts: DataCardFacts | Mapping[str, Any]) -> str:
+    """Return the whole card as Markdown, ending with a newline; see `DataCardFacts` for the input.
+
+    Raises:
+        ValueError: if `facts` has a key that the card does not know, so that no fact is lost.
+    """
+    unknown = sorted(set(facts) - set(DataCardFacts.__annotations__))
+    if unknown:
+        raise ValueError(f"unknown data card facts {unknown}: use the keys of DataCardFacts")
+    corpus = facts.get("corpus", {})
+    title = (
+        facts.get("title") or f"Adaptation data from {corpus.get('source', {}).get('name', 'a code base')}"
+    )
+    parts = [f"---\n{_header(facts, title)}\n---", f"# {title}", _introduction(facts)]
+    if corpus:
+        parts += _corpus_parts(corpus)
+    for key, heading in (
+        ("language_model", "Language-model texts (Track A)"),
+        ("instruct", "Instruction pairs (Track B)"),
+        ("retrieval", "Retrieval pairs (Track C)"),
+    ):
+        if key in facts:
+            parts.append(_section(heading, _report(facts[key])))
+    if facts.get("models"):
+        parts.append(_section("Models these data are for", _table_of(facts["models"], "use", "model")))
+    if facts.get("seeds"):
+        parts.append(_section("Seeds", _table_of(facts["seeds"], "purpose", "seed")))
+    if edge_cases := _edge_cases(corpus, facts.get("edge_cases", [])):
+        parts.append(_section("Edge cases", edge_cases))
+    parts.append(_section("Known limits", _bullets([*STANDING_LIMITS, *facts.get("limits", [])])))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def with_tasks_set_aside(card: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the card with the tasks that were set aside in scoring, long after the card was made.
+
+    Args:
+        rows: `tasks_set_aside` of metrics.json.
+    """
+    text = "None: every reference passed its tests, or none was scored."
+    if rows:
+        why = "The references of these tasks did not pass when they were scored; no figure counts them."
+        text = f"{why}\n\n{_table(rows)}"
+    return f"{card.rstrip()}\n\n{_section('Tasks set aside', text)}\n"
+
+
+def missing_card(reason: str) -> str:
+    """Return a stand-in for a card that could not be made, so that no older card is mistaken for it."""
+    header = DatasetCardData(pretty_name="Data card missing").to_yaml().strip()
+    return f"---\n{header}\n---\n\n# Data card missing\n\nThis run could not make it: {_inline(reason)}\n"
+
+
+def _header(facts: Mapping[str, Any], title: str) -> str:
+    """Return the YAML block that the hub reads: licence, languages, tasks, size."""
+    source = facts.get("corpus", {}).get("source", {})
+    licence = str(source.get("licence", "unknown"))
+    hub_licence = re.sub(r"-(?:only|or-later)$", "", licence.lower())
+    options: dict[str, Any] = {"license": hub_licence}
+    if hub_licence not in HUB_LICENCES:
+        options = (
+            {"license": "unknown"} if licence == "unknown" else {"license": "other", "license_name": licence}
+        )
+    if facts.get("configs"):
+        options["configs"] = facts["configs"]
+    spoken = re.findall(r"([a-z+]+) \d+", source.get("languages", "")) or ["python"]
+    n = int(source.get("functions", 0))
+    size = "n<1K" if n < 1_000 else "1K<n<10K" if n < 10_000 else "10K<n<100K" if n < 100_000 else "100K<n<1M"
+    data = DatasetCardData(
+        pretty_name=title, language=["en", "code"], size_categories=[size], multilinguality="monolingual",
+        annotations_creators=["machine-generated"], language_creators=["found"], source_datasets=["original"],
+        task_categories=["text-generation", "text-retrieval"], tags=["code", *spoken], **options,
+    )  # fmt: skip
+    return data.to_yaml().strip()
+
+
+def _introduction(facts: Mapping[str, Any]) -> str:
+    corpus = facts.get("corpus", {})
+    lines = [*(f"> **Warning.** {_inline(warning)}" for warning in corpus.get("warnings", []))]
+    lines.append(corpus.get("summary", ""))
+    if facts.get("profile"):
+        lines.append(f"Made by the profile `{facts['profile']}`.")
+    lines.append("This card is generated from the data of the run; no figure in it was typed by hand.")
+    return "\n\n".join(line for line in lines if line)
+
+
+def _corpus_parts(corpus: Mapping[str, Any]) -> list[str]:
+    """Return the sections on sources, rules, rejected files, splits, duplicates and distributions."""
+    rejected = corpus.get("rejected_examples", {})
+    secrets = _table_of(corpus.get("secrets", {}), "kind", "masked")
+    splits = [_table(corpus.get("splits", []))]
+    if corpus.get("compared"):
+        splits.append(
+            "All splits were compared again by other means. Whatever was found is left out (see below); "
+            "these items were compared without a match:\n\n"
+            + _table_of(corpus["compared"], "comparison", "items")
+        )
+    excluded = corpus.get("excluded", [])
+    twins = [
+        "Duplicate files were rejected (see the rules). A file lies in one split as a whole; files that "
+        "share much of their code stay together. Functions with a twin in a more important split (train "
+        "before test before validation) are not evaluated.",
+        _table([{"reason": row["reason"], "functions": row["functions"]} for row in excluded])
+        if excluded
+        else "None was found.",
+        *(f"{row['reason']}:\n\n{_bullets(row['examples'])}" for row in excluded),
+    ]
+    return [
+        _section("Source and licence", _table_of(corpus.get("source", {}), "fact", "value"),
+                 _table_of(corpus.get("licence_files", {}), "licence file", "licence named in it")),
+        _section("Secrets", SECRETS, secrets or "None was found."),
+        _section("Acceptance rules", "Tried in this order; the first that applies gives the reason.\n\n"
+                 + _table(corpus.get("rules", []))),
+        _section("Rejected files", *(f"{why}:\n\n{_bullets(paths)}" for why, paths in rejected.items())),
+        _section("Splits", *splits),
+        _section("Duplicates", *twins),
+        _section("Distributions", *_values(corpus.get("distributions", {}), level=3)),
+    ]  # fmt: skip
+
+
+def _edge_cases(corpus: Mapping[str, Any], said: Sequence[str]) -> str:
+    counted = corpus.get("edge_cases", {})
+    return "\n\n".join(filter(None, [_table_of(counted, "case", "count"), _bullets(said)]))
+
+
+def _report(report: Mapping[str, Any]) -> str:
+    """Render one builder's report, whatever its keys."""
+    if report.get("status") == "not_run":
+        return f"Not run: {report.get('reason', 'no reason given')}."
+    return "\n\n".join(_values(report, level=3))
+
+
+def _values(values: Mapping[str, Any], level: int) -> list[str]:
+    """Render numbers and short texts as one table, then every other entry under its own heading."""
+    plain = {key: value for key, value in values.items() if not isinstance(value, Mapping | list | tuple)}
+    parts = [_table_of(plain, "fact", "value")] if plain else []
+    for key, value in values.items():
+        if key in plain or value in ({}, [], ()):
+            continue
+        heading = f"{'#' * min(level, 6)} {_sentence(key)}"
+        if key == "filters" and _is_rows(value):
+            body = _table([_filter_row(name, row) for name, row in value.items()])
+        elif key == "templates" and isinstance(value, Mapping):
+            body = "\n\n".join(f"{kind}:\n\n{_bullets(_listed(texts))}" for kind, texts in value.items())
+        elif key in ("examples", "rejected_examples"):
+            body = _examples(value)
+        elif isinstance(value, Mapping) and _is_rows(value):
+            body = _table([{"": name} | row for name, row in _upright(value).items()])
+        elif isinstance(value, Mapping) and any(
+            isinstance(item, Mapping | list | tuple) for item in value.values()
+        ):
+            body = "\n\n".join(_values(value, level + 1))
+        elif isinstance(value, Mapping):
+            body = _table_of(value, "", "value")
+        elif all(isinstance(item, Mapping) for item in value):
+            body = _table(value)
+        else:
+            body = _bullets(value)
+        parts.append(f"{heading}\n\n{body}")
+    return parts
+
+
+def _is_rows(value: Any) -> bool:
+    """Return whether a value is a dict of dicts of plain values: the rows of a table."""
+    return isinstance(value, Mapping) and all(
+        isinstance(row, Mapping) and not any(isinstance(cell, Mapping) for cell in row.values())
+        for row in value.values()
+    )
+
+
+def _upright(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the rows, or the columns in their place if too many stand side by side for a page."""
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    if len(columns) <= max(MAX_COLUMNS, len(rows)):
+        return {name: dict(row) for name, row in rows.items()}
+    return {column: {name: row.get(column, "") for name, row in rows.items()} for column in columns}
+
+
+def _filter_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a filter's counts, with the number it dropped beside them."""
+    cells: dict[str, Any] = {"filter": name} | {key: row[key] for key in ("in", "out") if key in row}
+    if isinstance(row.get("in"), int) and isinstance(row.get("out"), int):
+        cells["dropped"] = row["in"] - row["out"]
+    return cells | {key: value for key, value in row.items() if key not in cells}
+
+
+def _examples(examples: Any) -> str:
+    """Render example texts in fences: they are code, and Markdown must not touch them."""
+    if isinstance(examples, Mapping):
+        return "\n\n".join(
+            f"**{_inline(kind)}**\n\n{_examples(_listed(rows))}" for kind, rows in examples.items()
+        )
+    blocks = []
+    shown = [example for example in examples if example is not None][:SHOWN_EXAMPLES]
+    for number, example in enumerate(shown, start=1):
+        if not isinstance(example, Mapping):
+            blocks.append(_fenced(example))
+            continue
+        short = {k: v for k, v in example.items() if "\n" not in str(v) and len(str(v)) <= 80}
+        long = {key: value for key, value in example.items() if key not in short}
+        facts = "; ".join(f"{_inline(key)}: {_inline(value)}" for key, value in short.items())
+        blocks.append(f"Example {number}{': ' + facts if facts else ''}")
+        blocks += [f"{_sentence(key)}:\n\n{_fenced(value)}" for key, value in long.items()]
+    return "\n\n".join(blocks)
+
+
+# --- Markdown ------------------------------------------------------------------------------------
+
+
+def _section(heading: str, *parts: str) -> str:
+    """Return a level-two section; "Nothing." where it would be empty."""
+    body = "\n\n".join(part for part in parts if part)
+    return f"## {heading}\n\n{body or 'Nothing.'}"
+
+
+def _table_of(values: Mapping[str, Any], key: str, value: str) -> str:
+    return _table([{key: name, value: item} for name, item in values.items()])
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as a Markdown table over the union of their keys, in order of first appearance."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    if not columns:
+        return ""
+    lines = ["| " + " | ".join(_inline(column) or " " for column in columns) + " |"]
+    lines.append(
+        "|" + "|".join(" ---: " if _is_numeric(rows, column) else " --- " for column in columns) + "|"
+    )
+    lines += ["| " + " | ".join(_inline(row.get(column, "")) for column in columns) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _is_numeric(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
+    return all(isinstance(row.get(column, 0), int | float) for row in rows)
+
+
+def _bullets(items: Sequence[Any]) -> str:
+    return "\n".join(f"- {_inline(item)}" for item in items)
+
+
+def _inline(value: Any) -> str:
+    """Return one line of text that Markdown shows unchanged: words with special characters as code."""
+    if value is None:
+        text = "–"
+    elif isinstance(value, bool):
+        text = "yes" if value else "no"
+    elif isinstance(value, float):
+        text = f"{value:,.0f}" if abs(value) >= 1_000 or value == int(value) else f"{value:.4g}"
+    elif isinstance(value, int):
+        text = f"{value:,}" if abs(value) >= 10_000 else str(value)
+    else:
+        text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        text = " ".join(text.split())
+        if "`" not in text:
+            text = re.sub(r"[^\s,;()|]*[_*<>\[\]\\][^\s,;()|]*", lambda word: f"`{word.group()}`", text)
+    return text.replace("|", "\\|")
+
+
+def _fenced(value: Any) -> str:
+    """Return a text in a fence longer than any run of backticks inside; cut long texts and say so."""
+    text = str(value)
+    if len(text) > SHOWN_CHARS:
+        text = text[:SHOWN_CHARS] + f"\n... ({len(text) - SHOWN_CHARS} characters more)"
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text.rstrip()}\n{fence}"
+
+
+def _sentence(key: str) -> str:
+    words = _inline(str(key).replace("_", " "))
+    return words[:1].upper() + words[1:]
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else [value]

@@ -1,0 +1,328 @@
+"""Resolve a corpus spec to a folder on disk, without running any of its code.
+
+`installed:NAME` is looked up as the import system would; `path:DIR` is used in place; `git:URL[@rev]` and
+`zip:FILE` are unpacked into a cache folder, completely or not at all. Addresses that could make git run a
+program are refused, and so are archives that could write outside their folder or fill the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.machinery
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+
+from helpers.data.licences import licence_of_distribution, licence_of_folder
+from helpers.errors import SuiteError
+from helpers.settings import public_spec
+
+MAX_ARCHIVE_FILES = 50_000
+MAX_ARCHIVE_BYTES = 1_000_000_000  # unpacked size, as declared; zipfile reads no byte beyond it
+CLONE_TIMEOUT_S = 600
+GIT_SCHEMES = ("https://", "http://", "ssh://", "git://", "file://")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class CorpusError(SuiteError, ValueError):
+    """The corpus cannot be used; the message says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class ResolvedSpec:
+    """A folder with code, and what is known about it besides its files."""
+
+    root: Path
+    name: str
+    version: str
+    licence: str
+    import_name: str  # the package whose folder `root` is; "" for a loose folder
+    only: str = ""  # the one file of `root` that is read, for an installed single module
+
+
+def resolve_spec(spec: str, cache_dir: Path | None = None) -> ResolvedSpec:
+    """Resolve `spec`; `load_corpus` describes the forms and the cache.
+
+    Raises:
+        CorpusError: for an unknown form, or a package, folder, repository or archive that is missing,
+            empty, unreadable or unsafe.
+    """
+    kind, separator, rest = spec.partition(":")
+    resolvers = {"installed": _installed, "path": _path, "git": _git, "zip": _zip}
+    if not separator or kind not in resolvers or not rest.strip():
+        raise CorpusError(
+            f"cannot read the corpus {spec!r}: write installed:PACKAGE, path:FOLDER, "
+            "git:URL[@revision] or zip:FILE"
+        )
+    if "\0" in rest:
+        raise CorpusError(f"cannot read the corpus {spec!r}: it holds a NUL character")
+    return resolvers[kind](rest.strip(), cache_dir or default_cache_dir())
+
+
+def default_cache_dir() -> Path:
+    """Return `$XDG_CACHE_HOME/adapt-a-code-model`, below ~/.cache if the variable is not set."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "adapt-a-code-model"
+
+
+# --- installed -----------------------------------------------------------------------------------
+
+
+def _installed(name: str, cache_dir: Path) -> ResolvedSpec:
+    top, *below = name.split(".")
+    spec = _find_spec(top)
+    if spec is None and not below:  # perhaps the name of the distribution, as in installed:scikit-learn
+        top = _import_name_of(name) or top
+        spec = _find_spec(top)
+    full_name = top
+    for part in below:  # step by step: find_spec of a dotted name would import the parents
+        full_name += f".{part}"
+        locations = (spec.submodule_search_locations if spec else None) or []
+        spec = importlib.machinery.PathFinder.find_spec(full_name, list(locations))
+    if spec is None:
+        raise CorpusError(
+            f"no installed package {name!r}: install it with pip, or name a folder as path:FOLDER"
+        )
+    version, licence = _distribution_facts(top)
+    if spec.submodule_search_locations:
+        root = Path(next(iter(spec.submodule_search_locations)))
+        return ResolvedSpec(root.resolve(), full_name, version, licence, full_name)
+    if not spec.origin or not spec.origin.endswith(".py") or not Path(spec.origin).is_file():
+        raise CorpusError(f"package {name!r} has no Python source here ({spec.origin}): choose another one")
+    module = Path(spec.origin).resolve()
+    return ResolvedSpec(
+        module.parent, full_name, version, licence, full_name.rpartition(".")[0], only=module.name
+    )
+
+
+def _find_spec(top: str) -> importlib.machinery.ModuleSpec | None:
+    """Return a top-level module's spec without importing it."""
+    try:
+        return importlib.util.find_spec(top) if top.isidentifier() else None
+    except (ImportError, ValueError):  # ValueError: loaded without a spec, as __main__ is
+        return None
+
+
+def _import_name_of(distribution: str) -> str | None:
+    """Return the top-level package of a distribution (scikit-learn: sklearn); public names first."""
+    wanted = _normalised(distribution)
+    modules = [
+        module
+        for module, owners in importlib.metadata.packages_distributions().items()
+        if module.isidentifier() and wanted in map(_normalised, owners)
+    ]
+    return min(modules, key=lambda module: (module.startswith("_"), module), default=None)
+
+
+def _normalised(distribution: str) -> str:
+    """Return a distribution's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _distribution_facts(top: str) -> tuple[str, str]:
+    """Return (version, licence) of the distribution that owns a top-level module."""
+    if top in sys.stdlib_module_names:
+        return platform.python_version(), "PSF-2.0"
+    owners = importlib.metadata.packages_distributions().get(top, [])
+    if not owners:
+        return "", "unknown"
+    distribution = importlib.metadata.distribution(sorted(owners)[0])
+    return distribution.version, licence_of_distribution(distribution)
+
+
+# --- path ----------------------------------------------------------------------------------------
+
+
+def _path(folder: str, cache_dir: Path) -> ResolvedSpec:
+    root = Path(folder).expanduser()
+    if not root.exists():
+        raise CorpusError(f"no folder {folder!r} (looked in {Path.cwd()}): check the spelling")
+    if not root.is_dir():
+        raise CorpusError(f"{folder!r} is a file: give the folder that holds the code, as path:FOLDER")
+    return _from_folder(root.resolve(), root.resolve().name, _revision_of(root))
+
+
+def _from_folder(root: Path, name: str, version: str) -> ResolvedSpec:
+    is_package = (root / "__init__.py").is_file() and root.name.isidentifier()
+    return ResolvedSpec(root, name, version, licence_of_folder(root), root.name if is_package else "")
+
+
+def _revision_of(folder: Path) -> str:
+    """Return the commit that a folder has checked out; "" if it is no checkout or git is missing."""
+    if not (folder / ".git").exists():
+        return ""
+    try:
+        return _run_git(["rev-parse", "HEAD"], cwd=folder)[:12]
+    except CorpusError:
+        return ""
+
+
+# --- git -----------------------------------------------------------------------------------------
+
+
+def _git(address: str, cache_dir: Path) -> ResolvedSpec:
+    url, revision = split_revision(address)
+    refused = f"refused git address {public_spec(address)!r}: "
+    if url.startswith("-") or revision.startswith("-"):
+        raise CorpusError(refused + "it begins like an option of git")
+    if re.match(r"[\w+.-]*::", url):
+        raise CorpusError(refused + "this transport runs a program; use https, ssh or a local path")
+    if "://" in url and not url.startswith(GIT_SCHEMES):
+        raise CorpusError(refused + f"use one of {', '.join(GIT_SCHEMES)} or a local path")
+    key = hashlib.sha256(url.encode()).hexdigest()[:16]
+    name = re.sub(r"\.git$", "", re.split(r"[/:]", url.rstrip("/"))[-1]) or "repository"
+    if COMMIT.fullmatch(revision) and (cached := cache_dir / f"git-{key}-{revision}" / name).is_dir():
+        return _from_folder(cached, name, revision[:12])
+    with _Unpacking(cache_dir) as partial:
+        checkout = partial / name
+        checkout.mkdir()
+        _run_git(["init", "--quiet", "--template="], cwd=checkout)
+        try:
+            _fetch(checkout, "--depth=1", url, revision or "HEAD")
+            wanted = "FETCH_HEAD"
+        except CorpusError:
+            if not revision:
+                raise
+            # A server does not accept an abbreviated commit: fetch all branches and look there.
+            _fetch(checkout, "--tags", url, "+refs/heads/*:refs/remotes/origin/*")
+            wanted = revision
+        _run_git(["checkout", "--quiet", "--detach", wanted, "--"], cwd=checkout)
+        commit = _run_git(["rev-parse", "HEAD"], cwd=checkout)
+        final = cache_dir / f"git-{key}-{commit}"
+        if not final.is_dir():
+            os.replace(partial, final)
+    return _from_folder(final / name, name, commit[:12])
+
+
+def split_revision(address: str) -> tuple[str, str]:
+    """Split URL[@rev]. The @ of `user@host` or of an existing path is part of the address."""
+    if Path(address).expanduser().exists():
+        return address, ""
+    host = re.match(r"(?:[\w+.-]+://[^/]*|[^/:]+:)", address)
+    start = host.end() if host else 0
+    url, _, revision = address[start:].partition("@")
+    return address[:start] + url, revision
+
+
+def _fetch(checkout: Path, how: str, url: str, what: str) -> None:
+    local = Path(url).expanduser()
+    target = str(local.resolve()) if local.exists() else url
+    _run_git(["fetch", "--quiet", "--no-recurse-submodules", how, "--", target, what], cwd=checkout)
+
+
+def _run_git(arguments: list[str], cwd: Path) -> str:
+    """Run git without prompts, hooks, submodules, foreign transports or large-file downloads."""
+    environment = {
+        **os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "GIT_LFS_SKIP_SMUDGE": "1",
+        "GIT_ALLOW_PROTOCOL": "https:http:ssh:git:file", "LC_ALL": "C",
+        "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes"),
+    }  # fmt: skip
+    for variable in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # set if a git hook started this process
+        environment.pop(variable, None)
+    guards = [
+        "-c",
+        f"core.hooksPath={os.devnull}",
+        "-c",
+        "core.fsmonitor=false",
+        "-c",
+        "submodule.recurse=false",
+        "-c",
+        "advice.detachedHead=false",
+    ]
+    try:
+        done = subprocess.run(
+            ["git", *guards, *arguments], cwd=cwd, env=environment, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, errors="replace", timeout=CLONE_TIMEOUT_S, check=False,
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise CorpusError("git is not installed: install it, or give a folder as path:FOLDER") from error
+    except subprocess.TimeoutExpired as error:
+        raise CorpusError(
+            f"git gave up after {CLONE_TIMEOUT_S} s: clone it yourself and use path:FOLDER"
+        ) from error
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise CorpusError(
+            f"git could not get the repository ({lines[0]}): check address, revision and network"
+        )
+    return done.stdout.strip()
+
+
+# --- zip -----------------------------------------------------------------------------------------
+
+
+def _zip(file: str, cache_dir: Path) -> ResolvedSpec:
+    archive_path = Path(file).expanduser()
+    if not archive_path.is_file():
+        raise CorpusError(f"no archive {file!r} (looked in {Path.cwd()}): check the spelling")
+    with archive_path.open("rb") as stream:
+        key = hashlib.file_digest(stream, "sha256").hexdigest()
+    final = cache_dir / f"zip-{key[:32]}"
+    if not final.is_dir():
+        try:
+            with zipfile.ZipFile(archive_path) as archive, _Unpacking(cache_dir) as partial:
+                members = _safe_members(archive, file)
+                archive.extractall(partial, members)
+                os.replace(partial, final)
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+            raise CorpusError(f"cannot unpack {file!r} ({error}): is it a plain zip archive?") from error
+    inner = sorted(final.iterdir())
+    root = inner[0] if len(inner) == 1 and inner[0].is_dir() else final
+    source = _from_folder(root, archive_path.stem if root == final else root.name, "")
+    return ResolvedSpec(source.root, source.name, f"sha256:{key[:12]}", source.licence, source.import_name)
+
+
+def _safe_members(archive: zipfile.ZipFile, file: str) -> list[zipfile.ZipInfo]:
+    """Return the archive's entries; raise CorpusError if one could leave the folder or fill the disk."""
+    members = archive.infolist()
+    for member in members:
+        parts = PurePosixPath(member.filename.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts or re.match(r"[A-Za-z]:", member.filename):
+            raise CorpusError(f"refused {file!r}: its entry {member.filename!r} points outside the archive")
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise CorpusError(
+                f"refused {file!r}: its entry {member.filename!r} is a symbolic link; "
+                "unpack it yourself and use path:FOLDER"
+            )
+    total = sum(member.file_size for member in members)
+    if len(members) > MAX_ARCHIVE_FILES or total > MAX_ARCHIVE_BYTES:
+        raise CorpusError(
+            f"refused {file!r}: it unpacks to {len(members)} files and {total} bytes; the limits are "
+            f"{MAX_ARCHIVE_FILES} and {MAX_ARCHIVE_BYTES}"
+        )
+    return members
+
+
+class _Unpacking:
+    """A fresh folder below the cache, removed unless it was renamed to its final name."""
+
+    def __init__(self, cache_dir: Path) -> None:
+        self.cache_dir = cache_dir
+
+    def __enter__(self) -> Path:
+        try:
+            self.cache_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.folder = Path(tempfile.mkdtemp(prefix="partial-", dir=self.cache_dir))
+        except OSError as error:
+            raise CorpusError(
+                f"cannot write the cache {self.cache_dir}: {error.strerror}; set XDG_CACHE_HOME"
+            ) from error
+        return self.folder
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise CorpusError(f"cannot unpack into {self.cache_dir}: {error.strerror}") from error

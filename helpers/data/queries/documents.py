@@ -1,0 +1,86 @@
+"""Give a function its two text forms: the full document, and a short form that is searched.
+
+Word overlap is counted on the full form. An embedder reads only a few dozen tokens, and the first lines of
+a body spend them on brackets and argument checks. The words that the body uses, each once and names of
+called functions first, tell more about what it does. Measured on networkx' training files, which took part
+in no reported figure: all-MiniLM-L6-v2 reached an MRR@10 of .669 on this form and .652 on the first lines;
+tuned from three seeds, .745, .736, .725 against .710, .729, .738 (600 queries, 1,792 functions).
+"""
+
+from __future__ import annotations
+
+import ast
+import keyword
+import re
+
+from helpers.data.queries.wording import name_words
+from helpers.records import Function
+
+_DEFINITION = re.compile(r"^(?:async\s+)?def\s", re.MULTILINE)
+_IDENTIFIER = re.compile(r"[^\W\d]{3,}")
+_CALLED = re.compile(r"([^\W\d]{3,})\s*\(")
+MIN_LETTERS = 3  # of a word; shorter words are loop variables and the like
+# Words of code that say nothing about its subject, in Python and the other supported languages.
+_ANYWHERE = {word.lower() for word in keyword.kwlist} | {
+    "self", "cls", "int", "float", "str", "list", "dict", "set", "range", "len", "isinstance",
+    "const", "let", "var", "function", "func", "this", "void", "null", "nil", "public", "private",
+    "static", "struct", "impl",
+}  # fmt: skip
+
+
+def document_text(function: Function) -> str:
+    """Return the function's name and place in words, then its code from `def` on.
+
+    A name split into words ("topological sort (algorithms dag)") reads like the questions asked.
+    Decorators are dropped, since they tell how a function is called, not what it does, and an embedder
+    reads only the first tokens. Docstrings of nested functions are removed too: queries may be made from
+    them.
+    """
+    name = " ".join(name_words(function.qualname))
+    if function.language != "python":  # its place is a path, and `code` already begins with the definition
+        return f"{name} ({function.path})\n{function.code}"
+    _, dot, inside = function.module.partition(".")  # the name of the package is the same for all
+    place = " ".join(name_words(inside if dot else function.module))
+    code = strip_nested_docstrings(function.code)
+    if definition := _DEFINITION.search(code):
+        code = code[definition.start() :]
+    return f"{name} ({place})\n{code}"
+
+
+def strip_nested_docstrings(code: str) -> str:
+    """Return `code` without the docstrings of functions and classes defined inside it."""
+    if '"""' not in code and "'''" not in code and code.count("def ") + code.count("class ") < 2:
+        return code
+    try:
+        tree = ast.parse(code)
+    except SyntaxError:  # a function whose body was only its docstring has no valid code left
+        return code
+    lines = code.splitlines(keepends=True)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        first = node.body[0]
+        if ast.get_docstring(node, clean=False) is not None and first.lineno > node.lineno:
+            for line in range(first.lineno - 1, first.end_lineno):
+                lines[line] = ""
+    return "".join(lines)
+
+
+def short_form(text: str) -> str:
+    """Return the searched form of a `document_text`: name, place, definition line, words of the body.
+
+    Names are split into words. Each word occurs once, those of called functions first. Keywords and the
+    like are left out, and so are words of the function's own name.
+
+    >>> print(short_form("add edge (graph)\\ndef add_edge(self, u):\\n    self.near[u] = {}\\n    check(u)"))
+    add edge (graph)
+    def add_edge(self, u):
+    check near
+    """
+    head, _, code = text.partition("\n")
+    definition, _, body = code.partition("\n")
+    own = set(name_words(head.rpartition(" (")[0]))
+    called = (word for name in _CALLED.findall(body) for word in name_words(name))
+    used = (word for name in _IDENTIFIER.findall(code) for word in name_words(name) if word not in own)
+    words = dict.fromkeys(w for w in (*called, *used) if len(w) >= MIN_LETTERS and w not in _ANYWHERE)
+    return f"{head}\n{definition}\n{' '.join(words)}"

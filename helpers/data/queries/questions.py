@@ -1,0 +1,213 @@
+"""Choose which functions of a code base ask, and in which words: the queries of one split.
+
+A function asks with the first sentence of its docstring, if that is prose of a usable length, and the
+query points back at the function. Kinds are dealt out by KIND_SHARES; every filter counts what came in and
+went out. Files in languages other than Python are also asked for by name (`draw_file_queries`), as people
+do if a module has no dotted name.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+from helpers.data.queries.wording import (
+    FILLER_WORDS,
+    HOW_TO,
+    WHERE_IS,
+    as_question,
+    core_words,
+    first_sentence,
+    name_words,
+    paraphrase,
+    stem,
+    words_of,
+)
+from helpers.records import Function, Query, SplitName, Splits
+
+KIND_SHARES = {"docstring_sentence": 0.40, "how_to": 0.25, "paraphrase": 0.20, "where_is": 0.15}
+FILE_SHARE = 0.1  # of all queries, at most
+FILE_LOCATION = ("how to open {file}", "Where is {file}?", "open the file {file}", "what is in {file}")
+MIN_WORDS, MAX_WORDS = 4, 40  # fewer words find nothing; nobody types more
+MAX_EQUAL_SENTENCES = 5  # a sentence that more functions share points at none of them
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class QuerySource:
+    """A function that may ask with its docstring, and all functions that answer equally well."""
+
+    function: Function
+    sentence: str
+    relevant: tuple[str, ...]  # the function itself first
+
+
+# --- which functions may ask ----------------------------------------------------------------------
+
+
+def asking_functions(
+    functions: Sequence[Function], splits: Splits, text_of: Mapping[str, str]
+) -> tuple[list[QuerySource], list[dict]]:
+    """Return the functions that may ask, and for each filter how many came in and went out."""
+    filters: list[dict] = []
+
+    def keep(name: str, items: list[T], test: Callable[[T], bool]) -> list[T]:
+        kept = [item for item in items if test(item)]
+        filters.append({"filter": name, "in": len(items), "out": len(kept)})
+        return kept
+
+    asking = keep("has a docstring", list(functions), lambda f: bool(f.docstring))
+    asking = keep(
+        "is no near-duplicate of a function in another split",
+        asking,
+        lambda f: f.id not in splits.excluded_functions,
+    )
+    pairs = [(f, first_sentence(f.docstring)) for f in asking]
+    pairs = keep("the docstring opens with a sentence of prose", pairs, lambda p: bool(p[1]))
+    pairs = keep(
+        f"the sentence has {MIN_WORDS} to {MAX_WORDS} words",
+        pairs,
+        lambda p: MIN_WORDS <= len(words_of(p[1])) <= MAX_WORDS,
+    )
+    pairs = keep(
+        "the sentence does not stand in the function's code",
+        pairs,
+        lambda p: squeezed(p[1]) not in squeezed(text_of[p[0].id]),
+    )
+    by_sentence: dict[str, list[Function]] = {}
+    for function in functions:  # an excluded or short one may still be a correct answer
+        if sentence := first_sentence(function.docstring):
+            by_sentence.setdefault(_key(sentence), []).append(function)
+    pairs = keep(
+        f"at most {MAX_EQUAL_SENTENCES} functions share the sentence",
+        pairs,
+        lambda p: len(by_sentence[_key(p[1])]) <= MAX_EQUAL_SENTENCES,
+    )
+    pairs = keep(
+        "no function of another split has the same sentence",
+        pairs,
+        lambda p: len({splits.split_of[f.path] for f in by_sentence[_key(p[1])]}) == 1,
+    )
+    by_code: dict[str, list[str]] = {}
+    for function in functions:
+        by_code.setdefault(" ".join(function.code.split()), []).append(function.id)
+    sources = []
+    asked: set[str] = set()
+    for function, sentence in sorted(pairs, key=lambda p: p[0].id):
+        if _key(sentence) in asked:  # the first function asks for all that share the sentence
+            continue
+        asked.add(_key(sentence))
+        same = [f.id for f in by_sentence[_key(sentence)]] + by_code[" ".join(function.code.split())]
+        relevant = (function.id, *dict.fromkeys(i for i in same if i != function.id))
+        sources.append(QuerySource(function, sentence, relevant))
+    filters.append({"filter": "one function asks per sentence", "in": len(pairs), "out": len(sources)})
+    return sources, filters
+
+
+def _key(sentence: str) -> str:
+    return " ".join(core_words(sentence))
+
+
+def squeezed(text: str) -> str:
+    """Return the letters and digits of `text` as lower-case words, whatever the punctuation."""
+    return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
+
+
+# --- drawing ---------------------------------------------------------------------------------------
+
+
+def draw_queries(sources: Sequence[QuerySource], wanted: int, rng: random.Random) -> tuple[Query, ...]:
+    """Draw up to `wanted` queries by KIND_SHARES; a function asks twice only if functions run out."""
+    order = sorted(sources, key=lambda source: source.function.id)
+    rng.shuffle(order)
+    counts: Counter[str] = Counter()
+    drawn: list[Query] = []
+    texts: set[str] = set()
+    done: set[tuple[str, str]] = set()
+    for _ in KIND_SHARES:
+        for source in order:
+            if len(drawn) == wanted:
+                return tuple(drawn)
+            wordings = wordings_of(source, rng)
+            open_kinds = [
+                kind
+                for kind, text in wordings.items()
+                if (source.function.id, kind) not in done and text not in texts
+            ]
+            if not open_kinds:
+                continue
+            kind = max(open_kinds, key=lambda k: (len(drawn) + 1) * KIND_SHARES[k] - counts[k])
+            counts[kind] += 1
+            done.add((source.function.id, kind))
+            texts.add(wordings[kind])
+            drawn.append(_query(source, kind, wordings[kind]))
+    return tuple(drawn)
+
+
+def draw_file_queries(
+    functions: Sequence[Function],
+    splits: Splits,
+    split: SplitName,
+    others: int,
+    rng: random.Random,
+) -> tuple[Query, ...]:
+    """Return queries for whole files by name ("how to open custom_file.ts").
+
+    Every function in the file is an answer. Only files in languages other than Python whose name no other
+    file has are asked for.
+
+    Args:
+        functions: every function of the corpus.
+        others: number of queries of other kinds; these queries stay below FILE_SHARE of all.
+    """
+    in_file: dict[str, list[Function]] = {}
+    for function in functions:
+        if function.language != "python":
+            in_file.setdefault(function.path, []).append(function)
+    names = Counter(PurePosixPath(path).name for path in in_file)
+    queries = []
+    for path, inside in sorted(in_file.items()):
+        usable = [function.id for function in inside if function.id not in splits.excluded_functions]
+        name = PurePosixPath(path).name
+        if splits.split_of[path] == split and names[name] == 1 and usable:
+            relevant = dict.fromkeys([*usable, *(function.id for function in inside)], 1)
+            text = rng.choice(FILE_LOCATION).format(file=name)
+            queries.append(Query(f"file_location/{path}", text, "file_location", relevant, path, 1.0))
+    most = int(others * FILE_SHARE / (1 - FILE_SHARE))
+    return tuple(rng.sample(queries, min(most, len(queries))))
+
+
+def wordings_of(source: QuerySource, rng: random.Random) -> dict[str, str]:
+    """Return kind -> query text, for every kind of query that this sentence can become."""
+    how, where = rng.choice(HOW_TO), rng.choice(WHERE_IS)
+    texts = {
+        "docstring_sentence": source.sentence,
+        "how_to": as_question(source.sentence, how),
+        "paraphrase": paraphrase(source.sentence),
+        "where_is": as_question(source.sentence, where),
+    }
+    return {kind: text for kind, text in texts.items() if text}
+
+
+def _query(source: QuerySource, kind: str, text: str) -> Query:
+    return Query(
+        id=f"{kind}/{source.function.id}",
+        text=text,
+        kind=kind,
+        relevant=dict.fromkeys(source.relevant, 1),
+        path=source.function.path,
+        name_overlap=name_overlap(text, source.function.name),
+    )
+
+
+def name_overlap(text: str, name: str) -> float:
+    """Return the share (0..1) of the query's content words, stemmed, that occur in the function's name."""
+    name_stems = {stem(word) for word in name_words(name)}
+    content = [stem(word) for word in words_of(text) if word not in FILLER_WORDS]
+    return round(sum(word in name_stems for word in content) / len(content), 4) if content else 1.0

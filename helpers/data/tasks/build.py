@@ -1,0 +1,283 @@
+"""Build Track B's data: instruction pairs (train and validation side) and held-out tasks (test side).
+
+Six kinds are made from the corpus' own functions: repair a marked line, improve, document, explain,
+test, implement. Whatever claims something about behaviour has been run (`helpers.data.tasks.drafts`).
+Every draft then passes the same filters, which count each reject by kind and reason and keep examples.
+Pairs come from train and validation functions only, tasks from test functions only. Code that occurs on
+both sides, or in a given benchmark, is an error.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from helpers.code.names.context import NameContext
+from helpers.data.contamination import Benchmarks, check_held_out
+from helpers.data.splits import functions_of
+from helpers.data.tasks.build_report import instruct_report
+from helpers.data.tasks.choosing import choose_drafts, wanted_functions, wanted_kinds
+from helpers.data.tasks.drafts import Draft, executable_drafts, pair_of, task_of, without_fences
+from helpers.data.tasks.execution import ExecutionContext, import_folders
+from helpers.data.tasks.filters import Filters, foreign_licences
+from helpers.data.tasks.ground_truth import GroundTruth, execution_context, left_out, verify_functions
+from helpers.data.tasks.prose import LanguageGenerator, SourceFacts
+from helpers.data.tasks.prose_drafts import (
+    documented_drafts,
+    in_other_words,
+    paraphrases,
+    reworded,
+    undocumented_drafts,
+)
+from helpers.data.tasks.purity import RULE
+from helpers.data.tasks.stability import Doubt, explain_doubts
+from helpers.data.tasks.suite_cases import TestSuite
+from helpers.errors import InsufficientDataError
+from helpers.records import Corpus, Function, InstructPair, SplitName, Splits, Task
+from helpers.run.workspace import read_json, read_jsonl, write_json, write_jsonl
+from helpers.settings import TrackBSettings
+
+SIDES: tuple[SplitName, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class InstructData:
+    """Pairs, tasks and how they came about (`report` is plain data for the data card)."""
+
+    train: tuple[InstructPair, ...]
+    validation: tuple[InstructPair, ...]
+    tasks: tuple[Task, ...]
+    report: dict[str, Any]
+    ran: tuple[dict[str, str], ...] = ()  # every function of the corpus that was run: id, side, outcome
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What the steps of one build share."""
+
+    functions: Sequence[Function]  # the Python functions of the corpus
+    splits: Splits
+    corpus: Corpus
+    settings: TrackBSettings
+    seed: int
+    tokenizer: PreTrainedTokenizerBase
+    workers: int
+    generator: LanguageGenerator
+    check: Filters
+    suite: TestSuite
+    context: ExecutionContext
+
+    @property
+    def has_own_words(self) -> bool:
+        """Whether the generator writes anything that the source does not say already."""
+        return not isinstance(self.generator, SourceFacts)
+
+    def finish(self, draft: Draft) -> Draft:
+        """Return the draft as the model is shown it: with or without Markdown fences."""
+        return draft if self.settings.fenced_code else without_fences(draft)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What one side (train, validation or test) yielded."""
+
+    verified: list[GroundTruth]
+    counts: dict[str, int]  # functions by outcome, mutants, cases left out; see `verify_functions`
+    outcomes: dict[str, str]  # id of every function that was run -> outcome
+    doubts: list[Doubt]  # cases left out for a reason that `_add_reasons` finds
+    chosen: list[Draft]
+
+
+def build_instruct_data(
+    functions: Sequence[Function],
+    splits: Splits,
+    corpus: Corpus,
+    settings: TrackBSettings,
+    seed: int,
+    tokenizer: PreTrainedTokenizerBase,
+    workers: int,
+    *,
+    generator: LanguageGenerator | None = None,
+    names: NameContext | None = None,
+) -> InstructData:
+    """Build everything that Track B trains on and is tested on; equal for equal seed and machine.
+
+    It takes nine parameters because these are the inputs that decide what the data are.
+
+    Args:
+        tokenizer: of the model to be tuned. Prompts (with their chat template) of more than
+            `settings.max_prompt_tokens` and responses of more than `settings.max_new_tokens` are
+            filtered out.
+        workers: number of sandbox processes; the result does not depend on it.
+        generator: writes the prose of the pairs; `SourceFacts` when None. Tasks always use
+            `SourceFacts`, so that runs with different generators stay comparable.
+        names: the names that exist, collected from the corpus when None. A response that uses any
+            other name is filtered out.
+
+    Raises:
+        InsufficientDataError: if no pair or no task can be made.
+        ContaminationError: if pairs hold held-out code, or a benchmark file cannot be read.
+        LanguageError, ModelError: if the generator cannot be used.
+    """
+    functions = _python_functions(functions, corpus)
+    check = _filters(names or _names_of(corpus, functions), corpus, settings, tokenizer)
+    shared = _Shared(
+        functions, splits, corpus, settings, seed, tokenizer, workers, generator or SourceFacts(), check,
+        TestSuite(corpus, functions), execution_context(corpus),
+    )  # fmt: skip
+    wordings: dict[str, tuple[str, ...]] = {}
+    if shared.has_own_words:
+        wordings = paraphrases(shared.generator, check, by_line=settings.repair_form == "line")
+    sides = {side: _build_side(side, shared, wordings) for side in SIDES}
+    _add_reasons(sides, shared)
+    _require_data(sides, shared)
+    pairs = {side: _pairs(side, sides[side].chosen) for side in ("train", "validation")}
+    tasks = tuple(task_of(draft, f"task-{index:04d}") for index, draft in enumerate(sides["test"].chosen))
+    check_held_out(
+        [(p.id, p.function_id, p.detail["code"]) for p in (*pairs["train"], *pairs["validation"])],
+        [(task.function_id, task.detail["code"]) for task in tasks],
+    )
+    ran = tuple(
+        {"function": name, "side": side, "outcome": outcome}
+        for side, found in sides.items()
+        for name, outcome in found.outcomes.items()
+    )
+    report = _report(sides, shared, wordings, ran)
+    return InstructData(pairs["train"], pairs["validation"], tasks, report, ran)
+
+
+def save_instruct_data(data: InstructData, folder: Path) -> None:
+    """Save `train`, `validation`, `tasks` and `ran` as JSON lines, and the report as JSON."""
+    for name in ("train", "validation", "tasks", "ran"):
+        write_jsonl(folder / f"{name}.jsonl", getattr(data, name))
+    write_json(folder / "report.json", data.report)
+
+
+def load_instruct_data(folder: Path) -> InstructData:
+    """Load what `save_instruct_data` saved."""
+    return InstructData(
+        tuple(read_jsonl(folder / "train.jsonl", InstructPair)),
+        tuple(read_jsonl(folder / "validation.jsonl", InstructPair)),
+        tuple(read_jsonl(folder / "tasks.jsonl", Task)),
+        read_json(folder / "report.json"),
+        tuple(read_jsonl(folder / "ran.jsonl")),
+    )
+
+
+# --- steps, in order -----------------------------------------------------------------------------
+
+
+def _python_functions(functions: Sequence[Function], corpus: Corpus) -> list[Function]:
+    """Return the functions that can be run; raise where there is none."""
+    found = [function for function in functions if function.language == "python"]
+    if not found:
+        others = Counter(file.language for file in corpus.files if file.language != "python")
+        listed = ", ".join(f"{count} files of {language}" for language, count in others.most_common())
+        raise InsufficientDataError(
+            "Track B needs Python functions, since its tests run Python, and there is none"
+            + (f" ({listed})" if listed else "")
+        )
+    return found
+
+
+def _names_of(corpus: Corpus, functions: Sequence[Function]) -> NameContext:
+    installed = corpus.spec.startswith("installed:")
+    return NameContext.from_functions(functions, corpus.import_name, corpus.files, installed=installed)
+
+
+def _filters(
+    names: NameContext, corpus: Corpus, settings: TrackBSettings, tokenizer: PreTrainedTokenizerBase
+) -> Filters:
+    return Filters(
+        settings,
+        tokenizer,
+        names,
+        foreign_files=foreign_licences(corpus),
+        benchmarks=Benchmarks(settings.benchmarks),
+    )
+
+
+def _build_side(side: SplitName, shared: _Shared, wordings: Mapping[str, tuple[str, ...]]) -> _Side:
+    """Verify one side's functions, make drafts of them, filter these and choose among them."""
+    settings, seed, check = shared.settings, shared.seed, shared.check
+    candidates = [
+        function
+        for function in functions_of(shared.functions, shared.splits, side)
+        if _fits(function, settings, shared.tokenizer)
+    ]
+    wanted = wanted_kinds(side, settings)
+    doubts: list[Doubt] = []
+    verified, counts, outcomes = verify_functions(
+        candidates, shared.corpus, wanted=wanted_functions(side, settings), seed=seed,
+        workers=shared.workers, suite=shared.suite, doubts=doubts,
+    )  # fmt: skip
+    executable = executable_drafts(
+        verified, shared.context, wanted=wanted, repair_form=settings.repair_form, seed=seed,
+        workers=shared.workers,
+    )  # fmt: skip
+    drafts = [shared.finish(draft) for draft in (*executable, *documented_drafts(candidates, seed=seed))]
+    kept = check.keep(drafts, is_task=side == "test")
+    if side == "test" or not shared.has_own_words:
+        return _Side(verified, counts, outcomes, doubts, choose_drafts(kept, side, settings, seed))
+    generator, finish = shared.generator, shared.finish
+    kept += undocumented_drafts(candidates, kept, wanted, generator, check, finish=finish, seed=seed)
+    chosen = reworded(choose_drafts(kept, side, settings, seed), generator, check, finish=finish, seed=seed)
+    chosen = [in_other_words(draft, wordings, seed=seed) for draft in chosen]
+    return _Side(verified, counts, outcomes, doubts, chosen)
+
+
+def _fits(function: Function, settings: TrackBSettings, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether the bare code fits the model's lengths, since running it is wasted otherwise."""
+    room = min(settings.max_prompt_tokens, settings.max_new_tokens)
+    return len(tokenizer(function.code, add_special_tokens=False).input_ids) <= room
+
+
+def _add_reasons(sides: Mapping[str, _Side], shared: _Shared) -> None:
+    """Count why cases were left out, for all sides in one call: each call starts its own processes."""
+    asked = [(side, doubt) for side in sides.values() for doubt in side.doubts]
+    found = explain_doubts([doubt for _, doubt in asked], shared.context, workers=shared.workers)
+    for (side, _), reasons in zip(asked, found, strict=True):
+        for name, count in left_out(reasons).items():
+            side.counts[name] = side.counts.get(name, 0) + count
+
+
+def _require_data(sides: Mapping[str, _Side], shared: _Shared) -> None:
+    pairs, tasks = len(sides["train"].chosen), len(sides["test"].chosen)
+    if not pairs or not tasks:
+        raise InsufficientDataError(
+            f"{pairs} pairs and {tasks} tasks could be made from {len(shared.functions)} Python functions; "
+            "Track B needs functions with docstrings, and functions that have doctests or tests or can be "
+            "called on simple arguments, both in training files and in test files"
+        )
+
+
+def _pairs(side: SplitName, chosen: Sequence[Draft]) -> tuple[InstructPair, ...]:
+    return tuple(pair_of(draft, f"{side}-{index:04d}") for index, draft in enumerate(chosen))
+
+
+def _report(
+    sides: Mapping[str, _Side],
+    shared: _Shared,
+    wordings: Mapping[str, tuple[str, ...]],
+    ran: Sequence[Mapping[str, str]],
+) -> dict[str, Any]:
+    report = instruct_report(
+        {side: found.chosen for side, found in sides.items()},
+        {side: found.verified for side, found in sides.items()},
+        {side: found.counts for side, found in sides.items()},
+        shared.check,
+        shared.suite,
+        shared.settings,
+        shared.generator.name,
+        wordings=wordings,
+    )
+    report["import_folders"] = list(import_folders(shared.corpus))
+    report["preloaded modules"] = list(shared.context.preload)
+    report["which functions of the corpus may be run"] = list(RULE)
+    report["functions run, all listed in track_b/data/ran.jsonl"] = dict(Counter(row["side"] for row in ran))
+    return report

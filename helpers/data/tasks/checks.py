@@ -1,0 +1,89 @@
+"""Judge answers that need no program to run: prose, docstrings, and answers without code."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from helpers.code.docstrings import (
+    described_names,
+    docstring_of,
+    read_docstring,
+    returns_a_value,
+    same_code,
+    undescribed,
+)
+from helpers.code.extraction import answered_line, defines, extract_code, parse
+from helpers.data.tasks.generated_tests import asserts_about, without_definition
+from helpers.data.tasks.phrasings import spliced
+from helpers.records import Task
+
+MIN_WORDS = 8  # of an explanation
+Verdict = tuple[str, str]  # status, detail
+
+
+def answer_code(task: Task, text: str) -> str | None:
+    """Return the code of an answer to `task`; None for prose, and where no code parses."""
+    if task.kind == "explain":
+        return None
+    if task.detail.get("form") == "line":
+        line = answered_line(text)
+        whole = spliced(task.detail["given"], int(task.detail["line"]), line)
+        return whole if line and parse(whole) is not None else None
+    return extract_code(text, entry_point=None if task.kind == "unit_tests" else task.entry_point)
+
+
+def verdict_without_running(
+    task: Task, text: str, code: str | None, invented: tuple[str, ...]
+) -> Verdict | None:
+    """Return the verdict on an answer if no program has to run for it, else None."""
+    if not text.strip():
+        return "empty", "no text"
+    if task.kind == "explain":
+        return _judge_explanation(task, text, invented)
+    if code is None:
+        return "unparsable", "no code that parses"
+    if task.kind == "unit_tests":
+        if not asserts_about(without_definition(code, task.entry_point), task.entry_point):
+            return "failed", f"no assert about {task.entry_point}"
+        return None
+    if not defines(code, task.entry_point):
+        return "failed", f"no function {task.entry_point}"
+    return _judge_docstring(task, code) if task.kind == "docstring" else None
+
+
+def _judge_docstring(task: Task, code: str) -> Verdict:
+    parameters = tuple(json.loads(task.detail["parameters"]))
+    try:
+        docstring = docstring_of(code)
+    except ValueError as error:
+        return "unparsable", str(error)
+    if not same_code(code, task.detail["given"]):
+        return "failed", "the code itself was changed"
+    if not read_docstring(docstring).summary:
+        return "failed", "no docstring"
+    missing = undescribed(docstring, parameters)
+    if missing:
+        return "failed", f"not described: {', '.join(missing)}"
+    foreign = [name for name in described_names(docstring) if name not in parameters]
+    if foreign:
+        return "failed", f"no such parameter: {', '.join(foreign)}"
+    if returns_a_value(task.detail["given"]) and read_docstring(docstring).returns is None:
+        return "failed", "the return value is not described"
+    return "passed", ""
+
+
+def _judge_explanation(task: Task, text: str, invented: tuple[str, ...]) -> Verdict:
+    words = set(re.findall(r"\w+", text))
+    missing = [n for n in (task.entry_point, *json.loads(task.detail["parameters"])) if n not in words]
+    if len(text.split()) < MIN_WORDS:
+        return "failed", f"fewer than {MIN_WORDS} words"
+    if extract_code(text, entry_point=task.entry_point) and defines(
+        extract_code(text, entry_point=task.entry_point) or "", task.entry_point
+    ):
+        return "failed", "code instead of an explanation"
+    if missing:
+        return "failed", f"not mentioned: {', '.join(missing)}"
+    if invented:
+        return "failed", f"does not exist: {', '.join(invented)}"
+    return "passed", ""

@@ -1,0 +1,154 @@
+"""Decide how a function of a corpus is run: imports, names in scope, limits."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from helpers.code.edits import SourceText
+from helpers.code.functions import module_name, package_folders
+from helpers.records import Corpus, Function
+from helpers.sandbox.api import STEPS_REACHED, Outcome, Program, run_programs
+from helpers.sandbox.conditions import BASE, VARIATIONS, Conditions
+from helpers.sandbox.workers import preload_for
+
+# What a program may take. Steps (`helpers.sandbox.steps`) decide, since they are the same on every
+# machine; the clock only ends computation in compiled code.
+MAX_STEPS = 1_200_000
+TIMEOUT_S = 5.0  # processor seconds
+MEMORY_MB = 1024
+# A reference may take a twentieth of that, so that it reaches no limit on a slower machine.
+REFERENCE_STEPS = MAX_STEPS // 20
+# Loops of `helpers.sandbox.steps.Meter`: a twentieth of `TIMEOUT_S` where a loop takes 50 microseconds.
+REFERENCE_LOOPS = 5_000
+
+
+@dataclass(frozen=True)
+class ExecutionContext:
+    """What the sandbox needs to run functions of a corpus."""
+
+    preload: tuple[str, ...]  # modules imported once in the warm process
+    python_path: tuple[str, ...]  # folders put on sys.path
+
+
+def execution_context(corpus: Corpus) -> ExecutionContext:
+    """Return the modules to preload and the folders to import from, for an installed or loose code base.
+
+    Modules that the corpus imports widely are preloaded, so that an import inside a function costs no
+    steps.
+    """
+    preload = preload_for([file.text for file in corpus.files if file.language == "python"])
+    if corpus.spec.startswith("installed:") and corpus.import_name:
+        preload = (*preload, corpus.import_name)
+    return context_of(corpus.spec, corpus.import_name, corpus.root, preload, import_folders(corpus))
+
+
+def context_of(
+    spec: str, import_name: str, root: str, preload: Sequence[str], folders: Sequence[str] = ()
+) -> ExecutionContext:
+    """Return the context from parts of a corpus, or of a `helpers.data.corpus_spec.ResolvedSpec`.
+
+    Args:
+        preload: of the `execution_context` that the pairs were made with.
+        folders: from `import_folders`.
+    """
+    if spec.startswith("installed:"):
+        return ExecutionContext(tuple(preload), ())
+    if import_name:  # the folder is itself the package
+        return ExecutionContext(tuple(preload), (str(Path(root).parent),))
+    return ExecutionContext(tuple(preload), (root, *(str(Path(root) / folder) for folder in folders)))
+
+
+def import_folders(corpus: Corpus) -> tuple[str, ...]:
+    """Return the folders below the root of a loose code base that modules are imported from ("src")."""
+    if corpus.import_name:
+        return ()
+    packages = package_folders(corpus)
+    found = set()
+    for file in (file for file in corpus.files if file.language == "python"):
+        place = file.path.removesuffix(".py").removesuffix("/__init__")
+        module = module_name(file.path, "", packages).replace(".", "/")
+        folder = place.removesuffix(module).rstrip("/")
+        if folder and place.endswith(module):
+            found.add(folder)
+    return tuple(sorted(found))
+
+
+def import_line(corpus: Corpus) -> str:
+    """Return how the code base most often imports itself (`import networkx as nx`); "" for loose code."""
+    if not corpus.import_name:
+        return ""
+    pattern = re.compile(rf"^\s*(import {re.escape(corpus.import_name)}(?: as \w+)?)\s*$", re.MULTILINE)
+    found = Counter(line for file in corpus.files for line in pattern.findall(file.text))
+    ranked = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    return ranked[0][0] if ranked else f"import {corpus.import_name}"
+
+
+def module_prelude(function: Function) -> str:
+    """Return code that puts all names of the function's module in scope, private ones too."""
+    return (
+        "import importlib as _importlib\n"
+        f"globals().update({{_k: _v for _k, _v in vars(_importlib.import_module({function.module!r}))"
+        '.items() if not _k.startswith("__")})\n'
+    )
+
+
+def strip_decorators(source: str) -> str:
+    """Return `source` from its `def` on: decorators may register names, and must not be applied twice."""
+    line = SourceText(source).function.lineno
+    return "".join(source.splitlines(keepends=True)[line - 1 :])
+
+
+def run_in(
+    context: ExecutionContext,
+    programs: Sequence[Program],
+    *,
+    workers: int,
+    what: str = "programs",
+    conditions: Conditions = BASE,
+) -> list[Outcome]:
+    """Run programs with `run_programs`, with the corpus' modules available."""
+    return run_programs(
+        programs, workers=workers, preload=context.preload, python_path=context.python_path, what=what,
+        conditions=conditions,
+    )  # fmt: skip
+
+
+def settled_in(
+    context: ExecutionContext, programs: Sequence[Program], *, workers: int, what: str = "programs"
+) -> list[Outcome | None]:
+    """Run programs twice, with every condition changed the second time.
+
+    The result is None for a program that passes only once, that only the clock ended, or that the sandbox
+    could not run: its verdict says nothing. A program that used up its steps is not run again, since that
+    costs most and the number of steps does not change.
+    """
+    once: list[Outcome | None] = list(run_in(context, programs, workers=workers, what=what))
+    places = [place for place, one in enumerate(once) if one.status != "timeout"]
+    again = run_in(
+        context, [programs[place] for place in places], workers=workers, what=f"{what}, again",
+        conditions=VARIATIONS[0],
+    )  # fmt: skip
+    for place, one in enumerate(once):
+        if one.status == "timeout" and one.detail != STEPS_REACHED:
+            once[place] = None
+    for place, two in zip(places, again, strict=True):
+        if once[place].passed != two.passed or "infrastructure_error" in (once[place].status, two.status):
+            once[place] = None
+    return once
+
+
+def limited(candidate: str, tests: str, entry_point: str, *, max_steps: int = MAX_STEPS) -> Program:
+    """Return a program within the limits above."""
+    return Program(candidate, tests, entry_point, TIMEOUT_S, MEMORY_MB, max_steps)
+
+
+def program(
+    function: Function, code: str, tests: str, *, prelude: str = "", max_steps: int = MAX_STEPS
+) -> Program:
+    """Return the program that runs `tests` on `code` in place of `function`."""
+    head = prelude or module_prelude(function)
+    return limited(head + code, tests, function.name, max_steps=max_steps)

@@ -1,0 +1,129 @@
+"""Run tests that a model wrote as the untrusted code they are.
+
+They run inside the sandbox beside the function under test, and only their verdict comes out, as one word.
+A response counts if it says "passed" on the reference and anything else on at least one mutant, so tests
+that always pass or never call the function earn nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+ENTRY_POINT = "run_generated_tests"
+RUNNER = f"""
+def {ENTRY_POINT}():
+    import inspect, sys
+    scope = dict(globals())
+    known = set(scope)
+    def run(function):
+        parameters = inspect.signature(function).parameters.values()
+        if all(p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+            function()
+    try:
+        exec(compile(TESTS, 'generated_tests', 'exec'), scope)
+        for name, value in [item for item in scope.items() if item[0] not in known]:
+            cases = sys.modules.get('unittest')
+            if isinstance(value, type) and cases and issubclass(value, cases.TestCase):
+                result = cases.TestResult()
+                cases.defaultTestLoader.loadTestsFromTestCase(value).run(result)
+                if not result.wasSuccessful():
+                    return 'failed'
+            elif isinstance(value, type) and name.startswith('Test'):
+                for method in [m for m in dir(value) if m.startswith('test')]:
+                    run(getattr(value(), method))
+            elif name.startswith('test') and inspect.isfunction(value):
+                run(value)
+    except Exception as error:
+        return type(error).__name__
+    return 'passed'
+"""
+VERDICT = f"assert {ENTRY_POINT}() == 'passed'"
+
+
+def asserts_about(tests: str, name: str) -> int:
+    """Return the number of checks in `tests` of what `name` returns; 0 if `tests` does not parse.
+
+    Checks are assert statements, unittest's `self.assert...` calls, `with pytest.raises(...)`, and `try`
+    statements that raise AssertionError if no exception came. They may mention `name` itself, or a
+    variable that was computed from it, however indirectly.
+    """
+    try:
+        tree = ast.parse(tests)
+    except (SyntaxError, ValueError):
+        return 0
+    nodes = list(ast.walk(tree))
+    known = {name}
+    while (
+        found := {
+            target
+            for node in nodes
+            for value, targets in _bindings(node)
+            if known & _names(value)
+            for target in targets
+        }
+        - known
+    ):
+        known |= found
+    return sum(bool(known & _names(checked)) for node in nodes for checked in _checked(node))
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+
+
+def _bindings(node: ast.AST) -> Iterator[tuple[ast.AST, set[str]]]:
+    """Yield (value, names that receive it) of one node that binds names."""
+    if isinstance(node, ast.Assign):
+        yield node.value, set().union(*map(_names, node.targets))
+    elif isinstance(node, ast.AnnAssign | ast.AugAssign | ast.NamedExpr) and node.value is not None:
+        yield node.value, _names(node.target)
+    elif isinstance(node, ast.For | ast.comprehension):
+        yield node.iter, _names(node.target)
+    elif isinstance(node, ast.withitem) and node.optional_vars is not None:
+        yield node.context_expr, _names(node.optional_vars)
+
+
+def _checked(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what a node checks, if it is a check."""
+    if isinstance(node, ast.Assert):
+        yield node.test
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        if node.func.attr.startswith("assert"):
+            yield node
+    elif (isinstance(node, ast.Try) and _raises_assertion_error(node)) or (
+        isinstance(node, ast.With) and any(_is_pytest_raises(item.context_expr) for item in node.items)
+    ):
+        yield ast.Module(node.body, [])
+
+
+def _raises_assertion_error(node: ast.AST) -> bool:
+    raised = [part.exc for part in ast.walk(node) if isinstance(part, ast.Raise)]
+    return any(exc is not None and "AssertionError" in _names(exc) for exc in raised)
+
+
+def _is_pytest_raises(node: ast.AST) -> bool:
+    return any(isinstance(part, ast.Attribute) and part.attr == "raises" for part in ast.walk(node))
+
+
+def without_definition(tests: str, name: str) -> str:
+    """Return `tests` without functions called `name`: a response must not test its own version."""
+    try:
+        tree = ast.parse(tests)
+    except (SyntaxError, ValueError):
+        return tests
+    kept = [node for node in tree.body if getattr(node, "name", None) != name]
+    return ast.unparse(ast.Module(kept, [])) if len(kept) < len(tree.body) else tests
+
+
+def generated_test_program(prelude: str, code: str, tests: str) -> tuple[str, str, str]:
+    """Return a program that passes exactly if `tests` pass on the function in `code`.
+
+    As in pytest, it runs functions named `test*` that need no argument, such methods of classes named
+    `Test*`, and the cases of `unittest`.
+
+    Returns:
+        Source, tests and entry point of the program.
+    """
+    runner = f"\nTESTS = {tests!r}\n{RUNNER}"
+    return f"{prelude}{code}\n{runner}", VERDICT, ENTRY_POINT

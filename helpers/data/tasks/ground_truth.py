@@ -1,0 +1,199 @@
+"""Establish functions whose behaviour is known because it was run: reference, tests, mutants killed.
+
+For each candidate a set of tests is drawn up (`helpers.data.tasks.test_sets`: doctests, cases of the
+corpus' own test-suite, recorded answers). The reference passes all of them under every condition that
+must not matter, within a twentieth of what a program may take. Single-fault mutants
+(`helpers.data.tasks.bugs`) measure how strong the tests are: mutation score = mutants that fail at least
+one test / mutants run. A function whose score is below `MIN_MUTATION_SCORE` is not used. Surviving
+mutants may be equivalent to the reference: they are counted and never used as bugs. Neither are mutants
+that only a limit tells apart. A mutant that passes one time and fails another counts as not run.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from helpers.data.tasks.bugs import Bug, make_bugs
+from helpers.data.tasks.candidate_cases import looks_testable
+from helpers.data.tasks.execution import (
+    ExecutionContext,
+    execution_context,
+    import_line,
+    module_prelude,
+    program,
+    settled_in,
+    strip_decorators,
+)
+from helpers.data.tasks.purity import OUTSIDE, PurityRule, counted_reasons
+from helpers.data.tasks.stability import Doubt, explain_doubts
+from helpers.data.tasks.suite_cases import TestSuite
+from helpers.data.tasks.test_sets import DrawnTests, TestSet, draw_up_tests
+from helpers.records import Corpus, Function
+
+__all__ = [
+    "ExecutionContext", "GroundTruth", "execution_context", "import_line", "module_prelude",
+    "strip_decorators", "verify_functions",
+]  # fmt: skip
+
+MIN_MUTATION_SCORE = 0.6
+MIN_MUTANTS = 2  # fewer say nothing about the tests
+MAX_MUTANTS = 8
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """One verified function."""
+
+    function: Function
+    code: str  # source without decorators and docstring; mutants are made from it
+    prelude: str  # code that puts the names of the function's module in scope
+    test_set: TestSet
+    mutants: tuple[Bug, ...]  # mutants that give a wrong answer or an error in at least one test
+    n_killed: int  # `mutants`, and those that run into a limit or crash
+    n_mutants: int  # mutants that were run and ended the same way twice
+
+    @property
+    def tests(self) -> str:
+        """Text of all tests."""
+        return self.test_set.text
+
+    @property
+    def n_cases(self) -> int:
+        """Number of assertions and cases together."""
+        return self.test_set.n_cases
+
+    @property
+    def mutation_score(self) -> float:
+        """Killed mutants / mutants run."""
+        return self.n_killed / self.n_mutants
+
+
+def verify_functions(
+    functions: Sequence[Function],
+    corpus: Corpus,
+    *,
+    wanted: int,
+    seed: int,
+    workers: int,
+    suite: TestSuite | None = None,
+    doubts: list[Doubt] | None = None,
+) -> tuple[list[GroundTruth], dict[str, int], dict[str, str]]:
+    """Verify functions in seeded order until `wanted` of them are usable.
+
+    Args:
+        suite: the corpus' own tests; none are used when None.
+        doubts: list that takes the cases whose answer changed, to be passed to
+            `helpers.data.tasks.stability.explain_doubts`. When None, they are explained here.
+
+    Returns:
+        The verified functions. Then counts: functions by outcome ("verified", "no test holds", "reference
+        fails its tests", "tests too weak", ...); "mutants run", "mutants killed", "mutants killed by a
+        limit alone, not used" and "mutants that survived (equivalent or unnoticed), dropped"; and cases
+        left out ("cases left out: answer depends on ..."). Then the outcome of every function that was
+        run, by id. Functions that `helpers.data.tasks.purity` rules out are counted and not run.
+    """
+    counts: Counter[str] = Counter()
+    rule = PurityRule(corpus, functions)
+    refused = {function.id: rule.reason(function) for function in functions}
+    counts.update(counted_reasons(refused.values()))
+    order = _in_order([f for f in functions if refused[f.id] in ("", OUTSIDE)], suite, seed)
+    verified: list[GroundTruth] = []
+    context = execution_context(corpus)
+    alias = import_line(corpus)
+    ran: dict[str, str] = {}
+    doubtful: list[Doubt] = []
+    size = max(8, min(40, wanted))
+    for start in range(0, len(order), size):
+        if len(verified) >= wanted:
+            break
+        batch = [f for f in order[start : start + size] if not refused[f.id]]
+        for drawn, truth, outcome in _verify_batch(batch, alias, context, suite, seed, workers):
+            function = drawn.function
+            counts[outcome] += 1
+            counts.update(left_out(drawn.left_out))
+            doubtful += [drawn.doubt] if drawn.doubt else []
+            ran[function.id] = outcome
+            if truth is not None:
+                verified.append(truth)
+    if doubts is None:
+        for reasons in explain_doubts(doubtful, context, workers=workers):
+            counts.update(left_out(reasons))
+    else:
+        doubts += doubtful
+    return verified, {**counts, **_mutant_counts(verified)}, ran
+
+
+def left_out(reasons: Counter[str]) -> dict[str, int]:
+    """Return the numbers of cases left out, under their names among `verify_functions`' counts."""
+    return {f"cases left out: {reason}": count for reason, count in reasons.items()}
+
+
+def _in_order(functions: Sequence[Function], suite: TestSuite | None, seed: int) -> list[Function]:
+    """Return the functions in seeded order, those that look testable before all others."""
+    order = sorted(functions, key=lambda function: function.id)
+    random.Random(f"{seed}:ground truth").shuffle(order)
+    return sorted(  # stable, so the seeded order stays within both halves
+        order, key=lambda f: looks_testable(f) or (suite is not None and suite.has(f)), reverse=True
+    )
+
+
+def _mutant_counts(verified: Sequence[GroundTruth]) -> dict[str, int]:
+    run, killed = sum(t.n_mutants for t in verified), sum(t.n_killed for t in verified)
+    return {
+        "mutants run": run,
+        "mutants killed": killed,
+        "mutants killed by a limit alone, not used": killed - sum(len(t.mutants) for t in verified),
+        "mutants that survived (equivalent or unnoticed), dropped": run - killed,
+    }
+
+
+def _verify_batch(
+    functions: Sequence[Function],
+    alias: str,
+    context: ExecutionContext,
+    suite: TestSuite | None,
+    seed: int,
+    workers: int,
+) -> list[tuple[DrawnTests, GroundTruth | None, str]]:
+    results: list[tuple[DrawnTests, GroundTruth | None, str]] = []
+    runs: list[tuple[DrawnTests, TestSet, str, list[Bug]]] = []
+    for drawn in draw_up_tests(functions, alias, context, suite, seed=seed, workers=workers):
+        if drawn.tests is None:
+            results.append((drawn, None, drawn.reason))
+        else:
+            code = strip_decorators(drawn.function.code)
+            runs.append((drawn, drawn.tests, code, _sample_mutants(drawn.function, code, seed)))
+    programs = [program(one.function, bug.source, t.text) for one, t, _, bugs in runs for bug in bugs]
+    outcomes = iter(settled_in(context, programs, workers=workers, what="run mutants"))
+    for drawn, tests, code, bugs in runs:
+        function = drawn.function
+        ends = [(bug, next(outcomes)) for bug in bugs]
+        told = [(bug, end) for bug, end in ends if end is not None]
+        killed = [(bug, end) for bug, end in told if not end.passed]
+        if len(told) < MIN_MUTANTS:
+            results.append((drawn, None, "too few mutants"))
+        elif len(killed) / len(told) < MIN_MUTATION_SCORE:
+            results.append((drawn, None, "tests too weak"))
+        else:
+            usable = tuple(bug for bug, end in killed if end.status == "failed")
+            truth = GroundTruth(
+                function, code, module_prelude(function), tests, usable, len(killed), len(told)
+            )
+            results.append((drawn, truth, "verified"))
+    return results
+
+
+def _sample_mutants(function: Function, code: str, seed: int) -> list[Bug]:
+    """Return up to `MAX_MUTANTS`; operators take turns, so that none crowds out the others."""
+    by_operator: dict[str, list[Bug]] = {}
+    for bug in make_bugs(code):
+        by_operator.setdefault(bug.operator, []).append(bug)
+    rng = random.Random(f"{seed}:mutants:{function.id}")
+    columns = [rng.sample(bugs, len(bugs)) for _, bugs in sorted(by_operator.items())]
+    rng.shuffle(columns)
+    turns = [bug for row in zip_longest(*columns) for bug in row if bug is not None]
+    return turns[:MAX_MUTANTS]

@@ -1,0 +1,84 @@
+"""Hold every instruction template of Track B in one table, by task kind; the data card shows it whole.
+
+`{code}` is the function that is shown, `{name}` its name. In bug repairs the faulty line carries the
+comment `BUG_MARK`: finding the fault is not part of the task, so that repairing it can be measured on a
+model this small.
+"""
+
+from __future__ import annotations
+
+from helpers.records import TaskKind
+
+BUG_MARK = "  # bug"
+
+PHRASINGS: dict[TaskKind, tuple[str, ...]] = {
+    "fix_bug": (
+        "Fix the bug in this function. The faulty line is marked.\n\n{code}",
+        "One line of this function is wrong; it is marked. Write the corrected function.\n\n{code}",
+        "Repair the marked line and return the whole function.\n\n{code}",
+    ),
+    "improve": (
+        "Improve this function without changing what it does.\n\n{code}",
+        "Write this function better; its behaviour must stay the same.\n\n{code}",
+        "Refactor this function: same results, cleaner code.\n\n{code}",
+    ),
+    "docstring": (
+        "Write a docstring for this function.\n\n{code}",
+        "Add a docstring that describes every parameter and the return value.\n\n{code}",
+        "Document this function.\n\n{code}",
+    ),
+    "explain": (
+        "Explain what this function does.\n\n{code}",
+        "What does `{name}` do?\n\n{code}",
+        "Describe this function, its parameters and what it returns.\n\n{code}",
+    ),
+    "unit_tests": (
+        "Write assert statements that test this function.\n\n{code}",
+        "Write unit tests for `{name}`.\n\n{code}",
+        "Which asserts would catch a mistake in this function?\n\n{code}",
+    ),
+    "implement": (
+        "Implement this function.\n\n{code}",
+        "Complete the function from its signature and docstring.\n\n{code}",
+        "Write the body of `{name}`.\n\n{code}",
+    ),
+}
+
+
+LINE_REPAIR: tuple[str, ...] = (
+    "One line of this function is wrong; it is marked. Write the corrected line.\n\n{code}",
+    "Fix the marked line of this function. Answer with that line alone.\n\n{code}",
+    "What should the marked line be?\n\n{code}",
+)
+
+
+def spliced(given: str, line: int, answer: str) -> str:
+    """Return `given` with its 1-based `line` replaced by the first code line of `answer`, indented alike."""
+    lines = given.splitlines()
+    indent = lines[line - 1][: len(lines[line - 1]) - len(lines[line - 1].lstrip())]
+    code = (text.strip() for text in answer.splitlines() if text.strip() and "```" not in text)
+    lines[line - 1] = indent + next(code, "").removesuffix(BUG_MARK.strip()).rstrip()
+    return "\n".join(lines) + "\n"
+
+
+def fenced_python(code: str) -> str:
+    """Return `code` as a Markdown block."""
+    return f"```python\n{code.rstrip()}\n```"
+
+
+def unfenced(text: str) -> str:
+    """Return `text` with the marks of `fenced_python` taken off its code."""
+    return text.replace("```python\n", "").replace("\n```", "")
+
+
+def phrase(kind: TaskKind, index: int, *, code: str, name: str, by_line: bool = False) -> str:
+    """Return the whole user turn: template `index` (modulo their number) of `kind`, filled in."""
+    templates = LINE_REPAIR if by_line else PHRASINGS[kind]
+    return templates[index % len(templates)].format(code=fenced_python(code), name=name)
+
+
+def mark_line(code: str, line: int) -> str:
+    """Return `code` with the bug mark at the end of its 1-based `line`."""
+    lines = code.splitlines()
+    lines[line - 1] += BUG_MARK
+    return "\n".join(lines)

@@ -1,0 +1,6 @@
+"""Planted names: measure how often the hallucination checker errs, on names known to be real or fake.
+
+The checker itself is `helpers.code.names`; nothing here judges a model's answers.
+"""
+
+__all__ = ["check", "name_sources", "templates"]

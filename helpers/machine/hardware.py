@@ -1,0 +1,320 @@
+"""Hardware facts turned into decisions, each with its reason.
+
+`detect_runtime` inspects the machine once, decides on device, precision and attention, and applies the
+work-arounds that a free T4 needs. Every decision is a `Decision(name, value, reason)`; the notebook
+prints them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import random
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+GIB = 2**30
+BF16_CAPABILITY = (8, 0)  # below it bfloat16 is emulated, even if torch's own query says otherwise
+CPU_BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # x86, x86, Arm, as the kernel spells them
+Decide = Callable[[str, object, str], None]  # records one decision: name, value, reason
+REPORTED_PACKAGES = (
+    "torch", "transformers", "peft", "accelerate", "sentence-transformers", "faiss-cpu",
+    "bitsandbytes", "datasets", "networkx", "numpy", "libcst", "ruff", "bm25s", "datasketch",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision about this machine, and the reason for it."""
+
+    name: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What the hardware allows. `autocast_dtype` is None if training runs in plain float32."""
+
+    device: torch.device
+    weight_dtype: torch.dtype  # dtype of the frozen weights
+    autocast_dtype: torch.dtype | None
+    attention: str  # value for `attn_implementation`
+    memory_gib: float  # of the accelerator, or of the host if there is none
+    decisions: tuple[Decision, ...]
+    nf4: bool = False  # frozen weights of causal LMs in 4-bit NormalFloat (Dettmers et al. 2023)
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """Return the autocast region for forward and backward passes; a no-op without mixed precision."""
+        if self.autocast_dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=self.autocast_dtype)
+
+
+def cpu_has_bf16() -> bool:
+    """Return whether this CPU multiplies bfloat16 matrices in hardware (Linux only; False elsewhere)."""
+    try:
+        with open("/proc/cpuinfo") as stream:
+            flags = next((line for line in stream if line.startswith(("flags", "Features"))), "")
+    except OSError:
+        return False
+    words = set(flags.split())
+    return any(flag in words for flag in CPU_BF16_FLAGS)
+
+
+def can_compile(device: torch.device) -> bool:
+    """Return whether `torch.compile` finds what it needs: a C++ compiler for a CPU, Triton for a GPU."""
+    if device.type == "cpu":
+        return shutil.which(os.environ.get("CXX", "g++")) is not None
+    return importlib.util.find_spec("triton") is not None
+
+
+def available_memory_gib() -> float:
+    """Return the host memory this process may use: the machine's or the cgroup's limit if smaller."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        with open("/sys/fs/cgroup/memory.max") as stream:
+            limit = stream.read().strip()
+        if limit.isdigit():
+            total = min(total, int(limit))
+    except OSError:
+        pass
+    return total / GIB
+
+
+def detect_runtime(*, deterministic: bool = True, nf4: bool = False) -> Runtime:
+    """Inspect the machine once and decide how to run on it.
+
+    Args:
+        deterministic: ask torch for deterministic kernels; where an operation has none, it only warns.
+        nf4: hold the frozen weights of causal LMs in 4 bits; slower, and only worth it above 1.5B.
+    """
+    decisions: list[Decision] = []
+
+    def decide(name: str, value: object, reason: str) -> None:
+        decisions.append(Decision(name, str(value), reason))
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # avoids a deadlock in later forks
+    if torch.cuda.is_available():
+        runtime = _decide_cuda(decide)
+    else:
+        runtime = _decide_cpu(decide)
+    if deterministic:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, finds only bugs
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        decide("determinism", "on", "the same seed on the same machine gives the same figures")
+    if nf4:
+        decide("frozen weights", "NF4", "requested: a quarter of the memory, but slower")
+    decide(
+        "loss", "in pieces, at answer positions only",
+        "the logits of four windows over 150,000 tokens of vocabulary take 2.3 GiB per copy",
+    )  # fmt: skip
+    decide(
+        "out of memory", "halve the batch, recompute activations, NF4",
+        "in this order; accumulation keeps the examples per step; history.json records what was done",
+    )  # fmt: skip
+    decide("progress", "plain text", "the widget metadata of hosted notebooks breaks their export")
+    _disable_old_torchao(decide)
+    _leave_secret_store_alone(decide)
+    device, weight_dtype, autocast_dtype, attention, memory = runtime
+    return Runtime(device, weight_dtype, autocast_dtype, attention, memory, tuple(decisions), nf4)
+
+
+def _decide_cuda(decide: Decide) -> tuple[torch.device, torch.dtype, torch.dtype, str, float]:
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))  # set by `accelerate launch`
+    torch.cuda.set_device(local_rank)
+    capability = torch.cuda.get_device_capability()
+    properties = torch.cuda.get_device_properties(local_rank)
+    memory = properties.total_memory / GIB
+    decide("device", "cuda", f"{properties.name}, {memory:.2f} GiB, sm{capability[0]}{capability[1]}")
+    if capability >= BF16_CAPABILITY:
+        dtype = torch.bfloat16
+        decide("precision", "bfloat16", "the compute capability is at least 8.0")
+    else:
+        dtype = torch.float16
+        decide("precision", "float16", "below compute capability 8.0, bfloat16 is only emulated")
+        decide(
+            "adapters", "float32, loss scaled",
+            "float16 gradients cannot be unscaled; if the loss becomes NaN, training restarts in float32",
+        )  # fmt: skip
+    if capability < BF16_CAPABILITY:
+        _refuse_gqa_in_sdpa()
+        decide(
+            "attention", "sdpa, key-value heads repeated",
+            "below sm80 there is no FlashAttention-2, and SDPA with grouped queries uses its slow kernel",
+        )  # fmt: skip
+    else:
+        decide("attention", "sdpa", "torch has fused kernels for it")
+    return torch.device("cuda"), dtype, dtype, "sdpa", memory
+
+
+def _decide_cpu(decide: Decide) -> tuple[torch.device, torch.dtype, torch.dtype | None, str, float]:
+    memory = available_memory_gib()
+    threads = torch.get_num_threads()
+    decide("device", "cpu", f"no CUDA device; {threads} threads, {memory:.1f} GiB")
+    if cpu_has_bf16():
+        autocast: torch.dtype | None = torch.bfloat16
+        decide("precision", "float32 weights, bfloat16 autocast", "the CPU multiplies bfloat16 in hardware")
+    else:
+        autocast = None
+        decide("precision", "float32", "the CPU has no bfloat16 instructions")
+    decide("attention", "sdpa", "torch has fused kernels for it")
+    if _keep_freed_memory():
+        decide("freed memory", "kept", "requesting it from the kernel at every step costs 1/6 of the time")
+    return torch.device("cpu"), torch.float32, autocast, "sdpa", memory
+
+
+def _keep_freed_memory() -> bool:
+    """Make glibc keep large freed blocks instead of returning them to the kernel, which zeroes them again.
+
+    Returns:
+        Whether that could be set; without glibc nothing changes.
+    """
+    M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+    try:
+        library = ctypes.CDLL("libc.so.6")
+        return bool(library.mallopt(M_MMAP_MAX, 0)) and bool(library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+    except (OSError, AttributeError):
+        return False
+
+
+def _refuse_gqa_in_sdpa() -> None:
+    """Make transformers repeat key-value heads itself (transformers #48633)."""
+    from transformers.integrations import sdpa_attention
+
+    sdpa_attention.use_gqa_in_sdpa = lambda *args, **kwargs: False
+
+
+def _disable_old_torchao(decide: Decide) -> None:
+    """Hide a preinstalled torchao that is too old for PEFT, which would raise on plain LoRA.
+
+    PEFT calls `is_torchao_available`, which raises ImportError for versions below 0.16
+    (unslothai/notebooks #258). Nothing here quantises with torchao, so the answer becomes False.
+    """
+    try:
+        version = importlib.metadata.version("torchao")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    import peft.import_utils
+    import peft.tuners.lora.torchao as lora_torchao
+
+    for module in (peft.import_utils, lora_torchao):
+        module.is_torchao_available = lambda: False
+    decide("torchao", f"{version} ignored", "PEFT rejects old versions, and nothing here needs it")
+
+
+def _leave_secret_store_alone(decide: Decide) -> None:
+    """Keep the hub client from searching Colab's secret store, which blocks for 10 s outside Colab's page.
+
+    No model here needs a token; `HF_TOKEN` and a login are still used.
+    """
+    if "google.colab" not in sys.modules:
+        return
+    from huggingface_hub.utils import _auth
+
+    if hasattr(_auth, "_get_token_from_google_colab"):
+        _auth._get_token_from_google_colab = lambda: None
+        decide("hub token", "only HF_TOKEN or a login", "Colab's secret store can block for 10 seconds")
+
+
+def set_seed(seed: int) -> None:
+    """Seed Python, numpy and torch (all devices)."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that the figures depend on."""
+    versions = {"python": platform.python_version()}
+    for package in REPORTED_PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
+
+
+def hardware_facts(runtime: Runtime) -> dict[str, str | int | float]:
+    """Return device, cores and memory for `metrics.json`, without host name or paths."""
+    name = platform.processor() or platform.machine()
+    if runtime.device.type == "cuda":
+        name = torch.cuda.get_device_name()
+    else:
+        with contextlib.suppress(OSError), open("/proc/cpuinfo") as stream:
+            name = next((x.split(":", 1)[1].strip() for x in stream if x.startswith("model name")), name)
+    return {
+        "device": runtime.device.type,
+        "name": name,
+        "cores": os.cpu_count() or 1,
+        "memory_gib": round(runtime.memory_gib, 2),
+        "precision": next(d.value for d in runtime.decisions if d.name == "precision"),
+    }
+
+
+def peak_memory_gib() -> float:
+    """Return peak memory in GiB since the last reset: the accelerator's, else this process's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / GIB
+    own = _own_memory_gib("VmHWM")
+    if own is not None:
+        return own
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (GIB if sys.platform == "darwin" else 2**20)
+
+
+def held_memory_gib() -> float:
+    """Return memory held now in GiB: the accelerator's, else this process's (0 if unknown)."""
+    if torch.cuda.is_available():
+        return torch.cuda.memory_allocated() / GIB
+    return _own_memory_gib("VmRSS") or 0.0
+
+
+def reset_peak_memory() -> None:
+    """Restart `peak_memory_gib` from the memory held now, if the system supports that."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM (proc(5))
+
+
+def _own_memory_gib(field: str) -> float | None:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    found = next((line.split()[1] for line in lines if line.startswith(f"{field}:")), None)
+    return None if found is None else int(found) / 2**20
+
+
+def free_memory() -> None:
+    """Release the memory of a finished track; call after deleting its models."""
+    import gc
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+@contextlib.contextmanager
+def stopwatch() -> Iterator[dict[str, float]]:
+    """Measure wall-clock seconds: `with stopwatch() as took: ...; took["seconds"]`."""
+    took: dict[str, float] = {}
+    start = time.perf_counter()
+    try:
+        yield took
+    finally:
+        took["seconds"] = time.perf_counter() - start

@@ -1,0 +1,207 @@
+"""Compute the memory of one step from a model's shape, before loading anything, and what fits.
+
+Tensors are counted, as `torch.cuda.max_memory_allocated` does; `StagePlan.fits` leaves `RESERVE_GIB` free for
+the CUDA context and fragmentation. The count of activations agrees with the tensors that autograd keeps
+(see the tests). `helpers.plan` knows every stage and therefore imports every training; this module imports
+none, so that a training can ask what fits without depending on the others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from helpers.machine.hardware import GIB, Runtime
+from helpers.machine.memory import Fit
+from helpers.models.cheaper_forms import scores_are_small
+from helpers.models.shapes import Shape, ShapeError, shape_of
+from helpers.models.token_loss import MAX_LOGITS
+from helpers.settings import LoraSettings
+
+RESERVE_GIB = 0.9  # CUDA context, cuBLAS workspaces, fragmentation
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)  # 4 bits; per block of 64 an 8-bit scale; their float32 scales
+T4_MEMORY_GIB = 14.74
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Sustained speeds, from which times are computed."""
+
+    name: str
+    flops: float
+    bytes_per_s: float
+    step_s: float  # to launch one layer's kernels
+
+
+T4 = Speed("T4, 22 TFLOP/s float16, 250 GB/s", 22e12, 250e9, 1.5e-3)
+CPU = Speed("two cores, 150 GFLOP/s, 20 GB/s", 150e9, 20e9, 1e-4)
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage: its peak memory in GiB by part, and roughly its duration in seconds."""
+
+    stage: str
+    parts: Mapping[str, float]
+    seconds: float
+    note: str = ""
+
+    @property
+    def peak_gib(self) -> float:
+        """The sum of all parts."""
+        return sum(self.parts.values())
+
+    def fits(self, memory_gib: float) -> bool:
+        """Whether the stage fits with `RESERVE_GIB` to spare."""
+        return self.peak_gib + RESERVE_GIB <= memory_gib
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The part of a `Runtime` that planning needs; can describe a machine that is not at hand."""
+
+    memory_gib: float
+    weight_bytes: int
+    autocast: bool
+    nf4: bool
+    speed: Speed
+
+    @classmethod
+    def of(cls, runtime: Runtime) -> Machine:
+        """Describe the machine at hand."""
+        speed = T4 if runtime.device.type == "cuda" else CPU
+        autocast = runtime.autocast_dtype is not None
+        return cls(runtime.memory_gib, runtime.weight_dtype.itemsize, autocast, runtime.nf4, speed)
+
+    @classmethod
+    def t4(cls, *, nf4: bool = False) -> Machine:
+        """Describe a free Colab T4: float16 weights and autocast."""
+        return cls(T4_MEMORY_GIB, torch.float16.itemsize, True, nf4, T4)
+
+
+def weight_bytes(shape: Shape, machine: Machine) -> float:
+    """Return the bytes of the frozen weights; only the blocks' linear layers can be in 4 bits."""
+    if not machine.nf4:
+        return float(shape.parameters * machine.weight_bytes)
+    rest = shape.parameters - shape.linear_parameters
+    return shape.linear_parameters * NF4_BYTES + rest * machine.weight_bytes
+
+
+def lora_parameters(shape: Shape, rank: int) -> int:
+    """Return the adapters' parameters: rank * (in + out) for every linear layer of every block."""
+    return shape.layers * sum(rank * (a + b) for a, b in shape.linears)
+
+
+def activation_bytes(
+    shape: Shape, tokens: int, length: int, machine: Machine, rank: int, *, checkpointing: bool = False
+) -> float:
+    """Return what autograd keeps of a decoder's blocks with adapters, for `tokens` in rows of `length`.
+
+    Per token and block: the two norms' float32 inputs; the adapters' inputs (under autocast a cast copy for
+    each of the seven) and their rank-wide outputs; query, key, value (key and value repeated to all heads)
+    and output of attention, its mask and row sums, on a CPU the whole scores if they are small; gate, its
+    activation and up. Once: the last norm's float32 input. With checkpointing, one hidden state per block
+    is kept and one block at a time recomputed. Training that sums weights and adapters
+    (`helpers.models.cheaper_forms`) needs slightly less.
+    """
+    small = 2 if machine.autocast else machine.weight_bytes
+    h, q, i = shape.hidden, shape.heads * shape.head_dim, shape.intermediate
+    norms = 2 * (4 * h + 4)
+    adapter_inputs = (5 * h + q + i if machine.autocast else 2 * h + q + i) * small
+    adapter_outputs = len(shape.linears) * rank * small
+    attention = 4 * q * small + 4 * shape.heads + length * small
+    if machine.speed is CPU and scores_are_small(shape.layers, shape.heads, tokens // length, length):
+        attention += shape.heads * length * (4 + (small if machine.autocast else 0))
+    mlp = 3 * i * small
+    block = tokens * (norms + adapter_inputs + adapter_outputs + attention + mlp)
+    if machine.autocast:  # casts of the adapters, and of frozen weights in another dtype
+        casts = 2 * lora_parameters(shape, rank) / shape.layers
+        if machine.weight_bytes > 2:
+            casts += 2 * shape.linear_parameters / shape.layers
+        block += casts
+    last_norm = tokens * (4 * h + 4)
+    if not checkpointing:
+        return shape.layers * block + last_norm
+    return shape.layers * tokens * h * machine.weight_bytes + last_norm + block
+
+
+def logits_bytes(shape: Shape, tokens: int) -> float:
+    """Return the bytes of a loss: logits, float32 copy, softmax and both gradients, a piece at a time."""
+    return 16.0 * min(tokens * shape.vocabulary, MAX_LOGITS)
+
+
+def cache_bytes(shape: Shape, rows: int, length: int, machine: Machine) -> float:
+    """Return the bytes of the key-value cache of `rows` sequences of `length` tokens.
+
+    One layer counts twice: a step writes a grown copy of it, and finished rows are dropped by copying.
+    """
+    a_layer = 2 * shape.kv_heads * shape.head_dim * machine.weight_bytes * rows * length
+    return a_layer * (shape.layers + 1)
+
+
+def training_parts(
+    shape: Shape, machine: Machine, lora: LoraSettings, micro_batch: int, length: int, *,
+    checkpointing: bool, embeddings: bool = False,
+) -> dict[str, float]:  # fmt: skip
+    """Return GiB by part while adapters are trained on `micro_batch` rows of `length` tokens.
+
+    Args:
+        embeddings: rows of the embedding are trained too. At most there are all rows, each with its gradient
+            and Adam's two means; besides, the table with these rows inserted exists twice (input and tied
+            head), and its gradient once.
+    """
+    tokens = micro_batch * length
+    parts = {
+        "weights": weight_bytes(shape, machine),
+        "adapters, gradients, Adam": 16.0 * lora_parameters(shape, lora.rank),
+        "activations": activation_bytes(
+            shape, tokens, length, machine, lora.rank, checkpointing=checkpointing
+        ),
+        "logits": logits_bytes(shape, tokens),
+    }
+    if embeddings:
+        parts["embedding rows"] = shape.vocabulary * shape.hidden * (16.0 + 3.0 * machine.weight_bytes)
+    return {name: value / GIB for name, value in parts.items()}
+
+
+def planned_fit(
+    fit: Fit, config: Any, runtime: Runtime, lora: LoraSettings, micro_batch: int, length: int, *,
+    embeddings: bool = False,
+) -> Fit:  # fmt: skip
+    """Lower `fit` until a step of `micro_batch` rows of `length` tokens fits on the accelerator.
+
+    Without an accelerator, or for a model of unknown shape, return `fit` unchanged.
+    """
+    if runtime.device.type != "cuda":
+        return fit
+    try:
+        shape = shape_of(config)
+    except ShapeError:
+        return fit
+    return lowered_fit(fit, shape, Machine.of(runtime), lora, micro_batch, length, embeddings)
+
+
+def lowered_fit(
+    fit: Fit, shape: Shape, machine: Machine, lora: LoraSettings, micro_batch: int, length: int,
+    embeddings: bool = False,
+) -> Fit:  # fmt: skip
+    """Do the same for a machine that need not be at hand; frozen weights never go to 4 bits here."""
+    rows, checkpointing = min(micro_batch, fit.micro_batch or micro_batch), fit.checkpointing
+    while True:
+        parts = training_parts(
+            shape, machine, lora, rows, length, checkpointing=checkpointing, embeddings=embeddings
+        )
+        planned = StagePlan("", parts, 0.0)
+        if planned.fits(machine.memory_gib) or (rows == 1 and checkpointing):
+            break
+        rows, checkpointing = (rows // 2, checkpointing) if rows > 1 else (1, True)
+    if (rows, checkpointing) == (min(micro_batch, fit.micro_batch or micro_batch), fit.checkpointing):
+        return fit
+    step = f"planned: {rows} x {length} at once" + (", activations recomputed" if checkpointing else "")
+    return dataclasses.replace(
+        fit, micro_batch=rows, checkpointing=checkpointing, lowered=(*fit.lowered, step)
+    )

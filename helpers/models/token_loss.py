@@ -1,0 +1,74 @@
+"""Cross-entropy over the target tokens, without computing the logits of the others.
+
+With a vocabulary of 151,936 the float32 logits of four windows of 1,024 tokens take 2.3 GiB a copy, and
+several copies exist at once. Here positions labelled -100 never reach the output head, and the others pass
+it in pieces that are recomputed in the backward pass.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+IGNORED = -100  # the label of a position that is no target; transformers uses the same
+MAX_LOGITS = 2**25  # elements of one piece: 128 MiB in float32
+
+
+def summed_token_loss(
+    head: torch.nn.Module,
+    hidden: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    weights: torch.Tensor | None = None,
+    max_logits: int = MAX_LOGITS,
+    compiled: bool = False,
+) -> tuple[torch.Tensor, int]:
+    """Return the sum of -ln p(label) in nats (float32) over all targets, and their number.
+
+    Args:
+        head: from hidden states to logits.
+        hidden: (batch, length, width); position i predicts token i + 1.
+        labels: (batch, length), the token itself at each position or `IGNORED`. They are shifted here, as
+            in transformers; labels[:, 0] can never be a target.
+        weights: (batch, length), factors for each token's loss; 1 if not given.
+        max_logits: elements of a piece; a single piece is kept, several are recomputed.
+        compiled: run the head and what follows it as one fused kernel. Then positions that are no targets
+            pass through it too, since each number of targets would be compiled separately; it suits
+            batches of one shape with few such positions.
+    """
+    hidden, targets = hidden[:, :-1], labels[:, 1:]
+    weights = torch.ones_like(targets, dtype=torch.float32) if weights is None else weights[:, 1:]
+    chosen = targets != IGNORED
+    count = int(chosen.sum())
+    if count == 0:
+        return hidden.sum() * 0.0, 0
+    if compiled:
+        piece, hidden = _compiled_piece(), hidden.flatten(0, 1)
+        targets, weights = targets.flatten(), weights.flatten()
+    else:
+        piece, hidden, targets, weights = _piece, hidden[chosen], targets[chosen], weights[chosen]
+    vocabulary = head.weight.shape[0] if hasattr(head, "weight") else head.out_features
+    rows = max(1, max_logits // vocabulary)
+    if len(targets) <= rows:
+        return piece(head, hidden, targets, weights), count
+    total = hidden.new_zeros((), dtype=torch.float32)
+    for parts in zip(hidden.split(rows), targets.split(rows), weights.split(rows), strict=True):
+        total = total + checkpoint(piece, head, *parts, use_reentrant=False)
+    return total, count
+
+
+@functools.cache
+def _compiled_piece() -> Callable[..., torch.Tensor]:
+    return torch.compile(_piece, dynamic=False)
+
+
+def _piece(
+    head: torch.nn.Module, hidden: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    losses = torch.nn.functional.cross_entropy(
+        head(hidden).float(), targets, reduction="none", ignore_index=IGNORED
+    )
+    return (losses * weights).sum()

@@ -1,0 +1,303 @@
+"""The process that runs the candidate program and answers the judge's requests.
+
+It never sees the tests. The judge asks it to call functions with given arguments and gets the
+results as data. Nothing that this process says decides the verdict; it can only give answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import operator
+import os
+import random
+import socket
+import struct
+import sys
+import types
+from typing import Any
+
+from helpers.sandbox.channel import BUILT_IN, OPERATORS, ChannelClosed, Peer
+from helpers.sandbox.conditions import BASE, Conditions, deeper, hand_out, reorder_names, stir_memory
+from helpers.sandbox.steps import Meter, StepCounter
+
+MODULE = "solution"
+REHEARSALS = 12
+# Requests whose steps do not count: not the program's own, or its imports, which differ by machine.
+UNCOUNTED = ("boot", "begin", "spent", "threads")
+
+
+def run_candidate(
+    channel: int, source: str, folder: str, *, conditions: Conditions, max_steps: int | None
+) -> None:
+    """Execute `source` as a module in `folder`, serve the judge until it hangs up, and exit."""
+    exit_now = os._exit  # kept, because the program may replace os._exit
+    steps = StepCounter(max_steps, exit_now) if max_steps else None
+    try:
+        deeper(conditions.depth, lambda: serve_program(channel, source, folder, conditions, steps))
+    finally:
+        exit_now(0)
+
+
+def serve_program(
+    channel: int,
+    source: str,
+    folder: str,
+    conditions: Conditions = BASE,
+    steps: StepCounter | None = None,
+) -> None:
+    """Do what `run_candidate` does, but raise ChannelClosed at the end instead of exiting."""
+    peer = Peer(channel, make_stub, trusting=True)
+    module = types.ModuleType(MODULE)
+    module.__file__ = os.path.join(folder, f"{MODULE}.py")
+    sys.modules[MODULE] = module
+    if "inspect" in source or "doctest" in source:
+        import linecache  # imported only if needed: it costs every fork memory
+
+        lines = source.splitlines(keepends=True)
+        linecache.cache[module.__file__] = (len(source), None, lines, module.__file__)
+    flush_out, flush_err = sys.stdout.flush, sys.stderr.flush
+    examination = Examination(conditions, steps)
+
+    def before_reply() -> None:
+        try:
+            flush_out()
+            flush_err()
+        except (OSError, ValueError):  # closed or full: the program's problem
+            pass
+
+    def special(op: str, target: Any, args: list, kwargs: dict) -> Any:
+        if op == "boot":
+            exec(compile(source, module.__file__, "exec"), module.__dict__)
+            reorder_names(conditions.names, module.__dict__)
+            return {name: exported_global(module.__dict__[name]) for name in args if name in module.__dict__}
+        if op in ("begin", "spent"):
+            return getattr(examination, op)(*args)
+        if op == "threads":
+            return sys.modules["_thread"]._count()
+        if op == "exec":
+            exec(compile(args[0], "<setup>", "exec"), module.__dict__)
+            return None
+        if op == "eval":
+            return eval(compile(args[0], "<call>", "eval"), module.__dict__)
+        return on_object(op, target, args)
+
+    peer.before_reply = before_reply
+    plain = peer.perform
+
+    def perform(op: str, *arguments: Any) -> Any:
+        if op not in UNCOUNTED:
+            hand_out()  # takes effect once, as close to the program's own code as possible
+        return plain(op, *arguments)
+
+    counted = steps and steps.counted(perform, unless=UNCOUNTED, restart=("eval",))
+    peer.perform = counted or perform
+    peer.serve_forever(special)
+
+
+class Examination:
+    """Bookkeeping around each case of an examination: rearranges memory before, measures cost after."""
+
+    def __init__(self, conditions: Conditions, steps: StepCounter | None) -> None:
+        self._rng = random.Random(conditions.memory)
+        self._varied = conditions.memory != BASE.memory
+        self._steps, self._meter = steps, None
+        self._kept: list[Any] = []
+
+    def begin(self) -> None:
+        """Prepare for the next case."""
+        self._meter = self._meter or Meter()
+        if self._varied:
+            self._kept = stir_memory(self._rng)
+        if self._steps:
+            self._steps.reset()
+        self._meter.start()
+
+    def spent(self) -> tuple[int, float, int, float]:
+        """Return steps, processor time in `Meter` loops, threads, and seconds slept since `begin`.
+
+        Imports count neither as steps nor as time: a first import is slow, and its cost differs by machine.
+        """
+        meter = self._meter
+        loops = meter.loops(self._steps.imports_s() if self._steps else 0.0)
+        return self._steps.reset() if self._steps else 0, loops, meter.threads, meter.slept_s
+
+
+def rehearse() -> None:
+    """Serve a trivial program a few times so that the interpreter specialises its code before a fork.
+
+    The code that every program executes is then no longer written to: its pages stay shared, which
+    makes forks cheaper.
+    """
+    empty = ["d", 0]
+    calls = [["?", "call", ["y", 0], [["l", 0, 1, "a"], 2.5], ["d", 1, "by", True]]] * 3
+    script = [["?", "boot", None, ["f"], empty], *calls]
+    for _ in range(REHEARSALS):
+        near, far = socket.socketpair()
+        with near, far:
+            for message in script:
+                text = json.dumps(message).encode()
+                near.sendall(struct.pack("!I", len(text)) + text)
+            near.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ChannelClosed):
+                serve_program(far.fileno(), "def f(x, y, by=1):\n    return x\n", "")
+        del sys.modules[MODULE]
+
+
+def on_object(op: str, target: Any, args: list) -> Any:
+    """Perform what a test does with an object beyond calls, attributes and operators."""
+    if op.startswith("rop:") and op[4:] in OPERATORS:
+        return getattr(operator, op[4:])(args[0], target)
+    if op == "plain":
+        return plain_value(target)
+    if op == "state":
+        return state_of(target)
+    if op == "isinstance":
+        return isinstance(args[0], target)
+    if op == "issubclass":
+        return issubclass(args[0], target)
+    if op in ("copy", "deepcopy"):
+        import copy
+
+        return getattr(copy, op)(target)
+    if op == "enter":
+        return target.__enter__()
+    if op == "exit":
+        kind, *details = args
+        return target.__exit__(kind, kind and kind(*details), None)
+    if op == "await":
+        import asyncio
+
+        return asyncio.run(target)
+    raise ValueError(f"unknown operation {op}")
+
+
+def plain_value(value: Any) -> Any:
+    """Return the built-in data inside a subclass instance, regardless of what the subclass overrides."""
+    for kind in (tuple, list, set, frozenset):
+        if issubclass(type(value), kind):
+            return kind(kind.__iter__(value))
+    for kind, method in ((int, "__pos__"), (float, "__pos__"), (complex, "__pos__")):
+        if issubclass(type(value), kind):
+            return getattr(kind, method)(value)
+    for kind in (str, bytes):
+        if issubclass(type(value), kind):
+            return kind.__getitem__(value, slice(None))
+    return dict(dict.items(value))
+
+
+def state_of(value: Any) -> tuple[Any, dict[str, Any]]:
+    """Return an instance's state: the data of the built-in type it derives from, and its attributes."""
+    slots = [name for kind in type(value).__mro__ for name in _names(vars(kind).get("__slots__", ()))]
+    held = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    held.update(getattr(value, "__dict__", {}))
+    return (plain_value(value) if issubclass(type(value), BUILT_IN) else None), held
+
+
+def _names(slots: Any) -> list[str]:
+    return [slots] if isinstance(slots, str) else [name for name in slots if name != "__dict__"]
+
+
+def guard_files(folder: str) -> None:
+    """Install an audit hook that refuses to change files outside `folder` or to load native code.
+
+    This is the last resort if neither Landlock nor a separate user id is available.
+    """
+    inside, real, dirname, fspath = folder + os.sep, os.path.realpath, os.path.dirname, os.fspath
+    writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+    changing = {"os.chmod", "os.chown", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir",
+                "os.symlink", "os.truncate", "os.utime", "os.setxattr", "shutil.rmtree",
+                "sqlite3.connect"}  # fmt: skip
+
+    def within(path: Any) -> bool:
+        if isinstance(path, int) or path is None:
+            return True
+        text = os.fsdecode(fspath(path))
+        text = text if text.startswith("/") else inside + text
+        resolved = real(dirname(text)) + "/" + text.rpartition("/")[2]
+        return f"{resolved}/".startswith(inside) and f"{real(resolved)}/".startswith(inside)
+
+    def hook(event: str, args: tuple) -> None:
+        if event == "open":
+            path, _, flags = args
+            written = isinstance(flags, int) and flags & writing and path != os.devnull
+            if written and not within(path):
+                raise PermissionError(f"{path!r} lies outside the program's folder")
+        elif event in changing:
+            paths = [a for a in args[:2] if isinstance(a, str | bytes | os.PathLike)]
+            if event == "os.symlink":
+                paths = paths[1:]
+            if not all(map(within, paths)):
+                raise PermissionError(f"{event} outside the program's folder")
+        elif event == "ctypes.dlopen" or event.startswith("ctypes.addressof"):
+            raise PermissionError("native code cannot be loaded here")
+
+    sys.addaudithook(hook)
+
+
+def exported_global(value: Any) -> tuple[str | None, Any]:
+    """Return what the judge gets for a global of the program: a module's name, or the value."""
+    return (value.__name__, None) if isinstance(value, types.ModuleType) else (None, value)
+
+
+class Stub:
+    """A stand-in, inside the candidate, for an object of the tests; every use is a request to the judge."""
+
+    __slots__ = ("__weakref__", "_link")
+
+    def __init__(self, peer: Peer, number: int):
+        object.__setattr__(self, "_link", (peer, number))
+
+    def _sandbox_handle(self) -> tuple[Peer, int]:
+        return object.__getattribute__(self, "_link")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self._link[0].request("get", self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._link[0].request("set", self, name, value)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the tests' function in the judge."""
+        return self._link[0].request("call", self, *args, **kwargs)
+
+    def __hash__(self) -> int:
+        return self._link[0].request("hash", self)
+
+    def __iter__(self) -> Any:
+        return self._link[0].request("iter", self)
+
+
+class IteratorStub(Stub):
+    """A stand-in for an iterator of the tests."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        return self._link[0].request("next", self)
+
+
+def make_stub(peer: Peer, kind: str, number: int, name: str) -> Any:
+    """Return a stub for the judge's object; the arguments are those of `Peer`'s `make_proxy`."""
+    if kind == "it":
+        return IteratorStub(peer, number)
+    return Stub(peer, number)
+
+
+def _forward(op: str) -> Any:
+    return lambda self, *args: self._link[0].request(op, self, *args)
+
+
+for _name in OPERATORS:
+    _method = f"__{_name.rstrip('_')}__"
+    if hasattr(operator, _method):
+        setattr(Stub, _method, _forward(f"op:{_name}"))
+_SPECIAL = {"getitem": "item", "setitem": "setitem", "delitem": "delitem"}
+_SPECIAL |= {name: name for name in ("len", "str", "repr", "bool", "float", "int")}
+for _name, _op in _SPECIAL.items():
+    setattr(Stub, f"__{_name}__", _forward(_op))

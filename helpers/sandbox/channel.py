@@ -1,0 +1,319 @@
+"""The protocol between judge and candidate: requests in both directions over one socket.
+
+Each side holds a `Peer`. A request names an operation, an object and arguments; a reply carries the
+value and the new contents of arguments that were changed in place. While a side waits for a reply it
+serves the other's requests, so a test can pass one of its own functions as a sort key. Objects that
+are not plain data stay in their process and travel as handles.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import operator
+import os
+import struct
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from helpers.sandbox.codec import Codec
+from helpers.sandbox.wire import CodecError, Memo
+
+MAX_MESSAGE_BYTES = 64 * 2**20
+OPERATORS = ("eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "mul", "truediv", "floordiv", "mod", "pow",
+             "neg", "abs", "and_", "or_", "xor", "lshift", "rshift", "matmul", "contains",
+             "index")  # fmt: skip
+
+
+# Private names, and attributes that lead from generators, coroutines, frames and functions elsewhere.
+FORBIDDEN_ATTRIBUTES = ("_", "gi_", "cr_", "ag_", "f_", "tb_", "co_", "func_", "mro")
+BUILT_IN = (int, float, complex, str, bytes, tuple, list, dict, set, frozenset)
+
+
+class ChannelClosed(Exception):
+    """The other process has ended or closed the channel."""
+
+
+class RemoteError(Exception):
+    """An exception from the other side whose class does not exist here; `str()` names that class."""
+
+
+class Peer:
+    """One end of the channel.
+
+    Args:
+        descriptor: the socket's file descriptor.
+        make_proxy: `(peer, kind, number, name) -> object` that stands for an object of the other side;
+            kind is "fn" (callable), "cls", "it" (iterator), "co" (coroutine), "sub" (an instance of
+            a subclass of a built-in type) or "obj".
+        trusting: whether the other side may do anything here. Otherwise it may use only objects that
+            were passed to it, by public names, and may change no function, class or method.
+    """
+
+    def __init__(
+        self,
+        descriptor: int,
+        make_proxy: Callable[[Peer, str, int, str], Any],
+        *,
+        trusting: bool,
+    ):
+        self.made_calls = 0  # calls of the program's objects, counted by the judge's proxies
+        self.names_classes = False  # whether the tests use a class of the program by its name
+        self.before_reply: Callable[[], None] = lambda: None
+        self.after_reply: Callable[[], None] = lambda: None
+        self._descriptor = descriptor
+        self._make_proxy = make_proxy
+        self._trusting = trusting
+        self._codec = Codec(self._export, self._adopt)
+        self._mine: dict[int, Any] = {}
+        self._number_of: dict[int, int] = {}
+        self._proxies: dict[int, Any] = {}
+        self._mirrors: dict[tuple[str, str], type] = {}
+
+    def request(self, op: str, target: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Send a request; return the other side's answer or raise its exception.
+
+        Raises:
+            ChannelClosed: if the other process ended.
+            CodecError: if a value cannot cross the channel.
+        """
+        memo = Memo()
+        encode = self._codec.encode
+        message = [encode(target, memo), [encode(a, memo) for a in args], encode(kwargs, memo)]
+        self._send(["?", op, *message])
+        while True:
+            reply = self._receive()
+            if reply[0] != "?":
+                break
+            self._serve(reply)
+        self.after_reply()
+        table = memo.table()
+        if reply[2] is not None:
+            for wire in (*reply[2][0], reply[2][1]):
+                self._codec.decode(wire, table)
+        if reply[0] == "!":
+            raise self._decode_error(reply[1])
+        return self._codec.decode(reply[1], table)
+
+    def serve_forever(self, special: Callable[[str, Any, list, dict], Any]) -> None:
+        """Answer requests until the channel closes; `special` handles operations unknown here."""
+        self._special = special
+        while True:
+            message = self._receive()
+            if message[0] == "?":
+                self._serve(message)
+
+    def _special(self, op: str, target: Any, args: list, kwargs: dict) -> Any:
+        raise CodecError(f"unknown operation {op}")
+
+    def _serve(self, message: list) -> None:
+        table: dict[int, Any] = {}
+        memo, args, kwargs = Memo(), [], {}
+        sent: list = [[], None]
+        try:
+            _, op, wire_target, *sent = message
+            if not (self._trusting or (type(wire_target) is list and wire_target[:1] == ["y"])):
+                raise CodecError("only objects that were handed over may be used")
+            target = self._codec.decode(wire_target, table)
+            args = [self._codec.decode(a, table) for a in sent[0]]
+            kwargs = self._codec.decode(sent[1], table)
+            memo = Memo(table)
+            tag, value = "=", self.perform(op, target, args, kwargs)
+        except ChannelClosed:
+            raise
+        except BaseException as error:  # anything the program raises is an answer
+            tag, value = "!", error
+        self._send(self._reply(tag, value, memo, args, kwargs, sent))
+
+    def _reply(self, tag: str, value: Any, memo: Memo, args: list, kwargs: dict, sent: list) -> list:
+        """Build the reply: the value or exception, and the arguments again if they changed."""
+        try:
+            state = [[self._codec.encode(a, memo) for a in args], self._codec.encode(kwargs, memo)]
+            body = self._encode_error(value) if tag == "!" else self._codec.encode(value, memo)
+        except (CodecError, RecursionError, MemoryError, RuntimeError) as error:
+            state = sent
+            tag, body = "!", self._encode_error(CodecError(f"the answer cannot be sent: {error!r:.200}"))
+        self.before_reply()
+        return [tag, body, None if state == sent else state]
+
+    def perform(self, op: str, target: Any, args: list, kwargs: dict) -> Any:
+        """Perform the operation that the other side requested."""
+        if op == "call":
+            return target(*args, **kwargs)
+        if op == "method":
+            name = args.pop(0)
+            self._check_access(target, name)
+            return getattr(target, name)(*args, **kwargs)
+        if op in ("get", "set", "del"):
+            self._check_access(target, args[0], changed=op != "get")
+            return {"get": getattr, "set": setattr, "del": delattr}[op](target, *args)
+        if op in _PLAIN_OPERATIONS:
+            return _PLAIN_OPERATIONS[op](target, *args)
+        if op.startswith("op:") and op[3:] in OPERATORS:
+            return getattr(operator, op[3:])(target, *args)
+        return self._special(op, target, args, kwargs)
+
+    def _check_access(self, target: Any, name: Any, *, changed: bool = False) -> None:
+        if self._trusting:
+            return
+        allowed = type(name) is str and not name.startswith(FORBIDDEN_ATTRIBUTES)
+        if allowed and changed:  # a program may change the data of the tests' objects, not their behaviour
+            fixed = isinstance(target, type | types.FunctionType | types.MethodType | types.ModuleType)
+            allowed = not fixed and not callable(getattr(type(target), name, None))
+        if not allowed:
+            raise AttributeError(f"attribute {name!r} is not accessible through the sandbox")
+
+    def _export(self, value: Any) -> list:
+        """Encode a handle: ["y", n] for the other side's own object, else ["x", n, kind, name]."""
+        home = getattr(type(value), "_sandbox_handle", None)
+        if home is not None and home(value)[0] is self:
+            return ["y", home(value)[1]]
+        number = self._number_of.get(id(value))
+        if number is None:
+            number = len(self._mine)
+            self._number_of[id(value)] = number
+            self._mine[number] = value
+        if isinstance(value, type):
+            if issubclass(value, BaseException):
+                return ["e", *self._describe_class(value)]
+            kind = "cls"
+        elif isinstance(value, Iterator):
+            kind = "it"
+        elif isinstance(value, types.FunctionType | types.MethodType | types.BuiltinFunctionType):
+            kind = "fn"
+        elif isinstance(value, types.CoroutineType):
+            kind = "co"
+        else:
+            kind = "sub" if issubclass(type(value), BUILT_IN) else "obj"
+        name = getattr(value, "__qualname__", None) or type(value).__qualname__
+        return ["x", number, kind, str(name)]
+
+    def _adopt(self, wire: list) -> Any:
+        tag = wire[0]
+        if tag == "y" and len(wire) == 2 and wire[1] in self._mine:
+            return self._mine[wire[1]]
+        if tag == "x" and len(wire) == 4 and type(wire[1]) is int:
+            proxy = self._proxies.get(wire[1])
+            if proxy is None:
+                proxy = self._proxies[wire[1]] = self._make_proxy(self, wire[2], wire[1], str(wire[3]))
+            return proxy
+        if tag == "e" and len(wire) == 3:
+            return self._error_class(wire[1], wire[2])
+        raise CodecError("malformed handle")
+
+    @staticmethod
+    def _describe_class(kind: type) -> list:
+        lineage = [[c.__module__, c.__qualname__] for c in kind.__mro__ if c not in (object,)]
+        return [str(kind.__qualname__), lineage]
+
+    def _encode_error(self, error: BaseException) -> list:
+        try:
+            memo = Memo()
+            args = [self._codec.encode(a, memo) for a in error.args]
+            public = {k: v for k, v in vars(error).items() if type(k) is str and not k.startswith("_")}
+            parts = [args, str(error)[:2000], self._codec.encode(public, Memo())]
+        except BaseException:  # a hostile exception can fail in any of these
+            parts = [[], "", self._codec.encode({}, Memo())]
+        return [*self._describe_class(type(error)), *parts]
+
+    def _decode_error(self, wire: Any) -> BaseException:
+        if type(wire) is not list or len(wire) != 5:
+            raise CodecError("malformed exception")
+        kind = self._error_class(wire[0], wire[1])
+        try:
+            args = tuple(self._codec.decode(a, {}) for a in wire[2])
+        except CodecError:
+            args = (str(wire[3]),)
+        if kind is RemoteError:
+            return RemoteError(f"{wire[0]}: {wire[3]}")
+        try:
+            error = kind(*args) if kind.__module__ == "builtins" else kind.__new__(kind, *args)
+        except TypeError:  # the class is constructed with other arguments
+            error = kind.__new__(kind, *args)
+        error.args = args
+        for name, value in self._codec.decode(wire[4], {}).items():
+            if type(name) is str and not name.startswith("_"):
+                with contextlib.suppress(AttributeError, TypeError):  # computed or read-only here
+                    setattr(error, name, value)
+        return error
+
+    def _error_class(self, name: Any, lineage: Any) -> type:
+        """Return the local exception class of this name, or make one below the nearest known ancestor."""
+        own = tuple(lineage[0]) if lineage else ("", "")
+        known = known_class(*own)
+        if known is not None and issubclass(known, BaseException):
+            return known
+        if own in self._mirrors:
+            return self._mirrors[own]
+        for index, (module, qualname) in enumerate(lineage[1:], start=1):
+            base = known_class(module, qualname)
+            if base is None and module == own[0]:
+                base = self._error_class(qualname, lineage[index:])
+            if base is not None and issubclass(base, BaseException):
+                mirror = self._mirrors[own] = type(str(name).split(".")[-1], (base,), {})
+                return mirror
+        return RemoteError
+
+    def _send(self, message: list) -> None:
+        data = _dumps(message).encode("ascii")
+        if len(data) > MAX_MESSAGE_BYTES:
+            if message[0] == "?":
+                raise CodecError("the arguments are too large to send")
+            message = ["!", self._encode_error(CodecError("the answer is too large")), None]
+            data = _dumps(message).encode("ascii")
+        view = memoryview(struct.pack("!I", len(data)) + data)
+        try:
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+        except OSError as error:
+            raise ChannelClosed from error
+
+    def _receive(self) -> list:
+        (size,) = struct.unpack("!I", self._read(4))
+        if size > MAX_MESSAGE_BYTES:
+            raise CodecError("message too large")
+        try:
+            message = _loads(self._read(size))
+        except RecursionError as error:
+            raise CodecError("message nested too deeply") from error
+        except ValueError as error:
+            raise CodecError("message is not JSON") from error
+        if type(message) is not list or not message or (message[0], len(message)) not in _SHAPES:
+            raise CodecError("malformed message")
+        return message
+
+    def _read(self, size: int) -> bytes:
+        parts = []
+        while size:
+            try:
+                part = os.read(self._descriptor, min(size, 2**20))
+            except OSError as error:
+                raise ChannelClosed from error
+            if not part:
+                raise ChannelClosed
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+
+def known_class(module: Any, qualname: Any) -> type | None:
+    """Find a public class by name among the library modules imported here; None for anything else."""
+    found = sys.modules.get(module) if type(module) is str and type(qualname) is str else None
+    if found is None or module in ("__main__", "solution", "tests"):
+        return None
+    for part in qualname.split("."):
+        if part.startswith("_"):
+            return None
+        found = vars(found).get(part) if isinstance(found, types.ModuleType | type) else None
+    return found if isinstance(found, type) else None
+
+
+_dumps, _loads = json.dumps, json.loads
+_SHAPES = {("?", 5), ("=", 3), ("!", 3)}
+_PLAIN_OPERATIONS: dict[str, Callable] = {
+    "next": next, "iter": iter, "len": len, "str": str, "repr": repr, "bool": bool, "hash": hash,
+    "item": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem,
+    "float": float, "int": int, "format": format, "reversed": reversed,
+}  # fmt: skip

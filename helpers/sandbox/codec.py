@@ -1,0 +1,337 @@
+"""Encoding of values that cross between judge and candidate: plain data, exact types, no execution.
+
+Each process holds one `Codec`. A value is encoded as JSON with tagged lists. Decoding builds only exact
+built-in types and a short list of standard-library, numpy and networkx types. An answer with an
+overridden `__eq__` or a subclass of `int` therefore cannot cross: it arrives as a remote handle, which
+never equals plain data. Mutable containers are numbered, so aliasing, cycles and in-place changes to
+arguments survive the trip.
+
+Wire form: None, bool, float, str and small int stand for themselves; everything else is a list
+`[tag, ...]`. Tags are the keys of `Codec._BUILD`.
+"""
+
+from __future__ import annotations
+
+import base64
+import collections
+import importlib
+import operator
+import re
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from helpers.sandbox.wire import (
+    SHARED_MODULES,
+    CodecError,
+    Memo,
+    check_graph,
+    is_shared,
+    known_global,
+    known_module,
+    plain_dtype,
+    plain_mapping,
+)  # fmt: skip
+
+SMALL_INT = 2**53
+MUTABLE = {list: "l", dict: "d", set: "s", bytearray: "ba", collections.deque: "dq"}
+MUTABLE |= {collections.Counter: "ct", collections.OrderedDict: "od", collections.defaultdict: "dd"}
+VIEWS = {type({}.keys()): "dk", type({}.values()): "dv", type({}.items()): "di"}
+GRAPHS = ("Graph", "DiGraph", "MultiGraph", "MultiDiGraph")
+NX_VIEWS = re.compile(r"^(Node|Edge|Degree|OutEdge|InEdge|OutDegree|InDegree|\w*Degree|\w*Edge)(Data)?View$")
+
+
+class Codec:
+    """Encoder and decoder for one end of the channel.
+
+    Args:
+        export: takes an object that is not plain data and returns the wire form of a handle to it.
+        adopt: takes a decoded handle tag with its fields and returns the object that stands for it.
+    """
+
+    def __init__(self, export: Callable[[Any], list], adopt: Callable[[list], Any]):
+        self._export = export
+        self._adopt = adopt
+
+    def encode(self, value: Any, memo: Memo) -> Any:
+        """Encode `value`; mutable containers already in `memo` become references."""
+        kind = type(value)
+        if value is None or kind is bool or kind is float or kind is str:
+            return value
+        if kind is int:
+            return value if -SMALL_INT < value < SMALL_INT else ["i", hex(value)]
+        if kind is tuple:
+            return ["t", *[self.encode(item, memo) for item in value]]
+        if kind in MUTABLE:
+            return self._encode_mutable(value, MUTABLE[kind], memo)
+        if kind is frozenset:
+            return ["z", *[self.encode(item, memo) for item in value]]
+        if kind is bytes:
+            return ["b", base64.b64encode(value).decode()]
+        if kind in VIEWS:
+            items = value if VIEWS[kind] != "di" else [part for pair in value for part in pair]
+            return [VIEWS[kind], *[self.encode(item, memo) for item in items]]
+        simple = _SIMPLE.get((kind.__module__, kind.__qualname__))
+        if simple and getattr(sys.modules[kind.__module__], kind.__qualname__) is kind:
+            tag, take_apart = simple
+            return [tag, *[self.encode(item, memo) for item in take_apart(value)]]
+        return self._encode_special(value, kind, memo)
+
+    def _encode_mutable(self, value: Any, tag: str, memo: Memo) -> list:
+        number, first = memo.number(value)
+        if not first:
+            return ["r", number]
+        if tag == "ba":
+            return [tag, number, base64.b64encode(value).decode()]
+        head: list = [tag, number]
+        if tag == "dq":
+            head.append(value.maxlen)
+        if tag == "dd":
+            head.append(self.encode(value.default_factory, memo))
+        if isinstance(value, dict):
+            for key, item in dict.items(value):
+                head.append(self.encode(key, memo))
+                head.append(self.encode(item, memo))
+        else:
+            head.extend([self.encode(item, memo) for item in value])
+        return head
+
+    def _encode_special(self, value: Any, kind: type, memo: Memo) -> Any:
+        module = getattr(kind, "__module__", "")
+        if kind is type or isinstance(value, type) or kind is types.BuiltinFunctionType:
+            if is_shared(value):
+                return ["g", value.__module__, value.__qualname__]
+        elif kind is types.ModuleType and value.__name__ in SHARED_MODULES:
+            return ["m", value.__name__]
+        elif value is Ellipsis or value is NotImplemented:
+            return ["g", "builtins", "Ellipsis" if value is Ellipsis else "NotImplemented"]
+        elif module == "numpy" or module.startswith("numpy."):
+            encoded = self._encode_numpy(value, memo)
+            if encoded is not None:
+                return encoded
+        elif module.startswith("networkx."):
+            encoded = self._encode_networkx(value, kind, memo)
+            if encoded is not None:
+                return encoded
+        elif kind.__bases__ == (tuple,) and hasattr(kind, "_fields") and kind.__eq__ is tuple.__eq__:
+            fields = [str(name) for name in kind._fields]
+            return ["nt", kind.__name__, fields, *[self.encode(item, memo) for item in tuple.__iter__(value)]]
+        return self._export(value)
+
+    def _encode_numpy(self, value: Any, memo: Memo) -> Any:
+        numpy = sys.modules["numpy"]
+        if isinstance(value, numpy.generic):
+            if value.dtype.hasobject:
+                return None
+            return ["ns", value.dtype.str, base64.b64encode(value.tobytes()).decode()]
+        if type(value) is numpy.ndarray and value.dtype.names is None:
+            number, first = memo.number(value)
+            if not first:
+                return ["r", number]
+            if value.dtype.hasobject:
+                return ["no", number, list(value.shape), *[self.encode(item, memo) for item in value.flat]]
+            data = base64.b64encode(numpy.ascontiguousarray(value).tobytes()).decode()
+            return ["na", number, value.dtype.str, list(value.shape), data]
+        return None
+
+    def _encode_networkx(self, value: Any, kind: type, memo: Memo) -> Any:
+        networkx = sys.modules["networkx"]
+        name = kind.__name__
+        if name in GRAPHS and kind is getattr(networkx, name):
+            number, first = memo.number(value)
+            if not first:
+                return ["r", number]
+            plain = value if type(value._adj) is dict else memo.keep(value.copy())
+            parts = [plain.graph, plain._node, plain._adj]
+            if plain.is_directed():
+                parts.append(plain._pred)
+            return ["G", number, name, *[self.encode(part, memo) for part in parts]]
+        if NX_VIEWS.match(name):
+            return self.encode(list(value), memo)
+        if isinstance(value, collections.abc.Mapping) and name.endswith(
+            ("View", "Atlas", "Adjacency", "Inner")
+        ):
+            return self.encode(plain_mapping(value), memo)
+        return None
+
+    def decode(self, wire: Any, table: dict[int, Any]) -> Any:
+        """Decode `wire`; containers whose number is in `table` are refilled in place.
+
+        Raises:
+            CodecError: for anything that `encode` does not produce.
+        """
+        if wire is None or type(wire) in (bool, int, float, str):
+            return wire
+        if type(wire) is not list or not wire or type(wire[0]) is not str:
+            raise CodecError("malformed value")
+        build = self._BUILD.get(wire[0])
+        if build is None:
+            return self._adopt(wire)
+        try:
+            return build(self, wire, table)
+        except CodecError:
+            raise
+        except (TypeError, ValueError, IndexError, KeyError, AttributeError, OverflowError) as error:
+            raise CodecError(f"malformed value: {error}") from error
+
+    def _items(self, wire: list, start: int, table: dict) -> list:
+        return [self.decode(item, table) for item in wire[start:]]
+
+    def _slot(self, wire: list, table: dict, kind: type, fresh: Callable[[], Any]) -> Any:
+        number = wire[1]
+        if type(number) is not int:
+            raise CodecError("malformed number")
+        known = table.get(number)
+        if known is None:
+            known = table[number] = fresh()
+        elif type(known) is not kind:
+            raise CodecError("a container changed its type")
+        return known
+
+    def _refill(self, wire: list, table: dict, kind: type) -> Any:
+        value = self._slot(wire, table, kind, kind)
+        items = self._items(wire, 2, table)
+        value.clear()
+        if issubclass(kind, dict):
+            for key, item in zip(items[::2], items[1::2], strict=True):
+                value[key] = item
+        elif kind is set:
+            value.update(items)
+        else:
+            value.extend(items)
+        return value
+
+    def _bytearray(self, wire: list, table: dict) -> bytearray:
+        value = self._slot(wire, table, bytearray, bytearray)
+        value[:] = base64.b64decode(wire[2])
+        return value
+
+    def _deque(self, wire: list, table: dict) -> collections.deque:
+        value = self._slot(wire, table, collections.deque, lambda: collections.deque(maxlen=wire[2]))
+        items = self._items(wire, 3, table)
+        value.clear()
+        value.extend(items)
+        return value
+
+    def _defaultdict(self, wire: list, table: dict) -> collections.defaultdict:
+        factory = self.decode(wire[2], table)
+        value = self._slot(wire, table, collections.defaultdict, lambda: collections.defaultdict(factory))
+        items = self._items(wire, 3, table)
+        value.clear()
+        for key, item in zip(items[::2], items[1::2], strict=True):
+            value[key] = item
+        return value
+
+    def _numpy_scalar(self, wire: list, table: dict) -> Any:
+        import numpy
+
+        return numpy.frombuffer(base64.b64decode(wire[2]), dtype=plain_dtype(wire[1]))[0]
+
+    def _numpy_array(self, wire: list, table: dict) -> Any:
+        import numpy
+
+        if wire[0] == "no":
+            flat = numpy.empty(len(wire) - 3, dtype=object)
+            for index, item in enumerate(self._items(wire, 3, table)):
+                flat[index] = item
+            array = flat.reshape(wire[2])
+        else:
+            array = (
+                numpy.frombuffer(base64.b64decode(wire[4]), dtype=plain_dtype(wire[2]))
+                .reshape(wire[3])
+                .copy()
+            )
+        known = table.get(wire[1])
+        if known is None:
+            table[wire[1]] = array
+            return array
+        if type(known) is not numpy.ndarray or known.dtype != array.dtype:
+            raise CodecError("an array changed its type")
+        if known.shape != array.shape:
+            known.resize(array.shape, refcheck=False)
+        known[...] = array
+        return known
+
+    def _graph(self, wire: list, table: dict) -> Any:
+        import networkx
+
+        if wire[2] not in GRAPHS:
+            raise CodecError("unknown kind of graph")
+        kind = getattr(networkx, wire[2])
+        graph = self._slot(wire, table, kind, kind)
+        parts = self._items(wire, 3, table)
+        directed = graph.is_directed()
+        if len(parts) != 3 + directed or any(type(part) is not dict for part in parts):
+            raise CodecError("malformed graph")
+        check_graph(parts[1], parts[2], parts[3] if directed else parts[2])
+        graph.graph, graph._node, graph._adj = parts[:3]
+        if directed:
+            graph._succ, graph._pred = parts[2], parts[3]
+        return graph
+
+    def _named_tuple(self, wire: list, table: dict) -> tuple:
+        items = self._items(wire, 3, table)
+        return collections.namedtuple(wire[1], wire[2])(*items)
+
+    def _reference(self, wire: list, table: dict) -> Any:
+        return table[wire[1]]
+
+    _BUILD: dict[str, Callable[[Codec, list, dict], Any]] = {  # noqa: RUF012 (a constant table)
+        "i": lambda self, wire, table: int(wire[1], 16),
+        "t": lambda self, wire, table: tuple(self._items(wire, 1, table)),
+        "z": lambda self, wire, table: frozenset(self._items(wire, 1, table)),
+        "b": lambda self, wire, table: base64.b64decode(wire[1]),
+        "r": _reference,
+        "l": lambda self, wire, table: self._refill(wire, table, list),
+        "d": lambda self, wire, table: self._refill(wire, table, dict),
+        "s": lambda self, wire, table: self._refill(wire, table, set),
+        "ct": lambda self, wire, table: self._refill(wire, table, collections.Counter),
+        "od": lambda self, wire, table: self._refill(wire, table, collections.OrderedDict),
+        "ba": _bytearray,
+        "dq": _deque,
+        "dd": _defaultdict,
+        "dk": lambda self, wire, table: dict.fromkeys(self._items(wire, 1, table)).keys(),
+        "dv": lambda self, wire, table: dict(enumerate(self._items(wire, 1, table))).values(),
+        "di": lambda self, wire, table: _pairs(self._items(wire, 1, table)).items(),
+        "nt": _named_tuple,
+        "ns": _numpy_scalar,
+        "na": _numpy_array,
+        "no": _numpy_array,
+        "G": _graph,
+        "g": lambda self, wire, table: known_global(wire[1], wire[2]),
+        "m": lambda self, wire, table: known_module(wire[1]),
+        "x1": lambda self, wire, table: complex(*self._items(wire, 1, table)),
+        "x2": lambda self, wire, table: range(*self._items(wire, 1, table)),
+        "x3": lambda self, wire, table: slice(*self._items(wire, 1, table)),
+        "x4": lambda self, wire, table: _from("decimal", "Decimal", wire[1]),
+        "x5": lambda self, wire, table: _from("fractions", "Fraction", *self._items(wire, 1, table)),
+        "x6": lambda self, wire, table: _from("datetime", "date", *self._items(wire, 1, table)),
+        "x7": lambda self, wire, table: _from("datetime", "datetime.fromisoformat", wire[1]),
+        "x8": lambda self, wire, table: _from("datetime", "timedelta", *self._items(wire, 1, table)),
+        "x9": lambda self, wire, table: _from("datetime", "time.fromisoformat", wire[1]),
+        "x10": lambda self, wire, table: re.compile(wire[1], wire[2]),
+    }
+
+
+# Keyed by name, so that no process has to import a module that its program does not use.
+_SIMPLE: dict[tuple[str, str], tuple[str, Callable[[Any], tuple]]] = {
+    ("builtins", "complex"): ("x1", lambda v: (v.real, v.imag)),
+    ("builtins", "range"): ("x2", lambda v: (v.start, v.stop, v.step)),
+    ("builtins", "slice"): ("x3", lambda v: (v.start, v.stop, v.step)),
+    ("decimal", "Decimal"): ("x4", lambda v: (str(v),)),
+    ("fractions", "Fraction"): ("x5", lambda v: (v.numerator, v.denominator)),
+    ("datetime", "date"): ("x6", lambda v: (v.year, v.month, v.day)),
+    ("datetime", "datetime"): ("x7", lambda v: (v.isoformat(),)),
+    ("datetime", "timedelta"): ("x8", lambda v: (v.days, v.seconds, v.microseconds)),
+    ("datetime", "time"): ("x9", lambda v: (v.isoformat(),)),
+}
+
+
+def _from(module: str, name: str, *values: Any) -> Any:
+    """Call the named class or constructor with plain values."""
+    return operator.attrgetter(name)(importlib.import_module(module))(*values)
+
+
+def _pairs(items: list) -> dict:
+    return dict(zip(items[::2], items[1::2], strict=True))

@@ -1,0 +1,212 @@
+"""The caller's side of the warm processes: start them, lend each to one thread at a time, replace them.
+
+Each is a fresh interpreter that has imported what the programs of its key need. Program and tests are
+passed as descriptors of unnamed files; see `helpers.sandbox.zygote`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from helpers.sandbox.conditions import BASE, Conditions, to_settings
+from helpers.sandbox.messages import receive, send
+
+ROOT = str(Path(__file__).resolve().parents[2])
+COMMON = ("bisect", "collections", "copy", "datetime", "functools", "heapq", "itertools", "json", "math",
+          "operator", "random", "re", "statistics", "string", "typing", "dataclasses", "hashlib")  # fmt: skip
+HEAVY = ("numpy", "networkx", "unittest", "pytest", "scipy", "pandas", "sympy")
+IMPORTED = re.compile(rf"\b(?:import|from)\s+({'|'.join((*COMMON, *HEAVY))})\b")
+START_SECONDS = 120.0
+WIDELY = 0.05  # share of texts that must name a heavy module before all share a process with it
+MOST_KEYS = 8  # warm processes per borrower; each holds its imports in memory
+
+Key = tuple[tuple[str, ...], tuple[str, ...], Conditions]  # preload, python_path, conditions
+
+
+def key_for(
+    texts: Iterable[str],
+    preload: Sequence[str] = (),
+    python_path: Sequence[str] = (),
+    *,
+    conditions: Conditions = BASE,
+    whole_batch: bool = False,
+) -> Key:
+    """Return the key of the warm process that fits programs with these texts.
+
+    It preloads only those heavy modules that a text names, and all common ones. With `whole_batch`,
+    which says that the process will see no other texts, it preloads only the common ones named, too.
+    """
+    named = {word for text in texts for word in IMPORTED.findall(text)} | set(preload)
+    common = [name for name in COMMON if name in named or not whole_batch]
+    own = [name for name in preload if name not in (*COMMON, *HEAVY)]
+    heavy = [name for name in HEAVY if name in named and importlib.util.find_spec(name)]
+    paths = tuple(str(Path(path).resolve()) for path in python_path)
+    return (tuple(dict.fromkeys([*common, *own, *heavy])), paths, conditions)
+
+
+def preload_for(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return what to preload so that all batches of programs about these texts share a warm process.
+
+    These are the common modules and every heavy one that at least a share `WIDELY` of the texts names.
+    """
+    counts = Counter(name for text in texts for name in set(IMPORTED.findall(text)))
+    used = [name for name in HEAVY if counts[name] and counts[name] >= WIDELY * len(texts)]
+    return (*COMMON, *(name for name in used if importlib.util.find_spec(name)))
+
+
+class Worker:
+    """One warm process and the socket to it."""
+
+    def __init__(self, key: Key):
+        names, paths, conditions = key
+        self.folder = tempfile.mkdtemp(prefix=f"sandbox-{conditions.folder}")
+        os.chmod(self.folder, 0o711)
+        mine, theirs = socket.socketpair()
+        settings = {"preload": names, "python_path": paths, "folder": self.folder}
+        settings["conditions"] = to_settings(conditions)
+        start = (
+            f"import sys; sys.path.insert(0, {ROOT!r}); from helpers.sandbox.zygote import main; "
+            f"sys.path.remove({ROOT!r}); main()"
+        )
+        environment = {
+            "PATH": "/usr/bin:/bin", "HOME": self.folder, "TMPDIR": self.folder,
+            "PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LD_BIND_NOW": "1",
+        } | conditions.environment()  # fmt: skip
+        flags = ["-s", "-P", *conditions.command_flags()]
+        command = [sys.executable, *flags, "-c", start, str(theirs.fileno()), json.dumps(settings)]
+        self.process = subprocess.Popen(
+            command, env=environment, cwd=self.folder, pass_fds=[theirs.fileno()], start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        theirs.close()
+        self.control = mine
+        mine.settimeout(START_SECONDS)
+        hello = receive(mine)
+        if hello is None:
+            error = self.process.stderr.read().decode(errors="replace").strip().splitlines()
+            self.close()
+            raise OSError(f"the sandbox process did not start: {error[-1] if error else 'no message'}")
+        mine.settimeout(None)
+        self.layers = hello[0]["layers"]
+
+    def ask(self, source: str, limits: dict[str, Any], request: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+        """Send one program; return what the zygote saw and the judge's verdict (None if there is none)."""
+        text = json.dumps(request).encode()
+        with _file(source.encode("utf-8", "surrogatepass")) as program, _file(text) as tests:
+            send(self.control, limits, (program.fileno(), tests.fileno()))
+            answer = receive(self.control)
+            if answer is None:
+                raise OSError("the sandbox process ended")
+            size = os.fstat(tests.fileno()).st_size
+            written = os.pread(tests.fileno(), size - len(text), len(text))
+        return answer[0], json.loads(written) if written else None
+
+    def close(self) -> None:
+        """Hang up; the process then ends by itself, or is killed if it does not."""
+        self.control.close()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stderr.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _file(content: bytes) -> Any:
+    """Open an unnamed file that holds `content`, in memory if the system supports that."""
+    if hasattr(os, "memfd_create"):
+        stream = os.fdopen(os.memfd_create("program"), "w+b")
+    else:
+        stream = tempfile.TemporaryFile()  # noqa: SIM115 (closed by the `with` below)
+    with stream:
+        stream.write(content)
+        stream.flush()
+        yield stream
+
+
+class Workers:
+    """A set of warm processes, one for each key, for one borrower at a time."""
+
+    def __init__(self) -> None:
+        self._workers: dict[Key, Worker] = {}
+
+    def get(self, key: Key) -> Worker:
+        """Return the warm process for `key`; start it if there is none."""
+        if key not in self._workers:
+            while len(self._workers) >= MOST_KEYS:
+                self.drop(next(iter(self._workers)))
+            self._workers[key] = Worker(key)
+        return self._workers[key]
+
+    def ask(
+        self, key: Key, source: str, limits: dict[str, Any], request: dict[str, Any]
+    ) -> tuple[dict[str, Any], Any]:
+        """Do what `Worker.ask` does, but return a failure of the process itself as an "error" reply."""
+        try:
+            return self.get(key).ask(source, limits, request)
+        except (OSError, ValueError) as error:
+            return {"error": f"{type(error).__name__}: {error}"}, None
+
+    def drop(self, key: Key) -> None:
+        """End the process for `key`, if there is one."""
+        worker = self._workers.pop(key, None)
+        if worker:
+            worker.close()
+
+    def close(self) -> None:
+        """End all processes."""
+        for key in list(self._workers):
+            self.drop(key)
+
+
+_idle: list[Workers] = []
+_owner = os.getpid()
+_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def borrowed(key: Key) -> Any:
+    """Lend this thread a set of warm processes, preferably one that has `key` ready."""
+    global _owner
+    with _lock:
+        if _owner != os.getpid():  # a fork of the caller must not share its sockets
+            _idle.clear()
+            _owner = os.getpid()
+        ready = next((w for w in _idle if key in w._workers), _idle[-1] if _idle else None)
+        if ready is not None:
+            _idle.remove(ready)
+    workers = ready or Workers()
+    try:
+        yield workers
+    finally:
+        with _lock:
+            _idle.append(workers)
+
+
+@atexit.register
+def close_workers() -> None:
+    """End the warm processes; they would also end with this process."""
+    with _lock:
+        workers = _idle[:]
+        _idle.clear()
+    if _owner == os.getpid():
+        for each in workers:
+            each.close()

@@ -1,0 +1,8 @@
+"""Commands that a person runs apart from a whole run.
+
+`search` finds functions and `complete` continues code with the models that a run adapted; `score` scores
+HumanEval and MBPP sample files; `verify_pairs` checks a run's saved pairs; `ladder` compares training
+settings. A run does not depend on anything here. `helpers.__main__` reads the options of these commands.
+"""
+
+__all__ = ["complete", "ladder", "score", "search", "verify_pairs"]

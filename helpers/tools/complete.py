@@ -1,0 +1,153 @@
+"""Continue code with the language model that a finished run adapted to its repository.
+
+Reads two things from the run folder: the adapter (`track_a/train/adapter`), which names its base model, and
+`run.json`, which records the window that the adapter was trained with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase, TextStreamer
+
+from helpers.errors import SuiteError
+from helpers.machine.hardware import Runtime, set_seed
+from helpers.models.causal_lm import load_adapted
+from helpers.models.generation import end_ids
+from helpers.models.tokens import token_ids
+from helpers.run.folder import newest_run_with
+from helpers.run.workspace import read_json
+
+ADAPTER = "track_a/train/adapter"
+
+
+class CompletionError(SuiteError, ValueError):
+    """There is nothing to continue: no adapted model, no text, or no room for an answer."""
+
+
+def prompt_from(text: str | None, file: Path | None, line: int | None) -> str:
+    """Return the code to continue: `text`, or `file` up to and including line `line`.
+
+    Lines count from 1; without `line` the whole file is used.
+
+    Raises:
+        CompletionError: unless exactly one of `text` and `file` is given and it is not empty.
+    """
+    if (text is None) == (file is None):
+        raise CompletionError("give the code to continue as --prompt TEXT, or as --file FILE with --line N")
+    if text is not None and line is not None:
+        raise CompletionError("--line goes with --file, not with --prompt")
+    if file is not None:
+        text = _head_of(file, line)
+    if not text.strip():
+        raise CompletionError("there is no code to continue: the prompt is empty")
+    return text
+
+
+def complete_code(
+    run_folder: Path,
+    prompt: str,
+    runtime: Runtime,
+    *,
+    max_tokens: int,
+    temperature: float = 0.0,
+    seed: int = 0,
+    on_text: Callable[[str], None] = lambda text: None,
+) -> str:
+    """Return what the model adapted in `run_folder` writes after `prompt`, without the prompt.
+
+    Prompt and answer together must fit into the window that the adapter was trained with. A longer
+    prompt loses its start.
+
+    Args:
+        max_tokens: longest answer; it ends sooner at one of the model's end tokens.
+        temperature: 0 decodes greedily, above 0 samples from the whole vocabulary.
+        on_text: called with each piece of the answer as soon as it is written.
+
+    Raises:
+        CompletionError: if the run has no adapted model, or `max_tokens` or `temperature` is out of range.
+        ModelError: if the adapter's base model cannot be loaded.
+    """
+    spec, window = _base_and_window(run_folder)
+    if not 1 <= max_tokens < window:
+        raise CompletionError(
+            f"--max-tokens must lie between 1 and {window - 1} for this model, not {max_tokens}"
+        )
+    if temperature < 0:
+        raise CompletionError(f"--temperature must be 0 (greedy) or above, not {temperature:g}")
+    model, tokenizer = load_adapted(spec, run_folder / ADAPTER, runtime)
+    ids = torch.tensor([token_ids(tokenizer, prompt)[-(window - max_tokens) :]], device=model.device)
+    set_seed(seed)
+    drawing = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+    streamer = _Pieces(tokenizer, on_text)
+    with torch.inference_mode():
+        model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=max_tokens,
+            eos_token_id=sorted(end_ids(model, tokenizer)),
+            pad_token_id=tokenizer.pad_token_id,
+            streamer=streamer,
+            **(drawing if temperature else {"do_sample": False}),
+        )
+    return "".join(streamer.pieces)
+
+
+def newest_adapted_run(runs: Path) -> Path:
+    """Return the newest run folder below `runs` that holds an adapted language model.
+
+    Raises:
+        CompletionError: if there is none.
+    """
+    found = newest_run_with(runs, (ADAPTER,))
+    if found is None:
+        raise CompletionError(
+            f"there is no run with an adapted language model below {runs}/: make one with `make run`, or "
+            "name one with --run"
+        )
+    return found
+
+
+class _Pieces(TextStreamer):
+    """A streamer that passes text on as it becomes final: a word or a line at a time."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: Callable[[str], None]) -> None:
+        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
+        self.pieces: list[str] = []
+        self.on_text = on_text
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """Receive new text from transformers."""
+        self.pieces.append(text)
+        self.on_text(text)
+
+
+def _head_of(file: Path, line: int | None) -> str:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise CompletionError(f"cannot read {file}: {reason}") from error
+    if line is not None and not 1 <= line <= len(lines):
+        raise CompletionError(f"{file} has {len(lines)} lines; --line {line} is not one of them")
+    return "".join(lines[:line])
+
+
+def _base_and_window(run_folder: Path) -> tuple[str, int]:
+    """Return base model and window of the adapter in `run_folder`."""
+    if not run_folder.is_dir():
+        raise CompletionError(
+            f"there is no run in {run_folder}: make one with `make run`, or name its folder"
+        )
+    try:
+        spec = read_json(run_folder / ADAPTER / "adapter_config.json")["base_model_name_or_path"]
+        window = read_json(run_folder / "run.json")["profile"]["track_a"]["window"]
+    except (OSError, KeyError, json.JSONDecodeError) as error:
+        raise CompletionError(
+            f"{run_folder} holds no adapted language model of Track A ({ADAPTER}): either it is not a run "
+            "folder below runs/, or that track did not finish; make a run with `make run`"
+        ) from error
+    return spec, window

@@ -1,0 +1,12 @@
+"""The three tracks, each read top to bottom: build, before, train, after, controls, record.
+
+`a`, `b` and `c` hold the steps that the notebook calls, and beside each stage the inputs that decide its
+identity. `session` opens and publishes a run, `guards` decide what a failure costs, `whole_run` reports
+on all tracks together. Algorithms do not belong here: data, training, evaluation and tables live in the
+packages below.
+"""
+
+__all__ = [
+    "a", "b", "c", "controls_a", "controls_c", "guards", "record", "session", "stage_inputs", "steps",
+    "whole_run",
+]  # fmt: skip

@@ -1,0 +1,272 @@
+"""Track A, extended pretraining: build, before, train, after, controls, record.
+
+A LoRA adapter continues the pretraining of a causal code LM on the repository's files. The same
+evaluator scores the same held-out files before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from IPython.display import Markdown, display
+from transformers import PreTrainedTokenizerBase
+
+from helpers.data.draw import draw_splits
+from helpers.data.exposure import Exposure
+from helpers.data.general_code import general_code_texts
+from helpers.errors import CheckError
+from helpers.eval.file_scores import FileScore, paired_rows, score_files
+from helpers.eval.perplexity import unigram_bits_per_byte
+from helpers.eval.token_roles import own_names
+from helpers.models.causal_lm import load_adapted, load_causal_lm, load_tokenizer
+from helpers.records import Corpus, Function, SourceFile, Splits
+from helpers.report import display as show
+from helpers.report import plots, tables, tables_a
+from helpers.report.metrics import record_track_a, write_items
+from helpers.run.workspace import digest
+from helpers.settings import MINIMUM_DATA
+from helpers.tracks.controls_a import (
+    foreign_facts,
+    foreign_rows,
+    foreign_seconds,
+    measure_foreign_corpus,
+    seen_before,
+)
+from helpers.tracks.record import cost_of, keep_section
+from helpers.tracks.session import Session
+from helpers.tracks.stage_inputs import AMOUNTS, CONTROLS, LEARNING, REPORTING, settings_without
+from helpers.tracks.steps import step
+from helpers.train.continued_pretraining import train_language_model
+
+Parts = Mapping[str, Sequence[tuple[str, str]]]  # part -> (path, text) of its files
+
+
+class TrackA:
+    """The steps of Track A, called in the order in which they stand here."""
+
+    name = "track_a"
+
+    def __init__(self, run: Session, corpus: Corpus, functions: Sequence[Function], splits: Splits):
+        self.run, self.corpus, self.functions, self.splits = run, corpus, functions, splits
+        self.settings = run.profile.track_a
+        self.files: Mapping[str, Sequence[SourceFile]] | None = None  # split -> its files, once drawn
+        self.foreign: Sequence[FileScore] = ()
+
+    @step
+    def build(self) -> None:
+        """Draw whole files of each split until the token budget is spent."""
+        self.files = draw_splits(self.corpus, self.splits, self.settings, self.run.seed)
+        counts = {name: len(files) for name, files in self.files.items()}
+        self.run.require(self.name, **{f"{name}_files": count for name, count in counts.items()})
+        display(show.counts(counts, "Track A", "files"))
+
+    @step
+    def before(self) -> None:
+        """Score the held-out files, and a slice of general code, with the untouched model."""
+        display(show.settings(self.settings, ["window", "stride", "epochs", "learning_rate",
+                                              "batch_sequences", "warmup_fraction"]))  # fmt: skip
+        self.tokenizer = load_tokenizer(self.settings.model)
+        self.parts = self._parts()
+        self.own_names = own_names(self.functions)
+        self.texts = {name: [file.text for file in files] for name, files in self.files.items()}
+        settings, runtime, measured = self.settings, self.run.runtime, self._measured()
+        self.scores_before = self.run.rows(
+            "track_a/before",
+            self._evaluation(),
+            lambda: score_files(*load_causal_lm(settings.model, runtime), **measured),
+            FileScore,
+        )
+
+    @step
+    def train(self) -> None:
+        """Train the adapter; the one with the best bits per byte on the validation files is kept."""
+        settings, runtime, texts, seed = self.settings, self.run.runtime, self.texts, self.run.seed
+        read = settings_without(settings, {"stride"}, AMOUNTS, REPORTING, CONTROLS)
+        self.trained = self.run.stage(
+            "track_a/train",
+            [read, texts["training"], texts["validation"]],
+            lambda out: train_language_model(
+                settings, texts["training"], texts["validation"], runtime, seed=seed, out_dir=out
+            ),
+        )
+        self.history = self.run.history("track_a/train")
+        self.run.guards.draw(plots.loss_curve, self.history, what="Track A", validation_unit="bits per byte")
+
+    @step
+    def after(self) -> None:
+        """Score the same files with the adapter, read back from disk onto a fresh base model."""
+        settings, runtime, measured = self.settings, self.run.runtime, self._measured()
+        adapter = self.trained / "adapter"
+        self.scores_after = self.run.rows(
+            "track_a/after",
+            [self._evaluation(), self.history],
+            lambda: score_files(*load_adapted(settings.model, adapter, runtime), **measured),
+            FileScore,
+        )
+
+    @step
+    def controls(self) -> None:
+        """Spend the same budget on a foreign code base, and look up what the model may have seen before."""
+        guards = self.run.guards
+        self.foreign = guards.control(
+            self.name, "the control on a foreign corpus", measure_foreign_corpus, self.run, self.texts,
+            self.parts["test"], self.tokenizer, exclude=self.corpus.import_name, otherwise=[],
+        )  # fmt: skip
+        self.known = guards.control(
+            self.name, "what the model may know", seen_before, self.run, self.corpus, otherwise=None
+        )
+
+    @step
+    def record(self) -> None:
+        """Compute the track's section of metrics.json, and show it."""
+        self.section = record_a(
+            self.run, self.scores_before, self.scores_after, self.texts["training"], self.parts,
+            self.tokenizer, foreign=self.foreign, known=self.known,
+        )  # fmt: skip
+        display(show.table(tables.metric_table(self.section)))
+
+    @step
+    def show_results(self) -> None:
+        """Show the change file by file, the verdict, the baselines and the controls."""
+        self.run.guards.draw(plots.bits_per_byte_by_file, self.run.items("track_a/files"))
+        section = self.section
+        display(Markdown("\n\n".join([
+            tables.verdict_sentence(section),
+            tables.markdown(tables.baseline_table(section)),
+            tables.markdown(tables.control_table(section)),
+            tables_a.control_sentences(section),
+        ])))  # fmt: skip
+
+    def _parts(self) -> dict[str, list[tuple[str, str]]]:
+        """Return the held-out files, and where it can be had a slice of general code."""
+        parts = {"test": [(file.path, file.text) for file in self.files["test"]]}
+        general = self.run.guards.control(
+            self.name, "the control on general code", general_code_texts, self.settings.general_files,
+            self.run.seed, exclude=self.corpus.import_name, otherwise=[],
+        )  # fmt: skip
+        if general:
+            parts["general_code"] = [(f"general file {i}", text) for i, text in enumerate(general, 1)]
+        return parts
+
+    def _measured(self) -> dict[str, Any]:
+        sizes = {"window": self.settings.window, "stride": self.settings.stride}
+        return {"parts": self.parts, "own_names": self.own_names, **sizes}
+
+    def _evaluation(self) -> list[Any]:
+        """Return what a score depends on, beside the weights."""
+        read = settings_without(self.settings, LEARNING, AMOUNTS, REPORTING, CONTROLS)
+        return [read, self.parts, sorted(self.own_names)]
+
+
+def record_a(
+    run: Session,
+    before: Sequence[FileScore],
+    after: Sequence[FileScore],
+    train_texts: Sequence[str],
+    parts: Parts,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    foreign: Sequence[FileScore] = (),
+    known: Exposure | None = None,
+) -> dict[str, Any]:
+    """Compute Track A's section: held-out files, roles within them, controls, the unigram baseline.
+
+    The rows that its figures are computed from are written beside the stages of the run
+    (`helpers.report.metrics.recompute` reads them back).
+
+    Files whose two scores do not compare are left out with a warning. Controls and the baseline that
+    fail are left out as well.
+
+    Args:
+        foreign: held-out files after training on foreign code (`measure_foreign_corpus`).
+        known: what the model may have seen; files that it cannot have seen become a control.
+
+    Raises:
+        CheckError: if too few held-out files are left.
+    """
+    settings = run.profile.track_a
+    rows = _rows(run, before, after, parts, foreign, known)
+    for name, some in rows.items():
+        write_items(run.folder, f"track_a/{name}", some)
+    texts = [text for _, text in parts["test"]]
+    unigram = run.guards.control(
+        "track_a",
+        "the unigram baseline",
+        unigram_bits_per_byte,
+        train_texts,
+        texts,
+        tokenizer,
+        otherwise=None,
+    )
+    section = record_track_a(
+        rows["files"],
+        model=settings.model,
+        seed=run.seed,
+        samples=settings.bootstrap_samples,
+        cost=cost_of(run, "track_a", ("before", "train", "after"))
+        | {"controls_seconds": foreign_seconds(run) if foreign else {}},
+        data={
+            "counts": {"training_files": len(train_texts)},
+            "training_sha256": digest(list(train_texts)),
+            **(foreign_facts(run) if foreign else {}),
+            **({"exposure": known.status, "exposure_note": known.note} if known else {}),
+        },
+        role_rows=_named(rows, "role_"),
+        control_rows=_named(rows, "control_"),
+        baselines={} if unigram is None else {"unigram": unigram},
+    )
+    return keep_section(run, "track_a", section)
+
+
+def _rows(
+    run: Session,
+    before: Sequence[FileScore],
+    after: Sequence[FileScore],
+    parts: Parts,
+    foreign: Sequence[FileScore],
+    known: Exposure | None,
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of the held-out files, of the roles within them, and of the controls, by name."""
+    names = sorted({row.part for row in before if row.part.startswith("role/")})
+    rows = _comparable_files(run, before, after)
+    compared = {row["path"] for row in rows["files"]}
+    before, after = ([row for row in side if row.path in compared or row.part == "general_code"]
+                     for side in (before, after))  # fmt: skip
+    rows |= {f"role_{name.removeprefix('role/')}": paired_rows(before, after, name) for name in names}
+    controls: dict[str, list[dict[str, Any]]] = {}
+    if parts.get("general_code"):
+        general = run.guards.control(
+            "track_a", "the control on general code", paired_rows, before, after, "general_code", otherwise=[]
+        )
+        controls |= {"general_code": general} if general else {}
+    foreign = [row for row in foreign if row.path in compared]
+    controls |= run.guards.control(
+        "track_a", "the control on a foreign corpus", foreign_rows, before, after, foreign, otherwise={}
+    )
+    unseen = [row for row in rows["files"] if known and row["path"] in known.unseen]
+    if len(unseen) >= MINIMUM_DATA["track_a"]["test_files"]:
+        controls["changed_after_cut_off"] = unseen
+    return rows | {f"control_{name}": some for name, some in controls.items()}
+
+
+def _named(rows: Mapping[str, list[dict[str, Any]]], prefix: str) -> dict[str, list[dict[str, Any]]]:
+    return {name.removeprefix(prefix): some for name, some in rows.items() if name.startswith(prefix)}
+
+
+def _comparable_files(
+    run: Session, before: Sequence[FileScore], after: Sequence[FileScore]
+) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the held-out files that compare, as `files`; the others are named in a warning."""
+    odd: dict[str, str] = {}
+    rows = paired_rows(before, after, "test", odd)
+    run.guards.leave_out(
+        "held-out files of Track A whose two scores do not compare",
+        [f"{p} ({why})" for p, why in odd.items()],
+    )
+    least = MINIMUM_DATA["track_a"]["test_files"]
+    if len(rows) < least:
+        raise CheckError(
+            f"{len(rows)} held-out files of at least {least} can be compared; left out: {'; '.join(odd)}"
+        )
+    return {"files": rows}

@@ -1,0 +1,246 @@
+"""Track C, embedding tuning: build, before, train, after, controls, record.
+
+A sentence embedder learns which question belongs to which function. Every query is ranked against all
+functions of the corpus, before and after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from IPython.display import Markdown, display
+
+from helpers.data.queries.build import RetrievalData, build_retrieval_data
+from helpers.eval.fusion import fuse_runs, weighted_runs
+from helpers.eval.hybrid import Hybrid, build_hybrid, load_hybrid
+from helpers.eval.retrieval import (
+    Run,
+    file_level,
+    index_documents,
+    index_facts,
+    load_index,
+    per_query_rows,
+    qrels_of,
+    query_groups,
+    retrieve,
+    save_index,
+    score_measures,
+    search_examples,
+)
+from helpers.models.embedder import load_embedder
+from helpers.records import Corpus, Function, Splits
+from helpers.report import display as show
+from helpers.report import plots, plots_c, tables, tables_c
+from helpers.report.metrics import record_track_c, track_c_rows, write_items
+from helpers.run.workspace import digest
+from helpers.tools.search import catalogue
+from helpers.tracks.controls_c import control_seconds, foreign_package, measure_controls
+from helpers.tracks.record import cost_of, keep_section
+from helpers.tracks.session import Session
+from helpers.tracks.stage_inputs import AMOUNTS, LEARNING, REPORTING, settings_without
+from helpers.tracks.steps import step
+from helpers.train.averaging import train_averaged
+
+QUERY_KINDS = [
+    "docstring_sentence", "how_to", "paraphrase", "where_is", "where_is, by file", "file_location",
+]  # fmt: skip
+SHARED_WORDS = [f"words in the code: {share}" for share in ("few", "half", "most")]
+
+
+class TrackC:
+    """The steps of Track C, called in the order in which they stand here."""
+
+    name = "track_c"
+
+    def __init__(self, run: Session, corpus: Corpus, functions: Sequence[Function], splits: Splits):
+        self.run, self.corpus, self.functions, self.splits = run, corpus, functions, splits
+        self.settings = run.profile.track_c
+        self.encoding = {"batch_size": self.settings.encode_batch, "max_tokens": self.settings.max_tokens}
+        self.data: RetrievalData | None = None  # once built
+
+    @step
+    def build(self) -> None:
+        """Word queries from docstrings, and strip the docstrings from the documents."""
+        self.data = build_retrieval_data(self.functions, self.splits, self.settings, self.run.seed)
+        self.run.require(
+            self.name,
+            training_pairs=len(self.data.train),
+            validation_queries=len(self.data.validation),
+            test_queries=len(self.data.test),
+            documents=len(self.data.documents),
+        )
+        display(show.queries(self.data.test[:6]))
+
+    @step
+    def before(self) -> None:
+        """Index all functions under the untouched embedder, and rank them for every query."""
+        runtime, encoding, kind = self.run.runtime, self.encoding, self.settings.index
+        documents = self.data.documents
+        self.untouched = untouched = load_embedder(self.settings.model, runtime)
+        folder = self.run.stage(
+            "track_c/index_before",
+            [self._encoding_settings(), documents],
+            lambda out: save_index(
+                index_documents(untouched, documents, runtime, kind=kind, **encoding), out
+            ),
+        )
+        self.index = load_index(folder)
+        self.run_before = retrieve(untouched, self.data.test, self.index, runtime, **encoding)
+
+    @step
+    def train(self) -> None:
+        """Train once from each seed, and average the weights."""
+        settings, runtime, seed, data, index = (
+            self.settings, self.run.runtime, self.run.seed, self.data, self.index
+        )  # fmt: skip
+        self.trained = self.run.stage(
+            "track_c/train",
+            [settings_without(settings, AMOUNTS, REPORTING), data.train, data.validation, data.documents],
+            lambda out: train_averaged(settings, data, runtime, seed=seed, out_dir=out, index=index),
+        )
+        self.history = self.run.history("track_c/train")
+        self.run.guards.draw(
+            plots.loss_curve, self.history, what="Track C", train_unit="InfoNCE, nats",
+            validation_unit="MRR@10",
+        )  # fmt: skip
+
+    @step
+    def after(self) -> None:
+        """Index all functions anew under the tuned embedder, read back from disk, and rank them again."""
+        runtime, encoding, kind = self.run.runtime, self.encoding, self.settings.index
+        documents, functions = self.data.documents, self.functions
+        self.tuned = tuned = load_embedder(str(self.trained / "embedder"), runtime)
+        folder = self.run.stage(
+            "track_c/index_after",
+            [self._encoding_settings(), documents, self.history],
+            lambda out: save_index(index_documents(tuned, documents, runtime, kind=kind, **encoding), out),
+        )
+        self.tuned_index = load_index(folder)
+        self.run_after = retrieve(tuned, self.data.test, self.tuned_index, runtime, **encoding)
+        self.run.rows("track_c/functions", [functions], lambda: catalogue(functions))
+        self.index_facts = index_facts(tuned, self.data.test, self.tuned_index, runtime, **encoding)
+
+    @step
+    def weigh_words(self) -> None:
+        """Choose on the validation queries how much BM25 counts beside each embedder's cosine."""
+        runtime, encoding, data = self.run.runtime, self.encoding, self.data
+        sides = {"before": (self.untouched, self.index), "after": (self.tuned, self.tuned_index)}
+        folder = self.run.stage(
+            "track_c/hybrid",
+            [self._encoding_settings(), data.documents, data.validation, self.history],
+            lambda out: build_hybrid(data, sides, runtime, out, **encoding),
+        )
+        self.hybrid = load_hybrid(folder)
+
+    @step
+    def controls(self) -> None:
+        """Score each seed alone, a training on shuffled pairs, and queries over a foreign package."""
+        self.control_rows = self.run.guards.control(
+            self.name, "every control", measure_controls, self.run, self.data, self.run_before, self.index,
+            self.trained, exclude=self.corpus.import_name, otherwise={},
+        )  # fmt: skip
+
+    @step
+    def record(self) -> None:
+        """Compute the track's section of metrics.json, and show every system side by side."""
+        self.section = record_c(
+            self.run, self.data, self.run_before, self.run_after, self.hybrid, self.control_rows,
+            self.index_facts,
+        )  # fmt: skip
+        display(show.table(tables_c.system_table(self.section)))
+        sentences = [tables.verdict_sentence(self.section), tables_c.search_sentence(self.section)]
+        display(Markdown("\n\n".join(sentences)))
+
+    @step
+    def show_results(self) -> None:
+        """Show the rank of every query before and after, and all metrics."""
+        self.run.guards.draw(plots.rank_scatter, self.run.items("track_c/queries"))
+        display(show.table(tables.metric_table(self.section)))
+
+    @step
+    def show_groups(self) -> None:
+        """Show the change by kind of query, and by how many of its words the answer's code holds."""
+        for group in (QUERY_KINDS, SHARED_WORDS):
+            names = [f"mrr@10/{name}" for name in group]
+            self.run.guards.draw(plots.before_after_bars, self.section, names)
+
+    @step
+    def show_controls(self) -> None:
+        """Show every training as a point, and what approximate indexes miss and cost."""
+        self.run.guards.draw(plots_c.training_points, self.section)
+        display(show.table(tables_c.index_table(self.section)))
+        sentences = [tables_c.control_sentences(self.section), tables_c.latency_sentence(self.section)]
+        display(Markdown("\n\n".join(sentences)))
+
+    @step
+    def show_searches(self) -> None:
+        """Show queries that gained most, that lost most, and some drawn at random."""
+        rows = self.run.items("track_c/queries")
+        display(show.searches(search_examples(rows, n=6, seed=self.run.seed)))
+
+    def _encoding_settings(self) -> dict[str, Any]:
+        """Return the settings that an index depends on, beside the weights."""
+        return settings_without(self.settings, LEARNING, AMOUNTS, REPORTING)
+
+
+def record_c(
+    run: Session,
+    data: RetrievalData,
+    before: Run,
+    after: Run,
+    hybrid: Hybrid,
+    controls: Mapping[str, Sequence[Mapping[str, Any]]],
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Compute Track C's section: both runs over all functions, with BM25 and its fusions beside them.
+
+    Args:
+        hybrid: the words of the documents and each embedder's weight for them.
+        controls: from `measure_controls`.
+        facts: what approximate indexes miss and cost, from `retrieval.index_facts`.
+    """
+    settings = run.profile.track_c
+    qrels = qrels_of(data.test)
+    sides = {"before": before, "after": after}
+    bm25 = hybrid.words.run(data.test)
+    beside = {"bm25": bm25}
+    for side, dense in sides.items():
+        beside[f"bm25_and_{side}_fused"] = fuse_runs(bm25, dense)
+        beside[f"bm25_and_{side}_weighted"] = weighted_runs(dense, bm25, hybrid.weight(side))
+    for_a_file = [query for query in data.test if query.kind == "where_is"]
+    rows = track_c_rows(
+        per_query_rows(data.test, before, after),
+        score_measures(before, qrels),
+        score_measures(after, qrels),
+        groups=query_groups(data.test, data.documents),
+        baselines={name: score_measures(ranked, qrels) for name, ranked in beside.items()},
+        by_file={
+            side: score_measures(*file_level(ranked, for_a_file, data.documents))
+            for side, ranked in sides.items()
+        },
+    )
+    write_items(run.folder, "track_c/queries", rows)
+    for name, some in (("pairs_train", data.train), ("pairs_validation", data.validation)):
+        write_items(run.folder, f"track_c/{name}", some)
+    counts = {
+        "training_pairs": len(data.train),
+        "validation_queries": len(data.validation),
+        "documents": len(data.documents),
+    }
+    section = record_track_c(
+        rows,
+        model=settings.model,
+        seed=run.seed,
+        samples=settings.bootstrap_samples,
+        cost=cost_of(run, "track_c", ("index_before", "train", "index_after", "hybrid"))
+        | {"index": dict(facts), "controls_seconds": control_seconds(run, controls)},
+        data={
+            "counts": counts,
+            "training_sha256": digest(data.train),
+            "word_weights": hybrid.chosen,
+            **foreign_package(run),
+        },
+        control_rows=controls,
+    )
+    return keep_section(run, "track_c", section)

@@ -1,0 +1,106 @@
+"""Track A's controls: what the model may have seen before, and the same budget spent on foreign code.
+
+If training on any Python helped the held-out files as much, the gain would say nothing about the
+repository. The foreign training has the same settings, the same number of tokens, and the same validation
+files to choose the kept weights by, which favours it if anything.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from helpers.data.exposure import Exposure, exposure
+from helpers.data.foreign import foreign_texts
+from helpers.eval.file_scores import FileScore, paired_rows, score_files
+from helpers.models.causal_lm import load_adapted
+from helpers.models.tokens import token_ids
+from helpers.records import Corpus
+from helpers.run.workspace import read_json, read_jsonl, write_json, write_jsonl
+from helpers.settings import CorpusSettings
+from helpers.tracks.session import Session
+from helpers.train.continued_pretraining import train_language_model
+
+STAGE = "track_a/foreign"
+
+
+def seen_before(run: Session, corpus: Corpus) -> Exposure:
+    """Find out, once per run, what Track A's model may have seen of the corpus.
+
+    This may query a package index. The run keeps the answer, also that there was none; another run
+    asks again.
+    """
+    # By the rules' defaults files count as near copies; the corpus' own settings may be others.
+    inputs = [corpus.spec, corpus.version, corpus.sha256, run.folder.name, CorpusSettings()]
+    model = run.profile.track_a.model
+    return run.rows("track_a/exposure", inputs, lambda: [exposure(model, corpus)], Exposure)[0]
+
+
+def measure_foreign_corpus(
+    run: Session,
+    texts: Mapping[str, Sequence[str]],
+    test_files: Sequence[tuple[str, str]],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    exclude: str,
+) -> list[FileScore]:
+    """Train on foreign code and score the held-out files; without controls in the profile, return none.
+
+    Args:
+        texts: "training" and "validation" files of the corpus; the first set the budget.
+        test_files: (path, text) of the held-out files.
+        exclude: import name of the corpus: its own package is not foreign.
+    """
+    settings = run.profile.track_a
+    if not settings.controls:
+        return []
+
+    def build(out: Path) -> None:
+        budget = sum(len(token_ids(tokenizer, text)) for text in texts["training"])
+        name, foreign = foreign_texts(tokenizer, budget, run.seed, exclude=exclude)
+        train_language_model(settings, foreign, texts["validation"], run.runtime, seed=run.seed, out_dir=out)
+        model = load_adapted(settings.model, out / "adapter", run.runtime)
+        sizes: dict[str, Any] = {"window": settings.window, "stride": settings.stride}
+        write_jsonl(out / "rows.jsonl", score_files(*model, {"test": test_files}, **sizes))
+        shutil.rmtree(out / "adapter")
+        facts = {"foreign_corpus": name, "foreign_files": len(foreign), "own_tokens": budget}
+        spent = sum(len(token_ids(tokenizer, text)) for text in foreign)
+        write_json(out / "corpus.json", facts | {"foreign_tokens": spent})
+
+    inputs = [settings, texts, test_files, exclude, CorpusSettings()]  # whose defaults choose foreign files
+    folder = run.stage(STAGE, inputs, build)
+    return read_jsonl(folder / "rows.jsonl", FileScore)
+
+
+def foreign_rows(
+    before: Sequence[FileScore], after: Sequence[FileScore], foreign: Sequence[FileScore]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of two controls over the held-out files; none without a foreign training.
+
+    Returns:
+        "foreign_corpus": untouched model -> trained on foreign code. "own_instead_of_foreign": trained
+        on foreign code -> trained on the repository: what the repository's own files add.
+    """
+    if not foreign:
+        return {}
+    return {
+        "foreign_corpus": paired_rows(before, foreign, "test"),
+        "own_instead_of_foreign": paired_rows(foreign, after, "test"),
+    }
+
+
+def foreign_facts(run: Session) -> dict[str, Any]:
+    """Return the foreign code base's name and version, files and tokens spent; empty without it."""
+    file = run.folder / STAGE / "corpus.json"
+    return read_json(file) if run.profile.track_a.controls and file.is_file() else {}
+
+
+def foreign_seconds(run: Session) -> dict[str, float]:
+    """Return the seconds that the control took; the track's own cost does not include them."""
+    if not run.profile.track_a.controls:
+        return {}
+    return {"foreign_corpus": round(run.workspace.seconds_of(STAGE), 3)}

@@ -1,0 +1,239 @@
+"""Reports on the whole run: data card, failure cases, and metrics.json from the tracks' sections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from IPython.display import Markdown
+
+from helpers.code.secrets import count_kinds
+from helpers.data.card.facts import corpus_facts
+from helpers.data.card.page import missing_card, render_data_card, with_tasks_set_aside
+from helpers.data.corpus import corpus_warnings, secret_counts
+from helpers.data.general_code import general_code_sources
+from helpers.data.queries.build import RetrievalData
+from helpers.data.splits import LeakReport
+from helpers.data.tasks.build import InstructData
+from helpers.eval.failures import select_failures, track_a_failures, track_c_failures
+from helpers.eval.failures_b import track_b_failures
+from helpers.machine.hardware import hardware_facts, package_versions
+from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits
+from helpers.report import display as show
+from helpers.report import plots, tables
+from helpers.report.metrics import MetricsError, assemble, not_run, recompute, run_section, write_items
+from helpers.run.folder import code_revision
+from helpers.run.workspace import read_json, read_jsonl
+from helpers.settings import MINIMUM_DATA, Profile
+from helpers.tracks.guards import needed, track_title
+from helpers.tracks.session import Session
+
+
+def data_card(
+    run: Session,
+    corpus: Corpus,
+    functions: Sequence[Function],
+    splits: Splits,
+    leaks: LeakReport,
+    files: Mapping[str, Sequence[SourceFile]] | None,
+    instruct: InstructData | None,
+    retrieval: RetrievalData | None,
+) -> str:
+    """Render the data card as Markdown, from the data that this run really uses.
+
+    All accepted and rejected files are listed in the run folder, `corpus/*.jsonl`.
+
+    Args:
+        files: "training", "validation", "test" -> the files that Track A drew.
+        instruct, retrieval: data of Tracks B and C.
+
+    What a track could not make is None; the card then gives the reason.
+    """
+    profile = run.profile
+    drawn = {
+        name: {"files": len(some), "bytes": sum(file.n_bytes for file in some)}
+        for name, some in (files or {}).items()
+    }
+    accepted = [{"path": f.path, "language": f.language, "sha256": f.sha256, "n_bytes": f.n_bytes,
+                 "masked": count_kinds(f.masked)} for f in corpus.files]  # fmt: skip
+    write_items(run.folder, "corpus/accepted", accepted)
+    write_items(run.folder, "corpus/rejected", corpus.rejected)
+    lacking = {track: {"status": "not_run", "reason": reason} for track, reason in run.not_run.items()}
+    facts: dict[str, Any] = {
+        "profile": profile.name,
+        "corpus": corpus_facts(corpus, functions, splits, settings=profile.corpus, leaks=leaks),
+        "language_model": lacking.get("track_a")
+        or {
+            "drawn": drawn,
+            "standard-library tokens mixed in, per training token": profile.track_a.rehearsal_share,
+            "general code, for forgetting": general_code_sources(corpus.import_name),
+        },
+        "instruct": lacking.get("track_b") or instruct.report,
+        "retrieval": lacking.get("track_c") or retrieval.report,
+        "limits": _limits(profile),
+        "seeds": {"everything drawn at random derives from": run.seed},
+        "models": {
+            "Track A": profile.track_a.model,
+            "Track B": profile.track_b.model,
+            "Track C": profile.track_c.model,
+        },
+    }
+    return render_data_card(facts)
+
+
+def _limits(profile: Profile) -> list[str]:
+    """Known limits that follow from the profile's choices."""
+    limits = [
+        "Bug repairs mark the faulty line: finding the fault is not part of the task, repairing it is.",
+        "Bugs are planted, one each, by named operators; real bugs are less regular.",
+        "Retrieval queries are worded from docstrings, not asked by people.",
+    ]
+    if profile.track_b.repair_form == "line":
+        limits.append(
+            "Repairs are answered by the corrected line alone, which takes the marked one's place before "
+            "the tests run. That is easier than writing the whole function: these pass rates do not compare "
+            "with a profile that asks for it."
+        )
+    return limits
+
+
+def failure_cases(
+    run: Session,
+    files: Mapping[str, Sequence[SourceFile]] | None,
+    instruct: InstructData | None,
+    retrieval: RetrievalData | None,
+) -> tuple[Failure, ...]:
+    """Draw the profile's number of failure cases over the tracks that ran, and keep all candidates.
+
+    A track whose failures cannot be diagnosed is left out with a warning.
+
+    Args:
+        files: as `data_card` takes them.
+    """
+
+    def of_track_a() -> list[Failure]:
+        texts = {file.path: file.text for file in files["test"]}
+        return track_a_failures(run.items("track_a/files"), texts, [file.text for file in files["training"]])
+
+    def of_track_b() -> list[Failure]:
+        scores = read_jsonl(run.folder / "track_b/scores_after.jsonl", ResponseScore)
+        return track_b_failures(scores, instruct.tasks)
+
+    def of_track_c() -> list[Failure]:
+        return track_c_failures(run.items("track_c/queries"), retrieval.documents)
+
+    candidates: list[Failure] = []
+    for track, find in {"track_a": of_track_a, "track_b": of_track_b, "track_c": of_track_c}.items():
+        if track not in run.not_run:
+            candidates += run.guards.part(f"failure cases of {track_title(track)}", find, otherwise=[])
+    write_items(run.folder, "failures", candidates)
+    return select_failures(candidates, run.profile.failure_cases, run.seed)
+
+
+def finish_report(
+    run: Session, corpus: Corpus, failures: Sequence[Failure], card: str | None
+) -> dict[str, Any]:
+    """Write metrics.json and the data card into the run folder, and recompute every figure.
+
+    A track whose figures do not follow from its rows ends as `not_run`.
+
+    Args:
+        card: from `data_card`; None where it could not be made.
+    """
+    metrics = suite_metrics(run, corpus, failures)
+    run.write_report(metrics, "")
+    differing: dict[str, list[str]] = {}
+    for line in recompute(run.folder):
+        differing.setdefault(line.partition(".")[0].partition(":")[0], []).append(line)
+    for track, lines in differing.items():
+        run.guards.end_track(
+            track,
+            f"{len(lines)} of its figures do not follow from its per-item rows, e.g. {lines[0]}. "
+            "Its stages are kept; run the same command again without --resume",
+        )
+    if differing:
+        metrics = suite_metrics(run, corpus, failures)
+    card = card or missing_card(run.guards.missing.get("data card", "no reason was kept"))
+    run.write_report(metrics, with_tasks_set_aside(card, metrics["tasks_set_aside"]))
+    for line in tables.closing_lines(metrics):
+        print(f"Warning: {line}")
+    return metrics
+
+
+def show_summary(run: Session, metrics: dict[str, Any]) -> None:
+    """Show every track's primary metric before and after, their changes, and what was found, in words."""
+
+    def changes() -> Markdown:
+        return Markdown(tables.verdict_sentences(metrics))
+
+    run.guards.show("summary table", lambda: show.table(tables.summary_table(metrics)))
+    run.guards.draw(plots.delta_forest, metrics)
+    run.guards.show("changes of the primary metrics", changes)
+
+
+def show_cost(run: Session, metrics: dict[str, Any]) -> None:
+    """Show seconds, speed and memory of the three tracks."""
+    run.guards.show("cost table", lambda: show.table(tables.cost_table(metrics)))
+
+
+def suite_metrics(run: Session, corpus: Corpus, failures: Sequence[Failure]) -> dict[str, Any]:
+    """Assemble and validate metrics.json of this run.
+
+    A track whose section is missing or contradicts itself ends as `not_run`, and failure cases that
+    do not follow the schema are left out, each with its reason.
+
+    Raises:
+        MetricsError: if the section on the run itself is wrong; nothing can be published then.
+    """
+    corpus_section = {
+        "spec": corpus.spec,
+        "name": corpus.name,
+        "version": corpus.version,
+        "licence": corpus.licence,
+        "licence_files": dict(corpus.licence_files),
+        "secrets_masked": secret_counts(corpus),
+        "files": len(corpus.files),
+        "sha256": corpus.sha256,
+    }
+    about = run_section(
+        profile=run.profile.name,
+        run_id=run.folder.name,
+        corpus=corpus_section,
+        commit=code_revision(),
+        seed=run.seed,
+        hardware=hardware_facts(run.runtime),
+        versions=package_versions(),
+        started=run.started,
+        seconds=run.seconds,
+    ) | {"settings_changed": list(run.profile.changed), "warnings": []}
+    without: dict[str, Any] = {track: _not_run(run, track, "not looked at") for track in MINIMUM_DATA}
+    assemble(run=about, failures=[], **without)  # from here on a contradiction is a track's own
+    sections = {track: _section_of(run, track, about, without) for track in MINIMUM_DATA}
+    try:
+        assemble(run=about, failures=failures, **without)
+    except MetricsError as error:
+        run.guards.fail_part("failure cases", error)
+        failures = ()
+    about["warnings"] = [*corpus_warnings(corpus), *run.guards.warnings]
+    return assemble(run=about, failures=failures, tasks_set_aside=run.guards.set_aside, **sections)
+
+
+def _section_of(
+    run: Session, track: str, about: Mapping[str, Any], without: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the section that the track recorded in this run, or one with the reason why there is none."""
+    if track not in run.not_run and track not in run.guards.recorded:
+        run.guards.end_track(track, "it did not get as far as being recorded; run the cells in order")
+    if track not in run.not_run:
+        try:
+            section = read_json(run.folder / track / "section.json")
+            assemble(run=about, failures=[], **{**without, track: section})
+            return section
+        except (MetricsError, OSError, ValueError) as error:
+            run.guards.recorded.discard(track)
+            run.guards.fail_track(track, error)
+    return _not_run(run, track, run.not_run[track])
+
+
+def _not_run(run: Session, track: str, reason: str) -> dict[str, Any]:
+    return not_run(track, reason, f"at least {needed(track)}", model=getattr(run.profile, track).model)

@@ -1,0 +1,151 @@
+"""Track A's training: a LoRA adapter that continues pretraining on a repository's files."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from accelerate import PartialState
+from peft import PeftModel
+from transformers import PreTrainedModel
+
+from helpers.data.general_code import rehearsal_texts
+from helpers.eval.perplexity import evaluate_perplexity
+from helpers.machine.hardware import Runtime, can_compile, set_seed
+from helpers.machine.memory import Fit
+from helpers.machine.processes import world_size
+from helpers.models.causal_lm import add_lora, load_adapted, load_causal_lm
+from helpers.models.footprint import planned_fit
+from helpers.models.tokens import token_ids
+from helpers.run.workspace import write_json
+from helpers.settings import TrackASettings
+from helpers.train.fallbacks import with_fallbacks
+from helpers.train.packing import PackedRow, collate_packed, pack_texts
+from helpers.train.shrinking import shrink_adapter
+from helpers.train.trainer import Hyperparameters, TrainingData, TrainingHistory, run_training
+
+MICRO_BATCH_TOKENS = {"cpu": 4096, "cuda": 2048}  # fed at once, with their activations kept
+VALIDATIONS_PER_EPOCH = 2
+# Compiling the embedded model takes about as long as 150,000 tokens, and then saves a fifth.
+TOKENS_WORTH_COMPILING = 1_000_000
+
+
+def train_language_model(
+    settings: TrackASettings,
+    train_texts: Sequence[str],
+    validation_texts: Sequence[str],
+    runtime: Runtime,
+    *,
+    seed: int,
+    out_dir: Path,
+    full: bool = False,
+) -> TrainingHistory:
+    """Train an adapter on `train_texts` and keep the one with the best bits per byte on validation.
+
+    Files are packed into rows of `settings.window` tokens; attention cannot cross file boundaries. Two
+    things counter forgetting: standard-library files are mixed in, `settings.rehearsal_share` tokens of
+    them for each token of `train_texts`, and the adapter is scaled down as far as `settings.keep_gain` of
+    the validated gain allows (`helpers.train.shrinking`). If memory or float16's range does not suffice,
+    training starts again with less (`helpers.train.fallbacks.with_fallbacks`).
+
+    Args:
+        full: train all weights instead of an adapter, as a reference; a whole model is kept then.
+
+    Returns:
+        The history, which also lies in `out_dir/history.json`; the adapter is in `out_dir/adapter`
+        (load it with `helpers.models.causal_lm.load_adapted`).
+
+    Raises:
+        ModelError: if the model cannot be loaded.
+        TrainingError: if there is nothing to train on or the loss is not finite.
+        PerplexityError: if the validation texts hold nothing to score.
+    """
+    return with_fallbacks(
+        lambda machine, fit: _train(
+            settings, train_texts, validation_texts, machine, fit, seed, out_dir, full
+        ),
+        runtime,
+        out_dir,
+    )
+
+
+def _train(
+    settings: TrackASettings,
+    train_texts: Sequence[str],
+    validation_texts: Sequence[str],
+    runtime: Runtime,
+    fit: Fit,
+    seed: int,
+    out_dir: Path,
+    full: bool,
+) -> TrainingHistory:
+    set_seed(seed)
+    base, tokenizer = load_causal_lm(settings.model, runtime, seed=seed)
+    own = [token_ids(tokenizer, text) for text in train_texts]
+    rehearsal = rehearsal_texts(tokenizer, round(sum(map(len, own)) * settings.rehearsal_share), seed)
+    rows = pack_texts([*train_texts, *rehearsal], tokenizer, settings.window)
+    micro_batch = max(1, MICRO_BATCH_TOKENS[runtime.device.type] // settings.window)
+    fit = planned_fit(
+        fit, base.config, runtime, settings.lora, micro_batch, settings.window,
+        embeddings=settings.train_embeddings,
+    )  # fmt: skip
+    tokens = sorted({token for ids in own for token in ids}) if settings.train_embeddings else None
+    model = base if full else add_lora(base, settings.lora, seed=seed, tokens=tokens)
+
+    def bits_per_byte(candidate: PreTrainedModel | PeftModel) -> float:
+        return evaluate_perplexity(
+            candidate, tokenizer, validation_texts, window=settings.window, stride=settings.window,
+            runtime=runtime, what="validate",
+        ).bits_per_byte  # fmt: skip
+
+    history = run_training(
+        model,
+        tokenizer,
+        TrainingData(rows, collate_packed, bits_per_byte),
+        Hyperparameters(
+            epochs=settings.epochs,
+            learning_rate=settings.learning_rate,
+            batch_sequences=settings.batch_sequences,
+            micro_batch=micro_batch,
+            warmup_fraction=settings.warmup_fraction,
+            seed=seed,
+            validations_per_epoch=VALIDATIONS_PER_EPOCH,
+            compiled=_worth_compiling(settings, rows, runtime),
+        ),
+        runtime,
+        out_dir,
+        fit=fit,
+        what="train the language model",
+    )
+    if full or settings.keep_gain >= 1:
+        return history
+    return _scaled_down(history, settings, bits_per_byte, runtime, seed, out_dir)
+
+
+def _worth_compiling(settings: TrackASettings, rows: Sequence[PackedRow], runtime: Runtime) -> bool:
+    """Whether compiling saves more than it takes; on GPUs and with several processes it was not measured."""
+    if runtime.device.type != "cpu" or not can_compile(runtime.device) or world_size() > 1:
+        return False
+    return settings.epochs * len(rows) * settings.window >= TOKENS_WORTH_COMPILING
+
+
+def _scaled_down(
+    history: TrainingHistory,
+    settings: TrackASettings,
+    validate: Callable[[PeftModel], float],
+    runtime: Runtime,
+    seed: int,
+    out_dir: Path,
+) -> TrainingHistory:
+    """Scale the kept adapter down and record the scale; only the first process's return value holds it."""
+    if PartialState().is_main_process:
+        adapter = out_dir / "adapter"
+        # Read back, because the model in memory has the last weights, not the best.
+        kept, _ = load_adapted(settings.model, adapter, runtime, seed=seed)
+        before = history.validation[0]
+        scale = shrink_adapter(kept, adapter, validate, untouched=before, keep_gain=settings.keep_gain)
+        history = dataclasses.replace(history, adapter_scale=scale)
+        write_json(out_dir / "history.json", history)
+    PartialState().wait_for_everyone()
+    return history
