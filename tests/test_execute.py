@@ -179,7 +179,8 @@ def test_steps_of_a_track_that_ended_stand_aside_with_the_reason(notebook) -> No
     assert aside.outputs[0].text == "Track B does not run: no docstrings\n"
     (said,) = failed.outputs  # no traceback, which would name this machine's folders
     assert (
-        "AssertionError without a message, at `def fails(self): assert self is None` (the cell" in said.text
+        "AssertionError without a message, in `track_a.fails()`, at `def fails(self): assert self is None` (the cell"
+        in said.text
     )
     assert later.outputs[0].text.startswith("Track A does not run: AssertionError without a message")
     assert "assert self is None" in (path.parent / "errors.txt").read_text()
