@@ -45,11 +45,6 @@ def plan_run(profile: Profile, machine: Machine, *, micro_batch: int | None = No
     ]
 
 
-def planned_peak_gib(stages: list[StagePlan], track: str) -> float:
-    """Return the largest peak among the stages of a track (`track_a`, ...)."""
-    return max(stage.peak_gib for stage in stages if stage.stage.startswith(f"{track}/"))
-
-
 def _plan_track_a(profile: Profile, machine: Machine, micro_batch: int | None) -> list[StagePlan]:
     from helpers.eval.perplexity import TOKENS_PER_BATCH
     from helpers.train.continued_pretraining import VALIDATIONS_PER_EPOCH

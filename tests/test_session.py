@@ -51,7 +51,6 @@ def test_rows_are_computed_once_and_read_back_from_disk(tmp_path: Path) -> None:
 
     first = run.rows("track_a/before", {"x": 1}, compute)
     assert run.rows("track_a/before", {"x": 1}, compute) == first == [{"path": "a.py", "nll": 1.5}]
-    assert run.json("value", 1, lambda: {"a": [1]}) == {"a": [1]}
     assert len(calls) == 1
 
 

@@ -77,7 +77,7 @@ class Sources:
 # - Settings, profiles and their parser: their text changes with every new setting, and the values that a
 #   stage reads are among its inputs.
 # - The session, the tracks and their controls: they decide when a stage is built, not what it contains,
-#   and they import everything. The functions that the session wraps for `rows` and `json` are followed.
+#   and they import everything. The functions that the session wraps for `rows` are followed.
 # - Progress and stage names: they change no result.
 # The sources are read once, when the process starts, since later edits are not what runs.
 OURS = Sources.read(

@@ -138,11 +138,6 @@ class Session:
         folder = self.stage(name, inputs, lambda out: write_jsonl(out / "rows.jsonl", compute()))
         return read_jsonl(folder / "rows.jsonl", record)
 
-    def json(self, name: str, inputs: Any, compute: Callable[[], Any]) -> Any:
-        """Keep the JSON value that `compute` returns as `<name>/value.json`, and return it read back."""
-        folder = self.stage(name, inputs, lambda out: write_json(out / "value.json", compute()))
-        return read_json(folder / "value.json")
-
     def require(self, track: str, **counts: int) -> bool:
         """Check a track's data against `settings.MINIMUM_DATA`; a track with less does not run.
 
