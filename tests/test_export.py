@@ -8,6 +8,7 @@ from types import ModuleType
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 from nbconvert import HTMLExporter
 
 from helpers.report import export
@@ -64,6 +65,20 @@ def test_banner_comes_from_metrics_and_is_escaped(metrics) -> None:
     assert "profile <code>smoke</code>" in banner
     assert "no &lt;docstrings&gt;" in banner
     assert "A smoke run" in banner
+
+
+@pytest.mark.parametrize(("given", "shown"), [
+    ("'../../home/someone/results'", "'…/results'"),
+    ("'path:/home/someone/my repo'", "'path:…/my repo'"),
+    ("'../home/a.jsonl,~/home/b.jsonl'", "'…/a.jsonl,…/b.jsonl'"),
+    ("'git:https://example.org/home/code@v1'", "'git:https://example.org/home/code@v1'"),
+    ("'runs/home'", "'runs/home'"),
+    ("'..'", "'..'"),
+])  # fmt: skip
+def test_values_given_on_the_command_line_show_no_folders_of_this_machine(metrics, given, shown) -> None:
+    cell = new_code(f"OUT = {given}", metadata={"tags": ["injected-parameters"]})
+    page = BeautifulSoup(html_document(notebook(cell), metrics), "html.parser")
+    assert f"OUT = {shown}" in page.get_text()
 
 
 def test_badges_are_dropped_and_foreign_images_left_out_by_name(metrics) -> None:

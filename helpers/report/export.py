@@ -25,6 +25,8 @@ from helpers.report.tables import summary_rows
 from helpers.settings import public_spec
 
 FOLDER = Path(__file__).parent
+# In a quoted path that leaves the checkout: the folders above its last part.
+OUTSIDE = re.compile(r"(?<=[':,])(?:\.\./|~/|/(?!/))[^',]*?(?=[^/',]*[',])")
 FOREIGN = re.compile(
     r"<(?:script|link|img|iframe)\b[^>]+(?:src|href)=[\"']?(https?:[^\"'> ]+)[^>]*>", re.IGNORECASE
 )
@@ -163,12 +165,18 @@ def _title(notebook: nbformat.NotebookNode) -> str:
 
 
 def _without_noise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Return a copy without progress bars (stderr), widget state, and badges loaded from the web."""
+    """Return a copy fit for a reader elsewhere.
+
+    It lacks progress bars (stderr), widget state, badges loaded from the web, and in the values given on the
+    command line the folders of this machine: `'../../home/me/results'` becomes `'…/results'`.
+    """
     cleaned = without_passwords(notebook)
     cleaned.metadata.pop("widgets", None)  # nbconvert fails on Colab's widgets (nbconvert #1731)
     for cell in cleaned.cells:
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"\[!\[[^\]]*\]\(https?://[^)]*\)\]\([^)]*\)\n*", "", cell.source)
         else:
+            if "injected-parameters" in cell.metadata.get("tags", []):
+                cell.source = OUTSIDE.sub("…/", cell.source)
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
     return cleaned
