@@ -40,11 +40,10 @@ class Pace:
     python: float
 
 
-# The steps' seconds come from the committed full run (metrics.json of 72e5b2c, two cores of an AMD
-# EPYC: `cost.seconds_by_stage`, `cost.controls_seconds`). In it, everything else took 38 of 1,286
-# seconds, and starting the kernel took another 10.
-# track_b/data was measured apart, since it runs more programs than that run did: 281 seconds on two cores of
-# an Intel Xeon, which are as fast in Python.
+# The steps' seconds come from a full run on two cores of an AMD EPYC (metrics.json of 72e5b2c:
+# `cost.seconds_by_stage`, `cost.controls_seconds`). In it, everything else took 38 of 1,286 seconds, and
+# starting the kernel took another 10. track_b/data was measured apart, since it runs more programs than
+# that run did: 281 seconds on two cores of an Intel Xeon, which are as fast in Python.
 _CPU = (
     SectionSeconds("Setup", 10.0),
     SectionSeconds("Corpus and data card", 22.0, {"track_b/data": 281.0}),
