@@ -23,11 +23,7 @@ ENOUGH_RECORDED = 0.1  # share of the time of similar steps that must be recorde
 
 
 def estimate_here(profile: Profile, run_folder: Path, *, resume: bool) -> tuple[TimeLeft, str]:
-    """Estimate the time that a run of `profile` in `run_folder` needs here.
-
-    Returns:
-        The estimate, and a phrase that says what it is based on.
-    """
+    """Estimate the time that a run of `profile` in `run_folder` needs here, and say in words from what."""
     sections = expected_sections(profile)
     stages = [stage for section in sections for stage in section.stages]
     recorded = recorded_seconds(run_folder, profile, stages)
@@ -55,11 +51,7 @@ def minutes_text(seconds: float) -> str:
 
 
 def scaled(
-    sections: Sequence[SectionSeconds],
-    *,
-    pace: Pace | None,
-    recorded: Mapping[str, float],
-    here: Pace | None,
+    sections: Sequence[SectionSeconds], *, pace: Pace | None, recorded: Mapping[str, float], here: Pace | None
 ) -> tuple[SectionSeconds, ...]:
     """Scale the seconds of `sections` to this machine.
 
