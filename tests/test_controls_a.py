@@ -42,7 +42,7 @@ def run(tmp_path_factory):
         CPU.track_a, model=str(tiny_models.save(folder / "base", "qwen2")), window=32, stride=16, epochs=1,
         learning_rate=1e-2, rehearsal_share=0.0, lora=LoraSettings(rank=4, alpha=4),
     )  # fmt: skip
-    workspace = Workspace(folder, "run")
+    workspace = Workspace(folder)
     return SimpleNamespace(
         profile=SimpleNamespace(track_a=settings), seed=7, runtime=tiny_models.CPU_FP32, folder=folder,
         workspace=workspace, stage=workspace.stage,

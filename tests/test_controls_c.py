@@ -54,7 +54,7 @@ def run(tmp_path_factory):
         CPU.track_c, model=str(base), train_pairs=24, validation_pairs=4, test_queries=12, max_tokens=48,
         epochs=2, learning_rate=3e-3, batch_pairs=12, encode_batch=32, seeds=2, controls=True,
     )  # fmt: skip
-    workspace = Workspace(folder, "run")
+    workspace = Workspace(folder)
     return SimpleNamespace(
         profile=SimpleNamespace(track_c=settings), seed=7, runtime=PLAIN, folder=folder, workspace=workspace,
         guards=Guards(folder), stage=workspace.stage, history=lambda name: read_json(folder / name / "history.json"),
