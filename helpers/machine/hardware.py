@@ -266,12 +266,11 @@ def reset_peak_memory() -> None:
 
 
 def _own_memory_gib(field: str) -> float | None:
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    found = next((line.split()[1] for line in lines if line.startswith(f"{field}:")), None)
-    return None if found is None else int(found) / 2**20
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) / 2**20
+    return None
 
 
 def free_memory() -> None:

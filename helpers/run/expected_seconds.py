@@ -98,10 +98,12 @@ class Expected:
 
 
 def _column(place: int) -> tuple[SectionSeconds, ...]:
-    return tuple(
-        SectionSeconds(head, outside[place], {stage: s[place] for stage, s in _STAGES.get(head, {}).items()})
-        for head, outside in _OUTSIDE_STAGES.items()
-    )
+    """Return one profile's sections, from that place in the tuples above."""
+    sections = []
+    for heading, outside in _OUTSIDE_STAGES.items():
+        stages = {stage: seconds[place] for stage, seconds in _STAGES.get(heading, {}).items()}
+        sections.append(SectionSeconds(heading, outside[place], stages))
+    return tuple(sections)
 
 
 # The Intel Xeon's pace was measured. The AMD EPYC was not available, so its pace is inferred: 0.82 times
