@@ -25,7 +25,7 @@ Corpus = Annotated[str, Option(help="installed:NAME, path:DIR, git:URL[@rev] or 
 CausalLm = Annotated[str, Option(help="Track A's model: hub name or folder")]
 ChatLm = Annotated[str, Option(help="Track B's model: hub name or folder")]
 Embedder = Annotated[str, Option(help="Track C's model: hub name, folder, package:NAME")]
-Nf4 = Annotated[bool, Option("--nf4", help="causal LMs' frozen weights in 4 bits")]
+Nf4 = Annotated[bool, Option("--nf4", help="hold the causal LMs' frozen weights in 4 bits")]
 RunFolder = Annotated[Path | None, Option(help="a folder below runs/; by default the newest there")]
 Workers = Annotated[int, Option(help="sandboxed processes side by side")]
 Scale = Annotated[str, Option(help="full, half, small, smoke; auto: full with CUDA, else small")]
@@ -129,10 +129,10 @@ def complete(
     run: RunFolder = None,
     prompt: Annotated[str | None, Option(help="the code to continue")] = None,
     file: Annotated[Path | None, Option(help="continue this file instead")] = None,
-    line: Annotated[int | None, Option(help="after this line of it; by default at its end")] = None,
-    max_tokens: Annotated[int, Option(help="length of the answer, at most")] = 64,
+    line: Annotated[int | None, Option(help="continue after this line; by default at the end")] = None,
+    max_tokens: Annotated[int, Option(help="longest answer, in tokens")] = 64,
     temperature: Annotated[float, Option(help="0 takes the likeliest token each time")] = 0.0,
-    seed: Annotated[int, Option(help="of sampling")] = 0,
+    seed: Annotated[int, Option(help="seed of the sampling")] = 0,
 ) -> None:
     """Continue code with the run's adapted language model; on a terminal, word by word."""
     from helpers.machine.hardware import detect_runtime
@@ -152,7 +152,7 @@ def ladder(
     profile: Annotated[str, Option(help="t4, cpu or smoke: where the rungs start from")] = "cpu",
     corpus: Corpus = "",
     causal_lm: CausalLm = "",
-    tokens: Annotated[int, Option(help="of the training files, per rung")] = 40_000,
+    tokens: Annotated[int, Option(help="training tokens per rung")] = 40_000,
     out: Out = Path("."),
 ) -> None:
     """Train Track A with one setting changed at a time, compared on validation; resumes where it stopped."""
@@ -169,9 +169,7 @@ def ladder(
 def verify(
     run: Annotated[Path, Option(help="a folder below runs/")],
     pairs: Annotated[bool, Option(help="execute Track B's pairs and tasks again")] = True,
-    times: Annotated[
-        int, Option(help="also run the tasks' references so often, each time under other conditions")
-    ] = 0,
+    times: Annotated[int, Option(help="also run the tasks' references N times, under varied conditions")] = 0,
     workers: Workers = 2,
 ) -> None:
     """Recompute the figures and verdicts of a run from its per-item files, and execute its pairs again."""
@@ -197,14 +195,14 @@ def pretrain(
     recipe: Annotated[str, Option(help="baseline, improved, ensemble; base for --data code")] = "baseline",
     scale: Scale = "auto",
     smoke: Annotated[bool, Option("--smoke", help="the same as --scale smoke")] = False,
-    seed: Annotated[int, Option(help="of training; values other than 1337 require --spread")] = 1337,
+    seed: Annotated[int, Option(help="training seed; values other than 1337 require --spread")] = 1337,
     spread: Annotated[bool, Option("--spread", help="allow another seed, marked in the result")] = False,
     resume: Annotated[
         bool, Option("--resume", help="resume the run that is there, or keep it if finished")
     ] = False,
     out: Annotated[Path, Option(help="runs/ is made in this folder")] = Path("."),
-    steps: Annotated[int | None, Option(help="of --data code, instead of the recipe's")] = None,
-    processes: Annotated[int, Option(help="of --data code, to share each step")] = 1,
+    steps: Annotated[int | None, Option(help="with --data code: steps, instead of the recipe's")] = None,
+    processes: Annotated[int, Option(help="with --data code: processes that share each step")] = 1,
 ) -> None:
     """Train one recipe from random weights under the fixed-budget rules, and score it.
 
@@ -227,7 +225,7 @@ def pretrain(
 def lab(
     data: Annotated[str, Option(help="hn, file:PATH or docstrings")] = "docstrings",
     scale: Scale = "auto",
-    seeds: Annotated[str, Option(help="of the improved recipe, 1337 first")] = "1337,1338,1339",
+    seeds: Annotated[str, Option(help="seeds of the improved recipe, 1337 first")] = "1337,1338,1339",
     ladder: Annotated[bool, Option("--ladder/--no-ladder", help="run every rung")] = True,
     resume: Annotated[bool, Option("--resume", help="keep finished runs, resume the others")] = False,
     jobs: Annotated[int, Option(help="runs side by side, if the GPU has room for several")] = 1,

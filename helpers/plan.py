@@ -94,13 +94,13 @@ def _plan_track_b(profile: Profile, machine: Machine, micro_batch: int | None) -
 
 @dataclass(frozen=True)
 class _TrainingWork:
-    """What the training of a causal model feeds."""
+    """The tokens that one training of a causal model processes, and how they are laid out."""
 
     stage: str
     settings: TrackASettings | TrackBSettings
     length: int  # of a row, in tokens
     tokens: float  # trained on, over all epochs
-    validated: float  # tokens fed for validation
+    validated: float  # tokens processed for validation
     embeddings: bool = False  # whether rows of the embedding are trained
 
 

@@ -135,7 +135,7 @@ def summary_text(summary: dict[str, Any]) -> str:
 
 
 def program_for(problem: Problem, completion: str) -> str:
-    """Build the program that a completion makes of a problem."""
+    """Return the program to run: the problem's prompt with the completion in place."""
     if not completion.strip():
         return problem.prompt + "\n    raise NotImplementedError\n" if problem.prompt else ""
     plain = problem.prompt + completion

@@ -136,7 +136,7 @@ def run_track_a_ladder(
 
     Args:
         out: folder for `exports/` and `runs/`; variants that are finished there are not trained again.
-        tokens: of the training files, per variant; rehearsal comes on top.
+        tokens: training tokens per variant, not counting rehearsal.
 
     Raises:
         InsufficientDataError: if the corpus has no training or validation files.

@@ -162,7 +162,7 @@ class TrackA:
         ])))  # fmt: skip
 
     def _parts(self) -> dict[str, list[tuple[str, str]]]:
-        """Return the held-out files, and where it can be had a slice of general code."""
+        """Return the held-out files and, if it is available, a slice of general code."""
         parts = {"test": [(file.path, file.text) for file in self.files["test"]]}
         general = self.run.guards.control(
             self.name, "the control on general code", general_code_texts, self.settings.general_files,
@@ -177,7 +177,7 @@ class TrackA:
         return {"parts": self.parts, "own_names": self.own_names, "window": a.window, "stride": a.stride}
 
     def _evaluation(self) -> list[Any]:
-        """Return what a score depends on, beside the weights."""
+        """Return what a score depends on, besides the weights."""
         read = settings_without(self.settings, LEARNING, AMOUNTS, REPORTING, CONTROLS)
         return [read, self.parts, sorted(self.own_names)]
 

@@ -59,7 +59,7 @@ class TrackB:
 
     @step
     def build(self) -> None:
-        """Make pairs and tasks from the functions; whatever claims a behaviour is run for it."""
+        """Make pairs and tasks from the functions; every claim about behaviour is verified by running it."""
         functions, splits, corpus, settings = self.functions, self.splits, self.corpus, self.settings
         runtime, seed, workers = self.run.runtime, self.run.seed, self.run.profile.sandbox_workers
         folder = self.run.stage(
@@ -93,7 +93,7 @@ class TrackB:
 
     @step
     def check_loss_mask(self) -> None:
-        """Show the text that the loss of one pair counts; it must be the answer and its end, nothing else."""
+        """Show the text that counts in one pair's loss: it must be the response and its end token alone."""
         tokenizer, pair = load_tokenizer(self.settings.model), self.data.train[0]
         supervised = show_supervised(encode_pair(pair, tokenizer), tokenizer)
         print(supervised)
@@ -248,7 +248,7 @@ class TrackB:
         return [self.corpus.spec, self.corpus.sha256]
 
     def _answering(self) -> dict[str, Any]:
-        """Return the settings that answers depend on, beside the weights."""
+        """Return the settings that answers depend on, besides the weights."""
         unread = (LEARNING, AMOUNTS, REPORTING, DATA_SOURCES, {"generation_batch"})
         return settings_without(self.settings, *unread)
 

@@ -121,7 +121,7 @@ class TrackC:
 
     @step
     def weigh_words(self) -> None:
-        """Choose on the validation queries how much BM25 counts beside each embedder's cosine."""
+        """Choose BM25's weight beside each embedder's cosine, on the validation queries."""
         runtime, encoding, data = self.run.runtime, self.encoding, self.data
         sides = {"before": (self.untouched, self.index), "after": (self.tuned, self.tuned_index)}
         folder = self.run.stage(
@@ -180,7 +180,7 @@ class TrackC:
 
     @step
     def show_groups(self) -> None:
-        """Show the change by kind of query, and by how many of its words the answer's code holds."""
+        """Show the change by kind of query, and by how many of a query's words occur in the answer's code."""
         for group in (QUERY_KINDS, SHARED_WORDS):
             names = [f"mrr@10/{name}" for name in group]
             self.run.guards.draw(plots.before_after_bars, self.section, names)
@@ -222,5 +222,5 @@ class TrackC:
         )
 
     def _encoding_settings(self) -> dict[str, Any]:
-        """Return the settings that an index depends on, beside the weights."""
+        """Return the settings that an index depends on, besides the weights."""
         return settings_without(self.settings, LEARNING, AMOUNTS, REPORTING)

@@ -1,8 +1,8 @@
 """Track A's controls: what the model may have seen before, and the same budget spent on foreign code.
 
-If training on any Python helped the held-out files as much, the gain would say nothing about the
-repository. The foreign training has the same settings, the same number of tokens, and the same validation
-files to choose the kept weights by, which favours it if anything.
+If training on any Python code helped the held-out files as much, the gain would say nothing about the
+repository. The foreign training has the same settings and number of tokens. Its weights are chosen on the
+repository's validation files, which can only favour it.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def measure_foreign_corpus(
     """Train on foreign code and score the held-out files; without controls in the profile, return none.
 
     Args:
-        texts: "training" and "validation" files of the corpus; the first set the budget.
+        texts: "training" and "validation" files of the corpus; the training files set the budget.
         test_files: (path, text) of the held-out files.
-        exclude: import name of the corpus: its own package is not foreign.
+        exclude: import name of the corpus, whose own package is not foreign.
     """
     settings = run.profile.track_a
     if not settings.controls:

@@ -37,12 +37,12 @@ def measure_controls(
         before: rankings of the test queries by the untouched model.
         index: the documents under the untouched model; hard negatives are mined in it.
         trained: folder of the main training's stage.
-        exclude: import name of the corpus: its own package is not foreign.
+        exclude: import name of the corpus, whose own package is not foreign.
 
     Returns:
-        Name -> rows: "seed_<n>" (one of the trainings that were averaged, alone), "shuffled_pairs"
-        (every query paired with another's function, one training of one pass: must not help) and
-        "foreign_package" (the tuned model on code that it was not tuned for).
+        Name -> rows: "seed_<n>" (one of the averaged trainings alone), "shuffled_pairs" (one pass over
+        queries paired with another query's function, which must not help) and "foreign_package" (the
+        tuned model on code that it was not tuned for).
     """
     settings = run.profile.track_c
     history = run.history("track_c/train")
@@ -66,7 +66,7 @@ def measure_controls(
             ),
         )
     if settings.controls:
-        once = dataclasses.replace(settings, epochs=1)  # more would cost more and say no more
+        once = dataclasses.replace(settings, epochs=1)  # more epochs would only cost more
         shuffled = shuffled_pairs(data, run.seed)
         stage(
             "shuffled_pairs",

@@ -23,7 +23,7 @@ from helpers.records import TaskSetAside
 
 P = ParamSpec("P")
 R = TypeVar("R")
-NAMED_ITEMS = 5  # of those set aside; the rest is counted
+NAMED_ITEMS = 5  # of the items left out; the others are counted
 ERRORS = "errors.txt"
 
 
@@ -38,7 +38,7 @@ def step(method: Callable[Concatenate[Any, P], Any]) -> Callable[Concatenate[Any
 
 
 def track_title(track: str) -> str:
-    """ "Track A" for "track_a"."""
+    """Return "Track A" for "track_a"."""
     return track.replace("_", " ").title()
 
 
@@ -85,9 +85,9 @@ class Guards:
             self.end_track(track, f"{told(error)}. {advice}")
 
     def step(self, track: str, name: str, work: Callable[[], Any]) -> None:
-        """Run the step `name` of `track`; skip it, in one line, where the track has ended.
+        """Run the step `name` of `track`; if the track has ended, print why in one line instead.
 
-        The step that ended the track is tried again when it is called again.
+        Calling the step that ended the track tries it again.
         """
         reason = self.not_run.get(track)
         if reason is not None and self._stopped_at.get(track) != name:

@@ -45,7 +45,7 @@ class Session:
     clock: float = field(default_factory=time.perf_counter)
     folder: Path = field(init=False)  # `runs/<run_id>/`: adapters, index, pairs, per-item rows
     seed: int = field(init=False)  # everything random in this run derives from it
-    guards: Guards = field(init=False)  # what this run could not do, and goes on without
+    guards: Guards = field(init=False)  # what failed in this run, and is missing
     not_run: dict[str, str] = field(init=False)  # track -> why it does not run
     _written: dict[str, Any] = field(default_factory=dict, repr=False)  # metrics, once they are written
     _identities: dict[str, str] = field(default_factory=dict, repr=False)  # model -> what its weights are
@@ -68,9 +68,9 @@ class Session:
     def stage(self, name: str, inputs: Any, build: Callable[[Path], Any]) -> Path:
         """Return the folder of stage `name`, built once for these inputs (see `Workspace.stage`).
 
-        Beside the inputs a stage depends on the seed, the code that `build` uses
-        (`helpers.run.code_identity`), the versions of what it rests on, the precision, and the weights
-        of its track's model. The memory it took is in `memory.json`.
+        Besides its inputs, a stage depends on the seed, the code that `build` uses
+        (`helpers.run.code_identity`), the versions of the packages, the precision, and the weights of its
+        track's model. The memory it took is in `memory.json`.
         """
         runtime = self.runtime
         precision = [runtime.device.type, runtime.weight_dtype, runtime.autocast_dtype, runtime.nf4]

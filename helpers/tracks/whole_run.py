@@ -133,7 +133,7 @@ def finish_report(
     A track whose figures do not follow from its rows ends as `not_run`.
 
     Args:
-        card: from `data_card`; None where it could not be made.
+        card: from `data_card`; None if it could not be made.
     """
     metrics = suite_metrics(run, corpus, failures)
     run.write_report(metrics, "")
