@@ -120,7 +120,7 @@ class Guards:
             CheckError: says what differs and what to do; raised in a step, it ends that track.
         """
         if expected != got:
-            raise CheckError(what, expected=_short(expected), got=_short(got), do=do)
+            raise CheckError(f"{what}: expected {_short(expected)}, got {_short(got)}. {do}")
 
     def each_once(self, what: str, items: Sequence[R], key: Callable[[R], str]) -> list[R]:
         """Return the first item of each key; further ones are left out with a warning that names them."""
