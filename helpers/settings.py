@@ -129,7 +129,7 @@ class TrackBSettings:
     bootstrap_samples: int = 10_000
 
     def __post_init__(self) -> None:
-        """Refuse a language back end that means nothing, whichever way it was set."""
+        """Refuse an unknown language back end, however it was set."""
         check_language(self.language)
 
 

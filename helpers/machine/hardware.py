@@ -81,7 +81,7 @@ def can_compile(device: torch.device) -> bool:
 
 
 def available_memory_gib() -> float:
-    """Return the host memory this process may use: the machine's or the cgroup's limit if smaller."""
+    """Return the host memory this process may use: the machine's, or the cgroup's limit if that is less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(OSError, ValueError):  # without a limit the file says "max"
         total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))

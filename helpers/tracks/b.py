@@ -59,7 +59,7 @@ class TrackB:
 
     @step
     def build(self) -> None:
-        """Make pairs and tasks from the functions; every claim about behaviour is verified by running it."""
+        """Make pairs and tasks from functions; claims about behaviour are verified by running the code."""
         functions, splits, corpus, settings = self.functions, self.splits, self.corpus, self.settings
         runtime, seed, workers = self.run.runtime, self.run.seed, self.run.profile.sandbox_workers
         folder = self.run.stage(
