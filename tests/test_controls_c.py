@@ -37,7 +37,7 @@ from helpers.report.tables_c import (
 )
 from helpers.run.workspace import Workspace, read_json
 from helpers.tracks import controls_c
-from helpers.tracks.controls_c import control_seconds, foreign_package, measure_controls
+from helpers.tracks.controls_c import foreign_package, measure_controls
 from helpers.tracks.guards import Guards
 from helpers.train.averaging import train_averaged
 
@@ -90,7 +90,6 @@ def test_every_control_asked_for_is_kept_with_a_row_per_query(run, measured):
         assert not (run.folder / f"track_c/control_{name}/embedder").exists()
     assert controls["seed_8"] != controls["seed_7"]
     assert len(controls["foreign_package"]) == 10
-    assert set(control_seconds(run, controls)) == set(controls)
     assert foreign_package(run)["foreign_documents"] > 20
 
 
