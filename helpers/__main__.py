@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from helpers.errors import SuiteError, told
 
@@ -19,83 +20,79 @@ app = typer.Typer(
     help="Adapt a small code model to a repository, and measure honestly whether it helped.",
 )
 
+# Options that several commands have.
+Corpus = Annotated[str, Option(help="installed:NAME, path:DIR, git:URL[@rev] or zip:FILE")]
+CausalLm = Annotated[str, Option(help="Track A's model: hub name or folder")]
+ChatLm = Annotated[str, Option(help="Track B's model: hub name or folder")]
+Embedder = Annotated[str, Option(help="Track C's model: hub name, folder, package:NAME")]
+Nf4 = Annotated[bool, Option("--nf4", help="hold the causal LMs' frozen weights in 4 bits")]
+RunFolder = Annotated[Path | None, Option(help="a folder below runs/; by default the newest there")]
+Workers = Annotated[int, Option(help="sandboxed processes side by side")]
+Scale = Annotated[str, Option(help="full, half, small, smoke; auto: full with CUDA, else small")]
+Out = Annotated[Path, Option(help="folder for exports/ and runs/")]
+
 
 @app.command()
 def run(
-    profile: Annotated[str, typer.Option(help="t4, cpu, smoke, or auto")] = "auto",
-    corpus: Annotated[str, typer.Option(help="installed:NAME, path:DIR, git:URL[@rev] or zip:FILE")] = "",
-    out: Annotated[Path, typer.Option(help="folder for reports and runs/")] = Path("."),
-    resume: Annotated[bool, typer.Option("--resume", help="resume the last unfinished run")] = False,
-    seed: Annotated[int | None, typer.Option(help="seed of everything random")] = None,
-    causal_lm: Annotated[str, typer.Option(help="Track A's model: hub name or folder")] = "",
-    chat_lm: Annotated[str, typer.Option(help="Track B's model: hub name or folder")] = "",
-    embedder: Annotated[str, typer.Option(help="Track C's model: hub name, folder, package:NAME")] = "",
-    nf4: Annotated[bool, typer.Option("--nf4", help="causal LMs' frozen weights in 4 bits")] = False,
-    keep: Annotated[str, typer.Option(help="folder for a second copy of finished steps")] = "",
+    profile: Annotated[str, Option(help="t4, cpu, smoke, or auto")] = "auto",
+    corpus: Corpus = "",
+    out: Annotated[Path, Option(help="folder for reports and runs/")] = Path("."),
+    resume: Annotated[bool, Option("--resume", help="resume the last unfinished run")] = False,
+    seed: Annotated[int | None, Option(help="seed of everything random")] = None,
+    causal_lm: CausalLm = "",
+    chat_lm: ChatLm = "",
+    embedder: Embedder = "",
+    nf4: Nf4 = False,
+    keep: Annotated[str, Option(help="folder for a second copy of finished steps")] = "",
     changes: Annotated[
-        list[str] | None, typer.Option("--set", help="one setting, e.g. track_a.epochs=1; repeatable")
+        list[str] | None, Option("--set", help="one setting, e.g. track_a.epochs=1; repeatable")
     ] = None,
     language: Annotated[
         str,
-        typer.Option(
-            help="writes the prose of Track B's pairs: deterministic, chat[:MODEL], openai:MODEL[@URL]"
-        ),
+        Option(help="writes the prose of Track B's pairs: deterministic, chat[:MODEL], openai:MODEL[@URL]"),
     ] = "",
     benchmark: Annotated[
-        list[Path] | None, typer.Option(help="problem file that no pair may share code with; repeatable")
+        list[Path] | None, Option(help="problem file that no pair may share code with; repeatable")
     ] = None,
 ) -> None:
     """Execute the notebook headless and publish metrics.json, data_card.md and the HTML export."""
     from helpers.profiles import RunRequest
     from helpers.report.suite import run_suite
 
-    run_suite(
-        RunRequest(
-            profile=profile,
-            corpus=corpus,
-            out=out,
-            resume=resume,
-            seed=seed,
-            causal_lm=causal_lm,
-            chat_lm=chat_lm,
-            embedder=embedder,
-            nf4=nf4,
-            second_copy=keep,
-            changed_settings=",".join(changes or ()),
-            language=language,
-            benchmarks=",".join(map(str, benchmark or ())),
-        )
-    )
+    request = RunRequest(
+        profile=profile, corpus=corpus, out=out, resume=resume, seed=seed, causal_lm=causal_lm,
+        chat_lm=chat_lm, embedder=embedder, nf4=nf4, second_copy=keep, language=language,
+        changed_settings=",".join(changes or ()), benchmarks=",".join(map(str, benchmark or ())),
+    )  # fmt: skip
+    run_suite(request)
 
 
 @app.command()
 def plan(
-    profile: Annotated[str, typer.Option(help="t4, cpu or smoke")] = "t4",
-    causal_lm: Annotated[str, typer.Option(help="Track A's model: hub name or folder")] = "",
-    chat_lm: Annotated[str, typer.Option(help="Track B's model: hub name or folder")] = "",
-    embedder: Annotated[str, typer.Option(help="Track C's model: hub name, folder, package:NAME")] = "",
-    nf4: Annotated[bool, typer.Option("--nf4", help="causal LMs' frozen weights in 4 bits")] = False,
-    micro_batch: Annotated[int, typer.Option(help="examples at once; 0 leaves it to the training")] = 0,
-    here: Annotated[bool, typer.Option("--here", help="for this machine, not for a T4")] = False,
+    profile: Annotated[str, Option(help="t4, cpu or smoke")] = "t4",
+    causal_lm: CausalLm = "",
+    chat_lm: ChatLm = "",
+    embedder: Embedder = "",
+    nf4: Nf4 = False,
+    micro_batch: Annotated[int, Option(help="examples at once; 0 leaves it to the training")] = 0,
+    here: Annotated[bool, Option("--here", help="for this machine, not for a T4")] = False,
 ) -> None:
     """Print memory and time of every stage, computed from the models' shapes."""
     from helpers.plan import print_plan
     from helpers.profiles import RunRequest, resolve_profile
 
-    chosen = resolve_profile(
-        RunRequest(profile, causal_lm=causal_lm, chat_lm=chat_lm, embedder=embedder, nf4=nf4)
-    )
-    print_plan(chosen, here=here, micro_batch=micro_batch or None)
+    request = RunRequest(profile, causal_lm=causal_lm, chat_lm=chat_lm, embedder=embedder, nf4=nf4)
+    print_plan(resolve_profile(request), here=here, micro_batch=micro_batch or None)
 
 
 @app.command()
 def score(
-    problems: Annotated[Path, typer.Option(help="HumanEval or MBPP problems: .jsonl, .jsonl.gz or .json")],
-    samples: Annotated[Path, typer.Option(help="rows with task_id and completion")],
-    out: Annotated[Path, typer.Option(help="results, one row per sample")],
-    k: Annotated[str, typer.Option(help="comma-separated k of pass@k")] = "1",
-    workers: Annotated[int, typer.Option(help="sandboxed processes side by side")] = 2,
-    timeout_s: Annotated[float, typer.Option(help="seconds of processor time per program")] = 5.0,
+    problems: Annotated[Path, Option(help="HumanEval or MBPP problems: .jsonl, .jsonl.gz or .json")],
+    samples: Annotated[Path, Option(help="rows with task_id and completion")],
+    out: Annotated[Path, Option(help="results, one row per sample")],
+    k: Annotated[str, Option(help="comma-separated k of pass@k")] = "1",
+    workers: Workers = 2,
+    timeout_s: Annotated[float, Option(help="seconds of processor time per program")] = 5.0,
 ) -> None:
     """Score samples by really running the problems' tests in the sandbox."""
     from helpers.tools.score import score_samples, summary_text
@@ -111,11 +108,9 @@ def score(
 @app.command("search")
 def search_command(
     question: Annotated[str, typer.Argument(help='what the code should do, e.g. "find the shortest path"')],
-    run: Annotated[
-        Path | None, typer.Option(help="a folder below runs/; by default the newest there")
-    ] = None,
-    k: Annotated[int, typer.Option(help="functions to show")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON list instead of text")] = False,
+    run: RunFolder = None,
+    k: Annotated[int, Option(help="functions to show")] = 5,
+    as_json: Annotated[bool, Option("--json", help="one JSON list instead of text")] = False,
 ) -> None:
     """Find functions of the run's code base by a question, with its tuned embedder."""
     from helpers.machine.hardware import detect_runtime
@@ -131,15 +126,13 @@ def search_command(
 
 @app.command()
 def complete(
-    run: Annotated[
-        Path | None, typer.Option(help="a folder below runs/; by default the newest there")
-    ] = None,
-    prompt: Annotated[str | None, typer.Option(help="the code to continue")] = None,
-    file: Annotated[Path | None, typer.Option(help="continue this file instead")] = None,
-    line: Annotated[int | None, typer.Option(help="after this line of it; by default at its end")] = None,
-    max_tokens: Annotated[int, typer.Option(help="length of the answer, at most")] = 64,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token each time")] = 0.0,
-    seed: Annotated[int, typer.Option(help="of sampling")] = 0,
+    run: RunFolder = None,
+    prompt: Annotated[str | None, Option(help="the code to continue")] = None,
+    file: Annotated[Path | None, Option(help="continue this file instead")] = None,
+    line: Annotated[int | None, Option(help="continue after this line; by default at the end")] = None,
+    max_tokens: Annotated[int, Option(help="longest answer, in tokens")] = 64,
+    temperature: Annotated[float, Option(help="0 takes the likeliest token each time")] = 0.0,
+    seed: Annotated[int, Option(help="seed of the sampling")] = 0,
 ) -> None:
     """Continue code with the run's adapted language model; on a terminal, word by word."""
     from helpers.machine.hardware import detect_runtime
@@ -156,11 +149,11 @@ def complete(
 
 @app.command()
 def ladder(
-    profile: Annotated[str, typer.Option(help="t4, cpu or smoke: where the rungs start from")] = "cpu",
-    corpus: Annotated[str, typer.Option(help="installed:NAME, path:DIR, git:URL[@rev] or zip:FILE")] = "",
-    causal_lm: Annotated[str, typer.Option(help="Track A's model: hub name or folder")] = "",
-    tokens: Annotated[int, typer.Option(help="of the training files, per rung")] = 40_000,
-    out: Annotated[Path, typer.Option(help="folder for exports/ and runs/")] = Path("."),
+    profile: Annotated[str, Option(help="t4, cpu or smoke: where the rungs start from")] = "cpu",
+    corpus: Corpus = "",
+    causal_lm: CausalLm = "",
+    tokens: Annotated[int, Option(help="training tokens per rung")] = 40_000,
+    out: Out = Path("."),
 ) -> None:
     """Train Track A with one setting changed at a time, compared on validation; resumes where it stopped."""
     from helpers.machine.hardware import detect_runtime
@@ -174,55 +167,42 @@ def ladder(
 
 @app.command()
 def verify(
-    run: Annotated[Path, typer.Option(help="a folder below runs/")],
-    pairs: Annotated[bool, typer.Option(help="execute Track B's pairs and tasks again")] = True,
-    times: Annotated[
-        int,
-        typer.Option(help="also run the tasks' references so often, each time under other conditions"),
-    ] = 0,
-    workers: Annotated[int, typer.Option(help="sandboxed processes side by side")] = 2,
+    run: Annotated[Path, Option(help="a folder below runs/")],
+    pairs: Annotated[bool, Option(help="execute Track B's pairs and tasks again")] = True,
+    times: Annotated[int, Option(help="also run the tasks' references N times, under varied conditions")] = 0,
+    workers: Workers = 2,
 ) -> None:
     """Recompute the figures and verdicts of a run from its per-item files, and execute its pairs again."""
     from helpers.report.metrics import recompute
     from helpers.tools.verify_pairs import verify_run
 
-    differences = recompute(run)
+    problems = recompute(run)
     checked = verify_run(run, workers=workers, times=times) if pairs else None
-    problems = [*differences, *(checked.problems if checked else ())]
+    problems += checked.problems if checked else ()
     for line in problems:
         print(line)
     if problems:
         raise typer.Exit(1)
     print("every figure and verdict agrees with the per-item files")
     if checked:
-        print(
-            f"all {sum(checked.items.values())} pairs and tasks of Track B hold, "
-            f"{checked.programs} programs run again"
-        )
+        n_items = sum(checked.items.values())
+        print(f"all {n_items} pairs and tasks of Track B hold, {checked.programs} programs run again")
 
 
 @app.command()
 def pretrain(
-    data: Annotated[
-        str, typer.Option(help="hn, file:PATH, docstrings, or code for the base model")
-    ] = "docstrings",
-    recipe: Annotated[
-        str, typer.Option(help="baseline, improved, ensemble; base for --data code")
-    ] = "baseline",
-    scale: Annotated[
-        str, typer.Option(help="full, half, small, smoke; auto: full with CUDA, else small")
-    ] = "auto",
-    smoke: Annotated[bool, typer.Option("--smoke", help="the same as --scale smoke")] = False,
-    seed: Annotated[int, typer.Option(help="of training; values other than 1337 require --spread")] = 1337,
-    spread: Annotated[
-        bool, typer.Option("--spread", help="allow another seed, marked in the result")
-    ] = False,
+    data: Annotated[str, Option(help="hn, file:PATH, docstrings, or code for the base model")] = "docstrings",
+    recipe: Annotated[str, Option(help="baseline, improved, ensemble; base for --data code")] = "baseline",
+    scale: Scale = "auto",
+    smoke: Annotated[bool, Option("--smoke", help="the same as --scale smoke")] = False,
+    seed: Annotated[int, Option(help="training seed; values other than 1337 require --spread")] = 1337,
+    spread: Annotated[bool, Option("--spread", help="allow another seed, marked in the result")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="resume the run that is there, or keep it if finished")
+        bool, Option("--resume", help="resume the run that is there, or keep it if finished")
     ] = False,
-    out: Annotated[Path, typer.Option(help="runs/ is made in this folder")] = Path("."),
-    steps: Annotated[int | None, typer.Option(help="of --data code, instead of the recipe's")] = None,
-    processes: Annotated[int, typer.Option(help="of --data code, to share each step")] = 1,
+    out: Annotated[Path, Option(help="runs/ is made in this folder")] = Path("."),
+    steps: Annotated[int | None, Option(help="with --data code: steps, instead of the recipe's")] = None,
+    processes: Annotated[int, Option(help="with --data code: processes that share each step")] = 1,
 ) -> None:
     """Train one recipe from random weights under the fixed-budget rules, and score it.
 
@@ -237,25 +217,20 @@ def pretrain(
 
         train_base_model("smoke" if smoke else recipe, out=out, resume=resume, steps=steps)
         return
-    pretrain_titles(
-        data, recipe, "smoke" if smoke else scale, seed=seed, spread=spread, resume=resume, out=out
-    )
+    scale = "smoke" if smoke else scale
+    pretrain_titles(data, recipe, scale, seed=seed, spread=spread, resume=resume, out=out)
 
 
 @app.command()
 def lab(
-    data: Annotated[str, typer.Option(help="hn, file:PATH or docstrings")] = "docstrings",
-    scale: Annotated[
-        str, typer.Option(help="full, half, small, smoke; auto: full with CUDA, else small")
-    ] = "auto",
-    seeds: Annotated[str, typer.Option(help="of the improved recipe, 1337 first")] = "1337,1338,1339",
-    ladder: Annotated[bool, typer.Option("--ladder/--no-ladder", help="run every rung")] = True,
-    resume: Annotated[bool, typer.Option("--resume", help="keep finished runs, resume the others")] = False,
-    jobs: Annotated[int, typer.Option(help="runs side by side, if the GPU has room for several")] = 1,
-    finished: Annotated[
-        bool, typer.Option("--finished", help="run nothing; report on the finished runs")
-    ] = False,
-    out: Annotated[Path, typer.Option(help="folder for exports/ and runs/")] = Path("."),
+    data: Annotated[str, Option(help="hn, file:PATH or docstrings")] = "docstrings",
+    scale: Scale = "auto",
+    seeds: Annotated[str, Option(help="seeds of the improved recipe, 1337 first")] = "1337,1338,1339",
+    ladder: Annotated[bool, Option("--ladder/--no-ladder", help="run every rung")] = True,
+    resume: Annotated[bool, Option("--resume", help="keep finished runs, resume the others")] = False,
+    jobs: Annotated[int, Option(help="runs side by side, if the GPU has room for several")] = 1,
+    finished: Annotated[bool, Option("--finished", help="run nothing; report on the finished runs")] = False,
+    out: Out = Path("."),
 ) -> None:
     """Execute the fixed-budget notebook headless: baseline, seeds, ladder, page and report."""
     from helpers.fixed_budget.commands import report_finished, run_lab
@@ -269,7 +244,7 @@ def lab(
 @app.command()
 def compare(
     runs: Annotated[list[str], typer.Argument(help="metrics.json files, each NAME=FILE or FILE")],
-    out: Annotated[Path | None, typer.Option(help="file to write the page to")] = None,
+    out: Annotated[Path | None, Option(help="file to write the page to")] = None,
 ) -> None:
     """Lay the tracks' primary metrics of several runs side by side, as Markdown."""
     from helpers.report.compare import comparison
@@ -292,12 +267,10 @@ def launch_again(processes: int) -> None:
 
 
 def main() -> None:
-    """Run the command line; an error of ours ends with one clear line and status 1."""
+    """Run the command line; a `SuiteError` ends with one line, any other error with its traceback."""
     try:
         app()
-    except Exception as error:
-        if not isinstance(error, SuiteError):
-            raise  # a bug: it keeps its traceback
+    except SuiteError as error:
         said = str(error).strip() or told(error)
         print(f"error: {said}" if error.exit_status == 1 else said, file=sys.stderr)
         sys.exit(error.exit_status)

@@ -31,21 +31,6 @@ class SuiteError(Exception):
     ends_run = False  # True if no part of a run can continue after this error
     explains_itself = False  # True if the exception's type and source line would tell the reader nothing more
 
-    def __init__(self, wrong: object = "", *, expected: object = None, got: object = None, do: str = ""):
-        """Compose the message.
-
-        Args:
-            wrong: what is wrong, and with which item.
-            expected: what it should have been, where that can be said; shown as it is.
-            got: what it was instead; shown as it is.
-            do: what the person can do about it.
-        """
-        self.wrong, self.expected, self.got, self.do = str(wrong), expected, got, do
-        message = self.wrong
-        if expected is not None:
-            message += f": expected {expected}, got {got}"
-        super().__init__(f"{message}. {do}" if do else message)
-
 
 class CheckError(SuiteError, ValueError):
     """A check of the run failed. The message says what was expected, what was found and what to do."""

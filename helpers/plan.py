@@ -13,17 +13,10 @@ from typing import Any
 
 from helpers.machine.hardware import GIB
 from helpers.machine.memory import Fit
-from helpers.models.footprint import (
-    CPU,
-    Machine,
-    StagePlan,
-    cache_bytes,
-    lowered_fit,
-    training_parts,
-    weight_bytes,
-)
+from helpers.models import footprint
+from helpers.models.footprint import CPU, Machine, StagePlan, training_parts, weight_bytes
 from helpers.models.shapes import Shape, model_shape
-from helpers.settings import Profile, TrackASettings, TrackBSettings, TrackCSettings
+from helpers.settings import Profile, TrackASettings, TrackBSettings
 
 QUERY_TOKENS = 32  # of a docstring query; documents are cut at the profile's limit
 FUNCTIONS = 2_200  # of the default corpus
@@ -83,18 +76,14 @@ def _plan_track_b(profile: Profile, machine: Machine, micro_batch: int | None) -
     seconds += 2.0 * shape.parameters * prompts * b.max_prompt_tokens / machine.speed.flops
     answer = {
         "weights": weight_bytes(shape, machine) / GIB,
-        "cache": cache_bytes(shape, rows, length, machine) / GIB,
+        "cache": footprint.cache_bytes(shape, rows, length, machine) / GIB,
         "prompts read": 8.0 * rows * b.max_prompt_tokens * shape.intermediate * machine.weight_bytes / GIB,
         "logits": 16.0 * rows * shape.vocabulary / GIB,
     }
     note = f"batches of {rows}; at most {b.max_new_tokens} new tokens each"
-    work = _TrainingWork(
-        "track_b/train",
-        b,
-        length,
-        tokens=b.train_pairs * length * b.epochs / 2,  # a pair is about half as long as it may be
-        validated=b.validation_pairs * length * (b.epochs + 1) / 2,
-    )
+    trained, validated = b.train_pairs * b.epochs, b.validation_pairs * (b.epochs + 1)
+    half = length / 2  # a pair is about half as long as it may be
+    work = _TrainingWork("track_b/train", b, length, trained * half, validated * half)
     before = StagePlan("track_b/answers_before", answer, seconds, note)
     return [
         before,
@@ -105,29 +94,27 @@ def _plan_track_b(profile: Profile, machine: Machine, micro_batch: int | None) -
 
 @dataclass(frozen=True)
 class _TrainingWork:
-    """What the training of a causal model feeds."""
+    """The tokens that one training of a causal model processes, and how they are laid out."""
 
     stage: str
     settings: TrackASettings | TrackBSettings
     length: int  # of a row, in tokens
     tokens: float  # trained on, over all epochs
-    validated: float  # tokens fed for validation
+    validated: float  # tokens processed for validation
     embeddings: bool = False  # whether rows of the embedding are trained
 
 
 def _plan_training(work: _TrainingWork, shape: Shape, machine: Machine, micro_batch: int | None) -> StagePlan:
     """Plan the training of adapters.
 
-    Per weight, the forward pass and the backward pass take 2 operations each, since frozen weights need no
-    gradients of their own.
+    Per weight, each pass takes 2 operations, since frozen weights need no gradients of their own.
     """
     from helpers.train import continued_pretraining, instruct
     from helpers.train.trainer import batch_shape
 
     lora, length = work.settings.lora, work.length
     training = continued_pretraining if work.stage.startswith("track_a") else instruct
-    limits = training.MICRO_BATCH_TOKENS
-    limit = max(1, limits["cpu" if machine.speed is CPU else "cuda"] // length)
+    limit = max(1, training.MICRO_BATCH_TOKENS["cpu" if machine.speed is CPU else "cuda"] // length)
     fit = Fit()
     if micro_batch is not None:
         parts = training_parts(
@@ -136,7 +123,7 @@ def _plan_training(work: _TrainingWork, shape: Shape, machine: Machine, micro_ba
         fits = StagePlan(work.stage, parts, 0.0).fits(machine.memory_gib)
         fit = Fit(micro_batch=micro_batch, checkpointing=not fits)
     elif machine.speed is not CPU:
-        fit = lowered_fit(fit, shape, machine, lora, limit, length, work.embeddings)
+        fit = footprint.lowered_fit(fit, shape, machine, lora, limit, length, work.embeddings)
     rows, _ = batch_shape(work.settings.batch_sequences, fit.micro_batch or limit)
     parts = training_parts(
         shape, machine, lora, rows, length, checkpointing=fit.checkpointing, embeddings=work.embeddings
@@ -150,21 +137,13 @@ def _plan_training(work: _TrainingWork, shape: Shape, machine: Machine, micro_ba
 
 def _plan_track_c(profile: Profile, machine: Machine) -> list[StagePlan]:
     c, shape = profile.track_c, model_shape(profile.track_c.model)
+    flops = machine.speed.flops
     weights = 4.0 * shape.parameters  # float32 on every machine
     encode = {
         "weights": weights / GIB,
         "activations": 4.0 * c.encode_batch * c.max_tokens * shape.intermediate * 4 / GIB,
     }
-    encoding = 2.0 * shape.parameters * FUNCTIONS * c.max_tokens / machine.speed.flops
-    return [
-        StagePlan("track_c/index_before", encode, encoding, f"for about {FUNCTIONS:,} functions"),
-        _plan_contrastive_training(c, shape, machine),
-        StagePlan("track_c/index_after", encode, encoding),
-    ]
-
-
-def _plan_contrastive_training(c: TrackCSettings, shape: Shape, machine: Machine) -> StagePlan:
-    weights = 4.0 * shape.parameters
+    encoding = 2.0 * shape.parameters * FUNCTIONS * c.max_tokens / flops
     small = 2 if machine.autocast else 4
     columns = 1 + c.hard_negatives  # documents per query
     tokens = c.batch_pairs * (columns * c.max_tokens + QUERY_TOKENS)
@@ -177,9 +156,12 @@ def _plan_contrastive_training(c: TrackCSettings, shape: Shape, machine: Machine
         "activations": tokens * (trained * encoder_bytes(shape, small) + 8 * shape.hidden) / GIB,
     }
     steps = -(-c.train_pairs // c.batch_pairs) * c.epochs * c.seeds
-    seconds = (2.0 * shape.parameters + 4.0 * learning) * tokens * steps / machine.speed.flops
-    note = f"{c.batch_pairs} queries, {columns} documents each"
-    return StagePlan("track_c/train", train, seconds, note)
+    training = (2.0 * shape.parameters + 4.0 * learning) * tokens * steps / flops
+    return [
+        StagePlan("track_c/index_before", encode, encoding, f"for about {FUNCTIONS:,} functions"),
+        StagePlan("track_c/train", train, training, f"{c.batch_pairs} queries, {columns} documents each"),
+        StagePlan("track_c/index_after", encode, encoding),
+    ]
 
 
 def encoder_bytes(shape: Shape, small: int) -> float:
@@ -187,10 +169,8 @@ def encoder_bytes(shape: Shape, small: int) -> float:
 
     These are the inputs of query, key and value (under autocast a cast copy each) and of the first MLP
     layer; attention's four tensors; the activation's input and output; the two LayerNorms' float32 inputs;
-    two dropout masks of one byte. Dropout inside attention keeps nothing in fused kernels.
-
-    Args:
-        small: bytes of an activation's element: 2 under autocast, else 4.
+    two dropout masks of one byte. Dropout inside attention keeps nothing in fused kernels. `small` is the
+    bytes of an activation's element: 2 under autocast, else 4.
     """
     h, i = shape.hidden, shape.intermediate
     casts = 3 if small < 4 else 1

@@ -1,6 +1,6 @@
 """The named profiles, and what a person asks of a run.
 
-Profiles differ only in values: `CPU` states where it differs from `T4`, `SMOKE` where it differs from
+Profiles differ only in values: `CPU` lists how it differs from `T4`, and `SMOKE` how it differs from
 `CPU`. A `RunRequest` holds what the command line or the notebook's form was given, and is passed whole
 from there to the session; `resolve_profile` turns it into the settings of the run.
 """
@@ -60,7 +60,7 @@ T4 = Profile(
     track_c=TrackCSettings(
         model="intfloat/e5-small-v2",
         train_pairs=360,
-        validation_pairs=100,  # with fewer, the choice of the kept pass is a matter of luck
+        validation_pairs=100,  # with fewer, which pass is kept is a matter of luck
         test_queries=250,
         max_tokens=256,
         epochs=4,
@@ -170,7 +170,7 @@ class RunRequest:
     An empty string, and None for the seed, keep the profile's own value.
     """
 
-    profile: str = "auto"  # a name of `PROFILES`; "auto" is t4 with a CUDA device, else cpu
+    profile: str = "auto"  # a name of `PROFILES`; "auto" selects t4 if there is a CUDA device, else cpu
     corpus: str = ""  # installed:NAME, path:DIR, git:URL[@rev] or zip:FILE
     causal_lm: str = ""  # Track A's model: hub name or folder
     chat_lm: str = ""  # Track B's
@@ -182,7 +182,7 @@ class RunRequest:
     changed_settings: str = ""  # single settings by name, separated by commas: "track_a.epochs=1"
     out: str | Path = "."  # receives the reports; the run folder is `out/runs/<run_id>`
     run_id: str = ""  # name of the run folder; made from profile and time when empty
-    resume: bool = False  # the newest unfinished run of exactly these settings, if there is one
+    resume: bool = False  # resume the newest unfinished run with exactly these settings, if any
     second_copy: str | Path = ""  # folder for a second copy of finished stages, such as a mounted Drive
 
 

@@ -12,9 +12,6 @@ from typing import Literal
 SplitName = Literal["train", "validation", "test"]
 
 
-# --- corpus ----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class SourceFile:
     """One accepted source file; `path` is relative to the corpus root, with forward slashes."""
@@ -83,8 +80,6 @@ class Splits:
     excluded_files: dict[str, str] = field(default_factory=dict)  # file path -> reason
 
 
-# --- Track B ---------------------------------------------------------------------------------
-
 TaskKind = Literal["explain", "docstring", "fix_bug", "improve", "unit_tests", "implement"]
 EXECUTABLE: tuple[TaskKind, ...] = ("fix_bug", "implement")  # their responses are judged by unit tests
 
@@ -101,7 +96,7 @@ class InstructPair:
     response: str  # the whole assistant turn
     phrasing: int  # index of the instruction template
     verified: tuple[str, ...]  # checks that the response passed, e.g. ("parses", "tests: 7")
-    # Needed to verify the pair again: the code given, the code meant, a bug's operator, held-out mutants.
+    # What verifying the pair again needs: the given and the correct code, a bug's operator, held-out mutants.
     detail: dict[str, str] = field(default_factory=dict)
     entry_point: str = ""
     prelude: str = ""  # this and the next two as in `Task`
@@ -155,9 +150,6 @@ class TaskSetAside:
     detail: str
 
 
-# --- Track C ---------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Query:
     """A query in natural language and the functions (document ids) that answer it."""
@@ -177,9 +169,6 @@ class Document:
     id: str
     text: str
     path: str
-
-
-# --- across tracks -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

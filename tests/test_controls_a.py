@@ -21,13 +21,7 @@ from helpers.report.tables_a import control_sentences
 from helpers.run.workspace import Workspace
 from helpers.settings import LoraSettings
 from helpers.tracks import controls_a
-from helpers.tracks.controls_a import (
-    foreign_facts,
-    foreign_rows,
-    foreign_seconds,
-    measure_foreign_corpus,
-    seen_before,
-)
+from helpers.tracks.controls_a import foreign_facts, foreign_rows, measure_foreign_corpus, seen_before
 from helpers.tracks.session import open_session
 
 TRAINING = ["def add(first, second):\n    return first + second\n" * 6] * 3
@@ -42,7 +36,7 @@ def run(tmp_path_factory):
         CPU.track_a, model=str(tiny_models.save(folder / "base", "qwen2")), window=32, stride=16, epochs=1,
         learning_rate=1e-2, rehearsal_share=0.0, lora=LoraSettings(rank=4, alpha=4),
     )  # fmt: skip
-    workspace = Workspace(folder, "run")
+    workspace = Workspace(folder)
     return SimpleNamespace(
         profile=SimpleNamespace(track_a=settings), seed=7, runtime=tiny_models.CPU_FP32, folder=folder,
         workspace=workspace, stage=workspace.stage,
@@ -71,7 +65,6 @@ def test_the_same_files_are_scored_after_a_training_of_the_same_budget(run, meas
     facts = foreign_facts(run)
     assert facts["foreign_corpus"].startswith("rich ")
     assert facts["own_tokens"] == sum(len(token_ids(tokenizer, text)) for text in TRAINING)
-    assert list(foreign_seconds(run)) == ["foreign_corpus"]
     assert not (run.folder / "track_a/foreign/adapter").exists()
 
 
@@ -81,7 +74,6 @@ def test_a_profile_without_controls_trains_nothing(run, measured):
     without = SimpleNamespace(**{**vars(run), "profile": SimpleNamespace(track_a=bare)})
     assert measure_foreign_corpus(without, texts, TEST, tokenizer, exclude="") == []
     assert foreign_rows(before, before, []) == {}
-    assert foreign_facts(without) == foreign_seconds(without) == {}
 
 
 def scored(nll: float) -> list[FileScore]:

@@ -158,7 +158,7 @@ def test_the_line_says_what_is_left_and_nearly_done_at_the_end_alone() -> None:
 def test_steps_of_a_track_that_ended_stand_aside_with_the_reason(notebook) -> None:
     source = (
         "from pathlib import Path\nfrom types import SimpleNamespace\n"
-        "from helpers.tracks.guards import Guards\nfrom helpers.tracks.steps import step\n"
+        "from helpers.tracks.guards import Guards, step\n"
         "guards = Guards(Path('.'), {'track_b': 'no docstrings'})\n"
         "class Toy:\n"
         "    def __init__(self, name): self.name, self.run = name, SimpleNamespace(guards=guards)\n"

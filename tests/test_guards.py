@@ -15,9 +15,8 @@ from helpers.errors import CheckError, InsufficientDataError, told
 from helpers.eval.file_scores import FileScore, paired_rows
 from helpers.profiles import RunRequest
 from helpers.run.workspace import Workspace, WorkspaceError, write_json
-from helpers.tracks.guards import Guards
+from helpers.tracks.guards import Guards, step
 from helpers.tracks.session import open_session
-from helpers.tracks.steps import step
 
 
 def fails(*arguments, **options):
@@ -42,7 +41,7 @@ def test_a_check_says_what_was_expected_what_was_got_and_what_to_do(guards: Guar
 
 def test_the_step_and_the_line_of_this_package_are_named(tmp_path: Path) -> None:
     with pytest.raises(AssertionError) as caught:
-        Workspace(tmp_path, "r").stage("track_b/train", 1, fails)
+        Workspace(tmp_path).stage("track_b/train", 1, fails)
     said = told(caught.value)
     assert said.startswith("AssertionError without a message, in step track_b/train, at `")
     assert "(helpers/run/workspace.py, line " in said
@@ -247,4 +246,4 @@ def test_a_full_disk_is_known_by_its_number(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(WorkspaceError, match="make room"):
-        Workspace(tmp_path, "r").stage("a", 1, build)
+        Workspace(tmp_path).stage("a", 1, build)

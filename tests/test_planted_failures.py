@@ -79,7 +79,7 @@ def first(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
         "cell-42": "a.plots.bits_per_byte_by_file = planted; a.tables_a.control_sentences = planted",
         "cell-44": "ladder_text = planted",
         "cell-50": "import helpers.tracks.b as b; b.train_instruct = planted",
-        "cell-65": "import helpers.tracks.c as c; c.record_c = planted",
+        "cell-65": "import helpers.tracks.c as c; c.qrels_of = planted",
         "cell-74": "failure_cases = planted",
         "cell-76": "from helpers.report import plots; plots.delta_forest = planted",
     })  # fmt: skip

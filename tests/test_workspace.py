@@ -72,7 +72,7 @@ def test_unwritable_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_stage_is_built_once_per_input(tmp_path: Path) -> None:
-    space = Workspace(tmp_path, "run")
+    space = Workspace(tmp_path)
     built = []
 
     def build(out: Path) -> None:
@@ -90,7 +90,7 @@ def test_stage_is_built_once_per_input(tmp_path: Path) -> None:
 
 
 def test_interrupted_stage_keeps_its_checkpoints_for_the_same_inputs_only(tmp_path: Path) -> None:
-    space = Workspace(tmp_path, "run")
+    space = Workspace(tmp_path)
 
     def dies(out: Path) -> None:
         (out / "checkpoint").write_text("half")
@@ -109,7 +109,7 @@ def test_interrupted_stage_keeps_its_checkpoints_for_the_same_inputs_only(tmp_pa
 
 
 def test_a_torn_stage_record_triggers_a_rebuild(tmp_path: Path) -> None:
-    space = Workspace(tmp_path, "run")
+    space = Workspace(tmp_path)
     built = []
     space.stage("s", 1, built.append)
     (tmp_path / "s" / "stage.json").write_text(json.dumps({"name": "s"})[:-3])
@@ -118,7 +118,7 @@ def test_a_torn_stage_record_triggers_a_rebuild(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_triggers_a_rebuild_and_a_message(tmp_path: Path, capsys) -> None:
-    space = Workspace(tmp_path, "run")
+    space = Workspace(tmp_path)
     built = []
 
     def build(out: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_damaged_file_triggers_a_rebuild_and_a_message(tmp_path: Path, capsys)
 
 
 def test_a_finished_stage_that_was_not_renamed_is_used(tmp_path: Path) -> None:
-    space = Workspace(tmp_path, "run")
+    space = Workspace(tmp_path)
     space.stage("s", 1, lambda out: (out / "a").write_text("x"))
     (tmp_path / "s").rename(tmp_path / "s.partial")
     (tmp_path / "s.partial" / "inputs.json").write_text("{}")
@@ -146,7 +146,7 @@ def test_a_finished_stage_that_was_not_renamed_is_used(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_reported_and_the_finished_stage_stays(tmp_path: Path) -> None:
-    space = Workspace(tmp_path, "run")
+    space = Workspace(tmp_path)
     space.stage("s", 1, lambda out: (out / "a").write_text("old"))
 
     def hidden(out: Path) -> None:
@@ -174,7 +174,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from helpers.run.workspace import Workspace, WorkspaceError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-space = Workspace(Path(sys.argv[1]), "run")
+space = Workspace(Path(sys.argv[1]))
 space.stage("first", 1, lambda out: (out / "a").write_text("kept"))
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 savers = {
@@ -207,7 +207,7 @@ def test_a_vanished_second_copy_is_reported_once_and_used_again_when_it_returns(
 ) -> None:
     drive = tmp_path / "drive"
     drive.mkdir()
-    space = Workspace(tmp_path / "local", "run", SecondCopy(drive, "run"))
+    space = Workspace(tmp_path / "local", SecondCopy(drive, "run"))
 
     def build(out: Path) -> None:
         (out / "a").write_text("x")
@@ -221,7 +221,7 @@ def test_a_vanished_second_copy_is_reported_once_and_used_again_when_it_returns(
     (tmp_path / "unmounted").rename(drive)
     space.stage("two", 1, lambda out: pytest.fail("built again"))
     assert sorted(p.name for p in (drive / "runs" / "run").iterdir()) == ["one", "two"]
-    again = Workspace(tmp_path / "new", "run", SecondCopy(drive, "run"))
+    again = Workspace(tmp_path / "new", SecondCopy(drive, "run"))
     (drive / "runs" / "run" / "two" / "a").write_text("cut sh")
     built = []
     for name in ("one", "two"):

@@ -27,7 +27,7 @@ def build_token_arrays(root: Path, recipe: BaseRecipe) -> Path:
     """Return the folder below `root` with the recipe's data, building it unless it is there."""
     inputs = [recipe.bytes_per_source, recipe.pairs_per_function, recipe.held_out, recipe.near]
     inputs += [recipe.data_seed, PAIR_KINDS]
-    return Workspace(root, "base").stage(f"data-{recipe.name}", inputs, lambda at: _build(recipe, at))
+    return Workspace(root).stage(f"data-{recipe.name}", inputs, lambda at: _build(recipe, at))
 
 
 def load_windows(data: Path, recipe: BaseRecipe, tokenizer: PreTrainedTokenizerBase) -> MixedWindows:

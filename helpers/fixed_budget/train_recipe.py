@@ -135,7 +135,7 @@ def run_recipe(
             shutil.rmtree(left, ignore_errors=True)
     versions = package_versions()
     key = [recipe, titles.sha256, scale, seed, str(precision.autocast_dtype), versions, _code_digest()]
-    stage = Workspace(folder, folder.name).stage(name, key, lambda at: _train_and_score(job, at))
+    stage = Workspace(folder).stage(name, key, lambda at: _train_and_score(job, at))
     return read_run(read_json(stage / RESULT))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -18,7 +19,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +70,7 @@ def cpu_has_bf16() -> bool:
             flags = next((line for line in stream if line.startswith(("flags", "Features"))), "")
     except OSError:
         return False
-    words = set(flags.split())
-    return any(flag in words for flag in CPU_BF16_FLAGS)
+    return not set(CPU_BF16_FLAGS).isdisjoint(flags.split())
 
 
 def can_compile(device: torch.device) -> bool:
@@ -81,15 +81,10 @@ def can_compile(device: torch.device) -> bool:
 
 
 def available_memory_gib() -> float:
-    """Return the host memory this process may use: the machine's or the cgroup's limit if smaller."""
+    """Return the host memory this process may use: the machine's, or the cgroup's limit if that is less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        with open("/sys/fs/cgroup/memory.max") as stream:
-            limit = stream.read().strip()
-        if limit.isdigit():
-            total = min(total, int(limit))
-    except OSError:
-        pass
+    with contextlib.suppress(OSError, ValueError):  # without a limit the file says "max"
+        total = min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
     return total / GIB
 
 
@@ -106,10 +101,7 @@ def detect_runtime(*, deterministic: bool = True, nf4: bool = False) -> Runtime:
         decisions.append(Decision(name, str(value), reason))
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # avoids a deadlock in later forks
-    if torch.cuda.is_available():
-        runtime = _decide_cuda(decide)
-    else:
-        runtime = _decide_cpu(decide)
+    found = _decide_cuda(decide) if torch.cuda.is_available() else _decide_cpu(decide)
     if deterministic:
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, finds only bugs
@@ -128,11 +120,10 @@ def detect_runtime(*, deterministic: bool = True, nf4: bool = False) -> Runtime:
     decide("progress", "plain text", "the widget metadata of hosted notebooks breaks their export")
     _disable_old_torchao(decide)
     _leave_secret_store_alone(decide)
-    device, weight_dtype, autocast_dtype, attention, memory = runtime
-    return Runtime(device, weight_dtype, autocast_dtype, attention, memory, tuple(decisions), nf4)
+    return replace(found, decisions=tuple(decisions), nf4=nf4)
 
 
-def _decide_cuda(decide: Decide) -> tuple[torch.device, torch.dtype, torch.dtype, str, float]:
+def _decide_cuda(decide: Decide) -> Runtime:
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))  # set by `accelerate launch`
     torch.cuda.set_device(local_rank)
     capability = torch.cuda.get_device_capability()
@@ -142,59 +133,46 @@ def _decide_cuda(decide: Decide) -> tuple[torch.device, torch.dtype, torch.dtype
     if capability >= BF16_CAPABILITY:
         dtype = torch.bfloat16
         decide("precision", "bfloat16", "the compute capability is at least 8.0")
+        decide("attention", "sdpa", "torch has fused kernels for it")
     else:
+        from transformers.integrations import sdpa_attention
+
+        sdpa_attention.use_gqa_in_sdpa = lambda *args, **kwargs: False  # transformers #48633
         dtype = torch.float16
         decide("precision", "float16", "below compute capability 8.0, bfloat16 is only emulated")
         decide(
             "adapters", "float32, loss scaled",
             "float16 gradients cannot be unscaled; if the loss becomes NaN, training restarts in float32",
         )  # fmt: skip
-    if capability < BF16_CAPABILITY:
-        _refuse_gqa_in_sdpa()
         decide(
             "attention", "sdpa, key-value heads repeated",
             "below sm80 there is no FlashAttention-2, and SDPA with grouped queries uses its slow kernel",
         )  # fmt: skip
-    else:
-        decide("attention", "sdpa", "torch has fused kernels for it")
-    return torch.device("cuda"), dtype, dtype, "sdpa", memory
+    return Runtime(torch.device("cuda"), dtype, dtype, "sdpa", memory, ())
 
 
-def _decide_cpu(decide: Decide) -> tuple[torch.device, torch.dtype, torch.dtype | None, str, float]:
+def _decide_cpu(decide: Decide) -> Runtime:
     memory = available_memory_gib()
-    threads = torch.get_num_threads()
-    decide("device", "cpu", f"no CUDA device; {threads} threads, {memory:.1f} GiB")
-    if cpu_has_bf16():
-        autocast: torch.dtype | None = torch.bfloat16
+    decide("device", "cpu", f"no CUDA device; {torch.get_num_threads()} threads, {memory:.1f} GiB")
+    autocast = torch.bfloat16 if cpu_has_bf16() else None
+    if autocast:
         decide("precision", "float32 weights, bfloat16 autocast", "the CPU multiplies bfloat16 in hardware")
     else:
-        autocast = None
         decide("precision", "float32", "the CPU has no bfloat16 instructions")
     decide("attention", "sdpa", "torch has fused kernels for it")
     if _keep_freed_memory():
         decide("freed memory", "kept", "requesting it from the kernel at every step costs 1/6 of the time")
-    return torch.device("cpu"), torch.float32, autocast, "sdpa", memory
+    return Runtime(torch.device("cpu"), torch.float32, autocast, "sdpa", memory, ())
 
 
 def _keep_freed_memory() -> bool:
-    """Make glibc keep large freed blocks instead of returning them to the kernel, which zeroes them again.
-
-    Returns:
-        Whether that could be set; without glibc nothing changes.
-    """
+    """Make glibc keep large freed blocks, which the kernel would zero again; return whether it does."""
     M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
     try:
         library = ctypes.CDLL("libc.so.6")
         return bool(library.mallopt(M_MMAP_MAX, 0)) and bool(library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
     except (OSError, AttributeError):
         return False
-
-
-def _refuse_gqa_in_sdpa() -> None:
-    """Make transformers repeat key-value heads itself (transformers #48633)."""
-    from transformers.integrations import sdpa_attention
-
-    sdpa_attention.use_gqa_in_sdpa = lambda *args, **kwargs: False
 
 
 def _disable_old_torchao(decide: Decide) -> None:
@@ -216,10 +194,7 @@ def _disable_old_torchao(decide: Decide) -> None:
 
 
 def _leave_secret_store_alone(decide: Decide) -> None:
-    """Keep the hub client from searching Colab's secret store, which blocks for 10 s outside Colab's page.
-
-    No model here needs a token; `HF_TOKEN` and a login are still used.
-    """
+    """Keep the hub client out of Colab's secret store, which blocks for 10 s outside Colab's own page."""
     if "google.colab" not in sys.modules:
         return
     from huggingface_hub.utils import _auth
@@ -291,18 +266,15 @@ def reset_peak_memory() -> None:
 
 
 def _own_memory_gib(field: str) -> float | None:
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    found = next((line.split()[1] for line in lines if line.startswith(f"{field}:")), None)
-    return None if found is None else int(found) / 2**20
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith(f"{field}:"):
+                return int(line.split()[1]) / 2**20
+    return None
 
 
 def free_memory() -> None:
     """Release the memory of a finished track; call after deleting its models."""
-    import gc
-
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -43,9 +43,7 @@ def next_fit(fit: Fit, used_micro_batch: int, *, can_checkpoint: bool = True) ->
     """Return the next reduction after `fit`, or None if there is none left.
 
     Args:
-        fit: what the step that ran out of memory used.
-        used_micro_batch: its number of examples in one forward pass.
-        can_checkpoint: whether the model can recompute its activations.
+        used_micro_batch: examples in one forward pass of the step that ran out of memory.
     """
     if used_micro_batch > 1:
         half = used_micro_batch // 2

@@ -72,7 +72,7 @@ def stage_events(name: str, *, control: bool = False) -> Iterator[Callable[[], N
 
     Args:
         name: the step's stage, such as "track_a/train".
-        control: mark the step's bars, which would otherwise look like those of the training it repeats.
+        control: label the step's bars as a control's, to tell them from those of the training it repeats.
     """
     global _control
     begun = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,11 +24,7 @@ ENOUGH_RECORDED = 0.1  # share of the time of similar steps that must be recorde
 
 
 def estimate_here(profile: Profile, run_folder: Path, *, resume: bool) -> tuple[TimeLeft, str]:
-    """Estimate the time that a run of `profile` in `run_folder` needs here.
-
-    Returns:
-        The estimate, and a phrase that says what it is based on.
-    """
+    """Estimate the time that a run of `profile` in `run_folder` needs here, and say in words from what."""
     sections = expected_sections(profile)
     stages = [stage for section in sections for stage in section.stages]
     recorded = recorded_seconds(run_folder, profile, stages)
@@ -55,11 +52,7 @@ def minutes_text(seconds: float) -> str:
 
 
 def scaled(
-    sections: Sequence[SectionSeconds],
-    *,
-    pace: Pace | None,
-    recorded: Mapping[str, float],
-    here: Pace | None,
+    sections: Sequence[SectionSeconds], *, pace: Pace | None, recorded: Mapping[str, float], here: Pace | None
 ) -> tuple[SectionSeconds, ...]:
     """Scale the seconds of `sections` to this machine.
 
@@ -83,15 +76,13 @@ def scaled(
     by_pace = (pace.training / here.training, pace.python / here.python) if pace and here else (1.0, 1.0)
     training = ratio(expected.keys() - PYTHON_STAGES, by_pace[0])
     python = ratio(expected.keys() & PYTHON_STAGES, by_pace[1])
-
-    def stage_seconds(stage: str, seconds: float) -> float:
-        return known.get(stage, seconds * (python if stage in PYTHON_STAGES else training))
-
+    scale = {stage: python if stage in PYTHON_STAGES else training for stage in expected}
+    here_s = {stage: known.get(stage, took * scale[stage]) for stage, took in expected.items()}
     return tuple(
-        SectionSeconds(
-            section.heading,
-            section.outside_stages * python,
-            {stage: stage_seconds(stage, seconds) for stage, seconds in section.stages.items()},
+        replace(
+            section,
+            outside_stages=section.outside_stages * python,
+            stages={stage: here_s[stage] for stage in section.stages},
         )
         for section in sections
     )

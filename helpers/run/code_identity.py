@@ -53,7 +53,7 @@ class Sources:
                 continue
             found.add(module)
             parent = module.rpartition(".")[0]
-            named = self._parsed(module)[1] | ({parent} if parent else set())
+            named = self.parsed(module)[1] | ({parent} if parent else set())
             waiting += [other for name in named if (other := self.module(name))]
         return sorted(found)
 
@@ -63,11 +63,8 @@ class Sources:
             name = name.rpartition(".")[0]
         return name or None
 
-    def tree_digest(self, module: str) -> str:
-        """Return the SHA-256 of a module's syntax tree without comments, docstrings and layout."""
-        return self._parsed(module)[0]
-
-    def _parsed(self, module: str) -> tuple[str, frozenset[str]]:
+    def parsed(self, module: str) -> tuple[str, frozenset[str]]:
+        """Return the SHA-256 of a module's syntax tree (see `_parse`), and what the module names."""
         has_modules = any(other.startswith(f"{module}.") for other in self.texts)
         base = module if has_modules else module.rpartition(".")[0]
         return _parse(self.texts[module], self.package, base)
@@ -80,39 +77,22 @@ class Sources:
 #   and they import everything. The functions that the session wraps for `rows` are followed.
 # - Progress and stage names: they change no result.
 # The sources are read once, when the process starts, since later edits are not what runs.
-OURS = Sources.read(
-    Path(__file__).resolve().parents[1],
-    (
-        "helpers.settings",
-        "helpers.profiles",
-        "helpers.overrides",
-        "helpers.tracks.session",
-        "helpers.tracks.a",
-        "helpers.tracks.b",
-        "helpers.tracks.c",
-        "helpers.tracks.controls_a",
-        "helpers.tracks.controls_c",
-        "helpers.machine.progress",
-        "helpers.run.stage_names",
-    ),
-)
+LEFT_OUT = (
+    "settings", "profiles", "overrides", "tracks.session", "tracks.a", "tracks.b", "tracks.c",
+    "tracks.controls_a", "tracks.controls_c", "machine.progress", "run.stage_names",
+)  # fmt: skip
+OURS = Sources.read(Path(__file__).resolve().parents[1], (f"helpers.{module}" for module in LEFT_OUT))
 
 
 def code_digest(build: Callable[..., Any], sources: Sources | None = None) -> str:
     """Return the SHA-256 of the package code that `build` runs; equal wherever Python is the same."""
     sources = sources or OURS
-    used = _Used(build, sources)
-    trees = {module: sources.tree_digest(module) for module in sources.closure(used.modules)}
+    used = Used(build, sources)
+    trees = {module: sources.parsed(module)[0] for module in sources.closure(used.modules)}
     return hashlib.sha256(json.dumps([trees, sorted(used.functions)]).encode()).hexdigest()
 
 
-def modules_of(build: Callable[..., Any], sources: Sources | None = None) -> list[str]:
-    """Return the names of the package's modules that `code_digest` of `build` covers."""
-    sources = sources or OURS
-    return sources.closure(_Used(build, sources).modules)
-
-
-class _Used:
+class Used:
     """The modules and functions reached from a callable through what it names or holds."""
 
     def __init__(self, build: Callable[..., Any], sources: Sources):
@@ -226,12 +206,9 @@ def _constant(value: Any) -> str:
 
 @functools.cache
 def _parse(text: str, package: str, base: str) -> tuple[str, frozenset[str]]:
-    """Digest a module's syntax and collect the dotted names in `package` that it imports or names.
+    """Digest the syntax of a module's `text`, and collect the dotted names that it imports or names.
 
-    Args:
-        text: source of the module.
-        package: top-level package; a string that contains a dotted name in it counts as naming it.
-        base: the package that the module's relative imports start from.
+    A string that contains a dotted name in `package` counts as naming it. Relative imports start from `base`.
     """
     tree = _WithoutProse().visit(ast.parse(text))
     dotted = re.compile(rf"\b{re.escape(package)}(?:\.\w+)+")

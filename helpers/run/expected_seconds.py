@@ -40,144 +40,53 @@ class Pace:
     python: float
 
 
-# The steps' seconds come from a full run on two cores of an AMD EPYC (metrics.json of 72e5b2c:
-# `cost.seconds_by_stage`, `cost.controls_seconds`). In it, everything else took 38 of 1,286 seconds, and
-# starting the kernel took another 10. track_b/data was measured apart, since it runs more programs than
+# Seconds in the profiles cpu, smoke and t4, each on the machine it is meant for.
+#
+# cpu: the steps' seconds come from a full run on two cores of an AMD EPYC (metrics.json of 72e5b2c:
+# `cost.seconds_by_stage`, `cost.controls_seconds`). In it, everything else took 38 of 1,286 seconds,
+# and starting the kernel took another 10. track_b/data was measured apart, since it runs more programs than
 # that run did: 281 seconds on two cores of an Intel Xeon, which are as fast in Python.
-_CPU = (
-    SectionSeconds("Setup", 10.0),
-    SectionSeconds("Corpus and data card", 22.0, {"track_b/data": 281.0}),
-    SectionSeconds(
-        "Track A: extended pretraining",
-        3.0,
-        {
-            "track_a/before": 21.6,
-            "track_a/train": 275.8,
-            "track_a/after": 21.8,
-            "track_a/foreign": 303.8,
-            "track_a/exposure": 1.0,
-        },
-    ),
-    SectionSeconds(
-        "Track B: instruction tuning",
-        5.0,
-        {
-            "track_b/references": 3.0,
-            "track_b/answers_before": 32.7,
-            "track_b/scored_before": 1.8,
-            "track_b/train": 103.0,
-            "track_b/answers_after": 35.1,
-            "track_b/scored_after": 3.2,
-        },
-    ),
-    SectionSeconds(
-        "Track C: embedding tuning",
-        4.0,
-        {
-            "track_c/index_before": 9.9,
-            "track_c/train": 187.7,
-            "track_c/index_after": 10.3,
-            "track_c/functions": 0.1,
-            "track_c/hybrid": 2.6,
-            "track_c/control_seed_*": 11.8,
-            "track_c/control_shuffled_pairs": 37.0,
-            "track_c/control_foreign_package": 10.3,
-        },
-    ),
-    SectionSeconds("Error analysis", 1.0),
-    SectionSeconds("Summary", 3.0),
-)
-# The sections' totals come from a smoke run on an idle machine. Their split among the steps, and the
-# steps that the profile leaves out, come from runs on a busy Intel Xeon and are rough.
-_SMOKE = (
-    SectionSeconds("Setup", 8.0),
-    SectionSeconds("Corpus and data card", 6.0, {"track_b/data": 9.0}),
-    SectionSeconds(
-        "Track A: extended pretraining",
-        1.0,
-        {
-            "track_a/before": 2.5,
-            "track_a/train": 6.0,
-            "track_a/after": 2.5,
-            "track_a/foreign": 9.0,
-            "track_a/exposure": 0.4,
-        },
-    ),
-    SectionSeconds(
-        "Track B: instruction tuning",
-        2.0,
-        {
-            "track_b/references": 0.5,
-            "track_b/answers_before": 2.0,
-            "track_b/scored_before": 0.3,
-            "track_b/train": 2.0,
-            "track_b/answers_after": 2.0,
-            "track_b/scored_after": 0.3,
-        },
-    ),
-    SectionSeconds(
-        "Track C: embedding tuning",
-        2.0,
-        {
-            "track_c/index_before": 0.5,
-            "track_c/train": 3.0,
-            "track_c/index_after": 0.5,
-            "track_c/functions": 0.1,
-            "track_c/hybrid": 0.2,
-            "track_c/control_seed_*": 0.8,
-            "track_c/control_shuffled_pairs": 3.0,
-            "track_c/control_foreign_package": 8.0,
-        },
-    ),
-    SectionSeconds("Error analysis", 0.5),
-    SectionSeconds("Summary", 1.0),
-)
-# The repository has no full run on a T4: the tracks' totals are estimates, split among the steps in the
-# proportions that `helpers.plan` gives for a T4. Making the pairs needs no GPU and takes as long as on
-# two cores.
-_T4 = (
-    SectionSeconds("Setup", 30.0),
-    SectionSeconds("Corpus and data card", 60.0, {"track_b/data": 280.0}),
-    SectionSeconds(
-        "Track A: extended pretraining",
-        20.0,
-        {
-            "track_a/before": 35.0,
-            "track_a/train": 420.0,
-            "track_a/after": 35.0,
-            "track_a/foreign": 435.0,
-            "track_a/exposure": 5.0,
-        },
-    ),
-    SectionSeconds(
-        "Track B: instruction tuning",
-        20.0,
-        {
-            "track_b/references": 8.0,
-            "track_b/answers_before": 480.0,
-            "track_b/scored_before": 20.0,
-            "track_b/train": 180.0,
-            "track_b/answers_after": 480.0,
-            "track_b/scored_after": 20.0,
-        },
-    ),
-    SectionSeconds(
-        "Track C: embedding tuning",
-        20.0,
-        {
-            "track_c/index_before": 10.0,
-            "track_c/train": 170.0,
-            "track_c/index_after": 10.0,
-            "track_c/functions": 1.0,
-            "track_c/hybrid": 10.0,
-            "track_c/control_seed_*": 10.0,
-            "track_c/control_shuffled_pairs": 35.0,
-            "track_c/control_foreign_package": 14.0,
-        },
-    ),
-    SectionSeconds("Error analysis", 10.0),
-    SectionSeconds("Summary", 10.0),
-)
+# smoke: the sections' totals come from a run on an idle machine. Their split among the steps, and the steps
+# that the profile leaves out, come from runs on a busy Intel Xeon and are rough.
+# t4: the repository has no full run on a T4. The tracks' totals are estimates, split among the steps in the
+# proportions that `helpers.plan` gives. Making the pairs needs no GPU and takes as long as on two cores.
+_OUTSIDE_STAGES = {
+    "Setup": (10.0, 8.0, 30.0),
+    "Corpus and data card": (22.0, 6.0, 60.0),
+    "Track A: extended pretraining": (3.0, 1.0, 20.0),
+    "Track B: instruction tuning": (5.0, 2.0, 20.0),
+    "Track C: embedding tuning": (4.0, 2.0, 20.0),
+    "Error analysis": (1.0, 0.5, 10.0),
+    "Summary": (3.0, 1.0, 10.0),
+}
+_STAGES = {
+    "Corpus and data card": {"track_b/data": (281.0, 9.0, 280.0)},
+    "Track A: extended pretraining": {
+        "track_a/before": (21.6, 2.5, 35.0),
+        "track_a/train": (275.8, 6.0, 420.0),
+        "track_a/after": (21.8, 2.5, 35.0),
+        "track_a/foreign": (303.8, 9.0, 435.0),
+        "track_a/exposure": (1.0, 0.4, 5.0),
+    },
+    "Track B: instruction tuning": {
+        "track_b/references": (3.0, 0.5, 8.0),
+        "track_b/answers_before": (32.7, 2.0, 480.0),
+        "track_b/scored_before": (1.8, 0.3, 20.0),
+        "track_b/train": (103.0, 2.0, 180.0),
+        "track_b/answers_after": (35.1, 2.0, 480.0),
+        "track_b/scored_after": (3.2, 0.3, 20.0),
+    },
+    "Track C: embedding tuning": {
+        "track_c/index_before": (9.9, 0.5, 10.0),
+        "track_c/train": (187.7, 3.0, 170.0),
+        "track_c/index_after": (10.3, 0.5, 10.0),
+        "track_c/functions": (0.1, 0.1, 1.0),
+        "track_c/hybrid": (2.6, 0.2, 10.0),
+        "track_c/control_seed_*": (11.8, 0.8, 10.0),
+        "track_c/control_shuffled_pairs": (37.0, 3.0, 35.0),
+        "track_c/control_foreign_package": (10.3, 8.0, 14.0),
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -185,39 +94,40 @@ class Expected:
     """A profile's seconds and, for a CPU profile, the pace of the machine they were measured on."""
 
     sections: tuple[SectionSeconds, ...]
-    pace: Pace | None = None
+    pace: Pace | None
+
+
+def _column(place: int) -> tuple[SectionSeconds, ...]:
+    """Return one profile's sections, from that place in the tuples above."""
+    sections = []
+    for heading, outside in _OUTSIDE_STAGES.items():
+        stages = {stage: seconds[place] for stage, seconds in _STAGES.get(heading, {}).items()}
+        sections.append(SectionSeconds(heading, outside[place], stages))
+    return tuple(sections)
 
 
 # The Intel Xeon's pace was measured. The AMD EPYC was not available, so its pace is inferred: 0.82 times
 # the Xeon's in training, which is their ratio in scoring Track A's held-out tokens (21.6 s; 17.8 s,
 # extrapolated from a ninth of them), and equal in Python, since reading the corpus took about as long.
-CPU_PACE = Pace(training=250.0, python=3300.0)
-SMOKE_PACE = Pace(training=305.0, python=3300.0)
-
 EXPECTED = {
-    "t4": Expected(_T4),
-    "cpu": Expected(_CPU, CPU_PACE),
-    "smoke": Expected(_SMOKE, SMOKE_PACE),
+    "t4": Expected(_column(2), None),
+    "cpu": Expected(_column(0), Pace(training=250.0, python=3300.0)),
+    "smoke": Expected(_column(1), Pace(training=305.0, python=3300.0)),
 }
 
 
 def expected_sections(profile: Profile) -> tuple[SectionSeconds, ...]:
     """Return the sections with the steps that `profile` includes, on the machine it is meant for."""
-    tracks = {"track_a": profile.track_a, "track_c": profile.track_c}
     seeds = range(profile.seed, profile.seed + profile.track_c.seeds)
 
     def asked(stage: str) -> tuple[str, ...]:
         if stage.endswith("/control_seed_*"):
             return tuple(stage.replace("*", str(seed)) for seed in seeds) if len(seeds) > 1 else ()
-        if stage in CONTROLS and not tracks[stage.split("/")[0]].controls:
-            return ()
-        return (stage,)
+        left_out = stage in CONTROLS and not getattr(profile, stage.split("/")[0]).controls
+        return () if left_out else (stage,)
 
     return tuple(
-        replace(
-            section,
-            stages={one: seconds for stage, seconds in section.stages.items() for one in asked(stage)},
-        )
+        replace(section, stages={one: took for stage, took in section.stages.items() for one in asked(stage)})
         for section in EXPECTED[profile.name].sections
     )
 

@@ -55,13 +55,9 @@ def choose_run(request: RunRequest) -> tuple[Profile, Path]:
 
 def newest_run_with(runs: Path, subfolders: Sequence[str]) -> Path | None:
     """Return the most recent run folder below `runs` that has all `subfolders`; None if there is none."""
-    ready = [
-        folder for folder in runs.glob("*/") if all((folder / subfolder).is_dir() for subfolder in subfolders)
-    ]
-    newest = {
-        folder: max((folder / subfolder).stat().st_mtime for subfolder in subfolders) for folder in ready
-    }
-    return max(ready, key=lambda folder: (newest[folder], folder.name), default=None)
+    ready = [run for run in runs.glob("*/") if all((run / subfolder).is_dir() for subfolder in subfolders)]
+    newest = {run: max((run / subfolder).stat().st_mtime for subfolder in subfolders) for run in ready}
+    return max(ready, key=lambda run: (newest[run], run.name), default=None)
 
 
 def publish_reports(run_folder: Path, out: Path, copy: SecondCopy | None = None) -> list[Path]:
@@ -99,24 +95,17 @@ def code_revision() -> str:
     Outside a checkout, return the environment variable CODE_REVISION (set it when you copy the code to
     another machine), else "unknown".
     """
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        done = subprocess.run(command, cwd=PACKAGE, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
     try:
         # In an installed package git would answer for the checkout that the environment happens to lie in.
-        tracked = ["git", "ls-files", "--error-unmatch", "run/folder.py"]
-        subprocess.run(tracked, cwd=PACKAGE, capture_output=True, check=True)
-        revision = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"],
-            cwd=PACKAGE,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no", "--", "."],
-            cwd=PACKAGE,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        git("ls-files", "--error-unmatch", "run/folder.py")
+        revision = git("rev-parse", "--short=12", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".")
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("CODE_REVISION", "unknown")
     return revision + ("+" if changed else "")
@@ -146,13 +135,13 @@ def _new_folder(runs: Path, others: Sequence[Path], profile: str) -> Path:
     """
     runs.mkdir(parents=True, exist_ok=True)
     name = f"{profile}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
-    candidates = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    while True:
-        candidate = next(candidates)
+    for number in itertools.count(1):
+        candidate = name if number == 1 else f"{name}-{number}"
         if not any((other / candidate).exists() for other in others):
             with contextlib.suppress(FileExistsError):
                 (runs / candidate).mkdir()
-                return runs / candidate
+                break
+    return runs / candidate
 
 
 def _newest_unfinished(runs: Path, profile: Profile) -> str | None:

@@ -18,7 +18,6 @@ def lock_run(folder: Path, *, wait_s: float = 15.0) -> None:
     """Lock `folder` until this process ends.
 
     Args:
-        folder: the run folder.
         wait_s: how long to wait; a killed run's kernel lives for some seconds before it notices.
 
     Raises:

@@ -92,7 +92,5 @@ class SecondCopy:
 def _key(stage: Path) -> str | None:
     try:
         return json.loads((stage / "stage.json").read_text())["key"]
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError):  # an interrupted copy
+    except (FileNotFoundError, ValueError, KeyError):  # not copied yet, or interrupted
         return None

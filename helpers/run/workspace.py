@@ -122,7 +122,6 @@ class Workspace:
     """
 
     folder: Path
-    run_id: str
     copy: SecondCopy | None = None
     reuse: bool = False
 

@@ -1,8 +1,6 @@
 """Commands that a person runs apart from a whole run.
 
 `search` finds functions and `complete` continues code with the models that a run adapted; `score` scores
-HumanEval and MBPP sample files; `verify_pairs` checks a run's saved pairs; `ladder` compares training
-settings. A run does not depend on anything here. `helpers.__main__` reads the options of these commands.
+HumanEval and MBPP sample files; `verify_pairs` checks a run's saved pairs; `track_a_ladder` compares
+training settings. A run does not depend on anything here. `helpers.__main__` reads these commands' options.
 """
-
-__all__ = ["complete", "ladder", "score", "search", "verify_pairs"]

@@ -41,7 +41,14 @@ def prompt_from(text: str | None, file: Path | None, line: int | None) -> str:
     if text is not None and line is not None:
         raise CompletionError("--line goes with --file, not with --prompt")
     if file is not None:
-        text = _head_of(file, line)
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise CompletionError(f"cannot read {file}: {reason}") from error
+        if line is not None and not 1 <= line <= len(lines):
+            raise CompletionError(f"{file} has {len(lines)} lines; --line {line} is not one of them")
+        text = "".join(lines[:line])
     if not text.strip():
         raise CompletionError("there is no code to continue: the prompt is empty")
     return text
@@ -81,7 +88,7 @@ def complete_code(
     model, tokenizer = load_adapted(spec, run_folder / ADAPTER, runtime)
     ids = torch.tensor([token_ids(tokenizer, prompt)[-(window - max_tokens) :]], device=model.device)
     set_seed(seed)
-    drawing = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     streamer = _Pieces(tokenizer, on_text)
     with torch.inference_mode():
         model.generate(
@@ -91,17 +98,13 @@ def complete_code(
             eos_token_id=sorted(end_ids(model, tokenizer)),
             pad_token_id=tokenizer.pad_token_id,
             streamer=streamer,
-            **(drawing if temperature else {"do_sample": False}),
+            **(sampling if temperature else {"do_sample": False}),
         )
     return "".join(streamer.pieces)
 
 
 def newest_adapted_run(runs: Path) -> Path:
-    """Return the newest run folder below `runs` that holds an adapted language model.
-
-    Raises:
-        CompletionError: if there is none.
-    """
+    """Return the newest run folder below `runs` that holds an adapted language model, or raise."""
     found = newest_run_with(runs, (ADAPTER,))
     if found is None:
         raise CompletionError(
@@ -123,17 +126,6 @@ class _Pieces(TextStreamer):
         """Receive new text from transformers."""
         self.pieces.append(text)
         self.on_text(text)
-
-
-def _head_of(file: Path, line: int | None) -> str:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise CompletionError(f"cannot read {file}: {reason}") from error
-    if line is not None and not 1 <= line <= len(lines):
-        raise CompletionError(f"{file} has {len(lines)} lines; --line {line} is not one of them")
-    return "".join(lines[:line])
 
 
 def _base_and_window(run_folder: Path) -> tuple[str, int]:

@@ -66,13 +66,12 @@ def score_samples(
     rows = read_samples(samples, by_id)
     programs = []
     for row in rows:
-        problem = by_id[_key(row["task_id"])]
+        problem = by_id[str(row["task_id"])]
         candidate = program_for(problem, row["completion"])
         programs.append(Program(candidate, problem.tests, problem.entry_point, timeout_s))
     different = list(dict.fromkeys(programs))  # models repeat themselves; run each program once
-    outcomes = dict(
-        zip(different, run_programs(different, workers=workers, what="scoring samples"), strict=True)
-    )
+    ran = run_programs(different, workers=workers, what="scoring samples")
+    outcomes = dict(zip(different, ran, strict=True))
     results = [
         {**row, "status": outcome.status, "passed": outcome.passed, "detail": outcome.detail}
         for row, outcome in zip(rows, map(outcomes.__getitem__, programs), strict=True)
@@ -85,14 +84,14 @@ def summarise(
     results: list[dict[str, Any]], problems: dict[str, Problem], ks: tuple[int, ...]
 ) -> dict[str, Any]:
     """Compute pass@k over the tasks that have samples; see `score_samples` for the fields."""
-    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    passed: dict[str, list[bool]] = defaultdict(list)  # task -> its scored samples
     for result in results:
         if result["status"] != "infrastructure_error":
-            counts[_key(result["task_id"])][0] += 1
-            counts[_key(result["task_id"])][1] += result["passed"]
-    scores = [mean_pass_at_k([(n, c) for n, c in counts.values()], k) for k in sorted(set(ks))]
+            passed[str(result["task_id"])].append(result["passed"])
+    counts = [(len(samples), sum(samples)) for samples in passed.values()]
+    scores = [mean_pass_at_k(counts, k) for k in sorted(set(ks))]
     statuses = Counter(result["status"] for result in results)
-    attempted = Counter(_key(result["task_id"]) for result in results)
+    attempted = Counter(str(result["task_id"]) for result in results)
     attempts = attempted.values()
     return {
         "tasks": len(problems),
@@ -104,9 +103,7 @@ def summarise(
             for s in scores
         },
         "statuses": dict(sorted(statuses.items())),
-        "tasks_without_samples": [
-            problem.task_id for key, problem in problems.items() if key not in attempted
-        ],
+        "tasks_without_samples": [task_id for task_id in problems if task_id not in attempted],
         "unscored_samples": statuses["infrastructure_error"],
     }
 
@@ -115,8 +112,11 @@ def summary_text(summary: dict[str, Any]) -> str:
     """Format the summary as lines for a terminal."""
     per_task = summary["samples_per_task"]
     each = f"{per_task[0]}" if per_task[0] == per_task[1] else f"{per_task[0]} to {per_task[1]}"
-    lines = [f"{summary['tasks']} tasks, {summary['samples']} samples, {each} per task that has any", ""]
-    lines.append(f"{'':10}{'value':>7}   95% interval (Wilson over {summary['scored_tasks']} tasks)")
+    lines = [
+        f"{summary['tasks']} tasks, {summary['samples']} samples, {each} per task that has any",
+        "",
+        f"{'':10}{'value':>7}   95% interval (Wilson over {summary['scored_tasks']} tasks)",
+    ]
     for k, score in summary["pass_at_k"].items():
         if score["value"] is None:
             lines.append(f"pass@{k:<5}{'-':>7}   {score['reason']}")
@@ -125,8 +125,7 @@ def summary_text(summary: dict[str, Any]) -> str:
             lines.append(f"pass@{k:<5}{score['value']:>7.3f}   {low:.3f} to {high:.3f}")
     lines.append("")
     lines.extend(f"{status:22}{count:>7}" for status, count in summary["statuses"].items())
-    missing = summary["tasks_without_samples"]
-    if missing:
+    if missing := summary["tasks_without_samples"]:
         named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         lines += ["", f"{len(missing)} tasks have no sample and are left out of the mean: {named}"]
     if summary["unscored_samples"]:
@@ -136,9 +135,9 @@ def summary_text(summary: dict[str, Any]) -> str:
 
 
 def program_for(problem: Problem, completion: str) -> str:
-    """Build the program that a completion makes of a problem."""
+    """Return the program to run: the problem's prompt with the completion in place."""
     if not completion.strip():
-        return problem.prompt if not problem.prompt else problem.prompt + "\n    raise NotImplementedError\n"
+        return problem.prompt + "\n    raise NotImplementedError\n" if problem.prompt else ""
     plain = problem.prompt + completion
     if "```" not in completion and "~~~" not in completion and parse(plain) is not None:
         return plain
@@ -154,9 +153,7 @@ def program_for(problem: Problem, completion: str) -> str:
 def _preamble(prompt: str, entry_point: str) -> str:
     """Return the prompt up to the function under test: its imports and helper functions."""
     tree = parse(prompt)
-    if tree is None:
-        return ""
-    for node in tree.body:
+    for node in tree.body if tree else ():
         if isinstance(node, ast.FunctionDef) and node.name == entry_point:
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
             return "".join(prompt.splitlines(keepends=True)[: first - 1])
@@ -173,9 +170,9 @@ def read_problems(path: Path) -> dict[str, Problem]:
             problem = _human_eval(where, row)
         else:
             raise ScoreError(f"{where}: the row has neither HumanEval's field 'test' nor MBPP's 'test_list'")
-        if _key(problem.task_id) in found:
+        if problem.task_id in found:
             raise ScoreError(f"{where}: task_id {problem.task_id!r} occurs twice")
-        found[_key(problem.task_id)] = problem
+        found[problem.task_id] = problem
     if not found:
         raise ScoreError(f"{path} holds no problem")
     return found
@@ -186,7 +183,7 @@ def read_samples(path: Path, problems: dict[str, Problem]) -> list[dict[str, Any
     rows = []
     for where, row in read_rows(path):
         _text(where, row, "completion")
-        if _key(row.get("task_id")) not in problems:
+        if str(row.get("task_id")) not in problems:
             raise ScoreError(f"{where}: task_id {row.get('task_id')!r} is not among the problems")
         rows.append(row)
     if not rows:
@@ -212,10 +209,9 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 def _list_rows(path: Path, text: str) -> list[tuple[str, Any]]:
     """Return the rows of a file that is one JSON list; none for other files."""
     try:
-        rows = json.loads(text) if text.lstrip().startswith("[") else None
+        rows = json.loads(text) if text.lstrip().startswith("[") else []
     except ValueError:
         return []
-    rows = rows if isinstance(rows, list) else []
     return [(f"{path}, row {number}", row) for number, row in enumerate(rows, start=1)]
 
 
@@ -250,11 +246,8 @@ def _mbpp_entry_point(where: str, row: dict[str, Any], tests: str) -> str:
     reference = parse(_text(where, row, "code").replace("\r\n", "\n"))
     if reference is None:
         raise ScoreError(f"{where}: the reference program in 'code' does not parse")
-    calls = [
-        n.func.id
-        for n in ast.walk(ast.parse(tests))
-        if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
-    ]
+    nodes = ast.walk(ast.parse(tests))
+    calls = [n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
     for kind in (ast.FunctionDef, ast.ClassDef):
         for node in reference.body:
             if isinstance(node, kind) and node.name in calls:
@@ -278,7 +271,3 @@ def _task_id(where: str, row: dict[str, Any]) -> str | int:
     if not isinstance(row.get("task_id"), str | int):
         raise ScoreError(f"{where}: field 'task_id' must be a string or a number")
     return row["task_id"]
-
-
-def _key(task_id: Any) -> str:
-    return str(task_id)

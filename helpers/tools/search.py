@@ -103,11 +103,7 @@ def search_code(run_folder: Path, question: str, k: int, runtime: Runtime) -> li
 
 
 def newest_run(runs: Path) -> Path:
-    """Return the newest run folder below `runs` that can be searched.
-
-    Raises:
-        SearchError: if there is none.
-    """
+    """Return the newest run folder below `runs` that can be searched, or raise."""
     found = newest_run_with(runs, tuple(PARTS.values()))
     if found is None:
         raise SearchError(f"no finished run below {runs}/: make one with `make run`, or name one with --run")

@@ -10,9 +10,10 @@ records its commit, corpus and model; reports show it only for the same corpus a
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ RESULT = "exports/track_a_ladder.json"
 GENERAL_FILES = 8
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class SettingsVariant:
     """One row of the ladder: Track A's settings with one change."""
 
@@ -49,19 +50,15 @@ class SettingsVariant:
 
 
 def _set(**values: Any) -> Callable[[TrackASettings], TrackASettings]:
-    return lambda a: dataclasses.replace(a, **values)
+    return lambda a: replace(a, **values)
 
 
 def _lora(**values: Any) -> Callable[[TrackASettings], TrackASettings]:
-    return lambda a: dataclasses.replace(a, lora=dataclasses.replace(a.lora, **values))
+    return lambda a: replace(a, lora=replace(a.lora, **values))
 
 
 def _rate(factor: float) -> Callable[[TrackASettings], TrackASettings]:
-    return lambda a: dataclasses.replace(a, learning_rate=a.learning_rate * factor)
-
-
-def _twice(a: TrackASettings) -> TrackASettings:
-    return dataclasses.replace(a, train_tokens=a.train_tokens // 2, epochs=2)
+    return lambda a: replace(a, learning_rate=a.learning_rate * factor)
 
 
 VARIANTS = (
@@ -72,14 +69,16 @@ VARIANTS = (
     SettingsVariant("rank 16", _lora(rank=16)),
     SettingsVariant("without the embedding's rows", _set(train_embeddings=False)),
     SettingsVariant("without rank stabilisation", _lora(use_rslora=False)),
-    SettingsVariant("half the files, two passes", _twice),
+    SettingsVariant(
+        "half the files, two passes", lambda a: replace(a, train_tokens=a.train_tokens // 2, epochs=2)
+    ),
     SettingsVariant("no rehearsal", _set(rehearsal_share=0.0)),
     SettingsVariant("all weights, no adapter", _set(), full=True),
     SettingsVariant("all weights, learning rate x 3", _rate(3.0), full=True),
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class _Measurement:
     """What all variants are trained and measured on."""
 
@@ -131,21 +130,18 @@ def run_track_a_ladder(
     out: Path,
     *,
     tokens: int,
-    variants: tuple[SettingsVariant, ...] = VARIANTS,
+    variants: Sequence[SettingsVariant] = VARIANTS,
 ) -> dict[str, Any]:
     """Train every variant, write `out/exports/track_a_ladder.json`, and return its content.
 
     Args:
-        profile: whose settings the variants change.
-        runtime: the machine.
         out: folder for `exports/` and `runs/`; variants that are finished there are not trained again.
-        tokens: of the training files, per variant; rehearsal comes on top.
-        variants: what to compare.
+        tokens: training tokens per variant, not counting rehearsal.
 
     Raises:
         InsufficientDataError: if the corpus has no training or validation files.
     """
-    a = dataclasses.replace(profile.track_a, train_tokens=tokens, epochs=1, keep_gain=1.0)  # not scaled down
+    a = replace(profile.track_a, train_tokens=tokens, epochs=1, keep_gain=1.0)  # not scaled down
     corpus = load_corpus(profile.corpus.spec, profile.corpus)
     splits = split_corpus(corpus, extract_functions(corpus), profile.corpus, profile.seed)
     files = {name: files_of(corpus, splits, name) for name in ("train", "validation")}
@@ -184,21 +180,20 @@ def _measure_all(
     measurement: _Measurement, model: PreTrainedModel, variants: Sequence[SettingsVariant],
     provenance: dict[str, Any], out: Path,
 ) -> tuple[dict[str, float], list[dict[str, Any]]]:  # fmt: skip
-    """Measure the untouched model and every variant, each as a stage; (before, rows)."""
-    workspace = Workspace(out / "runs" / f"ladder-{digest(provenance)[:8]}", "ladder", reuse=True)
-    before = workspace.stage(
-        "before", provenance, lambda at: write_json(at / "row.json", measurement.bits_per_byte(model))
-    )
-    rows = []
+    """Measure the untouched model and every variant, each as a stage; return both measurements."""
+    workspace = Workspace(out / "runs" / f"ladder-{digest(provenance)[:8]}", reuse=True)
+    folders = [
+        workspace.stage(
+            "before", provenance, lambda at: write_json(at / "row.json", measurement.bits_per_byte(model))
+        )
+    ]
     for number, variant in enumerate(variants):
         settings = variant.change(measurement.settings)
-        folder = workspace.stage(
-            f"rung_{number}",
-            [provenance, settings, variant.name, variant.full, variant.seed_offset],
-            lambda at, one=variant, settings=settings: measurement.train_variant(one, settings, at),
-        )
-        rows.append(read_json(folder / "row.json"))
-    return read_json(before / "row.json"), rows
+        inputs = [provenance, settings, variant.name, variant.full, variant.seed_offset]
+        train = partial(measurement.train_variant, variant, settings)
+        folders.append(workspace.stage(f"rung_{number}", inputs, train))
+    before, *rows = (read_json(folder / "row.json") for folder in folders)
+    return before, rows
 
 
 def _general_validation(a: TrackASettings, seed: int, exclude: str) -> list[str]:

@@ -77,9 +77,8 @@ def verify_saved_pairs(folder: Path, context: ExecutionContext, *, workers: int)
     expected = [(task, *one) for task in items for one in _expectations(task)]
     programs = [limited(t.prelude + code, t.tests, t.entry_point) for t, code, _, _ in expected]
     distinct = list(dict.fromkeys(programs))
-    outcomes = dict(
-        zip(distinct, run_in(context, distinct, workers=workers, what="run pairs again"), strict=True)
-    )
+    ran = run_in(context, distinct, workers=workers, what="run pairs again")
+    outcomes = dict(zip(distinct, ran, strict=True))
     for (task, _, passes, what), program in zip(expected, programs, strict=True):
         outcome = outcomes[program]
         if not (outcome.passed if passes else outcome.status in FAILS):
@@ -124,7 +123,6 @@ def verify_run(run_folder: Path, *, workers: int, times: int = 0) -> PairCheck |
     Raises:
         CorpusError: if the run's corpus is no longer there.
     """
-    run_folder = Path(run_folder)
     data = run_folder / "track_b" / "data"
     if not data.is_dir():
         return None

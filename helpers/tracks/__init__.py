@@ -5,8 +5,3 @@ identity. `session` opens and publishes a run, `guards` decide what a failure co
 on all tracks together. Algorithms do not belong here: data, training, evaluation and tables live in the
 packages below.
 """
-
-__all__ = [
-    "a", "b", "c", "controls_a", "controls_c", "guards", "record", "session", "stage_inputs", "steps",
-    "whole_run",
-]  # fmt: skip

@@ -10,10 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from IPython.display import Markdown, display
-from transformers import PreTrainedTokenizerBase
 
 from helpers.data.draw import draw_splits
-from helpers.data.exposure import Exposure
 from helpers.data.general_code import general_code_texts
 from helpers.errors import CheckError
 from helpers.eval.file_scores import FileScore, paired_rows, score_files
@@ -26,20 +24,14 @@ from helpers.report import plots, tables, tables_a
 from helpers.report.metrics import record_track_a, write_items
 from helpers.run.workspace import digest
 from helpers.settings import MINIMUM_DATA
-from helpers.tracks.controls_a import (
-    foreign_facts,
-    foreign_rows,
-    foreign_seconds,
-    measure_foreign_corpus,
-    seen_before,
-)
+from helpers.tracks.controls_a import foreign_facts, foreign_rows, measure_foreign_corpus, seen_before
+from helpers.tracks.guards import step
 from helpers.tracks.record import cost_of, keep_section
 from helpers.tracks.session import Session
 from helpers.tracks.stage_inputs import AMOUNTS, CONTROLS, LEARNING, REPORTING, settings_without
-from helpers.tracks.steps import step
 from helpers.train.continued_pretraining import train_language_model
 
-Parts = Mapping[str, Sequence[tuple[str, str]]]  # part -> (path, text) of its files
+Rows = list[dict[str, Any]]
 
 
 class TrackA:
@@ -119,11 +111,42 @@ class TrackA:
 
     @step
     def record(self) -> None:
-        """Compute the track's section of metrics.json, and show it."""
-        self.section = record_a(
-            self.run, self.scores_before, self.scores_after, self.texts["training"], self.parts,
-            self.tokenizer, foreign=self.foreign, known=self.known,
+        """Compute the track's section of metrics.json from the rows saved beside its stages, and show it.
+
+        Held-out files whose two scores do not compare are left out with a warning. Controls and the
+        unigram baseline are left out if they fail.
+        """
+        run, settings, known = self.run, self.settings, self.known
+        files, roles, controls = self._rows()
+        write_items(run.folder, "track_a/files", files)
+        for kind, rows in (("role", roles), ("control", controls)):
+            for name, some in rows.items():
+                write_items(run.folder, f"track_a/{kind}_{name}", some)
+        train_texts = self.texts["training"]
+        unigram = run.guards.control(
+            self.name, "the unigram baseline", unigram_bits_per_byte, train_texts,
+            [text for _, text in self.parts["test"]], self.tokenizer, otherwise=None,
         )  # fmt: skip
+        took = (
+            {"foreign_corpus": round(run.workspace.seconds_of("track_a/foreign"), 3)} if self.foreign else {}
+        )
+        section = record_track_a(
+            files,
+            model=settings.model,
+            seed=run.seed,
+            samples=settings.bootstrap_samples,
+            cost=cost_of(run, self.name, ("before", "train", "after")) | {"controls_seconds": took},
+            data={
+                "counts": {"training_files": len(train_texts)},
+                "training_sha256": digest(list(train_texts)),
+                **(foreign_facts(run) if self.foreign else {}),
+                **({"exposure": known.status, "exposure_note": known.note} if known else {}),
+            },
+            role_rows=roles,
+            control_rows=controls,
+            baselines={} if unigram is None else {"unigram": unigram},
+        )
+        self.section = keep_section(run, self.name, section)
         display(show.table(tables.metric_table(self.section)))
 
     @step
@@ -139,7 +162,7 @@ class TrackA:
         ])))  # fmt: skip
 
     def _parts(self) -> dict[str, list[tuple[str, str]]]:
-        """Return the held-out files, and where it can be had a slice of general code."""
+        """Return the held-out files and, if it is available, a slice of general code."""
         parts = {"test": [(file.path, file.text) for file in self.files["test"]]}
         general = self.run.guards.control(
             self.name, "the control on general code", general_code_texts, self.settings.general_files,
@@ -150,123 +173,48 @@ class TrackA:
         return parts
 
     def _measured(self) -> dict[str, Any]:
-        sizes = {"window": self.settings.window, "stride": self.settings.stride}
-        return {"parts": self.parts, "own_names": self.own_names, **sizes}
+        a = self.settings
+        return {"parts": self.parts, "own_names": self.own_names, "window": a.window, "stride": a.stride}
 
     def _evaluation(self) -> list[Any]:
-        """Return what a score depends on, beside the weights."""
+        """Return what a score depends on, besides the weights."""
         read = settings_without(self.settings, LEARNING, AMOUNTS, REPORTING, CONTROLS)
         return [read, self.parts, sorted(self.own_names)]
 
+    def _rows(self) -> tuple[Rows, dict[str, Rows], dict[str, Rows]]:
+        """Return the rows of the held-out files, of each role within them, and of each control.
 
-def record_a(
-    run: Session,
-    before: Sequence[FileScore],
-    after: Sequence[FileScore],
-    train_texts: Sequence[str],
-    parts: Parts,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    foreign: Sequence[FileScore] = (),
-    known: Exposure | None = None,
-) -> dict[str, Any]:
-    """Compute Track A's section: held-out files, roles within them, controls, the unigram baseline.
-
-    The rows that its figures are computed from are written beside the stages of the run
-    (`helpers.report.metrics.recompute` reads them back).
-
-    Files whose two scores do not compare are left out with a warning. Controls and the baseline that
-    fail are left out as well.
-
-    Args:
-        foreign: held-out files after training on foreign code (`measure_foreign_corpus`).
-        known: what the model may have seen; files that it cannot have seen become a control.
-
-    Raises:
-        CheckError: if too few held-out files are left.
-    """
-    settings = run.profile.track_a
-    rows = _rows(run, before, after, parts, foreign, known)
-    for name, some in rows.items():
-        write_items(run.folder, f"track_a/{name}", some)
-    texts = [text for _, text in parts["test"]]
-    unigram = run.guards.control(
-        "track_a",
-        "the unigram baseline",
-        unigram_bits_per_byte,
-        train_texts,
-        texts,
-        tokenizer,
-        otherwise=None,
-    )
-    section = record_track_a(
-        rows["files"],
-        model=settings.model,
-        seed=run.seed,
-        samples=settings.bootstrap_samples,
-        cost=cost_of(run, "track_a", ("before", "train", "after"))
-        | {"controls_seconds": foreign_seconds(run) if foreign else {}},
-        data={
-            "counts": {"training_files": len(train_texts)},
-            "training_sha256": digest(list(train_texts)),
-            **(foreign_facts(run) if foreign else {}),
-            **({"exposure": known.status, "exposure_note": known.note} if known else {}),
-        },
-        role_rows=_named(rows, "role_"),
-        control_rows=_named(rows, "control_"),
-        baselines={} if unigram is None else {"unigram": unigram},
-    )
-    return keep_section(run, "track_a", section)
-
-
-def _rows(
-    run: Session,
-    before: Sequence[FileScore],
-    after: Sequence[FileScore],
-    parts: Parts,
-    foreign: Sequence[FileScore],
-    known: Exposure | None,
-) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of the held-out files, of the roles within them, and of the controls, by name."""
-    names = sorted({row.part for row in before if row.part.startswith("role/")})
-    rows = _comparable_files(run, before, after)
-    compared = {row["path"] for row in rows["files"]}
-    before, after = ([row for row in side if row.path in compared or row.part == "general_code"]
-                     for side in (before, after))  # fmt: skip
-    rows |= {f"role_{name.removeprefix('role/')}": paired_rows(before, after, name) for name in names}
-    controls: dict[str, list[dict[str, Any]]] = {}
-    if parts.get("general_code"):
-        general = run.guards.control(
-            "track_a", "the control on general code", paired_rows, before, after, "general_code", otherwise=[]
+        Raises:
+            CheckError: if too few held-out files can be compared.
+        """
+        guards, least = self.run.guards, MINIMUM_DATA[self.name]["test_files"]
+        odd: dict[str, str] = {}  # path -> why its two scores do not compare
+        files = paired_rows(self.scores_before, self.scores_after, "test", odd)
+        guards.leave_out(
+            "held-out files of Track A whose two scores do not compare",
+            [f"{path} ({why})" for path, why in odd.items()],
         )
-        controls |= {"general_code": general} if general else {}
-    foreign = [row for row in foreign if row.path in compared]
-    controls |= run.guards.control(
-        "track_a", "the control on a foreign corpus", foreign_rows, before, after, foreign, otherwise={}
-    )
-    unseen = [row for row in rows["files"] if known and row["path"] in known.unseen]
-    if len(unseen) >= MINIMUM_DATA["track_a"]["test_files"]:
-        controls["changed_after_cut_off"] = unseen
-    return rows | {f"control_{name}": some for name, some in controls.items()}
-
-
-def _named(rows: Mapping[str, list[dict[str, Any]]], prefix: str) -> dict[str, list[dict[str, Any]]]:
-    return {name.removeprefix(prefix): some for name, some in rows.items() if name.startswith(prefix)}
-
-
-def _comparable_files(
-    run: Session, before: Sequence[FileScore], after: Sequence[FileScore]
-) -> dict[str, list[dict[str, Any]]]:
-    """Rows of the held-out files that compare, as `files`; the others are named in a warning."""
-    odd: dict[str, str] = {}
-    rows = paired_rows(before, after, "test", odd)
-    run.guards.leave_out(
-        "held-out files of Track A whose two scores do not compare",
-        [f"{p} ({why})" for p, why in odd.items()],
-    )
-    least = MINIMUM_DATA["track_a"]["test_files"]
-    if len(rows) < least:
-        raise CheckError(
-            f"{len(rows)} held-out files of at least {least} can be compared; left out: {'; '.join(odd)}"
+        if len(files) < least:
+            raise CheckError(
+                f"{len(files)} held-out files of at least {least} can be compared; left out: {'; '.join(odd)}"
+            )
+        compared = {row["path"] for row in files}
+        before, after = ([row for row in side if row.path in compared or row.part == "general_code"]
+                         for side in (self.scores_before, self.scores_after))  # fmt: skip
+        parts = sorted({row.part for row in self.scores_before if row.part.startswith("role/")})
+        roles = {part.removeprefix("role/"): paired_rows(before, after, part) for part in parts}
+        controls: dict[str, Rows] = {}
+        if self.parts.get("general_code"):
+            general = guards.control(
+                self.name, "the control on general code", paired_rows, before, after, "general_code",
+                otherwise=[],
+            )  # fmt: skip
+            controls |= {"general_code": general} if general else {}
+        foreign = [row for row in self.foreign if row.path in compared]
+        controls |= guards.control(
+            self.name, "the control on a foreign corpus", foreign_rows, before, after, foreign, otherwise={}
         )
-    return {"files": rows}
+        unseen = [row for row in files if self.known and row["path"] in self.known.unseen]
+        if len(unseen) >= least:
+            controls["changed_after_cut_off"] = unseen
+        return files, roles, controls

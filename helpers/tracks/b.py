@@ -13,16 +13,11 @@ from typing import Any
 from IPython.display import Markdown, display
 
 from helpers.code.names.context import NameContext
-from helpers.data.tasks.build import (
-    InstructData,
-    build_instruct_data,
-    load_instruct_data,
-    save_instruct_data,
-)
+from helpers.data.tasks.build import InstructData, build_instruct_data, load_instruct_data, save_instruct_data
 from helpers.data.tasks.execution import execution_context
 from helpers.data.tasks.prose_models import language_generator
 from helpers.eval.answers import answer_tasks, by_task
-from helpers.eval.planted.check import CheckedName, check_planted
+from helpers.eval.planted.check import check_planted
 from helpers.eval.references import (
     retry_infrastructure_errors,
     score_references,
@@ -38,17 +33,10 @@ from helpers.report.metrics import record_track_b, write_items
 from helpers.report.own_metric import Metric, add_metric
 from helpers.run.workspace import digest
 from helpers.settings import SET_ASIDE_LIMIT
+from helpers.tracks.guards import step
 from helpers.tracks.record import cost_of, keep_section
 from helpers.tracks.session import Session
-from helpers.tracks.stage_inputs import (
-    AMOUNTS,
-    DATA_SOURCES,
-    LEARNING,
-    REPORTING,
-    SAMPLING,
-    settings_without,
-)
-from helpers.tracks.steps import step
+from helpers.tracks.stage_inputs import AMOUNTS, DATA_SOURCES, LEARNING, REPORTING, SAMPLING, settings_without
 from helpers.train.instruct import encode_pair, end_token_id, show_supervised, train_instruct
 
 STAGES = ("data", "references", "answers_before", "scored_before", "train", "answers_after", "scored_after")
@@ -71,7 +59,7 @@ class TrackB:
 
     @step
     def build(self) -> None:
-        """Make pairs and tasks from the functions; whatever claims a behaviour is run for it."""
+        """Make pairs and tasks from functions; claims about behaviour are verified by running the code."""
         functions, splits, corpus, settings = self.functions, self.splits, self.corpus, self.settings
         runtime, seed, workers = self.run.runtime, self.run.seed, self.run.profile.sandbox_workers
         folder = self.run.stage(
@@ -100,13 +88,12 @@ class TrackB:
     def show_data(self) -> None:
         """Show how long and how difficult the code of the pairs and tasks is, and where it comes from."""
         for name, title in DATA_FIGURES.items():
-            self.run.guards.draw(
-                data_plots.count_bars, self.data.report[name], title=title, ylabel="pairs and tasks"
-            )
+            counts = self.data.report[name]
+            self.run.guards.draw(data_plots.count_bars, counts, title=title, ylabel="pairs and tasks")
 
     @step
     def check_loss_mask(self) -> None:
-        """Show the text that the loss of one pair counts; it must be the answer and its end, nothing else."""
+        """Show the text that counts in one pair's loss: it must be the response and its end token alone."""
         tokenizer, pair = load_tokenizer(self.settings.model), self.data.train[0]
         supervised = show_supervised(encode_pair(pair, tokenizer), tokenizer)
         print(supervised)
@@ -120,9 +107,8 @@ class TrackB:
     @step
     def hold_tasks(self) -> None:
         """Score every task's reference first, and set aside the tasks whose reference does not pass."""
-        tasks = self.data.tasks
-        corpus = self.corpus
-        scoring: dict[str, Any] = {
+        tasks, corpus = self.data.tasks, self.corpus
+        self.scoring: dict[str, Any] = {
             "context": execution_context(corpus),
             "workers": self.run.profile.sandbox_workers,
             "names": NameContext.from_functions(
@@ -130,12 +116,9 @@ class TrackB:
                 installed=corpus.spec.startswith("installed:"),
             ),
         }  # fmt: skip
-        self.scoring = scoring
+        scoring, inputs = self.scoring, [*self._corpus(), tasks]
         scores = self.run.rows(
-            "track_b/references",
-            [*self._corpus(), tasks],
-            lambda: score_references(tasks, **scoring),
-            ResponseScore,
+            "track_b/references", inputs, lambda: score_references(tasks, **scoring), ResponseScore
         )
         self.references = retry_infrastructure_errors(tasks, scores, **scoring)
         self.tasks = held_tasks(self.run, tasks, self.references)
@@ -158,13 +141,10 @@ class TrackB:
     def train(self) -> None:
         """Train the adapter; the one with the lowest loss on the validation pairs is kept."""
         settings, runtime, seed, data = self.settings, self.run.runtime, self.run.seed, self.data
+        read = settings_without(settings, SAMPLING, AMOUNTS, REPORTING, DATA_SOURCES)
         self.trained = self.run.stage(
             "track_b/train",
-            [
-                settings_without(settings, SAMPLING, AMOUNTS, REPORTING, DATA_SOURCES),
-                data.train,
-                data.validation,
-            ],
+            [read, data.train, data.validation],
             lambda out: train_instruct(
                 settings, data.train, data.validation, runtime, seed=seed, out_dir=out
             ),
@@ -198,10 +178,37 @@ class TrackB:
 
     @step
     def record(self) -> None:
-        """Compute the track's section of metrics.json, and show it."""
-        self.section = record_b(
-            self.run, self.scores_before, self.scores_after, self.data, self.baselines, self.planted
+        """Compute the track's section of metrics.json, save the rows it is computed from, and show it."""
+        run, settings, data, aside = self.run, self.settings, self.data, self.run.guards.set_aside
+        rows = {
+            "tasks": data.tasks,
+            "scores_before": self.scores_before,
+            "scores_after": self.scores_after,
+            "planted_names": self.planted,
+            "tasks_set_aside": aside,
+            **{f"baseline_{name}": scores for name, scores in self.baselines.items()},
+        }
+        for name, some in rows.items():
+            write_items(run.folder, f"track_b/{name}", some)
+        section = record_track_b(
+            self.scores_before,
+            self.scores_after,
+            data.tasks,
+            model=settings.model,
+            seed=run.seed,
+            samples=settings.bootstrap_samples,
+            temperature=settings.temperature,
+            cost=cost_of(run, self.name, STAGES),
+            data={
+                "counts": {"training_pairs": len(data.train), "validation_pairs": len(data.validation)},
+                "training_sha256": digest(data.train),
+                "repair_form": settings.repair_form,
+            },
+            baselines=self.baselines,
+            planted=self.planted,
+            set_aside=aside,
         )
+        self.section = keep_section(run, self.name, section)
         display(show.table(tables.metric_table(self.section)))
 
     @step
@@ -241,17 +248,14 @@ class TrackB:
         return [self.corpus.spec, self.corpus.sha256]
 
     def _answering(self) -> dict[str, Any]:
-        """Return the settings that answers depend on, beside the weights."""
+        """Return the settings that answers depend on, besides the weights."""
         unread = (LEARNING, AMOUNTS, REPORTING, DATA_SOURCES, {"generation_batch"})
         return settings_without(self.settings, *unread)
 
     def _scored(self, stage: str, answers: Sequence[Mapping[str, Any]]) -> list[ResponseScore]:
-        tasks, scoring = self.tasks, self.scoring
+        tasks, scoring, inputs = self.tasks, self.scoring, [*self._corpus(), self.tasks, answers]
         return self.run.rows(
-            stage,
-            [*self._corpus(), tasks, answers],
-            lambda: score_responses(tasks, by_task(answers), **scoring),
-            ResponseScore,
+            stage, inputs, lambda: score_responses(tasks, by_task(answers), **scoring), ResponseScore
         )
 
 
@@ -266,49 +270,3 @@ def held_tasks(run: Session, tasks: Sequence[Task], references: Sequence[Respons
     if len(aside) > SET_ASIDE_LIMIT * len(tasks):
         run.guards.warn(f"Track B: {tables.set_aside_text(len(aside), len(tasks))}")
     return kept
-
-
-def record_b(
-    run: Session,
-    before: Sequence[ResponseScore],
-    after: Sequence[ResponseScore],
-    data: InstructData,
-    baselines: Mapping[str, Sequence[ResponseScore]],
-    planted: Sequence[CheckedName] = (),
-) -> dict[str, Any]:
-    """Compute Track B's section from the scores of every response.
-
-    Args:
-        baselines: name -> scores of trivial answers.
-        planted: what the hallucination checker said of planted names.
-    """
-    settings, aside = run.profile.track_b, run.guards.set_aside
-    rows = {
-        "tasks": data.tasks,
-        "scores_before": before,
-        "scores_after": after,
-        "planted_names": planted,
-        "tasks_set_aside": aside,
-        **{f"baseline_{name}": scores for name, scores in baselines.items()},
-    }
-    for name, some in rows.items():
-        write_items(run.folder, f"track_b/{name}", some)
-    section = record_track_b(
-        before,
-        after,
-        data.tasks,
-        model=settings.model,
-        seed=run.seed,
-        samples=settings.bootstrap_samples,
-        temperature=settings.temperature,
-        cost=cost_of(run, "track_b", STAGES),
-        data={
-            "counts": {"training_pairs": len(data.train), "validation_pairs": len(data.validation)},
-            "training_sha256": digest(data.train),
-            "repair_form": settings.repair_form,
-        },
-        baselines=baselines,
-        planted=planted,
-        set_aside=aside,
-    )
-    return keep_section(run, "track_b", section)

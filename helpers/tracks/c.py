@@ -6,16 +6,15 @@ functions of the corpus, before and after.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from IPython.display import Markdown, display
 
 from helpers.data.queries.build import RetrievalData, build_retrieval_data
 from helpers.eval.fusion import fuse_runs, weighted_runs
-from helpers.eval.hybrid import Hybrid, build_hybrid, load_hybrid
+from helpers.eval.hybrid import build_hybrid, load_hybrid
 from helpers.eval.retrieval import (
-    Run,
     file_level,
     index_documents,
     index_facts,
@@ -35,11 +34,11 @@ from helpers.report import plots, plots_c, tables, tables_c
 from helpers.report.metrics import record_track_c, track_c_rows, write_items
 from helpers.run.workspace import digest
 from helpers.tools.search import catalogue
-from helpers.tracks.controls_c import control_seconds, foreign_package, measure_controls
+from helpers.tracks.controls_c import foreign_package, measure_controls
+from helpers.tracks.guards import step
 from helpers.tracks.record import cost_of, keep_section
 from helpers.tracks.session import Session
 from helpers.tracks.stage_inputs import AMOUNTS, LEARNING, REPORTING, settings_without
-from helpers.tracks.steps import step
 from helpers.train.averaging import train_averaged
 
 QUERY_KINDS = [
@@ -91,9 +90,8 @@ class TrackC:
     @step
     def train(self) -> None:
         """Train once from each seed, and average the weights."""
-        settings, runtime, seed, data, index = (
-            self.settings, self.run.runtime, self.run.seed, self.data, self.index
-        )  # fmt: skip
+        settings, data, index = self.settings, self.data, self.index
+        runtime, seed = self.run.runtime, self.run.seed
         self.trained = self.run.stage(
             "track_c/train",
             [settings_without(settings, AMOUNTS, REPORTING), data.train, data.validation, data.documents],
@@ -123,7 +121,7 @@ class TrackC:
 
     @step
     def weigh_words(self) -> None:
-        """Choose on the validation queries how much BM25 counts beside each embedder's cosine."""
+        """Choose BM25's weight beside each embedder's cosine, on the validation queries."""
         runtime, encoding, data = self.run.runtime, self.encoding, self.data
         sides = {"before": (self.untouched, self.index), "after": (self.tuned, self.tuned_index)}
         folder = self.run.stage(
@@ -144,10 +142,32 @@ class TrackC:
     @step
     def record(self) -> None:
         """Compute the track's section of metrics.json, and show every system side by side."""
-        self.section = record_c(
-            self.run, self.data, self.run_before, self.run_after, self.hybrid, self.control_rows,
-            self.index_facts,
-        )  # fmt: skip
+        run, settings, data = self.run, self.settings, self.data
+        rows = self._rows()
+        saved = {"queries": rows, "pairs_train": data.train, "pairs_validation": data.validation}
+        for name, some in saved.items():
+            write_items(run.folder, f"track_c/{name}", some)
+        took = {name: run.workspace.seconds_of(f"track_c/control_{name}") for name in self.control_rows}
+        section = record_track_c(
+            rows,
+            model=settings.model,
+            seed=run.seed,
+            samples=settings.bootstrap_samples,
+            cost=cost_of(run, self.name, ("index_before", "train", "index_after", "hybrid"))
+            | {"index": dict(self.index_facts), "controls_seconds": took},
+            data={
+                "counts": {
+                    "training_pairs": len(data.train),
+                    "validation_queries": len(data.validation),
+                    "documents": len(data.documents),
+                },
+                "training_sha256": digest(data.train),
+                "word_weights": self.hybrid.chosen,
+                **foreign_package(run),
+            },
+            control_rows=self.control_rows,
+        )
+        self.section = keep_section(run, self.name, section)
         display(show.table(tables_c.system_table(self.section)))
         sentences = [tables.verdict_sentence(self.section), tables_c.search_sentence(self.section)]
         display(Markdown("\n\n".join(sentences)))
@@ -160,7 +180,7 @@ class TrackC:
 
     @step
     def show_groups(self) -> None:
-        """Show the change by kind of query, and by how many of its words the answer's code holds."""
+        """Show the change by kind of query, and by how many of a query's words occur in the answer's code."""
         for group in (QUERY_KINDS, SHARED_WORDS):
             names = [f"mrr@10/{name}" for name in group]
             self.run.guards.draw(plots.before_after_bars, self.section, names)
@@ -179,68 +199,28 @@ class TrackC:
         rows = self.run.items("track_c/queries")
         display(show.searches(search_examples(rows, n=6, seed=self.run.seed)))
 
+    def _rows(self) -> list[dict[str, Any]]:
+        """Return a row per query: its ranks before and after, with BM25 and its fusions beside them."""
+        data, qrels = self.data, qrels_of(self.data.test)
+        sides = {"before": self.run_before, "after": self.run_after}
+        bm25 = self.hybrid.words.run(data.test)
+        beside = {"bm25": bm25}
+        for side, dense in sides.items():
+            beside[f"bm25_and_{side}_fused"] = fuse_runs(bm25, dense)
+            beside[f"bm25_and_{side}_weighted"] = weighted_runs(dense, bm25, self.hybrid.weight(side))
+        for_a_file = [query for query in data.test if query.kind == "where_is"]
+        return track_c_rows(
+            per_query_rows(data.test, self.run_before, self.run_after),
+            score_measures(self.run_before, qrels),
+            score_measures(self.run_after, qrels),
+            groups=query_groups(data.test, data.documents),
+            baselines={name: score_measures(ranked, qrels) for name, ranked in beside.items()},
+            by_file={
+                side: score_measures(*file_level(ranked, for_a_file, data.documents))
+                for side, ranked in sides.items()
+            },
+        )
+
     def _encoding_settings(self) -> dict[str, Any]:
-        """Return the settings that an index depends on, beside the weights."""
+        """Return the settings that an index depends on, besides the weights."""
         return settings_without(self.settings, LEARNING, AMOUNTS, REPORTING)
-
-
-def record_c(
-    run: Session,
-    data: RetrievalData,
-    before: Run,
-    after: Run,
-    hybrid: Hybrid,
-    controls: Mapping[str, Sequence[Mapping[str, Any]]],
-    facts: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Compute Track C's section: both runs over all functions, with BM25 and its fusions beside them.
-
-    Args:
-        hybrid: the words of the documents and each embedder's weight for them.
-        controls: from `measure_controls`.
-        facts: what approximate indexes miss and cost, from `retrieval.index_facts`.
-    """
-    settings = run.profile.track_c
-    qrels = qrels_of(data.test)
-    sides = {"before": before, "after": after}
-    bm25 = hybrid.words.run(data.test)
-    beside = {"bm25": bm25}
-    for side, dense in sides.items():
-        beside[f"bm25_and_{side}_fused"] = fuse_runs(bm25, dense)
-        beside[f"bm25_and_{side}_weighted"] = weighted_runs(dense, bm25, hybrid.weight(side))
-    for_a_file = [query for query in data.test if query.kind == "where_is"]
-    rows = track_c_rows(
-        per_query_rows(data.test, before, after),
-        score_measures(before, qrels),
-        score_measures(after, qrels),
-        groups=query_groups(data.test, data.documents),
-        baselines={name: score_measures(ranked, qrels) for name, ranked in beside.items()},
-        by_file={
-            side: score_measures(*file_level(ranked, for_a_file, data.documents))
-            for side, ranked in sides.items()
-        },
-    )
-    write_items(run.folder, "track_c/queries", rows)
-    for name, some in (("pairs_train", data.train), ("pairs_validation", data.validation)):
-        write_items(run.folder, f"track_c/{name}", some)
-    counts = {
-        "training_pairs": len(data.train),
-        "validation_queries": len(data.validation),
-        "documents": len(data.documents),
-    }
-    section = record_track_c(
-        rows,
-        model=settings.model,
-        seed=run.seed,
-        samples=settings.bootstrap_samples,
-        cost=cost_of(run, "track_c", ("index_before", "train", "index_after", "hybrid"))
-        | {"index": dict(facts), "controls_seconds": control_seconds(run, controls)},
-        data={
-            "counts": counts,
-            "training_sha256": digest(data.train),
-            "word_weights": hybrid.chosen,
-            **foreign_package(run),
-        },
-        control_rows=controls,
-    )
-    return keep_section(run, "track_c", section)

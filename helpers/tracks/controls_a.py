@@ -1,8 +1,8 @@
 """Track A's controls: what the model may have seen before, and the same budget spent on foreign code.
 
-If training on any Python helped the held-out files as much, the gain would say nothing about the
-repository. The foreign training has the same settings, the same number of tokens, and the same validation
-files to choose the kept weights by, which favours it if anything.
+If training on any Python code helped the held-out files as much, the gain would say nothing about the
+repository. The foreign training has the same settings and number of tokens. Its weights are chosen on the
+repository's validation files, which can only favour it.
 """
 
 from __future__ import annotations
@@ -29,12 +29,11 @@ STAGE = "track_a/foreign"
 
 
 def seen_before(run: Session, corpus: Corpus) -> Exposure:
-    """Find out, once per run, what Track A's model may have seen of the corpus.
+    """Find out what Track A's model may have seen of the corpus; this may query a package index.
 
-    This may query a package index. The run keeps the answer, also that there was none; another run
-    asks again.
+    The run keeps the answer, even "unknown"; another run asks again.
     """
-    # By the rules' defaults files count as near copies; the corpus' own settings may be others.
+    # `exposure` finds near copies by the default settings, whatever the corpus's own are.
     inputs = [corpus.spec, corpus.version, corpus.sha256, run.folder.name, CorpusSettings()]
     model = run.profile.track_a.model
     return run.rows("track_a/exposure", inputs, lambda: [exposure(model, corpus)], Exposure)[0]
@@ -51,9 +50,9 @@ def measure_foreign_corpus(
     """Train on foreign code and score the held-out files; without controls in the profile, return none.
 
     Args:
-        texts: "training" and "validation" files of the corpus; the first set the budget.
+        texts: "training" and "validation" files of the corpus; the training files set the budget.
         test_files: (path, text) of the held-out files.
-        exclude: import name of the corpus: its own package is not foreign.
+        exclude: import name of the corpus, whose own package is not foreign.
     """
     settings = run.profile.track_a
     if not settings.controls:
@@ -79,28 +78,15 @@ def measure_foreign_corpus(
 def foreign_rows(
     before: Sequence[FileScore], after: Sequence[FileScore], foreign: Sequence[FileScore]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of two controls over the held-out files; none without a foreign training.
-
-    Returns:
-        "foreign_corpus": untouched model -> trained on foreign code. "own_instead_of_foreign": trained
-        on foreign code -> trained on the repository: what the repository's own files add.
-    """
+    """Return the rows of two controls over the held-out files; none without a foreign training."""
     if not foreign:
         return {}
     return {
-        "foreign_corpus": paired_rows(before, foreign, "test"),
-        "own_instead_of_foreign": paired_rows(foreign, after, "test"),
+        "foreign_corpus": paired_rows(before, foreign, "test"),  # untouched -> trained on foreign code
+        "own_instead_of_foreign": paired_rows(foreign, after, "test"),  # what the repository's files add
     }
 
 
 def foreign_facts(run: Session) -> dict[str, Any]:
-    """Return the foreign code base's name and version, files and tokens spent; empty without it."""
-    file = run.folder / STAGE / "corpus.json"
-    return read_json(file) if run.profile.track_a.controls and file.is_file() else {}
-
-
-def foreign_seconds(run: Session) -> dict[str, float]:
-    """Return the seconds that the control took; the track's own cost does not include them."""
-    if not run.profile.track_a.controls:
-        return {}
-    return {"foreign_corpus": round(run.workspace.seconds_of(STAGE), 3)}
+    """Return the foreign code base's name and version, files and tokens spent, once it is measured."""
+    return read_json(run.folder / STAGE / "corpus.json")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,12 @@ def measure_controls(
         before: rankings of the test queries by the untouched model.
         index: the documents under the untouched model; hard negatives are mined in it.
         trained: folder of the main training's stage.
-        exclude: import name of the corpus: its own package is not foreign.
+        exclude: import name of the corpus, whose own package is not foreign.
 
     Returns:
-        Name -> rows: "seed_<n>" (one of the trainings that were averaged, alone), "shuffled_pairs"
-        (every query paired with another's function, one training of one pass: must not help) and
-        "foreign_package" (the tuned model on code that it was not tuned for).
+        Name -> rows: "seed_<n>" (one of the averaged trainings alone), "shuffled_pairs" (one pass over
+        queries paired with another query's function, which must not help) and "foreign_package" (the
+        tuned model on code that it was not tuned for).
     """
     settings = run.profile.track_c
     history = run.history("track_c/train")
@@ -62,11 +62,11 @@ def measure_controls(
             f"seed_{seed}",
             [data.test, settings, data.documents, history],
             lambda out, seed=seed: _score(  # type: ignore[misc]
-                run, load_member(settings, trained, seed, run.runtime), data, before, out
+                run, load_member(settings, trained, seed, run.runtime), data.test, data.documents, before, out
             ),
         )
     if settings.controls:
-        once = dataclasses.replace(settings, epochs=1)  # more would cost more and say no more
+        once = dataclasses.replace(settings, epochs=1)  # more epochs would only cost more
         shuffled = shuffled_pairs(data, run.seed)
         stage(
             "shuffled_pairs",
@@ -81,11 +81,6 @@ def measure_controls(
     return rows
 
 
-def control_seconds(run: Session, controls: Iterable[str]) -> dict[str, float]:
-    """Return the seconds that each control took; the track's own cost does not include them."""
-    return {name: run.workspace.seconds_of(f"track_c/control_{name}") for name in controls}
-
-
 def foreign_package(run: Session) -> dict[str, Any]:
     """Return name, version and size of the foreign package; empty if that control was not measured."""
     file = run.folder / "track_c/control_foreign_package/package.json"
@@ -93,28 +88,20 @@ def foreign_package(run: Session) -> dict[str, Any]:
 
 
 def _train_and_score(
-    run: Session,
-    settings: TrackCSettings,
-    data: RetrievalData,
-    before: Run,
-    index: VectorIndex,
-    out: Path,
+    run: Session, settings: TrackCSettings, data: RetrievalData, before: Run, index: VectorIndex, out: Path
 ) -> None:
     """Train once and score the test queries; keep only the rows."""
     train_embedder(settings, data, run.runtime, seed=run.seed, out_dir=out, index=index)
-    _score(run, load_embedder(str(out / "embedder"), run.runtime), data, before, out)
+    tuned = load_embedder(str(out / "embedder"), run.runtime)
+    _score(run, tuned, data.test, data.documents, before, out)
     shutil.rmtree(out / "embedder")
-
-
-def _score(run: Session, tuned: SentenceTransformer, data: RetrievalData, before: Run, out: Path) -> None:
-    _write_rows(out, data.test, before, _run(run, tuned, data.test, data.documents))
 
 
 def _foreign(run: Session, trained: Path, exclude: str, out: Path) -> None:
     name, queries, documents = foreign_retrieval(FOREIGN_QUERIES, run.seed, exclude=exclude)
-    models = (run.profile.track_c.model, str(trained / "embedder"))
-    before, after = (_run(run, load_embedder(spec, run.runtime), queries, documents) for spec in models)
-    _write_rows(out, queries, before, after)
+    before = _run(run, load_embedder(run.profile.track_c.model, run.runtime), queries, documents)
+    tuned = load_embedder(str(trained / "embedder"), run.runtime)
+    _score(run, tuned, queries, documents, before, out)
     write_json(out / "package.json", {"foreign_package": name, "foreign_documents": len(documents)})
 
 
@@ -127,7 +114,11 @@ def _run(
     return retrieve(model, queries, index, run.runtime, **sizes)
 
 
-def _write_rows(out: Path, queries: Sequence[Query], before: Run, after: Run) -> None:
-    scored = [score_measures(ranked, qrels_of(queries)) for ranked in (before, after)]
+def _score(
+    run: Session, tuned: SentenceTransformer, queries: Sequence[Query], documents: Sequence[Document],
+    before: Run, out: Path,
+) -> None:  # fmt: skip
+    after = _run(run, tuned, queries, documents)
+    first, second = (score_measures(ranked, qrels_of(queries)) for ranked in (before, after))
     ids = [query.id for query in queries]
-    write_jsonl(out / "rows.jsonl", ({"id": i, "before": scored[0][i], "after": scored[1][i]} for i in ids))
+    write_jsonl(out / "rows.jsonl", ({"id": i, "before": first[i], "after": second[i]} for i in ids))

@@ -9,25 +9,36 @@ hidden: each loss is printed where it happens and listed in the reports, and its
 from __future__ import annotations
 
 import datetime
+import functools
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from IPython.display import display
 
 from helpers.errors import RESUME, CheckError, concerns_whole_run, told
 from helpers.records import TaskSetAside
-from helpers.settings import MINIMUM_DATA
 
+P = ParamSpec("P")
 R = TypeVar("R")
-NAMED_ITEMS = 5  # of those set aside; the rest is counted
+NAMED_ITEMS = 5  # of the items left out; the others are counted
 ERRORS = "errors.txt"
 
 
+def step(method: Callable[Concatenate[Any, P], Any]) -> Callable[Concatenate[Any, P], None]:
+    """Run the method only while its track runs, and let its failure end the track (`Guards.step`)."""
+
+    @functools.wraps(method)
+    def guarded(track: Any, *args: P.args, **kwargs: P.kwargs) -> None:
+        track.run.guards.step(track.name, method.__name__, functools.partial(method, track, *args, **kwargs))
+
+    return guarded
+
+
 def track_title(track: str) -> str:
-    """ "Track A" for "track_a"."""
+    """Return "Track A" for "track_a"."""
     return track.replace("_", " ").title()
 
 
@@ -44,18 +55,12 @@ class Guards:
     on_warning: Callable[[], None] = field(default=lambda: None, repr=False)
     _stopped_at: dict[str, str] = field(default_factory=dict, repr=False)  # track or part -> what failed
 
-    def reason(self, name: str) -> str | None:
-        """Return why the track or part `name` does not run, or None."""
-        return self.not_run.get(name) or self.missing.get(name)
-
     def warn(self, text: str) -> None:
         """Print a warning, and keep it once for the reports."""
         print(f"Warning: {text}")
         if text not in self.warnings:
             self.warnings.append(text)
             self.on_warning()
-
-    # --- tracks ------------------------------------------------------------------------------
 
     def end_track(self, track: str, reason: str) -> None:
         """End `track` as `not_run`; the reason is printed and goes into the reports."""
@@ -66,24 +71,23 @@ class Guards:
     def fail_track(self, track: str, error: Exception) -> None:
         """End `track` because of an error in one of its steps; a section that is recorded already is kept.
 
-        Raises:
-            Exception: `error` itself where it concerns the whole run.
+        An error that concerns the whole run is raised, here and in the other methods.
         """
         self._keep_traceback(track_title(track), error)
         if track in self.not_run:  # the first reason is the one that counts
             return
         if track in self.recorded:
             self.warn(f"{track_title(track)} is recorded, but a step that shows it failed: {told(error)}")
+        elif getattr(error, "explains_itself", False):
+            self.end_track(track, told(error))
         else:
-            self.end_track(track, _with_advice(error))
+            advice = f"What to do: {RESUME} (traceback: {ERRORS} in the run folder)"
+            self.end_track(track, f"{told(error)}. {advice}")
 
     def step(self, track: str, name: str, work: Callable[[], Any]) -> None:
-        """Run the step `name` of `track`; skip it, in one line, where the track has ended.
+        """Run the step `name` of `track`; if the track has ended, print why in one line instead.
 
-        The step that ended the track is tried again when it is called again.
-
-        Raises:
-            Exception: what `work` raised where it concerns the whole run.
+        Calling the step that ended the track tries it again.
         """
         reason = self.not_run.get(track)
         if reason is not None and self._stopped_at.get(track) != name:
@@ -116,9 +120,7 @@ class Guards:
             CheckError: says what differs and what to do; raised in a step, it ends that track.
         """
         if expected != got:
-            raise CheckError(what, expected=_short(expected), got=_short(got), do=do)
-
-    # --- items -------------------------------------------------------------------------------
+            raise CheckError(f"{what}: expected {_short(expected)}, got {_short(got)}. {do}")
 
     def each_once(self, what: str, items: Sequence[R], key: Callable[[R], str]) -> list[R]:
         """Return the first item of each key; further ones are left out with a warning that names them."""
@@ -134,14 +136,8 @@ class Guards:
             more = f" and {len(names) - NAMED_ITEMS} more" if len(names) > NAMED_ITEMS else ""
             self.warn(f"{len(names)} {what} left out: {'; '.join(names[:NAMED_ITEMS])}{more}")
 
-    # --- parts of the report -----------------------------------------------------------------
-
     def fail_part(self, part: str, error: Exception) -> None:
-        """Continue without one part of the report.
-
-        Raises:
-            Exception: `error` itself where it concerns the whole run.
-        """
+        """Continue without one part of the report."""
         self._keep_traceback(part, error)
         self.missing[part] = told(error)
         self.warn(f"the report lacks its {part}, which failed: {told(error)}")
@@ -180,29 +176,14 @@ class Guards:
             self.warn(f"the plot “{name}” could not be drawn: {told(error)}")
 
     def _keep_traceback(self, where: str, error: Exception) -> None:
-        """Append to `errors.txt`.
-
-        Raises:
-            Exception: `error` itself where it concerns the whole run.
-        """
+        """Append to `errors.txt`, or raise an error that concerns the whole run."""
         if concerns_whole_run(error):
             raise error
         if getattr(error, "explains_itself", False):
-            return  # explained by their message
+            return  # the message says all that a traceback would
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         with (self.folder / ERRORS).open("a", encoding="utf-8") as file:
             file.write(f"{now} {where}\n{''.join(traceback.format_exception(error))}\n")
-
-
-def needed(track: str) -> str:
-    """Return in words how much data `track` needs."""
-    return ", ".join(f"{least} {what.replace('_', ' ')}" for what, least in MINIMUM_DATA[track].items())
-
-
-def _with_advice(error: Exception) -> str:
-    if getattr(error, "explains_itself", False):
-        return told(error)
-    return f"{told(error)}. What to do: {RESUME} (traceback: {ERRORS} in the run folder)"
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What the three tracks share when they record their section of metrics.json: its cost, its file."""
+"""Shared by the three tracks: the cost in a track's section of metrics.json, and the section's file."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def keep_section(run: Session, track: str, section: dict[str, Any]) -> dict[str,
 
 
 def _planned_gib(run: Session, track: str) -> dict[str, float]:
-    """Return stage -> GiB of tensors that the plan gives it; nothing for models of unknown shape."""
+    """Return stage -> GiB that it holds by the plan; empty if a model's shape is unknown."""
     try:
         stages = plan_run(run.profile, Machine.of(run.runtime))
     except ShapeError:

@@ -15,16 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from helpers.machine import progress
-from helpers.machine.hardware import (
-    Runtime,
-    detect_runtime,
-    held_memory_gib,
-    package_versions,
-    peak_memory_gib,
-    reset_peak_memory,
-    set_seed,
-)
+from helpers.machine import hardware, progress
+from helpers.machine.hardware import Runtime
 from helpers.machine.storage import storage_decisions
 from helpers.models.shapes import model_identity
 from helpers.profiles import RunRequest
@@ -34,14 +26,7 @@ from helpers.run.folder import choose_run, publish_reports, second_copy_root
 from helpers.run.lock import lock_run
 from helpers.run.second_copy import SecondCopy
 from helpers.run.stage_names import is_control
-from helpers.run.workspace import (
-    Workspace,
-    read_json,
-    read_jsonl,
-    write_json,
-    write_jsonl,
-    write_text,
-)
+from helpers.run.workspace import Workspace, read_json, read_jsonl, write_json, write_jsonl, write_text
 from helpers.settings import MINIMUM_DATA, Profile, public_spec
 from helpers.tracks.guards import Guards
 
@@ -58,27 +43,17 @@ class Session:
     out: Path
     started: str  # UTC, ISO 8601
     clock: float = field(default_factory=time.perf_counter)
-    guards: Guards = field(init=False)  # what this run could not do, and goes on without
+    folder: Path = field(init=False)  # `runs/<run_id>/`: adapters, index, pairs, per-item rows
+    seed: int = field(init=False)  # everything random in this run derives from it
+    guards: Guards = field(init=False)  # what failed in this run, and is missing
+    not_run: dict[str, str] = field(init=False)  # track -> why it does not run
     _written: dict[str, Any] = field(default_factory=dict, repr=False)  # metrics, once they are written
     _identities: dict[str, str] = field(default_factory=dict, repr=False)  # model -> what its weights are
 
     def __post_init__(self) -> None:
+        self.folder, self.seed = self.workspace.folder, self.profile.seed
         self.guards = Guards(self.folder, on_warning=self._write_late_warning)
-
-    @property
-    def not_run(self) -> dict[str, str]:
-        """Track -> why it does not run."""
-        return self.guards.not_run
-
-    @property
-    def seed(self) -> int:
-        """Seed from which everything random in this run derives."""
-        return self.profile.seed
-
-    @property
-    def folder(self) -> Path:
-        """`runs/<run_id>/`: adapters, index, pairs, per-item rows."""
-        return self.workspace.folder
+        self.not_run = self.guards.not_run
 
     @property
     def seconds(self) -> float:
@@ -93,71 +68,59 @@ class Session:
     def stage(self, name: str, inputs: Any, build: Callable[[Path], Any]) -> Path:
         """Return the folder of stage `name`, built once for these inputs (see `Workspace.stage`).
 
-        Beside the inputs a stage depends on the seed, the code that `build` uses
-        (`helpers.run.code_identity`), the versions of what it rests on, the precision, and the weights
-        of its track's model. The memory it took is in `memory.json`.
+        Besides its inputs, a stage depends on the seed, the code that `build` uses
+        (`helpers.run.code_identity`), the versions of the packages, the precision, and the weights of its
+        track's model. The memory it took is in `memory.json`.
         """
-        everything = [inputs, self.seed, code_digest(build), package_versions()]
-        everything += [self._precision, self._model_of(name)]
-        set_seed(self.seed)
+        runtime = self.runtime
+        precision = [runtime.device.type, runtime.weight_dtype, runtime.autocast_dtype, runtime.nf4]
+        everything = [inputs, self.seed, code_digest(build), hardware.package_versions()]
+        everything += [[str(part) for part in precision], self._model_of(name)]
+        hardware.set_seed(self.seed)
 
         with progress.stage_events(name, control=is_control(name)) as begins:
 
             def measured(out: Path) -> None:
                 begins()
-                reset_peak_memory()
-                before = held_memory_gib()
+                hardware.reset_peak_memory()
+                before = hardware.held_memory_gib()
                 build(out)
-                write_json(out / "memory.json", {"held_before_gib": before, "peak_gib": peak_memory_gib()})
+                memory = {"held_before_gib": before, "peak_gib": hardware.peak_memory_gib()}
+                write_json(out / "memory.json", memory)
 
             return self.workspace.stage(name, everything, measured)
 
-    @property
-    def _precision(self) -> list[str]:
-        runtime = self.runtime
-        return [runtime.device.type, str(runtime.weight_dtype), str(runtime.autocast_dtype), str(runtime.nf4)]
-
     def _model_of(self, stage: str) -> str:
-        """Identity of the model that a stage `track_x/...` works with; "" for any other stage."""
-        track = getattr(self.profile, stage.split("/")[0], None)
-        return self._identity(track.model) if hasattr(track, "model") else ""
-
-    def _identity(self, spec: str) -> str:
-        if spec not in self._identities:
+        """Return the identity of the model that a stage `track_x/...` uses; "" for any other stage."""
+        spec = getattr(getattr(self.profile, stage.split("/")[0], None), "model", None)
+        if spec is not None and spec not in self._identities:
             self._identities[spec] = model_identity(spec)
-        return self._identities[spec]
+        return self._identities.get(spec, "")
 
     def rows(
-        self,
-        name: str,
-        inputs: Any,
-        compute: Callable[[], Iterable[Any]],
-        record: Callable[..., Any] = dict,
+        self, name: str, inputs: Any, compute: Callable[[], Iterable[Any]], record: Callable[..., Any] = dict
     ) -> list[Any]:
         """Keep the records that `compute` returns as `<name>/rows.jsonl`, and return them read back."""
         folder = self.stage(name, inputs, lambda out: write_jsonl(out / "rows.jsonl", compute()))
         return read_jsonl(folder / "rows.jsonl", record)
 
     def require(self, track: str, **counts: int) -> bool:
-        """Check a track's data against `settings.MINIMUM_DATA`; a track with less does not run.
+        """Return whether a track has the data that `settings.MINIMUM_DATA` requires.
+
+        A track with less does not run; `not_run[track]` says what is missing and how much would be enough.
 
         Args:
             counts: what there is, under the names of `MINIMUM_DATA[track]`.
-
-        Returns:
-            Whether the track runs. If not, `not_run[track]` says what is missing and what would do.
         """
-        needs = MINIMUM_DATA[track]
         short = [
             f"{counts[what]} {what.replace('_', ' ')} of at least {least}"
-            for what, least in needs.items()
+            for what, least in MINIMUM_DATA[track].items()
             if counts[what] < least
         ]
         self.not_run.pop(track, None)
         if short:
-            self.not_run[track] = (
-                f"the corpus {public_spec(self.profile.corpus.spec)} gives only " + ", ".join(short)
-            )
+            spec = public_spec(self.profile.corpus.spec)
+            self.not_run[track] = f"the corpus {spec} gives only {', '.join(short)}"
         return not short
 
     def history(self, stage: str) -> dict[str, Any]:
@@ -208,9 +171,9 @@ class Session:
 
 
 def open_session(request: RunRequest) -> Session:
-    """Resolve what is asked for into a profile, inspect the machine, and open the run folder.
+    """Resolve the request into a profile, inspect the machine, and open the run folder.
 
-    Finished stages of other runs that would come out the same are taken over where `request.resume` is set.
+    With `request.resume`, finished stages of other runs are reused if their inputs are the same.
 
     Raises:
         SettingsError: for an unknown profile, setting or language back end.
@@ -223,11 +186,10 @@ def open_session(request: RunRequest) -> Session:
     copy = SecondCopy(second_copy_root(keep), folder.name) if keep else None
     if copy:
         copy.keep_file(folder / "run.json", "run.json")
-    now = datetime.datetime.now(datetime.UTC)
-    runtime = detect_runtime(nf4=chosen.nf4)
+    started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    runtime = hardware.detect_runtime(nf4=chosen.nf4)
     decisions = (*runtime.decisions, *storage_decisions(folder, copy.root if copy else None))
     runtime = dataclasses.replace(runtime, decisions=decisions)
-    set_seed(chosen.seed)
-    started = now.isoformat(timespec="seconds")
-    workspace = Workspace(folder, folder.name, copy, reuse=request.resume)
+    hardware.set_seed(chosen.seed)
+    workspace = Workspace(folder, copy, reuse=request.resume)
     return Session(chosen, runtime, workspace, Path(request.out), started)

@@ -1,7 +1,7 @@
-"""What a stage depends on among the settings: all of its track's, but for those that it does not read.
+"""Which settings a stage depends on: all of its track's, except those that it does not read.
 
-Exclusions, not a list of what is read: a new setting belongs to every stage of its track until it is
-excluded, so that a stale result is never taken for a fresh one.
+A new setting counts for every stage of its track until it is excluded here, so a stale result is never
+taken for a fresh one.
 """
 
 from __future__ import annotations

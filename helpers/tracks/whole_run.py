@@ -25,7 +25,7 @@ from helpers.report.metrics import MetricsError, assemble, not_run, recompute, r
 from helpers.run.folder import code_revision
 from helpers.run.workspace import read_json, read_jsonl
 from helpers.settings import MINIMUM_DATA, Profile
-from helpers.tracks.guards import needed, track_title
+from helpers.tracks.guards import track_title
 from helpers.tracks.session import Session
 
 
@@ -72,11 +72,7 @@ def data_card(
         "retrieval": lacking.get("track_c") or retrieval.report,
         "limits": _limits(profile),
         "seeds": {"everything drawn at random derives from": run.seed},
-        "models": {
-            "Track A": profile.track_a.model,
-            "Track B": profile.track_b.model,
-            "Track C": profile.track_c.model,
-        },
+        "models": {track_title(track): getattr(profile, track).model for track in MINIMUM_DATA},
     }
     return render_data_card(facts)
 
@@ -110,20 +106,19 @@ def failure_cases(
     Args:
         files: as `data_card` takes them.
     """
-
-    def of_track_a() -> list[Failure]:
-        texts = {file.path: file.text for file in files["test"]}
-        return track_a_failures(run.items("track_a/files"), texts, [file.text for file in files["training"]])
-
-    def of_track_b() -> list[Failure]:
-        scores = read_jsonl(run.folder / "track_b/scores_after.jsonl", ResponseScore)
-        return track_b_failures(scores, instruct.tasks)
-
-    def of_track_c() -> list[Failure]:
-        return track_c_failures(run.items("track_c/queries"), retrieval.documents)
-
+    finders = {
+        "track_a": lambda: track_a_failures(
+            run.items("track_a/files"),
+            {file.path: file.text for file in files["test"]},
+            [file.text for file in files["training"]],
+        ),
+        "track_b": lambda: track_b_failures(
+            read_jsonl(run.folder / "track_b/scores_after.jsonl", ResponseScore), instruct.tasks
+        ),
+        "track_c": lambda: track_c_failures(run.items("track_c/queries"), retrieval.documents),
+    }
     candidates: list[Failure] = []
-    for track, find in {"track_a": of_track_a, "track_b": of_track_b, "track_c": of_track_c}.items():
+    for track, find in finders.items():
         if track not in run.not_run:
             candidates += run.guards.part(f"failure cases of {track_title(track)}", find, otherwise=[])
     write_items(run.folder, "failures", candidates)
@@ -138,7 +133,7 @@ def finish_report(
     A track whose figures do not follow from its rows ends as `not_run`.
 
     Args:
-        card: from `data_card`; None where it could not be made.
+        card: from `data_card`; None if it could not be made.
     """
     metrics = suite_metrics(run, corpus, failures)
     run.write_report(metrics, "")
@@ -162,13 +157,9 @@ def finish_report(
 
 def show_summary(run: Session, metrics: dict[str, Any]) -> None:
     """Show every track's primary metric before and after, their changes, and what was found, in words."""
-
-    def changes() -> Markdown:
-        return Markdown(tables.verdict_sentences(metrics))
-
     run.guards.show("summary table", lambda: show.table(tables.summary_table(metrics)))
     run.guards.draw(plots.delta_forest, metrics)
-    run.guards.show("changes of the primary metrics", changes)
+    run.guards.show("changes of the primary metrics", lambda: Markdown(tables.verdict_sentences(metrics)))
 
 
 def show_cost(run: Session, metrics: dict[str, Any]) -> None:
@@ -185,20 +176,19 @@ def suite_metrics(run: Session, corpus: Corpus, failures: Sequence[Failure]) -> 
     Raises:
         MetricsError: if the section on the run itself is wrong; nothing can be published then.
     """
-    corpus_section = {
-        "spec": corpus.spec,
-        "name": corpus.name,
-        "version": corpus.version,
-        "licence": corpus.licence,
-        "licence_files": dict(corpus.licence_files),
-        "secrets_masked": secret_counts(corpus),
-        "files": len(corpus.files),
-        "sha256": corpus.sha256,
-    }
     about = run_section(
         profile=run.profile.name,
         run_id=run.folder.name,
-        corpus=corpus_section,
+        corpus={
+            "spec": corpus.spec,
+            "name": corpus.name,
+            "version": corpus.version,
+            "licence": corpus.licence,
+            "licence_files": dict(corpus.licence_files),
+            "secrets_masked": secret_counts(corpus),
+            "files": len(corpus.files),
+            "sha256": corpus.sha256,
+        },
         commit=code_revision(),
         seed=run.seed,
         hardware=hardware_facts(run.runtime),
@@ -236,4 +226,5 @@ def _section_of(
 
 
 def _not_run(run: Session, track: str, reason: str) -> dict[str, Any]:
-    return not_run(track, reason, f"at least {needed(track)}", model=getattr(run.profile, track).model)
+    needed = ", ".join(f"{least} {what.replace('_', ' ')}" for what, least in MINIMUM_DATA[track].items())
+    return not_run(track, reason, f"at least {needed}", model=getattr(run.profile, track).model)
