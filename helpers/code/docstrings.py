@@ -60,9 +60,7 @@ def read_docstring(docstring: str) -> DocstringFacts:
     value = None
     if returns is not None:
         value = DescribedValue(
-            _one_line(returns.return_name),
-            _one_line(returns.type_name),
-            _first_sentence(returns.description),
+            _one_line(returns.return_name), _one_line(returns.type_name), _first_sentence(returns.description)
         )
     raises = dict.fromkeys(name for item in parsed.raises if (name := _one_line(item.type_name)))
     summary = " ".join(filter(None, (parsed.short_description, parsed.long_description or "")))

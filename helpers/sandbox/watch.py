@@ -50,11 +50,7 @@ def threads_of(pid: int) -> int:
 
 
 def end_children(keep: tuple[int, ...]) -> None:
-    """Kill and reap every process a program left; orphans fall to this process, the subreaper.
-
-    Args:
-        keep: children to spare.
-    """
+    """Kill and reap all processes but `keep` that a program left; this process adopts orphans."""
     while True:
         try:
             with open(f"/proc/self/task/{os.getpid()}/children") as stream:
