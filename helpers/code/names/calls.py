@@ -33,22 +33,16 @@ def unknown_keywords(
     if not given:
         return
     chain = attribute_chain(node.func)
-    taken: frozenset[str] | None = None
+    taken = None
     if chain and chain[0] in receivers.paths:
-        taken = _taken_by(resolve([*receivers.paths[chain[0]], *chain[1:]])[0])
+        taken = keywords_of(resolve([*receivers.paths[chain[0]], *chain[1:]])[0])
     elif chain and len(chain) == 1:
         taken = _taken_by_name(chain[0], tree, unbound, context)
     elif isinstance(node.func, ast.Attribute):
-        taken = _taken_by(receivers.method(node.func.value, node.func.attr))
-    if taken is None:
-        return
+        taken = keywords_of(receivers.method(node.func.value, node.func.attr))
     for name in given:
-        if name not in taken:
+        if taken is not None and name not in taken:
             yield f"{'.'.join(chain) if chain else node.func.attr}({name}=)"
-
-
-def _taken_by(function: object) -> frozenset[str] | None:
-    return keywords_of(function) if callable(function) else None
 
 
 def _taken_by_name(

@@ -107,8 +107,7 @@ class NameContext:
         if package is not None:
             found.names.update(dir(package))
             found.attributes.update(dir(package))
-        for kind in BUILTIN_TYPES:
-            found.attributes.update(dir(kind))
+        found.attributes.update(*map(dir, BUILTIN_TYPES))
         own = {import_name} - {""} | {module.partition(".")[0] for module in modules}
         foreign = {name for module, name in found.taken if module.partition(".")[0] not in own}
         return cls(
@@ -150,18 +149,11 @@ class NameContext:
 
     def knows_name(self, name: str) -> bool:
         """Return whether `name` can stand alone."""
-        return (
-            hasattr(builtins, name)
-            or name in self.names
-            or name in self.known_words
-            or name in ALIASES
-            or name in IN_SOME_SHELLS
-            or name in self.receivers
-            or name in sys.stdlib_module_names
-            or name in _library_names()
-            or name.startswith("__")
-            or keyword.iskeyword(name)
-        )
+        if hasattr(builtins, name) or name.startswith("__") or keyword.iskeyword(name):
+            return True
+        places = (self.names, self.known_words, ALIASES, IN_SOME_SHELLS, self.receivers,
+                  sys.stdlib_module_names, _library_names())  # fmt: skip
+        return any(name in place for place in places)
 
     def knows_attribute(self, name: str) -> bool:
         """Return whether some object that may occur has an attribute `name`."""
@@ -174,9 +166,8 @@ def module_exists(name: str, context: NameContext) -> bool:
     top = name.partition(".")[0]
     if name in context.modules or (top in context.imported and not is_installed(top)):
         return True
-    if import_module(name) is not None or is_installed(name):
-        return True
-    return context.import_name == "" and set(name.split(".")) <= context.names
+    known = import_module(name) is not None or is_installed(name)
+    return known or (context.import_name == "" and set(name.split(".")) <= context.names)
 
 
 def _module_of(path: str, import_name: str) -> str:
