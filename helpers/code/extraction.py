@@ -16,7 +16,7 @@ SPECIAL = re.compile(r"<\|(?:im_end|endoftext|im_start)\|>")
 LEAD = re.compile(r"\A\s*<\|im_start\|>[ \t]*(?:assistant)?[ \t]*\n?")
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign)
 DEFINING = (ast.Import, ast.ImportFrom, *DEFINITIONS)
-# What a line of prose may parse as; as a statement it does nothing.
+# Expressions that a line of prose may parse as; as statements they do nothing.
 INERT = (ast.Name, ast.Constant, ast.Tuple, ast.Attribute, ast.Compare, ast.BinOp, ast.UnaryOp, ast.BoolOp)
 
 
@@ -26,7 +26,7 @@ def extract_code(response: str, *, entry_point: str | None = None) -> str | None
     Of several fenced blocks, the first that defines `entry_point` is used, or else the longest that
     parses; imports and definitions that it lacks are prepended from other blocks. Without fences, the
     whole answer is used if it is code, or else the longest run of lines that parses, from the first
-    line that starts like code. A truncated answer yields None, or whatever was complete before the cut.
+    line that starts like code. Of a truncated answer, what is complete before the cut is kept, or None.
     """
     text = _plain(response)
     if is_code(without_margin(text)):  # checked before fences, because a docstring may contain one
@@ -47,9 +47,9 @@ def extract_code(response: str, *, entry_point: str | None = None) -> str | None
 
 
 def answered_line(response: str) -> str:
-    """Return the line that answers a request for one line: the first of a fenced block, or of the text.
+    """Return the first line of the first fenced block, or of the text if there is none.
 
-    Chatter before a block and backticks around the line are dropped.
+    It answers a request for one line. Chatter before a block and backticks around the line are dropped.
     """
     text = _plain(response)
     blocks = [block.content for block in fenced_blocks(text) if block.is_python and block.content.strip()]
@@ -84,8 +84,7 @@ def _is_inert(node: ast.stmt) -> bool:
 def _whole_or_run(text: str, *, prose: bool = False) -> str | None:
     """Return all of `text` if it is code, else its longest run of lines that is.
 
-    Args:
-        prose: whether lines around the code may be prose; those that parse as bare names are dropped.
+    With `prose`, lines around the code that parse as bare names are dropped.
     """
     plain = without_margin(text)
     if is_code(plain):

@@ -47,8 +47,7 @@ def extract_functions(corpus: Corpus) -> tuple[Function, ...]:
 def functions_of_file(file: SourceFile, module: str) -> list[Function]:
     """Extract the functions of one file; a text that does not parse has none.
 
-    Args:
-        module: dotted name of a Python file; for other languages the path is used instead.
+    `module` is the dotted name of a Python file; for other languages the path is used instead.
     """
     if file.language != "python":
         return functions_by_grammar(file)

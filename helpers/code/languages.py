@@ -110,7 +110,7 @@ def parse_tree(text: str, language: str) -> Tree:
 
 
 def nodes_of(root: Node, whole: frozenset[str] | set[str] = frozenset()) -> Iterator[Node]:
-    """Yield a node and every one below it in text order, but no children of nodes of a type in `whole`.
+    """Yield a node and all below it in text order; children of nodes of a type in `whole` are skipped.
 
     The stack is explicit, as code nests deeper than Python recurses.
     """

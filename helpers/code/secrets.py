@@ -79,7 +79,7 @@ class Masked:
 
 
 def mask_secrets(text: str) -> Masked:
-    """Replace every secret the detectors find; line numbers stay, and a masked text does not change."""
+    """Replace every secret that the detectors find; line numbers stay. Masking again changes nothing."""
     without_keys = _without_private_keys(text)
     text = without_keys.text
     parts: list[str] = []
@@ -99,7 +99,7 @@ def placeholder(kind: str) -> str:
 
 
 def holds_secret(text: str) -> bool:
-    """Return whether text from running code may hold a secret; any random-looking string counts too."""
+    """Return whether what code printed or returned may hold a secret, such as any random-looking string."""
     return bool(mask_secrets(text).kinds) or any(True for _ in _random_looking(text, named=False))
 
 
@@ -195,7 +195,7 @@ def _run_masked(run: re.Match[str]) -> str:
 
 
 def _span(match: re.Match[str]) -> tuple[int, int]:
-    """Locate the secret in a match: its last group if long enough, else the trimmed match to token end."""
+    """Return where the secret is: the last group if that is long enough, else the match without quotes."""
     last = match.re.groups
     if last and len(match.group(last) or "") >= MIN_RANDOM_CHARS:
         return match.span(last)

@@ -85,7 +85,7 @@ def _value(node: Node) -> Node:
 
 
 def _name(node: Node) -> str:
-    """Return a definition's name, prefixed by its type if the definition states that; "" for none."""
+    """Return a definition's name, after the type that it states (Go, C++); "" if there is none."""
     if node.type == "impl_item":
         return _plain(node.child_by_field_name("type"))
     if node.type == "function_definition":  # C, C++: inside pointers and parameters
@@ -102,7 +102,7 @@ def _name(node: Node) -> str:
 
 
 def _declarator(node: Node) -> Node | None:
-    """Return the declarator inside a C or C++ declaration; a reference has no field name for its own."""
+    """Return the declarator inside a C or C++ declaration; in a reference it is the last, unnamed field."""
     inner = node.child_by_field_name("declarator")
     if inner is None and node.type == "reference_declarator" and node.named_children:
         inner = node.named_children[-1]

@@ -27,7 +27,7 @@ in deleted files that are held open, if there is no private file system. Without
 write to world-writable folders and read every file that their user id can read (for a root caller
 whose interpreter lies in root's home, all files). Without Landlock and without root, native code can
 also read the memory of the caller's processes, as any program of that user can. Programs cannot start
-processes, not even for honest reasons.
+processes, even if an honest answer needs one.
 
 This differs from running program and tests in one process. An answer is a snapshot: neither side sees
 the other change a returned list later. Objects of the program never equal plain data (values of
@@ -184,8 +184,7 @@ def record_outputs(
 
     Every call is evaluated in two processes, in opposite order and under conditions that differ in
     everything that must not matter; answers that differ are `nondeterministic`. A call for which the
-    first process yields no assertion is not evaluated again. (Nine parameters: those of `run_program`,
-    with calls instead of tests, plus `setup` and `max_steps`.)
+    first process yields no assertion is not evaluated again.
 
     Args:
         source: the program, module context included; must define `entry_point`.

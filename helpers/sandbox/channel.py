@@ -35,7 +35,7 @@ class ChannelClosed(Exception):
 
 
 class RemoteError(Exception):
-    """An exception from the other side whose class does not exist here; `str()` names that class."""
+    """An exception from the other side whose class does not exist here; its text names that class."""
 
 
 class Peer:

@@ -1,6 +1,6 @@
 """The two kinds of child that a warm process forks: the candidate program and the judge.
 
-Both give up their rights before they read a byte that anyone else wrote.
+Both give up their rights before they parse or run anything that someone else wrote.
 """
 
 from __future__ import annotations

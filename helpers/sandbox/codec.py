@@ -1,8 +1,8 @@
 """Encoding of values that cross between judge and candidate: plain data, exact types, no execution.
 
 Each process holds one `Codec`. A value is encoded as JSON with tagged lists. Decoding builds only exact
-built-in types and a short list of standard-library, numpy and networkx types. An answer with an
-overridden `__eq__` or a subclass of `int` therefore cannot cross: it arrives as a remote handle, which
+built-in types and a short list of standard-library, numpy and networkx types. An answer whose class
+overrides `__eq__` or derives from `int` therefore cannot cross: it arrives as a remote handle, which
 never equals plain data. Mutable containers are numbered, so aliasing, cycles and in-place changes to
 arguments survive the trip.
 

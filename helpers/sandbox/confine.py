@@ -31,7 +31,7 @@ FILE_BYTES, OPEN_FILES = 32 * 2**20, 64  # limits of one file's size, and of des
 
 
 class Layer(NamedTuple):
-    """One means of containment: whether it works for this kernel and user, and why or why not."""
+    """One means of containment: whether it works on this kernel for this user, and the reason."""
 
     name: str
     active: bool
@@ -137,10 +137,10 @@ def landlock_abi() -> int:
 
 
 def landlock_ruleset(readable: list[str], writable: str) -> int | None:
-    """Return the descriptor of a ruleset: read below `readable`, anything but execute below `writable`.
+    """Return the descriptor of a ruleset; None if the kernel has no Landlock.
 
-    From ABI 4 on it also refuses TCP, from ABI 6 on also signals and abstract sockets to the outside.
-    None if the kernel has no Landlock.
+    Below `readable` it allows reading, below `writable` everything except executing. From ABI 4 on it also
+    refuses TCP, from ABI 6 on also signals and abstract sockets to the outside.
     """
     abi = landlock_abi()
     if not abi:

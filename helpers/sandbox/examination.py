@@ -62,7 +62,7 @@ def examine_cases(
     rounds: int = ROUNDS,
     what: str = "examine cases",
 ) -> list[tuple[CaseResult, ...]]:
-    """Run every case of every item; return results in input order, though programs run in a seeded one."""
+    """Run every case of every item, programs in a seeded order; return results in input order."""
     indices = list(range(len(items)))
     if conditions.order:
         random.Random(conditions.order).shuffle(indices)
@@ -87,7 +87,7 @@ def _examine(key: Key, item: Cases, conditions: RunConditions, rounds: int) -> t
     found: dict[int, CaseResult] = {}
     failures = 0
     while order:
-        rows, ending = _run_process(key, item, order, conditions)
+        rows, ending = _run_process(key, item, order, conditions.memory)
         if not rows:
             failures += 1
             if failures < 2:
@@ -105,12 +105,10 @@ def _examine(key: Key, item: Cases, conditions: RunConditions, rounds: int) -> t
     return tuple(found[index] for index in range(len(item.cases)))
 
 
-def _run_process(
-    key: Key, item: Cases, order: list[int], conditions: RunConditions
-) -> tuple[list[dict], str]:
-    """Return one process's rows and how it ended; no rows and the sandbox's error if it could not run."""
+def _run_process(key: Key, item: Cases, order: list[int], memory: int) -> tuple[list[dict], str]:
+    """Return a row for each case that one process ran, and how it ended; no rows if it could not start."""
     request = {"cases": list(item.cases), "setup": item.setup, "entry_point": item.entry_point,
-               "order": order, "memory": conditions.memory}  # fmt: skip
+               "order": order, "memory": memory}  # fmt: skip
     limits = {"timeout_s": item.timeout_s, "memory_mb": item.memory_mb, "max_steps": item.max_steps}
     with borrowed(key) as workers:
         reply, rows = workers.ask(key, item.candidate, limits, request)

@@ -166,7 +166,7 @@ def test_globals(peer: Peer, tests: Tests, entry_point: str) -> dict[str, Any]:
         if name in found and not name.startswith("__"):
             module, value = found[name]
             values[name] = value if module is None else _import(name, module)
-    # A function under test must not turn itself into a class to gain the rights of classes.
+    # A function under test must not gain the rights of a class by turning itself into one.
     peer.names_classes = any(n[:1].isupper() and is_class(v) for n, v in values.items())
     return values
 
@@ -230,10 +230,10 @@ def _answer(status: str, detail: str = "") -> dict[str, Any]:
 
 
 def examine(peer: Peer, asked: dict[str, Any], size: int, descriptor: int) -> list[dict[str, Any]]:
-    """Run the cases of `asked` in its order in one program, saving the results after each case.
+    """Run the cases of `asked` in the order it states, in one program; save the results after each.
 
     A case is something that `judge` could run: statements, or a function that is called afterwards.
-    Each starts with a different memory layout than the one before, here and in the program.
+    The memory layout differs from case to case, here and in the program.
     """
     results: list[dict[str, Any]] = []
     setup, cases, entry_point = asked["setup"], asked["cases"], asked["entry_point"]

@@ -30,7 +30,7 @@ class Tests(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def read_tests(text: str, entry_point: str) -> Tests:
-    """Parse the tests; a function in them with the entry point's name is dropped.
+    """Parse the tests; if they define the entry point themselves, that function is dropped.
 
     Raises:
         SyntaxError, ValueError, RecursionError: if they do not parse.

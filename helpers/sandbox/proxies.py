@@ -227,5 +227,5 @@ def make_proxy(peer: Peer, kind: str, number: int, name: str) -> Any:
 
 
 async def _run(peer: Peer, number: int) -> Any:
-    """Stand for a coroutine of the program in the tests' event loop; it runs in the program's own loop."""
+    """Await a coroutine of the program from the tests' event loop; it runs in the program's own loop."""
     return peer.request("await", Remote(peer, number, "coroutine", "obj"))

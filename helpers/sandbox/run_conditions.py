@@ -34,7 +34,7 @@ OLD_PROCESSOR = "-AVX2,-FMA,-FMA4,-AVX512F,-AVX512VL,-AVX512DQ,-AVX2_Usable,-FMA
 
 @dataclass(frozen=True)
 class RunConditions:
-    """One choice of everything that must not matter. Ordinary runs use the defaults."""
+    """A value for everything that must not matter. Ordinary runs use the defaults."""
 
     hash_seed: int = 0
     memory: int = 0  # seed of the order in which freed memory is reused
@@ -259,7 +259,7 @@ def _blocks(size: int, count: int) -> list[Any]:
 
 
 def _moving_clock(clock: Callable[[], Any], rate: float, kind: Callable[[Any], Any]) -> Callable[[], Any]:
-    """Return a clock that runs `rate` times as fast from its first reading in a child on."""
+    """Return a clock that, from its first reading in a child, runs `rate` times as fast."""
     start: list[Any] = []
 
     def read() -> Any:

@@ -37,7 +37,7 @@ class ScratchFolder:
         os.environ.update(HOME=self.path, TMPDIR=self.path)
 
     def _seen(self) -> tuple:
-        """Return what changes if the folder itself is touched; whether it is empty is checked separately."""
+        """Return values that change if the folder itself is touched; its contents are checked separately."""
         try:
             seen = os.stat(self.path, follow_symlinks=False)
         except OSError:  # removed

@@ -17,7 +17,7 @@ def cpu_s(pid: int) -> float:
 
 
 def overslept(pids: tuple[int, ...], wall_s: float, timeout_s: float) -> bool:
-    """Return whether a program slept for longer than it could have needed.
+    """Return whether a program slept for longer than its time limit can justify.
 
     Time that a thread spent waiting for a processor does not count, so a loaded machine changes no
     verdict.

@@ -24,8 +24,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from helpers.sandbox.messages import receive, send
 from helpers.sandbox.run_conditions import BASE, RunConditions
+from helpers.sandbox.zygote import receive, send
 
 ROOT = str(Path(__file__).resolve().parents[2])
 COMMON = ("bisect", "collections", "copy", "datetime", "functools", "heapq", "itertools", "json", "math",
@@ -33,7 +33,7 @@ COMMON = ("bisect", "collections", "copy", "datetime", "functools", "heapq", "it
 HEAVY = ("numpy", "networkx", "unittest", "pytest", "scipy", "pandas", "sympy")
 IMPORTED = re.compile(rf"\b(?:import|from)\s+({'|'.join((*COMMON, *HEAVY))})\b")
 START_SECONDS = 120.0
-WIDELY = 0.05  # share of texts that must name a heavy module before all share a process with it
+WIDELY = 0.05  # share of texts that must name a heavy module for all of them to get it preloaded
 MOST_KEYS = 8  # warm processes per borrower; each holds its imports in memory
 
 Key = tuple[tuple[str, ...], tuple[str, ...], RunConditions]  # preload, python_path, conditions
@@ -49,8 +49,8 @@ def key_for(
 ) -> Key:
     """Return the key of the warm process that fits programs with these texts.
 
-    It preloads only those heavy modules that a text names, and all common ones. With `whole_batch`,
-    which says that the process will see no other texts, it preloads only the common ones named, too.
+    It preloads all common modules and those heavy ones that a text names. `whole_batch` says that the
+    process will see no other texts: of the common modules, too, it then preloads only those named.
     """
     named = {word for text in texts for word in IMPORTED.findall(text)} | set(preload)
     common = [name for name in COMMON if name in named or not whole_batch]

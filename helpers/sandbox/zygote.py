@@ -16,6 +16,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +24,6 @@ from typing import Any
 
 from helpers.sandbox import call_filter, child, confine, watch
 from helpers.sandbox.candidate import rehearse
-from helpers.sandbox.messages import receive, send
 from helpers.sandbox.run_conditions import RunConditions, prepare, settle
 from helpers.sandbox.scratch import ScratchFolder, remove_tree
 
@@ -34,12 +34,7 @@ JUDGE_ANSWERS_S = 5.0  # patience with a judge whose program is gone; a loaded m
 
 
 def serve(control: socket.socket, settings: dict[str, Any]) -> None:
-    """Answer requests on `control` until the caller hangs up.
-
-    Args:
-        control: socket to the caller.
-        settings: "preload" (modules), "folder" and "conditions".
-    """
+    """Answer requests on `control` until the caller hangs up; `settings` are those that a `Worker` sends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     call_filter.libc.prctl(call_filter.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     conditions = RunConditions(**settings["conditions"])
@@ -120,8 +115,8 @@ class Zygote:
         """Fork the program, have it judged, watch both processes, and leave nothing behind.
 
         Returns:
-            `limit`: None, "time", "output" or "files". `judge` and `candidate`: exit status, negative
-            for a signal, None if the process lived to the end, as it should.
+            `limit`: None, "time", "output" or "files". `judge` and `candidate`: exit status, negative for
+            a signal, None if the process was still alive when the verdict came, as it should be.
         """
         output = os.memfd_create("output")
         near, far = socket.socketpair()
@@ -160,7 +155,7 @@ class Zygote:
         child.be_candidate(self._confinement, limits, self._conditions, landlock, source, channel, report)
 
     def _judge_program(self, program: RunningProgram, descriptors: tuple[int, int, int]) -> bytes:
-        """Have the kept judge, or one of the program's own if it must, judge; return the judge's word."""
+        """Let the kept judge decide, or a new one if the tests need their own process; return its word."""
         word = self._await_word(self.start_judge(), program, descriptors)
         if not self._judge.reusable:
             self._judge = None
@@ -292,6 +287,36 @@ def _end(pid: int, *, patience_s: float) -> int | None:
             os.waitpid(pid, 0)
             return None
         time.sleep(0.0005)
+
+
+def send(control: socket.socket, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
+    """Send the caller or its warm process one length-prefixed JSON object and copies of `descriptors`."""
+    text = json.dumps(message).encode()
+    data = struct.pack("!I", len(text)) + text
+    sent = socket.send_fds(control, [data], descriptors) if descriptors else 0
+    if sent < len(data):
+        control.sendall(data[sent:])
+
+
+def receive(control: socket.socket, descriptors: int = 0) -> tuple[dict[str, Any], list[int]] | None:
+    """Receive the next object and its `descriptors`; None if the other side hung up.
+
+    The two sides take turns, so nothing follows a message before it is answered.
+
+    Raises:
+        OSError: if the descriptors did not arrive.
+    """
+    data, found, _, _ = socket.recv_fds(control, 2**16, descriptors)
+    while 0 < len(data) < 4 or (data and len(data) < 4 + struct.unpack_from("!I", data)[0]):
+        part = control.recv(2**16)
+        data = data + part if part else b""
+    if data and len(found) == descriptors:
+        return json.loads(data[4:]), found
+    for descriptor in found:
+        os.close(descriptor)
+    if data:
+        raise OSError("descriptors did not arrive")
+    return None
 
 
 def main() -> None:

@@ -26,8 +26,7 @@ def unknown_keywords(
 ) -> Iterator[str]:
     """Yield keyword arguments of one call that the called function, if known for certain, does not accept.
 
-    Args:
-        unbound: names that nothing in the answer binds, and that therefore come from the code base.
+    `unbound` are names that nothing in the answer binds, and that therefore come from the code base.
     """
     given = [keyword.arg for keyword in node.keywords if keyword.arg]
     if not given:

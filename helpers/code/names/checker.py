@@ -7,8 +7,8 @@ parameters that the function lacks, and exceptions that do not exist. In prose: 
 backticks, calls and exception names that occur neither in the function under discussion nor in the
 code base, the standard library or the installed packages.
 
-A missing import or a name used before it is bound is a bug, not an invented name. A name that cannot
-be decided counts as existing. Every run measures on planted names how often the checker errs
+A missing import or a name used before it is bound is a bug, not an invented name. If the checker cannot
+decide, the name counts as existing. Every run measures on planted names how often the checker errs
 (`helpers.eval.planted`).
 """
 

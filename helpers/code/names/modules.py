@@ -1,6 +1,6 @@
 """The names that a module offers, read from its source without running it.
 
-This serves installed packages that may not be imported here, and a corpus that is a folder.
+It is used for installed packages that may not be imported here, and for a corpus that is a folder.
 """
 
 from __future__ import annotations
@@ -60,9 +60,7 @@ def submodules(package: str) -> list[str]:
 def names_of_tree(tree: ast.Module, package: str = "") -> frozenset[str] | None:
     """Return the names that running this module binds; None if that is unknown (see `offered_names`).
 
-    Args:
-        tree: the module's syntax tree.
-        package: the package that relative star imports refer to.
+    `package` is the package that relative star imports refer to.
     """
     names: set[str] = set()
     for node in _statements(tree.body):
