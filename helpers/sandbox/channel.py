@@ -194,10 +194,8 @@ class Peer:
 
     @staticmethod
     def _describe_class(kind: type) -> list:
-        return [
-            str(kind.__qualname__),
-            [[c.__module__, c.__qualname__] for c in kind.__mro__ if c is not object],
-        ]
+        lineage = [[c.__module__, c.__qualname__] for c in kind.__mro__ if c not in (object,)]
+        return [str(kind.__qualname__), lineage]
 
     def _encode_error(self, error: BaseException) -> list:
         try:
