@@ -49,7 +49,7 @@ def test_verdicts_do_not_depend_on_workers_or_load():
 def test_a_lost_warm_process_is_replaced_without_failing_the_program():
     assert run_program(RIGHT, TESTS, entry_point="f").passed
     for idle in workers._idle:
-        for worker in idle._workers.values():
+        for worker in idle.by_key.values():
             worker.process.kill()
             worker.process.wait()
     assert run_program(RIGHT, TESTS, entry_point="f").passed

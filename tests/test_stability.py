@@ -30,8 +30,8 @@ from helpers.data.tasks.stability import (
 )
 from helpers.data.tasks.test_sets import draw_up_tests
 from helpers.sandbox.api import Program, SandboxError, run_programs
-from helpers.sandbox.conditions import ALONE, BASE, VARIATIONS
 from helpers.sandbox.examination import Cases, examine_cases
+from helpers.sandbox.run_conditions import ALONE, BASE, VARIATIONS
 
 FOLDER = Path(__file__).parent / "data" / "unstable"
 STEADY = {"checked_double", "sorted_words", "steps_to_one"}

@@ -52,23 +52,17 @@ def read_docstring(docstring: str) -> DocstringFacts:
     for item in parsed.params:
         if item.args and item.args[0] in ("param", "other_param", "parameter", "argument", "arg"):
             for name in re.split(r"\s*,\s*", item.arg_name):
-                described = DescribedValue(
-                    name.lstrip("*"), _one_line(item.type_name), _first_sentence(item.description)
-                )
-                parameters.append(described)
-    returns = parsed.returns
-    value = None
-    if returns is not None:
-        value = DescribedValue(
-            _one_line(returns.return_name),
-            _one_line(returns.type_name),
-            _first_sentence(returns.description),
-        )
+                parameters.append(_described(name.lstrip("*"), item))
+    returns = parsed.returns and _described(_one_line(parsed.returns.return_name), parsed.returns)
     raises = dict.fromkeys(name for item in parsed.raises if (name := _one_line(item.type_name)))
     summary = " ".join(filter(None, (parsed.short_description, parsed.long_description or "")))
     if parsed.short_description and parsed.short_description.rstrip().endswith("."):
         summary = parsed.short_description
-    return DocstringFacts(_first_sentence(summary), tuple(parameters), value, tuple(raises))
+    return DocstringFacts(_first_sentence(summary), tuple(parameters), returns, tuple(raises))
+
+
+def _described(name: str, item: docstring_parser.common.DocstringMeta) -> DescribedValue:
+    return DescribedValue(name, _one_line(item.type_name), _first_sentence(item.description))
 
 
 def normal_docstring(facts: DocstringFacts, parameters: tuple[str, ...]) -> str | None:
@@ -82,10 +76,8 @@ def normal_docstring(facts: DocstringFacts, parameters: tuple[str, ...]) -> str 
         return None
     parts = [textwrap.fill(facts.summary, 88)]
     if parameters:
-        lines = ["Parameters", "----------"]
-        for name in parameters:
-            lines += _entry(described[name], name)
-        parts.append("\n".join(lines))
+        entries = [line for name in parameters for line in _entry(described[name], name)]
+        parts.append("\n".join(["Parameters", "----------", *entries]))
     if facts.returns is not None and _says_something(facts.returns):
         heading = facts.returns.name if facts.returns.name.isidentifier() else ""
         parts.append("\n".join(["Returns", "-------", *_entry(facts.returns, heading)]))
@@ -100,11 +92,11 @@ def with_docstring(code: str, docstring: str) -> str:
     indent = " " * first.col_offset if first.lineno > text.function.lineno else "    "
     quoted = docstring.replace("\\", "\\\\").replace('"""', "'''")
     block = textwrap.indent(f'"""{quoted}{chr(10) if chr(10) in quoted else ""}"""', indent)
-    at = _header_end(code, text.function) if first.lineno > text.function.lineno else None
-    if at is None:  # def f(): return 1
+    if first.lineno == text.function.lineno:  # def f(): return 1
         start, _ = text.span(first)
         head = text.data[:start].decode().rstrip()
         return f"{head}\n{block}\n{indent}{text.data[start:].decode()}"
+    at = _header_end(code, text.function)
     return "".join(lines[:at]) + block + "\n" + "".join(lines[at:])
 
 

@@ -11,8 +11,11 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 from helpers.errors import SuiteError
+
+SKIPPED_FIELDS = ("decorator_list", "annotation", "returns", "type_params")
 
 
 class SourceEditError(SuiteError, ValueError):
@@ -47,10 +50,7 @@ class SourceText:
             raise SourceEditError("source holds no function definition at its top level")
         self.function = functions[0]
         self.data = source.encode()
-        lines = re.split(rb"(?<=\n)", self.data)
-        self.starts = [0]
-        for line in lines:
-            self.starts.append(self.starts[-1] + len(line))
+        self.starts = [0, *accumulate(map(len, re.split(rb"(?<=\n)", self.data)))]
         self.nodes = list(_body_nodes(self.function))
 
     def span(self, node: ast.AST) -> tuple[int, int]:
@@ -74,8 +74,8 @@ class SourceText:
         pattern = r"\s+".join(re.escape(word) for word in token.split())
         matches = list(re.finditer(pattern, gap))
         if len(matches) == 1 and "#" not in gap:
-            lead = len(gap[: matches[0].start()].encode())
-            yield Edit(start + lead, start + lead + len(matches[0].group().encode()), new)
+            lead = start + len(gap[: matches[0].start()].encode())
+            yield Edit(lead, lead + len(matches[0].group().encode()), new)
 
     def delete_statement(self, statement: ast.stmt, body: list[ast.stmt]) -> Iterator[Edit]:
         """Remove a statement with its lines, or replace it by `pass` if it is the whole body."""
@@ -106,12 +106,6 @@ def _body_nodes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[as
         if isinstance(node, ast.JoinedStr):  # positions inside f-strings are unreliable before 3.12
             continue
         yield node
-        skipped = ("decorator_list", "annotation", "returns", "type_params")
-        children = [
-            child
-            for name, value in ast.iter_fields(node)
-            if name not in skipped
-            for child in (value if isinstance(value, list) else [value])
-            if isinstance(child, ast.AST)
-        ]
-        stack.extend(reversed(children))
+        fields = [value for name, value in ast.iter_fields(node) if name not in SKIPPED_FIELDS]
+        children = [child for value in fields for child in (value if isinstance(value, list) else [value])]
+        stack.extend(child for child in reversed(children) if isinstance(child, ast.AST))

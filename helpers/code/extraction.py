@@ -12,10 +12,11 @@ from helpers.code.python_text import parse, without_margin
 STARTS = ("def ", "async def ", "class ", "import ", "from ", "@", "assert ", "if ", "for ", "try:", "with ")
 MAX_LINES = 2000
 MAX_ATTEMPTS = 300  # parses of one answer, which dominate the cost
-SPECIALS = ("<|im_end|>", "<|endoftext|>", "<|im_start|>")
+SPECIAL = re.compile(r"<\|(?:im_end|endoftext|im_start)\|>")
 LEAD = re.compile(r"\A\s*<\|im_start\|>[ \t]*(?:assistant)?[ \t]*\n?")
-DEFINING = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign)
-# What a line of prose may parse as; as a statement it does nothing.
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign)
+DEFINING = (ast.Import, ast.ImportFrom, *DEFINITIONS)
+# Expressions that a line of prose may parse as; as statements they do nothing.
 INERT = (ast.Name, ast.Constant, ast.Tuple, ast.Attribute, ast.Compare, ast.BinOp, ast.UnaryOp, ast.BoolOp)
 
 
@@ -25,11 +26,9 @@ def extract_code(response: str, *, entry_point: str | None = None) -> str | None
     Of several fenced blocks, the first that defines `entry_point` is used, or else the longest that
     parses; imports and definitions that it lacks are prepended from other blocks. Without fences, the
     whole answer is used if it is code, or else the longest run of lines that parses, from the first
-    line that starts like code. A truncated answer yields None, or whatever was complete before the cut.
+    line that starts like code. Of a truncated answer, what is complete before the cut is kept, or None.
     """
-    text = LEAD.sub("", response.replace("\r\n", "\n").replace("\r", "\n"))
-    for special in SPECIALS:
-        text = text.split(special, 1)[0]
+    text = _plain(response)
     if is_code(without_margin(text)):  # checked before fences, because a docstring may contain one
         return _whole_or_run(text, prose=True)
     blocks = [_unprompted(block.content) for block in fenced_blocks(text) if block.is_python]
@@ -44,19 +43,15 @@ def extract_code(response: str, *, entry_point: str | None = None) -> str | None
     if codes:
         chosen = chosen or max(codes, key=len)
         return _with_missing(chosen, [code for code in codes if code != chosen], entry_point)
-    if blocks:
-        return None
-    return _whole_or_run(text, prose=True)
+    return None if blocks else _whole_or_run(text, prose=True)
 
 
 def answered_line(response: str) -> str:
-    """Return the line that answers a request for one line: the first of a fenced block, or of the text.
+    """Return the first line of the first fenced block, or of the text if there is none.
 
-    Chatter before a block and backticks around the line are dropped.
+    It answers a request for one line. Chatter before a block and backticks around the line are dropped.
     """
-    text = LEAD.sub("", response.replace("\r\n", "\n").replace("\r", "\n"))
-    for special in SPECIALS:
-        text = text.split(special, 1)[0]
+    text = _plain(response)
     blocks = [block.content for block in fenced_blocks(text) if block.is_python and block.content.strip()]
     inside = blocks[0] if blocks else text
     line = next((line.strip() for line in inside.split("\n") if line.strip()), "")
@@ -64,12 +59,16 @@ def answered_line(response: str) -> str:
     return quoted.group(2).strip() if quoted else line
 
 
+def _plain(response: str) -> str:
+    """Return the answer with "\\n" as line ends, without a chat template's marks and what follows them."""
+    text = LEAD.sub("", response.replace("\r\n", "\n").replace("\r", "\n"))
+    return SPECIAL.split(text, maxsplit=1)[0]
+
+
 def defines(code: str, name: str) -> bool:
     """Return whether `code` parses and binds `name` at its top level by def, class or assignment."""
     tree = parse(code)
-    return tree is not None and name in _bound(
-        tree, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign)
-    )
+    return tree is not None and name in _bound(tree, DEFINITIONS)
 
 
 def is_code(code: str) -> bool:
@@ -85,8 +84,7 @@ def _is_inert(node: ast.stmt) -> bool:
 def _whole_or_run(text: str, *, prose: bool = False) -> str | None:
     """Return all of `text` if it is code, else its longest run of lines that is.
 
-    Args:
-        prose: whether lines around the code may be prose; those that parse as bare names are dropped.
+    With `prose`, lines around the code that parse as bare names are dropped.
     """
     plain = without_margin(text)
     if is_code(plain):
@@ -158,10 +156,8 @@ def _unprompted(code: str) -> str:
     """Strip prompts and outputs from an interactive session; return other code unchanged."""
     if not code.lstrip().startswith(">>> "):
         return code
-    typed = [
-        line[4:] for line in code.split("\n") if line.startswith((">>> ", "... ")) or line in (">>>", "...")
-    ]
-    return "\n".join(typed)
+    lines = code.split("\n")  # a bare prompt may lack its space
+    return "\n".join(line[4:] for line in lines if f"{line} ".startswith((">>> ", "... ")))
 
 
 def _with_missing(chosen: str, others: Sequence[str], entry_point: str | None) -> str:
@@ -174,20 +170,17 @@ def _with_missing(chosen: str, others: Sequence[str], entry_point: str | None) -
     before = []
     for other in others:
         body = parse(other)
-        if body is None or not all(isinstance(node, DEFINING) for node in body.body):
-            continue
-        given = _bound(body, DEFINING)
-        if given & read - bound and not given & bound:
-            before.append(other)
+        if body is not None and all(isinstance(node, DEFINING) for node in body.body):
+            given = _bound(body, DEFINING)
+            if given & read - bound and not given & bound:
+                before.append(other)
     return "\n".join([*before, chosen])
 
 
 def _bound(tree: ast.Module, kinds: tuple[type, ...]) -> set[str]:
     """Return the names that statements of these kinds bind at the top level."""
     names: set[str] = set()
-    for node in tree.body:
-        if not isinstance(node, kinds):
-            continue
+    for node in (node for node in tree.body if isinstance(node, kinds)):
         if isinstance(node, ast.Assign):
             names.update(target.id for target in node.targets if isinstance(target, ast.Name))
         elif isinstance(node, ast.Import | ast.ImportFrom):

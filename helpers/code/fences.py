@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from helpers.code.python_text import parse, without_margin
 
@@ -31,7 +32,7 @@ class Block:
 
     @property
     def is_python(self) -> bool:
-        """Whether its tag, or the lack of one, allows Python."""
+        """Whether it may be Python: it is tagged so, or has no tag."""
         return self.tag in PYTHON_TAGS
 
 
@@ -42,41 +43,37 @@ def fenced_blocks(text: str) -> list[Block]:
     at = 0
     while at < len(lines):
         opening = OPENING.match(lines[at])
-        if opening is None or INLINE.search(lines[at]):
-            at += 1
-            continue
-        block = _block(lines, at, opening)
-        blocks.append(block)
-        at = block.last_line + 1
+        if opening and not INLINE.search(lines[at]):
+            blocks.append(_block(lines, at, opening))
+            at = blocks[-1].last_line
+        at += 1
     return blocks
 
 
 def without_blocks(text: str) -> str:
     """Return the text outside the blocks."""
-    lines: list[str | None] = list(text.split("\n"))
-    for block in fenced_blocks(text):
-        lines[block.first_line : block.last_line + 1] = [None] * (block.last_line + 1 - block.first_line)
-    return "\n".join(line for line in lines if line is not None)
+    lines = text.split("\n")
+    for block in reversed(fenced_blocks(text)):
+        del lines[block.first_line : block.last_line + 1]
+    return "\n".join(lines)
 
 
 def _block(lines: list[str], start: int, opening: re.Match) -> Block:
     fence, tag = opening["ticks"] or opening["tildes"], _tag(opening["info"])
-    ends = list(_closings(lines, start, fence))
+    ends = islice(_closings(lines, start, fence), MOST_TRIED)
     rest = Block(tag, without_margin("\n".join(lines[start + 1 :])), start, len(lines) - 1, closed=False)
     whole = [
         Block(tag, without_margin("\n".join([*lines[start + 1 : end], *last])), start, end)
-        for end, last in ends[:MOST_TRIED]
+        for end, last in ends
     ]
     if not whole:
         return rest
-    if whole[0].is_python:
-        parsing = (block for block in [*whole, rest] if block.content.strip() and parse(block.content))
-        return next(parsing, whole[0])
-    return whole[0]
+    parsing = (block for block in [*whole, rest] if block.content.strip() and parse(block.content))
+    return next(parsing, whole[0]) if whole[0].is_python else whole[0]
 
 
 def _closings(lines: list[str], start: int, fence: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each fence that may close one opened at `start`: its line, and the code before it there."""
+    """Yield each fence that may close one opened at `start`: its line number, and code before it there."""
     closing = re.compile(rf"^(.*?)[ \t]*{re.escape(fence[0])}{{{len(fence)},}}[ \t]*$")
     for number in range(start + 1, len(lines)):
         found = closing.match(lines[number])

@@ -15,7 +15,6 @@ import re
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from helpers.code.python_text import parse_or_reason
@@ -48,8 +47,7 @@ def extract_functions(corpus: Corpus) -> tuple[Function, ...]:
 def functions_of_file(file: SourceFile, module: str) -> list[Function]:
     """Extract the functions of one file; a text that does not parse has none.
 
-    Args:
-        module: dotted name of a Python file; for other languages the path is used instead.
+    `module` is the dotted name of a Python file; for other languages the path is used instead.
     """
     if file.language != "python":
         return functions_by_grammar(file)
@@ -59,31 +57,19 @@ def functions_of_file(file: SourceFile, module: str) -> list[Function]:
     lines = LINE.findall(file.text)
     seen: Counter[str] = Counter()
     functions = []
-    for found in sorted(_definitions(tree), key=lambda found: (found.node.lineno, found.node.col_offset)):
-        node = found.node
-        seen[found.qualname] += 1
-        occurrence = f"#{seen[found.qualname]}" if seen[found.qualname] > 1 else ""
+    found = sorted(_definitions(tree), key=lambda found: (found[0].lineno, found[0].col_offset))
+    for node, qualname, is_method, is_nested in found:
+        seen[qualname] += 1
         source, start_line = _source_of(node, lines)
         docstring = ast.get_docstring(node, clean=False) or ""
-        functions.append(
-            Function(
-                id=f"{file.path}::{found.qualname}{occurrence}",
-                path=file.path,
-                module=module,
-                qualname=found.qualname,
-                name=node.name,
-                source=source,
-                code=without_docstring(source),
-                docstring=inspect.cleandoc(docstring),
-                doctests=count_doctests(docstring),
-                parameters=_parameters(node),
-                start_line=start_line,
-                end_line=node.end_lineno or node.lineno,
-                is_method=found.is_method,
-                is_nested=found.is_nested,
-                is_async=isinstance(node, ast.AsyncFunctionDef),
-            )
-        )
+        functions.append(Function(
+            id=f"{file.path}::{qualname}" + (f"#{seen[qualname]}" if seen[qualname] > 1 else ""),
+            path=file.path, module=module, qualname=qualname, name=node.name, source=source,
+            code=without_docstring(source), docstring=inspect.cleandoc(docstring),
+            doctests=count_doctests(docstring), parameters=_parameters(node), start_line=start_line,
+            end_line=node.end_lineno or node.lineno, is_method=is_method, is_nested=is_nested,
+            is_async=isinstance(node, ast.AsyncFunctionDef),
+        ))  # fmt: skip
     return functions
 
 
@@ -104,9 +90,8 @@ def without_docstring(source: str) -> str:
         return source
     lines = LINE.findall(source)
     statement = node.body[0]
-    before = "".join(lines[: statement.lineno - 1]) + _cut(
-        lines[statement.lineno - 1], 0, statement.col_offset
-    )
+    before = "".join(lines[: statement.lineno - 1])
+    before += _cut(lines[statement.lineno - 1], 0, statement.col_offset)
     end = statement.end_lineno or statement.lineno
     after = _cut(lines[end - 1], statement.end_col_offset or 0) + "".join(lines[end:])
     if len(node.body) == 1:
@@ -155,22 +140,17 @@ def module_name(path: str, import_name: str, packages: frozenset[str]) -> str:
     return ".".join(parts)
 
 
-@dataclass(frozen=True)
-class _Found:
-    node: FunctionNode
-    qualname: str
-    is_method: bool
-    is_nested: bool
+def _definitions(tree: ast.Module) -> Iterator[tuple[FunctionNode, str, bool, bool]]:
+    """Yield functions with qualname, and whether they are methods and nested.
 
-
-def _definitions(tree: ast.Module) -> Iterator[_Found]:
-    """Yield functions with their scope; the stack is explicit, as elif chains exceed Python's recursion."""
+    The stack is explicit, as elif chains exceed Python's recursion.
+    """
     pending: list[tuple[ast.AST, str, bool, bool]] = [(tree, "", False, False)]
     while pending:
         parent, prefix, in_class, in_function = pending.pop()
         for child in ast.iter_child_nodes(parent):
             if isinstance(child, FunctionNode):
-                yield _Found(child, prefix + child.name, in_class, in_function)
+                yield child, prefix + child.name, in_class, in_function
                 pending.append((child, f"{prefix}{child.name}.", False, True))
             elif isinstance(child, ast.ClassDef):
                 pending.append((child, f"{prefix}{child.name}.", True, in_function))
@@ -189,8 +169,7 @@ def _source_of(node: FunctionNode, lines: list[str]) -> tuple[str, int]:
     taken = lines[start - 1 : end]
     indent = re.match(r"[ \t\f]*", taken[0]).group()
     fixed = {line - start for line in _lines_inside_strings(node, lines)} if indent else set()
-    moved = [line if index in fixed else line.removeprefix(indent) for index, line in enumerate(taken)]
-    source = "".join(moved)
+    source = "".join(line if at in fixed else line.removeprefix(indent) for at, line in enumerate(taken))
     tree = parse_or_reason(source)
     if isinstance(tree, str) or len(tree.body) != 1 or not isinstance(tree.body[0], FunctionNode):
         source = ast.unparse(node) + "\n"  # mixed tabs and spaces, a decorator over a backslash
@@ -199,22 +178,14 @@ def _source_of(node: FunctionNode, lines: list[str]) -> tuple[str, int]:
 
 def _lines_inside_strings(node: FunctionNode, lines: list[str]) -> set[int]:
     """Return the numbers of lines that begin inside a multi-line string other than a docstring."""
-    loose = {
-        id(child.value)  # docstrings, and strings used as comments
-        for child in ast.walk(node)
-        if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
-    }
-    values = [
-        child
-        for child in ast.walk(node)
-        if isinstance(child, ast.Constant | ast.JoinedStr)
-        and id(child) not in loose
-        and (child.end_lineno or child.lineno) > child.lineno
-    ]
-    if not values:
+    nodes = list(ast.walk(node))
+    # Docstrings, and strings used as comments.
+    loose = {id(n.value) for n in nodes if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)}
+    strings = [n for n in nodes if isinstance(n, ast.Constant | ast.JoinedStr) and id(n) not in loose]
+    spans = {(n.lineno, n.end_lineno) for n in strings if (n.end_lineno or n.lineno) > n.lineno}
+    if not spans:
         return set()
     # Rare, so tokenise only now, to tell one long string from several adjacent short ones.
-    spans = {(value.lineno, value.end_lineno) for value in values}
     inside: set[int] = set()
     start, end = min(first for first, _ in spans), node.end_lineno or node.lineno
     text = "".join(lines[node.lineno - 1 : end])
@@ -244,14 +215,12 @@ def _cut(line: str, start: int, end: int | None = None) -> str:
 
 def _parameters(node: FunctionNode) -> tuple[str, ...]:
     """Return the parameter names in signature order, without stars."""
-    arguments = node.args
-    ordered = [
-        *arguments.posonlyargs, *arguments.args, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg,
-    ]  # fmt: skip
+    taken = node.args
+    ordered = [*taken.posonlyargs, *taken.args, taken.vararg, *taken.kwonlyargs, taken.kwarg]
     return tuple(argument.arg for argument in ordered if argument is not None)
 
 
 def package_folders(corpus: Corpus) -> frozenset[str]:
     """Return the corpus folders that hold an `__init__.py`, whether accepted or rejected."""
-    seen = [file.path for file in corpus.files] + [file.path for file in corpus.rejected]
+    seen = [file.path for file in (*corpus.files, *corpus.rejected)]
     return frozenset(path.removesuffix("/__init__.py") for path in seen if path.endswith("/__init__.py"))

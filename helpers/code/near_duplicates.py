@@ -28,10 +28,10 @@ LAYOUT_TOKENS = {
 def near_duplicates(
     sets: Sequence[frozenset[int]], threshold: float, *, seed: int = 1
 ) -> list[tuple[int, ...]]:
-    """Group the indices of equal shingle sets, and of each pair of similar ones.
+    """Return groups of indices: one for all copies of a set, and one for each pair of similar sets.
 
-    Equal sets are compared once, so many copies cost no more than one. Two sets A and B with
-    J(A, B) >= `threshold` give one tuple, of all indices that have A or B.
+    Copies are compared once, so many cost no more than one. If J(A, B) >= `threshold`, one tuple lists
+    every index whose set is A or B.
 
     Args:
         sets: shingle sets; an empty one is similar to nothing, not even to another empty one.
@@ -59,8 +59,8 @@ def earlier_duplicates(sets: Sequence[frozenset[int]], threshold: float) -> list
     """Return, for each set, the index of the first earlier original that it nearly duplicates, or None.
 
     In order, each set is either an original (None) or a near-duplicate of an earlier original. Sets are
-    compared with originals only, so the far end of a chain of gradual changes is an original again. The
-    cost grows with the number of sets.
+    compared with originals only: in a chain of gradual changes, the first set that is unlike the start is
+    an original again. The cost grows with the number of sets.
     """
     buckets = _Buckets(threshold, seed=1)
     earlier: list[int | None] = []

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import warnings
 
 
 def parse(code: str) -> ast.Module | None:
     """Return the syntax tree, or None if there is none; warnings about the code are suppressed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return ast.parse(code)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
+    tree = parse_or_reason(code)
+    return None if isinstance(tree, str) else tree
 
 
 def without_margin(text: str) -> str:
@@ -23,12 +20,8 @@ def without_margin(text: str) -> str:
     `textwrap.dedent` would empty such lines and so change multi-line strings.
     """
     lines = text.split("\n")
-    margins = [re.match(r"[ \t]*", line).group(0) for line in lines if line.strip()]
-    if not margins:
-        return text
-    margin = min(margins, key=len)
-    while margin and not all(other.startswith(margin) for other in margins):
-        margin = margin[:-1]
+    margins = [re.match(r"[ \t]*", line).group() for line in lines if line.strip()]
+    margin = os.path.commonprefix(margins)  # noqa: RUF071 (these are no paths)
     if not margin:
         return text
     return "\n".join(line[len(margin) :] if line.startswith(margin) else line.lstrip(" \t") for line in lines)

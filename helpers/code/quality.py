@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import ast
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.code.functions import without_docstring
+from helpers.code.style import run_ruff
 from helpers.errors import SuiteError
 
 # E7: comparisons; F841: unused; RET: returns; SIM: simplifications; C4: comprehensions and
@@ -50,11 +49,8 @@ def quality_costs(codes: Sequence[str]) -> list[QualityCost | None]:
         QualityError: if ruff cannot be run.
     """
     sizes = [_size(code) for code in codes]
-    findings = _ruff_counts([c if s is not None else "" for c, s in zip(codes, sizes, strict=True)])
-    return [
-        None if size is None else QualityCost(found, *size)
-        for found, size in zip(findings, sizes, strict=True)
-    ]
+    counts = _ruff_counts([code if size else "" for code, size in zip(codes, sizes, strict=True)])
+    return [size and QualityCost(count, *size) for count, size in zip(counts, sizes, strict=True)]
 
 
 def decision_points(code: str) -> int:
@@ -66,7 +62,7 @@ def decision_points(code: str) -> int:
 def _size(code: str) -> tuple[int, int] | None:
     try:
         tree = ast.parse(without_docstring(code))
-    except ValueError:  # syntax errors and missing functions arrive as SourceEditError
+    except ValueError:  # not one function that parses
         return None
     branching = (ast.If, ast.For, ast.While, ast.ExceptHandler, ast.IfExp, ast.comprehension, ast.BoolOp)
     nodes = list(ast.walk(tree))
@@ -74,22 +70,16 @@ def _size(code: str) -> tuple[int, int] | None:
 
 
 def _ruff_counts(codes: Sequence[str]) -> list[int]:
+    counts = [0] * len(codes)
     if not codes:
-        return []
+        return counts
     with tempfile.TemporaryDirectory() as folder:
         for index, code in enumerate(codes):
             (Path(folder) / f"c{index}.py").write_text(code, encoding="utf-8")
-        command = [
-            sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--quiet",
-            "--no-respect-gitignore", "--target-version", TARGET, "--exit-zero", "--output-format", "json",
-            "--select", RULES, folder,
-        ]  # fmt: skip
         try:
-            done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
-            found = json.loads(done.stdout)
+            found = json.loads(run_ruff(folder, "--target-version", TARGET, "--select", RULES).stdout)
         except (OSError, ValueError) as error:
             raise QualityError(f"ruff gave no findings: {error}; is it installed?") from error
-    counts = [0] * len(codes)
     for finding in found:
         counts[int(Path(finding["filename"]).stem[1:])] += 1
     return counts

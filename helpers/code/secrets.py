@@ -19,53 +19,32 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from pkgutil import resolve_name
 
 from detect_secrets.filters import heuristic
-from detect_secrets.plugins import (
-    artifactory,
-    aws,
-    azure_storage_key,
-    basic_auth,
-    cloudant,
-    discord,
-    github_token,
-    gitlab_token,
-    ibm_cloud_iam,
-    ibm_cos_hmac,
-    jwt,
-    keyword,
-    mailchimp,
-    openai,
-    pypi_token,
-    sendgrid,
-    slack,
-    softlayer,
-    square_oauth,
-    stripe,
-    telegram_token,
-    twilio,
-)
+from detect_secrets.plugins import basic_auth, keyword
 from detect_secrets.plugins.base import RegexBasedDetector
 from detect_secrets.plugins.high_entropy_strings import Base64HighEntropyString, HexHighEntropyString
 
 MASK = "MASKED_"
-PROVIDERS: tuple[type[RegexBasedDetector], ...] = (
-    aws.AWSKeyDetector, artifactory.ArtifactoryDetector, azure_storage_key.AzureStorageKeyDetector,
-    cloudant.CloudantDetector, discord.DiscordBotTokenDetector, github_token.GitHubTokenDetector,
-    gitlab_token.GitLabTokenDetector, ibm_cloud_iam.IbmCloudIamDetector, ibm_cos_hmac.IbmCosHmacDetector,
-    jwt.JwtTokenDetector, mailchimp.MailchimpDetector, openai.OpenAIDetector,
-    pypi_token.PypiTokenDetector, sendgrid.SendGridDetector, slack.SlackDetector,
-    softlayer.SoftlayerDetector, square_oauth.SquareOAuthDetector, stripe.StripeDetector,
-    telegram_token.TelegramBotTokenDetector, twilio.TwilioKeyDetector,
+PROVIDERS = (  # detectors below `detect_secrets.plugins`
+    "aws:AWSKeyDetector", "artifactory:ArtifactoryDetector", "azure_storage_key:AzureStorageKeyDetector",
+    "cloudant:CloudantDetector", "discord:DiscordBotTokenDetector", "github_token:GitHubTokenDetector",
+    "gitlab_token:GitLabTokenDetector", "ibm_cloud_iam:IbmCloudIamDetector",
+    "ibm_cos_hmac:IbmCosHmacDetector", "jwt:JwtTokenDetector", "mailchimp:MailchimpDetector",
+    "openai:OpenAIDetector", "pypi_token:PypiTokenDetector", "sendgrid:SendGridDetector",
+    "slack:SlackDetector", "softlayer:SoftlayerDetector", "square_oauth:SquareOAuthDetector",
+    "stripe:StripeDetector", "telegram_token:TelegramBotTokenDetector", "twilio:TwilioKeyDetector",
 )  # fmt: skip
-# Secrets that the library does not know yet: kind, pattern.
-NEWER_FORMS: tuple[tuple[str, str], ...] = (
-    ("GitHub Token", r"\bgithub_pat_[A-Za-z0-9_]{60,}"),
-    ("Google API Key", r"\bAIza[0-9A-Za-z_-]{35}(?![\w-])"),
-    ("Hugging Face Token", r"\bhf_[A-Za-z0-9]{30,}"),
-    ("NPM Token", r"\bnpm_[A-Za-z0-9]{36}\b|(?<=:_authToken=)[\w-]{20,}"),
-    ("OpenAI Token", r"\bsk-(?:proj|svcacct|ant|or)-[A-Za-z0-9_-]{20,}"),
-)
+# Secrets that the library does not know yet: kind -> pattern.
+NEWER_FORMS = {
+    "GitHub Token": re.compile(r"\bgithub_pat_[A-Za-z0-9_]{60,}"),
+    "Google API Key": re.compile(r"\bAIza[0-9A-Za-z_-]{35}(?![\w-])"),
+    "Hugging Face Token": re.compile(r"\bhf_[A-Za-z0-9]{30,}"),
+    "NPM Token": re.compile(r"\bnpm_[A-Za-z0-9]{36}\b|(?<=:_authToken=)[\w-]{20,}"),
+    "OpenAI Token": re.compile(r"\bsk-(?:proj|svcacct|ant|or)-[A-Za-z0-9_-]{20,}"),
+}
+ENTROPY_DETECTORS = (Base64HighEntropyString(limit=4.5), HexHighEntropyString(limit=3.0))
 PRIVATE_KEY, KEYWORD, URL = "Private Key", keyword.KeywordDetector.secret_type, "Basic Auth Credentials"
 MAX_KEY_CHARS = 16_000
 KEY_BEGIN = re.compile(r"BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-*")
@@ -100,7 +79,7 @@ class Masked:
 
 
 def mask_secrets(text: str) -> Masked:
-    """Replace every secret the detectors find; line numbers stay, and a masked text does not change."""
+    """Replace every secret that the detectors find; line numbers stay. Masking again changes nothing."""
     without_keys = _without_private_keys(text)
     text = without_keys.text
     parts: list[str] = []
@@ -120,7 +99,7 @@ def placeholder(kind: str) -> str:
 
 
 def holds_secret(text: str) -> bool:
-    """Return whether text from running code may hold a secret; any random-looking string counts too."""
+    """Return whether what code printed or returned may hold a secret, such as any random-looking string."""
     return bool(mask_secrets(text).kinds) or any(True for _ in _random_looking(text, named=False))
 
 
@@ -131,16 +110,15 @@ def count_kinds(kinds: tuple[str, ...]) -> dict[str, int]:
 
 def _secrets(text: str) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, kind) of every secret except private keys, in no particular order."""
-    for detector, patterns in _detectors():
-        for pattern in patterns:
+    for detector in _detectors():
+        for pattern in detector.denylist:
             for match in pattern.finditer(text):
                 start, end = _span(match)
                 value = text[start:end]
-                if _has_letters_and_digits(value) and any(
-                    True for _ in detector.analyze_string(match.group())
-                ):
+                found = detector.analyze_string(match.group())
+                if _has_letters_and_digits(value) and any(True for _ in found):
                     yield start, end, detector.secret_type
-    for kind, pattern in _newer_forms():
+    for kind, pattern in NEWER_FORMS.items():
         for match in pattern.finditer(text):
             yield *match.span(), kind
     for pattern in basic_auth.BasicAuthDetector.denylist:
@@ -181,7 +159,7 @@ def _random_looking(text: str, *, named: bool) -> Iterator[tuple[int, int, str]]
     for line in re.finditer(r"[^\n]+", text):
         if named and not NAMES_A_SECRET.search(line.group()):
             continue
-        for detector in _entropy_detectors():
+        for detector in ENTROPY_DETECTORS:
             for match in detector.regex.finditer(line.group()):
                 value = match.group(2)
                 if (
@@ -217,15 +195,12 @@ def _run_masked(run: re.Match[str]) -> str:
 
 
 def _span(match: re.Match[str]) -> tuple[int, int]:
-    """Locate the secret in a match: its last group if long enough, else the trimmed match to token end."""
+    """Return where the secret is: the last group if that is long enough, else the match without quotes."""
     last = match.re.groups
     if last and len(match.group(last) or "") >= MIN_RANDOM_CHARS:
         return match.span(last)
-    start, end = match.span()
-    while start < end and match.string[start] in " \t\n\"'=:":
-        start += 1
-    while end > start and match.string[end - 1] in " \t\n\"'":
-        end -= 1
+    start = match.end() - len(match.group().lstrip(" \t\n\"'=:"))
+    end = max(start, match.start() + len(match.group().rstrip(" \t\n\"'")))
     return start, TOKEN_REST.match(match.string, end).end()
 
 
@@ -239,15 +214,5 @@ def _bits(value: str) -> float:
 
 
 @cache
-def _detectors() -> tuple[tuple[RegexBasedDetector, tuple[re.Pattern[str], ...]], ...]:
-    return tuple((made, tuple(made.denylist)) for made in (kind() for kind in PROVIDERS))
-
-
-@cache
-def _newer_forms() -> tuple[tuple[str, re.Pattern[str]], ...]:
-    return tuple((kind, re.compile(pattern)) for kind, pattern in NEWER_FORMS)
-
-
-@cache
-def _entropy_detectors() -> tuple[Base64HighEntropyString | HexHighEntropyString, ...]:
-    return Base64HighEntropyString(limit=4.5), HexHighEntropyString(limit=3.0)
+def _detectors() -> tuple[RegexBasedDetector, ...]:
+    return tuple(resolve_name(f"detect_secrets.plugins.{name}")() for name in PROVIDERS)

@@ -25,7 +25,8 @@ from helpers.errors import SuiteError
 HALF_SCORE_AT = 20.0  # findings per 100 lines
 SELECT = "D,E,W"
 IGNORE = "D100,D104,W292,W391"
-CONFIG = ("line-length = 88", 'lint.pydocstyle.convention = "pep257"', 'target-version = "py311"')
+CONFIG = ("--config", "line-length = 88", "--config", 'lint.pydocstyle.convention = "pep257"',
+          "--config", 'target-version = "py311"')  # fmt: skip
 
 
 class StyleError(SuiteError, RuntimeError):
@@ -34,24 +35,10 @@ class StyleError(SuiteError, RuntimeError):
 
 @dataclass(frozen=True)
 class StyleScore:
-    """Style of one snippet.
+    """Style of one snippet."""
 
-    `score` is 0..1, or None if the code is empty or does not parse; each finding is "rule line: message".
-    """
-
-    score: float | None
-    findings: tuple[str, ...]
-    n_lines: int
-
-    @property
-    def per_100_lines(self) -> float | None:
-        """Findings per 100 physical lines."""
-        return None if self.score is None else 100.0 * len(self.findings) / self.n_lines
-
-
-def style_score(code: str) -> StyleScore:
-    """Score one snippet; `style_scores` scores many at once."""
-    return style_scores([code])[0]
+    score: float | None  # 0..1; None if the code is empty or does not parse
+    findings: tuple[str, ...]  # "rule line: message"
 
 
 def style_scores(codes: Sequence[str]) -> list[StyleScore]:
@@ -62,38 +49,37 @@ def style_scores(codes: Sequence[str]) -> list[StyleScore]:
     """
     texts = [code.replace("\r\n", "\n").strip("\n") + "\n" for code in codes]
     usable = [bool(text.strip()) and parse(text) is not None for text in texts]
-    findings: list[list[str]] = [[] for _ in codes]
-    if any(usable):
-        with tempfile.TemporaryDirectory(prefix="style-") as folder:
-            for index, text in enumerate(texts):
-                if usable[index]:
-                    name = Path(folder, f"snippet_{index}.py")
-                    name.write_text(text, encoding="utf-8", errors="replace", newline="\n")
-            for finding in _run_ruff(folder):
-                index = int(Path(finding["filename"]).stem.rpartition("_")[2])
-                row = finding["location"]["row"]
-                findings[index].append(f"{finding['code']} {row}: {finding['message']}")
+    found = _findings([text if use else None for text, use in zip(texts, usable, strict=True)])
     scores = []
-    for index, text in enumerate(texts):
-        n_lines = text.count("\n")
-        if not usable[index]:
-            scores.append(StyleScore(None, (), n_lines))
-            continue
-        rate = 100.0 * len(findings[index]) / n_lines
-        scores.append(StyleScore(1.0 / (1.0 + rate / HALF_SCORE_AT), tuple(findings[index]), n_lines))
+    for text, use, findings in zip(texts, usable, found, strict=True):
+        rate = 100.0 * len(findings) / text.count("\n")
+        scores.append(StyleScore(1.0 / (1.0 + rate / HALF_SCORE_AT) if use else None, tuple(findings)))
     return scores
 
 
-def _run_ruff(folder: str) -> list[dict]:
-    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--ignore-noqa", "--quiet"]
-    command += ["--no-respect-gitignore"]  # a folder above may ignore everything
-    command += ["--exit-zero", "--output-format", "json", "--select", SELECT, "--ignore", IGNORE]
-    for setting in CONFIG:
-        command += ["--config", setting]
-    done = subprocess.run([*command, folder], capture_output=True, encoding="utf-8", check=False)
+def _findings(texts: list[str | None]) -> list[list[str]]:
+    found: list[list[str]] = [[] for _ in texts]
+    if not any(texts):
+        return found
+    with tempfile.TemporaryDirectory(prefix="style-") as folder:
+        for index, text in enumerate(texts):
+            if text is not None:
+                name = Path(folder, f"snippet_{index}.py")
+                name.write_text(text, encoding="utf-8", errors="replace", newline="\n")
+        done = run_ruff(folder, "--ignore-noqa", "--select", SELECT, "--ignore", IGNORE, *CONFIG)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise StyleError(f"ruff failed: {reason}; install it with the project's requirements")
-    return sorted(
-        json.loads(done.stdout), key=lambda f: (f["location"]["row"], f["location"]["column"], f["code"])
-    )
+    rows = json.loads(done.stdout)
+    for row in sorted(rows, key=lambda f: (f["location"]["row"], f["location"]["column"], f["code"])):
+        index = int(Path(row["filename"]).stem.rpartition("_")[2])
+        found[index].append(f"{row['code']} {row['location']['row']}: {row['message']}")
+    return found
+
+
+def run_ruff(folder: str, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run `ruff check` on a folder without any configuration; its output is JSON."""
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--quiet"]
+    command += ["--no-respect-gitignore"]  # a folder above may ignore everything
+    command += ["--exit-zero", "--output-format", "json", *options, folder]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False)

@@ -11,16 +11,17 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from tree_sitter import Node, Tree
 
-from helpers.code.languages import FUNCTION_VALUES, FUNCTIONS, SCOPES, VALUES, parse_tree, text_of
+from helpers.code.languages import FUNCTION_VALUES, FUNCTIONS, SCOPES, VALUES, nodes_of, parse_tree, text_of
 from helpers.records import Function, SourceFile
 
 NAMESPACES = {"namespace_definition", "mod_item", "internal_module"}  # their functions are not methods
 # Nodes that wrap a function and come after its comment, and nodes that lie between the two.
 WRAPPERS = {"export_statement", "lexical_declaration", "variable_declaration", "template_declaration"}
+PARAMETER_NAMES = {"identifier", "this", "self", "shorthand_property_identifier_pattern"}
+METHODS = ("method_definition", "method_declaration")
 BETWEEN = {"attribute_item", "decorator"}
 NO_DOCUMENTATION = re.compile(
     r"copyright|SPDX-|licen[cs]ed under|eslint|@ts-|prettier-|clang-format|nolint", re.IGNORECASE
@@ -40,47 +41,27 @@ def functions_by_grammar(file: SourceFile) -> list[Function]:
     tree = parse_tree(file.text, file.language)
     seen: Counter[str] = Counter()
     functions = []
-    for found in sorted(_definitions(tree), key=lambda found: found.node.start_byte):
-        if found.node.has_error:
+    for node, qualname, is_method, is_nested in sorted(_definitions(tree), key=lambda f: f[0].start_byte):
+        if node.has_error:
             continue
-        outer = _outermost(found.node)
+        outer = _outermost(node)
         comments = _comments_above(outer)
-        seen[found.qualname] += 1
-        occurrence = f"#{seen[found.qualname]}" if seen[found.qualname] > 1 else ""
+        seen[qualname] += 1
         start = comments[0].start_byte if comments else outer.start_byte
-        functions.append(
-            Function(
-                id=f"{file.path}::{found.qualname}{occurrence}",
-                path=file.path,
-                module=file.path,
-                qualname=found.qualname,
-                name=found.qualname.rpartition(".")[2],
-                source=_at_margin(data, start, outer.end_byte),
-                code=_without_inner_comments(data, outer),
-                docstring=_cleaned("\n".join(text_of(comment).rstrip() for comment in comments)),
-                doctests=0,
-                parameters=_parameters(found.node),
-                start_line=outer.start_point[0] + 1,
-                end_line=outer.end_point[0] + 1,
-                is_method=found.in_class,
-                is_nested=found.in_function,
-                is_async=_is_async(_value(found.node)),
-                language=file.language,
-            )
-        )
+        functions.append(Function(
+            id=f"{file.path}::{qualname}" + (f"#{seen[qualname]}" if seen[qualname] > 1 else ""),
+            path=file.path, module=file.path, qualname=qualname, name=qualname.rpartition(".")[2],
+            source=_at_margin(data, start, outer.end_byte), code=_without_inner_comments(data, outer),
+            docstring=_cleaned("\n".join(text_of(comment).rstrip() for comment in comments)), doctests=0,
+            parameters=_parameters(node), start_line=outer.start_point[0] + 1,
+            end_line=outer.end_point[0] + 1, is_method=is_method, is_nested=is_nested,
+            is_async=_is_async(_value(node)), language=file.language,
+        ))  # fmt: skip
     return functions
 
 
-@dataclass(frozen=True)
-class _Found:
-    node: Node
-    qualname: str
-    in_class: bool
-    in_function: bool
-
-
-def _definitions(tree: Tree) -> Iterator[_Found]:
-    """Yield functions that have a name and a body, with the scopes around them."""
+def _definitions(tree: Tree) -> Iterator[tuple[Node, str, bool, bool]]:
+    """Yield functions with a name and a body: with qualname, and whether they are methods and nested."""
     pending = [(tree.root_node, "", False, False)]
     while pending:
         node, prefix, in_class, in_function = pending.pop()
@@ -92,10 +73,8 @@ def _definitions(tree: Tree) -> Iterator[_Found]:
                 pending.append((child, f"{prefix}{name}.", child.type not in NAMESPACES, in_function))
             else:
                 if _value(child).child_by_field_name("body") is not None:
-                    method = (
-                        in_class or child.type in ("method_definition", "method_declaration") or "." in name
-                    )
-                    yield _Found(child, prefix + name, method, in_function)
+                    method = in_class or child.type in METHODS or "." in name
+                    yield child, prefix + name, method, in_function
                 pending.append((child, f"{prefix}{name}.", False, True))
 
 
@@ -106,7 +85,7 @@ def _value(node: Node) -> Node:
 
 
 def _name(node: Node) -> str:
-    """Return a definition's name, prefixed by its type if the definition states that; "" for none."""
+    """Return a definition's name, after the type that it states (Go, C++); "" if there is none."""
     if node.type == "impl_item":
         return _plain(node.child_by_field_name("type"))
     if node.type == "function_definition":  # C, C++: inside pointers and parameters
@@ -117,13 +96,13 @@ def _name(node: Node) -> str:
     name = _plain(node.child_by_field_name("name") or node.child_by_field_name("property"))
     receiver = node.child_by_field_name("receiver") if node.type == "method_declaration" else None
     if receiver is not None and name:  # Go: func (r *Type) Name()
-        kinds = [inner for inner in _below(receiver) if inner.type == "type_identifier"]
-        name = f"{text_of(kinds[0])}.{name}" if kinds else name
+        kinds = [text_of(inner) for inner in nodes_of(receiver) if inner.type == "type_identifier"]
+        name = ".".join([*kinds[:1], name])
     return name
 
 
 def _declarator(node: Node) -> Node | None:
-    """Return the declarator inside a C or C++ declaration; a reference has no field name for its own."""
+    """Return the declarator inside a C or C++ declaration; in a reference it is the last, unnamed field."""
     inner = node.child_by_field_name("declarator")
     if inner is None and node.type == "reference_declarator" and node.named_children:
         inner = node.named_children[-1]
@@ -131,24 +110,14 @@ def _declarator(node: Node) -> Node | None:
 
 
 def _is_async(function: Node) -> bool:
-    modifiers = [
-        part for child in function.children if child.type == "function_modifiers" for part in child.children
-    ]
-    return any(part.type == "async" for part in (*function.children, *modifiers))
+    modifiers = [child for child in function.children if child.type == "function_modifiers"]
+    return any(part.type == "async" for node in (function, *modifiers) for part in node.children)
 
 
 def _plain(node: Node | None) -> str:
     """Return a name on one line, without type arguments and with `A::b` written as A.b."""
     text = re.sub(r"<.*>|\s+", "", text_of(node), flags=re.DOTALL) if node is not None else ""
     return text.replace("::", ".").strip(".\"'#")
-
-
-def _below(node: Node) -> Iterator[Node]:
-    pending = [node]
-    while pending:
-        current = pending.pop()
-        yield current
-        pending.extend(reversed(current.children))
 
 
 def _parameters(node: Node) -> tuple[str, ...]:
@@ -166,16 +135,8 @@ def _parameters(node: Node) -> tuple[str, ...]:
             continue
         fields = (parameter.child_by_field_name(f) for f in ("pattern", "name", "declarator", "left"))
         place = next((f for f in fields if f is not None), parameter)
-        found = [
-            n
-            for n in _below(place)
-            if n.type in ("identifier", "this", "self", "shorthand_property_identifier_pattern")
-        ]
-        names += [text_of(found[0])] if found else []
+        names += [text_of(inner) for inner in nodes_of(place) if inner.type in PARAMETER_NAMES][:1]
     return tuple(names)
-
-
-# --- text -----------------------------------------------------------------------------------------
 
 
 def _outermost(node: Node) -> Node:
@@ -209,11 +170,8 @@ def _trails_code(comment: Node) -> bool:
 
 def _cleaned(comment: str) -> str:
     """Strip slashes and stars from a comment; a tag such as {@link x} becomes its text."""
-    lines = []
-    for line in comment.splitlines():
-        bare = DECORATION.sub("", DECORATION.sub("", line))
-        lines.append(LINK_TAG.sub(r"\1", bare).rstrip())
-    return textwrap.dedent("\n".join(lines)).strip()
+    bare = [DECORATION.sub("", DECORATION.sub("", line)) for line in comment.splitlines()]
+    return textwrap.dedent("\n".join(LINK_TAG.sub(r"\1", line).rstrip() for line in bare)).strip()
 
 
 def _at_margin(data: bytes, start: int, end: int) -> str:
@@ -227,15 +185,11 @@ def _at_margin(data: bytes, start: int, end: int) -> str:
 def _without_inner_comments(data: bytes, outer: Node) -> str:
     """Return the function's text without the doc comments of the functions inside it."""
     drop: list[tuple[int, int]] = []
-    for node in _below(outer):
+    for node in nodes_of(outer):
         if node.id != outer.id and (node.type in FUNCTIONS or _value(node) is not node):
-            drop += [
-                (c.start_byte, c.end_byte)
-                for c in _comments_above(_outermost(node))
-                if c.start_byte > outer.start_byte
-            ]
+            drop += [(c.start_byte, c.end_byte) for c in _comments_above(_outermost(node))]
     kept = bytearray(data[: outer.end_byte])
-    for start, end in sorted(set(drop), reverse=True):
+    for start, end in sorted((span for span in set(drop) if span[0] > outer.start_byte), reverse=True):
         line_start = data.rfind(b"\n", 0, start) + 1
         if not data[line_start:start].strip() and data[end : end + 1] == b"\n":
             start, end = line_start, end + 1

@@ -27,7 +27,7 @@ in deleted files that are held open, if there is no private file system. Without
 write to world-writable folders and read every file that their user id can read (for a root caller
 whose interpreter lies in root's home, all files). Without Landlock and without root, native code can
 also read the memory of the caller's processes, as any program of that user can. Programs cannot start
-processes, not even for honest reasons.
+processes, even if an honest answer needs one.
 
 This differs from running program and tests in one process. An answer is a snapshot: neither side sees
 the other change a returned list later. Objects of the program never equal plain data (values of
@@ -38,11 +38,11 @@ own verdict. On systems other than Linux nothing is run.
 
 Time is the program's processor time. A program that sleeps is ended by elapsed time minus the time it
 waited for a processor, so load on the machine changes no verdict. A slower processor could still change
-one: `Program.max_steps` limits the work itself, identically on every machine (`helpers.sandbox.steps`),
-and leaves the clock as the last resort.
+one: `Program.max_steps` limits the work itself, identically on every machine (see `step_counter`), and
+leaves the clock as the last resort.
 
-Programs run under `conditions.BASE`. `helpers.sandbox.examination` runs them under other conditions to
-see whether an answer depends on something it must not depend on.
+Programs run under `run_conditions.BASE`; `examination` runs them under other conditions to see whether
+an answer depends on something it must not depend on.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ from typing import Any, Literal
 
 from helpers.errors import SuiteError
 from helpers.machine.progress import progress
-from helpers.sandbox.conditions import BASE, VARIATIONS, Conditions
 from helpers.sandbox.confine import FOLDER_BYTES, FOLDER_ENTRIES, Layer
-from helpers.sandbox.steps import STEPS_SPENT
-from helpers.sandbox.workers import Key, Workers, borrowed, key_for
+from helpers.sandbox.run_conditions import BASE, VARIATIONS, RunConditions
+from helpers.sandbox.step_counter import STEPS_SPENT
+from helpers.sandbox.workers import Key, borrowed, key_for
 from helpers.sandbox.zygote import OUTPUT_BYTES
 
 MAX_TIMED_OUT_CALLS = 3  # calls that reach the time limit before a function's remaining calls are skipped
@@ -75,17 +75,14 @@ class SandboxError(SuiteError, ValueError):
 
 @dataclass(frozen=True)
 class Program:
-    """One candidate with its tests; times in seconds of processor time, memory in MiB.
-
-    After `max_steps` steps (`helpers.sandbox.steps`) it ends as a `timeout`; None does not count steps.
-    """
+    """One candidate with its tests; times in seconds of processor time, memory in MiB."""
 
     candidate: str
     tests: str
     entry_point: str
     timeout_s: float = 5.0
     memory_mb: int = 1024
-    max_steps: int | None = None
+    max_steps: int | None = None  # it ends as a `timeout` after these; None does not count steps
 
 
 @dataclass(frozen=True)
@@ -145,9 +142,7 @@ def run_program(
     """
     program = Program(candidate, tests, entry_point, timeout_s, memory_mb)
     _check(program)
-    key = key_for([candidate, tests], preload, python_path)
-    with borrowed(key) as workers:
-        return _run(workers, key, program)
+    return _run(key_for([candidate, tests], preload, python_path), program)
 
 
 def run_programs(
@@ -157,7 +152,7 @@ def run_programs(
     preload: Sequence[str] = (),
     python_path: Sequence[str] = (),
     what: str = "programs",
-    conditions: Conditions = BASE,
+    conditions: RunConditions = BASE,
 ) -> list[Outcome]:
     """Run many programs, `workers` at a time, with a progress bar; return outcomes in input order."""
     for program in programs:
@@ -166,15 +161,11 @@ def run_programs(
         raise SandboxError(f"workers must be at least 1, not {workers}")
     texts = [text for program in programs for text in (program.candidate, program.tests)]
     key = key_for(texts, preload, python_path, conditions=conditions, whole_batch=True)
-
-    def run_one(program: Program) -> Outcome:
-        with borrowed(key) as mine:
-            return _run(mine, key, program)
-
     if not programs:
         return []
     with ThreadPoolExecutor(max_workers=min(workers, len(programs))) as pool:
-        return list(progress(pool.map(run_one, programs), what, total=len(programs), unit="program"))
+        outcomes = pool.map(lambda program: _run(key, program), programs)
+        return list(progress(outcomes, what, total=len(programs), unit="program"))
 
 
 def record_outputs(
@@ -193,8 +184,7 @@ def record_outputs(
 
     Every call is evaluated in two processes, in opposite order and under conditions that differ in
     everything that must not matter; answers that differ are `nondeterministic`. A call for which the
-    first process yields no assertion is not evaluated again. (Nine parameters: those of `run_program`,
-    with calls instead of tests, plus `setup` and `max_steps`.)
+    first process yields no assertion is not evaluated again.
 
     Args:
         source: the program, module context included; must define `entry_point`.
@@ -209,9 +199,8 @@ def record_outputs(
     keys = [key_for([source, setup], preload, python_path, conditions=one) for one in (BASE, VARIATIONS[0])]
     once = _record_once(keys[0], program, list(calls), setup)
     asserted = [index for index, answer in enumerate(once) if answer["assertion"]][::-1]
-    again = dict(
-        zip(asserted, _record_once(keys[1], program, [calls[i] for i in asserted], setup), strict=True)
-    )
+    second = _record_once(keys[1], program, [calls[i] for i in asserted], setup)
+    again = dict(zip(asserted, second, strict=True))
     recorded = []
     for index, (call, one) in enumerate(zip(calls, once, strict=True)):
         two = again.get(index, one)
@@ -227,12 +216,14 @@ def sandbox_layers() -> tuple[Layer, ...]:
     """Return the layers of containment on this machine for this user, each active or not and why."""
     key = key_for([])
     with borrowed(key) as workers:
-        worker = workers.get(key)
-        limits = Layer("resource limits", True, "processor time, memory, file size, descriptors, output")
-        environment = Layer(
-            "scrubbed environment", True, "a fresh interpreter, nothing of the caller's variables"
-        )
-        return (limits, environment, *(Layer(*fields) for fields in worker.layers))
+        found = [Layer(*fields) for fields in workers.get(key).layers]
+    limits = Layer("resource limits", True, "processor time, memory, file size, descriptors, output")
+    fresh = "a fresh interpreter, nothing of the caller's variables"
+    return (limits, Layer("scrubbed environment", True, fresh), *found)
+
+
+def _limits(program: Program) -> dict[str, Any]:
+    return {"timeout_s": program.timeout_s, "memory_mb": program.memory_mb, "max_steps": program.max_steps}
 
 
 def _short(result: dict[str, Any]) -> str:
@@ -253,21 +244,17 @@ def _check(program: Program) -> None:
         raise SandboxError("generated programs are run on Linux only; there is no containment elsewhere")
 
 
-def _limits(program: Program) -> dict[str, Any]:
-    return {"timeout_s": program.timeout_s, "memory_mb": program.memory_mb, "max_steps": program.max_steps}
-
-
-def _run(workers: Workers, key: Key, program: Program) -> Outcome:
+def _run(key: Key, program: Program) -> Outcome:
     request = {"tests": program.tests, "entry_point": program.entry_point}
-    outcome = Outcome("infrastructure_error", "not started")
-    for attempt in range(2):
-        reply, verdict = workers.ask(key, program.candidate, _limits(program), request)
-        outcome = _outcome(reply, verdict)
-        if outcome.status != "infrastructure_error":
-            break
-        workers.drop(key)
-        if attempt and reply.get("judge") in JUDGE_FELL:
-            return Outcome("failed", "its answers brought the judge down, twice")
+    with borrowed(key) as workers:
+        for attempt in range(2):
+            reply, verdict = workers.ask(key, program.candidate, _limits(program), request)
+            outcome = _outcome(reply, verdict)
+            if outcome.status != "infrastructure_error":
+                break
+            workers.drop(key)
+            if attempt and reply.get("judge") in JUDGE_FELL:
+                return Outcome("failed", "its answers brought the judge down, twice")
     return outcome
 
 
@@ -283,20 +270,18 @@ def _outcome(reply: dict[str, Any], verdict: Any) -> Outcome:
         return Outcome("failed", f"more than {FOLDER_BYTES} bytes or {FOLDER_ENTRIES} entries written")
     if verdict is None:
         return Outcome("infrastructure_error", f"the judge ended with status {reply['judge']}")
-    if verdict["status"] == "gone":
-        ended = reply["candidate"]
-        if ended == STEPS_SPENT:
-            return Outcome("timeout", STEPS_REACHED)
-        if ended == -signal.SIGXCPU:  # the kernel's limit acts if the clock could not be read
-            return Outcome("timeout", TIME_REACHED)
-        if ended is None:
-            return Outcome("crashed", "the program closed the channel to the judge")
-        if ended < 0:
-            return Outcome("crashed", f"the program was killed by signal {-ended}")
-        return Outcome(
-            "failed", f"the program ended its process with status {ended} before the tests were done"
-        )
-    return Outcome(verdict["status"], verdict["detail"])
+    if verdict["status"] != "gone":
+        return Outcome(verdict["status"], verdict["detail"])
+    ended = reply["candidate"]
+    if ended == STEPS_SPENT:
+        return Outcome("timeout", STEPS_REACHED)
+    if ended == -signal.SIGXCPU:  # the kernel's limit acts if the clock could not be read
+        return Outcome("timeout", TIME_REACHED)
+    if ended is None:
+        return Outcome("crashed", "the program closed the channel to the judge")
+    if ended < 0:
+        return Outcome("crashed", f"the program was killed by signal {-ended}")
+    return Outcome("failed", f"the program ended its process with status {ended} before the tests were done")
 
 
 def _record_once(key: Key, program: Program, calls: list[str], setup: str) -> list[dict[str, Any]]:
@@ -325,8 +310,7 @@ def _record_once(key: Key, program: Program, calls: list[str], setup: str) -> li
                 results.extend(answers[:-1])
                 continue
             slow = by_clock or reply.get("candidate") == STEPS_SPENT
-            ending = "timeout" if slow else "crashed"
-            answers[-1].update(status=ending, detail=str(reply.get("error", "")))
+            answers[-1] |= {"status": "timeout" if slow else "crashed", "detail": str(reply.get("error", ""))}
             timed_out += by_clock
         results.extend(answers)
         if timed_out == MAX_TIMED_OUT_CALLS:

@@ -14,13 +14,8 @@ import struct
 libc = ctypes.CDLL(None, use_errno=True)
 MACHINES = ("x86_64", "aarch64")
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = (
-    1,
-    4,
-    22,
-    36,
-    38,
-)
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP = 1, 4, 22
+PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 PID = 0x5A5A5A5A  # placeholder for the process id until the filter is installed
 
 # System calls refused with EPERM: (x86_64, aarch64); None where the machine has no such call.
@@ -43,14 +38,13 @@ REFUSED = {
     "sched_setscheduler": (144, 119), "semctl": (66, 191), "semget": (64, 190), "semop": (65, 193),
     "semtimedop": (220, 192), "setns": (308, 268), "setpriority": (141, 140), "shmat": (30, 196),
     "shmctl": (31, 195), "shmget": (29, 194), "socket": (41, 198), "swapoff": (168, 225),
-    "swapon": (167, 224), "syslog": (103, 116), "tkill": (200, 130),
-    "unshare": (272, 97), "userfaultfd": (323, 282),
+    "swapon": (167, 224), "syslog": (103, 116), "tkill": (200, 130), "unshare": (272, 97),
+    "userfaultfd": (323, 282),
 }  # fmt: skip
 # Refused only to programs and judges: the warm process needs them.
 REFUSED_LATER = {
     "execve": (59, 221), "execveat": (322, 281), "fork": (57, None), "memfd_create": (319, 279),
-    "memfd_secret": (447, 447), "pidfd_open": (434, 434), "umount2": (166, 39),
-    "vfork": (58, None),
+    "memfd_secret": (447, 447), "pidfd_open": (434, 434), "umount2": (166, 39), "vfork": (58, None),
 }  # fmt: skip
 # Landlock does not stop these on files of the same user. If the program has no user id of its own,
 # they do nothing and report success, so that honestly copying a file still works.
@@ -95,10 +89,8 @@ class Filter:
         pid = os.getpid()
         for offset in self._pid_offsets:
             struct.pack_into("=I", self._buffer, offset, pid)
-        if (
-            libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
-            or libc.prctl(PR_SET_SECCOMP, 2, self._pointer, 0, 0) != 0
-        ):
+        may_filter = libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+        if not may_filter or libc.prctl(PR_SET_SECCOMP, 2, self._pointer, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "seccomp filter refused")
 
 
@@ -112,17 +104,14 @@ def seccomp_available() -> bool:
 def shared_filter() -> Filter:
     """Return the filter for the warm process and its descendants: `REFUSED`, and only stream socket pairs."""
     which = MACHINES.index(os.uname().machine)
+    is_stream = ((0x54, 0, 0, 0xF), (0x15, 1, 0, 1))
     code = _all(REFUSED, which, REFUSE)
-    code += _when(
-        SOCKETPAIR[which], _argument(1), (0x54, 0, 0, 0xF), (0x15, 1, 0, 1), _give(REFUSE), _give(ALLOW)
-    )
+    code += _when(SOCKETPAIR[which], _argument(1), *is_stream, _give(REFUSE), _give(ALLOW))
     return Filter(_assembled(code))
 
 
 def own_filter(*, same_user: bool) -> Filter:
-    """Return the filter for one program: no new processes, no signals to others, no memory files.
-
-    Threads stay allowed.
+    """Return the filter for one program: threads, but no processes, signals to others or memory files.
 
     Args:
         same_user: whether the program keeps the caller's user id and could therefore change its files.

@@ -18,8 +18,8 @@ import types
 from typing import Any
 
 from helpers.sandbox.channel import BUILT_IN, OPERATORS, ChannelClosed, Peer
-from helpers.sandbox.conditions import BASE, Conditions, deeper, hand_out, reorder_names, stir_memory
-from helpers.sandbox.steps import Meter, StepCounter
+from helpers.sandbox.run_conditions import BASE, RunConditions, deeper, hand_out, reorder_names, stir_memory
+from helpers.sandbox.step_counter import Meter, StepCounter
 
 MODULE = "solution"
 REHEARSALS = 12
@@ -28,7 +28,7 @@ UNCOUNTED = ("boot", "begin", "spent", "threads")
 
 
 def run_candidate(
-    channel: int, source: str, folder: str, *, conditions: Conditions, max_steps: int | None
+    channel: int, source: str, folder: str, *, conditions: RunConditions, max_steps: int | None
 ) -> None:
     """Execute `source` as a module in `folder`, serve the judge until it hangs up, and exit."""
     exit_now = os._exit  # kept, because the program may replace os._exit
@@ -40,11 +40,7 @@ def run_candidate(
 
 
 def serve_program(
-    channel: int,
-    source: str,
-    folder: str,
-    conditions: Conditions = BASE,
-    steps: StepCounter | None = None,
+    channel: int, source: str, folder: str, conditions: RunConditions = BASE, steps: StepCounter | None = None
 ) -> None:
     """Do what `run_candidate` does, but raise ChannelClosed at the end instead of exiting."""
     peer = Peer(channel, make_stub, trusting=True)
@@ -60,11 +56,9 @@ def serve_program(
     examination = Examination(conditions, steps)
 
     def before_reply() -> None:
-        try:
+        with contextlib.suppress(OSError, ValueError):  # closed or full: the program's problem
             flush_out()
             flush_err()
-        except (OSError, ValueError):  # closed or full: the program's problem
-            pass
 
     def special(op: str, target: Any, args: list, kwargs: dict) -> Any:
         if op == "boot":
@@ -98,7 +92,7 @@ def serve_program(
 class Examination:
     """Bookkeeping around each case of an examination: rearranges memory before, measures cost after."""
 
-    def __init__(self, conditions: Conditions, steps: StepCounter | None) -> None:
+    def __init__(self, conditions: RunConditions, steps: StepCounter | None) -> None:
         self._rng = random.Random(conditions.memory)
         self._varied = conditions.memory != BASE.memory
         self._steps, self._meter = steps, None
@@ -129,9 +123,8 @@ def rehearse() -> None:
     The code that every program executes is then no longer written to: its pages stay shared, which
     makes forks cheaper.
     """
-    empty = ["d", 0]
-    calls = [["?", "call", ["y", 0], [["l", 0, 1, "a"], 2.5], ["d", 1, "by", True]]] * 3
-    script = [["?", "boot", None, ["f"], empty], *calls]
+    call = ["?", "call", ["y", 0], [["l", 0, 1, "a"], 2.5], ["d", 1, "by", True]]
+    script = [["?", "boot", None, ["f"], ["d", 0]], call, call, call]
     for _ in range(REHEARSALS):
         near, far = socket.socketpair()
         with near, far:
@@ -148,14 +141,10 @@ def on_object(op: str, target: Any, args: list) -> Any:
     """Perform what a test does with an object beyond calls, attributes and operators."""
     if op.startswith("rop:") and op[4:] in OPERATORS:
         return getattr(operator, op[4:])(args[0], target)
-    if op == "plain":
-        return plain_value(target)
-    if op == "state":
-        return state_of(target)
-    if op == "isinstance":
-        return isinstance(args[0], target)
-    if op == "issubclass":
-        return issubclass(args[0], target)
+    if op in ("plain", "state"):
+        return plain_value(target) if op == "plain" else state_of(target)
+    if op in ("isinstance", "issubclass"):
+        return isinstance(args[0], target) if op == "isinstance" else issubclass(args[0], target)
     if op in ("copy", "deepcopy"):
         import copy
 
@@ -177,9 +166,9 @@ def plain_value(value: Any) -> Any:
     for kind in (tuple, list, set, frozenset):
         if issubclass(type(value), kind):
             return kind(kind.__iter__(value))
-    for kind, method in ((int, "__pos__"), (float, "__pos__"), (complex, "__pos__")):
+    for kind in (int, float, complex):
         if issubclass(type(value), kind):
-            return getattr(kind, method)(value)
+            return kind.__pos__(value)
     for kind in (str, bytes):
         if issubclass(type(value), kind):
             return kind.__getitem__(value, slice(None))
@@ -188,14 +177,13 @@ def plain_value(value: Any) -> Any:
 
 def state_of(value: Any) -> tuple[Any, dict[str, Any]]:
     """Return an instance's state: the data of the built-in type it derives from, and its attributes."""
-    slots = [name for kind in type(value).__mro__ for name in _names(vars(kind).get("__slots__", ()))]
-    held = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    held = {}
+    for kind in type(value).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        names = [slots] if isinstance(slots, str) else [name for name in slots if name != "__dict__"]
+        held |= {name: getattr(value, name) for name in names if hasattr(value, name)}
     held.update(getattr(value, "__dict__", {}))
     return (plain_value(value) if issubclass(type(value), BUILT_IN) else None), held
-
-
-def _names(slots: Any) -> list[str]:
-    return [slots] if isinstance(slots, str) else [name for name in slots if name != "__dict__"]
 
 
 def guard_files(folder: str) -> None:
@@ -225,9 +213,7 @@ def guard_files(folder: str) -> None:
                 raise PermissionError(f"{path!r} lies outside the program's folder")
         elif event in changing:
             paths = [a for a in args[:2] if isinstance(a, str | bytes | os.PathLike)]
-            if event == "os.symlink":
-                paths = paths[1:]
-            if not all(map(within, paths)):
+            if not all(map(within, paths[1:] if event == "os.symlink" else paths)):
                 raise PermissionError(f"{event} outside the program's folder")
         elif event == "ctypes.dlopen" or event.startswith("ctypes.addressof"):
             raise PermissionError("native code cannot be loaded here")
@@ -263,12 +249,6 @@ class Stub:
         """Call the tests' function in the judge."""
         return self._link[0].request("call", self, *args, **kwargs)
 
-    def __hash__(self) -> int:
-        return self._link[0].request("hash", self)
-
-    def __iter__(self) -> Any:
-        return self._link[0].request("iter", self)
-
 
 class IteratorStub(Stub):
     """A stand-in for an iterator of the tests."""
@@ -284,9 +264,7 @@ class IteratorStub(Stub):
 
 def make_stub(peer: Peer, kind: str, number: int, name: str) -> Any:
     """Return a stub for the judge's object; the arguments are those of `Peer`'s `make_proxy`."""
-    if kind == "it":
-        return IteratorStub(peer, number)
-    return Stub(peer, number)
+    return (IteratorStub if kind == "it" else Stub)(peer, number)
 
 
 def _forward(op: str) -> Any:
@@ -298,6 +276,6 @@ for _name in OPERATORS:
     if hasattr(operator, _method):
         setattr(Stub, _method, _forward(f"op:{_name}"))
 _SPECIAL = {"getitem": "item", "setitem": "setitem", "delitem": "delitem"}
-_SPECIAL |= {name: name for name in ("len", "str", "repr", "bool", "float", "int")}
+_SPECIAL |= {name: name for name in ("len", "str", "repr", "bool", "float", "int", "hash", "iter")}
 for _name, _op in _SPECIAL.items():
     setattr(Stub, f"__{_name}__", _forward(_op))

@@ -25,8 +25,6 @@ MAX_MESSAGE_BYTES = 64 * 2**20
 OPERATORS = ("eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "mul", "truediv", "floordiv", "mod", "pow",
              "neg", "abs", "and_", "or_", "xor", "lshift", "rshift", "matmul", "contains",
              "index")  # fmt: skip
-
-
 # Private names, and attributes that lead from generators, coroutines, frames and functions elsewhere.
 FORBIDDEN_ATTRIBUTES = ("_", "gi_", "cr_", "ag_", "f_", "tb_", "co_", "func_", "mro")
 BUILT_IN = (int, float, complex, str, bytes, tuple, list, dict, set, frozenset)
@@ -37,7 +35,7 @@ class ChannelClosed(Exception):
 
 
 class RemoteError(Exception):
-    """An exception from the other side whose class does not exist here; `str()` names that class."""
+    """An exception from the other side whose class does not exist here; its text names that class."""
 
 
 class Peer:
@@ -52,13 +50,7 @@ class Peer:
             were passed to it, by public names, and may change no function, class or method.
     """
 
-    def __init__(
-        self,
-        descriptor: int,
-        make_proxy: Callable[[Peer, str, int, str], Any],
-        *,
-        trusting: bool,
-    ):
+    def __init__(self, descriptor: int, make_proxy: Callable[[Peer, str, int, str], Any], *, trusting: bool):
         self.made_calls = 0  # calls of the program's objects, counted by the judge's proxies
         self.names_classes = False  # whether the tests use a class of the program by its name
         self.before_reply: Callable[[], None] = lambda: None
@@ -170,11 +162,8 @@ class Peer:
         home = getattr(type(value), "_sandbox_handle", None)
         if home is not None and home(value)[0] is self:
             return ["y", home(value)[1]]
-        number = self._number_of.get(id(value))
-        if number is None:
-            number = len(self._mine)
-            self._number_of[id(value)] = number
-            self._mine[number] = value
+        number = self._number_of.setdefault(id(value), len(self._mine))
+        self._mine.setdefault(number, value)
         if isinstance(value, type):
             if issubclass(value, BaseException):
                 return ["e", *self._describe_class(value)]
@@ -252,8 +241,8 @@ class Peer:
             if base is None and module == own[0]:
                 base = self._error_class(qualname, lineage[index:])
             if base is not None and issubclass(base, BaseException):
-                mirror = self._mirrors[own] = type(str(name).split(".")[-1], (base,), {})
-                return mirror
+                self._mirrors[own] = type(str(name).split(".")[-1], (base,), {})
+                return self._mirrors[own]
         return RemoteError
 
     def _send(self, message: list) -> None:
@@ -276,10 +265,9 @@ class Peer:
             raise CodecError("message too large")
         try:
             message = _loads(self._read(size))
-        except RecursionError as error:
-            raise CodecError("message nested too deeply") from error
-        except ValueError as error:
-            raise CodecError("message is not JSON") from error
+        except (RecursionError, ValueError) as error:
+            deep = isinstance(error, RecursionError)
+            raise CodecError("message nested too deeply" if deep else "message is not JSON") from error
         if type(message) is not list or not message or (message[0], len(message)) not in _SHAPES:
             raise CodecError("malformed message")
         return message

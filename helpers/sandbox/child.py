@@ -1,6 +1,6 @@
 """The two kinds of child that a warm process forks: the candidate program and the judge.
 
-Both give up their rights before they read a byte that anyone else wrote.
+Both give up their rights before they parse or run anything that someone else wrote.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import resource
 import socket
 
 from helpers.sandbox.candidate import guard_files, run_candidate
-from helpers.sandbox.conditions import Conditions, enter, hand_out, seed_generators
 from helpers.sandbox.confine import Confinement
 from helpers.sandbox.judge import THREADS_RUN, needs_own_process, run_judge
+from helpers.sandbox.run_conditions import RunConditions, enter, hand_out, seed_generators
 
 CONFINED = b"confined"  # a child reports this once it is safe to run the program in it
 # First byte of a judge's answer; THREADS means passed, with threads of the program still running.
@@ -20,49 +20,32 @@ PASSED, THREADS, NOT_PASSED, GONE, NEEDS_OWN_PROCESS = b"p", b"t", b"n", b"g", b
 _WORDS = {"passed": PASSED, THREADS_RUN: THREADS, "gone": GONE}
 REUSABLE, ENDS = b"+", b"."  # second byte
 PROGRAMS_PER_JUDGE = 1000
+JUDGE_MEMORY_MB = 2048
 GROWTH_KIB = 64 * 1024  # a judge that grew by more is replaced
 
 
 def be_candidate(
-    confinement: Confinement,
-    limits: dict,
-    *,
-    conditions: Conditions,
-    guard: bool,
-    landlock: int | None,
-    source: int,
-    channel: int,
-    report: int,
-) -> None:
+    confinement: Confinement, limits: dict, conditions: RunConditions, landlock: int | None,
+    source: int, channel: int, report: int,
+) -> None:  # fmt: skip
     """Run the program in file `source`, answer on `channel`, and report confinement on `report`."""
     text = os.pread(source, os.fstat(source).st_size, 0).decode("utf-8", "surrogatepass")
     try:
-        confinement.apply(
-            cpu_seconds=int(limits["timeout_s"]) + 2,
-            memory_mb=limits["memory_mb"],
-            landlock=landlock,
-            keep=(channel, report),
-        )
+        confinement.apply(int(limits["timeout_s"]) + 2, limits["memory_mb"], landlock, (channel, report))
     except Exception as error:
         os.write(report, f"{type(error).__name__}: {error}"[:500].encode())
         raise
     os.write(report, CONFINED)
     os.close(report)
     folder = os.getcwd()
-    if guard:
+    if landlock is None and confinement.uid is None:
         guard_files(folder)
     enter(conditions)
     run_candidate(channel, text, folder, conditions=conditions, max_steps=limits.get("max_steps"))
 
 
 def be_judge(
-    confinement: Confinement,
-    control: int,
-    *,
-    conditions: Conditions,
-    memory_mb: int,
-    landlock: int | None,
-    kept: bool,
+    confinement: Confinement, control: int, conditions: RunConditions, landlock: int | None, *, kept: bool
 ) -> None:
     """Judge the programs whose descriptors arrive over `control`: channel, request, output.
 
@@ -73,9 +56,7 @@ def be_judge(
     os.dup2(null, 1)
     os.dup2(null, 2)
     # The warm process watches the time per program; this limit only ends a judge that outlives it.
-    confinement.apply(
-        cpu_seconds=24 * 3600, memory_mb=memory_mb, landlock=landlock, keep=(control,), sibling=1
-    )
+    confinement.apply(24 * 3600, JUDGE_MEMORY_MB, landlock, (control,), sibling=1)
     hand_out()
     link = socket.socket(fileno=control)
     start_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

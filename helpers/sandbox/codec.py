@@ -1,8 +1,8 @@
 """Encoding of values that cross between judge and candidate: plain data, exact types, no execution.
 
 Each process holds one `Codec`. A value is encoded as JSON with tagged lists. Decoding builds only exact
-built-in types and a short list of standard-library, numpy and networkx types. An answer with an
-overridden `__eq__` or a subclass of `int` therefore cannot cross: it arrives as a remote handle, which
+built-in types and a short list of standard-library, numpy and networkx types. An answer whose class
+overrides `__eq__` or derives from `int` therefore cannot cross: it arrives as a remote handle, which
 never equals plain data. Mutable containers are numbered, so aliasing, cycles and in-place changes to
 arguments survive the trip.
 
@@ -89,13 +89,8 @@ class Codec:
             head.append(value.maxlen)
         if tag == "dd":
             head.append(self.encode(value.default_factory, memo))
-        if isinstance(value, dict):
-            for key, item in dict.items(value):
-                head.append(self.encode(key, memo))
-                head.append(self.encode(item, memo))
-        else:
-            head.extend([self.encode(item, memo) for item in value])
-        return head
+        parts = [part for pair in dict.items(value) for part in pair] if isinstance(value, dict) else value
+        return head + [self.encode(part, memo) for part in parts]
 
     def _encode_special(self, value: Any, kind: type, memo: Memo) -> Any:
         module = getattr(kind, "__module__", "")
@@ -107,13 +102,9 @@ class Codec:
         elif value is Ellipsis or value is NotImplemented:
             return ["g", "builtins", "Ellipsis" if value is Ellipsis else "NotImplemented"]
         elif module == "numpy" or module.startswith("numpy."):
-            encoded = self._encode_numpy(value, memo)
-            if encoded is not None:
-                return encoded
+            return self._encode_numpy(value, memo)
         elif module.startswith("networkx."):
-            encoded = self._encode_networkx(value, kind, memo)
-            if encoded is not None:
-                return encoded
+            return self._encode_networkx(value, kind, memo)
         elif kind.__bases__ == (tuple,) and hasattr(kind, "_fields") and kind.__eq__ is tuple.__eq__:
             fields = [str(name) for name in kind._fields]
             return ["nt", kind.__name__, fields, *[self.encode(item, memo) for item in tuple.__iter__(value)]]
@@ -121,9 +112,7 @@ class Codec:
 
     def _encode_numpy(self, value: Any, memo: Memo) -> Any:
         numpy = sys.modules["numpy"]
-        if isinstance(value, numpy.generic):
-            if value.dtype.hasobject:
-                return None
+        if isinstance(value, numpy.generic) and not value.dtype.hasobject:
             return ["ns", value.dtype.str, base64.b64encode(value.tobytes()).decode()]
         if type(value) is numpy.ndarray and value.dtype.names is None:
             number, first = memo.number(value)
@@ -133,7 +122,7 @@ class Codec:
                 return ["no", number, list(value.shape), *[self.encode(item, memo) for item in value.flat]]
             data = base64.b64encode(numpy.ascontiguousarray(value).tobytes()).decode()
             return ["na", number, value.dtype.str, list(value.shape), data]
-        return None
+        return self._export(value)
 
     def _encode_networkx(self, value: Any, kind: type, memo: Memo) -> Any:
         networkx = sys.modules["networkx"]
@@ -149,11 +138,10 @@ class Codec:
             return ["G", number, name, *[self.encode(part, memo) for part in parts]]
         if NX_VIEWS.match(name):
             return self.encode(list(value), memo)
-        if isinstance(value, collections.abc.Mapping) and name.endswith(
-            ("View", "Atlas", "Adjacency", "Inner")
-        ):
+        is_view = name.endswith(("View", "Atlas", "Adjacency", "Inner"))
+        if is_view and isinstance(value, collections.abc.Mapping):
             return self.encode(plain_mapping(value), memo)
-        return None
+        return self._export(value)
 
     def decode(self, wire: Any, table: dict[int, Any]) -> Any:
         """Decode `wire`; containers whose number is in `table` are refilled in place.
@@ -194,12 +182,8 @@ class Codec:
         items = self._items(wire, 2, table)
         value.clear()
         if issubclass(kind, dict):
-            for key, item in zip(items[::2], items[1::2], strict=True):
-                value[key] = item
-        elif kind is set:
-            value.update(items)
-        else:
-            value.extend(items)
+            return _filled(value, items)
+        (value.update if kind is set else value.extend)(items)
         return value
 
     def _bytearray(self, wire: list, table: dict) -> bytearray:
@@ -219,9 +203,7 @@ class Codec:
         value = self._slot(wire, table, collections.defaultdict, lambda: collections.defaultdict(factory))
         items = self._items(wire, 3, table)
         value.clear()
-        for key, item in zip(items[::2], items[1::2], strict=True):
-            value[key] = item
-        return value
+        return _filled(value, items)
 
     def _numpy_scalar(self, wire: list, table: dict) -> Any:
         import numpy
@@ -237,14 +219,10 @@ class Codec:
                 flat[index] = item
             array = flat.reshape(wire[2])
         else:
-            array = (
-                numpy.frombuffer(base64.b64decode(wire[4]), dtype=plain_dtype(wire[2]))
-                .reshape(wire[3])
-                .copy()
-            )
-        known = table.get(wire[1])
-        if known is None:
-            table[wire[1]] = array
+            flat = numpy.frombuffer(base64.b64decode(wire[4]), dtype=plain_dtype(wire[2]))
+            array = flat.reshape(wire[3]).copy()
+        known = table.setdefault(wire[1], array)
+        if known is array:
             return array
         if type(known) is not numpy.ndarray or known.dtype != array.dtype:
             raise CodecError("an array changed its type")
@@ -274,15 +252,12 @@ class Codec:
         items = self._items(wire, 3, table)
         return collections.namedtuple(wire[1], wire[2])(*items)
 
-    def _reference(self, wire: list, table: dict) -> Any:
-        return table[wire[1]]
-
     _BUILD: dict[str, Callable[[Codec, list, dict], Any]] = {  # noqa: RUF012 (a constant table)
         "i": lambda self, wire, table: int(wire[1], 16),
         "t": lambda self, wire, table: tuple(self._items(wire, 1, table)),
         "z": lambda self, wire, table: frozenset(self._items(wire, 1, table)),
         "b": lambda self, wire, table: base64.b64decode(wire[1]),
-        "r": _reference,
+        "r": lambda self, wire, table: table[wire[1]],
         "l": lambda self, wire, table: self._refill(wire, table, list),
         "d": lambda self, wire, table: self._refill(wire, table, dict),
         "s": lambda self, wire, table: self._refill(wire, table, set),
@@ -293,7 +268,7 @@ class Codec:
         "dd": _defaultdict,
         "dk": lambda self, wire, table: dict.fromkeys(self._items(wire, 1, table)).keys(),
         "dv": lambda self, wire, table: dict(enumerate(self._items(wire, 1, table))).values(),
-        "di": lambda self, wire, table: _pairs(self._items(wire, 1, table)).items(),
+        "di": lambda self, wire, table: _filled({}, self._items(wire, 1, table)).items(),
         "nt": _named_tuple,
         "ns": _numpy_scalar,
         "na": _numpy_array,
@@ -333,5 +308,7 @@ def _from(module: str, name: str, *values: Any) -> Any:
     return operator.attrgetter(name)(importlib.import_module(module))(*values)
 
 
-def _pairs(items: list) -> dict:
-    return dict(zip(items[::2], items[1::2], strict=True))
+def _filled(mapping: dict, items: list) -> dict:
+    for key, item in zip(items[::2], items[1::2], strict=True):
+        mapping[key] = item
+    return mapping

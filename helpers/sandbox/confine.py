@@ -12,13 +12,7 @@ import resource
 import struct
 from typing import NamedTuple
 
-from helpers.sandbox.call_filter import (
-    PR_SET_DUMPABLE,
-    PR_SET_NO_NEW_PRIVS,
-    PR_SET_PDEATHSIG,
-    Filter,
-    libc,
-)
+from helpers.sandbox.call_filter import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG, Filter, libc
 
 # Landlock rights (linux/landlock.h): execute is never granted.
 READ = (1 << 2) | (1 << 3)
@@ -33,11 +27,11 @@ CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWNET = 0x20000, 0x8000000, 0x1
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC_PRIVATE = 2, 4, 8, 0x44000
 MNT_DETACH = 2
 FOLDER_BYTES, FOLDER_ENTRIES = 64 * 2**20, 4096
-OPEN_FILES = 64
+FILE_BYTES, OPEN_FILES = 32 * 2**20, 64  # limits of one file's size, and of descriptors
 
 
 class Layer(NamedTuple):
-    """One means of containment: whether it works for this kernel and user, and why or why not."""
+    """One means of containment: whether it works on this kernel for this user, and the reason."""
 
     name: str
     active: bool
@@ -49,46 +43,27 @@ class Confinement:
 
     Args:
         inherited_bytes: virtual memory that a fork starts with.
-        file_bytes: size limit of any one file written.
         uid: user and group to become, or None to keep the caller's.
         read_all: whether that user may read files it otherwise could not, such as an interpreter
             in root's home. It gains no right to write.
         call_filter: `own_filter`, or None if the kernel accepts no filters.
     """
 
-    def __init__(
-        self,
-        *,
-        inherited_bytes: int,
-        file_bytes: int,
-        uid: int | None,
-        read_all: bool,
-        call_filter: Filter | None,
-    ):
+    def __init__(self, inherited_bytes: int, uid: int | None, *, read_all: bool, call_filter: Filter | None):
         self.uid = uid
         self._inherited_bytes = inherited_bytes
         self._call_filter = call_filter
         self._read_all = read_all and uid is not None
         self._highest = max(1024, min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 65536))
-        wanted = {
-            resource.RLIMIT_FSIZE: file_bytes,
-            resource.RLIMIT_CORE: 0,
-            resource.RLIMIT_NOFILE: OPEN_FILES,
-            resource.RLIMIT_MSGQUEUE: 0,
-        }
+        wanted = {resource.RLIMIT_FSIZE: FILE_BYTES, resource.RLIMIT_CORE: 0,
+                  resource.RLIMIT_NOFILE: OPEN_FILES, resource.RLIMIT_MSGQUEUE: 0}  # fmt: skip
         if uid is not None:
             wanted[resource.RLIMIT_NPROC] = 64
         self._limits = [(which, _within_hard(which, value)) for which, value in wanted.items()]
         self._capset = {"x86_64": 126, "aarch64": 91}.get(os.uname().machine, -1)
 
     def apply(
-        self,
-        *,
-        cpu_seconds: int,
-        memory_mb: int,
-        landlock: int | None,
-        keep: tuple[int, ...],
-        sibling: int = 0,
+        self, cpu_seconds: int, memory_mb: int, landlock: int | None, keep: tuple[int, ...], sibling: int = 0
     ) -> None:
         """Give up every right that is not needed; call in a freshly forked child.
 
@@ -112,10 +87,7 @@ class Confinement:
         libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
         if self.uid is not None:
             libc.prctl(PR_SET_KEEPCAPS, 1 if self._read_all else 0, 0, 0, 0)
-            uid = self.uid + sibling
-            os.setgroups([])
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
+            _become(self.uid + sibling)
         self._keep_capabilities(CAP_DAC_READ_SEARCH if self._read_all else 0)
         libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
         if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
@@ -141,6 +113,12 @@ class Confinement:
         libc.syscall(self._capset, header, struct.pack("=6I", capabilities, capabilities, 0, 0, 0, 0))
 
 
+def _become(uid: int) -> None:
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
 def _within_hard(which: int, value: int) -> tuple[int, int]:
     hard = resource.getrlimit(which)[1]
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
@@ -159,10 +137,10 @@ def landlock_abi() -> int:
 
 
 def landlock_ruleset(readable: list[str], writable: str) -> int | None:
-    """Return the descriptor of a ruleset: read below `readable`, anything but execute below `writable`.
+    """Return the descriptor of a ruleset; None if the kernel has no Landlock.
 
-    From ABI 4 on it also refuses TCP, from ABI 6 on also signals and abstract sockets to the outside.
-    None if the kernel has no Landlock.
+    Below `readable` it allows reading, below `writable` everything except executing. From ABI 4 on it also
+    refuses TCP, from ABI 6 on also signals and abstract sockets to the outside.
     """
     abi = landlock_abi()
     if not abi:
@@ -202,27 +180,22 @@ def enter_namespaces(folder: str) -> list[Layer]:
     else:
         for kind in (CLONE_NEWNET | CLONE_NEWIPC, CLONE_NEWNS):
             errors.append("" if libc.unshare(kind) == 0 else os.strerror(ctypes.get_errno()))
-    network = f"{through}no interface is up inside it"
-    if errors[0]:
-        network = f"the kernel refuses it ({errors[0]}); sockets are filtered instead"
-    errors[1] = errors[1] or _mount(folder)
-    files = f"{through}{FOLDER_BYTES // 2**20} MiB and {FOLDER_ENTRIES} entries for the program's folder"
-    if errors[1]:
-        files = f"the kernel refuses it ({errors[1]}); the folder's size is watched instead"
-    return [
-        Layer("network namespace", not errors[0], network),
-        Layer("own file system", not errors[1], files),
-    ]
+    network, files = errors[0], errors[1] or _mount(folder)
+    told = f"{through}no interface is up inside it"
+    if network:
+        told = f"the kernel refuses it ({network}); sockets are filtered instead"
+    layers = [Layer("network namespace", not network, told)]
+    told = f"{through}{FOLDER_BYTES // 2**20} MiB and {FOLDER_ENTRIES} entries for the program's folder"
+    if files:
+        told = f"the kernel refuses it ({files}); the folder's size is watched instead"
+    return [*layers, Layer("own file system", not files, told)]
 
 
 def _map_user(uid: int, gid: int) -> str:
     """Map the user's own ids into its new namespace; return the kernel's error, or ""."""
+    texts = {"setgroups": "deny", "uid_map": f"{uid} {uid} 1", "gid_map": f"{gid} {gid} 1"}
     try:
-        for name, text in (
-            ("setgroups", "deny"),
-            ("uid_map", f"{uid} {uid} 1"),
-            ("gid_map", f"{gid} {gid} 1"),
-        ):
+        for name, text in texts.items():
             with open(f"/proc/self/{name}", "w") as stream:
                 stream.write(text)
     except OSError as error:  # some distributions' security modules refuse this
@@ -231,10 +204,7 @@ def _map_user(uid: int, gid: int) -> str:
 
 
 def unmount_folder(folder: str) -> None:
-    """Unmount the file system from `folder`, so that the folder can be removed.
-
-    The kernel frees the file system itself.
-    """
+    """Unmount the file system from `folder`, so that the folder can be removed."""
     os.chdir("/")
     libc.umount2(os.fsencode(folder), MNT_DETACH)
 
@@ -242,13 +212,10 @@ def unmount_folder(folder: str) -> None:
 def _mount(folder: str) -> str:
     """Mount an empty file system on `folder` in this namespace; return the kernel's error, or ""."""
     options = f"size={FOLDER_BYTES},nr_inodes={FOLDER_ENTRIES},mode=711".encode()
-    flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
-    target = os.fsencode(folder)
-    if libc.mount(None, b"/", None, MS_REC_PRIVATE, None) == 0 and not libc.mount(
-        b"sandbox", target, b"tmpfs", flags, options
-    ):
-        return ""
-    return os.strerror(ctypes.get_errno())
+    flags, target = MS_NOSUID | MS_NODEV | MS_NOEXEC, os.fsencode(folder)
+    refused = libc.mount(None, b"/", None, MS_REC_PRIVATE, None)
+    refused = refused or libc.mount(b"sandbox", target, b"tmpfs", flags, options)
+    return os.strerror(ctypes.get_errno()) if refused else ""
 
 
 def cannot_become(uid: int, folder: str) -> str:
@@ -263,9 +230,7 @@ def cannot_become(uid: int, folder: str) -> str:
                 os.chown(probe, uid, uid)
             finally:
                 os.rmdir(probe)
-            os.setgroups([])
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
+            _become(uid)
             status = 0
         except OSError as error:
             status = error.errno

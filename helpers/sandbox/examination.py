@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from helpers.machine.progress import progress
-from helpers.sandbox.api import STEPS_REACHED, TIME_REACHED, Program
-from helpers.sandbox.conditions import BASE, Conditions
-from helpers.sandbox.steps import STEPS_SPENT
+from helpers.sandbox.api import STEPS_REACHED, TIME_REACHED
+from helpers.sandbox.run_conditions import BASE, RunConditions
+from helpers.sandbox.step_counter import STEPS_SPENT
 from helpers.sandbox.workers import Key, borrowed, key_for
 
 ROUNDS = 2  # runs of each case in one process: an answer may depend on an earlier call
@@ -39,14 +39,13 @@ class Cases:
 class CaseResult:
     """How one case ended over all rounds of one process.
 
-    `steps` and `loops` (processor time in loops of `steps.Meter`) are maxima over the rounds; `detail`
-    describes the first failure.
+    Numbers are maxima over the rounds; `detail` describes the first failure.
     """
 
     passed: bool
     detail: str = ""
     steps: int = 0
-    loops: float = 0.0
+    loops: float = 0.0  # processor time in loops of `step_counter.Meter`
     threads: int = 0  # threads that it started
     limit: bool = False  # whether it ended its process by reaching the step or time limit
     slept_s: float = 0.0
@@ -55,7 +54,7 @@ class CaseResult:
 
 def examine_cases(
     items: Sequence[Cases],
-    conditions: Conditions = BASE,
+    conditions: RunConditions = BASE,
     *,
     workers: int,
     preload: Sequence[str] = (),
@@ -63,7 +62,7 @@ def examine_cases(
     rounds: int = ROUNDS,
     what: str = "examine cases",
 ) -> list[tuple[CaseResult, ...]]:
-    """Run every case of every item; return results in input order, though programs run in a seeded one."""
+    """Run every case of every item, programs in a seeded order; return results in input order."""
     indices = list(range(len(items)))
     if conditions.order:
         random.Random(conditions.order).shuffle(indices)
@@ -77,7 +76,7 @@ def examine_cases(
     return [results[index] for index in range(len(items))]
 
 
-def _examine(key: Key, item: Cases, conditions: Conditions, rounds: int) -> tuple[CaseResult, ...]:
+def _examine(key: Key, item: Cases, conditions: RunConditions, rounds: int) -> tuple[CaseResult, ...]:
     """Run every case `rounds` times; after a case that ends its process, continue in a fresh one."""
     order: list[int] = []
     for turn in range(rounds):
@@ -88,14 +87,13 @@ def _examine(key: Key, item: Cases, conditions: Conditions, rounds: int) -> tupl
     found: dict[int, CaseResult] = {}
     failures = 0
     while order:
-        rows, ending = _run_process(key, item, order, conditions)
+        rows, ending = _run_process(key, item, order, conditions.memory)
         if not rows:
             failures += 1
             if failures < 2:
                 continue
-            return tuple(
-                replace(found.get(i, CaseResult(True)), trouble=ending) for i in range(len(item.cases))
-            )
+            so_far = [found.get(index, CaseResult(True)) for index in range(len(item.cases))]
+            return tuple(replace(result, trouble=ending) for result in so_far)
         if rows[0]["index"] < 0:
             return tuple(CaseResult(False, rows[0]["detail"]) for _ in item.cases)
         if rows[-1]["status"] in ("gone", "running"):
@@ -107,12 +105,11 @@ def _examine(key: Key, item: Cases, conditions: Conditions, rounds: int) -> tupl
     return tuple(found[index] for index in range(len(item.cases)))
 
 
-def _run_process(key: Key, item: Cases, order: list[int], conditions: Conditions) -> tuple[list[dict], str]:
-    """Return one process's rows and how it ended; no rows and the sandbox's error if it could not run."""
+def _run_process(key: Key, item: Cases, order: list[int], memory: int) -> tuple[list[dict], str]:
+    """Return a row for each case that one process ran, and how it ended; no rows if it could not start."""
     request = {"cases": list(item.cases), "setup": item.setup, "entry_point": item.entry_point,
-               "order": order, "memory": conditions.memory}  # fmt: skip
-    program = Program(item.candidate, "", item.entry_point, item.timeout_s, item.memory_mb, item.max_steps)
-    limits = {"timeout_s": program.timeout_s, "memory_mb": program.memory_mb, "max_steps": program.max_steps}
+               "order": order, "memory": memory}  # fmt: skip
+    limits = {"timeout_s": item.timeout_s, "memory_mb": item.memory_mb, "max_steps": item.max_steps}
     with borrowed(key) as workers:
         reply, rows = workers.ask(key, item.candidate, limits, request)
         if "error" in reply or (not rows and not reply["limit"]):
@@ -132,11 +129,7 @@ def _merge(before: CaseResult | None, row: dict) -> CaseResult:
     if before is None:
         return now
     return CaseResult(
-        before.passed and now.passed,
-        before.detail or now.detail,
-        max(before.steps, now.steps),
-        max(before.loops, now.loops),
-        max(before.threads, now.threads),
-        before.limit or now.limit,
+        before.passed and now.passed, before.detail or now.detail, max(before.steps, now.steps),
+        max(before.loops, now.loops), max(before.threads, now.threads), before.limit or now.limit,
         max(before.slept_s, now.slept_s),
-    )
+    )  # fmt: skip

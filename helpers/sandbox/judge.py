@@ -16,10 +16,10 @@ import sys
 from typing import Any
 
 from helpers.sandbox.channel import ChannelClosed, Peer, RemoteError
-from helpers.sandbox.conditions import stir_memory
 from helpers.sandbox.parsed_tests import Tests, read_tests
 from helpers.sandbox.proxies import is_class, make_proxy
 from helpers.sandbox.render import assertion_for, render
+from helpers.sandbox.run_conditions import stir_memory
 from helpers.sandbox.wire import CodecError
 
 DETAIL_CHARS = 2000
@@ -37,12 +37,10 @@ def read_request(descriptor: int) -> tuple[dict[str, Any], int]:
 def needs_own_process(descriptor: int) -> bool:
     """Return whether judging this request could change the judge process."""
     asked, _ = read_request(descriptor)
+    if "calls" in asked or "cases" in asked:
+        return True
     try:
-        return (
-            "calls" in asked
-            or "cases" in asked
-            or not read_tests(asked["tests"], asked["entry_point"]).traceless
-        )
+        return not read_tests(asked["tests"], asked["entry_point"]).traceless
     except (SyntaxError, ValueError, RecursionError):
         return False
 
@@ -64,15 +62,13 @@ def run_judge(channel: int, output: int, descriptor: int) -> str:
     _write(descriptor, verdict, size)
     last = verdict[-1] if type(verdict) is list and verdict else verdict
     status = last["status"] if last else ""
-    if status == "passed" and _threads_run(peer):
-        return THREADS_RUN
-    return status
+    return THREADS_RUN if status == "passed" and _threads_run(peer) else status
 
 
 def _threads_run(peer: Peer) -> bool:
-    """Return whether Python threads of the program are left; a library's own threads are ignored.
+    """Return whether Python threads of the program are left; a library's own may live on.
 
-    Those may live as long as the process. A program can hide its threads; they then end with it.
+    A program can hide its threads; they then end with it.
     """
     try:
         count = peer.request("threads")
@@ -170,7 +166,7 @@ def test_globals(peer: Peer, tests: Tests, entry_point: str) -> dict[str, Any]:
         if name in found and not name.startswith("__"):
             module, value = found[name]
             values[name] = value if module is None else _import(name, module)
-    # A function under test must not turn itself into a class to gain the rights of classes.
+    # A function under test must not gain the rights of a class by turning itself into one.
     peer.names_classes = any(n[:1].isupper() and is_class(v) for n, v in values.items())
     return values
 
@@ -211,16 +207,9 @@ def record(peer: Peer, setup: str, calls: list[str], size: int, descriptor: int)
         values: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
         exec(compile(setup, "<tests>", "exec", optimize=0), values)
     except BaseException as error:
-        return [
-            {
-                "status": "failed",
-                "value": None,
-                "detail": f"the program: {failure_line(error, '')}",
-                "assertion": None,
-            }
-        ]
+        return [_answer("failed", f"the program: {failure_line(error, '')}")]
     for call in calls:
-        results.append({"status": "running", "value": None, "detail": "", "assertion": None})
+        results.append(_answer("running"))
         _write(descriptor, results, size)
         try:
             answer = peer.request("eval", None, call)
@@ -236,11 +225,15 @@ def record(peer: Peer, setup: str, calls: list[str], size: int, descriptor: int)
     return results
 
 
+def _answer(status: str, detail: str = "") -> dict[str, Any]:
+    return {"status": status, "value": None, "detail": detail, "assertion": None}
+
+
 def examine(peer: Peer, asked: dict[str, Any], size: int, descriptor: int) -> list[dict[str, Any]]:
-    """Run the cases of `asked` in its order in one program, saving the results after each case.
+    """Run the cases of `asked` in the order it states, in one program; save the results after each.
 
     A case is something that `judge` could run: statements, or a function that is called afterwards.
-    Each starts with a different memory layout than the one before, here and in the program.
+    The memory layout differs from case to case, here and in the program.
     """
     results: list[dict[str, Any]] = []
     setup, cases, entry_point = asked["setup"], asked["cases"], asked["entry_point"]
@@ -267,10 +260,7 @@ def examine(peer: Peer, asked: dict[str, Any], size: int, descriptor: int) -> li
             except ChannelClosed:
                 raise
             except BaseException as error:
-                results[-1] |= {
-                    "status": "failed",
-                    "detail": failure_line(error, cases[index])[:DETAIL_CHARS],
-                }
+                results[-1] |= _verdict("failed", failure_line(error, cases[index]))
             steps, loops, threads, slept_s = peer.request("spent")
             results[-1] |= {"steps": steps, "loops": loops, "threads": threads, "slept_s": slept_s}
         except ChannelClosed:

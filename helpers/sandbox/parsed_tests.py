@@ -30,25 +30,21 @@ class Tests(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def read_tests(text: str, entry_point: str) -> Tests:
-    """Parse the tests; a function in them with the entry point's name is dropped.
+    """Parse the tests; if they define the entry point themselves, that function is dropped.
 
     Raises:
         SyntaxError, ValueError, RecursionError: if they do not parse.
     """
     tree = ast.parse(text)
-    tree.body = [node for node in tree.body if not _defines(node, entry_point)]
+    defining = (ast.FunctionDef, ast.AsyncFunctionDef)
+    tree.body = [n for n in tree.body if not (isinstance(n, defining) and n.name == entry_point)]
     nodes = list(ast.walk(tree))
     names = [node for node in nodes if isinstance(node, ast.Name)]
     used = {node.id for node in names} | {entry_point}
     bound = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
     bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
-    bound |= {
-        name.asname or name.name
-        for node in nodes
-        if isinstance(node, ast.Import)
-        for name in node.names
-        if name.name in STATELESS
-    }
+    imported = [name for node in nodes if isinstance(node, ast.Import) for name in node.names]
+    bound |= {name.asname or name.name for name in imported if name.name in STATELESS}
     return Tests(
         compile(tree, "<tests>", "exec", optimize=0),  # -O would drop their assertions
         tuple(sorted(name for name in used if name == entry_point or not hasattr(builtins, name))),
@@ -56,10 +52,6 @@ def read_tests(text: str, entry_point: str) -> Tests:
         any(isinstance(node, ast.ClassDef) for node in tree.body),
         all(_traceless(node, bound) for node in nodes),
     )
-
-
-def _defines(node: ast.stmt, entry_point: str) -> bool:
-    return isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == entry_point
 
 
 def _functions_to_call(tree: ast.Module) -> list[tuple[str, bool]]:

@@ -15,22 +15,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from helpers.sandbox.channel import Peer
 
-BINARY = (
-    "add",
-    "sub",
-    "mul",
-    "truediv",
-    "floordiv",
-    "mod",
-    "pow",
-    "matmul",
-    "and",
-    "or",
-    "xor",
-    "lshift",
-    "rshift",
-)
+BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift",
+          "rshift")  # fmt: skip
 ORDERINGS = ("lt", "le", "gt", "ge")
+# Special methods that only forward: name -> operation, and name -> exact type that the answer must have.
+ASKED = {"iter": "iter", "reversed": "reversed", "getitem": "item", "setitem": "setitem",
+         "delitem": "delitem", "enter": "enter", "copy": "copy"}  # fmt: skip
+EXACT = {"bool": bool, "len": int, "str": str, "repr": str, "format": str, "float": float, "int": int}
+SHOWN = "the program's answer to an expected value cannot be used as a value"
 FORWARDED_NAMES = ("__annotations__", "__defaults__", "__dict__", "__doc__", "__name__", "__qualname__")
 
 
@@ -56,7 +48,7 @@ class Remote:
 
     def __exactly(self, kind: type, op: str, *args: Any) -> Any:
         if self.__shown:
-            raise TypeError("the program's answer to an expected value cannot be used as a value")
+            raise TypeError(SHOWN)
         value = self.__ask(op, *args)
         if type(value) is not kind:
             raise TypeError(f"the program answered with {type(value).__name__} where {kind.__name__} is due")
@@ -103,48 +95,12 @@ class Remote:
     def __hash__(self) -> int:
         return hash(self.__data()) if self.__plain else self.__exactly(int, "hash")
 
-    def __bool__(self) -> bool:
-        return self.__exactly(bool, "bool")
-
-    def __len__(self) -> int:
-        return self.__exactly(int, "len")
-
-    def __iter__(self) -> Any:
-        return self.__ask("iter")
-
-    def __reversed__(self) -> Any:
-        return self.__ask("reversed")
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.__ask("item", key)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.__ask("setitem", key, value)
-
-    def __delitem__(self, key: Any) -> None:
-        self.__ask("delitem", key)
-
     def __contains__(self, item: Any) -> bool:
         if self.__plain:
             return item in self.__data()
         if self.__peer.names_classes:
             return self.__exactly(bool, "op:contains", item)
         return any(item is each or item == each for each in self)
-
-    def __str__(self) -> str:
-        return self.__exactly(str, "str")
-
-    def __repr__(self) -> str:
-        return self.__exactly(str, "repr")
-
-    def __format__(self, form: str) -> str:
-        return self.__exactly(str, "format", form)
-
-    def __float__(self) -> float:
-        return self.__exactly(float, "float")
-
-    def __int__(self) -> int:
-        return self.__exactly(int, "int")
 
     def __index__(self) -> int:
         return self.__exactly(int, "op:index")
@@ -157,17 +113,11 @@ class Remote:
 
     def __unary(self, name: str) -> Any:
         if self.__shown:
-            raise TypeError("the program's answer to an expected value cannot be used as a value")
+            raise TypeError(SHOWN)
         return self.__ask(f"op:{name}")
-
-    def __enter__(self) -> Any:
-        return self.__ask("enter")
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
         return bool(self.__ask("exit", kind, *(error.args if error else ())))
-
-    def __copy__(self) -> Any:
-        return self.__ask("copy")
 
     def __deepcopy__(self, memo: dict) -> Any:
         return self.__ask("deepcopy")
@@ -200,6 +150,14 @@ class Remote:
         return value
 
 
+def _make_asking(op: str) -> Callable:
+    return lambda self, *args: self._Remote__ask(op, *args)
+
+
+def _make_exact(kind: type, op: str) -> Callable:
+    return lambda self, *args: self._Remote__exactly(kind, op, *args)
+
+
 def _make_ordering(name: str) -> Callable:
     return lambda self, other: self._sandbox_ordered(name, other)
 
@@ -209,12 +167,16 @@ def _make_binary(name: str, reflected: bool) -> Callable:
     return lambda self, other: self._sandbox_binary(name, other, reflected=reflected)
 
 
+for _name, _op in ASKED.items():
+    setattr(Remote, f"__{_name}__", _make_asking(_op))
+for _name, _kind in EXACT.items():
+    setattr(Remote, f"__{_name}__", _make_exact(_kind, _name))
 for _name in ORDERINGS:
     setattr(Remote, f"__{_name}__", _make_ordering(_name))
 for _name in BINARY:
     setattr(Remote, f"__{_name}__", _make_binary(_name, False))
     setattr(Remote, f"__r{_name}__", _make_binary(_name, True))
-Remote.__doc__ = property(lambda self: self.__ask("get", "__doc__"))  # type: ignore[assignment]
+Remote.__doc__ = property(lambda self: self._Remote__ask("get", "__doc__"))  # type: ignore[assignment]
 
 
 class RemoteIterator:
@@ -265,5 +227,5 @@ def make_proxy(peer: Peer, kind: str, number: int, name: str) -> Any:
 
 
 async def _run(peer: Peer, number: int) -> Any:
-    """Stand for a coroutine of the program in the tests' event loop; it runs in the program's own loop."""
+    """Await a coroutine of the program from the tests' event loop; it runs in the program's own loop."""
     return peer.request("await", Remote(peer, number, "coroutine", "obj"))

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+from helpers.sandbox.codec import GRAPHS
+
 MAX_SOURCE_CHARS = 4000
 
 
@@ -58,9 +60,8 @@ def assertion_for(error: BaseException, call: str) -> str | None:
         name = f"nx.{kind.__name__}"
     else:
         return None
-    return (
-        f"try:\n    {call}\nexcept {name}:\n    pass\nelse:\n    raise AssertionError({f'{name} expected'!r})"
-    )
+    otherwise = f"raise AssertionError({f'{name} expected'!r})"
+    return f"try:\n    {call}\nexcept {name}:\n    pass\nelse:\n    {otherwise}"
 
 
 def to_source(value: Any) -> str:
@@ -70,7 +71,7 @@ def to_source(value: Any) -> str:
         RenderError: for values without such a form.
     """
     kind = type(value)
-    if value is None or kind in (bool, int, str, bytes):
+    if value is None or kind in (bool, int, str, bytes, complex, range):
         return repr(value)
     if kind is float:
         if math.isnan(value):
@@ -86,25 +87,16 @@ def to_source(value: Any) -> str:
         return f"frozenset({{{', '.join(sorted(map(to_source, value)))}}})" if value else "frozenset()"
     if kind in (dict, collections.OrderedDict, collections.defaultdict, collections.Counter):
         return f"{{{', '.join(f'{to_source(k)}: {to_source(v)}' for k, v in value.items())}}}"
-    if kind is complex or kind is range:
-        return repr(value)
     if _is_graph(value):
         return _graph_source(value)
-    if kind.__module__ == "numpy":
-        numpy = sys.modules["numpy"]
-        if isinstance(value, numpy.generic):
-            return to_source(value.item())
+    if kind.__module__ == "numpy" and isinstance(value, sys.modules["numpy"].generic):
+        return to_source(value.item())
     raise RenderError(f"values of {kind.__qualname__} are not written")
 
 
 def _is_graph(value: Any) -> bool:
     networkx = sys.modules.get("networkx")
-    return networkx is not None and type(value) in (
-        networkx.Graph,
-        networkx.DiGraph,
-        networkx.MultiGraph,
-        networkx.MultiDiGraph,
-    )
+    return networkx is not None and type(value) in [getattr(networkx, name) for name in GRAPHS]
 
 
 def _graph_source(graph: Any) -> str:

@@ -10,20 +10,13 @@ from helpers.sandbox import confine
 
 
 class ScratchFolder:
-    """The program's folder below `home`, replaced only if the last program touched it.
+    """The program's folder below `home`, replaced only if the last program touched it."""
 
-    Attributes:
-        path: the folder.
-        landlock: descriptor of the ruleset that grants access to it; None without Landlock.
-    """
-
-    def __init__(self, home: str, readable: list[str], uid: int | None, *, limited: bool, name: str = ""):
+    def __init__(self, home: str, readable: list[str], uid: int | None, *, limited: bool, name: str):
         self._home, self._readable, self._uid, self._name = home, readable, uid, name
         self._limited = limited  # the file system itself limits its size
         self._count = 0
-        self._stamp: tuple = ()
-        self.path = ""
-        self.landlock: int | None = None
+        self.landlock: int | None = None  # descriptor of the ruleset that grants access to the folder
         self._wanted = confine.landlock_abi() > 0
         self._make()
 
@@ -44,7 +37,7 @@ class ScratchFolder:
         os.environ.update(HOME=self.path, TMPDIR=self.path)
 
     def _seen(self) -> tuple:
-        """Return what changes if the folder itself is touched; whether it is empty is checked separately."""
+        """Return values that change if the folder itself is touched; its contents are checked separately."""
         try:
             seen = os.stat(self.path, follow_symlinks=False)
         except OSError:  # removed

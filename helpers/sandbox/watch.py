@@ -17,7 +17,7 @@ def cpu_s(pid: int) -> float:
 
 
 def overslept(pids: tuple[int, ...], wall_s: float, timeout_s: float) -> bool:
-    """Return whether a program slept for longer than it could have needed.
+    """Return whether a program slept for longer than its time limit can justify.
 
     Time that a thread spent waiting for a processor does not count, so a loaded machine changes no
     verdict.
@@ -50,11 +50,7 @@ def threads_of(pid: int) -> int:
 
 
 def end_children(keep: tuple[int, ...]) -> None:
-    """Kill and reap every process a program left; orphans fall to this process, the subreaper.
-
-    Args:
-        keep: children to spare.
-    """
+    """Kill and reap all processes but `keep` that a program left; this process adopts orphans."""
     while True:
         try:
             with open(f"/proc/self/task/{os.getpid()}/children") as stream:

@@ -20,11 +20,12 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from helpers.sandbox.conditions import BASE, Conditions, to_settings
-from helpers.sandbox.messages import receive, send
+from helpers.sandbox.run_conditions import BASE, RunConditions
+from helpers.sandbox.zygote import receive, send
 
 ROOT = str(Path(__file__).resolve().parents[2])
 COMMON = ("bisect", "collections", "copy", "datetime", "functools", "heapq", "itertools", "json", "math",
@@ -32,10 +33,10 @@ COMMON = ("bisect", "collections", "copy", "datetime", "functools", "heapq", "it
 HEAVY = ("numpy", "networkx", "unittest", "pytest", "scipy", "pandas", "sympy")
 IMPORTED = re.compile(rf"\b(?:import|from)\s+({'|'.join((*COMMON, *HEAVY))})\b")
 START_SECONDS = 120.0
-WIDELY = 0.05  # share of texts that must name a heavy module before all share a process with it
+WIDELY = 0.05  # share of texts that must name a heavy module for all of them to get it preloaded
 MOST_KEYS = 8  # warm processes per borrower; each holds its imports in memory
 
-Key = tuple[tuple[str, ...], tuple[str, ...], Conditions]  # preload, python_path, conditions
+Key = tuple[tuple[str, ...], tuple[str, ...], RunConditions]  # preload, python_path, conditions
 
 
 def key_for(
@@ -43,20 +44,20 @@ def key_for(
     preload: Sequence[str] = (),
     python_path: Sequence[str] = (),
     *,
-    conditions: Conditions = BASE,
+    conditions: RunConditions = BASE,
     whole_batch: bool = False,
 ) -> Key:
     """Return the key of the warm process that fits programs with these texts.
 
-    It preloads only those heavy modules that a text names, and all common ones. With `whole_batch`,
-    which says that the process will see no other texts, it preloads only the common ones named, too.
+    It preloads all common modules and those heavy ones that a text names. `whole_batch` says that the
+    process will see no other texts: of the common modules, too, it then preloads only those named.
     """
     named = {word for text in texts for word in IMPORTED.findall(text)} | set(preload)
     common = [name for name in COMMON if name in named or not whole_batch]
     own = [name for name in preload if name not in (*COMMON, *HEAVY)]
     heavy = [name for name in HEAVY if name in named and importlib.util.find_spec(name)]
     paths = tuple(str(Path(path).resolve()) for path in python_path)
-    return (tuple(dict.fromkeys([*common, *own, *heavy])), paths, conditions)
+    return tuple(dict.fromkeys([*common, *own, *heavy])), paths, conditions
 
 
 def preload_for(texts: Sequence[str]) -> tuple[str, ...]:
@@ -77,8 +78,8 @@ class Worker:
         self.folder = tempfile.mkdtemp(prefix=f"sandbox-{conditions.folder}")
         os.chmod(self.folder, 0o711)
         mine, theirs = socket.socketpair()
-        settings = {"preload": names, "python_path": paths, "folder": self.folder}
-        settings["conditions"] = to_settings(conditions)
+        settings = {"preload": names, "python_path": paths, "folder": self.folder,
+                    "conditions": asdict(conditions)}  # fmt: skip
         start = (
             f"import sys; sys.path.insert(0, {ROOT!r}); from helpers.sandbox.zygote import main; "
             f"sys.path.remove({ROOT!r}); main()"
@@ -88,8 +89,8 @@ class Worker:
             "PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1",
             "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LD_BIND_NOW": "1",
         } | conditions.environment()  # fmt: skip
-        flags = ["-s", "-P", *conditions.command_flags()]
-        command = [sys.executable, *flags, "-c", start, str(theirs.fileno()), json.dumps(settings)]
+        flags = ["-s", "-P", *(["-O"] if conditions.optimize else []), "-c", start]
+        command = [sys.executable, *flags, str(theirs.fileno()), json.dumps(settings)]
         self.process = subprocess.Popen(
             command, env=environment, cwd=self.folder, pass_fds=[theirs.fileno()], start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -131,12 +132,8 @@ class Worker:
 
 @contextlib.contextmanager
 def _file(content: bytes) -> Any:
-    """Open an unnamed file that holds `content`, in memory if the system supports that."""
-    if hasattr(os, "memfd_create"):
-        stream = os.fdopen(os.memfd_create("program"), "w+b")
-    else:
-        stream = tempfile.TemporaryFile()  # noqa: SIM115 (closed by the `with` below)
-    with stream:
+    """Open an unnamed file in memory that holds `content`."""
+    with os.fdopen(os.memfd_create("program"), "w+b") as stream:
         stream.write(content)
         stream.flush()
         yield stream
@@ -146,15 +143,15 @@ class Workers:
     """A set of warm processes, one for each key, for one borrower at a time."""
 
     def __init__(self) -> None:
-        self._workers: dict[Key, Worker] = {}
+        self.by_key: dict[Key, Worker] = {}
 
     def get(self, key: Key) -> Worker:
         """Return the warm process for `key`; start it if there is none."""
-        if key not in self._workers:
-            while len(self._workers) >= MOST_KEYS:
-                self.drop(next(iter(self._workers)))
-            self._workers[key] = Worker(key)
-        return self._workers[key]
+        if key not in self.by_key:
+            while len(self.by_key) >= MOST_KEYS:
+                self.drop(next(iter(self.by_key)))
+            self.by_key[key] = Worker(key)
+        return self.by_key[key]
 
     def ask(
         self, key: Key, source: str, limits: dict[str, Any], request: dict[str, Any]
@@ -167,14 +164,8 @@ class Workers:
 
     def drop(self, key: Key) -> None:
         """End the process for `key`, if there is one."""
-        worker = self._workers.pop(key, None)
-        if worker:
+        if worker := self.by_key.pop(key, None):
             worker.close()
-
-    def close(self) -> None:
-        """End all processes."""
-        for key in list(self._workers):
-            self.drop(key)
 
 
 _idle: list[Workers] = []
@@ -190,7 +181,7 @@ def borrowed(key: Key) -> Any:
         if _owner != os.getpid():  # a fork of the caller must not share its sockets
             _idle.clear()
             _owner = os.getpid()
-        ready = next((w for w in _idle if key in w._workers), _idle[-1] if _idle else None)
+        ready = next((w for w in _idle if key in w.by_key), _idle[-1] if _idle else None)
         if ready is not None:
             _idle.remove(ready)
     workers = ready or Workers()
@@ -205,8 +196,7 @@ def borrowed(key: Key) -> Any:
 def close_workers() -> None:
     """End the warm processes; they would also end with this process."""
     with _lock:
-        workers = _idle[:]
+        ended = [worker for workers in _idle for worker in workers.by_key.values()]
         _idle.clear()
-    if _owner == os.getpid():
-        for each in workers:
-            each.close()
+    for worker in ended if _owner == os.getpid() else ():
+        worker.close()

@@ -16,6 +16,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -23,32 +24,24 @@ from typing import Any
 
 from helpers.sandbox import call_filter, child, confine, watch
 from helpers.sandbox.candidate import rehearse
-from helpers.sandbox.conditions import Conditions, prepare, settle
-from helpers.sandbox.messages import receive, send
+from helpers.sandbox.run_conditions import RunConditions, prepare, settle
 from helpers.sandbox.scratch import ScratchFolder, remove_tree
 
 OUTPUT_BYTES = 8 * 2**20
-FILE_BYTES = 32 * 2**20
-JUDGE_MEMORY_MB = 2048
 JUDGE_EXTRA_S = 5.0  # processor time that the judge may use beyond the program's limit
 TICK_MS = 50
 JUDGE_ANSWERS_S = 5.0  # patience with a judge whose program is gone; a loaded machine takes a while
 
 
 def serve(control: socket.socket, settings: dict[str, Any]) -> None:
-    """Answer requests on `control` until the caller hangs up.
-
-    Args:
-        control: socket to the caller.
-        settings: "preload" (modules), "folder" and "conditions".
-    """
+    """Answer requests on `control` until the caller hangs up; `settings` are those that a `Worker` sends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     call_filter.libc.prctl(call_filter.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    conditions = Conditions(**settings["conditions"])
+    conditions = RunConditions(**settings["conditions"])
     prepare(conditions)
-    problems = preload(settings["preload"])
+    preload(settings["preload"])
     zygote = Zygote(control, settings["folder"], conditions)
-    send(control, {"ready": True, "problems": problems, "layers": zygote.layers})
+    send(control, {"layers": zygote.layers})
     rehearse()
     settle(conditions)
     gc.freeze()
@@ -64,36 +57,31 @@ def serve(control: socket.socket, settings: dict[str, Any]) -> None:
         send(control, reply)
 
 
-def preload(names: list[str]) -> list[str]:
-    """Import what the programs will need; return the failures, which are not fatal."""
-    problems = []
+def preload(names: list[str]) -> None:
+    """Import what the programs will need; a failure is not fatal."""
     for name in names:
-        try:
+        with contextlib.suppress(Exception):
             importlib.import_module(name)
-        except Exception as error:
-            problems.append(f"{name}: {error}")
     if "numpy" in sys.modules:
         importlib.import_module("numpy.random")  # seeded in every child, but loaded lazily by numpy
-    return problems
 
 
 class Zygote:
     """Runs one program after another in layers that are chosen once for this machine and user."""
 
-    def __init__(self, control: socket.socket, home: str, conditions: Conditions):
+    def __init__(self, control: socket.socket, home: str, conditions: RunConditions):
         self._control, self._conditions = control, conditions
         self._judge: Judge | None = None
         self.layers = confine.enter_namespaces(home)
         libraries = sorted({sys.prefix, sys.base_prefix, *(path for path in sys.path if path)})
         uid, read_all = self._choose_uid(home, libraries)
-        self._folder = ScratchFolder(
-            home, libraries, uid, limited=self.layers[1].active, name=conditions.folder
-        )
+        limited = self.layers[1].active  # the file system of its own limits the folder's size
+        self._folder = ScratchFolder(home, libraries, uid, limited=limited, name=conditions.folder)
         has_landlock, abi = self._folder.landlock is not None, confine.landlock_abi()
         self._layer("landlock", has_landlock, f"ABI {abi}" if abi else "not in this kernel")
-        self._guard = not has_landlock and uid is None
-        reason = "replaces Landlock, but native code bypasses it" if self._guard else "not needed here"
-        self._layer("audit hook on files", self._guard, reason)
+        guard = not has_landlock and uid is None  # `child.be_candidate` decides by the same
+        reason = "replaces Landlock, but native code bypasses it" if guard else "not needed here"
+        self._layer("audit hook on files", guard, reason)
         has_filter = call_filter.seccomp_available()
         self._layer("system call filter", has_filter, "seccomp" if has_filter else "this kernel accepts none")
         confine.empty_bounding_set()
@@ -103,13 +91,7 @@ class Zygote:
         call_filter.libc.prctl(call_filter.PR_SET_DUMPABLE, 0, 0, 0, 0)
         with open("/proc/self/statm") as stream:
             inherited_bytes = int(stream.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        self._confinement = confine.Confinement(
-            inherited_bytes=inherited_bytes,
-            file_bytes=FILE_BYTES,
-            uid=uid,
-            read_all=read_all,
-            call_filter=own,
-        )
+        self._confinement = confine.Confinement(inherited_bytes, uid, read_all=read_all, call_filter=own)
         self._null = os.open(os.devnull, os.O_RDONLY)
         self._poller = select.poll()
         self._poller.register(control, select.POLLHUP)
@@ -133,8 +115,8 @@ class Zygote:
         """Fork the program, have it judged, watch both processes, and leave nothing behind.
 
         Returns:
-            `limit`: None, "time", "output" or "files". `judge` and `candidate`: exit status, negative
-            for a signal, None if the process lived to the end, as it should.
+            `limit`: None, "time", "output" or "files". `judge` and `candidate`: exit status, negative for
+            a signal, None if the process was still alive when the verdict came, as it should be.
         """
         output = os.memfd_create("output")
         near, far = socket.socketpair()
@@ -160,8 +142,7 @@ class Zygote:
         finally:
             near.close()
             far.close()
-            kept = () if self._judge is None else (self._judge.pid,)
-            watch.end_children(kept)
+            watch.end_children(() if self._judge is None else (self._judge.pid,))
             for descriptor in (source, tests, output, confined):
                 os.close(descriptor)
             self._folder.clear()
@@ -170,19 +151,11 @@ class Zygote:
         os.dup2(self._null, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        child.be_candidate(
-            self._confinement,
-            limits,
-            conditions=self._conditions,
-            guard=self._guard,
-            landlock=self._folder.landlock,
-            source=source,
-            channel=channel,
-            report=report,
-        )
+        landlock = self._folder.landlock
+        child.be_candidate(self._confinement, limits, self._conditions, landlock, source, channel, report)
 
     def _judge_program(self, program: RunningProgram, descriptors: tuple[int, int, int]) -> bytes:
-        """Have the kept judge, or one of the program's own if it must, judge; return the judge's word."""
+        """Let the kept judge decide, or a new one if the tests need their own process; return its word."""
         word = self._await_word(self.start_judge(), program, descriptors)
         if not self._judge.reusable:
             self._judge = None
@@ -197,14 +170,7 @@ class Zygote:
         return self._judge
 
     def _be_judge(self, control: int, kept: bool) -> None:
-        child.be_judge(
-            self._confinement,
-            control,
-            conditions=self._conditions,
-            memory_mb=JUDGE_MEMORY_MB,
-            landlock=self._folder.landlock,
-            kept=kept,
-        )
+        child.be_judge(self._confinement, control, self._conditions, self._folder.landlock, kept=kept)
 
     def _await_word(self, judge: Judge, program: RunningProgram, descriptors: tuple[int, int, int]) -> bytes:
         """Wait for the judge's word (b"" if it died) and kill the program if it reaches a limit."""
@@ -321,6 +287,36 @@ def _end(pid: int, *, patience_s: float) -> int | None:
             os.waitpid(pid, 0)
             return None
         time.sleep(0.0005)
+
+
+def send(control: socket.socket, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
+    """Send the caller or its warm process one length-prefixed JSON object and copies of `descriptors`."""
+    text = json.dumps(message).encode()
+    data = struct.pack("!I", len(text)) + text
+    sent = socket.send_fds(control, [data], descriptors) if descriptors else 0
+    if sent < len(data):
+        control.sendall(data[sent:])
+
+
+def receive(control: socket.socket, descriptors: int = 0) -> tuple[dict[str, Any], list[int]] | None:
+    """Receive the next object and its `descriptors`; None if the other side hung up.
+
+    The two sides take turns, so nothing follows a message before it is answered.
+
+    Raises:
+        OSError: if the descriptors did not arrive.
+    """
+    data, found, _, _ = socket.recv_fds(control, 2**16, descriptors)
+    while 0 < len(data) < 4 or (data and len(data) < 4 + struct.unpack_from("!I", data)[0]):
+        part = control.recv(2**16)
+        data = data + part if part else b""
+    if data and len(found) == descriptors:
+        return json.loads(data[4:]), found
+    for descriptor in found:
+        os.close(descriptor)
+    if data:
+        raise OSError("descriptors did not arrive")
+    return None
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from helpers.errors import SuiteError
 from helpers.eval.responses import score_responses
 from helpers.records import InstructPair, Task
 from helpers.run.workspace import read_json, read_jsonl
-from helpers.sandbox.conditions import VARIATIONS
+from helpers.sandbox.run_conditions import VARIATIONS
 
 FAILS = ("failed", "crashed", "timeout")
 

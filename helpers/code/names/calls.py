@@ -26,29 +26,22 @@ def unknown_keywords(
 ) -> Iterator[str]:
     """Yield keyword arguments of one call that the called function, if known for certain, does not accept.
 
-    Args:
-        unbound: names that nothing in the answer binds, and that therefore come from the code base.
+    `unbound` are names that nothing in the answer binds, and that therefore come from the code base.
     """
     given = [keyword.arg for keyword in node.keywords if keyword.arg]
     if not given:
         return
     chain = attribute_chain(node.func)
-    taken: frozenset[str] | None = None
+    taken = None
     if chain and chain[0] in receivers.paths:
-        taken = _taken_by(resolve([*receivers.paths[chain[0]], *chain[1:]])[0])
+        taken = keywords_of(resolve([*receivers.paths[chain[0]], *chain[1:]])[0])
     elif chain and len(chain) == 1:
         taken = _taken_by_name(chain[0], tree, unbound, context)
     elif isinstance(node.func, ast.Attribute):
-        taken = _taken_by(receivers.method(node.func.value, node.func.attr))
-    if taken is None:
-        return
+        taken = keywords_of(receivers.method(node.func.value, node.func.attr))
     for name in given:
-        if name not in taken:
+        if taken is not None and name not in taken:
             yield f"{'.'.join(chain) if chain else node.func.attr}({name}=)"
-
-
-def _taken_by(function: object) -> frozenset[str] | None:
-    return keywords_of(function) if callable(function) else None
 
 
 def _taken_by_name(

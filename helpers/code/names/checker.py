@@ -7,8 +7,8 @@ parameters that the function lacks, and exceptions that do not exist. In prose: 
 backticks, calls and exception names that occur neither in the function under discussion nor in the
 code base, the standard library or the installed packages.
 
-A missing import or a name used before it is bound is a bug, not an invented name. A name that cannot
-be decided counts as existing. Every run measures on planted names how often the checker errs
+A missing import or a name used before it is bound is a bug, not an invented name. If the checker cannot
+decide, the name counts as existing. Every run measures on planted names how often the checker errs
 (`helpers.eval.planted`).
 """
 
@@ -26,7 +26,7 @@ from helpers.code.names.calls import unknown_keywords
 from helpers.code.names.context import NameContext, module_exists
 from helpers.code.names.lookup import ALIASES, attribute_chain, import_module, resolve
 from helpers.code.names.mentions import invented_in_docstring, invented_in_prose
-from helpers.code.names.modules import offered_names
+from helpers.code.names.modules import is_load, offered_names
 from helpers.code.names.receivers import Receivers
 from helpers.code.python_text import parse
 
@@ -41,9 +41,8 @@ def invented_names(response: str, *, context: NameContext) -> tuple[str, ...]:
         context: what exists; `context.about(source)` adds the function under discussion.
     """
     code = extract_code(response)
-    if code is None:
-        prose, found = response, set()
-    else:
+    prose, found = response, set()
+    if code is not None:
         found = set(_in_code(code, context))
         fenced = bool(fenced_blocks(response))
         prose = without_blocks(response) if fenced else response.replace(code.strip("\n"), "\n")
@@ -54,15 +53,16 @@ def invented_names(response: str, *, context: NameContext) -> tuple[str, ...]:
     return tuple(sorted(found - named))
 
 
-# --- code --------------------------------------------------------------------------------------
-
-
 def _in_code(code: str, context: NameContext) -> Iterator[str]:
     tree = parse(code)
-    if tree is None or not _has_scopes(code):
+    if tree is None:
         return
-    bound = _bound_names(code, tree)
-    free = _free_names(code)
+    try:
+        scopes = symtable.symtable(code, "<answer>", "exec")
+    except SyntaxError:  # duplicate arguments, for one, pass the parser but have no scopes
+        return
+    bound = _bound_names(scopes, tree)
+    free = _free_names(scopes)
     stored = _stored_names(tree)
     paths = _imported_paths(tree, stored)
     yield from _imports(tree, context)
@@ -76,10 +76,10 @@ def _in_code(code: str, context: NameContext) -> Iterator[str]:
     context = context.with_attributes_of(path[0] for path in paths.values())
     receivers = Receivers(tree, context, paths)
     written = _written_attributes(tree)
-    yield from _own_attributes(tree, receivers, written)
+    yield from _own_attributes(tree, receivers)
     own = _first_parameters(tree)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+        if isinstance(node, ast.Attribute) and is_load(node):
             if not (isinstance(node.value, ast.Name) and node.value.id in own):
                 yield from _attribute(node, receivers, written, context)
         elif isinstance(node, ast.Call):
@@ -88,46 +88,30 @@ def _in_code(code: str, context: NameContext) -> Iterator[str]:
             yield from invented_in_docstring(node, context)
 
 
-def _has_scopes(code: str) -> bool:
-    """Return whether scopes can be built: duplicate arguments, for one, pass the parser but not symtable."""
-    try:
-        symtable.symtable(code, "<answer>", "exec")
-    except SyntaxError:
-        return False
-    return True
-
-
-def _free_names(code: str) -> set[str]:
-    """Return the names that some scope reads from the module's globals."""
+def _free_names(table: symtable.SymbolTable) -> set[str]:
+    """Return the names that this scope or one inside it reads from the module's globals."""
     found: set[str] = set()
-
-    def visit(table: symtable.SymbolTable) -> None:
-        at_top = table.get_type() == "module"
-        for symbol in table.get_symbols():
-            # `is_global` alone is wrong in a function called "top" (symtable, Python 3.11).
-            here = (
-                symbol.is_parameter() or symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()
-            )
-            outside = symbol.is_global() and (at_top or not here or symbol.is_declared_global())
-            if symbol.is_referenced() and (outside or (at_top and not symbol.is_assigned())):
-                found.add(symbol.get_name())
-        for child in table.get_children():
-            visit(child)
-
-    visit(symtable.symtable(code, "<answer>", "exec"))
-    return found
+    at_top = table.get_type() == "module"
+    for symbol in table.get_symbols():
+        # `is_global` alone is wrong in a function called "top" (symtable, Python 3.11).
+        here = symbol.is_parameter() or _is_bound(symbol)
+        outside = symbol.is_global() and (at_top or not here or symbol.is_declared_global())
+        if symbol.is_referenced() and (outside or (at_top and not symbol.is_assigned())):
+            found.add(symbol.get_name())
+    return found.union(*map(_free_names, table.get_children()))
 
 
-def _bound_names(code: str, tree: ast.Module) -> set[str] | None:
+def _is_bound(symbol: symtable.Symbol) -> bool:
+    return symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()
+
+
+def _bound_names(table: symtable.SymbolTable, tree: ast.Module) -> set[str] | None:
     """Return names bound at the top level or declared global somewhere; None if they are unknowable.
 
     They are unknowable after a star import from a module whose names are unknown, or if the code
     writes globals by name.
     """
-    table = symtable.symtable(code, "<answer>", "exec")
-    bound = {
-        s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()
-    }
+    bound = {symbol.get_name() for symbol in table.get_symbols() if _is_bound(symbol)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Global):
             bound.update(node.names)
@@ -149,7 +133,7 @@ def _bound_names(code: str, tree: ast.Module) -> set[str] | None:
 
 def _stored_names(tree: ast.Module) -> set[str]:
     """Return the names that any scope assigns or takes as a parameter."""
-    stored = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    stored = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not is_load(n)}
     return stored | {a.arg for a in ast.walk(tree) if isinstance(a, ast.arg)}
 
 
@@ -193,7 +177,7 @@ def _written_attributes(tree: ast.Module) -> set[str]:
     """Return the attributes that the answer creates: stored, defined, or named in a string or keyword."""
     found = _words_in_strings(tree)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
+        if isinstance(node, ast.Attribute) and not is_load(node):
             found.add(node.attr)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.add(node.name)
@@ -202,7 +186,7 @@ def _written_attributes(tree: ast.Module) -> set[str]:
             if chain and (chain[-1][0].isupper() or chain[-1] in ("type", "namedtuple")):
                 found.update(keyword.arg for keyword in node.keywords if keyword.arg)
         if isinstance(node, ast.ClassDef):
-            found.update(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and not _is_load(n))
+            found.update(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and not is_load(n))
     return found
 
 
@@ -228,21 +212,15 @@ def _first_parameters(tree: ast.Module) -> set[str]:
     } & {"self", "cls"}
 
 
-def _own_attributes(tree: ast.Module, receivers: Receivers, written: set[str]) -> Iterator[str]:
+def _own_attributes(tree: ast.Module, receivers: Receivers) -> Iterator[str]:
     """Yield missing `self.x` and `cls.x` in classes whose attributes are all visible in the answer."""
-    outside = {
-        n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and not isinstance(n.ctx, ast.Load)
-    }
+    outside = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and not is_load(n)}
     for node in ast.walk(tree):
-        if not isinstance(node, ast.ClassDef):
-            continue
-        known = receivers.classes.get(node.name)
-        for part in ast.walk(node):
+        known = receivers.classes.get(node.name) if isinstance(node, ast.ClassDef) else None
+        for part in ast.walk(node) if known is not None else ():
             if not (isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name)):
                 continue
-            if part.value.id not in ("self", "cls") or not isinstance(part.ctx, ast.Load):
-                continue
-            if known is not None and part.attr not in known and part.attr not in outside:
+            if part.value.id in ("self", "cls") and is_load(part) and part.attr not in known | outside:
                 yield f"{part.value.id}.{part.attr}"
 
 
@@ -253,7 +231,7 @@ def _attribute(
     name = node.attr
     if chain and chain[0] in receivers.paths:
         path = [*receivers.paths[chain[0]], *chain[1:]]
-        _, missing = resolve(path)
+        missing = resolve(path)[1]
         if missing and missing.count(".") == len(path) - 1 and name not in written:
             yield ".".join(chain)
         return
@@ -266,7 +244,3 @@ def _attribute(
             yield shown
     elif not receivers.is_open(node.value) and not context.knows_attribute(name):
         yield shown
-
-
-def _is_load(name: ast.Name) -> bool:
-    return isinstance(name.ctx, ast.Load)

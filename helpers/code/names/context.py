@@ -49,8 +49,8 @@ BUILTIN_TYPES = (str, bytes, int, float, complex, bool, list, tuple, dict, set, 
 class NameContext:
     """Everything known to exist.
 
-    `names` can stand alone (functions, classes, module globals); `attributes` can follow a dot on an
-    object of unknown class. `receivers` maps parameters whose class is known by convention (networkx:
+    `names` can be written on their own (functions, classes, module globals); `attributes` can follow a dot
+    on an object of unknown class. `receivers` maps parameters whose class is known by convention (networkx:
     `G`) to their attributes. `parameters` are those of the function under discussion, if there is one.
     """
 
@@ -107,8 +107,7 @@ class NameContext:
         if package is not None:
             found.names.update(dir(package))
             found.attributes.update(dir(package))
-        for kind in BUILTIN_TYPES:
-            found.attributes.update(dir(kind))
+        found.attributes.update(*map(dir, BUILTIN_TYPES))
         own = {import_name} - {""} | {module.partition(".")[0] for module in modules}
         foreign = {name for module, name in found.taken if module.partition(".")[0] not in own}
         return cls(
@@ -124,9 +123,7 @@ class NameContext:
     def about(self, source: str, *more: str) -> NameContext:
         """Add what one task mentions: its function's parameters, and every word of the given texts.
 
-        Args:
-            source: the function under discussion, as the task shows it.
-            more: further texts that the answer may quote (module context, tests).
+        `source` is the function as the task shows it, `more` are texts that the answer may quote.
         """
         tree = parse(source) or ast.Module(body=[], type_ignores=[])
         own = [n for n in tree.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
@@ -149,22 +146,15 @@ class NameContext:
         return dataclasses.replace(self, attributes=self.attributes | more) if more else self
 
     def knows_name(self, name: str) -> bool:
-        """Return whether `name` can stand alone."""
-        return (
-            hasattr(builtins, name)
-            or name in self.names
-            or name in self.known_words
-            or name in ALIASES
-            or name in IN_SOME_SHELLS
-            or name in self.receivers
-            or name in sys.stdlib_module_names
-            or name in _library_names()
-            or name.startswith("__")
-            or keyword.iskeyword(name)
-        )
+        """Return whether `name` exists on its own, without anything before a dot."""
+        if hasattr(builtins, name) or name.startswith("__") or keyword.iskeyword(name):
+            return True
+        places = (self.names, self.known_words, ALIASES, IN_SOME_SHELLS, self.receivers,
+                  sys.stdlib_module_names, _library_names())  # fmt: skip
+        return any(name in place for place in places)
 
     def knows_attribute(self, name: str) -> bool:
-        """Return whether some object that may occur has an attribute `name`."""
+        """Return whether any object that an answer may use has an attribute `name`."""
         known = name in self.attributes or name in self.known_words or name in _library_attributes()
         return known or self.any_attribute
 
@@ -174,9 +164,8 @@ def module_exists(name: str, context: NameContext) -> bool:
     top = name.partition(".")[0]
     if name in context.modules or (top in context.imported and not is_installed(top)):
         return True
-    if import_module(name) is not None or is_installed(name):
-        return True
-    return context.import_name == "" and set(name.split(".")) <= context.names
+    known = import_module(name) is not None or is_installed(name)
+    return known or (context.import_name == "" and set(name.split(".")) <= context.names)
 
 
 def _module_of(path: str, import_name: str) -> str:
@@ -272,6 +261,6 @@ def _attributes_under(package: str) -> frozenset[str]:
 
 @lru_cache(maxsize=1)
 def _library_names() -> frozenset[str]:
-    """Return public names of common standard modules: using one without its import is a mere bug."""
+    """Return public names of common standard modules; using one without its import is only a bug."""
     loaded = [import_module(module) for module in LOOKED_AT if not module.startswith("numpy")]
     return frozenset(name for module in loaded if module for name in vars(module) if name[0] != "_")

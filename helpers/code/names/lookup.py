@@ -41,16 +41,13 @@ def resolve(dotted: list[str]) -> tuple[Any, str | None]:
                 found = getattr(found, part)
             except AttributeError:
                 name = f"{found.__name__}.{part}" if isinstance(found, types.ModuleType) else ""
-                found = import_module(name) if name else None
+                found = import_module(name)
                 if found is None:
-                    if name and is_installed(name):
-                        return None, None
-                    return None, ".".join(parts[: index + 1])
+                    return None, (None if is_installed(name) else ".".join(parts[: index + 1]))
             except Exception:
                 return None, None
         if not isinstance(found, types.ModuleType | type):
-            rest = parts[index + 1 :]
-            return (found, None) if not rest else (None, None)
+            return (None if parts[index + 1 :] else found), None
     return found, None
 
 
@@ -81,9 +78,7 @@ def import_module(name: str) -> types.ModuleType | None:
 
 def may_import(top: str) -> bool:
     """Return whether a top-level package may be imported for inspection."""
-    if top in NEVER_IMPORT:
-        return False
-    return top in sys.stdlib_module_names or top in LOOKED_INTO or top in _allowed
+    return top not in NEVER_IMPORT and (top in sys.stdlib_module_names or top in LOOKED_INTO | _allowed)
 
 
 _allowed: set[str] = set()
@@ -97,7 +92,7 @@ def allow_import(name: str) -> None:
 
 def keywords_of(function: Any) -> frozenset[str] | None:
     """Return the keyword arguments that `function` accepts; None if it accepts any or they are unknown."""
-    if function in UNTOLD:
+    if not callable(function) or function in UNTOLD:
         return None
     dispatched = getattr(function, "orig_func", None)  # networkx wraps its algorithms
     function = dispatched or function
@@ -113,9 +108,9 @@ def keywords_of(function: Any) -> frozenset[str] | None:
 
 def argument_names(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> list[str]:
     """Return all parameter names of a definition."""
-    a = node.args
-    named = [*a.posonlyargs, *a.args, *a.kwonlyargs, *([a.vararg] if a.vararg else [])]
-    return [argument.arg for argument in (*named, *([a.kwarg] if a.kwarg else []))]
+    taken = node.args
+    ordered = [*taken.posonlyargs, *taken.args, *taken.kwonlyargs, taken.vararg, taken.kwarg]
+    return [argument.arg for argument in ordered if argument]
 
 
 def attribute_chain(node: ast.expr) -> list[str] | None:

@@ -91,11 +91,9 @@ def _mention(text: str, context: NameContext) -> Iterator[str]:
         yield from _dotted(text.rstrip("."), context)
         return
     tree = parse(text)
-    if tree is None:
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and attribute_chain(node.func):
-            yield from _dotted(".".join(attribute_chain(node.func) or []), context)
+    for node in ast.walk(tree) if tree else ():
+        if isinstance(node, ast.Call) and (chain := attribute_chain(node.func)):
+            yield from _dotted(".".join(chain), context)
 
 
 def _dotted(name: str, context: NameContext) -> Iterator[str]:
@@ -108,15 +106,11 @@ def _dotted(name: str, context: NameContext) -> Iterator[str]:
     own_word = head in context.known_words and head not in ALIASES
     module = ALIASES.get(head, head).partition(".")[0]
     if not own_word and (import_module(module) is not None or is_installed(module)):
-        _, missing = resolve(parts)
-        if missing:
-            yield name
-        return
-    if head in context.receivers:
-        if parts[1] not in context.receivers[head]:
-            yield name
-        return
-    if context.knows_attribute(parts[-1]) or context.knows_name(parts[-1]):
-        return
-    if not (is_installed(module) and resolve(parts)[1] is None):
+        exists = resolve(parts)[1] is None
+    elif head in context.receivers:
+        exists = parts[1] in context.receivers[head]
+    else:
+        exists = context.knows_attribute(parts[-1]) or context.knows_name(parts[-1])
+        exists = exists or (is_installed(module) and resolve(parts)[1] is None)
+    if not exists:
         yield name

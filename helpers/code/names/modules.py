@@ -1,6 +1,6 @@
 """The names that a module offers, read from its source without running it.
 
-This serves installed packages that may not be imported here, and a corpus that is a folder.
+It is used for installed packages that may not be imported here, and for a corpus that is a folder.
 """
 
 from __future__ import annotations
@@ -60,9 +60,7 @@ def submodules(package: str) -> list[str]:
 def names_of_tree(tree: ast.Module, package: str = "") -> frozenset[str] | None:
     """Return the names that running this module binds; None if that is unknown (see `offered_names`).
 
-    Args:
-        tree: the module's syntax tree.
-        package: the package that relative star imports refer to.
+    `package` is the package that relative star imports refer to.
     """
     names: set[str] = set()
     for node in _statements(tree.body):
@@ -84,9 +82,7 @@ def names_of_tree(tree: ast.Module, package: str = "") -> frozenset[str] | None:
         else:
             if _writes_unseen_names(node):
                 return None
-            names.update(
-                part.id for part in ast.walk(node) if isinstance(part, ast.Name) and not _is_load(part)
-            )
+            names.update(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and not is_load(n))
     return None if "__getattr__" in names else frozenset(names)
 
 
@@ -100,12 +96,10 @@ def _locate(module: str) -> Path | None:
         return None
     if spec is None:
         return None
-    if not rest:
-        if spec.origin and spec.origin not in ("built-in", "frozen", "namespace"):
-            return Path(spec.origin)
-        folders = list(spec.submodule_search_locations or ())
-        return Path(folders[0]) if folders else None
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    if not rest:
+        has_file = spec.origin and spec.origin not in ("built-in", "frozen", "namespace")
+        return Path(spec.origin) if has_file else next(iter(folders), None)
     path: Path | None = None
     for part in rest:
         path = next((p for folder in folders if (p := _inside(folder, part))), None)
@@ -162,5 +156,6 @@ def _absolute(node: ast.ImportFrom, package: str) -> str:
     return ".".join([*kept, *([node.module] if node.module else [])])
 
 
-def _is_load(name: ast.Name) -> bool:
-    return isinstance(name.ctx, ast.Load)
+def is_load(node: ast.Name | ast.Attribute) -> bool:
+    """Return whether a name or attribute is read here, not bound or deleted."""
+    return isinstance(node.ctx, ast.Load)

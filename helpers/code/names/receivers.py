@@ -63,26 +63,20 @@ class Receivers:
             kind = self.kind(receiver)
             return None if kind is None else self._of_kind(kind)
         kinds = self.kinds.get(receiver.id, {PARAMETER})
-        by_kind = [
-            self.context.receivers.get(receiver.id) if kind == PARAMETER else self._of_kind(kind)
-            for kind in kinds
-        ]
+        by_name = self.context.receivers.get(receiver.id)
+        by_kind = [by_name if kind == PARAMETER else self._of_kind(kind) for kind in kinds]
         return None if None in by_kind else frozenset().union(*by_kind)
 
     def is_open(self, receiver: ast.expr) -> bool:
         """Return whether `receiver` may be of a class in the answer that creates attributes at run time."""
         if isinstance(receiver, ast.Name) and receiver.id in self.classes:
             return self.classes[receiver.id] is None  # the class itself: a metaclass may do the same
-        kinds = (
-            self.kinds.get(receiver.id, set()) if isinstance(receiver, ast.Name) else {self.kind(receiver)}
-        )
+        kinds = self._kinds_of(receiver)
         return any(isinstance(k, str) and self.classes.get(k, frozenset()) is None for k in kinds)
 
     def method(self, receiver: ast.expr, name: str) -> Any:
         """Return the function that `receiver.name(…)` calls; None if that is uncertain."""
-        kinds = (
-            self.kinds.get(receiver.id, {None}) if isinstance(receiver, ast.Name) else {self.kind(receiver)}
-        )
+        kinds = self._kinds_of(receiver)
         only = next(iter(kinds)) if len(kinds) == 1 else None
         return getattr(only, name, None) if isinstance(only, type) else None
 
@@ -107,19 +101,17 @@ class Receivers:
         if not isinstance(value, ast.Call):
             return None
         chain = attribute_chain(value.func)
-        if chain:
-            if len(chain) == 1 and chain[0] in RESULTS:
-                return RESULTS[chain[0]]
-            made = self._class_named(chain)
-            if made is not None:
-                return made
-        if isinstance(value.func, ast.Attribute) and self._is_text(value.func.value):
+        if chain and len(chain) == 1 and chain[0] in RESULTS:
+            return RESULTS[chain[0]]
+        made = self._class_named(chain) if chain else None
+        if made is not None:
+            return made
+        if isinstance(value.func, ast.Attribute) and self._kinds_of(value.func.value) == {str}:
             return TEXT_RESULTS.get(value.func.attr)
         return None
 
-    def _is_text(self, value: ast.expr) -> bool:
-        kinds = self.kinds.get(value.id) if isinstance(value, ast.Name) else {self.kind(value)}
-        return kinds == {str}
+    def _kinds_of(self, value: ast.expr) -> set[Kind]:
+        return self.kinds.get(value.id, set()) if isinstance(value, ast.Name) else {self.kind(value)}
 
     def _class_named(self, chain: list[str]) -> Kind:
         head = chain[0]
@@ -145,11 +137,11 @@ def instance_attributes(kind: type) -> frozenset[str] | None:
     for base in kind.__mro__[:-1]:
         if any(isinstance(vars(base).get(n), FunctionType) for n in ("__getattr__", "__getattribute__")):
             return None
-        if base.__flags__ & (1 << 9):  # a heap type, most likely written in Python
-            stored = _stored_on_self(base)
-            if stored is None:
-                return None
-            names |= stored
+        # A heap type is most likely written in Python.
+        stored = _stored_on_self(base) if base.__flags__ & (1 << 9) else frozenset()
+        if stored is None:
+            return None
+        names |= stored
     return frozenset(names)
 
 
@@ -187,18 +179,16 @@ def _class_attributes(
     if words & set(DYNAMIC):
         return None
     names = set(dir(object)) | {"__dict__", "__annotations__", "__name__", "__module__", "__mro__"}
-    for base in node.bases:
-        if isinstance(base, ast.Name) and base.id == "object":
-            continue
-        if isinstance(base, ast.Name) and base.id in by_name and base.id not in (*above, name):
-            inherited = _class_attributes(base.id, by_name, (*above, name))
-        elif isinstance(base, ast.Name) and isinstance(getattr(builtins, base.id, None), type):
-            inherited = frozenset(dir(getattr(builtins, base.id)))
+    for base in (base.id if isinstance(base, ast.Name) else "" for base in node.bases):
+        if base in by_name and base not in (*above, name, "object"):
+            inherited = _class_attributes(base, by_name, (*above, name))
+            if inherited is None:
+                return None
+            names |= inherited
+        elif isinstance(getattr(builtins, base, None), type):
+            names |= set(dir(getattr(builtins, base)))
         else:
-            inherited = None
-        if inherited is None:
             return None
-        names |= inherited
     for part in ast.walk(node):
         if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(part.name)

@@ -12,17 +12,17 @@ from helpers.code.edits import SourceText
 from helpers.code.functions import module_name, package_folders
 from helpers.records import Corpus, Function
 from helpers.sandbox.api import STEPS_REACHED, Outcome, Program, run_programs
-from helpers.sandbox.conditions import BASE, VARIATIONS, Conditions
+from helpers.sandbox.run_conditions import BASE, VARIATIONS, RunConditions
 from helpers.sandbox.workers import preload_for
 
-# What a program may take. Steps (`helpers.sandbox.steps`) decide, since they are the same on every
+# What a program may take. Steps (`helpers.sandbox.step_counter`) decide, since they are the same on every
 # machine; the clock only ends computation in compiled code.
 MAX_STEPS = 1_200_000
 TIMEOUT_S = 5.0  # processor seconds
 MEMORY_MB = 1024
 # A reference may take a twentieth of that, so that it reaches no limit on a slower machine.
 REFERENCE_STEPS = MAX_STEPS // 20
-# Loops of `helpers.sandbox.steps.Meter`: a twentieth of `TIMEOUT_S` where a loop takes 50 microseconds.
+# Loops of `step_counter.Meter` of the sandbox: a twentieth of `TIMEOUT_S` where a loop takes 50 microseconds.
 REFERENCE_LOOPS = 5_000
 
 
@@ -108,7 +108,7 @@ def run_in(
     *,
     workers: int,
     what: str = "programs",
-    conditions: Conditions = BASE,
+    conditions: RunConditions = BASE,
 ) -> list[Outcome]:
     """Run programs with `run_programs`, with the corpus' modules available."""
     return run_programs(

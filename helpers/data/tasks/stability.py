@@ -1,7 +1,7 @@
 """Keep the cases that hold in any process; leave out and count those that depend on more than the code.
 
 The reference answers every case again in warm processes that were started apart and differ in everything
-that must not matter (`helpers.sandbox.conditions`): each case twice per process, in changing order, with
+that must not matter (`helpers.sandbox.run_conditions`): each case twice per process, in changing order, with
 other objects in memory every time. A case that fails once is dropped; the other cases of its function
 stay. `explain_doubts` finds out at the end what a dropped answer depends on, by changing one thing at a
 time; each such change needs its own warm processes. A case is also dropped if it starts threads, or if in
@@ -25,8 +25,8 @@ from helpers.data.tasks.execution import (
 )
 from helpers.records import Function
 from helpers.sandbox.api import SandboxError
-from helpers.sandbox.conditions import ALONE, BASE, VARIATIONS, Conditions
 from helpers.sandbox.examination import CaseResult, Cases, examine_cases
+from helpers.sandbox.run_conditions import ALONE, BASE, VARIATIONS, RunConditions
 
 THREADS = "answer depends on the timing of threads"
 TOO_DEAR = "takes more than a twentieth of the limit"
@@ -120,7 +120,7 @@ def explain_doubts(doubts: Sequence[Doubt], context: ExecutionContext, *, worker
 
 
 def _under(
-    conditions: Conditions,
+    conditions: RunConditions,
     subjects: Sequence[Subject],
     found: Sequence[Stability],
     context: ExecutionContext,
@@ -149,7 +149,7 @@ def _under(
 
 
 def _note(
-    one: Stability, subject: Subject, results: dict[int, CaseResult], conditions: Conditions
+    one: Stability, subject: Subject, results: dict[int, CaseResult], conditions: RunConditions
 ) -> list[int]:
     """Record what the cases took, and leave out those beyond limits or with threads.
 

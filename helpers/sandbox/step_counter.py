@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from types import FrameType
 from typing import Any
 
-from helpers.sandbox import conditions
+from helpers.sandbox import run_conditions
 
 IMPORTS = "<frozen importlib._bootstrap>"
 STEPS_SPENT = 86  # exit status of a program that exceeded its step limit
@@ -103,12 +103,12 @@ class Meter:
         self._loop_s = min(_elapsed_s(_loop) for _ in range(9))
         self._start_s = 0.0
         for module, name in THREAD_STARTERS:
-            if hasattr(sys.modules.get(module), name):
-                setattr(sys.modules[module], name, self._counted(getattr(sys.modules[module], name)))
+            if starter := getattr(sys.modules.get(module), name, None):
+                setattr(sys.modules[module], name, self._counted(starter))
 
     def start(self) -> None:
         """Start measuring here."""
-        self._started, self._start_s, self._slept_s = 0, processor_s(), conditions.slept_s
+        self._started, self._start_s, self._slept_s = 0, processor_s(), run_conditions.slept_s
 
     @property
     def threads(self) -> int:
@@ -118,7 +118,7 @@ class Meter:
     @property
     def slept_s(self) -> float:
         """Seconds that `time.sleep` was asked for since `start`."""
-        return conditions.slept_s - self._slept_s
+        return run_conditions.slept_s - self._slept_s
 
     def loops(self, without_s: float = 0.0) -> float:
         """Return the processor time since `start`, less `without_s` seconds of it, in runs of the loop."""

@@ -1,10 +1,10 @@
 """Execution conditions that must not affect a program's answers, and how to vary them.
 
 A machine decides many things that a correct answer does not depend on: memory addresses, the string
-hash seed, date, time zone, locale, working folder, stack depth, processor. `Conditions` fixes a choice
-of all of them. `BASE` is what every program normally runs under, identical on every machine as far as
-a process can arrange that. Each of `VARIATIONS` differs from it in everything at once. Each of `ALONE`
-differs in one thing, to find out which one an answer depends on.
+hash seed, date, time zone, locale, working folder, stack depth, processor. A `RunConditions` fixes all
+of them. Programs normally run under `BASE`, which is the same on every machine as far as a process can
+arrange that. Each of `VARIATIONS` changes everything at once; each of `ALONE` changes one thing, to find
+out which one an answer depends on.
 """
 
 from __future__ import annotations
@@ -17,13 +17,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
-
-__all__ = [
-    "ALONE", "BASE", "VARIATIONS", "Conditions", "arrange_memory", "deeper", "enter", "hand_out", "prepare",
-    "reorder_names", "seed_generators", "settle", "stir_memory", "to_settings",
-]  # fmt: skip
 
 POOL_BITS = 14  # CPython allocates small objects from aligned pools of 16 KiB
 POOL_HEADER = 48
@@ -38,8 +33,8 @@ OLD_PROCESSOR = "-AVX2,-FMA,-FMA4,-AVX512F,-AVX512VL,-AVX512DQ,-AVX2_Usable,-FMA
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """One choice of everything that must not matter. Ordinary runs use the defaults."""
+class RunConditions:
+    """A value for everything that must not matter. Ordinary runs use the defaults."""
 
     hash_seed: int = 0
     memory: int = 0  # seed of the order in which freed memory is reused
@@ -58,10 +53,6 @@ class Conditions:
     switch_s: float = 0.005  # seconds after which another thread gets its turn
     order: int = 0  # seed of the order of cases; 0 keeps the given order
 
-    def command_flags(self) -> list[str]:
-        """Return the interpreter flags."""
-        return ["-O"] if self.optimize else []
-
     def environment(self) -> dict[str, str]:
         """Return the environment variables that a fresh interpreter must start with."""
         found = {"PYTHONHASHSEED": str(self.hash_seed), "TZ": self.time_zone, "LC_ALL": self.locale,
@@ -75,14 +66,14 @@ class Conditions:
         return found
 
 
-BASE = Conditions()
-_FIRST = Conditions(
+BASE = RunConditions()
+_FIRST = RunConditions(
     hash_seed=1, memory=1, random_seed=1, moved_s=398 * DAY + 7 * HOUR + 821, clock_rate=1e6,
     time_zone="AAA-5:30", locale="tr_TR.UTF-8", folder="a-longer-name-than-usual", recursion_limit=1061,
     depth=30, names=1, switch_s=1e-5, collect_after=5, order=1,
 )  # fmt: skip
 # Weekday, hour and minute differ between all of these, whenever this runs.
-VARIATIONS: tuple[Conditions, ...] = (
+VARIATIONS: tuple[RunConditions, ...] = (
     _FIRST,
     replace(
         _FIRST, hash_seed=2, memory=2, random_seed=2, moved_s=-4017 * DAY + 13 * HOUR + 2231,
@@ -104,7 +95,7 @@ VARIATIONS: tuple[Conditions, ...] = (
     ),
 )  # fmt: skip
 # What an answer depends on -> conditions that differ from `BASE` only in that, most likely first.
-ALONE: dict[str, Conditions] = {
+ALONE: dict[str, RunConditions] = {
     "on memory addresses": replace(BASE, memory=6),
     "on the processor's rounding": replace(BASE, old_processor=True),
     "on the hash seed": replace(BASE, hash_seed=6),
@@ -122,24 +113,22 @@ ALONE: dict[str, Conditions] = {
 }
 
 
-def prepare(conditions: Conditions) -> None:
+def prepare(conditions: RunConditions) -> None:
     """Wrap the clocks so that `enter` can move them; call before a warm process imports anything else.
 
-    Modules keep references to the clocks they import, so the wrapping must come first. The clocks run
-    unchanged until `enter` is called in a child. If no clock is to be moved, nothing is wrapped.
+    Modules keep references to the clocks they import, so the wrapping must come first. Until a child
+    calls `enter`, the clocks run unchanged.
     """
     if conditions.clock_rate != 1.0:
         for name in CLOCKS:
-            setattr(time, name, _moving_clock(getattr(time, name), conditions.clock_rate, float))
-            setattr(
-                time, f"{name}_ns", _moving_clock(getattr(time, f"{name}_ns"), conditions.clock_rate, int)
-            )
+            for clock, kind in ((name, float), (f"{name}_ns", int)):
+                setattr(time, clock, _moving_clock(getattr(time, clock), conditions.clock_rate, kind))
         time.sleep = _counting_sleep(time.sleep)
     if conditions.moved_s:
         _time_machine()
 
 
-def settle(conditions: Conditions) -> None:
+def settle(conditions: RunConditions) -> None:
     """Reserve memory that children will use first; call once a warm process has imported everything.
 
     The warm process itself does not touch it, so every child finds the same, whatever ran before it.
@@ -150,7 +139,7 @@ def settle(conditions: Conditions) -> None:
         _held.extend(filling)
 
 
-def enter(conditions: Conditions) -> None:
+def enter(conditions: RunConditions) -> None:
     """Put the conditions into effect in a child, before it runs a program."""
     global _clocks_moved
     hand_out()
@@ -173,7 +162,7 @@ def hand_out() -> None:
     it allocates in between depends on paths and on what the process did before.
     """
     share = _fresh.pop() if _fresh else []
-    while share:
+    while share:  # one by one: `clear` frees them in another order
         share.pop()
 
 
@@ -253,11 +242,6 @@ def stir_memory(rng: random.Random) -> list[Any]:
     return kept
 
 
-def to_settings(conditions: Conditions) -> dict[str, Any]:
-    """Return plain data for another process; `Conditions(**settings)` reads it."""
-    return asdict(conditions)
-
-
 _INDICES = range(STIRRED)
 _fresh: list[list[Any]] = []
 _held: list[Any] = []
@@ -275,7 +259,7 @@ def _blocks(size: int, count: int) -> list[Any]:
 
 
 def _moving_clock(clock: Callable[[], Any], rate: float, kind: Callable[[Any], Any]) -> Callable[[], Any]:
-    """Return a clock that runs `rate` times as fast from its first reading in a child on."""
+    """Return a clock that, from its first reading in a child, runs `rate` times as fast."""
     start: list[Any] = []
 
     def read() -> Any:
@@ -304,15 +288,13 @@ def _counting_sleep(sleep: Callable[[float], None]) -> Callable[[float], None]:
 
 def _time_machine() -> Any:
     """Import time_machine, which also moves the date in compiled code, without letting it import pytest."""
-    absent = object()
-    hidden = sys.modules.get("pytest", absent)
+    was_there, hidden = "pytest" in sys.modules, sys.modules.get("pytest")
     sys.modules["pytest"] = None  # type: ignore[assignment]
     try:
         import time_machine
     finally:
-        if hidden is absent:
-            del sys.modules["pytest"]
-        else:
+        del sys.modules["pytest"]
+        if was_there:
             sys.modules["pytest"] = hidden
     return time_machine
 
@@ -320,13 +302,11 @@ def _time_machine() -> Any:
 def _old_processor() -> dict[str, str]:
     """Return variables that keep libraries from using instructions that only some processors have."""
     found = {"GLIBC_TUNABLES": f"glibc.cpu.hwcaps={OLD_PROCESSOR}"}
-    kernel = {"x86_64": "Nehalem", "aarch64": "ARMV8"}.get(platform.machine())
-    if kernel:
+    if kernel := {"x86_64": "Nehalem", "aarch64": "ARMV8"}.get(platform.machine()):
         found["OPENBLAS_CORETYPE"] = kernel
     with contextlib.suppress(ImportError, AttributeError, KeyError, TypeError):
         import numpy
 
-        dispatched = numpy.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
-        if dispatched:
+        if dispatched := numpy.show_config(mode="dicts")["SIMD Extensions"].get("found", []):
             found["NPY_DISABLE_CPU_FEATURES"] = " ".join(dispatched)
     return found
