@@ -77,7 +77,7 @@ def track_a_failures(
     """Find the files that got worse, and those still in the costliest quarter after training.
 
     "Worse" means more bits per byte than before training. The category names the measured feature in
-    which the file ranks highest, if it is among the upper quarter of the held-out files in it; otherwise
+    which the file ranks highest among the held-out files, if that rank is in the upper quarter; otherwise
     it says "nothing measured stands out".
 
     Args:

@@ -82,7 +82,8 @@ def _score_part(
         scores = evaluate_perplexity(
             model, tokenizer, texts, observe=observe, what=f"score {part} files", **sizes
         ).texts
-    rows, by_role = [], []
+    rows: list[FileScore] = []
+    by_role: list[FileScore] = []
     for text, ((path, _), score) in enumerate(zip(files, scores, strict=True)):
         rows.append(FileScore(part, path, score.n_bytes, score.n_tokens, score.nll_nats, hits[text, part]))
         for name in (f"role/{role}" for role in ROLES):
