@@ -206,12 +206,13 @@ def _library(rng: random.Random) -> Planted | None:
         neighbours = []
     if not names:
         return None
-    name: str | None = rng.choice(sorted(names))
+    name = rng.choice(sorted(names))
     real = rng.random() < 0.5
     if not real:
-        name = rng.choice(neighbours) if neighbours and rng.random() < 0.3 else corrupted(name, rng, exists)
-        if name is None or exists(name):
+        other = rng.choice(neighbours) if neighbours and rng.random() < 0.3 else corrupted(name, rng, exists)
+        if other is None or exists(other):
             return None
+        name = other
     package, _, last = module.rpartition(".")
     form = rng.choice([
         f"import {module}\n\ndef run():\n    return {module}.{name}\n",
@@ -260,15 +261,15 @@ def _keyword(usable: Sequence[Function], rng: random.Random) -> Planted | None:
 def _receiver(rng: random.Random) -> Planted | None:
     kinds = receiver_kinds()
     expression, given, kind = rng.choice(kinds)
-    name: str | None = rng.choice(sorted(n for n in dir(kind) if not n.startswith("_")))
+    name = rng.choice(sorted(n for n in dir(kind) if not n.startswith("_")))
     real = rng.random() < 0.5
     if not real:
         known = set(dir(kind))
         if rng.random() < 0.5:
             name = rng.choice(sorted({n for _, _, k in kinds for n in dir(k) if n[0] != "_"} - known))
         else:
-            name = corrupted(name, rng, known.__contains__)
-    if name is None:
+            name = corrupted(name, rng, known.__contains__) or ""
+    if not name:
         return None
     form = rng.choice([
         f"x = {expression}\nprint(x.{name})\n",
