@@ -17,7 +17,7 @@ from helpers.models.causal_lm import load_causal_lm
 from helpers.models.tokens import token_ids
 from helpers.profiles import CPU, RunRequest
 from helpers.report.record_a import record_track_a
-from helpers.report.tables_a import control_sentences
+from helpers.report.tables import pretraining_control_sentences
 from helpers.run.workspace import Workspace
 from helpers.settings import LoraSettings
 from helpers.tracks import controls_a
@@ -104,7 +104,7 @@ def test_the_sentence_turns_with_the_figures(foreign_nll, own_nll, says):
         data=facts,
         control_rows=controls,
     )
-    said = control_sentences(track)
+    said = pretraining_control_sentences(track)
     assert says in said
     assert "elsewhere 1.0 with the same budget (900 tokens, against 1,000 of the repository)" in said
     assert "On 12 files of general code, bits per byte rise: +0.014" in said
@@ -114,9 +114,9 @@ def test_the_sentence_turns_with_the_figures(foreign_nll, own_nll, says):
     told["controls"] = track["controls"] | {"changed_after_cut_off": track["controls"]["foreign_corpus"]}
     assert (
         "**Seen before?** nothing is known. On the 12 of them that are held out, bits"
-        in control_sentences(told)
+        in pretraining_control_sentences(told)
     )
-    assert control_sentences({**track, "controls": {}}) == "This profile measures no controls."
+    assert pretraining_control_sentences({**track, "controls": {}}) == "This profile measures no controls."
 
 
 def test_foreign_texts_are_whole_files_of_another_package_within_the_budget(monkeypatch):

@@ -26,12 +26,12 @@ from helpers.machine.hardware import Runtime
 from helpers.models.embedder import load_embedder
 from helpers.profiles import CPU
 from helpers.report.metrics import record_track_c, track_c_rows
-from helpers.report.plots_c import training_points
+from helpers.report.plots import training_points
 from helpers.report.tables import change_text, estimate_text
 from helpers.report.tables_c import (
-    control_sentences,
     index_table,
     latency_sentence,
+    search_control_sentences,
     search_sentence,
     system_table,
 )
@@ -137,13 +137,13 @@ def test_tables_and_figure_tell_what_was_measured(run, measured):
     assert said.endswith(f"Tuning changes it by {change_text(entry['delta'])}.")
     assert list(index_table(track).index) == ["flat (used)", "hnsw", "ivf"]
     assert "One search over 80 functions takes" in latency_sentence(track)
-    said = control_sentences(track)
+    said = search_control_sentences(track)
     assert said.startswith("2 training runs from different seeds reach ")
     assert "After one pass over shuffled pairs, the change is" in said
     assert "10 queries over rich 1.0" in said
     assert "seed 8" in training_points(track).get_label()
     bare = {**track, "controls": {}}
-    assert control_sentences(bare) == "This profile measures no controls."
+    assert search_control_sentences(bare) == "This profile measures no controls."
     assert "seed 8" not in training_points(bare).get_label()
 
 
@@ -154,13 +154,13 @@ def test_sentences_turn_with_the_figures():
         return {"before": estimate, "after": estimate, "delta": delta}
 
     track = {"primary_metric": "mrr@10", "metrics": {}, "data": {}}
-    kept = control_sentences({**track, "controls": {"foreign_package": entry(0.01, -0.1, 0.1)}})
+    kept = search_control_sentences({**track, "controls": {"foreign_package": entry(0.01, -0.1, 0.1)}})
     assert "not detectably different" in kept
-    lost = control_sentences({**track, "controls": {"foreign_package": entry(-0.2, -0.3, -0.1)}})
+    lost = search_control_sentences({**track, "controls": {"foreign_package": entry(-0.2, -0.3, -0.1)}})
     assert "retrieval is worse after tuning" in lost
-    helped = control_sentences({**track, "controls": {"shuffled_pairs": entry(0.2, 0.1, 0.3)}})
+    helped = search_control_sentences({**track, "controls": {"shuffled_pairs": entry(0.2, 0.1, 0.3)}})
     assert "it helps, so part of the gain" in helped
-    idle = control_sentences({**track, "controls": {"shuffled_pairs": entry(-0.1, -0.3, 0.1)}})
+    idle = search_control_sentences({**track, "controls": {"shuffled_pairs": entry(-0.1, -0.3, 0.1)}})
     assert idle.endswith("it does not help.")
 
 

@@ -76,7 +76,7 @@ def first(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
         "cell-26": "distribution = planted",
         "cell-29": "data_card = planted",
         "cell-39": "import helpers.tracks.a as a; a.measure_foreign_corpus = planted",
-        "cell-42": "a.plots.bits_per_byte_by_file = planted; a.tables_a.control_sentences = planted",
+        "cell-42": "a.plots.bits_per_byte_by_file = planted; a.tables.pretraining_control_sentences = planted",
         "cell-44": "ladder_text = planted",
         "cell-50": "import helpers.tracks.b as b; b.train_instruct = planted",
         "cell-65": "import helpers.tracks.c as c; c.qrels_of = planted",

@@ -7,12 +7,7 @@ import pytest
 from helpers.data.tasks.generated_tests import asserts_about, without_definition
 from helpers.data.tasks.ground_truth import ExecutionContext
 from helpers.data.tasks.phrasings import fenced_python
-from helpers.eval.responses import (
-    _judge_tests,
-    copy_input_responses,
-    reference_responses,
-    score_responses,
-)
+from helpers.eval.responses import _judge_tests, copy_input_responses, score_responses
 from helpers.records import Task
 from helpers.sandbox.api import Outcome
 
@@ -66,7 +61,7 @@ def score(kind, *texts):
 
 def test_references_pass_and_copies_do_not():
     tasks = list(TASKS.values())
-    scored = score_responses(tasks, reference_responses(tasks), context=CONTEXT, workers=2)
+    scored = score_responses(tasks, {task.id: [task.reference] for task in tasks}, context=CONTEXT, workers=2)
     assert [s.status for s in scored] == ["passed"] * len(tasks), scored
     copied = score_responses(tasks, copy_input_responses(tasks), context=CONTEXT, workers=2)
     assert not any(s.passed for s in copied)

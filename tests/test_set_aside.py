@@ -23,7 +23,6 @@ from helpers.report.metrics import (
     run_section,
     validate,
     write_items,
-    write_metrics,
 )
 from helpers.report.tables import closing_lines, print_summary, verdict_sentence
 from helpers.run.workspace import write_json
@@ -89,7 +88,7 @@ def finished(tmp_path: Path, *numbers: int) -> tuple[dict, Guards]:
     )  # fmt: skip
     about = RUN | {"warnings": list(run.guards.warnings)}
     metrics = assemble(run=about, track_b=track, failures=[], tasks_set_aside=aside, **ABSENT)
-    write_metrics(tmp_path / "report" / "metrics.json", metrics)
+    write_json(tmp_path / "report" / "metrics.json", metrics)
     return metrics, run.guards
 
 

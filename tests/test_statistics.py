@@ -87,7 +87,7 @@ def test_mcnemar_table(gained, lost, p_value, concordant):
     before = [False] * gained + [True] * lost + [True] * concordant
     after = [True] * gained + [False] * lost + [True] * concordant
     result = exact_mcnemar(before, after)
-    assert (result.gained, result.lost, result.n) == (gained, lost, len(before))
+    assert (result.gained, result.lost) == (gained, lost)
     assert result.p_value == pytest.approx(p_value)
     assert (p_value < 0.05) == ((gained, lost) in {(6, 0), (10, 2), (15, 5), (2, 10)})
 
@@ -119,11 +119,6 @@ def test_perplexity_by_transform():
     assert estimate.value == pytest.approx(math.exp(21 / 14))
     delta = paired_ratio_bootstrap(nats, [n / 2 for n in nats], tokens, transform=np.exp)
     assert delta.value == pytest.approx(math.exp(10.5 / 14) - math.exp(21 / 14))
-
-
-def test_different_denominators():
-    delta = paired_ratio_bootstrap([1, 1, 0], [1, 1, 1], [1, 1, 1], denominator_after=[1, 1, 2])
-    assert delta.value == pytest.approx(3 / 4 - 2 / 3)
 
 
 def test_resamples_with_nothing_to_divide_by_take_the_overall_ratio():

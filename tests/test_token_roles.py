@@ -5,8 +5,8 @@ import math
 import pytest
 import tiny_models
 
-from helpers.eval.perplexity import evaluate_perplexity
-from helpers.eval.token_roles import RoleTally, character_roles, own_names
+from helpers.eval.file_scores import score_files
+from helpers.eval.token_roles import ROLES, character_roles, own_names
 from helpers.records import Function
 
 SOURCE = '''"""Über graphs."""
@@ -45,19 +45,19 @@ def test_line_ends_of_every_kind_keep_positions():
     assert of_role("# one\rx = 1  # two\n", "comment") == ""
 
 
-def test_tally_adds_up_to_the_whole():
+def test_the_roles_of_a_file_add_up_to_the_file():
     tok = tiny_models.tokenizer()
     model = tiny_models.model("qwen2", len(tok))
     texts = [SOURCE, "x = 1\n", "", SOURCE[:40]]
-    tally = RoleTally(tok, texts, {"add_edge"})
-    result = evaluate_perplexity(model, tok, texts, window=32, stride=16, observe=tally)
-    scores = tally.scores()
-    assert set(scores) == {"code", "docstring", "comment", "own_name"}
-    assert sum(s.n_tokens for s in scores.values()) == result.n_tokens
-    assert math.fsum(s.nll_nats for s in scores.values()) == pytest.approx(result.nll_nats, rel=1e-6)
-    assert sum(s.accuracy * s.n_tokens for s in scores.values()) == pytest.approx(
-        result.accuracy * result.n_tokens
-    )
+    files = [(f"{number}.py", text) for number, text in enumerate(texts)]
+    rows = score_files(model, tok, {"test": files}, window=32, stride=16, own_names={"add_edge"})
+    whole, parts = rows[: len(files)], rows[len(files) :]
+    assert {row.part for row in parts} == {f"role/{role}" for role in ROLES}
+    for row in whole:
+        of_file = [part for part in parts if part.path == row.path]
+        assert sum(part.n_tokens for part in of_file) == row.n_tokens
+        assert sum(part.hits for part in of_file) == row.hits
+        assert math.fsum(part.nll_nats for part in of_file) == pytest.approx(row.nll_nats, rel=1e-6)
 
 
 def test_own_names_are_the_repositorys_own():

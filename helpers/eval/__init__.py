@@ -5,9 +5,3 @@ worth, and the choice of failure cases. The same functions score the model befor
 every baseline. Nothing here trains a model, draws a figure or writes metrics.json: `helpers.report` turns
 these results into entries, tables and plots.
 """
-
-__all__ = [
-    "answers", "failures", "failures_b", "file_scores", "fusion", "hybrid", "lexical", "pass_at_k",
-    "perplexity", "planted", "qdrant_store", "ranking", "references", "responses", "retrieval", "sandbox",
-    "statistics", "token_roles", "vector_index",
-]  # fmt: skip

@@ -1,7 +1,7 @@
 """Generate a model's answers to Track B's tasks.
 
-Every task is answered once greedily; executable tasks are also sampled. The same call, with the same
-prompts, seeds and limits, serves before and after training.
+Every task is answered once greedily; executable tasks are also sampled. The call is the same before and
+after training: same prompts, seeds and limits.
 """
 
 from __future__ import annotations
@@ -28,40 +28,22 @@ def answer_tasks(
 ) -> list[dict[str, Any]]:
     """Answer every task greedily, and sample further answers to the executable ones.
 
-    Only executable kinds are sampled, because pass@k is defined for them alone. The number of samples
-    and the temperature come from `settings`.
+    Only executable kinds are sampled, because pass@k is defined for them alone.
 
     Returns:
         Rows `{task_id, sample, response}`; sample 0 is greedy, samples 1..n are drawn.
     """
-    options = {
-        "max_new_tokens": settings.max_new_tokens,
-        "batch_size": settings.generation_batch,
-        "seed": seed,
-    }
+    same = {"max_new_tokens": settings.max_new_tokens, "batch_size": settings.generation_batch, "seed": seed}
     prompts = [chat_prompt(tokenizer, task.instruction) for task in tasks]
-    greedy = generate(model, tokenizer, prompts, runtime, what="greedy answers", **options)
-    rows = [
-        {"task_id": task.id, "sample": 0, "response": texts[0]}
-        for task, texts in zip(tasks, greedy, strict=True)
-    ]
+    greedy = generate(model, tokenizer, prompts, runtime, what="greedy answers", **same)
     runnable = [index for index, task in enumerate(tasks) if task.kind in EXECUTABLE]
-    drawn = generate(
-        model,
-        tokenizer,
-        [prompts[index] for index in runnable],
-        runtime,
-        n=settings.samples_per_task,
-        temperature=settings.temperature,
-        what="sampled answers",
-        **options,
-    )
+    some = [prompts[index] for index in runnable]
+    sampling = {"n": settings.samples_per_task, "temperature": settings.temperature}
+    drawn = generate(model, tokenizer, some, runtime, what="sampled answers", **sampling, **same)
+    rows = [(task.id, 0, texts[0]) for task, texts in zip(tasks, greedy, strict=True)]
     for index, texts in zip(runnable, drawn, strict=True):
-        rows += [
-            {"task_id": tasks[index].id, "sample": number, "response": text}
-            for number, text in enumerate(texts, 1)
-        ]
-    return rows
+        rows += [(tasks[index].id, number, text) for number, text in enumerate(texts, 1)]
+    return [{"task_id": task, "sample": number, "response": text} for task, number, text in rows]
 
 
 def by_task(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:

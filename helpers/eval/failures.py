@@ -1,9 +1,8 @@
 """Error analysis: choose which failures to show, and say what was measured on each.
 
-Nothing is picked by hand. `track_*_failures` (Track B's are in `failures_b`) turn every failed item into a
-candidate and derive its category and diagnosis from measured figures; `select_failures` draws from the
-candidates by a fixed seeded rule. A diagnosis states what was measured on the item. It makes no claim
-about what happened inside the model.
+Nothing is picked by hand. `track_*_failures` (Track B's is in `failures_b`) turn every failed item into a
+candidate; `select_failures` draws from the candidates by a fixed seeded rule. Category and diagnosis state
+what was measured on the item. They claim nothing about what happened inside the model.
 """
 
 from __future__ import annotations
@@ -11,8 +10,9 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from helpers.errors import SuiteError
 from helpers.eval.lexical import STOPWORDS, search_terms
 from helpers.records import Document, Failure
 
-SHOWN_CHARS = 900  # per input, expected and got; the rest is only counted
+SHOWN_CHARS = 900  # of each input, expected and got; of the rest only the length is given
 RANK_CUT = 10  # a query fails if its answer ranks lower than this
 LEAST_SHARE = 0.01  # a feature that covers less of a file than this explains nothing
 SELECTION_RULE = (
@@ -45,19 +45,17 @@ def select_failures(candidates: Sequence[Failure], total: int, seed: int) -> tup
     """
     if not 10 <= total <= 20:
         raise FailureError(f"the report shows 10 to 20 failure cases, not {total}")
-    queues: dict[str, list[Failure]] = {}
+    queues = []
     for track in sorted({failure.track for failure in candidates}):
-        categories: dict[str, list[Failure]] = {}
+        categories: dict[str, list[Failure]] = defaultdict(list)
         for failure in sorted((f for f in candidates if f.track == track), key=lambda f: f.item_id):
-            categories.setdefault(failure.category, []).append(failure)
-        shuffled = []
-        for name in sorted(categories, key=lambda n: (-len(categories[n]), n)):
-            items = categories[name]
+            categories[failure.category].append(failure)
+        for name, items in categories.items():
             random.Random(f"{seed}:failures:{track}:{name}").shuffle(items)
-            shuffled.append(items)
-        queues[track] = _take_turns(shuffled)
-    drawn = set(map(id, _take_turns(list(queues.values()))[:total]))
-    return tuple(failure for queue in queues.values() for failure in queue if id(failure) in drawn)
+        most_frequent_first = sorted(categories, key=lambda name: (-len(categories[name]), name))
+        queues.append(_take_turns([categories[name] for name in most_frequent_first]))
+    drawn = set(map(id, _take_turns(queues)[:total]))
+    return tuple(failure for queue in queues for failure in queue if id(failure) in drawn)
 
 
 def clip(text: str, limit: int = SHOWN_CHARS) -> str:
@@ -79,8 +77,8 @@ def track_a_failures(
     """Find the files that got worse, and those still in the costliest quarter after training.
 
     "Worse" means more bits per byte than before training. The category names the measured feature in
-    which the file ranks highest among the held-out files, provided it lies in the upper quarter;
-    otherwise it says "nothing measured stands out".
+    which the file ranks highest among the held-out files, if that rank is in the upper quarter; otherwise
+    it says "nothing measured stands out".
 
     Args:
         rows: rows of `track_a/files`.
@@ -92,11 +90,13 @@ def track_a_failures(
         r["path"]: [r[k] / math.log(2) / max(r["n_bytes"], 1) for k in ("nll_before", "nll_after")]
         for r in rows
     }
+    if not bits:
+        return []
     features = {path: _text_features(texts[path], known) for path in bits}
-    names = list(next(iter(features.values()))) if features else []
+    names = list(next(iter(features.values())))
     ranked = {name: sorted(f[name] for f in features.values()) for name in names}
-    dear = float(np.quantile([after for _, after in bits.values()], 0.75)) if bits else 0.0
-    median = float(np.median([after - before for before, after in bits.values()])) if bits else 0.0
+    dear = float(np.quantile([after for _, after in bits.values()], 0.75))
+    median = float(np.median([after - before for before, after in bits.values()]))
     failures = []
     for path, (before, after) in sorted(bits.items()):
         if after <= before and after < dear:
@@ -108,26 +108,19 @@ def track_a_failures(
             cause = "nothing measured stands out"
         measured = ", ".join(f"{n} {features[path][n]:.0%}" for n in names)
         middle = ", ".join(f"{n} {np.median(ranked[n]):.0%}" for n in names)
-        failures.append(
-            Failure(
-                "track_a",
-                f"{outcome}: {cause}",
-                path,
-                clip(_strangest_part(texts[path], known)),
-                f"at most {dear:.3f} bits per byte (three quarters of the held-out files), "
-                f"and a change like the median file's, {median:+.3f}",
-                f"{before:.3f} before, {after:.3f} after ({after - before:+.3f})",
-                f"Measured on this file: {measured}. Median of the held-out files: {middle}.",
-            )
+        expected = (
+            f"at most {dear:.3f} bits per byte (three quarters of the held-out files), "
+            f"and a change like the median file's, {median:+.3f}"
         )
+        got = f"{before:.3f} before, {after:.3f} after ({after - before:+.3f})"
+        evidence = f"Measured on this file: {measured}. Median of the held-out files: {middle}."
+        part = clip(_strangest_part(texts[path], known))
+        failures.append(Failure("track_a", f"{outcome}: {cause}", path, part, expected, got, evidence))
     return failures
 
 
 def _text_features(text: str, known: set[str]) -> dict[str, float]:
-    """Return the features that can make a file costly, each a share of its characters.
-
-    Names unseen in training are a share of the words instead.
-    """
+    """Return what can make a file costly, as shares of its characters (unseen names: of its words)."""
     size = max(len(text), 1)
     words = re.findall(r"[A-Za-z_]\w+", text)
     prose = sum(len(m) for m in re.findall(r'"""[\s\S]*?"""|\'\'\'[\s\S]*?\'\'\'|#[^\n]*', text))
@@ -144,11 +137,9 @@ def _text_features(text: str, known: set[str]) -> dict[str, float]:
     }
 
 
-def _strangest_part(text: str, known: set[str], lines: int = 16) -> str:
-    """Return the `lines` consecutive lines with the most words unseen in training.
-
-    Return the start of the file if it has no unseen word.
-    """
+def _strangest_part(text: str, known: set[str]) -> str:
+    """Return the first 16 consecutive lines that hold the most words unseen in training."""
+    lines = 16
     rows = text.splitlines()
     unseen = [sum(w not in known for w in re.findall(r"[A-Za-z_]\w+", row)) for row in rows]
     sums = [sum(unseen[i : i + lines]) for i in range(max(1, len(rows) - lines + 1))]
@@ -179,18 +170,10 @@ def track_c_failures(rows: Sequence[Mapping[str, Any]], documents: Sequence[Docu
             continue
         first = row["top3_after"][0]
         category, evidence = _diagnose_query(row, by_id[right], by_id[first], common)
-        ranks = f"rank {row['rank_before'] or 'none'} before, {rank or 'none'} after"
-        failures.append(
-            Failure(
-                "track_c",
-                category,
-                row["id"],
-                f"{row['text']}\n(query kind: {row['kind'].replace('_', ' ')})",
-                clip(f"{right}\n{by_id[right].text}"),
-                clip(f"{first}\n{by_id[first].text}"),
-                f"{evidence} Right function: {ranks}.",
-            )
-        )
+        evidence += f" Right function: rank {row['rank_before'] or 'none'} before, {rank or 'none'} after."
+        question = f"{row['text']}\n(query kind: {row['kind'].replace('_', ' ')})"
+        expected, got = (clip(f"{name}\n{by_id[name].text}") for name in (right, first))
+        failures.append(Failure("track_c", category, row["id"], question, expected, got, evidence))
     return failures
 
 
@@ -218,5 +201,4 @@ def _diagnose_query(
 
 def _take_turns(queues: Sequence[Sequence[Failure]]) -> list[Failure]:
     """Return the first items of all queues, then the second ones, and so on."""
-    longest = max((len(queue) for queue in queues), default=0)
-    return [queue[turn] for turn in range(longest) for queue in queues if turn < len(queue)]
+    return [failure for turn in zip_longest(*queues) for failure in turn if failure is not None]

@@ -1,9 +1,8 @@
 """Failed answers of Track B: a category for each, and what was measured on it.
 
-One-line answers are compared with the marked line and the correct one, change by change. Whole answers are
-compared with the given code and the reference, line by line. For answers that ran, the evidence includes
-what the failed test expected. The checks go from the crudest failure to the subtlest, and the first one
-that applies gives the category.
+One-line answers are compared with the marked line and the correct one, change by change; whole answers with
+the given code and the reference, line by line. For answers that ran, the evidence includes what the failed
+test expected. Checks run from the crudest failure to the subtlest; the first that applies is the category.
 """
 
 from __future__ import annotations
@@ -41,18 +40,9 @@ def track_b_failures(scores: Sequence[ResponseScore], tasks: Sequence[Task]) -> 
             continue
         task = by_id[score.task_id]
         category, evidence = _diagnose(score, task)
-        detail = f" Scorer: {clip(score.detail, 200)}" if score.detail else ""
-        failures.append(
-            Failure(
-                "track_b",
-                category,
-                task.id,
-                clip(task.instruction),
-                clip(task.reference) or "no reference answer",
-                clip(score.response),
-                f"{evidence}{detail}",
-            )
-        )
+        evidence += f" Scorer: {clip(score.detail, 200)}" if score.detail else ""
+        shown = clip(task.instruction), clip(task.reference) or "no reference answer", clip(score.response)
+        failures.append(Failure("track_b", category, task.id, *shown, evidence))
     return failures
 
 
@@ -82,8 +72,8 @@ def _diagnose_line(score: ResponseScore, task: Task) -> Finding:
     needed, made = _changes(marked, wanted), _changes(marked, got)
     besides = [_shown(change) for change in made if change not in needed]
     done = [_shown(change) for change in needed if change in made]
-    evidence = f"In the marked line {_needed(marked, wanted)}"
-    evidence += f"; of this the answer makes {', '.join(done) or 'nothing'}"
+    evidence = f"In the marked line {_needed(marked, wanted)}; of this the answer makes "
+    evidence += ", ".join(done) or "nothing"
     evidence += f", and changes {', '.join(besides[:4])}." if besides else "."
     return _run_category(score), f"{evidence}{_expectation(score)}"
 
@@ -95,9 +85,8 @@ def _needed(marked: str, wanted: str) -> str:
 def _changes(before: str, after: str) -> list[tuple[str, str]]:
     """Return (old words, new words) for each place where two lines differ."""
     old, new = (re.findall(r"\w+|[^\w\s]", text) for text in (before, after))
-    steps = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
     changes = []
-    for kind, a, b, c, d in steps:
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if kind == "replace" and b - a == d - c:
             changes += [(was, now) for was, now in zip(old[a:b], new[c:d], strict=True) if was != now]
         elif kind != "equal":
@@ -126,10 +115,8 @@ def _diagnose_text(score: ResponseScore, task: Task) -> Finding | None:
     repeats = f"{times} times the same {many}: `{clip(' / '.join(round_), 120)}`"
     if _begins_with(lines, reference):
         rest = f"it comes {repeats}" if times else "it goes on with other text"
-        return (
-            "right, then does not stop",
-            f"The answer begins with the reference, line by line; then {rest}.",
-        )
+        evidence = f"The answer begins with the reference, line by line; then {rest}."
+        return "right, then does not stop", evidence
     if times:
         return "repeats itself", f"From line {first} on it comes {repeats}."
     where = f"The response has {len(response):,} characters in {len(lines)} lines"
@@ -180,17 +167,16 @@ def _begins_with(lines: Sequence[str], reference: str) -> bool:
 
 
 def _diagnose_code(score: ResponseScore, task: Task) -> Finding:
-    response = score.response
-    entry = task.entry_point.rpartition(".")[2]
-    code = extract_code(response, entry_point=entry if task.kind != "unit_tests" else None) or response
-    reference = extract_code(task.reference) or task.reference
     if task.kind in ("explain", "unit_tests"):
         return _invented(score) if score.invented_names else _diagnose_checks(score, task)
+    entry = task.entry_point.rpartition(".")[2]
+    code = extract_code(score.response, entry_point=entry) or score.response
+    reference = extract_code(task.reference) or task.reference
     if not defines(code, entry):
         return "function missing", f"The code parses but does not define `{task.entry_point}`."
     departure = _departure(code, task, reference)
     if score.status in ("timeout", "crashed") and task.kind in RUN_KINDS:
-        return _run_category(score), f"{departure or _similarity(code, reference)}"
+        return score.status, departure or _similarity(code, reference)
     if score.invented_names:
         category, evidence = _invented(score)
         return category, f"{evidence} {departure}".rstrip()
@@ -205,15 +191,13 @@ def _diagnose_code(score: ResponseScore, task: Task) -> Finding:
 def _departure(code: str, task: Task, reference: str) -> str:
     """Describe where a copy departs from both the given code and the reference.
 
-    Return "" if it never does, or if the task asks for no copy.
+    It is "" if it never does, or if the task asks for no copy.
     """
     given = task.detail.get("given", "")
     if task.kind not in COPYING or not given:
         return ""
     known = {_words(line) for text in (given, reference) for line in text.split("\n")}
-    body = code.split("\n")
-    if task.kind == "docstring":
-        body = _without_docstring_lines(code)
+    body = _without_docstring_lines(code) if task.kind == "docstring" else code.split("\n")
     for number, line in enumerate(body, 1):
         if line.strip() and _words(line) not in known:
             nearest = difflib.get_close_matches(line.strip(), [k.strip() for k in given.split("\n")], 1, 0.3)
@@ -223,20 +207,17 @@ def _departure(code: str, task: Task, reference: str) -> str:
 
 
 def _without_docstring_lines(code: str) -> list[str]:
+    lines = code.split("\n")
     tree = parse(code)
-    inside: set[int] = set()
     for node in ast.walk(tree) if tree else ():
-        if (
-            isinstance(node, ast.Expr)
-            and isinstance(node.value, ast.Constant)
-            and isinstance(node.value.value, str)
-        ):
-            inside |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-    return ["" if number in inside else line for number, line in enumerate(code.split("\n"), 1)]
+        match node:
+            case ast.Expr(value=ast.Constant(value=str()), lineno=first, end_lineno=int(last)):
+                lines[first - 1 : last] = [""] * (last - first + 1)
+    return lines
 
 
 def _diagnose_checks(score: ResponseScore, task: Task, departure: str = "") -> Finding:
-    """Name the check that failed, for kinds that are judged by checks."""
+    """Name the failed check of an answer that is judged by checks."""
     named = {
         "the code itself was changed": "changed the code it was to document",
         "no docstring": "no docstring",
@@ -249,43 +230,35 @@ def _diagnose_checks(score: ResponseScore, task: Task, departure: str = "") -> F
         "code instead": "code instead of prose",
         "not mentioned": "parameters left out",
     }
-    category = next((name for start, name in named.items() if score.detail.startswith(start)), "")
-    if task.kind == "unit_tests" and not category:
-        category = "asserts that do not hold"
-    return (
-        category or "failed its checks",
-        departure or f"The check that failed: {score.detail or score.status}.",
-    )
+    otherwise = "asserts that do not hold" if task.kind == "unit_tests" else "failed its checks"
+    category = next((name for start, name in named.items() if score.detail.startswith(start)), otherwise)
+    return category, departure or f"The check that failed: {score.detail or score.status}."
 
 
 def _run_category(score: ResponseScore) -> str:
     if score.status in ("timeout", "crashed"):
         return score.status
     tested = TESTED.search(score.detail)
-    if tested and tested.group(2) != "AssertionError":
-        return f"raises {tested.group(2)}"
-    return "wrong value"
+    return f"raises {tested[2]}" if tested and tested[2] != "AssertionError" else "wrong value"
 
 
 def _expectation(score: ResponseScore) -> str:
     """Say what the first failed test called and expected; "" if the scorer's detail names no test."""
     tested = TESTED.search(score.detail)
-    tree = parse(tested.group(1)) if tested else None
+    tree = parse(tested[1]) if tested else None
     test = tree.body[0].test if tree and isinstance(tree.body[0], ast.Assert) else None
     if tested is None or not isinstance(test, ast.Compare) or len(test.ops) != 1:
         return ""
     call, expected = ast.unparse(test.left), ast.unparse(test.comparators[0])
-    got = f"{tested.group(2)}: {tested.group(3)}" if tested.group(2) != "AssertionError" else "another value"
+    got = f"{tested[2]}: {tested[3]}" if tested[2] != "AssertionError" else "another value"
     return f" Expected of `{clip(call, 100)}`: `{clip(expected, 60)}`; got {clip(got, 80)}."
 
 
 def _invented(score: ResponseScore) -> Finding:
     names = ", ".join(f"`{name}`" for name in score.invented_names[:5])
     count = len(score.invented_names)
-    return (
-        "invented names",
-        f"{count} name{'s' * (count > 1)} that do{'es' * (count == 1)} not exist: {names}.",
-    )
+    told = "1 name that does" if count == 1 else f"{count} names that do"
+    return "invented names", f"{told} not exist: {names}."
 
 
 def _similarity(code: str, reference: str) -> str:

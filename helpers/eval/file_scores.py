@@ -1,12 +1,13 @@
 """Track A's evaluator: score each file of each part, the same way before and after training.
 
 The parts are the held-out files ("test"), a slice of general code ("general_code") and, within the
-held-out files, the tokens of each role ("role/docstring", ...; see `token_roles`). Every figure that
-metrics.json reports for Track A is computed from these rows.
+held-out files, the tokens of each role ("role/docstring", ...; see `token_roles`). All of Track A's figures
+in metrics.json are computed from these rows.
 """
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.eval.perplexity import evaluate_perplexity
-from helpers.eval.token_roles import RoleTally
+from helpers.eval.token_roles import ROLES, token_roles
 from helpers.models.cheaper_forms import summed_adapters
 
 
@@ -52,32 +53,44 @@ def score_files(
     """
     rows: list[FileScore] = []
     for part, files in parts.items():
-        texts = [text for _, text in files]
-        hits = [0] * len(texts)
-        tallies = [RoleTally(tokenizer, [text], own_names) for text in texts] if part == "test" else []
-
-        def observe(
-            text: int, first: int, losses: torch.Tensor, right: torch.Tensor, hits=hits, tallies=tallies
-        ) -> None:
-            hits[text] += int(right.sum())
-            if tallies:
-                tallies[text](0, first, losses, right)
-
-        with summed_adapters(model):
-            result = evaluate_perplexity(
-                model, tokenizer, texts,
-                window=window, stride=stride, observe=observe, what=f"score {part} files",
-            )  # fmt: skip
-        for (path, _), score, right in zip(files, result.texts, hits, strict=True):
-            rows.append(FileScore(part, path, score.n_bytes, score.n_tokens, score.nll_nats, right))
-        for (path, _), score, tally in zip(files, result.texts, tallies, strict=False):
-            for role, of_role in tally.scores().items():
-                right = round(of_role.accuracy * of_role.n_tokens)
-                row = FileScore(
-                    f"role/{role}", path, score.n_bytes, of_role.n_tokens, of_role.nll_nats, right
-                )
-                rows.append(row)
+        rows += _score_part(model, tokenizer, part, files, own_names, window=window, stride=stride)
     return rows
+
+
+def _score_part(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    part: str,
+    files: Sequence[tuple[str, str]],
+    own_names: Collection[str],
+    **sizes: int,
+) -> list[FileScore]:
+    texts = [text for _, text in files]
+    roles = [token_roles(tokenizer, text, own_names) for text in texts] if part == "test" else []
+    tokens, hits = Counter[tuple[int, str]](), Counter[tuple[int, str]]()  # by text and part
+    nats: dict[tuple[int, str], float] = defaultdict(float)
+
+    def observe(text: int, first: int, losses: torch.Tensor, right: torch.Tensor) -> None:
+        hits[text, part] += int(right.sum())
+        of_text = roles[text][first : first + len(losses)] if roles else []
+        for role, loss, hit in zip(of_text, losses.tolist(), right.tolist(), strict=bool(roles)):
+            tokens[text, f"role/{role}"] += 1
+            nats[text, f"role/{role}"] += loss
+            hits[text, f"role/{role}"] += hit
+
+    with summed_adapters(model):
+        scores = evaluate_perplexity(
+            model, tokenizer, texts, observe=observe, what=f"score {part} files", **sizes
+        ).texts
+    rows: list[FileScore] = []
+    by_role: list[FileScore] = []
+    for text, ((path, _), score) in enumerate(zip(files, scores, strict=True)):
+        rows.append(FileScore(part, path, score.n_bytes, score.n_tokens, score.nll_nats, hits[text, part]))
+        for name in (f"role/{role}" for role in ROLES):
+            if n := tokens[text, name]:
+                row = FileScore(name, path, score.n_bytes, n, nats[text, name], hits[text, name])
+                by_role.append(row)
+    return rows + by_role
 
 
 def paired_rows(
@@ -100,10 +113,10 @@ def paired_rows(
         if path not in first or path not in second:
             wrong[path] = f"scored only {'before' if path in first else 'after'}"
             continue
-        counts = [(row.n_bytes, row.n_tokens) for row in (first[path], second[path])]
-        if counts[0] != counts[1]:
-            wrong[path] = "{} bytes and {} tokens before, ".format(*counts[0])
-            wrong[path] += "{} and {} after".format(*counts[1])
+        b, a = first[path], second[path]
+        if (b.n_bytes, b.n_tokens) != (a.n_bytes, a.n_tokens):
+            wrong[path] = f"{b.n_bytes} bytes and {b.n_tokens} tokens before, "
+            wrong[path] += f"{a.n_bytes} and {a.n_tokens} after"
     if wrong and (odd is None or len(wrong) == len(everything)):
         path, why = next(iter(wrong.items()))
         raise ValueError(
@@ -113,11 +126,8 @@ def paired_rows(
     if odd is not None:
         odd.update(wrong)
     rows = []
-    for path, b in first.items():
-        if path in wrong:
-            continue
-        a = second[path]
-        row = {"path": path, "n_bytes": b.n_bytes, "n_tokens": b.n_tokens}
-        row |= {"nll_before": b.nll_nats, "nll_after": a.nll_nats}
-        rows.append(row | {"hits_before": b.hits, "hits_after": a.hits})
+    for path in (path for path in first if path not in wrong):
+        b, a = first[path], second[path]
+        row = {"path": path, "n_bytes": b.n_bytes, "n_tokens": b.n_tokens, "nll_before": b.nll_nats}
+        rows.append(row | {"nll_after": a.nll_nats, "hits_before": b.hits, "hits_after": a.hits})
     return rows

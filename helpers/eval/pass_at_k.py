@@ -53,7 +53,7 @@ def mean_pass_at_k(counts: Sequence[tuple[int, int]], k: int) -> PassAtK:
     """Return the mean of pass@k over tasks with a 95% Wilson interval.
 
     Tasks are the independent units: the interval is Wilson's for `n_tasks` trials, with the mean as the
-    share of successes. It has the exact form for one sample per task and is conservative for more.
+    share of successes. It is exact in form for one sample per task and conservative for more.
 
     Args:
         counts: per task (samples, passed samples).

@@ -1,14 +1,13 @@
 """Perplexity and bits per byte of a causal language model.
 
 For texts of tokens t_1 .. t_n, NLL = -sum over texts and i >= 2 of ln p(t_i | t_1 .. t_(i-1)). Perplexity is
-exp(NLL / number of scored tokens); bits per byte is NLL / ln 2 / number of UTF-8 bytes. Sums run over all
-texts before anything is divided: neither batches nor texts are averaged. Bits per byte can be compared
-between models with different tokenizers; perplexities cannot.
+exp(NLL / number of scored tokens); bits per byte is NLL / ln 2 / number of UTF-8 bytes. Both divide sums
+over all texts: neither batches nor texts are averaged. Bits per byte can be compared between models with
+different tokenizers; perplexities cannot.
 
-Not counted: the first token of a text has no context and is not scored, but its bytes stay in the
-denominator, equally for every model that shares a tokenizer. A text without a second token (an empty one,
-say) adds its bytes but no tokens, and is counted in `n_unscored_texts`. Text that spells a special token is
-read as ordinary characters.
+The first token of a text has no context and is not scored, but its bytes stay in the denominator, equally
+for every model that shares a tokenizer. A text without a second token adds its bytes but no tokens, and is
+counted in `n_unscored_texts`. Text that spells a special token is read as ordinary characters.
 """
 
 from __future__ import annotations
@@ -79,9 +78,9 @@ def evaluate_perplexity(
 ) -> PerplexityResult:
     """Score every token after the first of each text exactly once, in a sliding window.
 
-    The first window scores all it predicts. Each later one starts `stride` tokens further and scores
-    only what no earlier window did, so its targets see at least `window - stride` tokens of context. A
-    text of up to `window` + 1 tokens takes one full pass. Windows are padded on the right, where a causal
+    Each window after the first starts `stride` tokens further and scores only the tokens that no earlier
+    window did, so these see at least `window - stride` tokens of context. A text of up to `window` + 1
+    tokens takes one pass. Windows are padded on the right, where a causal
     model cannot see. Scripts outside this package rely on the nine parameters, so they stay separate.
 
     Args:
@@ -154,30 +153,21 @@ class _Window:
 
 def _longest_first(n_tokens: Sequence[int], window: int, stride: int) -> list[_Window]:
     """Cut texts of `n_tokens` tokens into windows, longest first, so that a batch needs little padding."""
-    windows = [w for text, n in enumerate(n_tokens) for w in _windows(text, n, window, stride)]
+    windows = []
+    for text, n in enumerate(n_tokens):
+        scored = first = 0  # `scored` is the index of the last token scored so far
+        while scored < n - 1:
+            last = min(first + window, n - 1)
+            windows.append(_Window(text, first, last, scored))
+            scored = last
+            first += stride
     if not windows:
         raise PerplexityError(f"none of {len(n_tokens)} texts has two tokens: there is nothing to score")
     return sorted(windows, key=lambda w: (w.last - w.first, w.text, w.first), reverse=True)
 
 
-def _windows(text: int, n_tokens: int, window: int, stride: int) -> list[_Window]:
-    windows = []
-    scored = first = 0  # `scored` is the index of the last token scored so far
-    while scored < n_tokens - 1:
-        last = min(first + window, n_tokens - 1)
-        windows.append(_Window(text, first, last, scored))
-        scored = last
-        first += stride
-    return windows
-
-
 def _n_bytes(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
-
-
-def _pad_right(rows: list[list[int]], pad: int) -> torch.Tensor:
-    width = max(len(row) for row in rows)
-    return torch.tensor([row + [pad] * (width - len(row)) for row in rows])
 
 
 def _score_batch(
@@ -188,8 +178,10 @@ def _score_batch(
     runtime: Runtime | None,
     batch: Sequence[_Window],
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Run one forward pass over `batch` and score each window as `_score` does."""
-    inputs = _pad_right([ids[w.text][w.first : w.last] for w in batch], pad)
+    """Run one forward pass over `batch`, padded on the right, and score each window as `_score` does."""
+    fed = [ids[w.text][w.first : w.last] for w in batch]
+    width = max(map(len, fed))
+    inputs = torch.tensor([tokens + [pad] * (width - len(tokens)) for tokens in fed])
     with runtime.autocast() if runtime else torch.autocast(model.device.type, enabled=False):
         hidden = hidden_states(model, inputs.to(model.device))
         return [

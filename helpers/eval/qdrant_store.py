@@ -1,7 +1,7 @@
 """A vector store in Qdrant, the alternative to FAISS behind `helpers.eval.vector_index`.
 
 By default Qdrant runs embedded, in memory or in a folder, and searches exactly. To hold more vectors than
-fit in memory, pass `QdrantStore` a client connected to a server; nothing else changes.
+fit in memory, pass `QdrantStore` a client that is connected to a server.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class QdrantStore:
     @classmethod
     def load(cls, folder: Path) -> QdrantStore:
         """Load into memory what `save` wrote; the folder is unlocked afterwards."""
-        with contextlib.closing(_client(_existing(folder))) as kept:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"there is no folder {folder}")
+        with contextlib.closing(_client(folder)) as kept:
             return cls(cls(client=kept).all_vectors())
 
     @property
@@ -49,10 +51,7 @@ class QdrantStore:
         return self.ntotal * self.client.get_collection(COLLECTION).config.params.vectors.size * 4
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the `k` best vectors per query as inner products (m, k) and rows (m, k).
-
-        A row of -1 means that no further vector was found.
-        """
+        """Return each query's `k` best vectors: inner products (m, k) and row numbers (m, k), -1 for none."""
         from qdrant_client.models import QueryRequest
 
         scores = np.full((len(queries), k), -np.inf, dtype=np.float32)
@@ -85,9 +84,8 @@ class QdrantStore:
 
         shape = VectorParams(size=vectors.shape[1], distance=Distance.DOT)
         self.client.create_collection(COLLECTION, vectors_config=shape)
-        self.client.upload_collection(
-            COLLECTION, vectors=vectors, ids=range(len(vectors)), batch_size=BATCH, wait=True
-        )
+        rows = range(len(vectors))
+        self.client.upload_collection(COLLECTION, vectors, ids=rows, batch_size=BATCH, wait=True)
 
 
 def _client(place: Path | str) -> QdrantClient:
@@ -96,9 +94,3 @@ def _client(place: Path | str) -> QdrantClient:
     except ImportError as error:
         raise RuntimeError("the index kind 'qdrant' needs `pip install qdrant-client`") from error
     return QdrantClient(place) if place == ":memory:" else QdrantClient(path=str(place))
-
-
-def _existing(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
-    return folder

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from helpers.errors import InsufficientDataError
-from helpers.eval.responses import reference_responses, score_responses
+from helpers.eval.responses import score_responses
 from helpers.records import EXECUTABLE, ResponseScore, Task, TaskSetAside
 from helpers.settings import MINIMUM_DATA
 
@@ -18,12 +18,8 @@ NAMED = 3  # tasks named in an error message
 
 
 def score_references(tasks: Sequence[Task], **scoring: Any) -> list[ResponseScore]:
-    """Score each task's own reference.
-
-    Args:
-        scoring: passed on to `score_responses`.
-    """
-    return score_responses(tasks, reference_responses(tasks), **scoring)
+    """Score each task's own reference, with the keywords of `score_responses`."""
+    return score_responses(tasks, {task.id: [task.reference] for task in tasks}, **scoring)
 
 
 def retry_infrastructure_errors(
@@ -31,11 +27,8 @@ def retry_infrastructure_errors(
 ) -> list[ResponseScore]:
     """Score again the references that the sandbox could not run.
 
-    Called on the result of `score_references`, also when a resumed run finds it from before: a machine
-    that was short of memory once must not remove tasks for good.
-
-    Args:
-        scoring: passed on to `score_responses`.
+    Call it even on scores that a resumed run kept: tasks must not be removed for good because a machine
+    was short of memory once.
     """
     broken = {score.task_id for score in scores if score.status == "infrastructure_error"}
     if not broken:

@@ -1,4 +1,4 @@
-"""Score responses to Track B's tasks, by running them where the kind allows and by checks elsewhere.
+"""Score responses to Track B's tasks: run those of a kind that can run, check the others.
 
 What a response must do to pass, by kind:
 
@@ -12,14 +12,15 @@ What a response must do to pass, by kind:
     explain             prose that names the function and every parameter, and nothing that does
                         not exist
 
-Empty, truncated and unparsable answers never pass. The model's answers, the copied input and the
-references are all scored by the same function.
+Empty, truncated and unparsable answers never pass. Copied inputs and references are scored by the same
+function as the model's answers.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from helpers.code.names.checker import invented_names
 from helpers.code.names.context import NameContext
@@ -51,103 +52,68 @@ def score_responses(
     Args:
         responses: task id -> texts; the first is the greedy one (`sample` 0), the rest are samples.
         context: from `helpers.data.tasks.ground_truth.execution_context`.
-        workers: sandbox processes per sharing process; verdicts do not depend on how work is shared.
+        workers: sandbox processes of each process that shares the work; verdicts do not depend on it.
         names: the names that exist; without it `invented_names` stays empty and explanations are not
             checked for invented names.
 
     Raises:
         KeyError: if a task has no responses at all.
     """
-    items = [(task, sample, text) for task in tasks for sample, text in enumerate(responses[task.id])]
-    codes = [answer_code(task, text) for task, _, text in items]
-    invented = [
-        _invented(task, text, code, names) for (task, _, text), code in zip(items, codes, strict=True)
-    ]
-    early = [
-        verdict_without_running(task, text, code, found)
-        for (task, _, text), code, found in zip(items, codes, invented, strict=True)
-    ]
-    programs = [
-        _programs(task, code) if verdict is None else []
-        for (task, _, _), code, verdict in zip(items, codes, early, strict=True)
-    ]
-    outcomes = _run_distinct([p for several in programs for p in several], context, workers)
-    gains = _gains([(task, code) for (task, _, _), code in zip(items, codes, strict=True)])
-    styles = style_scores([code or "" for code in codes])
+    items = []
+    for task in tasks:
+        for sample, text in enumerate(responses[task.id]):
+            code = answer_code(task, text)
+            found = _invented(task, text, code, names)
+            verdict = verdict_without_running(task, text, code, found)
+            programs = [] if verdict or code is None else _programs(task, code)
+            items.append((task, sample, text, code, found, verdict, programs))
+    outcomes = _run_distinct([program for item in items for program in item[-1]], context, workers)
+    codes = [(task, code) for task, _, _, code, *_ in items]
+    styles = style_scores([code or "" for _, code in codes])
     scores = []
-    for (task, sample, text), verdict, several, gain, style, found in zip(
-        items, early, programs, gains, styles, invented, strict=True
-    ):
-        mine = [outcomes[program] for program in several]
+    for item, gain, style in zip(items, _gains(codes), styles, strict=True):
+        task, sample, text, _, found, verdict, programs = item
         nothing = 0.0 if task.kind == "unit_tests" else None
+        mine = [outcomes[program] for program in programs]
         status, detail, killed = (*verdict, nothing) if verdict else _judge(task, mine, gain)
-        scores.append(
-            ResponseScore(
-                task.id,
-                task.kind,
-                task.function_id,
-                sample,
-                text,
-                status,
-                status == "passed",
-                style.score,
-                tuple(style.findings),
-                found,
-                mask_secrets(detail).text,
-                killed,
-            )
-        )
+        scores.append(ResponseScore(
+            task.id, task.kind, task.function_id, sample, text, status, status == "passed",
+            style.score, tuple(style.findings), found, mask_secrets(detail).text, killed,
+        ))  # fmt: skip
     return scores
 
 
 def copy_input_responses(tasks: Sequence[Task]) -> dict[str, list[str]]:
-    """Build the trivial baseline, which returns the given code as it is."""
-    return {task.id: [_given(task)] for task in tasks}
+    """Build the trivial baseline, which returns the given code (or its marked line) as it is."""
+
+    def given(task: Task) -> str:
+        if task.detail.get("form") == "line":
+            return task.detail["given"].splitlines()[int(task.detail["line"]) - 1].strip()
+        return fenced_python(task.detail["given"])
+
+    return {task.id: [given(task)] for task in tasks}
 
 
-def reference_responses(tasks: Sequence[Task]) -> dict[str, list[str]]:
-    """Build the ceiling: each task's reference.
-
-    A task whose reference does not pass is set aside (`helpers.eval.references`).
-    """
-    return {task.id: [task.reference] for task in tasks}
-
-
-def _given(task: Task) -> str:
-    if task.detail.get("form") == "line":
-        return task.detail["given"].splitlines()[int(task.detail["line"]) - 1].strip()
-    return fenced_python(task.detail["given"])
-
-
-def _programs(task: Task, code: str | None) -> list[Program]:
-    """Build the programs to run: one, or for unit tests one for the reference and each mutant."""
-    if code is None:
-        return []
+def _programs(task: Task, code: str) -> list[Program]:
+    """Build the programs to run: one, or for unit tests one for each run of the reference and each mutant."""
     if task.kind in RUN_KINDS:
         return [limited(f"{task.prelude}{code}\n", task.tests, task.entry_point)]
     tests = without_definition(code, task.entry_point)
-    held = json.loads(task.detail["mutants"])
     again = [f"{task.detail['code']}\n# run {number}\n" for number in range(1, REFERENCE_RUNS)]
-    return [
-        limited(*generated_test_program(task.prelude, subject, tests))
-        for subject in (task.detail["code"], *again, *held)
-    ]
+    subjects = [task.detail["code"], *again, *json.loads(task.detail["mutants"])]
+    return [limited(*generated_test_program(task.prelude, subject, tests)) for subject in subjects]
 
 
 def _run_distinct(
     programs: Sequence[Program], context: ExecutionContext, workers: int
 ) -> dict[Program, Outcome]:
     """Run each distinct program once, dividing them among the processes that share the work."""
-
-    def run(share: Sequence[Program]) -> list[Outcome]:
-        return run_programs(
-            share, workers=workers, preload=context.preload, python_path=context.python_path,
-            what="score responses",
-        )  # fmt: skip
-
     distinct = list(dict.fromkeys(programs))
-    outcomes = across_ranks(distinct, run)
-    return dict(zip(distinct, outcomes, strict=True))
+    run = partial(
+        run_programs, workers=workers, preload=context.preload, python_path=context.python_path,
+        what="score responses",
+    )  # fmt: skip
+    return dict(zip(distinct, across_ranks(distinct, run), strict=True))
 
 
 def _gains(items: Sequence[tuple[Task, str | None]]) -> list[bool | None]:
@@ -174,16 +140,12 @@ def _judge(task: Task, outcomes: Sequence[Outcome], gain: bool | None) -> tuple[
 
 
 def _judge_tests(on_reference: Sequence[Outcome], on_mutants: Sequence[Outcome]) -> tuple[str, str, float]:
-    """Judge generated tests; they fail if they ever fail on the reference.
-
-    What such tests say of a mutant may be chance.
-    """
-    fallen = next((outcome for outcome in on_reference if not outcome.passed), None)
-    if fallen is not None:
+    """Judge generated tests; whatever they kill does not count if they ever fail on the reference."""
+    if fallen := next((outcome for outcome in on_reference if not outcome.passed), None):
         return fallen.status, fallen.detail, 0.0
     broken = next((o for o in on_mutants if o.status == "infrastructure_error"), None)
     killed = sum(not o.passed for o in on_mutants if o.status != "infrastructure_error")
-    if broken is not None and not killed:
+    if broken and not killed:
         return broken.status, broken.detail, 0.0
     share = killed / max(len(on_mutants), 1)
     return ("passed" if killed else "failed"), f"kills {killed} of {len(on_mutants)} mutants", share

@@ -62,16 +62,14 @@ def file_level(
 ) -> tuple[Run, Qrels]:
     """Collapse a run to files: a file scores as its best function and is relevant if it holds an answer.
 
-    Use it for "where is ..." queries, whose reader wants the file. Pass the result to `score_run`.
+    Use it for "where is ..." queries, which ask for a file. Pass the result to `score_run`.
     """
     path_of = {document.id: document.path for document in documents}
-    files: Run = {}
-    for query in queries:
-        best: dict[str, float] = {}
-        for document_id, score in run.get(query.id, {}).items():
+    files: Run = {query.id: {} for query in queries}
+    for query_id, best in files.items():
+        for document_id, score in run.get(query_id, {}).items():
             path = path_of[document_id]
             best[path] = max(score, best.get(path, -math.inf))
-        files[query.id] = best
     qrels = {q.id: {path_of[d]: 1 for d, grade in q.relevant.items() if grade > 0} for q in queries}
     return files, qrels
 
@@ -88,10 +86,8 @@ def query_groups(queries: Sequence[Query], documents: Sequence[Document] = ()) -
     text_of = {document.id: document.text for document in documents}
     groups: dict[str, list[str]] = {}
     for query in queries:
-        overlap = query.name_overlap
-        bucket = (
-            "none" if overlap == 0 else "name only" if overlap >= 1 else "some" if overlap < 0.5 else "most"
-        )
+        share = query.name_overlap
+        bucket = "none" if share == 0 else "name only" if share >= 1 else "some" if share < 0.5 else "most"
         groups.setdefault(f"kind: {query.kind}", []).append(query.id)
         groups.setdefault(f"overlap: {bucket}", []).append(query.id)
         if text_of:
@@ -119,15 +115,17 @@ def index_documents(
     documents: Sequence[Document],
     runtime: Runtime,
     *,
-    batch_size: int,
-    max_tokens: int,
     kind: str = "flat",
+    **encoding: int,
 ) -> VectorIndex:
-    """Encode the short form of every document and index the vectors (`kind` as in `build_index`)."""
+    """Encode the short form of every document and index the vectors.
+
+    Args:
+        kind: as in `build_index`.
+        encoding: `batch_size` and `max_tokens`, as `encode` takes them (the same in the functions below).
+    """
     texts = [short_form(document.text) for document in documents]
-    vectors = encode(
-        model, texts, kind="document", runtime=runtime, batch_size=batch_size, max_tokens=max_tokens
-    )
+    vectors = encode(model, texts, kind="document", runtime=runtime, **encoding)
     return build_index(vectors, [document.id for document in documents], kind)
 
 
@@ -137,18 +135,14 @@ def retrieve(
     index: VectorIndex,
     runtime: Runtime,
     *,
-    batch_size: int,
-    max_tokens: int,
     depth: int | None = None,
+    **encoding: int,
 ) -> Run:
     """Search `index` with `queries` and return a run of `depth` documents each; None means all documents.
 
     All documents is the default, because with a cut FAISS's own order would decide ties at the cut.
     """
-    texts = [query.text for query in queries]
-    vectors = encode(
-        model, texts, kind="query", runtime=runtime, batch_size=batch_size, max_tokens=max_tokens
-    )
+    vectors = encode(model, [query.text for query in queries], kind="query", runtime=runtime, **encoding)
     found = search(index, vectors, depth or len(index.ids))
     return {query.id: hits for query, hits in zip(queries, found, strict=True)}
 
@@ -158,22 +152,19 @@ def index_facts(
     queries: Sequence[Query],
     index: VectorIndex,
     runtime: Runtime,
-    *,
-    batch_size: int,
-    max_tokens: int,
+    **encoding: int,
 ) -> dict:
     """Measure the milliseconds to encode one query, and `compare_kinds` on these vectors.
 
     Args:
         index: the documents, encoded by `model`.
     """
-    sizes = {"batch_size": batch_size, "max_tokens": max_tokens}
     texts = [query.text for query in queries]
-    vectors = encode(model, texts, kind="query", runtime=runtime, **sizes)
+    vectors = encode(model, texts, kind="query", runtime=runtime, **encoding)
     timed = texts[:TIMED_QUERIES]
     with stopwatch() as took:
         for text in timed:
-            encode(model, [text], kind="query", runtime=runtime, **sizes)
+            encode(model, [text], kind="query", runtime=runtime, **encoding)
     return {
         "kind": index.kind,
         "documents": len(index.ids),
@@ -192,7 +183,7 @@ def per_query_rows(
 ) -> list[dict]:
     """Build one plain row per query: text, relevant documents, ranks and top threes before and after."""
     qrels = qrels_of(queries)
-    ranks = {name: first_relevant_ranks(run, qrels) for name, run in (("before", before), ("after", after))}
+    rank_before, rank_after = (first_relevant_ranks(run, qrels) for run in (before, after))
     return [
         {
             "query_id": query.id,
@@ -201,8 +192,8 @@ def per_query_rows(
             "path": query.path,
             "name_overlap": query.name_overlap,
             "relevant": dict(query.relevant),
-            "rank_before": ranks["before"][query.id],
-            "rank_after": ranks["after"][query.id],
+            "rank_before": rank_before[query.id],
+            "rank_after": rank_after[query.id],
             "top3_before": ranking(before.get(query.id, {}))[:3],
             "top3_after": ranking(after.get(query.id, {}))[:3],
         }
@@ -216,13 +207,14 @@ def search_examples(rows: Sequence[dict], *, n: int = 6, seed: int = 0) -> list[
     Losses are shown as well as gains. If too few queries gained or lost, random ones fill the places.
     """
     unlisted = 10**9  # an answer that was not listed at all ranks below every listed one
-    shift = {
-        row["query_id"]: (row["rank_before"] or unlisted) - (row["rank_after"] or unlisted) for row in rows
-    }
-    ordered = sorted(rows, key=lambda row: (-shift[row["query_id"]], row["query_id"]))
+
+    def shift(row: dict) -> int:
+        return (row["rank_before"] or unlisted) - (row["rank_after"] or unlisted)
+
+    ordered = sorted(rows, key=lambda row: (-shift(row), row["query_id"]))
     third = max(1, n // 3)
-    gained = [{**row, "why": "gained"} for row in ordered[:third] if shift[row["query_id"]] > 0]
-    lost = [{**row, "why": "lost"} for row in ordered[::-1][:third] if shift[row["query_id"]] < 0]
+    gained = [{**row, "why": "gained"} for row in ordered[:third] if shift(row) > 0]
+    lost = [{**row, "why": "lost"} for row in ordered[::-1][:third] if shift(row) < 0]
     shown = {row["query_id"] for row in gained + lost}
     others = [row for row in ordered if row["query_id"] not in shown]
     drawn = random.Random(f"{seed}:search examples").sample(others, max(0, min(n - len(shown), len(others))))

@@ -10,8 +10,8 @@ All bootstrap functions here share these rules:
   for few groups, so each tail is cut at `Φ(−sqrt(G / (G − 1)) t(.975, G − 1))` for G groups instead of
   2.5% (Hesterberg 2015, "expanded percentile"): 2.3% at G = 100, 1.6% at G = 20.
 * Two-sided p-value: with B resamples of the difference, `min(1, 2 (b + 1) / (B + 1))`, where b is
-  the smaller of the counts of resamples at or below and at or above zero (Davison & Hinkley 1997,
-  eq. 4.11, doubled). It is never 0.
+  the number of resamples at or below zero, or at or above it, whichever is smaller (Davison & Hinkley
+  1997, eq. 4.11, doubled). It is never 0.
 * Few groups: with G groups, even a unanimous change has an exact two-sided sign test of at least
   `2 · 0.5**G`, so p is never reported below that. Where this floor is above .05 (G < 6), the interval
   of a difference is also widened to include zero: five files cannot prove anything.
@@ -24,7 +24,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.stats import binomtest, norm, t
@@ -62,7 +62,6 @@ class McNemarResult:
 
     gained: int  # failed before, passed after
     lost: int  # passed before, failed after
-    n: int
     p_value: float
 
 
@@ -89,8 +88,8 @@ def proportion(outcomes: Sequence[bool]) -> Estimate:
     """
     if len(outcomes) == 0:
         raise ValueError("a proportion needs at least one outcome")
-    successes = sum(bool(outcome) for outcome in outcomes)
-    return Estimate(successes / len(outcomes), wilson_interval(successes, len(outcomes)), len(outcomes))
+    n, successes = len(outcomes), sum(map(bool, outcomes))
+    return Estimate(successes / n, wilson_interval(successes, n), n)
 
 
 def exact_mcnemar(before: Sequence[bool], after: Sequence[bool]) -> McNemarResult:
@@ -104,38 +103,17 @@ def exact_mcnemar(before: Sequence[bool], after: Sequence[bool]) -> McNemarResul
     gained = sum(bool(a) and not b for b, a in zip(before, after, strict=True))
     lost = sum(bool(b) and not a for b, a in zip(before, after, strict=True))
     p_value = float(binomtest(gained, gained + lost, 0.5).pvalue) if gained + lost else 1.0
-    return McNemarResult(gained, lost, len(before), min(1.0, p_value))
+    return McNemarResult(gained, lost, min(1.0, p_value))
 
 
-def bootstrap_mean(
-    values: Sequence[float], *, groups: Sequence[str] | None = None, samples: int = 10_000, seed: int = 0
-) -> Estimate:
-    """Return the mean over items; the interval resamples groups (by default, each item is one)."""
-    return bootstrap_ratio(values, np.ones(len(values)), groups=groups, samples=samples, seed=seed)
+def bootstrap_mean(values: Sequence[float], **options: Any) -> Estimate:
+    """Return the mean over items, with the options of `bootstrap_ratio`."""
+    return bootstrap_ratio(values, np.ones(len(values)), **options)
 
 
-def paired_bootstrap(
-    before: Sequence[float],
-    after: Sequence[float],
-    *,
-    groups: Sequence[str] | None = None,
-    samples: int = 10_000,
-    seed: int = 0,
-) -> Delta:
-    """Return the mean difference, after − before, over the same items.
-
-    Args:
-        before, after: one value per item, same order.
-        groups: the independent unit that each item belongs to (file, function, query). Units are
-            resampled with all their items; the mean is over the items of the resample. Default: the item.
-        samples: resamples drawn; 10,000 x 250 groups take about 0.2 s.
-        seed: seed of numpy's default generator; the same seed gives the same interval.
-
-    Raises:
-        ValueError: for no items, unequal lengths, NaN or infinity.
-    """
-    ones = np.ones(len(before))
-    return paired_ratio_bootstrap(before, after, ones, groups=groups, samples=samples, seed=seed)
+def paired_bootstrap(before: Sequence[float], after: Sequence[float], **options: Any) -> Delta:
+    """Return the mean difference, after − before, over the same items (options as in `bootstrap_ratio`)."""
+    return paired_ratio_bootstrap(before, after, np.ones(len(before)), **options)
 
 
 def bootstrap_ratio(
@@ -143,7 +121,7 @@ def bootstrap_ratio(
     denominator: Sequence[float] | np.ndarray,
     *,
     groups: Sequence[str] | None = None,
-    transform: Callable[[np.ndarray], np.ndarray] | None = None,
+    transform: Callable[[np.ndarray], np.ndarray] = np.asarray,
     samples: int = 10_000,
     seed: int = 0,
 ) -> Estimate:
@@ -151,11 +129,21 @@ def bootstrap_ratio(
 
     Bits per byte is the sum of bits over the sum of bytes; perplexity is `np.exp` of the sum of nats over
     the sum of tokens. `n` is the number of items.
+
+    Args:
+        numerator, denominator: one value per item, same order.
+        groups: the independent unit that each item belongs to (file, function, query). Units are
+            resampled with all their items. Default: the item.
+        samples: resamples drawn; 10,000 x 250 groups take about 0.2 s.
+        seed: seed of numpy's default generator; the same seed gives the same interval.
+
+    Raises:
+        ValueError: for no items, unequal lengths, NaN or infinity.
     """
     numerators, denominators = _group_sums(groups, numerator, denominator)
-    value = _apply(transform, numerators.sum() / denominators.sum())
+    value = transform(numerators.sum() / denominators.sum())
     (resampled,) = _resampled_ratios([(numerators, denominators)], samples, seed)
-    return Estimate(float(value), _interval(_apply(transform, resampled), len(numerators)), len(numerator))
+    return Estimate(float(value), _interval(transform(resampled), len(numerators)), len(numerator))
 
 
 def paired_ratio_bootstrap(
@@ -163,23 +151,16 @@ def paired_ratio_bootstrap(
     numerator_after: Sequence[float],
     denominator: Sequence[float] | np.ndarray,
     *,
-    denominator_after: Sequence[float] | np.ndarray | None = None,
     groups: Sequence[str] | None = None,
-    transform: Callable[[np.ndarray], np.ndarray] | None = None,
+    transform: Callable[[np.ndarray], np.ndarray] = np.asarray,
     samples: int = 10_000,
     seed: int = 0,
 ) -> Delta:
-    """Return the difference of two ratios of sums over the same groups (see `bootstrap_ratio`).
-
-    Both ratios share `denominator` (bytes, tokens) unless `denominator_after` is given, for counts that
-    differ before and after.
-    """
-    if denominator_after is None:
-        denominator_after = denominator
-    sums = _group_sums(groups, numerator_before, denominator, numerator_after, denominator_after)
+    """Return the difference of two ratios of sums, after − before (options as in `bootstrap_ratio`)."""
+    sums = _group_sums(groups, numerator_before, denominator, numerator_after, denominator)
     first, second = sums[:2], sums[2:]
-    value_before, value_after = (_apply(transform, n.sum() / d.sum()) for n, d in (first, second))
-    before, after = (_apply(transform, r) for r in _resampled_ratios([first, second], samples, seed))
+    value_before, value_after = (transform(n.sum() / d.sum()) for n, d in (first, second))
+    before, after = (transform(ratios) for ratios in _resampled_ratios([first, second], samples, seed))
     differences = after - before
     # equal items must give exactly zero, in whatever order a matrix product summed them
     differences[np.abs(differences) <= ROUNDING * np.abs(before)] = 0.0
@@ -198,8 +179,8 @@ def verdict(delta: Delta, higher_is_better: bool) -> Verdict:
     """Say what may be claimed: a direction only if the interval excludes zero **and** p < .05.
 
     Both are required because they can come from different tests: for pass@1 the interval resamples
-    functions while p is McNemar's over tasks. Either alone can mislead: McNemar when one function has
-    several tasks, the bootstrap when there are few discordant pairs.
+    functions while p is McNemar's over tasks. Either alone can mislead: McNemar's test when one function
+    has several tasks, the bootstrap when there are few discordant pairs.
     """
     low, high = delta.ci95
     if delta.p_value >= ALPHA or low <= 0.0 <= high:
@@ -216,16 +197,8 @@ def _interval(resampled: np.ndarray, n_groups: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _apply(transform: Callable[[np.ndarray], np.ndarray] | None, values: np.ndarray) -> np.ndarray:
-    return values if transform is None else transform(values)
-
-
 def _group_sums(groups: Sequence[str] | None, *columns: Sequence[float] | np.ndarray) -> list[np.ndarray]:
-    """Check the columns and sum each within groups, in order of group names.
-
-    The columns alternate between numerators and denominators. A denominator must be nowhere negative and
-    not zero overall.
-    """
+    """Check the columns (numerator, denominator, ...) and sum each within groups, in order of group names."""
     arrays = [np.asarray(column, dtype=np.float64) for column in columns]
     lengths = {len(array) for array in arrays} | ({len(groups)} if groups is not None else set())
     if len(lengths) != 1:
@@ -245,8 +218,8 @@ def _group_sums(groups: Sequence[str] | None, *columns: Sequence[float] | np.nda
 def _resampled_ratios(pairs: Sequence[Sequence[np.ndarray]], samples: int, seed: int) -> list[np.ndarray]:
     """Return the resampled ratio of sums of each (numerator, denominator), over the same `samples` resamples.
 
-    A resample is a row of counts, so one matrix product sums over it. A resample that drew only groups
-    with a zero denominator has no ratio and gets the overall one.
+    A resample is a row of counts, so one matrix product sums over it. If a resample drew only groups
+    with a zero denominator, it has no ratio of its own and gets the overall one.
     """
     if samples < 1:
         raise ValueError(f"samples must be at least 1, got {samples}")

@@ -1,7 +1,7 @@
 """Split token scores by role: docstrings, comments, the repository's own names, other code.
 
-Python's own parser assigns the roles, and the scores come from the same pass that computes bits per byte:
-pass a `RoleTally` as `observe` to `helpers.eval.perplexity.evaluate_perplexity`.
+Python's own parser assigns the roles. `helpers.eval.file_scores` sums the scores by role, in the same pass
+that computes bits per byte.
 """
 
 from __future__ import annotations
@@ -10,12 +10,9 @@ import ast
 import builtins
 import io
 import keyword
-import math
 import tokenize
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from helpers.records import Function
@@ -23,49 +20,21 @@ from helpers.records import Function
 ROLES = ("code", "docstring", "comment", "own_name")
 
 
-@dataclass(frozen=True)
-class RoleScore:
-    """Scores of the tokens of one role; `accuracy` is the share that the model ranked first."""
-
-    n_tokens: int
-    nll_nats: float
-    perplexity: float
-    accuracy: float
-
-
-class RoleTally:
-    """Sums of NLL and top-1 hits by role, collected while `evaluate_perplexity` scores `texts`.
+def token_roles(tokenizer: PreTrainedTokenizerBase, text: str, own_names: Collection[str] = ()) -> list[str]:
+    """Return the role of every token of `text`.
 
     A token takes the role of its first character that is not white space; a token of white space only
-    takes the role of its first character. Text that Python cannot parse counts as code throughout.
+    takes the role of its first character.
     """
-
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], own_names: Collection[str] = ()
-    ) -> None:
-        names = frozenset(own_names)
-        self._roles = [_token_roles(tokenizer, text, names) for text in texts]
-        self._nll = dict.fromkeys(ROLES, 0.0)
-        self._hits = dict.fromkeys(ROLES, 0)
-        self._count = dict.fromkeys(ROLES, 0)
-
-    def __call__(self, text: int, first: int, losses: torch.Tensor, hits: torch.Tensor) -> None:
-        """Add the scores of consecutive tokens; the signature is that of `perplexity.Observer`."""
-        roles = self._roles[text][first : first + len(losses)]
-        for role, loss, hit in zip(roles, losses.tolist(), hits.tolist(), strict=True):
-            self._nll[role] += loss
-            self._hits[role] += hit
-            self._count[role] += 1
-
-    def scores(self) -> dict[str, RoleScore]:
-        """Return role -> score, for the roles that occurred."""
-        return {
-            role: RoleScore(
-                n, self._nll[role], math.exp(min(self._nll[role] / n, 700.0)), self._hits[role] / n
-            )
-            for role in ROLES
-            if (n := self._count[role])
-        }
+    characters = character_roles(text, frozenset(own_names))
+    offsets = tokenizer(
+        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
+    ).offset_mapping
+    roles = []
+    for begin, end in offsets:
+        visible = next((at for at in range(begin, end) if not text[at].isspace()), begin)
+        roles.append(characters[visible] if visible < len(characters) else "code")
+    return roles
 
 
 def own_names(functions: Iterable[Function]) -> frozenset[str]:
@@ -79,7 +48,7 @@ def own_names(functions: Iterable[Function]) -> frozenset[str]:
 
 
 def character_roles(text: str, names: frozenset[str] = frozenset()) -> list[str]:
-    """Return the role of every character of `text`."""
+    """Return the role of every character of `text`; all are code if Python cannot parse it."""
     roles = ["code"] * len(text)
     starts = [0]
     for line in text.split("\n"):  # not splitlines: in Python a form feed does not end a line
@@ -96,7 +65,12 @@ def character_roles(text: str, names: frozenset[str] = frozenset()) -> list[str]
         tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
     except (SyntaxError, ValueError, tokenize.TokenError, RecursionError):
         return roles
-    docstrings = {_docstring_start(node) for node in ast.walk(tree)}
+    docstrings = {  # the lines on which they begin
+        node.body[0].lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and ast.get_docstring(node, clean=False) is not None
+    }
     for token in tokens:
         if token.type == tokenize.COMMENT:
             paint(token.start, token.end, "comment")
@@ -104,29 +78,4 @@ def character_roles(text: str, names: frozenset[str] = frozenset()) -> list[str]
             paint(token.start, token.end, "docstring")
         elif token.type == tokenize.NAME and token.string in names:
             paint(token.start, token.end, "own_name")
-    return roles
-
-
-def _docstring_start(node: ast.AST) -> int | None:
-    """Return the line on which the docstring of a module, class or function begins."""
-    if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        return None
-    first = node.body[0] if node.body else None
-    is_text = (
-        isinstance(first, ast.Expr)
-        and isinstance(first.value, ast.Constant)
-        and isinstance(first.value.value, str)
-    )
-    return first.lineno if first and is_text else None
-
-
-def _token_roles(tokenizer: PreTrainedTokenizerBase, text: str, names: frozenset[str]) -> list[str]:
-    characters = character_roles(text, names)
-    offsets = tokenizer(
-        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
-    ).offset_mapping
-    roles = []
-    for begin, end in offsets:
-        visible = next((at for at in range(begin, end) if not text[at].isspace()), begin)
-        roles.append(characters[visible] if visible < len(characters) else "code")
     return roles

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import faiss
 import numpy as np
@@ -37,7 +37,7 @@ class Store(Protocol):
     ntotal: int  # vectors held
 
     def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the `k` best vectors per query as inner products (m, k) and rows (m, k), -1 for none."""
+        """Return each query's `k` best vectors: inner products (m, k) and row numbers (m, k), -1 for none."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,7 @@ class VectorIndex:
 def build_index(vectors: np.ndarray, ids: Sequence[str], kind: str = "flat") -> VectorIndex:
     """Build an inner-product index over `vectors` (n, d), float32, L2-normalised.
 
-    Args:
-        kind: one of KINDS. The same vectors give the same index: graph and lists are built on one thread
-            from a fixed seed.
+    The same vectors give the same index: graph and lists are built on one thread from a fixed seed.
 
     Raises:
         RetrievalError: if shapes and ids disagree, ids repeat, a value is not finite, or the kind is
@@ -84,9 +82,8 @@ def search(index: VectorIndex, queries: np.ndarray, k: int) -> list[dict[str, fl
 
     An approximate index may return fewer than `k`.
     """
-    scores, rows = index.vectors.search(
-        np.ascontiguousarray(queries, dtype=np.float32), min(k, len(index.ids))
-    )
+    asked = np.ascontiguousarray(queries, dtype=np.float32)
+    scores, rows = index.vectors.search(asked, min(k, len(index.ids)))
     return [
         {index.ids[row]: float(score) for score, row in zip(line, hits, strict=True) if row >= 0}
         for line, hits in zip(scores, rows, strict=True)
@@ -135,41 +132,25 @@ def vectors_of(index: VectorIndex) -> np.ndarray:
 
 
 def compare_kinds(
-    vectors: np.ndarray,
-    ids: Sequence[str],
-    queries: np.ndarray,
-    *,
-    k: int = 10,
-    kinds: Sequence[str] = ("flat", "hnsw", "ivf"),
-) -> list[dict[str, float | str | int]]:
-    """Measure what each kind of index costs and misses on these vectors.
-
-    Args:
-        vectors: (n, d), the documents.
-        queries: (m, d).
+    vectors: np.ndarray, ids: Sequence[str], queries: np.ndarray, *, k: int = 10
+) -> list[dict[str, Any]]:
+    """Measure what each kind of FAISS index costs and misses on these vectors (n, d) and queries (m, d).
 
     Returns:
         Per kind: `recall` (mean share of the exact `k` best that it finds), `build_seconds`, `query_ms`
         (one query at a time) and `n_bytes`.
     """
     exact = search(build_index(vectors, ids), queries, k)
-    rows: list[dict[str, float | str | int]] = []
-    for kind in kinds:
+    rows = []
+    for kind in ("flat", "hnsw", "ivf"):
         start = time.perf_counter()
         index = build_index(vectors, ids, kind)
         built = time.perf_counter()
         found = [search(index, query[None], k)[0] for query in queries]
         asked = time.perf_counter()
         shared = [len(a.keys() & b.keys()) / len(a) for a, b in zip(exact, found, strict=True)]
-        rows.append(
-            {
-                "kind": kind,
-                "recall": float(np.mean(shared)),
-                "build_seconds": built - start,
-                "query_ms": 1000 * (asked - built) / len(queries),
-                "n_bytes": index.n_bytes,
-            }
-        )
+        row = {"kind": kind, "recall": float(np.mean(shared)), "build_seconds": built - start}
+        rows.append(row | {"query_ms": 1000 * (asked - built) / len(queries), "n_bytes": index.n_bytes})
     return rows
 
 

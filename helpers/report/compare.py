@@ -1,12 +1,13 @@
 """Compare several runs: what another base model, setting or code version changed.
 
-Reads only their metrics.json. The figures of two runs can be compared if corpus, seed and profile are the
-same; if not, the page says so.
+Only their metrics.json is read. If corpus, seed or profile differ, the page says that the figures cannot be
+compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,11 @@ from helpers.report.tables import TRACK_NAMES, markdown, summary_rows
 from helpers.run.workspace import read_json
 
 COLUMNS = ("metric", "before", "after", "change", "p", "n", "verdict")
-SAME = {"corpus": ("corpus", "sha256"), "seed": ("seed",), "profile": ("profile",)}  # name -> path in `run`
+SAME: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "corpus": lambda run: run["corpus"]["sha256"],
+    "seed": itemgetter("seed"),
+    "profile": itemgetter("profile"),
+}
 
 
 class CompareError(SuiteError, ValueError):
@@ -45,12 +50,11 @@ def comparison(named: list[str]) -> str:
 
 
 def _rows(runs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    by_run = {name: summary_rows(metrics) for name, metrics in runs.items()}
+    by_track = zip(*(summary_rows(metrics) for metrics in runs.values()), strict=True)
     rows = [
-        {"Track": of_track["track"], "Run": name} | {column: of_track[column] for column in COLUMNS}
-        for number in range(len(TRACK_NAMES))
-        for name, rows_of_run in by_run.items()
-        for of_track in [rows_of_run[number]]
+        {"Track": row["track"], "Run": name} | {column: row[column] for column in COLUMNS}
+        for of_runs in by_track
+        for name, row in zip(runs, of_runs, strict=True)
     ]
     return pd.DataFrame(rows).set_index("Track")
 
@@ -58,8 +62,8 @@ def _rows(runs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 def _differences(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Write a sentence for each respect in which the runs are not comparable."""
     found = []
-    for what, place in SAME.items():
-        values = {name: _at(metrics["run"], place) for name, metrics in runs.items()}
+    for what, read in SAME.items():
+        values = {name: read(metrics["run"]) for name, metrics in runs.items()}
         if len(set(values.values())) > 1:
             listed = ", ".join(f"{name}: {str(value)[:12]}" for name, value in values.items())
             found.append(f"**Not comparable:** the {what} differs ({listed}).")
@@ -67,21 +71,18 @@ def _differences(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _origins(runs: Mapping[str, Mapping[str, Any]]) -> str:
-    return "\n".join(
-        f"- {name}: run {metrics['run']['run_id']}, code {metrics['run']['commit']}, "
-        f"models {', '.join(dict.fromkeys(_shown(metrics[track]['model']) for track in TRACK_NAMES))}"
-        f"{_changed(metrics['run'].get('settings_changed', ()))}"
-        for name, metrics in runs.items()
-    )
+    lines = []
+    for name, metrics in runs.items():
+        run, models = metrics["run"], dict.fromkeys(_shown(metrics[track]["model"]) for track in TRACK_NAMES)
+        changed = ", ".join(run.get("settings_changed", ()))
+        line = f"- {name}: run {run['run_id']}, code {run['commit']}, models {', '.join(models)}"
+        lines.append(f"{line}, with {changed}" if changed else line)
+    return "\n".join(lines)
 
 
 def _shown(model: str) -> str:
     """Return a hub name or relative path unchanged, and only the last part of an absolute path."""
     return Path(model).name if Path(model).expanduser().is_absolute() else model
-
-
-def _changed(settings: Sequence[str]) -> str:
-    return f", with {', '.join(settings)}" if settings else ""
 
 
 def _read(place: Path) -> Mapping[str, Any]:
@@ -93,9 +94,3 @@ def _read(place: Path) -> Mapping[str, Any]:
     if missing:
         raise CompareError(f"{place} is not the metrics.json of a run: it lacks {', '.join(missing)}")
     return metrics
-
-
-def _at(values: Any, place: tuple[str, ...]) -> Any:
-    for name in place:
-        values = values[name]
-    return values

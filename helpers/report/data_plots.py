@@ -47,9 +47,8 @@ def count_bars(counts: Mapping[str, Mapping[str, int]], *, title: str, ylabel: s
     names = [name.replace("_", " ") for name in counts]
     for part, (colour, hatch) in zip(parts, looks * len(parts), strict=False):
         widths = np.array([row.get(part, 0) for row in counts.values()], dtype=float)
-        axis.barh(
-            names, widths, left=left, color=colour, hatch=hatch, edgecolor="black", linewidth=0.6, label=part
-        )
+        bars = {"color": colour, "hatch": hatch, "edgecolor": "black", "linewidth": 0.6}
+        axis.barh(names, widths, left=left, label=part, **bars)
         left += widths
     for place, total in enumerate(left):
         axis.text(total + left.max() * 0.01, place, f"{total:.0f}", va="center", fontsize=9)

@@ -1,12 +1,12 @@
 """Small tables and example texts that show data and decisions in the notebook.
 
-Results are shown by `tables` and `plots`, which read metrics.json. This module shows the counts and samples
-that pass between the steps.
+They show the counts and samples that pass between the steps; `tables` and `plots` show the results.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -79,7 +79,7 @@ def card(text: str) -> HTML:
 
 def code_block(text: str, language: str = "text") -> str:
     """Wrap `text` in a Markdown code block whose fence no line of it can close."""
-    fence = "`" * max(3, _longest_backticks(text) + 1)
+    fence = "`" * (1 + max([2, *map(len, re.findall("`+", text))]))
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 
 
@@ -90,23 +90,22 @@ def pair(instruction: str, response: str) -> Markdown:
 
 def by_kind(instruct: InstructData | None, retrieval: RetrievalData | None) -> dict[str, dict[str, int]]:
     """Count pairs, tasks and queries as kind -> split -> number, for the tracks that have data."""
-    splits: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
-    if instruct:
-        for name, items in zip(splits, (instruct.train, instruct.validation, instruct.tasks), strict=True):
-            splits[name] += [f"B: {item.kind}" for item in items]
-    if retrieval:
-        for name, items in zip(splits, (retrieval.train, retrieval.validation, retrieval.test), strict=True):
-            splits[name] += [f"C: {item.kind}" for item in items]
-    kinds = sorted({kind for named in splits.values() for kind in named})
-    return {kind: {name: named.count(kind) for name, named in splits.items()} for kind in kinds}
+    items = {
+        "B": (instruct.train, instruct.validation, instruct.tasks) if instruct else ((), (), ()),
+        "C": (retrieval.train, retrieval.validation, retrieval.test) if retrieval else ((), (), ()),
+    }
+    splits = {
+        name: Counter(f"{track}: {item.kind}" for track, parts in items.items() for item in parts[place])
+        for place, name in enumerate(("train", "validation", "test"))
+    }
+    kinds = sorted({kind for counted in splits.values() for kind in counted})
+    return {kind: {name: counted[kind] for name, counted in splits.items()} for kind in kinds}
 
 
 def queries(some: Sequence[Query]) -> HTML:
     """Show queries beside the function that answers them."""
-    rows = [
-        {"Query": q.text, "Kind": q.kind.replace("_", " "), "Answer": next(iter(q.relevant))} for q in some
-    ]
-    return table(pd.DataFrame(rows).set_index("Query"))
+    rows = [(q.text, q.kind.replace("_", " "), next(iter(q.relevant))) for q in some]
+    return table(pd.DataFrame(rows, columns=["Query", "Kind", "Answer"]).set_index("Query"))
 
 
 def searches(rows: Sequence[Mapping[str, Any]]) -> HTML:
@@ -129,13 +128,10 @@ def failures(cases: Sequence[Failure]) -> Markdown:
     """Show every failure case with input, expected, got and diagnosis."""
     parts = []
     for number, case in enumerate(cases, 1):
-        track = f"Track {case.track[-1].upper()}"
-        parts.append(
-            f"### {number}. {track}: {case.category}\n\n`{case.item_id}`\n\n"
-            f"**Diagnosis.** {case.diagnosis}\n\n"
-            f"**Input**\n\n{code_block(case.input)}\n\n**Expected**\n\n{code_block(case.expected)}\n\n"
-            f"**Got**\n\n{code_block(case.got)}"
-        )
+        parts.append(f"### {number}. Track {case.track[-1].upper()}: {case.category}")
+        parts += [f"`{case.item_id}`", f"**Diagnosis.** {case.diagnosis}"]
+        for name, text in (("Input", case.input), ("Expected", case.expected), ("Got", case.got)):
+            parts += [f"**{name}**", code_block(text)]
     return Markdown("\n\n".join(parts))
 
 
@@ -154,11 +150,3 @@ def set_aside(items: Sequence[TaskSetAside], total: int) -> HTML | str:
 def _short(document_id: str) -> str:
     """Return the file and function of a document id, without the folders."""
     return document_id.rpartition("/")[2]
-
-
-def _longest_backticks(text: str) -> int:
-    longest = run = 0
-    for character in text:
-        run = run + 1 if character == "`" else 0
-        longest = max(longest, run)
-    return longest

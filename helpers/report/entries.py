@@ -11,17 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from helpers.errors import SuiteError
-from helpers.eval.statistics import (
-    Delta,
-    Estimate,
-    bootstrap_mean,
-    bootstrap_ratio,
-    exact_mcnemar,
-    paired_bootstrap,
-    paired_ratio_bootstrap,
-    proportion,
-    verdict,
-)
+from helpers.eval import statistics
+from helpers.eval.statistics import Delta, Estimate, verdict
 from helpers.run.workspace import digest, to_plain
 
 Rows = Sequence[Mapping[str, Any]]
@@ -37,35 +28,14 @@ class MetricsError(SuiteError, ValueError):
 def metric_entry(
     before: Estimate, after: Estimate, delta: Delta, *, unit: str, higher_is_better: bool
 ) -> dict[str, Any]:
-    """Build the entry of one metric: before, after and their difference."""
-    return tidy(
-        {
-            "before": estimate_entry(before),
-            "after": estimate_entry(after),
-            "delta": delta_entry(delta),
-            "unit": unit,
-            "higher_is_better": higher_is_better,
-        }
-    )
-
-
-def estimate_entry(estimate: Estimate) -> dict[str, Any]:
-    """Build `{value, ci95, n}`."""
-    return tidy({"value": estimate.value, "ci95": list(estimate.ci95), "n": estimate.n})
-
-
-def delta_entry(delta: Delta) -> dict[str, Any]:
-    """Build `{value, ci95, p_value, test}`."""
-    fields = {"value": delta.value, "ci95": list(delta.ci95), "p_value": delta.p_value, "test": delta.test}
-    return tidy(fields)
+    """Build the entry of one metric: `before`, `after` and their difference `delta`."""
+    sides = {"before": before, "after": after, "delta": delta}
+    return tidy({**sides, "unit": unit, "higher_is_better": higher_is_better})
 
 
 def entry_verdict(entry: Mapping[str, Any]) -> str:
     """Apply `statistics.verdict` to a metric entry."""
-    delta = entry["delta"]
-    low, high = delta["ci95"]
-    read = Delta(delta["value"], (low, high), delta["p_value"], delta["test"])
-    return verdict(read, entry["higher_is_better"])
+    return verdict(Delta(**entry["delta"]), entry["higher_is_better"])
 
 
 def track_section(
@@ -92,132 +62,85 @@ def track_section(
     """
     if primary_metric not in metrics:
         raise MetricsError(f"primary metric {primary_metric!r} is not among {sorted(metrics)}")
-    return tidy(
-        {
-            "model": model,
-            "primary_metric": primary_metric,
-            "verdict": entry_verdict(metrics[primary_metric]),
-            "metrics": dict(metrics),
-            "controls": dict(controls or {}),
-            "baselines": dict(baselines or {}),
-            "cost": dict(cost),
-            "data": dict(data),
-        }
-    )
+    section = {
+        "model": model,
+        "primary_metric": primary_metric,
+        "verdict": entry_verdict(metrics[primary_metric]),
+        "metrics": metrics,
+        "controls": controls or {},
+        "baselines": baselines or {},
+        "cost": cost,
+        "data": data,
+    }
+    return tidy(section)
 
 
 def not_run(track: str, reason: str, needed: str, *, model: str = "") -> dict[str, Any]:
     """Build the section of a track ("track_a", ...) that lacked data: why, and how much would do."""
-    return {
-        "model": model,
-        "primary_metric": PRIMARY_METRIC[track],
-        "verdict": "not_run",
-        "reason": reason,
-        "needed": needed,
-        "metrics": {},
-        "controls": {},
-        "baselines": {},
-        "cost": {},
-        "data": {},
-    }
+    why = {"verdict": "not_run", "reason": reason, "needed": needed}
+    empty: dict[str, Any] = {part: {} for part in ("metrics", "controls", "baselines", "cost", "data")}
+    return {"model": model, "primary_metric": PRIMARY_METRIC[track], **why, **empty}
 
 
-def run_section(
-    *,
-    profile: str,
-    run_id: str,
-    corpus: Mapping[str, Any],
-    commit: str,
-    seed: int,
-    hardware: Mapping[str, Any],
-    versions: Mapping[str, str],
-    started: str,
-    seconds: float,
-) -> dict[str, Any]:
+def run_section(*, seconds: float, **facts: Any) -> dict[str, Any]:
     """Build the section on the run: what was run, on what machine, by which code.
 
-    The parameters are the section's nine fields; `corpus` is `{spec, version, files, sha256}`.
+    Args:
+        facts: `profile`, `run_id`, `corpus` (`{spec, version, files, sha256}`), `commit`, `seed`, `hardware`,
+            `versions` and `started`; `metrics.schema.json` checks them.
     """
-    return tidy(
-        {
-            "profile": profile,
-            "run_id": run_id,
-            "corpus": dict(corpus),
-            "commit": commit,
-            "seed": seed,
-            "hardware": dict(hardware),
-            "versions": dict(versions),
-            "started": started,
-            "seconds": round(seconds, 3),
-        }
-    )
+    return tidy({**facts, "seconds": round(seconds, 3)})
 
 
 def ratio_entry(
-    rows: Rows,
-    numerator: str,
-    denominator: str,
-    unit: str,
-    higher: bool,
-    seed: int,
-    samples: int,
-    **options: Any,
+    rows: Rows, numerator: str, denominator: str, unit: str, higher: bool, **options: Any
 ) -> dict[str, Any]:
-    """Build the entry of `sum(numerator) / sum(denominator)` over files, one row per file."""
+    """Build the entry of `sum(numerator) / sum(denominator)` over files, one row per file.
+
+    Args:
+        options: `seed`, `samples` and `transform` of `statistics.bootstrap_ratio`.
+    """
     if not rows:
         raise MetricsError(f"no rows to compute {unit!r} from")
-    names = [row["path"] for row in rows]
     before, after, below = (
         [row[key] for row in rows] for key in (f"{numerator}_before", f"{numerator}_after", denominator)
     )
-    options |= {"groups": names, "seed": seed, "samples": samples}
+    options["groups"] = [row["path"] for row in rows]
     return metric_entry(
-        bootstrap_ratio(before, below, **options),
-        bootstrap_ratio(after, below, **options),
-        paired_ratio_bootstrap(before, after, below, **options),
+        statistics.bootstrap_ratio(before, below, **options),
+        statistics.bootstrap_ratio(after, below, **options),
+        statistics.paired_ratio_bootstrap(before, after, below, **options),
         unit=unit,
         higher_is_better=higher,
     )
 
 
 def mean_entry(
-    before: Sequence[float],
-    after: Sequence[float],
-    groups: Sequence[str],
-    unit: str,
-    seed: int,
-    samples: int,
-    higher: bool = True,
+    before: Sequence[float], after: Sequence[float], unit: str, higher: bool = True, **options: Any
 ) -> dict[str, Any]:
-    """Build the entry of a mean over items, resampling groups."""
-    options = {"groups": groups, "seed": seed, "samples": samples}
+    """Build the entry of a mean over items (options: `groups`, `seed`, `samples`)."""
     return metric_entry(
-        bootstrap_mean(before, **options),
-        bootstrap_mean(after, **options),
-        paired_bootstrap(before, after, **options),
+        statistics.bootstrap_mean(before, **options),
+        statistics.bootstrap_mean(after, **options),
+        statistics.paired_bootstrap(before, after, **options),
         unit=unit,
         higher_is_better=higher,
     )
 
 
 def share_entry(
-    before: Sequence[bool],
-    after: Sequence[bool],
-    groups: Sequence[str],
-    unit: str,
-    higher: bool,
-    seed: int,
-    samples: int,
+    before: Sequence[bool], after: Sequence[bool], unit: str, higher: bool, **options: Any
 ) -> dict[str, Any]:
-    """Build the entry of a share of items.
+    """Build the entry of a share of items (options: `groups`, `seed`, `samples`).
 
     Each side has a Wilson interval; the difference has a bootstrap interval over groups and McNemar's p.
     """
-    interval = paired_bootstrap(before, after, groups=groups, seed=seed, samples=samples)
-    test = exact_mcnemar(before, after)
+    interval = statistics.paired_bootstrap(before, after, **options)
+    test = statistics.exact_mcnemar(before, after)
     name = f"exact McNemar, {test.gained} to {test.lost} discordant; interval by {interval.test}"
     delta = Delta(interval.value, interval.ci95, test.p_value, name)
-    return metric_entry(proportion(before), proportion(after), delta, unit=unit, higher_is_better=higher)
+    sides = [statistics.proportion(outcomes) for outcomes in (before, after)]
+    return metric_entry(*sides, delta, unit=unit, higher_is_better=higher)
 
 
 def data_section(

@@ -46,11 +46,7 @@ class CellFailure(SuiteError, RuntimeError):
 
 
 def execute_notebook(
-    path: Path,
-    parameters: Mapping[str, Any],
-    *,
-    cwd: Path,
-    estimate: TimeLeft | None = None,
+    path: Path, parameters: Mapping[str, Any], *, cwd: Path, estimate: TimeLeft | None = None
 ) -> nbformat.NotebookNode:
     """Run every cell of the notebook at `path` in a fresh kernel and return the executed copy.
 
@@ -73,42 +69,31 @@ def execute_notebook(
             config.KernelManager.transport = "ipc"
             config.KernelManager.ip = str(Path(sockets) / "k")
         line = LiveLine(estimate)
-        client = _Client(
-            notebook,
-            config=config,
-            kernel_name="python3",
-            timeout=None,
-            startup_timeout=STARTUP_S,
-            iopub_timeout=OUTPUT_S,
-            resources={"metadata": {"path": str(cwd)}},
-            line=line,
-        )
+        limits = {"timeout": None, "startup_timeout": STARTUP_S, "iopub_timeout": OUTPUT_S}
+        place = {"metadata": {"path": str(cwd)}}
+        client = _Client(notebook, config=config, kernel_name="python3", resources=place, line=line, **limits)
         with line:
             try:
-                # What compiled code writes to the process's own streams belongs to the outputs, where
-                # ipykernel puts it, and not on the terminal, where it writes it as well.
+                # ipykernel copies what compiled code prints into the outputs, and also to these streams:
+                # keep it off the terminal.
                 client.execute(env={**os.environ, MARKED: "1"}, stdout=said, stderr=said)
             except CellExecutionError as error:
                 raise CellFailure(f"section “{line.section}” failed: {told_cell(error)}") from error
             except (asyncio.CancelledError, DeadKernelError) as error:
+                section = f"section “{line.section}”"
                 if client.stopped:
-                    raise RunStopped(
-                        f"stopped in section “{line.section}”; finished steps are kept, "
-                        "continue with --resume"
-                    ) from None
-                raise CellFailure(
-                    f"section “{line.section}”: the kernel died, most often for want of memory"
-                    + _last_words(said)
-                ) from error
+                    stopped = f"stopped in {section}; finished steps are kept, continue with --resume"
+                    raise RunStopped(stopped) from None
+                died = f"{section}: the kernel died, most often for want of memory{_last_words(said)}"
+                raise CellFailure(died) from error
     return notebook
 
 
 def _socket_folder() -> tempfile.TemporaryDirectory[str]:
     """Make a folder whose path is short enough for a socket's name; the default one may not be."""
     deep = len(tempfile.gettempdir()) > SOCKET_PATH_CHARS - 40
-    return tempfile.TemporaryDirectory(
-        prefix="kernel-", dir="/tmp" if deep and Path("/tmp").is_dir() else None
-    )
+    place = "/tmp" if deep and Path("/tmp").is_dir() else None
+    return tempfile.TemporaryDirectory(prefix="kernel-", dir=place)
 
 
 def _last_words(said: IO[bytes]) -> str:
@@ -128,9 +113,8 @@ def told_cell(error: CellExecutionError) -> str:
 
 
 def _insert_parameters(notebook: nbformat.NotebookNode, parameters: Mapping[str, Any]) -> None:
-    index, cell = next(
-        (i, c) for i, c in enumerate(notebook.cells) if "parameters" in c.metadata.get("tags", [])
-    )
+    tags = [cell.metadata.get("tags", []) for cell in notebook.cells]
+    index, cell = next((i, c) for i, c in enumerate(notebook.cells) if "parameters" in tags[i])
     for name in parameters:
         if not re.search(rf"^{name} *=", cell.source, re.MULTILINE):
             raise ValueError(f"the notebook has no parameter {name!r}")
@@ -144,8 +128,8 @@ def _insert_parameters(notebook: nbformat.NotebookNode, parameters: Mapping[str,
 class _Client(NotebookClient):
     """NotebookClient that reports the running section and its progress to the line on the terminal.
 
-    Of what the kernel writes to stderr only the marked lines of `helpers.machine.progress` are meant for the
-    line, and they alone are kept out of the executed notebook.
+    It takes the marked lines of `helpers.machine.progress` out of what the kernel writes to stderr; the
+    executed notebook keeps the rest.
     """
 
     def __init__(self, *args: Any, line: LiveLine, **kwargs: Any) -> None:
@@ -154,8 +138,8 @@ class _Client(NotebookClient):
         self.stopped = False
 
     async def async_start_new_kernel_client(self, **kwargs):
-        # By now nbclient answers signals by ending the kernel under the cell that runs, which then looks
-        # like a crash. Here the kernel is ended and the reason kept.
+        # nbclient answers a signal by ending the kernel under the running cell, which then looks like a
+        # crash. Here the kernel is ended and the reason kept.
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
 
         def stop() -> None:
@@ -171,7 +155,7 @@ class _Client(NotebookClient):
         return await super().async_start_new_kernel_client(**kwargs)
 
     async def async_execute_cell(self, cell, cell_index, *args, **kwargs):
-        for heading in HEADING.findall("" if cell.cell_type != "markdown" else cell.source):
+        for heading in HEADING.findall(cell.source) if cell.cell_type == "markdown" else ():
             self._line.enter(heading.strip())
         return await super().async_execute_cell(cell, cell_index, *args, **kwargs)
 

@@ -25,7 +25,7 @@ from helpers.report.tables import summary_rows
 from helpers.settings import public_spec
 
 FOLDER = Path(__file__).parent
-# In a quoted path that leaves the checkout: the folders above its last part.
+# The folders above the last part of a quoted path that leaves the checkout.
 OUTSIDE = re.compile(r"(?<=[':,])(?:\.\./|~/|/(?!/))[^',]*?(?=[^/',]*[',])")
 FOREIGN = re.compile(
     r"<(?:script|link|img|iframe)\b[^>]+(?:src|href)=[\"']?(https?:[^\"'> ]+)[^>]*>", re.IGNORECASE
@@ -76,8 +76,8 @@ def notebook_page(
 ) -> str:
     """Render an executed notebook into a page template.
 
-    A cell that cannot be rendered is left out, and so is anything that would be loaded from the web. The
-    page says so, there and at its top.
+    Cells that cannot be rendered, and anything that would be loaded from the web, are left out. The page
+    says so in their place and at its top.
 
     Args:
         notebook: executed copy; it is not changed.
@@ -144,9 +144,7 @@ def open_notebook() -> nbformat.NotebookNode | None:
     except ImportError:
         return None
     answer = _message.blocking_request("get_ipynb", timeout_sec=60)
-    if not answer:
-        return None
-    return nbformat.reads(json.dumps(answer["ipynb"]), as_version=4)
+    return nbformat.reads(json.dumps(answer["ipynb"]), as_version=4) if answer else None
 
 
 def without_passwords(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -167,8 +165,8 @@ def _title(notebook: nbformat.NotebookNode) -> str:
 def _without_noise(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Return a copy fit for a reader elsewhere.
 
-    It lacks progress bars (stderr), widget state, badges loaded from the web, and in the values given on the
-    command line the folders of this machine: `'../../home/me/results'` becomes `'…/results'`.
+    It lacks progress bars (stderr), widget state and badges loaded from the web. Values given on the command
+    line lose this machine's folders: `'../../home/me/results'` becomes `'…/results'`.
     """
     cleaned = without_passwords(notebook)
     cleaned.metadata.pop("widgets", None)  # nbconvert fails on Colab's widgets (nbconvert #1731)

@@ -21,19 +21,19 @@ def ladder_table(result: Mapping[str, Any]) -> pd.DataFrame:
     before = result["before"]
     rows = [{"Variant": "before training", "Bits per byte, validation": number(before["validation"]),
              "Bits per byte, general code": number(before["general"])}]  # fmt: skip
-    for row in result["rows"]:
-        rows.append(
-            {
-                "Variant": row["name"],
-                "Learning rate": f"{row['learning_rate']:.2g}",
-                "LoRA rank": str(row["rank"] or "–"),
-                "Trained parameters": f"{row['trainable_parameters'] / 1e6:.2f} M",
-                "Bits per byte, validation": number(row["validation"]),
-                "Change": _share(row["validation"], before["validation"]),
-                "Bits per byte, general code": number(row["general"]),
-                "Forgetting": _share(row["general"], before["general"]),
-            }
-        )
+    rows += [
+        {
+            "Variant": row["name"],
+            "Learning rate": f"{row['learning_rate']:.2g}",
+            "LoRA rank": str(row["rank"] or "–"),
+            "Trained parameters": f"{row['trainable_parameters'] / 1e6:.2f} M",
+            "Bits per byte, validation": number(row["validation"]),
+            "Change": _share(row["validation"], before["validation"]),
+            "Bits per byte, general code": number(row["general"]),
+            "Forgetting": _share(row["general"], before["general"]),
+        }
+        for row in result["rows"]
+    ]
     return pd.DataFrame(rows).fillna("–").set_index("Variant")
 
 
@@ -60,14 +60,9 @@ def ladder_text(corpus_sha256: str, model: str, *, folder: Path = BESIDE_PACKAGE
         f"with {result['validation_files']} validation files and {result['general_files']} files of general "
         "code."
     )
-    return f"{markdown(ladder_table(result))}\n\n{origin} {_noise(result)}"
-
-
-def _noise(result: Mapping[str, Any]) -> str:
-    """Say how much two seeds of the same settings differ."""
-    same = {row["name"]: row["validation"] for row in result["rows"][:2]}
-    first, second = same.values()
-    return f"Two seeds of the same settings differ by {number(abs(first - second))} bits per byte."
+    first, second = (row["validation"] for row in result["rows"][:2])  # two seeds of the same settings
+    noise = f"Two seeds of the same settings differ by {number(abs(first - second))} bits per byte."
+    return f"{markdown(ladder_table(result))}\n\n{origin} {noise}"
 
 
 def _share(value: float, before: float) -> str:

@@ -1,4 +1,4 @@
-"""Assemble, check and write metrics.json, and recompute it from the per-item files.
+"""Assemble and check metrics.json, and recompute it from the per-item files.
 
 metrics.json is the only source of reported numbers: prose, tables, plots, data card and HTML all take
 theirs from it. `metrics.schema.json` beside this file defines its shape. `validate` also checks what a schema
@@ -18,26 +18,15 @@ import jsonschema
 
 from helpers.eval.planted.check import CheckedName
 from helpers.records import Failure, ResponseScore, Task, TaskSetAside
-from helpers.report.entries import (
-    PRIMARY_METRIC,
-    MetricsError,
-    entry_verdict,
-    metric_entry,
-    not_run,
-    run_section,
-    tidy,
-    track_section,
-)
-from helpers.report.own_metric import add_metric
+from helpers.report.entries import PRIMARY_METRIC, MetricsError, entry_verdict, not_run, run_section, tidy
 from helpers.report.record_a import record_track_a
 from helpers.report.record_b import record_track_b
 from helpers.report.record_c import record_track_c, track_c_rows
-from helpers.run.workspace import read_json, read_jsonl, write_json, write_jsonl
+from helpers.run.workspace import read_json, read_jsonl, write_jsonl
 
 __all__ = [
-    "MetricsError", "add_metric", "assemble", "metric_entry", "not_run", "recompute",
-    "record_track_a", "record_track_b", "record_track_c", "run_section", "timeless", "track_c_rows",
-    "track_section", "validate", "write_items", "write_metrics",
+    "MetricsError", "assemble", "not_run", "recompute", "record_track_a", "record_track_b",
+    "record_track_c", "run_section", "timeless", "track_c_rows", "validate", "write_items",
 ]  # fmt: skip
 
 SCHEMA_VERSION = "1.1"  # 1.0 lacks `tasks_set_aside`; such files can still be read
@@ -50,23 +39,22 @@ SAME_RESULT = 1e-6  # relative; other hardware may sum in another order
 def assemble(
     *,
     run: Mapping[str, Any],
-    track_a: Mapping[str, Any],
-    track_b: Mapping[str, Any],
-    track_c: Mapping[str, Any],
     failures: Sequence[Failure],
     tasks_set_aside: Sequence[TaskSetAside] = (),
+    **tracks: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Assemble and validate the whole document.
 
     Args:
         tasks_set_aside: Track B's tasks whose reference did not pass; no figure counts them.
+        tracks: the sections `track_a`, `track_b` and `track_c`.
 
     Raises:
         MetricsError: naming the place that is wrong.
     """
-    sections = {"run": run, "track_a": track_a, "track_b": track_b, "track_c": track_c}
-    sections |= {"tasks_set_aside": list(tasks_set_aside), "failures": list(failures)}
-    metrics = tidy({"schema_version": SCHEMA_VERSION, **sections})
+    sections = {"run": run, **{name: tracks[name] for name in TRACKS}}
+    items = {"tasks_set_aside": list(tasks_set_aside), "failures": list(failures)}
+    metrics = tidy({"schema_version": SCHEMA_VERSION, **sections, **items})
     validate(metrics)
     return metrics
 
@@ -92,12 +80,6 @@ def validate(metrics: Mapping[str, Any]) -> None:
             _check_verdict(name, track)
 
 
-def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
-    """Validate the document, then write the whole file or nothing."""
-    validate(metrics)
-    write_json(path, metrics)
-
-
 def write_items(run_folder: Path, name: str, rows: Sequence[Any]) -> None:
     """Write per-item rows to `<run_folder>/<name>.jsonl`; the `record_*` modules list the names."""
     write_jsonl(run_folder / f"{name}.jsonl", rows)
@@ -120,21 +102,16 @@ def recompute(run_folder: Path) -> list[str]:
         raise MetricsError(f"{run_folder} holds no metrics.json; is it the folder of a finished run?")
     metrics = read_json(places[0])
     validate(metrics)
-    again = {"track_a": _again_a, "track_b": _again_b, "track_c": _again_c}
     differences = []
-    for name in TRACKS:
+    for name, again in (("track_a", _again_a), ("track_b", _again_b), ("track_c", _again_c)):
         stored = metrics[name]
         if stored["verdict"] == "not_run":
             continue
-        options = {
-            "model": stored["model"],
-            "seed": metrics["run"]["seed"],
-            "samples": stored["data"]["bootstrap_samples"],
-            "cost": {},
-        }
+        options = {"model": stored["model"], "seed": metrics["run"]["seed"], "cost": {}}
+        options["samples"] = stored["data"]["bootstrap_samples"]
         try:
-            section = again[name](run_folder / name, stored, options)
-        except Exception as error:  # rows may hold anything; report whatever they break
+            section = again(run_folder / name, stored, options)
+        except Exception as error:  # broken rows may raise anything; it is reported
             differences.append(f"{name}: cannot be recomputed: {type(error).__name__}: {error}")
             continue
         added = stored["data"].get("added_metrics", [])  # their function is not stored
@@ -152,14 +129,11 @@ def recompute(run_folder: Path) -> list[str]:
 
 
 def _again_a(folder: Path, stored: Mapping[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    baselines = {name: values["bits_per_byte"]["value"] for name, values in stored["baselines"].items()}
-    return record_track_a(
-        _items(folder, "files"),
-        role_rows=_items_named(folder, "role_"),
-        control_rows=_items_named(folder, "control_"),
-        baselines=baselines,
-        **options,
-    )
+    options["baselines"] = {
+        name: values["bits_per_byte"]["value"] for name, values in stored["baselines"].items()
+    }
+    options |= {f"{kind}_rows": _items_named(folder, f"{kind}_") for kind in ("role", "control")}
+    return record_track_a(_items(folder, "files"), **options)
 
 
 def _again_b(folder: Path, stored: Mapping[str, Any], options: dict[str, Any]) -> dict[str, Any]:
@@ -192,9 +166,9 @@ def _items(folder: Path, name: str, record: Any = dict) -> list[Any]:
 
 
 def _items_named(folder: Path, prefix: str, record: Any = dict) -> dict[str, list[Any]]:
-    names = {path.name.removesuffix(".jsonl") for path in folder.glob(f"{prefix}*")}
-    names = {name for name in names if not name.endswith(".partial")}
-    return {name.removeprefix(prefix): _items(folder, name, record) for name in sorted(names)}
+    names = sorted({path.name.removesuffix(".jsonl") for path in folder.glob(f"{prefix}*")})
+    whole = [name for name in names if not name.endswith(".partial")]
+    return {name.removeprefix(prefix): _items(folder, name, record) for name in whole}
 
 
 def _differences(place: str, stored: Any, computed: Any) -> list[str]:
@@ -209,15 +183,14 @@ def _differences(place: str, stored: Any, computed: Any) -> list[str]:
     if isinstance(stored, list) and isinstance(computed, list) and len(stored) == len(computed):
         pairs = enumerate(zip(stored, computed, strict=True))
         return [line for index, (s, c) in pairs for line in _differences(f"{place}[{index}]", s, c)]
-    numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in (stored, computed))
-    same = (
-        math.isclose(stored, computed, rel_tol=SAME_RESULT, abs_tol=1e-9) if numbers else stored == computed
-    )
+    same = stored == computed
+    if all(isinstance(x, int | float) and not isinstance(x, bool) for x in (stored, computed)):
+        same = math.isclose(stored, computed, rel_tol=SAME_RESULT, abs_tol=1e-9)
     return [] if same else [f"{place}: {stored!r} in the file, {computed!r} from the per-item files"]
 
 
 def timeless(document: Any) -> Any:
-    """Drop what differs between equal runs (times, memory, run id) from all or part of metrics.json."""
+    """Drop from metrics.json, or a part of it, what differs between equal runs: times, memory, run id."""
     if isinstance(document, Mapping):
         return {name: timeless(v) for name, v in document.items() if not MEASURED_ANEW.search(name)}
     if isinstance(document, list):

@@ -1,8 +1,8 @@
-"""Add your own metric: one function and one call put it into metrics.json with its interval.
+"""Add your own metric: one call puts it into metrics.json with its interval.
 
-class ExactMatch(evaluate.Metric): ...
-track_b = add_metric(track_b, "exact_match", ExactMatch(), before, after, references, groups=ids,
-                     seed=seed)
+    track_b = add_metric(track_b, "exact_match", ExactMatch(), before, after, references, groups=ids, seed=17)
+
+`ExactMatch` is an `evaluate.Metric`; a plain function of answer and reference will do as well.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from helpers.report.entries import MetricsError, mean_entry, tidy
 
 
 class Metric(Protocol):
-    """The interface of `evaluate.Metric`; that package is not imported and no hub is needed."""
+    """The interface of `evaluate.Metric`; neither that package nor a hub is needed."""
 
     def compute(self, *, predictions: list, references: list) -> Mapping[str, Any] | None:
         """Compute figures over all given items."""
@@ -43,7 +43,7 @@ def add_metric(
         metric: an `evaluate.Metric`, called item by item (its figure `name`, or its only one, is taken),
             or a plain function of (prediction, reference).
         before, after, references: one per item, same order.
-        groups: the independent unit of each item, as for `statistics.paired_bootstrap`.
+        groups: the independent unit of each item, as for `statistics.bootstrap_ratio`.
 
     Raises:
         MetricsError: if the name is taken, lengths differ or the metric returns no such figure.
@@ -56,9 +56,9 @@ def add_metric(
         [_score(metric, name, p, r) for p, r in progress(list(zip(side, references, strict=True)), name)]
         for side in (before, after)
     ]
-    entry = mean_entry(*scores, groups, unit, seed, samples, higher_is_better)
-    data = dict(section["data"])
-    data["added_metrics"] = [*data.get("added_metrics", []), name]
+    entry = mean_entry(*scores, unit, higher_is_better, groups=groups, seed=seed, samples=samples)
+    data = section["data"]
+    data = {**data, "added_metrics": [*data.get("added_metrics", []), name]}
     return tidy({**section, "metrics": {**section["metrics"], name: entry}, "data": data})
 
 

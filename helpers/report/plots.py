@@ -22,7 +22,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
-from helpers.report.tables import TRACK_NAMES, VERDICTS, metric_name, number
+from helpers.report.tables import TRACK_NAMES, metric_name, number, verdict_text
 
 BEFORE, AFTER, WORSE = "#9a9a9a", "#1f4e79", "#c2410c"
 DPI = 110
@@ -91,14 +91,8 @@ def loss_curve(
         best = int(np.argmax(validation) if higher else np.argmin(validation))
         extreme = "highest" if higher else "lowest"
         axes[1].plot(validation_steps, validation, "o-", color=AFTER, markersize=5)
-        axes[1].plot(
-            validation_steps[best],
-            validation[best],
-            "s",
-            markersize=11,
-            markerfacecolor="none",
-            color="black",
-        )
+        square: dict[str, Any] = {"markersize": 11, "markerfacecolor": "none", "color": "black"}
+        axes[1].plot(validation_steps[best], validation[best], "s", **square)
         axes[1].set(xlabel="optimizer step", ylabel=f"validation, {validation_unit}")
         axes[1].set_title(f"{extreme} {number(validation[best])} at step {validation_steps[best]} (square)")
         alt += f" Validation is {extreme}, {number(validation[best])}, at step {validation_steps[best]}."
@@ -107,25 +101,33 @@ def loss_curve(
 
 @styled
 def bits_per_byte_by_file(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Plot bits per byte of the held-out files, before against after; below the diagonal is better.
-
-    Args:
-        rows: rows of `track_a/files`.
-    """
+    """Plot bits per byte by row of `track_a/files`, before against after; below the diagonal is better."""
     size = np.array([row["n_bytes"] for row in rows], dtype=float)
-    before, after = (np.array([row[key] for row in rows]) / np.log(2) / size for key in _NLL)
+    nats = (np.array([row[key] for row in rows]) for key in ("nll_before", "nll_after"))
+    before, after = (of_files / np.log(2) / size for of_files in nats)
     figure, (axis,) = new_figure(5.2, 4.8)
     area = 18 + 90 * np.sqrt(size / size.max())
     better = after < before
-    _scatter_around_diagonal(axis, before, after, better, area, ("lower", "higher or equal"))
+    axis.scatter(
+        before[better], after[better], s=area[better], marker="o", color=AFTER, alpha=0.65,
+        edgecolors="white", linewidths=0.5, label="lower",
+    )  # fmt: skip
+    axis.scatter(
+        before[~better], after[~better], s=area[~better], marker="X", color=WORSE,
+        edgecolors="black", linewidths=0.5, label="higher or equal",
+    )  # fmt: skip
+    low, high = min(before.min(), after.min()), max(before.max(), after.max())
+    room = 0.05 * (high - low) or 0.1
+    ends = (low - room, high + room)
+    axis.plot(ends, ends, color="black", linewidth=0.8, linestyle=":", label="no change")
+    axis.set(xlim=ends, ylim=ends, aspect="equal")
+    axis.legend(loc="upper left")
     axis.set(xlabel="before, bits per byte", ylabel="after, bits per byte")
-    lost = int((~better).sum())
-    axis.set_title(
-        f"{int(better.sum())} of {len(rows)} files cost fewer bits, {lost} do not\n(area: file size)"
-    )
+    won, lost = int(better.sum()), int((~better).sum())
+    axis.set_title(f"{won} of {len(rows)} files cost fewer bits, {lost} do not\n(area: file size)")
     alt = (
         f"Scatter of {len(rows)} held-out files, bits per byte before against after; "
-        f"{int(better.sum())} lie below the diagonal (better), {lost} on or above it."
+        f"{won} lie below the diagonal (better), {lost} on or above it."
     )
     return labelled(figure, alt)
 
@@ -173,12 +175,8 @@ def rank_scatter(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 @styled
-def before_after_bars(track: Mapping[str, Any], names: Sequence[str], *, title: str = "") -> Figure:
-    """Plot metrics of one track, before and after side by side with their 95% intervals.
-
-    Args:
-        names: keys of `track["metrics"]`; missing ones are left out.
-    """
+def before_after_bars(track: Mapping[str, Any], names: Sequence[str]) -> Figure:
+    """Plot metrics of one track before and after, with 95% intervals; names that it lacks are left out."""
     names = [name for name in names if name in track["metrics"]]
     if not names:
         raise ValueError("the track has none of the metrics to draw")
@@ -194,9 +192,7 @@ def before_after_bars(track: Mapping[str, Any], names: Sequence[str], *, title: 
             error_kw={"linewidth": 1.1, "ecolor": "black"}, label=side,
         )  # fmt: skip
         for place, value, top in zip(places + offset, values, high, strict=True):
-            axis.text(
-                place, max(top, value) + 0.012, f"{number(value)}", ha="center", va="bottom", fontsize=9
-            )
+            axis.text(place, max(top, value) + 0.012, number(value), ha="center", va="bottom", fontsize=9)
     lines = [re.split(" · |, ", metric_name(name)) for name in names]
     items = [track["metrics"][name]["after"]["n"] for name in names]
     labels = ["\n".join([*parts, f"n = {n}"]) for parts, n in zip(lines, items, strict=True)]
@@ -206,7 +202,7 @@ def before_after_bars(track: Mapping[str, Any], names: Sequence[str], *, title: 
     axis.legend(loc="upper left", ncols=2)
     primary = track["metrics"].get(track["primary_metric"], track["metrics"][names[0]])
     seen = f"{number(primary['before']['value'])} → {number(primary['after']['value'])}"
-    axis.set_title(title or f"{metric_name(track['primary_metric'])}: {seen} (whiskers: 95% intervals)")
+    axis.set_title(f"{metric_name(track['primary_metric'])}: {seen} (whiskers: 95% intervals)")
     alt = "Bars before and after with 95% intervals. " + "; ".join(
         f"{metric_name(n)} {number(track['metrics'][n]['before']['value'])} to "
         f"{number(track['metrics'][n]['after']['value'])}"
@@ -239,8 +235,8 @@ def delta_forest(metrics: Mapping[str, Any]) -> Figure:
         )  # fmt: skip
         axis.set(xlim=(-reach, reach), ylim=(-1, 1), yticks=[])
         axis.spines["left"].set_visible(False)
-        change = f"{number(delta['value'], signed=True)} [{number(low, signed=True)}, "
-        change += f"{number(high, signed=True)}], {VERDICTS[track['verdict']]}"
+        value, least, most = (number(figure, signed=True) for figure in (delta["value"], low, high))
+        change = f"{value} [{least}, {most}], {verdict_text(track)}"
         text = f"{TRACK_NAMES[name]}: {metric_name(track['primary_metric'])} {change}"
         axis.set_title(text, fontsize=10)
         told.append(text)
@@ -250,7 +246,36 @@ def delta_forest(metrics: Mapping[str, Any]) -> Figure:
     return labelled(figure, "Change of the primary metrics with intervals. " + "; ".join(told) + ".")
 
 
-_NLL = ("nll_before", "nll_after")
+@styled
+def training_points(track: Mapping[str, Any]) -> Figure:
+    """Plot Track C's primary metric for the untouched and tuned model, each training run and each control."""
+    primary = track["primary_metric"]
+    main = track["metrics"][primary]
+    again = {name: c for name, c in track["controls"].items() if name.startswith("seed_")}
+    points = [("untouched", main["before"], "s", BEFORE)]
+    if "shuffled_pairs" in track["controls"]:
+        points.append(("shuffled pairs", track["controls"]["shuffled_pairs"]["after"], "X", WORSE))
+    label = f"tuned: mean of {len(again)}" if again else "tuned"
+    points.append((label, main["after"], "D", AFTER))
+    points += [
+        (f"seed {name.removeprefix('seed_')} alone", c["after"], "o", AFTER) for name, c in again.items()
+    ]
+    figure, (axis,) = new_figure(6.4, 0.42 * len(points) + 1.2)
+    for place, (_, entry, marker, colour) in enumerate(points):
+        low, high = entry["ci95"]
+        axis.errorbar(
+            entry["value"], place, xerr=[[entry["value"] - low], [high - entry["value"]]],
+            fmt=marker, color=colour, markersize=8, capsize=3, linewidth=1.2,
+        )  # fmt: skip
+    axis.axvline(main["before"]["value"], color="black", linewidth=0.8, linestyle=":")
+    axis.set_yticks(range(len(points)), [name for name, *_ in points])
+    axis.set(ylim=(len(points) - 0.5, -0.5), xlabel=f"{metric_name(primary)} on the test queries")
+    title = f"Tuned: {number(main['after']['value'])}"
+    if alone := [c["after"]["value"] for c in again.values()]:
+        title += f"; single training runs {number(min(alone))} to {number(max(alone))}"
+    axis.set_title(f"{title} (95% intervals)")
+    told = "; ".join(f"{name} {number(entry['value'])}" for name, entry, *_ in points)
+    return labelled(figure, f"{metric_name(primary)} after each training run with 95% intervals: {told}.")
 
 
 def new_figure(
@@ -292,27 +317,3 @@ def _running_mean(values: np.ndarray) -> np.ndarray:
     width = max(1, len(values) // 10) | 1
     kernel = np.ones(width)
     return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
-
-
-def _scatter_around_diagonal(
-    axis: Axes,
-    before: np.ndarray,
-    after: np.ndarray,
-    better: np.ndarray,
-    area: np.ndarray,
-    words: tuple[str, str],
-) -> None:
-    axis.scatter(
-        before[better], after[better], s=area[better], marker="o", color=AFTER, alpha=0.65,
-        edgecolors="white", linewidths=0.5, label=words[0],
-    )  # fmt: skip
-    axis.scatter(
-        before[~better], after[~better], s=area[~better], marker="X", color=WORSE,
-        edgecolors="black", linewidths=0.5, label=words[1],
-    )  # fmt: skip
-    low, high = min(before.min(), after.min()), max(before.max(), after.max())
-    room = 0.05 * (high - low) or 0.1
-    ends = (low - room, high + room)
-    axis.plot(ends, ends, color="black", linewidth=0.8, linestyle=":", label="no change")
-    axis.set(xlim=ends, ylim=ends, aspect="equal")
-    axis.legend(loc="upper left")

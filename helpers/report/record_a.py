@@ -14,13 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from helpers.report.entries import (
-    PRIMARY_METRIC,
-    Rows,
-    data_section,
-    ratio_entry,
-    track_section,
-)
+from helpers.report.entries import PRIMARY_METRIC, Rows, data_section, ratio_entry, track_section
 
 
 def record_track_a(
@@ -45,18 +39,18 @@ def record_track_a(
         role_rows: token role ("docstring", "comment", ...) -> rows that count only its tokens; each
             becomes the metric `perplexity/<role>`.
         control_rows: name -> rows like `rows`; each becomes `controls[name]`, a metric entry of bits
-            per byte. "general_code" (the same models on code of neither corpus) shows forgetting.
+            per byte. "general_code" (code outside the corpus, same models) shows forgetting.
         controls: further controls, recorded as they are.
         baselines: name -> bits per byte, e.g. `{"unigram": 4.1}`.
     """
-    metrics = {"bits_per_byte": _bits_per_byte(rows, seed, samples)}
-    metrics["perplexity"] = _perplexity(rows, seed, samples)
+    options = {"seed": seed, "samples": samples}
+    metrics = {"bits_per_byte": _bits_per_byte(rows, **options), "perplexity": _perplexity(rows, **options)}
     if all("hits_before" in row for row in rows):
         unit = "share of tokens that are the model's first choice"
-        metrics["top1_accuracy"] = ratio_entry(rows, "hits", "n_tokens", unit, True, seed, samples)
+        metrics["top1_accuracy"] = ratio_entry(rows, "hits", "n_tokens", unit, True, **options)
     for role, some in sorted((role_rows or {}).items()):
-        metrics[f"perplexity/{role}"] = _perplexity(some, seed, samples)
-    measured = {name: _bits_per_byte(some, seed, samples) for name, some in (control_rows or {}).items()}
+        metrics[f"perplexity/{role}"] = _perplexity(some, **options)
+    measured = {name: _bits_per_byte(some, **options) for name, some in (control_rows or {}).items()}
     beside = {name: {"bits_per_byte": {"value": value}} for name, value in (baselines or {}).items()}
     counts = {
         "test_files": len(rows),
@@ -75,13 +69,13 @@ def record_track_a(
     )
 
 
-def _bits_per_byte(rows: Rows, seed: int, samples: int) -> dict[str, Any]:
+def _bits_per_byte(rows: Rows, **options: int) -> dict[str, Any]:
     bits = [
-        {**row, "bits_before": row["nll_before"] / math.log(2), "bits_after": row["nll_after"] / math.log(2)}
+        {**row, **{f"bits_{side}": row[f"nll_{side}"] / math.log(2) for side in ("before", "after")}}
         for row in rows
     ]
-    return ratio_entry(bits, "bits", "n_bytes", "bits per byte of UTF-8", False, seed, samples)
+    return ratio_entry(bits, "bits", "n_bytes", "bits per byte of UTF-8", False, **options)
 
 
-def _perplexity(rows: Rows, seed: int, samples: int) -> dict[str, Any]:
-    return ratio_entry(rows, "nll", "n_tokens", "per token", False, seed, samples, transform=np.exp)
+def _perplexity(rows: Rows, **options: int) -> dict[str, Any]:
+    return ratio_entry(rows, "nll", "n_tokens", "per token", False, transform=np.exp, **options)

@@ -15,6 +15,8 @@ sides; these are counted.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from helpers.code.style import HALF_SCORE_AT
@@ -22,16 +24,8 @@ from helpers.eval.pass_at_k import pass_at_k
 from helpers.eval.planted.check import CheckedName, precision_and_recall
 from helpers.eval.statistics import exact_mcnemar, proportion, wilson_interval
 from helpers.records import EXECUTABLE, ResponseScore, Task, TaskSetAside
-from helpers.report.entries import (
-    PRIMARY_METRIC,
-    MetricsError,
-    data_section,
-    estimate_entry,
-    mean_entry,
-    share_entry,
-    tidy,
-    track_section,
-)
+from helpers.report import entries
+from helpers.report.entries import PRIMARY_METRIC, MetricsError, tidy
 
 CHECKER = "hallucination_checker"
 NO_CODE = ("unparsable", "empty")  # statuses of responses that hold nothing to measure
@@ -65,7 +59,7 @@ def record_track_b(
         before, after: scores of the same (task, sample) pairs.
         baselines: name -> scores of trivial answers (copied input, reference), sample 0.
         planted: the hallucination checker's verdicts on planted names, recorded among the controls.
-        set_aside: tasks whose reference did not pass; no figure counts them, on either side.
+        set_aside: tasks whose reference did not pass; no figure counts them, before or after.
 
     Raises:
         MetricsError: if before and after differ in items, or no executable task is left.
@@ -81,24 +75,24 @@ def record_track_b(
     if not tested:
         raise MetricsError("no executable task has a greedy response before and after")
     drawn = [k for k in keys if k[1] > 0 and k[0] in executable]
-    metrics = _greedy_entries(first, second, greedy, executable, seed, samples)
-    metrics |= _pass_at_ks(first, second, drawn, ks, temperature, seed, samples)
+    metrics = _greedy_entries(first, second, greedy, executable, seed=seed, samples=samples)
+    metrics |= _pass_at_ks(first, second, drawn, ks, temperature, seed=seed, samples=samples)
     counts = _counts(first, second, tested, made=len(tasks), aside=len(set_aside), broken=len(broken))
     items = [[task.id, task.instruction, task.tests] for task in kept]
     extra = {"ks": list(ks)} | ({} if temperature is None else {"temperature": temperature})
     beside = {
-        name: entries
+        name: figures
         for name, scores in sorted((baselines or {}).items())
-        if (entries := _baseline_entries(_without(scores, gone), executable))
+        if (figures := _baseline_entries(_without(scores, gone), executable))
     }
-    return track_section(
+    return entries.track_section(
         model,
         PRIMARY_METRIC["track_b"],
         metrics,
         controls=dict(controls or {}) | ({CHECKER: checker_entry(planted)} if planted else {}),
         baselines=beside,
         cost=cost,
-        data=data_section(data, counts, items, samples) | extra,
+        data=entries.data_section(data, counts, items, samples) | extra,
     )
 
 
@@ -123,10 +117,9 @@ def _counts(
 def with_bounds(entry: dict[str, Any], functions: Sequence[str]) -> dict[str, Any]:
     """Replace the intervals of an entry between 0 and 1 where resampling gives a single point.
 
-    If every function scores 0 (or 1), so does every resample; Wilson's interval of 0 (or all) of that
-    many functions is used instead. It is valid for means too, since a mean between 0 and 1 is at most the
-    share of functions that are not 0. A difference that is 0 in every item gets the same bound on both
-    sides.
+    If every function scores 0 (or 1), so does every resample; the interval then becomes Wilson's, for 0 (or
+    all) of that many functions. It holds for means too, since a mean between 0 and 1 is at most the share
+    of functions that are not 0. A difference that is 0 in every item gets the same bound on both sides.
     """
     n = len(set(functions))
     for side in (entry["before"], entry["after"]):
@@ -140,7 +133,7 @@ def with_bounds(entry: dict[str, Any], functions: Sequence[str]) -> dict[str, An
 
 
 def _baseline_entries(scores: Sequence[ResponseScore], executable: set[str]) -> dict[str, Any]:
-    """Measure trivial answers as the model is measured, overall and by kind."""
+    """Measure trivial answers in the same way as the model's, overall and by kind."""
     greedy = [s for s in scores if s.sample == 0]
     tested = [s for s in greedy if s.task_id in executable]
     shares: dict[str, list[bool]] = {"pass@1": [s.passed for s in tested]}
@@ -149,9 +142,9 @@ def _baseline_entries(scores: Sequence[ResponseScore], executable: set[str]) -> 
         runs = some[0].task_id in executable
         shares[f"{'pass@1' if runs else 'checks'}/{kind}"] = [s.passed for s in some]
     shares["hallucination_rate"] = [bool(s.invented_names) for s in greedy if _readable(s)]
-    entries = {name: estimate_entry(proportion(hits)) for name, hits in shares.items() if hits}
+    figures = {name: tidy(proportion(hits)) for name, hits in shares.items() if hits}
     styles = [s.style for s in greedy if s.style is not None]
-    return entries | ({"style": {"value": sum(styles) / len(styles), "n": len(styles)}} if styles else {})
+    return figures | ({"style": {"value": sum(styles) / len(styles), "n": len(styles)}} if styles else {})
 
 
 def checker_entry(planted: Sequence[CheckedName]) -> dict[str, Any]:
@@ -160,8 +153,8 @@ def checker_entry(planted: Sequence[CheckedName]) -> dict[str, Any]:
     families = sorted({item.family for item in planted})
     wrong = [item for item in planted if item.flagged == item.real]
     return {
-        "precision": estimate_entry(precision),
-        "recall": estimate_entry(recall),
+        "precision": tidy(precision),
+        "recall": tidy(recall),
         "real_names": sum(item.real for item in planted),
         "fake_names": sum(not item.real for item in planted),
         "families": {f: sum(item.family == f for item in planted) for f in families},
@@ -183,56 +176,45 @@ def _paired_scores(before: Sequence[ResponseScore], after: Sequence[ResponseScor
 
 
 def _greedy_entries(
-    first: Scores, second: Scores, greedy: list[Key], executable: set[str], seed: int, samples: int
+    first: Scores, second: Scores, greedy: list[Key], executable: set[str], **options: int
 ) -> dict[str, Any]:
-    """Compute everything measured on sample 0: shares with McNemar, style as a mean."""
-    entries: dict[str, Any] = {}
+    """Compute everything measured on sample 0: shares with McNemar, style and killed mutants as means."""
+    found: dict[str, Any] = {}
 
-    def share(
-        name: str, over: list[Key], holds: Callable[[ResponseScore], bool], unit: str, higher: bool = True
+    def add(
+        name: str,
+        over: list[Key],
+        measure: Callable[[ResponseScore], Any],
+        unit: str,
+        build: Callable[..., dict[str, Any]] = partial(entries.share_entry, higher=True),
     ) -> None:
         if over:
-            before, after = ([holds(scores[k]) for k in over] for scores in (first, second))
+            before, after = ([measure(scores[k]) for k in over] for scores in (first, second))
             functions = [first[k].function_id for k in over]
-            entry = share_entry(before, after, functions, unit, higher, seed, samples)
-            entries[name] = with_bounds(entry, functions)
+            found[name] = with_bounds(build(before, after, unit=unit, groups=functions, **options), functions)
 
+    passed, killed, style = attrgetter("passed"), attrgetter("killed_mutants"), attrgetter("style")
     tested = [k for k in greedy if k[0] in executable]
     others = [k for k in greedy if k[0] not in executable]
-    unit = "share of tasks solved, greedy decoding"
-    share("pass@1", tested, _passed, unit)
-    for kind, some in _by_kind(first, tested):
-        share(f"pass@1/{kind}", some, _passed, unit)
+    for name, some in _overall_and_by_kind("pass@1", first, tested):
+        add(name, some, passed, "share of tasks solved, greedy decoding")
     for kind, some in _by_kind(first, others):
-        share(f"checks/{kind}", some, _passed, "share of responses that pass the checks of this kind, greedy")
-    share("parsable", tested, _readable, "share of responses holding code that parses, greedy")
-    killing = [
-        k for k in others if first[k].killed_mutants is not None and second[k].killed_mutants is not None
-    ]
-    if killing:
-        before, after = ([scores[k].killed_mutants for k in killing] for scores in (first, second))
-        functions = [first[k].function_id for k in killing]
-        unit = (
-            "share of held mutants that the generated tests kill, 0 where they fail on the reference, greedy"
-        )
-        entry = mean_entry(before, after, functions, unit, seed, samples)
-        entries["mutation_score/unit_tests"] = with_bounds(entry, functions)
+        add(f"checks/{kind}", some, passed, "share of responses that pass the checks of this kind, greedy")
+    add("parsable", tested, _readable, "share of responses holding code that parses, greedy")
+    killing = [k for k in others if None not in (killed(first[k]), killed(second[k]))]
+    unit = "share of held mutants that the generated tests kill, 0 where they fail on the reference, greedy"
+    add("mutation_score/unit_tests", killing, killed, unit, entries.mean_entry)
     both = [k for k in greedy if _readable(first[k]) and _readable(second[k])]
-    styled = [k for k in both if first[k].style is not None and second[k].style is not None]
+    styled = [k for k in both if None not in (style(first[k]), style(second[k]))]
     unit = f"1 / (1 + ruff's D, E, W findings per 100 lines / {HALF_SCORE_AT:g}), mean over responses "
     unit += "readable before and after, greedy"
     for name, some in _overall_and_by_kind("style", first, styled):
-        before, after = ([scores[k].style for k in some] for scores in (first, second))
-        functions = [first[k].function_id for k in some]
-        entries[name] = with_bounds(mean_entry(before, after, functions, unit, seed, samples), functions)
+        add(name, some, style, unit, entries.mean_entry)
     unit = "share of responses naming what does not exist, readable before and after, greedy"
+    lower_is_better = partial(entries.share_entry, higher=False)
     for name, some in _overall_and_by_kind("hallucination_rate", first, both):
-        share(name, some, lambda score: bool(score.invented_names), unit, higher=False)
-    return entries
-
-
-def _passed(score: ResponseScore) -> bool:
-    return score.passed
+        add(name, some, lambda score: bool(score.invented_names), unit, lower_is_better)
+    return found
 
 
 def _readable(score: ResponseScore) -> bool:
@@ -255,45 +237,29 @@ def _pass_at_ks(
     drawn: list[Key],
     ks: Sequence[int],
     temperature: float | None,
-    seed: int,
-    samples: int,
+    **options: int,
 ) -> dict[str, Any]:
     """Build the entries of pass@k from the sampled responses, overall and by kind.
 
     Tasks with fewer than k samples are left out.
     """
-    entries = {}
-    for suffix, keys in _overall_and_by_kind("", first, drawn):
-        found = _pass_at_ks_over(first, second, keys, ks, temperature, seed, samples)
-        entries |= {f"{name}{suffix}": entry for name, entry in found.items()}
-    return entries
-
-
-def _pass_at_ks_over(
-    first: Scores,
-    second: Scores,
-    drawn: list[Key],
-    ks: Sequence[int],
-    temperature: float | None,
-    seed: int,
-    samples: int,
-) -> dict[str, Any]:
-    by_task: dict[str, list[Key]] = {}
-    for key in drawn:
-        by_task.setdefault(key[0], []).append(key)
-    entries = {}
-    for k in ks:
-        enough = {task: keys for task, keys in by_task.items() if len(keys) >= k}
-        if not enough:
-            continue
-        before, after = (
-            [pass_at_k(len(keys), sum(s[key].passed for key in keys), k) for keys in enough.values()]
-            for s in (first, second)
-        )
-        functions = [first[keys[0]].function_id for keys in enough.values()]
-        n = max(len(keys) for keys in enough.values())
-        unit = f"expected share of tasks solved by one of {k}, {n} samples each"
-        unit += f" at temperature {temperature:g}" if temperature is not None else ""
-        name = "pass@1_sampled" if k == 1 else f"pass@{k}"
-        entries[name] = with_bounds(mean_entry(before, after, functions, unit, seed, samples), functions)
-    return entries
+    found = {}
+    for suffix, some in _overall_and_by_kind("", first, drawn):
+        by_task: dict[str, list[Key]] = {}
+        for key in some:
+            by_task.setdefault(key[0], []).append(key)
+        for k in ks:
+            enough = [keys for keys in by_task.values() if len(keys) >= k]
+            if not enough:
+                continue
+            before, after = (
+                [pass_at_k(len(keys), sum(s[key].passed for key in keys), k) for keys in enough]
+                for s in (first, second)
+            )
+            functions = [first[keys[0]].function_id for keys in enough]
+            unit = f"expected share of tasks solved by one of {k}, {max(map(len, enough))} samples each"
+            unit += f" at temperature {temperature:g}" if temperature is not None else ""
+            entry = entries.mean_entry(before, after, unit, groups=functions, **options)
+            name = "pass@1_sampled" if k == 1 else f"pass@{k}"
+            found[name + suffix] = with_bounds(entry, functions)
+    return found

@@ -10,18 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from helpers.eval.statistics import bootstrap_mean, paired_bootstrap
-from helpers.report.entries import (
-    PRIMARY_METRIC,
-    MetricsError,
-    Rows,
-    data_section,
-    delta_entry,
-    estimate_entry,
-    mean_entry,
-    track_section,
-)
+from helpers.report import entries
+from helpers.report.entries import PRIMARY_METRIC, MetricsError, Rows, tidy
 
-FILES = "where_is, by file"  # queries that ask for a file, which ranks as its best function does
+FILES = "where_is, by file"  # queries that ask for a file; a file ranks as its best function
 HYBRID = "with BM25 weighed in"  # hybrid search; each embedder has its own weight
 
 
@@ -40,8 +32,8 @@ def track_c_rows(
         before, after: query id -> measures, from `score_run`.
         groups: group name -> query ids, from `retrieval.query_groups`.
         baselines: name -> query id -> measures ("bm25", "bm25_and_before_fused", ...).
-        by_file: "before", "after" -> query id -> measures of the ranking of files, for queries whose
-            reader wants the file.
+        by_file: "before", "after" -> query id -> measures of the ranking of files, for queries that ask
+            for a file.
     """
     done = []
     for row in rows:
@@ -68,9 +60,9 @@ def record_track_c(
 ) -> dict[str, Any]:
     """Compute MRR@10 (primary), nDCG@10 and Recall@1, 5, 10 over queries; MRR@10 by group and by file.
 
-    If both embedders were also measured in hybrid search with BM25, that is a metric of its own: what
-    tuning is worth to a search that also uses BM25. Each baseline carries, beside its own value, the
-    paired difference to the tuned model (`after_minus_baseline`, positive if tuning wins).
+    If both embedders were also measured in hybrid search with BM25, that is a further metric: how much
+    tuning helps a search that also uses BM25. Each baseline also carries the paired difference between
+    the tuned model and itself (`after_minus_baseline`, positive if tuning wins).
 
     Args:
         rows: from `track_c_rows`.
@@ -83,52 +75,48 @@ def record_track_c(
     if not rows:
         raise MetricsError("no queries to compute retrieval figures from")
     primary = PRIMARY_METRIC["track_c"]
+    options = {"seed": seed, "samples": samples}
     measures = [primary, *sorted(name for name in rows[0]["before"] if name != primary)]
-    metrics = {name: _query_entry(rows, name, seed, samples) for name in measures}
+    metrics = {name: _query_entry(rows, name, **options) for name in measures}
     for group in sorted({group for row in rows for group in row["groups"]}):
         some = [row for row in rows if group in row["groups"]]
-        name = f"{primary}/{group.removeprefix('kind: ')}"
-        metrics[name] = _query_entry(some, primary, seed, samples)
+        metrics[f"{primary}/{group.removeprefix('kind: ')}"] = _query_entry(some, primary, **options)
     if files := [{"id": row["id"], **row["by_file"]} for row in rows if "by_file" in row]:
-        metrics[f"{primary}/{FILES}"] = _query_entry(files, primary, seed, samples)
+        metrics[f"{primary}/{FILES}"] = _query_entry(files, primary, **options)
     if {"bm25_and_before_weighted", "bm25_and_after_weighted"} <= rows[0]["baselines"].keys():
         both = [
             {"id": row["id"]}
             | {side: row["baselines"][f"bm25_and_{side}_weighted"] for side in ("before", "after")}
             for row in rows
         ]
-        metrics[f"{primary}/{HYBRID}"] = _query_entry(both, primary, seed, samples)
-    measured = {
-        name: _query_entry(some, primary, seed, samples) for name, some in (control_rows or {}).items()
-    }
-    counts = {"test_queries": len(rows)}
+        metrics[f"{primary}/{HYBRID}"] = _query_entry(both, primary, **options)
+    measured = {name: _query_entry(some, primary, **options) for name, some in (control_rows or {}).items()}
     items = sorted([row["id"], row["kind"], row.get("text", "")] for row in rows)
-    return track_section(
+    return entries.track_section(
         model,
         primary,
         metrics,
         controls=measured | dict(controls or {}),
-        baselines=_baseline_entries(rows, measures, seed, samples),
+        baselines=_baseline_entries(rows, measures, **options),
         cost=cost,
-        data=data_section(data, counts, items, samples),
+        data=entries.data_section(data, {"test_queries": len(rows)}, items, samples),
     )
 
 
-def _query_entry(rows: Rows, measure: str, seed: int, samples: int) -> dict[str, Any]:
+def _query_entry(rows: Rows, measure: str, **options: int) -> dict[str, Any]:
     before, after = ([row[side][measure] for row in rows] for side in ("before", "after"))
-    return mean_entry(before, after, [row["id"] for row in rows], "mean over queries", seed, samples)
+    ids = [row["id"] for row in rows]
+    return entries.mean_entry(before, after, "mean over queries", groups=ids, **options)
 
 
-def _baseline_entries(rows: Rows, measures: Sequence[str], seed: int, samples: int) -> dict[str, Any]:
+def _baseline_entries(rows: Rows, measures: Sequence[str], **options: Any) -> dict[str, Any]:
     """Build baseline name -> measure -> estimate, with the paired difference to the tuned model."""
-    options = {"groups": [row["id"] for row in rows], "seed": seed, "samples": samples}
-    entries: dict[str, Any] = {}
-    for name in sorted(rows[0]["baselines"]):
-        entries[name] = {}
+    options["groups"] = [row["id"] for row in rows]
+    found: dict[str, Any] = {name: {} for name in sorted(rows[0]["baselines"])}
+    for name, figures in found.items():
         for measure in measures:
             values = [row["baselines"][name][measure] for row in rows]
             tuned = [row["after"][measure] for row in rows]
-            entry = estimate_entry(bootstrap_mean(values, **options))
-            entry["after_minus_baseline"] = delta_entry(paired_bootstrap(values, tuned, **options))
-            entries[name][measure] = entry
-    return entries
+            difference = tidy(paired_bootstrap(values, tuned, **options))
+            figures[measure] = tidy(bootstrap_mean(values, **options)) | {"after_minus_baseline": difference}
+    return found

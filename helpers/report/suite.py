@@ -1,8 +1,7 @@
 """`python -m helpers run`: execute the notebook headless, export it, and publish the reports.
 
-This is the only orchestration: it runs what a person runs cell by cell. Reports are published after the
-last cell and the export have succeeded; until then the `metrics.json`, data card and exports of an
-earlier run stay in place.
+It runs what a person runs cell by cell. Reports are published once the last cell and the export have
+succeeded; until then the `metrics.json`, data card and exports of an earlier run stay in place.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ def run_suite(request: RunRequest) -> None:
 
     Raises:
         SettingsError, WorkspaceError: before anything is executed.
-        CellFailure: if a cell fails that the whole run rests on; nothing is published then.
+        CellFailure: if a cell that the whole run depends on fails; nothing is published then.
     """
     out, resume, keep = Path(request.out), request.resume, request.second_copy
     request = _seen_from_the_notebook(request)
@@ -62,7 +61,7 @@ def run_suite(request: RunRequest) -> None:
 
 
 def form_values(request: RunRequest) -> dict[str, Any]:
-    """Return the values of the notebook's form that make it run `request`, publishing nothing itself."""
+    """Return the values of the notebook's form for `request`; the notebook itself is to publish nothing."""
     return {
         "PROFILE": request.profile,
         "CORPUS": request.corpus,

@@ -1,6 +1,6 @@
 """Tables and sentences built from metrics.json, for the terminal, the notebook and the HTML page.
 
-No figure is typed in. Each function takes the metrics, or one track of them, and words an improvement, no
+No figure is typed in. Each function takes the metrics or one track's section, and words an improvement, no
 difference and a regression in the same tone.
 """
 
@@ -24,9 +24,7 @@ TRACK_NAMES = {
     "track_b": "B · instruction tuning",
     "track_c": "C · embedding tuning",
 }
-METRIC_NAMES = {
-    "bits_per_byte": "bits per byte",
-    "perplexity": "perplexity",
+METRIC_NAMES = {  # others are shown as they are, with spaces for underscores
     "top1_accuracy": "next-token accuracy",
     "mrr@10": "MRR@10",
     "ndcg@10": "nDCG@10",
@@ -37,15 +35,8 @@ METRIC_NAMES = {
     "pass@1_sampled": "pass@1, sampled",
     "parsable": "code that parses",
     "style": "style score",
-    "hallucination_rate": "hallucination rate",
 }
 NO_BREAK = "\N{NO-BREAK SPACE}"  # keeps figures together in narrow table cells
-VERDICTS = {
-    "improved": "improved",
-    "no_detectable_difference": "no detectable difference",
-    "regressed": "regressed",
-    "not_run": "not run",
-}
 
 
 def summary_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -56,9 +47,8 @@ def summary_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
         row = {"track": title, "model": track["model"], "metric": metric_name(track["primary_metric"])}
         entry = track["metrics"].get(track["primary_metric"])
         row |= _cells(entry) if entry else dict.fromkeys(("before", "after", "change", "p", "n"), "–")
-        row["verdict"] = VERDICTS[track["verdict"]]
-        if track["verdict"] == "not_run":
-            row["verdict"] += f": {track['reason']}"
+        reason = f": {track['reason']}" if track["verdict"] == "not_run" else ""
+        row["verdict"] = verdict_text(track) + reason
         rows.append(row)
     return rows
 
@@ -77,7 +67,7 @@ def metric_table(track: Mapping[str, Any]) -> pd.DataFrame:
     rows = [
         {"metric": metric_name(name), **_cells(entry)}
         | {side: estimate_text(entry[side]) for side in ("before", "after")}
-        | {"reading": VERDICTS[entry_verdict(entry)]}
+        | {"reading": entry_verdict(entry).replace("_", " ")}
         for name, entry in sorted(track["metrics"].items(), key=lambda item: "/" in item[0])
     ]
     columns = ["metric", "before", "after", "change", "p", "n", "reading"]
@@ -87,15 +77,14 @@ def metric_table(track: Mapping[str, Any]) -> pd.DataFrame:
 def control_table(track: Mapping[str, Any]) -> pd.DataFrame:
     """Show the controls that are metric entries (forgetting, foreign code, ...), as `metric_table` does."""
     controls = {name: c for name, c in track["controls"].items() if isinstance(c, dict) and "delta" in c}
-    table = metric_table({"metrics": controls})
-    return table.rename_axis("Control")
+    return metric_table({"metrics": controls}).rename_axis("Control")
 
 
 def baseline_table(track: Mapping[str, Any], beside: Sequence[str] = ()) -> pd.DataFrame:
     """Show trivial baselines beside the model before and after, on the primary metric.
 
     Args:
-        beside: further metrics, one column each; a dash if a system was not measured by one.
+        beside: further metrics, one column each; a dash where a system has no value.
     """
     primary = track["primary_metric"]
     names = [name for name in (primary, *beside) if name in track["metrics"]]
@@ -123,14 +112,13 @@ def checker_table(track: Mapping[str, Any]) -> pd.DataFrame:
     if not checker:
         return pd.DataFrame(columns=columns).set_index(columns[0])
     rows = [
-        ("precision: flagged names that are fakes", checker["precision"], checker["false_alarms"]),
-        ("recall: fakes that are flagged", checker["recall"], checker["missed"]),
+        (what, estimate_text(checker[rate]), str(checker[rate]["n"]), ", ".join(checker[wrong]) or "none")
+        for what, rate, wrong in (
+            ("precision: flagged names that are fakes", "precision", "false_alarms"),
+            ("recall: fakes that are flagged", "recall", "missed"),
+        )
     ]
-    cells = [
-        (what, estimate_text(value), str(value["n"]), ", ".join(wrong) or "none")
-        for what, value, wrong in rows
-    ]
-    return pd.DataFrame(cells, columns=columns).set_index(columns[0])
+    return pd.DataFrame(rows, columns=columns).set_index(columns[0])
 
 
 def cost_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
@@ -140,10 +128,8 @@ def cost_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
         cost = metrics[name]["cost"]
         if not cost:
             continue
-        stages = ", ".join(
-            f"{stage.replace('_', ' ')} {seconds:.0f} s"
-            for stage, seconds in cost["seconds_by_stage"].items()
-        )
+        spent = cost["seconds_by_stage"].items()
+        stages = ", ".join(f"{stage.replace('_', ' ')} {seconds:.0f} s" for stage, seconds in spent)
         speed = f"{cost['tokens_per_second']:,.0f}" if "tokens_per_second" in cost else "–"
         row = {"Track": title, "Minutes": f"{cost['seconds'] / 60:.1f}", "Stages": stages}
         rows.append(row | {"Training tokens/s": speed, "Peak GiB": f"{cost['peak_memory_gib']:.1f}"})
@@ -158,17 +144,21 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines)
 
 
-def verdict_sentence(track: Mapping[str, Any], metric: str = "") -> str:
-    """Word one metric (by default the primary one) and its verdict in plain language.
+def verdict_text(track: Mapping[str, Any]) -> str:
+    """Return the track's verdict without underscores."""
+    return track["verdict"].replace("_", " ")
+
+
+def verdict_sentence(track: Mapping[str, Any]) -> str:
+    """Word the primary metric and its verdict in plain language.
 
     If too many tasks had to be set aside, that comes first.
     """
     if track["verdict"] == "not_run":
         return f"Not run: {track['reason'].rstrip('.')}. Needed: {track['needed']}."
-    metric = metric or track["primary_metric"]
-    entry = track["metrics"][metric]
+    entry = track["metrics"][track["primary_metric"]]
     delta, (low, high) = entry["delta"], entry["delta"]["ci95"]
-    name = metric_name(metric)
+    name = metric_name(track["primary_metric"])
     moved = "rose" if delta["value"] > 0 else "fell" if delta["value"] < 0 else "stayed"
     change = (
         f"{name[0].upper()}{name[1:]} {moved} from {number(entry['before']['value'])} to "
@@ -185,12 +175,53 @@ def verdict_sentence(track: Mapping[str, Any], metric: str = "") -> str:
         ),
         "regressed": f"{better} is better, so this is a regression beyond chance.",
     }
-    first = set_aside_warning(track)
-    return f"{f'{first} ' if first else ''}{change} {reading[entry_verdict(entry)]}"
+    return f"{set_aside_warning(track)} {change} {reading[entry_verdict(entry)]}".lstrip()
+
+
+def pretraining_control_sentences(track: Mapping[str, Any]) -> str:
+    """Say what the model may have seen, what it forgot, and whether foreign code helps as much (Markdown)."""
+    controls, facts = track["controls"], track["data"]
+    said = []
+    if "exposure_note" in facts:
+        said.append(f"**Seen before?** {facts['exposure_note']}.")
+    if unseen := controls.get("changed_after_cut_off"):
+        said[-1] += (
+            f" On the {unseen['after']['n']} of them that are held out, bits per byte change by "
+            f"{change_text(unseen['delta'])}."
+        )
+    if general := controls.get("general_code"):
+        low, high = general["delta"]["ci95"]
+        share = general["delta"]["value"] / general["before"]["value"]
+        moved = "rise" if low > 0 else "fall" if high < 0 else "do not change detectably"
+        said.append(
+            f"**Forgetting.** On {general['after']['n']} files of general code, bits per byte {moved}: "
+            f"{change_text(general['delta'])}, or {share:+.1%}.".replace("-", "−")
+        )
+        if (scale := track["cost"].get("adapter_scale", 1.0)) < 1:
+            said[-1] += f" The saved adapter is scaled by {scale:g}, chosen on the validation files."
+    if foreign := controls.get("foreign_corpus"):
+        added = controls["own_instead_of_foreign"]["delta"]
+        low, high = added["ci95"]
+        own = track["metrics"][track["primary_metric"]]["delta"]["value"]
+        reading = (
+            "the gain comes from the repository's own files"
+            if high < 0
+            else "the repository's own files were no better than foreign code"
+            if low > 0
+            else "these files cannot tell the repository's own files from foreign code"
+        )
+        said.append(
+            f"**Foreign code.** Training on {facts['foreign_corpus']} with the same budget "
+            f"({facts['foreign_tokens']:,} tokens, against {facts['own_tokens']:,} of the repository) "
+            f"changes the held-out files by {change_text(foreign['delta'])} bits per byte; training on the "
+            f"repository changes them by {number(own, signed=True)}. Repository minus foreign: "
+            f"{change_text(added)}, so {reading}."
+        )
+    return "\n\n".join(said) or "This profile measures no controls."
 
 
 def set_aside_text(n: int, total: int) -> str:
-    """Word the warning that too many tasks were set aside to trust the tests on this machine."""
+    """Word the warning that so many tasks were set aside that the tests cannot be trusted here."""
     return (
         f"the tests do not hold on this machine: the references of {n} of {total} tasks ({n / total:.0%}) "
         "fail their own tests here; these tasks are set aside and the figures cover the others"
@@ -198,15 +229,17 @@ def set_aside_text(n: int, total: int) -> str:
 
 
 def set_aside_warning(track: Mapping[str, Any]) -> str:
-    """Return `set_aside_text` as a sentence if more than `SET_ASIDE_LIMIT` of the tasks are, else ""."""
+    """Return `set_aside_text` as a sentence if more than `SET_ASIDE_LIMIT` of the tasks were, else ""."""
     counts = track["data"].get("counts", {})
     n, total = counts.get("tasks_set_aside", 0), counts.get("tasks_made", 0)
-    text = set_aside_text(n, total) if n > SET_ASIDE_LIMIT * total else ""
-    return f"{text[0].upper()}{text[1:]}." if text else ""
+    if n <= SET_ASIDE_LIMIT * total:
+        return ""
+    text = set_aside_text(n, total)
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def closing_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """List what the run did without, one line each: tracks not run, tasks set aside, and its warnings."""
+    """List what is missing from the run, one line each: tracks not run, tasks set aside, and warnings."""
     lines = [
         f"Track {title} was not run: {metrics[name]['reason']}"
         for name, title in TRACK_NAMES.items()
@@ -216,17 +249,15 @@ def closing_lines(metrics: Mapping[str, Any]) -> list[str]:
     if aside and track["verdict"] != "not_run" and not set_aside_warning(track):
         total = track["data"]["counts"]["tasks_made"]
         named = "; ".join(f"{item['task_id']} {item['status']}" for item in aside[:3])
-        lines.append(
-            f"Track B: {len(aside)} of {total} tasks were set aside: their references fail here ({named})"
-        )
+        counted = f"{len(aside)} of {total} tasks"
+        lines.append(f"Track B: {counted} were set aside: their references fail here ({named})")
     return [*lines, *metrics["run"].get("warnings", [])]
 
 
 def verdict_sentences(metrics: Mapping[str, Any]) -> str:
     """Return `verdict_sentence` for every track as Markdown, one paragraph each."""
-    return "\n\n".join(
-        f"**{title}.** {verdict_sentence(metrics[name])}" for name, title in TRACK_NAMES.items()
-    )
+    parts = (f"**{title}.** {verdict_sentence(metrics[name])}" for name, title in TRACK_NAMES.items())
+    return "\n\n".join(parts)
 
 
 def print_summary(metrics: Mapping[str, Any], console: Console | None = None) -> None:

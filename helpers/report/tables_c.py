@@ -91,7 +91,7 @@ def latency_sentence(track: Mapping[str, Any]) -> str:
     )
 
 
-def control_sentences(track: Mapping[str, Any]) -> str:
+def search_control_sentences(track: Mapping[str, Any]) -> str:
     """Say what the controls show (spread over seeds, shuffled pairs, foreign retrieval), as Markdown."""
     controls = track["controls"]
     said = []

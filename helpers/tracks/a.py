@@ -20,7 +20,7 @@ from helpers.eval.token_roles import own_names
 from helpers.models.causal_lm import load_adapted, load_causal_lm, load_tokenizer
 from helpers.records import Corpus, Function, SourceFile, Splits
 from helpers.report import display as show
-from helpers.report import plots, tables, tables_a
+from helpers.report import plots, tables
 from helpers.report.metrics import record_track_a, write_items
 from helpers.run.workspace import digest
 from helpers.settings import MINIMUM_DATA
@@ -158,7 +158,7 @@ class TrackA:
             tables.verdict_sentence(section),
             tables.markdown(tables.baseline_table(section)),
             tables.markdown(tables.control_table(section)),
-            tables_a.control_sentences(section),
+            tables.pretraining_control_sentences(section),
         ])))  # fmt: skip
 
     def _parts(self) -> dict[str, list[tuple[str, str]]]:

@@ -30,7 +30,7 @@ from helpers.eval.retrieval import (
 from helpers.models.embedder import load_embedder
 from helpers.records import Corpus, Function, Splits
 from helpers.report import display as show
-from helpers.report import plots, plots_c, tables, tables_c
+from helpers.report import plots, tables, tables_c
 from helpers.report.metrics import record_track_c, track_c_rows, write_items
 from helpers.run.workspace import digest
 from helpers.tools.search import catalogue
@@ -188,9 +188,9 @@ class TrackC:
     @step
     def show_controls(self) -> None:
         """Show every training as a point, and what approximate indexes miss and cost."""
-        self.run.guards.draw(plots_c.training_points, self.section)
+        self.run.guards.draw(plots.training_points, self.section)
         display(show.table(tables_c.index_table(self.section)))
-        sentences = [tables_c.control_sentences(self.section), tables_c.latency_sentence(self.section)]
+        sentences = [tables_c.search_control_sentences(self.section), tables_c.latency_sentence(self.section)]
         display(Markdown("\n\n".join(sentences)))
 
     @step

@@ -2,5 +2,3 @@
 
 The checker itself is `helpers.code.names`; nothing here judges a model's answers.
 """
-
-__all__ = ["check", "name_sources", "templates"]

@@ -3,8 +3,8 @@
 Half of the items name something that exists, half something that does not. Real names come from the
 corpus's own functions, the standard library and the source of installed packages. Fakes are plausible
 corruptions of real names: singular for plural, a synonym, another case, a word added, dropped or moved, a
-letter lost, or an attribute of another class. The text or the object itself, not the checker, confirms that
-a fake does not exist. Families:
+letter lost, or an attribute of another class. That a fake does not exist is looked up in the text or the
+object itself, never asked of the checker. Families:
 
     bodies       functions of the corpus with one name in the body replaced; the checker sees only the
                  signature
@@ -27,6 +27,7 @@ import ast
 import builtins
 import inspect
 import random
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -81,10 +82,12 @@ def check_planted(context: NameContext, functions: Sequence[Function], seed: int
         context: the context that answers are checked with.
         functions: functions of the corpus to plant names in.
     """
-    return [
-        CheckedName(item.family, item.name, item.real, _is_flagged(item, context), item.answer)
-        for item in planted_names(functions, seed)
-    ]
+    checked = []
+    for item in planted_names(functions, seed):
+        seen = context.about(item.about) if item.about else context
+        flagged = bool(invented_names(item.answer, context=seen))
+        checked.append(CheckedName(item.family, item.name, item.real, flagged, item.answer))
+    return checked
 
 
 def precision_and_recall(checked: Sequence[CheckedName]) -> tuple[Estimate, Estimate]:
@@ -98,11 +101,6 @@ def precision_and_recall(checked: Sequence[CheckedName]) -> tuple[Estimate, Esti
     right = [not item.real for item in checked if item.flagged]
     precision = proportion(right) if right else Estimate(0.0, (0.0, 1.0), 0)
     return precision, proportion([item.flagged for item in checked if not item.real])
-
-
-def _is_flagged(item: Planted, context: NameContext) -> bool:
-    seen = context.about(item.about) if item.about else context
-    return bool(invented_names(item.answer, context=seen))
 
 
 def planted_names(functions: Sequence[Function], seed: int) -> list[Planted]:
@@ -146,9 +144,9 @@ def _body(usable: Sequence[Function], words: frozenset[str], rng: random.Random)
     if rng.random() < 0.5:
         return Planted("bodies", function.code, about, name, True)
     other = corrupted(name, rng, words.__contains__)
-    lines = function.code.splitlines()
     if other is None:
         return None
+    lines = function.code.splitlines()
     row = lines[line - 1]
     lines[line - 1] = row[:start] + other + row[start + len(name) :]
     code = "\n".join(lines) + "\n"
@@ -158,12 +156,12 @@ def _body(usable: Sequence[Function], words: frozenset[str], rng: random.Random)
 def _sites(function: ast.stmt) -> Iterator[tuple[int, int, str]]:
     """Yield (line, column, name) of attributes, calls, exceptions and variables that are read."""
     for node in ast.walk(function):
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load) and len(node.attr) > 2:
-            if not node.attr.startswith("__"):
-                end = node.end_col_offset or 0  # set on whatever was parsed
-                yield node.end_lineno or 0, end - len(node.attr), node.attr
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and len(node.id) > 2:
-            yield node.lineno, node.col_offset, node.id
+        match node:
+            case ast.Attribute(attr=name, ctx=ast.Load(), end_lineno=int(line), end_col_offset=int(end)):
+                if len(name) > 2 and not name.startswith("__"):
+                    yield line, end - len(name), name
+            case ast.Name(id=name, ctx=ast.Load(), lineno=line, col_offset=start) if len(name) > 2:
+                yield line, start, name
 
 
 def _docstring(usable: Sequence[Function], rng: random.Random) -> Planted | None:
@@ -172,15 +170,14 @@ def _docstring(usable: Sequence[Function], rng: random.Random) -> Planted | None
     node = tree.body[0] if tree else None
     if not isinstance(node, ast.FunctionDef) or node.args.kwarg or node.decorator_list:
         return None
-    names = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
-    names = [name for name in names if name not in ("self", "cls")]
-    if not names:
+    arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+    told = [a.arg for a in arguments if a.arg not in ("self", "cls")]
+    if not told:
         return None
-    told = list(names)
     real = rng.random() < 0.5
     name = rng.choice(told)
     if not real:
-        own = {n.lower() for n in names}
+        own = {n.lower() for n in told}
         other = corrupted(name, rng, lambda made: made.lower() in own) or f"{name}_list"
         told[told.index(name)] = name = other
     style = rng.choice(["numpy", "google", "sphinx"])
@@ -189,10 +186,10 @@ def _docstring(usable: Sequence[Function], rng: random.Random) -> Planted | None
         "google": "Args:\n" + "\n".join(f"    {n}: What is used." for n in told),
         "sphinx": "\n".join(f":param {n}: What is used." for n in told),
     }[style]
-    text = f'"""Do what the name says.\n\n{described}\n"""'
-    inside = "\n".join(f"    {line}" if line else "" for line in text.splitlines())
-    code = f"{signature(function.code).removesuffix('    pass').rstrip()}\n{inside}\n    return None\n"
-    return Planted("docstrings", code, signature(function.code), name, real) if parse(code) else None
+    inside = textwrap.indent(f'"""Do what the name says.\n\n{described}\n"""', "    ")
+    about = signature(function.code)
+    code = f"{about.removesuffix('    pass').rstrip()}\n{inside}\n    return None\n"
+    return Planted("docstrings", code, about, name, real) if parse(code) else None
 
 
 def _library(rng: random.Random) -> Planted | None:
@@ -216,19 +213,16 @@ def _library(rng: random.Random) -> Planted | None:
         if other is None or exists(other):
             return None
         name = other
-    last = module.rpartition(".")[2]
-    form = rng.choice(
-        [
-            f"import {module}\n\ndef run():\n    return {module}.{name}\n",
-            f"import {module} as lib\n\nvalue = [lib.{name} for _ in range(2)]\n",
-            f"from {module} import {name}\n\nprint({name})\n",
-            f"from {module} import {name} as chosen\n\ndef run(given: chosen):\n    return chosen\n",
-            f"def run():\n    from {module} import {name}\n    return {name}\n",
-            f"from {module.rpartition('.')[0]} import {last}\n\nx = {last}.{name}\n"
-            if "." in module
-            else f"import {module}, sys\n\nf = lambda: {module}.{name}\n",
-        ]
-    )
+    package, _, last = module.rpartition(".")
+    form = rng.choice([
+        f"import {module}\n\ndef run():\n    return {module}.{name}\n",
+        f"import {module} as lib\n\nvalue = [lib.{name} for _ in range(2)]\n",
+        f"from {module} import {name}\n\nprint({name})\n",
+        f"from {module} import {name} as chosen\n\ndef run(given: chosen):\n    return chosen\n",
+        f"def run():\n    from {module} import {name}\n    return {name}\n",
+        f"from {package} import {last}\n\nx = {last}.{name}\n" if package
+        else f"import {module}, sys\n\nf = lambda: {module}.{name}\n",
+    ])  # fmt: skip
     return Planted("libraries", form, "", name, real)
 
 
@@ -242,9 +236,7 @@ def _keyword(usable: Sequence[Function], rng: random.Random) -> Planted | None:
         if taken.kwarg or taken.posonlyargs:
             return None
         names = [a.arg for a in (*taken.args, *taken.kwonlyargs)]
-        call = "def run(items):\n    return [CALLED(items, NAME=x) for x in items]\n".replace(
-            "CALLED", function.name
-        )
+        call = f"def run(items):\n    return [{function.name}(items, NAME=x) for x in items]\n"
     else:
         module = rng.choice([*STANDARD, "networkx"])
         offered = import_module(module)
@@ -253,7 +245,7 @@ def _keyword(usable: Sequence[Function], rng: random.Random) -> Planted | None:
             kinds = inspect.signature(getattr(offered, chosen)).parameters.values()
         except (TypeError, ValueError):
             return None
-        if any(k.kind in (k.VAR_KEYWORD, k.VAR_POSITIONAL, k.POSITIONAL_ONLY) for k in kinds):
+        if any(k.kind not in (k.POSITIONAL_OR_KEYWORD, k.KEYWORD_ONLY) for k in kinds):
             return None
         names = [k.name for k in kinds]
         call = f"import {module} as lib\n\nprint(lib.{chosen}(NAME=1))\n"
@@ -269,28 +261,23 @@ def _keyword(usable: Sequence[Function], rng: random.Random) -> Planted | None:
 def _receiver(rng: random.Random) -> Planted | None:
     kinds = receiver_kinds()
     expression, given, kind = rng.choice(kinds)
-    names = sorted(n for n in dir(kind) if not n.startswith("_"))
-    name = rng.choice(names)
+    name = rng.choice(sorted(n for n in dir(kind) if not n.startswith("_")))
     real = rng.random() < 0.5
     if not real:
         known = set(dir(kind))
         if rng.random() < 0.5:
-            others = sorted({n for _, _, k in kinds for n in dir(k) if n[0] != "_"} - known)
-            name = rng.choice(others)
+            name = rng.choice(sorted({n for _, _, k in kinds for n in dir(k) if n[0] != "_"} - known))
         else:
             name = corrupted(name, rng, known.__contains__) or ""
-            if not name:
-                return None
-    form = rng.choice(
-        [
-            "{given}x = {expression}\nprint(x.{name})\n",
-            "{given}def run():\n    held = {expression}\n    return held.{name}\n",
-            "{given}print({expression}.{name})\n",
-            "{given}class Box:\n    def go(self):\n        box = {expression}\n        return [box.{name}]\n",
-        ]
-    )
-    code = form.format(given=given, expression=expression, name=name)
-    return Planted("receivers", code, "", name, real) if parse(code) else None
+    if not name:
+        return None
+    form = rng.choice([
+        f"x = {expression}\nprint(x.{name})\n",
+        f"def run():\n    held = {expression}\n    return held.{name}\n",
+        f"print({expression}.{name})\n",
+        f"class Box:\n    def go(self):\n        box = {expression}\n        return [box.{name}]\n",
+    ])  # fmt: skip
+    return Planted("receivers", given + form, "", name, real) if parse(given + form) else None
 
 
 def _local(words: frozenset[str], rng: random.Random) -> Planted | None:
@@ -325,12 +312,11 @@ def _sentence(usable: Sequence[Function], words: frozenset[str], rng: random.Ran
         if dot:
             made = corrupted(tail, rng, lambda made: hasattr(import_module(head), made))
         elif kind == "EXCEPTION":
-            made = (
-                f"{rng.choice(['Graph', 'Input', 'Missing', 'Bad', 'Node'])}{name.removesuffix('Error')}Error"
-            )
-            made = made if made not in words else None
+            cause = rng.choice(["Graph", "Input", "Missing", "Bad", "Node"])
+            made = f"{cause}{name.removesuffix('Error')}Error"
+            made = None if made in words else made
         else:
-            made = corrupted(tail, rng, lambda made: made in words)
+            made = corrupted(tail, rng, words.__contains__)
         if made is None:
             return None
         name = f"{head}{dot}{made}"

@@ -30,12 +30,11 @@ SYNONYMS = {
     "get": "fetch", "set": "assign", "add": "insert", "remove": "delete", "find": "search", "make": "create",
     "is": "has", "list": "array", "node": "vertex", "nodes": "vertices", "edge": "link", "edges": "links",
     "path": "route", "weight": "cost", "degree": "valence", "count": "number", "size": "length",
-    "sort": "order",
-    "read": "load", "write": "save", "start": "begin", "end": "finish", "first": "initial", "last": "final",
-    "key": "name", "value": "item", "values": "items", "error": "failure", "sum": "total", "max": "largest",
-    "min": "smallest", "from": "of", "to": "into", "random": "rand", "graph": "network",
-    "compute": "calculate",
-    "tree": "forest", "update": "refresh", "name": "label", "index": "position", "data": "payload",
+    "sort": "order", "read": "load", "write": "save", "start": "begin", "end": "finish", "first": "initial",
+    "last": "final", "key": "name", "value": "item", "values": "items", "error": "failure", "sum": "total",
+    "max": "largest", "min": "smallest", "from": "of", "to": "into", "random": "rand", "graph": "network",
+    "compute": "calculate", "tree": "forest", "update": "refresh", "name": "label", "index": "position",
+    "data": "payload",
 }  # fmt: skip
 WORD = re.compile(r"[A-Za-z_]\w*")
 
@@ -49,14 +48,11 @@ def corrupted(name: str, rng: random.Random, exists: Callable[[str], bool]) -> s
     glue = "" if camel else "_"
     forms = [bare[:-1] if bare.endswith("s") else f"{bare}s"]
     for at, part in enumerate(parts):
-        other = SYNONYMS.get(part.lower())
-        if other:
+        if other := SYNONYMS.get(part.lower()):
             forms.append(glue.join([*parts[:at], other.title() if camel else other, *parts[at + 1 :]]))
     if len(parts) > 1:
         forms.append(glue.join([*parts[1:], parts[0]]))
-        forms.append(
-            "".join([parts[0], *(p.title() for p in parts[1:])]) if not camel else "_".join(parts).lower()
-        )
+        forms.append("_".join(parts).lower() if camel else parts[0] + "".join(p.title() for p in parts[1:]))
         drop = rng.randrange(len(parts))
         forms.append(glue.join(parts[:drop] + parts[drop + 1 :]))
     extra = rng.choice(["all", "fast", "list", "by_id", "from_dict", "safe", "count"])
@@ -67,13 +63,9 @@ def corrupted(name: str, rng: random.Random, exists: Callable[[str], bool]) -> s
         at = rng.randrange(1, len(bare) - 2)
         forms += [bare[:at] + bare[at + 1 :], bare[:at] + bare[at + 1] + bare[at] + bare[at + 2 :]]
     rng.shuffle(forms)
-    for form in forms:
-        made = lead + form
-        if made == name or len(form) < 3 or not made.isidentifier() or keyword.iskeyword(made):
-            continue
-        if not exists(made):
-            return made
-    return None
+    long_enough = (lead + form for form in forms if len(form) >= 3)
+    fitting = (made for made in long_enough if made.isidentifier() and not keyword.iskeyword(made))
+    return next((made for made in fitting if made != name and not exists(made)), None)
 
 
 def is_usable(function: Function) -> bool:
@@ -97,13 +89,9 @@ def vocabulary(functions: Sequence[Function]) -> frozenset[str]:
     """Collect every word of the corpus's functions and every name of common types and modules."""
     words = {word for function in functions for word in WORD.findall(function.source)}
     words |= {word for function in functions for word in re.split(r"\W+", function.id)}
-    for module in (import_module(name) for name in (*LOOKED_AT, *STANDARD, "networkx")):
+    for module in (builtins, *(import_module(name) for name in (*LOOKED_AT, *STANDARD, "networkx"))):
         for name, value in vars(module).items() if module else ():
-            words.add(name)
-            if isinstance(value, type):
-                words.update(dir(value))
-    for value in vars(builtins).values():
-        words.update(dir(value) if isinstance(value, type) else ())
+            words |= {name, *(dir(value) if isinstance(value, type) else ())}
     return frozenset(words | set(dir(builtins)) | set(sys.stdlib_module_names))
 
 

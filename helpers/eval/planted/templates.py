@@ -50,20 +50,9 @@ BINDINGS = (
 
 # (expression, statements it needs before it)
 RECEIVERS = (
-    ("'abc'", ""),
-    ("[1, 2]", ""),
-    ("{1: 2}", ""),
-    ("{1, 2}", ""),
-    ("(1, 2)", ""),
-    ("b'ab'", ""),
-    ("dict()", ""),
-    ("list('ab')", ""),
-    ("set()", ""),
-    ("str(3)", ""),
-    ("frozenset('a')", ""),
-    ("sorted('ba')", ""),
-    ("'a b'.split()", ""),
-    ("[x for x in 'ab']", ""),
+    ("'abc'", ""), ("[1, 2]", ""), ("{1: 2}", ""), ("{1, 2}", ""), ("(1, 2)", ""), ("b'ab'", ""),
+    ("dict()", ""), ("list('ab')", ""), ("set()", ""), ("str(3)", ""), ("frozenset('a')", ""),
+    ("sorted('ba')", ""), ("'a b'.split()", ""), ("[x for x in 'ab']", ""),
     ("deque()", "from collections import deque\n"),
     ("collections.Counter()", "import collections\n"),
     ("OrderedDict()", "from collections import OrderedDict\n"),
@@ -76,7 +65,7 @@ RECEIVERS = (
     ("MultiDiGraph()", "from networkx import MultiDiGraph\n"),
     ("io.StringIO()", "import io\n"),
     ("ValueError('x')", ""),
-)
+)  # fmt: skip
 
 # NAME is replaced by the planted name
 SENTENCES = {
