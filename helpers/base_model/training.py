@@ -52,7 +52,7 @@ def train_base_model(name: str, *, out: Path, resume: bool, steps: int | None = 
         name: BaseRecipeError is raised if no recipe has it.
         resume: continue an interrupted run; otherwise start over. Token arrays are kept either way,
             since they don't depend on the training.
-        steps: instead of the recipe's; the decay keeps its share.
+        steps: overrides the recipe's number; the decay keeps its share of them.
     """
     recipe = find_base_recipe(name)
     if steps is not None:

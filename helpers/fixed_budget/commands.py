@@ -1,7 +1,7 @@
 """The commands `python -m helpers pretrain` and `python -m helpers lab`.
 
-As in the suite, there is no second orchestration: `lab` executes the notebook that a person would run
-cell by cell, and publishes nothing until the last cell and the export have succeeded.
+`lab` executes the notebook that a person would run cell by cell, and publishes nothing until the last cell
+and the export have succeeded.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def run_lab(
 ) -> None:
     """Execute the lab's notebook; publish its page `exports/Fixed_Budget_Pretraining*.html` and the report.
 
-    `ladder` also runs every rung of the ladder. The other arguments and most errors are those of
+    With `ladder`, every rung of the ladder runs too. The other arguments and most errors are those of
     `open_experiment`. If a cell fails, CellFailure is raised and nothing is published.
     """
     experiment = open_experiment(data, scale, seeds=seeds, out=out, resume=resume, jobs=jobs)

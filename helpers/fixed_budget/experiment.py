@@ -29,7 +29,7 @@ class Experiment:
 
     data: str  # as `load_titles` takes it
     scale: Scale
-    seeds: tuple[int, ...]  # the first is the challenge's
+    seeds: tuple[int, ...]  # the challenge's 1337 first
     runtime: Runtime
     runs: Path
     resume: bool
@@ -45,7 +45,7 @@ class Experiment:
     def run(self, recipe: Recipe, seed: int = SEED) -> BudgetRun:
         """Call `run_recipe` on this experiment's data, which must not have changed since it was opened.
 
-        A recipe runs once even if it has two names: the last kept rung is the improved recipe.
+        A recipe with two names runs once: the last kept rung, for example, is also the improved recipe.
         """
         key = _key(recipe, seed)
         if key not in self.done:

@@ -37,7 +37,7 @@ class Comparison:
 
     baseline: tuple[BudgetRun, ...]  # one or more seeds, the challenge's first
     improved: tuple[BudgetRun, ...]
-    repeated: tuple[BudgetRun, ...] = ()  # a lower rung with several seeds, if the improved recipe has one
+    repeated: tuple[BudgetRun, ...] = ()  # several seeds of a lower rung, if `improved` has one seed
 
     @property
     def ratio(self) -> float:

@@ -1,7 +1,7 @@
 """The rules of the fixed-budget lab, checked on what really ran. A broken rule stops the run.
 
-Fixed are seven epochs, seed 1337, a tenth of the titles for validation, the data set and its text,
-and the metric. Everything else is free. The checks don't trust a recipe's own claims: the text is
+Seven epochs, seed 1337, a tenth of the titles for validation, the data set with its text, and the
+metric are fixed; everything else is free. The checks don't trust a recipe's own claims: the text is
 loaded again and compared, decoded tokens must equal the titles, the tokenizer carries the digest of
 the text it was trained on, targets are counted during training, and the trained model is probed for
 looking at tokens that it has yet to predict.

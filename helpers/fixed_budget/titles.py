@@ -2,7 +2,7 @@
 
 A set is loaded, shuffled with its seed, and split into a training and a validation part. Its SHA-256
 covers every title in order, so two runs with the same digest saw the same text. Titles are not
-lower-cased, marked or otherwise changed, except that surrounding spaces and line breaks go.
+changed, except that surrounding spaces and line breaks are removed.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ PAD, UNKNOWN = "<pad>", "<unk>"
 ALPHABET = pre_tokenizers.ByteLevel.alphabet()  # one character for each of the 256 bytes
 SMALLEST_VOCABULARY = 300  # 256 bytes, special tokens, and room for some pieces
 KINDS = ("bpe", "unigram")
-MADE_UP_STEP = 1e-4  # between the scores that the unigram trainer makes up
+MADE_UP_STEP = 1e-4  # difference of neighbouring scores that the unigram trainer makes up, see `_canonical`
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ def changed_titles(tokenizer: TitleTokenizer, titles: Sequence[str]) -> list[str
 def _canonical(trained: Tokenizer) -> Tokenizer:
     """Remove the effect of thread timing on a unigram model's scores and their order.
 
-    Scores differ in their last digits between trainings, so they are rounded. The trainer gives bytes
-    that are not pieces themselves made-up scores, each one step below the last, in arbitrary order;
-    here the order is fixed.
+    Scores differ in their last digits between trainings, so they are rounded. The trainer makes up scores
+    for bytes that are not pieces themselves, each one step below the last, in arbitrary order; here the
+    order is fixed.
     """
     plan = json.loads(trained.to_str())
     pieces = plan["model"]["vocab"]

@@ -38,7 +38,7 @@ MAX_SCORE_BYTES = 2**30  # of all layers together
 
 @contextlib.contextmanager
 def cheaper_forms(model: PreTrainedModel | PeftModel, compiled_rows: int = 0) -> Iterator[None]:
-    """Let `model` compute in the forms above where they pay; compiled only for `compiled_rows` per batch."""
+    """Let `model` compute in the forms above where they pay; compile for `compiled_rows` rows, unless 0."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(summed_adapters(model))
         if model.device.type == "cpu":
@@ -50,7 +50,7 @@ def cheaper_forms(model: PreTrainedModel | PeftModel, compiled_rows: int = 0) ->
 
 @contextlib.contextmanager
 def summed_adapters(model: torch.nn.Module) -> Iterator[int]:
-    """Let linear layers with one plain adapter compute (W + sBA)x if that is less work; yield how many."""
+    """Let linear layers with one plain adapter compute (W + sBA)x if that is less work; yield the count."""
     changed = [module for module in model.modules() if isinstance(module, Linear) and _sum_pays(module)]
     for module in changed:
         module.forward = functools.partial(_summed_product, module)

@@ -62,7 +62,7 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Machine:
-    """The part of a `Runtime` that planning needs; can describe a machine that is not at hand."""
+    """What planning needs to know of a machine, which need not be the one at hand."""
 
     memory_gib: float
     weight_bytes: int
@@ -185,7 +185,7 @@ def lowered_fit(
     fit: Fit, shape: Shape, machine: Machine, lora: LoraSettings, micro_batch: int, length: int,
     embeddings: bool = False,
 ) -> Fit:  # fmt: skip
-    """Do the same for a machine that need not be at hand; frozen weights never go to 4 bits here."""
+    """Do what `planned_fit` does, for any machine; frozen weights are not moved to 4 bits."""
     asked = (min(micro_batch, fit.micro_batch or micro_batch), fit.checkpointing)
     rows, checkpointing = asked
     while True:

@@ -22,7 +22,7 @@ class HubError(SuiteError, RuntimeError):
 
 @functools.cache
 def must_use_cache(name: str) -> bool:
-    """Whether the hub does not answer for the model `name`, but it is in the cache; HubError if it isn't."""
+    """Return True if the hub does not answer but the cache has the model; HubError if neither does."""
     cached = isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str)
     try:
         url = huggingface_hub.hf_hub_url(name, "config.json")

@@ -121,7 +121,7 @@ def shape_of(config: Any) -> Shape:
 def model_folder(spec: str) -> Path:
     """Return the folder of a model given as a folder, as `helpers/...` or as `package:NAME`.
 
-    For a hub name, return it as a path, which does not exist.
+    A hub name is returned as a path that does not exist.
     """
     if spec.startswith(PACKAGE_PREFIX):
         found = importlib.util.find_spec(spec.removeprefix(PACKAGE_PREFIX).replace("-", "_"))

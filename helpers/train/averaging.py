@@ -98,7 +98,7 @@ def _member(
     settings: TrackCSettings, data: RetrievalData, runtime: Runtime, seed: int, members: Path,
     index: VectorIndex | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Train one member, unless its history, which is written last, is in `members`; return the history."""
+    """Return one member's history; train the member first unless that file, written last, exists."""
     done, folder = members / f"seed_{seed}.json", members / f"seed_{seed}"
     processes = PartialState(cpu=runtime.device.type == "cpu")
     processes.wait_for_everyone()

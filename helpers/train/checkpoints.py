@@ -141,7 +141,7 @@ def _is_whole(checkpoint: Path) -> bool:
                     tensors.get_tensor(name)
         for name in ("optimizer.pt", "scheduler.pt"):
             torch.load(checkpoint / name, map_location="cpu", weights_only=True)
-        for file in checkpoint.glob("rng_state*.pth"):  # holds objects, so its bytes are checked unloaded
+        for file in checkpoint.glob("rng_state*.pth"):  # pickled objects: check their bytes only
             if zipfile.ZipFile(file).testzip() is not None:
                 return False
     except Exception:  # readers raise all kinds of errors on damaged files

@@ -122,7 +122,7 @@ def _train(
 
 
 def _worth_compiling(settings: TrackASettings, rows: Sequence[PackedRow], runtime: Runtime) -> bool:
-    """Whether compiling saves more than it takes; on GPUs and with several processes it was not measured."""
+    """Whether compiling saves more time than it takes; False where that was not measured."""
     if runtime.device.type != "cpu" or not can_compile(runtime.device) or world_size() > 1:
         return False
     return settings.epochs * len(rows) * settings.window >= TOKENS_WORTH_COMPILING

@@ -272,7 +272,7 @@ class _LoopCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
     ) -> None:
         self.bar.update(1)
-        # The last step is left to the arguments' strategy "epoch", or it would be validated twice.
+        # After the last step, the strategy "epoch" saves and validates by itself.
         if self.schedule.is_due(state.global_step) and state.global_step < state.max_steps:
             control.should_save = True
             control.should_evaluate = args.eval_strategy != "no"

@@ -43,7 +43,7 @@ class Batches(Protocol):
     def rows(self, step: int) -> Sequence[Batch]:
         """Return the micro-batches of 0-based `step`: `input_ids` and `labels`, (rows, length).
 
-        If tokens do not weigh the same, each also has `weights` of that shape.
+        If tokens weigh differently, each also has `weights` of that shape.
         """
         ...
 
@@ -116,7 +116,7 @@ class Optimizer:
             torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas, fused=True)
         ]
         if self.name == "muon":
-            on_gpu = bool(matrices) and matrices[0].is_cuda  # where launching small kernels is what costs
+            on_gpu = bool(matrices) and matrices[0].is_cuda  # where launching many small kernels is slow
             muon = StackedMuon if on_gpu else torch.optim.Muon
             options = {"lr": self.muon_learning_rate, "weight_decay": self.weight_decay}
             found.append(muon(matrices, momentum=self.momentum, **options))
@@ -153,7 +153,7 @@ class PretrainingResult:
 def next_token_loss(
     model: PreTrainedModel, batch: Batch, *, compiled: bool = False, max_logits: int = MAX_LOGITS
 ) -> tuple[torch.Tensor, int]:
-    """Return what `summed_token_loss` does, for full rows: no padding, and no documents to keep apart."""
+    """Compute `summed_token_loss` on full rows, without padding or documents to keep apart."""
     hidden = hidden_states(model, batch["input_ids"], attention_mask=full_rows_mask(model))
     return summed_token_loss(
         output_head(model), hidden, batch["labels"], weights=batch.get("weights"), max_logits=max_logits,

@@ -17,9 +17,9 @@ from helpers.eval.retrieval import VectorIndex, index_documents, ranking, retrie
 from helpers.machine.hardware import Runtime
 from helpers.settings import TrackCSettings
 
-FALSE_NEGATIVE_SHARE = 0.95  # of the positive's own score; from there on a candidate may well be right
+FALSE_NEGATIVE_SHARE = 0.95  # of the positive's score; a candidate that reaches it may be a right answer
 LIKE_THE_POSITIVE = "scored_like_the_positive"
-SAME_CODE = 0.7  # Jaccard similarity of token sets from which on two functions count as the same
+SAME_CODE = 0.7  # two functions whose token sets have this Jaccard similarity count as the same
 
 
 def mine_hard_negatives(

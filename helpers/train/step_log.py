@@ -18,7 +18,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 class StepLog:
-    """Writes the log and shows a progress bar; drops lines after `first`, the step that is resumed after."""
+    """Writes the log and shows a progress bar; a run resumed after step `first` drops later lines."""
 
     def __init__(self, path: Path, first: int, label: str, total: int) -> None:
         kept = []

@@ -72,7 +72,7 @@ class Hyperparameters:
     warmup_fraction: float  # of all steps
     seed: int
     validations_per_epoch: int = 1
-    compiled: bool = False  # fuse each layer's work: for examples of one length and long trainings
+    compiled: bool = False  # compile each layer; pays in long trainings on examples of one length
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class TrainingHistory:
     compiled: bool = False  # whether `torch.compile` fused each layer's work
     frozen_weights: str = ""  # "NF4", or their dtype
     lowered: tuple[str, ...] = ()  # what was given up to fit in memory, in order
-    adapter_scale: float = 1.0  # by which `helpers.train.shrinking` multiplied the saved update
+    adapter_scale: float = 1.0  # the factor that `helpers.train.shrinking` applied to the saved update
 
 
 def run_training(
@@ -204,7 +204,7 @@ def _step_layout(hyperparameters: Hyperparameters, fit: Fit, examples: int, proc
 def _resumption_key(
     hyperparameters: Hyperparameters, layout: _StepLayout, examples: int, runtime: Runtime
 ) -> str:
-    """Digest what must be equal to resume: not the micro-batch, which may be halved to fit in memory."""
+    """Digest what must be equal to resume. The micro-batch may differ: it may be halved to fit in memory."""
     h = hyperparameters
     return digest(
         [h.epochs, h.learning_rate, layout.at_once * layout.accumulation, h.warmup_fraction, h.seed, examples,
