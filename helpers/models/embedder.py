@@ -54,15 +54,14 @@ def load_embedder(spec: str, runtime: Runtime) -> SentenceTransformer:
         EmbedderError: if it cannot be loaded; the message says what is missing and what to do.
     """
     source = _package_folder(spec.removeprefix(PACKAGE_PREFIX)) if spec.startswith(PACKAGE_PREFIX) else spec
-    is_folder = Path(source).is_dir()
-    if source.startswith((".", "/", "~")) and not is_folder:
+    if source.startswith((".", "/", "~")) and not Path(source).is_dir():
         raise EmbedderError(f"no embedder in folder {source!r}: there is no such folder")
     try:
         model = SentenceTransformer(
             source,
             device=str(runtime.device),
             model_kwargs={"dtype": torch.float32},
-            local_files_only=is_folder or (source.count("/") == 1 and must_use_cache(source)),
+            local_files_only=Path(source).is_dir() or (source.count("/") == 1 and must_use_cache(source)),
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise EmbedderError(
