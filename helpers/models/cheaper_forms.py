@@ -1,9 +1,9 @@
 """Compute what a model computes, with the same gradients, for less work.
 
 **Adapters.** PEFT computes Wx + s B(Ax): the update's two products, casts and sums run over all tokens.
-Adding the weights first, (W + s BA)x, costs nothing per token, but the gradient of the sum, from which those
-of A and B follow, takes one product more than a frozen weight's. Multiply-adds per token of a training step,
-for a layer (out, in) and rank r:
+Adding the weights first, (W + s BA)x, costs nothing per token in the forward pass. The backward pass then
+needs the gradient of the sum, one product more than for a frozen weight. Multiply-adds per token of a
+training step, for a layer (out, in) and rank r:
 
     apart: 2 in out + 3 r (in + out)      summed: 3 in out
 

@@ -119,7 +119,7 @@ def shape_of(config: Any) -> Shape:
 
 
 def model_folder(spec: str) -> Path:
-    """Return the folder of a model given as a folder, as `helpers/...` or as `package:NAME`.
+    """Return the folder of the model `spec`: a folder, `helpers/...` or `package:NAME`.
 
     A hub name is returned as a path that does not exist.
     """

@@ -98,7 +98,7 @@ def _member(
     settings: TrackCSettings, data: RetrievalData, runtime: Runtime, seed: int, members: Path,
     index: VectorIndex | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Return one member's history; train the member first unless that file, written last, exists."""
+    """Return one member's history. Trains the member unless that file, which is written last, exists."""
     done, folder = members / f"seed_{seed}.json", members / f"seed_{seed}"
     processes = PartialState(cpu=runtime.device.type == "cpu")
     processes.wait_for_everyone()

@@ -27,7 +27,7 @@ from helpers.train.trainer import Hyperparameters, TrainingData, TrainingHistory
 
 MICRO_BATCH_TOKENS = {"cpu": 4096, "cuda": 2048}  # fed at once, with their activations kept
 VALIDATIONS_PER_EPOCH = 2
-# Compiling the embedded model takes about as long as 150,000 tokens, and then saves a fifth.
+# Compiling the embedded model takes as long as training on 150,000 tokens and saves a fifth of the time.
 TOKENS_WORTH_COMPILING = 1_000_000
 
 

@@ -98,4 +98,4 @@ def _made_to_fit(train: Callable[[Runtime, Fit], H], runtime: Runtime, out_dir: 
             return history
         fit = lower
         write_json(out_dir / "fit.json", fit)
-        free_memory()  # outside the handler, as above
+        free_memory()  # outside the handler, in which the error still holds the failed step's tensors

@@ -275,7 +275,7 @@ class TokenTrainer(Trainer):
         require_finite(loss.item(), "loss", self.state.global_step + 1)
         if num_items_in_batch is None:
             return loss / max(count, 1)
-        # Processes average their gradients, but the sum over all targets of the step is wanted.
+        # Times world_size, because the processes will average their gradients.
         return loss * self.args.world_size / num_items_in_batch
 
 
