@@ -18,7 +18,7 @@ from helpers.models.embedder import EmbedderError, encode, load_embedder
 from helpers.profiles import CPU
 from helpers.train import contrastive, hard_negatives
 from helpers.train.contrastive import ContrastiveError, pairs_dataset, train_embedder
-from helpers.train.errors import NonFiniteLossError
+from helpers.train.fallbacks import NonFiniteLossError
 from helpers.train.hard_negatives import mine_hard_negatives
 
 PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())

@@ -30,7 +30,7 @@ from helpers.fixed_budget.title_model import Architecture, build_title_lm
 from helpers.fixed_budget.title_stream import TitleStream
 from helpers.fixed_budget.titles import TitleSplit, load_titles, split_titles
 from helpers.fixed_budget.tokenizer import train_tokenizer
-from helpers.fixed_budget.train_recipe import SAMPLES, Conditions, run_recipe
+from helpers.fixed_budget.train_recipe import SAMPLES, ComparisonSettings, run_recipe
 from helpers.machine.hardware import can_compile
 from helpers.run.workspace import read_jsonl
 from tests.tiny_models import CPU_FP32
@@ -78,7 +78,7 @@ def titles(data):
 
 
 def run(recipe: Recipe, data: str, out: Path, *, resume: bool = False, **options):
-    return run_recipe(recipe, Conditions(data, AS_IS, out, resume), CPU_FP32, **options)
+    return run_recipe(recipe, ComparisonSettings(data, AS_IS, out, resume), CPU_FP32, **options)
 
 
 def broken(rule: str):

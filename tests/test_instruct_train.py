@@ -9,7 +9,7 @@ from helpers.models.token_loss import IGNORED
 from helpers.profiles import PROFILES
 from helpers.records import InstructPair
 from helpers.settings import TINY_CODE_LM
-from helpers.train.errors import TrainingError
+from helpers.train.fallbacks import TrainingError
 from helpers.train.instruct import (
     collator,
     encode_pair,

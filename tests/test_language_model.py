@@ -16,7 +16,7 @@ from helpers.models.token_loss import summed_token_loss
 from helpers.settings import LoraSettings, TrackASettings
 from helpers.train import continued_pretraining as language_model
 from helpers.train.continued_pretraining import train_language_model
-from helpers.train.errors import NonFiniteLossError, TrainingError
+from helpers.train.fallbacks import NonFiniteLossError, TrainingError
 from helpers.train.packing import collate_packed, pack_texts
 from helpers.train.shrinking import SCALES
 from helpers.train.trainer import Hyperparameters, TrainingData, batch_shape, run_training

@@ -13,8 +13,7 @@ from helpers.machine.memory import Fit, in_batches, is_out_of_memory, next_fit
 from helpers.models.structure import plain_model
 from helpers.settings import LoraSettings, TrackASettings
 from helpers.train.continued_pretraining import train_language_model
-from helpers.train.errors import NonFiniteLossError, StepTooLargeError
-from helpers.train.fallbacks import with_fallbacks
+from helpers.train.fallbacks import NonFiniteLossError, StepTooLargeError, with_fallbacks
 
 RUNTIME = tiny_models.CPU_FP32
 TRAIN = [f"def function_{i}(value):\n    return value + {i}\n\n\n" * 3 for i in range(4)]

@@ -7,7 +7,7 @@ import torch
 from helpers.data.draw import draw_files
 from helpers.models.structure import hidden_states, output_head
 from helpers.records import SourceFile
-from helpers.train.packing import collate_packed, decoded_targets, pack_documents, pack_texts, useful_share
+from helpers.train.packing import collate_packed, pack_documents, pack_texts
 
 PAD = 1
 
@@ -70,7 +70,7 @@ def test_specials_and_padding_are_inputs_but_no_targets():
     labels = [label for row in rows for label in row.labels]
     assert ids.count(tok.eos_token_id) == 3, "one end per document; the spelled one is plain characters"
     assert not set(labels) & set(tok.all_special_ids)
-    decoded = "".join(decoded_targets(row, tok) for row in rows)
+    decoded = "".join(tok.decode([label for label in row.labels if label != -100]) for row in rows)
     assert " f(): pass" in decoded
     assert "<|endoftext|> inside" in decoded
 
@@ -78,7 +78,7 @@ def test_specials_and_padding_are_inputs_but_no_targets():
 def test_best_fit_fills_rows():
     rows = pack_documents([[9] * n for n in (10, 6, 8, 8, 3, 13)], 16, pad_id=PAD)
     assert len(rows) == 3
-    assert useful_share(rows, PAD) == 1.0
+    assert all(PAD not in row.input_ids for row in rows)
 
 
 def test_empty_and_single_token_documents_leave_nothing():

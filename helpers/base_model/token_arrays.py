@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -76,26 +76,16 @@ def _build(recipe: BaseRecipe, folder: Path) -> None:
     tokenize_to(folder / PAIRS, (text for _, text in pairs), tokenizer, total=len(pairs))
     write_jsonl(folder / "held_out.jsonl", corpus.held_out)
     write_jsonl(folder / "near.jsonl", corpus.near)
-    counted, counted_bytes = _first_bytes(texts, COUNTED_BYTES)
+    before = accumulate((len(text.encode()) for text in texts), initial=0)
+    counted = [text for text, size in zip(texts, before, strict=False) if size < COUNTED_BYTES]
     write_jsonl(folder / "counted.jsonl", ({"text": text} for text in counted))
     facts = {
         "sources": corpus.sources,
         "held_out_sources": corpus.held_out_sources,
         "rejected": corpus.rejected,
         "pairs": Counter(kind for kind, _ in pairs),
-        "counted_bytes": counted_bytes,
+        "counted_bytes": sum(len(text.encode()) for text in counted),
         "plain_tokens": len(np.load(folder / PLAIN, mmap_mode="r")),
         "pair_tokens": len(np.load(folder / PAIRS, mmap_mode="r")),
     }
     write_json(folder / CORPUS_FACTS, facts)
-
-
-def _first_bytes(texts: Sequence[str], most: int) -> tuple[list[str], int]:
-    """Take texts until they have `most` bytes; also return how many they have."""
-    taken, size = [], 0
-    for text in texts:
-        if size >= most:
-            break
-        taken.append(text)
-        size += len(text.encode())
-    return taken, size

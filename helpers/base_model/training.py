@@ -30,6 +30,7 @@ from helpers.eval.perplexity import evaluate_perplexity
 from helpers.machine.hardware import Runtime, can_compile, detect_runtime
 from helpers.models.cheaper_forms import scores_are_small
 from helpers.run.workspace import read_json
+from helpers.train.checkpoints import written_whole
 from helpers.train.from_scratch import (
     PretrainingResult,
     PretrainingSettings,
@@ -48,14 +49,10 @@ def train_base_model(name: str, *, out: Path, resume: bool, steps: int | None = 
     """Train recipe `name` below `out/runs/base/<name>`, and return the folder of the finished model.
 
     Args:
-        name: of the recipe.
-        out: folder for `runs/`.
+        name: BaseRecipeError is raised if no recipe has it.
         resume: continue an interrupted run; otherwise start over. Token arrays are kept either way,
             since they don't depend on the training.
-        steps: instead of the recipe's; the decay keeps its share.
-
-    Raises:
-        BaseRecipeError: for an unknown recipe.
+        steps: overrides the recipe's number; the decay keeps its share of them.
     """
     recipe = find_base_recipe(name)
     if steps is not None:
@@ -68,7 +65,8 @@ def train_base_model(name: str, *, out: Path, resume: bool, steps: int | None = 
             shutil.rmtree(folder, ignore_errors=True)
         build_token_arrays(root, recipe)
         keep_start(recipe, folder)
-    wait_for_first()
+    if torch.distributed.is_initialized():  # the other processes wait until the first has prepared the data
+        torch.distributed.barrier()
     if recipe.start:
         recipe = dataclasses.replace(recipe, start=str(folder / START))
     data = build_token_arrays(root, recipe)
@@ -88,16 +86,8 @@ def keep_start(recipe: BaseRecipe, folder: Path) -> None:
     from its own output and list its history twice.
     """
     if recipe.start and not (folder / START).is_dir():
-        partial = folder / f"{START}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(recipe.start, partial)
-        partial.rename(folder / START)
-
-
-def wait_for_first() -> None:
-    """Make the other processes of a launch wait until the first has prepared the data."""
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
+        with written_whole(folder / START) as partial:
+            shutil.copytree(recipe.start, partial)
 
 
 def _train(recipe: BaseRecipe, data: Path, folder: Path, runtime: Runtime) -> PretrainingResult:
@@ -170,8 +160,8 @@ def _initial_model(
 
 def _choose_attention(model: PreTrainedModel, recipe: BaseRecipe, runtime: Runtime) -> None:
     """Use plain products of whole score matrices on a CPU if they are faster than the fused kernel."""
-    shape = model.config  # not the recipe's, since an earlier phase may have set another
-    layers, heads = shape.num_hidden_layers, shape.num_attention_heads
+    # The model's shape, since an earlier phase may have set another than the recipe's.
+    layers, heads = model.config.num_hidden_layers, model.config.num_attention_heads
     if runtime.device.type == "cpu" and scores_are_small(layers, heads, recipe.micro_batch, recipe.window):
         model.set_attn_implementation("eager")
 

@@ -26,16 +26,10 @@ CHUNK = 256  # texts per tokenizer call
 def tokenize_to(
     path: Path, texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, *, total: int
 ) -> np.ndarray:
-    """Save the token ids of all texts, each followed by the end token, as one array.
+    """Save the token ids of all texts, each followed by the end token, as one array in `path`, `*.npy`.
 
-    Args:
-        path: file of the array, `*.npy`; the offsets are saved to `offsets_path(path)`.
-        texts: may be an iterator.
-        tokenizer: its ids must fit 16 bits.
-        total: number of texts, for the progress bar.
-
-    Returns:
-        Offsets (texts + 1,) at which each text begins.
+    Ids must fit 16 bits. Also saves to `offsets_path(path)`, and returns, the offsets (texts + 1,) at which
+    each text begins; `total` is the number of texts.
     """
     parts: list[np.ndarray] = []
     lengths: list[int] = []
@@ -106,19 +100,15 @@ class MixedWindows:
         ]
 
     def row(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return ids and weights, (window,) each, of row `number` of the whole training.
-
-        Every epoch is shuffled anew.
-        """
+        """Return ids and weights, (window,) each, of row `number` of the whole training."""
         before = int(number * self.pair_share + 1e-9)
         if int((number + 1) * self.pair_share + 1e-9) > before:
             starts = self._starts
             epoch, place = divmod(before, len(starts))
             start = int(starts[_order(self.seed * 2 + 1, epoch, len(starts))[place]])
             part = slice(start, start + self.window)
-            return self.pairs[part], np.where(
-                self._answers[part], np.float32(self.answer_weight), np.float32(self.question_weight)
-            )
+            answer, question = np.float32(self.answer_weight), np.float32(self.question_weight)
+            return self.pairs[part], np.where(self._answers[part], answer, question)
         count = len(self.plain) // self.window - 1
         epoch, place = divmod(number - before, count)
         shift = int(np.random.default_rng([self.seed, epoch, 7]).integers(self.window))
@@ -131,7 +121,13 @@ class MixedWindows:
 
     @cached_property
     def _starts(self) -> np.ndarray:
-        return _window_starts(self.pair_offsets, self.window)
+        """Where windows begin: each is filled with whole pairs, and the pair it cuts starts the next."""
+        at, starts, index = self.pair_offsets, [], 0
+        while index < len(at) - 1 and at[index] + self.window <= at[-1]:
+            starts.append(at[index])
+            following = int(np.searchsorted(at, at[index] + self.window, side="right")) - 1
+            index = max(index + 1, following)
+        return np.asarray(starts, dtype=np.int64)
 
 
 def answer_mask(pairs: np.ndarray, offsets: np.ndarray, separator: int) -> np.ndarray:
@@ -148,14 +144,3 @@ def answer_mask(pairs: np.ndarray, offsets: np.ndarray, separator: int) -> np.nd
 @lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
-
-
-def _window_starts(at: np.ndarray, window: int) -> np.ndarray:
-    """Return where windows begin: each is filled with whole pairs, and the pair it cuts starts the next."""
-    starts = []
-    index = 0
-    while index < len(at) - 1 and at[index] + window <= at[-1]:
-        starts.append(at[index])
-        following = int(np.searchsorted(at, at[index] + window, side="right")) - 1
-        index = max(index + 1, following)
-    return np.asarray(starts, dtype=np.int64)

@@ -5,22 +5,3 @@ ladder, tables and the report. The commands `pretrain` and `lab` and the noteboo
 It does not adapt models to a repository (`helpers.tracks`) and does not train the embedded base
 model (`helpers.base_model`); the training loop itself is `helpers.train.from_scratch`.
 """
-
-__all__ = [
-    "budget_report",
-    "commands",
-    "experiment",
-    "frozen_metric",
-    "lab_plots",
-    "lab_tables",
-    "ladder",
-    "recipes",
-    "results",
-    "rules",
-    "title_loss",
-    "title_model",
-    "title_stream",
-    "titles",
-    "tokenizer",
-    "train_recipe",
-]

@@ -10,17 +10,8 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
+from helpers.fixed_budget import lab_tables as tables
 from helpers.fixed_budget.lab_plots import comparison_curves, ladder_chart, rung_curves
-from helpers.fixed_budget.lab_tables import (
-    LADDER_HEADER,
-    LADDER_WIDTHS,
-    RUN_HEADER,
-    RUN_WIDTHS,
-    conclusion,
-    ladder_rows,
-    ladder_sentence,
-    run_rows,
-)
 from helpers.fixed_budget.ladder import Comparison, Rung, rung_verdict
 from helpers.fixed_budget.recipes import LADDER
 from helpers.fixed_budget.results import BudgetRun
@@ -55,10 +46,12 @@ def report_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[ReportB
     """Return the report's content, without the ladder's part if there are no rungs."""
     shown = [*comparison.baseline, *comparison.repeated, *comparison.improved]
     blocks: list[ReportBlock] = [
-        Text(conclusion(comparison)),
+        Text(tables.conclusion(comparison)),
         Text(_provenance([*shown, *(rung.run for rung in rungs)])),
         Heading("Baseline and improved recipe"),
-        TextTable(RUN_HEADER, tuple(run_rows(shown)), RUN_WIDTHS, frozenset(range(1, len(RUN_HEADER)))),
+        TextTable(
+            tables.RUN_HEADER, tuple(tables.run_rows(shown)), tables.RUN_WIDTHS, frozenset(range(1, 9))
+        ),
         Text(ABOUT_METRICS),
         Plot(comparison_curves(comparison)),
     ]
@@ -74,13 +67,17 @@ def report_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[ReportB
 
 def _ladder_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[ReportBlock]:
     spread = comparison.spread
+    shown = [rung.change.name for rung in rungs]
+    missing = ", ".join(change.name for change in LADDER if change.name not in shown)
+    left_out = f"Not in the table, because its run or its reference is missing: {missing}."
+    rows = tables.ladder_rows(rungs, spread)
     other_scale = OTHER_SCALE if comparison.baseline[0].scale != "full" else ""
     return [
         Heading("What each change did"),
-        Text(ladder_sentence(rungs, spread)),
+        Text(tables.ladder_sentence(rungs, spread)),
         Plot(ladder_chart(rungs, spread)),
-        TextTable(LADDER_HEADER, tuple(ladder_rows(rungs, spread)), LADDER_WIDTHS, frozenset(range(2, 7))),
-        *_missing_rungs([rung.change.name for rung in rungs]),
+        TextTable(tables.LADDER_HEADER, tuple(rows), tables.LADDER_WIDTHS, frozenset(range(2, 7))),
+        *([Text(left_out)] if missing else []),
         Text(f"{ABOUT_LADDER}{other_scale}"),
         Heading("Why each change was tried"),
         TextTable(("Change", "Reason"), tuple((r.change.name, r.change.why) for r in rungs), (1, 3)),
@@ -123,16 +120,6 @@ def _made_on(runs: Sequence[BudgetRun]) -> str:
     return " ".join(sentences)
 
 
-def _missing_rungs(shown: Sequence[str]) -> list[ReportBlock]:
-    """Name the ladder's changes that have no row."""
-    missing = ", ".join(change.name for change in LADDER if change.name not in shown)
-    return (
-        [Text(f"Not in the table, because its run or its reference is missing: {missing}.")]
-        if missing
-        else []
-    )
-
-
 def write_report(comparison: Comparison, rungs: Sequence[Rung], folder: Path) -> list[Path]:
     """Write `fixed_budget_report` as .html, .pdf and .json into `folder`, and return the paths.
 
@@ -157,6 +144,6 @@ def write_report(comparison: Comparison, rungs: Sequence[Rung], folder: Path) ->
          "against": r.reference.name, "run": r.run}
         for r in rungs
     ]  # fmt: skip
-    summary = {"conclusion": conclusion(comparison), "ratio": comparison.ratio, "spread": spread}
+    summary = {"conclusion": tables.conclusion(comparison), "ratio": comparison.ratio, "spread": spread}
     write_json(paths[2], summary | ends | {"ladder": ladder})
     return paths

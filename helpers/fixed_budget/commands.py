@@ -1,7 +1,7 @@
 """The commands `python -m helpers pretrain` and `python -m helpers lab`.
 
-As in the suite, there is no second orchestration: `lab` executes the notebook that a person would run
-cell by cell, and publishes nothing until the last cell and the export have succeeded.
+`lab` executes the notebook that a person would run cell by cell, and publishes nothing until the last cell
+and the export have succeeded.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import nbformat
 
 from helpers.bootstrap import suite_file
 from helpers.fixed_budget.budget_report import write_report
-from helpers.fixed_budget.experiment import open_experiment, resolve_scale, runs_root
+from helpers.fixed_budget.experiment import choose_scale, open_experiment, runs_root
 from helpers.fixed_budget.lab_tables import RUN_HEADER, conclusion, run_rows
 from helpers.fixed_budget.ladder import Comparison
-from helpers.fixed_budget.recipes import find_recipe, find_scale
+from helpers.fixed_budget.recipes import find_recipe
 from helpers.fixed_budget.results import BudgetRun, read_run
-from helpers.fixed_budget.train_recipe import Conditions, run_recipe
+from helpers.fixed_budget.train_recipe import ComparisonSettings, run_recipe
 from helpers.machine.hardware import detect_runtime
 from helpers.report.execute import execute_notebook
 from helpers.report.export import notebook_page
@@ -35,8 +35,8 @@ def pretrain_titles(
 ) -> BudgetRun:
     """Run one recipe and print its result; see `run_recipe` for arguments and errors."""
     chosen = find_recipe(recipe)
-    conditions = Conditions(data, find_scale(resolve_scale(scale)), runs_root(out), resume)
-    run = run_recipe(chosen, conditions, detect_runtime(), seed=seed, spread=spread)
+    shared = ComparisonSettings(data, choose_scale(scale), runs_root(out), resume)
+    run = run_recipe(chosen, shared, detect_runtime(), seed=seed, spread=spread)
     score = run.score
     marks = "".join(
         f" [{mark}]"
@@ -60,18 +60,8 @@ def run_lab(
 ) -> None:
     """Execute the lab's notebook; publish its page `exports/Fixed_Budget_Pretraining*.html` and the report.
 
-    Args:
-        data: as for `open_experiment`.
-        scale: as for `open_experiment`.
-        seeds: as for `open_experiment`.
-        ladder: also run every rung of the ladder.
-        out: folder for `exports/` and `runs/`.
-        resume: as for `open_experiment`.
-        jobs: as for `open_experiment`.
-
-    Raises:
-        TitleSetError, RecipeError: before anything is executed.
-        CellFailure: if a cell fails; nothing is published then.
+    With `ladder`, every rung of the ladder runs too. The other arguments and most errors are those of
+    `open_experiment`. If a cell fails, CellFailure is raised and nothing is published.
     """
     experiment = open_experiment(data, scale, seeds=seeds, out=out, resume=resume, jobs=jobs)
     kind, _, path = data.partition(":")
@@ -101,9 +91,7 @@ def run_lab(
 def report_finished(*, data: str, scale: str, out: Path) -> None:
     """Write the report on the finished runs alone, for example if the ladder was interrupted.
 
-    Raises:
-        TitleSetError, RecipeError: if something does not exist, such as a finished run of the
-            baseline or of the improved recipe.
+    The errors are those of `open_experiment` and `Experiment.load_finished`.
     """
     comparison, rungs = open_experiment(data, scale, out=out).load_finished()
     print(conclusion(comparison))

@@ -17,7 +17,7 @@ from helpers.fixed_budget.recipes import RECIPES, Recipe, RecipeError, Scale, ch
 from helpers.fixed_budget.results import RESULT, BudgetRun, read_run, runs_folder
 from helpers.fixed_budget.rules import SEED, VALIDATION_FRACTION
 from helpers.fixed_budget.titles import TitleSet, TitleSplit, load_titles, split_titles
-from helpers.fixed_budget.train_recipe import Conditions, run_recipe
+from helpers.fixed_budget.train_recipe import ComparisonSettings, run_recipe
 from helpers.machine.hardware import Runtime, detect_runtime
 from helpers.machine.progress import hide_bars, progress
 from helpers.run.workspace import read_json, to_plain
@@ -29,7 +29,7 @@ class Experiment:
 
     data: str  # as `load_titles` takes it
     scale: Scale
-    seeds: tuple[int, ...]  # the first is the challenge's
+    seeds: tuple[int, ...]  # the challenge's 1337 first
     runtime: Runtime
     runs: Path
     resume: bool
@@ -45,13 +45,11 @@ class Experiment:
     def run(self, recipe: Recipe, seed: int = SEED) -> BudgetRun:
         """Call `run_recipe` on this experiment's data, which must not have changed since it was opened.
 
-        A recipe runs once even if it has two names: the last kept rung is the improved recipe.
+        A recipe with two names runs once: the last kept rung, for example, is also the improved recipe.
         """
         key = _key(recipe, seed)
         if key not in self.done:
-            self.done[key] = run_recipe(
-                recipe, self._conditions(), self.runtime, seed=seed, spread=seed != SEED
-            )
+            self.done[key] = run_recipe(recipe, self._shared(), self.runtime, seed=seed, spread=seed != SEED)
         return dataclasses.replace(self.done[key], name=recipe.name)
 
     def run_all(self, wanted: Iterable[tuple[Recipe, int]]) -> None:
@@ -61,7 +59,7 @@ class Experiment:
             for recipe, seed in missing.values():
                 self.run(recipe, seed)
             return
-        shared = dataclasses.replace(self._conditions(), side_by_side=self.jobs)
+        shared = dataclasses.replace(self._shared(), side_by_side=self.jobs)
         with ProcessPoolExecutor(self.jobs, get_context("spawn"), _start_worker, (self.jobs,)) as pool:
             coming = {pool.submit(_run_in_worker, *one, shared): key for key, one in missing.items()}
             for future in progress(as_completed(coming), "runs", total=len(coming), unit="run"):
@@ -82,11 +80,9 @@ class Experiment:
     def load_finished(self) -> tuple[Comparison, list[Rung]]:
         """Load the finished runs in this experiment's folder, from whichever machine; run nothing.
 
-        Rungs without a run are left out. If the improved recipe has a single seed, the comparison
-        also holds the highest kept rung that has several.
-
-        Raises:
-            RecipeError: if the baseline or the improved recipe has no finished run.
+        Rungs without a run are left out. If the improved recipe has a single seed, the comparison also
+        holds the highest kept rung that has several. RecipeError is raised if the baseline or the improved
+        recipe has no finished run.
         """
         folder = runs_folder(self.runs, self.titles.spec, self.scale)
         runs = [read_run(read_json(path)) for path in sorted(folder.glob(f"*[0-9]/{RESULT}"))]
@@ -94,7 +90,8 @@ class Experiment:
         def find_all(recipe: Recipe, name: str) -> tuple[BudgetRun, ...]:
             wanted = to_plain(self.scale.applied(recipe)) | {"name": ""}
             same = [run for run in runs if run.recipe | {"name": ""} == wanted]
-            own = sorted((run for run in same if run.data["sha256"] == self.titles.sha256), key=_seed_order)
+            own = [run for run in same if run.data["sha256"] == self.titles.sha256]
+            own.sort(key=lambda run: (run.seed != SEED, run.seed))
             return tuple(dataclasses.replace(run, name=name) for run in own)
 
         def find_one(recipe: Recipe) -> BudgetRun | None:
@@ -111,9 +108,9 @@ class Experiment:
         several = () if len(ends["improved"]) > 1 else next((own for own in repeated if len(own) > 1), ())
         return Comparison(ends["baseline"], ends["improved"], several), collect_rungs(find_one)
 
-    def _conditions(self) -> Conditions:
+    def _shared(self) -> ComparisonSettings:
         known = {self.titles.spec: self.titles.sha256}
-        return Conditions(self.data, self.scale, self.runs, self.resume, known)
+        return ComparisonSettings(self.data, self.scale, self.runs, self.resume, known)
 
 
 def open_experiment(
@@ -134,7 +131,7 @@ def open_experiment(
         RecipeError: for an unknown scale, seeds that don't start with 1337, or fewer than one job.
         TitleSetError: if the data cannot be loaded.
     """
-    chosen = find_scale(resolve_scale(scale))
+    chosen = choose_scale(scale)
     try:
         numbers = tuple(dict.fromkeys(int(part) for part in seeds.split(",")))
     except ValueError:
@@ -147,20 +144,16 @@ def open_experiment(
     return Experiment(data, chosen, numbers, detect_runtime(), runs_root(out), resume, titles, jobs)
 
 
-def resolve_scale(scale: str) -> str:
-    """Return `scale`, with "auto" replaced by `full` if there is a CUDA device, otherwise by `small`."""
-    if scale != "auto":
-        return scale
-    return "full" if torch.cuda.is_available() else "small"
+def choose_scale(name: str) -> Scale:
+    """Return the scale called `name`; "auto" is `full` if there is a CUDA device, otherwise `small`."""
+    if name == "auto":
+        name = "full" if torch.cuda.is_available() else "small"
+    return find_scale(name)
 
 
 def runs_root(out: str | Path) -> Path:
     """Return the folder below `out` that holds all runs of the lab."""
     return Path(out) / "runs" / "lab"
-
-
-def _seed_order(run: BudgetRun) -> tuple[bool, int]:
-    return run.seed != SEED, run.seed
 
 
 def _key(recipe: Recipe, seed: int) -> tuple[Recipe, int]:
@@ -173,5 +166,5 @@ def _start_worker(jobs: int) -> None:
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // jobs))
 
 
-def _run_in_worker(recipe: Recipe, seed: int, conditions: Conditions) -> BudgetRun:
-    return run_recipe(recipe, conditions, detect_runtime(), seed=seed, spread=seed != SEED)
+def _run_in_worker(recipe: Recipe, seed: int, shared: ComparisonSettings) -> BudgetRun:
+    return run_recipe(recipe, shared, detect_runtime(), seed=seed, spread=seed != SEED)

@@ -42,16 +42,9 @@ def ladder_rows(rungs: Sequence[Rung], spread: float | None) -> list[tuple[str, 
     """Return one row of text per rung: change, loss, difference, cost and verdict."""
     rows = [("baseline", "", _loss(rungs[0].reference), "", *_cost(rungs[0].reference), "")]
     for rung in rungs:
-        rows.append(
-            (
-                rung.change.name,
-                "kept" if rung.change.kept else "dropped",
-                _loss(rung.run),
-                f"{rung.difference:+.4f}",
-                *_cost(rung.run),
-                rung_verdict(rung.difference, spread),
-            )
-        )
+        kept, difference = "kept" if rung.change.kept else "dropped", f"{rung.difference:+.4f}"
+        verdict = rung_verdict(rung.difference, spread)
+        rows.append((rung.change.name, kept, _loss(rung.run), difference, *_cost(rung.run), verdict))
     return rows
 
 
@@ -80,9 +73,8 @@ def conclusion(comparison: Comparison) -> str:
             f"(standard deviation), {min(values):.4f} to {max(values):.4f}"
         )
         if comparison.repeated:
-            sentence += (
-                f"; its first seed gives a ratio of {one.score.full_nats_per_character / values[0]:.3f}"
-            )
+            ratio = one.score.full_nats_per_character / values[0]
+            sentence += f"; its first seed gives a ratio of {ratio:.3f}"
     if not one.is_challenge:
         sentence += (
             ". This is not the challenge's data at full scale, so don't compare these figures with the "

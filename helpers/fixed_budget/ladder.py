@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from helpers.fixed_budget.recipes import BASELINE, LADDER, Change, Recipe
 from helpers.fixed_budget.results import BudgetRun
 
-RunOne = Callable[[Recipe], BudgetRun | None]
 SPREADS = 2.0  # a difference counts beyond this many of its standard deviations
 
 
@@ -38,7 +37,7 @@ class Comparison:
 
     baseline: tuple[BudgetRun, ...]  # one or more seeds, the challenge's first
     improved: tuple[BudgetRun, ...]
-    repeated: tuple[BudgetRun, ...] = ()  # a lower rung with several seeds, if the improved recipe has one
+    repeated: tuple[BudgetRun, ...] = ()  # several seeds of a lower rung, if `improved` has one seed
 
     @property
     def ratio(self) -> float:
@@ -66,7 +65,9 @@ def ladder_recipes(changes: Sequence[Change] = LADDER) -> Iterator[tuple[Change,
             current = candidate
 
 
-def collect_rungs(run_one: RunOne, changes: Sequence[Change] = LADDER) -> list[Rung]:
+def collect_rungs(
+    run_one: Callable[[Recipe], BudgetRun | None], changes: Sequence[Change] = LADDER
+) -> list[Rung]:
     """Call `run_one` once per recipe of the ladder, and pair each run with its reference.
 
     A rung is left out if `run_one` returned None for it or for its reference.
@@ -90,13 +91,9 @@ def spread_of(runs: Sequence[BudgetRun]) -> float | None:
 def rung_verdict(difference: float, spread: float | None) -> str:
     """Return `helped`, `did not help` or `within the noise of seeds` for a rung's difference.
 
-    If single runs vary by the standard deviation s over seeds, the difference of two varies by s times
-    the square root of 2; a difference counts if it exceeds twice that. Without a measured spread the
-    sign alone decides, and the verdict says so.
-
-    Args:
-        difference: loss of the rung minus loss of its reference.
-        spread: standard deviation of a run's loss over seeds; None if not measured.
+    If runs have the standard deviation `spread` over seeds, the difference of two has `spread` times the
+    square root of 2; a difference counts if it exceeds twice that. Without a measured spread the sign alone
+    decides, and the verdict says so.
     """
     better = "helped" if difference < 0 else "did not help"
     if spread is None:

@@ -92,9 +92,7 @@ def changed(recipe: Recipe, **values: Any) -> Recipe:
     for part in ("model", "optimizer"):
         inner = {k.split(".")[1]: v for k, v in values.items() if k.startswith(f"{part}.")}
         if inner:
-            recipe = dataclasses.replace(
-                recipe, **{part: dataclasses.replace(getattr(recipe, part), **inner)}
-            )
+            values[part] = dataclasses.replace(getattr(recipe, part), **inner)
     return dataclasses.replace(recipe, **{k: v for k, v in values.items() if "." not in k})
 
 
@@ -111,11 +109,8 @@ SCALES = {
 BASELINE = Recipe("baseline")  # 27.17 million parameters
 
 LADDER = (
-    Change(
-        "AdamW",
-        "plain SGD without momentum hardly moves the embeddings of rare tokens",
-        {"optimizer.name": "adamw", "optimizer.learning_rate": 6e-4, "optimizer.betas": (0.9, 0.95)},
-    ),
+    Change("AdamW", "plain SGD without momentum hardly moves the embeddings of rare tokens",
+           {"optimizer.name": "adamw", "optimizer.learning_rate": 6e-4, "optimizer.betas": (0.9, 0.95)}),
     Change("mixed precision",
            "bfloat16 and, in long runs, fused kernels are faster; the loss should not change",
            {"mixed_precision": True, "compiled": True}),
@@ -161,10 +156,8 @@ LADDER = (
            {"model.family": "qwen3", "model.mlp_width": 1408}),
     Change("deeper, narrower", "12 layers of width 384: as many parameters, more steps of computation",
            {"model.layers": 12, "model.width": 384, "model.heads": 6, "model.mlp_width": 1024}),
-    Change("R-Drop", "two dropout passes must agree (Liang et al. 2021)", {"r_drop": 0.5},
-           kept=False),
-    Change("R-Drop of 1.0", "a stronger penalty should leave less memorised", {"r_drop": 1.0},
-           kept=False),
+    Change("R-Drop", "two dropout passes must agree (Liang et al. 2021)", {"r_drop": 0.5}, kept=False),
+    Change("R-Drop of 1.0", "a stronger penalty should leave less memorised", {"r_drop": 1.0}, kept=False),
     Change("average of weights", "a moving average smooths the last steps",
            {"model.average": 0.99}, kept=False),
     Change("four members", "averaging independent models is the most reliable remedy for overfitting",

@@ -1,7 +1,7 @@
 """The rules of the fixed-budget lab, checked on what really ran. A broken rule stops the run.
 
-Fixed are seven epochs, seed 1337, a tenth of the titles for validation, the data set and its text,
-and the metric. Everything else is free. The checks don't trust a recipe's own claims: the text is
+Seven epochs, seed 1337, a tenth of the titles for validation, the data set with its text, and the
+metric are fixed; everything else is free. The checks don't trust a recipe's own claims: the text is
 loaded again and compared, decoded tokens must equal the titles, the tokenizer carries the digest of
 the text it was trained on, targets are counted during training, and the trained model is probed for
 looking at tokens that it has yet to predict.
@@ -54,16 +54,10 @@ class RuleBroken(SuiteError, ValueError):
 
 
 def check_settings(recipe: Recipe, *, seed: int, spread: bool) -> None:
-    """Refuse epochs, a seed or a validation share other than the challenge's.
+    """Refuse epochs, a seed or a validation share other than the challenge's, by raising RuleBroken.
 
-    Args:
-        recipe: what is about to run.
-        seed: of the weights and the training.
-        spread: allow another seed, to measure chance; such a run is marked. The titles' order and
-            split stay those of seed 1337 even then.
-
-    Raises:
-        RuleBroken: if one of them differs.
+    `spread` allows another `seed` of weights and training, to measure chance; such a run is marked. The
+    titles' order and split stay those of seed 1337 even then.
     """
     if recipe.epochs != EPOCHS:
         raise RuleBroken("7 epochs", f"recipe {recipe.name!r} asks for {recipe.epochs} epochs")
@@ -75,23 +69,18 @@ def check_settings(recipe: Recipe, *, seed: int, spread: bool) -> None:
 
 
 def check_metric() -> None:
-    """Refuse metric functions whose source differs from the frozen ones, by its hash."""
-    found = metric_sha256()
-    if found != METRIC_SHA256:
-        raise RuleBroken(
-            "frozen evaluate", f"the metric's source hashes to {found[:12]}, not {METRIC_SHA256[:12]}"
-        )
-
-
-def metric_sha256() -> str:
-    """Return the SHA-256 over the source of the metric's functions, as loaded in this process."""
+    """Refuse metric functions, as loaded in this process, whose source differs from the frozen one."""
     total = hashlib.sha256()
     for name in FROZEN:
         try:
             total.update(inspect.getsource(getattr(frozen_metric, name)).encode())
         except (OSError, TypeError):  # replaced by something that has no source
             total.update(b"no source")
-    return total.hexdigest()
+    found = total.hexdigest()
+    if found != METRIC_SHA256:
+        raise RuleBroken(
+            "frozen evaluate", f"the metric's source hashes to {found[:12]}, not {METRIC_SHA256[:12]}"
+        )
 
 
 def check_text(
@@ -100,15 +89,10 @@ def check_text(
     """Load the data set again and refuse titles that differ from it in text, order or split.
 
     Args:
-        spec: the data set, as `load_titles` takes it.
-        titles: what the run loaded.
+        titles: what the run loaded from `spec`.
         split: the parts that the run trains on and scores.
-        scale: how many titles the run may take.
+        scale: says how many titles the run may take.
         known: spec -> digest of the data that earlier runs of the same comparison used.
-
-    Raises:
-        RuleBroken: if anything differs.
-        TitleSetError: if the data set cannot be loaded.
     """
     if titles.seed != SEED:
         raise RuleBroken("seed 1337", f"the titles were shuffled with seed {titles.seed}")
@@ -167,9 +151,6 @@ def check_blindness(
         ids: the validation text, (tokens,).
         block: length of a row.
         separator_id: stays in place while other tokens are changed, since a title mask depends on it.
-
-    Raises:
-        RuleBroken: if a changed later token or row changes an earlier prediction.
     """
     rows = min(PROBED_ROWS, len(ids) // block)
     length = block if rows else len(ids)
@@ -177,8 +158,7 @@ def check_blindness(
     before = logits(probed).float().log_softmax(-1)
     middle = length // 2
     other = probed.clone()
-    # Replace each ordinary token by the next id; separators stay, and with them the title mask.
-    later = other[:, middle:]
+    later = other[:, middle:]  # each ordinary token is replaced by the next id
     other[:, middle:] = torch.where(later == separator_id, later, (later + 1) % before.shape[-1])
     changed = (logits(other).float().log_softmax(-1)[:, :middle] - before[:, :middle]).abs()
     if middle and not bool(changed.max() <= TOLERANCE):
@@ -188,7 +168,7 @@ def check_blindness(
         raise RuleBroken("frozen evaluate", "the model's predictions depend on other rows of the batch")
 
 
-def rule_rows(separator: str = SEPARATOR) -> Sequence[tuple[str, str]]:
+def rule_rows() -> Sequence[tuple[str, str]]:
     """Return each rule and how it is enforced, for people to read."""
     return (
         ("7 epochs", "the recipe is checked, and targets are counted during training"),
@@ -196,7 +176,7 @@ def rule_rows(separator: str = SEPARATOR) -> Sequence[tuple[str, str]]:
         ("validation fraction 0.10", "both parts are compared with a fresh split of the data set"),
         ("the data set", "loaded again and compared by digest; Hacker News at a pinned revision"),
         ("text unchanged", f"both parts are compared by digest; decoded tokens must equal the titles; the "
-         f"denominator counts the titles' characters and {separator} after each, before any tokenizer"),
+         f"denominator counts the titles' characters and {SEPARATOR} after each, before any tokenizer"),
         ("tokenizer from training text", "the tokenizer carries the digest of its training text"),
         ("frozen evaluate", "its source is hashed; the trained model is probed for looking ahead"),
     )  # fmt: skip

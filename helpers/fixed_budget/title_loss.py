@@ -62,4 +62,4 @@ def _piece(head: torch.nn.Module, r_drop: float, targets: torch.Tensor, *views: 
 
 @functools.cache
 def _compiled_piece() -> Callable[..., torch.Tensor]:
-    return torch.compile(_piece, dynamic=False)  # every step is cut alike: at most two shapes
+    return torch.compile(_piece, dynamic=False)  # two shapes at most: all steps are cut alike

@@ -19,23 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    GPTNeoXConfig,
-    GPTNeoXForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedModel,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-    StableLmConfig,
-    StableLmForCausalLM,
-)
+from transformers import PreTrainedModel
 
 from helpers.models.structure import hidden_states, output_head
 
@@ -62,7 +49,7 @@ class Architecture:
 
 
 class TitleLM(nn.Module):
-    """One or several causal language models over titles; the module docstring explains the mask.
+    """One or several causal language models over titles.
 
     With `average` (a decay per step), the model also keeps a moving average of its weights, which
     `forward` uses outside training.
@@ -94,10 +81,7 @@ class TitleLM(nn.Module):
             self.averaged.update_parameters(self.members)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Return logits (rows, length, vocabulary) for `ids` (rows, length).
-
-        With several members these are log-probabilities.
-        """
+        """Return logits (rows, length, vocabulary), or log-probabilities of several members, for `ids`."""
         members = self.members if self.averaged is None or self.training else self.averaged.module
         if len(members) == 1:
             return output_head(members[0])(self.hidden(members[0], ids))
@@ -129,8 +113,6 @@ def build_title_lm(
     Weights are drawn from N(0, 0.02); biases and learned positions are 0, norms 1.
 
     Args:
-        architecture: the model's shape.
-        vocabulary: number of token ids.
         context: longest row, in tokens.
         separator_id: the token after every title, where the title mask cuts.
         seed: the weights depend on nothing else.
@@ -139,8 +121,7 @@ def build_title_lm(
         ValueError: for an unknown family, or a width that is not divisible by the heads.
     """
     if architecture.family not in FAMILIES:
-        known = ", ".join(FAMILIES)
-        raise ValueError(f"unknown model family {architecture.family!r}; choose from {known}")
+        raise ValueError(f"unknown model family {architecture.family!r}; choose from {', '.join(FAMILIES)}")
     if architecture.width % architecture.heads:
         raise ValueError(f"width {architecture.width} is not divisible by {architecture.heads} heads")
     members = []
@@ -154,8 +135,8 @@ def build_title_lm(
 
 
 def _gpt2(a: Architecture, vocabulary: int, context: int) -> PreTrainedModel:
-    return GPT2LMHeadModel(
-        GPT2Config(
+    return transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
             vocab_size=vocabulary, n_positions=context, n_embd=a.width, n_layer=a.layers, n_head=a.heads,
             n_inner=a.mlp_width, activation_function="gelu", resid_pdrop=a.dropout, embd_pdrop=a.dropout,
             attn_pdrop=a.attention_dropout, bos_token_id=None, eos_token_id=None,
@@ -165,8 +146,8 @@ def _gpt2(a: Architecture, vocabulary: int, context: int) -> PreTrainedModel:
 
 def _gpt_neox(a: Architecture, vocabulary: int, context: int) -> PreTrainedModel:
     """Build a GPT-2 block with rotary instead of learned positions."""
-    return GPTNeoXForCausalLM(
-        GPTNeoXConfig(
+    return transformers.GPTNeoXForCausalLM(
+        transformers.GPTNeoXConfig(
             vocab_size=vocabulary, max_position_embeddings=context, hidden_size=a.width,
             num_hidden_layers=a.layers, num_attention_heads=a.heads, intermediate_size=a.mlp_width,
             hidden_act="gelu", rotary_pct=1.0, rope_parameters=_rope(), use_parallel_residual=False,
@@ -177,11 +158,11 @@ def _gpt_neox(a: Architecture, vocabulary: int, context: int) -> PreTrainedModel
 
 
 def _gated(
-    config: type, model: type, a: Architecture, vocabulary: int, context: int, **options: Any
+    model: type[PreTrainedModel], a: Architecture, vocabulary: int, context: int, **options: Any
 ) -> PreTrainedModel:
     """Build a class with gated MLP and rotary positions, and add dropout to its residual stream."""
     made = model(
-        config(
+        model.config_class(
             vocab_size=vocabulary, max_position_embeddings=context, hidden_size=a.width,
             num_hidden_layers=a.layers, num_attention_heads=a.heads, num_key_value_heads=a.heads,
             intermediate_size=a.mlp_width, rope_parameters=_rope(), attention_dropout=a.attention_dropout,
@@ -205,11 +186,11 @@ def _drop(share: float, module: nn.Module, inputs: object, output: torch.Tensor)
 FAMILIES: dict[str, Callable[[Architecture, int, int], PreTrainedModel]] = {
     "gpt2": _gpt2,
     "gpt_neox": _gpt_neox,
-    "stablelm": functools.partial(_gated, StableLmConfig, StableLmForCausalLM),  # SwiGLU, LayerNorm
-    "llama": functools.partial(_gated, LlamaConfig, LlamaForCausalLM),  # SwiGLU, RMSNorm
-    "qwen2": functools.partial(_gated, Qwen2Config, Qwen2ForCausalLM),  # also biases on q, k, v
+    "stablelm": functools.partial(_gated, transformers.StableLmForCausalLM),  # SwiGLU, LayerNorm
+    "llama": functools.partial(_gated, transformers.LlamaForCausalLM),  # SwiGLU, RMSNorm
+    "qwen2": functools.partial(_gated, transformers.Qwen2ForCausalLM),  # also biases on q, k, v
     "qwen3": lambda a, vocabulary, context: _gated(  # also norms on q and k
-        Qwen3Config, Qwen3ForCausalLM, a, vocabulary, context, head_dim=a.width // a.heads
+        transformers.Qwen3ForCausalLM, a, vocabulary, context, head_dim=a.width // a.heads
     ),
 }
 

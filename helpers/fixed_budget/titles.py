@@ -2,7 +2,7 @@
 
 A set is loaded, shuffled with its seed, and split into a training and a validation part. Its SHA-256
 covers every title in order, so two runs with the same digest saw the same text. Titles are not
-lower-cased, marked or otherwise changed, except that surrounding spaces and line breaks go.
+changed, except that surrounding spaces and line breaks are removed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ class TitleSet:
     spec: str  # as given, but a file without its folder
     titles: tuple[str, ...]
     seed: int
-    dropped: tuple[tuple[str, int], ...]  # (reason, number of lines left out)
 
     @property
     def sha256(self) -> str:
@@ -88,18 +87,16 @@ def load_titles(spec: str, *, seed: int, limit: int | None = None) -> TitleSet:
     kind, _, rest = spec.partition(":")
     shown = f"file:{Path(rest).name}" if kind == "file" else spec
     if spec == "hn":
-        titles, dropped = _clean(_hacker_news(seed))
-        titles = titles[:HN_TITLES]
+        titles = _clean(_hacker_news(seed))[:HN_TITLES]
     elif spec == "docstrings" or (kind == "file" and rest):
-        lines = _docstring_lines() if kind == "docstrings" else _file_lines(Path(rest).expanduser())
-        titles, dropped = _clean(lines)
+        titles = _clean(_docstring_lines() if kind == "docstrings" else _file_lines(Path(rest).expanduser()))
         random.Random(seed).shuffle(titles)
     else:
         raise TitleSetError(f"cannot read the titles {spec!r}: use hn, docstrings or file:PATH")
     titles = titles[:limit]
     if len(titles) < 20:
         raise TitleSetError(f"{shown} gives {len(titles)} titles; at least 20 are needed")
-    return TitleSet(shown, tuple(titles), seed, dropped)
+    return TitleSet(shown, tuple(titles), seed)
 
 
 def split_titles(titles: TitleSet, validation_fraction: float) -> TitleSplit:
@@ -121,19 +118,9 @@ def text_sha256(titles: Iterable[str]) -> str:
     return total.hexdigest()
 
 
-def _clean(lines: Iterable[str]) -> tuple[list[str], tuple[tuple[str, int], ...]]:
-    """Strip the lines; drop and count those that are empty or contain the separator."""
-    dropped = {"empty": 0, f"contains {SEPARATOR}": 0}
-    kept = []
-    for line in lines:
-        title = line.strip()
-        if not title:
-            dropped["empty"] += 1
-        elif SEPARATOR in title:
-            dropped[f"contains {SEPARATOR}"] += 1
-        else:
-            kept.append(title)
-    return kept, tuple(dropped.items())
+def _clean(lines: Iterable[str]) -> list[str]:
+    """Strip the lines; drop those that are empty or contain the separator."""
+    return [title for line in lines if (title := line.strip()) and SEPARATOR not in title]
 
 
 def _hacker_news(seed: int) -> list[str]:
@@ -187,11 +174,9 @@ def _docstring_lines() -> list[str]:
 
 
 def _files_of(package: str) -> list[Path]:
+    root = Path(sysconfig.get_paths()["stdlib"])
     if package:
-        spec = importlib.util.find_spec(package)
-        root = Path(next(iter(spec.submodule_search_locations)))
-    else:
-        root = Path(sysconfig.get_paths()["stdlib"])
+        root = Path(next(iter(importlib.util.find_spec(package).submodule_search_locations)))
     return sorted(p for p in root.rglob("*.py") if not SKIPPED_FOLDERS & set(p.relative_to(root).parts[:-1]))
 
 

@@ -20,7 +20,7 @@ PAD, UNKNOWN = "<pad>", "<unk>"
 ALPHABET = pre_tokenizers.ByteLevel.alphabet()  # one character for each of the 256 bytes
 SMALLEST_VOCABULARY = 300  # 256 bytes, special tokens, and room for some pieces
 KINDS = ("bpe", "unigram")
-MADE_UP_STEP = 1e-4  # between the scores that the unigram trainer makes up
+MADE_UP_STEP = 1e-4  # difference of neighbouring scores that the unigram trainer makes up, see `_canonical`
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,6 @@ class TitleTokenizer:
     """A trained tokenizer and the digest of its training titles."""
 
     tokenizer: Tokenizer
-    kind: str
     trained_on: str  # `text_sha256` of the training titles
 
     @property
@@ -52,13 +51,12 @@ class TitleTokenizer:
 
 
 def train_tokenizer(kind: str, vocabulary: int, titles: Sequence[str]) -> TitleTokenizer:
-    """Train a tokenizer; the same titles always give the same one.
+    """Train a tokenizer on the training titles; the same titles always give the same one.
 
     Args:
         kind: `bpe`, the challenge's (GPT-2's byte-level BPE), or `unigram` (Kudo 2018), which cuts
             at spaces only and can learn pieces with punctuation, such as " C++".
         vocabulary: number of ids, at most.
-        titles: the training titles.
 
     Raises:
         ValueError: for an unknown kind, or a vocabulary below `SMALLEST_VOCABULARY`.
@@ -79,15 +77,14 @@ def train_tokenizer(kind: str, vocabulary: int, titles: Sequence[str]) -> TitleT
     else:
         made = Tokenizer(models.Unigram())
         words = pre_tokenizers.Split(Regex(" ?[^ ]+| +"), "isolated")
-        made.pre_tokenizer = pre_tokenizers.Sequence(
-            [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-        )
+        as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        made.pre_tokenizer = pre_tokenizers.Sequence([words, as_bytes])
         trainer = trainers.UnigramTrainer(unk_token=UNKNOWN, **common)
     made.decoder = decoders.ByteLevel()
     made.train_from_iterator((f" {title}" for title in titles), trainer)
     if kind == "unigram":
         made = _canonical(made)
-    return TitleTokenizer(made, kind, text_sha256(titles))
+    return TitleTokenizer(made, text_sha256(titles))
 
 
 def changed_titles(tokenizer: TitleTokenizer, titles: Sequence[str]) -> list[str]:
@@ -99,9 +96,9 @@ def changed_titles(tokenizer: TitleTokenizer, titles: Sequence[str]) -> list[str
 def _canonical(trained: Tokenizer) -> Tokenizer:
     """Remove the effect of thread timing on a unigram model's scores and their order.
 
-    Scores differ in their last digits between trainings, so they are rounded. The trainer gives bytes
-    that are not pieces themselves made-up scores, each one step below the last, in arbitrary order;
-    here the order is fixed.
+    Scores differ in their last digits between trainings, so they are rounded. The trainer makes up scores
+    for bytes that are not pieces themselves, each one step below the last, in arbitrary order; here the
+    order is fixed.
     """
     plan = json.loads(trained.to_str())
     pieces = plan["model"]["vocab"]

@@ -12,6 +12,7 @@ import ast
 import contextlib
 import dataclasses
 import datetime
+import functools
 import inspect
 import shutil
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ from helpers.machine.hardware import Runtime, can_compile, hardware_facts, packa
 from helpers.run.folder import code_revision
 from helpers.run.workspace import Workspace, digest, read_json, to_plain, write_json
 from helpers.train import from_scratch
-from helpers.train.from_scratch import PretrainingResult, PretrainingSettings, Schedule, pretrain
+from helpers.train.from_scratch import Evaluation, PretrainingResult, PretrainingSettings, Schedule, pretrain
 from helpers.train.step_log import read_log
 
 SAMPLES, SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 6, 32, 0.8
@@ -46,7 +47,7 @@ COMPILED_ON_GPU = 2_000  # steps from which compiling pays on a GPU: it costs ab
 
 
 @dataclass(frozen=True)
-class Conditions:
+class ComparisonSettings:
     """What the runs of one comparison share."""
 
     data: str  # `hn`, `file:PATH` or `docstrings`
@@ -71,46 +72,13 @@ class _Job:
     side_by_side: int
 
 
-@dataclass(frozen=True)
-class _ValidationText:
-    """The encoded validation part, and how it is fed to a model."""
-
-    ids: torch.Tensor  # (tokens,)
-    n_characters: int  # of the text before any tokenizer
-    n_titles: int
-    separator_id: int
-    batch: int
-    block: int
-    device: torch.device
-
-    @property
-    def shape(self) -> dict[str, Any]:
-        """Arguments of the metric that the curve and the final score share."""
-        return {name: getattr(self, name) for name in ("separator_id", "batch", "block", "device")}
-
-    def full_loss(self, model: TitleLM) -> dict[str, float]:
-        """Return the full-coverage loss, as one point of the validation curve."""
-        with _as_scored():
-            nats = frozen_metric.full_sum(model, self.ids, **self.shape)
-        return {"full_nats_per_character": nats / self.n_characters}
-
-    def score(self, model: TitleLM) -> BudgetScore:
-        """Return the frozen metric and the figures reported with it."""
-        return frozen_metric.evaluate(
-            model, self.ids, n_characters=self.n_characters, n_titles=self.n_titles,
-            separator=title_sets.SEPARATOR, **self.shape,
-        )  # fmt: skip
-
-
 def run_recipe(
-    recipe: Recipe, conditions: Conditions, runtime: Runtime, *, seed: int = SEED, spread: bool = False
+    recipe: Recipe, shared: ComparisonSettings, runtime: Runtime, *, seed: int = SEED, spread: bool = False
 ) -> BudgetRun:
     """Train and score `recipe`; when resuming, return an identical finished run instead.
 
     Args:
-        recipe: at full scale; the scale of `conditions` is applied here.
-        conditions: data, scale and folder.
-        runtime: the machine.
+        recipe: at full scale; the scale of `shared` is applied here.
         seed: of the weights and the training.
         spread: allow another seed, and mark the run; see `rules.check_settings`.
 
@@ -119,18 +87,18 @@ def run_recipe(
         TitleSetError: if the data cannot be loaded.
         RecipeError: if the scale leaves too few titles for one step.
     """
-    scale = conditions.scale
+    scale = shared.scale
     recipe = scale.applied(recipe)
     budget_rules.check_settings(recipe, seed=seed, spread=spread)
     budget_rules.check_metric()
-    titles = title_sets.load_titles(conditions.data, seed=SEED, limit=scale.titles)
+    titles = title_sets.load_titles(shared.data, seed=SEED, limit=scale.titles)
     split = title_sets.split_titles(titles, recipe.validation_fraction)
-    budget_rules.check_text(conditions.data, titles, split, scale, conditions.known_data)
+    budget_rules.check_text(shared.data, titles, split, scale, shared.known_data)
     precision = _precision(recipe, runtime)
-    job = _Job(recipe, titles, split, scale, seed, spread, precision, conditions.side_by_side)
-    folder = runs_folder(conditions.out, titles.spec, scale)
+    job = _Job(recipe, titles, split, scale, seed, spread, precision, shared.side_by_side)
+    folder = runs_folder(shared.out, titles.spec, scale)
     name = run_name(recipe.name, seed)
-    if not conditions.resume:
+    if not shared.resume:
         for left in (folder / name, folder / f"{name}.partial"):
             shutil.rmtree(left, ignore_errors=True)
     versions = package_versions()
@@ -146,16 +114,10 @@ def _train_and_score(job: _Job, folder: Path) -> None:
     budget_rules.check_tokenizer(tokenizer, split)
     separator_id = tokenizer.separator_id
     stream = TitleStream(tokenizer.encode(split.train), recipe, separator_id, job.seed)
-    validation = _ValidationText(
-        ids=torch.cat(tokenizer.encode(split.validation)),
-        n_characters=len(title_sets.joined(split.validation)),
-        n_titles=len(split.validation),
-        separator_id=separator_id,
-        batch=recipe.batch,
-        block=recipe.block,
-        device=device,
-    )
-    if stream.steps < 1 or len(validation.ids) <= stream.tokens_per_step:
+    validation = torch.cat(tokenizer.encode(split.validation))
+    n_characters = len(title_sets.joined(split.validation))  # of the text before any tokenizer
+    shape = {"separator_id": separator_id, "batch": recipe.batch, "block": recipe.block, "device": device}
+    if stream.steps < 1 or len(validation) <= stream.tokens_per_step:
         raise RecipeError(
             f"{len(job.titles.titles)} titles are too few for batches of {stream.tokens_per_step} tokens: "
             "the validation part must fill one batch; use more titles"
@@ -163,14 +125,23 @@ def _train_and_score(job: _Job, folder: Path) -> None:
     model = title_model.build_title_lm(
         recipe.model, tokenizer.vocabulary, recipe.block, separator_id, job.seed
     )
-    trained = _train(job, model, stream, validation, folder)
+
+    def full_loss(candidate: TitleLM) -> dict[str, float]:
+        with _as_scored():
+            nats = frozen_metric.full_sum(candidate, validation, **shape)
+        return {"full_nats_per_character": nats / n_characters}
+
+    trained = _train(job, model, stream, full_loss, folder)
     budget_rules.check_passes(trained.tokens, stream.train_tokens)
     budget_rules.check_metric()
     with _as_scored():
         budget_rules.check_blindness(
-            lambda ids: model(ids.to(device)), validation.ids, block=recipe.block, separator_id=separator_id
+            lambda ids: model(ids.to(device)), validation, block=recipe.block, separator_id=separator_id
         )
-        score = validation.score(model)
+        score = frozen_metric.evaluate(
+            model, validation, n_characters=n_characters, n_titles=len(split.validation),
+            separator=title_sets.SEPARATOR, **shape,
+        )  # fmt: skip
         samples = _sample(model, tokenizer, recipe.block, job.seed, device)
     run = _record(job, trained, score, folder, parameters=model.n_parameters,
                   vocabulary=tokenizer.vocabulary, samples=tuple(samples))  # fmt: skip
@@ -179,7 +150,7 @@ def _train_and_score(job: _Job, folder: Path) -> None:
 
 
 def _train(
-    job: _Job, model: TitleLM, stream: TitleStream, validation: _ValidationText, folder: Path
+    job: _Job, model: TitleLM, stream: TitleStream, evaluate: Evaluation, folder: Path
 ) -> PretrainingResult:
     """Train `model` in place with the recipe's schedule; log and checkpoints go to `folder`."""
     recipe, runtime = job.recipe, job.runtime
@@ -202,18 +173,11 @@ def _train(
         compile=compiled and (runtime.device.type == "cpu" or stream.steps >= COMPILED_ON_GPU),
         label=f"{recipe.name}, seed {job.seed}",
     )
+    loss = functools.partial(summed_title_loss, r_drop=recipe.r_drop, compiled=compiled)
     return pretrain(
-        model,
-        stream,
-        settings,
-        runtime,
-        folder,
-        evaluate=validation.full_loss,
-        loss_function=lambda one, batch: summed_title_loss(
-            one, batch, r_drop=recipe.r_drop, compiled=compiled
-        ),
+        model, stream, settings, runtime, folder, evaluate=evaluate, loss_function=loss,
         after_step=model.after_step,
-    )
+    )  # fmt: skip
 
 
 def _record(
@@ -298,13 +262,5 @@ def _precision(recipe: Recipe, runtime: Runtime) -> Runtime:
 
 def _code_digest() -> str:
     """Hash the modules that decide a figure, without comments and formatting, to tell runs apart."""
-    modules = (
-        title_sets,
-        title_tokenizer,
-        title_stream,
-        title_loss,
-        frozen_metric,
-        title_model,
-        from_scratch,
-    )
-    return digest([ast.unparse(ast.parse(inspect.getsource(module))) for module in modules])
+    parts = (title_sets, title_tokenizer, title_stream, title_loss, frozen_metric, title_model, from_scratch)
+    return digest([ast.unparse(ast.parse(inspect.getsource(module))) for module in parts])

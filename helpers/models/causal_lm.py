@@ -27,7 +27,7 @@ from helpers.errors import SuiteError
 from helpers.machine.hardware import Runtime
 from helpers.machine.memory import is_out_of_memory
 from helpers.models.generation import generate
-from helpers.models.hub import HubError, must_use_cache
+from helpers.models.hub import HubError, first_line, must_use_cache
 from helpers.settings import LoraSettings
 
 __all__ = [
@@ -56,12 +56,9 @@ def load_causal_lm(
     embedding grows by its row.
 
     Args:
-        spec: hub name (`Qwen/Qwen2.5-Coder-0.5B`), folder, or `helpers/models/tiny_code_lm`.
-        runtime: device, dtype and attention implementation.
+        spec: hub name (`Qwen/Qwen2.5-Coder-0.5B`), folder, or `helpers/models/tiny_code_lm`; ModelError if
+            nothing can be loaded from it.
         seed: of the row of an added pad token, so that reloading gives the same model.
-
-    Raises:
-        ModelError: if nothing can be loaded from `spec`.
     """
     source, offline = _resolve(spec)
     options = {"dtype": runtime.weight_dtype, "attn_implementation": runtime.attention}
@@ -88,11 +85,7 @@ def load_causal_lm(
 
 
 def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
-    """Load only the tokenizer of `load_causal_lm(spec, ...)`, to count tokens before a model is needed.
-
-    Raises:
-        ModelError: if nothing can be loaded from `spec`.
-    """
+    """Load only the tokenizer of `load_causal_lm(spec, ...)`; ModelError if nothing can be loaded."""
     source, offline = _resolve(spec)
     try:
         return AutoTokenizer.from_pretrained(source, local_files_only=offline)
@@ -135,10 +128,8 @@ def load_adapted(
     """Load a base model with a saved adapter, and check that the adapter is in effect.
 
     PEFT only warns about tensors whose names do not fit, and leaves a base model that looks adapted. Here
-    the adapter in effect must equal the file, tensor by tensor.
-
-    Raises:
-        ModelError: if base or adapter cannot be loaded, or do not belong together.
+    the adapter in effect must equal the file, tensor by tensor; otherwise, or if something cannot be loaded,
+    ModelError is raised.
     """
     weights = Path(adapter_dir) / "adapter_model.safetensors"
     if not weights.is_file():
@@ -200,11 +191,10 @@ def _resolve(spec: str) -> tuple[str, bool]:
 
 
 def _loading_advice(spec: str, is_local: bool, error: Exception) -> str:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     if is_local:
-        return f"the folder {spec!r} cannot be loaded as a causal language model: {reason}"
+        return f"the folder {spec!r} cannot be loaded as a causal language model: {first_line(error)}"
     return (
-        f"cannot load {spec!r} from the Hugging Face hub: {reason}. "
+        f"cannot load {spec!r} from the Hugging Face hub: {first_line(error)}. "
         "Check the name and the connection; without a network use a local folder "
         "or helpers/models/tiny_code_lm."
     )

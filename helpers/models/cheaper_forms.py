@@ -1,9 +1,9 @@
 """Compute what a model computes, with the same gradients, for less work.
 
 **Adapters.** PEFT computes Wx + s B(Ax): the update's two products, casts and sums run over all tokens.
-Adding the weights first, (W + s BA)x, costs nothing per token, but the gradient of the sum, from which those
-of A and B follow, takes one product more than a frozen weight's. Multiply-adds per token of a training step,
-for a layer (out, in) and rank r:
+Adding the weights first, (W + s BA)x, costs nothing per token in the forward pass. The backward pass then
+needs the gradient of the sum, one product more than for a frozen weight. Multiply-adds per token of a
+training step, for a layer (out, in) and rank r:
 
     apart: 2 in out + 3 r (in + out)      summed: 3 in out
 
@@ -38,10 +38,7 @@ MAX_SCORE_BYTES = 2**30  # of all layers together
 
 @contextlib.contextmanager
 def cheaper_forms(model: PreTrainedModel | PeftModel, compiled_rows: int = 0) -> Iterator[None]:
-    """Let `model` compute in the cheaper forms above where they pay.
-
-    Layers are compiled only if `compiled_rows`, the rows of a training batch, is given.
-    """
+    """Let `model` compute in the forms above where they pay; compile for `compiled_rows` rows, unless 0."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(summed_adapters(model))
         if model.device.type == "cpu":
@@ -53,11 +50,7 @@ def cheaper_forms(model: PreTrainedModel | PeftModel, compiled_rows: int = 0) ->
 
 @contextlib.contextmanager
 def summed_adapters(model: torch.nn.Module) -> Iterator[int]:
-    """Let linear layers with one plain adapter compute (W + sBA)x where that is less work.
-
-    Yields:
-        The number of these layers.
-    """
+    """Let linear layers with one plain adapter compute (W + sBA)x if that is less work; yield the count."""
     changed = [module for module in model.modules() if isinstance(module, Linear) and _sum_pays(module)]
     for module in changed:
         module.forward = functools.partial(_summed_product, module)
@@ -88,15 +81,12 @@ def plain_attention(model: PreTrainedModel) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def compiled_layers(model: torch.nn.Module, rows: int) -> Iterator[int]:
+def compiled_layers(model: torch.nn.Module, rows: int) -> Iterator[None]:
     """Let the layers of a model in training mode run compiled on batches of `rows` rows of one length.
 
     Batches of other sizes run uncompiled, since each size would be compiled again. So does a model in
     evaluation mode, so that its scores never depend on a compiler. If compiling fails, torch says so and
     the layers run uncompiled.
-
-    Yields:
-        The number of layers.
     """
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     for layer in layers:
@@ -104,7 +94,7 @@ def compiled_layers(model: torch.nn.Module, rows: int) -> Iterator[int]:
         layer.forward = functools.partial(_compiled_in_training, layer, rows, compiled, layer.forward)
     try:
         with torch._dynamo.config.patch(suppress_errors=True):
-            yield len(layers)
+            yield
     finally:
         for layer in layers:
             del layer.forward
@@ -112,10 +102,7 @@ def compiled_layers(model: torch.nn.Module, rows: int) -> Iterator[int]:
 
 
 def scores_are_small(layers: int, heads: int, rows: int, length: int) -> bool:
-    """Whether the softmaxes that plain attention keeps stay below the limit.
-
-    Each is kept twice, in float32 and as used.
-    """
+    """Whether the softmaxes that plain attention keeps, in float32 and as used, stay below the limit."""
     return layers * heads * rows * length**2 * (4 + 4) <= MAX_SCORE_BYTES
 
 
@@ -133,14 +120,9 @@ def _sum_pays(module: Linear) -> bool:
 
 
 def _compiled_in_training(
-    layer: torch.nn.Module,
-    rows: int,
-    compiled: Callable[..., Any],
-    usual: Callable[..., Any],
-    hidden: torch.Tensor,
-    *others: Any,
-    **options: Any,
-) -> Any:
+    layer: torch.nn.Module, rows: int, compiled: Callable[..., Any], usual: Callable[..., Any],
+    hidden: torch.Tensor, *others: Any, **options: Any,
+) -> Any:  # fmt: skip
     """Compute a layer, (rows, length, width) -> (rows, length, width)."""
     fitting = layer.training and len(hidden) == rows
     return (compiled if fitting else usual)(hidden, *others, **options)

@@ -24,12 +24,11 @@ from helpers.machine.hardware import Runtime
 from helpers.machine.memory import in_batches
 from helpers.machine.processes import across_ranks
 from helpers.machine.progress import bar
-from helpers.models.hub import must_use_cache
+from helpers.models.hub import first_line, must_use_cache
 from helpers.models.shapes import PACKAGE_PREFIX
 
 Kind = Literal["query", "document"]
 
-_PLURAL = {"query": "queries", "document": "documents"}
 BGE_QUERY = "Represent this sentence for searching relevant passages: "
 # Families whose model card asks for prompts that their configuration lacks.
 _FAMILY_PROMPTS = (
@@ -45,30 +44,28 @@ class EmbedderError(SuiteError, RuntimeError):
 def load_embedder(spec: str, runtime: Runtime) -> SentenceTransformer:
     """Load an embedder with float32 weights and its prompts onto the runtime's device.
 
+    Training needs float32 weights; `encode` applies the runtime's mixed precision itself.
+
     Args:
         spec: a hub name ("intfloat/e5-small-v2"), a folder, or "package:NAME" for an installed package
             that contains the weights.
-        runtime: decides the device. Weights are float32 anyway: training needs that, and `encode` applies
-            the runtime's mixed precision itself.
 
     Raises:
         EmbedderError: if it cannot be loaded; the message says what is missing and what to do.
     """
     source = _package_folder(spec.removeprefix(PACKAGE_PREFIX)) if spec.startswith(PACKAGE_PREFIX) else spec
-    if _looks_like_path(source) and not Path(source).is_dir():
+    if source.startswith((".", "/", "~")) and not Path(source).is_dir():
         raise EmbedderError(f"no embedder in folder {source!r}: there is no such folder")
     try:
-        offline = Path(source).is_dir() or (str(source).count("/") == 1 and must_use_cache(str(source)))
         model = SentenceTransformer(
-            str(source),
+            source,
             device=str(runtime.device),
             model_kwargs={"dtype": torch.float32},
-            local_files_only=offline,
+            local_files_only=Path(source).is_dir() or (source.count("/") == 1 and must_use_cache(source)),
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EmbedderError(
-            f"cannot load embedder {spec!r}: {first_line}\n"
+            f"cannot load embedder {spec!r}: {first_line(error)}\n"
             "Give a folder with a sentence-transformers model, package:NAME, or a hub name; without a "
             "network, only models in the cache can be loaded."
         ) from error
@@ -109,8 +106,8 @@ def encode(
     Args:
         batch_size: texts of `max_tokens` per forward pass; of shorter texts, as many as make the same
             number of tokens. On a CPU about 2,000 tokens are best: their activations fit in its cache.
-        max_tokens: longer texts are cut, special tokens and prompt included; the model's own limit holds
-            as well.
+        max_tokens: of a text with prompt and special tokens; longer ones are cut, at the model's own limit
+            if that is lower.
 
     Raises:
         EmbedderError: if a vector is not finite.
@@ -121,9 +118,7 @@ def encode(
     limit = min(max_tokens, model.max_seq_length or max_tokens)
     tokens = model.tokenizer([prompt + text for text in texts], truncation=True, max_length=limit)
     lengths = [len(row) for row in tokens["input_ids"]]
-    order = sorted(
-        range(len(texts)), key=lambda row: (-lengths[row], row)
-    )  # longest first: memory peaks at once
+    order = sorted(range(len(texts)), key=lambda row: (-lengths[row], row))  # memory peaks in the first batch
     batches = _token_batches(order, lengths, batch_size * limit)
 
     def compute(rows: Sequence[int]) -> np.ndarray:
@@ -134,8 +129,7 @@ def encode(
 
     def encoded(share: Sequence[list[int]]) -> list[np.ndarray]:
         """Return the vectors of each of these batches."""
-        parts = []
-        total = sum(len(batch) for batch in share)
+        parts, total = [], sum(map(len, share))
         with torch.inference_mode(), precision, bar(what, total=total, unit="text") as shown:
             for batch in share:
                 done = in_batches(batch, len(batch), compute, what=what)
@@ -146,10 +140,14 @@ def encode(
     was_training = model.training
     model.eval()
     transformer, precision = _in_mixed_precision(model, runtime)
-    what = f"encode {_PLURAL[kind]}"
+    what = "encode queries" if kind == "query" else "encode documents"
     vectors = np.concatenate(across_ranks(batches, encoded))[np.argsort(order)]
     model.train(was_training)
-    _require_finite(vectors)
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise EmbedderError(
+            f"the embedding of text {int(finite.argmin())} is NaN or infinite; try full precision"
+        )
     return vectors
 
 
@@ -176,14 +174,6 @@ def _embeddings(model: SentenceTransformer, features: dict) -> torch.Tensor:
         return torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=-1)
 
 
-def _require_finite(vectors: np.ndarray) -> None:
-    finite = np.isfinite(vectors).all(axis=1)
-    if not finite.all():
-        raise EmbedderError(
-            f"the embedding of text {int(finite.argmin())} is NaN or infinite; try full precision"
-        )
-
-
 def _token_batches(order: Sequence[int], lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Split `order` into batches of at most `budget` tokens, counting each row at its batch's longest."""
     batches: list[list[int]] = []
@@ -194,11 +184,7 @@ def _token_batches(order: Sequence[int], lengths: Sequence[int], budget: int) ->
     return batches
 
 
-def _looks_like_path(source: str | Path) -> bool:
-    return isinstance(source, Path) or str(source).startswith((".", "/", "~"))
-
-
-def _package_folder(name: str) -> Path:
+def _package_folder(name: str) -> str:
     """Return the folder of an installed package that holds a sentence-transformers model."""
     module = name.replace("-", "_")
     if importlib.util.find_spec(module) is None:
@@ -207,4 +193,4 @@ def _package_folder(name: str) -> Path:
     found = sorted(path.parent for path in root.rglob("modules.json"))
     if not found:
         raise EmbedderError(f"package {name!r} carries no sentence-transformers model (no modules.json)")
-    return found[0]
+    return str(found[0])

@@ -2,8 +2,8 @@
 
 Tensors are counted, as `torch.cuda.max_memory_allocated` does; `StagePlan.fits` leaves `RESERVE_GIB` free for
 the CUDA context and fragmentation. The count of activations agrees with the tensors that autograd keeps
-(see the tests). `helpers.plan` knows every stage and therefore imports every training; this module imports
-none, so that a training can ask what fits without depending on the others.
+(see the tests). Unlike `helpers.plan`, this module imports no training, so that each training can ask what
+fits without depending on the others.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Machine:
-    """The part of a `Runtime` that planning needs; can describe a machine that is not at hand."""
+    """What planning needs to know of a machine, which need not be the one at hand."""
 
     memory_gib: float
     weight_bytes: int
@@ -97,7 +97,7 @@ def lora_parameters(shape: Shape, rank: int) -> int:
 
 
 def activation_bytes(
-    shape: Shape, tokens: int, length: int, machine: Machine, rank: int, *, checkpointing: bool = False
+    shape: Shape, tokens: int, length: int, machine: Machine, rank: int, checkpointing: bool = False
 ) -> float:
     """Return what autograd keeps of a decoder's blocks with adapters, for `tokens` in rows of `length`.
 
@@ -149,18 +149,14 @@ def training_parts(
 ) -> dict[str, float]:  # fmt: skip
     """Return GiB by part while adapters are trained on `micro_batch` rows of `length` tokens.
 
-    Args:
-        embeddings: rows of the embedding are trained too. At most there are all rows, each with its gradient
-            and Adam's two means; besides, the table with these rows inserted exists twice (input and tied
-            head), and its gradient once.
+    With `embeddings`, rows of the embedding are trained too: at most all, each with its gradient and Adam's
+    two means. The table with these rows inserted then exists twice (input and tied head), its gradient once.
     """
     tokens = micro_batch * length
     parts = {
         "weights": weight_bytes(shape, machine),
         "adapters, gradients, Adam": 16.0 * lora_parameters(shape, lora.rank),
-        "activations": activation_bytes(
-            shape, tokens, length, machine, lora.rank, checkpointing=checkpointing
-        ),
+        "activations": activation_bytes(shape, tokens, length, machine, lora.rank, checkpointing),
         "logits": logits_bytes(shape, tokens),
     }
     if embeddings:
@@ -189,17 +185,17 @@ def lowered_fit(
     fit: Fit, shape: Shape, machine: Machine, lora: LoraSettings, micro_batch: int, length: int,
     embeddings: bool = False,
 ) -> Fit:  # fmt: skip
-    """Do the same for a machine that need not be at hand; frozen weights never go to 4 bits here."""
-    rows, checkpointing = min(micro_batch, fit.micro_batch or micro_batch), fit.checkpointing
+    """Do what `planned_fit` does, for any machine; frozen weights are not moved to 4 bits."""
+    asked = (min(micro_batch, fit.micro_batch or micro_batch), fit.checkpointing)
+    rows, checkpointing = asked
     while True:
         parts = training_parts(
             shape, machine, lora, rows, length, checkpointing=checkpointing, embeddings=embeddings
         )
-        planned = StagePlan("", parts, 0.0)
-        if planned.fits(machine.memory_gib) or (rows == 1 and checkpointing):
+        if StagePlan("", parts, 0.0).fits(machine.memory_gib) or (rows == 1 and checkpointing):
             break
         rows, checkpointing = (rows // 2, checkpointing) if rows > 1 else (1, True)
-    if (rows, checkpointing) == (min(micro_batch, fit.micro_batch or micro_batch), fit.checkpointing):
+    if (rows, checkpointing) == asked:
         return fit
     step = f"planned: {rows} x {length} at once" + (", activations recomputed" if checkpointing else "")
     return dataclasses.replace(

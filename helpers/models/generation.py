@@ -50,8 +50,6 @@ def generate(
 ) -> list[list[str]]:
     """Continue every prompt `n` times.
 
-    The many parameters are decoding options with defaults; callers name the few that they change.
-
     Args:
         prompts: final texts (chat template applied); no special tokens are added. A prompt too long for
             the model's context loses its start, so that `max_new_tokens` still fit.
@@ -76,10 +74,14 @@ def generate(
     is_end = _end_check(tokenizer, ends, stop)
     decoding = _Decoding(temperature, max_new_tokens, is_end, tokenizer.pad_token_id)
 
+    def draws(index: int, sample: int) -> np.ndarray:
+        """Return one text's uniform numbers in [0, 1), from a stream of its own."""
+        return np.random.default_rng([seed, index, sample]).random(max_new_tokens)
+
     def write(indices: Sequence[int]) -> list[list[str]]:
         """Return the `n` texts of each of these prompts."""
         jobs = [
-            _Job(index, sample, encoded[index], _draws(seed, index, sample, max_new_tokens, temperature))
+            _Job(index, sample, encoded[index], draws(index, sample) if temperature else None)
             for index in indices
             for sample in range(n)
         ]
@@ -120,11 +122,6 @@ class _Job:
     def tokens(self) -> tuple[int, ...]:
         """Prompt and new tokens."""
         return (*self.prompt, *self.new)
-
-    @property
-    def length(self) -> int:
-        """The number of `tokens`."""
-        return len(self.prompt) + len(self.new)
 
 
 @dataclass
@@ -174,13 +171,6 @@ def _with_room(states: torch.Tensor, steps: int) -> torch.Tensor:
     return held
 
 
-def _empty_cache(model: PreTrainedModel) -> DynamicCache:
-    """Return the model's own kind of cache, with preallocated memory in plain attention layers."""
-    cache = DynamicCache(config=model.config)
-    cache.layers = [_RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    return cache
-
-
 def _read_prompts(model: PreTrainedModel, prompts: list[tuple[int, ...]], pad_id: int) -> _Read:
     """Read the distinct prompts in one padded pass, then give each of `prompts` its own row."""
     distinct = list(dict.fromkeys(prompts))
@@ -188,7 +178,8 @@ def _read_prompts(model: PreTrainedModel, prompts: list[tuple[int, ...]], pad_id
     tokens = torch.tensor([[pad_id] * (width - len(ids)) + [*ids] for ids in distinct], device=model.device)
     mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in distinct], device=model.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    cache = _empty_cache(model)
+    cache = DynamicCache(config=model.config)
+    cache.layers = [_RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     logits = _next_logits(model, tokens, mask, positions, cache)
     if len(distinct) == len(prompts):
         return _Read(cache, logits, mask, positions[:, -1:])
@@ -218,7 +209,7 @@ def _finish(
     waiting = list(jobs)
     with bar(what, total=len(waiting), unit="text") as shown:
         while waiting:
-            waiting.sort(key=lambda job: (-job.length, job.index, job.sample))
+            waiting.sort(key=lambda job: (-len(job.tokens), job.index, job.sample))
             leave = STRAGGLERS if len(waiting) > batch_size else 0.0
             for _ in in_batches(waiting, batch_size, compute, what=what):
                 pass
@@ -235,7 +226,11 @@ def _continue(
     logits, mask, position = read.logits, read.mask, read.position
     alive = list(jobs)
     while True:
-        chosen = _choose(logits, alive, decoding.temperature)
+        if decoding.temperature:
+            draws = np.array([job.draws[len(job.new)] for job in alive])
+            chosen = _sample(logits / decoding.temperature, draws)
+        else:
+            chosen = logits.argmax(-1)
         keep = []
         for row, (job, token) in enumerate(zip(alive, chosen.tolist(), strict=True)):
             job.new.append(token)
@@ -255,20 +250,10 @@ def _continue(
         logits = _next_logits(model, chosen[:, None], mask, position, read.cache)
 
 
-def _choose(logits: torch.Tensor, jobs: Sequence[_Job], temperature: float) -> torch.Tensor:
-    """Return the next token of each job, (rows,)."""
-    if not temperature:
-        return logits.argmax(-1)
-    return _sample(logits / temperature, np.array([job.draws[len(job.new)] for job in jobs]))
-
-
 def _next_logits(
-    model: PreTrainedModel,
-    tokens: torch.Tensor,
-    mask: torch.Tensor,
-    positions: torch.Tensor,
+    model: PreTrainedModel, tokens: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor,
     cache: DynamicCache,
-) -> torch.Tensor:
+) -> torch.Tensor:  # fmt: skip
     """Return float32 logits (rows, vocabulary) of the token after the last one; `cache` grows."""
     return model(
         input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache,
@@ -283,23 +268,13 @@ def _sample(logits: torch.Tensor, draws: np.ndarray) -> torch.Tensor:
     return torch.searchsorted(cumulative, wanted, right=True).clamp(max=logits.shape[-1] - 1)[:, 0]
 
 
-def _draws(seed: int, index: int, sample: int, steps: int, temperature: float) -> np.ndarray | None:
-    """Return one text's uniform numbers in [0, 1), from a stream of its own; None for greedy decoding."""
-    return np.random.default_rng([seed, index, sample]).random(steps) if temperature else None
-
-
 def _end_check(
     tokenizer: PreTrainedTokenizerBase, ends: frozenset[int], stop: Sequence[str]
 ) -> Callable[[list[int]], bool]:
     """Return a function that tells whether a text has come to an end token or a stop string."""
     tail = max((len(word.encode()) for word in stop), default=0) + 8  # a token is at least one byte
 
-    def is_end(ids: list[int]) -> bool:
-        if ids[-1] in ends:
-            return True
-        return bool(stop) and any(word in tokenizer.decode(ids[-tail:]) for word in stop)
-
-    return is_end
+    return lambda ids: ids[-1] in ends or any(word in tokenizer.decode(ids[-tail:]) for word in stop)
 
 
 def _cut(text: str, stop: Sequence[str]) -> str:
@@ -320,7 +295,9 @@ def _prompt_ids(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_new_tokens: int
 ) -> list[list[int]]:
     """Tokenize prompts and cut their starts off where they leave no room for the new tokens."""
-    room = _context_length(model) - max_new_tokens
+    config = model.config
+    context = getattr(config, "max_position_embeddings", 0) or getattr(config, "n_positions", 2048)
+    room = int(context) - max_new_tokens
     if room < 1:
         raise ValueError(
             f"max_new_tokens={max_new_tokens} leaves no room for a prompt in the model's context"
@@ -328,13 +305,6 @@ def _prompt_ids(
     if not prompts:
         return []
     encoded = [ids[-room:] for ids in tokenizer(list(prompts), add_special_tokens=False).input_ids]
-    for index, ids in enumerate(encoded):
-        if not ids:
-            raise ValueError(f"prompt {index} is empty")
+    if [] in encoded:
+        raise ValueError(f"prompt {encoded.index([])} is empty")
     return encoded
-
-
-def _context_length(model: PreTrainedModel) -> int:
-    return int(
-        getattr(model.config, "max_position_embeddings", 0) or getattr(model.config, "n_positions", 2048)
-    )

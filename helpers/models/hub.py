@@ -22,33 +22,26 @@ class HubError(SuiteError, RuntimeError):
 
 @functools.cache
 def must_use_cache(name: str) -> bool:
-    """Whether the model `name` is in the cache and the hub does not answer for it.
-
-    Raises:
-        HubError: if it can be had from neither.
-    """
+    """Return True if the hub does not answer but the cache has the model; HubError if neither does."""
     cached = isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str)
     try:
         url = huggingface_hub.hf_hub_url(name, "config.json")
         huggingface_hub.get_hf_file_metadata(url, timeout=PATIENCE_S)
+        return False
     except GatedRepoError:
         raise HubError(f"{name!r} is gated: accept its licence on the hub and set HF_TOKEN") from None
     except RepositoryNotFoundError:
-        raise HubError(
-            f"the hub has no model {name!r}; check the name (a private one needs HF_TOKEN)"
-        ) from None
+        wrong = f"the hub has no model {name!r}; check the name (a private one needs HF_TOKEN)"
+        raise HubError(wrong) from None
     except HfHubHTTPError as error:
-        if not cached:
-            raise HubError(f"the hub refused {name!r}: {_first_line(error)}") from None
-        return True
+        wrong = f"the hub refused {name!r}: {first_line(error)}"
     except Exception as error:  # no network, or offline mode: the type depends on the HTTP library
-        if not cached:
-            raise HubError(
-                f"{name!r} is not on this machine and the hub cannot be reached ({_first_line(error)})"
-            ) from None
-        return True
-    return False
+        wrong = f"{name!r} is not on this machine and the hub cannot be reached ({first_line(error)})"
+    if not cached:
+        raise HubError(wrong)
+    return True
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its type if there is none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -42,15 +42,10 @@ class Shape:
     @property
     def linears(self) -> tuple[tuple[int, int], ...]:
         """The (in, out) of each linear layer of one block; the output head is not among them."""
-        h, q, kv, i = (
-            self.hidden,
-            self.heads * self.head_dim,
-            self.kv_heads * self.head_dim,
-            self.intermediate,
-        )
-        if self.encoder:
-            return ((h, q), (h, kv), (h, kv), (q, h), (h, i), (i, h))
-        return ((h, q), (h, kv), (h, kv), (q, h), (h, i), (h, i), (i, h))
+        h, i = self.hidden, self.intermediate
+        q, kv = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        inner = ((h, i),) if self.encoder else ((h, i), (h, i))
+        return ((h, q), (h, kv), (h, kv), (q, h), *inner, (i, h))
 
     @property
     def linear_parameters(self) -> int:
@@ -83,11 +78,7 @@ KNOWN: Mapping[str, Shape] = {
 
 
 def model_shape(spec: str) -> Shape:
-    """Return the shape of a known hub model, or of a folder's `config.json`.
-
-    Raises:
-        ShapeError: if it is neither.
-    """
+    """Return the shape of a known hub model, or of a folder's `config.json`; ShapeError for neither."""
     if spec.lower() in KNOWN:
         return KNOWN[spec.lower()]
     try:
@@ -100,8 +91,7 @@ def model_shape(spec: str) -> Shape:
 def shape_of(config: Any) -> Shape:
     """Read the shape from a transformers configuration, given as an object or as the file's JSON.
 
-    Raises:
-        ShapeError: if it does not name the model's width, depth and heads.
+    ShapeError is raised if it does not name the model's width, depth and heads.
     """
     values = config if isinstance(config, Mapping) else config.to_dict()
     hidden = values.get("hidden_size") or values.get("n_embd")
@@ -129,9 +119,9 @@ def shape_of(config: Any) -> Shape:
 
 
 def model_folder(spec: str) -> Path:
-    """Return the folder of a model given as a folder, as `helpers/...` or as `package:NAME`.
+    """Return the folder of the model `spec`: a folder, `helpers/...` or `package:NAME`.
 
-    For a hub name, return it as a path, which does not exist.
+    A hub name is returned as a path that does not exist.
     """
     if spec.startswith(PACKAGE_PREFIX):
         found = importlib.util.find_spec(spec.removeprefix(PACKAGE_PREFIX).replace("-", "_"))

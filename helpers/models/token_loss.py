@@ -29,7 +29,6 @@ def summed_token_loss(
     """Return the sum of -ln p(label) in nats (float32) over all targets, and their number.
 
     Args:
-        head: from hidden states to logits.
         hidden: (batch, length, width); position i predicts token i + 1.
         labels: (batch, length), the token itself at each position or `IGNORED`. They are shifted here, as
             in transformers; labels[:, 0] can never be a target.

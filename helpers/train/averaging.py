@@ -2,8 +2,8 @@
 
 Trainings that start from the same weights and differ only in their seed end close enough together for
 their mean to be a good model itself: usually better than each of them, and no larger or slower (Wortsman
-et al. 2022, "model soups"). The members are kept, to show how much a single training depends on its seed:
-only their trained parameters, since the others are those of the untouched model.
+et al. 2022, "model soups"). The members' trained parameters are kept, to show how much a single training
+depends on its seed.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from helpers.machine.progress import part
 from helpers.models.embedder import load_embedder
 from helpers.run.workspace import read_json, write_json
 from helpers.settings import TrackCSettings
-from helpers.train.contrastive import ValidationMRR, freeze_lower_layers, train_embedder
-from helpers.train.embedder_folder import save_embedder
+from helpers.train.contrastive import ValidationMRR, freeze_lower_layers, save_embedder, train_embedder
 
 MEMBERS = "members"
 
@@ -42,17 +41,15 @@ def train_averaged(
 ) -> dict[str, Any]:
     """Tune from `settings.seeds` seeds and keep the mean of the models in `out_dir/"embedder"`.
 
+    `train_embedder` trains each member and raises the errors. A resumed call finds finished members in
+    `out_dir/"members"`.
+
     Args:
-        settings, data, runtime, index: as for `train_embedder`, which trains each member.
         seed: the first member's; the others have the seeds after it.
-        out_dir: finished members lie in `out_dir/"members"`, where a resumed call finds them.
 
     Returns:
         The first member's history with `seeds`, `members` (seed -> best validation MRR@10) and
-        `validation_averaged`; it also lies in `out_dir/"history.json"`.
-
-    Raises:
-        ContrastiveError, NonFiniteLossError: as `train_embedder`.
+        `validation_averaged`; also written to `out_dir/"history.json"`.
     """
     seeds = [seed + step for step in range(settings.seeds)]
     histories = {}
@@ -67,12 +64,12 @@ def train_averaged(
     history = histories[seed] | {
         "seeds": seeds,
         "members": {
-            str(one): max((row["mrr@10"] for row in histories[one]["validation"]), default=None)
-            for one in seeds
+            str(one): max((row["mrr@10"] for row in history["validation"]), default=None)
+            for one, history in histories.items()
         },
         "validation_averaged": ValidationMRR(data, settings, runtime, seed).value(model),
-        "mining_seconds": sum(histories[one]["mining_seconds"] for one in seeds),
-        "training_seconds": sum(histories[one]["training_seconds"] for one in seeds),
+        "mining_seconds": sum(history["mining_seconds"] for history in histories.values()),
+        "training_seconds": sum(history["training_seconds"] for history in histories.values()),
     }
     if processes.is_main_process:
         save_embedder(model, out_dir / "embedder", settings, data, seeds)
@@ -98,17 +95,10 @@ def load_member(settings: TrackCSettings, trained: Path, seed: int, runtime: Run
 
 
 def _member(
-    settings: TrackCSettings,
-    data: RetrievalData,
-    runtime: Runtime,
-    seed: int,
-    members: Path,
+    settings: TrackCSettings, data: RetrievalData, runtime: Runtime, seed: int, members: Path,
     index: VectorIndex | None,
-) -> dict[str, Any]:
-    """Train one member unless its history lies in `members`, and return that.
-
-    The history is written last: where it lies, so do the trained parameters.
-    """
+) -> dict[str, Any]:  # fmt: skip
+    """Return one member's history. Trains the member unless that file, which is written last, exists."""
     done, folder = members / f"seed_{seed}.json", members / f"seed_{seed}"
     processes = PartialState(cpu=runtime.device.type == "cpu")
     processes.wait_for_everyone()

@@ -6,20 +6,20 @@
 - **Resume.** A run resumes from its newest checkpoint that can be read in full. Damaged ones, which a
   kill or a full disk leaves behind, are passed over; without any, training starts from the beginning.
 
-The loops store different things, so there are two formats. Loops around transformers' `Trainer` have its
-folders `checkpoint-<step>` and the key beside them in `run.json`; they remove them when training is done.
-The from-scratch loop has one file, replaced as a whole (`CheckpointFile`), and keeps it: a finished run
-can be prolonged.
+There are two formats. Loops around transformers' `Trainer` have its folders `checkpoint-<step>` and the key
+beside them in `run.json`, all removed when training is done. The from-scratch loop has one file, replaced as
+a whole (`CheckpointFile`) and kept, so that a finished run can be prolonged.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -63,22 +63,12 @@ class CheckpointFile:
         self.path, self.key = path, key
 
     def save(
-        self,
-        model: torch.nn.Module,
-        optimizers: Sequence[torch.optim.Optimizer],
-        progress: TrainingProgress,
+        self, model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer], progress: TrainingProgress
     ) -> None:
         """Write to a temporary file, then rename it."""
         temporary = self.path.with_suffix(".partial")
-        torch.save(
-            {
-                "key": self.key,
-                **asdict(progress),
-                "model": model.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-            },
-            temporary,
-        )
+        states = {"model": model.state_dict(), "optimizers": [one.state_dict() for one in optimizers]}
+        torch.save({"key": self.key, **asdict(progress), **states}, temporary)
         os.replace(temporary, self.path)
 
     def restore(
@@ -113,8 +103,7 @@ def newest_whole_checkpoint(folder: Path, key: str) -> Path | None:
         shutil.rmtree(folder, ignore_errors=True)
         write_json(folder / "run.json", {"key": key})
         return None
-    found = sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True)
-    for checkpoint in found:
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
         if _is_whole(checkpoint):
             return checkpoint
         shutil.rmtree(checkpoint)
@@ -122,11 +111,7 @@ def newest_whole_checkpoint(folder: Path, key: str) -> Path | None:
 
 
 def step_of(checkpoint: Path) -> int:
-    """Return the step after which a `Trainer` checkpoint was written.
-
-    >>> step_of(Path("checkpoints/checkpoint-40"))
-    40
-    """
+    """Return the step after which a `Trainer` checkpoint was written."""
     return int(checkpoint.name.split("-")[1])
 
 
@@ -134,6 +119,15 @@ def replace_folder(source: Path, target: Path) -> None:
     """Rename `source` to `target`, which is removed first if it exists."""
     shutil.rmtree(target, ignore_errors=True)
     source.rename(target)
+
+
+@contextlib.contextmanager
+def written_whole(target: Path) -> Iterator[Path]:
+    """Yield a new folder's path to write to; it then replaces `target`, which is never half written."""
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    yield partial
+    replace_folder(partial, target)
 
 
 def _is_whole(checkpoint: Path) -> bool:
@@ -147,7 +141,7 @@ def _is_whole(checkpoint: Path) -> bool:
                     tensors.get_tensor(name)
         for name in ("optimizer.pt", "scheduler.pt"):
             torch.load(checkpoint / name, map_location="cpu", weights_only=True)
-        for file in checkpoint.glob("rng_state*.pth"):  # holds objects, so its bytes are checked unloaded
+        for file in checkpoint.glob("rng_state*.pth"):  # pickled objects: check their bytes only
             if zipfile.ZipFile(file).testzip() is not None:
                 return False
     except Exception:  # readers raise all kinds of errors on damaged files

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from accelerate import PartialState
@@ -27,7 +27,7 @@ from helpers.train.trainer import Hyperparameters, TrainingData, TrainingHistory
 
 MICRO_BATCH_TOKENS = {"cpu": 4096, "cuda": 2048}  # fed at once, with their activations kept
 VALIDATIONS_PER_EPOCH = 2
-# Compiling the embedded model takes about as long as 150,000 tokens, and then saves a fifth.
+# Compiling the embedded model takes as long as training on 150,000 tokens and saves a fifth of the time.
 TOKENS_WORTH_COMPILING = 1_000_000
 
 
@@ -41,7 +41,7 @@ def train_language_model(
     out_dir: Path,
     full: bool = False,
 ) -> TrainingHistory:
-    """Train an adapter on `train_texts` and keep the one with the best bits per byte on validation.
+    """Train an adapter on `train_texts`, and keep the one with the best validation in bits per byte.
 
     Files are packed into rows of `settings.window` tokens; attention cannot cross file boundaries. Two
     things counter forgetting: standard-library files are mixed in, `settings.rehearsal_share` tokens of
@@ -49,12 +49,11 @@ def train_language_model(
     the validated gain allows (`helpers.train.shrinking`). If memory or float16's range does not suffice,
     training starts again with less (`helpers.train.fallbacks.with_fallbacks`).
 
-    Args:
-        full: train all weights instead of an adapter, as a reference; a whole model is kept then.
+    The returned history is also written to `out_dir/history.json`; `helpers.models.causal_lm.load_adapted`
+    loads the adapter from `out_dir/adapter`.
 
-    Returns:
-        The history, which also lies in `out_dir/history.json`; the adapter is in `out_dir/adapter`
-        (load it with `helpers.models.causal_lm.load_adapted`).
+    Args:
+        full: train and keep all weights instead of an adapter, as a reference.
 
     Raises:
         ModelError: if the model cannot be loaded.
@@ -71,15 +70,9 @@ def train_language_model(
 
 
 def _train(
-    settings: TrackASettings,
-    train_texts: Sequence[str],
-    validation_texts: Sequence[str],
-    runtime: Runtime,
-    fit: Fit,
-    seed: int,
-    out_dir: Path,
-    full: bool,
-) -> TrainingHistory:
+    settings: TrackASettings, train_texts: Sequence[str], validation_texts: Sequence[str], runtime: Runtime,
+    fit: Fit, seed: int, out_dir: Path, full: bool,
+) -> TrainingHistory:  # fmt: skip
     set_seed(seed)
     base, tokenizer = load_causal_lm(settings.model, runtime, seed=seed)
     own = [token_ids(tokenizer, text) for text in train_texts]
@@ -104,48 +97,32 @@ def _train(
         tokenizer,
         TrainingData(rows, collate_packed, bits_per_byte),
         Hyperparameters(
-            epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
-            batch_sequences=settings.batch_sequences,
-            micro_batch=micro_batch,
-            warmup_fraction=settings.warmup_fraction,
-            seed=seed,
-            validations_per_epoch=VALIDATIONS_PER_EPOCH,
+            epochs=settings.epochs, learning_rate=settings.learning_rate,
+            batch_sequences=settings.batch_sequences, micro_batch=micro_batch,
+            warmup_fraction=settings.warmup_fraction, seed=seed, validations_per_epoch=VALIDATIONS_PER_EPOCH,
             compiled=_worth_compiling(settings, rows, runtime),
         ),
         runtime,
         out_dir,
         fit=fit,
         what="train the language model",
-    )
+    )  # fmt: skip
     if full or settings.keep_gain >= 1:
         return history
-    return _scaled_down(history, settings, bits_per_byte, runtime, seed, out_dir)
-
-
-def _worth_compiling(settings: TrackASettings, rows: Sequence[PackedRow], runtime: Runtime) -> bool:
-    """Whether compiling saves more than it takes; on GPUs and with several processes it was not measured."""
-    if runtime.device.type != "cpu" or not can_compile(runtime.device) or world_size() > 1:
-        return False
-    return settings.epochs * len(rows) * settings.window >= TOKENS_WORTH_COMPILING
-
-
-def _scaled_down(
-    history: TrainingHistory,
-    settings: TrackASettings,
-    validate: Callable[[PeftModel], float],
-    runtime: Runtime,
-    seed: int,
-    out_dir: Path,
-) -> TrainingHistory:
-    """Scale the kept adapter down and record the scale; only the first process's return value holds it."""
-    if PartialState().is_main_process:
+    if PartialState().is_main_process:  # only this process's history holds the scale
         adapter = out_dir / "adapter"
         # Read back, because the model in memory has the last weights, not the best.
         kept, _ = load_adapted(settings.model, adapter, runtime, seed=seed)
         before = history.validation[0]
-        scale = shrink_adapter(kept, adapter, validate, untouched=before, keep_gain=settings.keep_gain)
+        scale = shrink_adapter(kept, adapter, bits_per_byte, untouched=before, keep_gain=settings.keep_gain)
         history = dataclasses.replace(history, adapter_scale=scale)
         write_json(out_dir / "history.json", history)
     PartialState().wait_for_everyone()
     return history
+
+
+def _worth_compiling(settings: TrackASettings, rows: Sequence[PackedRow], runtime: Runtime) -> bool:
+    """Whether compiling saves more time than it takes; False where that was not measured."""
+    if runtime.device.type != "cpu" or not can_compile(runtime.device) or world_size() > 1:
+        return False
+    return settings.epochs * len(rows) * settings.window >= TOKENS_WORTH_COMPILING

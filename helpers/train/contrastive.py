@@ -33,25 +33,16 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 from helpers.data.queries.build import RetrievalData
 from helpers.data.queries.documents import short_form
 from helpers.errors import SuiteError
-from helpers.eval.retrieval import (
-    VectorIndex,
-    index_documents,
-    mean_scores,
-    qrels_of,
-    retrieve,
-    score_run,
-)
+from helpers.eval.retrieval import VectorIndex, index_documents, mean_scores, qrels_of, retrieve, score_run
 from helpers.machine.hardware import Runtime, set_seed, stopwatch
 from helpers.machine.processes import this_rank_only, world_size
 from helpers.machine.progress import bar
 from helpers.models.embedder import load_embedder
 from helpers.records import Document, Query
-from helpers.run.workspace import digest, write_json
+from helpers.run.workspace import digest, write_json, write_text
 from helpers.settings import TrackCSettings
-from helpers.train.checkpoints import SaveSchedule, newest_whole_checkpoint
-from helpers.train.embedder_folder import save_embedder
-from helpers.train.errors import require_finite
-from helpers.train.fallbacks import in_float32_after_overflow
+from helpers.train.checkpoints import SaveSchedule, newest_whole_checkpoint, written_whole
+from helpers.train.fallbacks import in_float32_after_overflow, require_finite
 from helpers.train.hard_negatives import mine_hard_negatives
 
 VALIDATION_K = 10
@@ -77,18 +68,14 @@ def train_embedder(
     """Tune `settings.model` on `data.train` and keep its best state in `out_dir/"embedder"`.
 
     Args:
-        settings: the objective and its budget.
-        data: training and validation queries with the documents.
         runtime: device and precision; weights stay float32.
         seed: of batches and dropout.
-        out_dir: also holds checkpoints, from which an interrupted call resumes; they are removed at the
-            end. `history.json` is what this returns.
-        index: the documents as the untouched model encodes them, if that is known already; it saves
-            encoding the training files again for the mining.
+        out_dir: also holds checkpoints, from which an interrupted call resumes; they are removed at the end.
+        index: the documents as the untouched model encodes them, if known; saves encoding them again.
 
     Returns:
-        JSON-ready values: losses by step, validation by passes done ("epoch"), the best of these, mining
-        counts, seconds.
+        The contents of `out_dir/history.json`: losses by step, validation by passes done ("epoch"), the best
+        of these, mining counts, seconds.
 
     Raises:
         ContrastiveError: for fewer than two pairs, or if only some layers are to learn and the model does
@@ -102,21 +89,14 @@ def train_embedder(
     )
 
 
-# --- pairs ------------------------------------------------------------------------------------------
-
-
 def pairs_dataset(
     data: RetrievalData, negatives: Sequence[Sequence[str]], settings: TrackCSettings
 ) -> Dataset:
     """Return columns anchor, positive, negative_1 ... as `MultipleNegativesRankingLoss` takes them.
 
     The rows are `settings.epochs` passes over the pairs, one after another. Each pass takes the next
-    wording of every query and its next hard negatives, and starts over when these run out.
-
-    Args:
-        data: queries, their rewordings and the documents.
-        negatives: for each training query the ids of its hard negatives, hardest first.
-        settings: the number of passes, and of hard negatives per pair and pass.
+    wording of every query and its next hard `negatives` (ids by query, hardest first), and starts over when
+    these run out.
     """
     text_of = {document.id: short_form(document.text) for document in data.documents}
     each = settings.hard_negatives if all(negatives) else 0
@@ -132,16 +112,11 @@ def pairs_dataset(
     return Dataset.from_dict(columns)
 
 
-# --- training ---------------------------------------------------------------------------------------
-
-
 def freeze_lower_layers(model: SentenceTransformer, trained: int) -> None:
     """Freeze all but the `trained` topmost layers; 0, or as many as there are, trains the whole model.
 
-    Frozen parts lose their dropout too, so that they give the same values at every step.
-
-    Raises:
-        ContrastiveError: if the model does not hold its layers in one list.
+    Frozen parts lose their dropout too, so that they give the same values at every step. ContrastiveError
+    is raised if the model does not hold its layers in one list.
     """
     encoder = model[0].auto_model
     count = encoder.config.num_hidden_layers
@@ -162,13 +137,9 @@ def freeze_lower_layers(model: SentenceTransformer, trained: int) -> None:
 
 
 def _train(
-    settings: TrackCSettings,
-    data: RetrievalData,
-    runtime: Runtime,
-    seed: int,
-    out_dir: Path,
+    settings: TrackCSettings, data: RetrievalData, runtime: Runtime, seed: int, out_dir: Path,
     index: VectorIndex | None,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     set_seed(seed)
     processes = PartialState(cpu=runtime.device.type == "cpu")
     model = load_embedder(settings.model, runtime)
@@ -209,19 +180,12 @@ def _train(
 
 
 def _arguments(
-    settings: TrackCSettings,
-    model: SentenceTransformer,
-    dataset: Dataset,
-    runtime: Runtime,
-    seed: int,
-    folder: Path,
-    validated: bool,
-) -> SentenceTransformerTrainingArguments:
+    settings: TrackCSettings, model: SentenceTransformer, dataset: Dataset, runtime: Runtime, seed: int,
+    folder: Path, validated: bool,
+) -> SentenceTransformerTrainingArguments:  # fmt: skip
     steps = math.ceil(len(dataset) / settings.batch_pairs)
-    prompts = {
-        column: model.prompts["query" if column == "anchor" else "document"]
-        for column in dataset.column_names
-    }
+    kinds = {name: "query" if name == "anchor" else "document" for name in dataset.column_names}
+    prompts = {name: model.prompts[kind] for name, kind in kinds.items()}
     return SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=1,  # the data set holds every pass
@@ -268,10 +232,9 @@ class ValidationMRR(SentenceEvaluator):
         self.runtime = runtime
         self.sizes = {"batch_size": settings.encode_batch, "max_tokens": settings.max_tokens}
         answers = {i for query in data.validation for i in query.relevant}
-        allowed = set(data.train_documents)
-        others = [d for d in data.documents if d.id in allowed and d.id not in answers]
-        rng = np.random.default_rng(seed)
-        rows = rng.permutation(len(others))[:VALIDATION_DISTRACTORS]
+        allowed = set(data.train_documents) - answers
+        others = [document for document in data.documents if document.id in allowed]
+        rows = np.random.default_rng(seed).permutation(len(others))[:VALIDATION_DISTRACTORS]
         self.documents: list[Document] = [d for d in data.documents if d.id in answers]
         self.documents += [others[row] for row in sorted(rows)]
 
@@ -289,8 +252,7 @@ class ValidationMRR(SentenceEvaluator):
         with this_rank_only():  # the trainer calls this on the first rank only
             index = index_documents(model, self.documents, self.runtime, **self.sizes)
             run = retrieve(model, self.queries, index, self.runtime, **self.sizes)
-        scores = mean_scores(score_run(run, qrels_of(self.queries), VALIDATION_K))
-        return scores[f"mrr@{VALIDATION_K}"]
+        return mean_scores(score_run(run, qrels_of(self.queries), VALIDATION_K))[f"mrr@{VALIDATION_K}"]
 
 
 class _LoopCallback(TrainerCallback):
@@ -302,16 +264,15 @@ class _LoopCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
     ) -> None:
-        total = state.max_steps
-        self.schedule = SaveSchedule(math.ceil(total / self.validations), total)
-        self.bar = bar("tune embedder", total=total, unit="step")
+        self.schedule = SaveSchedule(math.ceil(state.max_steps / self.validations), state.max_steps)
+        self.bar = bar("tune embedder", total=state.max_steps, unit="step")
         self.bar.update(state.global_step)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
     ) -> None:
         self.bar.update(1)
-        # The last step is left to the arguments' strategy "epoch", or it would be validated twice.
+        # After the last step, the strategy "epoch" saves and validates by itself.
         if self.schedule.is_due(state.global_step) and state.global_step < state.max_steps:
             control.should_save = True
             control.should_evaluate = args.eval_strategy != "no"
@@ -329,12 +290,9 @@ class _LoopCallback(TrainerCallback):
 
 
 def _history(
-    trainer: SentenceTransformerTrainer,
-    untouched: dict[str, float],
-    mining: dict[str, int],
-    dataset: Dataset,
-    passes: int,
-) -> dict[str, Any]:
+    trainer: SentenceTransformerTrainer, untouched: dict[str, float], mining: dict[str, int],
+    dataset: Dataset, passes: int,
+) -> dict[str, Any]:  # fmt: skip
     log = trainer.state.log_history
     key = f"eval_{_VALIDATION_METRIC}"
     epochs = [{"epoch": round(row["epoch"] * passes, 3), "mrr@10": row[key]} for row in log if key in row]
@@ -349,3 +307,30 @@ def _history(
         "best_epoch": best["epoch"] if best else None,
         "mining": mining,
     }
+
+
+def save_embedder(
+    model: SentenceTransformer, folder: Path, settings: TrackCSettings, data: RetrievalData,
+    seeds: Sequence[int],
+) -> None:  # fmt: skip
+    """Write a tuned model and its card to `folder`, which is never half written."""
+    with written_whole(folder) as partial:
+        model.save_pretrained(str(partial), create_model_card=False)
+        write_text(partial / "README.md", _card(settings, data, seeds))
+
+
+def _card(settings: TrackCSettings, data: RetrievalData, seeds: Sequence[int]) -> str:
+    mean = f", averaged over the weights of {len(seeds)} such trainings" if len(seeds) > 1 else ""
+    part = f"the {settings.trained_layers} topmost layers" if settings.trained_layers else "the whole model"
+    return (
+        "---\nlibrary_name: sentence-transformers\npipeline_tag: sentence-similarity\n---\n\n"
+        "# Code search embedder\n\n"
+        f"{settings.model}, tuned on {len(data.train)} pairs. A pair is a docstring query and its function's "
+        "name, module path, first line and words. Negatives are the batch's other functions and "
+        f"{settings.hard_negatives} mined ones per pair. Training made {settings.epochs} passes, each with "
+        f"other wordings, over {part}: batches of {settings.batch_pairs}, learning rate "
+        f"{settings.learning_rate}, scale {settings.scale}, at most {settings.max_tokens} tokens, "
+        f"seed {', '.join(map(str, seeds))}{mean}.\n\n"
+        'Load it with `SentenceTransformer(folder)`. Encode queries with `prompt_name="query"`, code '
+        'with `prompt_name="document"`.\n'
+    )

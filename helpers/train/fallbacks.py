@@ -1,28 +1,56 @@
-"""What to do when training runs out of memory or out of float16's range: start again with less."""
+"""How a training can fail, and which failures are answered by starting again with less.
+
+A loss that is not finite ends a training; no loop skips such a step. If float16 was the cause, training
+starts again in float32; if memory ran out, it starts again with less.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
+from helpers.errors import SuiteError
 from helpers.machine.hardware import Runtime, free_memory
 from helpers.machine.memory import Fit, next_fit
 from helpers.run.workspace import read_json, write_json
-from helpers.train.errors import NonFiniteLossError, StepTooLargeError
 
 H = TypeVar("H")  # what a training returns: its history
+
+
+class TrainingError(SuiteError, RuntimeError):
+    """Training cannot continue; the message says what happened and what to change."""
+
+
+class NonFiniteLossError(TrainingError):
+    """The loss became NaN or infinite: the learning rate or the precision does not suit the model."""
+
+
+class StepTooLargeError(TrainingError):
+    """A training step of `micro_batch` examples at once did not fit in memory."""
+
+    def __init__(self, message: str, micro_batch: int, can_checkpoint: bool) -> None:
+        super().__init__(message)
+        self.micro_batch, self.can_checkpoint = micro_batch, can_checkpoint
+
+
+def require_finite(value: float, what: str, step: int) -> None:
+    """Raise NonFiniteLossError if `what`, "loss" or "validation", is NaN or infinite at 1-based `step`."""
+    if not math.isfinite(value):
+        raise NonFiniteLossError(
+            f"the {what} is {value} at step {step}; lower the learning rate, or train in another precision"
+        )
 
 
 def with_fallbacks(train: Callable[[Runtime, Fit], H], runtime: Runtime, out_dir: Path) -> H:
     """Call `train(runtime, fit)`, and again with less if it runs out of memory or of float16's range.
 
-    Out of memory: take the next step of `helpers.machine.memory.next_fit`, as often as needed. The fit is
-    kept in `out_dir/fit.json`, so that an interrupted run resumes with it. NaN in float16: see
-    `in_float32_after_overflow`.
+    Each time memory runs out, `fit` becomes the next one of `helpers.machine.memory.next_fit`. It is kept in
+    `out_dir/fit.json`, so that an interrupted run resumes with it.
 
     Raises:
         StepTooLargeError: if nothing is left to give up.
@@ -34,10 +62,7 @@ def with_fallbacks(train: Callable[[Runtime, Fit], H], runtime: Runtime, out_dir
 def in_float32_after_overflow(train: Callable[[Runtime], H], runtime: Runtime) -> H:
     """Call `train(runtime)`; if the loss is NaN or infinite in float16, train once more in float32.
 
-    Some models overflow float16 (QwenLM/Qwen3 #670).
-
-    Raises:
-        NonFiniteLossError: if the loss is not finite in another precision.
+    Some models overflow float16 (QwenLM/Qwen3 #670). In another precision, NonFiniteLossError is raised.
     """
     try:
         return train(runtime)
@@ -49,7 +74,11 @@ def in_float32_after_overflow(train: Callable[[Runtime], H], runtime: Runtime) -
 
 
 def _made_to_fit(train: Callable[[Runtime, Fit], H], runtime: Runtime, out_dir: Path) -> H:
-    fit = _kept_fit(out_dir)
+    try:
+        kept = read_json(out_dir / "fit.json")
+        fit = Fit(**kept | {"lowered": tuple(kept["lowered"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        fit = Fit()
     while True:
         machine = dataclasses.replace(runtime, nf4=runtime.nf4 or fit.nf4)
         try:
@@ -69,12 +98,4 @@ def _made_to_fit(train: Callable[[Runtime, Fit], H], runtime: Runtime, out_dir: 
             return history
         fit = lower
         write_json(out_dir / "fit.json", fit)
-        free_memory()  # outside the handler, as above
-
-
-def _kept_fit(out_dir: Path) -> Fit:
-    try:
-        kept = read_json(out_dir / "fit.json")
-        return Fit(**kept | {"lowered": tuple(kept["lowered"])})
-    except (OSError, ValueError, KeyError, TypeError):
-        return Fit()
+        free_memory()  # outside the handler, in which the error still holds the failed step's tensors

@@ -27,12 +27,13 @@ from helpers.models.structure import hidden_states, output_head
 from helpers.models.token_loss import MAX_LOGITS, summed_token_loss
 from helpers.run.workspace import digest
 from helpers.train.checkpoints import CheckpointFile, SaveSchedule, TrainingProgress
-from helpers.train.errors import require_finite
+from helpers.train.fallbacks import require_finite
 from helpers.train.muon import StackedMuon
 from helpers.train.step_log import LOG, StepLog
 
 Batch = dict[str, torch.Tensor]
 LossFunction = Callable[[PreTrainedModel, Batch], tuple[torch.Tensor, int]]
+Evaluation = Callable[[PreTrainedModel], dict[str, float]]
 CHECKPOINT = "checkpoint.pt"
 
 
@@ -42,7 +43,7 @@ class Batches(Protocol):
     def rows(self, step: int) -> Sequence[Batch]:
         """Return the micro-batches of 0-based `step`: `input_ids` and `labels`, (rows, length).
 
-        If tokens do not weigh the same, each also has `weights` of that shape.
+        If tokens weigh differently, each also has `weights` of that shape.
         """
         ...
 
@@ -94,12 +95,9 @@ class Optimizer:
     clip: float = 1.0  # norm of all gradients together
 
     def build(self, model: PreTrainedModel) -> list[torch.optim.Optimizer]:
-        """Return optimizers over all parameters.
+        """Return optimizers over all parameters; ValueError for an unknown name.
 
-        Hidden matrices are the two-dimensional parameters but for embeddings and the output head.
-
-        Raises:
-            ValueError: for an unknown name.
+        Hidden matrices are the two-dimensional parameters except embeddings and the output head.
         """
         tables = {id(p) for m in model.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
         head = model.get_output_embeddings()
@@ -118,15 +116,10 @@ class Optimizer:
             torch.optim.AdamW(groups, lr=self.learning_rate, betas=self.betas, fused=True)
         ]
         if self.name == "muon":
-            on_gpu = bool(matrices) and matrices[0].is_cuda  # where launching small kernels is what costs
-            found.append(
-                (StackedMuon if on_gpu else torch.optim.Muon)(
-                    matrices,
-                    lr=self.muon_learning_rate,
-                    weight_decay=self.weight_decay,
-                    momentum=self.momentum,
-                )
-            )
+            on_gpu = bool(matrices) and matrices[0].is_cuda  # where launching many small kernels is slow
+            muon = StackedMuon if on_gpu else torch.optim.Muon
+            options = {"lr": self.muon_learning_rate, "weight_decay": self.weight_decay}
+            found.append(muon(matrices, momentum=self.momentum, **options))
         return found
 
 
@@ -160,11 +153,7 @@ class PretrainingResult:
 def next_token_loss(
     model: PreTrainedModel, batch: Batch, *, compiled: bool = False, max_logits: int = MAX_LOGITS
 ) -> tuple[torch.Tensor, int]:
-    """Return the weighted sum of the cross-entropy over all labels, in nats, and their number.
-
-    Rows must be full: no padding, and no documents to keep apart. `compiled` and `max_logits` are those of
-    `summed_token_loss`.
-    """
+    """Compute `summed_token_loss` on full rows, without padding or documents to keep apart."""
     hidden = hidden_states(model, batch["input_ids"], attention_mask=full_rows_mask(model))
     return summed_token_loss(
         output_head(model), hidden, batch["labels"], weights=batch.get("weights"), max_logits=max_logits,
@@ -175,9 +164,9 @@ def next_token_loss(
 def full_rows_mask(model: PreTrainedModel) -> dict[str, None] | None:
     """Return the attention mask that keeps transformers from building one; None if one is needed.
 
-    Compiled code cannot check whether a mask hides anything, so transformers always builds one, and
-    attention with a mask misses the flash kernel. Torch's fused kernel (`sdpa`) is causal by itself; plain
-    products need the mask.
+    Compiled code cannot check whether a mask hides anything, so transformers always builds one; attention
+    then misses the flash kernel. Torch's fused kernel (`sdpa`) is causal without a mask; plain products
+    need it.
     """
     kinds = getattr(model.config, "layer_types", None)
     if model.config._attn_implementation != "sdpa" or set(kinds or ()) != {"full_attention"}:
@@ -192,7 +181,7 @@ def pretrain(
     runtime: Runtime,
     out_dir: Path,
     *,
-    evaluate: Callable[[PreTrainedModel], dict[str, float]] | None = None,
+    evaluate: Evaluation | None = None,
     loss_function: LossFunction = next_token_loss,
     after_step: Callable[[], None] | None = None,
 ) -> PretrainingResult:
@@ -215,7 +204,9 @@ def pretrain(
     out_dir.mkdir(parents=True, exist_ok=True)
     model.to(runtime.device).train()
     stepper = _Stepper(model, settings, runtime, loss_function)
-    checkpoint = CheckpointFile(out_dir / CHECKPOINT, _resumption_key(model, settings))
+    shapes = sorted((name, list(p.shape)) for name, p in model.named_parameters())
+    key = digest([asdict(settings.optimizer), settings.seed, shapes])
+    checkpoint = CheckpointFile(out_dir / CHECKPOINT, key)
     progress = checkpoint.restore(model, stepper.optimizers, runtime.device)
     saved_at = progress.seconds
     total = settings.schedule.steps
@@ -244,7 +235,15 @@ def pretrain(
                 distributed.barrier()
             start = time.perf_counter()
     model.eval()
-    return _result(model, progress, total, measured)
+    return PretrainingResult(
+        steps=total,
+        tokens=progress.tokens,
+        seconds=round(progress.seconds, 3),
+        tokens_per_second=progress.tokens / max(progress.seconds, 1e-9),
+        final=measured,
+        peak_memory_gib=round(peak_memory_gib(), 3),
+        parameters=sum(p.numel() for p in model.parameters()),
+    )
 
 
 def rank_and_world_size() -> tuple[int, int]:
@@ -259,14 +258,9 @@ class _Stepper:
     """Takes optimizer steps, shared by all processes."""
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        settings: PretrainingSettings,
-        runtime: Runtime,
-        loss_function: LossFunction,
+        self, model: PreTrainedModel, settings: PretrainingSettings, runtime: Runtime, loss: LossFunction
     ) -> None:
-        self.model, self.settings, self.runtime = model, settings, runtime
-        self.loss_function = loss_function
+        self.model, self.settings, self.runtime, self.loss_function = model, settings, runtime, loss
         self.optimizers = settings.optimizer.build(model)
         self.peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.rank, self.world_size = rank_and_world_size()
@@ -300,9 +294,7 @@ class _Stepper:
         """Set the gradients of the mean loss over all targets of the step; return loss and targets."""
         total = torch.zeros(2, dtype=torch.float64)
         for batch in rows[self.rank :: self.world_size]:
-            batch = {
-                name: tensor.to(self.runtime.device, non_blocking=True) for name, tensor in batch.items()
-            }
+            batch = {k: v.to(self.runtime.device, non_blocking=True) for k, v in batch.items()}
             with self.runtime.autocast():
                 loss, count = self.loss_function(self.model, batch)
             loss.backward()
@@ -321,25 +313,6 @@ class _Stepper:
         return summed / max(count, 1), int(count)
 
 
-def _resumption_key(model: PreTrainedModel, settings: PretrainingSettings) -> str:
-    shapes = sorted((name, list(p.shape)) for name, p in model.named_parameters())
-    return digest([asdict(settings.optimizer), settings.seed, shapes])
-
-
-def _result(
-    model: PreTrainedModel, progress: TrainingProgress, total: int, final: dict[str, float]
-) -> PretrainingResult:
-    return PretrainingResult(
-        steps=total,
-        tokens=progress.tokens,
-        seconds=round(progress.seconds, 3),
-        tokens_per_second=progress.tokens / max(progress.seconds, 1e-9),
-        final=final,
-        peak_memory_gib=round(peak_memory_gib(), 3),
-        parameters=sum(p.numel() for p in model.parameters()),
-    )
-
-
 def _prefetched(batches: Batches, steps: range) -> Iterator[tuple[int, Sequence[Batch]]]:
     """Yield (step, rows) in order; a thread makes the next step's rows during this one."""
     with ThreadPoolExecutor(1) as maker:
@@ -351,9 +324,7 @@ def _prefetched(batches: Batches, steps: range) -> Iterator[tuple[int, Sequence[
             yield step, rows
 
 
-def _evaluated(
-    model: PreTrainedModel, evaluate: Callable[[PreTrainedModel], dict[str, float]]
-) -> dict[str, float]:
+def _evaluated(model: PreTrainedModel, evaluate: Evaluation) -> dict[str, float]:
     model.eval()
     # Not compiled: evaluations feed rows of any length.
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):

@@ -17,9 +17,9 @@ from helpers.eval.retrieval import VectorIndex, index_documents, ranking, retrie
 from helpers.machine.hardware import Runtime
 from helpers.settings import TrackCSettings
 
-FALSE_NEGATIVE_SHARE = 0.95  # of the positive's own score; from there on a candidate may well be right
+FALSE_NEGATIVE_SHARE = 0.95  # of the positive's score; a candidate that reaches it may be a right answer
 LIKE_THE_POSITIVE = "scored_like_the_positive"
-SAME_CODE = 0.7  # Jaccard similarity of token sets from which on two functions count as the same
+SAME_CODE = 0.7  # two functions whose token sets have this Jaccard similarity count as the same
 
 
 def mine_hard_negatives(
@@ -31,13 +31,13 @@ def mine_hard_negatives(
 ) -> tuple[list[list[str]], dict[str, int]]:
     """Return for each training query the best-ranked documents of training files that are wrong answers.
 
-    A candidate is skipped as likely right if its score is within 5% of the positive's or above, if it
-    bears the positive's name, or if its code is nearly equal. If a query's own function ranks near the
-    end, too few candidates remain; then those skipped for their score fill up, the lowest scores first.
+    A candidate is skipped as likely right if its score is within 5% of the positive's or above, if it has
+    the positive's name, or if its code is nearly equal. If too few candidates remain, because a query's own
+    function ranks near the end, those skipped for their score are added, the lowest scores first.
 
     Returns:
         Ids by query, `settings.hard_negatives` for each pass over the pairs, the best ranked first; and
-        how many were mined, how many queries were filled up, how many candidates each reason skipped.
+        counts: ids mined, queries with added candidates, and candidates skipped for each reason.
     """
     wanted = settings.hard_negatives * settings.epochs
     if not wanted:
@@ -58,8 +58,7 @@ def mine_hard_negatives(
         for candidate in ranking(run[query.id]):
             if candidate not in allowed or candidate in query.relevant:
                 continue
-            reason = _likely_right(candidate, positive, run[query.id], tokens)
-            if reason:
+            if reason := _likely_right(candidate, positive, run[query.id], tokens):
                 skipped[reason] += 1
                 if reason == LIKE_THE_POSITIVE:
                     near.append(candidate)

@@ -2,8 +2,7 @@
 
 An example is the tokenizer's chat prompt, then the response and the token that ends the turn. Prompt and
 padding have the label -100, so that they give no gradient; the end token has its own label, so that the
-model learns to stop. `show_supervised` decodes the labels for a person to check before hours of training:
-it reveals a collator that masks the end token or overwrites the prompt's mask.
+model learns to stop.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ from helpers.models.structure import hidden_states, output_head
 from helpers.models.token_loss import IGNORED, summed_token_loss
 from helpers.records import InstructPair
 from helpers.settings import TrackBSettings
-from helpers.train.errors import TrainingError
-from helpers.train.fallbacks import with_fallbacks
+from helpers.train.fallbacks import TrainingError, with_fallbacks
 from helpers.train.trainer import Hyperparameters, TrainingData, TrainingHistory, run_training
 
 MICRO_BATCH_TOKENS = {"cpu": 6144, "cuda": 8192}  # fed at once, padding included
@@ -53,11 +51,9 @@ def train_instruct(
 
     Validation is the mean loss per response token in nats over `validation_pairs`. If memory or float16's
     range does not suffice, training starts again with less (`helpers.train.fallbacks.with_fallbacks`).
-    After a kill, a call with the same arguments resumes from the last checkpoint.
-
-    Returns:
-        The history, which also lies in `out_dir/history.json`; the adapter is in
-        `out_dir/adapter` (load it with `helpers.models.causal_lm.load_adapted`).
+    After a kill, a call with the same arguments resumes from the last checkpoint. The returned history is
+    also written to `out_dir/history.json`; `helpers.models.causal_lm.load_adapted` loads the adapter from
+    `out_dir/adapter`.
 
     Raises:
         TrainingError: if either set of pairs is empty, if a pair is longer than the settings allow (the
@@ -86,7 +82,10 @@ def end_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def show_supervised(example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Decode the labels that are not -100, special tokens included: the text that the loss sees."""
+    """Decode the labels that are not -100, special tokens included: the text that the loss sees.
+
+    Read it before hours of training: it shows whether the end token is masked or the prompt is not.
+    """
     kept = [label for label in example.labels if label != IGNORED]
     return tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
@@ -94,14 +93,12 @@ def show_supervised(example: Example, tokenizer: PreTrainedTokenizerBase) -> str
 def collator(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Example]], dict[str, torch.Tensor]]:
     """Return a function that pads examples on the right and masks padding in attention and labels.
 
-    Labels are padded by position, never by comparing ids with the pad token, so that the end token keeps
-    its label even if a model uses one token for both.
+    Padding is masked by position, not by token id, so that an end token which also pads keeps its label.
     """
     pad = tokenizer.pad_token_id
 
     def collate(examples: list[Example]) -> dict[str, torch.Tensor]:
-        longest = max(len(example.input_ids) for example in examples)
-        shape = (len(examples), longest)
+        shape = (len(examples), max(len(example.input_ids) for example in examples))
         batch = {
             "input_ids": torch.full(shape, pad),
             "attention_mask": torch.zeros(shape, dtype=torch.long),
@@ -140,14 +137,9 @@ def response_loss(
 
 
 def _train(
-    settings: TrackBSettings,
-    pairs: Sequence[InstructPair],
-    validation_pairs: Sequence[InstructPair],
-    runtime: Runtime,
-    fit: Fit,
-    seed: int,
-    out_dir: Path,
-) -> TrainingHistory:
+    settings: TrackBSettings, pairs: Sequence[InstructPair], validation_pairs: Sequence[InstructPair],
+    runtime: Runtime, fit: Fit, seed: int, out_dir: Path,
+) -> TrainingHistory:  # fmt: skip
     if not pairs or not validation_pairs:
         raise TrainingError(
             f"there are {len(pairs)} training and {len(validation_pairs)} validation pairs; both are needed: "
@@ -173,15 +165,12 @@ def _train(
             validate=lambda model: response_loss(model, held_out, collate, runtime, 2 * micro_batch),
         ),
         Hyperparameters(
-            epochs=settings.epochs,
-            learning_rate=settings.learning_rate,
-            batch_sequences=settings.batch_sequences,
-            micro_batch=micro_batch,
-            warmup_fraction=settings.warmup_fraction,
-            seed=seed,
+            epochs=settings.epochs, learning_rate=settings.learning_rate,
+            batch_sequences=settings.batch_sequences, micro_batch=micro_batch,
+            warmup_fraction=settings.warmup_fraction, seed=seed,
         ),
         runtime,
         out_dir,
         fit=fit,
         what="train on pairs",
-    )
+    )  # fmt: skip

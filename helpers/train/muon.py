@@ -1,7 +1,7 @@
 """torch's Muon, orthogonalising all matrices of one shape at once.
 
-`torch.optim.Muon` takes one matrix after the other. Each needs some thirty small kernels, which on a GPU
-cost several times as much as the rest of a small model's step; stacked matrices share a handful.
+`torch.optim.Muon` updates one matrix at a time. Each update launches some thirty small kernels, which
+on a GPU take several times as long as the rest of a small model's step; stacked matrices share a handful.
 """
 
 from __future__ import annotations

@@ -28,14 +28,11 @@ class PackedRow:
 
 
 def pack_texts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, window: int) -> list[PackedRow]:
-    """Tokenize whole documents and pack them into rows of `window` tokens.
+    """Tokenize whole documents and pack them into rows of `window` tokens, at least 2.
 
     Each document ends with the tokenizer's end token, if it has one. Consecutive pieces of a cut document
     share one token, so that every token but a document's first is a target exactly once. The first token
     of each piece, padding and special tokens are no targets.
-
-    Raises:
-        ValueError: if `window` is below 2.
     """
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     documents = [ids + end for ids in (token_ids(tokenizer, text) for text in texts) if ids]
@@ -46,11 +43,7 @@ def pack_texts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, window:
 def pack_documents(
     documents: Sequence[Sequence[int]], window: int, *, pad_id: int, no_targets: frozenset[int] = frozenset()
 ) -> list[PackedRow]:
-    """Pack documents given as token ids, best-fit decreasing, so that few rows carry padding.
-
-    Raises:
-        ValueError: if `window` is below 2.
-    """
+    """Pack documents given as token ids, best-fit decreasing; ValueError if `window` is below 2."""
     if window < 2:
         raise ValueError(f"window {window} is too short: it must hold one token to see and one to predict")
     pieces = [
@@ -65,17 +58,6 @@ def collate_packed(rows: list[PackedRow]) -> dict[str, torch.Tensor]:
     """Return tensors (rows, window) for `run_training`; there is no attention mask on purpose."""
     names = ("input_ids", "labels", "position_ids")
     return {name: torch.tensor([getattr(row, name) for row in rows]) for name in names}
-
-
-def decoded_targets(row: PackedRow, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Decode the text that a row trains the model to produce, to check before training."""
-    return tokenizer.decode([label for label in row.labels if label != IGNORED])
-
-
-def useful_share(rows: Sequence[PackedRow], pad_id: int) -> float:
-    """Return the share of all positions that are not padding."""
-    fed = sum(len(row.input_ids) for row in rows)
-    return sum(token != pad_id for row in rows for token in row.input_ids) / fed if fed else 0.0
 
 
 def _best_fit(pieces: list[Sequence[int]], window: int) -> list[list[Sequence[int]]]:

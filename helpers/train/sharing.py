@@ -2,7 +2,7 @@
 
 Every process must take part in every step. If the number of examples is not divisible, data loaders repeat
 some, which changes the loss of an epoch's last step. Here fillers without targets take their places, so
-that the loss is the one that a single process would compute.
+that the loss equals that of a single process.
 """
 
 from __future__ import annotations

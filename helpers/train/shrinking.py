@@ -22,20 +22,15 @@ WEIGHTS = "adapter_model.safetensors"
 
 
 def shrink_adapter(
-    model: PeftModel,
-    adapter_dir: Path,
-    validate: Callable[[PeftModel], float],
-    *,
-    untouched: float,
+    model: PeftModel, adapter_dir: Path, validate: Callable[[PeftModel], float], *, untouched: float,
     keep_gain: float,
-) -> float:
-    """Scale the adapter in `adapter_dir` down as far as `keep_gain` of its validated gain allows.
+) -> float:  # fmt: skip
+    """Scale the adapter of `model`, saved in `adapter_dir`, down as far as `keep_gain` allows.
 
     Args:
-        model: the base model with that adapter.
         validate: lower is better.
         untouched: the base model's validation.
-        keep_gain: the share of the gain that must remain, at most 1.
+        keep_gain: the share of the validated gain that must remain, at most 1.
 
     Returns:
         The scale by which the saved update was multiplied: one of SCALES, or 1.

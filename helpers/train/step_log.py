@@ -18,13 +18,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 class StepLog:
-    """Writes the log and shows a progress bar.
-
-    Args:
-        first: the step that the run resumes after; later lines are dropped.
-        label: of the progress bar.
-        total: steps of the whole run.
-    """
+    """Writes the log and shows a progress bar; a run resumed after step `first` drops later lines."""
 
     def __init__(self, path: Path, first: int, label: str, total: int) -> None:
         kept = []

@@ -5,7 +5,7 @@
 - validation by a function of the caller's; the best validated weights are kept
   (`helpers.train.validation`);
 - checkpoints that a run resumes from after a kill (`helpers.train.checkpoints`);
-- an error at the first NaN instead of hours of them (`helpers.train.errors`);
+- an error at the first NaN instead of hours of them (`helpers.train.fallbacks`);
 - this project's progress bar.
 
 Under `accelerate launch` the processes share every step: each takes a part of its examples, and the loss
@@ -17,6 +17,7 @@ the processes.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import math
 import shutil
@@ -30,13 +31,7 @@ import torch
 from accelerate import PartialState
 from peft import PeftModel
 from torch.utils.data import Sampler
-from transformers import (
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    Trainer,
-    TrainingArguments,
-)
+from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainingArguments
 
 from helpers.machine.hardware import Runtime, peak_memory_gib
 from helpers.machine.memory import Fit, is_out_of_memory
@@ -45,11 +40,9 @@ from helpers.models.structure import hidden_states, output_head, plain_model
 from helpers.models.token_loss import summed_token_loss
 from helpers.run.workspace import WorkspaceError, digest, write_json
 from helpers.train.checkpoints import SaveSchedule, newest_whole_checkpoint, replace_folder, step_of
-from helpers.train.errors import StepTooLargeError, TrainingError, require_finite
+from helpers.train.fallbacks import StepTooLargeError, TrainingError, require_finite
 from helpers.train.sharing import EvenlyShared, ignoring_fillers
-from helpers.train.validation import ValidationCallback, best_of
-
-Model = PreTrainedModel | PeftModel
+from helpers.train.validation import Model, ValidationCallback, best_of
 
 
 @dataclass(frozen=True)
@@ -79,7 +72,7 @@ class Hyperparameters:
     warmup_fraction: float  # of all steps
     seed: int
     validations_per_epoch: int = 1
-    compiled: bool = False  # fuse each layer's work: for examples of one length and long trainings
+    compiled: bool = False  # compile each layer; pays in long trainings on examples of one length
 
 
 @dataclass(frozen=True)
@@ -110,7 +103,7 @@ class TrainingHistory:
     compiled: bool = False  # whether `torch.compile` fused each layer's work
     frozen_weights: str = ""  # "NF4", or their dtype
     lowered: tuple[str, ...] = ()  # what was given up to fit in memory, in order
-    adapter_scale: float = 1.0  # by which `helpers.train.shrinking` multiplied the saved update
+    adapter_scale: float = 1.0  # the factor that `helpers.train.shrinking` applied to the saved update
 
 
 def run_training(
@@ -151,24 +144,25 @@ def run_training(
         resume_from = newest_whole_checkpoint(checkpoints, key)
     every = max(1, math.ceil(layout.steps_per_epoch / hyperparameters.validations_per_epoch))
     schedule = SaveSchedule(every, total=layout.steps_per_epoch * hyperparameters.epochs)
+    shared = layout.processes > 1
     trainer = TokenTrainer(
         tokenizer.pad_token_id,
         ValidationCallback(data.validate, schedule, out_dir, what),
         model=model,
         args=_arguments(hyperparameters, layout, runtime, checkpoints),
-        **_shared(data, layout),
+        train_dataset=EvenlyShared(data.examples, layout.at_once) if shared else data.examples,
+        data_collator=ignoring_fillers(data.collate) if shared else data.collate,
     )
     compiled_rows = layout.micro_batch if hyperparameters.compiled else 0
     seconds = _train(trainer, runtime, fit, compiled_rows, resume_from)
-    history = TrainingHistory(
-        **_measurements(trainer, seconds),
-        **_circumstances(model, layout, fit, runtime),
-        epochs=hyperparameters.epochs,
-        resumed_from_step=step_of(resume_from) if resume_from else 0,
-        compiled=hyperparameters.compiled,
-    )
+    history = _history(trainer, model, hyperparameters, layout, fit, runtime, seconds)
+    if resume_from:
+        history = dataclasses.replace(history, resumed_from_step=step_of(resume_from))
     if processes.is_main_process:
-        _keep(history, tokenizer, out_dir)
+        write_json(out_dir / "history.json", history)
+        if (out_dir / "best").exists():  # otherwise an earlier call was killed after renaming it
+            tokenizer.save_pretrained(str(out_dir / "best"))
+            replace_folder(out_dir / "best", out_dir / "adapter")
         shutil.rmtree(checkpoints, ignore_errors=True)
     processes.wait_for_everyone()
     return history
@@ -182,9 +176,6 @@ def batch_shape(batch_sequences: int, micro_batch: int) -> tuple[int, int]:
     """
     accumulation = math.ceil(batch_sequences / micro_batch)
     return math.ceil(batch_sequences / accumulation), accumulation
-
-
-# --- before training --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -213,11 +204,7 @@ def _step_layout(hyperparameters: Hyperparameters, fit: Fit, examples: int, proc
 def _resumption_key(
     hyperparameters: Hyperparameters, layout: _StepLayout, examples: int, runtime: Runtime
 ) -> str:
-    """Digest of what must be equal to resume from a checkpoint.
-
-    It holds the batch of a step, not the micro-batch: a checkpoint remains valid when that is halved to
-    fit in memory.
-    """
+    """Digest what must be equal to resume. The micro-batch may differ: it may be halved to fit in memory."""
     h = hyperparameters
     return digest(
         [h.epochs, h.learning_rate, layout.at_once * layout.accumulation, h.warmup_fraction, h.seed, examples,
@@ -258,19 +245,6 @@ def _arguments(
     return arguments
 
 
-def _shared(data: TrainingData, layout: _StepLayout) -> dict[str, Any]:
-    """Return the examples and their collator as `Trainer` takes them, divisible among all processes."""
-    if layout.processes == 1:
-        return {"train_dataset": data.examples, "data_collator": data.collate}
-    return {
-        "train_dataset": EvenlyShared(data.examples, layout.at_once),
-        "data_collator": ignoring_fillers(data.collate),
-    }
-
-
-# --- training ---------------------------------------------------------------------------------------
-
-
 class TokenTrainer(Trainer):
     """`Trainer` with the token-weighted loss; it counts useful and fed tokens."""
 
@@ -301,7 +275,7 @@ class TokenTrainer(Trainer):
         require_finite(loss.item(), "loss", self.state.global_step + 1)
         if num_items_in_batch is None:
             return loss / max(count, 1)
-        # Processes average their gradients, but the sum over all targets of the step is wanted.
+        # Times world_size, because the processes will average their gradients.
         return loss * self.args.world_size / num_items_in_batch
 
 
@@ -314,7 +288,7 @@ def _train(
         validation.bar.set_postfix_str("the first step compiles")
     start = time.perf_counter()
     try:
-        with _saved_without_hub(model), _returning_loss(model, runtime, fit.checkpointing, compiled_rows):
+        with _in_training_form(model, runtime, fit.checkpointing, compiled_rows):
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     except OSError as error:
         raise WorkspaceError(f"cannot write checkpoints below {validation.out_dir}: {error}") from error
@@ -335,13 +309,13 @@ def _train(
 
 
 @contextlib.contextmanager
-def _returning_loss(
-    model: Model, runtime: Runtime, checkpointing: bool, compiled_rows: int = 0
+def _in_training_form(
+    model: Model, runtime: Runtime, checkpointing: bool, compiled_rows: int
 ) -> Iterator[None]:
     """Make a call of `model` return (summed loss, targets), compiled for batches of `compiled_rows` rows.
 
     The loss is computed inside `forward`, so that the wrappers for several processes, which act when the
-    model is called, cover all of it.
+    model is called, cover all of it. Saving does not ask the hub whether the vocabulary grew, as PEFT would.
     """
     plain = plain_model(model)
 
@@ -357,72 +331,50 @@ def _returning_loss(
             return summed_token_loss(output_head(model), hidden, labels, compiled=full)
 
     model.forward = forward
+    if isinstance(model, PeftModel):
+        save = type(model).save_pretrained
+        model.save_pretrained = functools.partial(save, model, save_embedding_layers=False)
     if checkpointing:
         plain.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     try:
         with cheaper_forms(model, compiled_rows):
             yield
     finally:
-        model.__dict__.pop("forward", None)
+        for name in ("forward", "save_pretrained"):
+            model.__dict__.pop(name, None)
         if checkpointing:
             plain.gradient_checkpointing_disable()
 
 
-@contextlib.contextmanager
-def _saved_without_hub(model: Model) -> Iterator[None]:
-    """Keep PEFT from asking the hub, at every save, whether the vocabulary grew."""
-    if isinstance(model, PeftModel):
-        model.save_pretrained = functools.partial(
-            type(model).save_pretrained, model, save_embedding_layers=False
-        )
-    try:
-        yield
-    finally:
-        model.__dict__.pop("save_pretrained", None)
-
-
-# --- after training ---------------------------------------------------------------------------------
-
-
-def _keep(history: TrainingHistory, tokenizer: PreTrainedTokenizerBase, out_dir: Path) -> None:
-    """Write the history, and let the best weights take their final place."""
-    write_json(out_dir / "history.json", history)
-    if (out_dir / "best").exists():  # otherwise an earlier call was killed after renaming it
-        tokenizer.save_pretrained(str(out_dir / "best"))
-        replace_folder(out_dir / "best", out_dir / "adapter")
-
-
-def _measurements(trainer: TokenTrainer, seconds: float) -> dict[str, Any]:
-    """Return the fields of the history that the training itself produced."""
+def _history(
+    trainer: TokenTrainer, model: Model, hyperparameters: Hyperparameters, layout: _StepLayout, fit: Fit,
+    runtime: Runtime, seconds: float,
+) -> TrainingHistory:  # fmt: skip
     logged = [row for row in trainer.state.log_history if "loss" in row]
     measured = [row for row in trainer.state.log_history if "validation" in row]
     best = best_of(measured)
-    return {
-        "steps": tuple(row["step"] for row in logged),
-        "train_loss": tuple(float(row["loss"]) for row in logged),
-        "learning_rate": tuple(float(row["learning_rate"]) for row in logged),
-        "validation_steps": tuple(row["step"] for row in measured),
-        "validation": tuple(row["validation"] for row in measured),
-        "best_step": best["step"],
-        "best_validation": best["validation"],
-        "seconds": round(seconds, 3),
-        "validation_seconds": round(trainer.validation.seconds, 3),
-        "useful_tokens": trainer.useful,
-        "useful_share": trainer.useful / max(trainer.fed, 1),
-        "tokens_per_second": (trainer.useful - trainer.useful_before) / max(seconds, 1e-9),
-    }
-
-
-def _circumstances(model: Model, layout: _StepLayout, fit: Fit, runtime: Runtime) -> dict[str, Any]:
-    """Return the fields of the history that describe model and machine."""
-    return {
-        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "peak_memory_gib": round(peak_memory_gib(), 3),
-        "precision": str(runtime.autocast_dtype or runtime.weight_dtype).removeprefix("torch."),
-        "micro_batch": layout.micro_batch,
-        "accumulation": layout.accumulation,
-        "processes": layout.processes,
-        "gradient_checkpointing": fit.checkpointing,
-        "frozen_weights": "NF4" if runtime.nf4 else str(runtime.weight_dtype).removeprefix("torch."),
-        "lowered": fit.lowered,
-    }
+    return TrainingHistory(
+        steps=tuple(row["step"] for row in logged),
+        train_loss=tuple(float(row["loss"]) for row in logged),
+        learning_rate=tuple(float(row["learning_rate"]) for row in logged),
+        validation_steps=tuple(row["step"] for row in measured),
+        validation=tuple(row["validation"] for row in measured),
+        best_step=best["step"],
+        best_validation=best["validation"],
+        epochs=hyperparameters.epochs,
+        seconds=round(seconds, 3),
+        validation_seconds=round(trainer.validation.seconds, 3),
+        useful_tokens=trainer.useful,
+        useful_share=trainer.useful / max(trainer.fed, 1),
+        tokens_per_second=(trainer.useful - trainer.useful_before) / max(seconds, 1e-9),
+        trainable_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        peak_memory_gib=round(peak_memory_gib(), 3),
+        precision=str(runtime.autocast_dtype or runtime.weight_dtype).removeprefix("torch."),
+        micro_batch=layout.micro_batch,
+        accumulation=layout.accumulation,
+        processes=layout.processes,
+        gradient_checkpointing=fit.checkpointing,
+        compiled=hyperparameters.compiled,
+        frozen_weights="NF4" if runtime.nf4 else str(runtime.weight_dtype).removeprefix("torch."),
+        lowered=fit.lowered,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,8 @@ from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from helpers.machine.progress import bar
-from helpers.train.checkpoints import SaveSchedule, replace_folder
-from helpers.train.errors import require_finite
+from helpers.train.checkpoints import SaveSchedule, written_whole
+from helpers.train.fallbacks import require_finite
 
 if TYPE_CHECKING:
     from helpers.train.trainer import TokenTrainer
@@ -23,14 +22,7 @@ Model = PreTrainedModel | PeftModel
 
 
 class ValidationCallback(TrainerCallback):
-    """Validates at every checkpoint and keeps the weights with the lowest value.
-
-    Args:
-        validate: measures the model; lower is better.
-        schedule: when to validate and save a checkpoint.
-        out_dir: the best weights lie in its folder `best`.
-        what: label of the progress bar.
-    """
+    """Validates when a checkpoint is due, and keeps the weights with the lowest value in `out_dir/best`."""
 
     trainer: TokenTrainer  # set by the trainer itself
 
@@ -96,16 +88,11 @@ class ValidationCallback(TrainerCallback):
         # Every process takes part in gathering the weights.
         weights = self.trainer.accelerator.get_state_dict(self.trainer.model_wrapped)
         if state.is_world_process_zero:
-            partial = self.out_dir / "best.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            model.save_pretrained(str(partial), state_dict=weights)
-            replace_folder(partial, self.out_dir / "best")
+            with written_whole(self.out_dir / "best") as partial:
+                model.save_pretrained(str(partial), state_dict=weights)
 
 
 def best_of(measured: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the row with the lowest validation, the earliest of equals.
-
-    Step 0, before training, counts only while there is no other.
-    """
+    """Return the row with the lowest validation, the earliest of equals; step 0 only if there is no other."""
     trained = [row for row in measured if row["step"] > 0]
     return min(trained or measured, key=lambda row: (row["validation"], row["step"]))
