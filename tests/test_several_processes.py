@@ -34,7 +34,7 @@ train_language_model(settings, texts[:5], texts[5:], tiny_models.CPU_FP32, seed=
 """
 # Track C's training, without dropout, whose masks depend on the shapes.
 EMBED = """
-from helpers.data.queries.build import build_retrieval_data
+from helpers.data.queries.retrieval_data import build_retrieval_data
 from helpers.profiles import CPU
 from helpers.train.contrastive import train_embedder
 from tiny_embedder import small_code_base

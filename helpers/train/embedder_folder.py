@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sentence_transformers import SentenceTransformer
 
-from helpers.data.queries.build import RetrievalData
+from helpers.data.queries.retrieval_data import RetrievalData
 from helpers.run.workspace import write_text
 from helpers.settings import TrackCSettings
 from helpers.train.checkpoints import replace_folder

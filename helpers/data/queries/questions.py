@@ -151,11 +151,7 @@ def draw_queries(sources: Sequence[QuerySource], wanted: int, rng: random.Random
 
 
 def draw_file_queries(
-    functions: Sequence[Function],
-    splits: Splits,
-    split: SplitName,
-    others: int,
-    rng: random.Random,
+    functions: Sequence[Function], splits: Splits, split: SplitName, others: int, rng: random.Random
 ) -> tuple[Query, ...]:
     """Return queries for whole files by name ("how to open custom_file.ts").
 

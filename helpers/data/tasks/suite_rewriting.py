@@ -110,10 +110,7 @@ def statements_for(setup: str, asserts: Sequence[str]) -> list[str]:
 
 
 def rewritten(
-    statements: Sequence[ast.stmt],
-    name: str,
-    is_subject: Callable[[ast.AST], bool],
-    allowed: set[str],
+    statements: Sequence[ast.stmt], name: str, is_subject: Callable[[ast.AST], bool], allowed: set[str]
 ) -> str | None:
     """Return the statements as plain Python that calls the function under test by its bare `name`.
 

@@ -20,12 +20,12 @@ from transformers import PreTrainedTokenizerBase
 from helpers.code.names.context import NameContext
 from helpers.data.contamination import Benchmarks, check_held_out
 from helpers.data.splits import functions_of
-from helpers.data.tasks.build_report import instruct_report
 from helpers.data.tasks.choosing import choose_drafts, wanted_functions, wanted_kinds
 from helpers.data.tasks.drafts import Draft, executable_drafts, pair_of, task_of, without_fences
 from helpers.data.tasks.execution import ExecutionContext, import_folders
 from helpers.data.tasks.filters import Filters, foreign_licences
 from helpers.data.tasks.ground_truth import GroundTruth, execution_context, left_out, verify_functions
+from helpers.data.tasks.instruct_report import instruct_report
 from helpers.data.tasks.prose import LanguageGenerator, SourceFacts
 from helpers.data.tasks.prose_drafts import (
     documented_drafts,
