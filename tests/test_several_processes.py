@@ -48,7 +48,7 @@ train_embedder(settings_c, pairs, tiny_models.CPU_FP32, seed=5, out_dir=Path(f"{
 # What every rank gets from a shared call, and which part was its own work.
 SHARE = """
 import os
-from helpers.data.tasks.ground_truth import ExecutionContext
+from helpers.data.tasks.execution import ExecutionContext
 from helpers.eval.responses import score_responses
 from helpers.models.causal_lm import generate, load_causal_lm
 from helpers.models.embedder import encode, load_embedder
