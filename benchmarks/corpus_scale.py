@@ -31,7 +31,7 @@ import numpy as np
 
 from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
-from helpers.data.queries.build import build_retrieval_data
+from helpers.data.queries.retrieval_data import build_retrieval_data
 from helpers.data.splits import check_splits, split_corpus
 from helpers.eval.vector_index import build_index, search
 from helpers.machine.hardware import peak_memory_gib

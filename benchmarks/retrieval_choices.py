@@ -19,7 +19,7 @@ from pathlib import Path
 
 from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
-from helpers.data.queries.build import RetrievalData, build_retrieval_data
+from helpers.data.queries.retrieval_data import RetrievalData, build_retrieval_data
 from helpers.data.splits import split_corpus
 from helpers.eval.fusion import WEIGHTS, fuse_runs, weighted_runs
 from helpers.eval.lexical import build_lexical_index

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny_embedder import save_tiny_embedder, small_code_base
 
-from helpers.data.queries.build import build_retrieval_data
+from helpers.data.queries.retrieval_data import build_retrieval_data
 from helpers.machine.hardware import Runtime
 from helpers.models.embedder import load_embedder
 from helpers.profiles import CPU

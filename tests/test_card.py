@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from helpers.code.functions import extract_functions
-from helpers.data.card.facts import quantiles
-from helpers.data.card.page import STANDING_LIMITS, corpus_facts, render_data_card
+from helpers.data.card.facts import corpus_facts, quantiles
+from helpers.data.card.page import STANDING_LIMITS, render_data_card
 from helpers.data.corpus import load_corpus
 from helpers.data.splits import check_splits, split_corpus
 from helpers.settings import CorpusSettings

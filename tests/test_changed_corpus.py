@@ -13,7 +13,7 @@ from test_splits import SETTINGS, toy
 from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
 from helpers.data.draw import draw_files
-from helpers.data.queries.build import build_retrieval_data
+from helpers.data.queries.retrieval_data import build_retrieval_data
 from helpers.data.splits import files_of, split_corpus
 from helpers.profiles import RunRequest
 from helpers.tracks.session import open_session

@@ -10,8 +10,8 @@ import pytest
 import torch
 from tiny_embedder import save_tiny_embedder, small_code_base
 
-from helpers.data.queries.build import build_retrieval_data, shuffled_pairs
 from helpers.data.queries.documents import short_form
+from helpers.data.queries.retrieval_data import build_retrieval_data, shuffled_pairs
 from helpers.eval.retrieval import build_index, index_documents, mean_scores, qrels_of, retrieve, score_run
 from helpers.machine.hardware import Runtime
 from helpers.models.embedder import EmbedderError, encode, load_embedder

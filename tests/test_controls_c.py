@@ -11,7 +11,7 @@ from tiny_embedder import save_tiny_embedder, small_code_base
 
 from helpers.data import foreign
 from helpers.data.foreign import foreign_retrieval
-from helpers.data.queries.build import build_retrieval_data
+from helpers.data.queries.retrieval_data import build_retrieval_data
 from helpers.errors import InsufficientDataError
 from helpers.eval.retrieval import (
     index_documents,

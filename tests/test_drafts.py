@@ -6,7 +6,8 @@ import pytest
 
 from helpers.data.tasks.bugs import make_bugs
 from helpers.data.tasks.drafts import executable_drafts
-from helpers.data.tasks.ground_truth import ExecutionContext, GroundTruth
+from helpers.data.tasks.execution import ExecutionContext
+from helpers.data.tasks.ground_truth import GroundTruth
 from helpers.data.tasks.phrasings import spliced, unfenced
 from helpers.data.tasks.test_sets import TestSet
 from helpers.records import Function

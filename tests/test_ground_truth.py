@@ -3,14 +3,14 @@ import pytest
 from helpers.code.functions import extract_functions, functions_of_file
 from helpers.data.corpus import load_corpus
 from helpers.data.tasks.candidate_cases import doctest_cases, generated_calls
-from helpers.data.tasks.execution import import_folders
-from helpers.data.tasks.ground_truth import (
+from helpers.data.tasks.execution import (
     execution_context,
+    import_folders,
     import_line,
     module_prelude,
     strip_decorators,
-    verify_functions,
 )
+from helpers.data.tasks.ground_truth import verify_functions
 from helpers.records import Corpus, SourceFile
 from helpers.sandbox.api import run_program
 
@@ -80,7 +80,7 @@ def _corpus(tmp_path):
 @pytest.fixture(scope="module")
 def verified(tmp_path_factory):
     corpus, functions = _corpus(tmp_path_factory.mktemp("corpus"))
-    truths, counts, _ = verify_functions(functions, corpus, wanted=10, seed=1, workers=2)
+    truths, counts, *_ = verify_functions(functions, corpus, wanted=10, seed=1, workers=2)
     return corpus, {truth.function.name: truth for truth in truths}, counts
 
 
@@ -149,6 +149,6 @@ def test_a_package_below_src_is_imported_from_there(tmp_path):
     corpus = load_corpus(f"path:{tmp_path}")
     functions = extract_functions(corpus)
     assert import_folders(corpus) == ("src",)
-    truths, _, _ = verify_functions(functions, corpus, wanted=1, seed=1, workers=2)
+    truths, *_ = verify_functions(functions, corpus, wanted=1, seed=1, workers=2)
     assert truths
     assert truths[0].function.module == "pkg.tools"

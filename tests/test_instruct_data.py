@@ -18,9 +18,9 @@ from helpers.code.quality import is_gain, quality_costs
 from helpers.data.corpus import load_corpus
 from helpers.data.splits import functions_of, split_corpus
 from helpers.data.tasks.bugs import make_bugs
-from helpers.data.tasks.build import build_instruct_data, load_instruct_data, save_instruct_data
 from helpers.data.tasks.choosing import quotas_of, taking_turns
 from helpers.data.tasks.execution import execution_context
+from helpers.data.tasks.instruct_data import build_instruct_data, load_instruct_data, save_instruct_data
 from helpers.data.tasks.phrasings import BUG_MARK, PHRASINGS, fenced_python, spliced, unfenced
 from helpers.data.tasks.prose import SourceFacts
 from helpers.data.tasks.worsening import WORSENINGS, worsened_versions

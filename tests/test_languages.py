@@ -11,9 +11,9 @@ from helpers.code.languages import GRAMMARS, SUFFIXES, tokens_of
 from helpers.code.names.context import NameContext
 from helpers.data.card.facts import corpus_facts
 from helpers.data.corpus import load_corpus
-from helpers.data.queries.build import build_retrieval_data
+from helpers.data.queries.retrieval_data import build_retrieval_data
 from helpers.data.splits import check_splits, split_corpus
-from helpers.data.tasks.build import build_instruct_data
+from helpers.data.tasks.instruct_data import build_instruct_data
 from helpers.errors import InsufficientDataError
 from helpers.profiles import SMOKE, RunRequest, resolve_profile
 from helpers.records import Function

@@ -132,7 +132,7 @@ def test_import_and_functions_run_in_the_sandbox_alone(tmp_path, package) -> Non
     functions = extract_functions(corpus)
     suite = TestSuite(corpus, functions)
     before = set(sys.modules)
-    truths, counts, ran = verify_functions(functions, corpus, wanted=5, seed=1, workers=1, suite=suite)
+    truths, counts, ran, _ = verify_functions(functions, corpus, wanted=5, seed=1, workers=1, suite=suite)
     assert [truth.function.name for truth in truths] == ["tripled"], counts
     assert {name.rpartition("::")[2] for name in ran} == {"tripled", "f"}
     assert counts[OUTSIDE] == 1

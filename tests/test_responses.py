@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from helpers.data.tasks.execution import ExecutionContext
 from helpers.data.tasks.generated_tests import asserts_about, without_definition
-from helpers.data.tasks.ground_truth import ExecutionContext
 from helpers.data.tasks.phrasings import fenced_python
 from helpers.eval.responses import _judge_tests, copy_input_responses, score_responses
 from helpers.records import Task

@@ -9,14 +9,14 @@ import itertools
 import pytest
 from tiny_embedder import function, small_code_base
 
-from helpers.data.queries.build import (
+from helpers.data.queries.documents import document_text, short_form, strip_nested_docstrings
+from helpers.data.queries.questions import name_overlap
+from helpers.data.queries.retrieval_data import (
     RetrievalDataError,
     build_retrieval_data,
     check_leaks,
     shuffled_pairs,
 )
-from helpers.data.queries.documents import document_text, short_form, strip_nested_docstrings
-from helpers.data.queries.questions import name_overlap
 from helpers.data.queries.wording import as_question, base_form, first_sentence, paraphrase
 from helpers.errors import InsufficientDataError
 from helpers.profiles import CPU

@@ -34,7 +34,7 @@ train_language_model(settings, texts[:5], texts[5:], tiny_models.CPU_FP32, seed=
 """
 # Track C's training, without dropout, whose masks depend on the shapes.
 EMBED = """
-from helpers.data.queries.build import build_retrieval_data
+from helpers.data.queries.retrieval_data import build_retrieval_data
 from helpers.profiles import CPU
 from helpers.train.contrastive import train_embedder
 from tiny_embedder import small_code_base
@@ -48,7 +48,7 @@ train_embedder(settings_c, pairs, tiny_models.CPU_FP32, seed=5, out_dir=Path(f"{
 # What every rank gets from a shared call, and which part was its own work.
 SHARE = """
 import os
-from helpers.data.tasks.ground_truth import ExecutionContext
+from helpers.data.tasks.execution import ExecutionContext
 from helpers.eval.responses import score_responses
 from helpers.models.causal_lm import generate, load_causal_lm
 from helpers.models.embedder import encode, load_embedder

@@ -193,7 +193,7 @@ def test_cases_make_the_tests_stronger_and_a_wrong_one_is_dropped(read) -> None:
     assert "test_wrong_on_purpose" not in drawn["mean"].text
     assert "def close(" in drawn["mean"].text
     assert drawn["nothing"] is not None
-    truths, _, _ = verify_functions(wanted, corpus, wanted=3, seed=1, workers=2, suite=suite)
+    truths, *_ = verify_functions(wanted, corpus, wanted=3, seed=1, workers=2, suite=suite)
     mean = next(truth for truth in truths if truth.function.name == "mean")
     assert (
         any("raise ValueError" in b.source and "if values" in b.source for b in mean.mutants) or mean.mutants

@@ -5,8 +5,3 @@ From a spec (`corpus_spec`) to accepted files (`walking`, `cleaning`, `corpus`),
 below make Track B's pairs and tasks (`tasks`), Track C's queries and documents (`queries`) and the data
 card (`card`). Nothing here trains or measures a model, and code of a corpus runs in the sandbox only.
 """
-
-__all__ = [
-    "card", "cleaning", "contamination", "corpus", "corpus_spec", "draw", "exposure", "foreign",
-    "general_code", "licences", "older_release", "queries", "splits", "tasks", "walking",
-]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Decide which files of a code base are taken, by the written rules in `RULES`.
+"""Decide which files of a code base are taken; `RULES` lists the reasons to leave one out.
 
 Every file is either accepted, or rejected with one fixed phrase that the data card counts. The first rule
 that applies gives the reason. Path rules come first (`helpers.data.walking`), then rules on the bytes, on
@@ -14,7 +14,6 @@ import io
 import re
 import stat
 import tokenize
-from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.code.languages import language_of, syntax_fault
@@ -26,44 +25,35 @@ from helpers.machine.progress import progress
 from helpers.records import RejectedFile, SourceFile
 from helpers.settings import CorpusSettings
 
-
-@dataclass(frozen=True)
-class Rule:
-    """One reason for leaving out a file or a whole folder; `text` names the limits by setting."""
-
-    reason: str  # the phrase in `RejectedFile.reason`
-    text: str
-
-
-# The rules, in the order in which they are tried. `{...}` are fields of CorpusSettings.
-RULES: tuple[Rule, ...] = (
-    Rule("excluded by pattern", "matches exclude={exclude}, or matches none of a given include={include}"),
-    Rule("symbolic link", "not followed: its target is read under its own name, or lies outside"),
-    Rule("hidden", "the name of the file or of its folder begins with a dot"),
-    Rule("vendored", "inside a folder of copied code (vendor, _vendor, third_party, node_modules, ...)"),
-    Rule("build output", "inside build, dist, *.egg-info, a virtual environment or a marked cache"),
-    Rule("notebook", "a Jupyter notebook"),
-    Rule("not source code", "its suffix belongs to no supported language (data, documents, type stubs)"),
-    Rule("language not wanted", "its language is not among languages={languages}"),
-    Rule("test", "below test/, tests/ or __tests__/, or named test_*.py, *_test.py, tests.py, conftest.py, "
-         "*.test.ts, *_test.go, *Test.java and the like"),
-    Rule("cannot be read", "not a regular file, or the system refuses to open it"),
-    Rule("too large", "more than {max_file_bytes} bytes"),
-    Rule("too small", "fewer than {min_file_bytes} bytes"),
-    Rule("binary", "holds NUL bytes"),
-    Rule("unknown encoding", "does not decode by its PEP 263 declaration, or as UTF-8 without one"),
-    Rule("generated", "says so in its name (_pb2.py, .pb.go, ...) or among its first 20 lines"),
-    Rule("minified", "a line of more than {max_line_chars} characters, or named *.min.js"),
-    Rule("Python 2", "does not parse, and uses syntax of Python 2"),
-    Rule("does not parse", "not valid for the running Python, or the grammar of its language does not fit "
-         "over half of it; the line is given"),
-    Rule("no function or class", "defines no function and no class"),
-    Rule("secret that cannot be masked", "would no longer parse with its secrets masked"),
-    Rule("exact duplicate", "has the same text as an accepted file; the first path in sorted order stays"),
-    Rule("near duplicate", "Jaccard similarity of 5-token shingles at least {near_duplicate_threshold} "
-         "with an accepted file; the first path in sorted order stays"),
-    Rule("over the file limit", "only the {max_files} files with the smallest SHA-256 of the path stay"),
-)  # fmt: skip
+# `RejectedFile.reason` -> rule, in the order in which rules are tried; `{...}` is a field of CorpusSettings.
+RULES = {
+    "excluded by pattern": "matches exclude={exclude}, or matches none of a given include={include}",
+    "symbolic link": "not followed: its target is read under its own name, or lies outside",
+    "hidden": "the name of the file or of its folder begins with a dot",
+    "vendored": "inside a folder of copied code (vendor, _vendor, third_party, node_modules, ...)",
+    "build output": "inside build, dist, *.egg-info, a virtual environment or a marked cache",
+    "notebook": "a Jupyter notebook",
+    "not source code": "its suffix belongs to no supported language (data, documents, type stubs)",
+    "language not wanted": "its language is not among languages={languages}",
+    "test": "below test/, tests/ or __tests__/, or named test_*.py, *_test.py, tests.py, conftest.py, "
+        "*.test.ts, *_test.go, *Test.java and the like",
+    "cannot be read": "not a regular file, or the system refuses to open it",
+    "too large": "more than {max_file_bytes} bytes",
+    "too small": "fewer than {min_file_bytes} bytes",
+    "binary": "holds NUL bytes",
+    "unknown encoding": "does not decode by its PEP 263 declaration, or as UTF-8 without one",
+    "generated": "says so in its name (_pb2.py, .pb.go, ...) or among its first 20 lines",
+    "minified": "a line of more than {max_line_chars} characters, or named *.min.js",
+    "Python 2": "does not parse, and uses syntax of Python 2",
+    "does not parse": "not valid for the running Python, or the grammar of its language does not fit "
+        "over half of it; the line is given",
+    "no function or class": "defines no function and no class",
+    "secret that cannot be masked": "would no longer parse with its secrets masked",
+    "exact duplicate": "has the same text as an accepted file; the first path in sorted order stays",
+    "near duplicate": "Jaccard similarity of 5-token shingles at least {near_duplicate_threshold} "
+        "with an accepted file; the first path in sorted order stays",
+    "over the file limit": "only the {max_files} files with the smallest SHA-256 of the path stay",
+}  # fmt: skip
 
 GENERATED_FILES = (
     "*_pb2.py", "*_pb2_grpc.py", "_version.py", "parsetab.py", "lextab.py",
@@ -81,9 +71,8 @@ GENERATED_COMMENT = re.compile(
     r"|\bgenerated (?:by|from|with|using)\b)",
     re.IGNORECASE,
 )
-GENERATED_OTHER_COMMENT = re.compile(
-    GENERATED_COMMENT.pattern.replace("#", r"(?://|/\*|^ *\*)", 1), re.I | re.M
-)
+OTHER_COMMENT = GENERATED_COMMENT.pattern.replace("#", r"(?://|/\*|^ *\*)", 1)
+GENERATED_OTHER_COMMENT = re.compile(OTHER_COMMENT, re.IGNORECASE | re.MULTILINE)
 PYTHON_2_MESSAGE = re.compile(
     r"Missing parentheses in call to '(?:print|exec)'|multiple exception types must be|leading zeros"
 )
@@ -96,29 +85,20 @@ PYTHON_2_TEXT = re.compile(
 def rule_rows(settings: CorpusSettings) -> list[dict[str, str]]:
     """Return the rules with this run's limits filled in: rows of `reason` and `rule`, in order."""
     limits = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(settings).items()}
-    return [{"reason": rule.reason, "rule": rule.text.format(**limits)} for rule in RULES]
+    return [{"reason": reason, "rule": rule.format(**limits)} for reason, rule in RULES.items()]
 
 
 def clean_folder(
     root: Path, settings: CorpusSettings, *, only: str = ""
 ) -> tuple[tuple[SourceFile, ...], tuple[RejectedFile, ...]]:
-    """Apply the rules to everything below `root`.
+    """Return the accepted and the rejected files below `root`, both sorted by path.
 
     Args:
-        root: an existing folder.
-        settings: limits, patterns and the near-duplicate threshold.
         only: the only file of `root` to look at (an installed single-module package).
-
-    Returns:
-        The accepted and the rejected files, both sorted by path.
     """
-    candidates: list[tuple[str, Path]] = []
-    rejected: list[RejectedFile] = []
-    for path, location, reason in sorted(walk(root, settings, only=only), key=lambda found: found[0]):
-        if reason:
-            rejected.append(RejectedFile(path, *_with_detail(reason)))
-        else:
-            candidates.append((path, location))
+    found = sorted(walk(root, settings, only=only), key=lambda entry: entry[0])
+    rejected = [RejectedFile(path, *_with_detail(reason)) for path, _, reason in found if reason]
+    candidates = [(path, location) for path, location, reason in found if not reason]
     readable: list[SourceFile] = []
     for path, location in progress(candidates, "reading files", unit="file"):
         result = read_source(path, location, settings)
@@ -154,9 +134,8 @@ def read_source(path: str, location: Path, settings: CorpusSettings) -> SourceFi
         return no("binary")
     language = language_of(path)
     try:
-        encoding = (
-            tokenize.detect_encoding(io.BytesIO(data).readline)[0] if language == "python" else "utf-8-sig"
-        )
+        is_python = language == "python"
+        encoding = tokenize.detect_encoding(io.BytesIO(data).readline)[0] if is_python else "utf-8-sig"
         text = data.decode(encoding)
         encoded = text.encode("utf-8")  # a codec such as UTF-7 can yield lone surrogates
     except (SyntaxError, UnicodeError, LookupError) as error:
@@ -203,9 +182,9 @@ def _fault(text: str, language: str) -> str:
 def drop_duplicates(files: list[SourceFile], threshold: float) -> tuple[list[SourceFile], list[RejectedFile]]:
     """Keep the first path (sorted) of each set of equal or nearly equal files.
 
-    A file is dropped only for being near a file that stays, so a chain of gradual changes does not pull
-    its far end out. Files are equal by SHA-256, and near by the true Jaccard similarity of 5-token
-    shingles at or above `threshold`; MinHash finds the candidates (see `near_duplicates`).
+    A file is dropped only if it is near a file that stays, so the far end of a chain of gradual changes
+    stays too. Near means a true Jaccard similarity of 5-token shingles of at least `threshold`; MinHash only
+    finds the candidates (see `near_duplicates`).
     """
     rejected: list[RejectedFile] = []
     first_with: dict[str, str] = {}
@@ -217,13 +196,13 @@ def drop_duplicates(files: list[SourceFile], threshold: float) -> tuple[list[Sou
             first_with[file.sha256] = file.path
             unique.append(file)
     sets = [shingles(file_tokens(file.text)) for file in progress(unique, "comparing files", unit="file")]
-    kept: list[SourceFile] = []
-    for file, original in zip(unique, earlier_duplicates(sets, threshold), strict=True):
-        if original is None:
-            kept.append(file)
-        else:
-            rejected.append(RejectedFile(file.path, "near duplicate", f"of {unique[original].path}"))
-    return kept, rejected
+    compared = list(zip(unique, earlier_duplicates(sets, threshold), strict=True))
+    rejected += [
+        RejectedFile(file.path, "near duplicate", f"of {unique[original].path}")
+        for file, original in compared
+        if original is not None
+    ]
+    return [file for file, original in compared if original is None], rejected
 
 
 def limit_files(files: list[SourceFile], max_files: int) -> tuple[list[SourceFile], list[RejectedFile]]:

@@ -45,8 +45,7 @@ class Benchmarks:
             problems = _rows(path)
             self.sources[path.name] = len(problems)
             for row in problems:
-                texts = (row.get(field, "") for field in TEXT_FIELDS)
-                for text in texts:
+                for text in (row.get(field, "") for field in TEXT_FIELDS):
                     self._grams |= _ngrams("\n".join(text) if isinstance(text, list) else str(text))
                 whole = f"{row.get('prompt', '')}{row.get('canonical_solution', '')}"
                 for code in (whole, *(str(row.get(field, "")) for field in CODE_FIELDS)):
@@ -62,21 +61,16 @@ class Benchmarks:
 
 
 def check_held_out(pairs: Iterable[tuple[str, str, str]], held_out: Iterable[tuple[str, str]]) -> None:
-    """Raise if a pair is about a held-out function or shares its code.
+    """Raise ContaminationError if a pair is about a held-out function or shares its code.
 
     Args:
         pairs: (pair id, function id, code of the function).
         held_out: (function id, code) of the test functions.
-
-    Raises:
-        ContaminationError: naming the offending pairs.
     """
-    ids, codes = set(), set()
-    for identifier, code in held_out:
-        ids.add(identifier)
-        codes |= fingerprints(code)
+    test = dict(held_out)
+    codes = {mark for code in test.values() for mark in fingerprints(code)}
     offending = [
-        pair for pair, function, code in pairs if function in ids or not codes.isdisjoint(fingerprints(code))
+        pair for pair, function, code in pairs if function in test or not codes.isdisjoint(fingerprints(code))
     ]
     if offending:
         raise ContaminationError(
@@ -100,8 +94,7 @@ def _functions(code: str) -> Iterator[str]:
             if ast.get_docstring(node, clean=False) is not None:
                 node.body = node.body[1:] or [ast.Pass()]
             text = ast.unparse(node)
-            blanked = blank_syntax(text) if len(python_tokens(text)) >= MIN_TOKENS else None
-            if blanked:
+            if len(python_tokens(text)) >= MIN_TOKENS and (blanked := blank_syntax(text)):
                 yield blanked
 
 

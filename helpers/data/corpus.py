@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 
 from helpers.code.secrets import count_kinds
@@ -17,11 +16,6 @@ from helpers.data.corpus_spec import CorpusError, resolve_spec
 from helpers.data.licences import licence_files, licence_warning
 from helpers.records import Corpus, RejectedFile
 from helpers.settings import CorpusSettings, public_spec
-
-__all__ = [
-    "FEW_FILES", "CorpusError", "corpus_warnings", "load_corpus", "rejection_counts", "secret_counts",
-    "summary_line",
-]  # fmt: skip
 
 FEW_FILES = 100  # with fewer, the suite still runs but says that its figures rest on little code
 
@@ -38,13 +32,12 @@ def load_corpus(
             git:URL[@revision]  a shallow clone (https, ssh, git, file or a local path)
             zip:FILE            an archive; a single top folder inside it is entered
         settings: limits and patterns; default `CorpusSettings()`.
-        cache_dir: where clones and unpacked archives stay, since their code is run from there later;
+        cache_dir: where clones and unpacked archives stay, because their code is run from there later;
             default `$XDG_CACHE_HOME/adapt-a-code-model`, or a folder below ~/.cache.
 
     Returns:
-        The corpus. `files` and `rejected` are sorted by path; `sha256` covers the (path, sha256) pairs of
-        the accepted files. It is no error if few files or none are accepted, as long as there is
-        something to list: see `summary_line` and `corpus_warnings`.
+        The corpus. `files` and `rejected` are sorted by path; `sha256` covers the paths and hashes of the
+        accepted files. Few accepted files, or none, are no error: see `corpus_warnings`.
 
     Raises:
         CorpusError: if the spec is malformed or unsafe, or there is no code at all.
@@ -54,21 +47,20 @@ def load_corpus(
     source = resolve_spec(spec, cache_dir)
     files, rejected = clean_folder(source.root, settings, only=source.only)
     if not files and not rejected:
-        raise CorpusError(
-            f"nothing to read in {spec!r}: the folder is empty; name one that holds source files"
-        )
+        why = "the folder is empty; name one that holds source files"
+        raise CorpusError(f"nothing to read in {spec!r}: {why}")
+    hashes = sorted(f"{file.sha256}  {file.path}\n" for file in files)
     return Corpus(
         spec=public_spec(spec), name=source.name, version=source.version, licence=source.licence,
         root=str(source.root), import_name=source.import_name, files=files, rejected=rejected,
-        sha256=_digest((file.path, file.sha256) for file in files),
+        sha256=hashlib.sha256("".join(hashes).encode()).hexdigest(),
         licence_files=licence_files(source.root, (file.path for file in rejected)),
     )  # fmt: skip
 
 
 def rejection_counts(rejected: tuple[RejectedFile, ...]) -> dict[str, int]:
     """Return reason -> number of entries, most frequent first, then by name."""
-    counts = Counter(file.reason for file in rejected)
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    return dict(Counter(sorted(file.reason for file in rejected)).most_common())
 
 
 def secret_counts(corpus: Corpus) -> dict[str, int]:
@@ -80,11 +72,9 @@ def corpus_warnings(corpus: Corpus) -> list[str]:
     """Return what a person should know first: no usable files, licence doubts, secrets found."""
     warnings = []
     if not corpus.files:
-        counted_reasons = ", ".join(
-            f"{n} {reason}" for reason, n in rejection_counts(corpus.rejected).items()
-        )
+        left_out = ", ".join(f"{n} {reason}" for reason, n in rejection_counts(corpus.rejected).items())
         warnings.append(
-            f"No source file could be used, so nothing was measured (left out: {counted_reasons}). "
+            f"No source file could be used, so nothing was measured (left out: {left_out}). "
             "Name a folder with the source itself, or include what was left out by its path with "
             "--set corpus.include=PATTERN, such as tests/*"
         )
@@ -99,7 +89,7 @@ def corpus_warnings(corpus: Corpus) -> list[str]:
 
 
 def summary_line(corpus: Corpus) -> str:
-    """Return one sentence on what was accepted, with a warning where it is little."""
+    """Return one sentence on what was accepted, and a warning if that is little."""
     size = sum(file.n_bytes for file in corpus.files)
     line = (
         f"{corpus.name} {corpus.version}".strip() + f" ({corpus.licence}): {len(corpus.files)} files, "
@@ -108,9 +98,3 @@ def summary_line(corpus: Corpus) -> str:
     if 0 < len(corpus.files) < FEW_FILES:
         line += f". Fewer than {FEW_FILES} files: expect wide intervals and perhaps a track that cannot run"
     return line
-
-
-def _digest(pairs: Iterable[tuple[str, str]]) -> str:
-    """Return the SHA-256 over the sorted (path, sha256) pairs."""
-    lines = sorted(f"{digest}  {path}\n" for path, digest in pairs)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -20,9 +20,10 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 
 from helpers.data.licences import licence_of_distribution, licence_of_folder
 from helpers.errors import SuiteError
@@ -72,8 +73,7 @@ def resolve_spec(spec: str, cache_dir: Path | None = None) -> ResolvedSpec:
 
 def default_cache_dir() -> Path:
     """Return `$XDG_CACHE_HOME/adapt-a-code-model`, below ~/.cache if the variable is not set."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "adapt-a-code-model"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adapt-a-code-model"
 
 
 # --- installed -----------------------------------------------------------------------------------
@@ -91,19 +91,16 @@ def _installed(name: str, cache_dir: Path) -> ResolvedSpec:
         locations = (spec.submodule_search_locations if spec else None) or []
         spec = importlib.machinery.PathFinder.find_spec(full_name, list(locations))
     if spec is None:
-        raise CorpusError(
-            f"no installed package {name!r}: install it with pip, or name a folder as path:FOLDER"
-        )
+        how = "install it with pip, or name a folder as path:FOLDER"
+        raise CorpusError(f"no installed package {name!r}: {how}")
     version, licence = _distribution_facts(top)
     if spec.submodule_search_locations:
         root = Path(next(iter(spec.submodule_search_locations)))
         return ResolvedSpec(root.resolve(), full_name, version, licence, full_name)
     if not spec.origin or not spec.origin.endswith(".py") or not Path(spec.origin).is_file():
         raise CorpusError(f"package {name!r} has no Python source here ({spec.origin}): choose another one")
-    module = Path(spec.origin).resolve()
-    return ResolvedSpec(
-        module.parent, full_name, version, licence, full_name.rpartition(".")[0], only=module.name
-    )
+    module, package = Path(spec.origin).resolve(), full_name.rpartition(".")[0]
+    return ResolvedSpec(module.parent, full_name, version, licence, package, only=module.name)
 
 
 def _find_spec(top: str) -> importlib.machinery.ModuleSpec | None:
@@ -117,11 +114,8 @@ def _find_spec(top: str) -> importlib.machinery.ModuleSpec | None:
 def _import_name_of(distribution: str) -> str | None:
     """Return the top-level package of a distribution (scikit-learn: sklearn); public names first."""
     wanted = _normalised(distribution)
-    modules = [
-        module
-        for module, owners in importlib.metadata.packages_distributions().items()
-        if module.isidentifier() and wanted in map(_normalised, owners)
-    ]
+    every = importlib.metadata.packages_distributions().items()
+    modules = [top for top, owners in every if top.isidentifier() and wanted in map(_normalised, owners)]
     return min(modules, key=lambda module: (module.startswith("_"), module), default=None)
 
 
@@ -150,22 +144,16 @@ def _path(folder: str, cache_dir: Path) -> ResolvedSpec:
         raise CorpusError(f"no folder {folder!r} (looked in {Path.cwd()}): check the spelling")
     if not root.is_dir():
         raise CorpusError(f"{folder!r} is a file: give the folder that holds the code, as path:FOLDER")
-    return _from_folder(root.resolve(), root.resolve().name, _revision_of(root))
+    revision = ""
+    if (root / ".git").exists():
+        with suppress(CorpusError):  # without git, the version is not known
+            revision = run_git(["rev-parse", "HEAD"], cwd=root)[:12]
+    return _from_folder(root.resolve(), root.resolve().name, revision)
 
 
 def _from_folder(root: Path, name: str, version: str) -> ResolvedSpec:
     is_package = (root / "__init__.py").is_file() and root.name.isidentifier()
     return ResolvedSpec(root, name, version, licence_of_folder(root), root.name if is_package else "")
-
-
-def _revision_of(folder: Path) -> str:
-    """Return the commit that a folder has checked out; "" if it is no checkout or git is missing."""
-    if not (folder / ".git").exists():
-        return ""
-    try:
-        return _run_git(["rev-parse", "HEAD"], cwd=folder)[:12]
-    except CorpusError:
-        return ""
 
 
 # --- git -----------------------------------------------------------------------------------------
@@ -184,10 +172,10 @@ def _git(address: str, cache_dir: Path) -> ResolvedSpec:
     name = re.sub(r"\.git$", "", re.split(r"[/:]", url.rstrip("/"))[-1]) or "repository"
     if COMMIT.fullmatch(revision) and (cached := cache_dir / f"git-{key}-{revision}" / name).is_dir():
         return _from_folder(cached, name, revision[:12])
-    with _Unpacking(cache_dir) as partial:
+    with _unpacking(cache_dir) as partial:
         checkout = partial / name
         checkout.mkdir()
-        _run_git(["init", "--quiet", "--template="], cwd=checkout)
+        run_git(["init", "--quiet", "--template="], cwd=checkout)
         try:
             _fetch(checkout, "--depth=1", url, revision or "HEAD")
             wanted = "FETCH_HEAD"
@@ -197,8 +185,8 @@ def _git(address: str, cache_dir: Path) -> ResolvedSpec:
             # A server does not accept an abbreviated commit: fetch all branches and look there.
             _fetch(checkout, "--tags", url, "+refs/heads/*:refs/remotes/origin/*")
             wanted = revision
-        _run_git(["checkout", "--quiet", "--detach", wanted, "--"], cwd=checkout)
-        commit = _run_git(["rev-parse", "HEAD"], cwd=checkout)
+        run_git(["checkout", "--quiet", "--detach", wanted, "--"], cwd=checkout)
+        commit = run_git(["rev-parse", "HEAD"], cwd=checkout)
         final = cache_dir / f"git-{key}-{commit}"
         if not final.is_dir():
             os.replace(partial, final)
@@ -218,11 +206,15 @@ def split_revision(address: str) -> tuple[str, str]:
 def _fetch(checkout: Path, how: str, url: str, what: str) -> None:
     local = Path(url).expanduser()
     target = str(local.resolve()) if local.exists() else url
-    _run_git(["fetch", "--quiet", "--no-recurse-submodules", how, "--", target, what], cwd=checkout)
+    run_git(["fetch", "--quiet", "--no-recurse-submodules", how, "--", target, what], cwd=checkout)
 
 
-def _run_git(arguments: list[str], cwd: Path) -> str:
-    """Run git without prompts, hooks, submodules, foreign transports or large-file downloads."""
+def run_git(arguments: list[str], cwd: Path) -> str:
+    """Return git's output, run without prompts, hooks, submodules, foreign transports or large files.
+
+    Raises:
+        CorpusError: if git is missing, fails or takes longer than CLONE_TIMEOUT_S.
+    """
     environment = {
         **os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "GIT_LFS_SKIP_SMUDGE": "1",
         "GIT_ALLOW_PROTOCOL": "https:http:ssh:git:file", "LC_ALL": "C",
@@ -230,32 +222,22 @@ def _run_git(arguments: list[str], cwd: Path) -> str:
     }  # fmt: skip
     for variable in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):  # set if a git hook started this process
         environment.pop(variable, None)
-    guards = [
-        "-c",
-        f"core.hooksPath={os.devnull}",
-        "-c",
-        "core.fsmonitor=false",
-        "-c",
-        "submodule.recurse=false",
-        "-c",
-        "advice.detachedHead=false",
-    ]
+    hooks = f"core.hooksPath={os.devnull}"
+    guards = (hooks, "core.fsmonitor=false", "submodule.recurse=false", "advice.detachedHead=false")
+    options = [word for guard in guards for word in ("-c", guard)]
     try:
         done = subprocess.run(
-            ["git", *guards, *arguments], cwd=cwd, env=environment, stdin=subprocess.DEVNULL,
+            ["git", *options, *arguments], cwd=cwd, env=environment, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, errors="replace", timeout=CLONE_TIMEOUT_S, check=False,
         )  # fmt: skip
     except FileNotFoundError as error:
         raise CorpusError("git is not installed: install it, or give a folder as path:FOLDER") from error
     except subprocess.TimeoutExpired as error:
-        raise CorpusError(
-            f"git gave up after {CLONE_TIMEOUT_S} s: clone it yourself and use path:FOLDER"
-        ) from error
+        why = f"git gave up after {CLONE_TIMEOUT_S} s: clone it yourself and use path:FOLDER"
+        raise CorpusError(why) from error
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        raise CorpusError(
-            f"git could not get the repository ({lines[0]}): check address, revision and network"
-        )
+        said = next(iter(done.stderr.strip().splitlines()), "no message")
+        raise CorpusError(f"git could not get the repository ({said}): check address, revision and network")
     return done.stdout.strip()
 
 
@@ -271,7 +253,7 @@ def _zip(file: str, cache_dir: Path) -> ResolvedSpec:
     final = cache_dir / f"zip-{key[:32]}"
     if not final.is_dir():
         try:
-            with zipfile.ZipFile(archive_path) as archive, _Unpacking(cache_dir) as partial:
+            with zipfile.ZipFile(archive_path) as archive, _unpacking(cache_dir) as partial:
                 members = _safe_members(archive, file)
                 archive.extractall(partial, members)
                 os.replace(partial, final)
@@ -279,8 +261,7 @@ def _zip(file: str, cache_dir: Path) -> ResolvedSpec:
             raise CorpusError(f"cannot unpack {file!r} ({error}): is it a plain zip archive?") from error
     inner = sorted(final.iterdir())
     root = inner[0] if len(inner) == 1 and inner[0].is_dir() else final
-    source = _from_folder(root, archive_path.stem if root == final else root.name, "")
-    return ResolvedSpec(source.root, source.name, f"sha256:{key[:12]}", source.licence, source.import_name)
+    return _from_folder(root, archive_path.stem if root == final else root.name, f"sha256:{key[:12]}")
 
 
 def _safe_members(archive: zipfile.ZipFile, file: str) -> list[zipfile.ZipInfo]:
@@ -291,10 +272,8 @@ def _safe_members(archive: zipfile.ZipFile, file: str) -> list[zipfile.ZipInfo]:
         if parts.is_absolute() or ".." in parts.parts or re.match(r"[A-Za-z]:", member.filename):
             raise CorpusError(f"refused {file!r}: its entry {member.filename!r} points outside the archive")
         if stat.S_ISLNK(member.external_attr >> 16):
-            raise CorpusError(
-                f"refused {file!r}: its entry {member.filename!r} is a symbolic link; "
-                "unpack it yourself and use path:FOLDER"
-            )
+            link = f"its entry {member.filename!r} is a symbolic link"
+            raise CorpusError(f"refused {file!r}: {link}; unpack it yourself and use path:FOLDER")
     total = sum(member.file_size for member in members)
     if len(members) > MAX_ARCHIVE_FILES or total > MAX_ARCHIVE_BYTES:
         raise CorpusError(
@@ -304,25 +283,18 @@ def _safe_members(archive: zipfile.ZipFile, file: str) -> list[zipfile.ZipInfo]:
     return members
 
 
-class _Unpacking:
-    """A fresh folder below the cache, removed unless it was renamed to its final name."""
-
-    def __init__(self, cache_dir: Path) -> None:
-        self.cache_dir = cache_dir
-
-    def __enter__(self) -> Path:
-        try:
-            self.cache_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.folder = Path(tempfile.mkdtemp(prefix="partial-", dir=self.cache_dir))
-        except OSError as error:
-            raise CorpusError(
-                f"cannot write the cache {self.cache_dir}: {error.strerror}; set XDG_CACHE_HOME"
-            ) from error
-        return self.folder
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise CorpusError(f"cannot unpack into {self.cache_dir}: {error.strerror}") from error
+@contextmanager
+def _unpacking(cache_dir: Path) -> Iterator[Path]:
+    """Yield a fresh folder below the cache; it is removed unless it was renamed to its final name."""
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = Path(tempfile.mkdtemp(prefix="partial-", dir=cache_dir))
+    except OSError as error:
+        why = f"cannot write the cache {cache_dir}: {error.strerror}; set XDG_CACHE_HOME"
+        raise CorpusError(why) from error
+    try:
+        yield folder
+    except OSError as error:
+        raise CorpusError(f"cannot unpack into {cache_dir}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from helpers.data.splits import files_of
 from helpers.models.causal_lm import load_tokenizer
 from helpers.models.tokens import token_ids
-from helpers.records import Corpus, SourceFile, Splits
+from helpers.records import Corpus, SourceFile, SplitName, Splits
 from helpers.settings import TrackASettings
 
 OVERSHOOT = 1.10  # a file that would raise the total above this share of the budget is skipped
@@ -21,14 +21,14 @@ def draw_splits(
 ) -> Mapping[str, list[SourceFile]]:
     """Return Track A's files: "training", "validation" or "test" -> files drawn from that split."""
     tokenizer = load_tokenizer(settings.model)
-    budgets = {
-        "training": settings.train_tokens,
-        "validation": settings.validation_tokens,
-        "test": settings.test_tokens,
-    }
+
+    def drawn(split: SplitName, budget: int) -> list[SourceFile]:
+        return draw_files(files_of(corpus, splits, split), tokenizer, budget, seed)
+
     return {
-        name: draw_files(files_of(corpus, splits, name.removesuffix("ing")), tokenizer, budget, seed)
-        for name, budget in budgets.items()
+        "training": drawn("train", settings.train_tokens),
+        "validation": drawn("validation", settings.validation_tokens),
+        "test": drawn("test", settings.test_tokens),
     }
 
 

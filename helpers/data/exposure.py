@@ -1,11 +1,10 @@
 """Tell what a model may already have seen of the corpus, and which files it cannot have seen.
 
 For the embedded model this is known: the list of its training sources lies beside its weights. For a hub
-model at most a date is known, up to which its code was gathered; files that changed after it form a slice
-of their own. The day of a file's last change is known if the corpus lies in a git working tree with its
-history. For an installed package, its newest release from before the date is read instead
-(`helpers.data.older_release`). Otherwise (a fetched revision without history, or a package whose older
-release cannot be had) the note says so, and there is no slice.
+model, at most the date is known up to which its code was gathered. Files that changed later are measured
+separately. A git history tells when each file changed; an installed package is compared with its newest
+release from before the date (`helpers.data.older_release`). Without either, the note says so, and no files
+are measured separately.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import json
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.code.near_duplicates import file_tokens, near_duplicates, shingles
+from helpers.data.corpus_spec import CorpusError, run_git
 from helpers.data.older_release import NoOlderReleaseError, older_release
 from helpers.models.shapes import model_folder
 from helpers.records import Corpus
@@ -33,23 +32,19 @@ SOURCES = "training.json"  # training record beside the weights of a model of th
 
 @dataclass(frozen=True)
 class Exposure:
-    """What is known; `note` gives the reason for `status` in one sentence.
+    """What is known about a model having seen a corpus."""
 
-    `status` is "unseen", "trained_on", "partly_unseen" or "unknown".
-    """
-
-    status: str
-    note: str
+    status: str  # "unseen", "trained_on", "partly_unseen" or "unknown"
+    note: str  # the reason for `status`, in one sentence
     unseen: tuple[str, ...] = ()  # sorted paths whose present text the model cannot have seen
 
 
 def exposure(model: str, corpus: Corpus) -> Exposure:
-    """Return what is known about `model` having seen `corpus`.
+    """Return whether `model` may have seen `corpus`, as far as that is known.
 
     A package index is asked only for an installed package and a model with a known cut-off.
     """
-    sources = _own_sources(model)
-    if sources is not None:
+    if (sources := _own_sources(model)) is not None:
         names = {corpus.name, corpus.import_name, *_distributions(corpus)}
         if seen := sorted(sources & {name.lower() for name in names if name}):
             named = f"{', '.join(seen)} is among the sources that {model} was trained on"
@@ -57,9 +52,8 @@ def exposure(model: str, corpus: Corpus) -> Exposure:
         return Exposure("unseen", f"{corpus.name} is not among the sources that {model} was trained on")
     cut_off = next((day for name, day in CUT_OFFS.items() if model.startswith(name)), None)
     if cut_off is None:
-        return Exposure(
-            "unknown", f"nothing is known of what {model} was trained on: it may have seen these files"
-        )
+        unknown = f"nothing is known of what {model} was trained on"
+        return Exposure("unknown", f"{unknown}: it may have seen these files")
     if corpus.spec.startswith("installed:"):
         return _by_older_release(model, corpus, cut_off)
     return _by_history(model, corpus, cut_off)
@@ -68,8 +62,7 @@ def exposure(model: str, corpus: Corpus) -> Exposure:
 def _by_older_release(model: str, corpus: Corpus, cut_off: datetime.date) -> Exposure:
     """Take as unseen the files that are no near copy of a file in the newest release before the cut-off.
 
-    Uses the corpus's near-duplicate threshold: a release changes a line or two of nearly every file, and
-    such a file differs but has been seen all the same.
+    Uses the corpus's near-duplicate threshold: a file of which only a line or two changed has been seen.
     """
     owners = sorted(_distributions(corpus))
     try:
@@ -111,8 +104,7 @@ def _lines(text: str) -> list[str]:
 
 def _by_history(model: str, corpus: Corpus, cut_off: datetime.date) -> Exposure:
     """Take as unseen the files that a commit touched on or after the cut-off."""
-    changed = last_changes(corpus)
-    if not changed:
+    if not (changed := last_changes(corpus)):
         return _undated(model, cut_off, "a git working tree with its history would tell")
     unseen = tuple(sorted(path for path, day in changed.items() if day >= cut_off))
     return Exposure(
@@ -136,12 +128,13 @@ def last_changes(corpus: Corpus) -> dict[str, datetime.date]:
 
     Files that no commit touched are left out. In a shallow clone nothing is known about any file.
     """
-    root = Path(corpus.root)
-    if _git(root, "rev-parse", "--is-shallow-repository") != "false":
+    command = "-c core.quotePath=off log --format=%x00%cs --name-only --relative -- ."
+    try:
+        if run_git(["rev-parse", "--is-shallow-repository"], cwd=Path(corpus.root)) != "false":
+            return {}
+        log = run_git(command.split(), cwd=Path(corpus.root))
+    except (CorpusError, OSError):
         return {}
-    log = _git(
-        root, "-c", "core.quotePath=off", "log", "--format=%x00%cs", "--name-only", "--relative", "--", "."
-    )
     wanted, found = {file.path for file in corpus.files}, {}
     for commit in log.split("\0")[1:]:  # newest first
         day, *paths = commit.split("\n")
@@ -149,20 +142,6 @@ def last_changes(corpus: Corpus) -> dict[str, datetime.date]:
             if path in wanted:
                 found.setdefault(path, datetime.date.fromisoformat(day))
     return found
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            errors="replace",
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return done.stdout.strip()
 
 
 def _own_sources(model: str) -> set[str] | None:

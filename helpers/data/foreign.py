@@ -1,8 +1,8 @@
 """Take code from packages other than the corpus, for controls.
 
-Track C asks queries over one such package: is retrieval elsewhere kept, or paid for the gain? Its queries
-are made like the corpus' own test queries (`helpers.data.queries.questions`), and nothing of the package
-is trained on. Track A trains on one: does any Python code help as much as the repository's own?
+Track C searches one such package that it never trained on, with queries made like the corpus's own test
+queries (`helpers.data.queries.questions`): does the gain cost retrieval on other code? Track A trains on
+one: does any Python code help as much as the repository's own?
 """
 
 from __future__ import annotations
@@ -28,13 +28,10 @@ LARGE_PACKAGES = ("matplotlib", "sympy", "scipy")
 
 
 def foreign_retrieval(n: int, seed: int, *, exclude: str) -> tuple[str, list[Query], list[Document]]:
-    """Return up to `n` queries over every function of a foreign package.
+    """Return a foreign package's name and version, up to `n` queries, and all its functions as documents.
 
     Args:
-        exclude: import name of the corpus, which may not serve itself.
-
-    Returns:
-        Name and version of the package, the queries, and all its functions as documents.
+        exclude: import name of the corpus, whose package is not used.
 
     Raises:
         InsufficientDataError: if none of PACKAGES is installed.
@@ -52,21 +49,18 @@ def foreign_retrieval(n: int, seed: int, *, exclude: str) -> tuple[str, list[Que
 def foreign_texts(
     tokenizer: PreTrainedTokenizerBase, token_budget: int, seed: int, *, exclude: str
 ) -> tuple[str, list[str]]:
-    """Return whole files of a foreign package, of at most about `token_budget` tokens together.
+    """Return a foreign package's name and version, and files of it of about `token_budget` tokens.
 
-    The corpus' own rules accept and reject its files; files that contain `exclude` are left out.
+    Files are accepted by the rules that hold for the corpus.
 
     Args:
-        exclude: import name of the corpus, which may not serve itself.
-
-    Returns:
-        Name and version of the package, and the texts.
+        exclude: import name of the corpus; its package is left out, and so are files that contain the name.
 
     Raises:
         InsufficientDataError: if none of LARGE_PACKAGES is installed.
     """
-    name = _first_installed(LARGE_PACKAGES, exclude)
-    corpus = load_corpus(f"installed:{name}", CorpusSettings(languages=("python",)))
+    settings = CorpusSettings(languages=("python",))
+    corpus = load_corpus(f"installed:{_first_installed(LARGE_PACKAGES, exclude)}", settings)
     files = [file for file in corpus.files if not exclude or exclude not in file.text]
     drawn = draw_files(files, tokenizer, token_budget, seed)
     return f"{corpus.name} {corpus.version}", [file.text for file in drawn]

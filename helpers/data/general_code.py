@@ -1,8 +1,7 @@
 """Provide general Python: a fixed slice to measure forgetting, and other files to rehearse against it.
 
-Files come from packages that the requirements install, that are not the corpus, and that the embedded
-model's list of training sources does not name. What a hub model has seen is unknown. That does
-not matter here, since forgetting compares before and after on the same files.
+Files come from packages that the requirements install and that the embedded model was not trained on, never
+from the corpus. A hub model may have seen them, but forgetting compares before and after on the same files.
 """
 
 from __future__ import annotations
@@ -21,13 +20,9 @@ from helpers.records import SourceFile
 
 # Import name -> distribution name; all are dependencies of the requirements.
 PACKAGES = {
-    "matplotlib": "matplotlib",
-    "PIL": "pillow",
-    "jinja2": "Jinja2",
-    "jsonschema": "jsonschema",
-    "nbformat": "nbformat",
-    "requests": "requests",
-}
+    "matplotlib": "matplotlib", "PIL": "pillow", "jinja2": "Jinja2", "jsonschema": "jsonschema",
+    "nbformat": "nbformat", "requests": "requests",
+}  # fmt: skip
 MIN_BYTES, MAX_BYTES = 2_000, 12_000
 SKIPPED_FOLDERS = {"tests", "test", "_vendor", "__pycache__"}
 
@@ -40,8 +35,7 @@ def general_code_texts(n: int, seed: int, *, exclude: str = "") -> list[str]:
     """Return up to `n` source files, drawn by `seed` from the packages in turn.
 
     Args:
-        exclude: import name of the corpus; its package is left out, and so is every file that contains
-            the name.
+        exclude: import name of the corpus; its package is left out, and so are files that contain the name.
 
     Raises:
         GeneralCodeError: if no package is installed.
@@ -52,9 +46,8 @@ def general_code_texts(n: int, seed: int, *, exclude: str = "") -> list[str]:
             random.Random(f"{seed}:general code:{package}").shuffle(files)
             queues.append(files)
     if not queues:
-        raise GeneralCodeError(
-            f"none of {', '.join(sorted(PACKAGES))} is installed; install one to measure forgetting"
-        )
+        names = ", ".join(sorted(PACKAGES))
+        raise GeneralCodeError(f"none of {names} is installed; install one to measure forgetting")
     texts: list[str] = []
     while len(texts) < n and any(queues):
         for files in queues:

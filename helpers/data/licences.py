@@ -120,7 +120,8 @@ def licence_of_folder(root: Path) -> str:
 
     Metadata: pyproject.toml, PKG-INFO (of a source distribution), package.json, Cargo.toml.
     """
-    for declared in (_of_toml(root / "pyproject.toml", "project"), _of_pkg_info(root / "PKG-INFO"),
+    pkg_info = email.message_from_string(_read(root / "PKG-INFO"))
+    for declared in (_of_toml(root / "pyproject.toml", "project"), _declared(pkg_info),
                      _of_json(root / "package.json"), _of_toml(root / "Cargo.toml", "package")):  # fmt: skip
         if declared:
             return licence_of_text(declared)
@@ -134,13 +135,9 @@ def licence_of_folder(root: Path) -> str:
 
 def licence_files(root: Path, paths: Iterable[str]) -> tuple[tuple[str, str], ...]:
     """Return (path, licence) of the licence files among `paths`, sorted; links and folders do not count."""
-    found = []
-    for path in sorted(paths):
-        file = root / path
-        if LICENCE_FILE.fullmatch(file.name) and file.is_file() and not file.is_symlink():
-            text = _read(file)
-            found.append((path, licence_of_text(text)))
-    return tuple(found)
+    named = [(path, root / path) for path in sorted(paths) if LICENCE_FILE.fullmatch(Path(path).name)]
+    plain = [(path, file) for path, file in named if file.is_file() and not file.is_symlink()]
+    return tuple((path, licence_of_text(_read(file))) for path, file in plain)
 
 
 def licence_of_text(text: str) -> str:
@@ -166,8 +163,7 @@ def licence_of_text(text: str) -> str:
 def licence_warning(licence: str, files: Iterable[tuple[str, str]] = ()) -> str:
     """Return a warning if `licence` may not allow training on the code; "" where there is no doubt.
 
-    Of alternatives ("MIT OR ...") one without a doubt is enough; of parts ("MIT AND ...") none may have
-    one.
+    One acceptable alternative is enough ("MIT OR ..."), but every part must be ("MIT AND ...").
 
     Args:
         files: (path, licence) of licence files, from `licence_files`; only those at the top count.
@@ -208,10 +204,6 @@ def _of_toml(file: Path, table: str) -> str:
         return str(declared if isinstance(declared, str) else declared.get("text", ""))
     except (ValueError, LookupError, AttributeError, TypeError):
         return ""
-
-
-def _of_pkg_info(file: Path) -> str:
-    return _declared(email.message_from_string(_read(file)))
 
 
 def _of_json(file: Path) -> str:

@@ -1,9 +1,8 @@
 """Read a package's files as they were before a given day, from its newest release before then.
 
-An installed package does not tell when its files changed. Package indexes tell when each release was
-uploaded, and `uv`, which hosted notebook runtimes bring, can choose by that. Only built distributions are
-used. They are unpacked into a temporary folder and read as text: nothing of the package is built, imported
-or run.
+Package indexes know when each release was uploaded, and `uv`, which hosted notebook runtimes bring, can
+choose by that. Only built distributions are used. They are unpacked into a temporary folder and read as
+text: nothing of the package is built, imported or run.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from helpers.records import SourceFile
 from helpers.settings import CorpusSettings
 
 TIMEOUT_S = 60.0  # for asking the index and downloading, together
-# A Python that existed on every cut-off day, to choose built distributions for; pure ones fit any.
+# Built distributions are chosen for this Python, which existed on every cut-off day; pure ones fit any.
 PYTHON_VERSION = "3.11"
 
 
@@ -72,27 +71,22 @@ def _unpack(distribution: str, before: datetime.date, target: Path, timeout_s: f
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout_s)
     except subprocess.TimeoutExpired:
-        raise NoOlderReleaseError(
-            f"no release of {distribution} arrived from the package index within {timeout_s:g} s"
-        ) from None
+        why = f"no release of {distribution} arrived from the package index within {timeout_s:g} s"
+        raise NoOlderReleaseError(why) from None
     except OSError as error:
         raise NoOlderReleaseError(f"uv cannot be started ({error.strerror})") from error
     if done.returncode:  # stderr is not quoted: it may hold addresses and credentials
-        raise NoOlderReleaseError(
-            f"the package index cannot be reached or has no such release of {distribution}"
-        )
+        why = f"the package index cannot be reached or has no such release of {distribution}"
+        raise NoOlderReleaseError(why)
 
 
 def _texts(folder: Path) -> tuple[str, ...]:
     """Return the text of every source below `folder`, by path, without limits of size."""
     texts = []
+    anything = {"min_file_bytes": 0, "max_file_bytes": sys.maxsize, "max_line_chars": sys.maxsize}
     for location in sorted(folder.rglob("*")):
         path = location.relative_to(folder).as_posix()
         if language_of(path):
-            anything = CorpusSettings(
-                include=(path,), min_file_bytes=0, max_file_bytes=sys.maxsize, max_line_chars=sys.maxsize
-            )
-            source = read_source(path, location, anything)
-            if isinstance(source, SourceFile):
-                texts.append(source.text)
+            source = read_source(path, location, CorpusSettings(include=(path,), **anything))
+            texts += [source.text] if isinstance(source, SourceFile) else []
     return tuple(texts)

@@ -1,14 +1,14 @@
 """Split files into train, validation and test, and check that nothing leaks between them.
 
-A file lies in one split as a whole. Files that share much of their code go to the same split. A function
-that still has a twin in a more important split is left out of evaluation and listed with the reason:
-train outranks test (what was trained on cannot be tested), test outranks validation. Twins, by what is
-compared (always without the docstring):
+Each file lies in one split. Files that share much of their code go to the same split. A function that
+still has a twin in a more important split is left out of evaluation and listed with the reason: train
+outranks test (what was trained on cannot be tested), and test outranks validation. Kinds of twins, by what
+is compared (without docstrings, but for the last):
 
     same code             equal text once all whitespace is removed
     same but for names    equal syntax once every identifier is blanked, from MIN_TOKENS tokens on
                           (in languages other than Python: equal tokens)
-    near duplicate        Jaccard similarity of 5-token shingles at or above the corpus' threshold
+    near duplicate        Jaccard similarity of 5-token shingles at or above the corpus's threshold
     same docstring start  equal first paragraph of at least MIN_WORDS words (it is a search query)
 
 Below MIN_TOKENS every getter looks like every other (`def a(self): return self._b` has 10 tokens), so
@@ -22,6 +22,7 @@ import dataclasses
 import hashlib
 import itertools
 import keyword
+import operator
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -52,9 +53,8 @@ class LeakError(SuiteError, ValueError):
         self.leaks = leaks
         shown = [f"  {check}: {a}  <->  {b}" for check, pairs in leaks.items() for a, b in pairs[:20]]
         total = sum(map(len, leaks.values()))
-        super().__init__(
-            f"{total} leaks between splits; make the splits anew with split_corpus:\n" + "\n".join(shown)
-        )
+        head = f"{total} leaks between splits; make the splits anew with split_corpus:"
+        super().__init__("\n".join([head, *shown]))
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,8 @@ def split_corpus(
     """Assign every file to a split and list the functions that evaluation must not use.
 
     Bytes, functions, documented functions and functions with doctests all follow the fractions in the
-    settings, as closely as whole files allow. The order in which files are dealt depends only on `seed`
-    and the paths. With three groups of files or more no split is empty; two groups give train and test,
-    one gives train.
+    settings, as closely as whole files allow. Order depends only on `seed` and the paths. With three groups
+    of files or more no split is empty; two groups give train and test, one gives train.
     """
     twins = _twins(functions, settings.near_duplicate_threshold)
     split_of = _deal(_groups(corpus, functions, twins), functions, corpus, settings, seed)
@@ -105,21 +104,16 @@ def check_splits(
     """
     unassigned = sorted({file.path for file in corpus.files}.symmetric_difference(splits.split_of))
     if unassigned or not set(splits.split_of.values()) <= set(RANK):
-        raise ValueError(
-            f"splits and corpus disagree about {unassigned[:5] or 'the split names'}: split anew"
-        )
+        what = unassigned[:5] or "the split names"
+        raise ValueError(f"splits and corpus disagree about {what}: split anew")
     used = [function for function in functions if function.id not in splits.excluded_functions]
     sides = [splits.split_of[function.path] for function in used]
     tokens = [_tokens(function) for function in progress(used, "checking splits")]
-    blanked = [
-        _blanked_again(function, row) if len(row) >= MIN_TOKENS else None
-        for function, row in zip(used, tokens, strict=True)
-    ]
     keys: dict[str, list[Hashable]] = {
         "exact": [_sha256(function.code) for function in used],
         "exact with docstring": [_sha256(function.source) for function in used],
         "whitespace": ["".join(function.code.split()) for function in used],
-        "identifiers": list(blanked),
+        "identifiers": [_blanked_again(f, row) for f, row in zip(used, tokens, strict=True)],
         "docstring start": [_docstring_start(function) for function in used],
     }
     ids = [function.id for function in used]
@@ -136,12 +130,12 @@ def check_splits(
     compared["files"] = len(paths)
     if any(leaks.values()):
         raise LeakError({check: pairs for check, pairs in leaks.items() if pairs})
-    reasons = [reason.partition(":")[0] for reason in splits.excluded_functions.values()]
+    reasons = sorted(reason.partition(":")[0] for reason in splits.excluded_functions.values())
     return LeakReport(
         files={name: len(files_of(corpus, splits, name)) for name in RANK},
         functions={name: len(functions_of(functions, splits, name)) for name in RANK},
         compared=compared,
-        excluded={reason: reasons.count(reason) for reason in sorted(set(reasons))},
+        excluded=dict(Counter(reasons)),
     )
 
 
@@ -150,47 +144,34 @@ def without_leaks(
 ) -> tuple[Splits, LeakReport]:
     """Run `check_splits`, leave out what it finds in the less important split, and check again.
 
-    A function is left out of evaluation. Of two nearly equal files, the one in the less important split is
-    left out with its functions. `LeakReport.left_out` names both.
-
-    Raises:
-        ValueError: as `check_splits`.
+    A function is left out of evaluation, a nearly equal file with all its functions. Both are named in
+    `LeakReport.left_out`.
     """
     left_out: dict[str, str] = {}
     while True:  # ends because every round leaves something out
         try:
-            return splits, dataclasses.replace(
-                check_splits(corpus, functions, splits, settings), left_out=left_out
-            )
+            report = check_splits(corpus, functions, splits, settings)
+            return splits, dataclasses.replace(report, left_out=left_out)
         except LeakError as found:
             gone = _giving_way(found.leaks, functions, splits)
         left_out |= gone
         files = {name: why for name, why in gone.items() if name in splits.split_of}
         names = {name: why for name, why in gone.items() if name not in files}
         names |= {f.id: files[f.path] for f in functions if f.path in files}
-        splits = Splits(
-            splits.split_of,
-            dict(sorted((names | splits.excluded_functions).items())),
-            splits.excluded_files | files,
-        )
+        excluded = dict(sorted((names | splits.excluded_functions).items()))
+        splits = Splits(splits.split_of, excluded, splits.excluded_files | files)
 
 
 def files_of(corpus: Corpus, splits: Splits, name: SplitName) -> list[SourceFile]:
     """Return the files of one split, sorted by path."""
-    return [
-        file
-        for file in corpus.files
-        if splits.split_of[file.path] == name and file.path not in splits.excluded_files
-    ]
+    inside = (file for file in corpus.files if splits.split_of[file.path] == name)
+    return [file for file in inside if file.path not in splits.excluded_files]
 
 
 def functions_of(functions: Iterable[Function], splits: Splits, name: SplitName) -> list[Function]:
     """Return the functions of one split in their given order, without the excluded ones."""
-    return [
-        function
-        for function in functions
-        if splits.split_of[function.path] == name and function.id not in splits.excluded_functions
-    ]
+    inside = (function for function in functions if splits.split_of[function.path] == name)
+    return [function for function in inside if function.id not in splits.excluded_functions]
 
 
 # --- twins ---------------------------------------------------------------------------------------
@@ -199,19 +180,14 @@ def functions_of(functions: Iterable[Function], splits: Splits, name: SplitName)
 def _twins(functions: Sequence[Function], threshold: float) -> list[tuple[str, Sequence[int]]]:
     """Return (reason, indices) of functions that are twins of each other, the plainest reason first."""
     tokens = [_tokens(function) for function in functions]
-    squeezed = ["".join(function.code.split()) for function in functions]
-    blanked = [
-        _blanked(function) if len(row) >= MIN_TOKENS else None
-        for function, row in zip(progress(functions, "comparing functions"), tokens, strict=True)
-    ]
-    starts = [_docstring_start(function) for function in functions]
-    near = near_duplicates([shingles(row) for row in tokens], threshold)
-    return [
-        *(("same code", members) for members in _equals(squeezed)),
-        *(("same but for names", members) for members in _equals(blanked)),
-        *(("near duplicate", members) for members in near),
-        *(("same docstring start", members) for members in _equals(starts)),
-    ]
+    shown = zip(progress(functions, "comparing functions"), tokens, strict=True)
+    groups = {
+        "same code": _equals(["".join(function.code.split()) for function in functions]),
+        "same but for names": _equals([_blanked(function, row) for function, row in shown]),
+        "near duplicate": near_duplicates([shingles(row) for row in tokens], threshold),
+        "same docstring start": _equals([_docstring_start(function) for function in functions]),
+    }
+    return [(reason, members) for reason, found in groups.items() for members in found]
 
 
 def _equals(keys: Sequence[Hashable | None]) -> list[list[int]]:
@@ -230,17 +206,21 @@ def _tokens(function: Function) -> list[str]:
     return [token.text for token in tokens_of(function.code, function.language)]
 
 
-def _blanked(function: Function) -> str | None:
-    """Return the function's syntax (other languages: its tokens) with every identifier blanked."""
+def _blanked(function: Function, tokens: Sequence[str]) -> str | None:
+    """Return the syntax (or tokens) with every identifier blanked; None for tiny functions."""
+    if len(tokens) < MIN_TOKENS:
+        return None
     if function.language == "python":
         return blank_syntax(function.code)
-    tokens = tokens_of(function.code, function.language)
-    return " ".join("_" if token.is_name else token.text for token in tokens)
+    typed = tokens_of(function.code, function.language)
+    return " ".join("_" if token.is_name else token.text for token in typed)
 
 
 def _blanked_again(function: Function, tokens: Sequence[str]) -> str | None:
-    """Return the same for the check, from the token stream."""
-    return _blank_tokens(tokens) if function.language == "python" else _blanked(function)
+    """Return the same for the check, for Python from the token stream: keywords and literals are kept."""
+    if function.language != "python" or len(tokens) < MIN_TOKENS:
+        return _blanked(function, tokens)
+    return " ".join("_" if t.isidentifier() and not keyword.iskeyword(t) else t for t in tokens)
 
 
 def blank_syntax(code: str) -> str | None:
@@ -259,11 +239,6 @@ def blank_syntax(code: str) -> str | None:
     return ast.dump(tree)
 
 
-def _blank_tokens(tokens: Sequence[str]) -> str:
-    """Return the token stream with every identifier blanked, but keywords and literals kept."""
-    return " ".join("_" if t.isidentifier() and not keyword.iskeyword(t) else t for t in tokens)
-
-
 def _docstring_start(function: Function) -> str | None:
     """Return the first paragraph in lower case with single spaces; None where it is too short."""
     words = function.docstring.partition("\n\n")[0].lower().split()
@@ -277,12 +252,9 @@ def _sha256(text: str) -> str:
 def _cross(
     groups: Iterable[Sequence[int]], sides: Sequence[str], ids: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Return pairs across splits: each group's first member with every member of another split."""
-    found = []
-    for group in groups:
-        one = group[0]
-        found += [(ids[one], ids[other]) for other in group if sides[other] != sides[one]]
-    return found
+    """Pair each group's first member with every member of it that is in another split."""
+    pairs = ((group[0], other) for group in groups for other in group)
+    return [(ids[one], ids[other]) for one, other in pairs if sides[other] != sides[one]]
 
 
 def _giving_way(
@@ -350,27 +322,23 @@ def _deal(
         "validation": settings.validation_fraction,
     }
     weights = _weights(corpus, functions)
-    order = sorted(
-        groups,
-        key=lambda group: (
-            -int(1000 * sum(weights[path][3] for path in group)).bit_length(),
-            _sha256(f"{seed}:{group[0]}"),
-        ),
-    )
+
+    def turn(group: list[str]) -> tuple[int, str]:
+        doctests = sum(weights[path][3] for path in group)
+        return -int(1000 * doctests).bit_length(), _sha256(f"{seed}:{group[0]}")
+
     filled = {name: [0.0] * 4 for name in fractions}
     dealt: dict[SplitName, list[list[str]]] = {name: [] for name in fractions}
-    for group in order:
+    for group in sorted(groups, key=turn):
         size = [sum(weights[path][measure] for path in group) for measure in range(4)]
-        behind = {
-            name: sum(
-                s * (fraction - have - OWN_WEIGHT * s) for s, have in zip(size, filled[name], strict=True)
-            )
-            / max(fraction, 1e-9)
-            for name, fraction in fractions.items()
-        }
+        behind: dict[SplitName, float] = {}
+        for name, fraction in fractions.items():
+            have = zip(size, filled[name], strict=True)
+            lacking = sum(own * (fraction - before - OWN_WEIGHT * own) for own, before in have)
+            behind[name] = lacking / max(fraction, 1e-9)
         best = max(behind, key=behind.get)
         dealt[best].append(group)
-        filled[best] = [have + s for have, s in zip(filled[best], size, strict=True)]
+        filled[best] = list(map(operator.add, filled[best], size))
     for name in ("test", "validation"):
         if not dealt[name] and fractions[name] > 0 and len(dealt["train"]) > 1:
             dealt[name].append(dealt["train"].pop())
@@ -378,14 +346,11 @@ def _deal(
 
 
 def _weights(corpus: Corpus, functions: Sequence[Function]) -> dict[str, tuple[float, ...]]:
-    """Return path -> share of the corpus' bytes, functions, documented and doctested functions."""
+    """Return path -> share of the corpus's bytes, functions, documented and doctested functions."""
     counts = {file.path: [file.n_bytes, 0, 0, 0] for file in corpus.files}
     for function in functions:
         counts[function.path][1] += 1
         counts[function.path][2] += bool(function.docstring)
         counts[function.path][3] += bool(function.doctests)
     totals = [max(1, sum(row[measure] for row in counts.values())) for measure in range(4)]
-    return {
-        path: tuple(value / total for value, total in zip(row, totals, strict=True))
-        for path, row in counts.items()
-    }
+    return {path: tuple(map(operator.truediv, row, totals)) for path, row in counts.items()}

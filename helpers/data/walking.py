@@ -1,4 +1,4 @@
-"""List what lies below a folder, and reject by path alone; no file is opened here.
+"""List what lies below a folder, and reject what its path rules out; no file is opened here.
 
 Bytecode caches (`__pycache__`) and version-control folders belong to tools, differ from machine to machine
 and are ignored. Everything else is listed; a folder that is not entered is one entry with its number of
@@ -31,11 +31,9 @@ OTHER_TEST_FILES = ("*.test.*", "*.spec.*", "*_test.*", "*_unittest.*", "test_*"
 def walk(root: Path, settings: CorpusSettings, *, only: str = "") -> Iterator[tuple[str, Path, str]]:
     """Yield (relative path, location, reason or "") of each file, and of each folder not entered.
 
-    Args:
-        only: the only file of `root` to list.
-
-    Uses an explicit stack instead of os.walk: folders may be nested deeper than Python can recurse.
+    `only` names the only file of `root` to list.
     """
+    # A stack instead of os.walk, since folders may be nested deeper than Python can recurse.
     pending: list[tuple[str, Path]] = [("", root)]
     while pending:
         prefix, folder = pending.pop()
@@ -55,11 +53,8 @@ def walk(root: Path, settings: CorpusSettings, *, only: str = "") -> Iterator[tu
             elif entry.is_dir(follow_symlinks=False):
                 reason = "" if _is_named(path, settings) else _folder_reason(location)
                 if reason:
-                    yield (
-                        f"{path}/",
-                        location,
-                        f"{reason}: folder of {_count_files(location)} files, not entered",
-                    )
+                    size = f"folder of {_count_files(location)} files, not entered"
+                    yield f"{path}/", location, f"{reason}: {size}"
                 else:
                     pending.append((f"{path}/", location))
             else:
@@ -73,9 +68,8 @@ def _folder_reason(folder: Path) -> str:
         return "hidden"
     if name in VENDORED_FOLDERS:
         return "vendored"
-    if name.endswith(".egg-info") or any((folder / mark).is_file() for mark in BUILD_MARKS):
-        return "build output"
-    if name in BUILD_FOLDERS and not (folder / "__init__.py").is_file():
+    is_marked = name.endswith(".egg-info") or any((folder / mark).is_file() for mark in BUILD_MARKS)
+    if is_marked or (name in BUILD_FOLDERS and not (folder / "__init__.py").is_file()):
         return "build output"
     return ""
 
@@ -97,11 +91,10 @@ def _path_reason(path: str, settings: CorpusSettings) -> str:
         return f"not source code: {parts.suffix.lower() or 'no suffix'}"
     if settings_language(language) not in settings.languages:
         return f"language not wanted: {settings_language(language)}"
-    folders = ["/".join(parts.parts[: i + 1]) for i in range(len(parts.parts) - 1)]
-    tests = [folder for folder in folders if PurePosixPath(folder).name.lower() in TEST_FOLDERS]
+    tests = [folder for folder in parts.parents if folder.name.lower() in TEST_FOLDERS]
     patterns = TEST_FILES if language == "python" else OTHER_TEST_FILES
     is_test = bool(tests) or any(fnmatch.fnmatch(parts.name.lower(), pattern) for pattern in patterns)
-    if is_test and not named and not any(_is_named(folder, settings) for folder in tests):
+    if is_test and not named and not any(_is_named(str(folder), settings) for folder in tests):
         return "test"
     return ""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from sentence_transformers import SentenceTransformer
 
-from helpers.data.queries.build import RetrievalData
+from helpers.data.queries.retrieval_data import RetrievalData
 from helpers.eval.fusion import choose_weight
 from helpers.eval.lexical import LexicalIndex, build_lexical_index, load_lexical_index, save_lexical_index
 from helpers.eval.retrieval import VectorIndex, qrels_of, retrieve

@@ -51,8 +51,8 @@ def score_responses(
 
     Args:
         responses: task id -> texts; the first is the greedy one (`sample` 0), the rest are samples.
-        context: from `helpers.data.tasks.ground_truth.execution_context`.
-        workers: sandbox processes of each process that shares the work; verdicts do not depend on it.
+        context: from `helpers.data.tasks.execution.execution_context`.
+        workers: sandbox processes per sharing process; verdicts do not depend on how work is shared.
         names: the names that exist; without it `invented_names` stays empty and explanations are not
             checked for invented names.
 

@@ -14,9 +14,9 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from nbconvert.filters import markdown2html
 
-from helpers.data.queries.build import RetrievalData
+from helpers.data.queries.retrieval_data import RetrievalData
 from helpers.data.splits import LeakReport
-from helpers.data.tasks.build import InstructData
+from helpers.data.tasks.instruct_data import InstructData
 from helpers.machine.hardware import Runtime
 from helpers.models.footprint import Machine
 from helpers.models.shapes import ShapeError

@@ -13,8 +13,13 @@ from typing import Any
 from IPython.display import Markdown, display
 
 from helpers.code.names.context import NameContext
-from helpers.data.tasks.build import InstructData, build_instruct_data, load_instruct_data, save_instruct_data
 from helpers.data.tasks.execution import execution_context
+from helpers.data.tasks.instruct_data import (
+    InstructData,
+    build_instruct_data,
+    load_instruct_data,
+    save_instruct_data,
+)
 from helpers.data.tasks.prose_models import language_generator
 from helpers.eval.answers import answer_tasks, by_task
 from helpers.eval.planted.check import check_planted

@@ -11,7 +11,7 @@ from typing import Any
 
 from IPython.display import Markdown, display
 
-from helpers.data.queries.build import RetrievalData, build_retrieval_data
+from helpers.data.queries.retrieval_data import RetrievalData, build_retrieval_data
 from helpers.eval.fusion import fuse_runs, weighted_runs
 from helpers.eval.hybrid import build_hybrid, load_hybrid
 from helpers.eval.retrieval import (

@@ -15,7 +15,7 @@ from typing import Any
 from sentence_transformers import SentenceTransformer
 
 from helpers.data.foreign import foreign_retrieval
-from helpers.data.queries.build import RetrievalData, shuffled_pairs
+from helpers.data.queries.retrieval_data import RetrievalData, shuffled_pairs
 from helpers.eval.retrieval import Run, VectorIndex, index_documents, qrels_of, retrieve, score_measures
 from helpers.models.embedder import load_embedder
 from helpers.records import Document, Query

@@ -9,12 +9,12 @@ from IPython.display import Markdown
 
 from helpers.code.secrets import count_kinds
 from helpers.data.card.facts import corpus_facts
-from helpers.data.card.page import missing_card, render_data_card, with_tasks_set_aside
+from helpers.data.card.page import DataCardFacts, missing_card, render_data_card, with_tasks_set_aside
 from helpers.data.corpus import corpus_warnings, secret_counts
 from helpers.data.general_code import general_code_sources
-from helpers.data.queries.build import RetrievalData
+from helpers.data.queries.retrieval_data import RetrievalData
 from helpers.data.splits import LeakReport
-from helpers.data.tasks.build import InstructData
+from helpers.data.tasks.instruct_data import InstructData
 from helpers.eval.failures import select_failures, track_a_failures, track_c_failures
 from helpers.eval.failures_b import track_b_failures
 from helpers.machine.hardware import hardware_facts, package_versions
@@ -59,7 +59,7 @@ def data_card(
     write_items(run.folder, "corpus/accepted", accepted)
     write_items(run.folder, "corpus/rejected", corpus.rejected)
     lacking = {track: {"status": "not_run", "reason": reason} for track, reason in run.not_run.items()}
-    facts: dict[str, Any] = {
+    facts: DataCardFacts = {
         "profile": profile.name,
         "corpus": corpus_facts(corpus, functions, splits, settings=profile.corpus, leaks=leaks),
         "language_model": lacking.get("track_a")

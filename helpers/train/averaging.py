@@ -18,7 +18,7 @@ from accelerate import PartialState
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 
-from helpers.data.queries.build import RetrievalData
+from helpers.data.queries.retrieval_data import RetrievalData
 from helpers.eval.retrieval import VectorIndex
 from helpers.machine.hardware import Runtime
 from helpers.machine.progress import part

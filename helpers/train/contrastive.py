@@ -30,8 +30,8 @@ from sentence_transformers.losses import MultipleNegativesRankingLoss
 from sentence_transformers.training_args import BatchSamplers
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from helpers.data.queries.build import RetrievalData
 from helpers.data.queries.documents import short_form
+from helpers.data.queries.retrieval_data import RetrievalData
 from helpers.errors import SuiteError
 from helpers.eval.retrieval import VectorIndex, index_documents, mean_scores, qrels_of, retrieve, score_run
 from helpers.machine.hardware import Runtime, set_seed, stopwatch

@@ -11,7 +11,7 @@ from collections import Counter
 
 from sentence_transformers import SentenceTransformer
 
-from helpers.data.queries.build import RetrievalData
+from helpers.data.queries.retrieval_data import RetrievalData
 from helpers.eval.lexical import search_terms
 from helpers.eval.retrieval import VectorIndex, index_documents, ranking, retrieve
 from helpers.machine.hardware import Runtime

@@ -10,6 +10,7 @@ import doctest
 import itertools
 import re
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
@@ -40,16 +41,17 @@ def corpus_facts(
         settings: limits to print the rules with; default `CorpusSettings()`.
         leaks: the report of `check_splits`, from which the card says what was compared.
     """
+    languages = Counter(settings_language(file.language) for file in corpus.files)
+    reasons = Counter(file.reason for file in corpus.rejected)
+    rules = rule_rows(settings or CorpusSettings())
     return {
         "source": {
             "name": corpus.name,
-            "spec": corpus.spec
-            if corpus.spec.startswith(("installed:", "git:"))
-            else _last_part(corpus.spec),
+            "spec": _without_folders(corpus.spec),
             "version": corpus.version or "none stated",
             "licence": corpus.licence,
             "files": len(corpus.files),
-            "languages": ", ".join(f"{name} {count}" for name, count in _languages(corpus)),
+            "languages": ", ".join(f"{name} {count}" for name, count in languages.most_common()),
             "bytes": sum(file.n_bytes for file in corpus.files),
             "functions": len(functions),
             "sha256": corpus.sha256,
@@ -58,7 +60,7 @@ def corpus_facts(
         "warnings": corpus_warnings(corpus),
         "licence_files": dict(corpus.licence_files),
         "secrets": secret_counts(corpus),
-        "rules": _rules(corpus, settings or CorpusSettings()),
+        "rules": [row | {"rejected": reasons[row["reason"]]} for row in rules],
         "rejected_examples": _rejected_examples(corpus),
         "splits": [_split_row(name, corpus, functions, splits) for name in RANK],
         "excluded": _excluded_rows(splits),
@@ -73,29 +75,20 @@ def quantiles(values: Iterable[float]) -> dict[str, float]:
     ordered = sorted(values)
     if not ordered:
         return {"n": 0}
-    first, median, third = (
-        statistics.quantiles(ordered, n=4, method="inclusive") if len(ordered) > 1 else ordered * 3
-    )
+    several = len(ordered) > 1
+    first, median, third = statistics.quantiles(ordered, method="inclusive") if several else ordered * 3
     return {
         "n": len(ordered), "min": ordered[0], "25%": round(first, 1), "median": round(median, 1),
         "75%": round(third, 1), "max": ordered[-1], "mean": round(statistics.fmean(ordered), 1),
     }  # fmt: skip
 
 
-def _last_part(spec: str) -> str:
-    """Return a `path:` or `zip:` spec without the folders above, which belong to the machine."""
+def _without_folders(spec: str) -> str:
+    """Return a spec, in the case of `path:` and `zip:` without the folders above, which are the machine's."""
+    if spec.startswith(("installed:", "git:")):
+        return spec
     kind, _, place = spec.partition(":")
     return f"{kind}:{PurePosixPath(place.replace(chr(92), '/')).name or '.'}"
-
-
-def _languages(corpus: Corpus) -> list[tuple[str, int]]:
-    """Return languages with their number of files, the most common first."""
-    return Counter(settings_language(file.language) for file in corpus.files).most_common()
-
-
-def _rules(corpus: Corpus, settings: CorpusSettings) -> list[dict[str, Any]]:
-    counts = Counter(file.reason for file in corpus.rejected)
-    return [row | {"rejected": counts[row["reason"]]} for row in rule_rows(settings)]
 
 
 def _rejected_examples(corpus: Corpus) -> dict[str, list[str]]:
@@ -136,14 +129,11 @@ def _excluded_rows(splits: Splits) -> list[dict[str, Any]]:
 
 def _distributions(corpus: Corpus, functions: Sequence[Function]) -> dict[str, Any]:
     lengths = [len(function.code.splitlines()) for function in functions]
-    bounds = [*LINE_BINS, None]
+    doctests = [function.doctests for function in functions]
     histogram = []
-    for low, high in itertools.pairwise(bounds):
-        label = f"{low}+" if high is None else f"{low}-{high - 1}"
-        histogram.append({
-            "lines of code": label,
-            "functions": sum(low <= n and (high is None or n < high) for n in lengths),
-        })  # fmt: skip
+    for low, high in itertools.pairwise([*LINE_BINS, sys.maxsize]):
+        label = f"{low}+" if high == sys.maxsize else f"{low}-{high - 1}"
+        histogram.append({"lines of code": label, "functions": sum(low <= n < high for n in lengths)})
     folders = Counter("/".join(PurePosixPath(function.path).parts[:-1]) or "." for function in functions)
     return {
         "sizes": {
@@ -151,9 +141,7 @@ def _distributions(corpus: Corpus, functions: Sequence[Function]) -> dict[str, A
             "functions per file": quantiles(Counter(function.path for function in functions).values()),
             "lines per function, docstring aside": quantiles(lengths),
             "words per docstring": quantiles(len(f.docstring.split()) for f in functions if f.docstring),
-            "doctest examples per function that has any": quantiles(
-                f.doctests for f in functions if f.doctests
-            ),
+            "doctest examples per function that has any": quantiles(filter(None, doctests)),
             "parameters per function": quantiles(len(f.parameters) for f in functions),
         },
         "function lengths": histogram,
@@ -178,7 +166,10 @@ def _edge_cases(corpus: Corpus, functions: Sequence[Function]) -> dict[str, int]
         "async functions": sum(function.is_async for function in functions),
         "names defined more than once in a file": sum("#" in function.id for function in functions),
         "docstrings whose examples doctest refuses": sum(map(_is_refused, functions)),
-        "functions whose body is only a docstring": sum(_is_stub(function) for function in functions),
+        "functions whose body is only a docstring": sum(
+            bool(f.docstring) and f.code.rstrip().endswith("pass") and "pass" not in f.source
+            for f in functions
+        ),
     }
 
 
@@ -190,9 +181,3 @@ def _is_refused(function: Function) -> bool:
     except ValueError:
         return True
     return False
-
-
-def _is_stub(function: Function) -> bool:
-    return (
-        bool(function.docstring) and function.code.rstrip().endswith("pass") and "pass" not in function.source
-    )

@@ -13,10 +13,6 @@ from typing import Any, TypedDict
 
 from huggingface_hub import DatasetCardData
 
-from helpers.data.card.facts import corpus_facts
-
-__all__ = ["DataCardFacts", "corpus_facts", "missing_card", "render_data_card", "with_tasks_set_aside"]
-
 HUB_LICENCES = {
     "mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "isc", "mpl-2.0", "unlicense", "zlib",
     "gpl-2.0", "gpl-3.0", "lgpl-2.1", "lgpl-3.0", "agpl-3.0", "cc0-1.0",
@@ -32,7 +28,7 @@ SHOWN_EXAMPLES = 8
 
 
 class DataCardFacts(TypedDict, total=False):
-    """The facts of one run. Entries that are absent are left out of the card; plain JSON values only.
+    """The facts of one run, as plain JSON values. The card leaves out what is absent.
 
     A builder's report is a dict. These keys have a form of their own; any other is shown by its type
     (number: a line; dict of numbers, dict of dicts, list of dicts: a table; list: bullets):
@@ -43,7 +39,6 @@ class DataCardFacts(TypedDict, total=False):
         status     "not_run", with "reason": then only that is shown
     """
 
-    title: str
     profile: str
     corpus: dict[str, Any]  # from `corpus_facts`
     language_model: dict[str, Any]  # report on Track A's texts
@@ -51,9 +46,7 @@ class DataCardFacts(TypedDict, total=False):
     retrieval: dict[str, Any]  # report of Track C's data builder
     seeds: dict[str, Any]  # purpose -> seed
     models: dict[str, str]  # use -> model that the data are for
-    edge_cases: list[str]  # in words, in addition to those counted in `corpus`
     limits: list[str]  # known limits, in words, in addition to STANDING_LIMITS
-    configs: list[dict[str, Any]]  # data files, for the hub's `configs` field
 
 
 STANDING_LIMITS = (
@@ -65,7 +58,7 @@ STANDING_LIMITS = (
 )
 
 
-def render_data_card(facts: DataCardFacts | Mapping[str, Any]) -> str:
+def render_data_card(facts: DataCardFacts) -> str:
     """Return the whole card as Markdown, ending with a newline; see `DataCardFacts` for the input.
 
     Raises:
@@ -75,9 +68,7 @@ def render_data_card(facts: DataCardFacts | Mapping[str, Any]) -> str:
     if unknown:
         raise ValueError(f"unknown data card facts {unknown}: use the keys of DataCardFacts")
     corpus = facts.get("corpus", {})
-    title = (
-        facts.get("title") or f"Adaptation data from {corpus.get('source', {}).get('name', 'a code base')}"
-    )
+    title = f"Adaptation data from {corpus.get('source', {}).get('name', 'a code base')}"
     parts = [f"---\n{_header(facts, title)}\n---", f"# {title}", _introduction(facts)]
     if corpus:
         parts += _corpus_parts(corpus)
@@ -86,24 +77,23 @@ def render_data_card(facts: DataCardFacts | Mapping[str, Any]) -> str:
         ("instruct", "Instruction pairs (Track B)"),
         ("retrieval", "Retrieval pairs (Track C)"),
     ):
-        if key in facts:
-            parts.append(_section(heading, _report(facts[key])))
+        report = facts.get(key, {})
+        if report.get("status") == "not_run":
+            parts.append(_section(heading, f"Not run: {report.get('reason', 'no reason given')}."))
+        elif key in facts:
+            parts.append(_section(heading, *_values(report, level=3)))
     if facts.get("models"):
         parts.append(_section("Models these data are for", _table_of(facts["models"], "use", "model")))
     if facts.get("seeds"):
         parts.append(_section("Seeds", _table_of(facts["seeds"], "purpose", "seed")))
-    if edge_cases := _edge_cases(corpus, facts.get("edge_cases", [])):
-        parts.append(_section("Edge cases", edge_cases))
+    if corpus.get("edge_cases"):
+        parts.append(_section("Edge cases", _table_of(corpus["edge_cases"], "case", "count")))
     parts.append(_section("Known limits", _bullets([*STANDING_LIMITS, *facts.get("limits", [])])))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def with_tasks_set_aside(card: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the card with the tasks that were set aside in scoring, long after the card was made.
-
-    Args:
-        rows: `tasks_set_aside` of metrics.json.
-    """
+    """Return the card with the tasks that were set aside later, in scoring (see metrics.json)."""
     text = "None: every reference passed its tests, or none was scored."
     if rows:
         why = "The references of these tasks did not pass when they were scored; no figure counts them."
@@ -123,12 +113,10 @@ def _header(facts: Mapping[str, Any], title: str) -> str:
     licence = str(source.get("licence", "unknown"))
     hub_licence = re.sub(r"-(?:only|or-later)$", "", licence.lower())
     options: dict[str, Any] = {"license": hub_licence}
-    if hub_licence not in HUB_LICENCES:
-        options = (
-            {"license": "unknown"} if licence == "unknown" else {"license": "other", "license_name": licence}
-        )
-    if facts.get("configs"):
-        options["configs"] = facts["configs"]
+    if licence == "unknown":
+        options = {"license": "unknown"}
+    elif hub_licence not in HUB_LICENCES:
+        options = {"license": "other", "license_name": licence}
     spoken = re.findall(r"([a-z+]+) \d+", source.get("languages", "")) or ["python"]
     n = int(source.get("functions", 0))
     size = "n<1K" if n < 1_000 else "1K<n<10K" if n < 10_000 else "10K<n<100K" if n < 100_000 else "100K<n<1M"
@@ -142,7 +130,7 @@ def _header(facts: Mapping[str, Any], title: str) -> str:
 
 def _introduction(facts: Mapping[str, Any]) -> str:
     corpus = facts.get("corpus", {})
-    lines = [*(f"> **Warning.** {_inline(warning)}" for warning in corpus.get("warnings", []))]
+    lines = [f"> **Warning.** {_inline(warning)}" for warning in corpus.get("warnings", [])]
     lines.append(corpus.get("summary", ""))
     if facts.get("profile"):
         lines.append(f"Made by the profile `{facts['profile']}`.")
@@ -156,19 +144,17 @@ def _corpus_parts(corpus: Mapping[str, Any]) -> list[str]:
     secrets = _table_of(corpus.get("secrets", {}), "kind", "masked")
     splits = [_table(corpus.get("splits", []))]
     if corpus.get("compared"):
-        splits.append(
+        splits += [
             "All splits were compared again by other means. Whatever was found is left out (see below); "
-            "these items were compared without a match:\n\n"
-            + _table_of(corpus["compared"], "comparison", "items")
-        )
+            "these items were compared without a match:",
+            _table_of(corpus["compared"], "comparison", "items"),
+        ]
     excluded = corpus.get("excluded", [])
     twins = [
         "Duplicate files were rejected (see the rules). A file lies in one split as a whole; files that "
         "share much of their code stay together. Functions with a twin in a more important split (train "
         "before test before validation) are not evaluated.",
-        _table([{"reason": row["reason"], "functions": row["functions"]} for row in excluded])
-        if excluded
-        else "None was found.",
+        _table([{key: row[key] for key in ("reason", "functions")} for row in excluded]) or "None was found.",
         *(f"{row['reason']}:\n\n{_bullets(row['examples'])}" for row in excluded),
     ]
     return [
@@ -184,20 +170,8 @@ def _corpus_parts(corpus: Mapping[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def _edge_cases(corpus: Mapping[str, Any], said: Sequence[str]) -> str:
-    counted = corpus.get("edge_cases", {})
-    return "\n\n".join(filter(None, [_table_of(counted, "case", "count"), _bullets(said)]))
-
-
-def _report(report: Mapping[str, Any]) -> str:
-    """Render one builder's report, whatever its keys."""
-    if report.get("status") == "not_run":
-        return f"Not run: {report.get('reason', 'no reason given')}."
-    return "\n\n".join(_values(report, level=3))
-
-
 def _values(values: Mapping[str, Any], level: int) -> list[str]:
-    """Render numbers and short texts as one table, then every other entry under its own heading."""
+    """Render a report: numbers and short texts as one table, every other entry under its own heading."""
     plain = {key: value for key, value in values.items() if not isinstance(value, Mapping | list | tuple)}
     parts = [_table_of(plain, "fact", "value")] if plain else []
     for key, value in values.items():
@@ -212,12 +186,9 @@ def _values(values: Mapping[str, Any], level: int) -> list[str]:
             body = _examples(value)
         elif isinstance(value, Mapping) and _is_rows(value):
             body = _table([{"": name} | row for name, row in _upright(value).items()])
-        elif isinstance(value, Mapping) and any(
-            isinstance(item, Mapping | list | tuple) for item in value.values()
-        ):
-            body = "\n\n".join(_values(value, level + 1))
         elif isinstance(value, Mapping):
-            body = _table_of(value, "", "value")
+            nested = any(isinstance(item, Mapping | list | tuple) for item in value.values())
+            body = "\n\n".join(_values(value, level + 1)) if nested else _table_of(value, "", "value")
         elif all(isinstance(item, Mapping) for item in value):
             body = _table(value)
         else:
@@ -235,7 +206,7 @@ def _is_rows(value: Any) -> bool:
 
 
 def _upright(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the rows, or the columns in their place if too many stand side by side for a page."""
+    """Return the table, transposed if it has more columns than fit on a page."""
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     if len(columns) <= max(MAX_COLUMNS, len(rows)):
         return {name: dict(row) for name, row in rows.items()}
@@ -253,9 +224,8 @@ def _filter_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
 def _examples(examples: Any) -> str:
     """Render example texts in fences: they are code, and Markdown must not touch them."""
     if isinstance(examples, Mapping):
-        return "\n\n".join(
-            f"**{_inline(kind)}**\n\n{_examples(_listed(rows))}" for kind, rows in examples.items()
-        )
+        parts = (f"**{_inline(kind)}**\n\n{_examples(_listed(rows))}" for kind, rows in examples.items())
+        return "\n\n".join(parts)
     blocks = []
     shown = [example for example in examples if example is not None][:SHOWN_EXAMPLES]
     for number, example in enumerate(shown, start=1):
@@ -288,16 +258,12 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
     columns = list(dict.fromkeys(column for row in rows for column in row))
     if not columns:
         return ""
-    lines = ["| " + " | ".join(_inline(column) or " " for column in columns) + " |"]
-    lines.append(
-        "|" + "|".join(" ---: " if _is_numeric(rows, column) else " --- " for column in columns) + "|"
-    )
-    lines += ["| " + " | ".join(_inline(row.get(column, "")) for column in columns) + " |" for row in rows]
-    return "\n".join(lines)
-
-
-def _is_numeric(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
-    return all(isinstance(row.get(column, 0), int | float) for row in rows)
+    numeric = [all(isinstance(row.get(column, 0), int | float) for row in rows) for column in columns]
+    return "\n".join([
+        "| " + " | ".join(_inline(column) or " " for column in columns) + " |",
+        "|" + "|".join(" ---: " if right else " --- " for right in numeric) + "|",
+        *("| " + " | ".join(_inline(row.get(column, "")) for column in columns) + " |" for row in rows),
+    ])  # fmt: skip
 
 
 def _bullets(items: Sequence[Any]) -> str:

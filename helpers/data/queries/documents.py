@@ -31,10 +31,9 @@ _ANYWHERE = {word.lower() for word in keyword.kwlist} | {
 def document_text(function: Function) -> str:
     """Return the function's name and place in words, then its code from `def` on.
 
-    A name split into words ("topological sort (algorithms dag)") reads like the questions asked.
-    Decorators are dropped, since they tell how a function is called, not what it does, and an embedder
-    reads only the first tokens. Docstrings of nested functions are removed too: queries may be made from
-    them.
+    A name split into words ("topological sort (algorithms dag)") reads like the questions asked. Decorators
+    are dropped: an embedder reads only the first tokens, and they say how a function is called, not what it
+    does. Docstrings of nested functions are removed, because queries may be made from them.
     """
     name = " ".join(name_words(function.qualname))
     if function.language != "python":  # its place is a path, and `code` already begins with the definition
@@ -57,12 +56,10 @@ def strip_nested_docstrings(code: str) -> str:
         return code
     lines = code.splitlines(keepends=True)
     for node in ast.walk(tree):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            continue
-        first = node.body[0]
-        if ast.get_docstring(node, clean=False) is not None and first.lineno > node.lineno:
-            for line in range(first.lineno - 1, first.end_lineno):
-                lines[line] = ""
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            first = node.body[0]
+            if ast.get_docstring(node, clean=False) is not None and first.lineno > node.lineno:
+                lines[first.lineno - 1 : first.end_lineno] = [""] * (first.end_lineno - first.lineno + 1)
     return "".join(lines)
 
 

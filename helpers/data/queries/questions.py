@@ -1,9 +1,8 @@
 """Choose which functions of a code base ask, and in which words: the queries of one split.
 
-A function asks with the first sentence of its docstring, if that is prose of a usable length, and the
-query points back at the function. Kinds are dealt out by KIND_SHARES; every filter counts what came in and
-went out. Files in languages other than Python are also asked for by name (`draw_file_queries`), as people
-do if a module has no dotted name.
+A function's query comes from the first sentence of its docstring, if that is prose of a usable length, and
+the function is the answer. KIND_SHARES sets how often each kind occurs; every filter counts what came in and
+went out. Files in languages other than Python are also asked for by name (`draw_file_queries`).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TypeVar
+from typing import Any
 
 from helpers.data.queries.wording import (
     FILLER_WORDS,
@@ -36,8 +35,6 @@ FILE_LOCATION = ("how to open {file}", "Where is {file}?", "open the file {file}
 MIN_WORDS, MAX_WORDS = 4, 40  # fewer words find nothing; nobody types more
 MAX_EQUAL_SENTENCES = 5  # a sentence that more functions share points at none of them
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True)
 class QuerySource:
@@ -57,43 +54,28 @@ def asking_functions(
     """Return the functions that may ask, and for each filter how many came in and went out."""
     filters: list[dict] = []
 
-    def keep(name: str, items: list[T], test: Callable[[T], bool]) -> list[T]:
+    def keep(name: str, items: Sequence[Any], test: Callable[[Any], bool]) -> list[Any]:
         kept = [item for item in items if test(item)]
         filters.append({"filter": name, "in": len(items), "out": len(kept)})
         return kept
 
-    asking = keep("has a docstring", list(functions), lambda f: bool(f.docstring))
-    asking = keep(
-        "is no near-duplicate of a function in another split",
-        asking,
-        lambda f: f.id not in splits.excluded_functions,
-    )
+    asking = keep("has a docstring", functions, lambda f: bool(f.docstring))
+    name = "is no near-duplicate of a function in another split"
+    asking = keep(name, asking, lambda f: f.id not in splits.excluded_functions)
     pairs = [(f, first_sentence(f.docstring)) for f in asking]
     pairs = keep("the docstring opens with a sentence of prose", pairs, lambda p: bool(p[1]))
-    pairs = keep(
-        f"the sentence has {MIN_WORDS} to {MAX_WORDS} words",
-        pairs,
-        lambda p: MIN_WORDS <= len(words_of(p[1])) <= MAX_WORDS,
-    )
-    pairs = keep(
-        "the sentence does not stand in the function's code",
-        pairs,
-        lambda p: squeezed(p[1]) not in squeezed(text_of[p[0].id]),
-    )
+    name = f"the sentence has {MIN_WORDS} to {MAX_WORDS} words"
+    pairs = keep(name, pairs, lambda p: MIN_WORDS <= len(words_of(p[1])) <= MAX_WORDS)
+    name = "the sentence does not stand in the function's code"
+    pairs = keep(name, pairs, lambda p: squeezed(p[1]) not in squeezed(text_of[p[0].id]))
     by_sentence: dict[str, list[Function]] = {}
     for function in functions:  # an excluded or short one may still be a correct answer
         if sentence := first_sentence(function.docstring):
             by_sentence.setdefault(_key(sentence), []).append(function)
-    pairs = keep(
-        f"at most {MAX_EQUAL_SENTENCES} functions share the sentence",
-        pairs,
-        lambda p: len(by_sentence[_key(p[1])]) <= MAX_EQUAL_SENTENCES,
-    )
-    pairs = keep(
-        "no function of another split has the same sentence",
-        pairs,
-        lambda p: len({splits.split_of[f.path] for f in by_sentence[_key(p[1])]}) == 1,
-    )
+    name = f"at most {MAX_EQUAL_SENTENCES} functions share the sentence"
+    pairs = keep(name, pairs, lambda p: len(by_sentence[_key(p[1])]) <= MAX_EQUAL_SENTENCES)
+    name = "no function of another split has the same sentence"
+    pairs = keep(name, pairs, lambda p: len({splits.split_of[f.path] for f in by_sentence[_key(p[1])]}) == 1)
     by_code: dict[str, list[str]] = {}
     for function in functions:
         by_code.setdefault(" ".join(function.code.split()), []).append(function.id)
@@ -146,25 +128,20 @@ def draw_queries(sources: Sequence[QuerySource], wanted: int, rng: random.Random
             counts[kind] += 1
             done.add((source.function.id, kind))
             texts.add(wordings[kind])
-            drawn.append(_query(source, kind, wordings[kind]))
+            relevant, text = dict.fromkeys(source.relevant, 1), wordings[kind]
+            overlap = name_overlap(text, source.function.name)
+            query = Query(f"{kind}/{source.function.id}", text, kind, relevant, source.function.path, overlap)
+            drawn.append(query)
     return tuple(drawn)
 
 
 def draw_file_queries(
-    functions: Sequence[Function],
-    splits: Splits,
-    split: SplitName,
-    others: int,
-    rng: random.Random,
+    functions: Sequence[Function], splits: Splits, split: SplitName, others: int, rng: random.Random
 ) -> tuple[Query, ...]:
-    """Return queries for whole files by name ("how to open custom_file.ts").
+    """Return queries for whole files by name ("how to open custom_file.ts"), up to FILE_SHARE of all.
 
     Every function in the file is an answer. Only files in languages other than Python whose name no other
-    file has are asked for.
-
-    Args:
-        functions: every function of the corpus.
-        others: number of queries of other kinds; these queries stay below FILE_SHARE of all.
+    file has are asked for. `others` is the number of queries of other kinds.
     """
     in_file: dict[str, list[Function]] = {}
     for function in functions:
@@ -193,17 +170,6 @@ def wordings_of(source: QuerySource, rng: random.Random) -> dict[str, str]:
         "where_is": as_question(source.sentence, where),
     }
     return {kind: text for kind, text in texts.items() if text}
-
-
-def _query(source: QuerySource, kind: str, text: str) -> Query:
-    return Query(
-        id=f"{kind}/{source.function.id}",
-        text=text,
-        kind=kind,
-        relevant=dict.fromkeys(source.relevant, 1),
-        path=source.function.path,
-        name_overlap=name_overlap(text, source.function.name),
-    )
 
 
 def name_overlap(text: str, name: str) -> float:

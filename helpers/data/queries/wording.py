@@ -120,10 +120,8 @@ def first_sentence(docstring: str) -> str:
 def plain(text: str) -> str:
     """Return reStructuredText inline markup as the words that a reader sees."""
     text = _CITATION.sub("", text)
-    text = _ROLE.sub(r"\1", text)
-    text = _LINK.sub(r"\1", text)
-    text = _QUOTED.sub(r"\1", text)
-    text = _SUBSTITUTION.sub(r"\1", text)
+    for markup in (_ROLE, _LINK, _QUOTED, _SUBSTITUTION):
+        text = markup.sub(r"\1", text)
     text = _EMPHASIS.sub(r"\2", text)
     return " ".join(text.replace("\\", "").split())
 
@@ -166,12 +164,9 @@ def base_form(word: str) -> str:
     """Return the base form of a verb in VERBS, given in imperative or third person; else ""."""
     word = word.lower()
     candidates = [word]
-    if word.endswith("ies"):
-        candidates.append(word[:-3] + "y")
-    if word.endswith("es"):
-        candidates.append(word[:-2])
-    if word.endswith("s"):
-        candidates.append(word[:-1])
+    for ending, base_ending in (("ies", "y"), ("es", ""), ("s", "")):
+        if word.endswith(ending):
+            candidates.append(word.removesuffix(ending) + base_ending)
     return next((candidate for candidate in candidates if candidate in VERBS), "")
 
 
@@ -181,7 +176,7 @@ def words_of(text: str) -> list[str]:
 
 
 def core_words(sentence: str) -> list[str]:
-    """Return the words that make two sentences the same, whatever case, articles and verb ending."""
+    """Return the words by which sentences are compared: no case, no articles, no ending of the verb."""
     words = words_of(sentence)
     if words:
         words[0] = base_form(words[0]) or words[0]

@@ -1,14 +1,8 @@
 """Track B's data: instruction pairs to train on, and held-out tasks with tests to run.
 
-`build` leads through the steps. Functions that may be run (`purity`) get tests (`candidate_cases`,
+`instruct_data` leads through the steps. Functions that may be run (`purity`) get tests (`candidate_cases`,
 `suite_cases`, `test_sets`) that hold in any process (`stability`) and kill mutants (`bugs`,
 `ground_truth`). They become drafts (`drafts`, `worsening`, `prose`); `filters` decides which drafts may
 stay, `choosing` which are used. `checks`, `generated_tests` and `execution` also serve to score answers.
 Generating and scoring the answers is the job of `helpers.eval`.
 """
-
-__all__ = [
-    "bugs", "build", "candidate_cases", "checks", "choosing", "drafts", "execution", "filters",
-    "generated_tests", "ground_truth", "phrasings", "prose", "prose_drafts", "prose_models", "purity",
-    "stability", "suite_cases", "test_sets", "worsening",
-]  # fmt: skip

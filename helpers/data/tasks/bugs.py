@@ -15,8 +15,11 @@ import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from types import UnionType
+from typing import Any
 
 from helpers.code.edits import Edit, SourceEditError, SourceText
+from helpers.code.python_text import parse
 from helpers.errors import SuiteError
 
 
@@ -46,34 +49,28 @@ def make_bugs(source: str, *, operators: tuple[str, ...] | None = None) -> tuple
         BugError: if `source` does not parse, holds no function, or an operator is unknown.
     """
     names = tuple(OPERATORS) if operators is None else operators
-    unknown = sorted(set(names) - set(OPERATORS))
-    if unknown:
+    if unknown := sorted(set(names) - set(OPERATORS)):
         raise BugError(f"unknown bug operators {unknown}; known: {', '.join(OPERATORS)}")
     try:
         text = SourceText(source)
     except SourceEditError as error:
         raise BugError(str(error)) from error
     found: dict[str, tuple[int, Bug]] = {}
+    unchanged = ast.dump(text.tree)
     for name in names:
         for edit in OPERATORS[name][1](text):
             mutant = text.apply(edit)
-            if mutant in found or not _is_real_change(text.tree, mutant):
-                continue
-            found[mutant] = (edit.start, _describe(text, name, edit, mutant))
+            tree = None if mutant in found else parse(mutant)
+            if tree is not None and ast.dump(tree) != unchanged:
+                line = min(text.line_of(edit), max(1, len(mutant.splitlines())))
+                original = text.data[edit.start : edit.end].decode()
+                found[mutant] = (edit.start, Bug(name, mutant, line, original, edit.text))
     return tuple(bug for _, bug in sorted(found.values(), key=lambda item: (item[0], item[1].operator)))
 
 
-def _describe(text: SourceText, name: str, edit: Edit, mutant: str) -> Bug:
-    line = min(text.line_of(edit), max(1, len(mutant.splitlines())))
-    return Bug(name, mutant, line, text.data[edit.start : edit.end].decode(), edit.text)
-
-
-def _is_real_change(tree: ast.AST, mutant: str) -> bool:
-    try:
-        other = ast.parse(mutant)
-    except (SyntaxError, ValueError):
-        return False
-    return ast.dump(other) != ast.dump(tree)
+def nodes_of(text: SourceText, kinds: type | UnionType) -> Iterator[Any]:
+    """Yield the nodes of the body that are of the given kinds, in source order."""
+    return (node for node in text.nodes if isinstance(node, kinds))
 
 
 # --- operators: each yields the edits it can make -----------------------------------------------
@@ -99,12 +96,15 @@ for _one, _, _other in (pair.partition("/") for pair in _PAIRS.split()):
 
 
 def _compare(text: SourceText, *, table: dict) -> Iterator[Edit]:
-    for node in text.nodes:
-        if isinstance(node, ast.Compare):
-            operands = [node.left, *node.comparators]
-            for left, operator, right in zip(operands, node.ops, operands[1:], strict=False):
-                if type(operator) in table:
-                    yield from text.between(left, right, *table[type(operator)])
+    for node in nodes_of(text, ast.Compare):
+        operands = [node.left, *node.comparators]
+        for left, operator, right in zip(operands, node.ops, operands[1:], strict=False):
+            if type(operator) in table:
+                yield from text.between(left, right, *table[type(operator)])
+
+
+_flipped = partial(_compare, table=_COMPARE_FLIP)
+_wrong_edge = partial(_compare, table=_COMPARE_EDGE)
 
 
 def _is_int(node: ast.AST) -> bool:
@@ -122,18 +122,17 @@ def _off_by_one(text: SourceText) -> Iterator[Edit]:
 
 
 def _wrong_index(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        if isinstance(node, ast.Subscript):
-            index = node.slice
-            if isinstance(index, ast.UnaryOp) and isinstance(index.op, ast.USub) and _is_int(index.operand):
-                yield text.replace(index, "0")
-            elif _is_int(index):
-                yield text.replace(index, "-1" if index.value == 0 else str(index.value - 1))
+    for node in nodes_of(text, ast.Subscript):
+        index = node.slice
+        if isinstance(index, ast.UnaryOp) and isinstance(index.op, ast.USub) and _is_int(index.operand):
+            yield text.replace(index, "0")
+        elif _is_int(index):
+            yield text.replace(index, "-1" if index.value == 0 else str(index.value - 1))
 
 
 def _swapped_arguments(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        if isinstance(node, ast.Call) and len(node.args) >= 2:
+    for node in nodes_of(text, ast.Call):
+        if len(node.args) >= 2:
             first, second = node.args[:2]
             if not isinstance(first, ast.Starred) and not isinstance(second, ast.Starred):
                 start, middle = text.span(first)
@@ -144,38 +143,35 @@ def _swapped_arguments(text: SourceText) -> Iterator[Edit]:
 
 
 def _dropped_negation(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+    for node in nodes_of(text, ast.UnaryOp):
+        if isinstance(node.op, ast.Not):
             yield Edit(text.span(node)[0], text.span(node.operand)[0], "")
-        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        elif isinstance(node.op, ast.USub):
             yield text.replace(node, text.code(node.operand))
 
 
 def _added_negation(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        if isinstance(node, ast.If | ast.While | ast.IfExp):
-            simple = ast.Name | ast.Call | ast.Attribute | ast.Subscript
-            if isinstance(node.test, simple):
-                yield text.replace(node.test, f"not {text.code(node.test)}")
+    for node in nodes_of(text, ast.If | ast.While | ast.IfExp):
+        if isinstance(node.test, ast.Name | ast.Call | ast.Attribute | ast.Subscript):
+            yield text.replace(node.test, f"not {text.code(node.test)}")
 
 
 def _swapped_boolean(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        if isinstance(node, ast.BoolOp):
-            token, new = ("and", "or") if isinstance(node.op, ast.And) else ("or", "and")
-            for left, right in zip(node.values, node.values[1:], strict=False):
-                yield from text.between(left, right, token, new)
+    for node in nodes_of(text, ast.BoolOp):
+        token, new = ("and", "or") if isinstance(node.op, ast.And) else ("or", "and")
+        for left, right in zip(node.values, node.values[1:], strict=False):
+            yield from text.between(left, right, token, new)
 
 
 def _wrong_arithmetic(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
+    for node in nodes_of(text, ast.BinOp):
+        if type(node.op) in _ARITHMETIC:
             yield from text.between(node.left, node.right, *_ARITHMETIC[type(node.op)])
 
 
 def _wrong_update(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        if isinstance(node, ast.AugAssign) and type(node.op) in _ARITHMETIC:
+    for node in nodes_of(text, ast.AugAssign):
+        if type(node.op) in _ARITHMETIC:
             token = _ARITHMETIC[type(node.op)][0] + "="
             yield from text.between(node.target, node.value, token, "=")
             yield from text.between(node.target, node.value, token, _ARITHMETIC[type(node.op)][1] + "=")
@@ -192,10 +188,9 @@ def _wrong_variable(text: SourceText) -> Iterator[Edit]:
                 if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
                     first_bound.setdefault(inner.id, text.span(value)[1])
     names = list(first_bound)
-    for node in text.nodes:
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in first_bound:
-            place = text.span(node)[0]
-            start = names.index(node.id)
+    for node in nodes_of(text, ast.Name):
+        if isinstance(node.ctx, ast.Load) and node.id in first_bound:
+            place, start = text.span(node)[0], names.index(node.id)
             turns = names[start + 1 :] + names[:start]
             other = next((name for name in turns if first_bound[name] <= place), None)
             if other is not None:
@@ -253,10 +248,10 @@ def _wrong_default(text: SourceText) -> Iterator[Edit]:
 
 
 def _wrong_constant(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        if isinstance(node, ast.Constant) and isinstance(node.value, bool):
+    for node in nodes_of(text, ast.Constant):
+        if isinstance(node.value, bool):
             yield text.replace(node, str(not node.value))
-        elif isinstance(node, ast.Constant) and isinstance(node.value, float):
+        elif isinstance(node.value, float):
             yield text.replace(node, repr(node.value + 1.0))
 
 
@@ -270,11 +265,10 @@ def _wrong_call(text: SourceText) -> Iterator[Edit]:
 
 
 def _lost_return(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        if isinstance(node, ast.Return) and node.value is not None:
-            is_none = isinstance(node.value, ast.Constant) and node.value.value is None
-            if not is_none:
-                yield text.replace(node, text.code(node.value))
+    for node in nodes_of(text, ast.Return):
+        returned = node.value.value if isinstance(node.value, ast.Constant) else node.value
+        if returned is not None:
+            yield text.replace(node, text.code(node.value))
 
 
 def _swapped_unpacking(text: SourceText) -> Iterator[Edit]:
@@ -287,22 +281,13 @@ def _swapped_unpacking(text: SourceText) -> Iterator[Edit]:
 
 
 def _wrong_jump(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        if isinstance(node, ast.Break):
-            yield text.replace(node, "continue")
-        elif isinstance(node, ast.Continue):
-            yield text.replace(node, "break")
+    for node in nodes_of(text, ast.Break | ast.Continue):
+        yield text.replace(node, "continue" if isinstance(node, ast.Break) else "break")
 
 
 OPERATORS: dict[str, tuple[str, Callable[[SourceText], Iterator[Edit]]]] = {
-    "flip_comparison": (
-        "a comparison is reversed: < for >, == for !=, in for not in",
-        partial(_compare, table=_COMPARE_FLIP),
-    ),
-    "wrong_boundary": (
-        "a comparison includes or excludes its boundary by mistake: < for <=",
-        partial(_compare, table=_COMPARE_EDGE),
-    ),
+    "flip_comparison": ("a comparison is reversed: < for >, == for !=, in for not in", _flipped),
+    "wrong_boundary": ("a comparison includes or excludes its boundary by mistake: < for <=", _wrong_edge),
     "off_by_one": ("an integer or the end of a range is one off", _off_by_one),
     "wrong_index": ("another element is taken: x[-1] for x[0]", _wrong_index),
     "swapped_arguments": ("the first two arguments of a call are swapped", _swapped_arguments),

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from helpers.code.docstrings import DocstringFacts, read_docstring
 from helpers.code.edits import SourceText
+from helpers.data.tasks.suite_rewriting import stored_names
 from helpers.records import Function
 
 GRAPHS = (
@@ -90,24 +91,22 @@ def doctest_cases(function: Function) -> DoctestCases:
             tree = ast.parse(example.source)
         except SyntaxError:
             continue
-        objects |= _assigned(tree)
+        objects |= stored_names(tree)
         tree = _Unqualify(function.name, objects).visit(tree)
         text = ast.unparse(ast.fix_missing_locations(tree))
         is_expression = len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr)
-        if is_expression and example.want:
-            if not text.startswith(("print(", "pprint(")):
-                flags = sum(flag for flag, on in example.options.items() if on)
-                checks.append((text, example.want, flags))
-        elif not example.want:
+        if not example.want:
             setup.append(text)
+        elif is_expression and not text.startswith(("print(", "pprint(")):
+            flags = sum(flag for flag, on in example.options.items() if on)
+            checks.append((text, example.want, flags))
     return DoctestCases("\n".join(setup), tuple(checks))
 
 
 def generated_calls(function: Function, *, limit: int, seed: int) -> tuple[str, ...]:
-    """Return up to `limit` seeded call expressions of `function`; every shape of a first argument early.
+    """Return up to `limit` seeded call expressions of `function`; each possible first argument comes early.
 
-    Optional parameters keep their defaults, except that booleans are flipped and documented integers
-    varied, one at a time.
+    Optional parameters keep their defaults, except that some calls change one of them.
     """
     facts = read_docstring(function.docstring)
     signature = SourceText(function.source).function.args
@@ -116,27 +115,16 @@ def generated_calls(function: Function, *, limit: int, seed: int) -> tuple[str, 
     positional = [*signature.posonlyargs, *signature.args]
     split = len(positional) - len(signature.defaults)
     required = [argument.arg for argument in positional[:split]]
-    required_keywords = [
-        a.arg
-        for a, default in zip(signature.kwonlyargs, signature.kw_defaults, strict=True)
-        if default is None
-    ]
-    optional = [
-        *zip((a.arg for a in positional[split:]), signature.defaults, strict=True),
-        *(
-            (a.arg, d)
-            for a, d in zip(signature.kwonlyargs, signature.kw_defaults, strict=True)
-            if d is not None
-        ),
-    ]
+    optional = list(zip((a.arg for a in positional[split:]), signature.defaults, strict=True))
+    keyword_only = [(a.arg, d) for a, d in zip(signature.kwonlyargs, signature.kw_defaults, strict=True)]
+    optional += [(name, default) for name, default in keyword_only if default is not None]
     pools = [_pool(name, facts) for name in required]
-    keywords = [f"{name}={_pool(name, facts)[0]}" for name in required_keywords]
+    keywords = [f"{name}={_pool(name, facts)[0]}" for name, default in keyword_only if default is None]
     keywords += [f"{name}=1" for name, _ in optional if name == "seed"]
     variants = [""] + [text for name, default in optional for text in _variants(name, default, facts)]
     rng = random.Random(f"{seed}:calls:{function.id}")
-    combinations = _combinations(pools, rng, limit)
     calls: dict[str, None] = {}
-    for index, combination in enumerate(combinations):
+    for index, combination in enumerate(_combinations(pools, rng, limit)):
         chosen = variants if index < 3 else [variants[index % len(variants)]]
         for variant in chosen:
             arguments = [*combination, *keywords, *([variant] if variant else [])]
@@ -159,10 +147,9 @@ def _combinations(pools: list[tuple[str, ...]], rng: random.Random, limit: int) 
     """Return distinct combinations: each value of each pool at least once, then random ones."""
     if not pools:
         return [()]
-    longest = max(len(pool) for pool in pools)
-    rows = {
-        tuple(pool[(i + place) % len(pool)] for place, pool in enumerate(pools)): None for i in range(longest)
-    }
+    rows: dict[tuple[str, ...], None] = {}
+    for turn in range(max(map(len, pools))):
+        rows.setdefault(tuple(pool[(turn + place) % len(pool)] for place, pool in enumerate(pools)))
     for _ in range(3 * limit):
         if len(rows) >= limit:
             break
@@ -172,15 +159,11 @@ def _combinations(pools: list[tuple[str, ...]], rng: random.Random, limit: int) 
 
 def _pool(name: str, facts: DocstringFacts) -> tuple[str, ...]:
     documented = next((item.type.lower() for item in facts.parameters if item.name == name), "")
-    by_name = [(types, pool) for names, types, pool in POOLS if re.fullmatch(names, name)]
-    if by_name and not by_name[0][0]:  # a name that tells more than any documented type
-        return by_name[0][1]
-    for _, types, pool in POOLS:
-        if documented and types and re.search(types, documented):
-            return pool
-    if by_name:
-        return by_name[0][1]
-    return ANYTHING
+    by_name = (row for row in POOLS if re.fullmatch(row[0], name))
+    _, typical, pool = next(by_name, ("", "any", ANYTHING))
+    if not typical or not documented:  # a row without types: its names tell more than documentation
+        return pool
+    return next((other for _, types, other in POOLS if types and re.search(types, documented)), pool)
 
 
 def _variants(name: str, default: ast.expr, facts: DocstringFacts) -> list[str]:
@@ -194,10 +177,6 @@ def _variants(name: str, default: ast.expr, facts: DocstringFacts) -> list[str]:
         pool = _pool(name, facts)
         return [f"{name}={pool[0]}"] if pool is not ANYTHING and pool is not GRAPHS else []
     return []
-
-
-def _assigned(tree: ast.AST) -> set[str]:
-    return {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
 
 
 class _Unqualify(ast.NodeTransformer):

@@ -62,11 +62,9 @@ def _judge_docstring(task: Task, code: str) -> Verdict:
         return "failed", "the code itself was changed"
     if not read_docstring(docstring).summary:
         return "failed", "no docstring"
-    missing = undescribed(docstring, parameters)
-    if missing:
+    if missing := undescribed(docstring, parameters):
         return "failed", f"not described: {', '.join(missing)}"
-    foreign = [name for name in described_names(docstring) if name not in parameters]
-    if foreign:
+    if foreign := [name for name in described_names(docstring) if name not in parameters]:
         return "failed", f"no such parameter: {', '.join(foreign)}"
     if returns_a_value(task.detail["given"]) and read_docstring(docstring).returns is None:
         return "failed", "the return value is not described"
@@ -78,9 +76,7 @@ def _judge_explanation(task: Task, text: str, invented: tuple[str, ...]) -> Verd
     missing = [n for n in (task.entry_point, *json.loads(task.detail["parameters"])) if n not in words]
     if len(text.split()) < MIN_WORDS:
         return "failed", f"fewer than {MIN_WORDS} words"
-    if extract_code(text, entry_point=task.entry_point) and defines(
-        extract_code(text, entry_point=task.entry_point) or "", task.entry_point
-    ):
+    if defines(extract_code(text, entry_point=task.entry_point) or "", task.entry_point):
         return "failed", "code instead of an explanation"
     if missing:
         return "failed", f"not mentioned: {', '.join(missing)}"

@@ -24,21 +24,17 @@ MIN_FUNCTIONS = 4  # verified functions wanted of a side, however few its pairs 
 
 
 def choose_drafts(kept: Sequence[Draft], side: SplitName, settings: TrackBSettings, seed: int) -> list[Draft]:
-    """Choose the drafts of one side by their kinds' shares; if a kind lacks some, others fill up in order."""
+    """Choose the drafts of one side by their kinds' shares; if a kind has too few, the others fill in."""
     chosen: list[Draft] = []
     for count, shares in _groups(side, settings):
-        queues = {
-            kind: taking_turns([d for d in kept if d.kind == kind], f"{seed}:{side}:{kind}")
-            for kind in shares
-        }
+        own = {kind: [draft for draft in kept if draft.kind == kind] for kind in shares}
+        queues = {kind: taking_turns(drafts, f"{seed}:{side}:{kind}") for kind, drafts in own.items()}
         quotas = quotas_of(count, shares)
-        taken = {kind: queue[: quotas[kind]] for kind, queue in queues.items()}
-        missing = count - sum(map(len, taken.values()))
+        missing = count - sum(min(quotas[kind], len(queue)) for kind, queue in queues.items())
         for kind, queue in queues.items():
-            extra = queue[len(taken[kind]) : len(taken[kind]) + missing]
-            taken[kind] = taken[kind] + extra
-            missing -= len(extra)
-        chosen += [draft for kind in shares for draft in taken[kind]]
+            taken = queue[: quotas[kind] + missing]
+            missing -= max(0, len(taken) - quotas[kind])
+            chosen += taken
     return chosen
 
 

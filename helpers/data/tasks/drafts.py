@@ -43,8 +43,8 @@ VERSIONS_PER_FUNCTION = {"fix_bug": 6, "improve": 3}
 SPARE = 2  # functions tried per wanted draft of a kind that has to be run once more
 HELD_MUTANTS = 4  # mutants that a response's unit tests are run against
 ASSERTS_SHOWN = 3  # assertions in a unit-test response
-CASES_SHOWN = 2  # at most so many of them come from the corpus' own tests,
-CASE_CHARS = 250  # each of at most so many characters
+CASES_SHOWN = 2  # of these, at most, from the corpus's own tests
+CASE_CHARS = 250  # longest case that is shown
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,11 @@ def executable_drafts(
     `wanted` says how many drafts of a kind are needed. Improvements and unit tests have to be run once
     more, so they are made from only `SPARE` times as many functions.
     """
-    improved = truths[: SPARE * wanted["improve"]]
-    tested = truths[: SPARE * wanted["unit_tests"]]
     return [
         *_fix_bug(truths, _lines_that_matter(truths, context, workers), seed, repair_form),
         *_implement(truths, context, seed, workers),
-        *_improve(improved, context, seed, workers),
-        *_unit_tests(tested, context, seed, workers),
+        *_improve(truths[: SPARE * wanted["improve"]], context, seed, workers),
+        *_unit_tests(truths[: SPARE * wanted["unit_tests"]], context, seed, workers),
     ]
 
 
@@ -125,11 +123,9 @@ def phrased(draft: Draft, seed: int, *, shown: str = "", key: str = "") -> Draft
         shown: the code in the instruction where that is not `given` (one line is marked).
         key: tells drafts of one kind and function apart, so that each draws its own phrasing.
     """
-    kind, name = draft.kind, draft.function.name
-    rng = random.Random(f"{seed}:phrasing:{kind}:{draft.function.id}:{key}")
-    index = rng.randrange(len(PHRASINGS[kind]))
-    by_line = draft.detail.get("form") == "line"
-    instruction = phrase(kind, index, code=shown or draft.given, name=name, by_line=by_line)
+    kind, function, by_line = draft.kind, draft.function, draft.detail.get("form") == "line"
+    index = random.Random(f"{seed}:phrasing:{kind}:{function.id}:{key}").randrange(len(PHRASINGS[kind]))
+    instruction = phrase(kind, index, code=shown or draft.given, name=function.name, by_line=by_line)
     return replace(draft, instruction=instruction, phrasing=index)
 
 
@@ -149,9 +145,8 @@ def _lines_that_matter(
     for truth in truths:
         for line in sorted({bug.line for bug in truth.mutants}):
             for trivial in _trivial_lines(truth.code, line):
-                code = spliced(truth.code, line, trivial)
                 tried.append((truth.function.id, line))
-                programs.append(_program(truth, code))
+                programs.append(_program(truth, spliced(truth.code, line, trivial)))
     outcomes = run_in(context, programs, workers=workers, what="drop lines")
     unnoticed = {place for place, end in zip(tried, outcomes, strict=True) if end.status not in NOTICED}
     return set(tried) - unnoticed
@@ -174,12 +169,9 @@ def _fix_bug(
         rng = random.Random(f"{seed}:bugs:{truth.function.id}")
         noticed = [bug for bug in truth.mutants if (truth.function.id, bug.line) in matters]
         bugs = rng.sample(noticed, min(len(noticed), VERSIONS_PER_FUNCTION["fix_bug"]))
+        passes = f"reference passes {truth.n_cases} tests"
+        checks = (passes, "given fails them", "removing the line fails them")
         for bug in bugs:
-            checks = (
-                f"reference passes {truth.n_cases} tests",
-                "given fails them",
-                "removing the line fails them",
-            )
             detail = {"operator": bug.operator, "line": str(bug.line), "given": bug.source, "form": form}
             response = _fixed_line(truth.code, bug) if form == "line" else fenced_python(truth.code)
             if response is None:  # the fault spans several lines
@@ -202,11 +194,10 @@ def _fixed_line(code: str, bug: Bug) -> str | None:
 def _implement(
     truths: Sequence[GroundTruth], context: ExecutionContext, seed: int, workers: int
 ) -> list[Draft]:
-    """Return functions to write from signature and summary, except those that pass with an empty body."""
+    """Return functions to write from signature and summary; leave out those that pass with an empty body."""
     stubs = []
     for truth in truths:
-        summary = read_docstring(truth.function.docstring).summary
-        if summary:
+        if summary := read_docstring(truth.function.docstring).summary:
             text = SourceText(truth.code)
             start, _ = text.span(text.function.body[0])
             header = text.data[:start].decode().rstrip()
@@ -242,13 +233,7 @@ def _improve(
     outcomes = run_in(context, programs, workers=workers, what="run worse versions")
     drafts = []
     for (truth, version), cost, goal, outcome in zip(candidates, costs, goals, outcomes, strict=True):
-        if (
-            outcome is not None
-            and outcome.passed
-            and cost is not None
-            and goal is not None
-            and is_gain(cost, goal)
-        ):
+        if outcome.passed and cost is not None and goal is not None and is_gain(cost, goal):
             checks = (
                 f"both pass {truth.n_cases} tests",
                 f"findings {cost.findings} -> {goal.findings}, nodes {cost.nodes} -> {goal.nodes}",
@@ -270,9 +255,8 @@ def _unit_tests(
             continue
         mutants = [bug.source for bug in truth.mutants[:HELD_MUTANTS]]
         prepared.append((truth, tests, mutants))
-        programs += [
-            limited(*generated_test_program(truth.prelude, code, tests)) for code in (truth.code, *mutants)
-        ]
+        for code in (truth.code, *mutants):
+            programs.append(limited(*generated_test_program(truth.prelude, code, tests)))
     outcomes = iter(run_in(context, programs, workers=workers, what="run unit tests"))
     drafts = []
     for truth, tests, mutants in prepared:
@@ -289,10 +273,7 @@ def _unit_tests(
 
 
 def _shown_tests(truth: GroundTruth) -> str:
-    """Return tests as a person would write them: cases of the corpus' tests first, then short assertions.
-
-    "" where there is nothing to show.
-    """
+    """Return tests as a person would write them, cases of the corpus's tests first; "" if there are none."""
     cases = [case.body for case in truth.test_set.suite if "close(" not in case.body]
     cases = [body for body in cases if len(body) <= CASE_CHARS][:CASES_SHOWN]
     asserts = _shown_asserts(truth.test_set.asserts, ASSERTS_SHOWN - len(cases))

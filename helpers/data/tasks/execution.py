@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,12 @@ from helpers.sandbox.api import STEPS_REACHED, Outcome, Program, run_programs
 from helpers.sandbox.run_conditions import BASE, VARIATIONS, RunConditions
 from helpers.sandbox.workers import preload_for
 
-# What a program may take. Steps (`helpers.sandbox.step_counter`) decide, since they are the same on every
-# machine; the clock only ends computation in compiled code.
+# Limits of one program. Steps (`helpers.sandbox.step_counter`) decide, since they are the same on every
+# machine; the clock only stops compiled code.
 MAX_STEPS = 1_200_000
 TIMEOUT_S = 5.0  # processor seconds
 MEMORY_MB = 1024
-# A reference may take a twentieth of that, so that it reaches no limit on a slower machine.
+# References are held to a twentieth of that, so that they reach no limit on a slower machine either.
 REFERENCE_STEPS = MAX_STEPS // 20
 # Loops of `step_counter.Meter` of the sandbox: a twentieth of `TIMEOUT_S` where a loop takes 50 microseconds.
 REFERENCE_LOOPS = 5_000
@@ -35,10 +35,9 @@ class ExecutionContext:
 
 
 def execution_context(corpus: Corpus) -> ExecutionContext:
-    """Return the modules to preload and the folders to import from, for an installed or loose code base.
+    """Return the modules to preload and the folders to import from.
 
-    Modules that the corpus imports widely are preloaded, so that an import inside a function costs no
-    steps.
+    Modules that the corpus imports widely are preloaded, so that importing them in a function costs no steps.
     """
     preload = preload_for([file.text for file in corpus.files if file.language == "python"])
     if corpus.spec.startswith("installed:") and corpus.import_name:
@@ -82,9 +81,8 @@ def import_line(corpus: Corpus) -> str:
     if not corpus.import_name:
         return ""
     pattern = re.compile(rf"^\s*(import {re.escape(corpus.import_name)}(?: as \w+)?)\s*$", re.MULTILINE)
-    found = Counter(line for file in corpus.files for line in pattern.findall(file.text))
-    ranked = sorted(found.items(), key=lambda item: (-item[1], item[0]))
-    return ranked[0][0] if ranked else f"import {corpus.import_name}"
+    lines = sorted(line for file in corpus.files for line in pattern.findall(file.text))
+    return statistics.mode(lines or [f"import {corpus.import_name}"])
 
 
 def module_prelude(function: Function) -> str:
@@ -107,10 +105,10 @@ def run_in(
     programs: Sequence[Program],
     *,
     workers: int,
-    what: str = "programs",
+    what: str,
     conditions: RunConditions = BASE,
 ) -> list[Outcome]:
-    """Run programs with `run_programs`, with the corpus' modules available."""
+    """Run programs with `run_programs`, with the corpus's modules available."""
     return run_programs(
         programs, workers=workers, preload=context.preload, python_path=context.python_path, what=what,
         conditions=conditions,
@@ -118,13 +116,12 @@ def run_in(
 
 
 def settled_in(
-    context: ExecutionContext, programs: Sequence[Program], *, workers: int, what: str = "programs"
+    context: ExecutionContext, programs: Sequence[Program], *, workers: int, what: str
 ) -> list[Outcome | None]:
     """Run programs twice, with every condition changed the second time.
 
-    The result is None for a program that passes only once, that only the clock ended, or that the sandbox
-    could not run: its verdict says nothing. A program that used up its steps is not run again, since that
-    costs most and the number of steps does not change.
+    The result is None for a program that passes only once, that the clock stopped, or that the sandbox could
+    not run. A program that used up its steps is not run again: that costs most and would not change.
     """
     once: list[Outcome | None] = list(run_in(context, programs, workers=workers, what=what))
     places = [place for place, one in enumerate(once) if one.status != "timeout"]

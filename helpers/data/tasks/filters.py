@@ -1,15 +1,14 @@
 """Filter drafts before they become pairs or tasks.
 
-A draft must, in this order: be no duplicate, come from a file under the corpus' licence, parse, be no copy
+A draft must, in this order: be no duplicate, come from a file under the corpus's licence, parse, be no copy
 of the prompt, bring no licence text, fit the model's lengths, name nothing that does not exist, and occur
-in no benchmark that is kept out. Explanations and docstrings must also pass the checks by which held-out
-answers are judged; responses of the other kinds have been run (`helpers.data.tasks.drafts`). Rejects are
-counted by kind and reason, and the first ones of each reason are kept as examples.
+in no benchmark that is kept out. Explanations and docstrings must also pass the checks for held-out answers;
+all other responses have been run (`helpers.data.tasks.drafts`). Rejects are counted by kind and reason, and
+the first ones of each reason are kept as examples.
 """
 
 from __future__ import annotations
 
-import ast
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from helpers.code.docstrings import docstring_of
 from helpers.code.extraction import extract_code
 from helpers.code.names.checker import invented_names
 from helpers.code.names.context import NameContext
+from helpers.code.python_text import parse
 from helpers.code.secrets import mask_secrets
 from helpers.data.contamination import Benchmarks
 from helpers.data.tasks.checks import answer_code, verdict_without_running
@@ -97,7 +97,8 @@ class Filters:
         if draft.function.path in self.foreign_files:
             return "file under another licence"
         code = _code_of(draft)
-        if draft.kind != "explain" and not _parses(code):
+        tree = parse(code or "")
+        if draft.kind != "explain" and not (tree and tree.body):
             return "does not parse"
         if code is not None and _squeezed(code) == _squeezed(draft.given):
             return "copy of the prompt"
@@ -111,10 +112,9 @@ class Filters:
         if self.tokens(draft.response) + 1 > self.settings.max_new_tokens:
             return "response too long"
         known = self.names.about(draft.function.source, draft.truth.tests if draft.truth else "")
-        spoken = [
-            code or draft.response,
-            *([docstring_of(code)] if draft.kind == "docstring" and code else []),
-        ]
+        spoken = [code or draft.response]
+        if draft.kind == "docstring" and code:
+            spoken.append(docstring_of(code))
         if any(invented_names(text, context=known) for text in spoken):
             return "names something that does not exist"
         if is_task:
@@ -134,7 +134,7 @@ def foreign_licences(corpus: Corpus) -> frozenset[str]:
     found = set()
     for file in corpus.files:
         head = file.text[:HEAD_CHARS]
-        named = [match.group(1).upper() for match in SPDX_LINE.finditer(head)]
+        named = [name.upper() for name in SPDX_LINE.findall(head)]
         named += ["GPL"] if COPYLEFT.search(head) else []
         if any(name not in own for name in named):
             found.add(file.path)
@@ -142,7 +142,7 @@ def foreign_licences(corpus: Corpus) -> frozenset[str]:
 
 
 def _code_of(draft: Draft) -> str | None:
-    """Return the code that the response stands for; None for prose, or if there is no code."""
+    """Return the whole function that the response gives; None for prose, or if there is no code."""
     if draft.kind == "explain":
         return None
     if draft.detail.get("form") == "line":
@@ -151,7 +151,7 @@ def _code_of(draft: Draft) -> str | None:
 
 
 def _own_checks(drafts: Sequence[Draft]) -> list[str]:
-    """Return what each explanation or docstring lacks by the rules for held-out answers."""
+    """Return which rule for held-out answers each explanation or docstring breaks; "" if none."""
     tasks = [task_of(draft, str(number)) for number, draft in enumerate(drafts)]
     lacks = []
     for task in tasks:
@@ -159,13 +159,6 @@ def _own_checks(drafts: Sequence[Draft]) -> list[str]:
         status, detail = verdict_without_running(task, task.reference, code, ()) or ("passed", "")
         lacks.append("" if status == "passed" else mask_secrets(detail).text.partition(":")[0] or status)
     return lacks
-
-
-def _parses(code: str | None) -> bool:
-    try:
-        return bool(code and ast.parse(code).body)
-    except (SyntaxError, ValueError):
-        return False
 
 
 def _squeezed(text: str) -> str:

@@ -53,18 +53,11 @@ def asserts_about(tests: str, name: str) -> int:
     except (SyntaxError, ValueError):
         return 0
     nodes = list(ast.walk(tree))
-    known = {name}
-    while (
-        found := {
-            target
-            for node in nodes
-            for value, targets in _bindings(node)
-            if known & _names(value)
-            for target in targets
-        }
-        - known
-    ):
-        known |= found
+    bindings = [(_names(value), targets) for node in nodes for value, targets in _bindings(node)]
+    known, before = {name}, set()
+    while known != before:
+        before = known
+        known = known.union(*(targets for names, targets in bindings if names & known))
     return sum(bool(known & _names(checked)) for node in nodes for checked in _checked(node))
 
 
@@ -117,13 +110,9 @@ def without_definition(tests: str, name: str) -> str:
 
 
 def generated_test_program(prelude: str, code: str, tests: str) -> tuple[str, str, str]:
-    """Return a program that passes exactly if `tests` pass on the function in `code`.
+    """Return (source, tests, entry point) of a program that passes exactly if `tests` pass on `code`.
 
     As in pytest, it runs functions named `test*` that need no argument, such methods of classes named
     `Test*`, and the cases of `unittest`.
-
-    Returns:
-        Source, tests and entry point of the program.
     """
-    runner = f"\nTESTS = {tests!r}\n{RUNNER}"
-    return f"{prelude}{code}\n{runner}", VERDICT, ENTRY_POINT
+    return f"{prelude}{code}\n\nTESTS = {tests!r}\n{RUNNER}", VERDICT, ENTRY_POINT

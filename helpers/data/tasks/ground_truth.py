@@ -1,12 +1,12 @@
 """Establish functions whose behaviour is known because it was run: reference, tests, mutants killed.
 
-For each candidate a set of tests is drawn up (`helpers.data.tasks.test_sets`: doctests, cases of the
-corpus' own test-suite, recorded answers). The reference passes all of them under every condition that
-must not matter, within a twentieth of what a program may take. Single-fault mutants
-(`helpers.data.tasks.bugs`) measure how strong the tests are: mutation score = mutants that fail at least
-one test / mutants run. A function whose score is below `MIN_MUTATION_SCORE` is not used. Surviving
-mutants may be equivalent to the reference: they are counted and never used as bugs. Neither are mutants
-that only a limit tells apart. A mutant that passes one time and fails another counts as not run.
+Each candidate gets a set of tests (`helpers.data.tasks.test_sets`: doctests, cases of the corpus's own
+test-suite, recorded answers). The reference passes all of them under every condition that should not
+matter, within a twentieth of a program's limits. Single-fault mutants (`helpers.data.tasks.bugs`) measure
+how strong the tests are: mutation score = mutants that fail at least one test / mutants run. A function
+whose score is below `MIN_MUTATION_SCORE` is not used. Two sorts of mutants are counted but never used as
+bugs: those that survive, since they may be equivalent to the reference, and those that only reach a limit.
+A mutant that passes once and fails once counts as not run.
 """
 
 from __future__ import annotations
@@ -29,15 +29,10 @@ from helpers.data.tasks.execution import (
     strip_decorators,
 )
 from helpers.data.tasks.purity import OUTSIDE, PurityRule, counted_reasons
-from helpers.data.tasks.stability import Doubt, explain_doubts
+from helpers.data.tasks.stability import Doubt
 from helpers.data.tasks.suite_cases import TestSuite
 from helpers.data.tasks.test_sets import DrawnTests, TestSet, draw_up_tests
 from helpers.records import Corpus, Function
-
-__all__ = [
-    "ExecutionContext", "GroundTruth", "execution_context", "import_line", "module_prelude",
-    "strip_decorators", "verify_functions",
-]  # fmt: skip
 
 MIN_MUTATION_SCORE = 0.6
 MIN_MUTANTS = 2  # fewer say nothing about the tests
@@ -80,21 +75,18 @@ def verify_functions(
     seed: int,
     workers: int,
     suite: TestSuite | None = None,
-    doubts: list[Doubt] | None = None,
-) -> tuple[list[GroundTruth], dict[str, int], dict[str, str]]:
+) -> tuple[list[GroundTruth], dict[str, int], dict[str, str], list[Doubt]]:
     """Verify functions in seeded order until `wanted` of them are usable.
 
+    Functions that `helpers.data.tasks.purity` rules out are counted and not run.
+
     Args:
-        suite: the corpus' own tests; none are used when None.
-        doubts: list that takes the cases whose answer changed, to be passed to
-            `helpers.data.tasks.stability.explain_doubts`. When None, they are explained here.
+        suite: the corpus's own tests; none are used when None.
 
     Returns:
-        The verified functions. Then counts: functions by outcome ("verified", "no test holds", "reference
-        fails its tests", "tests too weak", ...); "mutants run", "mutants killed", "mutants killed by a
-        limit alone, not used" and "mutants that survived (equivalent or unnoticed), dropped"; and cases
-        left out ("cases left out: answer depends on ..."). Then the outcome of every function that was
-        run, by id. Functions that `helpers.data.tasks.purity` rules out are counted and not run.
+        The verified functions; counts of functions by outcome, of mutants, and of cases left out; the
+        outcome of every function that was run, by id; and the cases whose answer changed, to be explained
+        by `helpers.data.tasks.stability.explain_doubts`.
     """
     counts: Counter[str] = Counter()
     rule = PurityRule(corpus, functions)
@@ -102,33 +94,25 @@ def verify_functions(
     counts.update(counted_reasons(refused.values()))
     order = _in_order([f for f in functions if refused[f.id] in ("", OUTSIDE)], suite, seed)
     verified: list[GroundTruth] = []
-    context = execution_context(corpus)
-    alias = import_line(corpus)
+    context, alias = execution_context(corpus), import_line(corpus)
     ran: dict[str, str] = {}
-    doubtful: list[Doubt] = []
+    doubts: list[Doubt] = []
     size = max(8, min(40, wanted))
     for start in range(0, len(order), size):
         if len(verified) >= wanted:
             break
         batch = [f for f in order[start : start + size] if not refused[f.id]]
         for drawn, truth, outcome in _verify_batch(batch, alias, context, suite, seed, workers):
-            function = drawn.function
             counts[outcome] += 1
             counts.update(left_out(drawn.left_out))
-            doubtful += [drawn.doubt] if drawn.doubt else []
-            ran[function.id] = outcome
-            if truth is not None:
-                verified.append(truth)
-    if doubts is None:
-        for reasons in explain_doubts(doubtful, context, workers=workers):
-            counts.update(left_out(reasons))
-    else:
-        doubts += doubtful
-    return verified, {**counts, **_mutant_counts(verified)}, ran
+            doubts += [drawn.doubt] if drawn.doubt else []
+            ran[drawn.function.id] = outcome
+            verified += [truth] if truth else []
+    return verified, {**counts, **_mutant_counts(verified)}, ran, doubts
 
 
 def left_out(reasons: Counter[str]) -> dict[str, int]:
-    """Return the numbers of cases left out, under their names among `verify_functions`' counts."""
+    """Return the numbers of cases left out, named as in the counts of `verify_functions`."""
     return {f"cases left out: {reason}": count for reason, count in reasons.items()}
 
 
@@ -180,9 +164,8 @@ def _verify_batch(
             results.append((drawn, None, "tests too weak"))
         else:
             usable = tuple(bug for bug, end in killed if end.status == "failed")
-            truth = GroundTruth(
-                function, code, module_prelude(function), tests, usable, len(killed), len(told)
-            )
+            prelude = module_prelude(function)
+            truth = GroundTruth(function, code, prelude, tests, usable, len(killed), len(told))
             results.append((drawn, truth, "verified"))
     return results
 

@@ -44,7 +44,6 @@ PHRASINGS: dict[TaskKind, tuple[str, ...]] = {
     ),
 }
 
-
 LINE_REPAIR: tuple[str, ...] = (
     "One line of this function is wrong; it is marked. Write the corrected line.\n\n{code}",
     "Fix the marked line of this function. Answer with that line alone.\n\n{code}",

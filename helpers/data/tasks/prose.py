@@ -55,38 +55,34 @@ class SourceFacts:
 
     def write(self, requests: Sequence[LanguageRequest]) -> list[str | None]:
         """Implement `LanguageGenerator.write`, without paraphrases: the templates already vary."""
-        return [self._answer(request) for request in requests]
-
-    def _answer(self, request: LanguageRequest) -> str | None:
-        if request.function is None:
-            return None
-        facts = read_docstring(request.function.docstring)
-        return getattr(self, request.kind)(request.function, facts)
+        answers: list[str | None] = []
+        for request in requests:
+            function = request.function
+            write = self.docstring if request.kind == "docstring" else self.explain
+            answers.append(write(function, read_docstring(function.docstring)) if function else None)
+        return answers
 
     def explain(self, function: Function, facts: DocstringFacts) -> str | None:
         """Return a few sentences on `function`; None if it has no summary line."""
         if not facts.summary:
             return None
         sentences = [_opening(function.name, facts.summary)]
-        told = {item.name: _standing_alone(item.description or item.type) for item in facts.parameters}
+        elsewhere = r",? as (?:described|explained|defined|discussed) (?:above|below)"
+        told = {item.name: re.sub(elsewhere, "", item.description or item.type) for item in facts.parameters}
         if any(told.get(name) for name in function.parameters):
             sentences.append("Parameters:")
-            sentences += [
-                f"- `{name}`: {told[name]}" if told.get(name) else f"- `{name}`"
-                for name in function.parameters
-            ]
+            for name in function.parameters:
+                sentences.append(f"- `{name}`: {told[name]}" if told.get(name) else f"- `{name}`")
         elif function.parameters:
             sentences.append(f"It takes {_and(list(function.parameters))}.")
         value = facts.returns
         if value is not None and (value.description or value.type):
             sentences.append(f"It returns {_lowered(value.description or value.type).rstrip('.')}.")
-        raised = list(dict.fromkeys(_raised(function.code)))
-        if raised:
+        if raised := list(dict.fromkeys(_raised(function.code))):
             sentences.append(f"It can raise {_and(raised)}.")
         called = [name for name in dict.fromkeys(_called(function.code)) if not hasattr(builtins, name)]
-        called = called[:MAX_NAMED_CALLS]
         if called:
-            sentences.append(f"It calls {_and(called)}.")
+            sentences.append(f"It calls {_and(called[:MAX_NAMED_CALLS])}.")
         return "\n".join(sentences)
 
     def docstring(self, function: Function, facts: DocstringFacts) -> str | None:
@@ -94,11 +90,6 @@ class SourceFacts:
         if returns_a_value(function.code) and facts.returns is None:
             return None
         return normal_docstring(facts, function.parameters)
-
-
-def _standing_alone(text: str) -> str:
-    """Return a description without its references to other parts of the docstring."""
-    return re.sub(r",? as (?:described|explained|defined|discussed) (?:above|below)", "", text)
 
 
 def _opening(name: str, summary: str) -> str:

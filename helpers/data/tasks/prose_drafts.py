@@ -24,7 +24,7 @@ from helpers.code.edits import SourceEditError
 from helpers.code.extraction import extract_code
 from helpers.data.tasks.drafts import Draft, phrased
 from helpers.data.tasks.execution import strip_decorators
-from helpers.data.tasks.filters import Filters
+from helpers.data.tasks.filters import LANGUAGE, Filters
 from helpers.data.tasks.phrasings import LINE_REPAIR, PHRASINGS, fenced_python
 from helpers.data.tasks.prose import LanguageGenerator, LanguageRequest, SourceFacts
 from helpers.records import Function, TaskKind
@@ -38,22 +38,15 @@ NUMBERING = re.compile(r"^\s*(?:[-*•]|\(?\d+[.):])\s*")
 def documented_drafts(functions: Sequence[Function], *, seed: int) -> list[Draft]:
     """Return explanations and docstrings, for every function whose docstring says enough."""
     documented = [f for f in functions if f.docstring and not f.is_nested]
-    kinds = ("explain", "docstring")
-    requests = [LanguageRequest(kind, function) for function in documented for kind in kinds]
-    source = SourceFacts()
-    drafts = (
-        draft_of(request, answer, source.name, seed=seed)
-        for request, answer in zip(requests, source.write(requests), strict=True)
-        if answer
-    )
+    requests = [LanguageRequest(kind, function) for function in documented for kind in LANGUAGE]
+    answered = zip(requests, SourceFacts().write(requests), strict=True)
+    drafts = [draft_of(request, text, SourceFacts.name, seed=seed) for request, text in answered if text]
     return [draft for draft in drafts if isinstance(draft, Draft)]
 
 
 def draft_of(request: LanguageRequest, answer: str, author: str, *, seed: int) -> Draft | str:
     """Return the draft that `answer` makes, or why it makes none."""
     function = request.function
-    if function is None:
-        raise ValueError("a draft is about a function")
     code = strip_decorators(function.code)
     if request.kind == "explain":
         return phrased(Draft("explain", function, code, answer.strip(), (author,)), seed)
@@ -98,10 +91,9 @@ def reworded(
 ) -> list[Draft]:
     """Return `chosen` with explanations and docstrings in the generator's words, if they pass the filters.
 
-    Args:
-        finish: applied to a draft before it is filtered (takes off fences).
+    `finish` is applied to each new draft before it is filtered, to take off its fences where wanted.
     """
-    places = [i for i, draft in enumerate(chosen) if draft.kind in ("explain", "docstring")]
+    places = [i for i, draft in enumerate(chosen) if draft.kind in LANGUAGE]
     requests = [LanguageRequest(chosen[i].kind, chosen[i].function) for i in places]
     answers = _accepted(requests, generator, check, finish, seed)
     drafts = list(chosen)
@@ -122,12 +114,12 @@ def undocumented_drafts(
     finish: Callable[[Draft], Draft],
     seed: int,
 ) -> list[Draft]:
-    """Return explanations and docstrings of poorly documented functions, as far as pairs are lacking.
+    """Return explanations and docstrings of poorly documented functions, for the pairs still missing.
 
-    A function counts as such if its own docstring gave no accepted draft of the kind.
+    A function is poorly documented if its own docstring gave no accepted draft of the kind.
     """
     requests: list[LanguageRequest] = []
-    for kind in ("explain", "docstring"):
+    for kind in LANGUAGE:
         have = {draft.function.id for draft in kept if draft.kind == kind}
         lacking = max(0, wanted.get(kind, 0) - len(have))
         able = [
@@ -156,7 +148,7 @@ def _accepted(
     passed = {id(draft) for draft in check.keep(drafts, author=generator.name)}
     for request, answer, draft in zip(requests, answers, made, strict=True):
         if isinstance(draft, str):
-            what = f"{request.kind} of {request.function.id if request.function else ''}"
+            what = f"{request.kind} of {request.function.id}"
             check.reject(f"{request.kind} by {generator.name}", draft, what, answer or "")
     return [draft if isinstance(draft, Draft) and id(draft) in passed else None for draft in made]
 
@@ -165,7 +157,7 @@ def _accepted(
 
 
 def paraphrases(generator: LanguageGenerator, check: Filters, *, by_line: bool) -> dict[str, tuple[str, ...]]:
-    """Return template -> its accepted paraphrases, all without the code that follows them."""
+    """Return template -> its accepted paraphrases, both without the code at the end."""
     tables = {**PHRASINGS, "fix_bug": LINE_REPAIR if by_line else PHRASINGS["fix_bug"]}
     heads = [_head(template) for templates in tables.values() for template in templates]
     answers = generator.write([LanguageRequest("paraphrase", text=head) for head in heads])
@@ -175,8 +167,7 @@ def paraphrases(generator: LanguageGenerator, check: Filters, *, by_line: bool) 
     for head, answer in zip(heads, answers, strict=True):
         lines = [NUMBERING.sub("", line).strip() for line in (answer or "").splitlines()]
         for line in [line for line in lines if line] or ([""] if generator.name != SourceFacts.name else []):
-            reason = _unfit(line, head, seen)
-            if reason:
+            if reason := _unfit(line, head, seen):
                 check.reject(name, reason, head, line)
             else:
                 check.accept(name)

@@ -7,7 +7,7 @@
     openai:MODEL[@URL]           an endpoint with OpenAI's interface (a vendor's, vLLM, llama.cpp, ...)
 
 The address of an endpoint comes after the @ or from OPENAI_BASE_URL, its key only from OPENAI_API_KEY. A
-key inside the setting is refused, and no key is printed or saved. The corpus' functions are sent to the
+key inside the setting is refused, and no key is printed or saved. The corpus's functions are sent to the
 endpoint. Both back ends decode greedily. Answers are used as the model writes them, if they pass
 `helpers.data.tasks.filters`.
 """
@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 
 from helpers.code.docstrings import returns_a_value
+from helpers.data.tasks.phrasings import fenced_python
 from helpers.data.tasks.prose import LanguageGenerator, LanguageRequest, SourceFacts
 from helpers.errors import SuiteError
 from helpers.machine.hardware import Runtime
@@ -74,11 +75,7 @@ class ChatModel:
         self._model, self._runtime, self._batch = model, runtime, batch_size
 
     def write(self, requests: Sequence[LanguageRequest]) -> list[str | None]:
-        """Implement `LanguageGenerator.write`.
-
-        Raises:
-            ModelError: if the model cannot be loaded.
-        """
+        """Implement `LanguageGenerator.write`; raise ModelError if the model cannot be loaded."""
         if not requests:
             return []
         model, tokenizer = load_causal_lm(self._model, self._runtime, seed=SEED)
@@ -100,8 +97,7 @@ class Endpoint:
     def __init__(self, model: str, url: str = "") -> None:
         """Connect to `url`, a base address with its version (`http://localhost:8000/v1`).
 
-        Args:
-            url: "" for the address in OPENAI_BASE_URL.
+        An empty `url` stands for OPENAI_BASE_URL.
 
         Raises:
             LanguageError: if the client is not installed, or there is neither key nor address.
@@ -146,10 +142,9 @@ class Endpoint:
         except self._openai.APIError as error:
             status = getattr(error, "status_code", None)
             if status in REFUSED:
-                raise LanguageError(
-                    f"the endpoint refuses {self._model!r} (HTTP {status}): "
-                    "check the model's name and OPENAI_API_KEY"
-                ) from None  # the request that the error carries holds the key
+                what = f"the endpoint refuses {self._model!r} (HTTP {status})"
+                # Without its cause, since the request that the error carries holds the key.
+                raise LanguageError(f"{what}: check the model's name and OPENAI_API_KEY") from None
             return self._failed(error)
         self._failed_in_a_row = 0
         text = answer.choices[0].message.content if answer.choices else None
@@ -158,10 +153,8 @@ class Endpoint:
     def _failed(self, error: Exception) -> None:
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= FAILURES_IN_A_ROW:
-            raise LanguageError(
-                f"{FAILURES_IN_A_ROW} requests in a row failed ({type(error).__name__}): "
-                "check that the endpoint is up and its address is right"
-            ) from None
+            what = f"{FAILURES_IN_A_ROW} requests in a row failed ({type(error).__name__})"
+            raise LanguageError(f"{what}: check that the endpoint is up and its address is right") from None
 
 
 def instruction_for(request: LanguageRequest) -> str:
@@ -173,10 +166,8 @@ def instruction_for(request: LanguageRequest) -> str:
             f"{keep} No numbering, no comment.\n\n{request.text}"
         )
     function = request.function
-    if function is None:
-        raise ValueError(f"a request to {request.kind} needs a function")
     parameters = ", ".join(f"`{name}`" for name in function.parameters)
-    code = f"```python\n{function.source.rstrip()}\n```"
+    code = fenced_python(function.source)
     if request.kind == "explain":
         named = f" Mention each parameter by name: {parameters}." if parameters else ""
         return (

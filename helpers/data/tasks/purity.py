@@ -75,7 +75,7 @@ class PurityRule:
             return NOT_PLAIN
         imported = imported_names(tree)
         allowed = set(sys.stdlib_module_names) | self._own | {""}
-        if any(name.partition(".")[0] not in allowed for name in imported.values()):
+        if not {name.partition(".")[0] for name in imported.values()} <= allowed:
             return IMPORTS
         return OUTSIDE if self._reaches_outside(tree, function.path, imported) else ""
 
@@ -86,24 +86,15 @@ class PurityRule:
         bound = {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
         bound |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         for node in ast.walk(tree):
-            if isinstance(node, ast.Global):
+            called = node.func if isinstance(node, ast.Call) else None
+            on_a_path = isinstance(called, ast.Attribute) and called.attr in OF_PATHS
+            if on_a_path or isinstance(node, ast.Global):
                 return True
-            if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and node.func.attr in OF_PATHS
-            ):
+            root, _, rest = dotted(node).partition(".")
+            if root in names and root not in bound and _is_outside(f"{names[root]}.{rest}".strip(".")):
                 return True
-            if isinstance(node, ast.Attribute | ast.Name):
-                dotted = _dotted(node)
-                root, _, rest = dotted.partition(".")
-                if not root or root in bound:
-                    continue
-                if dotted in BUILTINS and root not in names:
-                    return True
-                full = ".".join(filter(None, (names.get(root, ""), rest))) if root in names else ""
-                if full and _is_outside(full):
-                    return True
+            if not rest and root in BUILTINS - bound and root not in names:
+                return True
         return False
 
     def _module_imports(self, path: str) -> dict[str, str]:
@@ -119,9 +110,8 @@ def imported_names(tree: ast.AST) -> dict[str, str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                names[alias.asname or alias.name.partition(".")[0]] = (
-                    alias.name if alias.asname else alias.name.partition(".")[0]
-                )
+                top = alias.name.partition(".")[0]
+                names[alias.asname or top] = alias.name if alias.asname else top
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 names[alias.asname or alias.name] = "" if node.level else f"{node.module}.{alias.name}"
@@ -142,8 +132,8 @@ def _is_outside(dotted: str) -> bool:
     return parts[0] in ("os", "posix", "nt") and len(parts) > 1 and dotted not in HARMLESS_OF_OS
 
 
-def _dotted(node: ast.expr) -> str:
-    """Return `a.b.c` of a chain of attributes on a name; "" for any other expression."""
+def dotted(node: ast.AST) -> str:
+    """Return `a.b.c` of a chain of attributes on a name; "" for any other node."""
     parts: list[str] = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)

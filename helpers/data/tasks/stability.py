@@ -1,11 +1,11 @@
 """Keep the cases that hold in any process; leave out and count those that depend on more than the code.
 
-The reference answers every case again in warm processes that were started apart and differ in everything
-that must not matter (`helpers.sandbox.run_conditions`): each case twice per process, in changing order, with
-other objects in memory every time. A case that fails once is dropped; the other cases of its function
-stay. `explain_doubts` finds out at the end what a dropped answer depends on, by changing one thing at a
-time; each such change needs its own warm processes. A case is also dropped if it starts threads, or if in
-its most expensive run it takes its function beyond a twentieth of what programs may take.
+The reference answers every case again in separate warm processes that differ in everything that should not
+matter (`helpers.sandbox.run_conditions`): each case twice per process, in changing order, with other objects
+in memory every time. A case that fails once is dropped; the other cases of its function stay. At the end,
+`explain_doubts` finds out what a dropped answer depends on, by changing one thing at a time. A case is also
+dropped if it starts threads, or if its function's cases together would take more than a twentieth of a
+program's limits.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Doubt:
 
     subject: Subject
     places: tuple[int, ...]
-    others: tuple[int, ...] = ()  # cases that were kept; having run before may be the reason
+    others: tuple[int, ...] = ()  # cases that were kept; that they ran before may be the reason
 
 
 def examine_stability(
@@ -86,8 +86,7 @@ def examine_stability(
     for number, conditions in enumerate((BASE, *VARIATIONS)):
         what = f"test references, {number + 1} of {1 + len(VARIATIONS)}"
         for place, results in _under(conditions, subjects, found, context, workers, what):
-            failed = _note(found[place], subjects[place], results, conditions)
-            for case in failed:
+            for case in _note(found[place], subjects[place], results, conditions):
                 if number == 0 and not subjects[place].recorded[case]:
                     found[place].left_out[case] = NEVER_HELD
                 else:
@@ -127,37 +126,28 @@ def _under(
     workers: int,
     what: str,
 ) -> list[tuple[int, dict[int, CaseResult]]]:
-    """Run the cases that are still in under `conditions`; return (place of a subject, case -> result)."""
+    """Run the remaining cases under `conditions`; return (place of a subject, case -> result)."""
     left = {place: found[place].kept(len(subject.cases)) for place, subject in enumerate(subjects)}
     left = {place: cases for place, cases in left.items() if cases}
     items = [_cases(subjects[place], cases) for place, cases in left.items()]
     results = examine_cases(
-        items,
-        conditions,
-        workers=workers,
-        preload=context.preload,
-        python_path=context.python_path,
+        items, conditions, workers=workers, preload=context.preload, python_path=context.python_path,
         what=what,
-    )
+    )  # fmt: skip
     troubles = [one.trouble for some in results for one in some if one.trouble]
     if troubles and 2 * len(troubles) > sum(map(len, results)):
         raise SandboxError(f"most references cannot be run under {conditions}: {troubles[0]}")
-    return [
-        (place, dict(zip(cases, some, strict=True)))
-        for (place, cases), some in zip(left.items(), results, strict=True)
-    ]
+    named = (dict(zip(cases, some, strict=True)) for cases, some in zip(left.values(), results, strict=True))
+    return list(zip(left, named, strict=True))
 
 
 def _note(
     one: Stability, subject: Subject, results: dict[int, CaseResult], conditions: RunConditions
 ) -> list[int]:
-    """Record what the cases took, and leave out those beyond limits or with threads.
+    """Record what the cases took, leave out those beyond limits or with threads, return the failed ones.
 
     A case that the sandbox itself could not run does not count as failed. Neither does one that expects
     an AssertionError under `python -O`, which drops the assertion that would raise it.
-
-    Returns:
-        The places of the cases that failed.
     """
     failed = []
     for case, result in results.items():
@@ -185,7 +175,5 @@ def _within_limits(one: Stability, count: int) -> None:
 
 def _cases(subject: Subject, places: Sequence[int]) -> Cases:
     code = module_prelude(subject.function) + strip_decorators(subject.function.code)
-    return Cases(
-        code, subject.setup, tuple(subject.cases[place] for place in places), subject.function.name,
-        TIMEOUT_S, MEMORY_MB, REFERENCE_STEPS,
-    )  # fmt: skip
+    cases, name = tuple(subject.cases[place] for place in places), subject.function.name
+    return Cases(code, subject.setup, cases, name, TIMEOUT_S, MEMORY_MB, REFERENCE_STEPS)

@@ -1,4 +1,4 @@
-"""Take cases out of the corpus' own test-suite: one assertion each, with just the statements it needs.
+"""Take cases out of the corpus's own test-suite: one assertion each, with just the statements it needs.
 
 Test files are read, never imported or collected. An assertion (a plain one, a loop of assertions, an
 expected exception) belongs to a function if that is the only function of the corpus that it asks about,
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.code.secrets import mask_secrets
+from helpers.data.tasks.purity import dotted
 from helpers.data.tasks.suite_rewriting import bound_names, needed_names, rewritten, slice_before
 from helpers.records import Corpus, Function
 
@@ -38,9 +39,8 @@ LOCAL = "self_"  # `self.G` of a test class becomes the variable `self_G`
 
 @dataclass(frozen=True)
 class SuiteCase:
-    """One assertion of the corpus' test-suite about one of its functions."""
+    """One assertion of the corpus's test-suite about one of its functions."""
 
-    function_id: str
     origin: str  # "algorithms/tests/test_dag.py::TestDAG.test_longest_path:41"
     body: str  # statements at the left margin, the assertion last; the function goes by its bare name
 
@@ -58,21 +58,17 @@ class _Test:
 class _Asserted:
     """One assertion with all statements before it."""
 
-    test: str
-    origin: str
+    origin: str  # test and line, as in `SuiteCase`
     before: tuple[ast.stmt, ...]
     statement: ast.stmt
     imports: dict[str, str]
 
 
 class TestSuite:
-    """The assertions of a corpus' test files, by the function that they ask about.
+    """The assertions of a corpus's test files, by the function that they ask about.
 
     Reading attributes every assertion; its slice is made when the cases of a function are asked for.
-
-    Attributes:
-        counts: "test files", "tests", "assertions", "asks about one function", the reasons why an
-            assertion is about none, and the reasons why a case could not be made.
+    `counts` holds test files, tests, assertions, and why some are about no function or make no case.
     """
 
     __test__ = False  # not a test class, whatever its name
@@ -102,14 +98,15 @@ class TestSuite:
         turns: Counter[str] = Counter()
         ranked = []
         for place, asserted in enumerate(self._asserted.get(function.id, [])):
-            turns[asserted.test] += 1
-            ranked.append((turns[asserted.test], place, asserted))
+            test = asserted.origin.rpartition(":")[0]
+            turns[test] += 1
+            ranked.append((turns[test], place, asserted))
         for _, _, asserted in sorted(ranked, key=lambda row: row[:2]):
             if len(found) == limit:
                 break
             body = self._body(asserted, function)
             if body is not None:
-                found.setdefault(body, SuiteCase(function.id, asserted.origin, body))
+                found.setdefault(body, SuiteCase(asserted.origin, body))
         return tuple(found.values())
 
     def _read(self, path: str, tree: ast.Module) -> None:
@@ -122,7 +119,7 @@ class TestSuite:
                 if len(subjects) == 1:
                     self.counts["asks about one function"] += 1
                     origin = f"{path}::{test.name}:{statement.lineno}"
-                    asserted = _Asserted(f"{path}::{test.name}", origin, tuple(before), statement, imports)
+                    asserted = _Asserted(origin, tuple(before), statement, imports)
                     self._asserted[subjects.pop().id].append(asserted)
                 else:
                     self.counts["asks about several functions" if subjects else "asks about none"] += 1
@@ -176,16 +173,19 @@ def _is_test(node: ast.stmt) -> bool:
 
 
 def _tests_of_class(node: ast.ClassDef, before: tuple[ast.stmt, ...]) -> Iterator[_Test]:
-    attributes = [inner for inner in node.body if isinstance(inner, ast.Assign | ast.AnnAssign)]
-    shared = [_renamed(inner, {name: LOCAL + name for name in bound_names(inner)}) for inner in attributes]
+    shared = []
+    for inner in node.body:
+        if isinstance(inner, ast.Assign | ast.AnnAssign):
+            names = {name: LOCAL + name for name in bound_names(inner)}
+            shared.append(_Renamed(names).visit(copy.deepcopy(inner)))  # a copy: `bound_names` caches
     methods = {inner.name: inner for inner in node.body if isinstance(inner, ast.FunctionDef)}
     for name in SETUP_METHODS:
         if name in methods:
-            shared += [_without_self(statement) for statement in methods[name].body]
+            shared += [_WithoutSelf().visit(statement) for statement in methods[name].body]
     for name, method in methods.items():
         if _is_test(method):
             bare = copy.copy(method)
-            bare.body = [_without_self(statement) for statement in method.body]
+            bare.body = [_WithoutSelf().visit(statement) for statement in method.body]
             bare.args = copy.copy(method.args)
             bare.args.args = method.args.args[1:]
             yield from _with_parameters(bare, f"{node.name}.{name}", (*before, *shared))
@@ -200,7 +200,7 @@ def _with_parameters(node: ast.FunctionDef, name: str, before: tuple[ast.stmt, .
         yield _Test(name, before, tuple(node.body))
         return
     marks = [mark for mark in node.decorator_list if isinstance(mark, ast.Call) and len(mark.args) == 2]
-    if len(node.decorator_list) != 1 or len(marks) != 1 or not _dotted(marks[0].func).endswith("parametrize"):
+    if len(node.decorator_list) != 1 or len(marks) != 1 or not dotted(marks[0].func).endswith("parametrize"):
         return
     names, rows = marks[0].args
     if not isinstance(rows, ast.List | ast.Tuple) or not isinstance(names, ast.Constant | ast.Tuple):
@@ -211,13 +211,13 @@ def _with_parameters(node: ast.FunctionDef, name: str, before: tuple[ast.stmt, .
         return
     target = ", ".join(listed)
     for row in rows.elts[:MAX_PARAMETER_ROWS]:
-        if not (isinstance(row, ast.Call) and _dotted(row.func).endswith("param")):
+        if not (isinstance(row, ast.Call) and dotted(row.func).endswith("param")):
             given = ast.parse(f"{target} = {ast.unparse(row)}").body[0]
             yield _Test(name, (*before, given), tuple(node.body))
 
 
 def _is_skipped(node: ast.FunctionDef | ast.ClassDef) -> bool:
-    names = (_dotted(m.func if isinstance(m, ast.Call) else m) for m in node.decorator_list)
+    names = (dotted(m.func if isinstance(m, ast.Call) else m) for m in node.decorator_list)
     return any(name.rpartition(".")[2] in SKIPPED_MARKS for name in names)
 
 
@@ -237,14 +237,6 @@ class _Renamed(ast.NodeTransformer):
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         return ast.copy_location(ast.Name(self.names.get(node.id, node.id), node.ctx), node)
-
-
-def _without_self(statement: ast.stmt) -> ast.stmt:
-    return _WithoutSelf().visit(statement)  # in place: the tree serves no other purpose
-
-
-def _renamed(statement: ast.stmt, names: dict[str, str]) -> ast.stmt:
-    return _Renamed(names).visit(copy.deepcopy(statement))  # a copy: `bound_names` caches names by statement
 
 
 # --- assertions ------------------------------------------------------------------------------------
@@ -267,9 +259,9 @@ def _asserts(statement: ast.stmt) -> bool:
     if isinstance(statement, ast.With):
         opened = statement.items[0].context_expr
         named = statement.items[0].optional_vars is not None
-        return not named and isinstance(opened, ast.Call) and _dotted(opened.func) == "pytest.raises"
+        return not named and isinstance(opened, ast.Call) and dotted(opened.func) == "pytest.raises"
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
-        return _dotted(statement.value.func) == "pytest.raises"
+        return dotted(statement.value.func) == "pytest.raises"
     return isinstance(statement, ast.Assert)
 
 
@@ -277,12 +269,11 @@ def _subjects(
     asserted: ast.stmt, before: Sequence[ast.stmt], imports: dict[str, str], index: dict[str, list[Function]]
 ) -> set[Function]:
     """Return the functions asked about: called in the assertion itself, else behind its variables."""
+    parts = [asserted]
     if isinstance(asserted, ast.For):
-        parts: list[ast.AST] = [asserted.iter, *asserted.body]
+        parts = [asserted.iter, *asserted.body]
     elif isinstance(asserted, ast.With):
-        parts = list(asserted.body)
-    else:
-        parts = [asserted]
+        parts = asserted.body
     direct = {f for part in parts for f in _outermost(part, imports, index)}
     if direct:
         return direct
@@ -299,7 +290,7 @@ def _outermost(
 ) -> Iterator[Function]:
     """Yield the functions called in `node`, except in arguments of others and except comparisons."""
     if isinstance(node, ast.Call):
-        raises = _dotted(node.func) == "pytest.raises" and len(node.args) > 1
+        raises = dotted(node.func) == "pytest.raises" and len(node.args) > 1
         function = _resolved(node.args[1] if raises else node.func, imports, index)
         if function is not None and not function.name.endswith(COMPARISONS):
             yield function
@@ -310,7 +301,7 @@ def _outermost(
 
 def _resolved(node: ast.AST, imports: dict[str, str], index: dict[str, list[Function]]) -> Function | None:
     """Return the one function that a name like `nx.algorithms.dag.is_dag` can mean, or None."""
-    root, _, rest = _dotted(node).partition(".")
+    root, _, rest = dotted(node).partition(".")
     if root not in imports:
         return None
     prefix, _, name = f"{imports[root]}.{rest}".rstrip(".").rpartition(".")
@@ -330,12 +321,3 @@ def _imports(statements: Sequence[ast.stmt]) -> dict[str, str]:
         elif isinstance(statement, ast.ImportFrom) and not statement.level and statement.module:
             names |= {a.asname or a.name: f"{statement.module}.{a.name}" for a in statement.names}
     return names
-
-
-def _dotted(node: ast.AST) -> str:
-    """Return `a.b.c` for a chain of attributes on a name, "" for anything else."""
-    parts = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else ""

@@ -38,7 +38,7 @@ def bound_names(statement: ast.stmt) -> frozenset[str]:
         if isinstance(node, ast.stmt):
             names |= bound_names(node)
         elif not isinstance(node, ast.Lambda):
-            names |= _stored(node)
+            names |= stored_names(node)
     return frozenset(names)
 
 
@@ -49,16 +49,16 @@ def needed_names(node: ast.AST) -> frozenset[str]:
     loads: set[str] = set()
     for inner in ast.walk(node):
         if isinstance(inner, ast.comprehension | ast.For):
-            own |= _stored(inner.target)
+            own |= stored_names(inner.target)
         if isinstance(inner, ast.For):
             own |= {n for s in inner.body if isinstance(s, ast.Assign) for n in bound_names(s)}
         elif isinstance(inner, ast.With):
-            own |= {n for item in inner.items if item.optional_vars for n in _stored(item.optional_vars)}
+            own |= {n for item in inner.items if item.optional_vars for n in stored_names(item.optional_vars)}
         elif isinstance(inner, ast.ExceptHandler) and inner.name:
             own.add(inner.name)
         elif isinstance(inner, Scope):
             own |= {argument.arg for argument in ast.walk(inner) if isinstance(argument, ast.arg)}
-            own |= set() if isinstance(inner, ast.Lambda) else _stored(inner)
+            own |= set() if isinstance(inner, ast.Lambda) else stored_names(inner)
         elif isinstance(inner, ast.AugAssign) and isinstance(inner.target, ast.Name):
             loads.add(inner.target.id)
         elif isinstance(inner, ast.Name) and not isinstance(inner.ctx, ast.Store):
@@ -110,20 +110,12 @@ def statements_for(setup: str, asserts: Sequence[str]) -> list[str]:
 
 
 def rewritten(
-    statements: Sequence[ast.stmt],
-    name: str,
-    is_subject: Callable[[ast.AST], bool],
-    allowed: set[str],
+    statements: Sequence[ast.stmt], name: str, is_subject: Callable[[ast.AST], bool], allowed: set[str]
 ) -> str | None:
     """Return the statements as plain Python that calls the function under test by its bare `name`.
 
-    Args:
-        is_subject: whether a name or attribute node means the function under test.
-        allowed: packages that may be imported.
-
-    Returns:
-        None if pytest is still needed, another package would be imported, or a statement uses `name` for
-        something else.
+    None if pytest is still needed, a package outside `allowed` is imported, or `name` means something else.
+    `is_subject` tells whether a name or attribute node means the function under test.
     """
     rewrite = _Rewrite(name, is_subject)
     kept: list[ast.stmt] = []
@@ -141,8 +133,7 @@ def rewritten(
     used = {n.id for statement in kept for n in ast.walk(statement) if isinstance(n, ast.Name)}
     for statement in kept:
         if isinstance(statement, ast.Import | ast.ImportFrom):
-            names = (a for a in statement.names if (a.asname or a.name.partition(".")[0]) in used)
-            statement.names = list(names)
+            statement.names = [a for a in statement.names if (a.asname or a.name.partition(".")[0]) in used]
     return "\n".join(ast.unparse(s) for s in kept if getattr(s, "names", True))
 
 
@@ -210,7 +201,8 @@ def _import_without(
     return statement
 
 
-def _stored(node: ast.AST) -> set[str]:
+def stored_names(node: ast.AST) -> set[str]:
+    """Return the names that `node` assigns to."""
     return {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
 
 

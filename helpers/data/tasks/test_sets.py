@@ -1,10 +1,10 @@
-"""Draw up the tests of one function: doctests, the corpus' own test cases, recorded answers.
+"""Draw up the tests of one function: doctests, the corpus's own test cases, recorded answers.
 
 The reference (without decorators, with its module's globals in scope) runs in the sandbox on its doctests
-and on generated calls. What it answers twice alike becomes an assertion: a doctest if the answer is what
-the docstring promises, else a recorded answer. Cases of the corpus' test-suite keep the values that its
-authors wrote. A case stays if it holds in any process (`helpers.data.tasks.stability`); then the whole set
-must pass on the reference in a further process.
+and on generated calls. An answer that is the same twice becomes an assertion: a doctest if the docstring
+promises that answer, else a recorded answer. Cases of the corpus's test-suite keep the values that its
+authors wrote. A case stays if it holds in any process (`helpers.data.tasks.stability`). In the end the
+reference must pass the whole set in one more process.
 """
 
 from __future__ import annotations
@@ -56,11 +56,6 @@ class TestSet:
     promised: tuple[bool, ...]  # for each of `asserts`, whether the docstring promises the value
 
     @property
-    def n_doctests(self) -> int:
-        """Number of assertions whose value the docstring promises."""
-        return sum(self.promised)
-
-    @property
     def n_cases(self) -> int:
         """Number of assertions and cases together."""
         return len(self.asserts) + len(self.suite)
@@ -68,8 +63,9 @@ class TestSet:
     @property
     def sources(self) -> dict[str, int]:
         """Source of the cases -> number."""
-        recorded = len(self.asserts) - self.n_doctests
-        return {"doctest": self.n_doctests, "recorded": recorded, "test-suite": len(self.suite)}
+        doctests = sum(self.promised)
+        recorded = len(self.asserts) - doctests
+        return {"doctest": doctests, "recorded": recorded, "test-suite": len(self.suite)}
 
     @property
     def text(self) -> str:
@@ -133,7 +129,7 @@ def draw_up_tests(
 
     Args:
         alias: import line at the start of the tests, e.g. "import networkx as nx".
-        suite: the corpus' own tests; none are used when None.
+        suite: the corpus's own tests; none are used when None.
     """
     with ThreadPoolExecutor(max_workers=workers) as pool:
         recorded = pool.map(lambda f: _recorded(f, alias, context, seed), functions)
@@ -144,33 +140,20 @@ def draw_up_tests(
     ]
     subjects = [_subject(f, tests) for f, tests in zip(functions, full, strict=True)]
     found = examine_stability(subjects, context, workers=workers)
-    doubts = [
-        Doubt(subject, tuple(sorted(one.doubtful)), tuple(one.kept(len(subject.cases))))
-        if one.doubtful
-        else None
-        for subject, one in zip(subjects, found, strict=True)
-    ]
     kept = [tests.only(one.kept(tests.n_cases)) for tests, one in zip(full, found, strict=True)]
-    places = [place for place, tests in enumerate(kept) if tests.n_cases]
+    tried = [(f, tests) for f, tests in zip(functions, kept, strict=True) if tests.n_cases]
     programs = [
-        program(
-            functions[place],
-            strip_decorators(functions[place].code),
-            kept[place].text,
-            max_steps=REFERENCE_STEPS,
-        )
-        for place in places
+        program(f, strip_decorators(f.code), tests.text, max_steps=REFERENCE_STEPS) for f, tests in tried
     ]
-    outcomes = run_in(context, programs, workers=workers, what="run references")
-    holds = {place for place, end in zip(places, outcomes, strict=True) if end.passed}
-    return [
-        DrawnTests(f, kept[place], "", found[place].reasons, doubts[place])
-        if place in holds
-        else DrawnTests(
-            f, None, UNSOUND if full[place].n_cases else NO_TEST, found[place].reasons, doubts[place]
-        )
-        for place, f in enumerate(functions)
-    ]
+    outcomes = iter(run_in(context, programs, workers=workers, what="run references"))
+    drawn = []
+    for place, (subject, one) in enumerate(zip(subjects, found, strict=True)):
+        doubtful, others = tuple(sorted(one.doubtful)), tuple(one.kept(len(subject.cases)))
+        doubt = Doubt(subject, doubtful, others) if doubtful else None
+        holds = bool(kept[place].n_cases) and next(outcomes).passed
+        reason = "" if holds else UNSOUND if full[place].n_cases else NO_TEST
+        drawn.append(DrawnTests(functions[place], kept[place] if holds else None, reason, one.reasons, doubt))
+    return drawn
 
 
 def _subject(function: Function, tests: TestSet) -> Subject:
@@ -179,7 +162,7 @@ def _subject(function: Function, tests: TestSet) -> Subject:
 
 
 def _recorded(function: Function, alias: str, context: ExecutionContext, seed: int) -> TestSet:
-    """Return assertions from what the reference answers; without the doctests if their set-up fails."""
+    """Return the reference's answers as assertions; leave out the doctests if their set-up fails."""
     doctests = doctest_cases(function)
     calls = list(generated_calls(function, limit=MAX_CALLS, seed=seed))
     for setup, checks in ((doctests.setup, doctests.checks), ("", ())):
@@ -190,13 +173,9 @@ def _recorded(function: Function, alias: str, context: ExecutionContext, seed: i
             preload=context.preload, python_path=context.python_path, timeout_s=RECORDED_S,
             memory_mb=MEMORY_MB, max_steps=REFERENCE_STEPS,
         )  # fmt: skip
-        kept = {
-            check[0]
-            for check, answer in zip(checks, answers, strict=False)
-            if promise_kept(check[1], check[2], answer)
-        }
-        chosen = _choose(answers, len(checks))
-        if chosen:
+        answered = zip(checks, answers, strict=False)
+        kept = {call for (call, want, flags), answer in answered if promise_kept(want, flags, answer)}
+        if chosen := _choose(answers, len(checks)):
             promised = tuple(answer.call in kept for answer in chosen)
             return TestSet(head, tuple(str(answer.assertion) for answer in chosen), (), promised)
         if not setup and not checks:
@@ -205,7 +184,7 @@ def _recorded(function: Function, alias: str, context: ExecutionContext, seed: i
 
 
 def promise_kept(want: str, flags: int, answer: Recorded) -> bool:
-    """Return whether the recorded answer prints as the docstring says; False if that is unknown."""
+    """Return whether the recorded answer prints as the docstring says; False if it is no literal."""
     if answer.value_source is None:
         return False
     try:
@@ -219,9 +198,8 @@ def _choose(recorded: Sequence[Recorded], n_doctests: int) -> list[Recorded]:
     """Return at most `MAX_ASSERTS` answers: doctests first, then calls, new answers before repeated ones."""
     distinct: dict[str, tuple[int, Recorded]] = {}
     for index, item in enumerate(recorded):
-        if item.status == "returned" and item.assertion and len(item.assertion) <= MAX_ASSERT_CHARS:
-            if holds_secret(item.assertion):
-                continue
+        fits = item.status == "returned" and item.assertion and len(item.assertion) <= MAX_ASSERT_CHARS
+        if fits and not holds_secret(item.assertion):
             distinct.setdefault(item.assertion, (index, item))
     answers: Counter[str | None] = Counter()
     ranked = []

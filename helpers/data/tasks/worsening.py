@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from helpers.code.edits import Edit, SourceText
+from helpers.code.python_text import parse
+from helpers.data.tasks.bugs import nodes_of
 
 # Assigned by `unused_variable` and never read: names that people typically leave behind.
 LEFTOVERS = (
@@ -28,7 +30,6 @@ class Worsened:
 
     operator: str  # key of WORSENINGS
     source: str
-    line: int  # 1-based line at which it begins
 
 
 def worsened_versions(source: str) -> tuple[Worsened, ...]:
@@ -42,59 +43,48 @@ def worsened_versions(source: str) -> tuple[Worsened, ...]:
     for name, (_, operator) in WORSENINGS.items():
         for edit in operator(text):
             worse = text.apply(edit)
-            if worse != source and _parses(worse):
-                found.setdefault(worse, Worsened(name, worse, text.line_of(edit)))
+            if worse != source and parse(worse) is not None:
+                found.setdefault(worse, Worsened(name, worse))
     return tuple(found.values())
 
 
-def _parses(source: str) -> bool:
-    try:
-        ast.parse(source)
-    except (SyntaxError, ValueError):
-        return False
-    return True
-
-
 def _negated_test(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        if isinstance(node, ast.Compare) and len(node.ops) == 1:
-            token = {ast.NotIn: "in", ast.IsNot: "is"}.get(type(node.ops[0]))
-            if token:
-                left, right = text.code(node.left), text.code(node.comparators[0])
-                yield text.replace(node, f"not {left} {token} {right}")
+    for node in nodes_of(text, ast.Compare):
+        token = {ast.NotIn: "in", ast.IsNot: "is"}.get(type(node.ops[0]))
+        if token and len(node.ops) == 1:
+            left, right = text.code(node.left), text.code(node.comparators[0])
+            yield text.replace(node, f"not {left} {token} {right}")
 
 
 def _compared_to_none(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        if isinstance(node, ast.Compare) and len(node.ops) == 1:
-            other = node.comparators[0]
-            if isinstance(other, ast.Constant) and other.value is None:
-                token = {ast.Is: ("is", "=="), ast.IsNot: ("is not", "!=")}.get(type(node.ops[0]))
-                if token:
-                    yield from text.between(node.left, other, *token)
+    for node in nodes_of(text, ast.Compare):
+        other = node.comparators[0]
+        tokens = {ast.Is: ("is", "=="), ast.IsNot: ("is not", "!=")}.get(type(node.ops[0]))
+        if tokens and len(node.ops) == 1 and isinstance(other, ast.Constant) and other.value is None:
+            yield from text.between(node.left, other, *tokens)
 
 
 def _compared_to_true(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        if isinstance(node, ast.If | ast.While):
-            test = node.test
-            if isinstance(test, ast.Call | ast.Name):
-                yield text.replace(test, f"{text.code(test)} == True")
-                continue
-            negated = isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)
-            if negated and isinstance(test.operand, ast.Call | ast.Name):
-                yield text.replace(test, f"{text.code(test.operand)} == False")
+    for node in nodes_of(text, ast.If | ast.While):
+        test = node.test
+        if isinstance(test, ast.Call | ast.Name):
+            yield text.replace(test, f"{text.code(test)} == True")
+            continue
+        negated = isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)
+        if negated and isinstance(test.operand, ast.Call | ast.Name):
+            yield text.replace(test, f"{text.code(test.operand)} == False")
 
 
 def _named_before_return(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        if isinstance(node, ast.Return) and isinstance(node.value, ast.Call | ast.BinOp | ast.Compare):
+    for node in nodes_of(text, ast.Return):
+        if isinstance(node.value, ast.Call | ast.BinOp | ast.Compare):
             indent = " " * node.col_offset
             yield text.replace(node, f"result = {text.code(node.value)}\n{indent}return result")
 
 
 def _redundant_else(text: SourceText) -> Iterator[Edit]:
-    for body in _bodies(text):
+    bodies = (getattr(n, name, None) for n in [text.function, *text.nodes] for name in ("body", "orelse"))
+    for body in (body for body in bodies if isinstance(body, list)):
         for here, after in itertools.pairwise(body):
             leaves = isinstance(here, ast.If) and not here.orelse and isinstance(here.body[-1], ast.Return)
             if leaves and isinstance(after, ast.Return) and after is body[-1]:
@@ -103,20 +93,19 @@ def _redundant_else(text: SourceText) -> Iterator[Edit]:
 
 
 def _spelled_out_boolean(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        if isinstance(node, ast.Return) and isinstance(node.value, ast.Compare):
+    for node in nodes_of(text, ast.Return):
+        if isinstance(node.value, ast.Compare):
             indent = " " * node.col_offset
             lines = (f"if {text.code(node.value)}:", "    return True", "return False")
             yield text.replace(node, f"\n{indent}".join(lines))
 
 
 def _type_equality(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        is_check = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        if is_check and node.func.id == "isinstance" and len(node.args) == 2:
-            value, kind = node.args
-            if isinstance(kind, ast.Name):
-                yield text.replace(node, f"type({text.code(value)}) == {text.code(kind)}")
+    for node in nodes_of(text, ast.Call):
+        is_check = isinstance(node.func, ast.Name) and node.func.id == "isinstance" and len(node.args) == 2
+        if is_check and isinstance(node.args[1], ast.Name):
+            value, kind = map(text.code, node.args)
+            yield text.replace(node, f"type({value}) == {kind}")
 
 
 def _called_literal(text: SourceText) -> Iterator[Edit]:
@@ -128,8 +117,8 @@ def _called_literal(text: SourceText) -> Iterator[Edit]:
 
 
 def _manual_loop(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        if isinstance(node, ast.Return | ast.Assign) and isinstance(node.value, ast.ListComp):
+    for node in nodes_of(text, ast.Return | ast.Assign):
+        if isinstance(node.value, ast.ListComp):
             comprehension = node.value
             first = comprehension.generators[0]
             if len(comprehension.generators) > 1 or first.is_async or "\n" in text.code(node):
@@ -158,18 +147,17 @@ def _unused_variable(text: SourceText) -> Iterator[Edit]:
 
 
 def _default_none(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        is_get = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-        if is_get and node.func.attr == "get" and len(node.args) == 1 and not node.keywords:
+    for node in nodes_of(text, ast.Call):
+        is_get = isinstance(node.func, ast.Attribute) and node.func.attr == "get"
+        if is_get and len(node.args) == 1 and not node.keywords:
             _, end = text.span(node.args[0])
             yield Edit(end, end, ", None")
 
 
 def _useless_pass(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        if isinstance(node, ast.If | ast.For) and node.body:
-            _, end = text.span(node.body[-1])
-            yield Edit(end, end, f"\n{' ' * node.body[-1].col_offset}pass")
+    for node in nodes_of(text, ast.If | ast.For):
+        _, end = text.span(node.body[-1])
+        yield Edit(end, end, f"\n{' ' * node.body[-1].col_offset}pass")
 
 
 def _nested_if(text: SourceText) -> Iterator[Edit]:
@@ -177,33 +165,28 @@ def _nested_if(text: SourceText) -> Iterator[Edit]:
         both = isinstance(node, ast.If) and isinstance(node.test, ast.BoolOp) and not node.orelse
         if both and isinstance(node.test.op, ast.And) and len(node.test.values) == 2:
             one, other = (text.code(value) for value in node.test.values)
-            if "\n" not in one + other and "\n" not in text.code(node.test):
+            is_one_line = node.body[0].lineno == node.test.end_lineno  # if a and b: c
+            if not is_one_line and "\n" not in text.code(node.test):
                 start, end = text.span(node)
                 indent = " " * node.col_offset
-                if node.body[0].lineno == node.test.end_lineno:  # if a and b: c
-                    continue
                 body_at = text.starts[node.test.end_lineno]
                 inner = text.data[body_at:end].decode().replace("\n", "\n    ")
                 yield Edit(start, end, f"if {one}:\n{indent}    if {other}:\n    {inner}")
 
 
 def _yoda_condition(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        if (
-            isinstance(node, ast.Compare)
-            and len(node.ops) == 1
-            and isinstance(node.comparators[0], ast.Constant)
-        ):
-            token = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: ">", ast.Gt: "<"}.get(type(node.ops[0]))
-            if token and not isinstance(node.left, ast.Constant):
-                left, right = text.code(node.left), text.code(node.comparators[0])
-                yield text.replace(node, f"{right} {token} {left}")
+    for node in nodes_of(text, ast.Compare):
+        token = {ast.Eq: "==", ast.NotEq: "!=", ast.Lt: ">", ast.Gt: "<"}.get(type(node.ops[0]))
+        constant = [isinstance(operand, ast.Constant) for operand in (node.left, *node.comparators)]
+        if token and constant == [False, True]:
+            left, right = text.code(node.left), text.code(node.comparators[0])
+            yield text.replace(node, f"{right} {token} {left}")
 
 
 def _listed_first(text: SourceText) -> Iterator[Edit]:
     """Yield lists that are built only to be read once: `any([...])`, `sorted(list(x))`."""
-    for node in text.nodes:
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1:
+    for node in nodes_of(text, ast.Call):
+        if isinstance(node.func, ast.Name) and len(node.args) == 1:
             (given,) = node.args
             if node.func.id in ("any", "all") and isinstance(given, ast.GeneratorExp):
                 inside = text.code(given).removeprefix("(").removesuffix(")")
@@ -223,20 +206,12 @@ def _called_comprehension(text: SourceText) -> Iterator[Edit]:
 
 
 def _spelled_out_choice(text: SourceText) -> Iterator[Edit]:
-    for node in text.nodes:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.IfExp) and len(node.targets) == 1:
+    for node in nodes_of(text, ast.Assign):
+        if isinstance(node.value, ast.IfExp) and len(node.targets) == 1:
             name, choice, indent = text.code(node.targets[0]), node.value, " " * node.col_offset
             lines = (f"if {text.code(choice.test)}:", f"    {name} = {text.code(choice.body)}",
                      "else:", f"    {name} = {text.code(choice.orelse)}")  # fmt: skip
             yield text.replace(node, f"\n{indent}".join(lines))
-
-
-def _bodies(text: SourceText) -> Iterator[list[ast.stmt]]:
-    for node in [text.function, *text.nodes]:
-        for field in ("body", "orelse"):
-            body = getattr(node, field, None)
-            if isinstance(body, list):
-                yield body
 
 
 WORSENINGS: dict[str, tuple[str, Callable[[SourceText], Iterator[Edit]]]] = {

@@ -1,10 +1,9 @@
 """Build Track B's data: instruction pairs (train and validation side) and held-out tasks (test side).
 
-Six kinds are made from the corpus' own functions: repair a marked line, improve, document, explain,
-test, implement. Whatever claims something about behaviour has been run (`helpers.data.tasks.drafts`).
-Every draft then passes the same filters, which count each reject by kind and reason and keep examples.
-Pairs come from train and validation functions only, tasks from test functions only. Code that occurs on
-both sides, or in a given benchmark, is an error.
+Six kinds are made from the corpus's own functions: repair a marked line, improve, document, explain, test,
+implement. Every claim about behaviour was checked by running the code (`helpers.data.tasks.drafts`). All
+drafts pass the same filters. Pairs come from train and validation functions only, tasks from test functions
+only; code that occurs on both sides is an error.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from transformers import PreTrainedTokenizerBase
 from helpers.code.names.context import NameContext
 from helpers.data.contamination import Benchmarks, check_held_out
 from helpers.data.splits import functions_of
-from helpers.data.tasks.build_report import instruct_report
 from helpers.data.tasks.choosing import choose_drafts, wanted_functions, wanted_kinds
 from helpers.data.tasks.drafts import Draft, executable_drafts, pair_of, task_of, without_fences
-from helpers.data.tasks.execution import ExecutionContext, import_folders
+from helpers.data.tasks.execution import ExecutionContext, execution_context, import_folders
 from helpers.data.tasks.filters import Filters, foreign_licences
-from helpers.data.tasks.ground_truth import GroundTruth, execution_context, left_out, verify_functions
+from helpers.data.tasks.ground_truth import GroundTruth, left_out, verify_functions
+from helpers.data.tasks.instruct_report import instruct_report
 from helpers.data.tasks.prose import LanguageGenerator, SourceFacts
 from helpers.data.tasks.prose_drafts import (
     documented_drafts,
@@ -65,7 +64,6 @@ class _Shared:
     corpus: Corpus
     settings: TrackBSettings
     seed: int
-    tokenizer: PreTrainedTokenizerBase
     workers: int
     generator: LanguageGenerator
     check: Filters
@@ -103,21 +101,14 @@ def build_instruct_data(
     workers: int,
     *,
     generator: LanguageGenerator | None = None,
-    names: NameContext | None = None,
 ) -> InstructData:
     """Build everything that Track B trains on and is tested on; equal for equal seed and machine.
 
-    It takes nine parameters because these are the inputs that decide what the data are.
-
     Args:
-        tokenizer: of the model to be tuned. Prompts (with their chat template) of more than
-            `settings.max_prompt_tokens` and responses of more than `settings.max_new_tokens` are
-            filtered out.
+        tokenizer: of the model to be tuned; counts the lengths that `settings` limits.
         workers: number of sandbox processes; the result does not depend on it.
         generator: writes the prose of the pairs; `SourceFacts` when None. Tasks always use
             `SourceFacts`, so that runs with different generators stay comparable.
-        names: the names that exist, collected from the corpus when None. A response that uses any
-            other name is filtered out.
 
     Raises:
         InsufficientDataError: if no pair or no task can be made.
@@ -125,9 +116,12 @@ def build_instruct_data(
         LanguageError, ModelError: if the generator cannot be used.
     """
     functions = _python_functions(functions, corpus)
-    check = _filters(names or _names_of(corpus, functions), corpus, settings, tokenizer)
+    installed = corpus.spec.startswith("installed:")
+    names = NameContext.from_functions(functions, corpus.import_name, corpus.files, installed=installed)
+    foreign, benchmarks = foreign_licences(corpus), Benchmarks(settings.benchmarks)
+    check = Filters(settings, tokenizer, names, foreign_files=foreign, benchmarks=benchmarks)
     shared = _Shared(
-        functions, splits, corpus, settings, seed, tokenizer, workers, generator or SourceFacts(), check,
+        functions, splits, corpus, settings, seed, workers, generator or SourceFacts(), check,
         TestSuite(corpus, functions), execution_context(corpus),
     )  # fmt: skip
     wordings: dict[str, tuple[str, ...]] = {}
@@ -136,10 +130,13 @@ def build_instruct_data(
     sides = {side: _build_side(side, shared, wordings) for side in SIDES}
     _add_reasons(sides, shared)
     _require_data(sides, shared)
-    pairs = {side: _pairs(side, sides[side].chosen) for side in ("train", "validation")}
+    train, validation = (
+        tuple(pair_of(draft, f"{side}-{index:04d}") for index, draft in enumerate(sides[side].chosen))
+        for side in ("train", "validation")
+    )
     tasks = tuple(task_of(draft, f"task-{index:04d}") for index, draft in enumerate(sides["test"].chosen))
     check_held_out(
-        [(p.id, p.function_id, p.detail["code"]) for p in (*pairs["train"], *pairs["validation"])],
+        [(pair.id, pair.function_id, pair.detail["code"]) for pair in (*train, *validation)],
         [(task.function_id, task.detail["code"]) for task in tasks],
     )
     ran = tuple(
@@ -147,8 +144,7 @@ def build_instruct_data(
         for side, found in sides.items()
         for name, outcome in found.outcomes.items()
     )
-    report = _report(sides, shared, wordings, ran)
-    return InstructData(pairs["train"], pairs["validation"], tasks, report, ran)
+    return InstructData(train, validation, tasks, _report(sides, shared, wordings, ran), ran)
 
 
 def save_instruct_data(data: InstructData, folder: Path) -> None:
@@ -178,43 +174,22 @@ def _python_functions(functions: Sequence[Function], corpus: Corpus) -> list[Fun
     if not found:
         others = Counter(file.language for file in corpus.files if file.language != "python")
         listed = ", ".join(f"{count} files of {language}" for language, count in others.most_common())
-        raise InsufficientDataError(
-            "Track B needs Python functions, since its tests run Python, and there is none"
-            + (f" ({listed})" if listed else "")
-        )
+        why = "Track B needs Python functions, since its tests run Python, and there is none"
+        raise InsufficientDataError(f"{why} ({listed})" if listed else why)
     return found
-
-
-def _names_of(corpus: Corpus, functions: Sequence[Function]) -> NameContext:
-    installed = corpus.spec.startswith("installed:")
-    return NameContext.from_functions(functions, corpus.import_name, corpus.files, installed=installed)
-
-
-def _filters(
-    names: NameContext, corpus: Corpus, settings: TrackBSettings, tokenizer: PreTrainedTokenizerBase
-) -> Filters:
-    return Filters(
-        settings,
-        tokenizer,
-        names,
-        foreign_files=foreign_licences(corpus),
-        benchmarks=Benchmarks(settings.benchmarks),
-    )
 
 
 def _build_side(side: SplitName, shared: _Shared, wordings: Mapping[str, tuple[str, ...]]) -> _Side:
     """Verify one side's functions, make drafts of them, filter these and choose among them."""
     settings, seed, check = shared.settings, shared.seed, shared.check
-    candidates = [
-        function
-        for function in functions_of(shared.functions, shared.splits, side)
-        if _fits(function, settings, shared.tokenizer)
-    ]
+    # Running code that does not fit the model's lengths would be wasted.
+    room = min(settings.max_prompt_tokens, settings.max_new_tokens)
+    own = functions_of(shared.functions, shared.splits, side)
+    candidates = [function for function in own if check.tokens(function.code) <= room]
     wanted = wanted_kinds(side, settings)
-    doubts: list[Doubt] = []
-    verified, counts, outcomes = verify_functions(
+    verified, counts, outcomes, doubts = verify_functions(
         candidates, shared.corpus, wanted=wanted_functions(side, settings), seed=seed,
-        workers=shared.workers, suite=shared.suite, doubts=doubts,
+        workers=shared.workers, suite=shared.suite,
     )  # fmt: skip
     executable = executable_drafts(
         verified, shared.context, wanted=wanted, repair_form=settings.repair_form, seed=seed,
@@ -229,12 +204,6 @@ def _build_side(side: SplitName, shared: _Shared, wordings: Mapping[str, tuple[s
     chosen = reworded(choose_drafts(kept, side, settings, seed), generator, check, finish=finish, seed=seed)
     chosen = [in_other_words(draft, wordings, seed=seed) for draft in chosen]
     return _Side(verified, counts, outcomes, doubts, chosen)
-
-
-def _fits(function: Function, settings: TrackBSettings, tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Return whether the bare code fits the model's lengths, since running it is wasted otherwise."""
-    room = min(settings.max_prompt_tokens, settings.max_new_tokens)
-    return len(tokenizer(function.code, add_special_tokens=False).input_ids) <= room
 
 
 def _add_reasons(sides: Mapping[str, _Side], shared: _Shared) -> None:
@@ -256,10 +225,6 @@ def _require_data(sides: Mapping[str, _Side], shared: _Shared) -> None:
         )
 
 
-def _pairs(side: SplitName, chosen: Sequence[Draft]) -> tuple[InstructPair, ...]:
-    return tuple(pair_of(draft, f"{side}-{index:04d}") for index, draft in enumerate(chosen))
-
-
 def _report(
     sides: Mapping[str, _Side],
     shared: _Shared,
@@ -270,12 +235,8 @@ def _report(
         {side: found.chosen for side, found in sides.items()},
         {side: found.verified for side, found in sides.items()},
         {side: found.counts for side, found in sides.items()},
-        shared.check,
-        shared.suite,
-        shared.settings,
-        shared.generator.name,
-        wordings=wordings,
-    )
+        shared.check, shared.suite, shared.settings, shared.generator.name, wordings=wordings,
+    )  # fmt: skip
     report["import_folders"] = list(import_folders(shared.corpus))
     report["preloaded modules"] = list(shared.context.preload)
     report["which functions of the corpus may be run"] = list(RULE)

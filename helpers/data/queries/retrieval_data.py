@@ -1,16 +1,16 @@
 """Build queries and documents for retrieval from a code base's own functions.
 
-A document is a function's code without any docstring; every function of the corpus is a document. A query
-is made from the first sentence of a docstring, so the author's words ask for the author's code. There are
-four kinds: the sentence itself, "how do I ...", a rewording by synonyms, and "where is ...". Files in
-languages other than Python are also asked for by name. Functions answer all of them; for "where is" their
-path names the file, and `file_level` in `helpers.eval.retrieval` scores those queries by file. A function
-asks once, as long as there are enough functions.
+Every function of the corpus is a document: its code without any docstring. A query is made from the first
+sentence of a docstring, in one of four kinds: the sentence itself, "how do I ...", a rewording by synonyms,
+and "where is ...". Files in languages other than Python are also asked for by name. The answers are always
+functions; `file_level` in `helpers.eval.retrieval` scores "where is" queries by their file. Each function
+asks one query, unless there are too few functions.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,6 @@ def build_retrieval_data(
     Args:
         functions: every function of the corpus.
         splits: the split of each file; `excluded_functions` do not ask but stay documents.
-        settings: numbers of training pairs, validation pairs and test queries wanted.
         seed: decides which functions ask, with which kind of query and which template.
 
     Raises:
@@ -98,11 +97,7 @@ def build_retrieval_data(
 def check_leaks(
     queries: Mapping[str, Sequence[Query]], documents: Sequence[Document], splits: Splits
 ) -> None:
-    """Raise if a query crosses splits, or its words occur in a document as in a docstring.
-
-    Raises:
-        RetrievalDataError: naming up to five offending query ids.
-    """
+    """Raise RetrievalDataError if a query crosses splits or one of its answers contains its text."""
     home: dict[str, str] = {}
     texts: dict[str, str] = {}
     offending = []
@@ -114,7 +109,7 @@ def check_leaks(
             if crosses or splits.split_of[query.path] != split or source in splits.excluded_functions:
                 offending.append(query.id)
     plain = {document.id: squeezed(document.text) for document in documents}
-    for query in (query for members in queries.values() for query in members):
+    for query in itertools.chain.from_iterable(queries.values()):
         asked = squeezed(query.text)
         if len(asked.split()) > MIN_WORDS and any(asked in plain[d] for d in query.relevant):
             offending.append(query.id)
@@ -129,14 +124,11 @@ def shuffled_pairs(data: RetrievalData, seed: int) -> RetrievalData:
     """
     order = list(range(len(data.train)))
     random.Random(f"{seed}:shuffled pairs").shuffle(order)
-    partner = dict(
-        zip(order, order[1:] + order[:1], strict=True)
-    )  # one cycle, so no query keeps its own function
-    train = tuple(
-        dataclasses.replace(query, relevant=dict(data.train[partner[row]].relevant))
-        for row, query in enumerate(data.train)
-    )
-    return dataclasses.replace(data, train=train)
+    train = list(data.train)
+    # One cycle, so no query keeps its own function.
+    for row, other in zip(order, order[1:] + order[:1], strict=True):
+        train[row] = dataclasses.replace(train[row], relevant=dict(data.train[other].relevant))
+    return dataclasses.replace(data, train=tuple(train))
 
 
 # --- rewordings and limits -----------------------------------------------------------------------
@@ -145,18 +137,17 @@ def shuffled_pairs(data: RetrievalData, seed: int) -> RetrievalData:
 def _rewordings(
     queries: Sequence[Query], sources: Sequence[QuerySource], seed: int
 ) -> dict[str, tuple[str, ...]]:
-    """Return query id -> the other wordings of its docstring sentence, each in its own order."""
+    """Return query id -> the other wordings of its docstring sentence, in seeded order."""
     source_of = {source.function.id: source for source in sources}
     others = {}
     for query in queries:
         if query.kind == "file_location":
             name = PurePosixPath(query.path).name
             texts = [template.format(file=name) for template in FILE_LOCATION]
-            others[query.id] = tuple(text for text in texts if text != query.text)
-            continue
-        rng = random.Random(f"{seed}:rewordings {query.id}")
-        texts = list(wordings_of(source_of[next(iter(query.relevant))], rng).values())
-        rng.shuffle(texts)
+        else:
+            rng = random.Random(f"{seed}:rewordings {query.id}")
+            texts = list(wordings_of(source_of[next(iter(query.relevant))], rng).values())
+            rng.shuffle(texts)
         others[query.id] = tuple(text for text in texts if text != query.text)
     return others
 
@@ -183,6 +174,12 @@ def _report(
     seed: int,
 ) -> dict[str, Any]:
     every = [query for split in SPLITS for query in queries[split]]
+    examples: dict[str, Any] = dict.fromkeys((*KIND_SHARES, "file_location"))
+    for query in reversed(every):
+        examples[query.kind] = {"text": query.text, "answer": next(iter(query.relevant))}
+    templates = {"how_to": list(HOW_TO), "where_is": list(WHERE_IS)}
+    if examples["file_location"]:
+        templates["file_location"] = list(FILE_LOCATION)
     return {
         "seed": seed,
         "documents": len(documents),
@@ -190,25 +187,14 @@ def _report(
         "filters": list(filters),
         "wanted": dict(wanted),
         "drawn": {split: len(queries[split]) for split in SPLITS},
-        "functions_asking": {
-            split: len({next(iter(q.relevant)) for q in queries[split]}) for split in SPLITS
-        },
+        "functions_asking": {name: len({next(iter(q.relevant)) for q in queries[name]}) for name in SPLITS},
         "by_kind": {split: dict(sorted(Counter(q.kind for q in queries[split]).items())) for split in SPLITS},
         "kind_shares": dict(KIND_SHARES),
         "several_relevant": {split: sum(len(q.relevant) > 1 for q in queries[split]) for split in SPLITS},
         "name_only": {split: sum(q.name_overlap >= 1 for q in queries[split]) for split in SPLITS},
-        "templates": {
-            kind: list(texts)
-            for kind, texts in (("how_to", HOW_TO), ("where_is", WHERE_IS), ("file_location", FILE_LOCATION))
-            if kind in KIND_SHARES or any(query.kind == kind for query in every)
-        },
+        "templates": templates,
         "synonyms": ", ".join(f"{word} -> {other}" for word, other in SYNONYMS.items()),
-        "examples": {
-            kind: next(
-                ({"text": q.text, "answer": next(iter(q.relevant))} for q in every if q.kind == kind), None
-            )
-            for kind in (*KIND_SHARES, "file_location")
-        },
+        "examples": examples,
         "distributions": {
             "query_words": _quartiles([len(words_of(q.text)) for q in every]),
             "document_characters": _quartiles([len(d.text) for d in documents]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -18,8 +19,9 @@ from helpers.data.tasks.suite_cases import TestSuite
 from helpers.data.tasks.worsening import WORSENINGS
 from helpers.settings import TrackBSettings
 
-LENGTHS = (("1-4", 4), ("5-9", 9), ("10-14", 14), ("15-19", 19), ("20-29", 29), ("30 and more", None))
-POINTS = (("none", 0), ("1-2", 2), ("3-5", 5), ("6 and more", None))
+# Name of a band -> its last value.
+LENGTHS = {"1-4": 4, "5-9": 9, "10-14": 14, "15-19": 19, "20-29": 29, "30 and more": sys.maxsize}
+POINTS = {"none": 0, "1-2": 2, "3-5": 5, "6 and more": sys.maxsize}
 
 
 def instruct_report(
@@ -35,12 +37,9 @@ def instruct_report(
 ) -> dict[str, Any]:
     """Return the report as plain data, for `helpers.data.card.page` to show.
 
-    `lines` and `decision_points` describe the code shown in the instruction.
-
     Args:
         chosen: side -> drafts of its pairs or tasks.
-        verified: side -> verified functions, from `verify_functions`.
-        looked_at: side -> counts, from `verify_functions`.
+        verified, looked_at: side -> verified functions and counts, from `verify_functions`.
         wordings: template -> paraphrases in use.
     """
     return {
@@ -56,10 +55,8 @@ def instruct_report(
         },
         "rejected_examples": {reason: list(rows) for reason, rows in sorted(check.examples.items())},
         "benchmarks kept out": dict(check.benchmarks.sources) or "none was given",
-        "phrasings": {
-            **{kind: list(texts) for kind, texts in PHRASINGS.items()},
-            "fix_bug, by line": list(LINE_REPAIR),
-        },
+        "phrasings": {kind: list(texts) for kind, texts in PHRASINGS.items()}
+        | {"fix_bug, by line": list(LINE_REPAIR)},
         "paraphrases": {head: list(texts) for head, texts in wordings.items()},
         "what a planted bug is": {name: text for name, (text, _) in OPERATORS.items()},
         "what a worse version is": {name: text for name, (text, _) in WORSENINGS.items()},
@@ -87,12 +84,9 @@ def _about_items(chosen: Mapping[str, Sequence[Draft]], check: Filters) -> dict[
             side: _percentages(d.truth for d in drafts if d.truth) for side, drafts in chosen.items()
         },
         "kinds": _table(chosen, lambda d: d.kind),
-        "lines": _table(
-            chosen, lambda d: _band(len(d.given.splitlines()), LENGTHS), [name for name, _ in LENGTHS]
-        ),
-        "decision_points": _table(
-            chosen, lambda d: _band(decision_points(d.given), POINTS), [name for name, _ in POINTS]
-        ),
+        # Both describe the code shown in the instruction.
+        "lines": _table(chosen, lambda d: _band(len(d.given.splitlines()), LENGTHS), LENGTHS),
+        "decision_points": _table(chosen, lambda d: _band(decision_points(d.given), POINTS), POINTS),
         "planted bugs": _table(chosen, lambda d: d.kind == "fix_bug" and d.detail["operator"]),
         "worse versions": _table(chosen, lambda d: d.kind == "improve" and d.detail["operator"]),
         "modules": _table(chosen, lambda d: d.function.module.rpartition(".")[0] or d.function.module),
@@ -112,7 +106,7 @@ def _examples(drafts: Sequence[Draft]) -> dict[str, list[dict[str, str]]]:
 
 
 def _table(
-    drafts: Mapping[str, Sequence[Draft]], label: Callable[[Draft], str | bool], order: Sequence[str] = ()
+    drafts: Mapping[str, Sequence[Draft]], label: Callable[[Draft], str | bool], order: Iterable[str] = ()
 ) -> dict[str, dict[str, int]]:
     """Return label -> side -> count; drafts whose label is false are left out."""
     counts = {side: Counter(label(d) for d in some) for side, some in drafts.items()}
@@ -121,8 +115,8 @@ def _table(
     return {name: {side: counter[name] for side, counter in counts.items()} for name in labels}
 
 
-def _band(value: int, bands: Sequence[tuple[str, int | None]]) -> str:
-    return next(name for name, last in bands if last is None or value <= last)
+def _band(value: int, bands: Mapping[str, int]) -> str:
+    return next(name for name, last in bands.items() if value <= last)
 
 
 def _sources(truths: Iterable[GroundTruth]) -> dict[str, int]:
@@ -134,7 +128,7 @@ def _sources(truths: Iterable[GroundTruth]) -> dict[str, int]:
 
 
 def _percentages(truths: Iterable[GroundTruth]) -> dict[str, float]:
-    """Return the distribution over functions, each counted once, in percent."""
+    """Return the distribution of mutation scores over functions, in percent; each function counts once."""
     distinct = {truth.function.id: truth for truth in truths}
     return quantiles(100 * truth.mutation_score for truth in distinct.values())
 
