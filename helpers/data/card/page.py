@@ -58,7 +58,7 @@ STANDING_LIMITS = (
 )
 
 
-def render_data_card(facts: DataCardFacts) -> str:
+def render_data_card(facts: DataCardFacts | Mapping[str, Any]) -> str:
     """Return the whole card as Markdown, ending with a newline; see `DataCardFacts` for the input.
 
     Raises:
