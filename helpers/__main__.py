@@ -1,4 +1,7 @@
-"""Command line: `python -m helpers run | plan | score | search | complete | verify | compare | ...`."""
+"""Command line: `python -m helpers run | plan | score | search | complete | verify | compare | ...`.
+
+The parameters of a command are its options, however many there are.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 For each stage of a profile, `plan_run` gives what it holds (weights, adapters with gradients and optimizer
 state, activations, logits, key-value cache; `helpers.models.footprint`) and roughly how long it takes. Times
-are rough: they follow from the sustained speeds `T4` and `CPU`.
+are rough: they follow from the sustained speeds `T4_SPEED` and `CPU_SPEED`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from helpers.machine.hardware import GIB
 from helpers.machine.memory import Fit
 from helpers.models import footprint
-from helpers.models.footprint import CPU, Machine, StagePlan, training_parts, weight_bytes
+from helpers.models.footprint import CPU_SPEED, Machine, StagePlan, training_parts, weight_bytes
 from helpers.models.shapes import Shape, model_shape
 from helpers.settings import Profile, TrackASettings, TrackBSettings
 
@@ -114,7 +114,7 @@ def _plan_training(work: _TrainingWork, shape: Shape, machine: Machine, micro_ba
 
     lora, length = work.settings.lora, work.length
     training = continued_pretraining if work.stage.startswith("track_a") else instruct
-    limit = max(1, training.MICRO_BATCH_TOKENS["cpu" if machine.speed is CPU else "cuda"] // length)
+    limit = max(1, training.MICRO_BATCH_TOKENS["cpu" if machine.speed is CPU_SPEED else "cuda"] // length)
     fit = Fit()
     if micro_batch is not None:
         parts = training_parts(
@@ -122,7 +122,7 @@ def _plan_training(work: _TrainingWork, shape: Shape, machine: Machine, micro_ba
         )
         fits = StagePlan(work.stage, parts, 0.0).fits(machine.memory_gib)
         fit = Fit(micro_batch=micro_batch, checkpointing=not fits)
-    elif machine.speed is not CPU:
+    elif machine.speed is not CPU_SPEED:
         fit = footprint.lowered_fit(fit, shape, machine, lora, limit, length, work.embeddings)
     rows, _ = batch_shape(work.settings.batch_sequences, fit.micro_batch or limit)
     parts = training_parts(

@@ -94,7 +94,8 @@ def check_language(spec: str) -> None:
         return
     if kind != "openai" or not rest.partition("@")[0]:
         raise SettingsError(
-            f"unknown language back end {kind!r}: write deterministic, chat, chat:MODEL or openai:MODEL[@URL]"
+            f"unknown language back end {kind!r}: write deterministic, chat, chat:MODEL or "
+            "openai:MODEL[@URL]. It writes Track B's prose; corpus.languages sets programming languages"
         )
     url = urlsplit(rest.partition("@")[2])
     if url.username or url.password or url.query or "@" in url.netloc:
@@ -149,7 +150,7 @@ class TrackCSettings:
     hard_negatives: int
     trained_layers: int  # only the topmost ones learn; 0: the whole model with its embeddings
     warmup_fraction: float
-    encode_batch: int  # texts of `max_tokens` per forward pass, more of shorter ones
+    encode_batch: int  # texts per forward pass if each has `max_tokens` tokens; more if they are shorter
     index: str = "flat"  # exact; "hnsw" and "ivf" approximate, "qdrant" is another store
     seeds: int = 3  # trainings whose weights are averaged; each is also shown as a point
     controls: bool = True  # shuffled pairs (a training of its own) and a foreign package's queries

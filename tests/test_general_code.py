@@ -41,6 +41,18 @@ def test_without_any_package_it_says_which(monkeypatch):
         general_code_texts(1, 0)
 
 
+def test_copies_of_held_out_files_are_not_rehearsed(tmp_path, monkeypatch):
+    """A corpus can hold the standard library itself, for example one that vendors a module of it."""
+    tok, body = tiny_models.tokenizer(), "\n".join(f"value_{i} = {i}" for i in range(200)) + "\n"
+    for name in ("first", "second", "third"):
+        (tmp_path / f"{name}.py").write_text(f"# {name}\n{body}")
+    monkeypatch.setattr(general_code.sysconfig, "get_paths", lambda: {"stdlib": str(tmp_path)})
+    assert len(rehearsal_texts(tok, 10**6, 3)) == 3
+    copies = [f"# first\n\n{body}", f"# second\n{body}".replace("\n", "  \r\n")]
+    (kept,) = rehearsal_texts(tok, 10**6, 3, held_out=copies)
+    assert kept.startswith("# third")
+
+
 def test_rehearsal_meets_its_budget_and_leaves_the_measured_slice_alone():
     tok = tiny_models.tokenizer()
     texts = rehearsal_texts(tok, 60_000, 3)

@@ -13,7 +13,7 @@ from helpers.machine.memory import Fit
 from helpers.models.causal_lm import add_lora
 from helpers.models.cheaper_forms import plain_attention
 from helpers.models.footprint import (
-    CPU,
+    CPU_SPEED,
     Machine,
     activation_bytes,
     cache_bytes,
@@ -104,7 +104,7 @@ def test_activations_are_what_autograd_keeps(weights, autocast, shape, rows, len
         ):
             hidden_states(model, ids, position_ids=positions)
 
-    machine = Machine(8.0, dtype.itemsize, autocast, False, CPU)
+    machine = Machine(8.0, dtype.itemsize, autocast, False, CPU_SPEED)
     planned = activation_bytes(shape, rows * length, length, machine, LORA.rank)
     assert planned == pytest.approx(kept_bytes(model, forward), rel=TOLERANCE)
 
@@ -113,7 +113,7 @@ def test_with_checkpointing_one_hidden_state_a_block_is_kept() -> None:
     model = add_lora(qwen(SMALL), LORA).train()
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     ids = torch.zeros((4, 128), dtype=torch.long)
-    machine = Machine(8.0, 4, False, False, CPU)
+    machine = Machine(8.0, 4, False, False, CPU_SPEED)
     one_block = activation_bytes(dataclasses.replace(SMALL, layers=1), 512, 128, machine, LORA.rank)
     planned = activation_bytes(SMALL, 512, 128, machine, LORA.rank, checkpointing=True)
     kept = kept_bytes(model, lambda: hidden_states(model, ids))
@@ -128,7 +128,7 @@ def test_adapters_and_cache_are_what_peft_and_transformers_hold() -> None:
     cache = model(input_ids=torch.zeros((3, 20), dtype=torch.long), use_cache=True).past_key_values
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     a_layer = held / SMALL.layers
-    assert cache_bytes(SMALL, 3, 20, Machine(8.0, 4, False, False, CPU)) == held + a_layer
+    assert cache_bytes(SMALL, 3, 20, Machine(8.0, 4, False, False, CPU_SPEED)) == held + a_layer
 
 
 def test_four_bit_weights_are_what_bitsandbytes_holds(tmp_path) -> None:

@@ -22,7 +22,7 @@ from helpers.train.from_scratch import (
     PretrainingSettings,
     Schedule,
     full_rows_mask,
-    pretrain,
+    train_from_scratch,
 )
 from helpers.train.muon import StackedMuon, orthogonalised
 from helpers.train.step_log import read_log
@@ -83,7 +83,7 @@ def test_schedule_by_hand(schedule, step, share):
 
 def test_a_regularity_is_learned_and_every_step_logged(runtime, tmp_path):
     longer = dataclasses.replace(SETTINGS, schedule=Schedule("wsd", steps=40, warmup=2, decay=20))
-    result = pretrain(
+    result = train_from_scratch(
         small_model(), Counting(), longer, runtime, tmp_path, evaluate=lambda model: {"one": 1.0}
     )
     curve = losses(tmp_path)
@@ -104,13 +104,13 @@ def test_compiled_steps_give_the_losses_of_plain_ones(runtime, tmp_path):
     short = dataclasses.replace(SETTINGS, schedule=Schedule("constant", steps=3))
     for name, compiled in (("plain", False), ("compiled", True)):
         settings = dataclasses.replace(short, compile=compiled)
-        pretrain(small_model(), Counting(), settings, runtime, tmp_path / name)
+        train_from_scratch(small_model(), Counting(), settings, runtime, tmp_path / name)
     assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), abs=1e-4)
 
 
 def test_a_resumed_run_gives_the_same_losses_and_weights(runtime, tmp_path):
     whole = small_model()
-    pretrain(whole, Counting(), SETTINGS, runtime, tmp_path / "whole")
+    train_from_scratch(whole, Counting(), SETTINGS, runtime, tmp_path / "whole")
 
     class Breaking(Counting):
         def rows(self, step):
@@ -119,10 +119,10 @@ def test_a_resumed_run_gives_the_same_losses_and_weights(runtime, tmp_path):
             return super().rows(step)
 
     with pytest.raises(KeyboardInterrupt):
-        pretrain(small_model(), Breaking(), SETTINGS, runtime, tmp_path / "broken")
+        train_from_scratch(small_model(), Breaking(), SETTINGS, runtime, tmp_path / "broken")
     assert len(losses(tmp_path / "broken")) == 10
     again = small_model()
-    pretrain(again, Counting(), SETTINGS, runtime, tmp_path / "broken")
+    train_from_scratch(again, Counting(), SETTINGS, runtime, tmp_path / "broken")
     assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
     for one, other in zip(whole.parameters(), again.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -133,7 +133,7 @@ def test_a_killed_process_resumes_from_its_checkpoint(tmp_path):
         import os, signal, sys, dataclasses
         sys.path.insert(0, "tests")
         from pathlib import Path
-        from test_pretraining import Counting, SETTINGS, small_model, detect_runtime, pretrain
+        from test_pretraining import Counting, SETTINGS, small_model, detect_runtime, train_from_scratch
         kill = sys.argv[2] == "kill"
         class Rows(Counting):
             def rows(self, step):
@@ -141,7 +141,7 @@ def test_a_killed_process_resumes_from_its_checkpoint(tmp_path):
                     os.kill(os.getpid(), signal.SIGKILL)
                 return super().rows(step)
         runtime = dataclasses.replace(detect_runtime(), autocast_dtype=None)
-        pretrain(small_model(), Rows(), SETTINGS, runtime, Path(sys.argv[1]))
+        train_from_scratch(small_model(), Rows(), SETTINGS, runtime, Path(sys.argv[1]))
     """)
     run = [sys.executable, "-c", script]
     folder = str(tmp_path / "killed")
@@ -152,14 +152,14 @@ def test_a_killed_process_resumes_from_its_checkpoint(tmp_path):
 
 
 def test_two_processes_give_the_losses_of_one(runtime, tmp_path):
-    pretrain(small_model(), Counting(), SETTINGS, runtime, tmp_path / "one")
+    train_from_scratch(small_model(), Counting(), SETTINGS, runtime, tmp_path / "one")
     script = textwrap.dedent("""
         import sys, dataclasses
         sys.path.insert(0, "tests")
         from pathlib import Path
-        from test_pretraining import Counting, SETTINGS, small_model, detect_runtime, pretrain
+        from test_pretraining import Counting, SETTINGS, small_model, detect_runtime, train_from_scratch
         runtime = dataclasses.replace(detect_runtime(), autocast_dtype=None)
-        pretrain(small_model(), Counting(), SETTINGS, runtime, Path(sys.argv[1]))
+        train_from_scratch(small_model(), Counting(), SETTINGS, runtime, Path(sys.argv[1]))
     """)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
@@ -175,11 +175,11 @@ def test_two_processes_give_the_losses_of_one(runtime, tmp_path):
 
 
 def test_a_half_written_checkpoint_is_not_used(runtime, tmp_path):
-    pretrain(small_model(), Counting(), SETTINGS, runtime, tmp_path)
+    train_from_scratch(small_model(), Counting(), SETTINGS, runtime, tmp_path)
     whole = losses(tmp_path)
     data = (tmp_path / "checkpoint.pt").read_bytes()
     (tmp_path / "checkpoint.pt").write_bytes(data[: len(data) // 2])
-    pretrain(small_model(), Counting(), SETTINGS, runtime, tmp_path)
+    train_from_scratch(small_model(), Counting(), SETTINGS, runtime, tmp_path)
     assert losses(tmp_path) == whole
 
 
@@ -188,7 +188,7 @@ def test_a_nan_loss_stops_the_run(runtime, tmp_path):
         return hidden_states(model, batch["input_ids"]).sum() * float("nan"), 1
 
     with pytest.raises(NonFiniteLossError, match="step 1"):
-        pretrain(small_model(), Counting(), SETTINGS, runtime, tmp_path, loss_function=broken)
+        train_from_scratch(small_model(), Counting(), SETTINGS, runtime, tmp_path, loss_function=broken)
 
 
 def test_muon_takes_hidden_matrices_and_nothing_else():
@@ -203,7 +203,7 @@ def test_muon_takes_hidden_matrices_and_nothing_else():
 
 
 def test_log_is_one_json_object_a_line(runtime, tmp_path):
-    pretrain(small_model(), Counting(), SETTINGS, runtime, tmp_path)
+    train_from_scratch(small_model(), Counting(), SETTINGS, runtime, tmp_path)
     for line in (tmp_path / "log.jsonl").read_text().splitlines():
         assert json.loads(line)["step"] >= 1
 
@@ -236,7 +236,7 @@ def test_rows_are_prefetched_in_order_and_their_errors_end_the_training(tmp_path
             return super().rows(step)
 
     with pytest.raises(RuntimeError, match="cut short"):
-        pretrain(small_model(), Failing(), SETTINGS, runtime, tmp_path)
+        train_from_scratch(small_model(), Failing(), SETTINGS, runtime, tmp_path)
     assert asked == [0, 1, 2, 3]
     assert len(losses(tmp_path)) == 3
 
@@ -280,9 +280,9 @@ def test_checkpoints_respect_the_pause_between_them(tmp_path, runtime) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pretraining.CheckpointFile, "save", save)
-        pretrain(small_model(), Counting(), SETTINGS, runtime, tmp_path / "every")
+        train_from_scratch(small_model(), Counting(), SETTINGS, runtime, tmp_path / "every")
         assert saved == [4, 8, 12]
         saved.clear()
         rare = dataclasses.replace(SETTINGS, checkpoint_pause_s=3600.0)
-        pretrain(small_model(), Counting(), rare, runtime, tmp_path / "rare")
+        train_from_scratch(small_model(), Counting(), rare, runtime, tmp_path / "rare")
     assert saved == [12]  # the end is always kept

@@ -45,7 +45,7 @@ class BaseRecipe:
     held_out: int = 150  # files of packages that are not trained on
     near: int = 60  # held-out files of packages that are trained on
     functions: int = 200  # copied and repaired for the report
-    data_seed: int = 1  # for drawing the text, and the report's functions
+    data_seed: int = 1  # draws the training text and the functions of the report
     seed: int = 1  # of the weights and the order of windows; use another for every phase
     compile: bool = False  # if the machine has a compiler
     max_logits: int = MAX_LOGITS  # logits held at once; 2**29 take about 6 GiB

@@ -65,7 +65,7 @@ def evaluate_base_model(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: EvaluationText, runtime: Runtime,
     recipe: BaseRecipe,
 ) -> BaseModelReport:  # fmt: skip
-    """Measure `model` on held-out text, in the recipe's windows, half of each as context.
+    """Measure `model` on held-out text, in windows of the recipe's length; half of each is only context.
 
     The recipe's data seed draws functions and plants faults; functions come from packages not trained on.
     """

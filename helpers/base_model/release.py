@@ -110,7 +110,7 @@ def with_trained_shape(recipe: BaseRecipe, config: Qwen2Config) -> BaseRecipe:
 def _in_bfloat16(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """Copy the model in bfloat16, and give chat tokens the embeddings of the tokens they resemble.
 
-    Chat tokens don't occur in training, so a frozen output head could not emit them otherwise.
+    Chat tokens do not occur in training. Without this, a model with a frozen output head could not emit them.
     """
     copy = Qwen2ForCausalLM(model.config).to(torch.bfloat16)
     copy.load_state_dict({name: value.to(torch.bfloat16) for name, value in model.state_dict().items()})

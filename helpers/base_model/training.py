@@ -36,8 +36,8 @@ from helpers.train.from_scratch import (
     PretrainingSettings,
     Schedule,
     next_token_loss,
-    pretrain,
     rank_and_world_size,
+    train_from_scratch,
 )
 
 START = "start"  # in the folder of a further phase: the model that it started from
@@ -119,7 +119,9 @@ def _train(recipe: BaseRecipe, data: Path, folder: Path, runtime: Runtime) -> Pr
         compile=recipe.compile and can_compile(runtime.device),
     )
     loss = functools.partial(next_token_loss, compiled=settings.compile, max_logits=recipe.max_logits)
-    result = pretrain(model, windows, settings, runtime, folder, evaluate=evaluate, loss_function=loss)
+    result = train_from_scratch(
+        model, windows, settings, runtime, folder, evaluate=evaluate, loss_function=loss
+    )
     if rank_and_world_size()[0] == 0:
         if recipe.start_share:
             mean_with_start(model, _initial_model(recipe, tokenizer, runtime), recipe.start_share)

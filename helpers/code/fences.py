@@ -73,7 +73,7 @@ def _block(lines: list[str], start: int, opening: re.Match) -> Block:
 
 
 def _closings(lines: list[str], start: int, fence: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each fence that may close one opened at `start`: its line number, and code before it there."""
+    """Yield each fence that may close the block opened at `start`: its line number, and code before it."""
     closing = re.compile(rf"^(.*?)[ \t]*{re.escape(fence[0])}{{{len(fence)},}}[ \t]*$")
     for number in range(start + 1, len(lines)):
         found = closing.match(lines[number])

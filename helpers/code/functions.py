@@ -31,7 +31,7 @@ def extract_functions(corpus: Corpus) -> tuple[Function, ...]:
     """Extract all functions of the accepted files, in order of path and line.
 
     A function whose nearest enclosing scope is a class is a method (`is_method`); anything inside
-    another function is `is_nested`. Definitions under if, try, with, for, while and match count.
+    another function is `is_nested`. Functions inside if, try, with, for, while or match blocks are included.
     A qualname is the chain of enclosing names, `outer.inner` for nested functions. If a name is defined
     again (overloads, property setters, if/else), its id ends in "#2", "#3", ...
 

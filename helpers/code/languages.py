@@ -78,7 +78,7 @@ def syntax_fault(text: str, language: str) -> str:
     """Return why a file is not accepted: "does not parse: line ...", "no function or class", or ""."""
     bad, first = 0, 0
     defines = False
-    for node in nodes_of(parse_tree(text, language).root_node):
+    for node in syntax_nodes(parse_tree(text, language).root_node):
         defines = defines or node.type in FUNCTIONS | SCOPES or node.type in FUNCTION_VALUES
         if node.type == "ERROR":
             bad += node.end_byte - node.start_byte
@@ -91,7 +91,7 @@ def syntax_fault(text: str, language: str) -> str:
 def tokens_of(code: str, language: str) -> list[Token]:
     """Return the tokens of a piece of code, without comments; a string is one token."""
     found = []
-    for node in nodes_of(parse_tree(code, language).root_node, whole=STRINGS):
+    for node in syntax_nodes(parse_tree(code, language).root_node, whole=STRINGS):
         is_leaf = not node.child_count or node.type in STRINGS
         if is_leaf and "comment" not in node.type and (text := text_of(node).strip()):
             found.append(Token(text, node.type in NAMES))
@@ -109,7 +109,7 @@ def parse_tree(text: str, language: str) -> Tree:
     return _parser(language).parse(text.encode())
 
 
-def nodes_of(root: Node, whole: frozenset[str] | set[str] = frozenset()) -> Iterator[Node]:
+def syntax_nodes(root: Node, whole: frozenset[str] | set[str] = frozenset()) -> Iterator[Node]:
     """Yield a node and all below it in text order; children of nodes of a type in `whole` are skipped.
 
     The stack is explicit, as code nests deeper than Python recurses.

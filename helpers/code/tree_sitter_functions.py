@@ -14,7 +14,15 @@ from collections.abc import Iterator
 
 from tree_sitter import Node, Tree
 
-from helpers.code.languages import FUNCTION_VALUES, FUNCTIONS, SCOPES, VALUES, nodes_of, parse_tree, text_of
+from helpers.code.languages import (
+    FUNCTION_VALUES,
+    FUNCTIONS,
+    SCOPES,
+    VALUES,
+    parse_tree,
+    syntax_nodes,
+    text_of,
+)
 from helpers.records import Function, SourceFile
 
 NAMESPACES = {"namespace_definition", "mod_item", "internal_module"}  # their functions are not methods
@@ -96,7 +104,7 @@ def _name(node: Node) -> str:
     name = _plain(node.child_by_field_name("name") or node.child_by_field_name("property"))
     receiver = node.child_by_field_name("receiver") if node.type == "method_declaration" else None
     if receiver is not None and name:  # Go: func (r *Type) Name()
-        kinds = [text_of(inner) for inner in nodes_of(receiver) if inner.type == "type_identifier"]
+        kinds = [text_of(inner) for inner in syntax_nodes(receiver) if inner.type == "type_identifier"]
         name = ".".join([*kinds[:1], name])
     return name
 
@@ -135,7 +143,7 @@ def _parameters(node: Node) -> tuple[str, ...]:
             continue
         fields = (parameter.child_by_field_name(f) for f in ("pattern", "name", "declarator", "left"))
         place = next((f for f in fields if f is not None), parameter)
-        names += [text_of(inner) for inner in nodes_of(place) if inner.type in PARAMETER_NAMES][:1]
+        names += [text_of(inner) for inner in syntax_nodes(place) if inner.type in PARAMETER_NAMES][:1]
     return tuple(names)
 
 
@@ -185,7 +193,7 @@ def _at_margin(data: bytes, start: int, end: int) -> str:
 def _without_inner_comments(data: bytes, outer: Node) -> str:
     """Return the function's text without the doc comments of the functions inside it."""
     drop: list[tuple[int, int]] = []
-    for node in nodes_of(outer):
+    for node in syntax_nodes(outer):
         if node.id != outer.id and (node.type in FUNCTIONS or _value(node) is not node):
             drop += [(c.start_byte, c.end_byte) for c in _comments_above(_outermost(node))]
     kept = bytearray(data[: outer.end_byte])

@@ -1,7 +1,8 @@
 """Provide general Python: a fixed slice to measure forgetting, and other files to rehearse against it.
 
-Files come from packages that the requirements install and that the embedded model was not trained on, never
-from the corpus. A hub model may have seen them, but forgetting compares before and after on the same files.
+The slice comes from packages that the requirements install and that the embedded model was not trained on,
+never from the corpus. A hub model may have seen them, but forgetting compares before and after on the same
+files. Rehearsal takes standard-library files, on which the embedded model was trained.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import random
 import sysconfig
+from collections.abc import Collection
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -59,16 +61,22 @@ def general_code_texts(n: int, seed: int, *, exclude: str = "") -> list[str]:
 
 
 def rehearsal_texts(
-    tokenizer: PreTrainedTokenizerBase, token_budget: int, seed: int, *, exclude: str = ""
+    tokenizer: PreTrainedTokenizerBase, token_budget: int, seed: int, *, held_out: Collection[str] = ()
 ) -> list[str]:
-    """Return whole standard-library files, drawn by `seed`, of about `token_budget` tokens together."""
+    """Return whole standard-library files, drawn by `seed`, of about `token_budget` tokens together.
+
+    Args:
+        held_out: texts of the corpus that nothing may be trained on; a corpus can hold copies of the
+            standard library. Their copies are left out, whatever their blank lines and line ends.
+    """
     if token_budget <= 0:
         return []
     root = Path(sysconfig.get_paths()["stdlib"])
+    never = {_without_blank_lines(text) for text in held_out}
     files = []
     for path in _source_files(root, SKIPPED_FOLDERS | {"site-packages", "idlelib", "lib2to3", "turtledemo"}):
         text = path.read_text(encoding="utf-8", errors="replace")
-        if not exclude or exclude not in text:
+        if _without_blank_lines(text) not in never:
             name = path.relative_to(root).as_posix()
             files.append(SourceFile(name, text, "", path.stat().st_size))
     return [file.text for file in draw_files(files, tokenizer, token_budget, seed)]
@@ -84,6 +92,10 @@ def general_code_sources(exclude: str = "") -> dict[str, str]:
             except importlib.metadata.PackageNotFoundError:  # a folder, or another distribution's package
                 found[distribution] = "unknown"
     return found
+
+
+def _without_blank_lines(text: str) -> str:
+    return "\n".join(line.rstrip() for line in text.splitlines() if line.strip())
 
 
 def _files_of(package: str) -> list[Path]:

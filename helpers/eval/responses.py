@@ -117,7 +117,7 @@ def _run_distinct(
 
 
 def _gains(items: Sequence[tuple[Task, str | None]]) -> list[bool | None]:
-    """Say for each improvement whether it costs less than the given code; None for other kinds."""
+    """Return whether each improvement costs less than the given code; None for tasks of other kinds."""
     places = [i for i, (task, code) in enumerate(items) if task.kind == "improve" and code]
     before = quality_costs([items[i][0].detail["given"] for i in places])
     after = quality_costs([items[i][1] or "" for i in places])

@@ -15,7 +15,7 @@ from helpers.fixed_budget.lab_plots import comparison_curves, ladder_chart, rung
 from helpers.fixed_budget.ladder import Comparison, Rung, rung_verdict
 from helpers.fixed_budget.recipes import LADDER
 from helpers.fixed_budget.results import BudgetRun
-from helpers.fixed_budget.rules import rule_rows
+from helpers.fixed_budget.rules import challenge_rule_rows
 from helpers.report.typeset import Heading, Plot, ReportBlock, Text, TextTable, html_page, pdf_bytes
 from helpers.run.workspace import write_bytes, write_json, write_text
 
@@ -60,7 +60,7 @@ def report_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[ReportB
     return [
         *blocks,
         Heading("Rules, and how they are enforced"),
-        TextTable(("Rule", "How it is checked"), tuple(rule_rows()), (1, 3)),
+        TextTable(("Rule", "How it is checked"), tuple(challenge_rule_rows()), (1, 3)),
         Text(ABOUT_CHOICE),
     ]
 

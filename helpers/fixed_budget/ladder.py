@@ -1,5 +1,7 @@
 """What the fixed-budget lab compares: baseline and improved recipe, and the rungs of the ablation ladder.
 
+A new rung is a new `Change` in `LADDER` of `helpers.fixed_budget.recipes`.
+
 Every rung changes one thing in the last kept recipe. If a change is not kept, the next rung starts
 from the same recipe again. A rung is judged by its full-coverage loss against the recipe it started
 from, relative to the spread that seeds alone cause.

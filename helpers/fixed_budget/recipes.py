@@ -108,6 +108,7 @@ SCALES = {
 
 BASELINE = Recipe("baseline")  # 27.17 million parameters
 
+# Add a rung here. By default (`kept`), it also becomes part of the improved recipe.
 LADDER = (
     Change("AdamW", "plain SGD without momentum hardly moves the embeddings of rare tokens",
            {"optimizer.name": "adamw", "optimizer.learning_rate": 6e-4, "optimizer.betas": (0.9, 0.95)}),

@@ -56,8 +56,8 @@ class RuleBroken(SuiteError, ValueError):
 def check_settings(recipe: Recipe, *, seed: int, spread: bool) -> None:
     """Refuse epochs, a seed or a validation share other than the challenge's, by raising RuleBroken.
 
-    `spread` allows another `seed` of weights and training, to measure chance; such a run is marked. The
-    titles' order and split stay those of seed 1337 even then.
+    `spread` allows another `seed` of weights and training, to measure chance; such a run is marked. Seed 1337
+    still decides the order and the split of the titles.
     """
     if recipe.epochs != EPOCHS:
         raise RuleBroken("7 epochs", f"recipe {recipe.name!r} asks for {recipe.epochs} epochs")
@@ -168,7 +168,7 @@ def check_blindness(
         raise RuleBroken("frozen evaluate", "the model's predictions depend on other rows of the batch")
 
 
-def rule_rows() -> Sequence[tuple[str, str]]:
+def challenge_rule_rows() -> Sequence[tuple[str, str]]:
     """Return each rule and how it is enforced, for people to read."""
     return (
         ("7 epochs", "the recipe is checked, and targets are counted during training"),

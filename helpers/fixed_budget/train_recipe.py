@@ -38,7 +38,13 @@ from helpers.machine.hardware import Runtime, can_compile, hardware_facts, packa
 from helpers.run.folder import code_revision
 from helpers.run.workspace import Workspace, digest, read_json, to_plain, write_json
 from helpers.train import from_scratch
-from helpers.train.from_scratch import Evaluation, PretrainingResult, PretrainingSettings, Schedule, pretrain
+from helpers.train.from_scratch import (
+    Evaluation,
+    PretrainingResult,
+    PretrainingSettings,
+    Schedule,
+    train_from_scratch,
+)
 from helpers.train.step_log import read_log
 
 SAMPLES, SAMPLE_TOKENS, SAMPLE_TEMPERATURE = 6, 32, 0.8
@@ -174,7 +180,7 @@ def _train(
         label=f"{recipe.name}, seed {job.seed}",
     )
     loss = functools.partial(summed_title_loss, r_drop=recipe.r_drop, compiled=compiled)
-    return pretrain(
+    return train_from_scratch(
         model, stream, settings, runtime, folder, evaluate=evaluate, loss_function=loss,
         after_step=model.after_step,
     )  # fmt: skip

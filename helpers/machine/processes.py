@@ -1,4 +1,4 @@
-"""Sampling, encoding and scoring split across the ranks of `accelerate launch`.
+"""Split sampling, encoding and scoring across the ranks of `accelerate launch`.
 
 In a single process, as in every run of the notebook, nothing changes. `helpers.train.trainer` and
 `helpers.train.sharing` describe how training is split.

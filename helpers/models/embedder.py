@@ -106,8 +106,7 @@ def encode(
     Args:
         batch_size: texts of `max_tokens` per forward pass; of shorter texts, as many as make the same
             number of tokens. On a CPU about 2,000 tokens are best: their activations fit in its cache.
-        max_tokens: of a text with prompt and special tokens; longer ones are cut, at the model's own limit
-            if that is lower.
+        max_tokens: of a text with prompt and special tokens, or the model's limit; longer ones are cut.
 
     Raises:
         EmbedderError: if a vector is not finite.

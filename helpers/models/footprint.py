@@ -37,8 +37,8 @@ class Speed:
     step_s: float  # to launch one layer's kernels
 
 
-T4 = Speed("T4, 22 TFLOP/s float16, 250 GB/s", 22e12, 250e9, 1.5e-3)
-CPU = Speed("two cores, 150 GFLOP/s, 20 GB/s", 150e9, 20e9, 1e-4)
+T4_SPEED = Speed("T4, 22 TFLOP/s float16, 250 GB/s", 22e12, 250e9, 1.5e-3)
+CPU_SPEED = Speed("two cores, 150 GFLOP/s, 20 GB/s", 150e9, 20e9, 1e-4)
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,14 @@ class Machine:
     @classmethod
     def of(cls, runtime: Runtime) -> Machine:
         """Describe the machine at hand."""
-        speed = T4 if runtime.device.type == "cuda" else CPU
+        speed = T4_SPEED if runtime.device.type == "cuda" else CPU_SPEED
         autocast = runtime.autocast_dtype is not None
         return cls(runtime.memory_gib, runtime.weight_dtype.itemsize, autocast, runtime.nf4, speed)
 
     @classmethod
     def t4(cls, *, nf4: bool = False) -> Machine:
         """Describe a free Colab T4: float16 weights and autocast."""
-        return cls(T4_MEMORY_GIB, torch.float16.itemsize, True, nf4, T4)
+        return cls(T4_MEMORY_GIB, torch.float16.itemsize, True, nf4, T4_SPEED)
 
 
 def weight_bytes(shape: Shape, machine: Machine) -> float:
@@ -114,7 +114,7 @@ def activation_bytes(
     adapter_inputs = (5 * h + q + i if machine.autocast else 2 * h + q + i) * small
     adapter_outputs = len(shape.linears) * rank * small
     attention = 4 * q * small + 4 * shape.heads + length * small
-    if machine.speed is CPU and scores_are_small(shape.layers, shape.heads, tokens // length, length):
+    if machine.speed is CPU_SPEED and scores_are_small(shape.layers, shape.heads, tokens // length, length):
         attention += shape.heads * length * (4 + (small if machine.autocast else 0))
     mlp = 3 * i * small
     block = tokens * (norms + adapter_inputs + adapter_outputs + attention + mlp)

@@ -48,17 +48,16 @@ def generate(
     stop: Sequence[str] = (),
     what: str = "generate",
 ) -> list[list[str]]:
-    """Continue every prompt `n` times.
+    """Continue every prompt `n` times. Each parameter is one setting of the sampling.
 
     Args:
         prompts: final texts (chat template applied); no special tokens are added. A prompt too long for
             the model's context loses its start, so that `max_new_tokens` still fit.
         n: samples per prompt; must be 1 if `temperature` is 0, since all would be equal.
-        temperature: 0 is greedy; otherwise plain ancestral sampling from softmax(logits / temperature)
-            over the whole vocabulary (top_p = 1, no top-k), in float32.
+        temperature: 0 is greedy; otherwise sampling from softmax(logits / temperature) in float32, over
+            the whole vocabulary (top_p = 1, no top-k).
         batch_size: sequences (prompts times samples) computed together; fewer if memory is short.
-        stop: strings; the text ends before the first occurrence of any of them.
-        what: label of the progress bar.
+        stop: the text ends before the first of these strings; what: label of the progress bar.
 
     Returns:
         For each prompt, in order, `n` texts: the new part alone, without special tokens and stop strings.

@@ -1,4 +1,4 @@
-"""Know models without loading them: their shape, on which memory depends, and their identity."""
+"""Find a model's shape, which decides its memory, and its identity, without loading it."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def card(text: str) -> HTML:
 
 
 def code_block(text: str, language: str = "text") -> str:
-    """Wrap `text` in a Markdown code block whose fence no line of it can close."""
+    """Wrap `text` in a Markdown code block. Its fence is so long that no line of `text` can close it."""
     fence = "`" * (1 + max([2, *map(len, re.findall("`+", text))]))
     return f"{fence}{language}\n{text.rstrip()}\n{fence}"
 

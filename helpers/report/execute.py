@@ -137,7 +137,7 @@ class _Client(NotebookClient):
         self._line = line
         self.stopped = False
 
-    async def async_start_new_kernel_client(self, **kwargs):
+    async def async_start_new_kernel_client(self, **kwargs: Any) -> Any:
         # nbclient answers a signal by ending the kernel under the running cell, which then looks like a
         # crash. Here the kernel is ended and the reason kept.
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
@@ -154,12 +154,16 @@ class _Client(NotebookClient):
                 loop.add_signal_handler(number, stop)
         return await super().async_start_new_kernel_client(**kwargs)
 
-    async def async_execute_cell(self, cell, cell_index, *args, **kwargs):
+    async def async_execute_cell(
+        self, cell: nbformat.NotebookNode, cell_index: int, *args: Any, **kwargs: Any
+    ) -> nbformat.NotebookNode:
         for heading in HEADING.findall(cell.source) if cell.cell_type == "markdown" else ():
             self._line.enter(heading.strip())
         return await super().async_execute_cell(cell, cell_index, *args, **kwargs)
 
-    def process_message(self, msg, cell, cell_index):
+    def process_message(
+        self, msg: dict[str, Any], cell: nbformat.NotebookNode, cell_index: int
+    ) -> nbformat.NotebookNode | None:
         content = msg["content"]
         if msg["msg_type"] == "stream" and content["name"] == "stderr":
             messages, content["text"] = take_marked(content["text"])

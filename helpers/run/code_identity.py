@@ -76,7 +76,7 @@ class Sources:
 # - The session, the tracks and their controls: they decide when a stage is built, not what it contains,
 #   and they import everything. The functions that the session wraps for `rows` are followed.
 # - Progress and stage names: they change no result.
-# The sources are read once, when the process starts, since later edits are not what runs.
+# The sources are read once, when the process starts. Later edits do not change the code that is running.
 LEFT_OUT = (
     "settings", "profiles", "overrides", "tracks.session", "tracks.a", "tracks.b", "tracks.c",
     "tracks.controls_a", "tracks.controls_c", "machine.progress", "run.stage_names",

@@ -82,7 +82,7 @@ class Program:
     entry_point: str
     timeout_s: float = 5.0
     memory_mb: int = 1024
-    max_steps: int | None = None  # it ends as a `timeout` after these; None does not count steps
+    max_steps: int | None = None  # a program that takes more ends as a `timeout`; None: not counted
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def record_outputs(
 
     Every call is evaluated in two processes, in opposite order and under conditions that differ in
     everything that must not matter; answers that differ are `nondeterministic`. A call for which the
-    first process yields no assertion is not evaluated again.
+    first process yields no assertion is not evaluated again. The many parameters are those of `Program`.
 
     Args:
         source: the program, module context included; must define `entry_point`.

@@ -229,7 +229,7 @@ class Peer:
         return error
 
     def _error_class(self, name: Any, lineage: Any) -> type:
-        """Return the local exception class of this name, or make one below the nearest known ancestor."""
+        """Return the local exception class of this name, or a new subclass of its nearest known ancestor."""
         own = tuple(lineage[0]) if lineage else ("", "")
         known = known_class(*own)
         if known is not None and issubclass(known, BaseException):

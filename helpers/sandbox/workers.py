@@ -81,8 +81,8 @@ class Worker:
         settings = {"preload": names, "python_path": paths, "folder": self.folder,
                     "conditions": asdict(conditions)}  # fmt: skip
         start = (
-            f"import sys; sys.path.insert(0, {ROOT!r}); from helpers.sandbox.zygote import main; "
-            f"sys.path.remove({ROOT!r}); main()"
+            f"import sys; sys.path.insert(0, {ROOT!r}); from helpers.sandbox.zygote import run_zygote; "
+            f"sys.path.remove({ROOT!r}); run_zygote()"
         )
         environment = {
             "PATH": "/usr/bin:/bin", "HOME": self.folder, "TMPDIR": self.folder,

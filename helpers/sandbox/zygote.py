@@ -319,7 +319,7 @@ def receive(control: socket.socket, descriptors: int = 0) -> tuple[dict[str, Any
     return None
 
 
-def main() -> None:
+def run_zygote() -> None:
     """Run the warm process; argv holds the control socket's descriptor and the settings."""
     settings = json.loads(sys.argv[2])
     sys.path[:] = [*settings["python_path"], *sys.path]

@@ -77,11 +77,12 @@ class TrackA:
         read = settings_without(settings, {"stride"}, AMOUNTS, REPORTING, CONTROLS)
         self.trained = self.run.stage(
             "track_a/train",
-            [read, texts["training"], texts["validation"]],
+            [read, texts],
             lambda out: train_language_model(
-                settings, texts["training"], texts["validation"], runtime, seed=seed, out_dir=out
+                settings, texts["training"], texts["validation"], runtime, seed=seed, out_dir=out,
+                held_out=texts["test"],
             ),
-        )
+        )  # fmt: skip
         self.history = self.run.history("track_a/train")
         self.run.guards.draw(plots.loss_curve, self.history, what="Track A", validation_unit="bits per byte")
 

@@ -50,7 +50,7 @@ def measure_foreign_corpus(
     """Train on foreign code and score the held-out files; without controls in the profile, return none.
 
     Args:
-        texts: "training" and "validation" files of the corpus; the training files set the budget.
+        texts: "training", "validation" and "test" files of the corpus; the training files set the budget.
         test_files: (path, text) of the held-out files.
         exclude: import name of the corpus, whose own package is not foreign.
     """
@@ -61,7 +61,10 @@ def measure_foreign_corpus(
     def build(out: Path) -> None:
         budget = sum(len(token_ids(tokenizer, text)) for text in texts["training"])
         name, foreign = foreign_texts(tokenizer, budget, run.seed, exclude=exclude)
-        train_language_model(settings, foreign, texts["validation"], run.runtime, seed=run.seed, out_dir=out)
+        train_language_model(
+            settings, foreign, texts["validation"], run.runtime, seed=run.seed, out_dir=out,
+            held_out=texts.get("test", ()),
+        )  # fmt: skip
         model = load_adapted(settings.model, out / "adapter", run.runtime)
         sizes: dict[str, Any] = {"window": settings.window, "stride": settings.stride}
         write_jsonl(out / "rows.jsonl", score_files(*model, {"test": test_files}, **sizes))

@@ -45,7 +45,7 @@ class Session:
     clock: float = field(default_factory=time.perf_counter)
     folder: Path = field(init=False)  # `runs/<run_id>/`: adapters, index, pairs, per-item rows
     seed: int = field(init=False)  # everything random in this run derives from it
-    guards: Guards = field(init=False)  # what failed in this run, and is missing
+    guards: Guards = field(init=False)  # what failed in this run, and what the reports therefore lack
     not_run: dict[str, str] = field(init=False)  # track -> why it does not run
     _written: dict[str, Any] = field(default_factory=dict, repr=False)  # metrics, once they are written
     _identities: dict[str, str] = field(default_factory=dict, repr=False)  # model -> what its weights are

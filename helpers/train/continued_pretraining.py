@@ -39,6 +39,7 @@ def train_language_model(
     *,
     seed: int,
     out_dir: Path,
+    held_out: Sequence[str] = (),
     full: bool = False,
 ) -> TrainingHistory:
     """Train an adapter on `train_texts`, and keep the one with the best validation in bits per byte.
@@ -53,6 +54,7 @@ def train_language_model(
     loads the adapter from `out_dir/adapter`.
 
     Args:
+        held_out: texts that must not be mixed in, beside `validation_texts`.
         full: train and keep all weights instead of an adapter, as a reference.
 
     Raises:
@@ -62,7 +64,7 @@ def train_language_model(
     """
     return with_fallbacks(
         lambda machine, fit: _train(
-            settings, train_texts, validation_texts, machine, fit, seed, out_dir, full
+            settings, train_texts, validation_texts, held_out, machine, fit, seed, out_dir, full
         ),
         runtime,
         out_dir,
@@ -70,13 +72,15 @@ def train_language_model(
 
 
 def _train(
-    settings: TrackASettings, train_texts: Sequence[str], validation_texts: Sequence[str], runtime: Runtime,
-    fit: Fit, seed: int, out_dir: Path, full: bool,
+    settings: TrackASettings, train_texts: Sequence[str], validation_texts: Sequence[str],
+    held_out: Sequence[str], runtime: Runtime, fit: Fit, seed: int, out_dir: Path, full: bool,
 ) -> TrainingHistory:  # fmt: skip
+    """Train once, on one machine's terms; the parameters are those of `train_language_model`."""
     set_seed(seed)
     base, tokenizer = load_causal_lm(settings.model, runtime, seed=seed)
     own = [token_ids(tokenizer, text) for text in train_texts]
-    rehearsal = rehearsal_texts(tokenizer, round(sum(map(len, own)) * settings.rehearsal_share), seed)
+    budget = round(sum(map(len, own)) * settings.rehearsal_share)
+    rehearsal = rehearsal_texts(tokenizer, budget, seed, held_out=[*validation_texts, *held_out])
     rows = pack_texts([*train_texts, *rehearsal], tokenizer, settings.window)
     micro_batch = max(1, MICRO_BATCH_TOKENS[runtime.device.type] // settings.window)
     fit = planned_fit(

@@ -174,7 +174,7 @@ def full_rows_mask(model: PreTrainedModel) -> dict[str, None] | None:
     return {"full_attention": None}
 
 
-def pretrain(
+def train_from_scratch(
     model: PreTrainedModel,
     batches: Batches,
     settings: PretrainingSettings,
@@ -188,7 +188,8 @@ def pretrain(
     """Train `model` in place; log to `out_dir/log.jsonl`, checkpoint to `out_dir/checkpoint.pt`.
 
     Resumes from a checkpoint there if optimizer, seed and model shape are the same. The schedule may
-    differ: a stable phase can be prolonged, or ended by a decay.
+    differ: a stable phase can be prolonged, or ended by a decay. The function is long because its loop
+    shares all of its state.
 
     Args:
         evaluate: called with the model in evaluation mode every `evaluate_every` steps and at the end, in

@@ -81,7 +81,7 @@ def _likely_right(
     union = len(tokens[candidate] | tokens[positive])
     if union and len(tokens[candidate] & tokens[positive]) / union >= SAME_CODE:
         return "near_equal_code"
-    # An approximate index may miss the positive, which then ranks below everything it found.
+    # If an approximate index misses the positive, the positive ranks below every document that was found.
     if scores[candidate] >= FALSE_NEGATIVE_SHARE * scores.get(positive, -1.0):
         return LIKE_THE_POSITIVE
     return ""

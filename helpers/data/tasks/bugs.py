@@ -178,7 +178,7 @@ def _wrong_update(text: SourceText) -> Iterator[Edit]:
 
 
 def _wrong_variable(text: SourceText) -> Iterator[Edit]:
-    """Yield reads of another local variable that already has a value at that place."""
+    """Yield edits that replace a variable by another local one that already has a value there."""
     arguments = text.function.args
     every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
     first_bound = {argument.arg: 0 for argument in every}

@@ -153,7 +153,7 @@ def _lines_that_matter(
 
 
 def _trivial_lines(code: str, line: int) -> tuple[str, ...]:
-    """Return what may replace a line unread; empty where no such replacement parses."""
+    """Return the stand-ins that may replace a line whatever it says; none if the code parses with none."""
     lines = code.splitlines()
     if line > len(lines):
         return ()

@@ -35,7 +35,7 @@ from helpers.data.tasks.test_sets import DrawnTests, TestSet, draw_up_tests
 from helpers.records import Corpus, Function
 
 MIN_MUTATION_SCORE = 0.6
-MIN_MUTANTS = 2  # fewer say nothing about the tests
+MIN_MUTANTS = 2  # with fewer mutants, the share says nothing about the tests
 MAX_MUTANTS = 8
 
 
@@ -63,7 +63,7 @@ class GroundTruth:
 
     @property
     def mutation_score(self) -> float:
-        """Killed mutants / mutants run."""
+        """Return the share of the executed mutants that the tests killed."""
         return self.n_killed / self.n_mutants
 
 

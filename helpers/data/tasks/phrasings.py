@@ -1,4 +1,7 @@
-"""Hold every instruction template of Track B in one table, by task kind; the data card shows it whole.
+"""Hold every instruction template of Track B, by task kind; the data card shows them all.
+
+`LINE_REPAIR` takes the place of `PHRASINGS["fix_bug"]` where a profile asks for the repaired line alone
+(`track_b.repair_form=line`, as `cpu` does).
 
 `{code}` is the function that is shown, `{name}` its name. In bug repairs the faulty line carries the
 comment `BUG_MARK`: finding the fault is not part of the task, so that repairing it can be measured on a

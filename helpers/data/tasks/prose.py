@@ -54,7 +54,7 @@ class SourceFacts:
     name = "deterministic"
 
     def write(self, requests: Sequence[LanguageRequest]) -> list[str | None]:
-        """Implement `LanguageGenerator.write`, without paraphrases: the templates already vary."""
+        """Implement `LanguageGenerator.write` without paraphrases: the templates differ in wording."""
         answers: list[str | None] = []
         for request in requests:
             function = request.function

@@ -311,7 +311,7 @@ def _resolved(node: ast.AST, imports: dict[str, str], index: dict[str, list[Func
 
 
 def _imports(statements: Sequence[ast.stmt]) -> dict[str, str]:
-    """Return local name -> dotted name of what absolute imports bind."""
+    """Return local name -> dotted name for every name that an absolute import binds."""
     names: dict[str, str] = {}
     for statement in statements:
         if isinstance(statement, ast.Import):

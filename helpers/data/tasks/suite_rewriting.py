@@ -187,7 +187,7 @@ def _expected(kind: ast.expr, body: list[ast.stmt]) -> ast.Try:
 def _import_without(
     statement: ast.Import | ast.ImportFrom, name: str, allowed: set[str]
 ) -> ast.Import | ast.ImportFrom | None:
-    """Return the import without the function under test and pytest; None if it needs another package."""
+    """Remove pytest and the function under test from the import; return None if it needs another package."""
     if isinstance(statement, ast.ImportFrom) and (statement.level or not statement.module):
         return None
     module = "" if isinstance(statement, ast.Import) else statement.module
