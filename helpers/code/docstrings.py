@@ -17,6 +17,7 @@ import docstring_parser
 
 from helpers.code.edits import SourceText
 from helpers.code.functions import without_docstring
+from helpers.lines import bare_lines, indented, lines_of
 
 SENTENCE = re.compile(r"(.+?[.!?])(?:\s|$)", re.DOTALL)
 RST_ROLE = re.compile(r":[a-z:]+:`~?([^`<]+?)(?:\s*<[^`>]*>)?`")
@@ -88,10 +89,10 @@ def with_docstring(code: str, docstring: str) -> str:
     """Insert `docstring`, indented to fit, into `code`, a function without one."""
     text = SourceText(code)
     first = text.function.body[0]
-    lines = code.splitlines(keepends=True)
+    lines = lines_of(code)
     indent = " " * first.col_offset if first.lineno > text.function.lineno else "    "
     quoted = docstring.replace("\\", "\\\\").replace('"""', "'''")
-    block = textwrap.indent(f'"""{quoted}{chr(10) if chr(10) in quoted else ""}"""', indent)
+    block = indented(f'"""{quoted}{chr(10) if chr(10) in quoted else ""}"""', indent)
     if first.lineno == text.function.lineno:  # def f(): return 1
         start, _ = text.span(first)
         head = text.data[:start].decode().rstrip()
@@ -146,7 +147,7 @@ def _header_end(code: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> 
     after = [function.args, *function.args.args, *function.args.kwonlyargs, function.returns]
     last = max((getattr(node, "end_lineno", 0) or 0) for node in after if node is not None)
     line = max(last, function.lineno)
-    lines = code.splitlines()
+    lines = bare_lines(code)
     while line < len(lines) and not re.search(r":\s*(#.*)?$", lines[line - 1]):
         line += 1
     return line
@@ -155,7 +156,7 @@ def _header_end(code: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> 
 def _entry(value: DescribedValue, name: str) -> list[str]:
     head = " : ".join(filter(None, (name, value.type))) or "value"
     body = textwrap.fill(value.description, 84) if value.description else ""
-    return [head, *textwrap.indent(body, "    ").splitlines()]
+    return [head, *bare_lines(indented(body, "    "))]
 
 
 def _says_something(value: DescribedValue | None) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from helpers.code.fences import INLINE, fenced_blocks
 from helpers.code.python_text import parse, without_margin
+from helpers.lines import with_newlines
 
 STARTS = ("def ", "async def ", "class ", "import ", "from ", "@", "assert ", "if ", "for ", "try:", "with ")
 MAX_LINES = 2000
@@ -61,7 +62,7 @@ def answered_line(response: str) -> str:
 
 def _plain(response: str) -> str:
     """Return the answer with "\\n" as line ends, without a chat template's marks and what follows them."""
-    text = LEAD.sub("", response.replace("\r\n", "\n").replace("\r", "\n"))
+    text = LEAD.sub("", with_newlines(response))
     return SPECIAL.split(text, maxsplit=1)[0]
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from helpers.errors import SuiteError
 from helpers.eval.lexical import STOPWORDS, search_terms
+from helpers.lines import bare_lines
 from helpers.records import Document, Failure
 
 SHOWN_CHARS = 900  # of each input, expected and got; of the rest only the length is given
@@ -126,7 +127,7 @@ def _text_features(text: str, known: set[str]) -> dict[str, float]:
     prose = sum(len(m) for m in re.findall(r'"""[\s\S]*?"""|\'\'\'[\s\S]*?\'\'\'|#[^\n]*', text))
     tables = sum(
         len(line)
-        for line in text.splitlines()
+        for line in bare_lines(text)
         if len(line.strip()) > 4 and sum(c.isdigit() for c in line) >= 0.25 * len(line.strip())
     )
     return {
@@ -140,7 +141,7 @@ def _text_features(text: str, known: set[str]) -> dict[str, float]:
 def _strangest_part(text: str, known: set[str]) -> str:
     """Return the first 16 consecutive lines that hold the most words unseen in training."""
     lines = 16
-    rows = text.splitlines()
+    rows = bare_lines(text)
     unseen = [sum(w not in known for w in re.findall(r"[A-Za-z_]\w+", row)) for row in rows]
     sums = [sum(unseen[i : i + lines]) for i in range(max(1, len(rows) - lines + 1))]
     start = int(np.argmax(sums))

@@ -14,6 +14,7 @@ import keyword
 import re
 
 from helpers.data.queries.wording import name_words
+from helpers.lines import lines_of, with_newlines
 from helpers.records import Function
 
 _DEFINITION = re.compile(r"^(?:async\s+)?def\s", re.MULTILINE)
@@ -37,10 +38,10 @@ def document_text(function: Function) -> str:
     """
     name = " ".join(name_words(function.qualname))
     if function.language != "python":  # its place is a path, and `code` already begins with the definition
-        return f"{name} ({function.path})\n{function.code}"
+        return f"{name} ({function.path})\n{with_newlines(function.code)}"
     _, dot, inside = function.module.partition(".")  # the name of the package is the same for all
     place = " ".join(name_words(inside if dot else function.module))
-    code = strip_nested_docstrings(function.code)
+    code = strip_nested_docstrings(with_newlines(function.code))
     if definition := _DEFINITION.search(code):
         code = code[definition.start() :]
     return f"{name} ({place})\n{code}"
@@ -54,7 +55,7 @@ def strip_nested_docstrings(code: str) -> str:
         tree = ast.parse(code)
     except SyntaxError:  # a function whose body was only its docstring has no valid code left
         return code
-    lines = code.splitlines(keepends=True)
+    lines = lines_of(code)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             first = node.body[0]

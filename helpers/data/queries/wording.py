@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from helpers.lines import bare_lines
+
 HOW_TO = ("How do I {verb} {rest}?", "how to {verb} {rest}", "What can I call to {verb} {rest}?")
 WHERE_IS = (
     "Where is the code to {verb} {rest}?",
@@ -97,7 +99,7 @@ def first_sentence(docstring: str) -> str:
     lists, doctests and section headings end the paragraph.
     """
     paragraph: list[str] = []
-    for line in docstring.strip().splitlines():
+    for line in bare_lines(docstring.strip()):
         bare = line.strip()
         if not bare or bare.startswith((">>>", "..", ":param", ":return", ":type", ":raises", "@")):
             break

@@ -48,6 +48,7 @@ from helpers.eval.planted.name_sources import (
 )
 from helpers.eval.planted.templates import BINDINGS, CASES, SENTENCES
 from helpers.eval.statistics import Estimate, proportion
+from helpers.lines import bare_lines
 from helpers.records import Function
 
 PER_FAMILY = 20  # real names, and as many fakes
@@ -146,7 +147,7 @@ def _body(usable: Sequence[Function], words: frozenset[str], rng: random.Random)
     other = corrupted(name, rng, words.__contains__)
     if other is None:
         return None
-    lines = function.code.splitlines()
+    lines = bare_lines(function.code)
     row = lines[line - 1]
     lines[line - 1] = row[:start] + other + row[start + len(name) :]
     code = "\n".join(lines) + "\n"
