@@ -19,7 +19,9 @@ from helpers.code.edits import SourceText
 from helpers.code.functions import without_docstring
 from helpers.lines import bare_lines, indented, lines_of
 
-SENTENCE = re.compile(r"(.+?[.!?])(?:\s|$)", re.DOTALL)
+SENTENCE = re.compile(r"(.+?(?:[.!?](?=\s|$)|[。！？।]))", re.DOTALL)
+UNDERLINE = re.compile(r"\s*([-=~^*+#])\1{2,}\s*")
+EXAMPLE = re.compile(r"\s*(?:>>>|In \[\d+\]:|```|\.\.(?:\s|$))")  # doctest, IPython, fence, directive
 RST_ROLE = re.compile(r":[a-z:]+:`~?([^`<]+?)(?:\s*<[^`>]*>)?`")
 
 
@@ -56,10 +58,24 @@ def read_docstring(docstring: str) -> DocstringFacts:
                 parameters.append(_described(name.lstrip("*"), item))
     returns = parsed.returns and _described(_one_line(parsed.returns.return_name), parsed.returns)
     raises = dict.fromkeys(name for item in parsed.raises if (name := _one_line(item.type_name)))
-    summary = " ".join(filter(None, (parsed.short_description, parsed.long_description or "")))
+    summary = "\n".join(filter(None, (parsed.short_description, parsed.long_description)))
     if parsed.short_description and parsed.short_description.rstrip().endswith("."):
         summary = parsed.short_description
     return DocstringFacts(_first_sentence(summary), tuple(parameters), returns, tuple(raises))
+
+
+def prose_lines(text: str) -> list[str]:
+    """Return the lines of `text` before its first example, directive or underline.
+
+    An underline also takes away the heading above it, unless that is the first line.
+    """
+    lines = bare_lines(text)
+    for at, line in enumerate(lines):
+        if EXAMPLE.match(line):
+            return lines[:at]
+        if at and UNDERLINE.fullmatch(line):
+            return lines[: max(1, at - 1)]
+    return lines
 
 
 def _described(name: str, item: docstring_parser.common.DocstringMeta) -> DescribedValue:
@@ -169,7 +185,8 @@ def _one_line(text: str | None) -> str:
 
 def _first_sentence(text: str | None) -> str:
     """Return the first sentence on one line, without reST roles; "" if there is none."""
-    plain = _one_line(inspect.cleandoc(text or "").partition("\n\n")[0])
+    prose = "\n".join(prose_lines(inspect.cleandoc(text or "")))
+    plain = _one_line(prose.partition("\n\n")[0])
     # An abbreviation's full stop does not end a sentence.
     guarded = re.sub(r"\b(i\.e|e\.g|etc|vs|cf)\.", lambda m: m.group().replace(".", "\0"), plain)
     match = SENTENCE.match(guarded)
