@@ -13,9 +13,9 @@ from helpers.code.python_text import parse
 from helpers.lines import bare_lines
 
 BACKTICK = re.compile(r"(?<!`)(`{1,2})([^`\n]+)\1(?!`)")
-IDENTIFIER = re.compile(r"^[A-Za-z_][\w.]*$")
+IDENTIFIER = re.compile(r"^[^\W\d][\w.]*$")
 # Matches neither the O(…) of mathematics nor Multi(Di)Graph.
-CALL_IN_PROSE = re.compile(r"(?<![\w.`\\])([A-Za-z_][\w.]*[\w.])\((?!\w+\)\w)")
+CALL_IN_PROSE = re.compile(r"(?<![\w.`\\])([^\W\d][\w.]*[\w.])\((?!\w+\)\w)")
 OTHER_ROLE = re.compile(r":(?!func|meth|class|attr|mod|obj|exc|data|const|any|py)\w+:`[^`]*`")
 MATH_SYMBOL = re.compile(r"^[A-Za-z](_\w)?$")
 ERROR_WORD = re.compile(r"(?<![\w.`])([A-Z][A-Za-z]*(?:Error|Exception|Warning))(?!\w)")

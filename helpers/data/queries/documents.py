@@ -13,14 +13,16 @@ import ast
 import keyword
 import re
 
+from helpers.data.queries.letters import LETTERS, UNSPACED, is_unspaced
 from helpers.data.queries.wording import name_words
 from helpers.lines import lines_of, with_newlines
 from helpers.records import Function
 
 _DEFINITION = re.compile(r"^(?:async\s+)?def\s", re.MULTILINE)
-_IDENTIFIER = re.compile(r"[^\W\d]{3,}")
-_CALLED = re.compile(r"([^\W\d]{3,})\s*\(")
-MIN_LETTERS = 3  # of a word; shorter words are loop variables and the like
+_RUN = rf"(?:{LETTERS}{{3,}}|[{UNSPACED}]{{2,}})"
+_IDENTIFIER = re.compile(_RUN)
+_CALLED = re.compile(rf"({_RUN})\s*\(")
+MIN_LETTERS = 3  # of a word with blanks around it; shorter ones are loop variables and the like
 # Words of code that say nothing about its subject, in Python and the other supported languages.
 _ANYWHERE = {word.lower() for word in keyword.kwlist} | {
     "self", "cls", "int", "float", "str", "list", "dict", "set", "range", "len", "isinstance",
@@ -80,5 +82,9 @@ def short_form(text: str) -> str:
     own = set(name_words(head.rpartition(" (")[0]))
     called = (word for name in _CALLED.findall(body) for word in name_words(name))
     used = (word for name in _IDENTIFIER.findall(code) for word in name_words(name) if word not in own)
-    words = dict.fromkeys(w for w in (*called, *used) if len(w) >= MIN_LETTERS and w not in _ANYWHERE)
+    words = dict.fromkeys(w for w in (*called, *used) if _is_telling(w))
     return f"{head}\n{definition}\n{' '.join(words)}"
+
+
+def _is_telling(word: str) -> bool:
+    return word not in _ANYWHERE and (len(word) >= MIN_LETTERS or is_unspaced(word))
