@@ -33,7 +33,7 @@ def search_terms(text: str) -> list[str]:
     >>> search_terms("to_undirected(G)")
     ['to_undirected', 'to', 'undirected', 'g']
     """
-    tokens = []
+    tokens: list[str] = []
     for identifier in NAME.findall(same_form(text)):
         parts = name_parts(identifier)
         whole = [] if is_unspaced(identifier) else [identifier.lower()]  # a whole sentence may have no blank
