@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
-import io
 import json
 import keyword
 import multiprocessing
@@ -30,10 +29,12 @@ from typing import TypeVar
 import numpy as np
 
 from helpers.code.functions import extract_functions
+from helpers.code.python_text import tokens_of
 from helpers.data.corpus import load_corpus
 from helpers.data.queries.retrieval_data import build_retrieval_data
 from helpers.data.splits import check_splits, split_corpus
 from helpers.eval.vector_index import build_index, search
+from helpers.lines import lines_of
 from helpers.machine.hardware import peak_memory_gib
 from helpers.profiles import PROFILES
 
@@ -123,7 +124,7 @@ def measure(spec: str) -> dict:
 
 def first_definitions(text: str, n_bytes: int) -> str:
     """The statements at the head of a module that fit into `n_bytes`, at least up to its first function."""
-    lines = text.splitlines(keepends=True)
+    lines = lines_of(text)
     taken, seen = 0, False
     for statement in ast.parse(text).body:
         size = len("".join(lines[: statement.end_lineno]).encode())
@@ -137,10 +138,10 @@ def first_definitions(text: str, n_bytes: int) -> str:
 def slots(text: str) -> list[str]:
     """`text` cut behind every name that a copy may change: joined by a suffix, all of them change."""
     starts = [0]
-    for line in text.splitlines(keepends=True):
+    for line in lines_of(text):
         starts.append(starts[-1] + len(line))
     ends = []
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+    for token in tokens_of(text):
         start = starts[token.start[0] - 1] + token.start[1]
         if token.type == tokenize.NAME:
             special = token.string.startswith("__") or token.string in KEPT_NAMES

@@ -2,7 +2,7 @@
 
 import pytest
 
-from helpers.code.extraction import defines, extract_code
+from helpers.code.extraction import answered_line, defines, extract_code
 
 CODE = "def f(x):\n    return x + 1\n"
 
@@ -61,3 +61,20 @@ def test_defines():
     assert defines("f = lambda x: x", "f")
     assert not defines("def g(): pass", "f")
     assert not defines("def f(", "f")
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ('def f(t):\n    return t + "<|im_end|>" * 2\n<|im_end|>\n<|im_start|>user', 'def f(t):\n    return t + "<|im_end|>" * 2\n'),
+        ("```python\ndef f(t):\n    return t.split('<|endoftext|>')\n```<|im_end|>", "def f(t):\n    return t.split('<|endoftext|>')\n"),
+        ("def f(t):\n    return t<|im_end|>\n<|im_start|>user\n'x'", "def f(t):\n    return t\n"),
+        ("It's this:\n```\nx = 1\n```\nThat's it.<|endoftext|>\n```\ny = 22222\n```", "x = 1\n"),
+    ],
+)  # fmt: skip
+def test_a_mark_in_a_string_of_the_code_ends_nothing(answer, code):
+    assert extract_code(answer) == code
+
+
+def test_a_line_with_a_mark_in_a_string_is_answered_whole():
+    assert answered_line('    return "<|im_end|>" * n<|im_end|>\nmore') == 'return "<|im_end|>" * n'

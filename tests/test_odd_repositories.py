@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from helpers.code.functions import extract_functions
+from helpers.code.functions import extract_functions, functions_of_file
 from helpers.data.card.facts import corpus_facts
 from helpers.data.card.page import render_data_card
 from helpers.data.corpus import corpus_warnings, load_corpus, rejection_counts
 from helpers.data.queries.retrieval_data import build_retrieval_data
 from helpers.data.splits import check_splits, split_corpus
+from helpers.data.tasks.bugs import make_bugs
 from helpers.data.tasks.instruct_data import build_instruct_data
 from helpers.errors import InsufficientDataError
+from helpers.lines import bare_lines
 from helpers.profiles import SMOKE
 from helpers.settings import CorpusSettings
 
@@ -53,6 +55,7 @@ def odd_repository(folder: Path) -> Path:
     put(folder, "notes.ipynb", "{}")
     put(folder, "data.csv", "1,2\n")
     (folder / "deep.py").write_text("x = " + "(\n" * 400 + "1" + ")\n" * 400 + "\n" + GOOD)
+    put(folder, "sum.py", "def total():\n    return (" + "1 +\n" * 1100 + "1)\n")
     (folder / "loop").symlink_to(folder)
     (folder / "nowhere.py").symlink_to(folder / "missing.py")
     (folder / "passwd.py").symlink_to("/etc/passwd")
@@ -72,6 +75,7 @@ def test_every_oddity_is_counted_by_its_reason(tmp_path) -> None:
         "constants.py": "no function or class", "vendor/": "vendored", "node_modules/": "vendored",
         "build/": "build output", ".hidden/": "hidden", "tests/test_good.py": "test", "notes.ipynb": "notebook",
         "data.csv": "not source code", "pyproject.toml": "not source code", "deep.py": "does not parse",
+        "sum.py": "defeats the reader",
         "loop": "symbolic link", "nowhere.py": "symbolic link", "passwd.py": "symbolic link",
         "pipe.py": "cannot be read",
     }  # fmt: skip
@@ -132,3 +136,57 @@ def test_too_little_for_any_pair_names_what_is_missing(tmp_path, text) -> None:
     if not functions:
         with pytest.raises(InsufficientDataError, match="needs Python functions"):
             build_instruct_data(functions, splits, corpus, SMOKE.track_b, 1, tokenizer=None, workers=1)
+
+
+ADDER = """def add_{name}(value, limit=3):
+    \"\"\"Return the value, at most {limit} above the limit.\"\"\"
+    # a comment
+    if value > limit:
+        return limit + {limit}
+    return value
+"""
+ADDERS = "\n\n".join(ADDER.format(name=name, limit=len(name)) for name in ("apples", "pears", "plums"))
+
+
+@pytest.mark.parametrize(
+    ("path", "end"), [("odd.py", b"\r"), ("odd.py", b"\r\r\n"), ("odd.py", b"\r\n"), ("odd.js", b"\r")]
+)
+def test_a_file_with_other_line_ends_gives_the_same_functions(tmp_path, path, end) -> None:
+    text = ADDERS
+    if path.endswith(".js"):
+        text = "".join(
+            f"// Adds {n} to v.\nfunction add{n}(v) {{\n  return v + {n};\n}}\n\n" for n in (1, 2, 3)
+        )
+    found = []
+    for name, ending in (("plain", b"\n"), ("other", end)):
+        put(tmp_path / name, path, text.encode().replace(b"\n", ending))
+        functions = extract_functions(load_corpus(f"path:{tmp_path / name}", SETTINGS))
+        blank = 2 if ending == b"\r\r\n" else 1  # Python counts a line for each of the two ends
+        found.append([(f.name, f.docstring, (f.start_line - 1) // blank, f.doctests) for f in functions])
+        if path.endswith(".py"):
+            for f in functions:
+                bugs = make_bugs(f.code)
+                assert {bug.operator for bug in bugs} >= {"wrong_boundary", "wrong_default"}
+                marked = [
+                    bare_lines(bug.source)[bug.line - 1] for bug in bugs if bug.operator == "wrong_boundary"
+                ]
+                assert marked == ["    if value >= limit:"]
+    assert found[0] == found[1]
+    assert len(found[0]) == 3
+
+
+def test_a_file_that_defeats_the_reader_is_named_and_the_rest_is_used(tmp_path, monkeypatch) -> None:
+    put(tmp_path, "good.py")
+    put(tmp_path, "bad.py", "def bad():\n    return 'no reader likes this'\n")
+
+    def cut(file, module):
+        if file.path == "bad.py":
+            raise IndexError("list index out of range")
+        return functions_of_file(file, module)
+
+    monkeypatch.setattr("helpers.data.cleaning.functions_of_file", cut)
+    corpus = load_corpus(f"path:{tmp_path}", SETTINGS)
+    assert [file.path for file in corpus.files] == ["good.py"]
+    (rejected,) = corpus.rejected
+    assert (rejected.path, rejected.reason) == ("bad.py", "defeats the reader")
+    assert rejected.detail == "IndexError: list index out of range"

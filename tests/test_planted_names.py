@@ -7,7 +7,7 @@ import textwrap
 import networkx as nx
 import pytest
 
-from helpers.code.functions import extract_functions
+from helpers.code.functions import extract_functions, functions_of_file
 from helpers.code.names.checker import invented_names
 from helpers.code.names.context import NameContext
 from helpers.data.corpus import load_corpus
@@ -160,3 +160,28 @@ def test_source_with_runtime_names_is_undecided():
     assert names("def __getattr__(name): return 1") is None
     assert names("globals()['x'] = 1") is None
     assert names("from json import *") >= {"dumps", "loads"}
+
+
+OTHER = """def {name}_größe(wert, grenze=3):
+    # удаляет пустые строки
+    größter_wert = wert * 2; summe = größter_wert + len(wert); ende = "ö"; anfang = grenze
+    return summe + anfang
+"""
+
+
+@pytest.mark.parametrize("body", ["", "    x = 1\n" * 50])
+def test_names_are_planted_in_code_of_other_letters_and_without_usable_code(body):
+    text = "\n\n".join(
+        OTHER.format(name=name).replace("    # уд", f"{body}    # уд") for name in ("neue", "ältere", "ganze")
+    )
+    functions = functions_of_file(SourceFile("m.py", text, "", len(text)), "m")
+    checked = check_planted(NameContext.from_functions(functions), functions, 3)
+    families = {item.family for item in checked}
+    assert ("bodies" in families) == (not body)
+    precision, recall = precision_and_recall(checked)
+    wrong = [(item.family, item.name, item.real, item.answer) for item in checked if item.flagged == item.real]
+    assert precision.value >= 0.95, wrong
+    assert recall.value >= 0.95, wrong
+    for item in checked:
+        if item.family == "bodies" and not item.real:
+            assert any(item.name in line for line in item.answer.splitlines())

@@ -49,6 +49,10 @@ def data():
         ("Generate *all* sorts of `G`", "Generate all sorts of G"),
         ("{} [] == != <> 12345 678 a", ""),
         ("Gib die Größe zurück.", "Gib die Größe zurück"),
+        ("Ändert x. Über alles.", "Ändert x"),
+        ("Возвращает файл. Потом ещё.", "Возвращает файл"),
+        ("返回文件。然后结束。", "返回文件"),
+        ("मूल्य लौटाता है। फिर।", "मूल्य लौटाता है"),
     ],
 )  # fmt: skip
 def test_first_sentence(docstring, sentence):
@@ -260,6 +264,56 @@ def test_too_few_docstrings_say_how_many_are_missing():
     bare = [dataclasses.replace(f, docstring="") for f in functions]
     with pytest.raises(InsufficientDataError, match="only 0 functions in train"):
         build_retrieval_data(bare, splits, SETTINGS, seed=3)
+
+
+NOUNS = ("файл", "каталог", "заказ", "склад", "отчёт", "счёт", "клиент", "письмо", "строка", "таблица")
+DEEDS = ("Возвращает", "Удаляет", "Сортирует", "Проверяет")
+CHINESE = ("删除", "排序", "合并", "检查")
+
+
+def in_other_letters(line: str, comment: str = "") -> tuple[list, Splits]:
+    """Return functions documented by `line`, filled with words of another alphabet, and their splits."""
+    functions = [
+        function(f"pkg/m{n}.py", f"f{n}_{d}", line.format(deed=deed, chinese=CHINESE[d], noun=noun, n=n),
+                 comment.format(deed=deed.lower(), noun=noun) + "return x")
+        for n, noun in enumerate(NOUNS) for d, deed in enumerate(DEEDS)
+    ]  # fmt: skip
+    names = ["train"] * 6 + ["validation"] + ["test"] * 3
+    return functions, Splits({f"pkg/m{n}.py": name for n, name in enumerate(names)})
+
+
+@pytest.mark.parametrize("line", ["{deed} {noun} по дате создания.", "{chinese}第{n}个文件里的所有空行。之后结束。"])
+def test_docstrings_in_other_letters_ask(line):
+    functions, splits = in_other_letters(line)
+    data = build_retrieval_data(functions, splits, SETTINGS, seed=3)
+    assert (len(data.train), len(data.test)) == (24, 12)
+    assert {query.text for query in data.test} <= {first_sentence(f.docstring) for f in functions}
+    assert all(query.name_overlap < 1 for query in data.test)
+
+
+def test_a_sentence_in_other_letters_that_stands_in_the_code_does_not_ask():
+    functions, splits = in_other_letters("{deed} {noun} по дате.", "# {deed} {noun} по дате\n    ")
+    name = "the sentence does not stand in the function's code"
+    with pytest.raises(InsufficientDataError, match=f"{name}.* drops most: 0 of 40 pass"):
+        build_retrieval_data(functions, splits, SETTINGS, seed=3)
+
+
+def test_a_leak_in_other_letters_is_found():
+    functions, splits = in_other_letters("{deed} {noun} по дате создания вместе с подписью.")
+    data = build_retrieval_data(functions, splits, SETTINGS, seed=3)
+    query = data.train[0]
+    told = [
+        dataclasses.replace(d, text=f"{d.text}# {query.text}") if d.id in query.relevant else d
+        for d in data.documents
+    ]
+    with pytest.raises(RetrievalDataError, match="1 queries leak"):
+        check_leaks({"train": data.train}, told, splits)
+
+
+def test_the_short_form_keeps_words_of_other_letters():
+    text = document_text(function("pkg/a.py", "größe_ändern", "", "# 计算 удалить नाम\n    return zählen(x)"))
+    assert text.startswith("größe ändern (a)")
+    assert short_form(text).split("\n")[2] == "zählen 计算 удалить नाम"
 
 
 def test_shuffled_pairs_keep_texts_and_break_every_pair(data):

@@ -42,7 +42,7 @@ def test_line_ends_of_every_kind_keep_positions():
     assert of_role(text, "comment") == "# one# two"
     text = "x = 1\n\x0c\n# one\u2028still\ny = 2  # two\n"
     assert of_role(text, "comment") == "# one\u2028still# two"
-    assert of_role("# one\rx = 1  # two\n", "comment") == ""
+    assert of_role("# one\rx = 1  # two\n", "comment") == "# one# two"
 
 
 def test_the_roles_of_a_file_add_up_to_the_file():

@@ -23,6 +23,7 @@ from helpers.code.near_duplicates import earlier_duplicates, file_tokens, jaccar
 from helpers.data.corpus import load_corpus
 from helpers.data.general_code import PACKAGES as GENERAL_CODE
 from helpers.data.licences import licence_of_distribution
+from helpers.lines import bare_lines
 from helpers.machine.progress import progress
 from helpers.records import SourceFile
 from helpers.settings import CorpusSettings
@@ -190,8 +191,7 @@ def _unfit(path: Path, text: str, exclude: dict[str, str]) -> str:
     for name in exclude:
         if name in text or name in path.parts:
             return f"names an excluded corpus ({name})"
-    lines = text.split("\n")
-    if max(map(len, lines)) > MAX_LINE:
+    if max(map(len, bare_lines(text)), default=0) > MAX_LINE:
         return f"a line over {MAX_LINE} characters"
     if sum(c.isdigit() for c in text) > 0.25 * len(text):
         return "mostly digits"

@@ -25,6 +25,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
 
 from helpers.data.tasks.bugs import OPERATORS, BugError, make_bugs
+from helpers.lines import bare_lines, lines_of
 from helpers.machine.progress import progress
 from helpers.records import SourceFile
 
@@ -55,7 +56,7 @@ def change_pairs(
 
 def window_sized_functions(text: str) -> Iterator[str]:
     """Yield the dedented source of a file's functions and methods that fit a training window."""
-    lines = text.split("\n")
+    lines = bare_lines(text)
     for node in ast.walk(ast.parse(text)):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
@@ -112,7 +113,7 @@ def _diff(source: str, rng: random.Random) -> str | None:
     buggy, source = _planted(source, rng)
     if not buggy:
         return None
-    changed = difflib.unified_diff(buggy.splitlines(), source.splitlines(), n=0, lineterm="")
+    changed = difflib.unified_diff(bare_lines(buggy), bare_lines(source), n=0, lineterm="")
     lines = [line for line in changed if line[:1] in "+-" and line[:3] not in ("---", "+++")]
     return f"{FILE_SEPARATOR}before\n{buggy}{FILE_SEPARATOR}diff\n" + "\n".join(lines) + "\n"
 
@@ -165,9 +166,9 @@ def _without_docstring(source: str) -> str | None:
     function = ast.parse(source).body[0]
     if not ast.get_docstring(function) or len(function.body) < 2:
         return None
-    lines, node = source.split("\n"), function.body[0]
+    lines, node = lines_of(source), function.body[0]
     del lines[node.lineno - 1 : node.end_lineno]
-    bare = "\n".join(lines)
+    bare = "".join(lines)
     return bare if _parses(bare) else None
 
 

@@ -17,8 +17,11 @@ import docstring_parser
 
 from helpers.code.edits import SourceText
 from helpers.code.functions import without_docstring
+from helpers.lines import bare_lines, indented, lines_of
 
-SENTENCE = re.compile(r"(.+?[.!?])(?:\s|$)", re.DOTALL)
+SENTENCE = re.compile(r"(.+?(?:[.!?](?=\s|$)|[。！？।]))", re.DOTALL)
+UNDERLINE = re.compile(r"\s*([-=~^*+#])\1{2,}\s*")
+EXAMPLE = re.compile(r"\s*(?:>>>|In \[\d+\]:|```|\.\.(?:\s|$))")  # doctest, IPython, fence, directive
 RST_ROLE = re.compile(r":[a-z:]+:`~?([^`<]+?)(?:\s*<[^`>]*>)?`")
 
 
@@ -55,10 +58,24 @@ def read_docstring(docstring: str) -> DocstringFacts:
                 parameters.append(_described(name.lstrip("*"), item))
     returns = parsed.returns and _described(_one_line(parsed.returns.return_name), parsed.returns)
     raises = dict.fromkeys(name for item in parsed.raises if (name := _one_line(item.type_name)))
-    summary = " ".join(filter(None, (parsed.short_description, parsed.long_description or "")))
+    summary = "\n".join(filter(None, (parsed.short_description, parsed.long_description)))
     if parsed.short_description and parsed.short_description.rstrip().endswith("."):
         summary = parsed.short_description
     return DocstringFacts(_first_sentence(summary), tuple(parameters), returns, tuple(raises))
+
+
+def prose_lines(text: str) -> list[str]:
+    """Return the lines of `text` before its first example, directive or underline.
+
+    An underline also takes away the heading above it, unless that is the first line.
+    """
+    lines = bare_lines(text)
+    for at, line in enumerate(lines):
+        if EXAMPLE.match(line):
+            return lines[:at]
+        if at and UNDERLINE.fullmatch(line):
+            return lines[: max(1, at - 1)]
+    return lines
 
 
 def _described(name: str, item: docstring_parser.common.DocstringMeta) -> DescribedValue:
@@ -88,10 +105,10 @@ def with_docstring(code: str, docstring: str) -> str:
     """Insert `docstring`, indented to fit, into `code`, a function without one."""
     text = SourceText(code)
     first = text.function.body[0]
-    lines = code.splitlines(keepends=True)
+    lines = lines_of(code)
     indent = " " * first.col_offset if first.lineno > text.function.lineno else "    "
     quoted = docstring.replace("\\", "\\\\").replace('"""', "'''")
-    block = textwrap.indent(f'"""{quoted}{chr(10) if chr(10) in quoted else ""}"""', indent)
+    block = indented(f'"""{quoted}{chr(10) if chr(10) in quoted else ""}"""', indent)
     if first.lineno == text.function.lineno:  # def f(): return 1
         start, _ = text.span(first)
         head = text.data[:start].decode().rstrip()
@@ -146,7 +163,7 @@ def _header_end(code: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> 
     after = [function.args, *function.args.args, *function.args.kwonlyargs, function.returns]
     last = max((getattr(node, "end_lineno", 0) or 0) for node in after if node is not None)
     line = max(last, function.lineno)
-    lines = code.splitlines()
+    lines = bare_lines(code)
     while line < len(lines) and not re.search(r":\s*(#.*)?$", lines[line - 1]):
         line += 1
     return line
@@ -155,7 +172,7 @@ def _header_end(code: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> 
 def _entry(value: DescribedValue, name: str) -> list[str]:
     head = " : ".join(filter(None, (name, value.type))) or "value"
     body = textwrap.fill(value.description, 84) if value.description else ""
-    return [head, *textwrap.indent(body, "    ").splitlines()]
+    return [head, *bare_lines(indented(body, "    "))]
 
 
 def _says_something(value: DescribedValue | None) -> bool:
@@ -168,7 +185,8 @@ def _one_line(text: str | None) -> str:
 
 def _first_sentence(text: str | None) -> str:
     """Return the first sentence on one line, without reST roles; "" if there is none."""
-    plain = _one_line(inspect.cleandoc(text or "").partition("\n\n")[0])
+    prose = "\n".join(prose_lines(inspect.cleandoc(text or "")))
+    plain = _one_line(prose.partition("\n\n")[0])
     # An abbreviation's full stop does not end a sentence.
     guarded = re.sub(r"\b(i\.e|e\.g|etc|vs|cf)\.", lambda m: m.group().replace(".", "\0"), plain)
     match = SENTENCE.match(guarded)

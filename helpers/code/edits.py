@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import ast
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 
 from helpers.errors import SuiteError
+from helpers.lines import lines_of
 
 SKIPPED_FIELDS = ("decorator_list", "annotation", "returns", "type_params")
 
@@ -50,7 +52,7 @@ class SourceText:
             raise SourceEditError("source holds no function definition at its top level")
         self.function = functions[0]
         self.data = source.encode()
-        self.starts = [0, *accumulate(map(len, re.split(rb"(?<=\n)", self.data)))]
+        self.starts = [0, *accumulate(len(line.encode()) for line in lines_of(source))]
         self.nodes = list(_body_nodes(self.function))
 
     def span(self, node: ast.AST) -> tuple[int, int]:
@@ -89,7 +91,7 @@ class SourceText:
 
     def line_of(self, edit: Edit) -> int:
         """Return the 1-based source line at which an edit begins."""
-        return self.data[: edit.start].count(b"\n") + 1
+        return min(bisect_right(self.starts, edit.start), max(1, len(self.starts) - 1))
 
     def apply(self, edit: Edit) -> str:
         """Return the whole source with one edit applied."""

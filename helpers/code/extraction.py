@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from helpers.code.fences import INLINE, fenced_blocks
 from helpers.code.python_text import parse, without_margin
+from helpers.lines import with_newlines
 
 STARTS = ("def ", "async def ", "class ", "import ", "from ", "@", "assert ", "if ", "for ", "try:", "with ")
 MAX_LINES = 2000
@@ -61,8 +62,21 @@ def answered_line(response: str) -> str:
 
 def _plain(response: str) -> str:
     """Return the answer with "\\n" as line ends, without a chat template's marks and what follows them."""
-    text = LEAD.sub("", response.replace("\r\n", "\n").replace("\r", "\n"))
-    return SPECIAL.split(text, maxsplit=1)[0]
+    text = LEAD.sub("", with_newlines(response))
+    marks = (mark.start() for mark in SPECIAL.finditer(text) if not _is_quoted(text, mark))
+    return text[: next(marks, None)]
+
+
+def _is_quoted(text: str, mark: re.Match[str]) -> bool:
+    """Return whether a mark stands in a string literal of its line, as in code about chat templates."""
+    before = text[text.rfind("\n", 0, mark.start()) + 1 : mark.start()]
+    quote = ""
+    for character in re.findall(r"\\.|[\"']", before):
+        if not quote and character in ("'", '"'):
+            quote = character
+        elif character == quote:
+            quote = ""
+    return bool(quote) and quote in text[mark.end() :].partition("\n")[0]
 
 
 def defines(code: str, name: str) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from helpers.code.python_text import parse, without_margin
+from helpers.lines import with_newlines
 
 OPENING = re.compile(r"^(?:.*?(?P<ticks>`{3,})|[ \t]*(?P<tildes>~{3,}))[ \t]*(?P<info>[^`]*)$")
 INLINE = re.compile(r"```(?:python|py)?[ \t]*(\S[^\n`]*)```")
@@ -38,7 +39,7 @@ class Block:
 
 def fenced_blocks(text: str) -> list[Block]:
     """Return all blocks in order; none lies inside another."""
-    lines = text.split("\n")
+    lines = with_newlines(text).split("\n")
     blocks: list[Block] = []
     at = 0
     while at < len(lines):
@@ -52,7 +53,7 @@ def fenced_blocks(text: str) -> list[Block]:
 
 def without_blocks(text: str) -> str:
     """Return the text outside the blocks."""
-    lines = text.split("\n")
+    lines = with_newlines(text).split("\n")
     for block in reversed(fenced_blocks(text)):
         del lines[block.first_line : block.last_line + 1]
     return "\n".join(lines)

@@ -10,20 +10,19 @@ from __future__ import annotations
 import ast
 import doctest
 import inspect
-import io
 import re
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from helpers.code.python_text import parse_or_reason
+from helpers.code.python_text import parse_or_reason, tokens_of
 from helpers.code.tree_sitter_functions import functions_by_grammar
+from helpers.lines import lines_of
 from helpers.machine.progress import progress
 from helpers.records import Corpus, Function, SourceFile
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
-LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")  # lines as Python counts them: \f or \v end none
 LAYOUT_PREFIXES = ("src/", "lib/", "python/")  # folders on the import path, not part of module names
 
 
@@ -54,7 +53,7 @@ def functions_of_file(file: SourceFile, module: str) -> list[Function]:
     tree = parse_or_reason(file.text)
     if isinstance(tree, str):
         return []
-    lines = LINE.findall(file.text)
+    lines = lines_of(file.text)
     seen: Counter[str] = Counter()
     functions = []
     found = sorted(_definitions(tree), key=lambda found: (found[0].lineno, found[0].col_offset))
@@ -88,7 +87,7 @@ def without_docstring(source: str) -> str:
     node = tree.body[0]
     if ast.get_docstring(node, clean=False) is None:
         return source
-    lines = LINE.findall(source)
+    lines = lines_of(source)
     statement = node.body[0]
     before = "".join(lines[: statement.lineno - 1])
     before += _cut(lines[statement.lineno - 1], 0, statement.col_offset)
@@ -191,7 +190,7 @@ def _lines_inside_strings(node: FunctionNode, lines: list[str]) -> set[int]:
     text = "".join(lines[node.lineno - 1 : end])
     opened: list[int] = []
     try:
-        for token in tokenize.generate_tokens(io.StringIO(text, newline="").readline):
+        for token in tokens_of(text):
             first, last = token.start[0] + node.lineno - 1, token.end[0] + node.lineno - 1
             kind = tokenize.tok_name[token.type]
             if kind in ("FSTRING_START", "TSTRING_START"):  # Python 3.12 and later

@@ -8,13 +8,14 @@ estimate alone. 32 bands of 4 rows miss a pair of similarity s with probability 
 
 from __future__ import annotations
 
-import io
 import re
 import tokenize
 import zlib
 from collections.abc import Sequence
 
 from datasketch import MinHash, MinHashLSH
+
+from helpers.code.python_text import tokens_of
 
 BANDS, ROWS = 32, 4
 SHINGLE_TOKENS = 5
@@ -93,8 +94,7 @@ def file_tokens(text: str) -> list[str]:
 
 def python_tokens(code: str) -> list[str]:
     """Return the Python tokens of code that parses, without comments, line ends and indentation."""
-    stream = tokenize.generate_tokens(io.StringIO(code).readline)
-    return [token.string for token in stream if token.type not in LAYOUT_TOKENS]
+    return [token.string for token in tokens_of(code) if token.type not in LAYOUT_TOKENS]
 
 
 class _Buckets:

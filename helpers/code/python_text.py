@@ -5,7 +5,11 @@ from __future__ import annotations
 import ast
 import os
 import re
+import tokenize
 import warnings
+from collections.abc import Iterator
+
+from helpers.lines import bare_lines
 
 
 def parse(code: str) -> ast.Module | None:
@@ -25,6 +29,15 @@ def without_margin(text: str) -> str:
     if not margin:
         return text
     return "\n".join(line[len(margin) :] if line.startswith(margin) else line.lstrip(" \t") for line in lines)
+
+
+def tokens_of(code: str) -> Iterator[tokenize.TokenInfo]:
+    """Yield the tokens of `code`, on the lines on which the parser sees them; columns count characters.
+
+    Raises:
+        tokenize.TokenError, SyntaxError: where the tokenizer stops.
+    """
+    return tokenize.generate_tokens((f"{line}\n" for line in bare_lines(code)).__next__)
 
 
 def parse_or_reason(text: str) -> ast.Module | str:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from helpers.code.python_text import parse
 from helpers.errors import SuiteError
+from helpers.lines import with_newlines
 
 HALF_SCORE_AT = 20.0  # findings per 100 lines
 SELECT = "D,E,W"
@@ -47,7 +48,7 @@ def style_scores(codes: Sequence[str]) -> list[StyleScore]:
     Raises:
         StyleError: if ruff cannot be run.
     """
-    texts = [code.replace("\r\n", "\n").strip("\n") + "\n" for code in codes]
+    texts = [with_newlines(code).strip("\n") + "\n" for code in codes]
     usable = [bool(text.strip()) and parse(text) is not None for text in texts]
     found = _findings([text if use else None for text, use in zip(texts, usable, strict=True)])
     scores = []

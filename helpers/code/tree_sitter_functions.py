@@ -23,6 +23,7 @@ from helpers.code.languages import (
     syntax_nodes,
     text_of,
 )
+from helpers.lines import bare_lines
 from helpers.records import Function, SourceFile
 
 NAMESPACES = {"namespace_definition", "mod_item", "internal_module"}  # their functions are not methods
@@ -34,6 +35,7 @@ BETWEEN = {"attribute_item", "decorator"}
 NO_DOCUMENTATION = re.compile(
     r"copyright|SPDX-|licen[cs]ed under|eslint|@ts-|prettier-|clang-format|nolint", re.IGNORECASE
 )
+LONE_RETURN = re.compile(r"\r(?!\n)")
 LINK_TAG = re.compile(r"\{@\w+\s+([^}]*)\}")
 DECORATION = re.compile(r"^\s*(?:/\*[*!]?|//[/!]?|\*(?!/))[ \t]?|\s*\*+/\s*$")
 
@@ -45,8 +47,9 @@ def functions_by_grammar(file: SourceFile) -> list[Function]:
     `source` includes the doc comment above the function; `code` has neither it nor those of inner
     functions.
     """
-    data = file.text.encode()
-    tree = parse_tree(file.text, file.language)
+    text = LONE_RETURN.sub("\n", file.text)  # tree-sitter counts no line there
+    data = text.encode()
+    tree = parse_tree(text, file.language)
     seen: Counter[str] = Counter()
     functions = []
     for node, qualname, is_method, is_nested in sorted(_definitions(tree), key=lambda f: f[0].start_byte):
@@ -178,7 +181,7 @@ def _trails_code(comment: Node) -> bool:
 
 def _cleaned(comment: str) -> str:
     """Strip slashes and stars from a comment; a tag such as {@link x} becomes its text."""
-    bare = [DECORATION.sub("", DECORATION.sub("", line)) for line in comment.splitlines()]
+    bare = [DECORATION.sub("", DECORATION.sub("", line)) for line in bare_lines(comment)]
     return textwrap.dedent("\n".join(LINK_TAG.sub(r"\1", line).rstrip() for line in bare)).strip()
 
 

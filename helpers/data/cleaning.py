@@ -16,11 +16,14 @@ import stat
 import tokenize
 from pathlib import Path
 
+from helpers.code.edits import SourceText
+from helpers.code.functions import functions_of_file
 from helpers.code.languages import language_of, syntax_fault
 from helpers.code.near_duplicates import earlier_duplicates, file_tokens, shingles
 from helpers.code.python_text import parse_or_reason
 from helpers.code.secrets import mask_secrets
 from helpers.data.walking import walk
+from helpers.lines import bare_lines, with_newlines
 from helpers.machine.progress import progress
 from helpers.records import RejectedFile, SourceFile
 from helpers.settings import CorpusSettings
@@ -49,6 +52,7 @@ RULES = {
         "over half of it; the line is given",
     "no function or class": "defines no function and no class",
     "secret that cannot be masked": "would no longer parse with its secrets masked",
+    "defeats the reader": "parses, but its functions cannot be cut out or edited; the error is given",
     "exact duplicate": "has the same text as an accepted file; the first path in sorted order stays",
     "near duplicate": "Jaccard similarity of 5-token shingles at least {near_duplicate_threshold} "
         "with an accepted file; the first path in sorted order stays",
@@ -150,20 +154,33 @@ def read_source(path: str, location: Path, settings: CorpusSettings) -> SourceFi
         if _fault(masked.text, language):
             return no("secret that cannot be masked", ", ".join(sorted(set(masked.kinds))))
     digest = hashlib.sha256(encoded).hexdigest()
-    return SourceFile(path, masked.text, digest, len(encoded), language, masked.kinds)
+    file = SourceFile(path, masked.text, digest, len(encoded), language, masked.kinds)
+    error = _reader_error(file)
+    return no("defeats the reader", error) if error else file
+
+
+def _reader_error(file: SourceFile) -> str:
+    """Return what goes wrong when the file's functions are read as later steps read them, or ""."""
+    try:
+        for function in functions_of_file(file, module=""):
+            if file.language == "python":
+                ast.dump(SourceText(function.code).tree)  # recursive, as some later steps are
+    except Exception as error:  # whatever it is: one file must not end the run
+        return mask_secrets(f"{type(error).__name__}: {error}").text[:120]
+    return ""
 
 
 def _machine_made(name: str, text: str, language: str, settings: CorpusSettings) -> str:
     """Return why a text is generated or minified, with what was seen; "" where it is neither."""
     if any(fnmatch.fnmatch(name, pattern) for pattern in GENERATED_FILES):
         return "generated: by its name"
-    head = "\n".join(text[:4000].splitlines()[:20])
+    head = "\n".join(bare_lines(text[:4000])[:20])
     comment = GENERATED_COMMENT if language == "python" else GENERATED_OTHER_COMMENT
     if marker := GENERATED_ANYWHERE.search(head) or comment.search(head):
         return "generated: " + mask_secrets(" ".join(marker.group().split())).text[-80:]
     if fnmatch.fnmatch(name, "*.min.*"):
         return "minified: by its name"
-    longest = max(map(len, text.splitlines()), default=0)
+    longest = max(map(len, bare_lines(text)), default=0)
     return f"minified: a line of {longest} characters" if longest > settings.max_line_chars else ""
 
 
@@ -173,7 +190,7 @@ def _fault(text: str, language: str) -> str:
         return syntax_fault(text, language)
     tree = parse_or_reason(text)
     if isinstance(tree, str):
-        is_old = PYTHON_2_MESSAGE.search(tree) or PYTHON_2_TEXT.search(text)
+        is_old = PYTHON_2_MESSAGE.search(tree) or PYTHON_2_TEXT.search(with_newlines(text))
         return f"{'Python 2' if is_old else 'does not parse'}: {tree}"
     defined = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
     return "" if any(isinstance(node, defined) for node in ast.walk(tree)) else "no function or class"

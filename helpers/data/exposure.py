@@ -19,6 +19,7 @@ from pathlib import Path
 from helpers.code.near_duplicates import file_tokens, near_duplicates, shingles
 from helpers.data.corpus_spec import CorpusError, run_git
 from helpers.data.older_release import NoOlderReleaseError, older_release
+from helpers.lines import bare_lines
 from helpers.models.shapes import model_folder
 from helpers.records import Corpus
 from helpers.settings import CorpusSettings
@@ -99,7 +100,7 @@ def _near_copies(texts: Sequence[str], older: Sequence[str], threshold: float) -
 
 
 def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in bare_lines(text) if line.strip()]
 
 
 def _by_history(model: str, corpus: Corpus, cut_off: datetime.date) -> Exposure:

@@ -19,6 +19,7 @@ import numpy as np
 
 from helpers.errors import SuiteError
 from helpers.eval.lexical import STOPWORDS, search_terms
+from helpers.lines import bare_lines
 from helpers.records import Document, Failure
 
 SHOWN_CHARS = 900  # of each input, expected and got; of the rest only the length is given
@@ -85,7 +86,7 @@ def track_a_failures(
         texts: path -> text of these files.
         train_texts: the training texts; words that do not occur in them count as unseen.
     """
-    known = {word for text in train_texts for word in re.findall(r"[A-Za-z_]\w+", text)}
+    known = {word for text in train_texts for word in re.findall(r"[^\W\d]\w+", text)}
     bits = {
         r["path"]: [r[k] / math.log(2) / max(r["n_bytes"], 1) for k in ("nll_before", "nll_after")]
         for r in rows
@@ -122,11 +123,11 @@ def track_a_failures(
 def _text_features(text: str, known: set[str]) -> dict[str, float]:
     """Return what can make a file costly, as shares of its characters (unseen names: of its words)."""
     size = max(len(text), 1)
-    words = re.findall(r"[A-Za-z_]\w+", text)
+    words = re.findall(r"[^\W\d]\w+", text)
     prose = sum(len(m) for m in re.findall(r'"""[\s\S]*?"""|\'\'\'[\s\S]*?\'\'\'|#[^\n]*', text))
     tables = sum(
         len(line)
-        for line in text.splitlines()
+        for line in bare_lines(text)
         if len(line.strip()) > 4 and sum(c.isdigit() for c in line) >= 0.25 * len(line.strip())
     )
     return {
@@ -140,8 +141,8 @@ def _text_features(text: str, known: set[str]) -> dict[str, float]:
 def _strangest_part(text: str, known: set[str]) -> str:
     """Return the first 16 consecutive lines that hold the most words unseen in training."""
     lines = 16
-    rows = text.splitlines()
-    unseen = [sum(w not in known for w in re.findall(r"[A-Za-z_]\w+", row)) for row in rows]
+    rows = bare_lines(text)
+    unseen = [sum(w not in known for w in re.findall(r"[^\W\d]\w+", row)) for row in rows]
     sums = [sum(unseen[i : i + lines]) for i in range(max(1, len(rows) - lines + 1))]
     start = int(np.argmax(sums))
     return f"# from line {start + 1}\n" + "\n".join(rows[start : start + lines])

@@ -18,6 +18,7 @@ from helpers.code.python_text import parse, without_margin
 from helpers.data.tasks.phrasings import BUG_MARK, spliced
 from helpers.eval.failures import clip
 from helpers.eval.responses import RUN_KINDS
+from helpers.lines import bare_lines
 from helpers.records import Failure, ResponseScore, Task
 
 LOOP_LINES = 4  # a loop fills at least this many lines
@@ -59,7 +60,7 @@ def _diagnose(score: ResponseScore, task: Task) -> Finding:
 
 def _diagnose_line(score: ResponseScore, task: Task) -> Finding:
     number = int(task.detail["line"])
-    marked = task.detail["given"].splitlines()[number - 1].strip()
+    marked = bare_lines(task.detail["given"])[number - 1].strip()
     wanted = answered_line(task.reference)
     got = answered_line(score.response).removesuffix(BUG_MARK.strip()).rstrip()
     if _words(got) == _words(marked):
@@ -107,7 +108,7 @@ def _shown(change: tuple[str, str]) -> str:
 def _diagnose_text(score: ResponseScore, task: Task) -> Finding | None:
     """Return a finding visible in the text alone, or None if the code has to be examined."""
     response = score.response
-    lines = [line.strip() for line in _first_block(response).split("\n") if line.strip()]
+    lines = [line.strip() for line in bare_lines(_first_block(response)) if line.strip()]
     reference = extract_code(task.reference) or task.reference
     code = extract_code(response, entry_point=None if task.kind == "unit_tests" else task.entry_point)
     round_, times, first = _closing_loop(lines)
@@ -159,7 +160,7 @@ def _closing_loop(lines: Sequence[str]) -> tuple[list[str], int, int]:
 
 
 def _begins_with(lines: Sequence[str], reference: str) -> bool:
-    wanted = [line.strip() for line in reference.split("\n") if line.strip()]
+    wanted = [line.strip() for line in bare_lines(reference) if line.strip()]
     return len(lines) > len(wanted) and list(lines[: len(wanted)]) == wanted
 
 
@@ -196,18 +197,18 @@ def _departure(code: str, task: Task, reference: str) -> str:
     given = task.detail.get("given", "")
     if task.kind not in COPYING or not given:
         return ""
-    known = {_words(line) for text in (given, reference) for line in text.split("\n")}
-    body = _without_docstring_lines(code) if task.kind == "docstring" else code.split("\n")
+    known = {_words(line) for text in (given, reference) for line in bare_lines(text)}
+    body = _without_docstring_lines(code) if task.kind == "docstring" else bare_lines(code)
     for number, line in enumerate(body, 1):
         if line.strip() and _words(line) not in known:
-            nearest = difflib.get_close_matches(line.strip(), [k.strip() for k in given.split("\n")], 1, 0.3)
+            nearest = difflib.get_close_matches(line.strip(), [k.strip() for k in bare_lines(given)], 1, 0.3)
             instead = f"; the code given has `{clip(nearest[0], 100)}`" if nearest else ""
             return f"It copies as far as line {number}, which reads `{clip(line.strip(), 100)}`{instead}."
     return ""
 
 
 def _without_docstring_lines(code: str) -> list[str]:
-    lines = code.split("\n")
+    lines = bare_lines(code)
     tree = parse(code)
     for node in ast.walk(tree) if tree else ():
         match node:
@@ -268,14 +269,14 @@ def _similarity(code: str, reference: str) -> str:
 
 def _words(code: str) -> str:
     """Return the words of code, ignoring layout and comments (the bug mark is a comment)."""
-    return " ".join(re.sub(r"#[^\n]*", "", code).split())
+    return " ".join(re.sub(r"#[^\r\n]*", "", code).split())
 
 
 def _syntax_error(code: str) -> str:
     try:
         ast.parse(code)
     except SyntaxError as error:
-        line = (code.split("\n")[error.lineno - 1 : error.lineno] or [""])[0] if error.lineno else ""
+        line = (bare_lines(code)[error.lineno - 1 : error.lineno] or [""])[0] if error.lineno else ""
         return f"line {error.lineno}, `{clip(line.strip(), 80)}`: {error.msg}"
     except (ValueError, RecursionError, MemoryError) as error:
         return str(error)
@@ -284,7 +285,7 @@ def _syntax_error(code: str) -> str:
 
 def _changed_lines(got: str, wanted: str, limit: int = 3) -> str:
     """Return the first `limit` lines of a diff from `got` to `wanted`."""
-    diff = difflib.unified_diff(got.splitlines(), wanted.splitlines(), lineterm="", n=0)
+    diff = difflib.unified_diff(bare_lines(got), bare_lines(wanted), lineterm="", n=0)
     lines = [d for d in diff if d[:1] in "+-" and d[:3] not in ("+++", "---") and d[1:].strip()]
     shown = " ".join(f"`{clip(line, 100)}`" for line in lines[:limit])
     return f"{shown} and {len(lines) - limit} more" if len(lines) > limit else shown or "white space only"

@@ -7,7 +7,6 @@ MRR@10 of .571 on it and .509 on the whole code (600 queries, 1,792 functions;
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,27 +16,28 @@ import numpy as np
 from bm25s.stopwords import STOPWORDS_EN
 
 from helpers.data.queries.documents import short_form
+from helpers.data.queries.letters import NAME, is_unspaced, name_parts, same_form
 from helpers.eval.ranking import Run
 from helpers.machine.progress import progress
 from helpers.records import Document, Query
 from helpers.run.workspace import read_json, write_json
 
 STOPWORDS = frozenset(STOPWORDS_EN)
-_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|\d+")
 
 
 def search_terms(text: str) -> list[str]:
     """Return the lower-case terms of prose or code; an identifier also gives its snake and camel parts.
 
+    Letters of every alphabet count; `helpers.data.queries.letters` says what a word is.
+
     >>> search_terms("to_undirected(G)")
     ['to_undirected', 'to', 'undirected', 'g']
     """
-    tokens = []
-    for identifier in _IDENTIFIER.findall(text):
-        parts = [part.lower() for part in _WORD.findall(identifier)]
-        whole = identifier.lower()
-        tokens.extend([whole, *parts] if len(parts) > 1 else parts or [whole])
+    tokens: list[str] = []
+    for identifier in NAME.findall(same_form(text)):
+        parts = name_parts(identifier)
+        whole = [] if is_unspaced(identifier) else [identifier.lower()]  # a whole sentence may have no blank
+        tokens.extend([*whole, *parts] if len(parts) > 1 else parts or whole)
     return tokens
 
 

@@ -22,15 +22,15 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from helpers.code.names.checker import invented_names
 from helpers.code.names.context import NameContext
 from helpers.code.quality import is_gain, quality_costs
 from helpers.code.secrets import mask_secrets
 from helpers.code.style import style_scores
-from helpers.data.tasks.checks import answer_code, verdict_without_running
+from helpers.data.tasks.checks import answer_code, invented_in_answer, verdict_without_running
 from helpers.data.tasks.execution import ExecutionContext, limited
 from helpers.data.tasks.generated_tests import generated_test_program, without_definition
 from helpers.data.tasks.phrasings import fenced_python
+from helpers.lines import bare_lines
 from helpers.machine.processes import across_ranks
 from helpers.records import ResponseScore, Task, TaskKind
 from helpers.sandbox.api import Outcome, Program, run_programs
@@ -63,7 +63,7 @@ def score_responses(
     for task in tasks:
         for sample, text in enumerate(responses[task.id]):
             code = answer_code(task, text)
-            found = _invented(task, text, code, names)
+            found = invented_in_answer(task, text, code, names)
             verdict = verdict_without_running(task, text, code, found)
             programs = [] if verdict or code is None else _programs(task, code)
             items.append((task, sample, text, code, found, verdict, programs))
@@ -88,7 +88,7 @@ def copy_input_responses(tasks: Sequence[Task]) -> dict[str, list[str]]:
 
     def given(task: Task) -> str:
         if task.detail.get("form") == "line":
-            return task.detail["given"].splitlines()[int(task.detail["line"]) - 1].strip()
+            return bare_lines(task.detail["given"])[int(task.detail["line"]) - 1].strip()
         return fenced_python(task.detail["given"])
 
     return {task.id: [given(task)] for task in tasks}
@@ -149,10 +149,3 @@ def _judge_tests(on_reference: Sequence[Outcome], on_mutants: Sequence[Outcome])
         return broken.status, broken.detail, 0.0
     share = killed / max(len(on_mutants), 1)
     return ("passed" if killed else "failed"), f"kills {killed} of {len(on_mutants)} mutants", share
-
-
-def _invented(task: Task, text: str, code: str | None, names: NameContext | None) -> tuple[str, ...]:
-    if names is None or not text.strip():
-        return ()
-    answer = code if code and task.detail.get("form") == "line" else text
-    return invented_names(answer, context=names.about(task.detail["code"], task.instruction, task.prelude))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ast
 import builtins
-import io
 import keyword
 import tokenize
 from collections.abc import Collection, Iterable
 
 from transformers import PreTrainedTokenizerBase
 
+from helpers.code.python_text import tokens_of
+from helpers.lines import lines_of
 from helpers.records import Function
 
 ROLES = ("code", "docstring", "comment", "own_name")
@@ -51,18 +52,16 @@ def character_roles(text: str, names: frozenset[str] = frozenset()) -> list[str]
     """Return the role of every character of `text`; all are code if Python cannot parse it."""
     roles = ["code"] * len(text)
     starts = [0]
-    for line in text.split("\n"):  # not splitlines: in Python a form feed does not end a line
-        starts.append(starts[-1] + len(line) + 1)
+    for line in lines_of(text):
+        starts.append(starts[-1] + len(line))
 
     def paint(begin: tuple[int, int], end: tuple[int, int], role: str) -> None:
         first, last = starts[begin[0] - 1] + begin[1], starts[end[0] - 1] + end[1]
         roles[first:last] = [role] * (last - first)
 
-    if "\r" in text.replace("\r\n", "\n"):
-        return roles  # ast and tokenize disagree on whether a lone carriage return ends a line
     try:
         tree = ast.parse(text)
-        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+        tokens = list(tokens_of(text))
     except (SyntaxError, ValueError, tokenize.TokenError, RecursionError):
         return roles
     docstrings = {  # the lines on which they begin

@@ -17,6 +17,7 @@ import sys
 import types
 from typing import Any
 
+from helpers.lines import lines_of
 from helpers.sandbox.channel import BUILT_IN, OPERATORS, ChannelClosed, Peer
 from helpers.sandbox.run_conditions import BASE, RunConditions, deeper, hand_out, reorder_names, stir_memory
 from helpers.sandbox.step_counter import Meter, StepCounter
@@ -50,7 +51,7 @@ def serve_program(
     if "inspect" in source or "doctest" in source:
         import linecache  # imported only if needed: it costs every fork memory
 
-        lines = source.splitlines(keepends=True)
+        lines = lines_of(source)
         linecache.cache[module.__file__] = (len(source), None, lines, module.__file__)
     flush_out, flush_err = sys.stdout.flush, sys.stderr.flush
     examination = Examination(conditions, steps)

@@ -15,6 +15,7 @@ import random
 import sys
 from typing import Any
 
+from helpers.lines import bare_lines
 from helpers.sandbox.channel import ChannelClosed, Peer, RemoteError
 from helpers.sandbox.parsed_tests import Tests, read_tests
 from helpers.sandbox.proxies import is_class, make_proxy
@@ -147,7 +148,7 @@ def failure_line(error: BaseException, tests: str) -> str:
         text = f"{type(error).__name__}: {error}".rstrip(": ")
     except Exception:
         text = type(error).__name__
-    lines = tests.splitlines()
+    lines = bare_lines(tests)
     where = f"line {line}, {lines[line - 1].strip()!r}: " if line and line <= len(lines) else ""
     return where + text
 

@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, TextStreamer
 
 from helpers.errors import SuiteError
+from helpers.lines import lines_of
 from helpers.machine.hardware import Runtime, set_seed
 from helpers.models.causal_lm import load_adapted
 from helpers.models.generation import end_ids
@@ -42,7 +43,7 @@ def prompt_from(text: str | None, file: Path | None, line: int | None) -> str:
         raise CompletionError("--line goes with --file, not with --prompt")
     if file is not None:
         try:
-            lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+            lines = lines_of(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise CompletionError(f"cannot read {file}: {reason}") from error

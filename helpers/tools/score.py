@@ -22,6 +22,7 @@ from typing import Any
 from helpers.code.extraction import defines, extract_code, parse
 from helpers.errors import SuiteError
 from helpers.eval.pass_at_k import mean_pass_at_k
+from helpers.lines import bare_lines, lines_of
 from helpers.run.workspace import write_jsonl
 from helpers.sandbox.api import Program, run_programs
 
@@ -146,7 +147,7 @@ def program_for(problem: Problem, completion: str) -> str:
         return plain  # does not parse, so it fails with the parser's message
     if not problem.prompt or defines(code, problem.entry_point):
         return _preamble(problem.prompt, problem.entry_point) + code
-    indented = problem.prompt + "".join(f"    {line}\n" for line in code.splitlines())
+    indented = problem.prompt + "".join(f"    {line}\n" for line in bare_lines(code))
     return indented if parse(indented) is not None else plain
 
 
@@ -156,7 +157,7 @@ def _preamble(prompt: str, entry_point: str) -> str:
     for node in tree.body if tree else ():
         if isinstance(node, ast.FunctionDef) and node.name == entry_point:
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            return "".join(prompt.splitlines(keepends=True)[: first - 1])
+            return "".join(lines_of(prompt)[: first - 1])
     return ""
 
 

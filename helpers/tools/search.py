@@ -20,6 +20,7 @@ from helpers.errors import SuiteError
 from helpers.eval.fusion import add_words
 from helpers.eval.hybrid import load_hybrid
 from helpers.eval.retrieval import load_index, ranking, search
+from helpers.lines import bare_lines
 from helpers.machine.hardware import Runtime
 from helpers.models.embedder import encode, load_embedder
 from helpers.records import Function
@@ -124,6 +125,6 @@ def print_hits(hits: Iterable[Hit], console: Console | None = None) -> None:
 
 
 def _snippet(code: str) -> str:
-    lines = [line.rstrip() for line in code.splitlines() if line.strip()]
+    lines = [line.rstrip() for line in bare_lines(code) if line.strip()]
     more = ["    ..."] if len(lines) > SNIPPET_LINES else []
     return "\n".join(lines[:SNIPPET_LINES] + more)

@@ -30,7 +30,7 @@ from helpers.code.names.modules import is_load, offered_names
 from helpers.code.names.receivers import Receivers
 from helpers.code.python_text import parse
 
-WORD = re.compile(r"[A-Za-z_]\w*")
+WORD = re.compile(r"[^\W\d]\w*")
 
 
 def invented_names(response: str, *, context: NameContext) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ LOOKED_AT = ("typing", "abc", "array", "bisect", "contextlib", "copy", "csv", "d
              "decimal", "fractions", "threading", "logging", "json", "operator", "heapq", "os", "os.path",
              "string", "sys", "time", "inspect", "ast", "types", "numpy", "numpy.random")  # fmt: skip
 IN_SOME_SHELLS = {"get_ipython", "display", "reveal_type"}
-WORD = re.compile(r"[A-Za-z_]\w*")
+WORD = re.compile(r"[^\W\d]\w*")
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 BUILTIN_TYPES = (str, bytes, int, float, complex, bool, list, tuple, dict, set, frozenset, range, slice,
                  BaseException, object, type, types.FunctionType, types.ModuleType,

@@ -10,11 +10,12 @@ from helpers.code.names.context import NameContext
 from helpers.code.names.lookup import ALIASES, argument_names, attribute_chain, import_module, resolve
 from helpers.code.names.modules import is_installed
 from helpers.code.python_text import parse
+from helpers.lines import bare_lines
 
 BACKTICK = re.compile(r"(?<!`)(`{1,2})([^`\n]+)\1(?!`)")
-IDENTIFIER = re.compile(r"^[A-Za-z_][\w.]*$")
+IDENTIFIER = re.compile(r"^[^\W\d][\w.]*$")
 # Matches neither the O(…) of mathematics nor Multi(Di)Graph.
-CALL_IN_PROSE = re.compile(r"(?<![\w.`\\])([A-Za-z_][\w.]*[\w.])\((?!\w+\)\w)")
+CALL_IN_PROSE = re.compile(r"(?<![\w.`\\])([^\W\d][\w.]*[\w.])\((?!\w+\)\w)")
 OTHER_ROLE = re.compile(r":(?!func|meth|class|attr|mod|obj|exc|data|const|any|py)\w+:`[^`]*`")
 MATH_SYMBOL = re.compile(r"^[A-Za-z](_\w)?$")
 ERROR_WORD = re.compile(r"(?<![\w.`])([A-Z][A-Za-z]*(?:Error|Exception|Warning))(?!\w)")
@@ -53,12 +54,12 @@ def documented_parameters(docstring: str) -> list[str]:
     for title, body in zip(parts[1::2], parts[2::2], strict=False):
         if title.strip() not in ("Parameters", "Other Parameters"):
             continue
-        for line in body.splitlines():
+        for line in bare_lines(body):
             head = re.match(r"^(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::|$)", line)
             if head:
                 found.extend(name.strip().lstrip("*") for name in head.group(1).split(","))
     for match in GOOGLE_ARGS.finditer(docstring + "\n"):
-        lines = [line for line in match.group(1).splitlines() if line.strip()]
+        lines = [line for line in bare_lines(match.group(1)) if line.strip()]
         margin = min((len(line) - len(line.lstrip()) for line in lines), default=0)
         found.extend(GOOGLE_NAME.findall("\n".join(line[margin:] for line in lines)))
     return found

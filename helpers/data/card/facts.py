@@ -20,6 +20,7 @@ from helpers.code.languages import settings_language
 from helpers.data.cleaning import rule_rows
 from helpers.data.corpus import corpus_warnings, secret_counts, summary_line
 from helpers.data.splits import RANK, LeakReport, files_of
+from helpers.lines import lines_of
 from helpers.records import Corpus, Function, Splits
 from helpers.settings import CorpusSettings
 
@@ -128,7 +129,7 @@ def _excluded_rows(splits: Splits) -> list[dict[str, Any]]:
 
 
 def _distributions(corpus: Corpus, functions: Sequence[Function]) -> dict[str, Any]:
-    lengths = [len(function.code.splitlines()) for function in functions]
+    lengths = [len(lines_of(function.code)) for function in functions]
     doctests = [function.doctests for function in functions]
     histogram = []
     for low, high in itertools.pairwise([*LINE_BINS, sys.maxsize]):

@@ -13,13 +13,16 @@ import ast
 import keyword
 import re
 
+from helpers.data.queries.letters import LETTERS, UNSPACED, is_unspaced
 from helpers.data.queries.wording import name_words
+from helpers.lines import lines_of, with_newlines
 from helpers.records import Function
 
 _DEFINITION = re.compile(r"^(?:async\s+)?def\s", re.MULTILINE)
-_IDENTIFIER = re.compile(r"[^\W\d]{3,}")
-_CALLED = re.compile(r"([^\W\d]{3,})\s*\(")
-MIN_LETTERS = 3  # of a word; shorter words are loop variables and the like
+_RUN = rf"(?:{LETTERS}{{3,}}|[{UNSPACED}]{{2,}})"
+_IDENTIFIER = re.compile(_RUN)
+_CALLED = re.compile(rf"({_RUN})\s*\(")
+MIN_LETTERS = 3  # of a word with blanks around it; shorter ones are loop variables and the like
 # Words of code that say nothing about its subject, in Python and the other supported languages.
 _ANYWHERE = {word.lower() for word in keyword.kwlist} | {
     "self", "cls", "int", "float", "str", "list", "dict", "set", "range", "len", "isinstance",
@@ -37,10 +40,10 @@ def document_text(function: Function) -> str:
     """
     name = " ".join(name_words(function.qualname))
     if function.language != "python":  # its place is a path, and `code` already begins with the definition
-        return f"{name} ({function.path})\n{function.code}"
+        return f"{name} ({function.path})\n{with_newlines(function.code)}"
     _, dot, inside = function.module.partition(".")  # the name of the package is the same for all
     place = " ".join(name_words(inside if dot else function.module))
-    code = strip_nested_docstrings(function.code)
+    code = strip_nested_docstrings(with_newlines(function.code))
     if definition := _DEFINITION.search(code):
         code = code[definition.start() :]
     return f"{name} ({place})\n{code}"
@@ -54,7 +57,7 @@ def strip_nested_docstrings(code: str) -> str:
         tree = ast.parse(code)
     except SyntaxError:  # a function whose body was only its docstring has no valid code left
         return code
-    lines = code.splitlines(keepends=True)
+    lines = lines_of(code)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             first = node.body[0]
@@ -79,5 +82,9 @@ def short_form(text: str) -> str:
     own = set(name_words(head.rpartition(" (")[0]))
     called = (word for name in _CALLED.findall(body) for word in name_words(name))
     used = (word for name in _IDENTIFIER.findall(code) for word in name_words(name) if word not in own)
-    words = dict.fromkeys(w for w in (*called, *used) if len(w) >= MIN_LETTERS and w not in _ANYWHERE)
+    words = dict.fromkeys(w for w in (*called, *used) if _is_telling(w))
     return f"{head}\n{definition}\n{' '.join(words)}"
+
+
+def _is_telling(word: str) -> bool:
+    return word not in _ANYWHERE and (len(word) >= MIN_LETTERS or is_unspaced(word))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from helpers.data.queries.letters import WORD, same_form, separate
 from helpers.data.queries.wording import (
     FILLER_WORDS,
     HOW_TO,
@@ -33,6 +34,7 @@ KIND_SHARES = {"docstring_sentence": 0.40, "how_to": 0.25, "paraphrase": 0.20, "
 FILE_SHARE = 0.1  # of all queries, at most
 FILE_LOCATION = ("how to open {file}", "Where is {file}?", "open the file {file}", "what is in {file}")
 MIN_WORDS, MAX_WORDS = 4, 40  # fewer words find nothing; nobody types more
+_WORD = re.compile(WORD)
 MAX_EQUAL_SENTENCES = 5  # a sentence that more functions share points at none of them
 
 
@@ -98,7 +100,7 @@ def _key(sentence: str) -> str:
 
 def squeezed(text: str) -> str:
     """Return the letters and digits of `text` as lower-case words, whatever the punctuation."""
-    return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
+    return " ".join(part for word in _WORD.findall(same_form(text).lower()) for part in separate(word))
 
 
 # --- drawing ---------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def build_retrieval_data(
         rng = random.Random(f"{seed}:files {split}")
         files = draw_file_queries(functions, splits, split, len(drawn), rng)
         queries[split] = drawn[: wanted[split] - len(files)] + files
-    _require(queries, sources, splits)
+    _require(queries, sources, splits, filters)
     others = _rewordings(queries["train"], sources, seed)
     asked = [dataclasses.replace(q, text=text) for q in queries["train"] for text in others[q.id]]
     check_leaks({**queries, "train": (*queries["train"], *asked)}, documents, splits)
@@ -152,13 +152,20 @@ def _rewordings(
     return others
 
 
-def _require(queries: Mapping[str, Sequence[Query]], sources: Sequence[QuerySource], splits: Splits) -> None:
+def _require(
+    queries: Mapping[str, Sequence[Query]],
+    sources: Sequence[QuerySource],
+    splits: Splits,
+    filters: Sequence[Mapping[str, Any]],
+) -> None:
     for split, least in (("train", MIN_TRAIN), ("test", MIN_TEST)):
         if len(queries[split]) < least:
             usable = Counter(splits.split_of[source.function.path] for source in sources)
+            hardest = max(filters, key=lambda row: row["in"] - row["out"])
             raise InsufficientDataError(
                 f"only {usable[split]} functions in {split} files have a docstring that can ask for them; "
                 f"retrieval needs at least {least}, and about 200 in total to train well. "
+                f"The filter {hardest['filter']!r} drops most: {hardest['out']} of {hardest['in']} pass. "
                 "Add docstrings or more files."
             )
 

@@ -7,6 +7,11 @@ sentence becomes which kind of query.
 from __future__ import annotations
 
 import re
+from itertools import zip_longest
+
+from helpers.code.docstrings import EXAMPLE
+from helpers.data.queries.letters import WORD, is_letter, name_parts, same_form, separate
+from helpers.lines import bare_lines
 
 HOW_TO = ("How do I {verb} {rest}?", "how to {verb} {rest}", "What can I call to {verb} {rest}?")
 WHERE_IS = (
@@ -79,15 +84,15 @@ _QUOTED = re.compile(r"``?([^`]*)``?_{0,2}")
 _CITATION = re.compile(r"\s*\[[^\]\s]{1,12}\]_")
 _SUBSTITUTION = re.compile(r"\|([^|\s]+)\|_?")
 _EMPHASIS = re.compile(r"(?<![\w*])(\*\*?|_)([^*\s_](?:[^*]*[^*\s_])?)\1(?![\w*])")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z(])|(?<=[.!?])$")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z(]|(?![a-z])[^\W\d_])|(?<=[.!?])$|(?<=[。！？।])\s*")
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|cf|vs|resp|al|Fig|Eq|No)\.$")
+_FIELDS = ("..", ":param", ":return", ":type", ":raises", "@")
 _SECTION = re.compile(
     r"^(?:parameters?|args?|arguments?|returns?|yields?|raises?|notes?|examples?|references?|see also|"
     r"attributes?|warnings?|todo|usage)\s*:?\s*$",
     re.IGNORECASE,
 )
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-_NAME_PART = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
+_WORD = re.compile(rf"{WORD}(?:['’-]{WORD})*")
 
 
 def first_sentence(docstring: str) -> str:
@@ -97,9 +102,9 @@ def first_sentence(docstring: str) -> str:
     lists, doctests and section headings end the paragraph.
     """
     paragraph: list[str] = []
-    for line in docstring.strip().splitlines():
+    for line in bare_lines(docstring.strip()):
         bare = line.strip()
-        if not bare or bare.startswith((">>>", "..", ":param", ":return", ":type", ":raises", "@")):
+        if not bare or EXAMPLE.match(bare) or bare.startswith(_FIELDS):
             break
         if _SECTION.match(bare) or (set(bare) <= set("-=~^*") and len(bare) > 2):
             paragraph = [] if len(paragraph) <= 1 and not _SECTION.match(bare) else paragraph
@@ -107,14 +112,15 @@ def first_sentence(docstring: str) -> str:
         paragraph.append(bare)
     text = plain(" ".join(paragraph))
     sentence = ""
-    for piece in _SENTENCE_END.split(text):
+    pieces = _SENTENCE_END.split(text)
+    for piece, following in zip_longest(pieces, pieces[1:], fillvalue=""):
         sentence = f"{sentence} {piece}".strip()
-        if not _ABBREVIATION.search(sentence):
+        if not _ABBREVIATION.search(sentence) and not following[:1].islower():
             break
-    letters = sum(character.isalpha() or character.isspace() for character in sentence)
+    letters = sum(is_letter(character) or character.isspace() for character in sentence)
     if not sentence or letters < 0.7 * len(sentence):
         return ""
-    return sentence.rstrip(" .:;,!")
+    return sentence.rstrip(" .:;,!。！।")
 
 
 def plain(text: str) -> str:
@@ -172,7 +178,7 @@ def base_form(word: str) -> str:
 
 def words_of(text: str) -> list[str]:
     """Return the lower-case words of prose; apostrophes and hyphens stay inside a word."""
-    return [word.lower() for word in _WORD.findall(text)]
+    return [part for word in _WORD.findall(same_form(text)) for part in separate(word.lower())]
 
 
 def core_words(sentence: str) -> list[str]:
@@ -185,7 +191,7 @@ def core_words(sentence: str) -> list[str]:
 
 def name_words(name: str) -> list[str]:
     """Return the lower-case parts of a snake_case or CamelCase name."""
-    return [part.lower() for part in _NAME_PART.findall(name)]
+    return name_parts(name)
 
 
 def stem(word: str) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 from helpers.code.edits import Edit, SourceEditError, SourceText
 from helpers.code.python_text import parse
 from helpers.errors import SuiteError
+from helpers.lines import lines_of
 
 
 class BugError(SuiteError, ValueError):
@@ -62,7 +63,7 @@ def make_bugs(source: str, *, operators: tuple[str, ...] | None = None) -> tuple
             mutant = text.apply(edit)
             tree = None if mutant in found else parse(mutant)
             if tree is not None and ast.dump(tree) != unchanged:
-                line = min(text.line_of(edit), max(1, len(mutant.splitlines())))
+                line = min(text.line_of(edit), max(1, len(lines_of(mutant))))
                 original = text.data[edit.start : edit.end].decode()
                 found[mutant] = (edit.start, Bug(name, mutant, line, original, edit.text))
     return tuple(bug for _, bug in sorted(found.values(), key=lambda item: (item[0], item[1].operator)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 
@@ -14,6 +15,8 @@ from helpers.code.docstrings import (
     undescribed,
 )
 from helpers.code.extraction import answered_line, defines, extract_code, parse
+from helpers.code.names.checker import invented_names
+from helpers.code.names.context import NameContext
 from helpers.data.tasks.generated_tests import asserts_about, without_definition
 from helpers.data.tasks.phrasings import spliced
 from helpers.records import Task
@@ -31,6 +34,27 @@ def answer_code(task: Task, text: str) -> str | None:
         whole = spliced(task.detail["given"], int(task.detail["line"]), line)
         return whole if line and parse(whole) is not None else None
     return extract_code(text, entry_point=None if task.kind == "unit_tests" else task.entry_point)
+
+
+def invented_in_answer(task: Task, text: str, code: str | None, names: NameContext | None) -> tuple[str, ...]:
+    """Return the names in an answer to `task` that do not exist; none if `names` is None or no text is there.
+
+    Training pairs are filtered, and references and answers scored, by this call alone. What the task shows
+    counts as existing: the code, the instruction and the prelude. A docstring is also read as prose.
+
+    Args:
+        code: what `answer_code` returns for `text`.
+    """
+    if names is None or not text.strip():
+        return ()
+    answer = code if code and task.detail.get("form") == "line" else text
+    known = names.about(task.detail["code"], task.instruction, task.prelude)
+    found = set(invented_names(answer, context=known))
+    tree = parse(code) if task.kind == "docstring" and code else None
+    for node in tree.body if tree else ():
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            found.update(invented_names(ast.get_docstring(node) or "", context=known))
+    return tuple(sorted(found))
 
 
 def verdict_without_running(

@@ -34,6 +34,7 @@ from helpers.data.tasks.ground_truth import GroundTruth
 from helpers.data.tasks.phrasings import PHRASINGS, fenced_python, mark_line, phrase, spliced, unfenced
 from helpers.data.tasks.suite_rewriting import statements_for
 from helpers.data.tasks.worsening import Worsened, worsened_versions
+from helpers.lines import bare_lines
 from helpers.records import Function, InstructPair, Task, TaskKind
 from helpers.sandbox.api import Program
 
@@ -154,7 +155,7 @@ def _lines_that_matter(
 
 def _trivial_lines(code: str, line: int) -> tuple[str, ...]:
     """Return the stand-ins that may replace a line whatever it says; none if the code parses with none."""
-    lines = code.splitlines()
+    lines = bare_lines(code)
     if line > len(lines):
         return ()
     stands = ("pass", "if True:", "if False:", "for _ in ():", "else:")
@@ -184,7 +185,7 @@ def _fix_bug(
 
 def _fixed_line(code: str, bug: Bug) -> str | None:
     """Return the line of `code` that `bug` changed; None if putting it back does not give `code`."""
-    lines = code.splitlines()
+    lines = bare_lines(code)
     if bug.line > len(lines):
         return None
     line = lines[bug.line - 1].strip()

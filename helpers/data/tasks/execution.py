@@ -10,6 +10,7 @@ from pathlib import Path
 
 from helpers.code.edits import SourceText
 from helpers.code.functions import module_name, package_folders
+from helpers.lines import lines_of
 from helpers.records import Corpus, Function
 from helpers.sandbox.api import STEPS_REACHED, Outcome, Program, run_programs
 from helpers.sandbox.run_conditions import BASE, VARIATIONS, RunConditions
@@ -97,7 +98,7 @@ def module_prelude(function: Function) -> str:
 def strip_decorators(source: str) -> str:
     """Return `source` from its `def` on: decorators may register names, and must not be applied twice."""
     line = SourceText(source).function.lineno
-    return "".join(source.splitlines(keepends=True)[line - 1 :])
+    return "".join(lines_of(source)[line - 1 :])
 
 
 def run_in(

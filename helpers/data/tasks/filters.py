@@ -15,16 +15,12 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from helpers.code.docstrings import docstring_of
-from helpers.code.extraction import extract_code
-from helpers.code.names.checker import invented_names
 from helpers.code.names.context import NameContext
 from helpers.code.python_text import parse
 from helpers.code.secrets import mask_secrets
 from helpers.data.contamination import Benchmarks
-from helpers.data.tasks.checks import answer_code, verdict_without_running
+from helpers.data.tasks.checks import answer_code, invented_in_answer, verdict_without_running
 from helpers.data.tasks.drafts import Draft, task_of
-from helpers.data.tasks.phrasings import spliced
 from helpers.models.causal_lm import chat_prompt
 from helpers.records import Corpus
 from helpers.settings import TrackBSettings
@@ -96,7 +92,8 @@ class Filters:
         self.seen.add(key)
         if draft.function.path in self.foreign_files:
             return "file under another licence"
-        code = _code_of(draft)
+        task = task_of(draft, "")
+        code = answer_code(task, draft.response)
         tree = parse(code or "")
         if draft.kind != "explain" and not (tree and tree.body):
             return "does not parse"
@@ -111,11 +108,7 @@ class Filters:
             return "prompt too long"
         if self.tokens(draft.response) + 1 > self.settings.max_new_tokens:
             return "response too long"
-        known = self.names.about(draft.function.source, draft.truth.tests if draft.truth else "")
-        spoken = [code or draft.response]
-        if draft.kind == "docstring" and code:
-            spoken.append(docstring_of(code))
-        if any(invented_names(text, context=known) for text in spoken):
+        if invented_in_answer(task, draft.response, code, self.names):
             return "names something that does not exist"
         if is_task:
             return ""
@@ -139,15 +132,6 @@ def foreign_licences(corpus: Corpus) -> frozenset[str]:
         if any(name not in own for name in named):
             found.add(file.path)
     return frozenset(found)
-
-
-def _code_of(draft: Draft) -> str | None:
-    """Return the whole function that the response gives; None for prose, or if there is no code."""
-    if draft.kind == "explain":
-        return None
-    if draft.detail.get("form") == "line":
-        return spliced(draft.given, int(draft.detail["line"]), draft.response)
-    return extract_code(draft.response)
 
 
 def _own_checks(drafts: Sequence[Draft]) -> list[str]:

@@ -17,6 +17,7 @@ from helpers.data.tasks.ground_truth import GroundTruth
 from helpers.data.tasks.phrasings import LINE_REPAIR, PHRASINGS
 from helpers.data.tasks.suite_cases import TestSuite
 from helpers.data.tasks.worsening import WORSENINGS
+from helpers.lines import lines_of
 from helpers.settings import TrackBSettings
 
 # Name of a band -> its last value.
@@ -85,7 +86,7 @@ def _about_items(chosen: Mapping[str, Sequence[Draft]], check: Filters) -> dict[
         },
         "kinds": _table(chosen, lambda d: d.kind),
         # Both describe the code shown in the instruction.
-        "lines": _table(chosen, lambda d: _band(len(d.given.splitlines()), LENGTHS), LENGTHS),
+        "lines": _table(chosen, lambda d: _band(len(lines_of(d.given)), LENGTHS), LENGTHS),
         "decision_points": _table(chosen, lambda d: _band(decision_points(d.given), POINTS), POINTS),
         "planted bugs": _table(chosen, lambda d: d.kind == "fix_bug" and d.detail["operator"]),
         "worse versions": _table(chosen, lambda d: d.kind == "improve" and d.detail["operator"]),

@@ -10,6 +10,7 @@ model this small.
 
 from __future__ import annotations
 
+from helpers.lines import bare_lines
 from helpers.records import TaskKind
 
 BUG_MARK = "  # bug"
@@ -56,9 +57,9 @@ LINE_REPAIR: tuple[str, ...] = (
 
 def spliced(given: str, line: int, answer: str) -> str:
     """Return `given` with its 1-based `line` replaced by the first code line of `answer`, indented alike."""
-    lines = given.splitlines()
+    lines = bare_lines(given)
     indent = lines[line - 1][: len(lines[line - 1]) - len(lines[line - 1].lstrip())]
-    code = (text.strip() for text in answer.splitlines() if text.strip() and "```" not in text)
+    code = (text.strip() for text in bare_lines(answer) if text.strip() and "```" not in text)
     lines[line - 1] = indent + next(code, "").removesuffix(BUG_MARK.strip()).rstrip()
     return "\n".join(lines) + "\n"
 
@@ -81,6 +82,6 @@ def phrase(kind: TaskKind, index: int, *, code: str, name: str, by_line: bool = 
 
 def mark_line(code: str, line: int) -> str:
     """Return `code` with the bug mark at the end of its 1-based `line`."""
-    lines = code.splitlines()
+    lines = bare_lines(code)
     lines[line - 1] += BUG_MARK
     return "\n".join(lines)

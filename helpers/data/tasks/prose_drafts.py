@@ -27,6 +27,7 @@ from helpers.data.tasks.execution import strip_decorators
 from helpers.data.tasks.filters import LANGUAGE, Filters
 from helpers.data.tasks.phrasings import LINE_REPAIR, PHRASINGS, fenced_python
 from helpers.data.tasks.prose import LanguageGenerator, LanguageRequest, SourceFacts
+from helpers.lines import lines_of
 from helpers.records import Function, TaskKind
 
 SPARE = 2  # undocumented functions asked about per missing pair
@@ -124,7 +125,7 @@ def undocumented_drafts(
         lacking = max(0, wanted.get(kind, 0) - len(have))
         able = [
             f for f in functions
-            if f.id not in have and not f.is_nested and len(f.code.splitlines()) >= MIN_LINES
+            if f.id not in have and not f.is_nested and len(lines_of(f.code)) >= MIN_LINES
         ]  # fmt: skip
         random.Random(f"{seed}:undocumented:{kind}").shuffle(able)
         requests += [LanguageRequest(kind, function) for function in able[: SPARE * lacking]]

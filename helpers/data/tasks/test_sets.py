@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ast
 import doctest
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,7 @@ from helpers.data.tasks.execution import (
 from helpers.data.tasks.stability import Doubt, Subject, examine_stability
 from helpers.data.tasks.suite_cases import SuiteCase, TestSuite
 from helpers.data.tasks.suite_rewriting import CLOSE
+from helpers.lines import bare_lines, indented
 from helpers.machine.progress import progress
 from helpers.records import Function
 from helpers.sandbox.api import Recorded, record_outputs
@@ -81,11 +81,11 @@ class TestSet:
     @property
     def functions(self) -> tuple[str, ...]:
         """Each case of the test-suite as a function that the sandbox calls."""
-        there = set(self.setup.splitlines())  # a case need not repeat these imports
+        there = set(bare_lines(self.setup))  # a case need not repeat these imports
         found = []
         for number, case in enumerate(self.suite, start=1):
-            lines = [line for line in case.body.splitlines() if line not in there or "import" not in line]
-            body = textwrap.indent("\n".join(lines), "    ")
+            lines = [line for line in bare_lines(case.body) if line not in there or "import" not in line]
+            body = indented("\n".join(lines), "    ")
             found.append(f"def test_{number}():  # {case.origin}\n{body}\n")
         return tuple(found)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from helpers.code.edits import Edit, SourceText
 from helpers.code.python_text import parse
 from helpers.data.tasks.bugs import nodes_of
+from helpers.lines import lines_of
 
 # Assigned by `unused_variable` and never read: names that people typically leave behind.
 LEFTOVERS = (
@@ -121,7 +122,7 @@ def _manual_loop(text: SourceText) -> Iterator[Edit]:
         if isinstance(node.value, ast.ListComp):
             comprehension = node.value
             first = comprehension.generators[0]
-            if len(comprehension.generators) > 1 or first.is_async or "\n" in text.code(node):
+            if len(comprehension.generators) > 1 or first.is_async or len(lines_of(text.code(node))) > 1:
                 continue
             name = "result" if isinstance(node, ast.Return) else text.code(node.targets[0])
             lines = [f"{name} = []", f"for {text.code(first.target)} in {text.code(first.iter)}:"]
@@ -166,11 +167,11 @@ def _nested_if(text: SourceText) -> Iterator[Edit]:
         if both and isinstance(node.test.op, ast.And) and len(node.test.values) == 2:
             one, other = (text.code(value) for value in node.test.values)
             is_one_line = node.body[0].lineno == node.test.end_lineno  # if a and b: c
-            if not is_one_line and "\n" not in text.code(node.test):
+            if not is_one_line and len(lines_of(text.code(node.test))) == 1:
                 start, end = text.span(node)
                 indent = " " * node.col_offset
                 body_at = text.starts[node.test.end_lineno]
-                inner = text.data[body_at:end].decode().replace("\n", "\n    ")
+                inner = "    ".join(lines_of(text.data[body_at:end].decode()))
                 yield Edit(start, end, f"if {one}:\n{indent}    if {other}:\n    {inner}")
 
 

@@ -48,9 +48,13 @@ from helpers.eval.planted.name_sources import (
 )
 from helpers.eval.planted.templates import BINDINGS, CASES, SENTENCES
 from helpers.eval.statistics import Estimate, proportion
+from helpers.lines import bare_lines
 from helpers.records import Function
 
 PER_FAMILY = 20  # real names, and as many fakes
+
+
+OF_CORPUS = ("bodies", "docstrings", "keywords", "prose")  # families that need a function to plant in
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,8 @@ def planted_names(functions: Sequence[Function], seed: int) -> list[Planted]:
         "locals": lambda rng: _local(words, rng),
         "prose": lambda rng: _sentence(usable, words, rng),
     }
+    if not usable:
+        families = {name: make for name, make in families.items() if name not in OF_CORPUS}
     items = [Planted("by hand", answer, "", name, real) for name, answer, real in CASES]
     for family, make in families.items():
         rng = random.Random(f"{seed}:planted:{family}")
@@ -146,20 +152,22 @@ def _body(usable: Sequence[Function], words: frozenset[str], rng: random.Random)
     other = corrupted(name, rng, words.__contains__)
     if other is None:
         return None
-    lines = function.code.splitlines()
-    row = lines[line - 1]
-    lines[line - 1] = row[:start] + other + row[start + len(name) :]
+    lines = bare_lines(function.code)
+    row = lines[line - 1].encode()  # syntax trees count bytes, and give names in the form NFKC
+    if not row.startswith(name.encode(), start):
+        return None
+    lines[line - 1] = (row[:start] + other.encode() + row[start + len(name.encode()) :]).decode()
     code = "\n".join(lines) + "\n"
     return Planted("bodies", code, about, other, False) if parse(code) else None
 
 
 def _sites(function: ast.stmt) -> Iterator[tuple[int, int, str]]:
-    """Yield (line, column, name) of attributes, calls, exceptions and variables that are read."""
+    """Yield (line, column in bytes, name) of attributes, calls, exceptions and variables that are read."""
     for node in ast.walk(function):
         match node:
             case ast.Attribute(attr=name, ctx=ast.Load(), end_lineno=int(line), end_col_offset=int(end)):
                 if len(name) > 2 and not name.startswith("__"):
-                    yield line, end - len(name), name
+                    yield line, end - len(name.encode()), name
             case ast.Name(id=name, ctx=ast.Load(), lineno=line, col_offset=start) if len(name) > 2:
                 yield line, start, name
 

@@ -18,6 +18,7 @@ from helpers.code.names.context import LOOKED_AT
 from helpers.code.names.lookup import import_module
 from helpers.code.python_text import parse
 from helpers.eval.planted.templates import RECEIVERS
+from helpers.lines import lines_of
 from helpers.records import Function
 
 MAX_LINES = 40  # longest function whose body is used
@@ -36,7 +37,7 @@ SYNONYMS = {
     "compute": "calculate", "tree": "forest", "update": "refresh", "name": "label", "index": "position",
     "data": "payload",
 }  # fmt: skip
-WORD = re.compile(r"[A-Za-z_]\w*")
+WORD = re.compile(r"[^\W\d]\w*")
 
 
 def corrupted(name: str, rng: random.Random, exists: Callable[[str], bool]) -> str | None:
@@ -70,7 +71,7 @@ def corrupted(name: str, rng: random.Random, exists: Callable[[str], bool]) -> s
 
 def is_usable(function: Function) -> bool:
     """Say whether names can be planted in the body: the function must be short and have a signature."""
-    if function.is_nested or function.code.count("\n") > MAX_LINES or not function.code.isascii():
+    if function.is_nested or len(lines_of(function.code)) > MAX_LINES:
         return False
     return parse(function.code) is not None and bool(signature(function.code))
 

@@ -1,0 +1,95 @@
+"""Docstrings: the summary is prose alone, and what the filter lets through the scorer accepts."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers.code.docstrings import normal_docstring, read_docstring
+from helpers.code.functions import functions_of_file
+from helpers.code.names.context import NameContext
+from helpers.data.queries.wording import first_sentence
+from helpers.data.tasks.drafts import task_of
+from helpers.data.tasks.execution import ExecutionContext
+from helpers.data.tasks.filters import Filters
+from helpers.data.tasks.prose_drafts import documented_drafts
+from helpers.eval.references import score_references
+from helpers.models.causal_lm import load_tokenizer
+from helpers.profiles import PROFILES
+from helpers.records import SourceFile
+from helpers.settings import TINY_CODE_LM
+
+EXAMPLES = (
+    ">>> def incr(x): return x + 1\n>>> total(incr(2))\n4",
+    ">>> import helperlib\n>>> helperlib.made_up(`no_such`)",
+    "In [1]: made_up(2)\nOut[1]: 4",
+    "```python\nmade_up(2)\n```",
+    ".. math:: made_up(x)",
+)
+GAPS = ("\n", "\n\n", "\n    \n")
+SECTION = "\n\nParameters\n----------\nvalue : int\n    The value{gap}{example}\n\nReturns\n-------\nint\n    The total{gap}{example}"
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+@pytest.mark.parametrize("gap", GAPS)
+def test_a_summary_ends_where_an_example_begins(example, gap):
+    docstring = f" Return the total of a value{gap}{example}"
+    assert read_docstring(docstring).summary == "Return the total of a value"
+    assert first_sentence(docstring) == "Return the total of a value"
+    facts = read_docstring(docstring + SECTION.format(gap="\n    ", example=example.replace("\n", "\n    ")))
+    assert facts.summary == "Return the total of a value"
+    assert [(p.name, p.description) for p in facts.parameters] == [("value", "The value")]
+    assert facts.returns.description == "The total"
+
+
+@pytest.mark.parametrize("line", ["-----", "=====", "~~~~~", "^^^^^"])
+def test_a_summary_ends_at_an_underline(line):
+    assert read_docstring(f"Total of it\n{line}\nMore to say.").summary == "Total of it"
+    assert read_docstring(f"Total of it\n\nUsage here\n{line}\nMore to say.").summary == "Total of it"
+    assert (
+        read_docstring(f"Total of it\nall in all\nUsage\n{line}\nMore.").summary == "Total of it all in all"
+    )
+
+
+def test_prose_that_looks_a_little_like_an_example_stays():
+    for text in ("Shift it by x >>> y places", "Give -- or take --- the rest", "Return `a`...and `b`"):
+        assert read_docstring(text).summary == text
+
+
+def test_a_docstring_of_an_example_alone_has_no_summary():
+    facts = read_docstring(">>> total(2)\n4")
+    assert facts.summary == ""
+    assert normal_docstring(facts, ()) is None
+
+
+WORDS = st.sampled_from(
+    ("total", "`value`", "``value``", "made_up", "`made_up`", "`made_up(2)`", "LostError", "a (b)")
+)
+SENTENCE = st.lists(WORDS, min_size=1, max_size=5).map(" ".join)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return load_tokenizer(TINY_CODE_LM)
+
+
+@settings(deadline=None, max_examples=60)
+@given(SENTENCE, st.sampled_from(("", *EXAMPLES)), st.sampled_from(GAPS), SENTENCE)
+def test_what_the_filter_keeps_the_scorer_passes(tokenizer, sentence, example, gap, described):
+    docstring = f"Return {sentence}{gap}{example}" + SECTION.format(gap=" ", example=described)
+    lines = docstring.replace("\n", "\n    ")
+    source = f'def total(value):\n    """{lines}\n    """\n    return value * 2\n'
+    functions = functions_of_file(SourceFile("m.py", source, "", len(source)), "m")
+    names = NameContext.from_functions(functions)
+    track = dataclasses.replace(PROFILES["smoke"].track_b, max_prompt_tokens=2_000, max_new_tokens=2_000)
+    check = Filters(track, tokenizer, names)
+    drafts = documented_drafts(functions, seed=1)
+    tasks = [task_of(draft, draft.kind) for draft in check.keep(drafts, is_task=True)]
+    scores = score_references(tasks, context=ExecutionContext((), ()), workers=1, names=names)
+    assert [(score.status, score.invented_names) for score in scores] == [("passed", ())] * len(tasks)
+    assert drafts
+    if "made_up" not in sentence + described and "LostError" not in sentence + described:
+        assert {task.kind for task in tasks} == {"explain", "docstring"}
