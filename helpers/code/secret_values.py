@@ -114,7 +114,7 @@ PUBLIC = re.compile(
     r"ssh-(?:rsa|ed25519|dss) |ecdsa-sha2|-----BEGIN (?:PUBLIC|CERTIFICATE|RSA PUBLIC)|sha(?:256|384|512)[-:]"
 )
 SCHEME = re.compile(
-    r"(?i:bearer|basic|token|apikey|api-key|digest|key|jwt|negotiate|aws4-hmac-sha256)[ :=]+(?=\S)"
+    r"\A(?i:bearer|basic|token|apikey|api-key|digest|key|jwt|negotiate|aws4-hmac-sha256)[ :=]+(?=\S)"
 )
 
 

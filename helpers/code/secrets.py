@@ -1,10 +1,9 @@
 """Masking of keys, tokens and passwords in source text, before anything is trained on it.
 
-The detectors come from detect-secrets. They find providers' keys, credentials in URLs, values assigned
-to names such as `password`, and random-looking strings. They run on text in memory: nothing is verified
-over a network and nothing is written. Assigned values and random-looking strings count only together
-with other evidence (see `_assigned` and `_random_looking`), since source code is full of hashes,
-alphabets and words such as "password".
+The detectors come from detect-secrets. They find the keys of providers. Passwords in URLs and values
+that are given to names such as `password` are found here: `assignments` reads which name a literal is given
+to, `secret_names` what the name promises, `secret_values` whether the value looks like a secret. All run on
+text in memory: nothing is verified over a network and nothing is written.
 
 A secret becomes a word such as `MASKED_AWS_ACCESS_KEY`, which is the same for all secrets of its kind.
 Inside a literal the code still parses, and no line moves. Secrets are only counted, never kept or
@@ -29,7 +28,7 @@ from detect_secrets.plugins.keyword import KeywordDetector
 from helpers.code.assignments import assigned_strings
 from helpers.code.literals import ANY, COMMENT, STRING, Lexeme, lexemes
 from helpers.code.secret_names import PASSWORD, SECRET, strength_of
-from helpers.code.secret_values import MIN_CHARS, is_mixed, is_random, looks_secret
+from helpers.code.secret_values import MIN_CHARS, SCHEME, is_mixed, is_random, looks_secret
 
 MASK = "MASKED_"
 PROVIDERS = (  # detectors below `detect_secrets.plugins`
@@ -85,7 +84,8 @@ OF_PASSWORDS = (SPOKEN, CURL_USER, MYSQL, DATA_SOURCE)
 FORMS = (LINE_PAIR, PAIR, OPTION, ELEMENT, *OF_PASSWORDS)
 TEMPLATED = re.compile(r"[{}<>]|%[sd(]|\$\(|\$\{")
 ESCAPED = re.compile(r"\\([nrt\"'`])")
-LINE_OF_VALUE = re.compile(r"[^\s](?:[^\n]*[^\s\\])?")
+# A line of a value, without its margins and without a backslash that continues it.
+LINE_OF_VALUE = re.compile(r"(?!\\\n)\S(?:[^\n]*?\S)?(?=\s*\\?\n|\s*\Z)")
 MAX_DEPTH = 2  # of code inside a string inside a string
 PLACEHOLDER_PASSWORD = re.compile(
     r"(?:(?:my|your|the|user|some|db|a)?[-_ ]?)?"
@@ -171,8 +171,10 @@ def _assigned(text: str, language: str, offset: int, depth: int) -> Iterator[tup
         certain = not depth or (found.direct and _is_no_phrase(value))
         if certain and looks_secret(value, found.strength, direct=found.direct, name=found.name):
             for piece in found.pieces:
-                if piece.text.strip():
-                    yield offset + piece.start, offset + piece.end, KEYWORD
+                scheme = SCHEME.match(piece.text)
+                start = piece.start + (scheme.end() if scheme else 0)
+                if value := text[start : piece.end].rstrip():
+                    yield offset + start, offset + start + len(value), KEYWORD
     for token in lexemes(text, language):
         if token.kind in (STRING, COMMENT) and NAMES_A_SECRET.search(token.text):
             inner = ESCAPED.sub(_same_length, token.text)

@@ -26,8 +26,8 @@ SECRET_CHECK = (
     "How well the masking works was measured when this card was made, on generated code: secrets planted in "
     "forms of assignment of every language, and as many harmless look-alikes. Recall is the share of planted "
     "secrets of which nothing was left; precision is the share of secrets among all items that were changed. "
-    "The values and names of this split, and a third of its forms, were kept apart from those on which the "
-    "rules were tuned, but one author wrote both the forms and the rules: secrets in other forms may be missed. "
+    "The rules were tuned on another split; this one adds words, names, values and forms of its own. One "
+    "author wrote both the forms and the rules, so secrets in other forms may be missed. "
     "`python -m helpers secrets` repeats the measurement."
 )
 SHOWN_CHARS = 2_000  # of one example text

@@ -3,8 +3,7 @@
 An item is a few lines of code with one value. A secret counts as found if nothing of its value is left in the
 masked text; a look-alike counts as wrongly masked if its text changes at all. Precision is what is right
 among the masked items, with as many secrets as look-alikes. The rules were written by the author of the
-forms, while looking at the split `tune` only; the split `test` has other words, names and values, and a third
-of its forms are not in `tune`. Code as it is found may hold other forms of both.
+forms, while looking at the split `tune`; the split `test` has words, names, values and forms of its own. Code as it is found may hold other forms of both.
 """
 
 from __future__ import annotations
@@ -12,17 +11,23 @@ from __future__ import annotations
 import base64
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from helpers.code.secrets import mask_secrets
-from helpers.eval.planted_secrets.forms import HARMLESS, HARMLESS_ELSEWHERE, NAMELESS, SECRETS
+from helpers.eval.planted_secrets.forms import (
+    HARMLESS,
+    HARMLESS_ELSEWHERE,
+    HARMLESS_HELD_OUT,
+    HELD_OUT,
+    NAMELESS,
+    SECRETS,
+)
 from helpers.eval.planted_secrets.values import ALPHANUMERIC, PROSE, Source
 from helpers.eval.statistics import Estimate, proportion
 
 N_ITEMS = 2_400  # secrets, and as many look-alikes
-HELD_OUT = 3  # every third form is in the split `test` alone
 
 
 @dataclass(frozen=True)
@@ -104,16 +109,15 @@ def _interval(found: Estimate) -> str:
 def planted_secrets(split: str, seed: int, n: int) -> list[PlantedItem]:
     """Return `n` pieces of code that hold one secret each, over all forms in turn."""
     source = Source(split, seed)
-    forms = [(language, form) for language in SECRETS for form in _of_split(SECRETS[language], split)]
-    forms += [("python", form) for form in _of_split(NAMELESS, split)]
+    forms = [*_pairs(SECRETS), *_pairs({"python": NAMELESS}), *(_pairs(HELD_OUT) if split == "test" else ())]
     return [_secret_item(source, *form) for form in itertools.islice(itertools.cycle(forms), n)]
 
 
 def look_alikes(split: str, seed: int, n: int) -> list[PlantedItem]:
     """Return `n` harmless pieces of code that look as if they held a secret, over all forms in turn."""
     source = Source(split, seed)
-    forms = [("python", form) for form in _of_split(HARMLESS, split)]
-    forms += [(lang, form) for lang, some in HARMLESS_ELSEWHERE.items() for form in _of_split(some, split)]
+    held_out = _pairs(HARMLESS_HELD_OUT) if split == "test" else ()
+    forms = [*_pairs({"python": HARMLESS}), *_pairs(HARMLESS_ELSEWHERE), *held_out]
     found = []
     for language, form in itertools.islice(itertools.cycle(forms), n):
         fields = _name_fields(source.name(source.random.random() < 0.5)) | _harmless_fields(source)
@@ -121,8 +125,8 @@ def look_alikes(split: str, seed: int, n: int) -> list[PlantedItem]:
     return found
 
 
-def _of_split(forms: Sequence[str], split: str) -> Iterator[str]:
-    return (form for at, form in enumerate(forms) if split == "test" or at % HELD_OUT)
+def _pairs(forms: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    return [(language, form) for language, some in forms.items() for form in some]
 
 
 def _is_found(item: PlantedItem) -> bool:
@@ -149,7 +153,7 @@ def _secret_item(source: Source, language: str, form: str) -> PlantedItem:
     texts = {
         "v": quoted, "q": single, "f": quoted.replace("{", "{{").replace("}", "}}"), "a": halves[0], "b": halves[1],
         "m": value.replace("\\", "\\\\").replace("`", "\\`").replace("${", "\\${"), "w": value, "B": basic,
-        "h": value.replace('"', "'").replace(")", "("), "r": value.replace("'", "-").replace("\\", "/"),
+        "g": value.replace("`", "-"), "h": value.replace('"', "'").replace(")", "("), "r": value.replace("'", "-").replace("\\", "/"),
         "j": json_text.replace("'", "-"), "j2": json_text, "t": value, "e": value, "d": value, "u": value, "l": value,
     }  # fmt: skip
     code = form.format(**_name_fields(name), x=source.word(), **texts)
@@ -177,5 +181,5 @@ def _harmless_fields(source: Source) -> dict[str, str]:
     return {
         "w": first, "w2": second, "W": first.title(), "W2": second.title(), "i": str(source.random.randint(1, 2030)),
         "h": source.bytes(32).hex(), "g": source.bytes(20).hex(), "o": base64.b64encode(source.bytes(48)).decode(),
-        "U": source.uuid(), "p": source.random.choice(PROSE[source.half :: 2]), "x": source.word(),
+        "U": source.uuid(), "p": source.random.choice(PROSE), "x": source.word(),
     }  # fmt: skip

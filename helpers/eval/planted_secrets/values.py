@@ -41,6 +41,22 @@ PROSE = (
 )  # fmt: skip
 
 
+TEST_WORDS = [
+    "acorn", "badger", "cactus", "dolphin", "eagle", "feather", "goblin", "hazel", "igloo", "juniper", "koala",
+    "lobster", "meadow", "napkin", "otter", "parsley", "quilt", "raven", "salmon", "teapot", "urchin",
+    "vulture", "wagon", "yogurt", "zebra", "bamboo", "canyon", "dagger", "emerald", "flannel",
+]  # fmt: skip
+TEST_PASSWORD_NAMES = (
+    "password", "database_password", "login_password", "pgpassword", "user_passwd", "vault_passphrase",
+    "master_password", "imap_password", "pwd", "new_password", "password_prod", "sudo_password",
+)  # fmt: skip
+TEST_SECRET_NAMES = (
+    "secret_key", "apikey", "google_api_key", "oauth_client_secret", "slack_token", "personal_access_token",
+    "storage_account_key", "jwt_signing_key", "token_secret", "encryption_key", "api_secret", "secret_token",
+    "openai_api_key", "service_key", "shared_secret", "id_token",
+)  # fmt: skip
+
+
 class Source:
     """Random values of one split: `tune`, on which the rules may be looked at, or `test`."""
 
@@ -53,11 +69,11 @@ class Source:
         if split not in ("tune", "test"):
             raise ValueError(f"the split is tune or test, not {split!r}")
         self.random = random.Random(f"planted secrets {split} {seed}")
-        self.half = int(split == "test")
+        self.is_test = split == "test"
 
     def word(self) -> str:
         """Return a word of this split."""
-        return self.random.choice(WORDS[self.half :: 2])
+        return self.random.choice(TEST_WORDS if self.is_test else WORDS)
 
     def words(self, n: int, joint: str) -> str:
         """Return `n` words of this split, joined."""
@@ -77,8 +93,10 @@ class Source:
 
     def name(self, strong: bool) -> str:
         """Return a secret's name in snake case; of a password if `strong`."""
-        names = PASSWORD_NAMES if strong else SECRET_NAMES
-        return self.random.choice(names[self.half :: 2])
+        of_tune, of_test = (
+            (PASSWORD_NAMES, TEST_PASSWORD_NAMES) if strong else (SECRET_NAMES, TEST_SECRET_NAMES)
+        )
+        return self.random.choice(of_test if self.is_test else of_tune)
 
     def secret(self) -> tuple[str, str, bool]:
         """Return a rule's name, a value made by it, and whether people make passwords so."""
