@@ -6,6 +6,9 @@ import ast
 
 import pytest
 
+from typer.testing import CliRunner
+
+from helpers.__main__ import app
 from helpers.code.languages import syntax_fault
 from helpers.code.python_text import parse_or_reason
 from helpers.code.secrets import Masked, mask_secrets
@@ -82,3 +85,13 @@ def test_the_card_shows_figures_with_n_and_interval() -> None:
     assert f"| recall | {recall['value']:.4g} | {recall['95% interval']} | 40 |" in card
     assert "| language | planted secrets | masked | look-alikes | masked by mistake |" in card
     assert "planted" not in render_data_card({"corpus": {"secrets": {}}})
+
+
+def test_the_command_repeats_the_figures_and_keeps_the_test_split_unseen() -> None:
+    shown = CliRunner().invoke(app, ["secrets", "--n", "60", "--seed", "5"])
+    recall = check_facts(check_secrets("test", 5, 60))["figures"][0]
+    assert (
+        f"figure recall, value {recall['value']}, 95% interval {recall['95% interval']}, n 60" in shown.output
+    )
+    for wrong in (["--show", "5"], ["--split", "other"], ["--n", "0"]):
+        assert CliRunner().invoke(app, ["secrets", *wrong]).exit_code != 0

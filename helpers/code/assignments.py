@@ -1,18 +1,18 @@
 """Which name a string literal is given to, in any form of assignment of the supported languages.
 
 The tokens before a literal are read backwards: an operator (`=`, `:=`, `:`, `=>`, `==`, `or`, `||`, ...)
-leads to the name it assigns to, a bracket to the call, container or entry around it. So `password: str = "..."`,
-`{"password": "..."}`, `environ.get("PASSWORD", "...")`, `add_argument("--password", default="...")`,
-`#define PASSWORD "..."` and `user, password = "...", "..."` are read by the same few rules.
+leads to the name it assigns to, a bracket to the call, container or entry around it. So
+`password: str = "..."`, `{"password": "..."}`, `environ.get("PASSWORD", "...")`,
+`add_argument("--password", default="...")`, `#define PASSWORD "..."` and `user, password = "...", "..."` are read by the same few rules.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from helpers.code.literals import COMMENT, NAME, STRING, Lexeme, lexemes
+from helpers.code.literals import COMMENT, NAME, STRING, Lexeme
 from helpers.code.secret_names import IDENTIFIER, SECRET, is_plural, strength_of, words_of
 
 ASSIGNS = {"=", ":=", "+=", ":", "=>", "||=", "??=", "==", "===", "!=", "!=="}
@@ -74,9 +74,14 @@ class Assigned:
     direct: bool  # assigned as it stands, not through a call or a container
 
 
-def assigned_strings(text: str, language: str) -> Iterator[Assigned]:
-    """Yield the values of string literals that are given to a name that promises a secret."""
-    code = _Code([token for token in lexemes(text, language) if token.kind != COMMENT], language)
+def assigned_strings(tokens: Sequence[Lexeme], language: str) -> Iterator[Assigned]:
+    """Yield the values of string literals that are given to a name that promises a secret.
+
+    Args:
+        tokens: of `literals.lexemes`, comments and line breaks included.
+        language: of the text; "" if it is none.
+    """
+    code = _Code([token for token in tokens if token.kind != COMMENT], language)
     at = 0
     while at < len(code.tokens):
         if code.tokens[at].kind != STRING:
@@ -205,7 +210,7 @@ class _Code:
         return (name, True) if self.text(after) in ("==", "===") and strength_of(name) else None
 
     def annotated(self, at: int) -> tuple[str, bool] | None:
-        """Return the secret's name of the field whose annotation gives its value: `@Value("...") String key`."""
+        """Return the secret's name of a field that an annotation gives a value: `@Value("...") String key`."""
         bracket = self.around[at]
         if bracket < 2 or self.text(bracket - 2) != "@" or self.text(bracket - 1) not in VALUE_ANNOTATIONS:
             return None
@@ -233,7 +238,7 @@ class _Code:
         return None
 
     def _named_before(self, at: int) -> str:
-        """Return the secret's name in a string just before a value: `("password", "...")`, `["--token", "..."]`."""
+        """Return the secret's name in the string just before a value, as in `("password", "...")`."""
         k = at - 1
         while self.text(k) == "\n":
             k -= 1
@@ -332,7 +337,7 @@ class _Code:
         return (self.text(before) in CONTINUES and not colon_ends_line) or self.text(after) in joins
 
     def _in_lead(self, lead: list[int], nth: int) -> str | None:
-        """Return the secret's name that the tokens before a value assign to, "" for another name, else None."""
+        """Return the secret's name that a value is assigned to, "" for another name, None for no name."""
         place = len(lead) - 1
         fallen_back = False
         while place >= 0:

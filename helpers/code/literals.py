@@ -27,6 +27,7 @@ PLAIN = re.compile(
     r"|(?P<op>:=|::|=>|->|===|!==|==|!=|<=|>=|\|\|=|\?\?=|\?:|\+=|\|\||&&|\?\?|.)",
     re.DOTALL,
 )
+STRING_START = re.compile(r"[A-Za-z]{0,2}8?R?#{0,8}[\"'`]")
 RAW_START = re.compile(r'(?:(b|c)?r(#*)"|(?:u8|[uUL])?R"([^\s()\\"]{0,16})\()')
 PREFIX = re.compile(r"(?:[rRbBfFuUtT]{1,2}|u8|L|c)(?=[\"'])")
 SIMPLE = {
@@ -61,8 +62,7 @@ def lexemes(text: str, language: str = ANY) -> list[Lexeme]:
 def _next(text: str, at: int, language: str, before: str) -> tuple[Lexeme | None, int]:
     """Return the token at a place (None for a space) and where the next one begins."""
     character = text[at]
-    may_be_string = character in "\"'`" or character.isalpha()
-    if may_be_string and (string := _string(text, at, language)):
+    if STRING_START.match(text, at) and (string := _string(text, at, language)):
         return string
     if (character == "#" and language in ("python", ANY)) or text.startswith(("//", "/*"), at):
         rule = HASH_COMMENT if character == "#" else SLASH_COMMENT

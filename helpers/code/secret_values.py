@@ -59,8 +59,9 @@ TECHNICAL = re.compile(
     re.IGNORECASE,
 )
 TEMPLATE = re.compile(
-    r"\$\{[^}\n]*\}|\$\([^)\n]*\)|\{\{.*?\}\}|\{%.*?%\}|\{[\w.!:\[\]]*\}|%\(\w+\)[a-z]|<%.*?%>|<[A-Za-z][\w -]*>"
-    r"|\[[A-Za-z][\w -]*\]|%[A-Za-z_]\w{2,}%|(?:^|(?<=[\s/:=@-]))\$[A-Z_]{3,}\b|__[A-Za-z]\w*__|@@\w+@@"
+    r"\$\{[^}\n]*\}|\$\([^)\n]*\)|\{\{.*?\}\}|\{%.*?%\}|\{[\w.!:\[\]]*\}|%\(\w+\)[a-z]|<%.*?%>"
+    r"|<[A-Za-z][\w -]*>|\[[A-Za-z][\w -]*\]|%[A-Za-z_]\w{2,}%"
+    r"|(?:^|(?<=[\s/:=@-]))\$[A-Z_]{3,}\b|__[A-Za-z]\w*__|@@\w+@@"
 )
 DIRECTIVE = re.compile(r"%[-+ #0]*\d*(?:\.\d+)?l*[sdrvqxfi](?![A-Za-z\d])")
 PLACEHOLDER = re.compile(
@@ -105,7 +106,8 @@ LOCATION = re.compile(
 REGEX = re.compile(r"\[\^?(?:A-Z|a-z|0-9|\\[wds])|\(\?[:=!<P]|\\[wdsbS][+*]|\{\d+(?:,\d*)?\}")
 UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 DATE = re.compile(
-    r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ]\d{1,2}:\d{2}[\d:.]*(?:Z|[+-]\d\d:?\d\d)?)?|\d{1,2}:\d{2}(?::\d{2})?"
+    r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ]\d{1,2}:\d{2}[\d:.]*(?:Z|[+-]\d\d:?\d\d)?)?"
+    r"|\d{1,2}:\d{2}(?::\d{2})?"
 )
 HASH_OF_A_PASSWORD = re.compile(
     r"(?:pbkdf2_|argon2|bcrypt|scrypt|sha\d|md5)\w*\$.+\$.+|\$[\da-z-]+\$.{20,}|\{S?SHA\d*\}.{20,}"

@@ -68,8 +68,8 @@ AUTHORIZATION = re.compile(r"\b(?i:bearer|basic|token|apikey)[ :]\s*([A-Za-z0-9+
 # Unquoted values in strings and comments: lines of an env, INI or YAML file, parts of a connection string,
 # options of a command, elements of XML, and SQL.
 LINE_PAIR = re.compile(
-    r"(?m)^[ \t]*(?:[-+#*>$] ?|//+ ?)?(?:export |set |ENV |env |SET )?[ \t]*([A-Za-z_][\w.-]*)[ \t]*[=:][ \t]*"
-    r"(?![\"'`])(\S+)[ \t]*(?=$|#|\\)"
+    r"(?m)^[ \t]*(?:[-+#*>$] ?|//+ ?)?(?:export |set |ENV |env |SET )?[ \t]*([A-Za-z_][\w.-]*)[ \t]*[=:]"
+    r"[ \t]*(?![\"'`])(\S+)[ \t]*(?=$|#|\\)"
 )
 PAIR = re.compile(
     r"(?<![\w-])([A-Za-z_][\w.-]*)[\"']?[ \t]*(?:=>|:=|=|:)[ \t]*(?![\"'`])(?=([^\s\"'`,;&<>]+))"
@@ -166,7 +166,8 @@ def _in_urls(text: str) -> Iterator[tuple[int, int, str]]:
 
 def _assigned(text: str, language: str, offset: int, depth: int) -> Iterator[tuple[int, int, str]]:
     """Yield values that are given to a secret's name, in code and in what its strings and comments hold."""
-    for found in assigned_strings(text, language):
+    tokens = lexemes(text, language)
+    for found in assigned_strings(tokens, language):
         value = "".join(map(_fixed_part, found.pieces))
         certain = not depth or (found.direct and _is_no_phrase(value))
         if certain and looks_secret(value, found.strength, direct=found.direct, name=found.name):
@@ -175,7 +176,7 @@ def _assigned(text: str, language: str, offset: int, depth: int) -> Iterator[tup
                 start = piece.start + (scheme.end() if scheme else 0)
                 if value := text[start : piece.end].rstrip():
                     yield offset + start, offset + start + len(value), KEYWORD
-    for token in lexemes(text, language):
+    for token in tokens:
         if token.kind in (STRING, COMMENT) and NAMES_A_SECRET.search(token.text):
             inner = ESCAPED.sub(_same_length, token.text)
             yield from _unquoted(inner, offset + token.start)
@@ -217,7 +218,7 @@ def _unquoted(text: str, offset: int) -> Iterator[tuple[int, int, str]]:
 
 
 def _is_no_phrase(value: str) -> bool:
-    """Return whether a value could not stand in prose: letters beside digits, random, or many words joined."""
+    """Return whether a value is none of prose: it is mixed with digits, random, or of many words joined."""
     return is_mixed(value) or is_random(value, MIN_CHARS) or len(re.findall(r"\w[-_. ]\w", value)) >= 3
 
 

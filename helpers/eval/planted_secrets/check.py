@@ -3,7 +3,8 @@
 An item is a few lines of code with one value. A secret counts as found if nothing of its value is left in the
 masked text; a look-alike counts as wrongly masked if its text changes at all. Precision is what is right
 among the masked items, with as many secrets as look-alikes. The rules were written by the author of the
-forms, while looking at the split `tune`; the split `test` has words, names, values and forms of its own. Code as it is found may hold other forms of both.
+forms, while looking at the split `tune`; the split `test` has words, names, values and forms of its own.
+Code as it is found may hold other forms of both.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class SecretCheck:
     split: str
     recall: Estimate
     precision: Estimate
-    by_language: dict[str, tuple[int, int, int, int]]  # secrets, found, look-alikes, wrongly masked
+    by_language: dict[str, tuple[int, ...]]  # secrets, found, look-alikes, wrongly masked
     missed: tuple[PlantedItem, ...]
     wrongly_masked: tuple[PlantedItem, ...]
 
@@ -151,10 +152,12 @@ def _secret_item(source: Source, language: str, form: str) -> PlantedItem:
     basic = base64.b64encode(f"{source.word()}:{value}".encode()).decode()
     json_text = value.replace("\\", "/").replace('"', "'")
     texts = {
-        "v": quoted, "q": single, "f": quoted.replace("{", "{{").replace("}", "}}"), "a": halves[0], "b": halves[1],
-        "m": value.replace("\\", "\\\\").replace("`", "\\`").replace("${", "\\${"), "w": value, "B": basic,
-        "g": value.replace("`", "-"), "h": value.replace('"', "'").replace(")", "("), "r": value.replace("'", "-").replace("\\", "/"),
-        "j": json_text.replace("'", "-"), "j2": json_text, "t": value, "e": value, "d": value, "u": value, "l": value,
+        "v": quoted, "q": single, "a": halves[0], "b": halves[1], "w": value, "B": basic,
+        "f": quoted.replace("{", "{{").replace("}", "}}"), "g": value.replace("`", "-"),
+        "m": value.replace("\\", "\\\\").replace("`", "\\`").replace("${", "\\${"),
+        "h": value.replace('"', "'").replace(")", "("), "r": value.replace("'", "-").replace("\\", "/"),
+        "j": json_text.replace("'", "-"), "j2": json_text,
+        "t": value, "e": value, "d": value, "u": value, "l": value,
     }  # fmt: skip
     code = form.format(**_name_fields(name), x=source.word(), **texts)
     parts = [text for field, text in texts.items() if "{" + field + "}" in form]
@@ -179,7 +182,8 @@ def _name_fields(name: str) -> dict[str, str]:
 def _harmless_fields(source: Source) -> dict[str, str]:
     first, second = source.word(), source.word()
     return {
-        "w": first, "w2": second, "W": first.title(), "W2": second.title(), "i": str(source.random.randint(1, 2030)),
-        "h": source.bytes(32).hex(), "g": source.bytes(20).hex(), "o": base64.b64encode(source.bytes(48)).decode(),
+        "w": first, "w2": second, "W": first.title(), "W2": second.title(),
+        "i": str(source.random.randint(1, 2030)), "h": source.random.randbytes(32).hex(),
+        "g": source.random.randbytes(20).hex(), "o": base64.b64encode(source.random.randbytes(48)).decode(),
         "U": source.uuid(), "p": source.random.choice(PROSE), "x": source.word(),
     }  # fmt: skip

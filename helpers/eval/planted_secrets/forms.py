@@ -188,7 +188,7 @@ NAMELESS = (
     '{x} = "amqps://svc:{u}@mq.example.org/vhost"',
 )
 
-# Harmless values under names that sound like secrets. `{w}` is a word, `{i}` a number, `{h}` a digest, `{p}` prose.
+# Harmless values under names that sound like secrets: `{w}` is a word, `{i}` a number, `{h}` a digest.
 HARMLESS = (
     '{s}_field = "{w}_{w2}_{i}"',
     '{s}_label = "{p}"',

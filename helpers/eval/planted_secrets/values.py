@@ -42,9 +42,9 @@ PROSE = (
 
 
 TEST_WORDS = [
-    "acorn", "badger", "cactus", "dolphin", "eagle", "feather", "goblin", "hazel", "igloo", "juniper", "koala",
-    "lobster", "meadow", "napkin", "otter", "parsley", "quilt", "raven", "salmon", "teapot", "urchin",
-    "vulture", "wagon", "yogurt", "zebra", "bamboo", "canyon", "dagger", "emerald", "flannel",
+    "acorn", "badger", "cactus", "dolphin", "eagle", "feather", "goblin", "hazel", "igloo", "juniper",
+    "koala", "lobster", "meadow", "napkin", "otter", "parsley", "quilt", "raven", "salmon", "teapot",
+    "urchin", "vulture", "wagon", "yogurt", "zebra", "bamboo", "canyon", "dagger", "emerald", "flannel",
 ]  # fmt: skip
 TEST_PASSWORD_NAMES = (
     "password", "database_password", "login_password", "pgpassword", "user_passwd", "vault_passphrase",
@@ -83,13 +83,9 @@ class Source:
         """Return `n` characters of an alphabet."""
         return "".join(self.random.choices(alphabet, k=n))
 
-    def bytes(self, n: int) -> bytes:
-        """Return `n` random bytes."""
-        return self.random.randbytes(n)
-
     def uuid(self) -> str:
         """Return a random UUID."""
-        return str(uuid.UUID(bytes=self.bytes(16), version=4))
+        return str(uuid.UUID(bytes=self.random.randbytes(16), version=4))
 
     def name(self, strong: bool) -> str:
         """Return a secret's name in snake case; of a password if `strong`."""
@@ -105,7 +101,7 @@ class Source:
             "Django SECRET_KEY": lambda: self.characters(DJANGO, 50),
             "django-insecure": lambda: "django-insecure-" + self.characters(DJANGO, 50),
             "token_urlsafe": lambda: self._base64(draw.randint(16, 48), b"-_").rstrip("="),
-            "token_hex": lambda: self.bytes(draw.choice((16, 20, 24, 32))).hex(),
+            "token_hex": lambda: self.random.randbytes(draw.choice((16, 20, 24, 32))).hex(),
             "base64": lambda: self._base64(draw.randint(16, 40), b"+/"),
             "alphanumeric": lambda: self.characters(ALPHANUMERIC, draw.randint(16, 40)),
             "prefixed": lambda: self.word()[:3] + "_" + self.characters(ALPHANUMERIC, draw.randint(20, 32)),
@@ -123,7 +119,7 @@ class Source:
         return rule, makers[rule](), is_password
 
     def _base64(self, n: int, last_two: bytes) -> str:
-        return base64.b64encode(self.bytes(n), last_two).decode()
+        return base64.b64encode(self.random.randbytes(n), last_two).decode()
 
     def _worded(self, end: str) -> str:
         return self.word().title() + str(self.random.randint(10, 9999)) + end
