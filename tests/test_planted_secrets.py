@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 
 import pytest
-
 from typer.testing import CliRunner
 
 from helpers.__main__ import app

@@ -3,7 +3,8 @@
 The tokens before a literal are read backwards: an operator (`=`, `:=`, `:`, `=>`, `==`, `or`, `||`, ...)
 leads to the name it assigns to, a bracket to the call, container or entry around it. So
 `password: str = "..."`, `{"password": "..."}`, `environ.get("PASSWORD", "...")`,
-`add_argument("--password", default="...")`, `#define PASSWORD "..."` and `user, password = "...", "..."` are read by the same few rules.
+`add_argument("--password", default="...")`, `#define PASSWORD "..."` and `user, password = "...", "..."`
+are read by the same few rules.
 """
 
 from __future__ import annotations
@@ -210,7 +211,7 @@ class _Code:
         return (name, True) if self.text(after) in ("==", "===") and strength_of(name) else None
 
     def annotated(self, at: int) -> tuple[str, bool] | None:
-        """Return the secret's name of a field that an annotation gives a value: `@Value("...") String key`."""
+        """Return the secret's name of an annotated field, as in `@Value("...") String key`."""
         bracket = self.around[at]
         if bracket < 2 or self.text(bracket - 2) != "@" or self.text(bracket - 1) not in VALUE_ANNOTATIONS:
             return None
