@@ -47,8 +47,8 @@ GETS = {
     "ends", "endswith", "pattern", "re", "compile", "t", "it", "tr", "i", "getpass",
 }  # fmt: skip
 SETS = re.compile(
-    r"^(?:set|with|use|put|add|assign|update|store|save|register|configure|sign|authenticate|login|connect)_?",
-    re.IGNORECASE,
+    r"(?i:set|with|use|put|add|assign|update|store|save|register|configure|sign|authenticate|login|connect)"
+    r"(?=[A-Z_])_?"
 )
 COMPARES = {
     "equals", "equalsIgnoreCase", "compareTo", "compare", "eq", "equal", "assign", "append", "push_str",

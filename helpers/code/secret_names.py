@@ -131,6 +131,8 @@ def _strength_at(words: list[str], at: int) -> int:
     elif one in CREDENTIALS:
         if one == "token" and before and before[-1] in HARMLESS_TOKENS:
             return 0
+        if word == "tokens" and not set(before) & (SECRET_KEYS | {"refresh", "bearer", "personal"}):
+            return PERHAPS  # of a lexer or a text
         named = one in ("authorization", "credential", "cred", "creds") or before
         strength = SECRET if named else PERHAPS
     elif one == "key":

@@ -98,7 +98,7 @@ LABELS = {
 }  # fmt: skip
 LOCATION = re.compile(
     r"(?:https?|wss?|file|env|vault|ssm|arn|op|kms|secret|data|urn|mailto|projects?|gcp|aws|sops|ref):[/\w]|"
-    r"(?:\.{0,2}|~)/[\w.]|[A-Za-z]:\\|(?:[\w-]+/)*[\w.-]+\.(?:json|ya?ml|toml|txt|pem|key|crt|cer|env|cfg|ini|conf|py|js|ts|"
+    r"(?:\.{0,2}|~)/[\w.@:{*-]|[A-Za-z]:\\|(?:[\w-]+/)*[\w.-]+\.(?:json|ya?ml|toml|txt|pem|key|crt|cer|env|cfg|ini|conf|py|js|ts|"
     r"go|rs|java|html?|css|xml|properties|keystore|jks|p12|pub|db|php|tsx?|jsx?|vue|svg|png|md|log|lock)$"
     r"|(?:projects|vault|secrets?|arn|kubernetes\.io|application|text|image|refs|prod|dev|staging)/[\w./-]+$"
 )
@@ -246,7 +246,8 @@ def _is_chosen(value: str, strength: int) -> bool:
     if not wordy:
         return not TECHNICAL.search(value) and bool(re.search("[A-Za-z]", value)) and len(value) >= 10
     if re.search(r"[!@#$%^&*+=~?|]", bare):
-        return not set(words) & (CREDENTIAL_WORDS | LABELS)
+        is_plain = bool(set(words) & (CREDENTIAL_WORDS | LABELS)) or "|" in bare
+        return strength == PASSWORD and not is_plain
     if set(words) & LABELS or set(words) & CREDENTIAL_WORDS:
         return False
     return (
