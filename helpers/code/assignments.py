@@ -54,7 +54,8 @@ COMPARES = {
     "equals", "equalsIgnoreCase", "compareTo", "compare", "eq", "equal", "assign", "append", "push_str",
     "set", "push",
 }  # fmt: skip
-LOGS_IN = re.compile(r"auth|login|credential|connect|create_?(?:super_?)?user", re.IGNORECASE)
+LOGS_IN = re.compile(r"auth|login|credential|connect|create_?(?:super_?)?user|wifi", re.IGNORECASE)
+KEYED = re.compile(r"jwt|hmac|fernet|cipher", re.IGNORECASE)
 VALUE_ANNOTATIONS = {"Value", "DefaultValue", "ConfigProperty"}
 DEFINES = {"def", "fn", "func", "function"}
 # An argument or attribute of this name holds the value that another name names.
@@ -507,8 +508,11 @@ class _Code:
             receiver = self.text(caller - 2)
             if strength_of(receiver):
                 return True, receiver, True
-        if nth >= 1 and LOGS_IN.search(callee):
+        chain = "".join(self.text(k) for k in range(max(0, caller - 2), caller + 1))
+        if nth >= 1 and LOGS_IN.search(chain):
             return True, "credentials", False
+        if KEYED.search(chain):
+            return True, "key", False
         strength = strength_of(callee)
         setter = SETS.match(callee)
         if setter and nth == 0 and strength_of(callee[setter.end() :]):

@@ -55,6 +55,7 @@ PASS_OF = {
     "db", "database", "smtp", "user", "admin", "root", "mysql", "pg", "postgres", "postgresql", "mongo",
     "redis", "ftp", "sftp", "mail", "email", "imap", "login", "my", "ssh", "proxy", "http", "https", "app",
     "auth", "ldap", "account", "service", "client", "server", "rabbit", "rabbitmq", "mq", "sql", "oracle",
+    "keystore", "truststore", "store", "key",
     "wifi",
 }  # fmt: skip
 NO_VALUE_BEFORE = {

@@ -28,7 +28,7 @@ from detect_secrets.plugins.keyword import KeywordDetector
 from helpers.code.assignments import assigned_strings
 from helpers.code.literals import ANY, COMMENT, STRING, Lexeme, lexemes
 from helpers.code.secret_names import PASSWORD, SECRET, strength_of
-from helpers.code.secret_values import MIN_CHARS, SCHEME, is_mixed, is_random, looks_secret
+from helpers.code.secret_values import MIN_CHARS, SCHEME, is_mixed, is_random, is_wordy, looks_secret
 
 MASK = "MASKED_"
 PROVIDERS = (  # detectors below `detect_secrets.plugins`
@@ -57,7 +57,7 @@ KEY_LINE = re.compile(r"[A-Za-z0-9+/=]{40,}")  # a key has a line at least this 
 ESCAPE_OR_RUN = re.compile(r"\\[nrt]|[A-Za-z0-9+/=]{4,}")
 NAMES_A_SECRET = re.compile(
     r"key|token|secret|passw|passphrase|passcode|phrase|pass\b|pwd|pw\b|psw|cred|auth|api|jwt|bearer|basic|cookie|session"
-    r"|_pat\b|identified|-u |mysql|@(?:tcp|udp|unix)\(|connect|user",
+    r"|_pat\b|identified|-u |mysql|@(?:tcp|udp|unix)\(|connect|user|login|jwt|hmac|fernet|cipher|wifi",
     re.IGNORECASE,
 )
 MIN_RANDOM_CHARS = 20
@@ -207,6 +207,8 @@ def _unquoted(text: str, offset: int) -> Iterator[tuple[int, int, str]]:
         for match in form.finditer(text):
             name, value = match.groups()
             strength = PASSWORD if form in OF_PASSWORDS else strength_of(name)
+            if strength < PASSWORD and is_wordy(value):
+                continue  # as in "Secret: never-shared-2"
             value = value.rstrip(",;") if form is not LINE_PAIR else value
             if (
                 strength
