@@ -49,6 +49,7 @@ class SecretCheck:
     split: str
     recall: Estimate
     precision: Estimate
+    recall_of_new_forms: Estimate | None  # of the forms that `test` has alone; None for `tune`
     by_language: dict[str, tuple[int, ...]]  # secrets, found, look-alikes, wrongly masked
     missed: tuple[PlantedItem, ...]
     wrongly_masked: tuple[PlantedItem, ...]
@@ -71,8 +72,10 @@ def check_secrets(split: str = "test", seed: int = 17, n: int = N_ITEMS) -> Secr
             counts[item.language][first] += 1
             counts[item.language][first + 1] += hit
     flagged = [True] * sum(found) + [False] * sum(masked)
+    own = {form for _, form in _pairs(HELD_OUT)}
+    in_own = [hit for item, hit in zip(secrets, found, strict=True) if item.form in own]
     return SecretCheck(
-        split, proportion(found), proportion(flagged or [False]),
+        split, proportion(found), proportion(flagged or [False]), proportion(in_own) if in_own else None,
         {language: tuple(row) for language, row in sorted(counts.items())},
         tuple(item for item, hit in zip(secrets, found, strict=True) if not hit),
         tuple(item for item, hit in zip(harmless, masked, strict=True) if hit),
@@ -83,7 +86,12 @@ def check_facts(check: SecretCheck) -> dict[str, Any]:
     """Return a check for the data card: its `figures`, and the counts `by_language`, as rows of tables."""
     figures = [
         {"figure": name, "value": round(found.value, 4), "95% interval": _interval(found), "n": found.n}
-        for name, found in (("recall", check.recall), ("precision", check.precision))
+        for name, found in (
+            ("recall", check.recall),
+            ("recall on forms of this split alone", check.recall_of_new_forms),
+            ("precision", check.precision),
+        )
+        if found
     ]
     counted = ("planted secrets", "masked", "look-alikes", "masked by mistake")
     rows = [
