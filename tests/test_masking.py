@@ -52,8 +52,6 @@ SECRETS = {
     "Twilio API Key": ("SK" + "0123456789abcdef" * 2, 'call("{}")'),
     "Basic Auth Credentials": ("tr0ub4dor", 'url = "https://me:{}@host/x"'),
     "Secret Keyword": ("tr0ub4dor&3", 'password = "{}"'),
-    "Base64 High Entropy String": (LETTERS[:30], 'session_token = "{}"'),
-    "Hex High Entropy String": ("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b", "sign(key='{}')"),
     "Private Key": (
         f"{KEY_LINE}\n{KEY_LINE}\nQz7Rk2Vw",
         'PEM = """-----BEGIN RSA PRIVATE KEY-----\n{}\n-----END RSA PRIVATE KEY-----"""',
@@ -114,6 +112,125 @@ def test_private_key_on_one_line_and_over_joined_strings() -> None:
 )
 def test_ordinary_code_stays_as_it_is(code: str) -> None:
     assert mask_secrets(code) == type(mask_secrets(""))(code, ())
+
+
+DJANGO_KEY = (
+    "j8%s=+(w" + LETTERS[:12].lower() + "#$2f^&*)-_=!z" + LETTERS[20:36].lower()
+)  # as Django makes them
+CHOSEN = "hT7!kw9$Qz"
+RANDOM = LETTERS[:24]
+
+
+@pytest.mark.parametrize("value", [DJANGO_KEY, CHOSEN, RANDOM, "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b"])
+@pytest.mark.parametrize(
+    ("language", "template"),
+    [
+        ("python", 'SECRET_KEY = "{}"'),
+        ("python", 'SECRET_KEY = os.environ.get("SECRET_KEY", "{}")'),
+        ("python", 'password: str = "{}"'),
+        ("python", "password = b'{}'"),
+        ("python", 'password = f"{}"'),
+        ("python", 'if (password := "{}"):\n    pass'),
+        ("python", 'def connect(host, *, password: str = "{}"):\n    pass'),
+        ("python", 'parser.add_argument("--password", default="{}", help="to log in")'),
+        ("python", 'connect("host", password="{}", port=1)'),
+        ("python", 'config = {{"user": "me", "password": "{}"}}'),
+        ("python", 'user, password = "me", "{}"'),
+        ("python", 'password = getpass() or "{}"'),
+        ("python", 'if password == "{}":\n    pass'),
+        ("python", 'def password():\n    return "{}"'),
+        ("python", 'ENV = """\nDEBUG=1\nSECRET_KEY={}\nHOST=x\n"""'),
+        ("python", 'YAML = """\ndb:\n  password: {}\n"""'),
+        ("python", 'JSON = \'{{"password": "{}"}}\''),
+        ("python", 'JSON = "{{\\"password\\": \\"{}\\"}}"'),
+        ("python", 'requests.get(url, auth=("me", "{}"))'),
+        ("javascript", "const apiKey = process.env.API_KEY || `{}`;"),
+        ("javascript", 'const quotes = /["\']/; const password = "{}";'),
+        ("typescript", 'class A {{\n  private readonly password: string = "{}";\n}}'),
+        ("typescript", 'const o: Options = {{ host: "x", clientSecret: "{}" }};'),
+        ("go", 'password := "{}"'),
+        ("go", 'const (\n\tHost = "x"\n\tPassword = "{}"\n)'),
+        ("go", 'var apiKey string = "{}"'),
+        ("java", 'private static final String PASSWORD =\n    "{}";'),
+        ("java", 'client.setPassword("{}");'),
+        ("rust", 'const PASSWORD: &str = "{}";'),
+        ("rust", 'static TOKEN_SECRET: &\'static str = "{}";'),
+        ("rust", 'let password = String::from("{}");'),
+        ("c", '#define PASSWORD "{}"'),
+        ("c", 'const char password[64] = "{}";'),
+        ("c", 'struct config c = {{ .host = "x", .password = "{}" }};'),
+        ("cpp", 'constexpr std::string_view kPassword{{"{}"}};'),
+        ("cpp", 'std::map<std::string, std::string> m{{{{"password", "{}"}}}};'),
+    ],
+)
+def test_a_long_literal_is_masked_in_every_form_of_assignment(
+    language: str, template: str, value: str
+) -> None:
+    code = template.format(value)
+    masked = mask_secrets(code, language)
+    assert masked.text == template.format(placeholder("Secret Keyword"))
+    assert mask_secrets(masked.text, language) == type(masked)(masked.text, ())
+
+
+def test_all_pieces_and_lines_of_a_value_are_masked() -> None:
+    half = len(RANDOM) // 2
+    for joined in ('("{}"\n  "{}")', '"{}" + "{}"', '"".join(["{}", "{}"])'):
+        text = mask_secrets("password = " + joined.format(RANDOM[:half], RANDOM[half:])).text
+        assert text == "password = " + joined.format(*[placeholder("Secret Keyword")] * 2)
+    code = f'SECRET = """\n{RANDOM}\n{RANDOM}\n"""\nafter = 1\n'
+    assert mask_secrets(code).text == code.replace(RANDOM, placeholder("Secret Keyword"))
+
+
+@pytest.mark.parametrize(
+    ("template", "value"),
+    [
+        ('db = "postgresql://me:{}@host:5432/x"', "p+w!9$x,z"),
+        ('db = "Server=x;User Id=sa;Password={};Encrypt=true"', CHOSEN),
+        ('db = "host=x user=me password={} dbname=y"', CHOSEN),
+        ('h = {{"Authorization": "Bearer {}"}}', RANDOM),
+        ("run(\"curl -H 'Authorization: Bearer {}' https://x\")", RANDOM),
+        ('run("mysqldump --password={} main")', CHOSEN),
+        ('run("curl -u me:{} https://x")', CHOSEN),
+        ('url = "https://x/v1?api_key={}&page=2"', RANDOM),
+        ("# password: {}", CHOSEN),
+    ],
+)
+def test_secrets_inside_strings_and_comments_are_masked_alone(template: str, value: str) -> None:
+    text = mask_secrets(template.format(value)).text
+    assert value not in text
+    before, after = template.replace("{{", "{").replace("}}", "}").split("{}")
+    assert text.startswith(f"{before}MASKED_")
+    assert text.endswith(after)
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        ("python", 'key = "assignVariablesTab1482SelectedItem"'),
+        (
+            "python",
+            'sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"  # of the key',
+        ),
+        (
+            "python",
+            '"""The token of the author.\n\n>>> f(b"key")\n\'9f86d081884c7d659a2feaa0c55ad015a3bf4f1b\'\n"""',
+        ),
+        ("python", 'password_field = "input_password_12"; token_url = "https://host/oauth2/v1/token"'),
+        ("python", 'password = "your-password-here"; api_key = "<API_KEY_1>"; secret = "${SECRET_1}"'),
+        ("python", 'errors = {"password": "Use 8 to 32 characters, please."}'),
+        ("python", 'API_KEY = os.environ["MYAPP_API_KEY_V2"]; secret = read("/run/secrets/db_12")'),
+        ("python", 'TOKEN = r"[A-Za-z0-9_]{20,40}"; token = f"{user[:3]}-{name(1)}"'),
+        ("python", 'tokens = ["ident_1", "string2"]; public_key = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQ"'),
+        ("javascript", 'if (event.key === "F12") select("password-input-3");'),
+        ("typescript", 'export const AUTH_TOKEN_KEY = "app.auth.token.v2";'),
+        ("go", 'Password string `json:"password_2" validate:"min=8,max=32"`'),
+        ("java", '@JsonProperty("access_token_2") String accessToken;'),
+        ("rust", 'let api_key = env::var("MYAPP_API_KEY_2").unwrap();'),
+        ("c", '#define PASSWORD_FILE "/etc/app/passwd2.conf"'),
+    ],
+)
+def test_look_alikes_stay_as_they_are(language: str, code: str) -> None:
+    assert mask_secrets(code, language).text == code
 
 
 def test_the_default_corpus_holds_no_secret() -> None:

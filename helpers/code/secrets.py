@@ -1,10 +1,9 @@
 """Masking of keys, tokens and passwords in source text, before anything is trained on it.
 
-The detectors come from detect-secrets. They find providers' keys, credentials in URLs, values assigned
-to names such as `password`, and random-looking strings. They run on text in memory: nothing is verified
-over a network and nothing is written. Assigned values and random-looking strings count only together
-with other evidence (see `_assigned` and `_random_looking`), since source code is full of hashes,
-alphabets and words such as "password".
+The detectors come from detect-secrets. They find the keys of providers. Passwords in URLs and values
+that are given to names such as `password` are found here: `assignments` reads which name a literal is given
+to, `secret_names` what the name promises, `secret_values` whether the value looks like a secret. All run on
+text in memory: nothing is verified over a network and nothing is written.
 
 A secret becomes a word such as `MASKED_AWS_ACCESS_KEY`, which is the same for all secrets of its kind.
 Inside a literal the code still parses, and no line moves. Secrets are only counted, never kept or
@@ -13,7 +12,6 @@ shown. Secrets that no detector knows are missed; `python -m detect_secrets` lis
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -22,9 +20,15 @@ from functools import cache
 from pkgutil import resolve_name
 
 from detect_secrets.filters import heuristic
-from detect_secrets.plugins import basic_auth, keyword
 from detect_secrets.plugins.base import RegexBasedDetector
+from detect_secrets.plugins.basic_auth import BasicAuthDetector
 from detect_secrets.plugins.high_entropy_strings import Base64HighEntropyString, HexHighEntropyString
+from detect_secrets.plugins.keyword import KeywordDetector
+
+from helpers.code.assignments import assigned_strings
+from helpers.code.literals import ANY, COMMENT, STRING, Lexeme, lexemes
+from helpers.code.secret_names import PASSWORD, SECRET, strength_of
+from helpers.code.secret_values import MIN_CHARS, SCHEME, is_mixed, is_random, is_wordy, looks_secret
 
 MASK = "MASKED_"
 PROVIDERS = (  # detectors below `detect_secrets.plugins`
@@ -45,24 +49,44 @@ NEWER_FORMS = {
     "OpenAI Token": re.compile(r"\bsk-(?:proj|svcacct|ant|or)-[A-Za-z0-9_-]{20,}"),
 }
 ENTROPY_DETECTORS = (Base64HighEntropyString(limit=4.5), HexHighEntropyString(limit=3.0))
-PRIVATE_KEY, KEYWORD, URL = "Private Key", keyword.KeywordDetector.secret_type, "Basic Auth Credentials"
+PRIVATE_KEY, KEYWORD, URL = "Private Key", KeywordDetector.secret_type, BasicAuthDetector.secret_type
 MAX_KEY_CHARS = 16_000
 KEY_BEGIN = re.compile(r"BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-*")
 KEY_END = re.compile(r"-*END [A-Z0-9 ]*PRIVATE KEY")
 KEY_LINE = re.compile(r"[A-Za-z0-9+/=]{40,}")  # a key has a line at least this long
 ESCAPE_OR_RUN = re.compile(r"\\[nrt]|[A-Za-z0-9+/=]{4,}")
-NAMES_A_SECRET = re.compile(r"key|token|secret|passw|pwd|credential|auth|api", re.IGNORECASE)
-MAX_LINE_CHARS = 2_000  # longer lines are not searched for names: they are data, and slow to search
-# Minimum length and entropy per character of a value with a secret's name; "aaa111" has 1 bit.
-MIN_KEYWORD_CHARS, MIN_KEYWORD_BITS = 6, 2.5
-MIN_RANDOM_CHARS = 20
-TOKEN_REST = re.compile(r"[\w-]*")  # a pattern may end before the token does
-# Names of algorithms and versions contain digits but are not secrets: sha256, utf8, pbkdf2, v2.
-TECHNICAL = re.compile(
-    r"(?<![A-Za-z])(?:sha|md|utf|base|pbkdf|hs|rs|es|aes|rsa|ec|ed|p|v|x|oauth|ipv|s|latin|iso|cp|int|ascii)"
-    r"[-_]?\d+(?![A-Za-z0-9])",
+NAMES_A_SECRET = re.compile(
+    r"key|token|secret|passw|passphrase|passcode|phrase|pass\b|pwd|pw\b|psw|cred|auth|api|jwt|bearer|basic|cookie|session"
+    r"|_pat\b|identified|-u |mysql|@(?:tcp|udp|unix)\(|connect|user|login|jwt|hmac|fernet|cipher|wifi",
     re.IGNORECASE,
 )
+MIN_RANDOM_CHARS = 20
+TOKEN_REST = re.compile(r"[\w-]*")  # a pattern may end before the token does
+# A password in a URL may hold any symbol but a slash, a quote or a space.
+USER_INFO = re.compile(r"[A-Za-z][\w+.-]{1,20}://([^\s:/@'\"`<>]*):([^\s'\"`/<>]+)@(?=[\w\[{$%.-])")
+AUTHORIZATION = re.compile(r"\b(?i:bearer|basic|token|apikey)[ :]\s*([A-Za-z0-9+/=._~-]{12,})(?![\w$({])")
+# Unquoted values in strings and comments: lines of an env, INI or YAML file, parts of a connection string,
+# options of a command, elements of XML, and SQL.
+LINE_PAIR = re.compile(
+    r"(?m)^[ \t]*(?:[-+#*>$] ?|//+ ?)?(?:export |set |ENV |env |SET )?[ \t]*([A-Za-z_][\w.-]*)[ \t]*[=:]"
+    r"[ \t]*(?![\"'`])(\S+)[ \t]*(?=$|#|\\)"
+)
+PAIR = re.compile(
+    r"(?<![\w-])([A-Za-z_][\w.-]*)[\"']?[ \t]*(?:=>|:=|=|:)[ \t]*(?![\"'`])(?=([^\s\"'`,;&<>]+))"
+)
+OPTION = re.compile(r"(?<!\w)--?([A-Za-z][\w-]+)(?:=|[ \t]+)(?!-)([^\s\"'`]+)")
+ELEMENT = re.compile(r"<([A-Za-z][\w.-]*)>([^<>\s]+)</")
+SPOKEN = re.compile(r"(?i)\b(password|identified by|passphrase|secret)[ \t]+'?([^\s\"'`,;]{8,})")
+CURL_USER = re.compile(r"(?<!\S)-u[ \t]+([\w.@-]+):([^\s\"'`]+)")
+MYSQL = re.compile(r"\b(mysql\w*)\b[^\n\"'`]{0,80}?\s-p([^\s\"'`]{6,})")
+DATA_SOURCE = re.compile(r"(?<![\w/])([\w.-]+):([^\s@/\"'`]+)@(?=(?:tcp|udp|unix)\()")  # of Go's MySQL driver
+OF_PASSWORDS = (SPOKEN, CURL_USER, MYSQL, DATA_SOURCE)
+FORMS = (LINE_PAIR, PAIR, OPTION, ELEMENT, *OF_PASSWORDS)
+TEMPLATED = re.compile(r"[{}<>]|%[sd(]|\$\(|\$\{")
+ESCAPED = re.compile(r"\\([nrt\"'`])")
+# A line of a value, without its margins and without a backslash that continues it.
+LINE_OF_VALUE = re.compile(r"(?!\\\n)\S(?:[^\n]*?\S)?(?=\s*\\?\n|\s*\Z)")
+MAX_DEPTH = 2  # of code inside a string inside a string
 PLACEHOLDER_PASSWORD = re.compile(
     r"(?:(?:my|your|the|user|some|db|a)?[-_ ]?)?"
     r"(?:pass(?:word|wd|phrase)?|pwd|pw|secret|token|key|credentials?|\*+|x+|\.+|p|auth|port|\d{1,5})",
@@ -78,16 +102,22 @@ class Masked:
     kinds: tuple[str, ...]
 
 
-def mask_secrets(text: str) -> Masked:
-    """Replace every secret that the detectors find; line numbers stay. Masking again changes nothing."""
+def mask_secrets(text: str, language: str = "python") -> Masked:
+    """Replace every secret that the detectors find; line numbers stay. Masking again changes nothing.
+
+    Args:
+        text: source code, or any text.
+        language: a value of `languages.SUFFIXES`; "" for text that is no code.
+    """
     without_keys = _without_private_keys(text)
     text = without_keys.text
     parts: list[str] = []
     kinds = list(without_keys.kinds)
     at = 0
-    for start, end, kind in sorted(_secrets(text), key=lambda span: (span[0], -span[1])):
+    for start, end, kind in sorted(_secrets(text, language), key=lambda span: (span[0], -span[1])):
         if start >= at and not text.startswith(MASK, start):
-            parts += [text[at:start], placeholder(kind)]
+            mask = placeholder(kind)
+            parts += [text[at:start], LINE_OF_VALUE.sub(mask, text[start:end])]
             kinds.append(kind)
             at = end
     return Masked("".join([*parts, text[at:]]), tuple(kinds))
@@ -100,7 +130,7 @@ def placeholder(kind: str) -> str:
 
 def holds_secret(text: str) -> bool:
     """Return whether what code printed or returned may hold a secret, such as any random-looking string."""
-    return bool(mask_secrets(text).kinds) or any(True for _ in _random_looking(text, named=False))
+    return bool(mask_secrets(text).kinds) or any(True for _ in _random_looking(text))
 
 
 def count_kinds(kinds: tuple[str, ...]) -> dict[str, int]:
@@ -108,7 +138,7 @@ def count_kinds(kinds: tuple[str, ...]) -> dict[str, int]:
     return dict(sorted(Counter(kinds).items()))
 
 
-def _secrets(text: str) -> Iterator[tuple[int, int, str]]:
+def _secrets(text: str, language: str) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, kind) of every secret except private keys, in no particular order."""
     for detector in _detectors():
         for pattern in detector.denylist:
@@ -121,56 +151,92 @@ def _secrets(text: str) -> Iterator[tuple[int, int, str]]:
     for kind, pattern in NEWER_FORMS.items():
         for match in pattern.finditer(text):
             yield *match.span(), kind
-    for pattern in basic_auth.BasicAuthDetector.denylist:
-        for match in pattern.finditer(text) if "://" in text else ():
-            value = match.group(1)
-            if not PLACEHOLDER_PASSWORD.fullmatch(value) and not re.search(r"[{}<>%]", value):
-                yield *match.span(1), URL
-    for line in re.finditer(r"[^\n]+", text):
-        if len(line.group()) <= MAX_LINE_CHARS and NAMES_A_SECRET.search(line.group()):
-            yield from _assigned(line.group(), line.start())
-    yield from _random_looking(text, named=True)
+    yield from _in_urls(text)
+    if NAMES_A_SECRET.search(text):
+        yield from _assigned(text, language, 0, 0)
 
 
-def _assigned(line: str, offset: int) -> Iterator[tuple[int, int, str]]:
-    """Yield quoted values assigned to a name such as `password` that look like a chosen secret."""
-    for pattern, group in keyword.QUOTES_REQUIRED_DENYLIST_REGEX_TO_GROUP.items():
-        for match in pattern.finditer(line):
-            if _looks_chosen(match.group(group)):
-                start, end = match.span(group)
-                yield offset + start, offset + end, KEYWORD
+def _in_urls(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yield the passwords in URLs."""
+    for match in USER_INFO.finditer(text) if "://" in text else ():
+        user, value = match.groups()
+        if value != user and not PLACEHOLDER_PASSWORD.fullmatch(value) and not TEMPLATED.search(value):
+            yield *match.span(2), URL
 
 
-def _looks_chosen(value: str) -> bool:
-    """Return whether a value has letters and digits (beyond `sha256`), and is no template or phrase."""
-    plain = TECHNICAL.sub("", value)
-    return (
-        len(value) >= MIN_KEYWORD_CHARS
-        and not re.search(r"\s|[{}<>()$]|%[sd(]|://", value)
-        and _has_letters_and_digits(plain)
-        and not value.startswith(MASK)
-        and not heuristic.is_sequential_string(value)
-        and _bits(value) >= MIN_KEYWORD_BITS
-    )
+def _assigned(text: str, language: str, offset: int, depth: int) -> Iterator[tuple[int, int, str]]:
+    """Yield values that are given to a secret's name, in code and in what its strings and comments hold."""
+    tokens = lexemes(text, language)
+    for found in assigned_strings(tokens, language):
+        value = "".join(map(_fixed_part, found.pieces))
+        certain = not depth or (found.direct and _is_no_phrase(value))
+        if certain and looks_secret(value, found.strength, direct=found.direct, name=found.name):
+            for piece in found.pieces:
+                scheme = SCHEME.match(piece.text)
+                start = piece.start + (scheme.end() if scheme else 0)
+                if value := text[start : piece.end].rstrip():
+                    yield offset + start, offset + start + len(value), KEYWORD
+    for token in tokens:
+        if token.kind in (STRING, COMMENT) and NAMES_A_SECRET.search(token.text):
+            inner = ESCAPED.sub(_same_length, token.text)
+            yield from _unquoted(inner, offset + token.start)
+            if depth < MAX_DEPTH and re.search("[\"'`]", inner):
+                body = inner.lstrip("#/*") if token.kind == COMMENT else inner
+                start = offset + token.start + len(inner) - len(body)
+                yield from _assigned(body, ANY, start, depth + 1)
 
 
-def _random_looking(text: str, *, named: bool) -> Iterator[tuple[int, int, str]]:
-    """Yield quoted strings of high entropy; if `named`, only on lines that name a key, token or password."""
-    for line in re.finditer(r"[^\n]+", text):
-        if named and not NAMES_A_SECRET.search(line.group()):
-            continue
-        for detector in ENTROPY_DETECTORS:
-            for match in detector.regex.finditer(line.group()):
-                value = match.group(2)
-                if (
-                    len(value) >= MIN_RANDOM_CHARS
-                    and _has_letters_and_digits(value)
-                    and not heuristic.is_sequential_string(value)
-                    and not value.startswith(MASK)
-                    and detector.calculate_shannon_entropy(value) > detector.entropy_limit
-                ):
-                    start, end = match.span(2)
-                    yield line.start() + start, line.start() + end, detector.secret_type
+def _fixed_part(piece: Lexeme) -> str:
+    """Return what a literal holds, without the expressions that an f-string evaluates."""
+    if "f" not in piece.prefix and "t" not in piece.prefix:
+        return piece.text
+    return re.sub(r"\{[^{}]*\}", "{}", re.sub(r"\{\{|\}\}", "", piece.text))
+
+
+def _same_length(escape: re.Match[str]) -> str:
+    """Return what an escape stands for, in two characters, so that places stay."""
+    return {"n": " \n", "r": "  ", "t": "  "}.get(escape.group(1), " " + escape.group(1))
+
+
+def _unquoted(text: str, offset: int) -> Iterator[tuple[int, int, str]]:
+    """Yield secrets that no quotes enclose, in the content of a string or comment."""
+    for match in AUTHORIZATION.finditer(text):
+        if looks_secret(match.group(1), SECRET) and (is_mixed(match.group(1)) or is_random(match.group(1))):
+            yield offset + match.start(1), offset + match.end(1), KEYWORD
+    for form in FORMS:
+        for match in form.finditer(text):
+            name, value = match.groups()
+            strength = PASSWORD if form in OF_PASSWORDS else strength_of(name)
+            if strength < PASSWORD and is_wordy(value):
+                continue  # as in "Secret: never-shared-2"
+            value = value.rstrip(",;") if form is not LINE_PAIR else value
+            if (
+                strength
+                and _is_no_phrase(value)
+                and not TEMPLATED.match(value)
+                and looks_secret(value, strength)
+            ):
+                yield offset + match.start(2), offset + match.start(2) + len(value), KEYWORD
+
+
+def _is_no_phrase(value: str) -> bool:
+    """Return whether a value is none of prose: it is mixed with digits, random, or of many words joined."""
+    return is_mixed(value) or is_random(value, MIN_CHARS) or len(re.findall(r"\w[-_. ]\w", value)) >= 3
+
+
+def _random_looking(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yield quoted strings of high entropy, whatever they are given to."""
+    for detector in ENTROPY_DETECTORS:
+        for match in detector.regex.finditer(text):
+            value = match.group(2)
+            if (
+                len(value) >= MIN_RANDOM_CHARS
+                and _has_letters_and_digits(value)
+                and not heuristic.is_sequential_string(value)
+                and not value.startswith(MASK)
+                and detector.calculate_shannon_entropy(value) > detector.entropy_limit
+            ):
+                yield *match.span(2), detector.secret_type
 
 
 def _without_private_keys(text: str) -> Masked:
@@ -206,11 +272,6 @@ def _span(match: re.Match[str]) -> tuple[int, int]:
 
 def _has_letters_and_digits(value: str) -> bool:
     return bool(re.search(r"[A-Za-z]", value) and re.search(r"\d", value))
-
-
-def _bits(value: str) -> float:
-    """Return the Shannon entropy per character, in bits."""
-    return -sum(n / len(value) * math.log2(n / len(value)) for n in Counter(value).values())
 
 
 @cache

@@ -148,7 +148,7 @@ def read_source(path: str, location: Path, settings: CorpusSettings) -> SourceFi
         return no(*_with_detail(reason))
     if reason := _fault(text, language):
         return no(*_with_detail(reason))
-    masked = mask_secrets(text)
+    masked = mask_secrets(text, language)
     if masked.kinds:
         encoded = masked.text.encode("utf-8")
         if _fault(masked.text, language):

@@ -17,6 +17,7 @@ from helpers.data.splits import LeakReport
 from helpers.data.tasks.instruct_data import InstructData
 from helpers.eval.failures import select_failures, track_a_failures, track_c_failures
 from helpers.eval.failures_b import track_b_failures
+from helpers.eval.planted_secrets.check import check_facts, check_secrets
 from helpers.machine.hardware import hardware_facts, package_versions
 from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits
 from helpers.report import display as show
@@ -62,6 +63,7 @@ def data_card(
     facts: DataCardFacts = {
         "profile": profile.name,
         "corpus": corpus_facts(corpus, functions, splits, settings=profile.corpus, leaks=leaks),
+        "secret_check": check_facts(check_secrets(seed=run.seed)),
         "language_model": lacking.get("track_a")
         or {
             "drawn": drawn,

@@ -1,0 +1,1 @@
+"""Secrets planted in code of all supported languages, and harmless look-alikes, to measure the masking."""
