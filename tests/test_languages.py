@@ -317,7 +317,7 @@ def test_the_card_counts_languages(foreign) -> None:
 def test_settings_choose_languages_and_patterns(tmp_path) -> None:
     put(tmp_path, {**FILES, "a.py": "def f():\n    return 1\n"})
     chosen = resolve_profile(
-        RunRequest("smoke", changed_settings="corpus.languages=python|go,corpus.min_file_bytes=1")
+        RunRequest("smoke", changed_settings=("corpus.languages=python|go", "corpus.min_file_bytes=1"))
     ).corpus
     corpus = load_corpus(f"path:{tmp_path}", chosen)
     assert [file.path for file in corpus.files] == ["a.py", "go/stack.go"]
