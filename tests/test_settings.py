@@ -156,6 +156,21 @@ def test_a_form_gives_one_entry_or_a_list_of_entries() -> None:
         ("track_a.epochs.x=1", "'epochs' has no parts"),
         ("track_a.epochs=many", "epochs takes a number, not 'many'"),
         ("track_b.fenced_code=maybe", "true or false"),
+        ("track_a.learning_rate=nan", "learning_rate takes a number, not 'nan'"),
+        ("track_a.learning_rate=inf", "learning_rate takes a number"),
+        ("track_a.epochs=-1", "epochs cannot be negative"),
+        (
+            "corpus.languages=c|cpp|js|Python",
+            r"no language 'c', 'cpp', 'js', 'Python'.*python, javascript, .*c\+\+",
+        ),
+        ("corpus.languages=", "name at least one of python, javascript"),
+        ("corpus.train_fraction=0.95", "leave something for the test"),
+        ("corpus.near_duplicate_threshold=85", "between 0 and 1"),
+        ("corpus.min_file_bytes=300000", "min_file_bytes"),
+        ("corpus.max_files=0", "max_files"),
+        ("corpus.spec=networkx", "installed:PACKAGE"),
+        ("track_c.index=flatt", "no index 'flatt'.*flat, hnsw, ivf, qdrant"),
+        ("track_b.repair_form=lines", "no repair form 'lines'.*function, line"),
     ],
 )
 def test_a_change_that_cannot_be_made_is_said(change, says) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from helpers.code.secrets import count_kinds
 from helpers.data.cleaning import clean_folder
 from helpers.data.corpus_spec import CorpusError, resolve_spec
-from helpers.data.git_rules import git_rules
+from helpers.data.git_rules import all_tracked, git_rules
 from helpers.data.licences import licence_files, licence_warning
 from helpers.records import Corpus, RejectedFile
 from helpers.settings import CorpusSettings, public_spec
@@ -49,6 +49,8 @@ def load_corpus(
     # An installed package lies in a folder that repositories ignore, and is no working tree itself.
     kind = spec.partition(":")[0]
     git = None if kind == "installed" else git_rules(source.root, look_above=kind == "path")
+    if git and source.is_git_archive:
+        git = all_tracked(git, source.root)
     files, rejected = clean_folder(source.root, settings, only=source.only, git=git)
     if not files and not rejected:
         why = "the folder is empty; name one that holds source files"

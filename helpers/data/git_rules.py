@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from pathspec import GitIgnoreSpec
@@ -89,6 +89,12 @@ def git_rules(root: Path, *, look_above: bool) -> GitRules:
     if prefix and tracked is not None and not tracked:  # copied into a repository that does not know it
         return GitRules(submodules=frozenset(declared | linked))
     return GitRules(True, tracked, frozenset(declared | linked), prefix, above)
+
+
+def all_tracked(rules: GitRules, root: Path) -> GitRules:
+    """Return the rules of a folder in which git tracks every file, such as an unpacked `git archive`."""
+    files = (path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir())
+    return replace(rules, in_repository=True, tracked=frozenset(_with_folders(files)))
 
 
 @dataclass(frozen=True)
