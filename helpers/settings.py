@@ -65,6 +65,7 @@ class CorpusSettings:
     include: tuple[str, ...] = ()  # shell patterns on paths; empty takes every file
     exclude: tuple[str, ...] = ()  # shell patterns on paths; they override `include`
     languages: tuple[str, ...] = LANGUAGES
+    notebooks: bool = False  # take the Python code cells of Jupyter notebooks
 
     def __post_init__(self) -> None:
         """Refuse what could only take nothing, or mean something else than it says."""

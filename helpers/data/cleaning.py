@@ -21,7 +21,8 @@ from helpers.code.near_duplicates import earlier_duplicates, file_tokens, shingl
 from helpers.code.python_text import parse_or_reason
 from helpers.code.secrets import mask_secrets
 from helpers.data.git_rules import GitRules
-from helpers.data.walking import walk
+from helpers.data.notebooks import MAX_FACTOR, notebook_code
+from helpers.data.walking import NOTEBOOK, walk
 from helpers.machine.progress import progress
 from helpers.records import RejectedFile, SourceFile
 from helpers.settings import CorpusSettings
@@ -37,7 +38,8 @@ RULES = {
         ".gitattributes; if git tracks the folder, its licences or manifests must say so, too",
     "build output": "inside build, dist, *.egg-info, a virtual environment or a marked cache; if git tracks "
         "the folder, a tool's mark or package.json must say so, too",
-    "notebook": "a Jupyter notebook",
+    "notebook": "a Jupyter notebook; its Python code cells are taken with corpus.notebooks=true "
+        "(now: {notebooks}), unless it is damaged or in another language",
     "not source code": "its suffix belongs to no supported language (data, documents, type stubs)",
     "language not wanted": "its language is not among languages={languages}",
     "test": "below test/, tests/ or __tests__/, or named test_*.py, *_test.py, tests.py, conftest.py, "
@@ -127,20 +129,26 @@ def read_source(path: str, location: Path, settings: CorpusSettings) -> SourceFi
     def no(reason: str, detail: str = "") -> RejectedFile:
         return RejectedFile(path, reason, detail)
 
+    is_notebook = location.suffix.lower() == NOTEBOOK
+    largest = settings.max_file_bytes * (MAX_FACTOR if is_notebook else 1)
     try:
         mode = location.lstat()
         if not stat.S_ISREG(mode.st_mode):
             return no("cannot be read", "not a regular file")
-        if mode.st_size > settings.max_file_bytes:
-            return no("too large", f"{mode.st_size} bytes")
-        if mode.st_size < settings.min_file_bytes:
-            return no("too small", f"{mode.st_size} bytes")
+        if reason := _size_reason(mode.st_size, settings.min_file_bytes, largest):
+            return no(*_with_detail(reason))
         data = location.read_bytes()
+        if is_notebook:
+            data = notebook_code(data).encode("utf-8")
+            if reason := _size_reason(len(data), settings.min_file_bytes, settings.max_file_bytes):
+                return no(*_with_detail(f"{reason} of code"))
     except OSError as error:
         return no("cannot be read", error.strerror or "")
+    except ValueError as error:
+        return no("notebook", str(error)[:120])
     if b"\0" in data:
         return no("binary")
-    language = language_of(path)
+    language = "python" if is_notebook else language_of(path)
     try:
         is_python = language == "python"
         encoding = tokenize.detect_encoding(io.BytesIO(data).readline)[0] if is_python else "utf-8-sig"
@@ -159,6 +167,12 @@ def read_source(path: str, location: Path, settings: CorpusSettings) -> SourceFi
             return no("secret that cannot be masked", ", ".join(sorted(set(masked.kinds))))
     digest = hashlib.sha256(encoded).hexdigest()
     return SourceFile(path, masked.text, digest, len(encoded), language, masked.kinds)
+
+
+def _size_reason(n_bytes: int, smallest: int, largest: int) -> str:
+    if n_bytes > largest:
+        return f"too large: {n_bytes} bytes"
+    return f"too small: {n_bytes} bytes" if n_bytes < smallest else ""
 
 
 def _machine_made(name: str, text: str, language: str, settings: CorpusSettings) -> str:

@@ -21,7 +21,8 @@ from helpers.data.folder_marks import reason_by_marks, reason_by_name
 from helpers.data.git_rules import Attributes, GitRules, read_attributes
 from helpers.settings import CorpusSettings
 
-IGNORED_FOLDERS = {"__pycache__", "__MACOSX", ".git", ".hg", ".svn"}
+IGNORED_FOLDERS = {"__pycache__", ".ipynb_checkpoints", "__MACOSX", ".git", ".hg", ".svn"}
+NOTEBOOK = ".ipynb"
 IGNORED = "ignored by git"
 TEST_FOLDERS = {"test", "tests", "__tests__"}
 TEST_FILES = ("test_*.py", "*_test.py", "tests.py", "test.py", "conftest.py")
@@ -109,9 +110,10 @@ def _path_reason(path: str, settings: CorpusSettings, own: str) -> str:
         return own
     if parts.name.startswith(".") and not named:
         return "hidden"
-    if parts.suffix.lower() == ".ipynb":
+    is_notebook = parts.suffix.lower() == NOTEBOOK
+    if is_notebook and not settings.notebooks:
         return "notebook"
-    language = language_of(path)
+    language = "python" if is_notebook else language_of(path)
     if not language:
         return f"not source code: {parts.suffix.lower() or 'no suffix'}"
     if settings_language(language) not in settings.languages:
