@@ -65,7 +65,7 @@ def run(
     request = RunRequest(
         profile=profile, corpus=corpus, out=out, resume=resume, seed=seed, causal_lm=causal_lm,
         chat_lm=chat_lm, embedder=embedder, nf4=nf4, second_copy=keep, language=language,
-        changed_settings=",".join(changes or ()), benchmarks=",".join(map(str, benchmark or ())),
+        changed_settings=tuple(changes or ()), benchmarks=tuple(map(str, benchmark or ())),
     )  # fmt: skip
     run_suite(request)
 
@@ -281,9 +281,13 @@ def compare(
 
 def launch_again(processes: int) -> None:
     """Replace this process by the same command under torch's launcher, in `processes` processes."""
-    arguments = [value for value in sys.argv[1:] if not value.startswith("--processes")]
-    if "--processes" in sys.argv:
-        arguments.remove(str(processes))
+    given = iter(sys.argv[1:])
+    arguments = []
+    for word in given:
+        if word == "--processes":
+            next(given)  # its value, wherever else the same text is given
+        elif not word.startswith("--processes="):
+            arguments.append(word)
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))}
     os.execve(sys.executable, [sys.executable, *launcher, "-m", "helpers", *arguments], environment)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 
@@ -43,7 +44,14 @@ def _read(text: str, current: Any, name: str) -> Any:
         return text.lower() == "true"
     if kind not in (int, float, str):
         raise ValueError(f"{name} cannot be set this way")
+    if kind is str:
+        return text
     try:
-        return kind(text)
+        number = kind(text)
     except ValueError:
-        raise ValueError(f"{name} takes a number, not {text!r}") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name} takes a number, not {text!r}")
+    if number < 0:
+        raise ValueError(f"{name} cannot be negative")
+    return number

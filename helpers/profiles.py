@@ -178,12 +178,19 @@ class RunRequest:
     seed: int | None = None
     nf4: bool = False  # frozen weights of the causal LMs in 4 bits
     language: str = ""  # who writes the prose of Track B's pairs
-    benchmarks: str = ""  # problem files whose code no pair may share, separated by commas
-    changed_settings: str = ""  # single settings by name, separated by commas: "track_a.epochs=1"
+    benchmarks: tuple[str, ...] = ()  # problem files whose code no pair may share
+    changed_settings: tuple[str, ...] = ()  # single settings by name, each like "track_a.epochs=1"
     out: str | Path = "."  # receives the reports; the run folder is `out/runs/<run_id>`
     run_id: str = ""  # name of the run folder; made from profile and time when empty
     resume: bool = False  # resume the newest unfinished run with exactly these settings, if any
     second_copy: str | Path = ""  # folder for a second copy of finished stages, such as a mounted Drive
+
+    def __post_init__(self) -> None:
+        """Take lists too, as the notebook's form gives them; a text is one entry, empty ones are dropped."""
+        for name in ("benchmarks", "changed_settings"):
+            given = getattr(self, name)
+            entries = (given,) if isinstance(given, str) else tuple(given or ())
+            object.__setattr__(self, name, tuple(entry.strip() for entry in entries if entry.strip()))
 
 
 def resolve_profile(request: RunRequest) -> Profile:
@@ -211,17 +218,13 @@ def resolve_profile(request: RunRequest) -> Profile:
     if request.language:
         profile = replace(profile, track_b=replace(profile.track_b, language=request.language))
     if request.benchmarks:
-        files = _parts(request.benchmarks)
-        profile = replace(profile, track_b=replace(profile.track_b, benchmarks=files))
-    changed = _parts(request.changed_settings)
-    for change in changed:
-        path, _, value = change.partition("=")
+        profile = replace(profile, track_b=replace(profile.track_b, benchmarks=request.benchmarks))
+    for change in request.changed_settings:
+        path, sign, value = change.partition("=")
         try:
+            if not sign:
+                raise ValueError("it has no value; write NAME=VALUE")
             profile = with_setting(profile, path.strip(), value.strip())
         except ValueError as error:
             raise SettingsError(f"cannot set {change!r}: {error}") from None
-    return replace(profile, changed=changed) if changed else profile
-
-
-def _parts(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    return replace(profile, changed=request.changed_settings) if request.changed_settings else profile

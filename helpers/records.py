@@ -34,6 +34,15 @@ class RejectedFile:
 
 
 @dataclass(frozen=True)
+class FunctionLeftOut:
+    """A function of an accepted file that was not cut out, or a place that may hold functions."""
+
+    id: str  # as `Function.id`; only the path where the name cannot be told
+    reason: str
+    detail: str  # the line, and the grammar that was tried
+
+
+@dataclass(frozen=True)
 class Corpus:
     """The accepted and the rejected files of one code base."""
 

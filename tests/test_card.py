@@ -104,7 +104,7 @@ def test_card_holds_header_sections_and_figures(facts):
     assert header(card)["size_categories"] == ["n<1K"]
     headings = [line[3:] for line in card.splitlines() if line.startswith("## ")]
     assert headings == [
-        "Source and licence", "Secrets", "Acceptance rules", "Rejected files", "Splits", "Duplicates", "Distributions",
+        "Source and licence", "Secrets", "Acceptance rules", "Rejected files", "Functions left out", "Splits", "Duplicates", "Distributions",
         "Seeds", "Edge cases", "Known limits",
     ]  # fmt: skip
     assert card.index("> **Warning.** No licence was found") < card.index("## Source and licence")

@@ -232,7 +232,7 @@ def test_include_and_exclude_patterns(tmp_path):
 
 
 def test_rules_are_printed_with_the_limits_of_the_run():
-    rows = rule_rows(CorpusSettings(max_file_bytes=123, near_duplicate_threshold=0.9))
+    rows = rule_rows(CorpusSettings(min_file_bytes=1, max_file_bytes=123, near_duplicate_threshold=0.9))
     assert [row["reason"] for row in rows] == list(RULES)
     assert not any("{" in row["rule"] for row in rows)
     assert any("123 bytes" in row["rule"] for row in rows)

@@ -42,6 +42,19 @@ def test_a_plan_is_printed_without_what_libraries_say_on_the_way() -> None:
     assert done.stderr == ""
 
 
+def test_starting_again_in_several_processes_keeps_every_other_word(monkeypatch) -> None:
+    import helpers.__main__ as command
+
+    started = []
+    monkeypatch.setattr(command.os, "execve", lambda program, words, environment: started.append(words))
+    for given in (["--processes", "2"], ["--processes=2"]):
+        words = ["pretrain", "--data", "code", "--steps", "2", *given, "--out", "2"]
+        monkeypatch.setattr(command.sys, "argv", ["helpers", *words])
+        command.launch_again(2)
+    kept = ["pretrain", "--data", "code", "--steps", "2", "--out", "2"]
+    assert [words[words.index("helpers") + 1 :] for words in started] == [kept, kept]
+
+
 def test_output_folder_that_is_a_file_is_refused(tmp_path) -> None:
     (tmp_path / "taken").write_text("mine")
     done = helpers("run", "--profile", "smoke", "--out", str(tmp_path / "taken"))

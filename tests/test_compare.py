@@ -53,6 +53,25 @@ def test_each_run_names_models_and_changed_settings_but_no_absolute_paths(files)
     assert str(files) not in two
 
 
+def test_a_path_may_hold_an_equals_sign(files, monkeypatch):
+    folder = files / "lr=1e-4"
+    folder.mkdir()
+    (files / "one.json").rename(folder / "metrics=final.json")
+    (folder / "other.json").write_text((files / "other.json").read_text())
+    monkeypatch.chdir(files)
+    run_id = json.loads((folder / "metrics=final.json").read_text())["run"]["run_id"]
+    for given, name in (
+        ("lr=1e-4/metrics=final.json", run_id),  # no name: the run's id
+        ("before=lr=1e-4/metrics=final.json", "before"),
+        ("lr=1e-4=lr=1e-4/metrics=final.json", "lr=1e-4"),  # a name may hold one as well
+    ):
+        page = comparison([given, "new=lr=1e-4/other.json"])
+        assert f"| {name} |" in page
+        assert "| new |" in page
+    with pytest.raises(CompareError, match=r"lr=2/metrics\.json"):  # the path as given, not its last part
+        comparison(["lr=2/metrics.json"])
+
+
 def test_files_that_are_no_run_are_refused(files):
     (files / "torn.json").write_text("{")
     (files / "list.json").write_text("[]")

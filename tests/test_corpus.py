@@ -210,6 +210,20 @@ def test_git_clone_at_head_tag_branch_and_commit(repository, tmp_path):
     assert load_corpus(f"git:{repository}@v1", ANY_SIZE, cache_dir=cache).version == first[:12]
 
 
+def test_git_reads_repositories_whose_object_names_are_sha256(tmp_path):
+    folder = write(tmp_path / "origin", first=function("alpha"))
+    git(folder, "init", "--quiet", "--object-format=sha256")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "one")
+    git(folder, "tag", "v1")
+    commit = git(folder, "rev-parse", "HEAD")
+    assert len(commit) == 64
+    for revision in ("", "@v1", f"@{commit}", f"@{commit[:12]}"):
+        corpus = load_corpus(f"git:{folder.as_uri()}{revision}", ANY_SIZE, cache_dir=tmp_path / "cache")
+        assert ([file.path for file in corpus.files], corpus.version) == (["first.py"], commit[:12])
+    assert load_corpus(f"path:{folder}", ANY_SIZE).version == commit[:12]
+
+
 def test_git_runs_no_hooks(repository, tmp_path, monkeypatch):
     template = tmp_path / "template" / "hooks"
     template.mkdir(parents=True)
@@ -315,6 +329,34 @@ def test_zip_steps_into_its_one_folder_and_is_unpacked_once(tmp_path):
     assert len(list(cache.iterdir())) == 1
     assert load_corpus(f"zip:{file}", ANY_SIZE, cache_dir=cache) == corpus
     assert len(list(cache.iterdir())) == 1
+
+
+def test_zip_made_by_the_finder_equals_a_plain_one(tmp_path):
+    members = {"my-tool/tool/a.py": function("a"), "my-tool/LICENSE": "MIT"}
+    litter = {
+        "__MACOSX/my-tool/._LICENSE": "\0\5\26\7", "__MACOSX/my-tool/tool/._a.py": "\0\5\26\7",
+        ".DS_Store": "\0", "my-tool/__MACOSX/._b": "\0",
+    }  # fmt: skip
+    plain, made = (
+        load_corpus(f"zip:{archive(tmp_path / f'{name}.zip', held)}", ANY_SIZE, cache_dir=tmp_path / "cache")
+        for name, held in (("plain", members), ("mac", members | litter))
+    )
+    assert (
+        (made.name, made.licence, made.sha256) == (plain.name, plain.licence, plain.sha256) != ("mac", "", "")
+    )
+    assert [file.path for file in made.files] == ["tool/a.py"]
+    assert made.rejected == plain.rejected
+
+
+def test_zip_that_git_archive_made_holds_tracked_files_alone(tmp_path, repository):
+    write(repository, src__build__c=function("gamma"))
+    (repository / ".gitignore").write_text("second.py\n")
+    git(repository, "add", ".")
+    git(repository, "commit", "--quiet", "-m", "three")
+    git(repository, "archive", "--format=zip", "--prefix=origin-1/", f"--output={tmp_path / 'a.zip'}", "HEAD")
+    unpacked = load_corpus(f"zip:{tmp_path / 'a.zip'}", ANY_SIZE, cache_dir=tmp_path / "cache")
+    assert [file.path for file in unpacked.files] == ["first.py", "second.py", "src/build/c.py"]
+    assert unpacked.sha256 == load_corpus(f"path:{repository}", ANY_SIZE).sha256
 
 
 @pytest.mark.parametrize("name", ["../evil.py", "a/../../evil.py", "/evil.py", "C:/evil.py", "..\\evil.py"])

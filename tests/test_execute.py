@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import signal
 import subprocess
 import sys
@@ -50,6 +51,59 @@ def test_parameters_override_defaults_and_nothing_listens_on_tcp(notebook) -> No
     done = run(notebook(new_markdown("## One"), new_code(ask)), {"WORD": "a'b\n"})
     assert done.cells[-1].outputs[0].text == "a'b\n 1 ipc\n"
     assert [c.execution_count for c in done.cells if c.cell_type == "code"] == [1, 2, 3]
+
+
+def installed_spec(folder: Path, name: str, argv: list[str], **more) -> None:
+    place = folder / "kernels" / name
+    place.mkdir(parents=True)
+    spec = {"argv": argv, "display_name": "another one", "language": "python", **more}
+    (place / "kernel.json").write_text(json.dumps(spec))
+
+
+def test_the_kernel_is_this_interpreter_whatever_kernelspecs_are_installed(
+    notebook, tmp_path, monkeypatch
+) -> None:
+    elsewhere = [
+        str(tmp_path / "elsewhere/bin/python"),
+        "-m",
+        "ipykernel_launcher",
+        "-f",
+        "{connection_file}",
+    ]
+    installed_spec(tmp_path / "jupyter", "python3", elsewhere, env={"WORD": "of the kernelspec"})
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    path = notebook(
+        new_markdown("## One"), new_code("import os, sys\nprint(sys.executable, 'WORD' in os.environ)")
+    )
+    asked = nbformat.read(path, as_version=4)
+    asked.metadata["kernelspec"] = {"name": "python3", "display_name": "another one", "language": "python"}
+    nbformat.write(asked, path)
+    assert run(path, {}).cells[-1].outputs[0].text == f"{sys.executable} False\n"
+
+
+def test_a_kernel_that_does_not_start_is_one_sentence(notebook, monkeypatch) -> None:
+    dies = [sys.executable, "-c", "raise SystemExit('no kernel here')"]
+    monkeypatch.setattr("helpers.report.execute.make_ipkernel_cmd", lambda: dies)
+    with pytest.raises(CellFailure, match=r"could not start a Python kernel.*no kernel here") as caught:
+        run(notebook(new_markdown("## One"), new_code("1")), {})
+    assert sys.executable in str(caught.value)
+
+
+def test_a_kernel_that_does_not_start_leaves_no_traceback(notebook) -> None:
+    """Neither the error's own nor the one that nbclient's clean-up would end in at exit."""
+    script = (
+        "import sys\nfrom pathlib import Path\nimport helpers.__main__ as command\n"
+        "from helpers.report import execute\n"
+        "execute.make_ipkernel_cmd = lambda: [sys.executable, '-c', 'raise SystemExit(3)']\n"
+        "path = Path(sys.argv[1])\n"
+        "command.app = lambda: execute.execute_notebook(path, {}, cwd=path.parent)\n"
+        "command.main()\n"
+    )
+    path = notebook(new_markdown("## One"), new_code("1"))
+    done = subprocess.run([sys.executable, "-c", script, str(path)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "error: could not start a Python kernel" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_failing_cell_names_section_and_error(notebook) -> None:

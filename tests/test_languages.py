@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from helpers.code.functions import extract_functions
+from helpers.code.functions import extract_functions, functions_left_out
 from helpers.code.languages import GRAMMARS, SUFFIXES, tokens_of
 from helpers.code.names.context import NameContext
 from helpers.data.card.facts import corpus_facts
+from helpers.data.card.page import render_data_card
 from helpers.data.corpus import load_corpus
 from helpers.data.queries.retrieval_data import build_retrieval_data
 from helpers.data.splits import check_splits, split_corpus
@@ -317,10 +318,102 @@ def test_the_card_counts_languages(foreign) -> None:
 def test_settings_choose_languages_and_patterns(tmp_path) -> None:
     put(tmp_path, {**FILES, "a.py": "def f():\n    return 1\n"})
     chosen = resolve_profile(
-        RunRequest("smoke", changed_settings="corpus.languages=python|go,corpus.min_file_bytes=1")
+        RunRequest("smoke", changed_settings=("corpus.languages=python|go", "corpus.min_file_bytes=1"))
     ).corpus
     corpus = load_corpus(f"path:{tmp_path}", chosen)
     assert [file.path for file in corpus.files] == ["a.py", "go/stack.go"]
     assert {(file.reason, file.detail) for file in corpus.rejected} == {
         ("language not wanted", name) for name in ("c++", "java", "javascript", "rust", "typescript")
     }
+
+
+MACROS = """#define ADD x += 1;
+#define EXPORT __attribute__((visibility("default")))
+
+/** Adds four. */
+void add_four(int x) {
+   {
+      ADD ADD ADD
+      ADD
+   }
+}
+
+/** Exported. */
+EXPORT
+void exported(int y) {
+   int z = y + 1;
+}
+
+/** Kernel style. */
+static int __init start_up(void)
+{
+  FOREACH(i, 3) {
+    run(i);
+  }
+  return 0;
+}
+
+int spread(FILE *of, CONST void *desc)
+{
+  return 1;
+}
+
+/** Torn. */
+int torn(int a) {
+  return a +* / 2 ];
+}
+
+int whole(int a) { return a; }
+"""
+
+
+@pytest.mark.parametrize("suffix", ["c", "cpp"])
+def test_functions_beside_macros_are_taken_and_torn_ones_listed(tmp_path, suffix) -> None:
+    corpus = load_corpus(f"path:{put(tmp_path, {f'm.{suffix}': MACROS})}", ANY_SIZE)
+    found = {function.name: function for function in extract_functions(corpus)}
+    assert list(found) == ["add_four", "exported", "start_up", "spread", "whole"]
+    assert found["add_four"].docstring == "Adds four."
+    assert (
+        found["start_up"].code
+        == MACROS[MACROS.index("static int") : MACROS.index("int spread")].rstrip() + "\n"
+    )
+    assert found["spread"].parameters == ("of", "desc")
+    (left_out,) = functions_left_out(corpus)
+    assert (left_out.id, left_out.reason) == (f"m.{suffix}::torn", "syntax error")
+    assert left_out.detail.startswith("line 34, as ")
+
+
+def test_methods_of_a_class_behind_a_macro_are_methods_of_that_class(tmp_path) -> None:
+    text = """class SHOP_API Plain {
+  int two() { return 2; }
+};
+struct SHOP_API(3) Other : public base::Box {
+  /** Counts the items. */
+  int count(int from) const { return items - from; }
+};
+"""
+    corpus = load_corpus(f"path:{put(tmp_path, {'m.hpp': text})}", ANY_SIZE)
+    found = {f.qualname: (f.is_method, f.is_nested) for f in extract_functions(corpus)}
+    assert found == {"Plain.two": (True, False), "Other.count": (True, False)}
+    assert functions_left_out(corpus) == ()
+
+
+def test_code_that_hides_functions_from_the_grammar_is_listed(tmp_path) -> None:
+    fine = "".join(f"func Fine{n}(a int) int {{ return a + {n} }}\n" for n in range(9))
+    text = "package a\n" + fine + "func (((( broken(x) { x } }\n"
+    corpus = load_corpus(f"path:{put(tmp_path, {'a.go': text})}", ANY_SIZE)
+    assert {f.name for f in extract_functions(corpus)} >= {f"Fine{n}" for n in range(9)}
+    (hidden,) = functions_left_out(corpus)
+    assert (hidden.id, hidden.reason) == ("a.go", "beyond the grammar, may hold functions")
+    assert hidden.detail == "line 11, as go"
+
+
+def test_functions_left_out_stand_in_the_data_card(tmp_path) -> None:
+    corpus = load_corpus(f"path:{put(tmp_path, {'m.c': MACROS})}", ANY_SIZE)
+    functions = extract_functions(corpus)
+    facts = corpus_facts(corpus, functions, split_corpus(corpus, functions, ANY_SIZE, 0))
+    (row,) = facts["functions_left_out"]
+    assert (row["reason"], row["functions"]) == ("syntax error", 1)
+    card = render_data_card({"corpus": facts})
+    assert "## Functions left out" in card
+    assert "m.c::torn" in card

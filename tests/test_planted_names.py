@@ -179,7 +179,9 @@ def test_names_are_planted_in_code_of_other_letters_and_without_usable_code(body
     families = {item.family for item in checked}
     assert ("bodies" in families) == (not body)
     precision, recall = precision_and_recall(checked)
-    wrong = [(item.family, item.name, item.real, item.answer) for item in checked if item.flagged == item.real]
+    wrong = [
+        (item.family, item.name, item.real, item.answer) for item in checked if item.flagged == item.real
+    ]
     assert precision.value >= 0.95, wrong
     assert recall.value >= 0.95, wrong
     for item in checked:

@@ -282,7 +282,9 @@ def in_other_letters(line: str, comment: str = "") -> tuple[list, Splits]:
     return functions, Splits({f"pkg/m{n}.py": name for n, name in enumerate(names)})
 
 
-@pytest.mark.parametrize("line", ["{deed} {noun} по дате создания.", "{chinese}第{n}个文件里的所有空行。之后结束。"])
+@pytest.mark.parametrize(
+    "line", ["{deed} {noun} по дате создания.", "{chinese}第{n}个文件里的所有空行。之后结束。"]
+)
 def test_docstrings_in_other_letters_ask(line):
     functions, splits = in_other_letters(line)
     data = build_retrieval_data(functions, splits, SETTINGS, seed=3)

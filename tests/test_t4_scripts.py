@@ -37,7 +37,7 @@ def test_full_stand_ins_are_as_large_as_the_originals(name, published) -> None:
 
 
 def test_the_small_run_changes_settings_that_exist() -> None:
-    profile = resolve_profile(RunRequest("t4", changed_settings=",".join(t4_on_cpu.FEW)))
+    profile = resolve_profile(RunRequest("t4", changed_settings=t4_on_cpu.FEW))
     assert profile.name == "t4"
     assert not profile.is_full_run
 

@@ -20,7 +20,7 @@ from helpers.code.python_text import parse_or_reason, tokens_of
 from helpers.code.tree_sitter_functions import functions_by_grammar
 from helpers.lines import lines_of
 from helpers.machine.progress import progress
-from helpers.records import Corpus, Function, SourceFile
+from helpers.records import Corpus, Function, FunctionLeftOut, SourceFile
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 LAYOUT_PREFIXES = ("src/", "lib/", "python/")  # folders on the import path, not part of module names
@@ -43,13 +43,22 @@ def extract_functions(corpus: Corpus) -> tuple[Function, ...]:
     return tuple(functions)
 
 
+def functions_left_out(corpus: Corpus) -> tuple[FunctionLeftOut, ...]:
+    """Return the functions that `extract_functions` leaves out, with the reason, in order of path and line.
+
+    In Python there are none: a file that does not parse is rejected as a whole.
+    """
+    files = [file for file in corpus.files if file.language != "python"]
+    return tuple(left_out for file in files for left_out in functions_by_grammar(file)[1])
+
+
 def functions_of_file(file: SourceFile, module: str) -> list[Function]:
     """Extract the functions of one file; a text that does not parse has none.
 
     `module` is the dotted name of a Python file; for other languages the path is used instead.
     """
     if file.language != "python":
-        return functions_by_grammar(file)
+        return functions_by_grammar(file)[0]
     tree = parse_or_reason(file.text)
     if isinstance(tree, str):
         return []

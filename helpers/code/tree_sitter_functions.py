@@ -1,8 +1,9 @@
 """Functions of languages other than Python, each documented by the comment above it.
 
-Methods and functions assigned to a name (`const f = () => ...`) count; functions without a name or with
-a syntax error do not. The comment directly above a function, or above its `export`, `template` or
-attributes, is used as its docstring.
+Methods and functions assigned to a name (`const f = () => ...`) count; functions without a name do not.
+In C and C++, words that only the preprocessor understands (`EXPORT`, `ADD ADD`) are no syntax error; a
+function with any other is left out and listed. The comment directly above a function, or above its
+`export`, `template` or attributes, is used as its docstring.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from helpers.code.languages import (
     text_of,
 )
 from helpers.lines import bare_lines
-from helpers.records import Function, SourceFile
+from helpers.records import Function, FunctionLeftOut, SourceFile
 
 NAMESPACES = {"namespace_definition", "mod_item", "internal_module"}  # their functions are not methods
 # Nodes that wrap a function and come after its comment, and nodes that lie between the two.
@@ -36,12 +37,17 @@ NO_DOCUMENTATION = re.compile(
     r"copyright|SPDX-|licen[cs]ed under|eslint|@ts-|prettier-|clang-format|nolint", re.IGNORECASE
 )
 LONE_RETURN = re.compile(r"\r(?!\n)")
+CLASS_HEAD = re.compile(
+    r"(?:class|struct|union)\s+(?:\w+(?:\([^)]*\))?\s+)*(\w+)\s*(?:final\s*)?(?::(?!:)|$)"
+)
+WORDS = re.compile(r"\s*\w+(?:\s+\w+)*\s*")
+HAS_BODY = re.compile(r"\(.*\).*\{|=>", re.DOTALL)
 LINK_TAG = re.compile(r"\{@\w+\s+([^}]*)\}")
 DECORATION = re.compile(r"^\s*(?:/\*[*!]?|//[/!]?|\*(?!/))[ \t]?|\s*\*+/\s*$")
 
 
-def functions_by_grammar(file: SourceFile) -> list[Function]:
-    """Extract the functions of a file in one of the languages of `GRAMMARS`, in file order.
+def functions_by_grammar(file: SourceFile) -> tuple[list[Function], list[FunctionLeftOut]]:
+    """Extract the functions of a file in one of the languages of `GRAMMARS`, and list those left out.
 
     `module` is the file's path, because these languages and their users refer to files that way.
     `source` includes the doc comment above the function; `code` has neither it nor those of inner
@@ -51,9 +57,12 @@ def functions_by_grammar(file: SourceFile) -> list[Function]:
     data = text.encode()
     tree = parse_tree(text, file.language)
     seen: Counter[str] = Counter()
-    functions = []
+    functions, left_out, spans = [], [], []
     for node, qualname, is_method, is_nested in sorted(_definitions(tree), key=lambda f: f[0].start_byte):
-        if node.has_error:
+        spans.append((node.start_byte, node.end_byte))
+        if node.has_error and (faults := _faults(node, file.language)):
+            where = f"line {faults[0].start_point[0] + 1}, as {file.language}"
+            left_out.append(FunctionLeftOut(f"{file.path}::{qualname}", "syntax error", where))
             continue
         outer = _outermost(node)
         comments = _comments_above(outer)
@@ -68,7 +77,26 @@ def functions_by_grammar(file: SourceFile) -> list[Function]:
             end_line=outer.end_point[0] + 1, is_method=is_method, is_nested=is_nested,
             is_async=_is_async(_value(node)), language=file.language,
         ))  # fmt: skip
-    return functions
+    for node in syntax_nodes(tree.root_node) if tree.root_node.has_error else ():
+        inside = any(start <= node.start_byte < end for start, end in spans)
+        if node.type == "ERROR" and not inside and HAS_BODY.search(text_of(node)):
+            where = f"line {node.start_point[0] + 1}, as {file.language}"
+            left_out.append(FunctionLeftOut(file.path, "beyond the grammar, may hold functions", where))
+            spans.append((node.start_byte, node.end_byte))
+    return functions, left_out
+
+
+def _faults(function: Node, language: str) -> list[Node]:
+    """Return the syntax errors of a function, without those that macros explain.
+
+    In C and C++, a run of words that fits no rule and a missing semicolon come from macros. Braces that
+    match show that the function ends where the grammar says.
+    """
+    found = [node for node in syntax_nodes(function) if node.type == "ERROR" or node.is_missing]
+    by_macros = all(node.type == ";" if node.is_missing else WORDS.fullmatch(text_of(node)) for node in found)
+    braces = [node.type for node in syntax_nodes(function) if node.type in ("{", "}")]
+    is_whole = braces.count("{") == braces.count("}")
+    return [] if language in ("c", "cpp") and by_macros and is_whole else found
 
 
 def _definitions(tree: Tree) -> Iterator[tuple[Node, str, bool, bool]]:
@@ -78,7 +106,9 @@ def _definitions(tree: Tree) -> Iterator[tuple[Node, str, bool, bool]]:
         node, prefix, in_class, in_function = pending.pop()
         for child in node.children:
             name = _name(child) if child.type in FUNCTIONS | SCOPES or _value(child) is not child else ""
-            if not name:
+            if child.type == "function_definition" and (behind := _class_behind_macro(child)):
+                pending.append((child, f"{prefix}{behind}.", True, in_function))
+            elif not name:
                 pending.append((child, prefix, in_class, in_function))
             elif child.type in SCOPES:
                 pending.append((child, f"{prefix}{name}.", child.type not in NAMESPACES, in_function))
@@ -133,10 +163,7 @@ def _plain(node: Node | None) -> str:
 
 def _parameters(node: Node) -> tuple[str, ...]:
     """Return the parameter names in signature order; of a pattern, its first name."""
-    holder = _value(node)
-    listed = holder.child_by_field_name("parameters")
-    while listed is None and (inner := _declarator(holder)) is not None:
-        holder, listed = inner, inner.child_by_field_name("parameters")
+    listed = _parameter_list(node)
     if listed is None:  # x => ...
         single = _value(node).child_by_field_name("parameter")
         return (text_of(single),) if single is not None else ()
@@ -148,6 +175,22 @@ def _parameters(node: Node) -> tuple[str, ...]:
         place = next((f for f in fields if f is not None), parameter)
         names += [text_of(inner) for inner in syntax_nodes(place) if inner.type in PARAMETER_NAMES][:1]
     return tuple(names)
+
+
+def _parameter_list(node: Node) -> Node | None:
+    holder = _value(node)
+    listed = holder.child_by_field_name("parameters")
+    while listed is None and (inner := _declarator(holder)) is not None:
+        holder, listed = inner, inner.child_by_field_name("parameters")
+    return listed
+
+
+def _class_behind_macro(node: Node) -> str:
+    """Return the name of a C++ class that a macro makes look like a function (`class API Name : Base {`)."""
+    body = node.child_by_field_name("body")
+    head = text_of(node)[: body.start_byte - node.start_byte] if body is not None else ""
+    match = CLASS_HEAD.match(head) if _parameter_list(node) is None else None
+    return match.group(1) if match else ""
 
 
 def _outermost(node: Node) -> Node:

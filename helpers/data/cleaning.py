@@ -22,7 +22,9 @@ from helpers.code.languages import language_of, syntax_fault
 from helpers.code.near_duplicates import earlier_duplicates, file_tokens, shingles
 from helpers.code.python_text import parse_or_reason
 from helpers.code.secrets import mask_secrets
-from helpers.data.walking import walk
+from helpers.data.git_rules import GitRules
+from helpers.data.notebooks import MAX_FACTOR, notebook_code
+from helpers.data.walking import NOTEBOOK, walk
 from helpers.lines import bare_lines, with_newlines
 from helpers.machine.progress import progress
 from helpers.records import RejectedFile, SourceFile
@@ -32,10 +34,15 @@ from helpers.settings import CorpusSettings
 RULES = {
     "excluded by pattern": "matches exclude={exclude}, or matches none of a given include={include}",
     "symbolic link": "not followed: its target is read under its own name, or lies outside",
+    "submodule": "another git repository inside this one: a submodule, fetched or empty, or a clone",
+    "ignored by git": "matches a rule in a .gitignore file, and git does not track it",
     "hidden": "the name of the file or of its folder begins with a dot",
-    "vendored": "inside a folder of copied code (vendor, _vendor, third_party, node_modules, ...)",
-    "build output": "inside build, dist, *.egg-info, a virtual environment or a marked cache",
-    "notebook": "a Jupyter notebook",
+    "vendored": "inside a folder of copied code (vendor, third_party, node_modules, ...), or so marked in "
+        ".gitattributes; if git tracks the folder, its licences or manifests must say so, too",
+    "build output": "inside build, dist, *.egg-info, a virtual environment or a marked cache; if git tracks "
+        "the folder, a tool's mark or package.json must say so, too",
+    "notebook": "a Jupyter notebook; its Python code cells are taken with corpus.notebooks=true "
+        "(now: {notebooks}), unless it is damaged or in another language",
     "not source code": "its suffix belongs to no supported language (data, documents, type stubs)",
     "language not wanted": "its language is not among languages={languages}",
     "test": "below test/, tests/ or __tests__/, or named test_*.py, *_test.py, tests.py, conftest.py, "
@@ -45,7 +52,8 @@ RULES = {
     "too small": "fewer than {min_file_bytes} bytes",
     "binary": "holds NUL bytes",
     "unknown encoding": "does not decode by its PEP 263 declaration, or as UTF-8 without one",
-    "generated": "says so in its name (_pb2.py, .pb.go, ...) or among its first 20 lines",
+    "generated": "says so in its name (_pb2.py, .pb.go, ...), among its first 20 lines, by a source map "
+        "or in .gitattributes",
     "minified": "a line of more than {max_line_chars} characters, or named *.min.js",
     "Python 2": "does not parse, and uses syntax of Python 2",
     "does not parse": "not valid for the running Python, or the grammar of its language does not fit "
@@ -77,6 +85,7 @@ GENERATED_COMMENT = re.compile(
 )
 OTHER_COMMENT = GENERATED_COMMENT.pattern.replace("#", r"(?://|/\*|^ *\*)", 1)
 GENERATED_OTHER_COMMENT = re.compile(OTHER_COMMENT, re.IGNORECASE | re.MULTILINE)
+SOURCE_MAP = re.compile(r"^//[#@] sourceMappingURL=", re.MULTILINE)
 PYTHON_2_MESSAGE = re.compile(
     r"Missing parentheses in call to '(?:print|exec)'|multiple exception types must be|leading zeros"
 )
@@ -93,14 +102,15 @@ def rule_rows(settings: CorpusSettings) -> list[dict[str, str]]:
 
 
 def clean_folder(
-    root: Path, settings: CorpusSettings, *, only: str = ""
+    root: Path, settings: CorpusSettings, *, only: str = "", git: GitRules | None = None
 ) -> tuple[tuple[SourceFile, ...], tuple[RejectedFile, ...]]:
     """Return the accepted and the rejected files below `root`, both sorted by path.
 
     Args:
         only: the only file of `root` to look at (an installed single-module package).
+        git: what git says about `root`; None where that does not count.
     """
-    found = sorted(walk(root, settings, only=only), key=lambda entry: entry[0])
+    found = sorted(walk(root, settings, only=only, git=git), key=lambda entry: entry[0])
     rejected = [RejectedFile(path, *_with_detail(reason)) for path, _, reason in found if reason]
     candidates = [(path, location) for path, location, reason in found if not reason]
     readable: list[SourceFile] = []
@@ -123,20 +133,26 @@ def read_source(path: str, location: Path, settings: CorpusSettings) -> SourceFi
     def no(reason: str, detail: str = "") -> RejectedFile:
         return RejectedFile(path, reason, detail)
 
+    is_notebook = location.suffix.lower() == NOTEBOOK
+    largest = settings.max_file_bytes * (MAX_FACTOR if is_notebook else 1)
     try:
         mode = location.lstat()
         if not stat.S_ISREG(mode.st_mode):
             return no("cannot be read", "not a regular file")
-        if mode.st_size > settings.max_file_bytes:
-            return no("too large", f"{mode.st_size} bytes")
-        if mode.st_size < settings.min_file_bytes:
-            return no("too small", f"{mode.st_size} bytes")
+        if reason := _size_reason(mode.st_size, settings.min_file_bytes, largest):
+            return no(*_with_detail(reason))
         data = location.read_bytes()
+        if is_notebook:
+            data = notebook_code(data).encode("utf-8")
+            if reason := _size_reason(len(data), settings.min_file_bytes, settings.max_file_bytes):
+                return no(*_with_detail(f"{reason} of code"))
     except OSError as error:
         return no("cannot be read", error.strerror or "")
+    except ValueError as error:
+        return no("notebook", str(error)[:120])
     if b"\0" in data:
         return no("binary")
-    language = language_of(path)
+    language = "python" if is_notebook else language_of(path)
     try:
         is_python = language == "python"
         encoding = tokenize.detect_encoding(io.BytesIO(data).readline)[0] if is_python else "utf-8-sig"
@@ -170,6 +186,12 @@ def _reader_error(file: SourceFile) -> str:
     return ""
 
 
+def _size_reason(n_bytes: int, smallest: int, largest: int) -> str:
+    if n_bytes > largest:
+        return f"too large: {n_bytes} bytes"
+    return f"too small: {n_bytes} bytes" if n_bytes < smallest else ""
+
+
 def _machine_made(name: str, text: str, language: str, settings: CorpusSettings) -> str:
     """Return why a text is generated or minified, with what was seen; "" where it is neither."""
     if any(fnmatch.fnmatch(name, pattern) for pattern in GENERATED_FILES):
@@ -178,6 +200,8 @@ def _machine_made(name: str, text: str, language: str, settings: CorpusSettings)
     comment = GENERATED_COMMENT if language == "python" else GENERATED_OTHER_COMMENT
     if marker := GENERATED_ANYWHERE.search(head) or comment.search(head):
         return "generated: " + mask_secrets(" ".join(marker.group().split())).text[-80:]
+    if language != "python" and SOURCE_MAP.search(text[-2000:]):
+        return "generated: names its source map"
     if fnmatch.fnmatch(name, "*.min.*"):
         return "minified: by its name"
     longest = max(map(len, bare_lines(text)), default=0)

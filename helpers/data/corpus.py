@@ -13,10 +13,14 @@ from pathlib import Path
 from helpers.code.secrets import count_kinds
 from helpers.data.cleaning import clean_folder
 from helpers.data.corpus_spec import CorpusError, resolve_spec
+from helpers.data.git_rules import all_tracked, git_rules
 from helpers.data.licences import licence_files, licence_warning
 from helpers.records import Corpus, RejectedFile
 from helpers.settings import CorpusSettings, public_spec
 
+NAMEABLE = {  # reasons that an `include` pattern overrides
+    "submodule", "ignored by git", "hidden", "vendored", "build output", "test", "generated", "minified",
+}  # fmt: skip
 FEW_FILES = 100  # with fewer, the suite still runs but says that its figures rest on little code
 
 
@@ -45,7 +49,12 @@ def load_corpus(
     settings = settings or CorpusSettings()
     spec = spec or settings.spec
     source = resolve_spec(spec, cache_dir)
-    files, rejected = clean_folder(source.root, settings, only=source.only)
+    # An installed package lies in a folder that repositories ignore, and is no working tree itself.
+    kind = spec.partition(":")[0]
+    git = None if kind == "installed" else git_rules(source.root, look_above=kind == "path")
+    if git and source.is_git_archive:
+        git = all_tracked(git, source.root)
+    files, rejected = clean_folder(source.root, settings, only=source.only, git=git)
     if not files and not rejected:
         why = "the folder is empty; name one that holds source files"
         raise CorpusError(f"nothing to read in {spec!r}: {why}")
@@ -74,9 +83,7 @@ def corpus_warnings(corpus: Corpus) -> list[str]:
     if not corpus.files:
         left_out = ", ".join(f"{n} {reason}" for reason, n in rejection_counts(corpus.rejected).items())
         warnings.append(
-            f"No source file could be used, so nothing was measured (left out: {left_out}). "
-            "Name a folder with the source itself, or include what was left out by its path with "
-            "--set corpus.include=PATTERN, such as tests/*"
+            f"No source file could be used, so nothing was measured (left out: {left_out}). {_advice(corpus)}"
         )
     warnings.append(licence_warning(corpus.licence, corpus.licence_files))
     if secrets := secret_counts(corpus):
@@ -86,6 +93,24 @@ def corpus_warnings(corpus: Corpus) -> list[str]:
             "kinds may have been missed, and anyone who has seen this repository may know them."
         )
     return [warning for warning in warnings if warning]
+
+
+def _advice(corpus: Corpus) -> str:
+    """Return what would help a corpus of which nothing was taken, by the reasons found."""
+    reasons = {file.reason for file in corpus.rejected}
+    advice = ["Name a folder with the source itself"]
+    if "notebook" in reasons:
+        advice.append("take the code of notebooks with --set corpus.notebooks=true")
+    if "language not wanted" in reasons:
+        advice.append("name its language with --set corpus.languages=LANGUAGE")
+    if "submodule" in reasons:
+        advice.append("fetch submodules with git submodule update --init and name one as path:FOLDER")
+    if reasons & {"too small", "too large"}:
+        advice.append("move the limits with --set corpus.min_file_bytes=N or corpus.max_file_bytes=N")
+    if reasons & NAMEABLE:
+        how = "--set corpus.include=PATTERN, such as tests/*"
+        advice.append(f"include what was left out by its path with {how}")
+    return ", or ".join(advice)
 
 
 def summary_line(corpus: Corpus) -> str:

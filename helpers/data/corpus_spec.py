@@ -22,18 +22,19 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from helpers.data.licences import licence_of_distribution, licence_of_folder
 from helpers.errors import SuiteError
 from helpers.settings import public_spec
 
+LITTER = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")  # what file managers add beside the one folder
 MAX_ARCHIVE_FILES = 50_000
 MAX_ARCHIVE_BYTES = 1_000_000_000  # unpacked size, as declared; zipfile reads no byte beyond it
 CLONE_TIMEOUT_S = 600
 GIT_SCHEMES = ("https://", "http://", "ssh://", "git://", "file://")
-COMMIT = re.compile(r"[0-9a-f]{40}")
+COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")  # SHA-1, SHA-256
 
 
 class CorpusError(SuiteError, ValueError):
@@ -50,6 +51,7 @@ class ResolvedSpec:
     licence: str
     import_name: str  # the package whose folder `root` is; "" for a loose folder
     only: str = ""  # the one file of `root` that is read, for an installed single module
+    is_git_archive: bool = False  # every file in it is tracked
 
 
 def resolve_spec(spec: str, cache_dir: Path | None = None) -> ResolvedSpec:
@@ -175,22 +177,33 @@ def _git(address: str, cache_dir: Path) -> ResolvedSpec:
     with _unpacking(cache_dir) as partial:
         checkout = partial / name
         checkout.mkdir()
-        run_git(["init", "--quiet", "--template="], cwd=checkout)
         try:
-            _fetch(checkout, "--depth=1", url, revision or "HEAD")
-            wanted = "FETCH_HEAD"
-        except CorpusError:
-            if not revision:
+            wanted = _fetch_revision(checkout, url, revision, "sha1")
+        except CorpusError as error:
+            if "mismatched algorithms" not in str(error):
                 raise
-            # A server does not accept an abbreviated commit: fetch all branches and look there.
-            _fetch(checkout, "--tags", url, "+refs/heads/*:refs/remotes/origin/*")
-            wanted = revision
+            shutil.rmtree(checkout / ".git")
+            wanted = _fetch_revision(checkout, url, revision, "sha256")
         run_git(["checkout", "--quiet", "--detach", wanted, "--"], cwd=checkout)
         commit = run_git(["rev-parse", "HEAD"], cwd=checkout)
         final = cache_dir / f"git-{key}-{commit}"
         if not final.is_dir():
             os.replace(partial, final)
     return _from_folder(final / name, name, commit[:12])
+
+
+def _fetch_revision(checkout: Path, url: str, revision: str, algorithm: str) -> str:
+    """Fetch a revision into a new repository with such object names, and return what to check out."""
+    run_git(["init", "--quiet", "--template=", f"--object-format={algorithm}"], cwd=checkout)
+    try:
+        _fetch(checkout, "--depth=1", url, revision or "HEAD")
+        return "FETCH_HEAD"
+    except CorpusError as error:
+        if not revision or "mismatched algorithms" in str(error):
+            raise
+        # A server does not accept an abbreviated commit: fetch all branches and look there.
+        _fetch(checkout, "--tags", url, "+refs/heads/*:refs/remotes/origin/*")
+        return revision
 
 
 def split_revision(address: str) -> tuple[str, str]:
@@ -259,9 +272,16 @@ def _zip(file: str, cache_dir: Path) -> ResolvedSpec:
                 os.replace(partial, final)
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
             raise CorpusError(f"cannot unpack {file!r} ({error}): is it a plain zip archive?") from error
-    inner = sorted(final.iterdir())
+    inner = sorted(path for path in final.iterdir() if path.name not in LITTER)
     root = inner[0] if len(inner) == 1 and inner[0].is_dir() else final
-    return _from_folder(root, archive_path.stem if root == final else root.name, f"sha256:{key[:12]}")
+    found = _from_folder(root, archive_path.stem if root == final else root.name, f"sha256:{key[:12]}")
+    return replace(found, is_git_archive=_is_git_archive(archive_path))
+
+
+def _is_git_archive(archive_path: Path) -> bool:
+    """Return whether git made an archive, as hosts of repositories do: its comment is the commit."""
+    with zipfile.ZipFile(archive_path) as archive:
+        return COMMIT.fullmatch(archive.comment.decode("utf-8", "replace")) is not None
 
 
 def _safe_members(archive: zipfile.ZipFile, file: str) -> list[zipfile.ZipInfo]:

@@ -1,9 +1,12 @@
-"""List what lies below a folder, and reject what its path rules out; no file is opened here.
+"""List what lies below a folder, and reject what its path rules out; no source file is opened here.
 
-Bytecode caches (`__pycache__`) and version-control folders belong to tools, differ from machine to machine
-and are ignored. Everything else is listed; a folder that is not entered is one entry with its number of
-files. An `include` pattern that spells out a path (`vendor/ours/*`, `tests/helpers.py`) overrides the
-rules that judge by name.
+Bytecode caches (`__pycache__`), the Finder's `__MACOSX` and version-control folders belong to tools, differ
+from machine to machine and are not looked at. Everything else is listed; a folder that is not entered is
+one entry with its number of files. An `include` pattern that spells out a path (`vendor/ours/*`,
+`tests/helpers.py`) overrides the rules that judge by name, and git's.
+
+What git ignores stays out. A folder named like build output or copied code stays out, too, unless git
+tracks what is in it; then more than the name has to say so (`helpers.data.folder_marks`).
 """
 
 from __future__ import annotations
@@ -14,34 +17,39 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from helpers.code.languages import language_of, settings_language
+from helpers.data.folder_marks import reason_by_marks, reason_by_name
+from helpers.data.git_rules import Attributes, GitRules, read_attributes
 from helpers.settings import CorpusSettings
 
-IGNORED_FOLDERS = {"__pycache__", ".git", ".hg", ".svn"}
-VENDORED_FOLDERS = {
-    "vendor", "_vendor", "vendored", "_vendored", "third_party", "thirdparty", "3rdparty",
-    "extern", "externals", "node_modules", "bower_components", "site-packages", "dist-packages",
-}  # fmt: skip
-BUILD_MARKS = ("pyvenv.cfg", "CACHEDIR.TAG")  # virtual environments; caches and Rust's target/
-BUILD_FOLDERS = {"build", "_build", "dist", "venv", "env", "__pypackages__", "htmlcov"}
+IGNORED_FOLDERS = {"__pycache__", ".ipynb_checkpoints", "__MACOSX", ".git", ".hg", ".svn"}
+NOTEBOOK = ".ipynb"
+IGNORED = "ignored by git"
 TEST_FOLDERS = {"test", "tests", "__tests__"}
 TEST_FILES = ("test_*.py", "*_test.py", "tests.py", "test.py", "conftest.py")
 OTHER_TEST_FILES = ("*.test.*", "*.spec.*", "*_test.*", "*_unittest.*", "test_*", "*test.java", "*tests.java")
 
 
-def walk(root: Path, settings: CorpusSettings, *, only: str = "") -> Iterator[tuple[str, Path, str]]:
+def walk(
+    root: Path, settings: CorpusSettings, *, only: str = "", git: GitRules | None = None
+) -> Iterator[tuple[str, Path, str]]:
     """Yield (relative path, location, reason or "") of each file, and of each folder not entered.
 
-    `only` names the only file of `root` to list.
+    Args:
+        only: the only file of `root` to list.
+        git: what git says about `root`; None: nothing, and no .gitignore is read either.
     """
-    # A stack instead of os.walk, since folders may be nested deeper than Python can recurse.
-    pending: list[tuple[str, Path]] = [("", root)]
+    attributes = read_attributes(root) if git else Attributes()
+    # A stack instead of os.walk, since folders may be nested deeper than Python can recurse. `outer` is why
+    # the files of a folder that is entered for its tracked files stay out if they are not tracked.
+    pending = [("", root, git.above if git else (), "")]
     while pending:
-        prefix, folder = pending.pop()
+        prefix, folder, rules, outer = pending.pop()
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
             yield prefix or "./", folder, f"cannot be read: {error.strerror}"
             continue
+        rules = git.with_folder(rules, folder, prefix) if git else rules
         for entry in entries:
             # Names that are not UTF-8 are written with escapes, since paths go into JSON and Markdown.
             path = prefix + os.fsencode(entry.name).decode("utf-8", "backslashreplace")
@@ -51,42 +59,61 @@ def walk(root: Path, settings: CorpusSettings, *, only: str = "") -> Iterator[tu
             if entry.is_symlink():
                 yield path, location, f"symbolic link: {_link_kind(location, root)}"
             elif entry.is_dir(follow_symlinks=False):
-                reason = "" if _is_named(path, settings) else _folder_reason(location)
-                if reason:
-                    size = f"folder of {_count_files(location)} files, not entered"
-                    yield f"{path}/", location, f"{reason}: {size}"
+                own = outer or (IGNORED if git and git.ignores(f"{path}/", rules) else "")
+                reason, outer_below = _folder_reason(path, location, root, own, git, attributes)
+                if reason and not _is_named(path, settings):
+                    yield f"{path}/", location, reason
                 else:
-                    pending.append((f"{path}/", location))
+                    below = "" if _is_named(path, settings) else outer_below
+                    pending.append((f"{path}/", location, rules, below))
             else:
-                yield path, location, _path_reason(path, settings)
+                own = outer or (IGNORED if git and git.ignores(path, rules) else "")
+                own = "" if git and git.tracks(path) else own
+                yield path, location, _path_reason(path, settings, own or attributes.reason(path))
 
 
-def _folder_reason(folder: Path) -> str:
-    """Return why a whole folder is left out, or ""; a package that is named `build` is kept."""
-    name = folder.name
-    if name.startswith("."):
-        return "hidden"
-    if name in VENDORED_FOLDERS:
-        return "vendored"
-    is_marked = name.endswith(".egg-info") or any((folder / mark).is_file() for mark in BUILD_MARKS)
-    if is_marked or (name in BUILD_FOLDERS and not (folder / "__init__.py").is_file()):
-        return "build output"
-    return ""
+def _folder_reason(
+    path: str, folder: Path, root: Path, own: str, git: GitRules | None, attributes: Attributes
+) -> tuple[str, str]:
+    """Return why a whole folder is left out, or ""; and why its untracked files are, if it is entered.
+
+    Args:
+        own: why the folder would be left out if git did not track it, or "".
+    """
+    size = _count_files(folder)
+    not_entered = f"folder of {size} files, not entered"
+    if git and (path in git.submodules or (git.in_repository and (folder / ".git").exists())):
+        return f"submodule: {not_entered if size else 'empty: git submodule update --init fetches it'}", ""
+    if folder.name.startswith("."):
+        return f"hidden: {not_entered}", ""
+    if reason := attributes.reason(f"{path}/"):
+        return f"{reason}: {not_entered}", ""
+    vouched = attributes.vouches(f"{path}/")
+    tracked = git.tracks(f"{path}/") if git else None
+    by_name = "" if vouched else reason_by_name(folder)
+    if tracked or (tracked is None and not own and git and git.in_repository):
+        reason = "" if vouched else reason_by_marks(folder, root)
+        return (f"{reason}: {not_entered}", "") if reason else ("", (own or by_name) if tracked else "")
+    reason = own or by_name
+    return (f"{reason}: {not_entered}", "") if reason else ("", "")
 
 
-def _path_reason(path: str, settings: CorpusSettings) -> str:
-    """Return why a file is rejected by its path alone, or ""."""
+def _path_reason(path: str, settings: CorpusSettings, own: str) -> str:
+    """Return why a file is rejected by its path and by what git says (`own`), or ""."""
     parts = PurePosixPath(path)
     if any(fnmatch.fnmatch(path, pattern) for pattern in settings.exclude):
         return "excluded by pattern"
     if settings.include and not any(fnmatch.fnmatch(path, pattern) for pattern in settings.include):
         return "excluded by pattern: matches no include"
     named = _is_named(path, settings)
+    if own and not named:
+        return own
     if parts.name.startswith(".") and not named:
         return "hidden"
-    if parts.suffix.lower() == ".ipynb":
+    is_notebook = parts.suffix.lower() == NOTEBOOK
+    if is_notebook and not settings.notebooks:
         return "notebook"
-    language = language_of(path)
+    language = "python" if is_notebook else language_of(path)
     if not language:
         return f"not source code: {parts.suffix.lower() or 'no suffix'}"
     if settings_language(language) not in settings.languages:

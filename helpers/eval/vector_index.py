@@ -20,8 +20,9 @@ import numpy as np
 from helpers.errors import SuiteError
 from helpers.eval.qdrant_store import QdrantStore
 from helpers.run.workspace import read_json, write_json
+from helpers.settings import INDEXES
 
-KINDS = ("flat", "hnsw", "ivf", "qdrant")
+KINDS = INDEXES
 HNSW_LINKS, HNSW_BUILD, HNSW_SEARCH = 32, 200, 64  # Malkov & Yashunin 2018: M, efConstruction, ef
 IVF_POINTS_PER_LIST = 39  # with fewer, k-means warns that its centroids are unreliable
 IVF_PROBED = 0.25  # share of the lists that a query searches

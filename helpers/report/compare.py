@@ -33,20 +33,35 @@ def comparison(named: list[str]) -> str:
     """Return Markdown with the primary metric of every track, one row per run.
 
     Args:
-        named: `NAME=metrics.json` each; without a name, the run's id is used.
+        named: `NAME=FILE` or `FILE` each; without a name, the run's id is used. A path may hold `=`: what
+            names a file as a whole has no name, else the name ends at the first `=` that a file follows.
 
     Raises:
         CompareError: if a file can't be read as metrics, or two runs have the same name.
     """
     runs: dict[str, Mapping[str, Any]] = {}
     for given in named:
-        name, _, place = given.rpartition("=")
-        metrics = _read(Path(place))
+        name, place = _name_and_file(given)
+        metrics = _read(place)
         name = name or metrics["run"]["run_id"]
         if name in runs:
             raise CompareError(f"two runs are called {name}; give each a name: NAME=metrics.json")
         runs[name] = metrics
     return "\n\n".join([markdown(_rows(runs)), *_differences(runs), _origins(runs)]) + "\n"
+
+
+def _name_and_file(given: str) -> tuple[str, Path]:
+    """Split NAME=FILE; the name is "" where `given` is a path as a whole."""
+    if Path(given).is_file():
+        return "", Path(given)
+    at = [place for place, sign in enumerate(given) if sign == "="]
+    for place in at:
+        if place and Path(given[place + 1 :]).is_file():
+            return given[:place], Path(given[place + 1 :])
+    if not at:
+        return "", Path(given)
+    tried = ", ".join(repr(given[place + 1 :]) for place in at)
+    raise CompareError(f"no file {given!r}, nor one called {tried}: give each run as FILE or NAME=FILE")
 
 
 def _rows(runs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

@@ -1,12 +1,14 @@
 """Execute a notebook headless, with parameters, live progress and an honest exit.
 
-The kernel speaks over Unix sockets, not TCP, so that a run needs no network interface at all, not
-even loopback. A cell that fails raises `CellFailure` with the section it stands in.
+The kernel is the interpreter that runs this code, whatever kernelspecs are installed. It speaks over Unix
+sockets, not TCP, so that a run needs no network interface at all, not even loopback. A cell that fails
+raises `CellFailure` with the section it stands in.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import os
 import re
@@ -18,8 +20,12 @@ from pathlib import Path
 from typing import IO, Any
 
 import nbformat
+from ipykernel.kernelspec import make_ipkernel_cmd
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
+from traitlets import default
 from traitlets.config import Config
 
 from helpers.errors import SuiteError
@@ -57,7 +63,7 @@ def execute_notebook(
         estimate: of what is left, shown beside the elapsed time; None shows none.
 
     Raises:
-        CellFailure: if a cell raises or the kernel dies.
+        CellFailure: if a cell raises, or the kernel dies or does not start.
         RunStopped: on Ctrl-C or SIGTERM; the kernel is ended first.
         ValueError: for a parameter that the notebook does not have.
     """
@@ -71,7 +77,8 @@ def execute_notebook(
         line = LiveLine(estimate)
         limits = {"timeout": None, "startup_timeout": STARTUP_S, "iopub_timeout": OUTPUT_S}
         place = {"metadata": {"path": str(cwd)}}
-        client = _Client(notebook, config=config, kernel_name="python3", resources=place, line=line, **limits)
+        own = {"kernel_manager_class": _OwnKernel, "kernel_name": "python3", "config": config}
+        client = _Client(notebook, **own, resources=place, line=line, **limits)
         with line:
             try:
                 # ipykernel copies what compiled code prints into the outputs, and also to these streams:
@@ -86,6 +93,12 @@ def execute_notebook(
                     raise RunStopped(stopped) from None
                 died = f"{section}: the kernel died, most often for want of memory{_last_words(said)}"
                 raise CellFailure(died) from error
+            except (OSError, RuntimeError) as error:
+                if client.is_ready:
+                    raise
+                atexit.unregister(client._cleanup_kernel)  # nbclient's own would fail at exit
+                how = f"is ipykernel installed for {sys.executable}?{_last_words(said)}"
+                raise CellFailure(f"could not start a Python kernel ({error}): {how}") from error
     return notebook
 
 
@@ -125,6 +138,19 @@ def _insert_parameters(notebook: nbformat.NotebookNode, parameters: Mapping[str,
     notebook.cells.insert(index + 1, inserted)
 
 
+class _OwnSpec(KernelSpecManager):
+    """Gives this interpreter's kernel under every name: an installed `python3` may be another's."""
+
+    def get_kernel_spec(self, kernel_name):
+        return KernelSpec(argv=make_ipkernel_cmd(), display_name="Python 3", language="python")
+
+
+class _OwnKernel(AsyncKernelManager):
+    @default("kernel_spec_manager")
+    def _own_spec(self) -> KernelSpecManager:
+        return _OwnSpec(parent=self)
+
+
 class _Client(NotebookClient):
     """NotebookClient that reports the running section and its progress to the line on the terminal.
 
@@ -135,7 +161,7 @@ class _Client(NotebookClient):
     def __init__(self, *args: Any, line: LiveLine, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._line = line
-        self.stopped = False
+        self.stopped = self.is_ready = False
 
     async def async_start_new_kernel_client(self, **kwargs: Any) -> Any:
         # nbclient answers a signal by ending the kernel under the running cell, which then looks like a
@@ -152,7 +178,9 @@ class _Client(NotebookClient):
         for number in (signal.SIGINT, signal.SIGTERM):
             with contextlib.suppress(RuntimeError, NotImplementedError, ValueError):
                 loop.add_signal_handler(number, stop)
-        return await super().async_start_new_kernel_client(**kwargs)
+        started = await super().async_start_new_kernel_client(**kwargs)
+        self.is_ready = True
+        return started
 
     async def async_execute_cell(
         self, cell: nbformat.NotebookNode, cell_index: int, *args: Any, **kwargs: Any

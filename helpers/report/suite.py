@@ -70,12 +70,12 @@ def form_values(request: RunRequest) -> dict[str, Any]:
         "EMBEDDER": request.embedder,
         "NF4": request.nf4,
         "LANGUAGE": request.language,
-        "BENCHMARKS": request.benchmarks,
+        "BENCHMARKS": list(request.benchmarks),
         "SEED": request.seed,
         "OUT": str(request.out),
         "RUN_ID": request.run_id,
         "RESUME": request.resume,
-        "SETTINGS": request.changed_settings,
+        "SETTINGS": list(request.changed_settings),
         "DRIVE": str(request.second_copy),
         "KEEP_ON_DRIVE": bool(request.second_copy),
         "PUBLISH": False,
@@ -84,16 +84,43 @@ def form_values(request: RunRequest) -> dict[str, Any]:
 
 def _seen_from_the_notebook(request: RunRequest) -> RunRequest:
     """Turn paths relative to the caller's folder into paths relative to the notebook's, which is `FOLDER`."""
-
-    def relative(path: str | Path) -> str:
-        return os.path.relpath(path, FOLDER)
-
-    kind, _, place = request.corpus.partition(":")
-    corpus = f"{kind}:{relative(Path(place).expanduser())}" if kind in ("path", "zip") else request.corpus
     return replace(
         request,
-        corpus=corpus,
-        benchmarks=",".join(relative(path) for path in request.benchmarks.split(",") if path),
-        out=relative(request.out),
-        second_copy=request.second_copy and relative(request.second_copy),
+        corpus=_corpus_seen(request.corpus),
+        causal_lm=_model_seen(request.causal_lm),
+        chat_lm=_model_seen(request.chat_lm),
+        embedder=_model_seen(request.embedder),
+        benchmarks=tuple(map(_relative, request.benchmarks)),
+        changed_settings=tuple(map(_setting_seen, request.changed_settings)),
+        out=_relative(request.out),
+        second_copy=request.second_copy and _relative(request.second_copy),
     )
+
+
+def _relative(path: str | Path) -> str:
+    return os.path.relpath(Path(path).expanduser(), FOLDER)
+
+
+def _corpus_seen(spec: str) -> str:
+    kind, _, place = spec.partition(":")
+    return f"{kind}:{_relative(place)}" if kind in ("path", "zip") else spec
+
+
+def _model_seen(model: str) -> str:
+    """Return a model's folder as the notebook sees it; hub names and the suite's own models stay."""
+    is_elsewhere = Path.cwd() != FOLDER and not model.startswith("helpers/")
+    return _relative(model) if model and is_elsewhere and Path(model).expanduser().is_dir() else model
+
+
+def _setting_seen(change: str) -> str:
+    """Return NAME=VALUE with the paths in VALUE as the notebook sees them."""
+    name, sign, value = (part.strip() for part in change.partition("="))
+    if name == "corpus.spec":
+        value = _corpus_seen(value)
+    elif name.startswith("track_") and name.endswith(".model"):
+        value = _model_seen(value)
+    elif name == "track_b.benchmarks":
+        value = "|".join(_relative(part.strip()) for part in value.split("|") if part.strip())
+    else:
+        return change
+    return f"{name}{sign}{value}"

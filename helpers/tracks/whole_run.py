@@ -7,6 +7,7 @@ from typing import Any
 
 from IPython.display import Markdown
 
+from helpers.code.functions import functions_left_out
 from helpers.code.secrets import count_kinds
 from helpers.data.card.facts import corpus_facts
 from helpers.data.card.page import DataCardFacts, missing_card, render_data_card, with_tasks_set_aside
@@ -42,7 +43,7 @@ def data_card(
 ) -> str:
     """Render the data card as Markdown, from the data that this run really uses.
 
-    All accepted and rejected files are listed in the run folder, `corpus/*.jsonl`.
+    The run folder lists all accepted and rejected files and the functions left out, in `corpus/*.jsonl`.
 
     Args:
         files: "training", "validation", "test" -> the files that Track A drew.
@@ -59,6 +60,7 @@ def data_card(
                  "masked": count_kinds(f.masked)} for f in corpus.files]  # fmt: skip
     write_items(run.folder, "corpus/accepted", accepted)
     write_items(run.folder, "corpus/rejected", corpus.rejected)
+    write_items(run.folder, "corpus/functions_left_out", functions_left_out(corpus))
     lacking = {track: {"status": "not_run", "reason": reason} for track, reason in run.not_run.items()}
     facts: DataCardFacts = {
         "profile": profile.name,

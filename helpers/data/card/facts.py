@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from helpers.code.functions import functions_left_out
 from helpers.code.languages import settings_language
 from helpers.data.cleaning import rule_rows
 from helpers.data.corpus import corpus_warnings, secret_counts, summary_line
@@ -63,6 +64,7 @@ def corpus_facts(
         "secrets": secret_counts(corpus),
         "rules": [row | {"rejected": reasons[row["reason"]]} for row in rules],
         "rejected_examples": _rejected_examples(corpus),
+        "functions_left_out": _left_out_rows(corpus),
         "splits": [_split_row(name, corpus, functions, splits) for name in RANK],
         "excluded": _excluded_rows(splits),
         "compared": dict(leaks.compared) if leaks else {},
@@ -114,6 +116,17 @@ def _split_row(name: str, corpus: Corpus, functions: Sequence[Function], splits:
         "with doctests": sum(bool(function.doctests) for function in used),
         "left out as twins": len(inside) - len(used),
     }
+
+
+def _left_out_rows(corpus: Corpus) -> list[dict[str, Any]]:
+    """Return the functions of accepted files that were not cut out: reason, count and some examples."""
+    by_reason: dict[str, list[str]] = {}
+    for one in functions_left_out(corpus):
+        by_reason.setdefault(one.reason, []).append(f"{one.id} ({one.detail})")
+    return [
+        {"reason": reason, "functions": len(found), "examples": found[:EXAMPLES]}
+        for reason, found in sorted(by_reason.items())
+    ]
 
 
 def _excluded_rows(splits: Splits) -> list[dict[str, Any]]:

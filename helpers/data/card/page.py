@@ -151,6 +151,11 @@ def _corpus_parts(corpus: Mapping[str, Any], secret_check: Mapping[str, Any]) ->
     """Return the sections on sources, rules, rejected files, splits, duplicates and distributions."""
     rejected = corpus.get("rejected_examples", {})
     secrets = _table_of(corpus.get("secrets", {}), "kind", "masked")
+    left_out = corpus.get("functions_left_out", [])
+    lost = [
+        _table([{key: row[key] for key in ("reason", "functions")} for row in left_out]),
+        *(f"{row['reason']}:\n\n{_bullets(row['examples'])}" for row in left_out),
+    ]
     splits = [_table(corpus.get("splits", []))]
     if corpus.get("compared"):
         splits += [
@@ -173,6 +178,7 @@ def _corpus_parts(corpus: Mapping[str, Any], secret_check: Mapping[str, Any]) ->
         _section("Acceptance rules", "Tried in this order; the first that applies gives the reason.\n\n"
                  + _table(corpus.get("rules", []))),
         _section("Rejected files", *(f"{why}:\n\n{_bullets(paths)}" for why, paths in rejected.items())),
+        _section("Functions left out", *lost),
         _section("Splits", *splits),
         _section("Duplicates", *twins),
         _section("Distributions", *_values(corpus.get("distributions", {}), level=3)),
