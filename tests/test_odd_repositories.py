@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,23 @@ def test_a_file_with_other_line_ends_gives_the_same_functions(tmp_path, path, en
                 assert marked == ["    if value >= limit:"]
     assert found[0] == found[1]
     assert len(found[0]) == 3
+
+
+@pytest.mark.parametrize(("terms", "taken"), [(100, True), (200, False)])
+def test_depth_decides_whatever_the_recursion_limit_is(tmp_path, terms, taken) -> None:
+    put(tmp_path, "good.py")
+    put(tmp_path, "sum.py", "def total():\n    return (" + "1 +\n" * terms + "1)\n")
+    before = sys.getrecursionlimit()
+    for limit in (before, 100_000):
+        sys.setrecursionlimit(limit)
+        try:
+            corpus = load_corpus(f"path:{tmp_path}", SETTINGS)
+        finally:
+            sys.setrecursionlimit(before)
+        assert ("sum.py" in [file.path for file in corpus.files]) == taken
+        assert [file.detail for file in corpus.rejected] == (
+            [] if taken else [f"nested {terms + 4} deep; the limit is 150"]
+        )
 
 
 def test_a_file_that_defeats_the_reader_is_named_and_the_rest_is_used(tmp_path, monkeypatch) -> None:

@@ -20,7 +20,7 @@ from helpers.code.edits import SourceText
 from helpers.code.functions import functions_of_file
 from helpers.code.languages import language_of, syntax_fault
 from helpers.code.near_duplicates import earlier_duplicates, file_tokens, shingles
-from helpers.code.python_text import parse_or_reason
+from helpers.code.python_text import parse, parse_or_reason
 from helpers.code.secrets import mask_secrets
 from helpers.data.git_rules import GitRules
 from helpers.data.notebooks import MAX_FACTOR, notebook_code
@@ -30,6 +30,8 @@ from helpers.machine.progress import progress
 from helpers.records import RejectedFile, SourceFile
 from helpers.settings import CorpusSettings
 
+# Some later steps walk a syntax tree recursively, with a few frames a level. The deepest of networkx has 19.
+MAX_DEPTH = 150
 # `RejectedFile.reason` -> rule, in the order in which rules are tried; `{...}` is a field of CorpusSettings.
 RULES = {
     "excluded by pattern": "matches exclude={exclude}, or matches none of a given include={include}",
@@ -60,7 +62,7 @@ RULES = {
         "over half of it; the line is given",
     "no function or class": "defines no function and no class",
     "secret that cannot be masked": "would no longer parse with its secrets masked",
-    "defeats the reader": "parses, but its functions cannot be cut out or edited; the error is given",
+    "defeats the reader": "parses, but is nested too deeply, or its functions cannot be cut out; the fault is given",
     "exact duplicate": "has the same text as an accepted file; the first path in sorted order stays",
     "near duplicate": "Jaccard similarity of 5-token shingles at least {near_duplicate_threshold} "
         "with an accepted file; the first path in sorted order stays",
@@ -178,12 +180,23 @@ def read_source(path: str, location: Path, settings: CorpusSettings) -> SourceFi
 def _reader_error(file: SourceFile) -> str:
     """Return what goes wrong when the file's functions are read as later steps read them, or ""."""
     try:
+        if file.language == "python" and (tree := parse(file.text)) and (depth := _depth(tree)) > MAX_DEPTH:
+            return f"nested {depth} deep; the limit is {MAX_DEPTH}"
         for function in functions_of_file(file, module=""):
             if file.language == "python":
-                ast.dump(SourceText(function.code).tree)  # recursive, as some later steps are
+                SourceText(function.code)
     except Exception as error:  # whatever it is: one file must not end the run
         return mask_secrets(f"{type(error).__name__}: {error}").text[:120]
     return ""
+
+
+def _depth(tree: ast.AST) -> int:
+    """Return how many nodes the longest path from the root has, without recursion."""
+    depth, level = 0, [tree]
+    while level:
+        depth += 1
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+    return depth
 
 
 def _size_reason(n_bytes: int, smallest: int, largest: int) -> str:
