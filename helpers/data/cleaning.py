@@ -62,7 +62,7 @@ RULES = {
         "over half of it; the line is given",
     "no function or class": "defines no function and no class",
     "secret that cannot be masked": "would no longer parse with its secrets masked",
-    "defeats the reader": "parses, but is nested too deeply, or no function can be cut out; it says which",
+    "defeats the reader": "parses, but is nested too deeply or cannot be cut into functions; with the fault",
     "exact duplicate": "has the same text as an accepted file; the first path in sorted order stays",
     "near duplicate": "Jaccard similarity of 5-token shingles at least {near_duplicate_threshold} "
         "with an accepted file; the first path in sorted order stays",
