@@ -80,22 +80,22 @@ def _folder_reason(
     Args:
         own: why the folder would be left out if git did not track it, or "".
     """
-    size = _count_files(folder)
-    not_entered = f"folder of {size} files, not entered"
+
+    def not_entered(reason: str) -> tuple[str, str]:  # files are counted only for folders that are left out
+        return (f"{reason}: folder of {_count_files(folder)} files, not entered" if reason else ""), ""
+
     if git and (path in git.submodules or (git.in_repository and (folder / ".git").exists())):
-        return f"submodule: {not_entered if size else 'empty: git submodule update --init fetches it'}", ""
-    if folder.name.startswith("."):
-        return f"hidden: {not_entered}", ""
-    if reason := attributes.reason(f"{path}/"):
-        return f"{reason}: {not_entered}", ""
+        empty = "submodule: empty: git submodule update --init fetches it", ""
+        return not_entered("submodule") if _count_files(folder) else empty
+    if reason := "hidden" if folder.name.startswith(".") else attributes.reason(f"{path}/"):
+        return not_entered(reason)
     vouched = attributes.vouches(f"{path}/")
     tracked = git.tracks(f"{path}/") if git else None
     by_name = "" if vouched else reason_by_name(folder)
     if tracked or (tracked is None and not own and git and git.in_repository):
         reason = "" if vouched else reason_by_marks(folder, root)
-        return (f"{reason}: {not_entered}", "") if reason else ("", (own or by_name) if tracked else "")
-    reason = own or by_name
-    return (f"{reason}: {not_entered}", "") if reason else ("", "")
+        return not_entered(reason) if reason else ("", (own or by_name) if tracked else "")
+    return not_entered(own or by_name)
 
 
 def _path_reason(path: str, settings: CorpusSettings, own: str) -> str:
