@@ -38,7 +38,10 @@ run: $(VENV)/.ready ## run the whole suite and write metrics.json, data_card.md 
 .PHONY: test
 test: lint doctest ## run everything that is tested: lint, doctest and tests/
 	@# Each process takes whole files and one thread, since the processes share the cores.
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+		--ignore=tests/test_sandbox_hostile.py
+	@# Alone: beside its fork bombs, programs of other tests cannot start.
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_sandbox_hostile.py
 
 .PHONY: lint
 lint: $(VENV)/.ready ## check style and format (ruff), the order of the packages (import-linter) and types (mypy)
