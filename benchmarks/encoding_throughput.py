@@ -20,7 +20,8 @@ from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
 from helpers.data.queries.documents import document_text
 from helpers.eval.retrieval import build_index, search
-from helpers.machine.hardware import detect_runtime, hardware_facts, peak_memory_gib, stopwatch
+from helpers.machine.hardware import detect_runtime, hardware_facts
+from helpers.machine.usage import peak_memory_gib, stopwatch
 from helpers.models.embedder import encode, load_embedder
 from helpers.profiles import PROFILES
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOK = "ML_Assignment_Part2.ipynb"
 PLANTED = "def planted(*arguments, **options):\n    assert not options and arguments is None"
 COMMAND = (
-    "import sys\nfrom pathlib import Path\nimport helpers.report.suite as suite\n"
+    "import sys\nfrom pathlib import Path\nimport helpers.report.headless_run as suite\n"
     "suite.NOTEBOOK = Path(sys.argv.pop(1))\nfrom helpers.__main__ import main\nmain()"
 )
 SAID = "AssertionError without a message"

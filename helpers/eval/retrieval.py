@@ -35,7 +35,8 @@ from helpers.eval.vector_index import (
     search,
     vectors_of,
 )
-from helpers.machine.hardware import Runtime, stopwatch
+from helpers.machine.hardware import Runtime
+from helpers.machine.usage import stopwatch
 from helpers.models.embedder import encode
 from helpers.records import Document, Query
 

@@ -14,8 +14,8 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from nbconvert.filters import markdown2html
 
+from helpers.data.leaks import LeakReport
 from helpers.data.queries.retrieval_data import RetrievalData
-from helpers.data.splits import LeakReport
 from helpers.data.tasks.instruct_data import InstructData
 from helpers.machine.hardware import Runtime
 from helpers.models.footprint import Machine
