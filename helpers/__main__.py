@@ -253,7 +253,7 @@ def secrets(
     show: Annotated[int, Option(min=0, help="mistakes to show of each kind; only with --split tune")] = 0,
 ) -> None:
     """Measure the masking of secrets: recall and precision on planted secrets and look-alikes."""
-    from helpers.eval.planted_secrets.check import check_secrets, summary_lines
+    from helpers.eval.planted_secrets.secret_check import check_secrets, summary_lines
 
     if split not in ("test", "tune"):
         raise typer.BadParameter(f"--split takes test or tune, not {split!r}")
