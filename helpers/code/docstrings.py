@@ -17,6 +17,7 @@ import docstring_parser
 
 from helpers.code.edits import SourceText
 from helpers.code.functions import without_docstring
+from helpers.escaping import storable
 from helpers.lines import bare_lines, indented, lines_of
 
 SENTENCE = re.compile(r"(.+?(?:[.!?](?=\s|$)|[。！？।]))", re.DOTALL)
@@ -119,7 +120,7 @@ def with_docstring(code: str, docstring: str) -> str:
 
 def docstring_of(source: str) -> str:
     """Return the cleaned docstring of the function in `source`, or ""."""
-    return ast.get_docstring(SourceText(source).function) or ""
+    return storable(ast.get_docstring(SourceText(source).function) or "")
 
 
 def same_code(one: str, other: str) -> bool:
