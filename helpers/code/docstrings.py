@@ -24,6 +24,7 @@ SENTENCE = re.compile(r"(.+?(?:[.!?](?=\s|$)|[。！？।]))", re.DOTALL)
 UNDERLINE = re.compile(r"\s*([-=~^*+#])\1{2,}\s*")
 EXAMPLE = re.compile(r"\s*(?:>>>|In \[\d+\]:|```|\.\.(?:\s|$))")  # doctest, IPython, fence, directive
 RST_ROLE = re.compile(r":[a-z:]+:`~?([^`<]+?)(?:\s*<[^`>]*>)?`")
+UNWRITABLE = re.compile("[\\0\\ud800-\\udfff]")  # in source code, other than as escapes
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,9 @@ def with_docstring(code: str, docstring: str) -> str:
     lines = lines_of(code)
     indent = " " * first.col_offset if first.lineno > text.function.lineno else "    "
     quoted = docstring.replace("\\", "\\\\").replace('"""', "'''")
+    quoted = UNWRITABLE.sub(lambda sign: sign.group().encode("unicode_escape").decode(), quoted)
+    if quoted.endswith('"') and "\n" not in quoted:
+        quoted = f'{quoted[:-1]}\\"'
     block = indented(f'"""{quoted}{chr(10) if chr(10) in quoted else ""}"""', indent)
     if first.lineno == text.function.lineno:  # def f(): return 1
         start, _ = text.span(first)
