@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from helpers.data.card.page import render_data_card
+from helpers.escaping import code_block
 from helpers.records import Failure
 from helpers.report import display
 
@@ -17,7 +18,7 @@ def test_long_cells_are_shown_whole_and_escaped() -> None:
 
 
 def test_fence_is_longer_than_any_in_the_text() -> None:
-    shown = display.code_block("before\n````python\nx\n````\n", "text")
+    shown = code_block("before\n````python\nx\n````\n", "text")
     assert shown.startswith("`````text\n")
     assert shown.endswith("\n`````")
 
