@@ -261,7 +261,7 @@ def test_the_page_shows_planted_texts_and_loads_nothing(repository) -> None:
     page, left_out = page_in_any_case(nbformat.v4.new_notebook(cells=cells), metrics)
     assert len(left_out) == 1  # of the cell's own HTML
     soup = BeautifulSoup(page, "html.parser")
-    assert not soup.find_all(["img", "script", "iframe"])
+    assert not soup.main.find_all(["img", "script", "iframe"])
     for text in PLANTED:
         assert_shown(soup, text.replace("\x1b[31m", ""))
 

@@ -1,12 +1,14 @@
-"""Export the executed notebook as one self-contained HTML page without scripts or network access.
+"""Export the executed notebook as one self-contained HTML page that needs no script and no network.
 
-nbconvert renders the cells. The page around them (result banner, section list, style) is our own, because
-nbconvert's page templates load their scripts from the web.
+nbconvert renders the cells with a template of our own, `cells.html.j2`: its own templates load scripts from
+the web and lose the alternative text of figures. `page.html.j2` puts the first screen, the essays on the
+tracks and the navigation around them.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import html
 import json
 import re
@@ -21,8 +23,11 @@ from pygments.formatters import HtmlFormatter
 
 from helpers.error_text import told
 from helpers.escaping import visible
-from helpers.profiles import PROFILES
-from helpers.report.tables import summary_rows
+from helpers.report.deciding import ROW_GROUPS
+from helpers.report.essay import track_essays
+from helpers.report.even_tables import even_tables
+from helpers.report.first_screen import first_screen
+from helpers.report.sections import page_sections
 from helpers.settings import public_spec
 
 FOLDER = Path(__file__).parent
@@ -51,23 +56,16 @@ def page_in_any_case(notebook: nbformat.NotebookNode, metrics: dict[str, Any]) -
 def html_document(
     notebook: nbformat.NotebookNode, metrics: dict[str, Any], left_out: list[str] | None = None
 ) -> str:
-    """Render an executed notebook under a banner of its results.
+    """Render an executed notebook under the first screen of its results, with an essay on each track.
 
     Args:
         notebook: executed copy; it is not changed.
-        metrics: the run's metrics.json, the only source of the banner's figures.
+        metrics: the run's metrics.json, the only source of the figures in first screen and essays.
         left_out: receives a line for everything that the page had to leave out.
     """
-    profile = PROFILES.get(metrics["run"]["profile"])
-    return notebook_page(
-        notebook,
-        "page.html.j2",
-        left_out,
-        rows=summary_rows(metrics),
-        run=metrics["run"],
-        full_run=profile is None or profile.is_full_run,
-        changed=metrics["run"].get("settings_changed", []),
-    )
+    lost: list[str] = [] if left_out is None else left_out
+    values = {"essays": track_essays(metrics), "run": metrics["run"], "row_groups": ROW_GROUPS}
+    return notebook_page(notebook, "run_page.html.j2", lost, first=first_screen(metrics), **values)
 
 
 def notebook_page(
@@ -87,25 +85,29 @@ def notebook_page(
         notebook: executed copy; it is not changed.
         left_out: receives a line for each omission.
         folder: where `template` lies; it may extend the templates of this package.
-        values: what the template shows around the notebook.
+        values: what the template shows around the notebook; `essays` (anchor -> essay) replaces the
+            beginning of the sections it names.
     """
     lost: list[str] = [] if left_out is None else left_out
     body = _without_foreign(_rendered(_without_noise(notebook), lost), lost)
-    soup = BeautifulSoup(body, "html.parser")
-    headings = [
-        (int(tag.name[1]), tag.get("id", ""), tag.get_text().replace("¶", "").strip())
-        for tag in soup.find_all(["h2", "h3"])
-        if not tag.find_parent(class_="card")
-    ]
+    values.setdefault("essays", {})
+    introduction, sections = page_sections(body, values["essays"])
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([folder, FOLDER]), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader([folder, FOLDER]),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     return environment.get_template(template).render(
         title=_title(notebook),
         css=(FOLDER / "page.css").read_text(encoding="utf-8"),
-        highlight_css=HtmlFormatter(style="default").get_style_defs(".highlight"),
-        headings=headings,
-        body=body,
+        script=(FOLDER / "page.js").read_text(encoding="utf-8"),
+        light=HtmlFormatter(style="default").get_style_defs(".highlight"),
+        dark=HtmlFormatter(style="github-dark").get_style_defs(".highlight"),
+        introduction=introduction,
+        sections=sections,
+        anchors={section.anchor for section in sections},
         left_out=lost,
         **values,
     )
@@ -113,8 +115,10 @@ def notebook_page(
 
 def _rendered(notebook: nbformat.NotebookNode, lost: list[str]) -> str:
     """Render the cells as HTML; replace each cell that the exporter fails on by a sentence."""
-    exporter = HTMLExporter(template_name="basic")
-    exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
+    exporter = HTMLExporter(template_name="base")
+    exporter.raw_template = (FOLDER / "cells.html.j2").read_text(encoding="utf-8")
+    exporter.exclude_input_prompt = exporter.exclude_output_prompt = exporter.exclude_anchor_links = True
+    exporter.register_filter("even_tables", even_tables)
     try:
         return exporter.from_notebook_node(notebook)[0]
     except Exception:
@@ -156,10 +160,18 @@ def _forbidden(element: Tag) -> str:
         if not harmless.match(address):
             runs = element.name in ("a", "area")
             return f"follow the link {address[:80]}" if runs else f"load {address} from the web"
+    if element.name == "script" and not element.attrs and element.get_text() in _own_scripts():
+        return ""
     if element.name in ACTIVE:
         return f"hold an active element <{element.name}>"
     handlers = [name for name in element.attrs if name.lower().startswith("on")]
     return f"run code ({handlers[0]} of <{element.name}>)" if handlers else ""
+
+
+@functools.cache
+def _own_scripts() -> frozenset[str]:
+    """Return the scripts of this package: a cell's output may hold one of them, word for word."""
+    return frozenset(path.read_text(encoding="utf-8") for path in FOLDER.glob("*.js"))
 
 
 def open_notebook() -> nbformat.NotebookNode | None:

@@ -1,0 +1,218 @@
+"""What the first screen of the page shows: did it help, by how much, how sure, at what cost.
+
+Everything comes from metrics.json alone: a change there changes the page. Verdicts have a word and a sign, so
+that no reader depends on colours.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from helpers.profiles import PROFILES
+from helpers.report.entries import entry_verdict
+from helpers.report.tables import (
+    NO_BREAK,
+    TRACK_NAMES,
+    change_text,
+    metric_name,
+    number,
+    p_text,
+    set_aside_text,
+    set_aside_warning,
+    verdict_text,
+)
+
+SIGNS = {"improved": "✓", "no_detectable_difference": "≈", "regressed": "✗", "not_run": "–"}
+FEW_ITEMS = 10  # below that, an interval says little: the rows are shown as too few to tell
+UNSURE_EXPOSURE = ("trained_on", "unknown")
+WIDTH, HEIGHT, MIDDLE = 240, 40, 120  # of the interval picture, in its own units
+SMOKE = "A smoke run only shows that every step works. With so little training, figures mean nothing more."
+
+
+def first_screen(metrics: Mapping[str, Any], left_out: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what the page's first screen shows, as text; `interval` of a card is SVG.
+
+    Args:
+        left_out: a line for everything that the page had to leave out; they join the warnings.
+    """
+    run = metrics["run"]
+    return {
+        "headline": headline(metrics),
+        "adapted": adapted_sentence(metrics),
+        "cards": [verdict_card(name, metrics[name]) for name in TRACK_NAMES],
+        "cost": cost_sentence(metrics),
+        "aside": aside_sentence(metrics),
+        "warnings": [*warning_lines(metrics), *left_out],
+        "facts": [
+            f"profile {run['profile']}",
+            f"seed {run['seed']}",
+            f"started {run['started'][:16].replace('T', ' ')}",
+            f"code {run['commit']}",
+            f"run {run['run_id']}",
+        ],
+    }
+
+
+def headline(metrics: Mapping[str, Any]) -> str:
+    """Say in one line which tracks improved, did not change detectably, regressed or did not run.
+
+    Example: "Tracks A and C improved; B regressed".
+    """
+    said = []
+    for verdict, singular, plural in (
+        ("improved", "improved", "improved"),
+        ("no_detectable_difference", "shows no detectable difference", "show no detectable difference"),
+        ("regressed", "regressed", "regressed"),
+        ("not_run", "was not run", "were not run"),
+    ):
+        letters = [name[-1].upper() for name in TRACK_NAMES if metrics[name]["verdict"] == verdict]
+        if letters:
+            listed = " and ".join(filter(None, [", ".join(letters[:-1]), letters[-1]]))
+            said.append(f"{listed} {plural if len(letters) > 1 else singular}")
+    several = said[0].split()[1] == "and" or "," in said[0].split()[0]
+    return f"Track{'s' if several else ''} {'; '.join(said)}"
+
+
+def adapted_sentence(metrics: Mapping[str, Any]) -> str:
+    """Say which models were adapted to which code base."""
+    corpus = metrics["run"]["corpus"]
+    models: dict[str, list[str]] = {}
+    for name in TRACK_NAMES:
+        if model := metrics[name]["model"]:
+            models.setdefault(shown_model(model), []).append(name[-1].upper())
+    listed = [
+        f"{model} (Track{'s' if len(tracks) > 1 else ''} {' and '.join(tracks)})"
+        for model, tracks in models.items()
+    ]
+    name = corpus.get("name") or corpus["spec"]
+    version = f" {corpus['version']}" if corpus["version"] else ""
+    licence = f", licence {corpus['licence']}" if "licence" in corpus else ""
+    what = " and ".join(filter(None, [", ".join(listed[:-1]), *listed[-1:]])) or "No model"
+    return f"{what} adapted to {name}{version} ({corpus['spec']}): {corpus['files']:,} files{licence}."
+
+
+def verdict_card(name: str, track: Mapping[str, Any]) -> dict[str, str]:
+    """Return one track's card: title, sign, verdict, before, after, change, n and picture, as text."""
+    card = {
+        "anchor": name.replace("_", "-"),
+        "title": TRACK_NAMES[name],
+        "kind": track["verdict"].replace("_", "-"),
+        "sign": SIGNS[track["verdict"]],
+        "verdict": verdict_text(track),
+        "metric": metric_name(track["primary_metric"]),
+    }
+    if track["verdict"] == "not_run":
+        return card | {"reason": f"{track['reason'].rstrip('.')}. Needed: {track['needed']}."}
+    entry = track["metrics"][track["primary_metric"]]
+    n = entry["after"]["n"]
+    return card | {
+        "before": number(entry["before"]["value"]),
+        "after": number(entry["after"]["value"]),
+        "change": change_text(entry["delta"]),
+        "p": p_text(entry["delta"]["p_value"]).replace(" ", NO_BREAK),
+        "n": f"{n:,}",
+        "better": f"{'higher' if entry['higher_is_better'] else 'lower'} is better",
+        "interval": interval_picture(entry),
+        "few": f"only {n} items: too few to tell" if n < FEW_ITEMS else "",
+    }
+
+
+def interval_picture(entry: Mapping[str, Any]) -> str:
+    """Draw the change of one metric with its interval as inline SVG; the right side is always the better.
+
+    Its alternative text holds the figures. Colours are the page's, by class.
+    """
+    value, (low, high) = entry["delta"]["value"], entry["delta"]["ci95"]
+    reach = max(abs(low), abs(high), abs(value)) * 1.15 or 1.0
+    sign = 1 if entry["higher_is_better"] else -1
+    place = [MIDDLE + sign * x / reach * (MIDDLE - 8) for x in (low, value, high)]
+    left, right = min(place), max(place)
+    reading = entry_verdict(entry).replace("_", " ")
+    text = (
+        f"Change {number(value, signed=True)}, 95% interval {number(low, signed=True)} to "
+        f"{number(high, signed=True)}: {reading}. Right of the line is better."
+    )
+    middle = HEIGHT / 2
+    return (
+        f'<svg class="interval" role="img" aria-label="{html.escape(text)}" viewBox="0 0 {WIDTH} {HEIGHT}">'
+        f'<rect class="side" x="{MIDDLE}" y="0" width="{MIDDLE}" height="{HEIGHT}"/>'
+        f'<line class="zero" x1="{MIDDLE}" y1="0" x2="{MIDDLE}" y2="{HEIGHT}"/>'
+        f'<line class="range" x1="{left:.1f}" y1="{middle}" x2="{right:.1f}" y2="{middle}"/>'
+        f'<line class="range" x1="{left:.1f}" y1="{middle - 7}" x2="{left:.1f}" y2="{middle + 7}"/>'
+        f'<line class="range" x1="{right:.1f}" y1="{middle - 7}" x2="{right:.1f}" y2="{middle + 7}"/>'
+        f'<circle class="point" cx="{place[1]:.1f}" cy="{middle}" r="6"/></svg>'
+    )
+
+
+def cost_sentence(metrics: Mapping[str, Any]) -> str:
+    """Say how long the run took, on what, and how much memory it held at most."""
+    run = metrics["run"]
+    hardware = run["hardware"]
+    cores = f", {hardware['cores']} cores" if "cores" in hardware else ""
+    said = (
+        f"{duration_text(run['seconds'])} on {hardware.get('name', hardware.get('device', 'unnamed'))}{cores}"
+    )
+    if "precision" in hardware:
+        said += f", {hardware['precision']}"
+    peaks = {name: metrics[name]["cost"].get("peak_memory_gib", 0.0) for name in TRACK_NAMES}
+    most = max(peaks, key=lambda name: peaks[name])
+    if peaks[most]:
+        said += f"; at most {peaks[most]:.1f} GiB of memory (Track {most[-1].upper()})"
+    return f"{said}."
+
+
+def duration_text(seconds: float) -> str:
+    """Format a duration: seconds below two minutes, then minutes, hours from two hours on."""
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.1f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
+def aside_sentence(metrics: Mapping[str, Any]) -> str:
+    """Say how many tasks were set aside and how many secrets were masked."""
+    counts = metrics["track_b"]["data"].get("counts", {})
+    made, aside = counts.get("tasks_made"), len(metrics.get("tasks_set_aside", []))
+    if made is None:
+        said = "Track B held no tasks, so none was set aside"
+    elif aside:
+        said = f"{aside} of {made} tasks, because their own references fail here"
+    else:
+        said = f"nothing: the references of all {made} tasks pass here"
+    masked = sum(metrics["run"]["corpus"].get("secrets_masked", {}).values())
+    return f"{said}; {masked} secrets masked in the files." if masked else f"{said}."
+
+
+def warning_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """List what a reader must know before believing a figure, one sentence each; often empty."""
+    run = metrics["run"]
+    lines = []
+    profile = PROFILES.get(run["profile"])
+    if profile is not None and not profile.is_full_run:
+        lines.append(SMOKE)
+    if changed := run.get("settings_changed", []):
+        listed = ", ".join(changed)
+        lines.append(f"Settings changed by hand: {listed}. These figures are not the profile's.")
+    for name, title in TRACK_NAMES.items():
+        track = metrics[name]
+        if track["verdict"] == "not_run":
+            lines.append(f"Track {title} was not run: {track['reason'].rstrip('.')}.")
+            continue
+        n = track["metrics"][track["primary_metric"]]["after"]["n"]
+        if n < FEW_ITEMS:
+            lines.append(f"Track {title} rests on {n} items: too few to tell much.")
+        if track["data"].get("exposure") in UNSURE_EXPOSURE:
+            lines.append(f"Contamination: {track['data']['exposure_note']}.")
+    lines += run.get("warnings", [])
+    if set_aside_warning(metrics["track_b"]):
+        counts = metrics["track_b"]["data"]["counts"]
+        line = f"Track B: {set_aside_text(counts['tasks_set_aside'], counts['tasks_made'])}"
+        lines += [] if line in lines else [f"{line}."]
+    return lines
+
+
+def shown_model(model: str) -> str:
+    """Return a model's name without folders: "helpers/models/tiny_code_lm" becomes "tiny_code_lm"."""
+    return Path(model.removeprefix("package:")).name
