@@ -1,4 +1,4 @@
-"""Command line: `python -m helpers run | plan | score | search | complete | verify | compare | ...`.
+"""Command line: `python -m helpers run | plan | score | search | complete | verify | report | compare | ...`.
 
 The parameters of a command are its options, however many there are.
 """
@@ -191,6 +191,17 @@ def verify(
     if checked:
         n_items = sum(checked.items.values())
         print(f"all {n_items} pairs and tasks of Track B hold, {checked.programs} programs run again")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, Option(help="the folder of a finished run, below runs/")],
+) -> None:
+    """Rebuild metrics.json, the data card and the HTML page from a run's folder, without any model."""
+    from helpers.report.rebuild import rebuild_report
+
+    for line in rebuild_report(run):
+        print(line)
 
 
 @app.command()

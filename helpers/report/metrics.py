@@ -25,7 +25,7 @@ from helpers.report.record_c import record_track_c, track_c_rows
 from helpers.run.workspace import read_json, read_jsonl, write_jsonl
 
 __all__ = [
-    "MetricsError", "assemble", "not_run", "recompute", "record_track_a", "record_track_b",
+    "MetricsError", "assemble", "not_run", "rebuilt_metrics", "recompute", "record_track_a", "record_track_b",
     "record_track_c", "run_section", "timeless", "track_c_rows", "validate", "write_items",
 ]  # fmt: skip
 
@@ -97,20 +97,15 @@ def recompute(run_folder: Path) -> list[str]:
         MetricsError: if the folder holds no metrics.json.
     """
     run_folder = Path(run_folder)
-    places = [*sorted(run_folder.glob("report/metrics*.json")), *sorted(run_folder.glob("metrics*.json"))]
-    if not places:
-        raise MetricsError(f"{run_folder} holds no metrics.json; is it the folder of a finished run?")
-    metrics = read_json(places[0])
+    metrics = read_json(metrics_file(run_folder))
     validate(metrics)
     differences = []
-    for name, again in (("track_a", _again_a), ("track_b", _again_b), ("track_c", _again_c)):
+    for name in TRACKS:
         stored = metrics[name]
         if stored["verdict"] == "not_run":
             continue
-        options = {"model": stored["model"], "seed": metrics["run"]["seed"], "cost": {}}
-        options["samples"] = stored["data"]["bootstrap_samples"]
         try:
-            section = again(run_folder / name, stored, options)
+            section = _section_again(run_folder, name, metrics)
         except Exception as error:  # broken rows may raise anything; it is reported
             differences.append(f"{name}: cannot be recomputed: {type(error).__name__}: {error}")
             continue
@@ -126,6 +121,58 @@ def recompute(run_folder: Path) -> list[str]:
         on_disk = tidy(_set_aside(run_folder / "track_b"))
         differences += _differences("track_b.tasks_set_aside", metrics.get("tasks_set_aside", []), on_disk)
     return differences
+
+
+def metrics_file(run_folder: Path) -> Path:
+    """Return the metrics file of a finished run: `report/metrics.json` or `report/metrics.<profile>.json`.
+
+    Raises:
+        MetricsError: if the folder holds none.
+    """
+    places = [*sorted(run_folder.glob("report/metrics*.json")), *sorted(run_folder.glob("metrics*.json"))]
+    if not places:
+        raise MetricsError(f"{run_folder} holds no metrics.json; is it the folder of a finished run?")
+    return places[0]
+
+
+def rebuilt_metrics(run_folder: Path) -> dict[str, Any]:
+    """Return metrics.json of a finished run, every metric, control, baseline and verdict from its rows.
+
+    What no rows hold is taken over from the run's own file: facts on the run, cost, counts, failure cases,
+    and metrics added with `add_metric`.
+
+    Raises:
+        MetricsError: if the folder holds no metrics.json, or the rows of a track are missing or broken.
+    """
+    metrics = dict(read_json(metrics_file(run_folder)))
+    validate(metrics)
+    for name in TRACKS:
+        stored = metrics[name]
+        if stored["verdict"] == "not_run":
+            continue
+        try:
+            again = _section_again(run_folder, name, metrics)
+        except Exception as error:  # broken rows may raise anything
+            what = f"{type(error).__name__}: {error}"
+            raise MetricsError(
+                f"{name} cannot be rebuilt from its rows in {run_folder / name} ({what}). Copy the run's "
+                "whole folder again, or repeat the run with --resume"
+            ) from error
+        merged = {part: {**stored[part], **again[part]} for part in ("metrics", "controls", "baselines")}
+        metrics[name] = tidy({**stored, **merged, "verdict": again["verdict"]})
+    if metrics["track_b"]["verdict"] != "not_run" and "tasks_set_aside" in metrics:
+        metrics["tasks_set_aside"] = tidy(_set_aside(run_folder / "track_b"))
+    validate(metrics)
+    return metrics
+
+
+def _section_again(run_folder: Path, name: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Compute one track's section from its rows; cost and facts on the data are left out."""
+    stored = metrics[name]
+    options = {"model": stored["model"], "seed": metrics["run"]["seed"], "cost": {}}
+    options["samples"] = stored["data"]["bootstrap_samples"]
+    again = {"track_a": _again_a, "track_b": _again_b, "track_c": _again_c}[name]
+    return again(run_folder / name, stored, options)
 
 
 def _again_a(folder: Path, stored: Mapping[str, Any], options: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from IPython.display import Markdown
 from helpers.code.functions import functions_left_out
 from helpers.code.secrets import count_kinds
 from helpers.data.card.facts import corpus_facts
-from helpers.data.card.page import DataCardFacts, missing_card, render_data_card, with_tasks_set_aside
+from helpers.data.card.page import FACTS, DataCardFacts, missing_card, render_data_card, with_tasks_set_aside
 from helpers.data.corpus import corpus_warnings, secret_counts
 from helpers.data.general_code import general_code_sources
 from helpers.data.leaks import LeakReport
@@ -25,7 +25,7 @@ from helpers.report import display as show
 from helpers.report import plots, tables
 from helpers.report.metrics import MetricsError, assemble, not_run, recompute, run_section, write_items
 from helpers.run.folder import code_revision
-from helpers.run.workspace import read_json, read_jsonl
+from helpers.run.workspace import read_json, read_jsonl, write_json
 from helpers.settings import MINIMUM_DATA, Profile
 from helpers.tracks.guards import track_title
 from helpers.tracks.session import Session
@@ -43,7 +43,8 @@ def data_card(
 ) -> str:
     """Render the data card as Markdown, from the data that this run really uses.
 
-    The run folder lists all accepted and rejected files and the functions left out, in `corpus/*.jsonl`.
+    The run folder lists all accepted and rejected files and the functions left out, in `corpus/*.jsonl`, and
+    keeps the facts that the card is rendered from.
 
     Args:
         files: "training", "validation", "test" -> the files that Track A drew.
@@ -78,7 +79,8 @@ def data_card(
         "seeds": {"everything drawn at random derives from": run.seed},
         "models": {track_title(track): getattr(profile, track).model for track in MINIMUM_DATA},
     }
-    return render_data_card(facts)
+    write_json(run.folder / FACTS, facts)
+    return render_data_card(read_json(run.folder / FACTS))
 
 
 def _limits(profile: Profile) -> list[str]:

@@ -32,6 +32,7 @@ SECRET_CHECK = (
     "author wrote both the forms and the rules, so secrets in other forms may be missed. "
     "`python -m helpers secrets` repeats the measurement."
 )
+FACTS = "data_card_facts.json"  # in the run folder: what the card is rendered from
 SHOWN_CHARS = 2_000  # of one example text
 MAX_COLUMNS = 8  # of figures; more do not fit on a page
 SHOWN_EXAMPLES = 8
