@@ -90,7 +90,7 @@ def adapted_sentence(metrics: Mapping[str, Any]) -> str:
     name = corpus.get("name") or corpus["spec"]
     version = f" {corpus['version']}" if corpus["version"] else ""
     licence = f", licence {corpus['licence']}" if "licence" in corpus else ""
-    what = " and ".join(filter(None, [", ".join(listed[:-1]), *listed[-1:]])) or "No model"
+    what = " and ".join(filter(None, [", ".join(listed[:-1]), *listed[-1:]])) or "Nothing"
     return f"{what} adapted to {name}{version} ({corpus['spec']}): {corpus['files']:,} files{licence}."
 
 
@@ -198,7 +198,7 @@ def warning_lines(metrics: Mapping[str, Any]) -> list[str]:
     for name, title in TRACK_NAMES.items():
         track = metrics[name]
         if track["verdict"] == "not_run":
-            lines.append(f"Track {title} was not run: {track['reason'].rstrip('.')}.")
+            lines.append(f"Track {title} was not run; its card says why.")
             continue
         n = track["metrics"][track["primary_metric"]]["after"]["n"]
         if n < FEW_ITEMS:
