@@ -278,12 +278,22 @@ def secrets(
 
 @app.command()
 def compare(
-    runs: Annotated[list[str], typer.Argument(help="metrics.json files, each NAME=FILE or FILE")],
-    out: Annotated[Path | None, Option(help="file to write the page to")] = None,
+    runs: Annotated[
+        list[str], typer.Argument(help="metrics.json files or run folders, each NAME=FILE or FILE")
+    ],
+    out: Annotated[Path | None, Option(help="file to write the page to, as Markdown")] = None,
+    html: Annotated[
+        Path | None, Option(help="HTML page that also tests every run against the first, item by item")
+    ] = None,
 ) -> None:
-    """Lay the tracks' primary metrics of several runs side by side, as Markdown."""
+    """Lay the primary metrics of several runs side by side; --html tests what changed beyond noise."""
     from helpers.report.compare import comparison
     from helpers.run.workspace import write_text
+
+    if html:
+        from helpers.report.compare_page import compare_page
+
+        write_text(html, compare_page(runs))
 
     page = comparison(runs)
     if out:

@@ -2,11 +2,18 @@
 
 import copy
 import json
+import math
 from pathlib import Path
 
 import pytest
+from bs4 import BeautifulSoup
 
 from helpers.report.compare import CompareError, comparison
+from helpers.report.compare_page import compare_page
+from helpers.report.entries import not_run, run_section
+from helpers.report.metrics import assemble, record_track_a, record_track_c, write_items
+from helpers.report.tables import number
+from helpers.run.workspace import write_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,3 +87,89 @@ def test_files_that_are_no_run_are_refused(files):
             comparison([str(files / name)])
     with pytest.raises(CompareError, match="two runs are called x"):
         comparison([f"x={files / 'one.json'}", f"x={files / 'other.json'}"])
+
+
+# --- the HTML page: paired tests on the per-item rows -----------------------------------------------------------------
+
+
+def finished_run(folder: Path, run_id: str, better: float) -> Path:
+    """Write the folder of a run of Tracks A and C on 20 files and queries; `better` shifts its adapted models."""
+    rows_a = [
+        {"path": f"{i}.py", "n_bytes": 100 + i, "n_tokens": 30, "nll_before": 90.0, "nll_after": 80.0 - better * (5 + i % 3)}
+        for i in range(20)
+    ]  # fmt: skip
+    rows_c = [
+        {"id": f"q{i}", "query_id": f"q{i}", "kind": "how_to", "groups": [], "baselines": {}, "before": {"mrr@10": 0.1},
+         "after": {"mrr@10": 0.5 + (i % 2) * 0.1}}
+        for i in range(20)
+    ]  # fmt: skip
+    options = {"model": "m", "seed": 1, "samples": 500, "cost": {"seconds": 1.0}}
+    sections = {
+        "track_a": record_track_a(rows_a, **options),
+        "track_b": not_run("track_b", "too few functions", "more"),
+        "track_c": record_track_c(rows_c, **options),
+    }
+    about = {"spec": "path:mine", "version": "", "files": 20, "sha256": "0" * 64}
+    run = run_section(profile="cpu", run_id=run_id, corpus=about, commit="abc", seed=1, versions={"python": "3.11"},
+                      hardware={"device": "cpu"}, started="2026-01-01T00:00:00+00:00", seconds=61.0)  # fmt: skip
+    place = folder / "runs" / run_id
+    for name, rows in (("track_a/files", rows_a), ("track_c/queries", rows_c)):
+        write_items(place, name, rows)
+    for name, section in sections.items():
+        if section["verdict"] != "not_run":
+            write_json(place / name / "section.json", section)
+    write_json(place / "report/metrics.json", assemble(run=run, failures=[], **sections))
+    (folder / f"{run_id}.json").write_text((place / "report/metrics.json").read_text())
+    return place
+
+
+def cards_of(page: str) -> list[str]:
+    return [
+        card.get_text(" ", strip=True) for card in BeautifulSoup(page, "html.parser").select(".verdict-card")
+    ]
+
+
+def test_the_page_tests_the_second_run_against_the_first_on_the_same_items(tmp_path):
+    old, new = finished_run(tmp_path, "old", 0.0), finished_run(tmp_path, "new", 1.0)
+    page = compare_page([str(old), str(new)])
+    a, b, c = cards_of(page)
+    assert "✓ improved" in a
+    assert "n = 20" in a
+    change = -sum(5 + i % 3 for i in range(20)) / math.log(2) / sum(100 + i for i in range(20))
+    assert number(change, signed=True) in a  # by hand: the gain in nats over bits and bytes
+    assert "the track was not run in both" in b
+    assert "≈ no detectable difference" in c
+    text = BeautifulSoup(page, "html.parser").get_text(" ", strip=True)
+    assert "Changed beyond noise: 2 of 2 metrics" in text  # bits per byte and perplexity
+    assert "None of 1 metrics changed beyond noise" in text
+    assert "✗ regressed" in cards_of(compare_page([str(new), str(old)]))[0]
+    assert "≈ no detectable difference" in cards_of(compare_page([f"x={old}", f"y={old}"]))[0]
+
+
+@pytest.mark.parametrize("form", ["folder", "report", "published"])
+def test_rows_are_found_from_the_folder_or_either_metrics_file(tmp_path, form):
+    places = [finished_run(tmp_path, name, better) for name, better in (("old", 0.0), ("new", 1.0))]
+    given = {
+        "folder": places,
+        "report": [place / "report/metrics.json" for place in places],
+        "published": [tmp_path / f"{place.name}.json" for place in places],
+    }[form]
+    assert "✓ improved" in cards_of(compare_page([str(place) for place in given]))[0]
+
+
+def test_what_cannot_be_paired_is_said_and_not_tested(tmp_path):
+    old, new = finished_run(tmp_path, "old", 0.0), finished_run(tmp_path, "new", 1.0)
+    metrics = json.loads((new / "report/metrics.json").read_text())
+    metrics["track_a"]["data"]["sha256"] = "f" * 64
+    (new / "report/metrics.json").write_text(json.dumps(metrics))
+    (new / "track_c/queries.jsonl").write_text('{"id": "another"}\n')
+    a, _, c = cards_of(compare_page([str(old), str(new)]))
+    assert "the held-out items differ" in a
+    assert "cannot be read as pairs" in c
+    alone = tmp_path / "elsewhere" / "metrics.json"
+    alone.parent.mkdir()
+    alone.write_text((old / "report/metrics.json").read_text())
+    (a, *_) = cards_of(compare_page([f"x={alone}", str(new)]))
+    assert "not tested" in a
+    with pytest.raises(CompareError, match=r"holds no metrics\.json"):
+        compare_page([str(alone.parent.parent / "runs"), str(new)])

@@ -15,6 +15,7 @@ import pandas as pd
 
 from helpers.errors import SuiteError
 from helpers.escaping import inline
+from helpers.report.metrics import MetricsError, metrics_file
 from helpers.report.tables import TRACK_NAMES, markdown, summary_rows
 from helpers.run.workspace import read_json
 
@@ -34,30 +35,46 @@ def comparison(named: list[str]) -> str:
     """Return Markdown with the primary metric of every track, one row per run.
 
     Args:
-        named: `NAME=FILE` or `FILE` each; without a name, the run's id is used. A path may hold `=`: what
-            names a file as a whole has no name, else the name ends at the first `=` that a file follows.
+        named: `NAME=FILE` or `FILE` each, a metrics.json or a run's folder; without a name, the run's id is
+            used. A path may hold `=`: what names a file as a whole has no name, else the name ends at the
+            first `=` that a file follows.
 
     Raises:
         CompareError: if a file can't be read as metrics, or two runs have the same name.
     """
-    runs: dict[str, Mapping[str, Any]] = {}
+    return comparison_text({name: metrics for name, (_, metrics) in read_runs(named).items()})
+
+
+def read_runs(named: list[str]) -> dict[str, tuple[Path, Mapping[str, Any]]]:
+    """Return name -> (metrics file, its content) of the runs to compare; arguments and errors as above."""
+    runs: dict[str, tuple[Path, Mapping[str, Any]]] = {}
     for given in named:
         name, place = _name_and_file(given)
+        if place.is_dir():
+            try:
+                place = metrics_file(place)
+            except MetricsError as error:
+                raise CompareError(str(error)) from error
         metrics = _read(place)
         name = name or metrics["run"]["run_id"]
         if name in runs:
             raise CompareError(f"two runs are called {name}; give each a name: NAME=metrics.json")
-        runs[name] = metrics
+        runs[name] = (place, metrics)
+    return runs
+
+
+def comparison_text(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the Markdown of `comparison` for name -> metrics."""
     return "\n\n".join([markdown(_rows(runs)), *_differences(runs), _origins(runs)]) + "\n"
 
 
 def _name_and_file(given: str) -> tuple[str, Path]:
     """Split NAME=FILE; the name is "" where `given` is a path as a whole."""
-    if Path(given).is_file():
+    if Path(given).exists():
         return "", Path(given)
     at = [place for place, sign in enumerate(given) if sign == "="]
     for place in at:
-        if place and Path(given[place + 1 :]).is_file():
+        if place and Path(given[place + 1 :]).exists() and given[place + 1 :]:
             return given[:place], Path(given[place + 1 :])
     if not at:
         return "", Path(given)
