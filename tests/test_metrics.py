@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,6 +43,7 @@ from helpers.report.tables import (
 )
 from helpers.run.workspace import WorkspaceError, read_json, write_json
 
+SCHEMA = Path(__file__).parents[1] / "helpers/report/metrics.schema.json"
 SEED, SAMPLES = 17, 500
 COST = {"seconds": 12.5, "tokens_per_second": 2000.0, "peak_memory_gib": 1.5}
 
@@ -584,3 +586,38 @@ def test_track_b_measures_by_kind_add_up():
         total = sum(entry["value"] * entry["n"] for entry in kinds)
         assert found[name]["after"]["n"] == sum(entry["n"] for entry in kinds) == 24
         assert found[name]["after"]["value"] == pytest.approx(total / 24)
+
+
+def described(place: str, node: object) -> list[str]:
+    """Return the places of keys in a schema's `properties` that have no description."""
+    if isinstance(node, list):
+        return [lack for item in node for lack in described(place, item)]
+    if not isinstance(node, dict):
+        return []
+    lacking = [
+        f"{place}.{name}"
+        for name, one in node.get("properties", {}).items()
+        if set(one) - {"const", "properties", "maxProperties", "minProperties", "minLength", "required"}
+        and not one.get("description")
+    ]
+    return lacking + [lack for name, one in node.items() for lack in described(f"{place}.{name}", one)]
+
+
+def test_the_schema_says_what_every_key_means():
+    schema = read_json(SCHEMA)
+    assert described("", schema) == []
+    assert described("", {"properties": {"x": {"type": "string"}}}) == [".x"]
+    assert described(
+        "", {"$defs": {"a": {"properties": {"x": {"$ref": "#"}, "y": {"description": "y"}}}}}
+    ) == [".$defs.a.x"]
+
+
+def test_every_key_that_a_run_writes_is_in_the_schema():
+    """Free maps (metrics, controls, cost, data, hardware, ...) are described as a whole."""
+    written, schema = read_json(SCHEMA.parents[2] / "metrics.json"), read_json(SCHEMA)
+    parts = schema["$defs"]
+    assert written.keys() <= schema["properties"].keys()
+    assert written["run"].keys() <= parts["run"]["properties"].keys()
+    assert written["run"]["corpus"].keys() <= parts["run"]["properties"]["corpus"]["properties"].keys()
+    for track in ("track_a", "track_b", "track_c"):
+        assert written[track].keys() <= parts["track"]["properties"].keys()
