@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shlex
 
 import pytest
 import yaml
 
 from helpers.code.functions import extract_functions
-from helpers.data.card.facts import corpus_facts, quantiles
+from helpers.data.card.facts import corpus_facts, data_hashes, quantiles, regenerating_command
 from helpers.data.card.page import STANDING_LIMITS, render_data_card
 from helpers.data.corpus import load_corpus
 from helpers.data.leaks import check_splits
@@ -106,7 +108,7 @@ def test_card_holds_header_sections_and_figures(facts):
     headings = [line[3:] for line in card.splitlines() if line.startswith("## ")]
     assert headings == [
         "Source and licence", "Secrets", "Acceptance rules", "Rejected files", "Functions left out", "Splits", "Duplicates", "Distributions",
-        "Seeds", "Edge cases", "Known limits",
+        "Seeds", "Edge cases", "Intended use", "Uses to avoid", "Known limits",
     ]  # fmt: skip
     assert card.index("> **Warning.** No licence was found") < card.index("## Source and licence")
     assert [row["split"] for row in table(card, "## Splits")] == ["train", "test", "validation"]
@@ -207,3 +209,28 @@ def test_a_table_with_too_many_columns_stands_upright():
     assert {row["test"] for row in rows} == {"7", ""}
     narrow = render_data_card({"instruct": {"functions": {"train": {"a": 1, "b": 2}, "test": {"a": 3}}}})
     assert [row["a"] for row in table(narrow, "### Functions")] == ["1", "3"]
+
+
+def test_the_card_says_what_the_data_are_for_and_how_to_make_them_again(tmp_path):
+    for name, text in (
+        ("track_b/data/train.jsonl", "{}\n"),
+        ("track_c/pairs_train.jsonl", "[1]\n"),
+        ("track_b/data/ran.jsonl", "x"),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    command = regenerating_command(
+        "cpu", "path:/home/me/my repo", 18, ["track_a.epochs=1", "track_c.scale=20"]
+    )
+    assert shlex.split(command) == [
+        "python", "-m", "helpers", "run", "--profile", "cpu", "--corpus", "path:my repo", "--seed", "18",
+        "--set", "track_a.epochs=1", "--set", "track_c.scale=20",
+    ]  # fmt: skip
+    card = render_data_card({"command": command, "hashes": data_hashes(tmp_path)})
+    assert command in card
+    assert table(card, "## Hashes") == [
+        {"file in the run folder": f"`{name}`", "SHA-256": hashlib.sha256(text.encode()).hexdigest()}
+        for name, text in (("track_b/data/train.jsonl", "{}\n"), ("track_c/pairs_train.jsonl", "[1]\n"))
+    ]
+    for heading in ("## Intended use", "## Uses to avoid"):
+        assert card.count(f"{heading}\n\n- ") == 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from IPython.display import Markdown
 
 from helpers.code.functions import functions_left_out
 from helpers.code.secrets import count_kinds
-from helpers.data.card.facts import corpus_facts
+from helpers.data.card.facts import corpus_facts, data_hashes, regenerating_command
 from helpers.data.card.page import FACTS, DataCardFacts, missing_card, render_data_card, with_tasks_set_aside
 from helpers.data.corpus import corpus_warnings, secret_counts
 from helpers.data.general_code import general_code_sources
@@ -20,6 +21,7 @@ from helpers.eval.failures import select_failures, track_a_failures, track_c_fai
 from helpers.eval.failures_b import track_b_failures
 from helpers.eval.planted_secrets.secret_check import check_facts, check_secrets
 from helpers.machine.hardware import hardware_facts, package_versions
+from helpers.profiles import PROFILES
 from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits
 from helpers.report import display as show
 from helpers.report import plots, tables
@@ -75,12 +77,35 @@ def data_card(
         },
         "instruct": lacking.get("track_b") or instruct.report,
         "retrieval": lacking.get("track_c") or retrieval.report,
+        "command": regenerating_command(
+            profile.name, corpus.spec, run.seed, [*_given(profile), *profile.changed]
+        ),
+        "hashes": data_hashes(run.folder),
         "limits": _limits(profile),
         "seeds": {"everything drawn at random derives from": run.seed},
         "models": {track_title(track): getattr(profile, track).model for track in MINIMUM_DATA},
     }
     write_json(run.folder / FACTS, facts)
     return render_data_card(read_json(run.folder / FACTS))
+
+
+def _given(profile: Profile) -> list[str]:
+    """Return NAME=VALUE for models, language and benchmarks that differ from the profile's own.
+
+    Of paths, only the last part is given: what lies above is this machine's.
+    """
+    own = PROFILES.get(profile.name, profile)
+    given = []
+    for track, name in (("track_a", "model"), ("track_b", "model"), ("track_c", "model"),
+                        ("track_b", "language"), ("track_b", "benchmarks")):  # fmt: skip
+        value = getattr(getattr(profile, track), name)
+        if value != getattr(getattr(own, track), name):
+            places = [value] if isinstance(value, str) else value
+            shown = [Path(one).name if Path(one).expanduser().exists() else one for one in places]
+            given.append(f"{track}.{name}={'|'.join(shown)}")
+    return [
+        one for one in given if not any(c.startswith(f"{one.partition('=')[0]}=") for c in profile.changed)
+    ]
 
 
 def _limits(profile: Profile) -> list[str]:

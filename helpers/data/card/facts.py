@@ -7,13 +7,15 @@ Facts are plain values (str, int, float, list, dict), so that they can be saved 
 from __future__ import annotations
 
 import doctest
+import hashlib
 import itertools
 import re
+import shlex
 import statistics
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from helpers.code.functions import functions_left_out
@@ -72,6 +74,31 @@ def corpus_facts(
         "distributions": _distributions(corpus, functions),
         "edge_cases": _edge_cases(corpus, functions),
     }
+
+
+def data_hashes(run_folder: Path) -> dict[str, str]:
+    """Return file -> SHA-256 of the data that a run has saved so far, paths relative to its folder."""
+    files = [
+        *(run_folder / "corpus" / f"{name}.jsonl" for name in ("accepted", "rejected")),
+        *(run_folder / "track_b/data" / f"{name}.jsonl" for name in ("train", "validation", "tasks")),
+        *(run_folder / "track_c" / f"pairs_{name}.jsonl" for name in ("train", "validation")),
+    ]
+    return {
+        file.relative_to(run_folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+        if file.is_file()
+    }
+
+
+def regenerating_command(profile: str, spec: str, seed: int, changed: Sequence[str]) -> str:
+    """Return the command that makes the same data again; folders above the corpus are left out of `spec`.
+
+    Args:
+        changed: settings changed by hand, NAME=VALUE each.
+    """
+    given = ["--profile", profile, "--corpus", _without_folders(spec), "--seed", str(seed)]
+    given += [word for change in changed for word in ("--set", change)]
+    return shlex.join(["python", "-m", "helpers", "run", *given])
 
 
 def quantiles(values: Iterable[float]) -> dict[str, float]:

@@ -58,9 +58,20 @@ class DataCardFacts(TypedDict, total=False):
     retrieval: dict[str, Any]  # report of Track C's data builder
     seeds: dict[str, Any]  # purpose -> seed
     models: dict[str, str]  # use -> model that the data are for
+    command: str  # makes the same data again
+    hashes: dict[str, str]  # file in the run folder -> SHA-256
     limits: list[str]  # known limits, in words, in addition to STANDING_LIMITS
 
 
+INTENDED_USE = (
+    "Adapting small models to this one code base, and measuring on held-out modules whether it helped.",
+    "Repeating or checking the figures of the run that made these data.",
+)
+UNFIT_USE = (
+    "Comparing models that may have been trained on this code base, or ranking models in general.",
+    "Training a model to be published under terms that the source's licence does not allow.",
+    "Running the programs outside a sandbox: pairs and tests hold code that nobody has reviewed.",
+)
 STANDING_LIMITS = (
     "One code base: the figures say nothing about other code.",
     "Functions left out as twins are not evaluated, but their text stays in the held-out files on which "
@@ -100,6 +111,15 @@ def render_data_card(facts: DataCardFacts | Mapping[str, Any]) -> str:
         parts.append(_section("Seeds", _table_of(facts["seeds"], "purpose", "seed")))
     if corpus.get("edge_cases"):
         parts.append(_section("Edge cases", _table_of(corpus["edge_cases"], "case", "count")))
+    parts += [
+        _section("Intended use", _bullets(INTENDED_USE)),
+        _section("Uses to avoid", _bullets(UNFIT_USE)),
+    ]
+    if facts.get("command"):
+        same = "With the same code, package versions and corpus, the hashes below should come out again."
+        parts.append(_section("Make these data again", code_block(facts["command"], "sh"), same))
+    if facts.get("hashes"):
+        parts.append(_section("Hashes", _table_of(facts["hashes"], "file in the run folder", "SHA-256")))
     parts.append(_section("Known limits", _bullets([*STANDING_LIMITS, *facts.get("limits", [])])))
     return "\n\n".join(part for part in parts if part) + "\n"
 
