@@ -8,6 +8,8 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +205,22 @@ def test_what_a_killed_conversion_left_is_removed(tmp_path, cache):
     (left / "model.safetensors").write_bytes(b"half")
     source.folder()
     assert not left.exists()
+
+
+def test_two_at_once_convert_it_once(tmp_path, monkeypatch):
+    source = find_gguf(f"gguf:{tiny_gguf.write(tmp_path / 'm.gguf')}")
+    real, calls = convert._convert, []
+
+    def slowly(*arguments):
+        calls.append(arguments)
+        time.sleep(0.5)
+        return real(*arguments)
+
+    monkeypatch.setattr(convert, "_convert", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        folders = list(pool.map(lambda _: source.folder(), range(2)))
+    assert folders[0] == folders[1]
+    assert len(calls) == 1
 
 
 def test_the_shape_is_read_without_converting(tmp_path, cache):

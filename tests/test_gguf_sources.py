@@ -70,6 +70,18 @@ def test_a_file_a_package_and_a_folder(path, tmp_path, monkeypatch):
     assert model.name_or_path == f"package:tiny-weights@sha256:{found[0].sha256}"
 
 
+def test_a_package_is_found_by_its_distributions_name_too(path, tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    monkeypatch.syspath_prepend(str(site))
+    package(site, "weights_of_tiny", path)
+    (site / "tiny_model-1.0.dist-info").mkdir()
+    (site / "tiny_model-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n"
+    )
+    (site / "tiny_model-1.0.dist-info" / "RECORD").write_text("weights_of_tiny/data/m0.gguf,,\n")
+    assert find_gguf("package:tiny-model").sha256 == find_gguf(f"gguf:{path}").sha256
+
+
 def test_names_of_other_forms_stay_as_they_are(tmp_path):
     folder = str(tiny_models.save(tmp_path / "plain", "qwen2"))
     shutil.copy(tiny_gguf.write(tmp_path / "x.gguf"), folder)  # beside a config.json, which wins
