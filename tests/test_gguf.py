@@ -262,6 +262,9 @@ BAD = {
     "other rule": (lambda t: written(t, rule="viking"), "cuts text by the rule 'viking'"),
     "other tokenizer": (lambda t: written(t, fields={"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": None}), "by the rule 'llama'"),
     "stretched": (lambda t: written(t, fields={"llama.rope.scaling.type": "yarn"}), "stretches its rotary embedding"),
+    "no vocabulary": (lambda t: written(t, fields={"tokenizer.ggml.tokens": None}), "the vocabulary of .* cannot be used"),
+    "strange merges": (lambda t: written(t, fields={"tokenizer.ggml.merges": ["ab"]}), "the vocabulary of .* cannot be used"),
+    "no alignment": (lambda t: written(t, fields={"general.alignment": 0}), r"the header of bad\.gguf cannot be read"),
     "a tensor too few": (lambda t: written(t, drop=["blk.1.ffn_up.weight"]), "does not fill transformers' model"),
     "a layer too many": (lambda t: written(t, fields={"llama.block_count": 1}), "does not fill transformers' model"),
 }  # fmt: skip

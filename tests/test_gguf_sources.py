@@ -282,6 +282,11 @@ def test_another_file_under_the_same_name_is_refused(path, run_folder):
         load_adapted(f"gguf:{path}", folder / ADAPTER, RUNTIME)
 
 
+def test_a_digest_that_is_none(path):
+    with pytest.raises(GgufError, match="has no SHA-256 of 64 hexadecimal digits"):
+        find_gguf(f"gguf:{path}@sha256:../../etc")
+
+
 def test_a_digest_that_is_nowhere(path):
     with pytest.raises(GgufError, match=r"with sha256 0{64} is not on this machine: what it names now has"):
         find_gguf(f"gguf:{path}@sha256:{'0' * 64}")

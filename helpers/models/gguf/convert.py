@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -72,13 +73,20 @@ def converted(path: Path, sha256: str) -> Path:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     said = "; ".join(record.repaired) or "nothing to repair"
-    print(f"converted {record.file} ({record.name}, {record.quantisation}) to {final}: {said}")
+    # Not to standard output, where a command may print its answer.
+    print(f"converted {record.file} ({record.name}, {record.quantisation}): {said}", file=sys.stderr)
     return final
 
 
 def _convert(header: GgufHeader, sha256: str, folder: Path) -> GgufRecord:
     """Write all files of the converted folder, its record last."""
-    tokenizer, roles = build_tokenizer(header)
+    try:
+        tokenizer, roles = build_tokenizer(header)
+    except GgufError:
+        raise
+    except Exception as error:  # tokenizers raises bare ones
+        wrong = f"the vocabulary of {header.path.name} cannot be used: {first_line(error)}"
+        raise GgufError(f"{wrong}; take another conversion of the model") from error
     model = _dense_model(header, folder)
     repaired = [*roles.repaired, *_tie(header, model)]
     settings = _configuration(model, roles)

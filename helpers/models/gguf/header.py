@@ -91,8 +91,16 @@ def read_header(path: Path) -> GgufHeader:
         GgufError: if the file cannot be read, is not GGUF, is cut, or holds something else: a part of a
             split model, an adapter, an embedding model, a vocabulary.
     """
-    header = _parse(path)
-    _refuse_what_is_no_model(header)
+    try:
+        header = _parse(path)
+        _refuse_what_is_no_model(header)
+    except OSError as error:
+        raise GgufError(f"cannot read {path}: {error.strerror or error}") from error
+    except (struct.error, MemoryError, OverflowError) as error:
+        raise GgufError(f"{path.name} is cut within its header; fetch it again") from error
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        wrong = " ".join(str(error).split())
+        raise GgufError(f"the header of {path.name} cannot be read ({wrong}); fetch it again") from error
     end = max(tensor.start + tensor.size_bytes for tensor in header.tensors)
     size = path.stat().st_size
     if size < end:
@@ -144,20 +152,11 @@ def write_without_vocabulary(header: GgufHeader, target: Path) -> None:
 
 
 def _parse(path: Path) -> GgufHeader:
-    try:
-        with path.open("rb") as stream:
-            magic = stream.read(4)
-            if magic != b"GGUF":
-                raise GgufError(f"{path.name} is no GGUF file: it does not begin with GGUF; check what it is")
-            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return _Reader(content, 4).header(path)
-    except OSError as error:
-        raise GgufError(f"cannot read {path}: {error.strerror or error}") from error
-    except (struct.error, MemoryError, OverflowError) as error:
-        raise GgufError(f"{path.name} is cut within its header; fetch it again") from error
-    except (UnicodeDecodeError, KeyError, ValueError) as error:
-        wrong = " ".join(str(error).split())
-        raise GgufError(f"the header of {path.name} cannot be read ({wrong}); fetch it again") from error
+    with path.open("rb") as stream:
+        if stream.read(4) != b"GGUF":
+            raise GgufError(f"{path.name} is no GGUF file: it does not begin with GGUF; check what it is")
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return _Reader(content, 4).header(path)
 
 
 @dataclass

@@ -23,6 +23,7 @@ from helpers.models.gguf.store import cache_folder_of, is_whole, read_record
 from helpers.models.hub import HubError, hub_file
 
 FILE, PACKAGE, PIN = "gguf:", "package:", "@sha256:"
+DIGEST = re.compile(r"[0-9a-f]{64}")
 ON_HUB = re.compile(r"([\w.-]+/[\w.-]+):([^:]+\.gguf)", re.IGNORECASE)
 
 
@@ -75,7 +76,9 @@ def find_gguf(spec: str, beside: Path | None = None) -> GgufSource | None:
         GgufError: if the file or package is missing, several files could be meant, or the file that is
             there has another digest than the name.
     """
-    name, _, pinned = spec.partition(PIN)
+    name, pin, pinned = spec.partition(PIN)
+    if pin and not DIGEST.fullmatch(pinned):
+        raise GgufError(f"{spec!r} has no SHA-256 of 64 hexadecimal digits behind {PIN}")
     if pinned and is_whole(cache_folder_of(pinned)):
         return GgufSource(name, None, pinned)
     try:
@@ -86,8 +89,8 @@ def find_gguf(spec: str, beside: Path | None = None) -> GgufSource | None:
         path = None
     if path is None and not pinned:
         return None
-    if path is not None and (found := _sha256(path)) in ("", pinned or found):
-        return GgufSource(name, path, found)
+    if path is not None and pinned in ("", _sha256(path)):
+        return GgufSource(name, path, _sha256(path))
     near = [folder for folder in (beside, beside.parent) if folder.is_dir()] if beside else []
     for candidate in (file for folder in near for file in sorted(folder.glob("*.gguf"))):
         if _sha256(candidate) == pinned:

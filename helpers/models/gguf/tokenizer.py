@@ -71,11 +71,12 @@ def build_tokenizer(header: GgufHeader) -> tuple[PreTrainedTokenizerFast, Specia
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     raw.pre_tokenizer = pre_tokenizers.Sequence([*splits, byte_level])
     raw.decoder = decoders.ByteLevel()
-    for token, role in zip(tokens, types, strict=True):
-        if role in (CONTROL, USER_DEFINED):
-            added = AddedToken(token, normalized=False, special=role == CONTROL)
-            (raw.add_special_tokens if role == CONTROL else raw.add_tokens)([added])
-    special = [token for token, role in zip(tokens, types, strict=True) if role == CONTROL]
+    special, own = (
+        [token for token, role in zip(tokens, types, strict=True) if role == wanted]
+        for wanted in (CONTROL, USER_DEFINED)
+    )
+    raw.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
+    raw.add_tokens([AddedToken(token, normalized=False, special=False) for token in own])
     roles = _roles(header, tokens, special)
     if header.fields.get("tokenizer.ggml.add_bos_token") and roles.begin is not None:
         begin = tokens[roles.begin]
