@@ -20,9 +20,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from helpers.models.causal_lm import ModelError, add_lora, load_adapted, load_causal_lm
-from helpers.models.gguf import converted_folder
 from helpers.models.gguf.header import GgufError
-from helpers.models.gguf.sources import described_name, find_gguf, recorded_name
+from helpers.models.gguf.sources import converted_folder, described_name, find_gguf, recorded_name
 from helpers.run.workspace import write_json
 from helpers.settings import MINILM_PACKAGE, TINY_CODE_LM, LoraSettings
 from helpers.tools.complete import ADAPTER, complete_code
@@ -137,7 +136,7 @@ def test_a_bare_file_name_and_an_empty_folder_say_what_to_write(path, tmp_path):
 
 
 def test_the_notebook_sees_the_file_from_its_own_folder(path, tmp_path, monkeypatch):
-    from helpers.report import suite
+    from helpers.report import headless_run as suite
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(suite, "FOLDER", tmp_path / "suite")
@@ -290,6 +289,11 @@ def test_a_digest_that_is_none(path):
 def test_a_digest_that_is_nowhere(path):
     with pytest.raises(GgufError, match=r"with sha256 0{64} is not on this machine: what it names now has"):
         find_gguf(f"gguf:{path}@sha256:{'0' * 64}")
+
+
+def test_a_name_in_the_file_is_shown_on_one_visible_line(path):
+    tiny_gguf.write(path, fields={"general.name": "A\n\x1b[31mB"})
+    assert "tiny.gguf: A \\x1b[31mB, F32" in described_name(f"gguf:{path}")
 
 
 def test_the_card_says_what_the_file_holds(path, run_folder):

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from helpers.models.causal_lm import load_tokenizer
 from helpers.models.gguf.header import read_header
 from helpers.models.gguf.sources import find_gguf
-from helpers.models.gguf.tokenizer import SPLITS, build_tokenizer
+from helpers.models.gguf.token_rules import SPLITS, build_tokenizer
 from helpers.models.tokens import token_ids
 
 RECORDED = json.loads((Path(__file__).parent / "data/llama_cpp_ids.json").read_text(encoding="utf-8"))

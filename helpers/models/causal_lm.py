@@ -28,7 +28,7 @@ from helpers.machine.memory import is_out_of_memory
 from helpers.models.generation import generate
 from helpers.models.gguf.header import GgufError
 from helpers.models.gguf.sources import PACKAGE, base_of_adapter, find_gguf, recorded_name
-from helpers.models.gguf.tokenizer import tokenizer_class
+from helpers.models.gguf.token_rules import tokenizer_class
 from helpers.models.hub import HubError, first_line, must_use_cache
 from helpers.settings import LoraSettings
 

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from helpers.errors import storage_problem
+from helpers.error_text import storage_problem
 from helpers.machine.memory import is_out_of_memory
 from helpers.models.gguf.header import (
     GgufError,
@@ -33,7 +33,7 @@ from helpers.models.gguf.header import (
     write_without_vocabulary,
 )
 from helpers.models.gguf.store import RECORD, GgufRecord, cache_folder_of, is_whole
-from helpers.models.gguf.tokenizer import Specials, build_tokenizer
+from helpers.models.gguf.token_rules import Specials, build_tokenizer
 from helpers.models.hub import first_line
 
 GIB = 2**30

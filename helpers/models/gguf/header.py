@@ -18,6 +18,7 @@ from typing import Any
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
 from helpers.errors import SuiteError
+from helpers.escaping import visible
 
 VERSIONS = (2, 3)  # 1 counted in 32 bits and is not written any more
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -68,7 +69,7 @@ class GgufHeader:
     @property
     def name(self) -> str:
         """The model's name, or the file's where the model has none."""
-        return str(self.fields.get("general.name") or self.path.stem)
+        return visible(" ".join(str(self.fields.get("general.name") or self.path.stem).split()))
 
     @property
     def quantisation(self) -> str:
