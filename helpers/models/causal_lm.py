@@ -15,7 +15,6 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -28,6 +27,7 @@ from helpers.machine.hardware import Runtime
 from helpers.machine.memory import is_out_of_memory
 from helpers.models.generation import generate
 from helpers.models.hub import HubError, first_line, must_use_cache
+from helpers.models.saved_tokenizer import load_saved_tokenizer
 from helpers.settings import LoraSettings
 
 __all__ = [
@@ -65,7 +65,7 @@ def load_causal_lm(
     if runtime.nf4:
         options |= {"quantization_config": _nf4(runtime), "device_map": {"": runtime.device}}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline)
+        tokenizer = load_saved_tokenizer(source, offline=offline)
         model = AutoModelForCausalLM.from_pretrained(source, local_files_only=offline, **options)
     except Exception as error:  # the libraries raise a dozen types here, and all mean the same
         if is_out_of_memory(error):
@@ -88,7 +88,7 @@ def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
     """Load only the tokenizer of `load_causal_lm(spec, ...)`; ModelError if nothing can be loaded."""
     source, offline = _resolve(spec)
     try:
-        return AutoTokenizer.from_pretrained(source, local_files_only=offline)
+        return load_saved_tokenizer(source, offline=offline)
     except Exception as error:  # as above
         raise ModelError(_loading_advice(spec, Path(source).is_dir(), error)) from error
 
