@@ -11,8 +11,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from helpers.machine.hardware import GIB
 from helpers.machine.memory import Fit
+from helpers.machine.usage import GIB
 from helpers.models import footprint
 from helpers.models.footprint import CPU_SPEED, Machine, StagePlan, training_parts, weight_bytes
 from helpers.models.shapes import Shape, model_shape

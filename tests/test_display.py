@@ -44,7 +44,7 @@ def test_searches_show_files_without_folders_and_both_ranks() -> None:
 
 def test_every_failure_shows_its_four_parts() -> None:
     case = Failure("track_b", "wrong output", "t-1", "asked ``` this", "that", "got this", "because")
-    text = display.failures([case]).data
+    text = display.failure_pages([case]).data
     for part in ("1. Track B: wrong output", "t-1", "asked ``` this", "that", "got this", "because"):
         assert part in text
     assert "````text\nasked" in text

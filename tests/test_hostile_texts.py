@@ -18,8 +18,9 @@ from helpers.code.functions import extract_functions
 from helpers.data.card.facts import corpus_facts
 from helpers.data.card.page import missing_card, render_data_card, with_tasks_set_aside
 from helpers.data.corpus import corpus_warnings, load_corpus
+from helpers.data.leaks import check_splits
 from helpers.data.queries.retrieval_data import build_retrieval_data
-from helpers.data.splits import check_splits, split_corpus
+from helpers.data.splits import split_corpus
 from helpers.profiles import SMOKE
 from helpers.records import Failure, TaskSetAside
 from helpers.report import display, tables, tables_c
@@ -189,11 +190,11 @@ def test_what_the_notebook_displays_is_inert(repository) -> None:
         Failure("track_c", text, text, text, text, text, f"Both are called `{text}`. {text}")
         for text in PLANTED
     ]
-    for output in (display.failures(cases), *(display.pair(text, text) for text in PLANTED)):
+    for output in (display.failure_pages(cases), *(display.pair(text, text) for text in PLANTED)):
         for page in rendered(output.data):
             assert_inert(page)
     for text in PLANTED:
-        assert_shown(rendered(display.failures(cases).data)[0], text)
+        assert_shown(rendered(display.failure_pages(cases).data)[0], text)
 
 
 def test_a_table_keeps_backslashes_apart_from_line_ends() -> None:

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from helpers.code.python_text import parse_or_reason, tokens_of
+from helpers.code.python_text import parse_or_reason, tokenize_python
 from helpers.code.tree_sitter_functions import functions_by_grammar
 from helpers.escaping import storable
 from helpers.lines import lines_of
@@ -200,7 +200,7 @@ def _lines_inside_strings(node: FunctionNode, lines: list[str]) -> set[int]:
     text = "".join(lines[node.lineno - 1 : end])
     opened: list[int] = []
     try:
-        for token in tokens_of(text):
+        for token in tokenize_python(text):
             first, last = token.start[0] + node.lineno - 1, token.end[0] + node.lineno - 1
             kind = tokenize.tok_name[token.type]
             if kind in ("FSTRING_START", "TSTRING_START"):  # Python 3.12 and later

@@ -6,3 +6,8 @@ gradients with less memory and time; `shapes` and `footprint` tell parameters an
 anything. `tiny_code_lm` is the embedded base model. Training loops (`helpers.train`), metrics
 (`helpers.eval`) and the training of the embedded model (`helpers.base_model`) are not here.
 """
+
+__all__ = [
+    "causal_lm", "cheaper_forms", "embedder", "footprint", "generation", "shapes", "structure",
+    "token_loss", "tokens",
+]  # fmt: skip

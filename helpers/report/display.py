@@ -15,8 +15,8 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 from nbconvert.filters import markdown2html
 
+from helpers.data.leaks import LeakReport
 from helpers.data.queries.retrieval_data import RetrievalData
-from helpers.data.splits import LeakReport
 from helpers.data.tasks.instruct_data import InstructData
 from helpers.escaping import code_block, code_span, html_text, inline
 from helpers.machine.hardware import Runtime
@@ -50,7 +50,7 @@ def decisions(runtime: Runtime) -> HTML:
     return table(pd.DataFrame(rows).set_index("Decision"))
 
 
-def plan(profile: Profile, runtime: Runtime) -> HTML | str:
+def memory_plan(profile: Profile, runtime: Runtime) -> HTML | str:
     """Show the planned memory and time of every step on this machine, one row each."""
     try:
         stages = plan_run(profile, Machine.of(runtime))
@@ -64,13 +64,13 @@ def counts(values: Mapping[str, int], what: str, unit: str) -> HTML:
     return table(pd.DataFrame(values.items(), columns=[what, unit]).set_index(what))
 
 
-def splits(leaks: LeakReport) -> HTML:
+def split_sizes(leaks: LeakReport) -> HTML:
     """Show files and functions per split, as counted by the leak check."""
     rows = {"files": leaks.files, "functions": leaks.functions}
     return table(pd.DataFrame(rows).rename_axis("Split"))
 
 
-def settings(values: Any, names: Sequence[str]) -> HTML:
+def setting_values(values: Any, names: Sequence[str]) -> HTML:
     """Show the named settings of one track."""
     rows = [{"Setting": name.replace("_", " "), "Value": f"{getattr(values, name):g}"} for name in names]
     return table(pd.DataFrame(rows).set_index("Setting"))
@@ -125,7 +125,7 @@ def searches(rows: Sequence[Mapping[str, Any]]) -> HTML:
     return table(pd.DataFrame(shown).set_index("Query"), long_names=True)
 
 
-def failures(cases: Sequence[Failure]) -> Markdown:
+def failure_pages(cases: Sequence[Failure]) -> Markdown:
     """Show every failure case with input, expected, got and diagnosis."""
     parts = []
     for number, case in enumerate(cases, 1):

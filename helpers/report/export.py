@@ -19,7 +19,7 @@ from bs4 import BeautifulSoup, Tag
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
-from helpers.errors import told
+from helpers.error_text import told
 from helpers.escaping import visible
 from helpers.profiles import PROFILES
 from helpers.report.tables import summary_rows

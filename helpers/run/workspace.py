@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from helpers.errors import SuiteError, storage_problem
+from helpers.error_text import storage_problem
+from helpers.errors import SuiteError
 from helpers.escaping import storable
 from helpers.run.second_copy import SecondCopy
 from helpers.run.stage_files import file_digests

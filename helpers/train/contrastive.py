@@ -32,9 +32,10 @@ from helpers.data.queries.documents import short_form
 from helpers.data.queries.retrieval_data import RetrievalData
 from helpers.errors import SuiteError
 from helpers.eval.retrieval import VectorIndex, index_documents, mean_scores, qrels_of, retrieve, score_run
-from helpers.machine.hardware import Runtime, set_seed, stopwatch
+from helpers.machine.hardware import Runtime, set_seed
 from helpers.machine.processes import this_rank_only, world_size
 from helpers.machine.progress import bar
+from helpers.machine.usage import stopwatch
 from helpers.models.embedder import load_embedder
 from helpers.records import Document, Query
 from helpers.run.workspace import digest, write_json, write_text
