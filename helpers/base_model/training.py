@@ -27,8 +27,8 @@ from helpers.base_model.release import RELEASED, save_weights, write_release
 from helpers.base_model.token_arrays import build_token_arrays, load_held_out, load_windows
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.machine.hardware import Runtime, can_compile, detect_runtime
+from helpers.models.causal_lm import load_tokenizer
 from helpers.models.cheaper_forms import scores_are_small
-from helpers.models.saved_tokenizer import load_saved_tokenizer
 from helpers.run.workspace import read_json
 from helpers.train.checkpoints import written_whole
 from helpers.train.from_scratch import (
@@ -91,7 +91,7 @@ def keep_start(recipe: BaseRecipe, folder: Path) -> None:
 
 
 def _train(recipe: BaseRecipe, data: Path, folder: Path, runtime: Runtime) -> PretrainingResult:
-    tokenizer = load_saved_tokenizer(str(EMBEDDED), offline=True)
+    tokenizer = load_tokenizer(str(EMBEDDED))
     model = _initial_model(recipe, tokenizer, runtime)
     _choose_attention(model, recipe, runtime)
     windows = load_windows(data, recipe, tokenizer)
