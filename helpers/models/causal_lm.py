@@ -28,8 +28,8 @@ from helpers.machine.memory import is_out_of_memory
 from helpers.models.generation import generate
 from helpers.models.gguf.header import GgufError
 from helpers.models.gguf.sources import PACKAGE, base_of_adapter, find_gguf, recorded_name
-from helpers.models.gguf.token_rules import tokenizer_class
 from helpers.models.hub import HubError, first_line, must_use_cache
+from helpers.models.saved_tokenizer import load_saved_tokenizer
 from helpers.settings import LoraSettings
 
 __all__ = [
@@ -67,7 +67,7 @@ def load_causal_lm(
     if runtime.nf4:
         options |= {"quantization_config": _nf4(runtime), "device_map": {"": runtime.device}}
     try:
-        tokenizer = tokenizer_class(source).from_pretrained(source, local_files_only=offline)
+        tokenizer = load_saved_tokenizer(source, offline=offline)
         model = AutoModelForCausalLM.from_pretrained(source, local_files_only=offline, **options)
     except Exception as error:  # the libraries raise a dozen types here, and all mean the same
         if is_out_of_memory(error):
@@ -90,7 +90,7 @@ def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
     """Load only the tokenizer of `load_causal_lm(spec, ...)`; ModelError if nothing can be loaded."""
     source, offline = _resolve(spec)
     try:
-        return tokenizer_class(source).from_pretrained(source, local_files_only=offline)
+        return load_saved_tokenizer(source, offline=offline)
     except Exception as error:  # as above
         raise ModelError(_loading_advice(spec, Path(source).is_dir(), error)) from error
 
