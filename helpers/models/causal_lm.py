@@ -28,15 +28,18 @@ from helpers.machine.hardware import Runtime
 from helpers.machine.memory import is_out_of_memory
 from helpers.models.generation import generate
 from helpers.models.hub import HubError, first_line, must_use_cache
+from helpers.models.tokens import template_ids, token_ids
 from helpers.settings import LoraSettings
 
 __all__ = [
-    "ModelError", "add_lora", "chat_prompt", "generate", "load_adapted", "load_causal_lm", "load_tokenizer",
+    "ModelError", "add_lora", "chat_ids", "chat_prompt", "generate", "load_adapted", "load_causal_lm",
+    "load_tokenizer",
 ]  # fmt: skip
 
 # Unused special tokens of known families, tried in this order if a model lacks a usable pad token.
 PAD_CANDIDATES = ("<|fim_pad|>", "<|endoftext|>", "<pad>", "[PAD]", "<|pad|>")
 NEW_PAD = "<|pad|>"
+MARKER = "an instruction that no other text contains"
 PLAIN_PROMPT = "### Instruction:\n{instruction}\n\n### Response:\n"
 
 
@@ -151,13 +154,43 @@ def load_adapted(
 def chat_prompt(tokenizer: PreTrainedTokenizerBase, instruction: str) -> str:
     """Return the prompt that asks a model to answer `instruction`; the answer begins right after it.
 
-    Uses the tokenizer's chat template if it has one, else a plain instruction/response form. Tokenize the
-    prompt with `add_special_tokens=False`: the template has written them already.
+    Uses the tokenizer's chat template if it has one, else a plain instruction/response form. A model reads
+    `chat_ids`, not this text, in which an instruction may spell what a template writes.
+
+    Raises:
+        ModelError: if the template does not give the instruction back.
     """
     if not tokenizer.chat_template:
         return PLAIN_PROMPT.format(instruction=instruction)
-    messages = [{"role": "user", "content": instruction}]
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    why = ""
+    for content in (instruction, [{"type": "text", "text": instruction}]):  # templates want either form
+        try:
+            text = tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # a template is a program of its own, and may raise anything
+            why = why or f": {first_line(error)}"
+            continue
+        if instruction.strip() in text:
+            return text
+    raise ModelError(f"the chat template does not give back the instruction it is given{why}")
+
+
+def chat_ids(tokenizer: PreTrainedTokenizerBase, instruction: str) -> list[int]:
+    """Return the token ids of `chat_prompt`; nothing in the instruction is read as a special token.
+
+    Raises:
+        ModelError: as `chat_prompt`, or if the template writes the instruction more than once.
+    """
+    if not tokenizer.chat_template:
+        return token_ids(tokenizer, chat_prompt(tokenizer, instruction))
+    text = chat_prompt(tokenizer, instruction)
+    before, *others = chat_prompt(tokenizer, MARKER).split(MARKER)
+    fits = len(others) == 1 and text.startswith(before) and text.endswith(others[0])
+    if not fits or len(text) < len(before) + len(others[0]):
+        raise ModelError("the chat template writes the instruction more than once, or depends on its words")
+    said = text[len(before) : len(text) - len(others[0])]
+    return template_ids(tokenizer, before, said, others[0])
 
 
 def _nf4(runtime: Runtime) -> BitsAndBytesConfig:
