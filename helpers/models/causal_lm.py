@@ -7,7 +7,7 @@ of `helpers.models.generation` can also be imported from here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -28,6 +28,7 @@ from helpers.machine.hardware import Runtime
 from helpers.machine.memory import is_out_of_memory
 from helpers.models.generation import generate
 from helpers.models.hub import HubError, first_line, must_use_cache
+from helpers.models.model_files import adapter_advice, folder_problem
 from helpers.models.tokens import template_ids, token_ids
 from helpers.settings import LoraSettings
 
@@ -39,6 +40,9 @@ __all__ = [
 # Unused special tokens of known families, tried in this order if a model lacks a usable pad token.
 PAD_CANDIDATES = ("<|fim_pad|>", "<|endoftext|>", "<pad>", "[PAD]", "<|pad|>")
 NEW_PAD = "<|pad|>"
+# One of them at least lies beside a model's weights.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+ADDED_TOKENS = 64  # that a tokenizer may have beyond the model's rows: pads and marks added later
 MARKER = "an instruction that no other text contains"
 PLAIN_PROMPT = "### Instruction:\n{instruction}\n\n### Response:\n"
 
@@ -69,11 +73,14 @@ def load_causal_lm(
         options |= {"quantization_config": _nf4(runtime), "device_map": {"": runtime.device}}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline)
-        model = AutoModelForCausalLM.from_pretrained(source, local_files_only=offline, **options)
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            source, local_files_only=offline, output_loading_info=True, **options
+        )
     except Exception as error:  # the libraries raise a dozen types here, and all mean the same
         if is_out_of_memory(error):
             raise
         raise ModelError(_loading_advice(spec, Path(source).is_dir(), error)) from error
+    _require_whole(spec, model, tokenizer, loading["missing_keys"])
     model.name_or_path = spec  # adapters record it as their base: never a path of this machine
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -208,6 +215,8 @@ def _resolve(spec: str) -> tuple[str, bool]:
     beside_package = Path(helpers.__file__).resolve().parent.parent / spec
     folder = beside_package if spec.startswith("helpers/") else Path(spec).expanduser()
     if spec.strip() and folder.is_dir():
+        if wrong := folder_problem(folder):
+            raise ModelError(wrong)
         if not (folder / "config.json").is_file():
             raise ModelError(f"the folder {spec!r} holds no model: config.json is missing")
         return str(folder), True
@@ -223,9 +232,38 @@ def _resolve(spec: str) -> tuple[str, bool]:
         raise ModelError(_loading_advice(spec, False, error)) from error
 
 
+def _require_whole(
+    spec: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, missing: Collection[str]
+) -> None:
+    """Refuse what the libraries complete with random weights or an adapter of their own choice.
+
+    Raises:
+        ModelError: for an adapter, missing weights, or a tokenizer of another model.
+    """
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ModelError(f"{spec!r} {adapter_advice(str(model.config.name_or_path or ''))}")
+    if missing:
+        raise ModelError(
+            f"{spec!r} lacks {len(missing)} weights of a causal language model, e.g. {min(missing)}: it was "
+            "saved as another kind of model; choose one that was saved as a causal language model"
+        )
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows + ADDED_TOKENS:
+        raise ModelError(
+            f"the tokenizer of {spec!r} has {len(tokenizer)} tokens, but the model knows {rows}: the two do "
+            "not belong together; save both from one checkpoint"
+        )
+
+
 def _loading_advice(spec: str, is_local: bool, error: Exception) -> str:
     if is_local:
-        return f"the folder {spec!r} cannot be loaded as a causal language model: {first_line(error)}"
+        why = first_line(error).rstrip(" .")
+        if not any((Path(spec).expanduser() / name).is_file() for name in TOKENIZER_FILES):
+            why = f"it has no tokenizer: put tokenizer.json beside the weights ({why})"
+        return (
+            f"the folder {spec!r} cannot be loaded as a causal language model: {why}. Give a folder that "
+            "save_pretrained wrote for a model and its tokenizer, or a hub name"
+        )
     return (
         f"cannot load {spec!r} from the Hugging Face hub: {first_line(error)}. "
         "Check the name and the connection; without a network use a local folder "
