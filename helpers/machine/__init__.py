@@ -5,3 +5,5 @@ when memory runs out, `processes` shares work among the ranks of `accelerate lau
 bars, and `storage` checks where a run's results lie. This package knows nothing about tracks, stages or
 run folders; those are in `helpers.run` and above.
 """
+
+__all__ = ["hardware", "memory", "processes", "progress", "storage", "usage"]

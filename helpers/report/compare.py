@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from helpers.errors import SuiteError
+from helpers.escaping import inline
 from helpers.report.tables import TRACK_NAMES, markdown, summary_rows
 from helpers.run.workspace import read_json
 
@@ -80,7 +81,7 @@ def _differences(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for what, read in SAME.items():
         values = {name: read(metrics["run"]) for name, metrics in runs.items()}
         if len(set(values.values())) > 1:
-            listed = ", ".join(f"{name}: {str(value)[:12]}" for name, value in values.items())
+            listed = ", ".join(f"{inline(name)}: {inline(str(value)[:12])}" for name, value in values.items())
             found.append(f"**Not comparable:** the {what} differs ({listed}).")
     return found
 
@@ -90,8 +91,8 @@ def _origins(runs: Mapping[str, Mapping[str, Any]]) -> str:
     for name, metrics in runs.items():
         run, models = metrics["run"], dict.fromkeys(_shown(metrics[track]["model"]) for track in TRACK_NAMES)
         changed = ", ".join(run.get("settings_changed", ()))
-        line = f"- {name}: run {run['run_id']}, code {run['commit']}, models {', '.join(models)}"
-        lines.append(f"{line}, with {changed}" if changed else line)
+        said = f"{name}: run {run['run_id']}, code {run['commit']}, models {', '.join(models)}"
+        lines.append(f"- {inline(f'{said}, with {changed}' if changed else said)}")
     return "\n".join(lines)
 
 

@@ -19,7 +19,8 @@ from helpers.data.contamination import Benchmarks
 from helpers.data.tasks.prose_models import CHAT_MODEL, MAX_ANSWER_TOKENS, language_generator
 from helpers.errors import SuiteError
 from helpers.eval.vector_index import build_index
-from helpers.machine.hardware import Runtime, stopwatch
+from helpers.machine.hardware import Runtime
+from helpers.machine.usage import stopwatch
 from helpers.models.causal_lm import load_causal_lm
 from helpers.models.embedder import encode, load_embedder
 from helpers.models.fitness import (

@@ -13,12 +13,12 @@ from helpers.data.card.facts import corpus_facts
 from helpers.data.card.page import DataCardFacts, missing_card, render_data_card, with_tasks_set_aside
 from helpers.data.corpus import corpus_warnings, secret_counts
 from helpers.data.general_code import general_code_sources
+from helpers.data.leaks import LeakReport
 from helpers.data.queries.retrieval_data import RetrievalData
-from helpers.data.splits import LeakReport
 from helpers.data.tasks.instruct_data import InstructData
 from helpers.eval.failures import select_failures, track_a_failures, track_c_failures
 from helpers.eval.failures_b import track_b_failures
-from helpers.eval.planted_secrets.check import check_facts, check_secrets
+from helpers.eval.planted_secrets.secret_check import check_facts, check_secrets
 from helpers.machine.hardware import hardware_facts, package_versions
 from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits
 from helpers.report import display as show
