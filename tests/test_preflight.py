@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +11,10 @@ import pytest
 import tiny_models
 import tokenizer_families
 import torch
-from safetensors.numpy import save_file
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
-from tiny_embedder import save_tiny_embedder, small_code_base
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tiny_embedder import save_static_embedder, save_tiny_embedder, small_code_base
 from transformers import (
     BertConfig,
     BertModel,
@@ -177,12 +175,9 @@ def test_an_adapter_is_no_model(folder):
 
 def test_weights_that_are_missing_are_not_made_up(folder):
     path = tiny_models.save(folder / "headless", "llama")
-    from safetensors.torch import load_file
-    from safetensors.torch import save_file as save_tensors
-
     weights = path / "model.safetensors"
     kept = {name: values for name, values in load_file(weights).items() if "layers.1.mlp" not in name}
-    save_tensors(kept, weights, metadata={"format": "pt"})
+    save_file(kept, weights, metadata={"format": "pt"})
     with pytest.raises(ModelError, match=r"lacks 3 weights .* e\.g\. model\.layers\.1\.mlp"):
         load_causal_lm(str(path), RUNTIME)
 
@@ -287,19 +282,9 @@ def test_a_run_ends_with_the_problems_and_status_1_before_anything_is_computed(f
 
 
 def static_model(folder: Path, name: str) -> Path:
-    """Write a static embedder as model2vec does: weights in half precision, no list of modules."""
-    at = folder / name
-    at.mkdir()
+    """Write a static embedder that knows the words of the small code base."""
     words = {word for f in small_code_base()[0] for word in f.docstring.replace(",", " ").split()}
-    vocabulary = {word: number for number, word in enumerate(["[UNK]", "[PAD]", *sorted(words)])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.add_special_tokens(["[PAD]"])
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.save(str(at / "tokenizer.json"))
-    weights = np.random.default_rng(0).normal(size=(len(vocabulary), 12)).astype(np.float16)
-    save_file({"embeddings": weights}, at / "model.safetensors")
-    (at / "config.json").write_text(json.dumps({"model_type": "model2vec", "normalize": True}))
-    return at
+    return save_static_embedder(folder / name, words)
 
 
 def test_static_embedders_encode_as_the_library_does(folder):
