@@ -26,7 +26,7 @@ from transformers import (
 
 from helpers.machine.hardware import Runtime
 from helpers.models.causal_lm import ModelError, add_lora, load_causal_lm
-from helpers.models.embedder import EmbedderError, encode, load_embedder
+from helpers.models.embedder import EmbedderError, encode, load_embedder, plain_texts
 from helpers.models.fitness import causal_problems, chat_problems, tokenizer_problems
 from helpers.profiles import RunRequest, resolve_profile
 from helpers.settings import TINY_CODE_LM, LoraSettings, SettingsError
@@ -320,6 +320,19 @@ def test_embedders_read_spelt_marks_as_text(folder):
         ]  # fmt: skip
     features = model.preprocess(["[SEP] x"])  # what training reads
     assert int((features["input_ids"] == tokenizer.sep_token_id).sum()) == 1
+    unigram = tokenizer_families.tokenizer("Unigram")  # its vocabulary holds the marks as pieces
+    config = BertConfig(
+        vocab_size=len(unigram), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=128,
+    )  # fmt: skip
+    multilingual = load_embedder(saved(folder, "unigram", BertModel(config), unigram), RUNTIME)
+    text = "def f(x): return '</s>' + x"
+    for spelling, parts in ((text, 1), (text.replace("</s>", "key"), 0)):
+        (plain,) = plain_texts(multilingual, [spelling])
+        assert (plain != spelling) == bool(parts)
+        assert unigram.eos_token_id not in multilingual.preprocess([plain])["input_ids"][0].tolist()
+    assert unigram.eos_token_id in multilingual.preprocess([text])["input_ids"][0].tolist()
+    assert plain_texts(model, [text]) == [text]
     static = load_embedder(str(static_model(folder, "static-marks")), RUNTIME)
     pad = static.tokenizer.token_to_id("[PAD]")
     assert pad not in static.preprocess(["x[PAD]y"])["input_ids"].tolist()

@@ -67,7 +67,7 @@ def _plain(response: str) -> str:
     A mark within code that parses, where it can only stand in a string or a comment, belongs to the code.
     """
     text = LEAD.sub("", with_newlines(response))
-    if text[:1] == " " and without_margin(text) == text:
+    if text[:1] == " " and text[1:2].strip() and without_margin(text) == text:
         text = text[1:]  # the blank that Llama's template puts between prompt and answer
     marks = [mark.start() for mark in SPECIAL.finditer(text)]
     if not marks:

@@ -130,6 +130,22 @@ def limit_tokens(model: SentenceTransformer, most: int) -> None:
         model.max_seq_length = min(most, model.max_seq_length or most)
 
 
+def plain_texts(model: SentenceTransformer, texts: Sequence[str]) -> list[str]:
+    """Return texts that spell no special token to a Unigram vocabulary, which holds them as pieces.
+
+    There a blank parts such a spelling; other tokenizers are told to read it as characters
+    (`load_embedder`), and their texts stay as they are.
+    """
+    tokenizer = model[0].tokenizer
+    backend = tokenizer if isinstance(tokenizer, Tokenizer) else getattr(tokenizer, "_tokenizer", None)
+    if backend is None or type(backend.model).__name__ != "Unigram":
+        return list(texts)
+    added = backend.get_added_tokens_decoder().values()
+    marks = [re.escape(token.content) for token in added if token.special and len(token.content) > 1]
+    spelt = re.compile("|".join(sorted(marks, key=len, reverse=True)) or r"(?!)")
+    return [spelt.sub(lambda mark: f"{mark.group()[0]} {mark.group()[1:]}", text) for text in texts]
+
+
 def encode(
     model: SentenceTransformer,
     texts: Sequence[str],
@@ -159,7 +175,7 @@ def encode(
     limit = int(min(max_tokens, model.max_seq_length or max_tokens))
     what = "encode queries" if kind == "query" else "encode documents"
     read = _StaticInputs if is_static(model) else _TransformerInputs
-    inputs = read(model, [prompt + text for text in texts], limit)
+    inputs = read(model, plain_texts(model, [prompt + text for text in texts]), limit)
     lengths = inputs.lengths
     order = sorted(range(len(texts)), key=lambda row: (-lengths[row], row))  # memory peaks in the first batch
     batches = _token_batches(order, lengths, batch_size * limit)

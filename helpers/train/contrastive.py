@@ -36,7 +36,7 @@ from helpers.machine.hardware import Runtime, set_seed
 from helpers.machine.processes import this_rank_only, world_size
 from helpers.machine.progress import bar
 from helpers.machine.usage import stopwatch
-from helpers.models.embedder import is_static, limit_tokens, load_embedder
+from helpers.models.embedder import is_static, limit_tokens, load_embedder, plain_texts
 from helpers.records import Document, Query
 from helpers.run.workspace import digest, write_json, write_text
 from helpers.settings import TrackCSettings
@@ -153,6 +153,7 @@ def _train(
         model[0].auto_model.set_attn_implementation("eager")
     freeze_lower_layers(model, settings.trained_layers)
     dataset = pairs_dataset(data, negatives, settings)
+    dataset = Dataset.from_dict({name: plain_texts(model, dataset[name]) for name in dataset.column_names})
     validation = ValidationMRR(data, settings, runtime, seed)
     untouched = validation(model)
     checkpoints = out_dir / "checkpoints"
