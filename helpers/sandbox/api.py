@@ -59,7 +59,7 @@ from helpers.machine.progress import progress
 from helpers.sandbox.confine import FOLDER_BYTES, FOLDER_ENTRIES, Layer
 from helpers.sandbox.run_conditions import BASE, VARIATIONS, RunConditions
 from helpers.sandbox.step_counter import STEPS_SPENT
-from helpers.sandbox.workers import Key, borrowed, key_for
+from helpers.sandbox.workers import Key, borrowed, key_for, modules_named
 from helpers.sandbox.zygote import OUTPUT_BYTES
 
 MAX_TIMED_OUT_CALLS = 3  # calls that reach the time limit before a function's remaining calls are skipped
@@ -133,8 +133,7 @@ def run_program(
         entry_point: name of the function under test.
         timeout_s: seconds of processor time; the module docstring covers programs that sleep.
         memory_mb: MiB that the program may map beyond what the imports take.
-        preload: modules to import before the program starts; heavy modules that the sources name are
-            detected.
+        preload: modules to import before the program starts; by default those that the tests import.
         python_path: folders to import from, before the installed packages.
 
     Raises:
@@ -142,7 +141,7 @@ def run_program(
     """
     program = Program(candidate, tests, entry_point, timeout_s, memory_mb)
     _check(program)
-    return _run(key_for([candidate, tests], preload, python_path), program)
+    return _run(key_for([candidate, tests], preload or modules_named([tests]), python_path), program)
 
 
 def run_programs(
@@ -160,6 +159,7 @@ def run_programs(
     if workers < 1:
         raise SandboxError(f"workers must be at least 1, not {workers}")
     texts = [text for program in programs for text in (program.candidate, program.tests)]
+    preload = preload or modules_named({program.tests for program in programs})
     key = key_for(texts, preload, python_path, conditions=conditions, whole_batch=True)
     if not programs:
         return []

@@ -18,14 +18,16 @@ import types
 from typing import Any
 
 from helpers.lines import lines_of
-from helpers.sandbox.channel import BUILT_IN, OPERATORS, ChannelClosed, Peer
+from helpers.sandbox.channel import OPERATORS, ChannelClosed, Peer
+from helpers.sandbox.effects import OPERATIONS, Repeated
+from helpers.sandbox.own_types import OwnTypes, plain_value, state_of
 from helpers.sandbox.run_conditions import BASE, RunConditions, deeper, hand_out, reorder_names, stir_memory
 from helpers.sandbox.step_counter import Meter, StepCounter
 
 MODULE = "solution"
 REHEARSALS = 12
 # Requests whose steps do not count: not the program's own, or its imports, which differ by machine.
-UNCOUNTED = ("boot", "begin", "spent", "threads")
+UNCOUNTED = ("boot", "begin", "spent", "threads", "share", *OPERATIONS)
 
 
 def run_candidate(
@@ -54,7 +56,7 @@ def serve_program(
         lines = lines_of(source)
         linecache.cache[module.__file__] = (len(source), None, lines, module.__file__)
     flush_out, flush_err = sys.stdout.flush, sys.stderr.flush
-    examination = Examination(conditions, steps)
+    examination, repeated = Examination(conditions, steps), Repeated()
 
     def before_reply() -> None:
         with contextlib.suppress(OSError, ValueError):  # closed or full: the program's problem
@@ -68,6 +70,10 @@ def serve_program(
             return {name: exported_global(module.__dict__[name]) for name in args if name in module.__dict__}
         if op in ("begin", "spent"):
             return getattr(examination, op)(*args)
+        if op in OPERATIONS:
+            return repeated.perform(op, args)
+        if op == "share":
+            return share_types(peer, module, args)
         if op == "threads":
             return sys.modules["_thread"]._count()
         if op == "exec":
@@ -87,7 +93,19 @@ def serve_program(
 
     counted = steps and steps.counted(perform, unless=UNCOUNTED, restart=("eval",))
     peer.perform = counted or perform
-    peer.serve_forever(special)
+    peer.special = special
+    peer.serve_forever()
+
+
+def share_types(peer: Peer, module: types.ModuleType, names: list[str]) -> list[str]:
+    """Let the program's classes of these names cross as data; return the names that it defines."""
+    found = [
+        name
+        for name in names
+        if isinstance(kind := module.__dict__.get(name), type) and kind.__module__ == MODULE
+    ]
+    peer.share(OwnTypes(module.__dict__, MODULE, "tests", found))
+    return found
 
 
 class Examination:
@@ -142,6 +160,8 @@ def on_object(op: str, target: Any, args: list) -> Any:
     """Perform what a test does with an object beyond calls, attributes and operators."""
     if op.startswith("rop:") and op[4:] in OPERATORS:
         return getattr(operator, op[4:])(args[0], target)
+    if op == "signature":
+        return signature_of(target)
     if op in ("plain", "state"):
         return plain_value(target) if op == "plain" else state_of(target)
     if op in ("isinstance", "issubclass"):
@@ -162,29 +182,15 @@ def on_object(op: str, target: Any, args: list) -> Any:
     raise ValueError(f"unknown operation {op}")
 
 
-def plain_value(value: Any) -> Any:
-    """Return the built-in data inside a subclass instance, regardless of what the subclass overrides."""
-    for kind in (tuple, list, set, frozenset):
-        if issubclass(type(value), kind):
-            return kind(kind.__iter__(value))
-    for kind in (int, float, complex):
-        if issubclass(type(value), kind):
-            return kind.__pos__(value)
-    for kind in (str, bytes):
-        if issubclass(type(value), kind):
-            return kind.__getitem__(value, slice(None))
-    return dict(dict.items(value))
+def signature_of(function: Any) -> list[tuple]:
+    """Return name, kind, and default (or nothing) of each parameter, as the program declares them."""
+    import inspect
 
-
-def state_of(value: Any) -> tuple[Any, dict[str, Any]]:
-    """Return an instance's state: the data of the built-in type it derives from, and its attributes."""
-    held = {}
-    for kind in type(value).__mro__:
-        slots = vars(kind).get("__slots__", ())
-        names = [slots] if isinstance(slots, str) else [name for name in slots if name != "__dict__"]
-        held |= {name: getattr(value, name) for name in names if hasattr(value, name)}
-    held.update(getattr(value, "__dict__", {}))
-    return (plain_value(value) if issubclass(type(value), BUILT_IN) else None), held
+    parameters = inspect.signature(function).parameters.values()
+    return [
+        (each.name, int(each.kind), *(() if each.default is each.empty else (each.default,)))
+        for each in parameters
+    ]
 
 
 def guard_files(folder: str) -> None:
@@ -250,6 +256,16 @@ class Stub:
         """Call the tests' function in the judge."""
         return self._link[0].request("call", self, *args, **kwargs)
 
+    def __enter__(self) -> Any:
+        return self._link[0].request("enter", self)
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
+        return self._link[0].request("exit", self, kind, *(error.args if error else ()))
+
+    def __await__(self) -> Any:
+        return self._link[0].request("await", self)
+        yield  # what makes this a generator, as awaiting needs
+
 
 class IteratorStub(Stub):
     """A stand-in for an iterator of the tests."""
@@ -263,7 +279,7 @@ class IteratorStub(Stub):
         return self._link[0].request("next", self)
 
 
-def make_stub(peer: Peer, kind: str, number: int, name: str) -> Any:
+def make_stub(peer: Peer, kind: str, number: int, name: str, module: str) -> Any:
     """Return a stub for the judge's object; the arguments are those of `Peer`'s `make_proxy`."""
     return (IteratorStub if kind == "it" else Stub)(peer, number)
 

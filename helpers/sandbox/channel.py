@@ -13,13 +13,13 @@ import json
 import operator
 import os
 import struct
-import sys
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from helpers.sandbox.codec import Codec
-from helpers.sandbox.wire import CodecError, Memo
+from helpers.sandbox.own_types import BUILT_IN, OwnTypes
+from helpers.sandbox.wire import CodecError, Memo, known_class
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 OPERATORS = ("eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "mul", "truediv", "floordiv", "mod", "pow",
@@ -27,7 +27,6 @@ OPERATORS = ("eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "mul", "truediv",
              "index")  # fmt: skip
 # Private names, and attributes that lead from generators, coroutines, frames and functions elsewhere.
 FORBIDDEN_ATTRIBUTES = ("_", "gi_", "cr_", "ag_", "f_", "tb_", "co_", "func_", "mro")
-BUILT_IN = (int, float, complex, str, bytes, tuple, list, dict, set, frozenset)
 
 
 class ChannelClosed(Exception):
@@ -43,26 +42,35 @@ class Peer:
 
     Args:
         descriptor: the socket's file descriptor.
-        make_proxy: `(peer, kind, number, name) -> object` that stands for an object of the other side;
-            kind is "fn" (callable), "cls", "it" (iterator), "co" (coroutine), "sub" (an instance of
-            a subclass of a built-in type) or "obj".
+        make_proxy: `(peer, kind, number, name, module) -> object` that stands for an object of the other
+            side; kind is "fn" (callable), "cls", "it" (iterator), "co" (coroutine), "sub" (an instance
+            of a subclass of a built-in type) or "obj"; `name` and `module` are those of its class.
         trusting: whether the other side may do anything here. Otherwise it may use only objects that
             were passed to it, by public names, and may change no function, class or method.
     """
 
-    def __init__(self, descriptor: int, make_proxy: Callable[[Peer, str, int, str], Any], *, trusting: bool):
+    def __init__(
+        self, descriptor: int, make_proxy: Callable[[Peer, str, int, str, str], Any], *, trusting: bool
+    ):
         self.made_calls = 0  # calls of the program's objects, counted by the judge's proxies
         self.names_classes = False  # whether the tests use a class of the program by its name
+        self.special: Callable[[str, Any, list, dict], Any] = _unknown  # operations that are not known here
+        self.may_use: Callable[[Any, str, bool], bool] = lambda target, name, changed: True
         self.before_reply: Callable[[], None] = lambda: None
+        self.before_request: Callable[[], None] | None = None
         self.after_reply: Callable[[], None] = lambda: None
         self._descriptor = descriptor
         self._make_proxy = make_proxy
         self._trusting = trusting
-        self._codec = Codec(self._export, self._adopt)
+        self._codec = Codec(self._export, self._adopt, (self._encode_error, self._decode_error))
         self._mine: dict[int, Any] = {}
         self._number_of: dict[int, int] = {}
         self._proxies: dict[int, Any] = {}
         self._mirrors: dict[tuple[str, str], type] = {}
+
+    def share(self, own: OwnTypes) -> None:
+        """Let instances of classes that both sides define cross as data from now on."""
+        self._codec.own = own
 
     def request(self, op: str, target: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Send a request; return the other side's answer or raise its exception.
@@ -71,6 +79,8 @@ class Peer:
             ChannelClosed: if the other process ended.
             CodecError: if a value cannot cross the channel.
         """
+        if self.before_request is not None:
+            self.before_request()
         memo = Memo()
         encode = self._codec.encode
         message = [encode(target, memo), [encode(a, memo) for a in args], encode(kwargs, memo)]
@@ -89,16 +99,12 @@ class Peer:
             raise self._decode_error(reply[1])
         return self._codec.decode(reply[1], table)
 
-    def serve_forever(self, special: Callable[[str, Any, list, dict], Any]) -> None:
-        """Answer requests until the channel closes; `special` handles operations unknown here."""
-        self._special = special
+    def serve_forever(self) -> None:
+        """Answer requests until the channel closes."""
         while True:
             message = self._receive()
             if message[0] == "?":
                 self._serve(message)
-
-    def _special(self, op: str, target: Any, args: list, kwargs: dict) -> Any:
-        raise CodecError(f"unknown operation {op}")
 
     def _serve(self, message: list) -> None:
         table: dict[int, Any] = {}
@@ -145,7 +151,7 @@ class Peer:
             return _PLAIN_OPERATIONS[op](target, *args)
         if op.startswith("op:") and op[3:] in OPERATORS:
             return getattr(operator, op[3:])(target, *args)
-        return self._special(op, target, args, kwargs)
+        return self.special(op, target, args, kwargs)
 
     def _check_access(self, target: Any, name: Any, *, changed: bool = False) -> None:
         if self._trusting:
@@ -154,11 +160,12 @@ class Peer:
         if allowed and changed:  # a program may change the data of the tests' objects, not their behaviour
             fixed = isinstance(target, type | types.FunctionType | types.MethodType | types.ModuleType)
             allowed = not fixed and not callable(getattr(type(target), name, None))
+        allowed = allowed and self.may_use(target, name, changed)
         if not allowed:
             raise AttributeError(f"attribute {name!r} is not accessible through the sandbox")
 
     def _export(self, value: Any) -> list:
-        """Encode a handle: ["y", n] for the other side's own object, else ["x", n, kind, name]."""
+        """Encode a handle: ["y", n] for the other side's own object, else ["x", n, kind, name, module]."""
         home = getattr(type(value), "_sandbox_handle", None)
         if home is not None and home(value)[0] is self:
             return ["y", home(value)[1]]
@@ -177,16 +184,17 @@ class Peer:
         else:
             kind = "sub" if issubclass(type(value), BUILT_IN) else "obj"
         name = getattr(value, "__qualname__", None) or type(value).__qualname__
-        return ["x", number, kind, str(name)]
+        return ["x", number, kind, str(name), str(type(value).__module__)]
 
     def _adopt(self, wire: list) -> Any:
         tag = wire[0]
         if tag == "y" and len(wire) == 2 and wire[1] in self._mine:
             return self._mine[wire[1]]
-        if tag == "x" and len(wire) == 4 and type(wire[1]) is int:
+        if tag == "x" and len(wire) == 5 and type(wire[1]) is int:
             proxy = self._proxies.get(wire[1])
             if proxy is None:
-                proxy = self._proxies[wire[1]] = self._make_proxy(self, wire[2], wire[1], str(wire[3]))
+                proxy = self._make_proxy(self, wire[2], wire[1], str(wire[3]), str(wire[4]))
+                self._proxies[wire[1]] = proxy
             return proxy
         if tag == "e" and len(wire) == 3:
             return self._error_class(wire[1], wire[2])
@@ -231,7 +239,8 @@ class Peer:
     def _error_class(self, name: Any, lineage: Any) -> type:
         """Return the local exception class of this name, or a new subclass of its nearest known ancestor."""
         own = tuple(lineage[0]) if lineage else ("", "")
-        known = known_class(*own)
+        shared = self._codec.own and self._codec.own.error_class(*own)
+        known = shared or known_class(*own)
         if known is not None and issubclass(known, BaseException):
             return known
         if own in self._mirrors:
@@ -286,16 +295,8 @@ class Peer:
         return b"".join(parts)
 
 
-def known_class(module: Any, qualname: Any) -> type | None:
-    """Find a public class by name among the library modules imported here; None for anything else."""
-    found = sys.modules.get(module) if type(module) is str and type(qualname) is str else None
-    if found is None or module in ("__main__", "solution", "tests"):
-        return None
-    for part in qualname.split("."):
-        if part.startswith("_"):
-            return None
-        found = vars(found).get(part) if isinstance(found, types.ModuleType | type) else None
-    return found if isinstance(found, type) else None
+def _unknown(op: str, target: Any, args: list, kwargs: dict) -> Any:
+    raise CodecError(f"unknown operation {op}")
 
 
 _dumps, _loads = json.dumps, json.loads

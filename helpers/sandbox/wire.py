@@ -75,6 +75,18 @@ def by_name(module: Any, qualname: str) -> Any:
     return found
 
 
+def known_class(module: Any, qualname: Any) -> type | None:
+    """Find a public class by name among the library modules imported here; None for anything else."""
+    found = sys.modules.get(module) if type(module) is str and type(qualname) is str else None
+    if found is None or module in ("__main__", "solution", "tests"):
+        return None
+    for part in qualname.split("."):
+        if part.startswith("_"):
+            return None
+        found = vars(found).get(part) if isinstance(found, types.ModuleType | type) else None
+    return found if isinstance(found, type) else None
+
+
 # Modules whose classes and built-in functions may cross by name: using them changes no state here.
 SHARED = {"builtins", "cmath", "collections", "datetime", "decimal", "fractions", "itertools", "math",
           "_operator", "operator"}  # fmt: skip
