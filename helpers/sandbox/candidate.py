@@ -25,6 +25,8 @@ from helpers.sandbox.run_conditions import BASE, RunConditions, deeper, hand_out
 from helpers.sandbox.step_counter import Meter, StepCounter
 
 MODULE = "solution"
+ASYNCHRONOUS = {"await": "", "anext": "__anext__", "aenter": "__aenter__", "aexit": "__aexit__"}
+_loops: list[Any] = []
 REHEARSALS = 12
 # Requests whose steps do not count: not the program's own, or its imports, which differ by machine.
 UNCOUNTED = ("boot", "begin", "spent", "threads", "share", *OPERATIONS)
@@ -175,11 +177,23 @@ def on_object(op: str, target: Any, args: list) -> Any:
     if op == "exit":
         kind, *details = args
         return target.__exit__(kind, kind and kind(*details), None)
-    if op == "await":
-        import asyncio
-
-        return asyncio.run(target)
+    if op in ASYNCHRONOUS:
+        return in_loop(op, target, args)
     raise ValueError(f"unknown operation {op}")
+
+
+def in_loop(op: str, target: Any, args: list) -> Any:
+    """Await what the operation asks of the object, in an event loop that lives as long as the program."""
+    import asyncio
+
+    if op == "await":
+        return asyncio.run(target)
+    if not _loops:
+        _loops.append(asyncio.new_event_loop())
+    if op == "aexit":
+        kind, *details = args
+        args = [kind, kind and kind(*details), None]
+    return _loops[0].run_until_complete(getattr(target, ASYNCHRONOUS[op])(*args))
 
 
 def signature_of(function: Any) -> list[tuple]:
@@ -279,7 +293,7 @@ class IteratorStub(Stub):
         return self._link[0].request("next", self)
 
 
-def make_stub(peer: Peer, kind: str, number: int, name: str, module: str) -> Any:
+def make_stub(peer: Peer, kind: str, number: int, name: str, home: list) -> Any:
     """Return a stub for the judge's object; the arguments are those of `Peer`'s `make_proxy`."""
     return (IteratorStub if kind == "it" else Stub)(peer, number)
 

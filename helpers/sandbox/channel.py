@@ -25,12 +25,37 @@ MAX_MESSAGE_BYTES = 64 * 2**20
 OPERATORS = ("eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "mul", "truediv", "floordiv", "mod", "pow",
              "neg", "abs", "and_", "or_", "xor", "lshift", "rshift", "matmul", "contains",
              "index")  # fmt: skip
+IS_COROUTINE = 0x80  # the flag of a code object that an `async def` has
 # Private names, and attributes that lead from generators, coroutines, frames and functions elsewhere.
 FORBIDDEN_ATTRIBUTES = ("_", "gi_", "cr_", "ag_", "f_", "tb_", "co_", "func_", "mro")
 
 
 class ChannelClosed(Exception):
     """The other process has ended or closed the channel."""
+
+
+class MirrorClass(type):
+    """The class of exception classes that only the other side defines; a call makes its exception there."""
+
+    _link: tuple[Any, int] | None = None  # peer and number of the class there
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Return the exception that the other side makes of the arguments."""
+        if cls._link is None:
+            return super().__call__(*args, **kwargs)
+        peer, number = cls._link
+        peer.made_calls += 1
+        return peer.request("call", Handle(peer, number), *args, **kwargs)
+
+
+class Handle:
+    """An object of the other side of which only the number is known."""
+
+    def __init__(self, peer: Any, number: int):
+        self._link = (peer, number)
+
+    def _sandbox_handle(self) -> tuple[Any, int]:
+        return self._link
 
 
 class RemoteError(Exception):
@@ -42,15 +67,16 @@ class Peer:
 
     Args:
         descriptor: the socket's file descriptor.
-        make_proxy: `(peer, kind, number, name, module) -> object` that stands for an object of the other
-            side; kind is "fn" (callable), "cls", "it" (iterator), "co" (coroutine), "sub" (an instance
-            of a subclass of a built-in type) or "obj"; `name` and `module` are those of its class.
+        make_proxy: `(peer, kind, number, name, home) -> object` that stands for an object of the other
+            side; kind is "fn" (callable), "afn" (one that returns a coroutine), "cls", "it" (iterator),
+            "co" (coroutine), "sub" (an instance of a subclass of a built-in type) or "obj". `home` is
+            [module, name] of the class that both sides may know.
         trusting: whether the other side may do anything here. Otherwise it may use only objects that
             were passed to it, by public names, and may change no function, class or method.
     """
 
     def __init__(
-        self, descriptor: int, make_proxy: Callable[[Peer, str, int, str, str], Any], *, trusting: bool
+        self, descriptor: int, make_proxy: Callable[[Peer, str, int, str, list], Any], *, trusting: bool
     ):
         self.made_calls = 0  # calls of the program's objects, counted by the judge's proxies
         self.names_classes = False  # whether the tests use a class of the program by its name
@@ -71,6 +97,11 @@ class Peer:
     def share(self, own: OwnTypes) -> None:
         """Let instances of classes that both sides define cross as data from now on."""
         self._codec.own = own
+
+    def class_known_as(self, module: Any, name: Any) -> type | None:
+        """Return this side's class for a class of the other side that both define."""
+        own = self._codec.own
+        return own.find(name) if own is not None and module == own.other else None
 
     def request(self, op: str, target: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Send a request; return the other side's answer or raise its exception.
@@ -165,7 +196,7 @@ class Peer:
             raise AttributeError(f"attribute {name!r} is not accessible through the sandbox")
 
     def _export(self, value: Any) -> list:
-        """Encode a handle: ["y", n] for the other side's own object, else ["x", n, kind, name, module]."""
+        """Encode a handle: ["y", n] for the other side's own object, else ["x", n, kind, name, home]."""
         home = getattr(type(value), "_sandbox_handle", None)
         if home is not None and home(value)[0] is self:
             return ["y", home(value)[1]]
@@ -173,18 +204,21 @@ class Peer:
         self._mine.setdefault(number, value)
         if isinstance(value, type):
             if issubclass(value, BaseException):
-                return ["e", *self._describe_class(value)]
+                return ["e", *self._describe_class(value), number]
             kind = "cls"
         elif isinstance(value, Iterator):
             kind = "it"
         elif isinstance(value, types.FunctionType | types.MethodType | types.BuiltinFunctionType):
-            kind = "fn"
+            code = getattr(value, "__code__", None)
+            kind = "afn" if getattr(code, "co_flags", 0) & IS_COROUTINE else "fn"
         elif isinstance(value, types.CoroutineType):
             kind = "co"
         else:
             kind = "sub" if issubclass(type(value), BUILT_IN) else "obj"
         name = getattr(value, "__qualname__", None) or type(value).__qualname__
-        return ["x", number, kind, str(name), str(type(value).__module__)]
+        own = self._codec.own
+        known = (own.nearest(type(value)) if own else None) or type(value)
+        return ["x", number, kind, str(name), [str(known.__module__), str(known.__qualname__)]]
 
     def _adopt(self, wire: list) -> Any:
         tag = wire[0]
@@ -193,11 +227,15 @@ class Peer:
         if tag == "x" and len(wire) == 5 and type(wire[1]) is int:
             proxy = self._proxies.get(wire[1])
             if proxy is None:
-                proxy = self._make_proxy(self, wire[2], wire[1], str(wire[3]), str(wire[4]))
+                home = wire[4] if type(wire[4]) is list and len(wire[4]) == 2 else ["", ""]
+                proxy = self._make_proxy(self, wire[2], wire[1], str(wire[3]), home)
                 self._proxies[wire[1]] = proxy
             return proxy
-        if tag == "e" and len(wire) == 3:
-            return self._error_class(wire[1], wire[2])
+        if tag == "e" and len(wire) == 4:
+            found = self._error_class(wire[1], wire[2])
+            if isinstance(found, MirrorClass) and type(wire[3]) is int:
+                found._link = (self, wire[3])
+            return found
         raise CodecError("malformed handle")
 
     @staticmethod
@@ -250,7 +288,8 @@ class Peer:
             if base is None and module == own[0]:
                 base = self._error_class(qualname, lineage[index:])
             if base is not None and issubclass(base, BaseException):
-                self._mirrors[own] = type(str(name).split(".")[-1], (base,), {})
+                maker = MirrorClass if type(base) is type else type(base)
+                self._mirrors[own] = maker(str(name).split(".")[-1], (base,), {})
                 return self._mirrors[own]
         return RemoteError
 

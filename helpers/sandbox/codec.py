@@ -29,6 +29,7 @@ from helpers.sandbox.wire import (
     CodecError,
     Memo,
     check_graph,
+    dtype_wire,
     is_shared,
     known_global,
     known_module,
@@ -105,10 +106,10 @@ class Codec:
         return head + [self.encode(part, memo) for part in parts]
 
     def _encode_special(self, value: Any, kind: type, memo: Memo) -> Any:
-        module = getattr(kind, "__module__", "")
+        module = kind.__module__ if type(kind.__module__) is str else ""
         if hasattr(kind, "_sandbox_handle"):
             return self._export(value)
-        if self.own is not None and type(module) is str:
+        if self.own is not None:
             if self.own.owns(kind) and (wire := self.own.encode(value, kind, memo, self)) is not None:
                 return wire
             if isinstance(value, type) and self.own.owns(value):
@@ -132,10 +133,13 @@ class Codec:
         return self._encode_library(value, kind, memo)
 
     def _encode_library(self, value: Any, kind: type, memo: Memo) -> Any:
-        if kind.__module__ == "helpers.sandbox.frames" and kind.__name__ == "Fixed":
+        if kind.__module__ == "helpers.sandbox.frames":
             data = base64.b64encode(value.array.tobytes()).decode()
             return ["nf", value.array.dtype.str, data]
-        taken = library_values.take_apart(value, kind) if type(kind.__module__) is str else None
+        try:
+            taken = library_values.take_apart(value, kind)
+        except Exception:  # a class of the program may fail in any of this: it stays a handle
+            taken = None
         if taken is None:
             return self._export(value)
         key, parts, changeable = taken
@@ -149,18 +153,18 @@ class Codec:
     def _encode_numpy(self, value: Any, memo: Memo) -> Any:
         numpy = sys.modules["numpy"]
         if isinstance(value, numpy.generic) and not value.dtype.hasobject:
-            return ["ns", value.dtype.str, base64.b64encode(value.tobytes()).decode()]
-        if isinstance(value, numpy.dtype) and not value.hasobject and value.names is None:
-            return ["nd", value.str]
-        if type(value) is numpy.ndarray and value.dtype.names is None:
+            return ["ns", dtype_wire(value.dtype), base64.b64encode(value.tobytes()).decode()]
+        if isinstance(value, numpy.dtype) and not value.hasobject:
+            return ["nd", dtype_wire(value)]
+        if type(value) is numpy.ndarray and not (value.dtype.hasobject and value.dtype.names):
             number, first = memo.number(value)
             if not first:
                 return ["r", number]
             if value.dtype.hasobject:
                 return ["no", number, list(value.shape), *[self.encode(item, memo) for item in value.flat]]
             data = base64.b64encode(numpy.ascontiguousarray(value).tobytes()).decode()
-            return ["na", number, value.dtype.str, list(value.shape), data]
-        return self._export(value)
+            return ["na", number, dtype_wire(value.dtype), list(value.shape), data]
+        return self._encode_library(value, type(value), memo)
 
     def _encode_networkx(self, value: Any, kind: type, memo: Memo) -> Any:
         networkx = sys.modules["networkx"]
@@ -310,8 +314,8 @@ class Codec:
             raise CodecError("no class of that name here")
         if wire[0] == "oe":
             return self.own.decode_member(wire, table, self)
-        if wire[0] == "o":
-            return self.own.decode(wire, table, self)
+        if wire[0] in ("o", "os"):
+            return self.own.decode([wire[1:]] if wire[0] == "o" else wire[1:], table, self)
         found = self.own.find(wire[1])
         if found is None:
             raise CodecError("no class of that name here")
@@ -349,6 +353,7 @@ class Codec:
         "o": _own,
         "oc": _own,
         "oe": _own,
+        "os": _own,
         "v": _library,
         "w": _changeable,
         "g": lambda self, wire, table: known_global(wire[1], wire[2]),

@@ -1,7 +1,8 @@
 """What tests change in their own process and mean for the program: environment, folder, seeds, patches.
 
 Tests and program run in two processes. The judge notices such a change and repeats it in the program's
-process before the program's next answer. Nothing comes back: the program changes only its own process.
+process before the program's next answer. Two things come back, as text: what the program logs, and what it
+warns of. Otherwise the program changes only its own process.
 """
 
 from __future__ import annotations
@@ -19,9 +20,18 @@ from helpers.sandbox.parsed_tests import Tests
 if TYPE_CHECKING:
     from helpers.sandbox.channel import Peer
 
-OPERATIONS = ("effects", "patch", "unpatch")  # what the judge asks of the program's process
+OPERATIONS = (
+    "effects",
+    "assign",
+    "patch",
+    "unpatch",
+    "listen",
+    "notes",
+)  # what the judge asks of the program's process
 SEEDED = {"random": ("random", "seed"), "numpy": ("numpy.random", "seed"), "torch": ("torch", "manual_seed")}
 OWN_OUTPUT = (("sys", "stdout"), ("sys", "stderr"))  # `judge.mirror_output` brings the program's output here
+LOGS = {"logging", "getLogger", "assertLogs", "assertNoLogs"}
+WARNINGS = {"warnings", "catch_warnings", "warns", "assertWarns", "assertWarnsRegex", "deprecated_call"}
 # What a program may not use of a mock that the tests read later.
 MOCK_CONTROLS = ("attach_mock", "configure_mock", "mock_add_spec", "reset_mock", "return_value",
                  "side_effect")  # fmt: skip
@@ -35,6 +45,7 @@ class Effects:
         self._environment, self._folder = dict(os.environ), os.getcwd() if tests.touches_files else ""
         self._seeds: list[tuple[str, tuple]] = []
         self._restore: list[Callable[[], None]] = []
+        self._assigned: dict[tuple[str, str], list[Any]] = {}  # (module, attribute) -> original, last seen
         self._sending = False
 
     def watch(self) -> None:
@@ -44,7 +55,13 @@ class Effects:
                 self._notice_seed(name, importlib.import_module(module), function)
         if not self._tests.names.isdisjoint({"mock", "patch"}):
             self._notice_patches()
+        for module, attribute in self._tests.assigned:
+            found = sys.modules.get(module)
+            if (module, attribute) not in OWN_OUTPUT and hasattr(found, attribute):
+                self._assigned[module, attribute] = [getattr(found, attribute)] * 2
         self._peer.before_request = self._send
+        if not self._tests.names.isdisjoint(LOGS | WARNINGS):
+            self._listen()
 
     def end(self) -> None:
         """Stop noticing; what the tests patched is theirs to undo."""
@@ -70,8 +87,31 @@ class Effects:
                 moved = folder if folder != self._folder else None
                 self._environment, self._folder = environment, folder
                 self._peer.request("effects", None, changed, moved, seeds)
+            for (module, attribute), (original, before) in self._assigned.items():
+                now = getattr(sys.modules[module], attribute, None)
+                if now is not before:
+                    self._assigned[module, attribute][1] = now
+                    self._peer.request("assign", None, module, attribute, now, now is original)
         finally:
             self._sending = False
+
+    def _listen(self) -> None:
+        """Repeat here, after each answer, what the program has logged and warned of."""
+        every_level = not self._tests.names.isdisjoint({"assertLogs", "assertNoLogs"})
+        self._peer.request("listen", None, every_level)
+        show = self._peer.after_reply
+
+        def after_reply() -> None:
+            show()
+            if not self._sending:
+                self._sending = True
+                try:
+                    notes = self._peer.request("notes")
+                finally:
+                    self._sending = False
+                _repeat(notes)
+
+        self._peer.after_reply = after_reply
 
     def _notice_seed(self, name: str, module: types.ModuleType, function: str) -> None:
         seed = getattr(module, function)
@@ -110,6 +150,17 @@ class Effects:
         self._restore.append(lambda: (setattr(patch, "__enter__", enter), setattr(patch, "__exit__", leave)))
 
 
+def _repeat(notes: Any) -> None:
+    import logging
+    import warnings
+
+    for note in notes if type(notes) is list else ():
+        if type(note) is tuple and list(map(type, note)) == [str, int, str]:
+            logging.getLogger(note[0]).log(note[1], note[2])
+        elif isinstance(note, Warning):
+            warnings.warn_explicit(note, type(note), "solution.py", 1)
+
+
 def _place(target: Any) -> tuple[str, str] | None:
     """Return module and qualified name by which the program's process finds what a test patches."""
     if type(target) is types.ModuleType:
@@ -126,10 +177,39 @@ class Repeated:
 
     def __init__(self) -> None:
         self._originals: dict[tuple[str, str, str], list[tuple[bool, Any]]] = {}
+        self._noted: list[Any] = []
 
-    def perform(self, op: str, args: list) -> None:
+    def perform(self, op: str, args: list) -> Any:
         """Carry out one of `OPERATIONS`."""
-        {"effects": self._effects, "patch": self._patch, "unpatch": self._unpatch}[op](*args)
+        return getattr(self, f"_{op}")(*args)
+
+    def _listen(self, every_level: bool) -> None:
+        import logging
+        import warnings
+
+        noted = self._noted
+
+        class Listener(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                noted.append((record.name, record.levelno, record.getMessage()))
+
+        logging.getLogger().addHandler(Listener())
+        if every_level:
+            logging.getLogger().setLevel(1)
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *where, **more: noted.append(message)
+
+    def _notes(self) -> list[Any]:
+        found, self._noted[:] = list(self._noted), []
+        return found
+
+    def _assign(self, module: str, attribute: str, value: Any, is_original: bool) -> None:
+        """Set a module's attribute to what the tests set it to, or back to what it was."""
+        if (module, "", attribute) in self._originals:
+            self._unpatch(module, "", attribute)
+            del self._originals[module, "", attribute]
+        if not is_original:
+            self._patch(module, "", attribute, value)
 
     def _effects(self, environment: dict, folder: str | None, seeds: list) -> None:
         for name, value in environment.items():

@@ -92,7 +92,7 @@ def _array_parts(array: Any) -> tuple:
     if isinstance(dtype, pandas.DatetimeTZDtype):
         return ("zoned", Fixed(array.asi8), dtype.unit, _zone(dtype.tz))
     if isinstance(dtype, pandas.PeriodDtype):
-        return ("periods", Fixed(array.asi8), dtype.freq.freqstr)
+        return ("periods", Fixed(array.asi8), str(dtype).removeprefix("period[").removesuffix("]"))
     if isinstance(dtype, numpy.dtype) and not dtype.hasobject:
         return ("numpy", Fixed(numpy.asarray(array)))
     items = tuple(array.astype(object))

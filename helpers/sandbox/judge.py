@@ -103,8 +103,9 @@ def judge(peer: Peer, text: str, entry_point: str, output: int) -> dict[str, str
         if not tests.traceless:
             mirror_output(peer, output)
             effects = Effects(peer, tests)
-            effects.watch()
         values = test_globals(peer, tests, entry_point)
+        if effects is not None:
+            effects.watch()
         stage = "the tests"
         exec(tests.code, values)
         run_suites(tests, values, entry_point)

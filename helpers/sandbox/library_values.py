@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import importlib
 import sys
+import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,7 +27,8 @@ class Form(NamedTuple):
 
 def take_apart(value: Any, kind: type) -> tuple[str, tuple, bool] | None:
     """Return the key of the class, the parts of the value, and whether it can change in place."""
-    module = kind.__module__.partition("._")[0]  # pathlib._local is pathlib
+    # pathlib._local is pathlib; functions that sympy makes have no module.
+    module = kind.__module__.partition("._")[0] if kind.__module__ else "sympy"
     top = module.partition(".")[0]
     if issubclass(kind, enum.Enum):
         member = value._name_ if by_name(kind.__module__, kind.__qualname__) is kind else None
@@ -36,6 +38,10 @@ def take_apart(value: Any, kind: type) -> tuple[str, tuple, bool] | None:
 
         found = frames.take_apart(value)
         return found and (f"pandas.{found[0]}", found[1], found[0] in frames.CHANGEABLE)
+    if kind is types.MappingProxyType:
+        return "types.MappingProxyType", (dict(value),), False
+    if top == "numpy":
+        return _numpy_parts(value, kind)
     if top == "sympy":
         taken = symbols.take_apart(value)
         return taken and ("sympy", taken, False)
@@ -82,6 +88,13 @@ def _from(module: str, name: str) -> Callable[..., Any]:
         return getattr(importlib.import_module(module), name)(*parts)
 
     return construct
+
+
+def _numpy_parts(value: Any, kind: type) -> tuple[str, tuple, bool] | None:
+    numpy = sys.modules["numpy"]
+    if kind is numpy.ma.MaskedArray:
+        return "numpy.ma", (numpy.asarray(value.data), numpy.ma.getmaskarray(value)), False
+    return ("numpy.matrix", (numpy.asarray(value),), False) if kind is numpy.matrix else None
 
 
 def _member(module: Any, qualname: Any, name: Any) -> Any:
@@ -161,10 +174,12 @@ FORMS: dict[str, Form] = {
     "zoneinfo.ZoneInfo": Form(lambda v: (v.key,), _from("zoneinfo", "ZoneInfo")),
     "types.SimpleNamespace": Form(
         lambda v: (tuple(vars(v).items()),),
-        lambda items: importlib.import_module("types").SimpleNamespace(**dict(items)),
+        lambda items: types.SimpleNamespace(**dict(items)),
         _namespace_refill,
     ),
-    "types.MappingProxyType": Form(lambda v: (dict(v),), _from("types", "MappingProxyType")),
+    "types.MappingProxyType": Form(dict, _from("types", "MappingProxyType")),
+    "numpy.ma": Form(tuple, lambda data, mask: importlib.import_module("numpy.ma").MaskedArray(data, mask)),
+    "numpy.matrix": Form(tuple, _from("numpy", "matrix")),
     "array.array": Form(
         lambda v: (v.typecode, v.tobytes()), _array, lambda known, new: known.__setitem__(slice(None), new)
     ),

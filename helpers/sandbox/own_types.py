@@ -12,16 +12,23 @@ import enum
 import inspect
 import typing
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from helpers.sandbox.wire import CodecError, Memo
 
-if TYPE_CHECKING:
-    from helpers.sandbox.codec import Codec
-
 BUILT_IN = (int, float, complex, str, bytes, tuple, list, dict, set, frozenset)
 FIXED = (int, float, complex, str, bytes, tuple, frozenset)  # their data cannot change after creation
-PLAIN_BASES = (object, typing.Generic, typing.Protocol, abc.ABC, *BUILT_IN)
+PLAIN_BASES = (object, typing.Generic, Protocol, abc.ABC, *BUILT_IN)
+
+
+class Codec(Protocol):
+    """What encodes and decodes the attributes."""
+
+    def encode(self, value: Any, memo: Memo) -> Any:
+        """Return the wire form of a value."""
+
+    def decode(self, wire: Any, table: dict[int, Any]) -> Any:
+        """Return the value of a wire form."""
 
 
 class OwnTypes:
@@ -53,6 +60,10 @@ class OwnTypes:
         """Return whether `kind` is one of these classes itself."""
         return kind.__module__ == self.module and self.find(kind.__qualname__) is kind
 
+    def nearest(self, kind: type) -> type | None:
+        """Return the first of these classes that `kind` derives from."""
+        return next((base for base in kind.__mro__[1:] if self.owns(base)), None)
+
     def error_class(self, module: Any, qualname: Any) -> type[BaseException] | None:
         """Return this side's class for the other side's exception class."""
         found = self.find(qualname) if module == self.other else None
@@ -67,13 +78,32 @@ class OwnTypes:
         number, first = memo.number(value)
         if not first:
             return ["r", number]
+        if self._is_value(kind):
+            return ["o", *self._described(value, number, memo, codec)]
+        if memo.waiting is not None:
+            memo.waiting.append((number, value))
+            return ["r", number]
+        described, memo.waiting = [], [(number, value)]
+        while memo.waiting:  # one by one: recursion would fail for a long chain of objects
+            others, memo.waiting = memo.waiting, []
+            described += [self._described(other, at, memo, codec) for at, other in others]
+        memo.waiting = None
+        return ["os", *described]
+
+    def _is_value(self, kind: type) -> bool:
+        """Return whether an object must be complete when it is first used, as a key must be for its hash."""
+        return issubclass(kind, FIXED) or kind.__hash__ not in (object.__hash__, None)
+
+    def _described(self, value: Any, number: int, memo: Memo, codec: Codec) -> list:
+        """Return number, class, built-in data and attributes of an instance."""
+        kind = type(value)
         plain, held = state_of(value)
         parts = [part for pair in plain.items() for part in pair] if isinstance(plain, dict) else plain
         if not isinstance(plain, tuple | list | dict | set | frozenset):
             parts = () if plain is None else (plain,)
         data = [codec.encode(part, memo) for part in parts]
         named = [part for name, each in held.items() for part in (name, codec.encode(each, memo))]
-        return ["o", number, kind.__qualname__, data, *named]
+        return [number, kind.__qualname__, data, *named]
 
     def _is_plain(self, kind: type) -> bool:
         """Return whether an instance is its attributes and the data of at most one built-in type."""
@@ -92,25 +122,39 @@ class OwnTypes:
             return kind.__members__[wire[2]]
         return kind(codec.decode(wire[3], table))  # several flags at once have a value but no name
 
-    def decode(self, wire: list, table: dict[int, Any], codec: Codec) -> Any:
-        """Build this side's instance, or give the known one of that number its new state."""
-        kind, number = self.find(wire[2]), wire[1]
-        if kind is None or type(number) is not int or not self._is_plain(kind):
-            raise CodecError("no class of that name here")
-        base = next((base for base in kind.__mro__ if base in BUILT_IN), None)
-        known = table.get(number)
-        if known is not None and type(known) is not kind:
-            raise CodecError("an object changed its class")
-        if base in FIXED:
-            data = [codec.decode(part, table) for part in wire[3]]
-            known = table.setdefault(number, _made(kind, base, data)) if known is None else known
-        else:
-            if known is None:
-                known = table[number] = (base or object).__new__(kind)
-            _refill(known, base, [codec.decode(part, table) for part in wire[3]])
-        held = {name: codec.decode(each, table) for name, each in zip(wire[4::2], wire[5::2], strict=True)}
-        _give_state(known, kind, held)
-        return known
+    def decode(self, described: list[list], table: dict[int, Any], codec: Codec) -> Any:
+        """Build this side's instances, or give the known ones of these numbers their new state.
+
+        Returns:
+            The first of them. All exist before the first is filled, since each may refer to any other.
+        """
+        for number, qualname, *_ in described:
+            kind, known = self.find(qualname), table.get(number)
+            if kind is None or type(number) is not int or not self._is_plain(kind):
+                raise CodecError("no class of that name here")
+            if known is None and not issubclass(kind, FIXED):
+                table[number] = (_base(kind) or object).__new__(kind)
+            elif known is not None and type(known) is not kind:
+                raise CodecError("an object changed its class")
+        for number, qualname, data, *named in described:
+            self._fill(self.find(qualname), number, [codec.decode(part, table) for part in data], table)
+            pairs = zip(named[::2], named[1::2], strict=True)
+            held = {name: codec.decode(each, table) for name, each in pairs}
+            _give_state(table[number], type(table[number]), held)
+        return table[described[0][0]]
+
+    @staticmethod
+    def _fill(kind: type | None, number: int, data: list, table: dict[int, Any]) -> None:
+        base = _base(kind)
+        if base not in FIXED:
+            _refill(table[number], base, data)
+        elif number not in table:
+            table[number] = _made(kind, base, data)
+
+
+def _base(kind: type) -> type | None:
+    """Return the built-in type that holds the data of the class's instances."""
+    return next((base for base in kind.__mro__ if base in BUILT_IN), None)
 
 
 def _made(kind: type, base: type, data: list) -> Any:

@@ -6,6 +6,7 @@ import ast
 import builtins
 import functools
 import types
+from collections.abc import Iterator
 from typing import NamedTuple
 
 # Modules whose use leaves no state behind in the judge, except random generators, which are reseeded
@@ -22,6 +23,7 @@ TOUCHY_NAMES = {"breakpoint", "compile", "delattr", "eval", "exec", "exit", "glo
 
 # Names of a function's only parameter that say it takes the function under test.
 CANDIDATES = ("candidate", "func", "function", "fn", "f", "fun", "solution", "target", "implementation")
+MAKERS = {"namedtuple", "NamedTuple", "make_dataclass", "Enum", "IntEnum", "StrEnum", "Flag", "IntFlag"}
 FILE_NAMES = {"open", "os", "tempfile", "shutil", "pathlib", "Path", "glob", "zipfile", "tarfile", "sqlite3",
               "mkdtemp", "mkstemp", "NamedTemporaryFile", "TemporaryDirectory", "getcwd", "chdir", "to_csv",
               "to_json", "to_excel", "to_pickle", "savefig", "savetxt", "save", "write_text",
@@ -37,6 +39,7 @@ class Tests(NamedTuple):
     classes: tuple[str, ...]  # classes that they define
     traceless: bool  # whether running them leaves the process unchanged
     names: frozenset[str]  # all names and attributes that they mention
+    assigned: tuple[tuple[str, str], ...]  # attributes of modules that they may assign: (module, attribute)
 
     @property
     def touches_files(self) -> bool:
@@ -69,10 +72,31 @@ def read_tests(text: str, entry_point: str) -> Tests:
         compile(tree, "<tests>", "exec", optimize=0),  # -O would drop their assertions
         tuple(sorted(wanted)),
         tuple(functions_to_call(tree, entry_point)),
-        tuple(node.name for node in tree.body if isinstance(node, ast.ClassDef)),
+        tuple(_classes(tree)),
         all(_traceless(node, bound) for node in nodes),
         frozenset(mentioned),
+        tuple(dict.fromkeys(_assigned(nodes))),
     )
+
+
+def _classes(tree: ast.Module) -> Iterator[str]:
+    """Yield the classes that the tests define, also by calls such as `namedtuple`."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            called = node.value.func
+            if (called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")) in MAKERS:
+                yield from (each.id for each in node.targets if isinstance(each, ast.Name))
+
+
+def _assigned(nodes: list[ast.AST]) -> Iterator[tuple[str, str]]:
+    """Yield (module, attribute) for each assignment such as `sys.stdin = ...`."""
+    aliases = {a.asname: a.name for n in nodes if isinstance(n, ast.Import) for a in n.names if a.asname}
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            module = ast.unparse(node.value)
+            yield aliases.get(module, module), node.attr
 
 
 def _defined(tree: ast.Module) -> set[str]:

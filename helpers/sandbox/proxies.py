@@ -37,13 +37,13 @@ class Remote:
     # Mangled names, which cannot clash with the object's own.
     __slots__ = ("__home", "__kind", "__name", "__number", "__peer", "__shown")
 
-    def __init__(self, peer: Peer, number: int, name: str, kind: str, home: str = ""):
+    def __init__(self, peer: Peer, number: int, name: str, kind: str, home: tuple[Any, Any] = ("", "")):
         hold = functools.partial(object.__setattr__, self)
         hold("_Remote__peer", peer)
         hold("_Remote__number", number)
         hold("_Remote__name", name)
         hold("_Remote__kind", kind)
-        hold("_Remote__home", home)  # the module of its class
+        hold("_Remote__home", home)  # module and name of its class, or of the nearest one both sides define
         hold("_Remote__shown", False)  # whether it derives from data that the tests showed the program
 
     def _sandbox_handle(self) -> tuple[Peer, int]:
@@ -74,11 +74,36 @@ class Remote:
     @property
     def __class__(self) -> type:
         """The library class of the object, so that `isinstance` knows it; a class of plain data is none."""
-        return _library_class(self.__home, self.__name) if self.__kind == "obj" and self.__home else Remote
+        if self.__kind != "obj":
+            return Remote
+        return self.__peer.class_known_as(*self.__home) or _library_class(*self.__home)
 
     @property
     def __signature__(self) -> Any:
         return _signature(self.__ask("signature"))
+
+    @property
+    def __code__(self) -> Any:
+        """A code object that only says that the function returns a coroutine, as `inspect` asks for it."""
+        if self.__kind != "afn":
+            raise AttributeError("__code__")
+        return _run.__code__
+
+    @property
+    def __kwdefaults__(self) -> None:
+        return None
+
+    def __aiter__(self) -> Remote:
+        return self
+
+    async def __anext__(self) -> Any:
+        return self.__ask("anext")
+
+    async def __aenter__(self) -> Any:
+        return self.__ask("aenter")
+
+    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> bool:
+        return bool(self.__ask("aexit", kind, *(error.args if error else ())))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name.endswith("__") and name not in FORWARDED_NAMES:
@@ -232,7 +257,7 @@ def is_class(value: Any) -> bool:
     return isinstance(value, Remote) and object.__getattribute__(value, "_Remote__kind") == "cls"
 
 
-def _library_class(module: str, name: str) -> type:
+def _library_class(module: Any, name: Any) -> type:
     """Return the class of this name if a library imported here has it and it holds no plain data."""
     found = known_class(module, name)
     if found is None or module.startswith("helpers.") or issubclass(found, (*BUILT_IN, BaseException, type)):
@@ -253,13 +278,13 @@ def _signature(parameters: Any) -> Any:
     return inspect.Signature(made)
 
 
-def make_proxy(peer: Peer, kind: str, number: int, name: str, module: str) -> Any:
+def make_proxy(peer: Peer, kind: str, number: int, name: str, home: list) -> Any:
     """Return the proxy for an object of the program; kinds as in `Peer`."""
     if kind == "it":
         return RemoteIterator(peer, number)
     if kind == "co":
         return _run(peer, number)
-    return Remote(peer, number, name, kind, module)
+    return Remote(peer, number, name, kind, tuple(home))
 
 
 async def _run(peer: Peer, number: int) -> Any:

@@ -21,6 +21,7 @@ class Memo:
         self._numbers = {id(value): number for number, value in (table or {}).items()}
         self._kept = list((table or {}).values())
         self._emitted: set[int] = set()
+        self.waiting: list[tuple[int, Any]] | None = None  # objects that the message must still describe
         self._next = max(table or {}, default=-1) + 1
 
     def number(self, value: Any) -> tuple[int, bool]:
@@ -55,11 +56,16 @@ def plain_mapping(value: Any) -> dict:
     }
 
 
-def plain_dtype(text: str) -> Any:
-    """Return the numpy data type of this name; refuse one whose bytes are pointers."""
+def dtype_wire(dtype: Any) -> Any:
+    """Return the name of a numpy data type, or the list of its fields."""
+    return dtype.str if dtype.names is None else [list(field) for field in dtype.descr]
+
+
+def plain_dtype(said: Any) -> Any:
+    """Return the numpy data type of this name or these fields; refuse one whose bytes are pointers."""
     import numpy
 
-    dtype = numpy.dtype(text)
+    dtype = numpy.dtype(said if type(said) is str else [tuple(map(_field_part, field)) for field in said])
     if dtype.hasobject:
         raise CodecError("object arrays cross item by item")
     return dtype
@@ -73,6 +79,13 @@ def by_name(module: Any, qualname: str) -> Any:
     for part in qualname.split("."):
         found = vars(found).get(part) if isinstance(found, (types.ModuleType, type)) else None
     return found
+
+
+def _field_part(part: Any) -> Any:
+    """Return a part of a field's description as numpy wants it: shapes and nested fields are tuples."""
+    if type(part) is list and part and type(part[0]) is list:
+        return [tuple(map(_field_part, field)) for field in part]
+    return tuple(part) if type(part) is list else part
 
 
 def known_class(module: Any, qualname: Any) -> type | None:
