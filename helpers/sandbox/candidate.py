@@ -144,8 +144,8 @@ def rehearse() -> None:
     The code that every program executes is then no longer written to: its pages stay shared, which
     makes forks cheaper.
     """
-    call = ["?", "call", ["y", 0], [["l", 0, 1, "a"], 2.5], ["d", 1, "by", True]]
-    script = [["?", "boot", None, ["f"], ["d", 0]], call, call, call]
+    call = ["?", "call", ["y", 0], [["l", 0, 1, "a"], 2.5], ["d", 1, "by", True], None]
+    script = [["?", "boot", None, ["f"], ["d", 0], None], call, call, call]
     for _ in range(REHEARSALS):
         near, far = socket.socketpair()
         with near, far:

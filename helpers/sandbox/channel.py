@@ -85,6 +85,7 @@ class Peer:
         self.before_reply: Callable[[], None] = lambda: None
         self.before_request: Callable[[], None] | None = None
         self.after_reply: Callable[[], None] = lambda: None
+        self._depth = 0  # requests, of either side, that are not answered yet
         self._descriptor = descriptor
         self._make_proxy = make_proxy
         self._trusting = trusting
@@ -115,12 +116,17 @@ class Peer:
         memo = Memo()
         encode = self._codec.encode
         message = [encode(target, memo), [encode(a, memo) for a in args], encode(kwargs, memo)]
-        self._send(["?", op, *message])
-        while True:
-            reply = self._receive()
-            if reply[0] != "?":
-                break
-            self._serve(reply)
+        self._send(["?", op, *message, self._changes()])
+        self._depth += 1
+        try:
+            while True:
+                reply = self._receive()
+                if reply[0] != "?":
+                    break
+                self._serve(reply)
+            self._apply(reply[3])
+        finally:
+            self._left()
         self.after_reply()
         table = memo.table()
         if reply[2] is not None:
@@ -140,11 +146,13 @@ class Peer:
     def _serve(self, message: list) -> None:
         table: dict[int, Any] = {}
         memo, args, kwargs = Memo(), [], {}
+        self._depth += 1
         sent: list = [[], None]
         try:
-            _, op, wire_target, *sent = message
+            _, op, wire_target, *sent, changed = message
             if not (self._trusting or (type(wire_target) is list and wire_target[:1] == ["y"])):
                 raise CodecError("only objects that were handed over may be used")
+            self._apply(changed)
             target = self._codec.decode(wire_target, table)
             args = [self._codec.decode(a, table) for a in sent[0]]
             kwargs = self._codec.decode(sent[1], table)
@@ -155,17 +163,35 @@ class Peer:
         except BaseException as error:  # anything the program raises is an answer
             tag, value = "!", error
         self._send(self._reply(tag, value, memo, args, kwargs, sent))
+        self._left()
+
+    def _changes(self) -> list | None:
+        """Return what the other side must know about shared objects; see `OwnTypes.changes`."""
+        return self._codec.own.changes(self._codec) if self._codec.own is not None else None
+
+    def _apply(self, changed: Any) -> None:
+        if changed is not None:
+            if self._codec.own is None or type(changed) is not list:
+                raise CodecError("malformed message")
+            self._codec.own.apply(changed, self._codec)
+
+    def _left(self) -> None:
+        """Note that a request has been answered; after the outermost, old objects are forgotten."""
+        self._depth -= 1
+        if self._depth == 0 and self._codec.own is not None:
+            self._codec.own.settle()
 
     def _reply(self, tag: str, value: Any, memo: Memo, args: list, kwargs: dict, sent: list) -> list:
         """Build the reply: the value or exception, and the arguments again if they changed."""
         try:
             state = [[self._codec.encode(a, memo) for a in args], self._codec.encode(kwargs, memo)]
             body = self._encode_error(value) if tag == "!" else self._codec.encode(value, memo)
+            changed = self._changes()
         except (CodecError, RecursionError, MemoryError, RuntimeError) as error:
-            state = sent
+            state, changed = sent, None
             tag, body = "!", self._encode_error(CodecError(f"the answer cannot be sent: {error!r:.200}"))
         self.before_reply()
-        return [tag, body, None if state == sent else state]
+        return [tag, body, None if state == sent else state, changed]
 
     def perform(self, op: str, target: Any, args: list, kwargs: dict) -> Any:
         """Perform the operation that the other side requested."""
@@ -298,7 +324,7 @@ class Peer:
         if len(data) > MAX_MESSAGE_BYTES:
             if message[0] == "?":
                 raise CodecError("the arguments are too large to send")
-            message = ["!", self._encode_error(CodecError("the answer is too large")), None]
+            message = ["!", self._encode_error(CodecError("the answer is too large")), None, None]
             data = _dumps(message).encode("ascii")
         view = memoryview(struct.pack("!I", len(data)) + data)
         try:
@@ -339,7 +365,7 @@ def _unknown(op: str, target: Any, args: list, kwargs: dict) -> Any:
 
 
 _dumps, _loads = json.dumps, json.loads
-_SHAPES = {("?", 5), ("=", 3), ("!", 3)}
+_SHAPES = {("?", 6), ("=", 4), ("!", 4)}
 _PLAIN_OPERATIONS: dict[str, Callable] = {
     "next": next, "iter": iter, "len": len, "str": str, "repr": repr, "bool": bool, "hash": hash,
     "item": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem,

@@ -314,8 +314,10 @@ class Codec:
             raise CodecError("no class of that name here")
         if wire[0] == "oe":
             return self.own.decode_member(wire, table, self)
-        if wire[0] in ("o", "os"):
-            return self.own.decode([wire[1:]] if wire[0] == "o" else wire[1:], table, self)
+        if wire[0] == "o":
+            return self.own.decode(wire[1:], table, self)
+        if wire[0] == "ob":
+            return self.own.live(wire[1])
         found = self.own.find(wire[1])
         if found is None:
             raise CodecError("no class of that name here")
@@ -353,7 +355,7 @@ class Codec:
         "o": _own,
         "oc": _own,
         "oe": _own,
-        "os": _own,
+        "ob": _own,
         "v": _library,
         "w": _changeable,
         "g": lambda self, wire, table: known_global(wire[1], wire[2]),

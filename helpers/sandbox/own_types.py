@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from helpers.sandbox.wire import CodecError, Memo
 
 BUILT_IN = (int, float, complex, str, bytes, tuple, list, dict, set, frozenset)
+LIVE = 64  # objects whose changes are noticed from one request to the next
 FIXED = (int, float, complex, str, bytes, tuple, frozenset)  # their data cannot change after creation
 PLAIN_BASES = (object, typing.Generic, Protocol, abc.ABC, *BUILT_IN)
 
@@ -44,6 +45,13 @@ class OwnTypes:
         self._namespace, self.module, self.other = namespace, module, other
         self._names = frozenset(names)
         self._plain: dict[type, bool] = {}
+        # Objects that have crossed keep their numbers: even ones are the judge's, odd ones the program's.
+        self._next = 0 if module == "tests" else 1
+        self._live: dict[int, Any] = {}
+        self._gids: dict[int, int] = {}  # id of the object -> its number
+        self._recent: dict[int, None] = {}  # those that crossed last, in that order
+        self._seen: dict[int, list] = {}  # what the other side was told last
+        self._tables: dict[int, dict[int, Any]] = {}  # the numbered containers in each object's state
 
     def find(self, qualname: Any) -> type | None:
         """Return this side's class of that name (`Outer.Inner` too), if both sides define it."""
@@ -75,35 +83,93 @@ class OwnTypes:
             return ["oe", kind.__qualname__, value._name_, codec.encode(value._value_, memo)]
         if not self._is_plain(kind):
             return None
-        number, first = memo.number(value)
-        if not first:
-            return ["r", number]
         if self._is_value(kind):
-            return ["o", *self._described(value, number, memo, codec)]
-        if memo.waiting is not None:
-            memo.waiting.append((number, value))
-            return ["r", number]
-        described, memo.waiting = [], [(number, value)]
-        while memo.waiting:  # one by one: recursion would fail for a long chain of objects
-            others, memo.waiting = memo.waiting, []
-            described += [self._described(other, at, memo, codec) for at, other in others]
-        memo.waiting = None
-        return ["os", *described]
+            number, first = memo.number(value)
+            return ["o", *self._described(value, number, memo, codec)] if first else ["r", number]
+        return ["ob", self._touch(self._gids.get(id(value)), value)]
 
     def _is_value(self, kind: type) -> bool:
         """Return whether an object must be complete when it is first used, as a key must be for its hash."""
         return issubclass(kind, FIXED) or kind.__hash__ not in (object.__hash__, None)
 
+    def _touch(self, gid: int | None, value: Any) -> int:
+        """Note that an object crosses; return its number, which it keeps as long as both processes live."""
+        if gid is None:
+            gid, self._next = self._next, self._next + 2
+        if gid not in self._live:
+            self._live[gid], self._gids[id(value)] = value, gid
+        self._recent.pop(gid, None)
+        self._recent[gid] = None
+        return gid
+
+    def settle(self) -> None:
+        """Forget all but the objects that crossed last: no change of the others is noticed any more."""
+        for gid in list(self._recent)[:-LIVE]:
+            del self._recent[gid]
+
+    def changes(self, codec: Codec) -> list[list] | None:
+        """Describe the objects that cross for the first time or have changed since; None without any.
+
+        They are described one by one: recursion would fail for a long chain of objects.
+        """
+        changed, done = [], set()
+        while left := [gid for gid in self._recent if gid not in done]:
+            for gid in left:
+                done.add(gid)
+                described = self._describe_live(gid, codec)
+                if described != self._seen.get(gid):
+                    self._seen[gid] = described
+                    changed.append(described)
+        return changed or None
+
+    def _describe_live(self, gid: int, codec: Codec) -> list:
+        memo = Memo(self._tables.get(gid))
+        described = self._described(self._live[gid], gid, memo, codec)
+        self._tables[gid] = memo.emitted()
+        return described
+
+    def apply(self, changed: list[list], codec: Codec) -> None:
+        """Give this side's objects the state that the other side's have; make those that are new.
+
+        All exist before the first is filled, since each may refer to any other. Containers in their
+        attributes stay the same objects.
+        """
+        for gid, qualname, *_ in changed:
+            kind, known = self._plain_kind(qualname), self._live.get(gid)
+            if type(gid) is not int or self._is_value(kind):
+                raise CodecError("malformed object")
+            if known is not None and type(known) is not kind:
+                raise CodecError("an object changed its class")
+            self._touch(gid, (_base(kind) or object).__new__(kind) if known is None else known)
+        for gid, _, data, *named in changed:
+            value, table = self._live[gid], self._tables.setdefault(gid, {})
+            _refill(value, _base(type(value)), [codec.decode(part, table) for part in data])
+            _give_state(value, type(value), _named(named, table, codec))
+        for gid, *_ in changed:
+            self._seen[gid] = self._describe_live(gid, codec)
+
+    def live(self, gid: Any) -> Any:
+        """Return the object of this number."""
+        if type(gid) is not int or gid not in self._live:
+            raise CodecError("no object of that number here")
+        self._touch(gid, self._live[gid])
+        return self._live[gid]
+
+    def _plain_kind(self, qualname: Any) -> type:
+        kind = self.find(qualname)
+        if kind is None or not self._is_plain(kind):
+            raise CodecError("no class of that name here")
+        return kind
+
     def _described(self, value: Any, number: int, memo: Memo, codec: Codec) -> list:
         """Return number, class, built-in data and attributes of an instance."""
-        kind = type(value)
         plain, held = state_of(value)
         parts = [part for pair in plain.items() for part in pair] if isinstance(plain, dict) else plain
         if not isinstance(plain, tuple | list | dict | set | frozenset):
             parts = () if plain is None else (plain,)
         data = [codec.encode(part, memo) for part in parts]
         named = [part for name, each in held.items() for part in (name, codec.encode(each, memo))]
-        return [number, kind.__qualname__, data, *named]
+        return [number, type(value).__qualname__, data, *named]
 
     def _is_plain(self, kind: type) -> bool:
         """Return whether an instance is its attributes and the data of at most one built-in type."""
@@ -122,34 +188,26 @@ class OwnTypes:
             return kind.__members__[wire[2]]
         return kind(codec.decode(wire[3], table))  # several flags at once have a value but no name
 
-    def decode(self, described: list[list], table: dict[int, Any], codec: Codec) -> Any:
-        """Build this side's instances, or give the known ones of these numbers their new state.
-
-        Returns:
-            The first of them. All exist before the first is filled, since each may refer to any other.
-        """
-        for number, qualname, *_ in described:
-            kind, known = self.find(qualname), table.get(number)
-            if kind is None or type(number) is not int or not self._is_plain(kind):
-                raise CodecError("no class of that name here")
-            if known is None and not issubclass(kind, FIXED):
-                table[number] = (_base(kind) or object).__new__(kind)
-            elif known is not None and type(known) is not kind:
-                raise CodecError("an object changed its class")
-        for number, qualname, data, *named in described:
-            self._fill(self.find(qualname), number, [codec.decode(part, table) for part in data], table)
-            pairs = zip(named[::2], named[1::2], strict=True)
-            held = {name: codec.decode(each, table) for name, each in pairs}
-            _give_state(table[number], type(table[number]), held)
-        return table[described[0][0]]
-
-    @staticmethod
-    def _fill(kind: type | None, number: int, data: list, table: dict[int, Any]) -> None:
-        base = _base(kind)
+    def decode(self, wire: list, table: dict[int, Any], codec: Codec) -> Any:
+        """Build this side's value of the described class, or give the known one of that number its state."""
+        number, qualname, data, *named = wire
+        kind, base, known = self._plain_kind(qualname), _base(self._plain_kind(qualname)), table.get(number)
+        if type(number) is not int or (known is not None and type(known) is not kind):
+            raise CodecError("an object changed its class")
+        if known is None and base not in FIXED:
+            known = table[number] = (base or object).__new__(kind)
+        parts = [codec.decode(part, table) for part in data]
         if base not in FIXED:
-            _refill(table[number], base, data)
-        elif number not in table:
-            table[number] = _made(kind, base, data)
+            _refill(known, base, parts)
+        elif known is None:
+            known = table[number] = _made(kind, base, parts)
+        _give_state(known, kind, _named(named, table, codec))
+        return known
+
+
+def _named(parts: list, table: dict[int, Any], codec: Codec) -> dict[str, Any]:
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    return {name: codec.decode(each, table) for name, each in pairs}
 
 
 def _base(kind: type) -> type | None:

@@ -260,9 +260,11 @@ def is_class(value: Any) -> bool:
 def _library_class(module: Any, name: Any) -> type:
     """Return the class of this name if a library imported here has it and it holds no plain data."""
     found = known_class(module, name)
-    if found is None or module.startswith("helpers.") or issubclass(found, (*BUILT_IN, BaseException, type)):
+    if found is None or issubclass(found, (*BUILT_IN, BaseException, type)):
         return Remote
-    return Remote if module in DATA_MODULES else found
+    homes = {module, str(found.__module__)}
+    tops = {home.partition(".")[0] for home in homes}
+    return Remote if (homes | tops) & {*DATA_MODULES, "helpers"} else found
 
 
 def _signature(parameters: Any) -> Any:

@@ -21,7 +21,6 @@ class Memo:
         self._numbers = {id(value): number for number, value in (table or {}).items()}
         self._kept = list((table or {}).values())
         self._emitted: set[int] = set()
-        self.waiting: list[tuple[int, Any]] | None = None  # objects that the message must still describe
         self._next = max(table or {}, default=-1) + 1
 
     def number(self, value: Any) -> tuple[int, bool]:
@@ -41,6 +40,10 @@ class Memo:
         """Hold a temporary object, so that its id is not reused while this memo lives."""
         self._kept.append(value)
         return value
+
+    def emitted(self) -> dict[int, Any]:
+        """Return number -> container for those that the message spells out."""
+        return {number: value for number, value in self.table().items() if number in self._emitted}
 
     def table(self) -> dict[int, Any]:
         """Return number -> container, for decoding the reply."""
