@@ -76,6 +76,8 @@ def serve_program(
             return repeated.perform(op, args)
         if op == "share":
             return share_types(peer, module, args)
+        if op == "base":
+            return peer.known_base(target)
         if op == "threads":
             return sys.modules["_thread"]._count()
         if op == "exec":
@@ -248,12 +250,13 @@ def exported_global(value: Any) -> tuple[str | None, Any]:
 
 
 class Stub:
-    """A stand-in, inside the candidate, for an object of the tests; every use is a request to the judge."""
+    """A stand-in, inside the candidate, for a function of the tests; every use is a request to the judge."""
 
-    __slots__ = ("__weakref__", "_link")
+    __slots__ = ("__name__", "__weakref__", "_link")
 
-    def __init__(self, peer: Peer, number: int):
+    def __init__(self, peer: Peer, number: int, name: str):
         object.__setattr__(self, "_link", (peer, number))
+        object.__setattr__(self, "__name__", name.rpartition(".")[2])
 
     def _sandbox_handle(self) -> tuple[Peer, int]:
         return object.__getattribute__(self, "_link")
@@ -270,6 +273,12 @@ class Stub:
         """Call the tests' function in the judge."""
         return self._link[0].request("call", self, *args, **kwargs)
 
+
+class ObjectStub(Stub):
+    """A stand-in for an object of the tests that may be anything: a container, a number, a context."""
+
+    __slots__ = ()
+
     def __enter__(self) -> Any:
         return self._link[0].request("enter", self)
 
@@ -281,7 +290,7 @@ class Stub:
         yield  # what makes this a generator, as awaiting needs
 
 
-class IteratorStub(Stub):
+class IteratorStub(ObjectStub):
     """A stand-in for an iterator of the tests."""
 
     __slots__ = ()
@@ -295,7 +304,7 @@ class IteratorStub(Stub):
 
 def make_stub(peer: Peer, kind: str, number: int, name: str, home: list) -> Any:
     """Return a stub for the judge's object; the arguments are those of `Peer`'s `make_proxy`."""
-    return (IteratorStub if kind == "it" else Stub)(peer, number)
+    return {"it": IteratorStub, "fn": Stub, "afn": Stub}.get(kind, ObjectStub)(peer, number, name)
 
 
 def _forward(op: str) -> Any:
@@ -305,8 +314,8 @@ def _forward(op: str) -> Any:
 for _name in OPERATORS:
     _method = f"__{_name.rstrip('_')}__"
     if hasattr(operator, _method):
-        setattr(Stub, _method, _forward(f"op:{_name}"))
+        setattr(ObjectStub, _method, _forward(f"op:{_name}"))
 _SPECIAL = {"getitem": "item", "setitem": "setitem", "delitem": "delitem"}
 _SPECIAL |= {name: name for name in ("len", "str", "repr", "bool", "float", "int", "hash", "iter")}
 for _name, _op in _SPECIAL.items():
-    setattr(Stub, f"__{_name}__", _forward(_op))
+    setattr(ObjectStub, f"__{_name}__", _forward(_op))

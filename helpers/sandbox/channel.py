@@ -99,6 +99,11 @@ class Peer:
         """Let instances of classes that both sides define cross as data from now on."""
         self._codec.own = own
 
+    def known_base(self, kind: type) -> list[str] | None:
+        """Return module and name of the first class both sides define that `kind` derives from."""
+        found = self._codec.own.nearest(kind) if self._codec.own is not None else None
+        return None if found is None else [found.__module__, found.__qualname__]
+
     def class_known_as(self, module: Any, name: Any) -> type | None:
         """Return this side's class for a class of the other side that both define."""
         own = self._codec.own

@@ -79,6 +79,15 @@ class Remote:
         return self.__peer.class_known_as(*self.__home) or _library_class(*self.__home)
 
     @property
+    def __bases__(self) -> tuple[type, ...]:
+        """The class of the tests that a class of the program derives from, so that `issubclass` knows it."""
+        said = self.__ask("base") if self.__kind == "cls" else None
+        base = self.__peer.class_known_as(*said) if type(said) is list and len(said) == 2 else None
+        if base is None:
+            raise AttributeError("__bases__")
+        return (base,)
+
+    @property
     def __signature__(self) -> Any:
         return _signature(self.__ask("signature"))
 
