@@ -42,7 +42,8 @@ class Effects:
 
     def __init__(self, peer: Peer, tests: Tests):
         self._peer, self._tests = peer, tests
-        self._environment, self._folder = dict(os.environ), os.getcwd() if tests.touches_files else ""
+        self._watched = not tests.names.isdisjoint({"environ", "putenv", "unsetenv"}), "chdir" in tests.names
+        self._environment, self._folder = dict(os.environ), os.getcwd() if self._watched[1] else ""
         self._seeds: list[tuple[str, tuple]] = []
         self._restore: list[Callable[[], None]] = []
         self._assigned: dict[tuple[str, str], list[Any]] = {}  # (module, attribute) -> original, last seen
@@ -59,7 +60,8 @@ class Effects:
             found = sys.modules.get(module)
             if (module, attribute) not in OWN_OUTPUT and hasattr(found, attribute):
                 self._assigned[module, attribute] = [getattr(found, attribute)] * 2
-        self._peer.before_request = self._send
+        if any(self._watched) or self._restore or self._assigned:
+            self._peer.before_request = self._send
         if not self._tests.names.isdisjoint(LOGS | WARNINGS):
             self._listen()
 
@@ -75,9 +77,8 @@ class Effects:
             return
         self._sending = True
         try:
-            environment, folder = dict(os.environ), self._folder
-            if self._tests.touches_files:
-                folder = os.getcwd()
+            environment = dict(os.environ) if self._watched[0] else self._environment
+            folder = os.getcwd() if self._watched[1] else self._folder
             changed: dict[str, str | None] = {}
             if environment != self._environment:
                 changed = {name: None for name in self._environment if name not in environment}

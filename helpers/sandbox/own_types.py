@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import abc
 import enum
-import inspect
 import typing
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -245,7 +244,7 @@ def _give_state(value: Any, kind: type, held: dict[str, Any]) -> None:
     fields = getattr(kind, "__dataclass_fields__", {})
     allowed = {}
     for name, each in held.items():
-        defined = inspect.getattr_static(kind, name, None)
+        defined = next((vars(each)[name] for each in kind.__mro__ if name in vars(each)), None)
         computed = hasattr(type(defined), "__get__") and not hasattr(type(defined), "__set__")
         if name in fields or not computed:
             allowed[name] = each

@@ -38,7 +38,7 @@ class Tests(NamedTuple):
     calls: tuple[tuple[str, bool], ...]  # functions to call afterwards; True: with the candidate
     classes: tuple[str, ...]  # classes that they define
     traceless: bool  # whether running them leaves the process unchanged
-    names: frozenset[str]  # all names and attributes that they mention
+    names: frozenset[str]  # names, attributes and imports that they mention; empty if traceless
     assigned: tuple[tuple[str, str], ...]  # attributes of modules that they may assign: (module, attribute)
 
     @property
@@ -63,20 +63,28 @@ def read_tests(text: str, entry_point: str) -> Tests:
     bound |= {node.arg for node in nodes if isinstance(node, ast.arg)}
     imported = [name for node in nodes if isinstance(node, ast.Import) for name in node.names]
     bound |= {name.asname or name.name for name in imported if name.name in STATELESS}
-    defined = _defined(tree)
-    wanted = {name for name in used - defined if not hasattr(builtins, name)} | {entry_point}
-    mentioned = {node.attr for node in nodes if isinstance(node, ast.Attribute)} | used
-    mentioned |= {each.name for node in nodes if isinstance(node, IMPORTING) for each in node.names}
-    mentioned |= {node.value for node in nodes if isinstance(node, ast.Constant) and type(node.value) is str}
+    wanted = {name for name in used - _defined(tree) if not hasattr(builtins, name)} | {entry_point}
+    traceless = all(_traceless(node, bound) for node in nodes)
     return Tests(
         compile(tree, "<tests>", "exec", optimize=0),  # -O would drop their assertions
         tuple(sorted(wanted)),
         tuple(functions_to_call(tree, entry_point)),
         tuple(_classes(tree)),
-        all(_traceless(node, bound) for node in nodes),
-        frozenset(mentioned),
-        tuple(dict.fromkeys(_assigned(nodes))),
+        traceless,
+        frozenset() if traceless else frozenset(used | set(_mentioned(nodes))),
+        () if traceless else tuple(dict.fromkeys(_assigned(nodes))),
     )
+
+
+def _mentioned(nodes: list[ast.AST]) -> Iterator[str]:
+    """Yield the attributes and the imported names."""
+    for node in nodes:
+        if isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, IMPORTING):
+            yield from (each.name for each in node.names)
+            if isinstance(node, ast.ImportFrom):
+                yield from (node.module or "").split(".")
 
 
 def _classes(tree: ast.Module) -> Iterator[str]:

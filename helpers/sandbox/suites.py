@@ -5,9 +5,9 @@ All of them must succeed, since the program could skip or stop one.
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import sys
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,7 +32,7 @@ def run_function(function: Callable[..., Any], *args: Any) -> None:
     """Call one test function, once for each row of its parameter tables; await it if it is a coroutine."""
     for named in _rows(function):
         done = function(*args, **named)
-        if inspect.iscoroutine(done):
+        if isinstance(done, types.CoroutineType):
             import asyncio
 
             asyncio.run(done)
@@ -78,7 +78,8 @@ def _call(owner: Any, name: str, *args: Any) -> None:
     """Call a set-up or tear-down method, if there is one; it may take the test or not."""
     method = getattr(owner, name, None)
     if method is not None:
-        method(*args[: len(inspect.signature(method).parameters)])
+        function = getattr(method, "__func__", method)
+        method(*args[: function.__code__.co_argcount - (function is not method)])
 
 
 def _run_case(case: Any) -> None:
