@@ -21,6 +21,7 @@ from helpers.sandbox.channel import ChannelClosed, Peer, RemoteError
 from helpers.sandbox.effects import Effects, may_use, on_tests_object
 from helpers.sandbox.own_types import OwnTypes
 from helpers.sandbox.parsed_tests import Tests, read_tests
+from helpers.sandbox.pickles import guard_pickles
 from helpers.sandbox.proxies import is_class, make_proxy
 from helpers.sandbox.render import assertion_for, render
 from helpers.sandbox.run_conditions import stir_memory
@@ -102,6 +103,8 @@ def judge(peer: Peer, text: str, entry_point: str, output: int) -> dict[str, str
             return _verdict("failed", f"the tests do not parse: {error}")
         if not tests.traceless:
             mirror_output(peer, output)
+            if tests.touches_files:
+                guard_pickles()
             effects = Effects(peer, tests)
         values = test_globals(peer, tests, entry_point)
         if effects is not None:
@@ -170,7 +173,8 @@ def _namespace(tests: Tests) -> dict[str, Any]:
     values: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
     if tests.traceless:
         return values
-    module = sys.modules["tests"] = sys.modules["__main__"] = types.ModuleType("tests")
+    module = types.ModuleType("tests")
+    sys.modules.update(tests=module, solution=module, __main__=module)
     module.__dict__.update(values)
     return module.__dict__
 
