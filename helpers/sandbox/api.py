@@ -2,12 +2,14 @@
 
 A program passes only by returning correct answers. It runs in its own process, forked from a warm,
 single-threaded interpreter. A second process, the *judge*, runs the tests. The tests' `candidate` is a
-proxy: a call sends its arguments as data, and the answer comes back as data of exact built-in types
-(numpy arrays and networkx graphs included) and is compared in the judge. The program never holds the
-tests or an expected value and can use only those judge objects that the tests passed to it. Nothing it
-says counts as a verdict: exit statuses, patched builtins, an overridden `__eq__` and forged messages
-gain nothing. One judge is reused for all tests that leave no trace in it; tests that import other
-modules, define classes or patch something get their own judge.
+proxy: a call sends its arguments as data, and the answer comes back as data and is compared in the judge.
+Data are values of exact built-in types, of library types such as arrays, frames, graphs and paths
+(`library_values`), and instances of classes that the tests define as well: these arrive as instances of the
+*tests'* class (`own_types`). The program never holds the tests or an expected value and can use only those
+judge objects that the tests passed to it. Nothing it says counts as a verdict: exit statuses, patched
+builtins, an overridden `__eq__` and forged messages gain nothing. One judge is reused for all tests that
+leave no trace in it; tests that import other modules, define classes or patch something get their own
+judge. What such tests patch, seed or set in the environment is repeated in the program (`effects`).
 
 The sandbox contains the following, each through a layer; `sandbox_layers()` reports which layers are
 active on this machine:
@@ -30,9 +32,12 @@ also read the memory of the caller's processes, as any program of that user can.
 processes, even if an honest answer needs one.
 
 This differs from running program and tests in one process. An answer is a snapshot: neither side sees
-the other change a returned list later. Objects of the program never equal plain data (values of
-subclasses such as `IntEnum` count as the data they wrap) and equal each other only if their state is
-equal. A `StopIteration` raised by a called function arrives as RuntimeError. The tests are trusted,
+the other change a returned list later, except in attributes of objects whose class both define. Class
+attributes are each side's own. Other objects of the program never equal plain data (values of subclasses
+such as `IntEnum` count as the data they wrap) and equal each other only if their state is equal. A
+`StopIteration` raised by a called function arrives as RuntimeError. Tests that use files share the
+program's folder and, if it has its own user id, that too: the program can read what they write, but a
+pickle that it writes names nothing but data when they read it (`pickles`). The tests are trusted,
 since they come from the problem and not from the model: they are confined too, but could forge their
 own verdict. On systems other than Linux nothing is run.
 
