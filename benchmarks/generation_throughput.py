@@ -27,7 +27,8 @@ import torch
 from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
 from helpers.data.tasks.phrasings import PHRASINGS, phrase
-from helpers.machine.hardware import detect_runtime, hardware_facts, peak_memory_gib, set_seed, stopwatch
+from helpers.machine.hardware import detect_runtime, hardware_facts, set_seed
+from helpers.machine.usage import peak_memory_gib, stopwatch
 from helpers.models import generation
 from helpers.models.causal_lm import chat_prompt, load_causal_lm, load_tokenizer
 from helpers.profiles import PROFILES

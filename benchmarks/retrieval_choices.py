@@ -30,7 +30,7 @@ from helpers.profiles import PROFILES
 from helpers.records import Corpus
 from helpers.run.workspace import read_json, write_json
 from helpers.settings import Profile, TrackCSettings
-from helpers.train.averaging import load_member, train_averaged
+from helpers.train.averaged_embedder import load_member, train_averaged
 
 PARTS = {"train_fraction": 0.5, "validation_fraction": 0.1}
 QUERIES = {"validation_pairs": 60, "test_queries": 600}  # as many as there are

@@ -42,14 +42,8 @@ from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArgum
 
 from helpers.data.corpus import load_corpus
 from helpers.data.draw import draw_files
-from helpers.machine.hardware import (
-    can_compile,
-    detect_runtime,
-    hardware_facts,
-    peak_memory_gib,
-    set_seed,
-    stopwatch,
-)
+from helpers.machine.hardware import can_compile, detect_runtime, hardware_facts, set_seed
+from helpers.machine.usage import peak_memory_gib, stopwatch
 from helpers.models.causal_lm import add_lora, load_causal_lm, load_tokenizer
 from helpers.models.shapes import model_shape
 from helpers.models.tokens import token_ids

@@ -14,7 +14,8 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from helpers.errors import SuiteError, told
+from helpers.error_text import told
+from helpers.errors import SuiteError
 
 app = typer.Typer(
     add_completion=False,
@@ -25,8 +26,8 @@ app = typer.Typer(
 
 # Options that several commands have.
 Corpus = Annotated[str, Option(help="installed:NAME, path:DIR, git:URL[@rev] or zip:FILE")]
-CausalLm = Annotated[str, Option(help="Track A's model: hub name or folder")]
-ChatLm = Annotated[str, Option(help="Track B's model: hub name or folder")]
+CausalLm = Annotated[str, Option(help="Track A's model: hub name, folder, gguf:FILE, package:NAME")]
+ChatLm = Annotated[str, Option(help="Track B's model: hub name, folder, gguf:FILE, package:NAME")]
 Embedder = Annotated[str, Option(help="Track C's model: hub name, folder, package:NAME")]
 Nf4 = Annotated[bool, Option("--nf4", help="hold the causal LMs' frozen weights in 4 bits")]
 RunFolder = Annotated[Path | None, Option(help="a folder below runs/; by default the newest there")]
@@ -60,7 +61,7 @@ def run(
 ) -> None:
     """Execute the notebook headless and publish metrics.json, data_card.md and the HTML export."""
     from helpers.profiles import RunRequest
-    from helpers.report.suite import run_suite
+    from helpers.report.headless_run import run_suite
 
     request = RunRequest(
         profile=profile, corpus=corpus, out=out, resume=resume, seed=seed, causal_lm=causal_lm,
@@ -252,7 +253,7 @@ def secrets(
     show: Annotated[int, Option(min=0, help="mistakes to show of each kind; only with --split tune")] = 0,
 ) -> None:
     """Measure the masking of secrets: recall and precision on planted secrets and look-alikes."""
-    from helpers.eval.planted_secrets.check import check_secrets, summary_lines
+    from helpers.eval.planted_secrets.secret_check import check_secrets, summary_lines
 
     if split not in ("test", "tune"):
         raise typer.BadParameter(f"--split takes test or tune, not {split!r}")

@@ -15,7 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from helpers.errors import PACKAGE, SuiteError
+from helpers.error_text import PACKAGE
+from helpers.errors import SuiteError
 
 
 class BootstrapError(SuiteError, RuntimeError):

@@ -11,7 +11,8 @@ from helpers.code.functions import extract_functions
 from helpers.data.card.facts import corpus_facts, quantiles
 from helpers.data.card.page import STANDING_LIMITS, render_data_card
 from helpers.data.corpus import load_corpus
-from helpers.data.splits import check_splits, split_corpus
+from helpers.data.leaks import check_splits
+from helpers.data.splits import split_corpus
 from helpers.settings import CorpusSettings
 
 SETTINGS = CorpusSettings(min_file_bytes=1)

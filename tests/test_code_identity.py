@@ -255,8 +255,8 @@ EXPECTED = {  # stage -> a module it depends on
     "track_c/train": "helpers.train.hard_negatives",
     "track_c/functions": "helpers.tools.search",
     "track_c/hybrid": "helpers.eval.lexical",
-    "track_c/control_seed_1": "helpers.train.averaging",
-    "track_c/control_seed_2": "helpers.train.averaging",
+    "track_c/control_seed_1": "helpers.train.averaged_embedder",
+    "track_c/control_seed_2": "helpers.train.averaged_embedder",
     "track_c/control_shuffled_pairs": "helpers.train.contrastive",
     "track_c/control_foreign_package": "helpers.data.foreign",
 }
@@ -275,7 +275,7 @@ def test_every_stage_depends_on_what_it_must(stages) -> None:
     ("mended", "kept"),
     [
         ("helpers.data.tasks.test_sets", ["track_a/train", "track_b/train", "track_b/answers_before"]),
-        ("helpers.eval.responses", ["track_a/train", "track_b/train", "track_b/answers_after"]),
+        ("helpers.eval.response_scoring", ["track_a/train", "track_b/train", "track_b/answers_after"]),
         ("helpers.train.instruct", ["track_a/train", "track_a/foreign", "track_b/data"]),
         ("helpers.train.contrastive", ["track_a/train", "track_b/train", "track_c/index_before"]),
         ("helpers.tracks.controls_c", ["track_a/foreign", "track_c/train", "track_c/hybrid"]),
@@ -298,12 +298,12 @@ def test_a_changed_trainer_trains_again(stages, name) -> None:
 
 
 def test_a_function_wrapped_by_rows_is_followed() -> None:
-    from helpers.train.averaging import mean_of
+    from helpers.train.averaged_embedder import mean_of
 
     asked = []
     run = SimpleNamespace(stage=lambda name, inputs, build: asked.append(build) or Path("/nowhere"))
     with pytest.raises(FileNotFoundError):
         Session.rows(run, "x", 1, lambda: mean_of([]))
     (build,) = asked
-    assert "helpers.train.averaging" in modules_of(build)
+    assert "helpers.train.averaged_embedder" in modules_of(build)
     assert "helpers.report.export" not in modules_of(build)

@@ -39,7 +39,7 @@ from helpers.run.workspace import Workspace, read_json
 from helpers.tracks import controls_c
 from helpers.tracks.controls_c import foreign_package, measure_controls
 from helpers.tracks.guards import Guards
-from helpers.train.averaging import train_averaged
+from helpers.train.averaged_embedder import train_averaged
 
 PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
 SIZES = {"batch_size": 32, "max_tokens": 48}

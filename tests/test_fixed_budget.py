@@ -12,7 +12,6 @@ import torch
 
 from helpers.fixed_budget import experiment, frozen_metric, title_loss
 from helpers.fixed_budget import rules as budget_rules
-from helpers.fixed_budget.ladder import Rung, collect_rungs, ladder_recipes, rung_verdict, spread_of
 from helpers.fixed_budget.recipes import (
     BASELINE,
     LADDER,
@@ -25,6 +24,7 @@ from helpers.fixed_budget.recipes import (
     find_scale,
 )
 from helpers.fixed_budget.rules import RuleBroken
+from helpers.fixed_budget.rungs import Rung, collect_rungs, ladder_recipes, rung_verdict, spread_of
 from helpers.fixed_budget.title_loss import summed_title_loss
 from helpers.fixed_budget.title_model import Architecture, build_title_lm
 from helpers.fixed_budget.title_stream import TitleStream

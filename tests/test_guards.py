@@ -11,7 +11,8 @@ import pytest
 
 import helpers.__main__ as command
 from helpers.data.contamination import ContaminationError
-from helpers.errors import CheckError, InsufficientDataError, told
+from helpers.error_text import told
+from helpers.errors import CheckError, InsufficientDataError
 from helpers.eval.file_scores import FileScore, paired_rows
 from helpers.profiles import RunRequest
 from helpers.run.workspace import Workspace, WorkspaceError, write_json

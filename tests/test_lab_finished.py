@@ -9,9 +9,9 @@ import pytest
 from helpers.fixed_budget.budget_report import write_report
 from helpers.fixed_budget.experiment import open_experiment
 from helpers.fixed_budget.lab_tables import conclusion
-from helpers.fixed_budget.ladder import ladder_recipes
 from helpers.fixed_budget.recipes import LADDER, RECIPES, RecipeError
 from helpers.fixed_budget.results import runs_folder
+from helpers.fixed_budget.rungs import ladder_recipes
 from helpers.run.workspace import to_plain, write_json
 from tests.test_lab_report import made
 

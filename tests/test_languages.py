@@ -12,8 +12,9 @@ from helpers.code.names.context import NameContext
 from helpers.data.card.facts import corpus_facts
 from helpers.data.card.page import render_data_card
 from helpers.data.corpus import load_corpus
+from helpers.data.leaks import check_splits
 from helpers.data.queries.retrieval_data import build_retrieval_data
-from helpers.data.splits import check_splits, split_corpus
+from helpers.data.splits import split_corpus
 from helpers.data.tasks.instruct_data import build_instruct_data
 from helpers.errors import InsufficientDataError
 from helpers.profiles import SMOKE, RunRequest, resolve_profile

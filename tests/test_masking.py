@@ -14,7 +14,8 @@ from helpers.code.secrets import MASK, holds_secret, mask_secrets, placeholder
 from helpers.data.card.facts import corpus_facts
 from helpers.data.card.page import render_data_card
 from helpers.data.corpus import corpus_warnings, load_corpus, secret_counts
-from helpers.data.splits import check_splits, split_corpus
+from helpers.data.leaks import check_splits
+from helpers.data.splits import split_corpus
 from helpers.data.tasks.suite_cases import TestSuite
 from helpers.settings import CorpusSettings
 

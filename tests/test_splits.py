@@ -10,14 +10,8 @@ import pytest
 
 from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
-from helpers.data.splits import (
-    LeakError,
-    check_splits,
-    files_of,
-    functions_of,
-    split_corpus,
-    without_leaks,
-)
+from helpers.data.leaks import LeakError, check_splits, without_leaks
+from helpers.data.splits import files_of, functions_of, split_corpus
 from helpers.profiles import PROFILES
 from helpers.records import Corpus, SourceFile, Splits
 from helpers.settings import CorpusSettings

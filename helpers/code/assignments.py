@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from helpers.code.literals import COMMENT, NAME, STRING, Lexeme
-from helpers.code.secret_names import IDENTIFIER, SECRET, is_plural, strength_of, words_of
+from helpers.code.secret_names import IDENTIFIER, SECRET, is_plural, parts_of_name, strength_of
 
 ASSIGNS = {"=", ":=", "+=", ":", "=>", "||=", "??=", "==", "===", "!=", "!=="}
 ELSE = {"or", "||", "??", "?:", "else", "?"}  # what follows stands in for what was before
@@ -518,7 +518,8 @@ class _Code:
         if setter and nth == 0 and strength_of(callee[setter.end() :]):
             return True, callee[setter.end() :], True
         if strength and not neutral:
-            is_plain = not self._gets(callee) and words_of(callee)[0] not in ("make", "hash", "check", "is")
+            first = parts_of_name(callee)[0]
+            is_plain = not self._gets(callee) and first not in ("make", "hash", "check", "is")
             if callee[0].isupper() and strength < SECRET:
                 return True, callee, False
             return True, callee if is_plain else "", nth == 0 and is_plain and callee not in SAME_VALUE
@@ -529,7 +530,7 @@ class _Code:
         return False, "", False
 
     def _gets(self, callee: str) -> bool:
-        words = words_of(callee) or [callee]
+        words = parts_of_name(callee) or [callee]
         return words[0] in GETS or words[-1] in ("argument", "option")
 
     def _defined(self, lead: list[int]) -> tuple[str, bool] | None:

@@ -17,12 +17,14 @@ import docstring_parser
 
 from helpers.code.edits import SourceText
 from helpers.code.functions import without_docstring
+from helpers.escaping import storable
 from helpers.lines import bare_lines, indented, lines_of
 
 SENTENCE = re.compile(r"(.+?(?:[.!?](?=\s|$)|[。！？।]))", re.DOTALL)
 UNDERLINE = re.compile(r"\s*([-=~^*+#])\1{2,}\s*")
 EXAMPLE = re.compile(r"\s*(?:>>>|In \[\d+\]:|```|\.\.(?:\s|$))")  # doctest, IPython, fence, directive
 RST_ROLE = re.compile(r":[a-z:]+:`~?([^`<]+?)(?:\s*<[^`>]*>)?`")
+UNWRITABLE = re.compile("[\\0\\ud800-\\udfff]")  # in source code, other than as escapes
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,9 @@ def with_docstring(code: str, docstring: str) -> str:
     lines = lines_of(code)
     indent = " " * first.col_offset if first.lineno > text.function.lineno else "    "
     quoted = docstring.replace("\\", "\\\\").replace('"""', "'''")
+    quoted = UNWRITABLE.sub(lambda sign: sign.group().encode("unicode_escape").decode(), quoted)
+    if quoted.endswith('"') and "\n" not in quoted:
+        quoted = f'{quoted[:-1]}\\"'
     block = indented(f'"""{quoted}{chr(10) if chr(10) in quoted else ""}"""', indent)
     if first.lineno == text.function.lineno:  # def f(): return 1
         start, _ = text.span(first)
@@ -119,7 +124,7 @@ def with_docstring(code: str, docstring: str) -> str:
 
 def docstring_of(source: str) -> str:
     """Return the cleaned docstring of the function in `source`, or ""."""
-    return ast.get_docstring(SourceText(source).function) or ""
+    return storable(ast.get_docstring(SourceText(source).function) or "")
 
 
 def same_code(one: str, other: str) -> bool:

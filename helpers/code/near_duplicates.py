@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from datasketch import MinHash, MinHashLSH
 
-from helpers.code.python_text import tokens_of
+from helpers.code.python_text import tokenize_python
 
 BANDS, ROWS = 32, 4
 SHINGLE_TOKENS = 5
@@ -94,7 +94,7 @@ def file_tokens(text: str) -> list[str]:
 
 def python_tokens(code: str) -> list[str]:
     """Return the Python tokens of code that parses, without comments, line ends and indentation."""
-    return [token.string for token in tokens_of(code) if token.type not in LAYOUT_TOKENS]
+    return [token.string for token in tokenize_python(code) if token.type not in LAYOUT_TOKENS]
 
 
 class _Buckets:

@@ -31,7 +31,7 @@ def without_margin(text: str) -> str:
     return "\n".join(line[len(margin) :] if line.startswith(margin) else line.lstrip(" \t") for line in lines)
 
 
-def tokens_of(code: str) -> Iterator[tokenize.TokenInfo]:
+def tokenize_python(code: str) -> Iterator[tokenize.TokenInfo]:
     """Yield the tokens of `code`, on the lines on which the parser sees them; columns count characters.
 
     Raises:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from helpers.code.near_duplicates import python_tokens
 from helpers.code.python_text import parse_or_reason
-from helpers.data.splits import MIN_TOKENS, blank_syntax
+from helpers.data.twins import MIN_TOKENS, blank_syntax
 from helpers.errors import SuiteError
 
 NGRAM_WORDS = 13

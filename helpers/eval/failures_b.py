@@ -17,7 +17,7 @@ from helpers.code.fences import fenced_blocks
 from helpers.code.python_text import parse, without_margin
 from helpers.data.tasks.phrasings import BUG_MARK, spliced
 from helpers.eval.failures import clip
-from helpers.eval.responses import RUN_KINDS
+from helpers.eval.response_scoring import RUN_KINDS
 from helpers.lines import bare_lines
 from helpers.records import Failure, ResponseScore, Task
 

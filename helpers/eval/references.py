@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from helpers.errors import InsufficientDataError
-from helpers.eval.responses import score_responses
+from helpers.eval.response_scoring import score_responses
 from helpers.records import EXECUTABLE, ResponseScore, Task, TaskSetAside
 from helpers.settings import MINIMUM_DATA
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 
 from transformers import PreTrainedTokenizerBase
 
-from helpers.code.python_text import tokens_of
+from helpers.code.python_text import tokenize_python
 from helpers.lines import lines_of
 from helpers.records import Function
 
@@ -61,7 +61,7 @@ def character_roles(text: str, names: frozenset[str] = frozenset()) -> list[str]
 
     try:
         tree = ast.parse(text)
-        tokens = list(tokens_of(text))
+        tokens = list(tokenize_python(text))
     except (SyntaxError, ValueError, tokenize.TokenError, RecursionError):
         return roles
     docstrings = {  # the lines on which they begin

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from helpers.fixed_budget import lab_tables as tables
 from helpers.fixed_budget.lab_plots import comparison_curves, ladder_chart, rung_curves
-from helpers.fixed_budget.ladder import Comparison, Rung, rung_verdict
 from helpers.fixed_budget.recipes import LADDER
 from helpers.fixed_budget.results import BudgetRun
 from helpers.fixed_budget.rules import challenge_rule_rows
+from helpers.fixed_budget.rungs import Comparison, Rung, rung_verdict
 from helpers.report.typeset import Heading, Plot, ReportBlock, Text, TextTable, html_page, pdf_bytes
 from helpers.run.workspace import write_bytes, write_json, write_text
 

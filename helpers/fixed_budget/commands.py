@@ -15,9 +15,9 @@ from helpers.bootstrap import suite_file
 from helpers.fixed_budget.budget_report import write_report
 from helpers.fixed_budget.experiment import choose_scale, open_experiment, runs_root
 from helpers.fixed_budget.lab_tables import RUN_HEADER, conclusion, run_rows
-from helpers.fixed_budget.ladder import Comparison
 from helpers.fixed_budget.recipes import find_recipe
 from helpers.fixed_budget.results import BudgetRun, read_run
+from helpers.fixed_budget.rungs import Comparison
 from helpers.fixed_budget.train_recipe import ComparisonSettings, run_recipe
 from helpers.machine.hardware import detect_runtime
 from helpers.report.execute import execute_notebook

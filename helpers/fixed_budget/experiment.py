@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from helpers.fixed_budget.ladder import Comparison, Rung, collect_rungs, ladder_recipes
 from helpers.fixed_budget.recipes import RECIPES, Recipe, RecipeError, Scale, changed, find_scale
 from helpers.fixed_budget.results import RESULT, BudgetRun, read_run, runs_folder
 from helpers.fixed_budget.rules import SEED, VALIDATION_FRACTION
+from helpers.fixed_budget.rungs import Comparison, Rung, collect_rungs, ladder_recipes
 from helpers.fixed_budget.titles import TitleSet, TitleSplit, load_titles, split_titles
 from helpers.fixed_budget.train_recipe import ComparisonSettings, run_recipe
 from helpers.machine.hardware import Runtime, detect_runtime

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from helpers.fixed_budget.ladder import Comparison, Rung, rung_verdict
 from helpers.fixed_budget.results import BudgetRun
+from helpers.fixed_budget.rungs import Comparison, Rung, rung_verdict
 from helpers.report.plots import AFTER, BEFORE, DPI, WORSE, labelled, new_figure, styled
 
 STYLES = ("-", "--", "-.", ":")

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 import pandas as pd
 
 from helpers.fixed_budget.frozen_metric import BudgetScore
-from helpers.fixed_budget.ladder import Comparison, Rung, rung_verdict
 from helpers.fixed_budget.results import BudgetRun
 from helpers.fixed_budget.rules import RuleBroken
+from helpers.fixed_budget.rungs import Comparison, Rung, rung_verdict
 from helpers.fixed_budget.tokenizer import TitleTokenizer
 
 RUN_HEADER = ("Recipe", "Seed", "Frozen metric", "Coverage", "Full coverage", "Per title character",

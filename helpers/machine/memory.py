@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 
-from helpers.machine.hardware import free_memory
+from helpers.machine.usage import free_memory
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
-from helpers.machine.hardware import GIB, Runtime
+from helpers.machine.hardware import Runtime
 from helpers.machine.memory import Fit
+from helpers.machine.usage import GIB
 from helpers.models.cheaper_forms import scores_are_small
 from helpers.models.shapes import Shape, ShapeError, shape_of
 from helpers.models.token_loss import MAX_LOGITS

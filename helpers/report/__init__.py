@@ -2,6 +2,11 @@
 
 `record_a`, `record_b` and `record_c` compute each track's section from its rows, `entries` holds the pieces
 they share, and `metrics` assembles, checks and recomputes the document. Everything else only reads
-it: tables, plots, notebook display, HTML page, comparison of runs. `execute` and `suite` run the notebook
-that all of this appears in. Nothing here trains or scores a model.
+it: tables, plots, notebook display, HTML page, comparison of runs. `execute` and `headless_run` run the
+notebook that all of this appears in. Nothing here trains or scores a model.
 """
+
+__all__ = [
+    "compare", "data_plots", "display", "execute", "export", "headless_run", "ladder_table", "metrics",
+    "own_metric", "plots", "tables", "tables_c", "typeset",
+]  # fmt: skip

@@ -134,8 +134,11 @@ def _renamed(where: str, test: str, entry_point: str) -> str:
 
 
 def _mbpp(where: str, row: dict[str, Any]) -> Problem:
-    tests = [*row.get("test_imports", []), row.get("test_setup_code", ""), *row["test_list"]]
-    if not row["test_list"] or not all(isinstance(test, str) for test in tests):
+    imports, asserts = row.get("test_imports") or [], row["test_list"]
+    if not isinstance(imports, list) or not isinstance(asserts, list) or not asserts:
+        raise ScoreError(f"{where}: 'test_list' must be a non-empty list, and 'test_imports' a list if given")
+    tests = [*imports, row.get("test_setup_code") or "", *asserts]
+    if not all(isinstance(test, str) for test in tests):
         raise ScoreError(f"{where}: 'test_list' must be a non-empty list of assert statements")
     if "test" in row:
         tests.append(text_field(where, row, "test"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def read_values(path: Path) -> Iterator[tuple[str, Any]]:
             return iter(_parquet_rows(path, data))
         encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
         text = data.decode(encoding)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise ScoreError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     return iter(_whole_rows(path, text) or _line_rows(path, text))
 

@@ -26,7 +26,7 @@ from helpers.data.corpus_spec import resolve_spec
 from helpers.data.tasks.execution import ExecutionContext, context_of, limited, run_in
 from helpers.data.tasks.phrasings import mark_line
 from helpers.errors import SuiteError
-from helpers.eval.responses import score_responses
+from helpers.eval.response_scoring import score_responses
 from helpers.records import InstructPair, Task
 from helpers.run.workspace import read_json, read_jsonl
 from helpers.sandbox.run_conditions import VARIATIONS

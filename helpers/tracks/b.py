@@ -21,15 +21,15 @@ from helpers.data.tasks.instruct_data import (
     save_instruct_data,
 )
 from helpers.data.tasks.prose_models import language_generator
-from helpers.eval.answers import answer_tasks, by_task
-from helpers.eval.planted.check import check_planted
+from helpers.eval.planted.name_check import check_planted
 from helpers.eval.references import (
     retry_infrastructure_errors,
     score_references,
     tasks_set_aside,
     tasks_that_hold,
 )
-from helpers.eval.responses import copy_input_responses, score_responses
+from helpers.eval.response_generation import by_task, generate_responses
+from helpers.eval.response_scoring import copy_input_responses, score_responses
 from helpers.models.causal_lm import load_adapted, load_causal_lm, load_tokenizer
 from helpers.records import EXECUTABLE, Corpus, Function, ResponseScore, Splits, Task
 from helpers.report import data_plots, plots, tables
@@ -136,7 +136,7 @@ class TrackB:
         answers = self.run.rows(
             "track_b/answers_before",
             [self._answering(), tasks],
-            lambda: answer_tasks(
+            lambda: generate_responses(
                 *load_causal_lm(settings.model, runtime), tasks, settings, runtime, seed=seed
             ),
         )
@@ -165,7 +165,7 @@ class TrackB:
         answers = self.run.rows(
             "track_b/answers_after",
             [self._answering(), tasks, self.history],
-            lambda: answer_tasks(
+            lambda: generate_responses(
                 *load_adapted(settings.model, adapter, runtime), tasks, settings, runtime, seed=seed
             ),
         )

@@ -39,7 +39,7 @@ from helpers.tracks.guards import step
 from helpers.tracks.record import cost_of, keep_section
 from helpers.tracks.session import Session
 from helpers.tracks.stage_inputs import AMOUNTS, LEARNING, REPORTING, settings_without
-from helpers.train.averaging import train_averaged
+from helpers.train.averaged_embedder import train_averaged
 
 QUERY_KINDS = [
     "docstring_sentence", "how_to", "paraphrase", "where_is", "where_is, by file", "file_location",

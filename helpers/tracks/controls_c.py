@@ -22,7 +22,7 @@ from helpers.records import Document, Query
 from helpers.run.workspace import read_json, read_jsonl, write_json, write_jsonl
 from helpers.settings import CorpusSettings, TrackCSettings
 from helpers.tracks.session import Session
-from helpers.train.averaging import load_member
+from helpers.train.averaged_embedder import load_member
 from helpers.train.contrastive import train_embedder
 
 FOREIGN_QUERIES = 200

@@ -18,7 +18,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from IPython.display import display
 
-from helpers.errors import RESUME, CheckError, concerns_whole_run, told
+from helpers.error_text import RESUME, concerns_whole_run, told
+from helpers.errors import CheckError
 from helpers.records import TaskSetAside
 
 P = ParamSpec("P")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from helpers.machine import hardware, progress
+from helpers.machine import hardware, progress, usage
 from helpers.machine.hardware import Runtime
 from helpers.machine.storage import storage_decisions
 from helpers.models.shapes import model_identity
@@ -82,10 +82,10 @@ class Session:
 
             def measured(out: Path) -> None:
                 begins()
-                hardware.reset_peak_memory()
-                before = hardware.held_memory_gib()
+                usage.reset_peak_memory()
+                before = usage.held_memory_gib()
                 build(out)
-                memory = {"held_before_gib": before, "peak_gib": hardware.peak_memory_gib()}
+                memory = {"held_before_gib": before, "peak_gib": usage.peak_memory_gib()}
                 write_json(out / "memory.json", memory)
 
             return self.workspace.stage(name, everything, measured)
@@ -156,7 +156,7 @@ class Session:
         """Copy the finished reports to the output folder; called once everything has succeeded.
 
         In Colab the open notebook is exported as HTML first; headless runs do that after the last
-        cell (`helpers.report.suite`).
+        cell (`helpers.report.headless_run`).
         """
         from helpers.report.export import open_notebook, page_in_any_case
 

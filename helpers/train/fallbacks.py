@@ -15,8 +15,9 @@ from typing import TypeVar
 import torch
 
 from helpers.errors import SuiteError
-from helpers.machine.hardware import Runtime, free_memory
+from helpers.machine.hardware import Runtime
 from helpers.machine.memory import Fit, next_fit
+from helpers.machine.usage import free_memory
 from helpers.run.workspace import read_json, write_json
 
 H = TypeVar("H")  # what a training returns: its history

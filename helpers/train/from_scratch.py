@@ -22,7 +22,8 @@ import torch
 import torch.distributed as distributed
 from transformers import PreTrainedModel
 
-from helpers.machine.hardware import Runtime, peak_memory_gib
+from helpers.machine.hardware import Runtime
+from helpers.machine.usage import peak_memory_gib
 from helpers.models.structure import hidden_states, output_head
 from helpers.models.token_loss import MAX_LOGITS, summed_token_loss
 from helpers.run.workspace import digest

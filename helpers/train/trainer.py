@@ -33,8 +33,9 @@ from peft import PeftModel
 from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase, PrinterCallback, Trainer, TrainingArguments
 
-from helpers.machine.hardware import Runtime, peak_memory_gib
+from helpers.machine.hardware import Runtime
 from helpers.machine.memory import Fit, is_out_of_memory
+from helpers.machine.usage import peak_memory_gib
 from helpers.models.cheaper_forms import cheaper_forms
 from helpers.models.structure import hidden_states, output_head, plain_model
 from helpers.models.token_loss import summed_token_loss

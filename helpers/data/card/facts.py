@@ -20,7 +20,8 @@ from helpers.code.functions import functions_left_out
 from helpers.code.languages import settings_language
 from helpers.data.cleaning import rule_rows
 from helpers.data.corpus import corpus_warnings, secret_counts, summary_line
-from helpers.data.splits import RANK, LeakReport, files_of
+from helpers.data.leaks import LeakReport
+from helpers.data.splits import RANK, files_of
 from helpers.lines import lines_of
 from helpers.records import Corpus, Function, Splits
 from helpers.settings import CorpusSettings

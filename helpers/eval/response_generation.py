@@ -1,4 +1,4 @@
-"""Generate a model's answers to Track B's tasks.
+"""Generate a model's responses to Track B's tasks.
 
 Every task is answered once greedily; executable tasks are also sampled. The call is the same before and
 after training: same prompts, seeds and limits.
@@ -17,7 +17,7 @@ from helpers.records import EXECUTABLE, Task
 from helpers.settings import TrackBSettings
 
 
-def answer_tasks(
+def generate_responses(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     tasks: Sequence[Task],

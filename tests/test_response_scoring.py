@@ -7,7 +7,7 @@ import pytest
 from helpers.data.tasks.execution import ExecutionContext
 from helpers.data.tasks.generated_tests import asserts_about, without_definition
 from helpers.data.tasks.phrasings import fenced_python
-from helpers.eval.responses import _judge_tests, copy_input_responses, score_responses
+from helpers.eval.response_scoring import _judge_tests, copy_input_responses, score_responses
 from helpers.records import Task
 from helpers.sandbox.api import Outcome
 

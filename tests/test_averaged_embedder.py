@@ -13,8 +13,8 @@ from helpers.machine.hardware import Runtime
 from helpers.models.embedder import load_embedder
 from helpers.profiles import CPU
 from helpers.run.workspace import read_json
-from helpers.train import averaging
-from helpers.train.averaging import load_member, mean_of, train_averaged
+from helpers.train import averaged_embedder
+from helpers.train.averaged_embedder import load_member, mean_of, train_averaged
 
 PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
 
@@ -65,7 +65,7 @@ def test_every_weight_is_the_mean_of_the_members(settings, trained):
 
 def test_finished_members_are_reused(settings, data, trained, tmp_path, monkeypatch):
     calls = []
-    train = averaging.train_embedder
+    train = averaged_embedder.train_embedder
 
     def stopping(*arguments, seed, **options):
         calls.append(seed)
@@ -73,7 +73,7 @@ def test_finished_members_are_reused(settings, data, trained, tmp_path, monkeypa
             raise KeyboardInterrupt
         return train(*arguments, seed=seed, **options)
 
-    monkeypatch.setattr(averaging, "train_embedder", stopping)
+    monkeypatch.setattr(averaged_embedder, "train_embedder", stopping)
     with pytest.raises(KeyboardInterrupt):
         train_averaged(settings, data, PLAIN, seed=5, out_dir=tmp_path)
     train_averaged(settings, data, PLAIN, seed=5, out_dir=tmp_path)
