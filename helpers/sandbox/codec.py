@@ -137,7 +137,7 @@ class Codec:
             data = base64.b64encode(value.array.tobytes()).decode()
             return ["nf", value.array.dtype.str, data]
         try:
-            taken = library_values.take_apart(value, kind)
+            taken = library_values.library_parts(value, kind)
         except Exception:  # a class of the program may fail in any of this: it stays a handle
             taken = None
         if taken is None:
@@ -291,15 +291,15 @@ class Codec:
         return graph
 
     def _library(self, wire: list, table: dict) -> Any:
-        return library_values.build(wire[1], self._items(wire, 2, table))
+        return library_values.library_value(wire[1], self._items(wire, 2, table))
 
     def _changeable(self, wire: list, table: dict) -> Any:
-        new = library_values.build(wire[2], self._items(wire, 3, table))
+        new = library_values.library_value(wire[2], self._items(wire, 3, table))
         known = table.setdefault(wire[1], new)
         if known is not new:
             if type(known) is not type(new):
                 raise CodecError("a value changed its type")
-            library_values.refill(wire[2], known, new)
+            library_values.refill_value(wire[2], known, new)
         return known
 
     def _fixed_array(self, wire: list, table: dict) -> Any:

@@ -17,7 +17,7 @@ CHANGEABLE = ("DataFrame", "Series")
 WITH_FREQUENCY = ("DatetimeIndex", "TimedeltaIndex")
 
 
-def take_apart(value: Any) -> tuple[str, tuple] | None:
+def frame_parts(value: Any) -> tuple[str, tuple] | None:
     """Return the name of a pandas value's class and its parts; None for other classes."""
     pandas = sys.modules["pandas"]
     name = type(value).__name__
@@ -37,7 +37,7 @@ def take_apart(value: Any) -> tuple[str, tuple] | None:
     return (name, _scalar_parts(value, name)) if name in SCALARS else None
 
 
-def build(name: str, parts: list) -> Any:
+def frame_from(name: str, parts: list) -> Any:
     """Return the pandas value of the class `name` with these parts."""
     import pandas
 
@@ -62,7 +62,7 @@ def build(name: str, parts: list) -> Any:
     return _build_index(pandas, name, parts) if name in INDEXES else _build_scalar(pandas, name, parts)
 
 
-def refill(known: Any, new: Any) -> None:
+def refill_frame(known: Any, new: Any) -> None:
     """Give a frame or series the contents of another, as a change in place does."""
     known._update_inplace(new)
     known.attrs = new.attrs

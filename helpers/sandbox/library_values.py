@@ -25,7 +25,7 @@ class Form(NamedTuple):
     refill: Callable[[Any, Any], Any] | None = None  # for values that can change in place
 
 
-def take_apart(value: Any, kind: type) -> tuple[str, tuple, bool] | None:
+def library_parts(value: Any, kind: type) -> tuple[str, tuple, bool] | None:
     """Return the key of the class, the parts of the value, and whether it can change in place."""
     # pathlib._local is pathlib; functions that sympy makes have no module.
     module = kind.__module__.partition("._")[0] if kind.__module__ else "sympy"
@@ -36,14 +36,14 @@ def take_apart(value: Any, kind: type) -> tuple[str, tuple, bool] | None:
     if top == "pandas":
         from helpers.sandbox import frames
 
-        found = frames.take_apart(value)
+        found = frames.frame_parts(value)
         return found and (f"pandas.{found[0]}", found[1], found[0] in frames.CHANGEABLE)
     if kind is types.MappingProxyType:
         return "types.MappingProxyType", (dict(value),), False
     if top == "numpy":
         return _numpy_parts(value, kind)
     if top == "sympy":
-        taken = symbols.take_apart(value)
+        taken = symbols.symbol_parts(value)
         return taken and ("sympy", taken, False)
     key = f"{module}.{kind.__qualname__}"
     form = FORMS.get(key)
@@ -52,8 +52,8 @@ def take_apart(value: Any, kind: type) -> tuple[str, tuple, bool] | None:
     return key, form.take(value), form.refill is not None
 
 
-def build(key: Any, parts: list) -> Any:
-    """Return the value that `take_apart` took apart.
+def library_value(key: Any, parts: list) -> Any:
+    """Return the value that `library_parts` took apart.
 
     Raises:
         CodecError: for an unknown class.
@@ -63,20 +63,20 @@ def build(key: Any, parts: list) -> Any:
     if key == "enum":
         return _member(*parts)
     if key == "sympy":
-        return symbols.build(*parts)
+        return symbols.symbol_from(*parts)
     if type(key) is str and key.startswith("pandas."):
         from helpers.sandbox import frames
 
-        return frames.build(key.partition(".")[2], parts)
+        return frames.frame_from(key.partition(".")[2], parts)
     raise CodecError("values of that class are not known here")
 
 
-def refill(key: str, known: Any, new: Any) -> None:
+def refill_value(key: str, known: Any, new: Any) -> None:
     """Give `known` the contents of `new`, both of the class `key`."""
     if key.startswith("pandas."):
         from helpers.sandbox import frames
 
-        frames.refill(known, new)
+        frames.refill_frame(known, new)
     else:
         FORMS[key].refill(known, new)
 

@@ -12,7 +12,7 @@ from typing import Any
 from helpers.sandbox.wire import CodecError
 
 
-def take_apart(value: Any) -> tuple | None:
+def symbol_parts(value: Any) -> tuple | None:
     """Return the parts of a sympy expression or matrix; None for what cannot be rebuilt."""
     sympy = sys.modules.get("sympy")
     kind = type(value)
@@ -37,8 +37,8 @@ def take_apart(value: Any) -> tuple | None:
     return ("of", name, tuple(value.args))
 
 
-def build(tag: str, *parts: Any) -> Any:
-    """Return the expression that `take_apart` took apart."""
+def symbol_from(tag: str, *parts: Any) -> Any:
+    """Return the expression that `symbol_parts` took apart."""
     import sympy
 
     if tag == "Symbol":

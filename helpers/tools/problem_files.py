@@ -27,7 +27,7 @@ from typing import Any
 from helpers.code.extraction import parse
 from helpers.sandbox.parsed_tests import functions_to_call
 from helpers.tools.answers import SCRIPT_ENTRY, closed_prompt, script_program, whole_program
-from helpers.tools.generated_tests import evalplus_tests, livecodebench_tests
+from helpers.tools.case_tests import evalplus_tests, livecodebench_tests
 from helpers.tools.score_rows import ScoreError, read_rows, text_field
 
 SHAPES = (
