@@ -108,7 +108,7 @@ SECRETS = {
         '# TODO: remove the {s} "{j}"',
         'print("{s}: {e}")',
         'PEM = """-----BEGIN RSA PRIVATE KEY-----\n{K}\n{K}\n-----END RSA PRIVATE KEY-----"""',
-        '{x} = (\n    "-----BEGIN EC PRIVATE KEY-----\\n"\n    "{K}\\n"\n    "-----END EC PRIVATE KEY-----\\n"\n)',
+        '{x} = "-----BEGIN EC PRIVATE KEY-----\\n" \\\n    "{K}\\n" "-----END EC PRIVATE KEY-----\\n"',
         '{x} = "https://me:{u}@git.example.org/me/repo.git"',
         'CACHES = {{"default": {{"LOCATION": "redis://default:{u}@cache:6379/1"}}}}',
         'DATABASE_URL = os.environ.get("DATABASE_URL", "postgres://app:{u}@db/main")',
