@@ -1,0 +1,145 @@
+"""What an operator assigns to: the names left of `=`, `:`, `=>`, `==`, `or` before a value."""
+
+from __future__ import annotations
+
+from helpers.code.assignment_words import ASSIGNS, NEUTRAL, NO_TARGETS, TYPES
+from helpers.code.bracketed import Bracketed
+from helpers.code.secret_names import IDENTIFIER, strength_of
+
+MAX_NAME_CHARS = 80
+AUTHS = ("auth", "basic_auth", "credentials")
+
+
+def name_in_lead(code: Bracketed, lead: list[int], nth: int) -> str | None:
+    """Return the secret's name that a value is assigned to, "" for another name, None for no name.
+
+    Args:
+        lead: the tokens before the value in its statement or argument.
+        nth: which value of a tuple it is; -1 if it is in none.
+    """
+    place = len(lead) - 1
+    fallen_back = False
+    while place >= 0:
+        text = code.text(lead[place])
+        if text in code.alternatives:
+            fallen_back = True
+        elif text in ASSIGNS:
+            if text == ":" and any(code.text(k) == "?" for k in lead[:place]):
+                place = next(p for p in range(place - 1, -1, -1) if code.text(lead[p]) == "?")
+                continue
+            names = _targets(code, lead, place, nth)
+            for name in names:
+                if strength_of(name):
+                    return name
+            ends = text != "=>" and names and not set(names) & NEUTRAL and not fallen_back
+            if ends and not _goes_on_outside(code, lead, place):
+                return ""
+        elif fallen_back and (name := _operand(code, lead[place])):
+            return name
+        place -= 1
+    return None
+
+
+def is_secret_string(code: Bracketed, at: int) -> bool:
+    """Return whether a string holds a secret's name."""
+    content = code.tokens[at].text.strip()
+    return len(content) < MAX_NAME_CHARS and bool(IDENTIFIER.fullmatch(content)) and strength_of(content) > 0
+
+
+def is_entry(code: Bracketed, lead: list[int]) -> bool:
+    """Return whether a value has a key of its own."""
+    return any(code.text(k) in (":", "=>", "=") for k in lead)
+
+
+def is_named(code: Bracketed, lead: list[int]) -> bool:
+    """Return whether an argument has a name of its own."""
+    return any(code.text(k) in ("=", ":") for k in lead)
+
+
+def is_neutral(code: Bracketed, lead: list[int]) -> bool:
+    """Return whether an argument's name says nothing, such as `default=`."""
+    for place, k in enumerate(lead):
+        if code.text(k) in ("=", ":"):
+            return place > 0 and code.tokens[lead[place - 1]].text in NEUTRAL
+    return False
+
+
+def defined(code: Bracketed, lead: list[int]) -> tuple[str, bool] | None:
+    """Return the name of `#define NAME "..."`."""
+    words = [code.text(k) for k in lead if code.text(k) != "\\"]
+    if len(words) >= 2 and words[-2] == "define" and strength_of(words[-1]):
+        return words[-1], True
+    return None
+
+
+def _goes_on_outside(code: Bracketed, lead: list[int], place: int) -> bool:
+    """Return whether an operator's target may stand further left, or around its brackets."""
+    bracket = code.around[lead[place]]
+    is_in_container = bracket >= 0 and code.text(bracket) in "[{"
+    return is_in_container or any(code.text(k) in ("=", ":=") for k in lead[:place])
+
+
+def _operand(code: Bracketed, at: int) -> str:
+    """Return the secret's name that an operand before `or` names: a name, or a string in its brackets."""
+    if at in code.opener:
+        for k in range(code.opener[at] + 1, at):
+            if code.is_string(k) and is_secret_string(code, k):
+                return code.tokens[k].text
+        return ""
+    return code.text(at) if code.is_name(at) and strength_of(code.text(at)) else ""
+
+
+def _targets(code: Bracketed, lead: list[int], place: int, nth: int) -> list[str]:
+    """Return the names left of an operator that may be what it assigns to, the likeliest first."""
+    left = lead[:place]
+    after = [k for k in lead[place + 1 :] if code.text(k) == ","]
+    for p in range(len(left) - 1, -1, -1):  # of `a = "x", b = "y"` only `b` is meant
+        if code.text(left[p]) in ("=", ":=") or code.text(left[p]) in NO_TARGETS:
+            left = left[p + 1 :]
+            break
+    left = _after_last_comma_of_assignment(code, lead, left)
+    nth = nth if nth >= 0 else len(after)
+    groups = code.split(left)
+    if len(groups) == 1 and len(left) == 1 and left[0] in code.opener and code.text(left[0]) == ")":
+        groups = code.split(list(range(code.opener[left[0]] + 1, left[0])))
+    if len(groups) > 1:
+        left = groups[min(nth, len(groups) - 1)]
+    colons = [p for p, k in enumerate(left) if code.text(k) == ":"]
+    if colons and colons[0] > 0:
+        left = left[: colons[0]]
+    names = _names_at_end(code, left)
+    if names and len(groups) == 1 and nth == 1 and names[0].lower() in AUTHS:
+        return ["password"]
+    return names
+
+
+def _after_last_comma_of_assignment(code: Bracketed, lead: list[int], left: list[int]) -> list[int]:
+    """Return only what follows the comma where an assignment precedes it: `a = "x", b = "y"`."""
+    if len(left) < len(lead) and left and lead[0] != left[0]:
+        commas = [p for p, k in enumerate(left) if code.text(k) == ","]
+        if commas:
+            return left[commas[-1] + 1 :]
+    return left
+
+
+def _names_at_end(code: Bracketed, left: list[int]) -> list[str]:
+    """Return the last name of a target, and the one before where the last is a type or says nothing."""
+    names: list[str] = []
+    for k in reversed(left):
+        if code.is_string(k):
+            content = code.tokens[k].text.strip()
+            return [*names, content if IDENTIFIER.fullmatch(content) else "_"]
+        if k in code.opener and code.text(k) == "]":
+            inner = range(code.opener[k] + 1, k)
+            if strings := [code.tokens[i].text for i in inner if code.is_string(i)]:
+                return [*names, strings[-1]]
+            constants = [code.text(i) for i in inner if code.is_name(i)]
+            if constants and strength_of(constants[-1]):
+                return [*names, constants[-1]]
+        elif code.is_name(k):
+            names.append(code.text(k))
+            if code.text(k) not in TYPES | NEUTRAL:
+                return names
+        elif code.text(k) not in ("*", "&", ".", "->", "?", "!", "\n", "[", "]", "::"):
+            return names
+    return names
