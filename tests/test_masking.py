@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import base64
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from helpers.code.functions import extract_functions
+from helpers.code.literals import lexemes
 from helpers.code.secrets import MASK, holds_secret, mask_secrets, placeholder
 from helpers.data.card.facts import corpus_facts
 from helpers.data.card.page import render_data_card
@@ -17,6 +19,7 @@ from helpers.data.corpus import corpus_warnings, load_corpus, secret_counts
 from helpers.data.leaks import check_splits
 from helpers.data.splits import split_corpus
 from helpers.data.tasks.suite_cases import TestSuite
+from helpers.eval.planted_secrets.check import planted_secrets
 from helpers.settings import CorpusSettings
 
 # Planted values are assembled here, so that this file itself contains no secret.
@@ -232,6 +235,35 @@ def test_secrets_inside_strings_and_comments_are_masked_alone(template: str, val
 )
 def test_look_alikes_stay_as_they_are(language: str, code: str) -> None:
     assert mask_secrets(code, language).text == code
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("Cloudant Credentials", f'cl_key = "{"0a1b" * 16}"'),
+        ("IBM Cloud IAM Key", f'x = "ibm_key: {(LETTERS * 2)[:44]}"'),
+        ("IBM COS HMAC Credentials", f'cos_secret_key = "{"0a1b" * 12}"'),
+        ("SoftLayer Credentials", f'x = "sl_key: {"0a1b" * 16}"'),
+        ("Artifactory Credentials", f'x = "AKC{LETTERS[:20]}"'),
+    ],
+)
+def test_slow_detectors_search_every_text_that_holds_what_they_find(
+    monkeypatch, kind: str, code: str
+) -> None:
+    masked = mask_secrets(code)
+    assert kind in masked.kinds
+    monkeypatch.setattr("helpers.code.secrets.REQUIRED", {})
+    assert mask_secrets(code) == masked
+
+
+def test_tokens_read_by_the_short_rule_are_those_of_the_long_one(monkeypatch) -> None:
+    texts = [(path.read_text(), "python") for path in sorted(Path(__file__).parent.glob("test_m*.py"))]
+    texts += [
+        (item.code, language) for item in planted_secrets("dev", 2, 400) for language in (item.language, "")
+    ]
+    quick = [lexemes(*text) for text in texts]
+    monkeypatch.setattr("helpers.code.literals.PLAIN_ALONE", re.compile("(?!)(?P<name>)"))
+    assert [lexemes(*text) for text in texts] == quick
 
 
 def test_the_default_corpus_holds_no_secret() -> None:

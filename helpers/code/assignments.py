@@ -49,12 +49,13 @@ def assigned_strings(tokens: Sequence[Lexeme], language: str) -> Iterator[Assign
         tokens: of `literals.lexemes`, comments and line breaks included.
         language: of the text; "" if it is none.
     """
+    if not any(token.kind == STRING and len(token.text) >= MIN_PIECE_CHARS for token in tokens):
+        return
     code = Bracketed([token for token in tokens if token.kind != COMMENT], language)
-    at = 0
-    while at < len(code.tokens):
-        if code.tokens[at].kind != STRING:
-            at += 1
-            continue
+    after = 0
+    for at in [at for at, token in enumerate(code.tokens) if token.kind == STRING]:
+        if at < after:
+            continue  # joined to the string before
         pieces, after = _joined(code, at)
         if any(len(piece.text) >= MIN_PIECE_CHARS for piece in pieces):
             found = (
@@ -66,7 +67,6 @@ def assigned_strings(tokens: Sequence[Lexeme], language: str) -> Iterator[Assign
             if found:
                 name, direct = found
                 yield Assigned(name, strength_of(name), tuple(pieces), direct)
-        at = after
 
 
 def _joined(code: Bracketed, at: int) -> tuple[list[Lexeme], int]:

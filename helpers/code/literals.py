@@ -27,6 +27,11 @@ PLAIN = re.compile(
     r"|(?P<op>:=|::|=>|->|===|!==|==|!=|<=|>=|\|\|=|\?\?=|\?:|\+=|\|\||&&|\?\?|.)",
     re.DOTALL,
 )
+# A token that begins no string or comment, with the spaces before it: this rule alone reads most tokens.
+PLAIN_ALONE = re.compile(
+    r"[^\S\n]*+(?:(?P<newline>\n)|(?P<name>[A-Za-z_$][\w$]*+)(?![\"'`#])|(?P<number>\d[\w.]*+)"
+    r"|(?P<op>:=|::|=>|->|===|!==|==|!=|<=|>=|\|\|=|\?\?=|\?:|\+=|\|\||&&|\?\?|[^\"'`#/\w\s$]))"
+)
 STRING_START = re.compile(r"[A-Za-z]{0,2}8?R?#{0,8}[\"'`]")
 RAW_START = re.compile(r'(?:(b|c)?r(#*)"|(?:u8|[uUL])?R"([^\s()\\"]{0,16})\()')
 PREFIX = re.compile(r"(?:[rRbBfFuUtT]{1,2}|u8|L|c)(?=[\"'])")
@@ -51,7 +56,14 @@ def lexemes(text: str, language: str = ANY) -> list[Lexeme]:
     found: list[Lexeme] = []
     at = 0
     before = "\n"
+    name = PLAIN_ALONE.groupindex["name"]
     while at < len(text):
+        if match := PLAIN_ALONE.match(text, at):
+            group = match.lastindex or 0
+            before = match[group]
+            found.append(Lexeme(NAME if group == name else OTHER, before, match.start(group), match.end()))
+            at = match.end()
+            continue
         token, at = _next(text, at, language, before)
         if token:
             found.append(token)
