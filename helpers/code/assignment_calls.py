@@ -6,11 +6,34 @@ import re
 from typing import NamedTuple
 
 from helpers.code.assignment_targets import is_secret_string
-from helpers.code.assignment_words import COMPARES, GETS, KEYED, LOGS_IN, OPENS, SAME_VALUE, SETS
+from helpers.code.assignment_words import (
+    AUTHENTICATES,
+    BEARS,
+    COMPARES,
+    COMPARING,
+    EXPECTING,
+    FILLS,
+    GETS,
+    GETTER,
+    KEYED,
+    LOGS_IN,
+    OPENS,
+    SAME_VALUE,
+    SETS,
+    TELLS,
+)
 from helpers.code.bracketed import FORWARD, Bracketed
 from helpers.code.secret_names import SECRET, name_words, strength_of
 
-COPIES = re.compile(r"cpy|cmp|equal|compare|cat|set|assign", re.IGNORECASE)
+COPIES = re.compile(r"cpy|cmp|equal|compare|cat|set|assign|define|flag|printf", re.IGNORECASE)
+# The name in a selector of a page: `#password`, `input[name=password]`.
+SELECTED = re.compile(r"(?:^[#.]|\[(?:name|id|type|data-[\w-]+)=[\"']?)([\w-]+)")
+# The name before the last directive of a format: `PASSWORD=%s`.
+FORMATTED = re.compile(r"\A\W*([A-Za-z_][\w-]*)[\"']?\s*[=:]\s*(?:[A-Z][a-z]+ )?(?:%s|\{\})[^%{}]{0,4}\Z")
+
+
+ONLY_PLACES = re.compile(r"(?:\{\d?\}|%s)+")
+COMPARING_MODULES = {"assert", "require", "expect"}
 
 
 class Given(NamedTuple):
@@ -28,8 +51,16 @@ def given_by_call(code: Bracketed, bracket: int, caller: int, at: int, neutral: 
         caller: the token that names what is called.
         neutral: whether the argument's own name says nothing, such as `default=`.
     """
+    if joins(code, bracket):
+        return None
     named, nth = _named_arguments(code, bracket, at)
     callee = code.tokens[caller].text
+    if COMPARING.search(callee) or code.text(caller - 2) in COMPARING_MODULES:
+        if name := _compared(code, bracket, at):
+            return Given(name, True)
+        named = []
+    if name := _selected(code, caller):
+        return Given(name, True)
     if named:
         name = named[-1]
         return Given(name.lstrip("*"), not name.startswith("*") or bool(COPIES.search(callee)))
@@ -38,10 +69,14 @@ def given_by_call(code: Bracketed, bracket: int, caller: int, at: int, neutral: 
         if strength_of(receiver):
             return Given(receiver, True)
     chain = "".join(code.text(k) for k in range(max(0, caller - 2), caller + 1))
+    if nth >= 1 and AUTHENTICATES.search(chain):
+        return Given("password", True)
     if nth >= 1 and LOGS_IN.search(chain):
         return Given("credentials", False)
     if KEYED.search(chain):
-        return Given("key", False)
+        return Given("secret", False)
+    if BEARS.search(callee) and nth == 0:
+        return Given("bearer", True)
     return _given_by_callee(callee, nth, neutral)
 
 
@@ -51,7 +86,18 @@ def joins(code: Bracketed, bracket: int) -> bool:
         return False
     names = [code.text(k) for k in range(max(0, bracket - 3), bracket)]
     closing = code.closer.get(bracket, -1)
-    return bool({"concat", "join"} & set(names)) or (closing > 0 and code.text(closing + 2) == "join")
+    if {"concat", "join"} & set(names) or (closing > 0 and code.text(closing + 2) == "join"):
+        return True
+    by_macro, by_sign, by_method = bracket + 1, bracket - 2, bracket - 3
+    return (
+        ("format" in names and (_only_places(code, by_macro) or _only_places(code, by_method)))
+        or (code.text(bracket - 1) == "%" and _only_places(code, by_sign))
+    )  # fmt: skip
+
+
+def _only_places(code: Bracketed, at: int) -> bool:
+    """Return whether a string holds nothing but places for other strings."""
+    return code.is_string(at) and bool(ONLY_PLACES.fullmatch(code.tokens[at].text))
 
 
 def _named_arguments(code: Bracketed, bracket: int, at: int) -> tuple[list[str], int]:
@@ -59,25 +105,63 @@ def _named_arguments(code: Bracketed, bracket: int, at: int) -> tuple[list[str],
     named: list[str] = []
     k = max(bracket + 1, at - FORWARD)
     nth = 0
+    callee = code.text(bracket - 1)
     while k < at:
         if code.text(k) in OPENS:
             close = code.closer.get(k, k)
             k = close if close < at else k
         elif code.text(k) == ",":
             nth += 1
-        elif code.is_string(k) and is_secret_string(code, k) and code.text(k - 1) in ("(", ",", "\n"):
-            named.append(code.tokens[k].text)
+        elif code.is_string(k) and code.text(k - 1) in ("(", ",", "\n"):
+            named += _names_in_string(code, k, callee)
         elif code.is_name(k) and strength_of(code.text(k)) and code.text(k + 1) == ",":
             named.append("*" + code.text(k))
         k += 1
     return named, nth
 
 
+def _names_in_string(code: Bracketed, at: int, callee: str) -> list[str]:
+    """Return the secret's name that a string argument holds and that the next argument is given to."""
+    text = code.tokens[at].text
+    if formatted := FORMATTED.search(text):
+        return [formatted.group(1)] if strength_of(formatted.group(1)) else []
+    if callee in TELLS:
+        return []
+    if callee in FILLS and (selected := SELECTED.search(text)):
+        return [selected.group(1)] if strength_of(selected.group(1)) else []
+    return [text] if is_secret_string(code, at) else []
+
+
+def _compared(code: Bracketed, bracket: int, at: int) -> str:
+    """Return the secret's name among the other arguments of a call that compares."""
+    for begin in code.arguments(bracket):
+        name = GETTER.sub("", code.operand(begin)) if begin != at else ""
+        if strength_of(name):
+            return name
+    return ""
+
+
+def _selected(code: Bracketed, caller: int) -> str:
+    """Return the secret's name in a call before, of what is filled: `entry("...").or_insert("...")`."""
+    k = caller - 2
+    callee = code.text(caller)
+    while code.text(k + 1) in (".", "->") and k in code.opener:
+        opened = code.opener[k]
+        before = code.text(opened - 1)
+        if before in EXPECTING:
+            return name if strength_of(name := GETTER.sub("", code.operand(opened + 1))) else ""
+        for at in range(opened + 1, k) if callee in FILLS else ():
+            if code.is_string(at) and (names := _names_in_string(code, at, callee)):
+                return names[0]
+        k = opened - 3
+    return ""
+
+
 def _given_by_callee(callee: str, nth: int, neutral: bool) -> Given | None:
     """Return what the name of a call alone says about its nth argument."""
     strength = strength_of(callee)
     setter = SETS.match(callee)
-    if setter and nth == 0 and strength_of(callee[setter.end() :]):
+    if setter and nth in (0, 2) and strength_of(callee[setter.end() :]):
         return Given(callee[setter.end() :], True)
     if strength and not neutral:
         if callee[0].isupper() and strength < SECRET:

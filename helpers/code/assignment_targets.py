@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from helpers.code.assignment_words import ASSIGNS, NEUTRAL, NO_TARGETS, TYPES
+from helpers.code.assignment_words import (
+    ASSIGNS,
+    BRANCHES,
+    DECLARES,
+    GETTER,
+    LABELS,
+    NO_TARGETS,
+    TYPES,
+    says_nothing,
+)
 from helpers.code.bracketed import Bracketed
 from helpers.code.secret_names import IDENTIFIER, strength_of
 
@@ -28,12 +37,16 @@ def name_in_lead(code: Bracketed, lead: list[int], nth: int) -> str | None:
                 place = next(p for p in range(place - 1, -1, -1) if code.text(lead[p]) == "?")
                 continue
             names = _targets(code, lead, place, nth)
+            if text == "=" and any(code.text(k) == "=>" for k in lead[place:]):
+                names = [GETTER.sub("", name) for name in names]  # of a function that returns the value
             for name in names:
                 if strength_of(name):
                     return name
-            ends = text != "=>" and names and not set(names) & NEUTRAL and not fallen_back
+            ends = text != "=>" and names and not any(map(says_nothing, names)) and not fallen_back
             if ends and not _goes_on_outside(code, lead, place):
                 return ""
+        elif text == "in" and place >= 2 and code.text(lead[0]) == "for" and strength_of(code.text(lead[1])):
+            return code.text(lead[1])
         elif fallen_back and (name := _operand(code, lead[place])):
             return name
         place -= 1
@@ -42,7 +55,7 @@ def name_in_lead(code: Bracketed, lead: list[int], nth: int) -> str | None:
 
 def is_secret_string(code: Bracketed, at: int) -> bool:
     """Return whether a string holds a secret's name."""
-    content = code.tokens[at].text.strip()
+    content = code.tokens[at].text.strip().rpartition("/")[2]
     return len(content) < MAX_NAME_CHARS and bool(IDENTIFIER.fullmatch(content)) and strength_of(content) > 0
 
 
@@ -60,8 +73,17 @@ def is_neutral(code: Bracketed, lead: list[int]) -> bool:
     """Return whether an argument's name says nothing, such as `default=`."""
     for place, k in enumerate(lead):
         if code.text(k) in ("=", ":"):
-            return place > 0 and code.tokens[lead[place - 1]].text in NEUTRAL
+            return place > 0 and says_nothing(code.tokens[lead[place - 1]].text)
     return False
+
+
+def name_of_branch(code: Bracketed, bracket: int) -> str:
+    """Return the secret's name that a block's value is assigned to: `let key = match x { _ => "..." }`."""
+    lead, _ = code.lead(bracket)
+    for place, k in enumerate(lead[:-1]):
+        if code.text(k) == "=" and code.text(lead[place + 1]) in BRANCHES:
+            return name_in_lead(code, lead[: place + 1], -1) or ""
+    return ""
 
 
 def defined(code: Bracketed, lead: list[int]) -> tuple[str, bool] | None:
@@ -93,6 +115,7 @@ def _targets(code: Bracketed, lead: list[int], place: int, nth: int) -> list[str
     """Return the names left of an operator that may be what it assigns to, the likeliest first."""
     left = lead[:place]
     after = [k for k in lead[place + 1 :] if code.text(k) == ","]
+    left = _after_label(code, left)
     for p in range(len(left) - 1, -1, -1):  # of `a = "x", b = "y"` only `b` is meant
         if code.text(left[p]) in ("=", ":=") or code.text(left[p]) in NO_TARGETS:
             left = left[p + 1 :]
@@ -100,8 +123,8 @@ def _targets(code: Bracketed, lead: list[int], place: int, nth: int) -> list[str
     left = _after_last_comma_of_assignment(code, lead, left)
     nth = nth if nth >= 0 else len(after)
     groups = code.split(left)
-    if len(groups) == 1 and len(left) == 1 and left[0] in code.opener and code.text(left[0]) == ")":
-        groups = code.split(list(range(code.opener[left[0]] + 1, left[0])))
+    if len(groups) == 1 and (inside := _unpacked(code, left)):
+        groups = code.split(inside)
     if len(groups) > 1:
         left = groups[min(nth, len(groups) - 1)]
     colons = [p for p, k in enumerate(left) if code.text(k) == ":"]
@@ -111,6 +134,23 @@ def _targets(code: Bracketed, lead: list[int], place: int, nth: int) -> list[str
     if names and len(groups) == 1 and nth == 1 and names[0].lower() in AUTHS:
         return ["password"]
     return names
+
+
+def _after_label(code: Bracketed, left: list[int]) -> list[int]:
+    """Return what follows the colon of a `case` or `default` before a target."""
+    labels = [p for p, k in enumerate(left) if code.text(k) in LABELS]
+    colons = [p for p, k in enumerate(left) if labels and p > labels[-1] and code.text(k) == ":"]
+    return left[colons[0] + 1 :] if colons and colons[0] + 1 < len(left) else left
+
+
+def _unpacked(code: Bracketed, left: list[int]) -> list[int]:
+    """Return the tokens in the brackets of a target such as `let (a, b): Type`, or none."""
+    place = 0
+    while place < len(left) and code.text(left[place]) in DECLARES:
+        place += 1
+    rest = left[place:]
+    is_whole = rest and rest[0] in code.opener and (len(rest) == 1 or code.text(rest[1]) == ":")
+    return list(range(code.opener[rest[0]] + 1, rest[0])) if is_whole and code.text(rest[0]) in ")]" else []
 
 
 def _after_last_comma_of_assignment(code: Bracketed, lead: list[int], left: list[int]) -> list[int]:
@@ -137,8 +177,10 @@ def _names_at_end(code: Bracketed, left: list[int]) -> list[str]:
             if constants and strength_of(constants[-1]):
                 return [*names, constants[-1]]
         elif code.is_name(k):
+            if code.text(k).isupper() and code.text(k - 1) == "]":
+                continue  # a macro after a declared array
             names.append(code.text(k))
-            if code.text(k) not in TYPES | NEUTRAL:
+            if code.text(k) not in TYPES and not says_nothing(code.text(k)):
                 return names
         elif code.text(k) not in ("*", "&", ".", "->", "?", "!", "\n", "[", "]", "::"):
             return names

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from helpers.code.secret_names import name_words
+
 ASSIGNS = {"=", ":=", "+=", ":", "=>", "||=", "??=", "==", "===", "!=", "!=="}
 ELSE = {"or", "||", "??", "?:", "else", "?"}  # what follows stands in for what was before
 OPENS, CLOSES = {"(": ")", "[": "]", "{": "}"}, {")": "(", "]": "[", "}": "{"}
@@ -18,18 +20,27 @@ NO_TARGETS = {
 }  # fmt: skip
 # A call to one of these returns what it is given, in another form.
 SAME_VALUE = {
-    "String", "str", "bytes", "from", "new", "to_string", "to_owned", "into", "encode", "Some", "Ok", "Just",
-    "Field", "field", "SecretStr", "Secret", "SecretString", "Option", "option", "Value", "value", "default",
+    "String", "str", "bytes", "from", "new", "to_string", "to_owned", "into", "encode", "Some", "Ok",
+    "Just",
+    "Field", "field", "SecretStr", "Secret", "SecretString", "Option", "option", "Value", "value",
+    "default",
     "unwrap_or", "unwrap_or_else", "get_or_insert", "b64decode", "Buffer", "byte", "Optional", "of",
     "strdup", "string", "string_view", "from_str", "from_static", "Box", "Arc", "Rc", "Cow", "mark_safe",
     "valueOf", "quote", "unquote", "config", "env", "getenv", "cast", "typing", "Annotated", "str_to_bytes",
     "fromhex", "unhexlify", "decode", "toCharArray", "Literal", "Ref", "ref", "signal", "useState",
     "String2", "intern", "text", "Zeroizing", "SecretVec", "Final", "bytearray", "memoryview", "freeze",
-    "trim", "strip", "join", "concat",
+    "trim", "strip", "join", "concat", "Borrowed", "Owned", "from_utf8", "to_vec", "g_strdup",
+    "StringBuilder",
+    "QString", "QStringLiteral", "make_unique", "make_shared", "get_or_init", "get_or_insert_with",
+    "or_insert",
+    "or_insert_with", "requireNonNullElse", "orElse", "orElseGet", "default_value", "default_val",
+    "defaultValue",
+    "unwrap_or_default", "getOrElse", "Unicode", "c_str", "as_str", "into_boxed_str",
 }  # fmt: skip
 GETS = {
     "get", "fetch", "load", "read", "find", "look", "lookup", "query", "select", "input", "prompt",
-    "require", "open", "import", "has", "contains", "exists", "remove", "delete", "pop", "env", "var", "log",
+    "require", "open", "import", "has", "contains", "exists", "remove", "delete", "pop", "env", "var",
+    "log",
     "print", "warn", "error", "info", "debug", "raise", "throw", "format", "render", "translate", "gettext",
     "describe", "argument", "option", "flag", "split", "replace", "match", "search", "starts", "startswith",
     "ends", "endswith", "pattern", "re", "compile", "t", "it", "tr", "i", "getpass",
@@ -42,8 +53,31 @@ COMPARES = {
     "equals", "equalsIgnoreCase", "compareTo", "compare", "eq", "equal", "assign", "append", "push_str",
     "set", "push",
 }  # fmt: skip
-LOGS_IN = re.compile(r"auth|login|credential|connect|create_?(?:super_?)?user|wifi", re.IGNORECASE)
-KEYED = re.compile(r"jwt|hmac|fernet|cipher", re.IGNORECASE)
+# A string among the arguments of these calls names nothing that another argument is given to.
+TELLS = {
+    "log", "logf", "print", "printf", "println", "fprintf", "warn", "warning", "error", "info", "debug",
+    "trace",
+    "fatal", "exception", "critical", "raise", "throw", "format", "replace", "replaceAll", "replace_all",
+    "sub",
+    "subn", "gsub", "translate", "contains", "startswith", "startsWith", "endswith", "endsWith", "split",
+}  # fmt: skip
+COMPARING = re.compile(r"^(?:assert|expect)|equal|compare|cmp|^eq$", re.IGNORECASE)
+EXPECTING = {"expect", "assertThat", "expectThat", "assert_that", "that"}
+# Calls that fill what was selected before: a field of a form, an option, an entry.
+FILLS = {
+    "fill", "type", "sendKeys", "send_keys", "fill_in", "typeText", "val", "default_value", "default_val",
+    "defaultValue", "or_insert", "or_insert_with", "withDefault", "setValue", "set_value",
+}  # fmt: skip
+# Calls whose last argument of several is a password; of others that log in, it may be one.
+AUTHENTICATES = re.compile(
+    r"login|create_?(?:super_?)?user|basic_?auth|password_?auth|user_?password|password_?(?:token|cred)|getconnection",
+    re.IGNORECASE,
+)
+LOGS_IN = re.compile(r"auth|login|credential|connect|create_?(?:super_?)?user|wifi|sequelize", re.IGNORECASE)
+KEYED = re.compile(
+    r"jwt|hmac|fernet|cipher|signed_?string|sign_?with|from_secret|secret_?key_?spec", re.IGNORECASE
+)
+BEARS = re.compile(r"bearer_?auth|bearer_?token|^bearer$", re.IGNORECASE)
 VALUE_ANNOTATIONS = {"Value", "DefaultValue", "ConfigProperty"}
 DEFINES = {"def", "fn", "func", "function"}
 # An argument or attribute of this name holds the value that another name names.
@@ -51,3 +85,21 @@ NEUTRAL = {
     "default", "value", "initial", "fallback", "const", "default_value", "defaultValue", "initialValue",
     "initial_value", "data", "text",
 }  # fmt: skip
+NEUTRAL_WORDS = {"default", "value", "initial", "fallback"}
+BRANCHES = {"match", "if", "switch", "unsafe", "loop", "{"}
+# A container of this name says something of the names in it: `ICONS = {"token": "..."}`.
+DESCRIBING = {
+    "icon", "label", "column", "type", "rule", "title", "message", "error", "hint", "help", "description",
+    "placeholder", "validator", "class", "style", "color", "name", "schema", "pattern", "caption", "tooltip",
+    "alias", "translation", "annotation",
+}  # fmt: skip
+STATES = {"is", "was", "to", "be"}  # between a name and its value, in prose
+LABELS = {"case", "default"}
+DECLARES = {"let", "const", "var", "mut", "final", "auto", "val"}
+GETTER = re.compile(r"^_*(?:get|default|load|read)_?(?=\w)")
+
+
+def says_nothing(name: str) -> bool:
+    """Return whether the name of an argument or attribute says nothing about its value,
+    as `default` does."""
+    return name in NEUTRAL or not NEUTRAL_WORDS.isdisjoint(name_words(name))

@@ -83,7 +83,9 @@ class Bracketed:
             else:
                 lead.append(k)
             k -= 1
-        return lead[::-1], self._commas(k, max(bracket, k - FORWARD) if self.text(bracket) == "(" else k)
+        return lead[::-1], self._commas(
+            k, max(bracket, k - FORWARD) if self.text(bracket) in ("(", "[") else k
+        )
 
     def _commas(self, k: int, last: int) -> int:
         """Return the number of commas after one token and up to another, outside brackets between them."""
@@ -149,6 +151,8 @@ class Bracketed:
             before = self.text(k - 1)
             if before in (".", "::", "->", "?"):
                 k -= 2
+            elif self.text(k) == "(" and before == ">":
+                k = self._before_type(k - 1, k)
             elif (self.text(k) in ("(", "[") and (self.is_name(k - 1) or k - 1 in self.opener)) or (
                 before in ("]", "*", "&", "new", "await") and not self.is_string(k - 1)
             ):
@@ -156,3 +160,35 @@ class Bracketed:
             else:
                 break
         return max(k, 0)
+
+    def operand(self, k: int) -> str:
+        """Return the last name of an operand such as `a.b(c).name` that begins at a token, or ""."""
+        last = ""
+        while k < len(self.texts):
+            if self.is_name(k):
+                last = self.texts[k]
+            elif self.texts[k] in ("(", "[") and last and k in self.closer:
+                k = self.closer[k]
+            elif self.texts[k] not in (".", "::", "->", "?", "*", "&", "!"):
+                break
+            k += 1
+        return last
+
+    def arguments(self, bracket: int) -> list[int]:
+        """Return where each argument begins, or each entry."""
+        if bracket not in self.closer:
+            return []
+        begins = [bracket + 1]
+        k = bracket + 1
+        while k < self.closer[bracket]:
+            if k in self.closer:
+                k = self.closer[k]
+            elif self.texts[k] == ",":
+                begins.append(k + 1)
+            k += 1
+        return [self._after_line_breaks(k) for k in begins]
+
+    def _after_line_breaks(self, k: int) -> int:
+        while self.text(k) == "\n":
+            k += 1
+        return k

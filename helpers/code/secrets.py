@@ -68,9 +68,9 @@ ESCAPE_OR_RUN = re.compile(r"\\[nrt]|[A-Za-z0-9+/=]{4,}")
 PARTS_OF_NAMES = (
     "key", "token", "secret", "passw", "phrase", "passcode", "pwd", "psw", "cred", "auth", "api", "jwt",
     "bearer", "basic", "cookie", "session", "identified", "-u ", "mysql", "connect", "user", "login", "hmac",
-    "fernet", "cipher", "wifi",
+    "fernet", "cipher", "wifi", "recovery", "sequelize",
 )  # fmt: skip
-ENDS_OF_NAMES = re.compile(r"(?:pass|pw|_pat)\b|@(?:tcp|udp|unix)\(", re.IGNORECASE)
+ENDS_OF_NAMES = re.compile(r"(?:[Pp]ass|PASS|[Pp]w|PW|_pat|_PAT)(?![a-z])|@(?:tcp|udp|unix)\(")
 MIN_RANDOM_CHARS = 20
 MIN_PAIR_CHARS = 8  # of the shortest name, a sign between, and the shortest value
 TOKEN_REST = re.compile(r"[\w-]*")  # a pattern may end before the token does
@@ -92,14 +92,22 @@ SPOKEN = re.compile(r"(?i)\b(password|identified by|passphrase|secret)[ \t]+'?([
 CURL_USER = re.compile(r"(?<!\S)-u[ \t]+([\w.@-]+):([^\s\"'`]+)")
 MYSQL = re.compile(r"\b(mysql\w*)\b[^\n\"'`]{0,80}?\s-p([^\s\"'`]{6,})")
 DATA_SOURCE = re.compile(r"(?<![\w/])([\w.-]+):([^\s@/\"'`]+)@(?=(?:tcp|udp|unix)\()")  # of Go's MySQL driver
+ENV_LINE = re.compile(r"(?m)^[ \t]*(?:ENV|setenv|SetEnv|set -g?x)[ \t]+([A-Za-z_]\w*)[ \t]+(\S+)[ \t]*$")
+STATED = re.compile(r"(?<![\w-])([A-Za-z_][\w-]*)[ \t]+(?:is|was|to|be)[ \t:]+([^\s\"'`,;]{8,})")
+# A default beside a name, in a tag of Go.
+TAGGED = re.compile(
+    r"\b(?:env\w*|name|key|long|flag|yaml|json|mapstructure):\"([\w.-]+)[^\"\n]*\"[^`\n]*?[dD]efault\w*:\"([^\"\n]+)\""
+)
+INSERT = re.compile(r"(?i)\(([^()]+)\)\s*VALUES\s*\(([^()]+)\)")
 OF_PASSWORDS = (SPOKEN, CURL_USER, MYSQL, DATA_SOURCE)
 # Form -> what stands in each of its texts.
 FORMS = {
     LINE_PAIR: "", PAIR: "", OPTION: "-", ELEMENT: "</", SPOKEN: " ", CURL_USER: "-u", MYSQL: "mysql",
-    DATA_SOURCE: "@",
+    DATA_SOURCE: "@", ENV_LINE: " ", STATED: " ", TAGGED: "efault",
 }  # fmt: skip
 TEMPLATED = re.compile(r"[{}<>]|%[sd(]|\$\(|\$\{")
 ESCAPED = re.compile(r"\\([nrt\"'`])")
+CONTINUED = re.compile(r"\\\n[ \t]*")
 # A line of a value, without its margins and without a backslash that continues it.
 LINE_OF_VALUE = re.compile(r"(?!\\\n)\S(?:[^\n]*?\S)?(?=\s*\\?\n|\s*\Z)")
 MAX_DEPTH = 2  # of code inside a string inside a string
@@ -186,7 +194,7 @@ def _assigned(text: str, language: str, offset: int, depth: int) -> Iterator[tup
     """Yield values that are given to a secret's name, in code and in what its strings and comments hold."""
     tokens = lexemes(text, language)
     for found in assigned_strings(tokens, language):
-        value = "".join(map(_fixed_part, found.pieces))
+        value = CONTINUED.sub("", "".join(map(_fixed_part, found.pieces)))
         certain = not depth or (found.direct and _is_no_phrase(value))
         if certain and looks_secret(value, found.strength, direct=found.direct, name=found.name):
             for piece in found.pieces:
@@ -229,6 +237,7 @@ def _unquoted(text: str, offset: int) -> Iterator[tuple[int, int, str]]:
     for match in AUTHORIZATION.finditer(text):
         if looks_secret(match.group(1), SECRET) and (is_mixed(match.group(1)) or is_random(match.group(1))):
             yield offset + match.start(1), offset + match.end(1), KEYWORD
+    yield from _inserted(text, offset)
     for form, sign in FORMS.items():
         for match in form.finditer(text) if sign in text else ():
             name, value = match.groups()
@@ -243,6 +252,18 @@ def _unquoted(text: str, offset: int) -> Iterator[tuple[int, int, str]]:
                 and looks_secret(value, strength)
             ):
                 yield offset + match.start(2), offset + match.start(2) + len(value), KEYWORD
+
+
+def _inserted(text: str, offset: int) -> Iterator[tuple[int, int, str]]:
+    """Yield the secrets among the values that SQL inserts into columns of a secret's name."""
+    for match in INSERT.finditer(text):
+        at = match.start(2)
+        for column, value in zip(match[1].split(","), match[2].split(","), strict=False):
+            bare = value.strip().strip("'\"")
+            if strength_of(column.strip(' \t\n`"[]')) >= PASSWORD and looks_secret(bare, PASSWORD):
+                start = offset + at + value.index(bare)
+                yield start, start + len(bare), KEYWORD
+            at += len(value) + 1
 
 
 def _is_no_phrase(value: str) -> bool:
