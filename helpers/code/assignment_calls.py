@@ -15,6 +15,7 @@ from helpers.code.assignment_words import (
     FILLS,
     GETS,
     GETTER,
+    GIVES,
     KEYED,
     LOGS_IN,
     OPENS,
@@ -32,7 +33,10 @@ SELECTED = re.compile(r"(?:^[#.]|\[(?:name|id|type|data-[\w-]+)=[\"']?)([\w-]+)"
 FORMATTED = re.compile(r"\A\W*([A-Za-z_][\w-]*)[\"']?\s*[=:]\s*(?:[A-Z][a-z]+ )?(?:%s|\{\})[^%{}]{0,4}\Z")
 
 
+OPTION_OF = re.compile(r"--([A-Za-z][\w-]*)[ =][<\[][^<>\[\]]*[>\]]\Z")  # of a command: --password <value>
 ONLY_PLACES = re.compile(r"(?:\{\d?\}|%s)+")
+LOOKUPS = {"var", "getenv", "get", "env", "var_os"}
+MAX_TOKENS_OF_LOOKUP = 8
 COMPARING_MODULES = {"assert", "require", "expect"}
 
 
@@ -55,20 +59,22 @@ def given_by_call(code: Bracketed, bracket: int, caller: int, at: int, neutral: 
         return None
     named, nth = _named_arguments(code, bracket, at)
     callee = code.tokens[caller].text
+    chain = "".join(code.text(k) for k in range(max(0, caller - 2), caller + 1))
     if COMPARING.search(callee) or code.text(caller - 2) in COMPARING_MODULES:
-        if name := _compared(code, bracket, at):
+        name = _compared(code, bracket, at)
+        if strength_of(name) >= SECRET or (name and not KEYED.search(chain)):
             return Given(name, True)
         named = []
     if name := _selected(code, caller):
         return Given(name, True)
     if named:
         name = named[-1]
-        return Given(name.lstrip("*"), not name.startswith("*") or bool(COPIES.search(callee)))
+        gives = COPIES.search(callee) or not GIVES.isdisjoint(name_words(chain))
+        return Given(name.lstrip("*"), bool(COPIES.search(callee) if name.startswith("*") else gives))
     if callee in COMPARES and nth == 0 and code.text(caller - 1) in (".", "->", "::"):
         receiver = code.text(caller - 2)
         if strength_of(receiver):
             return Given(receiver, True)
-    chain = "".join(code.text(k) for k in range(max(0, caller - 2), caller + 1))
     if nth >= 1 and AUTHENTICATES.search(chain):
         return Given("password", True)
     if nth >= 1 and LOGS_IN.search(chain):
@@ -107,7 +113,7 @@ def _named_arguments(code: Bracketed, bracket: int, at: int) -> tuple[list[str],
     nth = 0
     callee = code.text(bracket - 1)
     while k < at:
-        if code.text(k) in OPENS:
+        if code.text(k) in OPENS and callee not in FILLS:
             close = code.closer.get(k, k)
             k = close if close < at else k
         elif code.text(k) == ",":
@@ -129,6 +135,8 @@ def _names_in_string(code: Bracketed, at: int, callee: str) -> list[str]:
         return []
     if callee in FILLS and (selected := SELECTED.search(text)):
         return [selected.group(1)] if strength_of(selected.group(1)) else []
+    if option := OPTION_OF.search(text):
+        return [option.group(1)] if strength_of(option.group(1)) else []
     return [text] if is_secret_string(code, at) else []
 
 
@@ -138,6 +146,9 @@ def _compared(code: Bracketed, bracket: int, at: int) -> str:
         name = GETTER.sub("", code.operand(begin)) if begin != at else ""
         if strength_of(name):
             return name
+        for k in range(begin, min(begin + MAX_TOKENS_OF_LOOKUP, at)):
+            if code.is_string(k) and code.text(k - 2) in LOOKUPS and is_secret_string(code, k):
+                return code.tokens[k].text
     return ""
 
 
@@ -150,6 +161,8 @@ def _selected(code: Bracketed, caller: int) -> str:
         before = code.text(opened - 1)
         if before in EXPECTING:
             return name if strength_of(name := GETTER.sub("", code.operand(opened + 1))) else ""
+        if callee == "arg" and code.is_string(k - 1) and code.tokens[k - 1].text.startswith("--"):
+            return code.tokens[k - 1].text if is_secret_string(code, k - 1) else ""  # the option before
         for at in range(opened + 1, k) if callee in FILLS else ():
             if code.is_string(at) and (names := _names_in_string(code, at, callee)):
                 return names[0]
@@ -170,9 +183,19 @@ def _given_by_callee(callee: str, nth: int, neutral: bool) -> Given | None:
         return Given(callee if is_plain else "", nth == 0 and is_plain and callee not in SAME_VALUE)
     if _gets(callee) and callee not in SAME_VALUE and not neutral:
         return Given("", False)
-    if callee in ("getenv", "env", "config", "get", "var") and nth == 0 and not neutral:
+    if callee in LOOKUPS | {"config"} and nth == 0 and not neutral:
         return Given("", False)
     return None
+
+
+def is_looked_up(code: Bracketed, bracket: int) -> bool:
+    """Return whether a call's result is asked for something at once: `Entry("app", "me").get_password()`."""
+    after = code.closer.get(bracket, len(code.tokens)) + 1
+    after += code.text(after) == "?"
+    callee = code.text(after + 1)
+    return (
+        code.text(after) == "." and code.text(after + 2) == "(" and callee not in SAME_VALUE and _gets(callee)
+    )
 
 
 def _gets(callee: str) -> bool:

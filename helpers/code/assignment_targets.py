@@ -9,11 +9,12 @@ from helpers.code.assignment_words import (
     GETTER,
     LABELS,
     NO_TARGETS,
+    SAME_VALUE,
     TYPES,
     says_nothing,
 )
 from helpers.code.bracketed import Bracketed
-from helpers.code.secret_names import IDENTIFIER, strength_of
+from helpers.code.secret_names import IDENTIFIER, SECRET, strength_of
 
 MAX_NAME_CHARS = 80
 AUTHS = ("auth", "basic_auth", "credentials")
@@ -45,8 +46,8 @@ def name_in_lead(code: Bracketed, lead: list[int], nth: int) -> str | None:
             ends = text != "=>" and names and not any(map(says_nothing, names)) and not fallen_back
             if ends and not _goes_on_outside(code, lead, place):
                 return ""
-        elif text == "in" and place >= 2 and code.text(lead[0]) == "for" and strength_of(code.text(lead[1])):
-            return code.text(lead[1])
+        elif text == "in" and place and strength_of(code.text(lead[place - 1])):
+            return code.text(lead[place - 1])
         elif fallen_back and (name := _operand(code, lead[place])):
             return name
         place -= 1
@@ -163,25 +164,62 @@ def _after_last_comma_of_assignment(code: Bracketed, lead: list[int], left: list
 
 
 def _names_at_end(code: Bracketed, left: list[int]) -> list[str]:
-    """Return the last name of a target, and the one before where the last is a type or says nothing."""
+    """Return the last name of a target, and the one before where the last is a type or says nothing.
+
+    A name that firmly promises a secret comes first.
+    """
+    return sorted(_last_names(code, left), key=lambda name: strength_of(name) < SECRET)
+
+
+def _last_names(code: Bracketed, left: list[int]) -> list[str]:
+    """Return the last name of a target, then any before it that may be meant instead."""
     names: list[str] = []
+    converted = False  # by a call such as `.to_string()`
     for k in reversed(left):
+        text = code.text(k)
         if code.is_string(k):
             content = code.tokens[k].text.strip()
             return [*names, content if IDENTIFIER.fullmatch(content) else "_"]
-        if k in code.opener and code.text(k) == "]":
-            inner = range(code.opener[k] + 1, k)
-            if strings := [code.tokens[i].text for i in inner if code.is_string(i)]:
-                return [*names, strings[-1]]
-            constants = [code.text(i) for i in inner if code.is_name(i)]
-            if constants and strength_of(constants[-1]):
-                return [*names, constants[-1]]
+        if k in code.opener and text == "]":
+            if inner := _name_in_index(code, k):
+                return [*names, inner]
+        elif text == ")" and code.text(code.opener.get(k, 0) - 1) in SAME_VALUE and not names:
+            converted = True
+        elif code.is_name(k) and converted:
+            converted = False
         elif code.is_name(k):
-            if code.text(k).isupper() and code.text(k - 1) == "]":
+            if text.isupper() and code.text(k - 1) == "]":
                 continue  # a macro after a declared array
-            names.append(code.text(k))
-            if code.text(k) not in TYPES and not says_nothing(code.text(k)):
+            names.append(_kebab_name(code, k))
+            if not (text in TYPES or says_nothing(text) or _is_type_or_macro(code, k)):
                 return names
-        elif code.text(k) not in ("*", "&", ".", "->", "?", "!", "\n", "[", "]", "::"):
+        elif text not in ("*", "&", ".", "->", "?", "!", "\n", "[", "]", "::"):
             return names
     return names
+
+
+def _name_in_index(code: Bracketed, closing: int) -> str:
+    """Return the key that an index holds: a string, or a secret's name, or ""."""
+    inner = range(code.opener[closing] + 1, closing)
+    if strings := [code.tokens[k].text for k in inner if code.is_string(k)]:
+        return strings[-1]
+    constants = [code.text(k) for k in inner if code.is_name(k)]
+    return constants[-1] if constants and strength_of(constants[-1]) else ""
+
+
+def _is_type_or_macro(code: Bracketed, k: int) -> bool:
+    """Return whether a name follows the one declared: `password PROGMEM = `, `Password Key = `."""
+    if not code.is_name(k - 1) or strength_of(code.text(k)) >= SECRET:
+        return False
+    return code.text(k).isupper() or strength_of(code.text(k - 1)) >= SECRET
+
+
+def _kebab_name(code: Bracketed, k: int) -> str:
+    """Return a name with the parts before it that hyphens join to it, in text that is no code."""
+    name = code.text(k)
+    while code.is_text and code.text(k - 1) == "-" and code.is_name(k - 2):
+        if code.tokens[k - 2].end + 1 != code.tokens[k].start:
+            break
+        name = f"{code.text(k - 2)}-{name}"
+        k -= 2
+    return name

@@ -61,8 +61,8 @@ TELLS = {
     "sub",
     "subn", "gsub", "translate", "contains", "startswith", "startsWith", "endswith", "endsWith", "split",
 }  # fmt: skip
-COMPARING = re.compile(r"^(?:assert|expect)|equal|compare|cmp|^eq$", re.IGNORECASE)
-EXPECTING = {"expect", "assertThat", "expectThat", "assert_that", "that"}
+COMPARING = re.compile(r"^(?:assert|expect|check|verify|matches)|equal|compare|cmp|^eq$", re.IGNORECASE)
+EXPECTING = {"when", "expect", "assertThat", "expectThat", "assert_that", "that"}
 # Calls that fill what was selected before: a field of a form, an option, an entry.
 FILLS = {
     "fill", "type", "sendKeys", "send_keys", "fill_in", "typeText", "val", "default_value", "default_val",
@@ -75,7 +75,8 @@ AUTHENTICATES = re.compile(
 )
 LOGS_IN = re.compile(r"auth|login|credential|connect|create_?(?:super_?)?user|wifi|sequelize", re.IGNORECASE)
 KEYED = re.compile(
-    r"jwt|hmac|fernet|cipher|signed_?string|sign_?with|from_secret|secret_?key_?spec", re.IGNORECASE
+    r"jwt|hmac|fernet|cipher|signed_?string|sign_?with|from_secret|secret_?key_?spec|cookie_?store",
+    re.IGNORECASE,
 )
 BEARS = re.compile(r"bearer_?auth|bearer_?token|^bearer$", re.IGNORECASE)
 VALUE_ANNOTATIONS = {"Value", "DefaultValue", "ConfigProperty"}
@@ -84,6 +85,20 @@ DEFINES = {"def", "fn", "func", "function"}
 NEUTRAL = {
     "default", "value", "initial", "fallback", "const", "default_value", "defaultValue", "initialValue",
     "initial_value", "data", "text",
+}  # fmt: skip
+# Words of calls that give the argument after a name to it. Other calls may only mention both.
+GIVES = {
+    "set", "put", "insert", "add", "append", "env", "environ", "getenv", "get", "default", "flag", "flags",
+    "option", "options", "argument", "arg", "opt", "var", "string", "str", "entry", "of", "pair", "emplace",
+    "store", "save", "write", "update", "patch", "override", "attr", "config", "property", "define", "item",
+    "pop", "header", "cookie", "cookies", "param", "with", "setting", "settings", "variable", "secret", "cpy",
+    "cmp", "merge", "unwrap", "or", "assign", "push", "map", "parametrize", "input", "stub",
+    "setenv", "setdefault", "setattr", "getattr", "putenv", "setopt", "strcpy", "dotenv", "stubenv",
+}  # fmt: skip
+# The key beside `default` or `value` that says whose value it is.
+NAMING = {
+    "name", "names", "key", "id", "env", "envvar", "long", "flag", "flags", "var", "variable", "field",
+    "property", "provide", "option", "dest", "setting", "parameter", "param", "header",
 }  # fmt: skip
 NEUTRAL_WORDS = {"default", "value", "initial", "fallback"}
 BRANCHES = {"match", "if", "switch", "unsafe", "loop", "{"}
@@ -96,10 +111,15 @@ DESCRIBING = {
 STATES = {"is", "was", "to", "be"}  # between a name and its value, in prose
 LABELS = {"case", "default"}
 DECLARES = {"let", "const", "var", "mut", "final", "auto", "val"}
-GETTER = re.compile(r"^_*(?:get|default|load|read)_?(?=\w)")
+GETTER = re.compile(r"^_*(?:get|default|load|read|fetch)_?(?=\w)")
 
 
 def says_nothing(name: str) -> bool:
     """Return whether the name of an argument or attribute says nothing about its value,
     as `default` does."""
-    return name in NEUTRAL or not NEUTRAL_WORDS.isdisjoint(name_words(name))
+    return name in NEUTRAL or holds_default(name)
+
+
+def holds_default(name: str) -> bool:
+    """Return whether an argument or attribute of this name holds the value of something."""
+    return not NEUTRAL_WORDS.isdisjoint(name_words(name))

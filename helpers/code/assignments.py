@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from helpers.code.assignment_calls import ONLY_PLACES, given_by_call, joins
+from helpers.code.assignment_calls import ONLY_PLACES, given_by_call, is_looked_up, joins
 from helpers.code.assignment_targets import (
     defined,
     is_entry,
@@ -28,9 +28,11 @@ from helpers.code.assignment_words import (
     DEFINES,
     DESCRIBING,
     GETTER,
+    NAMING,
     SAME_VALUE,
     STATES,
     VALUE_ANNOTATIONS,
+    holds_default,
 )
 from helpers.code.bracketed import Bracketed
 from helpers.code.literals import COMMENT, STRING, Lexeme
@@ -133,6 +135,8 @@ def _name_of(code: Bracketed, at: int, nth: int = -1) -> Named | None:
                 return name, direct and (name.startswith("-") or code.is_pair(bracket))
             nth, at = commas, bracket
             continue
+        if is_looked_up(code, bracket):
+            return wrapper
         given = given_by_call(code, bracket, caller, at, neutral)
         is_same_value = code.text(caller) in SAME_VALUE or joins(code, bracket)
         if given and not is_same_value:
@@ -160,14 +164,29 @@ def _in_container(code: Bracketed, at: int, lead: list[int], direct: bool, nth: 
         ends_block = not lead or code.text(lead[-1]) == "=>"
         if name or (ends_block and (name := name_of_branch(code, bracket))):
             return name, direct
+    if kind == "{" and lead and holds_default(_key(code, lead)) and (found := _of_object(code, bracket)):
+        return found
     outer = _outer_name(code, bracket, nth if kind == "[" else -1)
     if lead and kind == "{" and is_entry(code, lead):
-        is_one_of_several = outer and (is_plural(outer) or _is_looked_up(code, bracket))
+        is_one_of_several = outer and (is_plural(outer) or _is_chosen_from(code, bracket))
         return (outer, direct and not is_plural(outer)) if is_one_of_several else None
     return (outer, direct) if outer and strength_of(outer) >= SECRET else None
 
 
-def _is_looked_up(code: Bracketed, bracket: int) -> bool:
+def _key(code: Bracketed, lead: list[int]) -> str:
+    """Return the key of an entry, or ""."""
+    return code.tokens[lead[-2]].text if len(lead) >= 2 and code.text(lead[-1]) in ("=", ":") else ""
+
+
+def _of_object(code: Bracketed, bracket: int) -> Named | None:
+    """Return the secret's name that an object with a default is given to: `x("password", {default: ...})`."""
+    if name := _named_before(code, bracket):
+        return name, True
+    found = _name_of(code, bracket)
+    return (found[0], True) if found and strength_of(found[0]) >= SECRET else None
+
+
+def _is_chosen_from(code: Bracketed, bracket: int) -> bool:
     """Return whether one entry of a dictionary is taken at once: `{"prod": "..."}[stage]`."""
     after = code.closer.get(bracket, len(code.tokens)) + 1
     return code.text(after) == "[" or (code.text(after), code.text(after + 1)) == (".", "get")
@@ -243,12 +262,14 @@ def _own_argument(code: Bracketed, at: int) -> tuple[list[int], int]:
     """Return the lead and the bracket of the argument that a value is: `default = String::from("...")`."""
     lead, _ = code.lead(at)
     bracket = code.around[at]
-    while bracket > 0 and not is_named(code, lead):
+    while code.text(bracket) == "(" and not is_named(code, lead):
         caller = code.caller(bracket)
         if code.text(caller) not in SAME_VALUE or code.text(caller - 1) == "@":
             break
         lead, _ = code.lead(code.chain_start(caller))
         bracket = code.around[caller]
+    if code.text(bracket) == "{" and code.text(bracket - 1) == "(" and code.text(bracket - 3) == "@":
+        bracket -= 1  # an annotation with an object: @Column({default: "..."})
     return lead, bracket
 
 
@@ -260,6 +281,7 @@ def _beside(code: Bracketed, at: int) -> Named | None:
     for begin in code.arguments(bracket):
         k = begin + 2
         is_name = code.text(begin + 1) in ("=", ":") and code.is_string(k) and k != at
+        is_name = is_name and code.tokens[begin].text.lower() in NAMING
         if is_name and is_secret_string(code, k):
             return code.tokens[k].text, True
     return None
@@ -267,6 +289,11 @@ def _beside(code: Bracketed, at: int) -> Named | None:
 
 def _returned_by(code: Bracketed, at: int) -> Named | None:
     """Return the name of the function, a secret's, that returns a value or ends with it."""
+    while code.text(code.around[at]) == "(":
+        caller = code.caller(code.around[at])
+        if code.text(caller) not in SAME_VALUE:
+            break
+        at = code.chain_start(caller)
     bracket = code.around[at]
     if code.text(at - 1) not in ("return", "{", "\n") or (code.text(bracket) or "{") != "{":
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from helpers.code.assignment_words import CLOSES, CONTINUES, ELSE, NO_TARGETS, OPENS
 from helpers.code.literals import NAME, STRING, Lexeme
+from helpers.code.secret_names import strength_of
 
 FORWARD = 400  # tokens looked back through within one statement or argument
 NO_CALLERS = NO_TARGETS | {"in", "and", "or", "for", "print"}
@@ -17,6 +18,7 @@ class Bracketed:
     def __init__(self, tokens: list[Lexeme], language: str) -> None:
         """Pair the brackets; one without a partner encloses everything after it."""
         self.tokens = tokens
+        self.is_text = not language
         self.is_python = language in ("python", "")
         self.alternatives = ELSE if language else {"||", "??"}  # "or" and "?" of prose are none
         self.texts = [token.text if token.kind != STRING else "" for token in tokens]
@@ -51,9 +53,13 @@ class Bracketed:
 
     def split(self, places: list[int]) -> list[list[int]]:
         """Return tokens in groups, as commas part them."""
+        signs = [self.text(k) for k in places]
+        has_types = not self.is_python and signs.count("<") == signs.count(">")
         groups: list[list[int]] = [[]]
-        for k in places:
-            if self.text(k) == ",":
+        depth = 0
+        for k, sign in zip(places, signs, strict=True):
+            depth += (sign == "<") - (sign == ">") if has_types else 0
+            if sign == "," and not depth:
                 groups.append([])
             else:
                 groups[-1].append(k)
@@ -162,17 +168,22 @@ class Bracketed:
         return max(k, 0)
 
     def operand(self, k: int) -> str:
-        """Return the last name of an operand such as `a.b(c).name` that begins at a token, or ""."""
-        last = ""
+        """Return the name of an operand such as `a.b(c).name` that begins at a token, or "".
+
+        Calls at its end that say nothing of a secret are left out: `password.unwrap()`.
+        """
+        names: list[str] = []
         while k < len(self.texts):
             if self.is_name(k):
-                last = self.texts[k]
-            elif self.texts[k] in ("(", "[") and last and k in self.closer:
+                is_call = self.text(k + 1) == "("
+                if not (is_call and names and strength_of(names[-1]) >= max(1, strength_of(self.texts[k]))):
+                    names.append(self.texts[k])
+            elif self.texts[k] in ("(", "[") and names and k in self.closer:
                 k = self.closer[k]
             elif self.texts[k] not in (".", "::", "->", "?", "*", "&", "!"):
                 break
             k += 1
-        return last
+        return names[-1] if names else ""
 
     def arguments(self, bracket: int) -> list[int]:
         """Return where each argument begins, or each entry."""

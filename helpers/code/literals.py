@@ -38,6 +38,7 @@ PREFIX = re.compile(r"(?:[rRbBfFuUtT]{1,2}|u8|L|c)(?=[\"'])")
 SIMPLE = {
     quote: re.compile(rf"(?:[^{quote}\\\n]|\\(?:.|\n))*{quote}", re.DOTALL) for quote in ('"', "'")
 }  # fmt: skip
+RUST = re.compile(r'(?:[^"\\]|\\.)*"', re.DOTALL)  # may hold line breaks
 TRIPLE = {quote: re.compile(rf"(?:[^\\]|\\.)*?{quote * 3}", re.DOTALL) for quote in ('"', "'")}
 BACKTICK = re.compile(r"(?:[^`\\]|\\.)*`", re.DOTALL)
 GO_RAW = re.compile(r"[^`]*`")
@@ -115,6 +116,8 @@ def _string(text: str, at: int, language: str) -> tuple[Lexeme, int] | None:
         rule = {"go": GO_RAW, "python": None, "rust": None}.get(language, BACKTICK)
     elif text.startswith(quote * 3, at) and language in ("python", "java", ANY):
         rule, opened = TRIPLE[quote], at + 3
+    elif quote == '"' and language == "rust":
+        rule = RUST
     elif quote == "'" and language not in ("python", ANY, *SCRIPTS):
         rule = CHARACTER
     match = rule.match(text, opened) if rule else None

@@ -109,6 +109,7 @@ LOCATION = re.compile(
 REGEX = re.compile(r"\[\^?(?:A-Z|a-z|0-9|\\[wds])|\(\?[:=!<P]|\\[wdsbS][+*]|\{\d+(?:,\d*)?\}")
 # A type with arguments or rules for a form: varchar(64), required|min:8.
 CALL_OR_RULES = re.compile(r"[a-z_]+\([\w, ]*\)|[a-z_]+(?::\w+)?(?:\|[a-z_]+(?::\w+)?)+")
+ENDS_TITLED = re.compile(r"[^A-Z][A-Z][a-z]+\d{3,}\Z")  # as passwords do, and names rarely
 EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[A-Za-z]{2,})+")
 UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 DATE = re.compile(
@@ -240,6 +241,7 @@ def _is_chosen(value: str, strength: int) -> bool:
     if wordy and is_name and set(words) & CREDENTIAL_WORDS and (separated or not is_mixed(value)):
         return False
     dotted = bool(re.fullmatch(r"(?:[A-Za-z_]\w*\.)+[A-Za-z_]\w*(?:\(\))?", value)) and wordy
+    dotted = dotted and not ENDS_TITLED.search(value)
     if wordy and not is_mixed(value) and re.search(r"\w[.:]+\w*[A-Z:]", value):
         return False  # package.module:Class
     if dotted and (strength < PASSWORD or set(words) & OWNERS or value.endswith("()")):

@@ -28,7 +28,15 @@ from detect_secrets.plugins.keyword import KeywordDetector
 from helpers.code.assignments import assigned_strings
 from helpers.code.literals import ANY, COMMENT, STRING, Lexeme, lexemes
 from helpers.code.secret_names import PASSWORD, SECRET, strength_of
-from helpers.code.secret_values import MIN_CHARS, SCHEME, is_mixed, is_random, is_wordy, looks_secret
+from helpers.code.secret_values import (
+    ENDS_TITLED,
+    MIN_CHARS,
+    SCHEME,
+    is_mixed,
+    is_random,
+    is_wordy,
+    looks_secret,
+)
 
 MASK = "MASKED_"
 PROVIDERS = (  # detectors below `detect_secrets.plugins`
@@ -67,8 +75,8 @@ ESCAPE_OR_RUN = re.compile(r"\\[nrt]|[A-Za-z0-9+/=]{4,}")
 # Parts of words, in lower case, without which nothing in a text is given to a secret's name.
 PARTS_OF_NAMES = (
     "key", "token", "secret", "passw", "phrase", "passcode", "pwd", "psw", "cred", "auth", "api", "jwt",
-    "bearer", "basic", "cookie", "session", "identified", "-u ", "mysql", "connect", "user", "login", "hmac",
-    "fernet", "cipher", "wifi", "recovery", "sequelize",
+    "bearer", "basic", "cookie", "session", "identified", "-u ", "mysql", "sshpass", "connect", "user",
+    "login", "hmac", "fernet", "cipher", "wifi", "recovery", "sequelize",
 )  # fmt: skip
 ENDS_OF_NAMES = re.compile(r"(?:[Pp]ass|PASS|[Pp]w|PW|_pat|_PAT)(?![a-z])|@(?:tcp|udp|unix)\(")
 MIN_RANDOM_CHARS = 20
@@ -90,10 +98,10 @@ OPTION = re.compile(r"(?<!\w)--?([A-Za-z][\w-]+)(?:=|[ \t]+)(?!-)([^\s\"'`]+)")
 ELEMENT = re.compile(r"<([A-Za-z][\w.-]*)>([^<>\s]+)</")
 SPOKEN = re.compile(r"(?i)\b(password|identified by|passphrase|secret)[ \t]+'?([^\s\"'`,;]{8,})")
 CURL_USER = re.compile(r"(?<!\S)-u[ \t]+([\w.@-]+):([^\s\"'`]+)")
-MYSQL = re.compile(r"\b(mysql\w*)\b[^\n\"'`]{0,80}?\s-p([^\s\"'`]{6,})")
+MYSQL = re.compile(r"\b(mysql\w*|sshpass)\b[^\n\"'`]{0,80}?\s-p(?:(?<=sshpass -p) )?([^\s\"'`]{6,})")
 DATA_SOURCE = re.compile(r"(?<![\w/])([\w.-]+):([^\s@/\"'`]+)@(?=(?:tcp|udp|unix)\()")  # of Go's MySQL driver
 ENV_LINE = re.compile(r"(?m)^[ \t]*(?:ENV|setenv|SetEnv|set -g?x)[ \t]+([A-Za-z_]\w*)[ \t]+(\S+)[ \t]*$")
-STATED = re.compile(r"(?<![\w-])([A-Za-z_][\w-]*)[ \t]+(?:is|was|to|be)[ \t:]+([^\s\"'`,;]{8,})")
+STATED = re.compile(r"(?<![\w-])([A-Za-z_][\w-]*)[ \t]+(?:is|was|be)[ \t:]+([^\s\"'`,;]{8,})")
 # A default beside a name, in a tag of Go.
 TAGGED = re.compile(
     r"\b(?:env\w*|name|key|long|flag|yaml|json|mapstructure):\"([\w.-]+)[^\"\n]*\"[^`\n]*?[dD]efault\w*:\"([^\"\n]+)\""
@@ -102,7 +110,7 @@ INSERT = re.compile(r"(?i)\(([^()]+)\)\s*VALUES\s*\(([^()]+)\)")
 OF_PASSWORDS = (SPOKEN, CURL_USER, MYSQL, DATA_SOURCE)
 # Form -> what stands in each of its texts.
 FORMS = {
-    LINE_PAIR: "", PAIR: "", OPTION: "-", ELEMENT: "</", SPOKEN: " ", CURL_USER: "-u", MYSQL: "mysql",
+    LINE_PAIR: "", PAIR: "", OPTION: "-", ELEMENT: "</", SPOKEN: " ", CURL_USER: "-u", MYSQL: "-p",
     DATA_SOURCE: "@", ENV_LINE: " ", STATED: " ", TAGGED: "efault",
 }  # fmt: skip
 TEMPLATED = re.compile(r"[{}<>]|%[sd(]|\$\(|\$\{")
@@ -242,7 +250,7 @@ def _unquoted(text: str, offset: int) -> Iterator[tuple[int, int, str]]:
         for match in form.finditer(text) if sign in text else ():
             name, value = match.groups()
             strength = PASSWORD if form in OF_PASSWORDS else strength_of(name)
-            if strength < PASSWORD and is_wordy(value):
+            if strength < PASSWORD and is_wordy(value) and not ENDS_TITLED.search(value):
                 continue  # as in "Secret: never-shared-2"
             value = value.rstrip(",;") if form is not LINE_PAIR else value
             if (

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from helpers.code.secrets import mask_secrets
-from helpers.eval.planted_secrets import development
+from helpers.eval.planted_secrets import development, development_later
 from helpers.eval.planted_secrets.forms import (
     HARMLESS,
     HARMLESS_ELSEWHERE,
@@ -125,7 +125,9 @@ def planted_secrets(split: str, seed: int, n: int) -> list[PlantedItem]:
     """Return `n` pieces of code that hold one secret each, over all forms in turn."""
     source = Source(split, seed)
     forms = [*_pairs(SECRETS), *_pairs({"python": NAMELESS})]
-    forms = _of_split(split, forms, _pairs(HELD_OUT), _pairs(development.SECRETS))
+    forms = _of_split(
+        split, forms, _pairs(HELD_OUT), _pairs(development.SECRETS) + _pairs(development_later.SECRETS)
+    )
     return [_secret_item(source, *form) for form in itertools.islice(itertools.cycle(forms), n)]
 
 
@@ -133,7 +135,12 @@ def look_alikes(split: str, seed: int, n: int) -> list[PlantedItem]:
     """Return `n` harmless pieces of code that look as if they held a secret, over all forms in turn."""
     source = Source(split, seed)
     forms = [*_pairs({"python": HARMLESS}), *_pairs(HARMLESS_ELSEWHERE)]
-    forms = _of_split(split, forms, _pairs(HARMLESS_HELD_OUT), _pairs(development.HARMLESS))
+    forms = _of_split(
+        split,
+        forms,
+        _pairs(HARMLESS_HELD_OUT),
+        _pairs(development.HARMLESS) + _pairs(development_later.HARMLESS),
+    )
     found = []
     for language, form in itertools.islice(itertools.cycle(forms), n):
         fields = _name_fields(source.name(source.random.random() < 0.5)) | _harmless_fields(source)

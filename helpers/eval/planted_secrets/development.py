@@ -1,7 +1,8 @@
 """Forms of the split `dev`, to look at while rules are changed.
 
-They were written from what public repositories hold, before any rule was changed for them; none of them is in
-`forms`, whose fields they use. `{K}` is a line of a private key, `{J}` a value for JSON between backticks.
+They were written from what public repositories hold, before any rule was changed for them, and so were those
+of `development_later`. None is in `forms`, whose fields they use. `{K}` is a line of a private key, `{J}` a
+value for JSON between backticks.
 """
 
 from __future__ import annotations
