@@ -28,6 +28,13 @@ def test_recall_and_precision_on_the_held_out_split() -> None:
     assert min(row[1] / row[0] for row in found.by_language.values()) > 0.9
 
 
+def test_recall_and_precision_on_forms_of_another_author() -> None:
+    found = check_secrets("dev", seed=17, n=1_300)
+    assert found.recall_of_new_forms is None
+    assert found.recall.value >= DEMANDED
+    assert found.precision.value >= DEMANDED
+
+
 def test_every_item_holds_its_secret_and_every_language_has_some() -> None:
     items = planted_secrets("test", 3, 600)
     assert all(item.parts and all(part in item.code for part in item.parts) for item in items)

@@ -172,9 +172,11 @@ def count_kinds(kinds: tuple[str, ...]) -> dict[str, int]:
 
 def _secrets(text: str, language: str) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, kind) of every secret except private keys, in no particular order."""
-    required = {pattern: bool(pattern.search(text)) for pattern in set(REQUIRED.values())}
+    stands = {pattern: bool(pattern.search(text)) for pattern in set(REQUIRED.values())}
     for name, detector in _detectors().items():
-        for pattern in detector.denylist if required.get(REQUIRED.get(name), True) else ():
+        if name in REQUIRED and not stands[REQUIRED[name]]:
+            continue
+        for pattern in detector.denylist:
             for match in pattern.finditer(text):
                 start, end = _span(match)
                 value = text[start:end]
@@ -322,7 +324,8 @@ def _span(match: re.Match[str]) -> tuple[int, int]:
         return match.span(last)
     start = match.end() - len(match.group().lstrip(" \t\n\"'=:"))
     end = max(start, match.start() + len(match.group().rstrip(" \t\n\"'")))
-    return start, TOKEN_REST.match(match.string, end).end()
+    rest = TOKEN_REST.match(match.string, end)
+    return start, rest.end() if rest else end
 
 
 def _has_letters_and_digits(value: str) -> bool:
