@@ -34,7 +34,7 @@ from helpers.data.corpus import load_corpus
 from helpers.data.leaks import check_splits
 from helpers.data.queries.retrieval_data import build_retrieval_data
 from helpers.data.splits import split_corpus
-from helpers.eval.vector_index import build_index, search
+from helpers.eval.vector_index import build_index, nearest
 from helpers.lines import lines_of
 from helpers.machine.usage import peak_memory_gib
 from helpers.profiles import PROFILES
@@ -108,7 +108,7 @@ def measure(spec: str) -> dict:
     ids = [document.id for document in data.documents]
     index = timed("index", lambda: build_index(vectors, ids))
     start = time.perf_counter()
-    search(index, vectors[:SEARCHES], 10)
+    nearest(index, vectors[:SEARCHES], 10)
     found = time.perf_counter() - start
     count = len(corpus.files)
     seconds["all"] = sum(seconds.values())

@@ -19,7 +19,7 @@ import numpy as np
 from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
 from helpers.data.queries.documents import document_text
-from helpers.eval.retrieval import build_index, search
+from helpers.eval.retrieval import build_index, nearest
 from helpers.machine.hardware import detect_runtime, hardware_facts
 from helpers.machine.usage import peak_memory_gib, stopwatch
 from helpers.models.embedder import encode, load_embedder
@@ -101,7 +101,7 @@ def measure(
 def same_neighbours(first: np.ndarray, second: np.ndarray) -> float:
     """Mean share of the ten nearest rows that two sets of vectors agree on."""
     ids = [str(row) for row in range(len(first))]
-    pairs = zip(*(search(build_index(v, ids), v, NEIGHBOURS) for v in (first, second)), strict=True)
+    pairs = zip(*(nearest(build_index(v, ids), v, NEIGHBOURS) for v in (first, second)), strict=True)
     return float(np.mean([len(a.keys() & b.keys()) / len(a) for a, b in pairs]))
 
 

@@ -26,8 +26,8 @@ app = typer.Typer(
 
 # Options that several commands have.
 Corpus = Annotated[str, Option(help="installed:NAME, path:DIR, git:URL[@rev] or zip:FILE")]
-CausalLm = Annotated[str, Option(help="Track A's model: hub name or folder")]
-ChatLm = Annotated[str, Option(help="Track B's model: hub name or folder")]
+CausalLm = Annotated[str, Option(help="Track A's model: hub name, folder, gguf:FILE, package:NAME")]
+ChatLm = Annotated[str, Option(help="Track B's model: hub name, folder, gguf:FILE, package:NAME")]
 Embedder = Annotated[str, Option(help="Track C's model: hub name, folder, package:NAME")]
 Nf4 = Annotated[bool, Option("--nf4", help="hold the causal LMs' frozen weights in 4 bits")]
 RunFolder = Annotated[Path | None, Option(help="a folder below runs/; by default the newest there")]
@@ -253,12 +253,11 @@ def secrets(
     show: Annotated[int, Option(min=0, help="mistakes to show of each kind; not of --split test")] = 0,
 ) -> None:
     """Measure the masking of secrets: recall and precision on planted secrets and look-alikes."""
-    from helpers.eval.planted_secrets.check import check_secrets, summary_lines
-    from helpers.eval.planted_secrets.values import SPLITS, TEST
+    from helpers.eval.planted_secrets.secret_check import SPLITS, check_secrets, summary_lines
 
     if split not in SPLITS:
         raise typer.BadParameter(f"--split takes {' or '.join(SPLITS)}, not {split!r}")
-    if show and split == TEST:
+    if show and split == "test":
         raise typer.BadParameter(
             "rules are tuned on --split tune and dev: whoever looks at mistakes on test spoils it"
         )

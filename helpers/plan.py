@@ -196,15 +196,16 @@ def print_plan(profile: Profile, *, here: bool = False, micro_batch: int | None 
     """Print the plan as a table, for a T4 or for the machine at hand."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from helpers.machine.hardware import detect_runtime
 
     machine = Machine.of(detect_runtime(nf4=profile.nf4)) if here else Machine.t4(nf4=profile.nf4)
     rows = plan_rows(plan_run(profile, machine, micro_batch=micro_batch), machine.memory_gib)
     title = f"Profile {profile.name} on {machine.memory_gib:.2f} GiB; times at {machine.speed.name}"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     for name in rows[0]:
         table.add_column(name, justify="right" if name in ("GiB", "minutes") else "left")
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(Text(str(value)) for value in row.values()))
     Console(width=150).print(table)

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_embedder import save_tiny_embedder, small_code_base
 
 from helpers.data.queries.documents import short_form
 from helpers.data.queries.retrieval_data import build_retrieval_data, shuffled_pairs
+from helpers.errors import CheckError
 from helpers.eval.retrieval import build_index, index_documents, mean_scores, qrels_of, retrieve, score_run
 from helpers.machine.hardware import Runtime
 from helpers.models.embedder import EmbedderError, encode, load_embedder
 from helpers.profiles import CPU
 from helpers.train import contrastive, hard_negatives
 from helpers.train.contrastive import ContrastiveError, pairs_dataset, train_embedder
+from helpers.train.contrastive_batches import CompatibleBatches, CountingTrainer
 from helpers.train.fallbacks import NonFiniteLossError
 from helpers.train.hard_negatives import mine_hard_negatives
 
@@ -125,7 +132,6 @@ def test_the_trainer_gets_the_models_own_prompts(settings, data, tmp_path):
     dataset = pairs_dataset(data, [["pkg/apples.py::count_apples"]] * len(data.train), settings)
     arguments = contrastive._arguments(settings, model, dataset, PLAIN, 1, tmp_path, True)
     assert arguments.prompts == {"anchor": "query: ", "positive": "passage: ", "negative_1": "passage: "}
-    assert "no_duplicates" in str(arguments.batch_sampler).lower()
 
 
 def test_the_same_seed_gives_the_same_model(settings, data, trained, tmp_path):
@@ -231,6 +237,82 @@ def test_each_pass_takes_other_wordings_and_other_negatives(settings, data):
         assert [row["anchor"] for row in rows] == [wordings[n % len(wordings)] for n in range(5)]
         assert {row["positive"] for row in rows} == {text_of[next(iter(query.relevant))]}
         assert [row["negative_1"] for row in rows] == [text_of[ids[n % 3]] for n in range(5)]
+
+
+TEXTS = st.sampled_from("abcdefgh")
+ROWS = st.lists(st.tuples(TEXTS, TEXTS, TEXTS), min_size=1, max_size=40)
+
+
+def batches_of(rows, size: int, *, drop_last: bool = False, epoch: int = 0) -> CompatibleBatches:
+    columns = dict(zip(("anchor", "positive", "negative_1"), map(list, zip(*rows, strict=True)), strict=True))
+    batches = CompatibleBatches(Dataset.from_dict(columns), size, drop_last, seed=7)
+    batches.set_epoch(epoch)
+    return batches
+
+
+@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+@given(ROWS, st.integers(1, 9))
+def test_batches_hold_every_row_once_and_no_contradiction(rows, size):
+    batches = batches_of(rows, size)
+    made = list(batches)
+    assert len(made) == len(batches)
+    assert sorted(number for batch in made for number in batch) == list(range(len(rows)))
+    assert batches.rows() == len(rows)
+    for batch in made:
+        assert 1 <= len(batch) <= size
+        for one, other in itertools.permutations(batch, 2):
+            (query, answer, _), (asked, right, wrong) = rows[one], rows[other]
+            assert query != asked
+            assert answer not in (right, wrong)
+    full = batches_of(rows, size, drop_last=True)
+    assert list(full) == [batch for batch in made if len(batch) == size]
+
+
+def test_another_epoch_takes_another_order_and_the_same_one_the_same():
+    rows = [(f"q{n}", f"p{n}", "n") for n in range(20)]
+    first, again, other = (list(batches_of(rows, 8, epoch=epoch)) for epoch in (0, 0, 1))
+    assert first == again != other
+
+
+@pytest.mark.parametrize("shared", ["query", "negative", "answer"])
+def test_all_rows_are_trained_on_whatever_they_share(settings, data, tmp_path, monkeypatch, shared):
+    """A library's sampler took 35 of 40 rows where ten shared a query, and 5 where all shared a negative."""
+    rows = [
+        ("same query" if shared == "query" and n < 10 else f"query {n}",
+         "def same(): pass" if shared == "answer" and n < 10 else f"def answer_{n}(): pass",
+         "def wrong(): pass" if shared == "negative" else f"def wrong_{n}(): pass")
+        for n in range(40)
+    ]  # fmt: skip
+    columns = dict(zip(("anchor", "positive", "negative_1"), map(list, zip(*rows, strict=True)), strict=True))
+    monkeypatch.setattr(contrastive, "pairs_dataset", lambda *_: Dataset.from_dict(columns))
+    seen = []
+    collect = CountingTrainer.collect_features
+
+    def noted(self, inputs):
+        seen.append(len(inputs["anchor_input_ids"]))
+        return collect(self, inputs)
+
+    monkeypatch.setattr(CountingTrainer, "collect_features", noted)
+    short = dataclasses.replace(settings, epochs=1, batch_pairs=8)
+    train_embedder(short, data, PLAIN, seed=5, out_dir=tmp_path)
+    assert sum(seen) == 2 * 40  # the trainer's count and the library's loss look once each
+    assert max(seen) == 8
+
+
+def test_a_training_that_takes_fewer_rows_is_refused(settings, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(CompatibleBatches, "__len__", lambda self: 2)
+    with pytest.raises(CheckError, match=r"48 rows once each; 48 were put into batches and 32 of 48 reached"):
+        train_embedder(dataclasses.replace(settings, epochs=1), data, PLAIN, seed=5, out_dir=tmp_path)
+    assert not (tmp_path / "embedder").exists()
+
+
+def test_rows_keep_texts_that_look_like_dates_and_numbers(settings, data):
+    """A data set read from JSON would turn such texts into timestamps and floats."""
+    texts = ["2024-01-01T00:00:00Z", "2024-01-01", str(2**63), "1e5", "nan", "true", ""]
+    worded = [dataclasses.replace(query, text=text) for query, text in zip(data.train, texts, strict=False)]
+    few = dataclasses.replace(data, train=tuple(worded), rewordings={})
+    once = dataclasses.replace(settings, epochs=1, hard_negatives=0)
+    assert pairs_dataset(few, [[]] * len(worded), once)["anchor"][:] == texts
 
 
 def test_without_validation_the_last_epoch_is_kept(settings, data, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from helpers.data.card.page import render_data_card
+from helpers.escaping import code_block
 from helpers.records import Failure
 from helpers.report import display
 
@@ -17,7 +18,7 @@ def test_long_cells_are_shown_whole_and_escaped() -> None:
 
 
 def test_fence_is_longer_than_any_in_the_text() -> None:
-    shown = display.code_block("before\n````python\nx\n````\n", "text")
+    shown = code_block("before\n````python\nx\n````\n", "text")
     assert shown.startswith("`````text\n")
     assert shown.endswith("\n`````")
 
@@ -43,7 +44,7 @@ def test_searches_show_files_without_folders_and_both_ranks() -> None:
 
 def test_every_failure_shows_its_four_parts() -> None:
     case = Failure("track_b", "wrong output", "t-1", "asked ``` this", "that", "got this", "because")
-    text = display.failures([case]).data
+    text = display.failure_pages([case]).data
     for part in ("1. Track B: wrong output", "t-1", "asked ``` this", "that", "got this", "because"):
         assert part in text
     assert "````text\nasked" in text

@@ -267,3 +267,10 @@ def test_real_code_round_trips(spec):
         check_against_tree(function)
         lines = text[function.path].splitlines(keepends=True)[function.start_line - 1 : function.end_line]
         assert [line.strip() for line in lines] == [line.strip() for line in function.source.splitlines()]
+
+
+def test_half_a_character_in_a_docstring_is_written_out() -> None:
+    text = 'def f():\n    """Return \\ud800 half."""\n    return 1\n'
+    (function,) = functions_of_file(SourceFile("a.py", text, "", len(text)), "a")
+    assert function.docstring == "Return \\ud800 half."
+    function.docstring.encode()

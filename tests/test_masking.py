@@ -19,7 +19,7 @@ from helpers.data.corpus import corpus_warnings, load_corpus, secret_counts
 from helpers.data.leaks import check_splits
 from helpers.data.splits import split_corpus
 from helpers.data.tasks.suite_cases import TestSuite
-from helpers.eval.planted_secrets.check import planted_secrets
+from helpers.eval.planted_secrets.secret_check import planted_secrets
 from helpers.settings import CorpusSettings
 
 # Planted values are assembled here, so that this file itself contains no secret.

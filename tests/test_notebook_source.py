@@ -72,5 +72,5 @@ def test_one_cell_takes_the_parameters_that_the_command_line_sets() -> None:
 
 def test_decisions_and_plan_are_printed_before_anything_is_trained() -> None:
     whole = "\n".join(cell.source for cell in CODE)
-    places = [whole.index(call) for call in ("show.decisions(", "show.plan", "track_a.train()")]
+    places = [whole.index(call) for call in ("show.decisions(", "show.memory_plan", "track_a.train()")]
     assert places == sorted(places)

@@ -80,3 +80,10 @@ def test_a_copy_that_jupyter_keeps_is_not_looked_at(tmp_path) -> None:
         (tmp_path / place).write_bytes(notebook("def f():\n    return 1"))
     corpus = load_corpus(f"path:{tmp_path}", TAKEN)
     assert ([f.path for f in corpus.files], corpus.rejected) == (["a.ipynb"], ())
+
+
+def test_half_a_character_in_a_cell_is_code_that_can_be_written() -> None:
+    cell = {"cell_type": "code", "source": "x = '\ud800'\n"}
+    code = notebook_code(json.dumps({"cells": [cell], "nbformat": 4}).encode())
+    assert code == "x = '\\ud800'\n"
+    compile(code.encode(), "x", "exec")

@@ -72,7 +72,7 @@ def first(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     folder = tmp_path_factory.mktemp("planted")
     notebook = plant(folder, {
         "cell-9": "![x](https://example.org/planted.png)",
-        "cell-10": "show.plan = planted",
+        "cell-10": "show.memory_plan = planted",
         "cell-26": "distribution = planted",
         "cell-29": "data_card = planted",
         "cell-39": "import helpers.tracks.a as a; a.measure_foreign_corpus = planted",

@@ -11,7 +11,7 @@ from helpers.code.functions import extract_functions, functions_of_file
 from helpers.code.names.checker import invented_names
 from helpers.code.names.context import NameContext
 from helpers.data.corpus import load_corpus
-from helpers.eval.planted.check import (
+from helpers.eval.planted.name_check import (
     PER_FAMILY,
     CheckedName,
     check_planted,

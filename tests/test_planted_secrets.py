@@ -13,8 +13,8 @@ from helpers.code.languages import syntax_fault
 from helpers.code.python_text import parse_or_reason
 from helpers.code.secrets import Masked, mask_secrets
 from helpers.data.card.page import render_data_card
-from helpers.eval.planted_secrets import check, values
-from helpers.eval.planted_secrets.check import check_facts, check_secrets, look_alikes, planted_secrets
+from helpers.eval.planted_secrets import secret_check, values
+from helpers.eval.planted_secrets.secret_check import check_facts, check_secrets, look_alikes, planted_secrets
 
 DEMANDED = 0.98
 
@@ -91,10 +91,10 @@ def test_no_form_of_dev_is_in_another_split(make) -> None:
 
 
 def test_the_figures_follow_from_what_is_masked(monkeypatch) -> None:
-    monkeypatch.setattr(check, "mask_secrets", lambda text, language: Masked(text, ()))
+    monkeypatch.setattr(secret_check, "mask_secrets", lambda text, language: Masked(text, ()))
     nothing = check_secrets("tune", 1, 40)
     assert (nothing.recall.value, nothing.precision.n) == (0.0, 1)
-    monkeypatch.setattr(check, "mask_secrets", lambda text, language: Masked("", ()))
+    monkeypatch.setattr(secret_check, "mask_secrets", lambda text, language: Masked("", ()))
     everything = check_secrets("tune", 1, 40)
     assert (everything.recall.value, everything.precision.value) == (1.0, 0.5)
 

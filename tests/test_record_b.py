@@ -2,7 +2,7 @@
 
 import pytest
 
-from helpers.eval.planted.check import CheckedName
+from helpers.eval.planted.name_check import CheckedName
 from helpers.eval.statistics import wilson_interval
 from helpers.records import ResponseScore, Task
 from helpers.report.metrics import _again_b, write_items

@@ -184,6 +184,18 @@ def test_time_of_imports_is_not_held_against_a_case(tmp_path: Path) -> None:
     assert imports < computes / 5
 
 
+@pytest.mark.parametrize("conditions", [BASE, *VARIATIONS])
+def test_code_in_a_folder_of_any_letters_runs_under_all_conditions(tmp_path: Path, conditions) -> None:
+    folder = tmp_path / "größe ∕ файл"
+    folder.mkdir()
+    (folder / "of_that_folder.py").write_text("VALUE = 1\n")
+    source = "import of_that_folder\ndef f():\n    return of_that_folder.VALUE"
+    case = Cases(source, "", ("assert f() == 1",), "f")
+    (results,) = examine_cases([case], conditions, workers=1, python_path=[str(folder)])
+    assert not results[0].trouble
+    assert results[0].passed, results[0].detail
+
+
 def test_the_sandboxs_own_trouble_is_no_reason_against_a_case(corpus, monkeypatch) -> None:
     steps = next(f for f in extract_functions(corpus) if f.name == "steps_to_one")
     subject = Subject(steps, "", ("assert steps_to_one(1) == 0",), (True,))

@@ -15,8 +15,8 @@ from helpers.eval.vector_index import (
     build_index,
     compare_kinds,
     load_index,
+    nearest,
     save_index,
-    search,
     vectors_of,
 )
 
@@ -33,7 +33,7 @@ VECTORS, QUESTIONS = unit_rows(1, 400), unit_rows(2, 20)
 
 @pytest.mark.parametrize("kind", ["flat", "qdrant"])
 def test_exact_kinds_equal_brute_force(kind):
-    found = search(build_index(VECTORS, NAMES, kind), QUESTIONS, 10)
+    found = nearest(build_index(VECTORS, NAMES, kind), QUESTIONS, 10)
     for line, hits in zip(QUESTIONS @ VECTORS.T, found, strict=True):
         assert list(hits) == [NAMES[row] for row in np.argsort(-line)[:10]]
         assert list(hits.values()) == pytest.approx(np.sort(line)[::-1][:10].tolist(), abs=1e-5)
@@ -41,8 +41,8 @@ def test_exact_kinds_equal_brute_force(kind):
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
 def test_approximate_kinds_give_exact_scores_and_miss_little(kind):
-    exact = search(build_index(VECTORS, NAMES), QUESTIONS, len(NAMES))
-    found = search(build_index(VECTORS, NAMES, kind), QUESTIONS, 10)
+    exact = nearest(build_index(VECTORS, NAMES), QUESTIONS, len(NAMES))
+    found = nearest(build_index(VECTORS, NAMES, kind), QUESTIONS, 10)
     for every, hits in zip(exact, found, strict=True):
         assert hits == pytest.approx({name: every[name] for name in hits}, abs=1e-5)
     row = {row["kind"]: row for row in compare_kinds(VECTORS, NAMES, QUESTIONS)}[kind]
@@ -52,7 +52,7 @@ def test_approximate_kinds_give_exact_scores_and_miss_little(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_vectors_give_the_same_index(kind):
     threads = faiss.omp_get_max_threads()
-    first, second = (search(build_index(VECTORS, NAMES, kind), QUESTIONS, 7) for _ in range(2))
+    first, second = (nearest(build_index(VECTORS, NAMES, kind), QUESTIONS, 7) for _ in range(2))
     assert first == second
     assert faiss.omp_get_max_threads() == threads
 
@@ -63,16 +63,16 @@ def test_a_saved_index_answers_the_same(tmp_path, kind):
     save_index(index, tmp_path / "index")
     loaded = load_index(tmp_path / "index")
     assert (loaded.ids, loaded.kind) == (index.ids, kind)
-    assert search(loaded, QUESTIONS, 5) == search(index, QUESTIONS, 5)
+    assert nearest(loaded, QUESTIONS, 5) == nearest(index, QUESTIONS, 5)
     again = load_index(tmp_path / "index")  # nothing was left locked
-    assert search(again, QUESTIONS[:1], 3) == search(index, QUESTIONS[:1], 3)
+    assert nearest(again, QUESTIONS[:1], 3) == nearest(index, QUESTIONS[:1], 3)
     save_index(build_index(VECTORS[:9], NAMES[:9], kind), tmp_path / "index")  # replaces, never mixes
     assert len(load_index(tmp_path / "index").ids) == 9
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_few_vectors_and_more_wanted_than_there_are(kind):
-    (hits,) = search(build_index(VECTORS[:3], NAMES[:3], kind), VECTORS[:1], 10)
+    (hits,) = nearest(build_index(VECTORS[:3], NAMES[:3], kind), VECTORS[:1], 10)
     assert next(iter(hits)) == NAMES[0]
     assert set(hits) <= set(NAMES[:3])
 

@@ -227,3 +227,13 @@ def test_a_vanished_second_copy_is_reported_once_and_used_again_when_it_returns(
     for name in ("one", "two"):
         again.stage(name, 1, lambda out, name=name: built.append(name) or build(out))
     assert built == ["two"]  # a damaged copy does not count
+
+
+def test_half_a_character_is_written_and_read_back(tmp_path: Path) -> None:
+    """`"\\ud800"` is a valid literal in Python and in JSON, but no text in UTF-8."""
+    write_json(tmp_path / "x.json", {"a": "\ud800 ß"})
+    assert read_json(tmp_path / "x.json") == {"a": "\ud800 ß"}
+    write_jsonl(tmp_path / "x.jsonl", [{"a": "\udcff"}])
+    assert read_jsonl(tmp_path / "x.jsonl") == [{"a": "\udcff"}]
+    write_text(tmp_path / "x.txt", "a\ud800ß")
+    assert (tmp_path / "x.txt").read_text(encoding="utf-8") == "a\\ud800ß"

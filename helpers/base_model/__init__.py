@@ -5,3 +5,5 @@ command `pretrain --data code` uses it to rebuild or prolong `helpers/models/tin
 adapting that model is not done here (`helpers.models`, `helpers.train`), nor is the challenge on
 titles (`helpers.fixed_budget`).
 """
+
+__all__ = ["training"]

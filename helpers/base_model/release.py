@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen2Config, 
 from helpers.base_model.base_recipes import EMBEDDED, BaseRecipe
 from helpers.base_model.evaluation import evaluate_base_model
 from helpers.base_model.token_arrays import CORPUS_FACTS, load_evaluation_text
+from helpers.escaping import cell, code_block, inline
 from helpers.machine.hardware import Runtime, hardware_facts
 from helpers.models.causal_lm import load_causal_lm
 from helpers.run.workspace import read_json, write_json, write_text
@@ -80,6 +81,7 @@ def base_card(folder: Path) -> str:
         loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True, autoescape=False,
     )  # fmt: skip
+    environment.filters |= {"cell": cell, "inline": inline, "code_block": code_block}
     corpus = history[-1]["corpus"]
     return environment.get_template("base_card.md.j2").render(
         report=report,

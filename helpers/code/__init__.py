@@ -6,3 +6,8 @@ token sets, and `secrets` masks keys. `extraction` and `fences` find the code in
 `quality` rate it, and the package `names` finds names in it that do not exist. This package runs no
 code under study (see `helpers.sandbox`) and does not choose the files of a corpus (see `helpers.data`).
 """
+
+__all__ = [
+    "docstrings", "edits", "extraction", "fences", "functions", "languages", "names", "near_duplicates",
+    "python_text", "quality", "secrets", "style",
+]  # fmt: skip

@@ -24,7 +24,7 @@ from helpers.code.assignment_words import (
     TELLS,
 )
 from helpers.code.bracketed import FORWARD, Bracketed
-from helpers.code.secret_names import SECRET, name_words, strength_of
+from helpers.code.secret_names import SECRET, parts_of_name, strength_of
 
 COPIES = re.compile(r"cpy|cmp|equal|compare|cat|set|assign|define|flag|printf", re.IGNORECASE)
 # The name in a selector of a page: `#password`, `input[name=password]`.
@@ -69,7 +69,7 @@ def given_by_call(code: Bracketed, bracket: int, caller: int, at: int, neutral: 
         return Given(name, True)
     if named:
         name = named[-1]
-        gives = COPIES.search(callee) or not GIVES.isdisjoint(name_words(chain))
+        gives = COPIES.search(callee) or not GIVES.isdisjoint(parts_of_name(chain))
         return Given(name.lstrip("*"), bool(COPIES.search(callee) if name.startswith("*") else gives))
     if callee in COMPARES and nth == 0 and code.text(caller - 1) in (".", "->", "::"):
         receiver = code.text(caller - 2)
@@ -179,7 +179,7 @@ def _given_by_callee(callee: str, nth: int, neutral: bool) -> Given | None:
     if strength and not neutral:
         if callee[0].isupper() and strength < SECRET:
             return Given(callee, False)
-        is_plain = not _gets(callee) and name_words(callee)[0] not in ("make", "hash", "check", "is")
+        is_plain = not _gets(callee) and parts_of_name(callee)[0] not in ("make", "hash", "check", "is")
         return Given(callee if is_plain else "", nth == 0 and is_plain and callee not in SAME_VALUE)
     if _gets(callee) and callee not in SAME_VALUE and not neutral:
         return Given("", False)
@@ -200,5 +200,5 @@ def is_looked_up(code: Bracketed, bracket: int) -> bool:
 
 def _gets(callee: str) -> bool:
     """Return whether a call looks something up, so that what it is given names a value."""
-    words = name_words(callee) or [callee]
+    words = parts_of_name(callee) or [callee]
     return words[0] in GETS or words[-1] in ("argument", "option")

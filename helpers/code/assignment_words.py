@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from helpers.code.secret_names import name_words
+from helpers.code.secret_names import parts_of_name
 
 ASSIGNS = {"=", ":=", "+=", ":", "=>", "||=", "??=", "==", "===", "!=", "!=="}
 ELSE = {"or", "||", "??", "?:", "else", "?"}  # what follows stands in for what was before
@@ -122,4 +122,4 @@ def says_nothing(name: str) -> bool:
 
 def holds_default(name: str) -> bool:
     """Return whether an argument or attribute of this name holds the value of something."""
-    return not NEUTRAL_WORDS.isdisjoint(name_words(name))
+    return not NEUTRAL_WORDS.isdisjoint(parts_of_name(name))

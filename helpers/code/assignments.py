@@ -36,7 +36,7 @@ from helpers.code.assignment_words import (
 )
 from helpers.code.bracketed import Bracketed
 from helpers.code.literals import COMMENT, STRING, Lexeme
-from helpers.code.secret_names import SECRET, is_plural, name_words, strength_of
+from helpers.code.secret_names import SECRET, is_plural, parts_of_name, strength_of
 
 MAX_BRACKETS = 6  # that a value may stand in, and still be given to a name outside them
 MIN_PIECE_CHARS = 3
@@ -201,7 +201,7 @@ def _is_described(code: Bracketed, at: int) -> bool:
     places = [place for place, k in enumerate(lead) if code.text(k) in ("=", ":")]
     if not places or not places[0]:
         return False
-    words = name_words(code.tokens[lead[places[0] - 1]].text)
+    words = parts_of_name(code.tokens[lead[places[0] - 1]].text)
     return bool(words) and not {words[-1], words[-1].removesuffix("s")}.isdisjoint(DESCRIBING)
 
 

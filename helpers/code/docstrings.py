@@ -9,20 +9,26 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import re
 import textwrap
 from dataclasses import dataclass
 
 import docstring_parser
+from docstring_parser import DocstringStyle
 
 from helpers.code.edits import SourceText
 from helpers.code.functions import without_docstring
+from helpers.escaping import storable
 from helpers.lines import bare_lines, indented, lines_of
 
 SENTENCE = re.compile(r"(.+?(?:[.!?](?=\s|$)|[。！？।]))", re.DOTALL)
 UNDERLINE = re.compile(r"\s*([-=~^*+#])\1{2,}\s*")
 EXAMPLE = re.compile(r"\s*(?:>>>|In \[\d+\]:|```|\.\.(?:\s|$))")  # doctest, IPython, fence, directive
 RST_ROLE = re.compile(r":[a-z:]+:`~?([^`<]+?)(?:\s*<[^`>]*>)?`")
+NUMPYDOC_SECTION = re.compile(r"(?:Other )?Parameters|Returns|Yields|Raises|Attributes")
+GOOGLE_SECTION = re.compile(r"(?:Args|Arguments|Returns|Yields|Raises|Attributes):")
+UNWRITABLE = re.compile("[\\0\\ud800-\\udfff]")  # in source code, other than as escapes
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class DocstringFacts:
 def read_docstring(docstring: str) -> DocstringFacts:
     """Parse a docstring in any of the usual styles; what it lacks is left empty."""
     try:
-        parsed = docstring_parser.parse(docstring)
+        parsed = docstring_parser.parse(docstring, _style(docstring))
     except docstring_parser.ParseError:
         first = docstring.strip().partition("\n\n")[0]
         return DocstringFacts(_first_sentence(first), (), None, ())
@@ -62,6 +68,23 @@ def read_docstring(docstring: str) -> DocstringFacts:
     if parsed.short_description and parsed.short_description.rstrip().endswith("."):
         summary = parsed.short_description
     return DocstringFacts(_first_sentence(summary), tuple(parameters), returns, tuple(raises))
+
+
+def _style(docstring: str) -> DocstringStyle:
+    """Return the style that the docstring's sections show; AUTO lets docstring_parser guess.
+
+    It guesses by the number of facts found, and so takes numpydoc or Google sections for reST where a line
+    of the prose begins with a colon: parameters and returns are lost, and the summary is cut.
+
+    Defaults are not read from docstrings at all: docstring_parser takes "default value is x" for "value".
+    """
+    lines = bare_lines(inspect.cleandoc(docstring))
+    for line, below in itertools.pairwise(lines):
+        if NUMPYDOC_SECTION.fullmatch(line) and re.fullmatch(r"-{3,}\s*", below):
+            return DocstringStyle.NUMPYDOC
+        if GOOGLE_SECTION.fullmatch(line) and below.startswith(("    ", "\t")):
+            return DocstringStyle.GOOGLE
+    return DocstringStyle.AUTO
 
 
 def prose_lines(text: str) -> list[str]:
@@ -108,6 +131,9 @@ def with_docstring(code: str, docstring: str) -> str:
     lines = lines_of(code)
     indent = " " * first.col_offset if first.lineno > text.function.lineno else "    "
     quoted = docstring.replace("\\", "\\\\").replace('"""', "'''")
+    quoted = UNWRITABLE.sub(lambda sign: sign.group().encode("unicode_escape").decode(), quoted)
+    if quoted.endswith('"') and "\n" not in quoted:
+        quoted = f'{quoted[:-1]}\\"'
     block = indented(f'"""{quoted}{chr(10) if chr(10) in quoted else ""}"""', indent)
     if first.lineno == text.function.lineno:  # def f(): return 1
         start, _ = text.span(first)
@@ -119,7 +145,7 @@ def with_docstring(code: str, docstring: str) -> str:
 
 def docstring_of(source: str) -> str:
     """Return the cleaned docstring of the function in `source`, or ""."""
-    return ast.get_docstring(SourceText(source).function) or ""
+    return storable(ast.get_docstring(SourceText(source).function) or "")
 
 
 def same_code(one: str, other: str) -> bool:

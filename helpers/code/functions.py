@@ -18,6 +18,7 @@ from pathlib import PurePosixPath
 
 from helpers.code.python_text import parse_or_reason, tokenize_python
 from helpers.code.tree_sitter_functions import functions_by_grammar
+from helpers.escaping import storable
 from helpers.lines import lines_of
 from helpers.machine.progress import progress
 from helpers.records import Corpus, Function, FunctionLeftOut, SourceFile
@@ -69,7 +70,7 @@ def functions_of_file(file: SourceFile, module: str) -> list[Function]:
     for node, qualname, is_method, is_nested in found:
         seen[qualname] += 1
         source, start_line = _source_of(node, lines)
-        docstring = ast.get_docstring(node, clean=False) or ""
+        docstring = storable(ast.get_docstring(node, clean=False) or "")
         functions.append(Function(
             id=f"{file.path}::{qualname}" + (f"#{seen[qualname]}" if seen[qualname] > 1 else ""),
             path=file.path, module=module, qualname=qualname, name=node.name, source=source,

@@ -108,7 +108,7 @@ def strength_of(name: str) -> int:
     >>> [strength_of(name) for name in ("DB_PASSWORD", "apiKey", "token", "password_field", "primary_key")]
     [3, 2, 1, 0, 0]
     """
-    words = name_words(name)
+    words = parts_of_name(name)
     for at in reversed(range(len(words))):
         strength = _strength_at(words, at)
         if strength:
@@ -121,7 +121,7 @@ def is_plural(name: str) -> bool:
     return bool(re.search(r"(?:s|S)(?:_?[A-Z]+)?$", name)) and strength_of(name) > 0
 
 
-def name_words(name: str) -> list[str]:
+def parts_of_name(name: str) -> list[str]:
     """Return the words of a name in snake, kebab or camel case, in lower case."""
     return [word.lower() for word in WORD.findall(name)]
 

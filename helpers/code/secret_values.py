@@ -12,7 +12,7 @@ import math
 import re
 from collections import Counter
 
-from helpers.code.secret_names import PASSWORD, SECRET, name_words
+from helpers.code.secret_names import PASSWORD, SECRET, parts_of_name
 
 MIN_CHARS, MIN_BITS = 8, 2.0  # of a value under a firm name; "aaa111" has 1 bit per character
 MIN_SHORT_CHARS = 6  # if letters, digits and perhaps symbols are mixed
@@ -140,8 +140,8 @@ def looks_secret(value: str, strength: int, *, direct: bool = True, name: str = 
     value = SCHEME.sub("", value, count=1)
     if len(value) < MIN_SHORT_CHARS or value.startswith("MASKED_") or PUBLIC.match(value):
         return False
-    words = name_words(name)
-    if words and name_words(value)[-len(words) :] == words:
+    words = parts_of_name(name)
+    if words and parts_of_name(value)[-len(words) :] == words:
         return False
     if HASH_OF_A_PASSWORD.fullmatch(value):
         return True

@@ -5,3 +5,8 @@ From a spec (`corpus_spec`) to accepted files (`walking`, `cleaning`, `corpus`),
 below make Track B's pairs and tasks (`tasks`), Track C's queries and documents (`queries`) and the data
 card (`card`). Nothing here trains or measures a model, and code of a corpus runs in the sandbox only.
 """
+
+__all__ = [
+    "card", "corpus", "corpus_spec", "draw", "exposure", "foreign", "general_code", "leaks", "licences",
+    "queries", "splits", "tasks",
+]  # fmt: skip

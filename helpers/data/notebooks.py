@@ -12,6 +12,8 @@ import json
 import re
 from typing import Any
 
+from helpers.escaping import storable
+
 MAX_FACTOR = 200  # a notebook may be that many times larger than its code, for the sake of its outputs
 PYTHON_CELLS = ("%%time", "%%timeit", "%%capture", "%%prun")  # cell magics that run the cell as Python
 SPECIAL = re.compile(r"^\s*(?:[%!?]|.*\?\s*$|\w[\w, ]*=\s*[%!])")
@@ -48,7 +50,7 @@ def _language(notebook: dict[str, Any]) -> str:
 
 def _source(cell: dict[str, Any]) -> str:
     source = cell.get("source", "")
-    return "".join(map(str, source)) if isinstance(source, list) else str(source)
+    return storable("".join(map(str, source)) if isinstance(source, list) else str(source))
 
 
 def _plain(source: str) -> str:

@@ -5,3 +5,9 @@ worth, and the choice of failure cases. The same functions score the model befor
 every baseline. Nothing here trains a model, draws a figure or writes metrics.json: `helpers.report` turns
 these results into entries, tables and plots.
 """
+
+__all__ = [
+    "failures", "failures_b", "file_scores", "fusion", "hybrid", "lexical", "pass_at_k", "perplexity",
+    "planted", "planted_secrets", "references", "response_generation", "response_scoring", "retrieval",
+    "sandbox", "statistics", "token_roles", "vector_index",
+]  # fmt: skip

@@ -31,8 +31,8 @@ from helpers.eval.vector_index import (
     build_index,
     compare_kinds,
     load_index,
+    nearest,
     save_index,
-    search,
     vectors_of,
 )
 from helpers.machine.hardware import Runtime
@@ -42,9 +42,9 @@ from helpers.records import Document, Query
 
 __all__ = [
     "Qrels", "RetrievalError", "Run", "VectorIndex", "build_index", "compare_kinds", "file_level",
-    "first_relevant_ranks", "index_documents", "index_facts", "load_index", "mean_scores",
+    "first_relevant_ranks", "index_documents", "index_facts", "load_index", "mean_scores", "nearest",
     "per_query_rows", "qrels_of", "query_groups", "ranking", "retrieve", "save_index", "score_measures",
-    "score_run", "search", "search_examples", "word_overlap",
+    "score_run", "search_examples", "word_overlap",
 ]  # fmt: skip
 
 TIMED_QUERIES = 30  # timed one by one, as a person would search
@@ -144,7 +144,7 @@ def retrieve(
     All documents is the default, because with a cut FAISS's own order would decide ties at the cut.
     """
     vectors = encode(model, [query.text for query in queries], kind="query", runtime=runtime, **encoding)
-    found = search(index, vectors, depth or len(index.ids))
+    found = nearest(index, vectors, depth or len(index.ids))
     return {query.id: hits for query, hits in zip(queries, found, strict=True)}
 
 

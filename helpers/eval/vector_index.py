@@ -78,7 +78,7 @@ def build_index(vectors: np.ndarray, ids: Sequence[str], kind: str = "flat") -> 
     return VectorIndex(tuple(ids), _store(vectors, kind), kind)
 
 
-def search(index: VectorIndex, queries: np.ndarray, k: int) -> list[dict[str, float]]:
+def nearest(index: VectorIndex, queries: np.ndarray, k: int) -> list[dict[str, float]]:
     """Return the `k` best documents for each row of `queries` (m, d), as {document id: inner product}.
 
     An approximate index may return fewer than `k`.
@@ -141,13 +141,13 @@ def compare_kinds(
         Per kind: `recall` (mean share of the exact `k` best that it finds), `build_seconds`, `query_ms`
         (one query at a time) and `n_bytes`.
     """
-    exact = search(build_index(vectors, ids), queries, k)
+    exact = nearest(build_index(vectors, ids), queries, k)
     rows = []
     for kind in ("flat", "hnsw", "ivf"):
         start = time.perf_counter()
         index = build_index(vectors, ids, kind)
         built = time.perf_counter()
-        found = [search(index, query[None], k)[0] for query in queries]
+        found = [nearest(index, query[None], k)[0] for query in queries]
         asked = time.perf_counter()
         shared = [len(a.keys() & b.keys()) / len(a) for a, b in zip(exact, found, strict=True)]
         row = {"kind": kind, "recall": float(np.mean(shared)), "build_seconds": built - start}

@@ -20,8 +20,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.data.corpus_spec import default_cache_dir
 from helpers.errors import SuiteError
+from helpers.escaping import storable
+from helpers.machine.cache_folder import default_cache_dir
 from helpers.machine.progress import progress
 from helpers.run.workspace import WorkspaceError, digest, write_text
 
@@ -193,7 +194,7 @@ def _first_lines(path: Path) -> Iterator[str]:
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = (ast.get_docstring(node) or "").partition("\n")[0]
+            first = storable(ast.get_docstring(node) or "").partition("\n")[0]
             line = " ".join(first.split())
             if MIN_CHARS <= len(line) <= MAX_CHARS and " " in line:
                 yield line

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from torch.func import functional_call
+from transformers import PreTrainedTokenizerBase
 
 from helpers.errors import SuiteError
 from helpers.machine.hardware import Runtime
@@ -25,6 +26,7 @@ from helpers.machine.memory import in_batches
 from helpers.machine.processes import across_ranks
 from helpers.machine.progress import bar
 from helpers.models.hub import first_line, must_use_cache
+from helpers.models.saved_tokenizer import exact_tokenizer
 from helpers.models.shapes import PACKAGE_PREFIX
 
 Kind = Literal["query", "document"]
@@ -57,12 +59,14 @@ def load_embedder(spec: str, runtime: Runtime) -> SentenceTransformer:
     if source.startswith((".", "/", "~")) and not Path(source).is_dir():
         raise EmbedderError(f"no embedder in folder {source!r}: there is no such folder")
     try:
+        offline = Path(source).is_dir() or (source.count("/") == 1 and must_use_cache(source))
         model = SentenceTransformer(
             source,
             device=str(runtime.device),
             model_kwargs={"dtype": torch.float32},
-            local_files_only=Path(source).is_dir() or (source.count("/") == 1 and must_use_cache(source)),
+            local_files_only=offline,
         )
+        _read_as_saved(model, source, offline)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise EmbedderError(
             f"cannot load embedder {spec!r}: {first_line(error)}\n"
@@ -72,6 +76,15 @@ def load_embedder(spec: str, runtime: Runtime) -> SentenceTransformer:
     model.prompts = resolve_prompts(model, spec)
     model.default_prompt_name = None  # every call names its prompt
     return model
+
+
+def _read_as_saved(model: SentenceTransformer, source: str, offline: bool) -> None:
+    """Give the model the tokenizer that is saved with it, if the library's has other ids."""
+    loaded = getattr(model, "tokenizer", None)
+    if isinstance(loaded, PreTrainedTokenizerBase):
+        exact = exact_tokenizer(loaded, source, offline=offline)
+        if exact is not loaded:  # sentence-transformers 6 calls its place `processor`
+            setattr(model[0], "processor" if hasattr(model[0], "processor") else "tokenizer", exact)
 
 
 def resolve_prompts(model: SentenceTransformer, spec: str) -> dict[str, str]:

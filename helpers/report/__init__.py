@@ -5,3 +5,8 @@ they share, and `metrics` assembles, checks and recomputes the document. Everyth
 it: tables, plots, notebook display, HTML page, comparison of runs. `execute` and `headless_run` run the
 notebook that all of this appears in. Nothing here trains or scores a model.
 """
+
+__all__ = [
+    "compare", "data_plots", "display", "execute", "export", "headless_run", "ladder_table", "metrics",
+    "own_metric", "plots", "tables", "tables_c", "typeset",
+]  # fmt: skip

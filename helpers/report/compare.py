@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 
 from helpers.errors import SuiteError
+from helpers.escaping import inline
+from helpers.models.gguf.sources import FILE
 from helpers.report.tables import TRACK_NAMES, markdown, summary_rows
 from helpers.run.workspace import read_json
 
@@ -80,7 +82,7 @@ def _differences(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for what, read in SAME.items():
         values = {name: read(metrics["run"]) for name, metrics in runs.items()}
         if len(set(values.values())) > 1:
-            listed = ", ".join(f"{name}: {str(value)[:12]}" for name, value in values.items())
+            listed = ", ".join(f"{inline(name)}: {inline(str(value)[:12])}" for name, value in values.items())
             found.append(f"**Not comparable:** the {what} differs ({listed}).")
     return found
 
@@ -90,14 +92,15 @@ def _origins(runs: Mapping[str, Mapping[str, Any]]) -> str:
     for name, metrics in runs.items():
         run, models = metrics["run"], dict.fromkeys(_shown(metrics[track]["model"]) for track in TRACK_NAMES)
         changed = ", ".join(run.get("settings_changed", ()))
-        line = f"- {name}: run {run['run_id']}, code {run['commit']}, models {', '.join(models)}"
-        lines.append(f"{line}, with {changed}" if changed else line)
+        said = f"{name}: run {run['run_id']}, code {run['commit']}, models {', '.join(models)}"
+        lines.append(f"- {inline(f'{said}, with {changed}' if changed else said)}")
     return "\n".join(lines)
 
 
 def _shown(model: str) -> str:
     """Return a hub name or relative path unchanged, and only the last part of an absolute path."""
-    return Path(model).name if Path(model).expanduser().is_absolute() else model
+    prefix, place = (FILE, model.removeprefix(FILE)) if model.startswith(FILE) else ("", model)
+    return prefix + Path(place).name if Path(place).expanduser().is_absolute() else model
 
 
 def _read(place: Path) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from numbers import Number
 from typing import Any
 
 import pandas as pd
@@ -17,12 +18,15 @@ from nbconvert.filters import markdown2html
 from helpers.data.leaks import LeakReport
 from helpers.data.queries.retrieval_data import RetrievalData
 from helpers.data.tasks.instruct_data import InstructData
+from helpers.escaping import code_block, code_span, html_text, inline
 from helpers.machine.hardware import Runtime
 from helpers.models.footprint import Machine
 from helpers.models.shapes import ShapeError
 from helpers.plan import plan_rows, plan_run
 from helpers.records import Failure, Query, TaskSetAside
 from helpers.settings import Profile
+
+HEADING_TAG = re.compile(r"(</?h)([1-6])\b")
 
 
 def table(frame: pd.DataFrame, *, long_names: bool = False) -> HTML:
@@ -31,11 +35,13 @@ def table(frame: pd.DataFrame, *, long_names: bool = False) -> HTML:
     Args:
         long_names: break words anywhere, for dotted names too long for a column.
     """
-    with pd.option_context("display.max_colwidth", None):
-        page = frame.reset_index().to_html(
-            index=False, border=0, justify="left", escape=True, classes="names" if long_names else None
+    shown = frame.reset_index().rename(columns=_cell).map(_cell)
+    # Without the option, a hosted notebook would typeset what stands between two dollar signs.
+    with pd.option_context("display.max_colwidth", None, "display.html.use_mathjax", False):
+        page = shown.to_html(
+            index=False, border=0, justify="left", escape=False, classes="names" if long_names else None
         )
-    return HTML(page.replace("\\n", "<br>"))
+    return HTML(page)
 
 
 def decisions(runtime: Runtime) -> HTML:
@@ -44,7 +50,7 @@ def decisions(runtime: Runtime) -> HTML:
     return table(pd.DataFrame(rows).set_index("Decision"))
 
 
-def plan(profile: Profile, runtime: Runtime) -> HTML | str:
+def memory_plan(profile: Profile, runtime: Runtime) -> HTML | str:
     """Show the planned memory and time of every step on this machine, one row each."""
     try:
         stages = plan_run(profile, Machine.of(runtime))
@@ -58,13 +64,13 @@ def counts(values: Mapping[str, int], what: str, unit: str) -> HTML:
     return table(pd.DataFrame(values.items(), columns=[what, unit]).set_index(what))
 
 
-def splits(leaks: LeakReport) -> HTML:
+def split_sizes(leaks: LeakReport) -> HTML:
     """Show files and functions per split, as counted by the leak check."""
     rows = {"files": leaks.files, "functions": leaks.functions}
     return table(pd.DataFrame(rows).rename_axis("Split"))
 
 
-def settings(values: Any, names: Sequence[str]) -> HTML:
+def setting_values(values: Any, names: Sequence[str]) -> HTML:
     """Show the named settings of one track."""
     rows = [{"Setting": name.replace("_", " "), "Value": f"{getattr(values, name):g}"} for name in names]
     return table(pd.DataFrame(rows).set_index("Setting"))
@@ -73,14 +79,9 @@ def settings(values: Any, names: Sequence[str]) -> HTML:
 def card(text: str) -> HTML:
     """Show the data card in a scrolling box, its headings two levels below the notebook's own."""
     header, body = re.match(r"---\n(.*?)\n---\n(.*)", text, re.DOTALL).groups()
-    lowered = re.sub(r"^(#{1,4}) ", r"##\1 ", body, flags=re.MULTILINE)
-    return HTML(f'<div class="card">{markdown2html(code_block(header, "yaml") + chr(10) + lowered)}</div>')
-
-
-def code_block(text: str, language: str = "text") -> str:
-    """Wrap `text` in a Markdown code block. Its fence is so long that no line of `text` can close it."""
-    fence = "`" * (1 + max([2, *map(len, re.findall("`+", text))]))
-    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+    page = markdown2html(f"{code_block(header, 'yaml')}\n{body}")
+    lowered = HEADING_TAG.sub(lambda tag: f"{tag[1]}{min(6, int(tag[2]) + 2)}", page)
+    return HTML(f'<div class="card">{lowered}</div>')
 
 
 def pair(instruction: str, response: str) -> Markdown:
@@ -124,12 +125,12 @@ def searches(rows: Sequence[Mapping[str, Any]]) -> HTML:
     return table(pd.DataFrame(shown).set_index("Query"), long_names=True)
 
 
-def failures(cases: Sequence[Failure]) -> Markdown:
+def failure_pages(cases: Sequence[Failure]) -> Markdown:
     """Show every failure case with input, expected, got and diagnosis."""
     parts = []
     for number, case in enumerate(cases, 1):
-        parts.append(f"### {number}. Track {case.track[-1].upper()}: {case.category}")
-        parts += [f"`{case.item_id}`", f"**Diagnosis.** {case.diagnosis}"]
+        parts.append(f"### {number}. Track {case.track[-1].upper()}: {inline(case.category)}")
+        parts += [code_span(case.item_id), f"**Diagnosis.** {inline(case.diagnosis)}"]
         for name, text in (("Input", case.input), ("Expected", case.expected), ("Got", case.got)):
             parts += [f"**{name}**", code_block(text)]
     return Markdown("\n\n".join(parts))
@@ -150,3 +151,8 @@ def set_aside(items: Sequence[TaskSetAside], total: int) -> HTML | str:
 def _short(document_id: str) -> str:
     """Return the file and function of a document id, without the folders."""
     return document_id.rpartition("/")[2]
+
+
+def _cell(value: Any) -> Any:
+    """Return text as HTML that shows it; figures stay, since pandas formats them by column."""
+    return value if isinstance(value, Number) else html_text(str(value))

@@ -15,11 +15,12 @@ from typing import Any
 
 import jinja2
 import nbformat
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
 from helpers.error_text import told
+from helpers.escaping import visible
 from helpers.profiles import PROFILES
 from helpers.report.tables import summary_rows
 from helpers.settings import public_spec
@@ -27,20 +28,23 @@ from helpers.settings import public_spec
 FOLDER = Path(__file__).parent
 # The folders above the last part of a quoted path that leaves the checkout.
 OUTSIDE = re.compile(r"(?<=[':,])(?:\.\./|~/|/(?!/))[^',]*?(?=[^/',]*[',])")
-FOREIGN = re.compile(
-    r"<(?:script|link|img|iframe)\b[^>]+(?:src|href)=[\"']?(https?:[^\"'> ]+)[^>]*>", re.IGNORECASE
-)
+# What a page without scripts and network access may not hold. A link is followed by a person only.
+ACTIVE = {"script", "iframe", "frame", "object", "embed", "applet", "base", "meta", "link", "form"}
+ADDRESSED = ("src", "srcset", "href", "xlink:href", "poster", "background", "data", "action", "formaction")
+HARMLESS_ADDRESS = re.compile(r"\s*(?:#|data:image/|$)", re.IGNORECASE)
+HARMLESS_LINK = re.compile(r"\s*(?:#|$|https?:|mailto:|[\w./-]+(?:$|[#?]))", re.IGNORECASE)
+LOADING_STYLE = re.compile(r"@import|url\(\s*[\"']?(?!data:|#)([^\"')\s]+)", re.IGNORECASE)
 
 
 def page_in_any_case(notebook: nbformat.NotebookNode, metrics: dict[str, Any]) -> tuple[str, list[str]]:
     """Return `html_document`, or a page that says why it failed, and a line for each omission."""
     left_out: list[str] = []
     try:
-        return html_document(notebook, metrics, left_out), left_out
+        return visible(html_document(notebook, metrics, left_out)), left_out
     except Exception as error:
         line = f"the HTML page could not be rendered; metrics.json and data card are complete: {told(error)}"
-        rows = html.escape(json.dumps(metrics, indent=2, ensure_ascii=False))
-        page = f"<h1>{_title(notebook)}</h1><p>{html.escape(line)}</p><pre>{rows}</pre>"
+        rows = html.escape(visible(json.dumps(metrics, indent=2, ensure_ascii=False)))
+        page = f"<h1>{html.escape(_title(notebook))}</h1><p>{html.escape(line)}</p><pre>{rows}</pre>"
         return f'<!DOCTYPE html><html lang="en"><meta charset="utf-8">{page}</html>', [line]
 
 
@@ -96,7 +100,7 @@ def notebook_page(
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, FOLDER]), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    page = environment.get_template(template).render(
+    return environment.get_template(template).render(
         title=_title(notebook),
         css=(FOLDER / "page.css").read_text(encoding="utf-8"),
         highlight_css=HtmlFormatter(style="default").get_style_defs(".highlight"),
@@ -105,7 +109,6 @@ def notebook_page(
         left_out=lost,
         **values,
     )
-    return _without_foreign(page, lost)
 
 
 def _rendered(notebook: nbformat.NotebookNode, lost: list[str]) -> str:
@@ -126,15 +129,37 @@ def _rendered(notebook: nbformat.NotebookNode, lost: list[str]) -> str:
         return exporter.from_notebook_node(notebook)[0]
 
 
-def _without_foreign(page: str, lost: list[str]) -> str:
-    """Replace every element that would load something from the web by its address."""
+def _without_foreign(body: str, lost: list[str]) -> str:
+    """Replace every element that would run code or load something by what it would have done.
 
-    def named(element: re.Match[str]) -> str:
-        line = f"left out: the page would load {element[1]} from the web; embed it instead"
+    A body without such elements is returned as it is.
+    """
+    soup = BeautifulSoup(body, "html.parser")
+    found = [(element, why) for element in soup.find_all(True) if (why := _forbidden(element))]
+    for element, why in found:
+        line = f"left out: the page would {why}; embed it instead"
         lost.append(line)
-        return f"<em>[{html.escape(line)}]</em>"
+        note = soup.new_tag("em")
+        note.string = f"[{line}]"
+        element.replace_with(note)
+    return str(soup) if found else body
 
-    return FOREIGN.sub(named, page)
+
+def _forbidden(element: Tag) -> str:
+    """Return what an element would do that the page must not; "" for most elements."""
+    styles = [str(element.get("style", "")), element.get_text() if element.name == "style" else ""]
+    if loading := next(filter(None, map(LOADING_STYLE.search, styles)), None):
+        return f"load {loading[1] or 'a style sheet'} from the web"
+    harmless = HARMLESS_LINK if element.name in ("a", "area") else HARMLESS_ADDRESS
+    for name in ADDRESSED:
+        address = str(element.get(name, ""))
+        if not harmless.match(address):
+            runs = element.name in ("a", "area")
+            return f"follow the link {address[:80]}" if runs else f"load {address} from the web"
+    if element.name in ACTIVE:
+        return f"hold an active element <{element.name}>"
+    handlers = [name for name in element.attrs if name.lower().startswith("on")]
+    return f"run code ({handlers[0]} of <{element.name}>)" if handlers else ""
 
 
 def open_notebook() -> nbformat.NotebookNode | None:

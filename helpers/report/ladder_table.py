@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from helpers.escaping import inline
 from helpers.models.shapes import model_identity
 from helpers.report.tables import markdown, number
 from helpers.run.workspace import read_json
@@ -51,14 +52,14 @@ def ladder_text(corpus_sha256: str, model: str, *, folder: Path = BESIDE_PACKAGE
     result = read_json(file)
     if result["corpus_sha256"] != corpus_sha256 or result["model_sha256"] != model_identity(model):
         return (
-            f"The saved ladder (on {result['corpus']}) was measured with other files or another model and is "
-            "left out; `python -m helpers ladder` measures one for this run."
+            f"The saved ladder (on {inline(result['corpus'])}) was measured with other files or another "
+            "model and is left out; `python -m helpers ladder` measures one for this run."
         )
     origin = (
         f"Each variant trained on {result['tokens']:,} tokens of the training files, with one seed. It "
-        f"was measured separately from this run, at commit {result['commit']}, on the same corpus and model, "
-        f"with {result['validation_files']} validation files and {result['general_files']} files of general "
-        "code."
+        f"was measured separately from this run, at commit {inline(result['commit'])}, on the same corpus "
+        f"and model, with {result['validation_files']} validation files and "
+        f"{result['general_files']} files of general code."
     )
     first, second = (row["validation"] for row in result["rows"][:2])  # two seeds of the same settings
     noise = f"Two seeds of the same settings differ by {number(abs(first - second))} bits per byte."

@@ -38,6 +38,7 @@ STYLE = {
     "axes.spines.right": False,
     "axes.titlelocation": "left",
     "hatch.linewidth": 0.8,
+    "text.parse_math": False,  # a dollar sign in a name is no formula
 }
 styled = matplotlib.rc_context(STYLE)  # decorator that applies the style while a figure is drawn
 

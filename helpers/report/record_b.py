@@ -2,7 +2,7 @@
 
 Rows: `track_b/tasks` (records.Task), `track_b/tasks_set_aside` (records.TaskSetAside),
 `track_b/scores_before`, `track_b/scores_after` and `track_b/baseline_<name>` (records.ResponseScore; sample 0
-is greedy, 1..n are drawn), and `track_b/planted_names` (planted.check.CheckedName).
+is greedy, 1..n are drawn), and `track_b/planted_names` (planted.name_check.CheckedName).
 
 `pass@1` and `pass@1/<kind>` use sample 0, one per task of an executable kind (`records.EXECUTABLE`). The
 interval of the difference resamples functions, p is exact McNemar over tasks; the verdict needs both.
@@ -21,7 +21,7 @@ from typing import Any
 
 from helpers.code.style import HALF_SCORE_AT
 from helpers.eval.pass_at_k import pass_at_k
-from helpers.eval.planted.check import CheckedName, precision_and_recall
+from helpers.eval.planted.name_check import CheckedName, precision_and_recall
 from helpers.eval.statistics import exact_mcnemar, proportion, wilson_interval
 from helpers.records import EXECUTABLE, ResponseScore, Task, TaskSetAside
 from helpers.report import entries

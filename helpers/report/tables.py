@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from helpers.escaping import cell, inline
 from helpers.report.entries import entry_verdict
 from helpers.settings import SET_ASIDE_LIMIT
 
@@ -138,10 +139,11 @@ def cost_table(metrics: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """Format a table as Markdown, index first; pipes inside cells are escaped."""
+    """Format a table as Markdown, index first; cells show their text, whatever it holds."""
     frame = table.reset_index()
-    lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(str).to_numpy().tolist()]
-    return "\n".join("| " + " | ".join(str(c).replace("|", "\\|") for c in line) + " |" for line in lines)
+    lines = [list(frame.columns), *frame.astype(str).to_numpy().tolist()]
+    rows = ["| " + " | ".join(cell(str(value)) for value in line) + " |" for line in lines]
+    return "\n".join([rows[0], "| --- " * len(frame.columns) + "|", *rows[1:]])
 
 
 def verdict_text(track: Mapping[str, Any]) -> str:
@@ -150,12 +152,12 @@ def verdict_text(track: Mapping[str, Any]) -> str:
 
 
 def verdict_sentence(track: Mapping[str, Any]) -> str:
-    """Word the primary metric and its verdict in plain language.
+    """Word the primary metric and its verdict in plain language (Markdown).
 
     If too many tasks had to be set aside, that comes first.
     """
     if track["verdict"] == "not_run":
-        return f"Not run: {track['reason'].rstrip('.')}. Needed: {track['needed']}."
+        return f"Not run: {inline(track['reason'].rstrip('.'))}. Needed: {inline(track['needed'])}."
     entry = track["metrics"][track["primary_metric"]]
     delta, (low, high) = entry["delta"], entry["delta"]["ci95"]
     name = metric_name(track["primary_metric"])
@@ -183,7 +185,7 @@ def pretraining_control_sentences(track: Mapping[str, Any]) -> str:
     controls, facts = track["controls"], track["data"]
     said = []
     if "exposure_note" in facts:
-        said.append(f"**Seen before?** {facts['exposure_note']}.")
+        said.append(f"**Seen before?** {inline(facts['exposure_note'])}.")
     if unseen := controls.get("changed_after_cut_off"):
         said[-1] += (
             f" On the {unseen['after']['n']} of them that are held out, bits per byte change by "
@@ -211,7 +213,7 @@ def pretraining_control_sentences(track: Mapping[str, Any]) -> str:
             else "these files cannot tell the repository's own files from foreign code"
         )
         said.append(
-            f"**Foreign code.** Training on {facts['foreign_corpus']} with the same budget "
+            f"**Foreign code.** Training on {inline(facts['foreign_corpus'])} with the same budget "
             f"({facts['foreign_tokens']:,} tokens, against {facts['own_tokens']:,} of the repository) "
             f"changes the held-out files by {change_text(foreign['delta'])} bits per byte; training on the "
             f"repository changes them by {number(own, signed=True)}. Repository minus foreign: "
@@ -265,7 +267,8 @@ def print_summary(metrics: Mapping[str, Any], console: Console | None = None) ->
     console = console or Console()
     run = metrics["run"]
     title = f"Profile {run['profile']} · {run['corpus']['spec']} · {run['seconds'] / 60:.1f} min"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_lines=True)
+    named = Text(title, style="bold")
+    table = Table(title=named, title_justify="left", box=box.SIMPLE_HEAD, show_lines=True)
     table.add_column("Track, metric, model")
     table.add_column("Before → after", no_wrap=True)
     table.add_column("Change [95%]", no_wrap=True)
@@ -276,7 +279,8 @@ def print_summary(metrics: Mapping[str, Any], console: Console | None = None) ->
         value, _, interval = row["change"].partition(" ")
         change = f"{value}, p {row['p']}\n{interval}" if interval else value
         what = f"{row['track']}\n{row['metric']}\n{row['model']}"
-        table.add_row(what, f"{row['before']} → {row['after']}", change, row["n"], verdict)
+        cells = (what, f"{row['before']} → {row['after']}", change, row["n"], verdict)
+        table.add_row(*map(Text, cells))  # a plain string would be read as markup: "[/b]" in a name
     console.print(table)
     for line in closing_lines(metrics):
         console.print(Text.assemble(("Warning: ", "bold"), line))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from helpers.escaping import inline
 from helpers.report.record_c import HYBRID
 from helpers.report.tables import change_text, estimate_text, metric_name, number
 
@@ -112,7 +113,7 @@ def search_control_sentences(track: Mapping[str, Any]) -> str:
         )
     if foreign := controls.get("foreign_package"):
         low, high = foreign["delta"]["ci95"]
-        name = track["data"].get("foreign_package", "a foreign package")
+        name = inline(track["data"].get("foreign_package", "a foreign package"))
         kept = "worse" if high < 0 else "better" if low > 0 else "not detectably different"
         said.append(
             f"On {foreign['after']['n']} queries over {name}, on which nothing here was trained, "

@@ -6,3 +6,8 @@ finished stages where they outlive the machine. `expected_seconds`, `earlier_run
 `time_left` estimate how long a run takes; `stage_names` names its stages for people. This package does
 not know what a stage computes: the tracks decide that.
 """
+
+__all__ = [
+    "calibration", "code_identity", "expected_seconds", "folder", "lock", "second_copy", "stage_files",
+    "stage_names", "time_left", "workspace",
+]  # fmt: skip

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 from helpers.error_text import storage_problem
 from helpers.errors import SuiteError
+from helpers.escaping import storable
 from helpers.run.second_copy import SecondCopy
 from helpers.run.stage_files import file_digests
 
@@ -58,8 +59,11 @@ def digest(value: Any) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` in UTF-8 with `write_bytes`."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write `text` in UTF-8 with `write_bytes`; what UTF-8 lacks is written as `storable` shows it.
+
+    In JSON that is the escape which reading turns into the same text again.
+    """
+    write_bytes(path, storable(text).encode("utf-8"))
 
 
 def write_bytes(path: Path, data: bytes) -> None:

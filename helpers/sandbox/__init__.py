@@ -7,3 +7,5 @@ preloads. The other modules are internals of the processes that run and judge a 
 interpreters import them, so nothing here may import torch. This package does not decide which programs
 or tests to run, and it runs them on Linux only.
 """
+
+__all__ = ["api", "examination", "run_conditions", "workers"]

@@ -55,7 +55,7 @@ def run_judge(channel: int, output: int, descriptor: int) -> str:
     asked, size = read_request(descriptor)
     peer = Peer(channel, make_proxy, trusting=False)
     if "calls" in asked:
-        verdict: Any = record(peer, asked["setup"], asked["calls"], size, descriptor)
+        verdict: Any = record_answers(peer, asked["setup"], asked["calls"], size, descriptor)
     elif "cases" in asked:
         verdict = examine(peer, asked, size, descriptor)
     else:
@@ -199,7 +199,7 @@ def mirror_output(peer: Peer, output: int) -> None:
     peer.after_reply = after_reply
 
 
-def record(peer: Peer, setup: str, calls: list[str], size: int, descriptor: int) -> list[dict]:
+def record_answers(peer: Peer, setup: str, calls: list[str], size: int, descriptor: int) -> list[dict]:
     """Evaluate each call in the program and return the answers as source text, saved after each call."""
     results: list[dict] = []
     try:

@@ -322,7 +322,8 @@ def receive(control: socket.socket, descriptors: int = 0) -> tuple[dict[str, Any
 def run_zygote() -> None:
     """Run the warm process; argv holds the control socket's descriptor and the settings."""
     settings = json.loads(sys.argv[2])
-    sys.path[:] = [*settings["python_path"], *sys.path]
+    # A locale without the letters of a folder's name still takes their bytes.
+    sys.path[:] = [*(os.fsdecode(path.encode()) for path in settings["python_path"]), *sys.path]
     try:
         serve(socket.socket(fileno=int(sys.argv[1])), settings)
     finally:

@@ -5,3 +5,5 @@ HumanEval and MBPP sample files; `verify_pairs` checks a run's saved pairs; `tra
 training settings. A run uses only what they share with it: the catalogue for `search`, and the saved ladder
 for its report. `helpers.__main__` reads these commands' options.
 """
+
+__all__ = ["complete", "score", "search", "track_a_ladder", "verify_pairs"]

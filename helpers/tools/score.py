@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import gzip
 import json
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -199,7 +200,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         if data[:2] == b"\x1f\x8b":
             data = gzip.decompress(data)
         text = data.decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise ScoreError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     for where, row in _list_rows(path, text) or _line_rows(path, text):
         if not isinstance(row, dict):
@@ -235,8 +236,11 @@ def _human_eval(where: str, row: dict[str, Any]) -> Problem:
 
 
 def _mbpp(where: str, row: dict[str, Any]) -> Problem:
-    tests = [*row.get("test_imports", []), row.get("test_setup_code", ""), *row["test_list"]]
-    if not row["test_list"] or not all(isinstance(test, str) for test in tests):
+    imports, asserts = row.get("test_imports") or [], row["test_list"]
+    if not isinstance(imports, list) or not isinstance(asserts, list) or not asserts:
+        raise ScoreError(f"{where}: 'test_list' must be a non-empty list, and 'test_imports' a list if given")
+    tests = [*imports, row.get("test_setup_code") or "", *asserts]
+    if not all(isinstance(test, str) for test in tests):
         raise ScoreError(f"{where}: 'test_list' must be a non-empty list of assert statements")
     text = _parsed(where, "\n".join(tests).replace("\r\n", "\n") + "\n")
     return Problem(str(_task_id(where, row)), "", _mbpp_entry_point(where, row, text), text)

@@ -19,7 +19,7 @@ from rich.text import Text
 from helpers.errors import SuiteError
 from helpers.eval.fusion import add_words
 from helpers.eval.hybrid import load_hybrid
-from helpers.eval.retrieval import load_index, ranking, search
+from helpers.eval.retrieval import load_index, nearest, ranking
 from helpers.lines import bare_lines
 from helpers.machine.hardware import Runtime
 from helpers.models.embedder import encode, load_embedder
@@ -93,7 +93,7 @@ def search_code(run_folder: Path, question: str, k: int, runtime: Runtime) -> li
     model = load_embedder(str(run_folder / PARTS["embedder"]), runtime)
     functions = {row["id"]: row for row in read_jsonl(run_folder / PARTS["functions"] / "rows.jsonl")}
     vector = encode(model, [question], kind="query", runtime=runtime, max_tokens=MAX_QUERY_TOKENS)
-    near = search(index, vector, max(k, CANDIDATES))[0]
+    near = nearest(index, vector, max(k, CANDIDATES))[0]
     hybrid = load_hybrid(run_folder / PARTS["words"])
     words = dict(zip(hybrid.words.ids, hybrid.words.scores(question).tolist(), strict=True))
     scores = add_words(near, words, hybrid.weight("after"))

@@ -5,3 +5,5 @@ identity. `session` opens and publishes a run, `guards` decide what a failure co
 on all tracks together. Algorithms do not belong here: data, training, evaluation and tables live in the
 packages below.
 """
+
+__all__ = ["a", "b", "c", "session", "whole_run"]

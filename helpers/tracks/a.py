@@ -56,7 +56,7 @@ class TrackA:
     @step
     def before(self) -> None:
         """Score the held-out files, and a slice of general code, with the untouched model."""
-        display(show.settings(self.settings, ["window", "stride", "epochs", "learning_rate",
+        display(show.setting_values(self.settings, ["window", "stride", "epochs", "learning_rate",
                                               "batch_sequences", "warmup_fraction"]))  # fmt: skip
         self.tokenizer = load_tokenizer(self.settings.model)
         self.parts = self._parts()

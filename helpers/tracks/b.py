@@ -21,7 +21,7 @@ from helpers.data.tasks.instruct_data import (
     save_instruct_data,
 )
 from helpers.data.tasks.prose_models import language_generator
-from helpers.eval.planted.check import check_planted
+from helpers.eval.planted.name_check import check_planted
 from helpers.eval.references import (
     retry_infrastructure_errors,
     score_references,

@@ -6,3 +6,8 @@ and `from_scratch` hold the three loops, which share one policy for checkpoints 
 that are not finite and for running out of memory or of float16's range (`fallbacks`). Other packages load
 models (`helpers.models`), score them (`helpers.eval`) and decide what a run trains (`helpers.tracks`).
 """
+
+__all__ = [
+    "averaged_embedder", "checkpoints", "continued_pretraining", "contrastive", "from_scratch",
+    "instruct", "packing", "step_log", "trainer",
+]  # fmt: skip

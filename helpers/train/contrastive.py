@@ -1,6 +1,6 @@
 """Contrastive tuning of an embedder on (query, function) pairs of the training files.
 
-InfoNCE with in-batch negatives (`MultipleNegativesRankingLoss`) in batches without duplicates, plus hard
+InfoNCE with in-batch negatives (`MultipleNegativesRankingLoss`) in batches without contradictions, plus hard
 negatives, which the untouched model mines from the training files. Each pass over the pairs uses another
 wording of the query and other hard negatives, so that neither is memorised. A profile can restrict
 training to the topmost layers: for a few hundred pairs that suffices, and a step costs less. The state
@@ -21,13 +21,11 @@ from accelerate import PartialState
 from datasets import Dataset
 from sentence_transformers import (
     SentenceTransformer,
-    SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
     util,
 )
 from sentence_transformers.evaluation import SentenceEvaluator
 from sentence_transformers.losses import MultipleNegativesRankingLoss
-from sentence_transformers.training_args import BatchSamplers
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from helpers.data.queries.documents import short_form
@@ -42,7 +40,8 @@ from helpers.models.embedder import load_embedder
 from helpers.records import Document, Query
 from helpers.run.workspace import digest, write_json, write_text
 from helpers.settings import TrackCSettings
-from helpers.train.checkpoints import SaveSchedule, newest_whole_checkpoint, written_whole
+from helpers.train.checkpoints import SaveSchedule, newest_whole_checkpoint, step_of, written_whole
+from helpers.train.contrastive_batches import CountingTrainer
 from helpers.train.fallbacks import in_float32_after_overflow, require_finite
 from helpers.train.hard_negatives import mine_hard_negatives
 
@@ -154,7 +153,7 @@ def _train(
     validation = ValidationMRR(data, settings, runtime, seed)
     untouched = validation(model)
     checkpoints = out_dir / "checkpoints"
-    trainer = SentenceTransformerTrainer(
+    trainer = CountingTrainer(
         model=model,
         args=_arguments(settings, model, dataset, runtime, seed, checkpoints, bool(data.validation)),
         train_dataset=dataset,
@@ -170,6 +169,8 @@ def _train(
         checkpoint = newest_whole_checkpoint(checkpoints, key)
     with stopwatch() as took:
         trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+    if world_size() == 1:  # several processes take full batches only, and share them
+        trainer.require_every_row(len(dataset), first_batch=step_of(checkpoint) if checkpoint else 0)
     history = _history(trainer, untouched, mining, dataset, settings.epochs)
     history |= {"mining_seconds": mining_took["seconds"], "training_seconds": took["seconds"]}
     if processes.is_main_process:
@@ -184,7 +185,7 @@ def _arguments(
     settings: TrackCSettings, model: SentenceTransformer, dataset: Dataset, runtime: Runtime, seed: int,
     folder: Path, validated: bool,
 ) -> SentenceTransformerTrainingArguments:  # fmt: skip
-    steps = math.ceil(len(dataset) / settings.batch_pairs)
+    steps = math.ceil(len(dataset) / settings.batch_pairs)  # about: rows that contradict need more
     kinds = {name: "query" if name == "anchor" else "document" for name in dataset.column_names}
     prompts = {name: model.prompts[kind] for name, kind in kinds.items()}
     return SentenceTransformerTrainingArguments(
@@ -196,7 +197,6 @@ def _arguments(
         learning_rate=settings.learning_rate,
         warmup_steps=round(settings.warmup_fraction * steps),
         lr_scheduler_type="linear",
-        batch_sampler=BatchSamplers.NO_DUPLICATES,
         prompts=prompts if any(prompts.values()) else None,
         bf16=runtime.autocast_dtype is torch.bfloat16,
         fp16=runtime.autocast_dtype is torch.float16,
@@ -291,7 +291,7 @@ class _LoopCallback(TrainerCallback):
 
 
 def _history(
-    trainer: SentenceTransformerTrainer, untouched: dict[str, float], mining: dict[str, int],
+    trainer: CountingTrainer, untouched: dict[str, float], mining: dict[str, int],
     dataset: Dataset, passes: int,
 ) -> dict[str, Any]:  # fmt: skip
     log = trainer.state.log_history

@@ -6,3 +6,5 @@ attributes, keyword arguments, and docstrings and prose. A missing import or a n
 bound is a bug, not an invented name; this package does not report those. `helpers.eval.planted` measures how
 often it errs.
 """
+
+__all__ = ["checker", "context", "lookup"]

@@ -2,3 +2,5 @@
 
 Neither makes nor filters data: each builder counts its own part, and the card shows what it is given.
 """
+
+__all__ = ["facts", "page"]

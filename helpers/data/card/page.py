@@ -13,6 +13,8 @@ from typing import Any, TypedDict
 
 from huggingface_hub import DatasetCardData
 
+from helpers.escaping import cell, code_block, code_span, inline, visible
+
 HUB_LICENCES = {
     "mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "isc", "mpl-2.0", "unlicense", "zlib",
     "gpl-2.0", "gpl-3.0", "lgpl-2.1", "lgpl-3.0", "agpl-3.0", "cc0-1.0",
@@ -78,7 +80,7 @@ def render_data_card(facts: DataCardFacts | Mapping[str, Any]) -> str:
         raise ValueError(f"unknown data card facts {unknown}: use the keys of DataCardFacts")
     corpus = facts.get("corpus", {})
     title = f"Adaptation data from {corpus.get('source', {}).get('name', 'a code base')}"
-    parts = [f"---\n{_header(facts, title)}\n---", f"# {title}", _introduction(facts)]
+    parts = [f"---\n{_header(facts, title)}\n---", f"# {_inline(title)}", _introduction(facts)]
     if corpus:
         parts += _corpus_parts(corpus, facts.get("secret_check", {}))
     for key, heading in (
@@ -88,7 +90,7 @@ def render_data_card(facts: DataCardFacts | Mapping[str, Any]) -> str:
     ):
         report = facts.get(key, {})
         if report.get("status") == "not_run":
-            parts.append(_section(heading, f"Not run: {report.get('reason', 'no reason given')}."))
+            parts.append(_section(heading, f"Not run: {_inline(report.get('reason', 'no reason given'))}."))
         elif key in facts:
             parts.append(_section(heading, *_values(report, level=3)))
     if facts.get("models"):
@@ -125,24 +127,29 @@ def _header(facts: Mapping[str, Any], title: str) -> str:
     if licence == "unknown":
         options = {"license": "unknown"}
     elif hub_licence not in HUB_LICENCES:
-        options = {"license": "other", "license_name": licence}
+        options = {"license": "other", "license_name": _named(licence)}
     spoken = re.findall(r"([a-z+]+) \d+", source.get("languages", "")) or ["python"]
     n = int(source.get("functions", 0))
     size = "n<1K" if n < 1_000 else "1K<n<10K" if n < 10_000 else "10K<n<100K" if n < 100_000 else "100K<n<1M"
     data = DatasetCardData(
-        pretty_name=title, language=["en", "code"], size_categories=[size], multilinguality="monolingual",
+        pretty_name=_named(title), language=["en", "code"], size_categories=[size],
+        multilinguality="monolingual",
         annotations_creators=["machine-generated"], language_creators=["found"], source_datasets=["original"],
         task_categories=["text-generation", "text-retrieval"], tags=["code", *spoken], **options,
     )  # fmt: skip
     return data.to_yaml().strip()
 
 
+def _named(text: str) -> str:
+    return " ".join(visible(text).split())
+
+
 def _introduction(facts: Mapping[str, Any]) -> str:
     corpus = facts.get("corpus", {})
     lines = [f"> **Warning.** {_inline(warning)}" for warning in corpus.get("warnings", [])]
-    lines.append(corpus.get("summary", ""))
+    lines.append(_inline(corpus.get("summary", "")))
     if facts.get("profile"):
-        lines.append(f"Made by the profile `{facts['profile']}`.")
+        lines.append(f"Made by the profile {code_span(facts['profile'])}.")
     lines.append("This card is generated from the data of the run; no figure in it was typed by hand.")
     return "\n\n".join(line for line in lines if line)
 
@@ -154,7 +161,7 @@ def _corpus_parts(corpus: Mapping[str, Any], secret_check: Mapping[str, Any]) ->
     left_out = corpus.get("functions_left_out", [])
     lost = [
         _table([{key: row[key] for key in ("reason", "functions")} for row in left_out]),
-        *(f"{row['reason']}:\n\n{_bullets(row['examples'])}" for row in left_out),
+        *_listings({row["reason"]: row["examples"] for row in left_out}),
     ]
     splits = [_table(corpus.get("splits", []))]
     if corpus.get("compared"):
@@ -169,7 +176,7 @@ def _corpus_parts(corpus: Mapping[str, Any], secret_check: Mapping[str, Any]) ->
         "share much of their code stay together. Functions with a twin in a more important split (train "
         "before test before validation) are not evaluated.",
         _table([{key: row[key] for key in ("reason", "functions")} for row in excluded]) or "None was found.",
-        *(f"{row['reason']}:\n\n{_bullets(row['examples'])}" for row in excluded),
+        *_listings({row["reason"]: row["examples"] for row in excluded}),
     ]
     return [
         _section("Source and licence", _table_of(corpus.get("source", {}), "fact", "value"),
@@ -177,7 +184,7 @@ def _corpus_parts(corpus: Mapping[str, Any], secret_check: Mapping[str, Any]) ->
         _section("Secrets", SECRETS, secrets or "None was found.", *_secret_check(secret_check)),
         _section("Acceptance rules", "Tried in this order; the first that applies gives the reason.\n\n"
                  + _table(corpus.get("rules", []))),
-        _section("Rejected files", *(f"{why}:\n\n{_bullets(paths)}" for why, paths in rejected.items())),
+        _section("Rejected files", *_listings(rejected)),
         _section("Functions left out", *lost),
         _section("Splits", *splits),
         _section("Duplicates", *twins),
@@ -203,7 +210,7 @@ def _values(values: Mapping[str, Any], level: int) -> list[str]:
         if key == "filters" and _is_rows(value):
             body = _table([_filter_row(name, row) for name, row in value.items()])
         elif key == "templates" and isinstance(value, Mapping):
-            body = "\n\n".join(f"{kind}:\n\n{_bullets(_listed(texts))}" for kind, texts in value.items())
+            body = "\n\n".join(_listings(value))
         elif key in ("examples", "rejected_examples"):
             body = _examples(value)
         elif isinstance(value, Mapping) and _is_rows(value):
@@ -282,10 +289,15 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         return ""
     numeric = [all(isinstance(row.get(column, 0), int | float) for row in rows) for column in columns]
     return "\n".join([
-        "| " + " | ".join(_inline(column) or " " for column in columns) + " |",
+        "| " + " | ".join(_cell(column) or " " for column in columns) + " |",
         "|" + "|".join(" ---: " if right else " --- " for right in numeric) + "|",
-        *("| " + " | ".join(_inline(row.get(column, "")) for column in columns) + " |" for row in rows),
+        *("| " + " | ".join(_cell(row.get(column, "")) for column in columns) + " |" for row in rows),
     ])  # fmt: skip
+
+
+def _listings(values: Mapping[str, Any]) -> list[str]:
+    """Return each name with its items as a list below it."""
+    return [f"{_inline(name)}:\n\n{_bullets(_listed(items))}" for name, items in values.items()]
 
 
 def _bullets(items: Sequence[Any]) -> str:
@@ -293,31 +305,32 @@ def _bullets(items: Sequence[Any]) -> str:
 
 
 def _inline(value: Any) -> str:
-    """Return one line of text that Markdown shows unchanged: words with special characters as code."""
+    """Return a value as one line of text that Markdown shows unchanged."""
+    return inline(_written(value), names_as_code=True)
+
+
+def _cell(value: Any) -> str:
+    return cell(_written(value), names_as_code=True)
+
+
+def _written(value: Any) -> str:
     if value is None:
-        text = "–"
-    elif isinstance(value, bool):
-        text = "yes" if value else "no"
-    elif isinstance(value, float):
-        text = f"{value:,.0f}" if abs(value) >= 1_000 or value == int(value) else f"{value:.4g}"
-    elif isinstance(value, int):
-        text = f"{value:,}" if abs(value) >= 10_000 else str(value)
-    else:
-        text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-        text = " ".join(text.split())
-        if "`" not in text:
-            text = re.sub(r"[^\s,;()|]*[_*<>\[\]\\][^\s,;()|]*", lambda word: f"`{word.group()}`", text)
-    return text.replace("|", "\\|")
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1_000 or value == int(value) else f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _fenced(value: Any) -> str:
-    """Return a text in a fence longer than any run of backticks inside; cut long texts and say so."""
+    """Return a text as a code block; cut long texts and say so."""
     text = str(value)
     if len(text) > SHOWN_CHARS:
         text = text[:SHOWN_CHARS] + f"\n... ({len(text) - SHOWN_CHARS} characters more)"
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{text.rstrip()}\n{fence}"
+    return code_block(text)
 
 
 def _sentence(key: str) -> str:

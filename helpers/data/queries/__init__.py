@@ -4,3 +4,5 @@
 docstring into a query, `documents` turns a function into the text that is searched. Searching and scoring
 are in `helpers.eval`, training in `helpers.train`.
 """
+
+__all__ = ["documents", "letters", "questions", "retrieval_data", "wording"]

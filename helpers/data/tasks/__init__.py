@@ -6,3 +6,5 @@
 stay, `choosing` which are used. `checks`, `generated_tests` and `execution` also serve to score answers.
 Generating and scoring the answers is the job of `helpers.eval`.
 """
+
+__all__ = ["bugs", "checks", "execution", "generated_tests", "instruct_data", "phrasings", "prose_models"]

@@ -2,3 +2,5 @@
 
 The checker itself is `helpers.code.names`; nothing here judges a model's answers.
 """
+
+__all__ = ["name_check"]

@@ -31,6 +31,7 @@ from helpers.eval.planted_secrets.forms import (
     SECRETS,
 )
 from helpers.eval.planted_secrets.values import ALPHANUMERIC, DEV, PROSE, TEST, Source
+from helpers.eval.planted_secrets.values import SPLITS as SPLITS
 from helpers.eval.statistics import Estimate, proportion
 
 N_ITEMS = 2_400  # secrets, and as many look-alikes
