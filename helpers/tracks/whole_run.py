@@ -21,6 +21,7 @@ from helpers.eval.failures import select_failures, track_a_failures, track_c_fai
 from helpers.eval.failures_b import track_b_failures
 from helpers.eval.planted_secrets.secret_check import check_facts, check_secrets
 from helpers.machine.hardware import hardware_facts, package_versions
+from helpers.models.gguf.sources import FILE, described_name
 from helpers.profiles import PROFILES
 from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits
 from helpers.report import display as show
@@ -83,7 +84,7 @@ def data_card(
         "hashes": data_hashes(run.folder),
         "limits": _limits(profile),
         "seeds": {"everything drawn at random derives from": run.seed},
-        "models": {track_title(track): getattr(profile, track).model for track in MINIMUM_DATA},
+        "models": {track_title(t): described_name(getattr(profile, t).model) for t in MINIMUM_DATA},
     }
     write_json(run.folder / FACTS, facts)
     return render_data_card(read_json(run.folder / FACTS))
@@ -101,7 +102,10 @@ def _given(profile: Profile) -> list[str]:
         value = getattr(getattr(profile, track), name)
         if value != getattr(getattr(own, track), name):
             places = [value] if isinstance(value, str) else value
-            shown = [Path(one).name if Path(one).expanduser().exists() else one for one in places]
+            shown = [
+                f"{FILE}{Path(one).name}" if one.startswith(FILE) else
+                Path(one).name if Path(one).expanduser().exists() else one for one in places
+            ]  # fmt: skip
             given.append(f"{track}.{name}={'|'.join(shown)}")
     return [
         one for one in given if not any(c.startswith(f"{one.partition('=')[0]}=") for c in profile.changed)
