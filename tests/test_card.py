@@ -229,8 +229,11 @@ def test_the_card_says_what_the_data_are_for_and_how_to_make_them_again(tmp_path
     card = render_data_card({"command": command, "hashes": data_hashes(tmp_path)})
     assert command in card
     assert table(card, "## Hashes") == [
-        {"file in the run folder": f"`{name}`", "SHA-256": hashlib.sha256(text.encode()).hexdigest()}
-        for name, text in (("track_b/data/train.jsonl", "{}\n"), ("track_c/pairs_train.jsonl", "[1]\n"))
+        {
+            "file in the run folder": name if "_" not in name else f"`{name}`",
+            "SHA-256": hashlib.sha256(text.encode()).hexdigest(),
+        }
+        for name, text in (("corpus/rejected.jsonl", "[1]\n"), ("track_b/data/train.jsonl", "{}\n"))
     ]
     for heading in ("## Intended use", "## Uses to avoid"):
         assert card.count(f"{heading}\n\n- ") == 1

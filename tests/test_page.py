@@ -215,3 +215,17 @@ def test_headings_skip_no_level(metrics) -> None:
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+
+
+def test_only_scripts_of_the_package_stay_in_a_cell_word_for_word(metrics) -> None:
+    ours = (ROOT / "helpers/report/page.js").read_text()
+    page = page_of(metrics, output({"text/html": f"<p>shown</p><script>{ours}</script>"}))
+    assert page.find(id="track-a").script.string == ours
+    for foreign in (
+        f"<script>{ours} </script>",
+        f'<script src="x.js">{ours}</script>',
+        f'<script type="module">{ours}</script>',
+    ):
+        page = page_of(metrics, output({"text/html": f"<p>shown</p>{foreign}"}))
+        assert not page.find(id="track-a").script
+        assert "hold an active element" in page.main.get_text() or "load x.js" in page.main.get_text()

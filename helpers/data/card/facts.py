@@ -77,11 +77,13 @@ def corpus_facts(
 
 
 def data_hashes(run_folder: Path) -> dict[str, str]:
-    """Return file -> SHA-256 of the data that a run has saved so far, paths relative to its folder."""
+    """Return file -> SHA-256 of a run's corpus lists and Track B's data, paths relative to its folder.
+
+    Track C's pairs are saved after the card is made; metrics.json holds their hash.
+    """
     files = [
         *(run_folder / "corpus" / f"{name}.jsonl" for name in ("accepted", "rejected")),
         *(run_folder / "track_b/data" / f"{name}.jsonl" for name in ("train", "validation", "tasks")),
-        *(run_folder / "track_c" / f"pairs_{name}.jsonl" for name in ("train", "validation")),
     ]
     return {
         file.relative_to(run_folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
