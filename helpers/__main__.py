@@ -26,8 +26,8 @@ app = typer.Typer(
 
 # Options that several commands have.
 Corpus = Annotated[str, Option(help="installed:NAME, path:DIR, git:URL[@rev] or zip:FILE")]
-CausalLm = Annotated[str, Option(help="Track A's model: hub name or folder")]
-ChatLm = Annotated[str, Option(help="Track B's model: hub name or folder")]
+CausalLm = Annotated[str, Option(help="Track A's model: hub name, folder, gguf:FILE, package:NAME")]
+ChatLm = Annotated[str, Option(help="Track B's model: hub name, folder, gguf:FILE, package:NAME")]
 Embedder = Annotated[str, Option(help="Track C's model: hub name, folder, package:NAME")]
 Nf4 = Annotated[bool, Option("--nf4", help="hold the causal LMs' frozen weights in 4 bits")]
 RunFolder = Annotated[Path | None, Option(help="a folder below runs/; by default the newest there")]

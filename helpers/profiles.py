@@ -172,7 +172,7 @@ class RunRequest:
 
     profile: str = "auto"  # a name of `PROFILES`; "auto" selects t4 if there is a CUDA device, else cpu
     corpus: str = ""  # installed:NAME, path:DIR, git:URL[@rev] or zip:FILE
-    causal_lm: str = ""  # Track A's model: hub name or folder
+    causal_lm: str = ""  # Track A's model: hub name, folder, gguf:FILE, package:NAME, REPO:FILE.gguf
     chat_lm: str = ""  # Track B's
     embedder: str = ""  # Track C's; also package:NAME
     seed: int | None = None

@@ -1,13 +1,14 @@
 """Models: load them, adapt them, run them, and know their size before loading.
 
 `causal_lm` and `embedder` load language models and sentence embedders from a hub name, a folder or an
-installed package; `generation` samples text; `token_loss`, `structure` and `cheaper_forms` compute losses and
-gradients with less memory and time; `shapes` and `footprint` tell parameters and bytes without loading
-anything. `tiny_code_lm` is the embedded base model. Training loops (`helpers.train`), metrics
-(`helpers.eval`) and the training of the embedded model (`helpers.base_model`) are not here.
+installed package, and `gguf` converts GGUF files; `generation` samples text; `token_loss`, `structure` and
+`cheaper_forms` compute losses and gradients with less memory and time; `shapes` and `footprint` tell
+parameters and bytes without loading anything. `tiny_code_lm` is the embedded base model. Training loops
+(`helpers.train`), metrics (`helpers.eval`) and the training of the embedded model (`helpers.base_model`) are
+not here.
 """
 
 __all__ = [
-    "causal_lm", "cheaper_forms", "embedder", "footprint", "generation", "shapes", "structure",
+    "causal_lm", "cheaper_forms", "embedder", "footprint", "generation", "gguf", "shapes", "structure",
     "token_loss", "tokens",
 ]  # fmt: skip

