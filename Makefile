@@ -10,6 +10,7 @@ DATA    ?= docstrings
 RECIPE  ?= baseline
 SCALE   ?= auto
 SMOKE   ?=
+FUZZ_FILES ?= 10000
 PYTHON  ?= $(shell for v in 3.11 3.12 3.13 3; do command -v python$$v >/dev/null 2>&1 && python$$v -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo python$$v; break; }; done)
 VENV    := .venv
 BIN     := $(VENV)/bin
@@ -30,6 +31,7 @@ help: ## print this list
 	@echo "  RECIPE=baseline    pretrain: baseline, improved, ensemble; base with DATA=code"
 	@echo "  SCALE=auto         pretrain and lab: full, half, small, smoke"
 	@echo "  SMOKE=1            pretrain: the same as SCALE=smoke"
+	@echo "  FUZZ_FILES=10000   fuzz: how many damaged files"
 
 .PHONY: run
 run: $(VENV)/.ready ## run the whole suite and write metrics.json, data_card.md and exports/; needs no GPU and no network
@@ -55,6 +57,10 @@ lint: $(VENV)/.ready ## check style and format (ruff), the order of the packages
 doctest: $(VENV)/.ready ## import every module of the package and run the examples in its docstrings
 	@# No file of the package is a test file, whatever its name.
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-modules -o python_files=- helpers
+
+.PHONY: fuzz
+fuzz: $(VENV)/.ready ## give the readers FUZZ_FILES=10000 damaged files; about a minute of processor time
+	@FUZZ_FILES="$(FUZZ_FILES)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_fuzz.py
 
 .PHONY: pretrain
 pretrain: $(VENV)/.ready ## train one model from random weights: DATA, RECIPE, SCALE, SMOKE, RESUME

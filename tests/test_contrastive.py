@@ -261,7 +261,7 @@ ROWS = st.lists(st.tuples(TEXTS, TEXTS, TEXTS), min_size=1, max_size=40)
 
 def batches_of(rows, size: int, *, drop_last: bool = False, epoch: int = 0) -> CompatibleBatches:
     columns = dict(zip(("anchor", "positive", "negative_1"), map(list, zip(*rows, strict=True)), strict=True))
-    batches = CompatibleBatches(Dataset.from_dict(columns), batch_size=size, drop_last=drop_last, seed=7)
+    batches = CompatibleBatches(Dataset.from_dict(columns), size, drop_last, seed=7)
     batches.set_epoch(epoch)
     return batches
 

@@ -28,9 +28,9 @@ from helpers.machine.memory import is_out_of_memory
 from helpers.models.generation import generate
 from helpers.models.gguf.header import GgufError
 from helpers.models.gguf.sources import PACKAGE, base_of_adapter, find_gguf, recorded_name
-from helpers.models.gguf.token_rules import tokenizer_class
 from helpers.models.hub import HubError, first_line, must_use_cache
 from helpers.models.model_files import adapter_advice, folder_problem
+from helpers.models.saved_tokenizer import load_saved_tokenizer
 from helpers.models.tokens import template_ids, token_ids
 from helpers.settings import LoraSettings
 
@@ -74,7 +74,7 @@ def load_causal_lm(
     if runtime.nf4:
         options |= {"quantization_config": _nf4(runtime), "device_map": {"": runtime.device}}
     try:
-        tokenizer = tokenizer_class(source).from_pretrained(source, local_files_only=offline)
+        tokenizer = load_saved_tokenizer(source, offline=offline)
         model, loading = AutoModelForCausalLM.from_pretrained(
             source, local_files_only=offline, output_loading_info=True, **options
         )
@@ -100,7 +100,7 @@ def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
     """Load only the tokenizer of `load_causal_lm(spec, ...)`; ModelError if nothing can be loaded."""
     source, offline = _resolve(spec)
     try:
-        return tokenizer_class(source).from_pretrained(source, local_files_only=offline)
+        return load_saved_tokenizer(source, offline=offline)
     except Exception as error:  # as above
         raise ModelError(_loading_advice(spec, Path(source), error)) from error
 

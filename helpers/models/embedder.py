@@ -25,6 +25,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer
 from torch.func import functional_call
+from transformers import PreTrainedTokenizerBase
 
 from helpers.errors import SuiteError
 from helpers.machine.hardware import Runtime
@@ -33,6 +34,7 @@ from helpers.machine.processes import across_ranks
 from helpers.machine.progress import bar
 from helpers.models.hub import first_line, must_use_cache
 from helpers.models.model_files import folder_problem
+from helpers.models.saved_tokenizer import exact_tokenizer
 from helpers.models.shapes import PACKAGE_PREFIX
 
 Kind = Literal["query", "document"]
@@ -72,11 +74,11 @@ def load_embedder(spec: str, runtime: Runtime) -> SentenceTransformer:
     try:
         if folder.is_dir() and _is_bare_model2vec(folder):
             model = SentenceTransformer(modules=[StaticEmbedding.load(str(folder))], device=options["device"])
-        elif folder.is_dir():
-            model = SentenceTransformer(str(folder), local_files_only=True, **options)
         else:
-            offline = source.count("/") == 1 and must_use_cache(source)
+            offline = folder.is_dir() or (source.count("/") == 1 and must_use_cache(source))
+            source = str(folder) if folder.is_dir() else source
             model = SentenceTransformer(source, local_files_only=offline, **options)
+            _read_as_saved(model, source, offline)
     except Exception as error:  # the libraries raise a dozen types here, and all mean the same
         if is_out_of_memory(error):
             raise
@@ -90,6 +92,15 @@ def load_embedder(spec: str, runtime: Runtime) -> SentenceTransformer:
     model.prompts = resolve_prompts(model, spec)
     model.default_prompt_name = None  # every call names its prompt
     return model
+
+
+def _read_as_saved(model: SentenceTransformer, source: str, offline: bool) -> None:
+    """Give the model the tokenizer that is saved with it, if the library's has other ids."""
+    loaded = getattr(model, "tokenizer", None)
+    if isinstance(loaded, PreTrainedTokenizerBase):
+        exact = exact_tokenizer(loaded, source, offline=offline)
+        if exact is not loaded:  # sentence-transformers 6 calls its place `processor`
+            setattr(model[0], "processor" if hasattr(model[0], "processor") else "tokenizer", exact)
 
 
 def resolve_prompts(model: SentenceTransformer, spec: str) -> dict[str, str]:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from helpers.models.gguf.header import GgufError, GgufHeader
-from helpers.models.gguf.store import RECORD
 
 CONTROL, USER_DEFINED = 3, 4  # token types
 WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -93,15 +91,6 @@ def build_tokenizer(header: GgufHeader) -> tuple[PreTrainedTokenizerFast, Specia
     )
     made.chat_template = header.fields.get("tokenizer.chat_template")
     return made, roles
-
-
-def tokenizer_class(source: str) -> type:
-    """Return the class that loads the tokenizer of a folder or hub name as it was saved.
-
-    `AutoTokenizer` chooses by the model's family, and some families' classes replace the rules of a folder's
-    tokenizer.json by their own. In a converted folder the file's rules are the right ones.
-    """
-    return PreTrainedTokenizerFast if (Path(source) / RECORD).is_file() else AutoTokenizer
 
 
 def _roles(header: GgufHeader, tokens: Sequence[str], special: Sequence[str]) -> Specials:
