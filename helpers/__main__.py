@@ -91,8 +91,8 @@ def plan(
 
 @app.command()
 def score(
-    problems: Annotated[Path, Option(help="HumanEval or MBPP problems: .jsonl, .jsonl.gz or .json")],
-    samples: Annotated[Path, Option(help="rows with task_id and completion")],
+    problems: Annotated[Path, Option(help="problems of a published form, see docs/scoring.md")],
+    samples: Annotated[Path, Option(help="rows with task_id and completion or solution")],
     out: Annotated[Path, Option(help="results, one row per sample")],
     k: Annotated[str, Option(help="comma-separated k of pass@k")] = "1",
     workers: Workers = 2,

@@ -74,7 +74,8 @@ def _build(recipe: BaseRecipe, folder: Path) -> None:
     pairs = change_pairs(
         corpus.train, recipe.data_seed, per_function=recipe.pairs_per_function, processes=WORKERS
     )
-    tokenize_to(folder / PAIRS, (text for _, text in pairs), tokenizer, total=len(pairs))
+    texts_of_pairs = (text for _, text in pairs)
+    tokenize_to(folder / PAIRS, texts_of_pairs, tokenizer, total=len(pairs), separator=FILE_SEPARATOR)
     write_jsonl(folder / "held_out.jsonl", corpus.held_out)
     write_jsonl(folder / "near.jsonl", corpus.near)
     before = accumulate((len(text.encode()) for text in texts), initial=0)
