@@ -59,7 +59,7 @@ doctest: $(VENV)/.ready ## import every module of the package and run the exampl
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-modules -o python_files=- helpers
 
 .PHONY: fuzz
-fuzz: $(VENV)/.ready ## give the readers FUZZ_FILES=10000 damaged files; about two minutes
+fuzz: $(VENV)/.ready ## give the readers FUZZ_FILES=10000 damaged files; about a minute of processor time
 	@FUZZ_FILES="$(FUZZ_FILES)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_fuzz.py
 
 .PHONY: pretrain
