@@ -214,7 +214,7 @@ def test_a_table_with_too_many_columns_stands_upright():
 def test_the_card_says_what_the_data_are_for_and_how_to_make_them_again(tmp_path):
     for name, text in (
         ("track_b/data/train.jsonl", "{}\n"),
-        ("track_c/pairs_train.jsonl", "[1]\n"),
+        ("corpus/rejected.jsonl", "[1]\n"),
         ("track_b/data/ran.jsonl", "x"),
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
