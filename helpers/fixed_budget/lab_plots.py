@@ -1,6 +1,6 @@
 """Figures of the fixed-budget lab: the ladder, and loss curves of its runs.
 
-As in `helpers.report.plots`, shapes and line styles carry the same meaning as colours, titles say what
+As in `helpers.report.figure_style`, shapes and line styles carry the same meaning as colours, titles say what
 to see, and each figure's label is its alternative text.
 """
 
@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from helpers.fixed_budget.results import BudgetRun
 from helpers.fixed_budget.rungs import Comparison, Rung, rung_verdict
-from helpers.report.plots import AFTER, BEFORE, DPI, WORSE, labelled, new_figure, styled
+from helpers.report.figure_style import AFTER, BEFORE, DPI, WORSE, labelled, new_figure, styled
 
 STYLES = ("-", "--", "-.", ":")
 MARKS = {"helped": ("o", AFTER), "did not help": ("X", WORSE), "within the noise of seeds": ("s", BEFORE)}

@@ -168,6 +168,7 @@ def show_summary(run: Session, metrics: dict[str, Any]) -> None:
 
 def show_cost(run: Session, metrics: dict[str, Any]) -> None:
     """Show seconds, speed and memory of the three tracks."""
+    run.guards.draw(plots.cost_bars, metrics)
     run.guards.show("cost table", lambda: show.table(tables.cost_table(metrics)))
 
 
