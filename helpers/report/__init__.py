@@ -7,6 +7,6 @@ notebook that all of this appears in. Nothing here trains or scores a model.
 """
 
 __all__ = [
-    "compare", "data_plots", "display", "execute", "export", "figure_style", "headless_run", "ladder_table",
-    "metrics", "own_metric", "plots", "plots_b", "plots_c", "tables", "tables_c", "typeset",
+    "compare", "data_plots", "display", "execute", "export", "figure_style", "gallery", "headless_run",
+    "ladder_table", "metrics", "own_metric", "plots", "plots_b", "plots_c", "tables", "tables_c", "typeset",
 ]  # fmt: skip

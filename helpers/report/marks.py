@@ -50,7 +50,7 @@ def interval_rows(
     return figure, "; ".join(told)
 
 
-def pair(axis: Axes, place: float, before: float, after: float, *, better: bool) -> None:
+def change_line(axis: Axes, place: float, before: float, after: float, *, better: bool) -> None:
     """Draw two values of one item and the line between them."""
     colour, mark = (AFTER, "o") if better else (WORSE, "X")
     axis.plot([before, after], [place, place], color=colour, linewidth=1.4)

@@ -29,7 +29,7 @@ from helpers.report.figure_style import (
     shortened,
     styled,
 )
-from helpers.report.marks import OPEN, interval, interval_rows, legend, pair
+from helpers.report.marks import OPEN, change_line, interval, interval_rows, legend
 from helpers.report.tables import TRACK_NAMES, metric_name, number, verdict_text
 
 CONTROL_NAMES = {  # others are shown as they are, with spaces for underscores
@@ -117,7 +117,7 @@ def bits_per_byte_by_file(rows: Sequence[Mapping[str, Any]]) -> ReportFigure:
     low, high = (pick(value for file in files for value in file[1:]) for pick in (min, max))
     room = 0.06 * (high - low) or 0.1
     for place, (path, before, after) in enumerate(files):
-        pair(axis, place, before, after, better=after < before)
+        change_line(axis, place, before, after, better=after < before)
         if named:
             axis.text(low - room, place - 0.36, shortened(path, 44), va="center")
     axis.set(xlim=(low - room, high + room), ylim=(len(files) - 0.5, -0.85), yticks=[])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from IPython.display import Markdown
+from IPython.display import HTML, Markdown
 
 from helpers.code.functions import functions_left_out
 from helpers.code.secrets import count_kinds
@@ -20,9 +20,10 @@ from helpers.eval.failures import select_failures, track_a_failures, track_c_fai
 from helpers.eval.failures_b import track_b_failures
 from helpers.eval.planted_secrets.secret_check import check_facts, check_secrets
 from helpers.machine.hardware import hardware_facts, package_versions
-from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits
+from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits, Task
 from helpers.report import display as show
 from helpers.report import plots, tables
+from helpers.report.gallery import answer_evidence, gallery, query_evidence
 from helpers.report.metrics import MetricsError, assemble, not_run, recompute, run_section, write_items
 from helpers.run.folder import code_revision
 from helpers.run.workspace import read_json, read_jsonl
@@ -127,6 +128,17 @@ def failure_cases(
             candidates += run.guards.part(f"failure cases of {track_title(track)}", find, otherwise=[])
     write_items(run.folder, "failures", candidates)
     return select_failures(candidates, run.profile.failure_cases, run.seed)
+
+
+def failure_gallery(run: Session, cases: Sequence[Failure]) -> HTML | str:
+    """Show the drawn cases under a table of all failures, with what the run's rows say of each item."""
+    folder, evidence = run.folder, {}
+    if "track_b" in run.guards.recorded:
+        scores = read_jsonl(folder / "track_b/scores_after.jsonl", ResponseScore)
+        evidence |= answer_evidence(scores, read_jsonl(folder / "track_b/tasks.jsonl", Task))
+    if "track_c" in run.guards.recorded:
+        evidence |= query_evidence(run.items("track_c/queries"))
+    return gallery(cases, read_jsonl(folder / "failures.jsonl", Failure), evidence)
 
 
 def finish_report(
