@@ -6,14 +6,18 @@ import tomllib
 from collections import Counter
 from pathlib import Path
 
+import nbformat
 import pytest
 from bs4 import BeautifulSoup
 
 from helpers.eval.failures import select_failures
 from helpers.eval.failures_b import outcome, track_b_failures
 from helpers.records import Failure, ResponseScore, Task
+from helpers.report.export import html_document
 from helpers.report.gallery import FOLDER, Evidence, answer_evidence, gallery, query_evidence
+from helpers.run.workspace import read_json
 
+ROOT = Path(__file__).parents[1]
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>"
 CLASSES = {
     ("track_a", "got worse: prose"): 2,
@@ -176,6 +180,17 @@ def test_without_scripts_everything_is_there_and_the_filter_is_not() -> None:
     assert all(tag.name == "details" and tag.summary for tag in soup.find_all(class_="case"))
 
 
+def test_the_exported_page_keeps_the_gallery_s_script_and_no_other() -> None:
+    shown = gallery(EVERYTHING, EVERYTHING).data
+    for own, others in ((shown, 0), (shown.replace("const cases", "const other"), 1)):
+        lost: list[str] = []
+        output = nbformat.v4.new_output("display_data", data={"text/html": own})
+        cell = nbformat.v4.new_code_cell("f()", outputs=[output])
+        page = html_document(nbformat.v4.new_notebook(cells=[cell]), read_json(ROOT / "metrics.json"), lost)
+        assert len(lost) == others
+        assert ("told.textContent" in page) is not bool(others)
+
+
 def test_no_failure_is_a_sentence() -> None:
     assert gallery([], []) == "No item failed: there is nothing to show."
 
@@ -186,7 +201,7 @@ def test_a_run_with_failures_of_one_track_alone() -> None:
 
 
 def test_style_and_script_are_shipped_with_the_package() -> None:
-    settings = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     shipped = settings["tool"]["setuptools"]["package-data"]["*"]
     for kind in ("css", "js"):
         assert (FOLDER / f"gallery.{kind}").is_file()
