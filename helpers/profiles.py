@@ -172,7 +172,7 @@ class RunRequest:
 
     profile: str = "auto"  # a name of `PROFILES`; "auto" selects t4 if there is a CUDA device, else cpu
     corpus: str = ""  # installed:NAME, path:DIR, git:URL[@rev] or zip:FILE
-    causal_lm: str = ""  # Track A's model: hub name or folder
+    causal_lm: str = ""  # Track A's model: hub name, folder, gguf:FILE, package:NAME, REPO:FILE.gguf
     chat_lm: str = ""  # Track B's
     embedder: str = ""  # Track C's; also package:NAME
     seed: int | None = None
@@ -199,7 +199,8 @@ def resolve_profile(request: RunRequest) -> Profile:
     A profile with a changed setting is no full run: its reports carry the profile's name.
 
     Raises:
-        SettingsError: if the profile or a changed setting does not exist, or `language` is not a back end.
+        SettingsError: if the profile or changed settings do not exist, which are then all named, or if
+            `language` is not a back end.
     """
     if request.profile not in PROFILES:
         known = ", ".join(sorted(PROFILES))
@@ -219,6 +220,7 @@ def resolve_profile(request: RunRequest) -> Profile:
         profile = replace(profile, track_b=replace(profile.track_b, language=request.language))
     if request.benchmarks:
         profile = replace(profile, track_b=replace(profile.track_b, benchmarks=request.benchmarks))
+    wrong = []
     for change in request.changed_settings:
         path, sign, value = change.partition("=")
         try:
@@ -226,5 +228,7 @@ def resolve_profile(request: RunRequest) -> Profile:
                 raise ValueError("it has no value; write NAME=VALUE")
             profile = with_setting(profile, path.strip(), value.strip())
         except ValueError as error:
-            raise SettingsError(f"cannot set {change!r}: {error}") from None
+            wrong.append(f"cannot set {change!r}: {error}")
+    if wrong:
+        raise SettingsError("\n".join(wrong))
     return replace(profile, changed=request.changed_settings) if request.changed_settings else profile

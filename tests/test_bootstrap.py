@@ -89,7 +89,7 @@ def suite(tmp_path: Path) -> Path:
     """As much of the suite as the bootstrap cells touch."""
     origin = tmp_path / "origin"
     (origin / "helpers").mkdir(parents=True)
-    for name in ("__init__.py", "settings.py", "bootstrap.py", "errors.py"):
+    for name in ("__init__.py", "settings.py", "bootstrap.py", "errors.py", "error_text.py"):
         shutil.copy(ROOT / "helpers" / name, origin / "helpers" / name)
     (origin / "requirements.txt").write_text("numpy>=1.0\n")
     return origin

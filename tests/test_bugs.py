@@ -2,8 +2,11 @@ import ast
 
 import pytest
 
+from helpers.code.docstrings import with_docstring
 from helpers.code.edits import SourceText
+from helpers.code.functions import without_docstring
 from helpers.data.tasks.bugs import OPERATORS, BugError, make_bugs
+from helpers.data.tasks.worsening import worsened_versions
 
 SOURCE = '''@decorator(1, 2)
 def pick(items, key, *, limit=3, strict=True):
@@ -107,3 +110,32 @@ def test_a_wrong_variable_has_a_value_by_then() -> None:
         (2, "a", "b"), (3, "b", "c"), (3, "c", "a"), (4, "d", "a"),
     }  # fmt: skip
     assert make_bugs("def f(a):\n    return [b for b in a]\n", operators=("wrong_variable",)) == ()
+
+
+# What libcst 1.9 drops, changes or refuses though Python takes it; our edits cut bytes at places of the tree.
+ODD = (
+    "def f(a, b = 3 ,*, c : int=4):\n    try :\n        if not a and b < 2:\n            a += 1\n"
+    "\x0c    except (KeyError) :\n        class A(B, metaclass=M, *d): x = 1 ;\n"
+    "    t = 'ü\u2028é\x85' ; u = [  a,b , ]\n    # a\x0ccomment  \t\n    if a == 1 : return max(a,  b)\n"
+    "    else : b = not b\n    return a <b\\\n        + 1\n"
+)
+KEPT = ("\x0c    except (KeyError) :", "class A(B, metaclass=M, *d):", "'ü\u2028é\x85' ;", "# a\x0ccomment  \t\n", " ,*, c : int=")  # fmt: skip
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_odd_but_valid_text_outside_an_edit_stays_byte_for_byte(ends) -> None:
+    source = ODD.replace("\n", ends)
+    ast.parse(source)
+    bugs = make_bugs(source)
+    assert len({bug.operator for bug in bugs}) > 5
+    edited = [bug.source for bug in bugs] + [one.source for one in worsened_versions(source)]
+    edited.append(with_docstring(without_docstring(source), "Say so."))
+    for text in edited:
+        ast.parse(text)
+        assert all(kept.replace("\n", ends) in text for kept in KEPT), text
+        assert text != source
+    for bug in bugs:
+        places = [i for i in range(len(bug.source) + 1) if bug.source.startswith(bug.replacement, i)]
+        assert source in {
+            bug.source[:i] + bug.original + bug.source[i + len(bug.replacement) :] for i in places
+        }

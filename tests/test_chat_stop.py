@@ -2,10 +2,13 @@
 
 import pytest
 import tiny_models
+import tokenizer_families
 import torch
+from tokenizer_families import LOSSLESS
 
-from helpers.models.causal_lm import chat_prompt, generate, load_causal_lm
+from helpers.models.causal_lm import ModelError, chat_ids, chat_prompt, generate, load_causal_lm
 from helpers.models.token_loss import IGNORED
+from helpers.models.tokens import continuation, mark_ids
 from helpers.records import InstructPair
 from helpers.train.instruct import collator, encode_pair, end_token_id, show_supervised
 
@@ -28,9 +31,9 @@ def chat_model(tmp_path_factory):
     return str(tiny_models.save(tmp_path_factory.mktemp("chat") / "qwen2", "qwen2", tok))
 
 
-def ids_after(model, tok, prompt, steps):
+def ids_after(model, prompt, steps):
     """Decode greedily, one token at a time, without stopping."""
-    ids = tok(prompt, add_special_tokens=False).input_ids
+    ids = list(prompt)
     for _ in range(steps):
         with torch.no_grad():
             ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
@@ -56,10 +59,10 @@ def test_the_end_of_the_turn_is_supervised_and_nothing_of_the_prompt_is(chat_mod
 def test_an_overfitted_model_says_im_end_and_generation_stops_there(chat_model):
     model, tok = load_causal_lm(chat_model, RUNTIME)
     end = end_token_id(tok)
-    prompts = [chat_prompt(tok, pair.instruction) for pair in PAIRS]
+    prompts = [chat_ids(tok, pair.instruction) for pair in PAIRS]
     wanted = [[*tok(pair.response, add_special_tokens=False).input_ids, end] for pair in PAIRS]
     for prompt, ids in zip(prompts, wanted, strict=True):
-        assert ids_after(model, tok, prompt, len(ids)) != ids
+        assert ids_after(model, prompt, len(ids)) != ids
 
     batch = collator(tok)([encode_pair(pair, tok) for pair in PAIRS])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -68,7 +71,7 @@ def test_an_overfitted_model_says_im_end_and_generation_stops_there(chat_model):
         optimizer.step()
         optimizer.zero_grad()
     for prompt, ids in zip(prompts, wanted, strict=True):
-        assert ids_after(model, tok, prompt, len(ids)) == ids
+        assert ids_after(model, prompt, len(ids)) == ids
     reads = []
     hook = model.register_forward_hook(lambda *args: reads.append(1))
     texts = generate(model, tok, prompts, RUNTIME, max_new_tokens=40)
@@ -81,3 +84,71 @@ def test_a_template_whose_end_is_no_token_ends_with_the_end_of_text():
     tok = tiny_models.tokenizer()
     tok.chat_template = CHATML
     assert end_token_id(tok) == tok.eos_token_id
+
+
+SPELT = "cut the text at '<|im_end|>', '<|endoftext|>' and '<|file_sep|>'\n"
+
+
+@pytest.mark.parametrize("template", [CHATML, None])
+def test_marks_spelt_in_a_pair_are_text_and_the_templates_own_are_tokens(template):
+    tok = tiny_models.tokenizer(extra=("<|im_start|>", "<|im_end|>"))
+    tok.add_tokens(["<|file_sep|>"])
+    tok.chat_template = template
+    example = encode_pair(InstructPair("0", "explain", "f", "a.py", SPELT, SPELT, 0, ()), tok)
+    end = end_token_id(tok)
+    labels = [label for label in example.labels if label != IGNORED]
+    assert [label for label in labels if label in mark_ids(tok)] == [end]
+    assert labels[-1] == end
+    assert show_supervised(example, tok) == SPELT + tok.decode([end])
+    plain = encode_pair(InstructPair("0", "explain", "f", "a.py", "x", "x", 0, ()), tok)
+    found = [[i for i in one.input_ids if i in mark_ids(tok)] for one in (example, plain)]
+    assert found[0] == found[1]
+    assert chat_ids(tok, SPELT) == list(example.input_ids[: example.labels.count(IGNORED)])
+
+
+@pytest.mark.parametrize("family", LOSSLESS)
+@pytest.mark.parametrize(
+    "response", ["    return first", "def add(first):\n    return  first\n", "return '</s>'"]
+)
+def test_the_response_is_learnt_as_it_stands_in_every_family(family, response):
+    tok = tokenizer_families.tokenizer(family)
+    tok.chat_template = CHATML
+    example = encode_pair(InstructPair("0", "explain", "f", "a.py", "add", response, 0, ()), tok)
+    assert show_supervised(example, tok) == response + "<|im_end|>"
+
+
+def test_a_prompt_depends_on_nothing_but_template_and_instruction():
+    tok = tiny_models.tokenizer(extra=("<|im_start|>", "<|im_end|>"))
+    tok.chat_template = CHATML.replace("m['content']", "m['content'] | trim")
+    trimmed = chat_ids(tok, f"  {SPELT}")
+    assert continuation(tok, [], trimmed, marks=True).count(SPELT.strip() + "<|im_end|>\n") == 1
+    tok.chat_template = CHATML.replace("m['content']", "m['content'] + m['content']")
+    with pytest.raises(ModelError, match="more than once"):
+        chat_ids(tok, SPELT)
+
+
+LISTS = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for part in m['content'] %}{% if part.type == 'text' %}"
+    "{{ part.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_a_template_that_wants_content_as_a_list_gets_it():
+    tok = tiny_models.tokenizer(extra=("<|im_start|>", "<|im_end|>"))
+    tok.chat_template = CHATML
+    wanted = chat_ids(tok, SPELT)
+    tok.chat_template = LISTS
+    assert chat_ids(tok, SPELT) == wanted
+    assert SPELT in chat_prompt(tok, SPELT)
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [("{{ messages[0].role }}", "does not give back"), ("{{ raise_exception('only tools') }}", "only tools")],
+)
+def test_a_template_that_loses_the_instruction_is_refused(template, says):
+    tok = tiny_models.tokenizer()
+    tok.chat_template = template
+    with pytest.raises(ModelError, match=says):
+        chat_prompt(tok, "Add two numbers.")

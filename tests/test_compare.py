@@ -43,12 +43,13 @@ def test_runs_that_are_not_comparable_are_marked(files):
 def test_each_run_names_models_and_changed_settings_but_no_absolute_paths(files):
     other = json.loads((files / "other.json").read_text())
     other["track_a"]["model"] = str(files / "my_model")
+    other["track_b"]["model"] = f"gguf:{files / 'mine.gguf'}"
     other["run"]["settings_changed"] = ["track_c.seeds=1"]
     (files / "other.json").write_text(json.dumps(other))
     one, two = comparison([f"a={files / 'one.json'}", f"b={files / 'other.json'}"]).splitlines()[-2:]
     assert "helpers/models/tiny_code_lm" in one
     assert "with" not in one
-    assert "models my_model, " in two
+    assert "models my_model, gguf:mine.gguf, " in two
     assert two.endswith(", with track_c.seeds=1")
     assert str(files) not in two
 

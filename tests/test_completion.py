@@ -8,15 +8,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import tokenizer_families
 import torch
 from tiny_models import CPU_FP32, save
+from tokenizer_families import CODE, FAMILIES
 
 from helpers.models.causal_lm import add_lora, generate, load_adapted, load_causal_lm
+from helpers.models.tokens import token_ids
 from helpers.run.workspace import write_json
 from helpers.settings import LoraSettings
 from helpers.tools.complete import (
     ADAPTER,
     CompletionError,
+    _Pieces,
     complete_code,
     newest_adapted_run,
     prompt_from,
@@ -52,6 +56,23 @@ def test_the_pieces_are_the_adapted_models_greedy_text(run_folder):
     [[untouched]] = generate(*plain, ["def add("], CPU_FP32, max_new_tokens=24)
     assert text == "".join(pieces) == expected
     assert text != untouched
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_pieces_add_up_to_the_text_after_the_prompt_over_all_cuts(family):
+    tok = tokenizer_families.tokenizer(family)
+    ids = token_ids(tok, CODE)
+    whole = tok.decode(ids, clean_up_tokenization_spaces=False)
+    for cut in range(1, len(ids)):
+        pieces: list[str] = []
+        streamer = _Pieces(tok, ids[:cut], pieces.append)
+        streamer.put(torch.tensor([ids[:cut]]))
+        for token in ids[cut:]:
+            streamer.put(torch.tensor([token]))
+        streamer.end()
+        assert tok.decode(ids[:cut], clean_up_tokenization_spaces=False) + "".join(pieces) == whole
+        assert streamer.text == "".join(pieces)
+        assert len(pieces) > 1 or len(ids) - cut < 30
 
 
 def test_a_long_prompt_loses_its_start_and_sampling_follows_its_seed(run_folder):

@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_embedder import save_tiny_embedder, small_code_base
+from tiny_embedder import save_static_embedder, save_tiny_embedder, small_code_base
 
 from helpers.data.queries.documents import short_form
 from helpers.data.queries.retrieval_data import build_retrieval_data, shuffled_pairs
@@ -23,6 +23,7 @@ from helpers.machine.hardware import Runtime
 from helpers.models.embedder import EmbedderError, encode, load_embedder
 from helpers.profiles import CPU
 from helpers.train import contrastive, hard_negatives
+from helpers.train.averaged_embedder import train_averaged
 from helpers.train.contrastive import ContrastiveError, pairs_dataset, train_embedder
 from helpers.train.contrastive_batches import CompatibleBatches, CountingTrainer
 from helpers.train.fallbacks import NonFiniteLossError
@@ -74,6 +75,21 @@ def test_training_teaches_the_pairs_and_what_is_saved_is_what_was_measured(setti
     reloaded = load_embedder(str(out_dir / "embedder"), PLAIN)
     again = contrastive.ValidationMRR(data, settings, PLAIN, 5)(reloaded)
     assert again["validation_mrr@10"] == pytest.approx(best["mrr@10"], abs=1e-6)
+
+
+def test_a_static_embedder_is_trained_and_read_back(settings, data, tmp_path):
+    words = {word for document in data.documents for word in short_form(document.text).split()}
+    words |= {word for query in (*data.train, *data.validation) for word in query.text.split()}
+    at = save_static_embedder(tmp_path / "static", words)
+    static = dataclasses.replace(settings, model=str(at), learning_rate=3e-2, trained_layers=3, seeds=2)
+    history = train_averaged(static, data, PLAIN, seed=5, out_dir=tmp_path / "out")
+    losses = [row["loss"] for row in history["loss"]]
+    assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
+    before, after = load_embedder(str(at), PLAIN), load_embedder(str(tmp_path / "out/embedder"), PLAIN)
+    assert mrr(after, data, data.train) > mrr(before, data, data.train) + 0.1
+    measured = contrastive.ValidationMRR(data, static, PLAIN, 5).value(after)
+    assert history["validation_averaged"] == pytest.approx(measured, abs=1e-6)
+    assert after.tokenizer.truncation["max_length"] == static.max_tokens  # read by whoever loads it
 
 
 def test_only_the_upper_layers_learn_if_the_others_are_frozen(settings, data, tmp_path):
@@ -245,7 +261,7 @@ ROWS = st.lists(st.tuples(TEXTS, TEXTS, TEXTS), min_size=1, max_size=40)
 
 def batches_of(rows, size: int, *, drop_last: bool = False, epoch: int = 0) -> CompatibleBatches:
     columns = dict(zip(("anchor", "positive", "negative_1"), map(list, zip(*rows, strict=True)), strict=True))
-    batches = CompatibleBatches(Dataset.from_dict(columns), batch_size=size, drop_last=drop_last, seed=7)
+    batches = CompatibleBatches(Dataset.from_dict(columns), size, drop_last, seed=7)
     batches.set_epoch(epoch)
     return batches
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import docstring_parser
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -93,3 +94,73 @@ def test_what_the_filter_keeps_the_scorer_passes(tokenizer, sentence, example, g
     assert drafts
     if "made_up" not in sentence + described and "LostError" not in sentence + described:
         assert {task.kind for task in tasks} == {"explain", "docstring"}
+
+
+NUMPYDOC = """Return the paths that `G` has.
+
+A table of them:
+
+:node: one of `G`
+:edge: two of them
+:walk: some of them
+:path: a walk without repetition
+:loop: a walk that ends where it began
+
+Parameters
+----------
+G : Graph
+    The graph; default value is the empty one.
+cutoff : int, optional (default=None)
+    The longest path.
+
+Returns
+-------
+paths : list
+    All of them.
+"""
+GOOGLE = """Return the paths that `G` has.
+
+Of each, only the ends are kept, as in
+:class:`Ends`, :class:`Start` and
+:class:`Finish`, or else in
+:class:`Both`; see also
+:class:`Neither` and
+:class:`All`.
+
+Args:
+    G (Graph): The graph.
+    cutoff (int): The longest path.
+
+Returns:
+    list: All of them.
+"""
+
+
+@pytest.mark.parametrize("docstring", [NUMPYDOC, GOOGLE])
+def test_sections_decide_the_style_and_not_a_colon_in_the_prose(docstring) -> None:
+    """docstring_parser takes both for reST, in which they have no parameters."""
+    assert not docstring_parser.parse(docstring).params
+    facts = read_docstring(docstring)
+    assert facts.summary == "Return the paths that `G` has."
+    assert [item.name for item in facts.parameters] == ["G", "cutoff"]
+    assert facts.parameters[1].description == "The longest path."
+    assert facts.returns.type == "list" or facts.returns.name == "paths"
+
+
+def test_rest_and_prose_keep_the_librarys_guess() -> None:
+    facts = read_docstring("Return x.\n\n:param x: The value.\n:returns: It.\n:raises KeyError: never.\n")
+    assert [item.name for item in facts.parameters] == ["x"]
+    assert facts.raises == ("KeyError",)
+    assert read_docstring("Returns\n-------\n").summary is not None
+    assert read_docstring("See Args:\nnothing").parameters == ()
+
+
+@pytest.mark.parametrize(
+    "words", ["default value is 3", "Defaults to 3", "optional (default: 3)", "default=3"]
+)
+def test_a_default_is_shown_in_its_authors_words_or_not_at_all(words) -> None:
+    """docstring_parser reads "default value is 3" as the default "value"."""
+    facts = read_docstring(f"Return x.\n\nParameters\n----------\nx : int\n    The value; {words}.\n")
+    (item,) = facts.parameters
+    assert (item.type, item.description) == ("int", f"The value; {words}.")
+    assert normal_docstring(facts, ("x",)).count("3") == 1

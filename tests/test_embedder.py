@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from tiny_embedder import save_tiny_embedder
+from tokenizers import Tokenizer
 
 from helpers.machine.hardware import Runtime
 from helpers.models.embedder import (
@@ -16,6 +19,7 @@ from helpers.models.embedder import (
     load_embedder,
     resolve_prompts,
 )
+from helpers.models.saved_tokenizer import PROBES, other_ids
 
 PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
 MIXED = Runtime(torch.device("cpu"), torch.float32, torch.bfloat16, "sdpa", 1.0, ())
@@ -33,6 +37,23 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(folder):
     return load_embedder(str(folder), PLAIN)
+
+
+def test_a_tokenizer_of_another_form_than_its_family_s_is_read_as_it_is_saved(tmp_path) -> None:
+    folder = save_tiny_embedder(tmp_path / "tiny")
+    file = folder / "tokenizer.json"
+    saved = json.loads(file.read_text())
+    file.write_text(json.dumps(saved | {"normalizer": None, "pre_tokenizer": {"type": "Whitespace"}}))
+    exact = Tokenizer.from_file(str(file))
+    model = load_embedder(str(folder), PLAIN)
+    for text in (*PROBES, *TEXTS):
+        assert (
+            model.tokenizer(text, add_special_tokens=False).input_ids
+            == exact.encode(text, add_special_tokens=False).ids
+        )
+    encode(model, TEXTS, kind="query", runtime=PLAIN)
+    model.save_pretrained(str(tmp_path / "again"), create_model_card=False)
+    assert not other_ids(load_embedder(str(tmp_path / "again"), PLAIN).tokenizer, file)
 
 
 def test_encoding_equals_the_librarys_own_in_order_and_value(model):

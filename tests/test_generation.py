@@ -2,11 +2,15 @@ import dataclasses
 
 import pytest
 import tiny_models
+import tokenizer_families
 import torch
+from tokenizer_families import FAMILIES
+from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.cache_utils import DynamicLayer
 
 from helpers.models import generation
 from helpers.models.causal_lm import add_lora, generate
+from helpers.models.tokens import token_ids
 from helpers.settings import LoraSettings
 
 RUNTIME = tiny_models.CPU_FP32
@@ -80,8 +84,16 @@ def test_a_low_temperature_is_nearly_greedy(model, tok):
 
 def forced(tok, text):
     """Return a model that answers any one-token prompt with `text`."""
-    ids = tok(text, add_special_tokens=False, split_special_tokens=False).input_ids
-    model = tiny_models.model("gpt2", len(tok))
+    return saying(tok, [0, *tok(text, add_special_tokens=False, split_special_tokens=False).input_ids])
+
+
+def saying(tok, ids):
+    """Return a model whose next token at each position is the one of `ids`."""
+    ids = ids[1:]
+    width = 128  # enough for directions that do not get into each other's way
+    model = GPT2LMHeadModel(GPT2Config(
+        vocab_size=len(tok), n_positions=128, n_embd=width, n_layer=1, n_head=2, eos_token_id=0, bos_token_id=None
+    )).eval()  # fmt: skip
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
@@ -112,6 +124,32 @@ def test_text_ends_at_end_tokens_and_stop_strings(said, stop, wanted):
     tok = tiny_models.tokenizer(extra=("<|im_end|>",))
     got = generate(forced(tok, said), tok, ["x"], RUNTIME, max_new_tokens=8, stop=stop)
     assert got == [[wanted]]
+
+
+def test_a_prompt_that_spells_an_end_token_is_text():
+    tok = tiny_models.tokenizer(extra=("<|im_end|>",))
+    model = tiny_models.model("qwen2", len(tok))
+    text = "x = '<|im_end|>'"
+    ids = token_ids(tok, text)
+    assert tok.convert_tokens_to_ids("<|im_end|>") not in ids
+    options = {"max_new_tokens": 8}
+    assert generate(model, tok, [text], RUNTIME, **options) == generate(model, tok, [ids], RUNTIME, **options)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_answer_is_what_stands_after_the_prompt_over_all_cuts(family):
+    """A prompt of the first tokens of a text, and a model that says the rest, give the rest."""
+    tok = tokenizer_families.tokenizer(family)
+    text = "def add(first):\n    if first:\n        return  first"
+    ids = token_ids(tok, text)
+    whole = tok.decode(ids, clean_up_tokenization_spaces=False)
+    model = saying(tok, ids)
+    for cut in range(1, len(ids)):
+        [[said]] = generate(model, tok, [ids[:cut]], RUNTIME, max_new_tokens=len(ids) - cut)
+        assert tok.decode(ids[:cut], clean_up_tokenization_spaces=False) + said == whole
+    [[stopped]] = generate(model, tok, [ids[:1]], RUNTIME, max_new_tokens=len(ids), stop=(" return",))
+    before = tok.decode(ids[:1], clean_up_tokenization_spaces=False)
+    assert before + stopped == whole[: whole.index(" return")]
 
 
 def test_stopping_one_sequence_leaves_the_others_alone():

@@ -113,6 +113,20 @@ def test_verdicts_are_those_of_git_on_random_rules(tmp_path) -> None:
     assert left_out > 100
 
 
+@pytest.mark.parametrize("pattern", ["[a-A].py", "[a-AKz].py", "[!c-a].py", "[^c-a].py", "[a-c].py", "x[z-b-d].py", "[]a].py", "[a", "[z-a"])  # fmt: skip
+def test_a_range_written_backwards_matches_as_git_has_it(tmp_path, pattern) -> None:
+    for name in ("a", "A", "K", "b", "c", "z", "xz", "xb", "xc", "xd", "x-", "]"):
+        put(tmp_path, f"{name}.py", "x = 1\n")
+    put(tmp_path, ".gitignore", f"{pattern}\n")
+    git(tmp_path, "init", "--quiet")
+    rules = git_rules(tmp_path, look_above=True)
+    known = rules.with_folder(rules.above, tmp_path, "")
+    found = {
+        file.name for file in tmp_path.iterdir() if file.is_file() and not rules.ignores(file.name, known)
+    }
+    assert found == set(git(tmp_path, "ls-files", "--others", "--exclude-standard", "-z").split("\0")) - {""}
+
+
 def ignoring(folder: Path) -> Path:
     put(folder, ".gitignore", "scratch/\nlocal_settings.py\n*.gen.py\n/data_dump/\n!scratch/keep.py\n")
     put(folder, "app/.gitignore", "/made.py\n!wanted.gen.py\n")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from helpers.machine.hardware import Runtime
-from helpers.models.causal_lm import chat_prompt, generate, load_adapted, load_causal_lm
+from helpers.models.causal_lm import chat_ids, generate, load_adapted, load_causal_lm
 from helpers.models.token_loss import IGNORED
 from helpers.profiles import PROFILES
 from helpers.records import InstructPair
@@ -36,7 +36,7 @@ def test_only_the_response_and_the_end_token_are_supervised(base):
     example = encode_pair(PAIRS[3], tokenizer)
     end = tokenizer.decode([end_token_id(tokenizer)])
     assert show_supervised(example, tokenizer) == PAIRS[3].response + end
-    prompt = tokenizer(chat_prompt(tokenizer, PAIRS[3].instruction), add_special_tokens=False).input_ids
+    prompt = chat_ids(tokenizer, PAIRS[3].instruction)
     assert list(example.input_ids[: len(prompt)]) == prompt
     assert example.labels[: len(prompt)] == (IGNORED,) * len(prompt)
     assert example.labels[len(prompt) :] == example.input_ids[len(prompt) :]
@@ -80,7 +80,7 @@ def test_training_lowers_the_loss_and_what_is_saved_is_what_was_trained(tmp_path
     reloaded = response_loss(model, examples, collator(tokenizer), RUNTIME, 2)
     assert reloaded == pytest.approx(history.best_validation, rel=1e-3)
     texts = generate(
-        model, tokenizer, [chat_prompt(tokenizer, PAIRS[0].instruction)], RUNTIME,
+        model, tokenizer, [chat_ids(tokenizer, PAIRS[0].instruction)], RUNTIME,
         n=1, temperature=0.0, max_new_tokens=32, batch_size=1, seed=0, stop=(),
     )  # fmt: skip
     assert len(texts[0][0]) < 60  # it has learnt to stop

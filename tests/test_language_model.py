@@ -7,6 +7,7 @@ import pytest
 import tiny_models
 import torch
 from safetensors.torch import load_file
+from torch.utils.data import SequentialSampler
 
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.machine.hardware import can_compile
@@ -19,7 +20,7 @@ from helpers.train.continued_pretraining import train_language_model
 from helpers.train.fallbacks import NonFiniteLossError, TrainingError
 from helpers.train.packing import collate_packed, pack_texts
 from helpers.train.shrinking import SCALES
-from helpers.train.trainer import Hyperparameters, TrainingData, batch_shape, run_training
+from helpers.train.trainer import Hyperparameters, TokenTrainer, TrainingData, batch_shape, run_training
 
 RUNTIME = tiny_models.CPU_FP32
 TRAIN = [f"def function_{i}(value):\n    return value + {i}\n\n\n" * 6 for i in range(8)]
@@ -286,6 +287,13 @@ def test_rows_of_the_corpus_s_own_tokens_are_trained_and_no_others(folder, tmp_p
     score = {"window": 32, "stride": 32}
     before = evaluate_perplexity(base, tok, VALIDATION, **score).bits_per_byte
     assert evaluate_perplexity(adapted, tok, VALIDATION, **score).bits_per_byte < before
+
+
+def test_a_training_that_leaves_examples_out_is_refused(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(TokenTrainer, "_get_train_sampler", lambda *_: SequentialSampler(range(2)))
+    with pytest.raises(TrainingError, match=r"examples were fed where \d+ of \d+ in \d epochs were to be"):
+        train_language_model(settings(folder), TRAIN, VALIDATION, RUNTIME, seed=1, out_dir=tmp_path)
+    assert not (tmp_path / "adapter").exists()
 
 
 def test_an_empty_training_set_is_refused(folder, tmp_path):

@@ -418,3 +418,33 @@ def test_functions_left_out_stand_in_the_data_card(tmp_path) -> None:
     card = render_data_card({"corpus": facts})
     assert "## Functions left out" in card
     assert "m.c::torn" in card
+
+
+BEYOND_THE_GRAMMARS = {  # valid code that the released grammars read wrongly -> the function in it
+    "a.c": [
+        ("char *name_of(a, b)\nint a; char *b;\n{\n  return b + a;\n}\n", "name_of"),
+        ("int twice(int a)\n{\n  typeof(1) x = a;\n  return x * 2;\n}\n", "twice"),
+    ],
+    "a.ts": [
+        ("export class Box<in out T> {\n  get(x: T): T { return x; }\n}\n", "get"),
+        ("export type * from './types';\n", ""),
+        ("export function used(): number {\n  using x = open();\n  return x.n;\n}\n", "used"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text", "function"), [
+    (name, *case) for name, cases in BEYOND_THE_GRAMMARS.items() for case in cases
+])  # fmt: skip
+def test_what_a_grammar_reads_wrongly_is_taken_or_listed_and_its_neighbours_stay(
+    tmp_path, name, text, function
+) -> None:
+    kind = "int " if name.endswith(".c") else "export function "
+    before, after = (
+        f"/** Gives one. */\n{kind}{which}() {{\n  return 1;\n}}\n" for which in ("first", "last")
+    )
+    (tmp_path / name).write_text(f"{before}{text}{after}")
+    corpus = load_corpus(f"path:{tmp_path}", ANY_SIZE)
+    names = [one.name for one in extract_functions(corpus)]
+    assert [one for one in names if one != function] == ["first", "last"]
+    assert not function or function in names or len(functions_left_out(corpus)) == 1

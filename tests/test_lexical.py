@@ -48,6 +48,17 @@ def test_a_word_of_the_body_counts_once_however_often_it_occurs():
     assert np.array_equal(said, build_lexical_index([DOCUMENTS[0], once, DOCUMENTS[2]]).scores("paint"))
 
 
+@pytest.mark.parametrize("question", ["", "?!", "the of", "nowhere", "\0"])
+@pytest.mark.parametrize("texts", [["...", "+"], ["...", "def walk(): pass"], ["", ""]])
+def test_a_query_or_a_document_without_words_scores_nothing(tmp_path, question, texts):
+    """bm25s refuses documents without any word, and an empty query under one of its backends."""
+    index = build_lexical_index([Document(str(n), text, "a.py") for n, text in enumerate(texts)], str)
+    save_lexical_index(index, tmp_path)
+    for one in (index, load_lexical_index(tmp_path)):
+        assert one.scores(question).tolist() == [0.0, 0.0]
+        assert one.run([Query("q", question, "how_to", {"0": 1}, "a.py", 0.0)]) == {"q": {"0": 0.0, "1": 0.0}}
+
+
 def test_stop_words_are_ignored():
     assert (
         not build_lexical_index([Document("a", "the and of\nx", "a.py"), *DOCUMENTS]).scores("the of").any()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ast
 import base64
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from helpers.code.functions import extract_functions
+from helpers.code.literals import lexemes
 from helpers.code.secrets import MASK, holds_secret, mask_secrets, placeholder
 from helpers.data.card.facts import corpus_facts
 from helpers.data.card.page import render_data_card
@@ -17,6 +19,7 @@ from helpers.data.corpus import corpus_warnings, load_corpus, secret_counts
 from helpers.data.leaks import check_splits
 from helpers.data.splits import split_corpus
 from helpers.data.tasks.suite_cases import TestSuite
+from helpers.eval.planted_secrets.secret_check import planted_secrets
 from helpers.settings import CorpusSettings
 
 # Planted values are assembled here, so that this file itself contains no secret.
@@ -162,6 +165,33 @@ RANDOM = LETTERS[:24]
         ("c", 'struct config c = {{ .host = "x", .password = "{}" }};'),
         ("cpp", 'constexpr std::string_view kPassword{{"{}"}};'),
         ("cpp", 'std::map<std::string, std::string> m{{{{"password", "{}"}}}};'),
+        # compared, with the name on either side
+        ("python", 'assert "{}" == config.password'),
+        ("python", 'if password in ("{}", None):\n    pass'),
+        ("javascript", 'expect(config.password).toBe("{}");'),
+        ("java", 'assertEquals("{}", config.getPassword());'),
+        ("java", 'if (!"{}".equals(password)) {{ fail(); }}'),
+        ("go", 'assert.Equal(t, "{}", cfg.Password)'),
+        ("rust", 'assert_eq!("{}", config.password);'),
+        # defaults: named so, beside the name, or in an object that the name is given
+        ("python", 'password = Variable.get("PASSWORD", default_var="{}")'),
+        ("go", '&cli.StringFlag{{Name: "password", Value: "{}"}}'),
+        ("javascript", 'yargs.option("password", {{ type: "string", default: "{}" }});'),
+        ("cpp", 'app.add_option("--password", value)->default_val("{}");'),
+        ("rust", 'let a = Arg::new("password").default_value("{}");'),
+        ("rust", 'struct A {{\n    #[arg(long, default_value = "{}")]\n    pub password: String,\n}}'),
+        ("java", '@Option(names = "-p", defaultValue = "{}")\nString password;'),
+        # what a block or function is worth
+        ("rust", 'let password = match x {{\n    Some(v) => v,\n    None => "{}".to_string(),\n}};'),
+        ("rust", 'fn password(&self) -> Option<String> {{\n    Some("{}".into())\n}}'),
+        ("go", 'func (c Config) Password() string {{ return "{}" }}'),
+        ("typescript", 'class A {{\n  get password(): string {{\n    return "{}";\n  }}\n}}'),
+        ("javascript", 'switch (x) {{\n  case "prod":\n    password = "{}";\n}}'),
+        # unpacked and chosen from
+        ("rust", 'let (host, password): (&str, &str) = ("x", "{}");'),
+        ("typescript", 'const [password, other]: string[] = ["{}", "x"];'),
+        ("python", 'password = {{"prod": "{}", "dev": None}}[stage]'),
+        ("python", 'for password in ("{}",):\n    pass'),
     ],
 )
 def test_a_long_literal_is_masked_in_every_form_of_assignment(
@@ -194,6 +224,12 @@ def test_all_pieces_and_lines_of_a_value_are_masked() -> None:
         ('run("curl -u me:{} https://x")', CHOSEN),
         ('url = "https://x/v1?api_key={}&page=2"', RANDOM),
         ("# password: {}", CHOSEN),
+        ("# the password is {}", CHOSEN),
+        ("# remove the db_password '{}'", CHOSEN),
+        ('x = """\nENV DB_PASSWORD {}\n"""', CHOSEN),
+        ("sql = \"INSERT INTO u (name, password) VALUES ('me', '{}')\"", CHOSEN),
+        ('tag = \'env:"PASSWORD" envDefault:"{}"\'', CHOSEN),
+        ('run("sshpass -p {} ssh me@host")', CHOSEN),
     ],
 )
 def test_secrets_inside_strings_and_comments_are_masked_alone(template: str, value: str) -> None:
@@ -227,11 +263,55 @@ def test_secrets_inside_strings_and_comments_are_masked_alone(template: str, val
         ("go", 'Password string `json:"password_2" validate:"min=8,max=32"`'),
         ("java", '@JsonProperty("access_token_2") String accessToken;'),
         ("rust", 'let api_key = env::var("MYAPP_API_KEY_2").unwrap();'),
+        ("python", 'text = text.replace("api_key", "ribbon_784"); self.assertNotIn("token", "velvet_12")'),
+        ("python", 'ICONS = {"access_token": "fa-ribbon-1758"}; describe("password", "velvet12")'),
+        (
+            "python",
+            'COLUMNS = [("api_key", "varchar(358)")]; options = {"default": "ribbon12", "title": "password"}',
+        ),
+        ("javascript", 'const rules = { password: "required|min:777" };'),
+        ("rust", 'let password = Entry::new("ribbon", "velvet12")?.get_password()?;'),
+        ("java", 'static final String LICENSE_KEY_PROPERTY = "ribbon.velvet.102";'),
         ("c", '#define PASSWORD_FILE "/etc/app/passwd2.conf"'),
     ],
 )
 def test_look_alikes_stay_as_they_are(language: str, code: str) -> None:
     assert mask_secrets(code, language).text == code
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("Cloudant Credentials", f'cl_key = "{"0a1b" * 16}"'),
+        ("IBM Cloud IAM Key", f'x = "ibm_key: {(LETTERS * 2)[:44]}"'),
+        ("IBM COS HMAC Credentials", f'cos_secret_key = "{"0a1b" * 12}"'),
+        ("SoftLayer Credentials", f'x = "sl_key: {"0a1b" * 16}"'),
+        ("Artifactory Credentials", f'x = "AKC{LETTERS[:20]}"'),
+    ],
+)
+def test_slow_detectors_search_every_text_that_holds_what_they_find(
+    monkeypatch, kind: str, code: str
+) -> None:
+    masked = mask_secrets(code)
+    assert kind in masked.kinds
+    monkeypatch.setattr("helpers.code.secrets.REQUIRED", {})
+    assert mask_secrets(code) == masked
+
+
+def test_tokens_read_by_the_short_rule_are_those_of_the_long_one(monkeypatch) -> None:
+    texts = [(path.read_text(), "python") for path in sorted(Path(__file__).parent.glob("test_m*.py"))]
+    texts += [
+        (item.code, language) for item in planted_secrets("dev", 2, 400) for language in (item.language, "")
+    ]
+    quick = [lexemes(*text) for text in texts]
+    monkeypatch.setattr("helpers.code.literals.PLAIN_ALONE", re.compile("(?!)(?P<name>)"))
+    assert [lexemes(*text) for text in texts] == quick
+
+
+def test_a_rust_string_may_hold_line_breaks() -> None:
+    code = 'let yaml = "\ndb:\n  password: {}\n";\nlet password = "{}";\n'
+    masked = mask_secrets(code.format(CHOSEN, RANDOM), "rust").text
+    assert masked == code.format(*[placeholder("Secret Keyword")] * 2)
 
 
 def test_the_default_corpus_holds_no_secret() -> None:

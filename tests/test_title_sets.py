@@ -137,6 +137,8 @@ def test_decoding_returns_any_text_exactly(kind) -> None:
     ids = tokenizer.encode(["a b"])[0]
     assert ids[-1] == tokenizer.separator_id
     assert int((torch.cat(tokenizer.encode(TITLES)) == tokenizer.separator_id).sum()) == len(TITLES)
+    marks = {tokenizer.tokenizer.token_to_id(mark) for mark in ("<pad>", "<unk>", "<eos>")}
+    assert not marks & set(tokenizer.encode(["a <pad>, an <unk> and an <eos>"])[0].tolist()[:-1])
 
 
 @pytest.mark.parametrize("kind", KINDS)

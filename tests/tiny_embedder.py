@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
 import torch
+from safetensors.numpy import save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Normalize, Pooling, Transformer
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from helpers.records import Function, Splits
@@ -51,6 +56,20 @@ def save_tiny_embedder(folder: Path, prompts: dict[str, str] | None = None) -> P
     )
     model.save_pretrained(str(folder / "model"), create_model_card=False)
     return folder / "model"
+
+
+def save_static_embedder(folder: Path, words: Collection[str]) -> Path:
+    """Write a static embedder as model2vec does: weights in half precision, no list of modules."""
+    folder.mkdir()
+    vocabulary = {word: number for number, word in enumerate(["[UNK]", "[PAD]", *sorted(words)])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.add_special_tokens(["[PAD]"])
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    weights = np.random.default_rng(0).normal(size=(len(vocabulary), 12)).astype(np.float16)
+    save_file({"embeddings": weights}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"model_type": "model2vec", "normalize": True}))
+    return folder
 
 
 def function(

@@ -55,7 +55,10 @@ def change_pairs(
 
 
 def window_sized_functions(text: str) -> Iterator[str]:
-    """Yield the dedented source of a file's functions and methods that fit a training window."""
+    """Yield the dedented source of a file's functions and methods that fit a training window.
+
+    One that spells the separator is left out: a pair would not show where its halves meet.
+    """
     lines = bare_lines(text)
     for node in ast.walk(ast.parse(text)):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -66,7 +69,7 @@ def window_sized_functions(text: str) -> Iterator[str]:
         if not MIN_LINES <= len(part) <= MAX_LINES or any(line[:indent].strip() for line in part):
             continue
         source = "\n".join(line[indent:] for line in part) + "\n"
-        if len(source) <= MAX_CHARACTERS and _parses(source):
+        if len(source) <= MAX_CHARACTERS and FILE_SEPARATOR not in source and _parses(source):
             yield source
 
 

@@ -22,6 +22,7 @@ from helpers.eval.statistics import Estimate, proportion
 from helpers.machine.hardware import Runtime
 from helpers.machine.progress import progress
 from helpers.models.generation import generate
+from helpers.models.tokens import batch_token_ids, separated_ids, token_ids
 from helpers.records import SourceFile
 
 COPY_LINES = (8, 12)  # "a 10-line function"
@@ -128,8 +129,8 @@ def copied_tokens(
     """Tell for every token of a copy of `sources` whether it was the first choice after the true tokens."""
     right: list[bool] = []
     for source in sources:
-        head = tokenizer(copy_prompt(source), add_special_tokens=False).input_ids
-        tail = tokenizer(source, add_special_tokens=False).input_ids
+        head = separated_ids(tokenizer, copy_prompt(source), FILE_SEPARATOR)
+        tail = token_ids(tokenizer, source)
         ids = torch.tensor([head + tail], device=runtime.device)
         with torch.inference_mode():
             chosen = model(input_ids=ids, use_cache=False).logits[0, len(head) - 1 : -1].argmax(-1)
@@ -144,6 +145,7 @@ def _complete(
     """Complete `prompts` greedily, with room for the longest of `sources` and 16 tokens more."""
     if not prompts:
         return []
-    room = 16 + max(len(ids) for ids in tokenizer(list(sources), add_special_tokens=False).input_ids)
-    answers = generate(model, tokenizer, prompts, runtime, max_new_tokens=room, what=what)
+    room = 16 + max(len(ids) for ids in batch_token_ids(tokenizer, sources))
+    read = [separated_ids(tokenizer, prompt, FILE_SEPARATOR) for prompt in prompts]
+    answers = generate(model, tokenizer, read, runtime, max_new_tokens=room, what=what)
     return [answer[0] for answer in answers]

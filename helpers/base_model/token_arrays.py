@@ -7,13 +7,14 @@ from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from helpers.base_model.base_corpus import load_base_corpus
 from helpers.base_model.base_recipes import EMBEDDED, BaseRecipe
 from helpers.base_model.change_pairs import FILE_SEPARATOR, PAIR_KINDS, change_pairs
 from helpers.base_model.evaluation import EvaluationText
 from helpers.base_model.training_windows import MixedWindows, offsets_path, tokenize_to
+from helpers.models.causal_lm import load_tokenizer
 from helpers.records import SourceFile
 from helpers.run.workspace import Workspace, read_jsonl, write_json, write_jsonl
 
@@ -66,14 +67,15 @@ def _build(recipe: BaseRecipe, folder: Path) -> None:
         seed=recipe.data_seed, bytes_per_source=recipe.bytes_per_source, held_out=recipe.held_out,
         near=recipe.near,
     )  # fmt: skip
-    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
+    tokenizer = load_tokenizer(str(EMBEDDED))
     order = np.random.default_rng(recipe.data_seed).permutation(len(corpus.train))
     texts = [corpus.train[i].text for i in order]
     tokenize_to(folder / PLAIN, texts, tokenizer, total=len(texts))
     pairs = change_pairs(
         corpus.train, recipe.data_seed, per_function=recipe.pairs_per_function, processes=WORKERS
     )
-    tokenize_to(folder / PAIRS, (text for _, text in pairs), tokenizer, total=len(pairs))
+    texts_of_pairs = (text for _, text in pairs)
+    tokenize_to(folder / PAIRS, texts_of_pairs, tokenizer, total=len(pairs), separator=FILE_SEPARATOR)
     write_jsonl(folder / "held_out.jsonl", corpus.held_out)
     write_jsonl(folder / "near.jsonl", corpus.near)
     before = accumulate((len(text.encode()) for text in texts), initial=0)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from transformers import (
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Qwen2Config,
@@ -28,6 +27,7 @@ from helpers.base_model.release import RELEASED, save_weights, write_release
 from helpers.base_model.token_arrays import build_token_arrays, load_held_out, load_windows
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.machine.hardware import Runtime, can_compile, detect_runtime
+from helpers.models.causal_lm import load_tokenizer
 from helpers.models.cheaper_forms import scores_are_small
 from helpers.run.workspace import read_json
 from helpers.train.checkpoints import written_whole
@@ -91,7 +91,7 @@ def keep_start(recipe: BaseRecipe, folder: Path) -> None:
 
 
 def _train(recipe: BaseRecipe, data: Path, folder: Path, runtime: Runtime) -> PretrainingResult:
-    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
+    tokenizer = load_tokenizer(str(EMBEDDED))
     model = _initial_model(recipe, tokenizer, runtime)
     _choose_attention(model, recipe, runtime)
     windows = load_windows(data, recipe, tokenizer)

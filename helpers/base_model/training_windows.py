@@ -19,27 +19,35 @@ from transformers import PreTrainedTokenizerBase
 
 from helpers.machine.progress import bar
 from helpers.models.token_loss import IGNORED
+from helpers.models.tokens import batch_token_ids, separated_ids
 
 CHUNK = 256  # texts per tokenizer call
 
 
 def tokenize_to(
-    path: Path, texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, *, total: int
+    path: Path, texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, *, total: int, separator: str = ""
 ) -> np.ndarray:
     """Save the token ids of all texts, each followed by the end token, as one array in `path`, `*.npy`.
 
     Ids must fit 16 bits. Also saves to `offsets_path(path)`, and returns, the offsets (texts + 1,) at which
-    each text begins; `total` is the number of texts.
+    each text begins.
+
+    Args:
+        total: the number of texts.
+        separator: read as the token it names; everything else in the texts is plain.
     """
     parts: list[np.ndarray] = []
     lengths: list[int] = []
     pending: list[str] = []
 
     def flush() -> None:
-        for encoding in tokenizer.backend_tokenizer.encode_batch(pending, add_special_tokens=False):
-            ids = np.asarray([*encoding.ids, tokenizer.eos_token_id], dtype=np.uint16)
-            parts.append(ids)
-            lengths.append(len(ids))
+        if separator:
+            found = [separated_ids(tokenizer, text, separator) for text in pending]
+        else:
+            found = batch_token_ids(tokenizer, pending)
+        for ids in found:
+            parts.append(np.asarray([*ids, tokenizer.eos_token_id], dtype=np.uint16))
+            lengths.append(len(ids) + 1)
         shown.update(len(pending))
         pending.clear()
 

@@ -1,69 +1,48 @@
 """Which name a string literal is given to, in any form of assignment of the supported languages.
 
 The tokens before a literal are read backwards: an operator (`=`, `:=`, `:`, `=>`, `==`, `or`, `||`, ...)
-leads to the name it assigns to, a bracket to the call, container or entry around it. So
-`password: str = "..."`, `{"password": "..."}`, `environ.get("PASSWORD", "...")`,
+leads to the name it assigns to (`assignment_targets`), a bracket to the call (`assignment_calls`), container
+or entry around it. So `password: str = "..."`, `{"password": "..."}`, `environ.get("PASSWORD", "...")`,
 `add_argument("--password", default="...")`, `#define PASSWORD "..."` and `user, password = "...", "..."`
-are read by the same few rules.
+are read by the same few rules. Their words are in `assignment_words`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from helpers.code.literals import COMMENT, NAME, STRING, Lexeme
-from helpers.code.secret_names import IDENTIFIER, SECRET, is_plural, parts_of_name, strength_of
-
-ASSIGNS = {"=", ":=", "+=", ":", "=>", "||=", "??=", "==", "===", "!=", "!=="}
-ELSE = {"or", "||", "??", "?:", "else", "?"}  # what follows stands in for what was before
-OPENS, CLOSES = {"(": ")", "[": "]", "{": "}"}, {")": "(", "]": "[", "}": "{"}
-CONTINUES = ASSIGNS | ELSE | {"+", ",", ".", "\\", "(", "[", "{", "->", "&", "and", "|", "await", "return"}
-TYPES = {
-    "str", "bytes", "string", "String", "byte", "error", "any", "object", "char", "int", "var", "let",
-    "const", "val", "auto", "Text", "static", "final",
-}  # fmt: skip
-NO_TARGETS = {
-    "public", "private", "protected", "default", "case", "lambda", "if", "elif", "while", "else", "return",
-    "assert", "not", "await",
-}  # fmt: skip
-# A call to one of these returns what it is given, in another form.
-SAME_VALUE = {
-    "String", "str", "bytes", "from", "new", "to_string", "to_owned", "into", "encode", "Some", "Ok", "Just",
-    "Field", "field", "SecretStr", "Secret", "SecretString", "Option", "option", "Value", "value", "default",
-    "unwrap_or", "unwrap_or_else", "get_or_insert", "b64decode", "Buffer", "byte", "Optional", "of",
-    "strdup", "string", "string_view", "from_str", "from_static", "Box", "Arc", "Rc", "Cow", "mark_safe",
-    "valueOf", "quote", "unquote", "config", "env", "getenv", "cast", "typing", "Annotated", "str_to_bytes",
-    "fromhex", "unhexlify", "decode", "toCharArray", "Literal", "Ref", "ref", "signal", "useState",
-    "String2", "intern", "text", "Zeroizing", "SecretVec", "Final", "bytearray", "memoryview", "freeze",
-    "trim", "strip", "join", "concat",
-}  # fmt: skip
-GETS = {
-    "get", "fetch", "load", "read", "find", "look", "lookup", "query", "select", "input", "prompt",
-    "require", "open", "import", "has", "contains", "exists", "remove", "delete", "pop", "env", "var", "log",
-    "print", "warn", "error", "info", "debug", "raise", "throw", "format", "render", "translate", "gettext",
-    "describe", "argument", "option", "flag", "split", "replace", "match", "search", "starts", "startswith",
-    "ends", "endswith", "pattern", "re", "compile", "t", "it", "tr", "i", "getpass",
-}  # fmt: skip
-SETS = re.compile(
-    r"(?i:set|with|use|put|add|assign|update|store|save|register|configure|sign|authenticate|login|connect)"
-    r"(?=[A-Z_])_?"
+from helpers.code.assignment_calls import ONLY_PLACES, given_by_call, is_looked_up, joins
+from helpers.code.assignment_targets import (
+    defined,
+    is_entry,
+    is_named,
+    is_neutral,
+    is_secret_string,
+    name_in_lead,
+    name_of_branch,
 )
-COMPARES = {
-    "equals", "equalsIgnoreCase", "compareTo", "compare", "eq", "equal", "assign", "append", "push_str",
-    "set", "push",
-}  # fmt: skip
-LOGS_IN = re.compile(r"auth|login|credential|connect|create_?(?:super_?)?user|wifi", re.IGNORECASE)
-KEYED = re.compile(r"jwt|hmac|fernet|cipher", re.IGNORECASE)
-VALUE_ANNOTATIONS = {"Value", "DefaultValue", "ConfigProperty"}
-DEFINES = {"def", "fn", "func", "function"}
-# An argument or attribute of this name holds the value that another name names.
-NEUTRAL = {
-    "default", "value", "initial", "fallback", "const", "default_value", "defaultValue", "initialValue",
-    "initial_value", "data", "text",
-}  # fmt: skip
-FORWARD = 400  # tokens looked back through within one statement or argument
+from helpers.code.assignment_words import (
+    BRANCHES,
+    COMPARES,
+    DEFINES,
+    DESCRIBING,
+    GETTER,
+    NAMING,
+    SAME_VALUE,
+    STATES,
+    VALUE_ANNOTATIONS,
+    holds_default,
+)
+from helpers.code.bracketed import Bracketed
+from helpers.code.literals import COMMENT, STRING, Lexeme
+from helpers.code.secret_names import SECRET, is_plural, parts_of_name, strength_of
+
+MAX_BRACKETS = 6  # that a value may stand in, and still be given to a name outside them
+MIN_PIECE_CHARS = 3
+COMPARISONS = {"==", "===", "!=", "!=="}
+MAX_TOKENS_OF_BODY, MAX_TOKENS_OF_TYPE = 40, 8
+Named = tuple[str, bool]  # a secret's name, and whether a value is given to it as it stands
 
 
 @dataclass(frozen=True)
@@ -83,468 +62,266 @@ def assigned_strings(tokens: Sequence[Lexeme], language: str) -> Iterator[Assign
         tokens: of `literals.lexemes`, comments and line breaks included.
         language: of the text; "" if it is none.
     """
-    code = _Code([token for token in tokens if token.kind != COMMENT], language)
-    at = 0
-    while at < len(code.tokens):
-        if code.tokens[at].kind != STRING:
-            at += 1
-            continue
-        pieces, after = code.chain(at)
-        found = code.name_of(at) or code.compared_with(after) or code.annotated(at) or code.returned_by(at)
-        if found and any(len(piece.text) >= 3 for piece in pieces):
-            name, direct = found
-            yield Assigned(name, strength_of(name), tuple(pieces), direct)
-        at = after
-
-
-class _Code:
-    """Tokens without comments, with the bracket around each and the partner of each bracket."""
-
-    def __init__(self, tokens: list[Lexeme], language: str) -> None:
-        self.tokens = tokens
-        self.is_python = language in ("python", "")
-        self.alternatives = ELSE if language else {"||", "??"}  # "or" and "?" of prose are none
-        self.around: list[int] = []  # token -> the bracket that encloses it, or -1
-        self.opener: dict[int, int] = {}  # closing bracket -> opening bracket
-        self.closer: dict[int, int] = {}
-        stack: list[int] = []
-        for at, token in enumerate(tokens):
-            text = token.text if token.kind != STRING else ""
-            if text in CLOSES and stack and tokens[stack[-1]].text == CLOSES[text]:
-                self.opener[at] = stack.pop()
-                self.closer[self.opener[at]] = at
-            self.around.append(stack[-1] if stack else -1)
-            if text in OPENS:
-                stack.append(at)
-
-    def text(self, at: int) -> str:
-        """Return a token's text; "" for strings and beyond the ends."""
-        inside = 0 <= at < len(self.tokens) and self.tokens[at].kind != STRING
-        return self.tokens[at].text if inside else ""
-
-    def is_string(self, at: int) -> bool:
-        """Return whether a token is a string."""
-        return 0 <= at < len(self.tokens) and self.tokens[at].kind == STRING
-
-    def chain(self, at: int) -> tuple[list[Lexeme], int]:
-        """Return the literals that are joined from here on, by nothing or by +, and where they end."""
-        pieces = [self.tokens[at]]
-        end = at + 1
-        glue = {"+", "\\", ","} if self._is_concat(self.around[at]) else {"+", "\\"}
-        while True:
-            following = end
-            while self.text(following) == "\n":
-                following += 1
-            if self.text(following) in glue:
-                following += 1
-            elif following > end and self.around[at] < 0 and self.is_python:
-                break  # the next line is a statement of its own
-            while self.text(following) == "\n":
-                following += 1
-            if not self.is_string(following):
-                break
-            pieces.append(self.tokens[following])
-            end = following + 1
-        return pieces, end
-
-    def _is_concat(self, bracket: int) -> bool:
-        """Return whether what a bracket encloses is joined, as by `concat!(...)` or `"".join([...])`."""
-        if bracket < 0:
-            return False
-        names = [self.text(k) for k in range(max(0, bracket - 3), bracket)]
-        closing = self.closer.get(bracket, -1)
-        return bool({"concat", "join"} & set(names)) or (closing > 0 and self.text(closing + 2) == "join")
-
-    def name_of(self, at: int) -> tuple[str, bool] | None:
-        """Return the secret's name that the value at a token is given to, and whether directly."""
-        direct = True
-        nth = -1  # of the value within a tuple that was left
-        wrapper: tuple[str, bool] | None = None
-        for _ in range(6):
-            lead, commas = self._lead(at)
-            found = self._in_lead(lead, nth)
-            if found is not None:
-                return (found, direct) if found else wrapper
-            bracket = self.around[at]
-            if bracket < 0:
-                return self._defined(lead) or wrapper
-            kind = self.text(bracket)
-            caller = self._caller(bracket)
-            neutral = self._is_neutral(lead)
-            if lead and not neutral and self._ends_in_assignment(lead) and kind == "(":
-                return None  # another argument's value
-            if kind == "(" and caller >= 0:
-                decided, name, is_direct = self._in_call(bracket, caller, at, neutral)
-                if decided and self.text(caller) in SAME_VALUE:
-                    wrapper = (name, direct) if name else wrapper
-                elif decided:
-                    return (name, direct and is_direct) if name else wrapper
-                direct = direct and self.text(caller) in SAME_VALUE
-                at = self._chain_start(caller)
-                nth = -1
-            else:
-                if kind == "[" and (
-                    (caller >= 0 and self.text(bracket - 1) != "!") or bracket - 1 in self.opener
-                ):
-                    return None  # a subscript
-                if not lead and (name := self._named_before(at)):
-                    is_pair = name.startswith("-") or self._is_pair(bracket)
-                    return name, direct and is_pair
-                if kind == "{" and not self.is_python and caller >= 0 and not lead:
-                    name = self._chain_name(caller)
-                    if strength_of(name):
-                        return name, direct
-                if kind in "[{" and not (lead and kind == "{" and self._is_entry(lead)):
-                    outer = self._outer_name(bracket)
-                    return (outer, direct) if outer and strength_of(outer) >= SECRET else None
-                if kind == "{":
-                    outer = self._outer_name(bracket)
-                    return (outer, False) if outer and is_plural(outer) else None
-                if not lead and (name := self._named_before(at)) and self._is_pair(bracket):
-                    return name, direct
-                nth = commas
-                at = bracket
-        return None
-
-    def compared_with(self, after: int) -> tuple[str, bool] | None:
-        """Return the secret's name that follows a value and a comparison: `"..." == password`."""
-        name = self.text(after + 1)
-        return (name, True) if self.text(after) in ("==", "===") and strength_of(name) else None
-
-    def annotated(self, at: int) -> tuple[str, bool] | None:
-        """Return the secret's name of an annotated field, as in `@Value("...") String key`."""
-        bracket = self.around[at]
-        if bracket < 2 or self.text(bracket - 2) != "@" or self.text(bracket - 1) not in VALUE_ANNOTATIONS:
-            return None
-        k = self.closer.get(bracket, len(self.tokens)) + 1
-        names = []
-        while k < len(self.tokens) and self.text(k) not in (";", "=", "{", ")", ","):
-            names.append(self.text(k))
-            k += 1
-        return (names[-1], True) if names and strength_of(names[-1]) else None
-
-    def returned_by(self, at: int) -> tuple[str, bool] | None:
-        """Return the name of the function, a secret's, that returns a value or ends with it."""
-        bracket = self.around[at]
-        if self.text(at - 1) not in ("return", "{", "\n") or (self.text(bracket) or "{") != "{":
-            return None
-        for k in range(at - 1, max(-1, at - 40), -1):
-            opened = self.opener.get(k - 1, -1) if self.text(k) == "{" else -1
-            name = (
-                self.text(k + 1) if self.text(k) in DEFINES else self.text(opened - 1) if opened > 0 else ""
+    if not any(token.kind == STRING and len(token.text) >= MIN_PIECE_CHARS for token in tokens):
+        return
+    code = Bracketed([token for token in tokens if token.kind != COMMENT], language)
+    after = 0
+    for at in [at for at, token in enumerate(code.tokens) if token.kind == STRING]:
+        if at < after:
+            continue  # joined to the string before
+        pieces, after = _joined(code, at)
+        if any(len(piece.text) >= MIN_PIECE_CHARS for piece in pieces):
+            found = (
+                _name_of(code, at)
+                or _compared_with(code, at, after)
+                or _annotated(code, at)
+                or _beside(code, at)
+                or _returned_by(code, at)
+                or (None if language else _stated(code, at))
             )
-            if name:
-                name = re.sub(r"^(?:get|default|load|read)_?(?=\w)", "", name)
-                is_value = self.text(at - 1) == "return" or self.text(k) == "fn"
-                return (name, True) if strength_of(name) >= SECRET and is_value else None
-        return None
+            if found:
+                name, direct = found
+                yield Assigned(name, strength_of(name), tuple(pieces), direct)
 
-    def _named_before(self, at: int) -> str:
-        """Return the secret's name in the string just before a value, as in `("password", "...")`."""
-        k = at - 1
-        while self.text(k) == "\n":
-            k -= 1
-        if self.text(k) != ",":
-            return ""
-        k -= 1
-        return self.tokens[k].text if self.is_string(k) and self._is_secret_string(k) else ""
 
-    def _is_pair(self, bracket: int) -> bool:
-        """Return whether a bracket holds two values and nothing else."""
-        inside = [k for k in range(bracket + 1, self.closer.get(bracket, bracket)) if self.text(k) != "\n"]
-        return len(inside) < 12 and sum(self.text(k) == "," for k in inside[:-1]) == 1
+def _joined(code: Bracketed, at: int) -> tuple[list[Lexeme], int]:
+    """Return the literals that are joined from here on, by nothing or by +, and where they end."""
+    pieces = [code.tokens[at]]
+    end = at + 1
+    glue = {"+", "\\", ","} if joins(code, code.around[at]) else {"+", "\\"}
+    while True:
+        following = end
+        while code.text(following) == "\n":
+            following += 1
+        if code.text(following) in glue:
+            following += 1
+        elif following > end and code.around[at] < 0 and code.is_python:
+            break  # the next line is a statement of its own
+        while code.text(following) == "\n":
+            following += 1
+        if not code.is_string(following):
+            break
+        pieces.append(code.tokens[following])
+        end = following + 1
+    return [piece for piece in pieces if not ONLY_PLACES.fullmatch(piece.text)], end
 
-    def _outer_name(self, bracket: int) -> str:
-        """Return the secret's name that a list, set or dictionary is given to, or ""."""
-        if (
-            self.text(bracket) == "{"
-            and not self.is_python
-            and self.text(bracket - 1) in (")", "else", "try", "")
-        ):
-            return ""
-        found = self.name_of(bracket)
-        return found[0] if found else ""
 
-    def _is_entry(self, lead: list[int]) -> bool:
-        return any(self.text(k) in (":", "=>", "=") for k in lead)
+def _name_of(code: Bracketed, at: int, nth: int = -1) -> Named | None:
+    """Return the secret's name that the value at a token is given to, and whether directly.
 
-    def _ends_in_assignment(self, lead: list[int]) -> bool:
-        return any(self.text(k) in ("=", ":") for k in lead)
+    Args:
+        nth: the place of the value within a tuple or list that was left; -1 for none.
+    """
+    direct = True
+    wrapper: Named | None = None
+    for _ in range(MAX_BRACKETS):
+        lead, commas = code.lead(at)
+        found = name_in_lead(code, lead, nth)
+        if found is not None:
+            if found and not _is_described(code, at):
+                return found, direct
+            return None if found else wrapper
+        bracket = code.around[at]
+        if bracket < 0:
+            return defined(code, lead) or wrapper
+        if code.text(bracket) != "(":
+            return _in_container(code, at, lead, direct, commas)
+        caller = code.caller(bracket)
+        neutral = is_neutral(code, lead)
+        if lead and not neutral and is_named(code, lead):
+            return None  # another argument's value
+        if caller < 0:
+            if not lead and (name := _named_before(code, at)):
+                return name, direct and (name.startswith("-") or code.is_pair(bracket))
+            nth, at = commas, bracket
+            continue
+        if is_looked_up(code, bracket):
+            return wrapper
+        given = given_by_call(code, bracket, caller, at, neutral)
+        is_same_value = code.text(caller) in SAME_VALUE or joins(code, bracket)
+        if given and not is_same_value:
+            return (given.name, direct and given.direct) if given.name else wrapper
+        if given and given.name:
+            wrapper = (given.name, direct)
+        direct = direct and (is_same_value or neutral)
+        nth, at = -1, code.chain_start(caller)
+    return None
 
-    def _is_neutral(self, lead: list[int]) -> bool:
-        """Return whether the argument's name says nothing, such as `default=`."""
-        for place, k in enumerate(lead):
-            if self.text(k) in ("=", ":"):
-                return place > 0 and self.tokens[lead[place - 1]].text in NEUTRAL
+
+def _in_container(code: Bracketed, at: int, lead: list[int], direct: bool, nth: int) -> Named | None:
+    """Return the secret's name that a value in square brackets or braces is given to."""
+    bracket = code.around[at]
+    kind = code.text(bracket)
+    caller = code.caller(bracket)
+    is_indexed = (caller >= 0 and code.text(bracket - 1) != "!") or bracket - 1 in code.opener
+    if kind == "[" and is_indexed:
+        return None  # a subscript
+    if not lead and (name := _named_before(code, at)):
+        return name, direct and (name.startswith("-") or code.is_pair(bracket))
+    if kind == "{" and not code.is_python:
+        name = code.text(caller) if caller >= 0 and not lead else ""
+        name = name if strength_of(name) else ""
+        ends_block = not lead or code.text(lead[-1]) == "=>"
+        if name or (ends_block and (name := name_of_branch(code, bracket))):
+            return name, direct
+    if kind == "{" and lead and holds_default(_key(code, lead)) and (found := _of_object(code, bracket)):
+        return found
+    outer = _outer_name(code, bracket, nth if kind == "[" else -1)
+    if lead and kind == "{" and is_entry(code, lead):
+        is_one_of_several = outer and (is_plural(outer) or _is_chosen_from(code, bracket))
+        return (outer, direct and not is_plural(outer)) if is_one_of_several else None
+    return (outer, direct) if outer and strength_of(outer) >= SECRET else None
+
+
+def _key(code: Bracketed, lead: list[int]) -> str:
+    """Return the key of an entry, or ""."""
+    return code.tokens[lead[-2]].text if len(lead) >= 2 and code.text(lead[-1]) in ("=", ":") else ""
+
+
+def _of_object(code: Bracketed, bracket: int) -> Named | None:
+    """Return the secret's name that an object with a default is given to: `x("password", {default: ...})`."""
+    if name := _named_before(code, bracket):
+        return name, True
+    found = _name_of(code, bracket)
+    return (found[0], True) if found and strength_of(found[0]) >= SECRET else None
+
+
+def _is_chosen_from(code: Bracketed, bracket: int) -> bool:
+    """Return whether one entry of a dictionary is taken at once: `{"prod": "..."}[stage]`."""
+    after = code.closer.get(bracket, len(code.tokens)) + 1
+    return code.text(after) == "[" or (code.text(after), code.text(after + 1)) == (".", "get")
+
+
+def _is_described(code: Bracketed, at: int) -> bool:
+    """Return whether an entry only says something of its name: `ICONS = {"token": "..."}`."""
+    bracket = code.around[at]
+    if code.text(bracket) != "{" or code.caller(bracket) >= 0:
         return False
+    lead, _ = code.lead(bracket)
+    places = [place for place, k in enumerate(lead) if code.text(k) in ("=", ":")]
+    if not places or not places[0]:
+        return False
+    words = parts_of_name(code.tokens[lead[places[0] - 1]].text)
+    return bool(words) and not {words[-1], words[-1].removesuffix("s")}.isdisjoint(DESCRIBING)
 
-    def _lead(self, at: int) -> tuple[list[int], int]:
-        """Return the tokens before `at` in its statement or argument, and the commas before that in brackets.
 
-        What stands in brackets of its own counts as its closing bracket alone.
-        """
-        bracket = self.around[at]
-        is_block = bracket < 0 or (self.text(bracket) == "{" and not self.is_python)
-        lead: list[int] = []
-        commas = 0
-        k = at - 1
-        while k > bracket and len(lead) < FORWARD:
-            text = self.text(k)
-            if text == ";" or (text == "}" and is_block and not self._is_value_end(k)):
-                break
-            if text == "," and bracket >= 0 and self.text(bracket) != "{":
-                break
-            if text == "," and bracket >= 0 and (self.is_python or self._is_literal(bracket)):
-                break
-            if text == "\n":
-                if is_block and not self._goes_on(k):
-                    break
-            elif k in self.opener:
-                lead.append(k)
-                k = self.opener[k]
-            else:
-                lead.append(k)
-            k -= 1
-        last = max(bracket, k - FORWARD) if self.text(bracket) == "(" else k
-        while k > last:
-            if k in self.opener:
-                k = self.opener[k]
-            elif self.text(k) == ",":
-                commas += 1
-            k -= 1
-        return lead[::-1], commas
+def _outer_name(code: Bracketed, bracket: int, nth: int) -> str:
+    """Return the secret's name that a list, set or dictionary is given to, or ""."""
+    is_block = code.text(bracket) == "{" and not code.is_python
+    if is_block and code.text(bracket - 1) in (")", "else", "try", ""):
+        return ""
+    found = _name_of(code, bracket, nth)
+    return found[0] if found else ""
 
-    def _is_value_end(self, k: int) -> bool:
-        return self.text(k + 1) in {".", "[", "=", ")", ","} | ELSE
 
-    def _is_literal(self, bracket: int) -> bool:
-        """Return whether a brace opens an object or a list of values rather than a block."""
-        first = bracket + 1
-        while self.text(first) == "\n":
-            first += 1
-        if self.is_string(first) and self.text(first + 1) in (",", ":", "}", "=>"):
-            return True
-        before = self.text(bracket - 1)
-        return before not in (")", "else", "try", "do", "finally", "\n", ";", "{", "}", "const", "static")
+def _named_before(code: Bracketed, at: int) -> str:
+    """Return the secret's name in the string just before a value, as in `("password", "...")`."""
+    k = at - 1
+    while code.text(k) == "\n":
+        k -= 1
+    if code.text(k) != ",":
+        return ""
+    k -= 1
+    return code.tokens[k].text if code.is_string(k) and is_secret_string(code, k) else ""
 
-    def _goes_on(self, newline: int) -> bool:
-        """Return whether an expression goes on over a line break."""
-        before, after = newline - 1, newline + 1
-        while self.text(before) == "\n":
-            before -= 1
-        while self.text(after) == "\n":
-            after += 1
-        joins = {".", "+", "?", ":", "=", "::", ")"} | ELSE
-        colon_ends_line = self.text(before) == ":" and self.is_python and self.around[newline] < 0
-        return (self.text(before) in CONTINUES and not colon_ends_line) or self.text(after) in joins
 
-    def _in_lead(self, lead: list[int], nth: int) -> str | None:
-        """Return the secret's name that a value is assigned to, "" for another name, None for no name."""
-        place = len(lead) - 1
-        fallen_back = False
-        while place >= 0:
-            text = self.text(lead[place])
-            if text in self.alternatives:
-                fallen_back = True
-            elif text in ASSIGNS:
-                if text == ":" and any(self.text(k) == "?" for k in lead[:place]):
-                    place = next(p for p in range(place - 1, -1, -1) if self.text(lead[p]) == "?")
-                    continue
-                names = self._targets(lead, place, nth)
-                for name in names:
-                    if strength_of(name):
-                        return name
-                if text != "=>" and names and not set(names) & NEUTRAL and not fallen_back:
-                    earlier = any(self.text(k) in ("=", ":=") for k in lead[:place])
-                    bracket = self.around[lead[place]]
-                    is_entry = bracket >= 0 and self.text(bracket) in "[{"
-                    if not earlier and not is_entry:
-                        return ""
-            elif fallen_back and (name := self._named_by(lead[place])):
-                return name
-            place -= 1
+def _compared_with(code: Bracketed, at: int, after: int) -> Named | None:
+    """Return the secret's name that follows a value and a comparison: `"..." == password`."""
+    if code.text(after) == ")" and code.text(after + 1) in COMPARISONS | {"="}:
+        after += 1
+    name = ""
+    is_pattern = code.text(after) == "=" and code.text(code.caller(code.around[at]) - 1) == "let"
+    if code.text(after) in COMPARISONS or is_pattern:
+        name = code.operand(after + 1)
+    elif code.text(after) == "." and code.text(after + 1) in COMPARES and code.text(after + 2) == "(":
+        name = code.operand(after + 3)
+    name = GETTER.sub("", name)
+    return (name, True) if strength_of(name) else None
+
+
+def _annotated(code: Bracketed, at: int) -> Named | None:
+    """Return the secret's name of an annotated field: `@Value("...") String key`."""
+    lead, bracket = _own_argument(code, at)
+    caller = code.caller(bracket) if bracket > 0 else -1
+    neutral = is_neutral(code, lead)
+    outer = code.around[caller] if caller > 0 else -1
+    if caller > 0 and code.text(caller - 1) == "@" and (neutral or code.text(caller) in VALUE_ANNOTATIONS):
+        k = code.closer.get(bracket, len(code.tokens)) + 1
+    elif neutral and outer > 0 and code.text(outer) == "[" and code.text(outer - 1) == "#":
+        k = code.closer.get(outer, len(code.tokens)) + 1
+    else:
         return None
+    names: list[str] = []
+    while k < len(code.tokens) and code.text(k) not in (";", "=", "{", ")", ",", ":"):
+        names += [code.text(k)] if code.is_name(k) else []
+        k += 1
+    return (names[-1], True) if names and strength_of(names[-1]) else None
 
-    def _named_by(self, at: int) -> str:
-        """Return the secret's name that an operand before `or` names: a name, or a string in its brackets."""
-        if at in self.opener:
-            for k in range(self.opener[at] + 1, at):
-                if self.is_string(k) and self._is_secret_string(k):
-                    return self.tokens[k].text
-            return ""
-        return (
-            self.tokens[at].text if self.tokens[at].kind == NAME and strength_of(self.tokens[at].text) else ""
-        )
 
-    def _is_secret_string(self, at: int) -> bool:
-        content = self.tokens[at].text.strip()
-        return len(content) < 80 and bool(IDENTIFIER.fullmatch(content)) and strength_of(content) > 0
+def _own_argument(code: Bracketed, at: int) -> tuple[list[int], int]:
+    """Return the lead and the bracket of the argument that a value is: `default = String::from("...")`."""
+    lead, _ = code.lead(at)
+    bracket = code.around[at]
+    while code.text(bracket) == "(" and not is_named(code, lead):
+        caller = code.caller(bracket)
+        if code.text(caller) not in SAME_VALUE or code.text(caller - 1) == "@":
+            break
+        lead, _ = code.lead(code.chain_start(caller))
+        bracket = code.around[caller]
+    if code.text(bracket) == "{" and code.text(bracket - 1) == "(" and code.text(bracket - 3) == "@":
+        bracket -= 1  # an annotation with an object: @Column({default: "..."})
+    return lead, bracket
 
-    def _targets(self, lead: list[int], place: int, nth: int) -> list[str]:
-        """Return the names left of an operator that may be what it assigns to, the likeliest first."""
-        left = lead[:place]
-        after = [k for k in lead[place + 1 :] if self.text(k) == ","]
-        for p in range(len(left) - 1, -1, -1):  # of `a = "x", b = "y"` only `b` is meant
-            if self.text(left[p]) in ("=", ":=") or self.text(left[p]) in NO_TARGETS:
-                left = left[p + 1 :]
-                break
-        left = _after_last_comma_of_assignment(self, lead, left)
-        nth = nth if nth >= 0 else len(after)
-        groups = self._split(left)
-        if len(groups) == 1 and len(left) == 1 and left[0] in self.opener and self.text(left[0]) == ")":
-            inner = list(range(self.opener[left[0]] + 1, left[0]))
-            groups = self._split(inner)
-        if len(groups) > 1:
-            left = groups[min(nth, len(groups) - 1)]
-        colons = [p for p, k in enumerate(left) if self.text(k) == ":"]
-        if colons and colons[0] > 0:
-            left = left[: colons[0]]
-        names = self._names_at_end(left)
-        if (
-            names
-            and len(groups) == 1
-            and nth == 1
-            and names[0].lower() in ("auth", "basic_auth", "credentials")
-        ):
-            return ["password"]
-        return names
 
-    def _split(self, left: list[int]) -> list[list[int]]:
-        groups: list[list[int]] = [[]]
-        for k in left:
-            if self.text(k) == ",":
-                groups.append([])
-            else:
-                groups[-1].append(k)
-        return groups
-
-    def _names_at_end(self, left: list[int]) -> list[str]:
-        """Return the last name of a target, and the one before where the last is a type or says nothing."""
-        names: list[str] = []
-        for k in reversed(left):
-            if self.is_string(k):
-                content = self.tokens[k].text.strip()
-                return [*names, content if IDENTIFIER.fullmatch(content) else "_"]
-            if k in self.opener and self.text(k) == "]":
-                inner = range(self.opener[k] + 1, k)
-                strings = [self.tokens[i].text for i in inner if self.is_string(i)]
-                if strings:
-                    return [*names, strings[-1]]
-                constants = [self.tokens[i].text for i in inner if self.tokens[i].kind == NAME]
-                if constants and strength_of(constants[-1]):
-                    return [*names, constants[-1]]
-            elif self.tokens[k].kind == NAME:
-                names.append(self.tokens[k].text)
-                if self.tokens[k].text not in TYPES | NEUTRAL:
-                    return names
-            elif self.text(k) not in ("*", "&", ".", "->", "?", "!", "\n", "[", "]", "::"):
-                return names
-        return names
-
-    def _caller(self, bracket: int) -> int:
-        """Return the token that names what a bracket calls, or -1."""
-        k = bracket - 1
-        if self.text(k) in ("!", "?"):
-            k -= 1
-        if self.text(k) in (">", "]") and self.text(k - 1) != "]":
-            depth = 0
-            while k >= 0 and bracket - k < 12:
-                depth += (self.text(k) in (">", "]")) - (self.text(k) in ("<", "["))
-                k -= 1
-                if not depth:
-                    break
-            if self.text(k) == "::":
-                k -= 1
-            if self.text(bracket - 1) == "]" and self.text(k + 1) == "[":
-                return k + 3 if self.text(k + 3) == "byte" else k
-        elif self.tokens[k].kind == NAME if k >= 0 else False:
-            pass
-        else:
-            return -1
-        is_name = k >= 0 and self.tokens[k].kind == NAME
-        return k if is_name and self.text(k) not in NO_TARGETS | {"in", "and", "or", "for", "print"} else -1
-
-    def _chain_start(self, k: int) -> int:
-        """Return where an expression such as `a.b(c).d` begins that ends at a token."""
-        while k > 0:
-            if k in self.opener:
-                k = self.opener[k]
-            before = self.text(k - 1)
-            if before in (".", "::", "->", "?"):
-                k -= 2
-            elif (
-                self.text(k) in ("(", "[") and (self.tokens[k - 1].kind == NAME or k - 1 in self.opener)
-            ) or (before in ("]", "*", "&", "new", "await") and not self.is_string(k - 1)):
-                k -= 1
-            else:
-                break
-        return max(k, 0)
-
-    def _chain_name(self, caller: int) -> str:
-        return self.tokens[caller].text
-
-    def _in_call(self, bracket: int, caller: int, at: int, neutral: bool) -> tuple[bool, str, bool]:
-        """Return whether a call decides about its argument, the secret's name or "", and whether directly."""
-        before: list[str] = []
-        k = max(bracket + 1, at - FORWARD)
-        nth = 0
-        while k < at:
-            if self.text(k) in OPENS:
-                close = self.closer.get(k, k)
-                k = close if close < at else k
-            elif self.text(k) == ",":
-                nth += 1
-            elif self.is_string(k) and self._is_secret_string(k) and self.text(k - 1) in ("(", ",", "\n"):
-                before.append(self.tokens[k].text)
-            elif self.tokens[k].kind == NAME and strength_of(self.tokens[k].text) and self.text(k + 1) == ",":
-                before.append("*" + self.tokens[k].text)
-            k += 1
-        callee = self.tokens[caller].text
-        if before:
-            copies = re.search(r"cpy|cmp|equal|compare|cat|set|assign", callee, re.IGNORECASE)
-            name = before[-1]
-            return (True, name.lstrip("*"), not name.startswith("*") or bool(copies))
-        if callee in COMPARES and nth == 0 and self.text(caller - 1) in (".", "->", "::"):
-            receiver = self.text(caller - 2)
-            if strength_of(receiver):
-                return True, receiver, True
-        chain = "".join(self.text(k) for k in range(max(0, caller - 2), caller + 1))
-        if nth >= 1 and LOGS_IN.search(chain):
-            return True, "credentials", False
-        if KEYED.search(chain):
-            return True, "key", False
-        strength = strength_of(callee)
-        setter = SETS.match(callee)
-        if setter and nth == 0 and strength_of(callee[setter.end() :]):
-            return True, callee[setter.end() :], True
-        if strength and not neutral:
-            first = parts_of_name(callee)[0]
-            is_plain = not self._gets(callee) and first not in ("make", "hash", "check", "is")
-            if callee[0].isupper() and strength < SECRET:
-                return True, callee, False
-            return True, callee if is_plain else "", nth == 0 and is_plain and callee not in SAME_VALUE
-        if self._gets(callee) and callee not in SAME_VALUE and not neutral:
-            return True, "", False
-        if callee in ("getenv", "env", "config", "get", "var") and nth == 0 and not neutral:
-            return True, "", False
-        return False, "", False
-
-    def _gets(self, callee: str) -> bool:
-        words = parts_of_name(callee) or [callee]
-        return words[0] in GETS or words[-1] in ("argument", "option")
-
-    def _defined(self, lead: list[int]) -> tuple[str, bool] | None:
-        """Return the name of `#define NAME "..."`, or of Go's and shell's forms without an operator."""
-        words = [self.text(k) for k in lead if self.text(k) != "\\"]
-        if len(words) >= 2 and words[-2] == "define" and strength_of(words[-1]):
-            return words[-1], True
+def _beside(code: Bracketed, at: int) -> Named | None:
+    """Return the secret's name that stands beside a value: `{Name: "password", Value: "..."}`."""
+    lead, bracket = _own_argument(code, at)
+    if bracket < 0 or not is_neutral(code, lead):
         return None
+    for begin in code.arguments(bracket):
+        k = begin + 2
+        is_name = code.text(begin + 1) in ("=", ":") and code.is_string(k) and k != at
+        is_name = is_name and code.tokens[begin].text.lower() in NAMING
+        if is_name and is_secret_string(code, k):
+            return code.tokens[k].text, True
+    return None
 
 
-def _after_last_comma_of_assignment(code: _Code, lead: list[int], left: list[int]) -> list[int]:
-    """Return only what follows the comma where an assignment precedes it: `a = "x", b = "y"`."""
-    if len(left) < len(lead) and left and lead[0] != left[0]:
-        commas = [p for p, k in enumerate(left) if code.text(k) == ","]
-        if commas:
-            return left[commas[-1] + 1 :]
-    return left
+def _returned_by(code: Bracketed, at: int) -> Named | None:
+    """Return the name of the function, a secret's, that returns a value or ends with it."""
+    while code.text(code.around[at]) == "(":
+        caller = code.caller(code.around[at])
+        if code.text(caller) not in SAME_VALUE:
+            break
+        at = code.chain_start(caller)
+    bracket = code.around[at]
+    if code.text(at - 1) not in ("return", "{", "\n") or (code.text(bracket) or "{") != "{":
+        return None
+    for k in range(at - 1, max(-1, at - MAX_TOKENS_OF_BODY), -1):
+        place = _function_at(code, k)
+        if place > 0 and code.text(place) not in BRANCHES:
+            name = GETTER.sub("", code.text(place))
+            is_value = code.text(at - 1) == "return" or code.text(place - 1) == "fn"
+            return (name, True) if strength_of(name) >= SECRET and is_value else None
+    return None
+
+
+def _function_at(code: Bracketed, k: int) -> int:
+    """Return the token that names the function whose definition, or body, begins at a token, or -1."""
+    if code.text(k) in DEFINES:
+        return code.closer.get(k + 1, k) + 1  # after the receiver, as in Go: func (c Config) Name()
+    if code.text(k) != "{":
+        return -1
+    before = k - 1
+    while before > k - MAX_TOKENS_OF_TYPE and code.text(before) not in (")", "{", "}", ";", ""):
+        before -= 1
+    return code.opener.get(before, 0) - 1 if code.text(before) == ")" else -1
+
+
+def _stated(code: Bracketed, at: int) -> Named | None:
+    """Return the secret's name right before a value in prose: `the password is "..."`."""
+    k = at - 1
+    if code.text(k) in STATES:
+        k -= 1
+    name = code.text(k)
+    return (name, True) if code.is_name(k) and strength_of(name) >= SECRET else None

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import re
 import textwrap
 from dataclasses import dataclass
 
 import docstring_parser
+from docstring_parser import DocstringStyle
 
 from helpers.code.edits import SourceText
 from helpers.code.functions import without_docstring
@@ -24,6 +26,8 @@ SENTENCE = re.compile(r"(.+?(?:[.!?](?=\s|$)|[。！？।]))", re.DOTALL)
 UNDERLINE = re.compile(r"\s*([-=~^*+#])\1{2,}\s*")
 EXAMPLE = re.compile(r"\s*(?:>>>|In \[\d+\]:|```|\.\.(?:\s|$))")  # doctest, IPython, fence, directive
 RST_ROLE = re.compile(r":[a-z:]+:`~?([^`<]+?)(?:\s*<[^`>]*>)?`")
+NUMPYDOC_SECTION = re.compile(r"(?:Other )?Parameters|Returns|Yields|Raises|Attributes")
+GOOGLE_SECTION = re.compile(r"(?:Args|Arguments|Returns|Yields|Raises|Attributes):")
 UNWRITABLE = re.compile("[\\0\\ud800-\\udfff]")  # in source code, other than as escapes
 
 
@@ -49,7 +53,7 @@ class DocstringFacts:
 def read_docstring(docstring: str) -> DocstringFacts:
     """Parse a docstring in any of the usual styles; what it lacks is left empty."""
     try:
-        parsed = docstring_parser.parse(docstring)
+        parsed = docstring_parser.parse(docstring, _style(docstring))
     except docstring_parser.ParseError:
         first = docstring.strip().partition("\n\n")[0]
         return DocstringFacts(_first_sentence(first), (), None, ())
@@ -64,6 +68,23 @@ def read_docstring(docstring: str) -> DocstringFacts:
     if parsed.short_description and parsed.short_description.rstrip().endswith("."):
         summary = parsed.short_description
     return DocstringFacts(_first_sentence(summary), tuple(parameters), returns, tuple(raises))
+
+
+def _style(docstring: str) -> DocstringStyle:
+    """Return the style that the docstring's sections show; AUTO lets docstring_parser guess.
+
+    It guesses by the number of facts found, and so takes numpydoc or Google sections for reST where a line
+    of the prose begins with a colon: parameters and returns are lost, and the summary is cut.
+
+    Defaults are not read from docstrings at all: docstring_parser takes "default value is x" for "value".
+    """
+    lines = bare_lines(inspect.cleandoc(docstring))
+    for line, below in itertools.pairwise(lines):
+        if NUMPYDOC_SECTION.fullmatch(line) and re.fullmatch(r"-{3,}\s*", below):
+            return DocstringStyle.NUMPYDOC
+        if GOOGLE_SECTION.fullmatch(line) and below.startswith(("    ", "\t")):
+            return DocstringStyle.GOOGLE
+    return DocstringStyle.AUTO
 
 
 def prose_lines(text: str) -> list[str]:

@@ -13,6 +13,7 @@ from helpers.lines import with_newlines
 STARTS = ("def ", "async def ", "class ", "import ", "from ", "@", "assert ", "if ", "for ", "try:", "with ")
 MAX_LINES = 2000
 MAX_ATTEMPTS = 300  # parses of one answer, which dominate the cost
+MAX_MARKS = 12  # of an answer that may end it; each costs a parse
 SPECIAL = re.compile(r"<\|(?:im_end|endoftext|im_start)\|>")
 LEAD = re.compile(r"\A\s*<\|im_start\|>[ \t]*(?:assistant)?[ \t]*\n?")
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign)
@@ -61,14 +62,46 @@ def answered_line(response: str) -> str:
 
 
 def _plain(response: str) -> str:
-    """Return the answer with "\\n" as line ends, without a chat template's marks and what follows them."""
+    """Return the answer with "\\n" as line ends, without a chat template's marks and what follows them.
+
+    A mark within code that parses, where it can only stand in a string or a comment, belongs to the code.
+    """
     text = LEAD.sub("", with_newlines(response))
-    marks = (mark.start() for mark in SPECIAL.finditer(text) if not _is_quoted(text, mark))
-    return text[: next(marks, None)]
+    if text[:1] == " " and text[1:2].strip() and without_margin(text) == text:
+        text = text[1:]  # the blank that Llama's template puts between prompt and answer
+    marks = [mark.start() for mark in SPECIAL.finditer(text)]
+    if not marks:
+        return text
+    # From the longest text on: a string that is cut within does not parse, though a later mark may close it.
+    for end in (None, *reversed(marks[:MAX_MARKS])):
+        if _holds_only_code_marks(text[:end]):
+            return text[:end]
+    return text[: marks[0]]
+
+
+def _holds_only_code_marks(text: str) -> bool:
+    """Return whether every mark in `text` stands within code that parses, or in a string of its line."""
+    marks = list(SPECIAL.finditer(text))
+    if not marks or parse(without_margin(text)) is not None:
+        return True
+    blocks = [
+        (block.first_line, block.last_line)
+        for block in fenced_blocks(text)
+        if block.is_python and parse(block.content) is not None
+    ]
+
+    def is_code(mark: re.Match[str]) -> bool:
+        line = text.count("\n", 0, mark.start())
+        return any(first < line <= last for first, last in blocks) or _is_quoted(text, mark)
+
+    if all(map(is_code, marks)):
+        return True
+    run = _whole_or_run(text, prose=True) or ""  # code without fences among prose
+    return len(SPECIAL.findall(run)) == len(marks)
 
 
 def _is_quoted(text: str, mark: re.Match[str]) -> bool:
-    """Return whether a mark stands in a string literal of its line, as in code about chat templates."""
+    """Return whether a mark stands in a string literal of its line, which may not parse alone."""
     before = text[text.rfind("\n", 0, mark.start()) + 1 : mark.start()]
     quote = ""
     for character in re.findall(r"\\.|[\"']", before):

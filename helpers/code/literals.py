@@ -27,12 +27,18 @@ PLAIN = re.compile(
     r"|(?P<op>:=|::|=>|->|===|!==|==|!=|<=|>=|\|\|=|\?\?=|\?:|\+=|\|\||&&|\?\?|.)",
     re.DOTALL,
 )
+# A token that begins no string or comment, with the spaces before it: this rule alone reads most tokens.
+PLAIN_ALONE = re.compile(
+    r"[^\S\n]*+(?:(?P<newline>\n)|(?P<name>[A-Za-z_$][\w$]*+)(?![\"'`#])|(?P<number>\d[\w.]*+)"
+    r"|(?P<op>:=|::|=>|->|===|!==|==|!=|<=|>=|\|\|=|\?\?=|\?:|\+=|\|\||&&|\?\?|[^\"'`#/\w\s$]))"
+)
 STRING_START = re.compile(r"[A-Za-z]{0,2}8?R?#{0,8}[\"'`]")
 RAW_START = re.compile(r'(?:(b|c)?r(#*)"|(?:u8|[uUL])?R"([^\s()\\"]{0,16})\()')
 PREFIX = re.compile(r"(?:[rRbBfFuUtT]{1,2}|u8|L|c)(?=[\"'])")
 SIMPLE = {
     quote: re.compile(rf"(?:[^{quote}\\\n]|\\(?:.|\n))*{quote}", re.DOTALL) for quote in ('"', "'")
 }  # fmt: skip
+RUST = re.compile(r'(?:[^"\\]|\\.)*"', re.DOTALL)  # may hold line breaks
 TRIPLE = {quote: re.compile(rf"(?:[^\\]|\\.)*?{quote * 3}", re.DOTALL) for quote in ('"', "'")}
 BACKTICK = re.compile(r"(?:[^`\\]|\\.)*`", re.DOTALL)
 GO_RAW = re.compile(r"[^`]*`")
@@ -51,7 +57,14 @@ def lexemes(text: str, language: str = ANY) -> list[Lexeme]:
     found: list[Lexeme] = []
     at = 0
     before = "\n"
+    name = PLAIN_ALONE.groupindex["name"]
     while at < len(text):
+        if match := PLAIN_ALONE.match(text, at):
+            group = match.lastindex or 0
+            before = match[group]
+            found.append(Lexeme(NAME if group == name else OTHER, before, match.start(group), match.end()))
+            at = match.end()
+            continue
         token, at = _next(text, at, language, before)
         if token:
             found.append(token)
@@ -103,6 +116,8 @@ def _string(text: str, at: int, language: str) -> tuple[Lexeme, int] | None:
         rule = {"go": GO_RAW, "python": None, "rust": None}.get(language, BACKTICK)
     elif text.startswith(quote * 3, at) and language in ("python", "java", ANY):
         rule, opened = TRIPLE[quote], at + 3
+    elif quote == '"' and language == "rust":
+        rule = RUST
     elif quote == "'" and language not in ("python", ANY, *SCRIPTS):
         rule = CHARACTER
     match = rule.match(text, opened) if rule else None

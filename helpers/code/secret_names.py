@@ -8,7 +8,18 @@ from functools import lru_cache
 PASSWORD, SECRET, PERHAPS = 3, 2, 1  # how firmly a name promises a secret
 
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-PASSWORDS = {"password", "passwd", "pwd", "passphrase", "passcode", "passwort", "psw", "pswd", "pass_phrase"}
+PASSWORDS = {
+    "password",
+    "passwd",
+    "pwd",
+    "passphrase",
+    "passcode",
+    "passwort",
+    "psw",
+    "pswd",
+    "pass_phrase",
+    "userpwd",
+}
 SECRETS = {
     "secret", "apikey", "apisecret", "secretkey", "accesskey", "privatekey", "authkey", "authtoken", "jwt",
     "bearer",
@@ -84,7 +95,7 @@ NO_VALUE_AFTER = {
     "mode", "category", "enum", "style", "color", "id", "ids", "modal", "dialog", "key_name", "map",
     "mapping", "bytes_length", "bits", "set", "list", "separator", "delimiter", "limit", "rotation", "key",
     "keys", "mgr", "realm", "processor", "required", "exists", "is", "valid", "invalid", "changed",
-    "expired", "missing", "created", "updated", "revoked", "uuid", "info",
+    "expired", "missing", "created", "updated", "revoked", "uuid", "info", "property", "properties",
 }  # fmt: skip
 PHRASES = {("seed", "phrase"), ("recovery", "phrase"), ("backup", "phrase"), ("recovery", "code")}
 IDENTIFIER = re.compile(r"(?:--?)?[A-Za-z_][\w.-]*(?::[\w.-]+)?(?:\[\])?")

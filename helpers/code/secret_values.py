@@ -63,6 +63,8 @@ TEMPLATE = re.compile(
     r"|<[A-Za-z][\w -]*>|\[[A-Za-z][\w -]*\]|%[A-Za-z_]\w{2,}%"
     r"|(?:^|(?<=[\s/:=@-]))\$[A-Z_]{3,}\b|__[A-Za-z]\w*__|@@\w+@@"
 )
+# As people choose passwords, and write hardly anything else: letters, digits and a symbol, no separators.
+CHOSEN = re.compile(r"(?=.*\d)(?=.{8})[A-Za-z\d](?=.*[!#$%^*+~]|.*[?@&]$)[A-Za-z\d!#$%^*+~?@&]*")
 DIRECTIVE = re.compile(r"%[-+ #0]*\d*(?:\.\d+)?l*[sdrvqxfi](?![A-Za-z\d])")
 PLACEHOLDER = re.compile(
     r"\b(?:your|changeme|change|replace|insert|placeholder|example|dummy|redacted|todo|fixme|enter|goes|here|xxx+|"
@@ -101,9 +103,14 @@ LOCATION = re.compile(
     r"(?:\.{0,2}|~)/[\w.@:{*-]|[A-Za-z]:\\|(?:[\w-]+/)*[\w.-]+\.(?:json|ya?ml|toml|txt|pem|key|crt|cer|env|cfg|ini|conf|py|js|ts|"
     r"go|rs|java|html?|css|xml|properties|keystore|jks|p12|pub|db|php|tsx?|jsx?|vue|svg|png|md|log|lock)$"
     r"|(?:projects|vault|secrets?|arn|kubernetes\.io|application|text|image|refs|prod|dev|staging)/[\w./-]+$"
+    r"|[a-z_-]+\d{0,4}(?:/[a-z_-]*\d{0,4})+$"
 )
 # Parts of a regular expression: a class with a range, a group of its own kind, a count.
 REGEX = re.compile(r"\[\^?(?:A-Z|a-z|0-9|\\[wds])|\(\?[:=!<P]|\\[wdsbS][+*]|\{\d+(?:,\d*)?\}")
+# A type with arguments or rules for a form: varchar(64), required|min:8.
+CALL_OR_RULES = re.compile(r"[a-z_]+\([\w, ]*\)|[a-z_]+(?::\w+)?(?:\|[a-z_]+(?::\w+)?)+")
+ENDS_TITLED = re.compile(r"[^A-Z][A-Z][a-z]+\d{3,}\Z")  # as passwords do, and names rarely
+EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[A-Za-z]{2,})+")
 UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 DATE = re.compile(
     r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[T ]\d{1,2}:\d{2}[\d:.]*(?:Z|[+-]\d\d:?\d\d)?)?"
@@ -133,10 +140,13 @@ def looks_secret(value: str, strength: int, *, direct: bool = True, name: str = 
     value = SCHEME.sub("", value, count=1)
     if len(value) < MIN_SHORT_CHARS or value.startswith("MASKED_") or PUBLIC.match(value):
         return False
-    if name and parts_of_name(value) == parts_of_name(name):
+    words = parts_of_name(name)
+    if words and parts_of_name(value)[-len(words) :] == words:
         return False
     if HASH_OF_A_PASSWORD.fullmatch(value):
         return True
+    if CALL_OR_RULES.fullmatch(value) or (EMAIL.fullmatch(value) and is_wordy(value)):
+        return False
     if REGEX.search(value) and not is_random(REGEX.sub("", value), 24):
         return False
     rest = DIRECTIVE.sub("", TEMPLATE.sub("", value)) if len(value) < 200 else value
@@ -150,7 +160,9 @@ def looks_secret(value: str, strength: int, *, direct: bool = True, name: str = 
         return False
     if strength < SECRET or not direct:
         is_token = re.fullmatch(r"[\w+/=.~-]+", value) and not UUID.fullmatch(value)
-        return bool(is_token) and is_random(value) if strength < SECRET else is_random(value, MIN_CHARS)
+        if strength < SECRET:
+            return bool(is_token) and is_random(value)
+        return is_random(value, MIN_CHARS) or bool(CHOSEN.fullmatch(value) and is_mixed(value))
     return _is_chosen(value, strength)
 
 
@@ -158,7 +170,7 @@ def is_random(value: str, least: int = MIN_RANDOM_CHARS) -> bool:
     """Return whether a value without spaces is long and made of anything but words."""
     if len(value) < least or bits(value) < 2.8 or is_sequence(value) or re.search(r"\s", value):
         return False
-    has_digit = bool(re.search(r"\d", value))
+    has_digit = bool(re.search(r"\d", TECHNICAL.sub("", value)))
     letters = re.findall(r"[A-Za-z]", value)
     if not letters:
         return False
@@ -229,6 +241,7 @@ def _is_chosen(value: str, strength: int) -> bool:
     if wordy and is_name and set(words) & CREDENTIAL_WORDS and (separated or not is_mixed(value)):
         return False
     dotted = bool(re.fullmatch(r"(?:[A-Za-z_]\w*\.)+[A-Za-z_]\w*(?:\(\))?", value)) and wordy
+    dotted = dotted and not ENDS_TITLED.search(value)
     if wordy and not is_mixed(value) and re.search(r"\w[.:]+\w*[A-Z:]", value):
         return False  # package.module:Class
     if dotted and (strength < PASSWORD or set(words) & OWNERS or value.endswith("()")):

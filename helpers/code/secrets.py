@@ -28,7 +28,15 @@ from detect_secrets.plugins.keyword import KeywordDetector
 from helpers.code.assignments import assigned_strings
 from helpers.code.literals import ANY, COMMENT, STRING, Lexeme, lexemes
 from helpers.code.secret_names import PASSWORD, SECRET, strength_of
-from helpers.code.secret_values import MIN_CHARS, SCHEME, is_mixed, is_random, is_wordy, looks_secret
+from helpers.code.secret_values import (
+    ENDS_TITLED,
+    MIN_CHARS,
+    SCHEME,
+    is_mixed,
+    is_random,
+    is_wordy,
+    looks_secret,
+)
 
 MASK = "MASKED_"
 PROVIDERS = (  # detectors below `detect_secrets.plugins`
@@ -40,14 +48,23 @@ PROVIDERS = (  # detectors below `detect_secrets.plugins`
     "slack:SlackDetector", "softlayer:SoftlayerDetector", "square_oauth:SquareOAuthDetector",
     "stripe:StripeDetector", "telegram_token:TelegramBotTokenDetector", "twilio:TwilioKeyDetector",
 )  # fmt: skip
-# Secrets that the library does not know yet: kind -> pattern.
+# Detectors whose patterns are slow to search for -> what stands in every text that they match.
+_LONG_RUN = re.compile(r"(?<![a-z0-9])[a-z0-9]{24}", re.IGNORECASE)
+_LONGER_RUN = re.compile(r"(?<![a-zA-z0-9_-])[a-zA-z0-9_-]{44}", re.IGNORECASE)
+REQUIRED = {
+    "cloudant": _LONG_RUN, "ibm_cos_hmac": _LONG_RUN, "softlayer": _LONG_RUN, "mailchimp": _LONG_RUN,
+    "ibm_cloud_iam": _LONGER_RUN, "artifactory": re.compile("AKC|AP[0-9A-F]"),
+}  # fmt: skip
+# Secrets that the library does not know yet: kind -> pattern, and how the secret begins or what leads to it.
 NEWER_FORMS = {
-    "GitHub Token": re.compile(r"\bgithub_pat_[A-Za-z0-9_]{60,}"),
-    "Google API Key": re.compile(r"\bAIza[0-9A-Za-z_-]{35}(?![\w-])"),
-    "Hugging Face Token": re.compile(r"\bhf_[A-Za-z0-9]{30,}"),
-    "NPM Token": re.compile(r"\bnpm_[A-Za-z0-9]{36}\b|(?<=:_authToken=)[\w-]{20,}"),
-    "OpenAI Token": re.compile(r"\bsk-(?:proj|svcacct|ant|or)-[A-Za-z0-9_-]{20,}"),
-}
+    "GitHub Token": (re.compile(r"\bgithub_pat_[A-Za-z0-9_]{60,}"), ("github_pat_",)),
+    "Google API Key": (re.compile(r"\bAIza[0-9A-Za-z_-]{35}(?![\w-])"), ("AIza",)),
+    "Hugging Face Token": (re.compile(r"\bhf_[A-Za-z0-9]{30,}"), ("hf_",)),
+    "NPM Token": (
+        re.compile(r"\bnpm_[A-Za-z0-9]{36}\b|(?<=:_authToken=)[\w-]{20,}"), ("npm_", ":_authToken="),
+    ),
+    "OpenAI Token": (re.compile(r"\bsk-(?:proj|svcacct|ant|or)-[A-Za-z0-9_-]{20,}"), ("sk-",)),
+}  # fmt: skip
 ENTROPY_DETECTORS = (Base64HighEntropyString(limit=4.5), HexHighEntropyString(limit=3.0))
 PRIVATE_KEY, KEYWORD, URL = "Private Key", KeywordDetector.secret_type, BasicAuthDetector.secret_type
 MAX_KEY_CHARS = 16_000
@@ -55,12 +72,15 @@ KEY_BEGIN = re.compile(r"BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-*")
 KEY_END = re.compile(r"-*END [A-Z0-9 ]*PRIVATE KEY")
 KEY_LINE = re.compile(r"[A-Za-z0-9+/=]{40,}")  # a key has a line at least this long
 ESCAPE_OR_RUN = re.compile(r"\\[nrt]|[A-Za-z0-9+/=]{4,}")
-NAMES_A_SECRET = re.compile(
-    r"key|token|secret|passw|passphrase|passcode|phrase|pass\b|pwd|pw\b|psw|cred|auth|api|jwt|bearer|basic|cookie|session"
-    r"|_pat\b|identified|-u |mysql|@(?:tcp|udp|unix)\(|connect|user|login|jwt|hmac|fernet|cipher|wifi",
-    re.IGNORECASE,
-)
+# Parts of words, in lower case, without which nothing in a text is given to a secret's name.
+PARTS_OF_NAMES = (
+    "key", "token", "secret", "passw", "phrase", "passcode", "pwd", "psw", "cred", "auth", "api", "jwt",
+    "bearer", "basic", "cookie", "session", "identified", "-u ", "mysql", "sshpass", "connect", "user",
+    "login", "hmac", "fernet", "cipher", "wifi", "recovery", "sequelize",
+)  # fmt: skip
+ENDS_OF_NAMES = re.compile(r"(?:[Pp]ass|PASS|[Pp]w|PW|_pat|_PAT)(?![a-z])|@(?:tcp|udp|unix)\(")
 MIN_RANDOM_CHARS = 20
+MIN_PAIR_CHARS = 8  # of the shortest name, a sign between, and the shortest value
 TOKEN_REST = re.compile(r"[\w-]*")  # a pattern may end before the token does
 # A password in a URL may hold any symbol but a slash, a quote or a space.
 USER_INFO = re.compile(r"[A-Za-z][\w+.-]{1,20}://([^\s:/@'\"`<>]*):([^\s'\"`/<>]+)@(?=[\w\[{$%.-])")
@@ -78,12 +98,24 @@ OPTION = re.compile(r"(?<!\w)--?([A-Za-z][\w-]+)(?:=|[ \t]+)(?!-)([^\s\"'`]+)")
 ELEMENT = re.compile(r"<([A-Za-z][\w.-]*)>([^<>\s]+)</")
 SPOKEN = re.compile(r"(?i)\b(password|identified by|passphrase|secret)[ \t]+'?([^\s\"'`,;]{8,})")
 CURL_USER = re.compile(r"(?<!\S)-u[ \t]+([\w.@-]+):([^\s\"'`]+)")
-MYSQL = re.compile(r"\b(mysql\w*)\b[^\n\"'`]{0,80}?\s-p([^\s\"'`]{6,})")
+MYSQL = re.compile(r"\b(mysql\w*|sshpass)\b[^\n\"'`]{0,80}?\s-p(?:(?<=sshpass -p) )?([^\s\"'`]{6,})")
 DATA_SOURCE = re.compile(r"(?<![\w/])([\w.-]+):([^\s@/\"'`]+)@(?=(?:tcp|udp|unix)\()")  # of Go's MySQL driver
+ENV_LINE = re.compile(r"(?m)^[ \t]*(?:ENV|setenv|SetEnv|set -g?x)[ \t]+([A-Za-z_]\w*)[ \t]+(\S+)[ \t]*$")
+STATED = re.compile(r"(?<![\w-])([A-Za-z_][\w-]*)[ \t]+(?:is|was|be)[ \t:]+([^\s\"'`,;]{8,})")
+# A default beside a name, in a tag of Go.
+TAGGED = re.compile(
+    r"\b(?:env\w*|name|key|long|flag|yaml|json|mapstructure):\"([\w.-]+)[^\"\n]*\"[^`\n]*?[dD]efault\w*:\"([^\"\n]+)\""
+)
+INSERT = re.compile(r"(?i)\(([^()]+)\)\s*VALUES\s*\(([^()]+)\)")
 OF_PASSWORDS = (SPOKEN, CURL_USER, MYSQL, DATA_SOURCE)
-FORMS = (LINE_PAIR, PAIR, OPTION, ELEMENT, *OF_PASSWORDS)
+# Form -> what stands in each of its texts.
+FORMS = {
+    LINE_PAIR: "", PAIR: "", OPTION: "-", ELEMENT: "</", SPOKEN: " ", CURL_USER: "-u", MYSQL: "-p",
+    DATA_SOURCE: "@", ENV_LINE: " ", STATED: " ", TAGGED: "efault",
+}  # fmt: skip
 TEMPLATED = re.compile(r"[{}<>]|%[sd(]|\$\(|\$\{")
 ESCAPED = re.compile(r"\\([nrt\"'`])")
+CONTINUED = re.compile(r"\\\n[ \t]*")
 # A line of a value, without its margins and without a backslash that continues it.
 LINE_OF_VALUE = re.compile(r"(?!\\\n)\S(?:[^\n]*?\S)?(?=\s*\\?\n|\s*\Z)")
 MAX_DEPTH = 2  # of code inside a string inside a string
@@ -140,7 +172,10 @@ def count_kinds(kinds: tuple[str, ...]) -> dict[str, int]:
 
 def _secrets(text: str, language: str) -> Iterator[tuple[int, int, str]]:
     """Yield (start, end, kind) of every secret except private keys, in no particular order."""
-    for detector in _detectors():
+    stands = {pattern: bool(pattern.search(text)) for pattern in set(REQUIRED.values())}
+    for name, detector in _detectors().items():
+        if name in REQUIRED and not stands[REQUIRED[name]]:
+            continue
         for pattern in detector.denylist:
             for match in pattern.finditer(text):
                 start, end = _span(match)
@@ -148,11 +183,12 @@ def _secrets(text: str, language: str) -> Iterator[tuple[int, int, str]]:
                 found = detector.analyze_string(match.group())
                 if _has_letters_and_digits(value) and any(True for _ in found):
                     yield start, end, detector.secret_type
-    for kind, pattern in NEWER_FORMS.items():
-        for match in pattern.finditer(text):
-            yield *match.span(), kind
+    for kind, (pattern, beginnings) in NEWER_FORMS.items():
+        if any(beginning in text for beginning in beginnings):
+            for match in pattern.finditer(text):
+                yield *match.span(), kind
     yield from _in_urls(text)
-    if NAMES_A_SECRET.search(text):
+    if _names_a_secret(text):
         yield from _assigned(text, language, 0, 0)
 
 
@@ -168,7 +204,7 @@ def _assigned(text: str, language: str, offset: int, depth: int) -> Iterator[tup
     """Yield values that are given to a secret's name, in code and in what its strings and comments hold."""
     tokens = lexemes(text, language)
     for found in assigned_strings(tokens, language):
-        value = "".join(map(_fixed_part, found.pieces))
+        value = CONTINUED.sub("", "".join(map(_fixed_part, found.pieces)))
         certain = not depth or (found.direct and _is_no_phrase(value))
         if certain and looks_secret(value, found.strength, direct=found.direct, name=found.name):
             for piece in found.pieces:
@@ -177,13 +213,21 @@ def _assigned(text: str, language: str, offset: int, depth: int) -> Iterator[tup
                 if value := text[start : piece.end].rstrip():
                     yield offset + start, offset + start + len(value), KEYWORD
     for token in tokens:
-        if token.kind in (STRING, COMMENT) and NAMES_A_SECRET.search(token.text):
+        if token.kind in (STRING, COMMENT) and _names_a_secret(token.text):
             inner = ESCAPED.sub(_same_length, token.text)
             yield from _unquoted(inner, offset + token.start)
             if depth < MAX_DEPTH and re.search("[\"'`]", inner):
                 body = inner.lstrip("#/*") if token.kind == COMMENT else inner
                 start = offset + token.start + len(inner) - len(body)
                 yield from _assigned(body, ANY, start, depth + 1)
+
+
+def _names_a_secret(text: str) -> bool:
+    """Return whether a text may hold a secret's name; costs little."""
+    if len(text) < MIN_PAIR_CHARS:
+        return False
+    lower = text.lower()
+    return any(part in lower for part in PARTS_OF_NAMES) or bool(ENDS_OF_NAMES.search(text))
 
 
 def _fixed_part(piece: Lexeme) -> str:
@@ -203,11 +247,12 @@ def _unquoted(text: str, offset: int) -> Iterator[tuple[int, int, str]]:
     for match in AUTHORIZATION.finditer(text):
         if looks_secret(match.group(1), SECRET) and (is_mixed(match.group(1)) or is_random(match.group(1))):
             yield offset + match.start(1), offset + match.end(1), KEYWORD
-    for form in FORMS:
-        for match in form.finditer(text):
+    yield from _inserted(text, offset)
+    for form, sign in FORMS.items():
+        for match in form.finditer(text) if sign in text else ():
             name, value = match.groups()
             strength = PASSWORD if form in OF_PASSWORDS else strength_of(name)
-            if strength < PASSWORD and is_wordy(value):
+            if strength < PASSWORD and is_wordy(value) and not ENDS_TITLED.search(value):
                 continue  # as in "Secret: never-shared-2"
             value = value.rstrip(",;") if form is not LINE_PAIR else value
             if (
@@ -217,6 +262,18 @@ def _unquoted(text: str, offset: int) -> Iterator[tuple[int, int, str]]:
                 and looks_secret(value, strength)
             ):
                 yield offset + match.start(2), offset + match.start(2) + len(value), KEYWORD
+
+
+def _inserted(text: str, offset: int) -> Iterator[tuple[int, int, str]]:
+    """Yield the secrets among the values that SQL inserts into columns of a secret's name."""
+    for match in INSERT.finditer(text):
+        at = match.start(2)
+        for column, value in zip(match[1].split(","), match[2].split(","), strict=False):
+            bare = value.strip().strip("'\"")
+            if strength_of(column.strip(' \t\n`"[]')) >= PASSWORD and looks_secret(bare, PASSWORD):
+                start = offset + at + value.index(bare)
+                yield start, start + len(bare), KEYWORD
+            at += len(value) + 1
 
 
 def _is_no_phrase(value: str) -> bool:
@@ -267,7 +324,8 @@ def _span(match: re.Match[str]) -> tuple[int, int]:
         return match.span(last)
     start = match.end() - len(match.group().lstrip(" \t\n\"'=:"))
     end = max(start, match.start() + len(match.group().rstrip(" \t\n\"'")))
-    return start, TOKEN_REST.match(match.string, end).end()
+    rest = TOKEN_REST.match(match.string, end)
+    return start, rest.end() if rest else end
 
 
 def _has_letters_and_digits(value: str) -> bool:
@@ -275,5 +333,6 @@ def _has_letters_and_digits(value: str) -> bool:
 
 
 @cache
-def _detectors() -> tuple[RegexBasedDetector, ...]:
-    return tuple(resolve_name(f"detect_secrets.plugins.{name}")() for name in PROVIDERS)
+def _detectors() -> dict[str, RegexBasedDetector]:
+    """Return module -> detector."""
+    return {name.split(":")[0]: resolve_name(f"detect_secrets.plugins.{name}")() for name in PROVIDERS}

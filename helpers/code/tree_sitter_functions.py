@@ -83,6 +83,14 @@ def functions_by_grammar(file: SourceFile) -> tuple[list[Function], list[Functio
             where = f"line {node.start_point[0] + 1}, as {file.language}"
             left_out.append(FunctionLeftOut(file.path, "beyond the grammar, may hold functions", where))
             spans.append((node.start_byte, node.end_byte))
+    left_out += [
+        FunctionLeftOut(
+            file.path, "body without a head", f"line {body.start_point[0] + 1}, as {file.language}"
+        )
+        for body in tree.root_node.children
+        # What the grammars make, without an error, of an older C function that returns a pointer.
+        if body.type == "compound_statement" and file.language in ("c", "cpp")
+    ]
     return functions, left_out
 
 

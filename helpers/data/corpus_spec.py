@@ -27,6 +27,7 @@ from pathlib import Path, PurePosixPath
 
 from helpers.data.licences import licence_of_distribution, licence_of_folder
 from helpers.errors import SuiteError
+from helpers.machine.cache_folder import default_cache_dir
 from helpers.settings import public_spec
 
 LITTER = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")  # what file managers add beside the one folder
@@ -71,11 +72,6 @@ def resolve_spec(spec: str, cache_dir: Path | None = None) -> ResolvedSpec:
     if "\0" in rest:
         raise CorpusError(f"cannot read the corpus {spec!r}: it holds a NUL character")
     return resolvers[kind](rest.strip(), cache_dir or default_cache_dir())
-
-
-def default_cache_dir() -> Path:
-    """Return `$XDG_CACHE_HOME/adapt-a-code-model`, below ~/.cache if the variable is not set."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adapt-a-code-model"
 
 
 # --- installed -----------------------------------------------------------------------------------

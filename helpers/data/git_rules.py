@@ -147,10 +147,24 @@ def _patterns(lines: Iterable[str]) -> Iterator[tuple[re.Pattern[str], bool]]:
     for line in lines:
         try:
             # pathspec takes "a/**/", the folders inside a, for a itself.
-            spec = GitIgnoreSpec.from_lines([re.sub(r"/\*\*/\s*$", "/**/*/", line)])
-        except ValueError:  # no pattern, such as "!" alone: git passes over such lines, too
+            spec = GitIgnoreSpec.from_lines([re.sub(r"/\*\*/\s*$", "/**/*/", _forward_ranges(line))])
+        except (ValueError, re.error):  # no pattern, such as "!" alone: git passes over such lines, too
             continue
         yield from ((p.regex, bool(p.include)) for p in spec.patterns if p.regex is not None)
+
+
+def _forward_ranges(line: str) -> str:
+    """Return a pattern with "z" for each range such as "z-a" inside brackets: git takes the start alone."""
+
+    def mended(brackets: re.Match[str]) -> str:
+        parts = re.split(r"([^\\])-([^\]\\])(-?)", brackets[0][:-1])  # text, start, end, hyphen, text, ...
+        text, hyphens = parts[0], ""
+        for start, end, hyphen, rest in zip(parts[1::4], parts[2::4], parts[3::4], parts[4::4], strict=True):
+            text += f"{start}-{end}{hyphen}{rest}" if start <= end else start + rest
+            hyphens += hyphen if start > end else ""  # meant as itself, which it is at the end
+        return f"{text}{hyphens}]"
+
+    return re.sub(r"(?<!\\)\[[!^]?\]?[^\]]*\]", mended, line)
 
 
 def _read(file: Path) -> str:

@@ -67,7 +67,10 @@ def build_lexical_index(
 ) -> LexicalIndex:
     """Index the words of every document, after `form` has reduced its text to what is searched."""
     model = bm25s.BM25()
-    model.index([search_terms(form(document.text)) for document in documents], show_progress=False)
+    terms = [search_terms(form(document.text)) for document in documents]
+    if documents and not any(terms):  # bm25s refuses texts without any word; no query holds this one
+        terms = [[""] for _ in documents]
+    model.index(terms, show_progress=False)
     return LexicalIndex(tuple(document.id for document in documents), model)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.machine.hardware import Runtime
-from helpers.models.causal_lm import chat_prompt, generate
+from helpers.models.causal_lm import chat_ids, generate
 from helpers.records import EXECUTABLE, Task
 from helpers.settings import TrackBSettings
 
@@ -34,7 +34,7 @@ def generate_responses(
         Rows `{task_id, sample, response}`; sample 0 is greedy, samples 1..n are drawn.
     """
     same = {"max_new_tokens": settings.max_new_tokens, "batch_size": settings.generation_batch, "seed": seed}
-    prompts = [chat_prompt(tokenizer, task.instruction) for task in tasks]
+    prompts = [chat_ids(tokenizer, task.instruction) for task in tasks]
     greedy = generate(model, tokenizer, prompts, runtime, what="greedy answers", **same)
     runnable = [index for index, task in enumerate(tasks) if task.kind in EXECUTABLE]
     some = [prompts[index] for index in runnable]

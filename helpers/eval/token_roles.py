@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from helpers.code.python_text import tokenize_python
 from helpers.lines import lines_of
+from helpers.models.tokens import token_offsets
 from helpers.records import Function
 
 ROLES = ("code", "docstring", "comment", "own_name")
@@ -28,11 +29,8 @@ def token_roles(tokenizer: PreTrainedTokenizerBase, text: str, own_names: Collec
     takes the role of its first character.
     """
     characters = character_roles(text, frozenset(own_names))
-    offsets = tokenizer(
-        text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
-    ).offset_mapping
     roles = []
-    for begin, end in offsets:
+    for begin, end in token_offsets(tokenizer, text):
         visible = next((at for at in range(begin, end) if not text[at].isspace()), begin)
         roles.append(characters[visible] if visible < len(characters) else "code")
     return roles

@@ -20,9 +20,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.data.corpus_spec import default_cache_dir
 from helpers.errors import SuiteError
 from helpers.escaping import storable
+from helpers.machine.cache_folder import default_cache_dir
 from helpers.machine.progress import progress
 from helpers.run.workspace import WorkspaceError, digest, write_text
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from helpers.fixed_budget.titles import SEPARATOR, text_sha256
+from helpers.models.tokens import renamed_copy
 
 PAD, UNKNOWN = "<pad>", "<unk>"
+MARKS = (PAD, SEPARATOR, UNKNOWN)
 ALPHABET = pre_tokenizers.ByteLevel.alphabet()  # one character for each of the 256 bytes
 SMALLEST_VOCABULARY = 300  # 256 bytes, special tokens, and room for some pieces
 KINDS = ("bpe", "unigram")
@@ -41,9 +44,22 @@ class TitleTokenizer:
         return self.tokenizer.token_to_id(SEPARATOR)
 
     def encode(self, titles: Sequence[str]) -> list[torch.Tensor]:
-        """Return one int64 tensor of ids per title, ending with the separator."""
-        found = self.tokenizer.encode_batch([f" {title}" for title in titles], add_special_tokens=False)
-        return [torch.tensor([*one.ids, self.separator_id]) for one in found]
+        """Return one int64 tensor of ids per title, ending with the separator.
+
+        A title that spells a special token keeps its characters.
+        """
+        texts = [f" {title}" for title in titles]
+        found = self.tokenizer.encode_batch(texts, add_special_tokens=False)
+        marks = {self.tokenizer.token_to_id(mark) for mark in MARKS}
+        kept = []
+        for text, one in zip(texts, found, strict=True):
+            plain = one if marks.isdisjoint(one.ids) else self._plain.encode(text, add_special_tokens=False)
+            kept.append(torch.tensor([*plain.ids, self.separator_id]))
+        return kept
+
+    @cached_property
+    def _plain(self) -> Tokenizer:
+        return renamed_copy(self.tokenizer, MARKS)[0]
 
     def decode(self, ids: torch.Tensor) -> str:
         """Return the title that `encode` turned into `ids`."""
@@ -67,7 +83,7 @@ def train_tokenizer(kind: str, vocabulary: int, titles: Sequence[str]) -> TitleT
             f"least {SMALLEST_VOCABULARY} ids"
         )
     common = {
-        "vocab_size": vocabulary, "special_tokens": [PAD, SEPARATOR, UNKNOWN], "initial_alphabet": ALPHABET,
+        "vocab_size": vocabulary, "special_tokens": [*MARKS], "initial_alphabet": ALPHABET,
         "show_progress": False,
     }  # fmt: skip
     if kind == "bpe":

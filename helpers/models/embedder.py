@@ -2,6 +2,9 @@
 
 The prompts that a model was trained with ("query: ", "passage: " for E5) are set when it is loaded, and both
 training and encoding read them from the model, so that they cannot differ.
+
+Static embedders (model2vec's, sentence-transformers' `StaticEmbedding`) have no transformer: a text's vector
+is the mean of its tokens' rows.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,18 +20,25 @@ from typing import Literal
 
 import numpy as np
 import torch
+from huggingface_hub import try_to_load_from_cache
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from tokenizers import Tokenizer
 from torch.func import functional_call
+from transformers import PreTrainedTokenizerBase
 
 from helpers.errors import SuiteError
 from helpers.machine.hardware import Runtime
-from helpers.machine.memory import in_batches
+from helpers.machine.memory import in_batches, is_out_of_memory
 from helpers.machine.processes import across_ranks
 from helpers.machine.progress import bar
 from helpers.models.hub import first_line, must_use_cache
+from helpers.models.model_files import folder_problem
+from helpers.models.saved_tokenizer import exact_tokenizer
 from helpers.models.shapes import PACKAGE_PREFIX
 
 Kind = Literal["query", "document"]
+MODULES = "modules.json"  # in the folder of a sentence-transformers model
 
 BGE_QUERY = "Represent this sentence for searching relevant passages: "
 # Families whose model card asks for prompts that their configuration lacks.
@@ -54,24 +65,42 @@ def load_embedder(spec: str, runtime: Runtime) -> SentenceTransformer:
         EmbedderError: if it cannot be loaded; the message says what is missing and what to do.
     """
     source = _package_folder(spec.removeprefix(PACKAGE_PREFIX)) if spec.startswith(PACKAGE_PREFIX) else spec
-    if source.startswith((".", "/", "~")) and not Path(source).is_dir():
+    folder = Path(source).expanduser()
+    if source.startswith((".", "/", "~")) and not folder.is_dir():
         raise EmbedderError(f"no embedder in folder {source!r}: there is no such folder")
+    if folder.is_dir() and (wrong := folder_problem(folder)):
+        raise EmbedderError(wrong)
+    options = {"device": str(runtime.device), "model_kwargs": {"dtype": torch.float32}}
     try:
-        model = SentenceTransformer(
-            source,
-            device=str(runtime.device),
-            model_kwargs={"dtype": torch.float32},
-            local_files_only=Path(source).is_dir() or (source.count("/") == 1 and must_use_cache(source)),
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        if folder.is_dir() and _is_bare_model2vec(folder):
+            model = SentenceTransformer(modules=[StaticEmbedding.load(str(folder))], device=options["device"])
+        else:
+            offline = folder.is_dir() or (source.count("/") == 1 and must_use_cache(source))
+            source = str(folder) if folder.is_dir() else source
+            model = SentenceTransformer(source, local_files_only=offline, **options)
+            _read_as_saved(model, source, offline)
+    except Exception as error:  # the libraries raise a dozen types here, and all mean the same
+        if is_out_of_memory(error):
+            raise
         raise EmbedderError(
             f"cannot load embedder {spec!r}: {first_line(error)}\n"
             "Give a folder with a sentence-transformers model, package:NAME, or a hub name; without a "
             "network, only models in the cache can be loaded."
         ) from error
+    model.float()
+    _read_marks_as_text(model)
     model.prompts = resolve_prompts(model, spec)
     model.default_prompt_name = None  # every call names its prompt
     return model
+
+
+def _read_as_saved(model: SentenceTransformer, source: str, offline: bool) -> None:
+    """Give the model the tokenizer that is saved with it, if the library's has other ids."""
+    loaded = getattr(model, "tokenizer", None)
+    if isinstance(loaded, PreTrainedTokenizerBase):
+        exact = exact_tokenizer(loaded, source, offline=offline)
+        if exact is not loaded:  # sentence-transformers 6 calls its place `processor`
+            setattr(model[0], "processor" if hasattr(model[0], "processor") else "tokenizer", exact)
 
 
 def resolve_prompts(model: SentenceTransformer, spec: str) -> dict[str, str]:
@@ -80,12 +109,52 @@ def resolve_prompts(model: SentenceTransformer, spec: str) -> dict[str, str]:
     if own:
         document = next((own[name] for name in ("document", "passage", "corpus") if name in own), "")
         return {"query": own.get("query", ""), "document": document}
-    base = str(getattr(model[0].auto_model.config, "_name_or_path", "") or "")
+    config = getattr(getattr(model[0], "auto_model", None), "config", None)
+    base = str(getattr(config, "_name_or_path", "") or "")
     for name in (Path(spec.lower()).name, Path(base.lower()).name):
         for family, query, document in _FAMILY_PROMPTS:
             if family.match(name):
                 return {"query": query, "document": document}
     return {"query": "", "document": ""}
+
+
+def is_static(model: SentenceTransformer) -> bool:
+    """Return whether a text's vector is the mean of its tokens' rows: there is no transformer."""
+    return isinstance(model[0], StaticEmbedding)
+
+
+def is_declared(spec: str) -> bool:
+    """Return whether a model was saved as a sentence embedder, and not completed to one when loaded."""
+    if spec.startswith(PACKAGE_PREFIX):
+        return True
+    folder = Path(spec).expanduser()
+    if folder.is_dir():
+        return (folder / MODULES).is_file()
+    return isinstance(try_to_load_from_cache(spec, MODULES), str)
+
+
+def limit_tokens(model: SentenceTransformer, most: int) -> None:
+    """Let `model` read at most `most` tokens of a text from now on, in training too."""
+    if is_static(model):
+        model[0].tokenizer.enable_truncation(most)
+    else:
+        model.max_seq_length = min(most, model.max_seq_length or most)
+
+
+def plain_texts(model: SentenceTransformer, texts: Sequence[str]) -> list[str]:
+    """Return texts that spell no special token to a Unigram vocabulary, which holds them as pieces.
+
+    There a blank parts such a spelling; other tokenizers are told to read it as characters
+    (`load_embedder`), and their texts stay as they are.
+    """
+    tokenizer = model[0].tokenizer
+    backend = tokenizer if isinstance(tokenizer, Tokenizer) else getattr(tokenizer, "_tokenizer", None)
+    if backend is None or type(backend.model).__name__ != "Unigram":
+        return list(texts)
+    added = backend.get_added_tokens_decoder().values()
+    marks = [re.escape(token.content) for token in added if token.special and len(token.content) > 1]
+    spelt = re.compile("|".join(sorted(marks, key=len, reverse=True)) or r"(?!)")
+    return [spelt.sub(lambda mark: f"{mark.group()[0]} {mark.group()[1:]}", text) for text in texts]
 
 
 def encode(
@@ -114,17 +183,16 @@ def encode(
     if not len(texts):
         raise EmbedderError("there is no text to encode")
     prompt = (model.prompts or {}).get(kind, "")
-    limit = min(max_tokens, model.max_seq_length or max_tokens)
-    tokens = model.tokenizer([prompt + text for text in texts], truncation=True, max_length=limit)
-    lengths = [len(row) for row in tokens["input_ids"]]
+    limit = int(min(max_tokens, model.max_seq_length or max_tokens))
+    what = "encode queries" if kind == "query" else "encode documents"
+    read = _StaticInputs if is_static(model) else _TransformerInputs
+    inputs = read(model, plain_texts(model, [prompt + text for text in texts]), limit)
+    lengths = inputs.lengths
     order = sorted(range(len(texts)), key=lambda row: (-lengths[row], row))  # memory peaks in the first batch
     batches = _token_batches(order, lengths, batch_size * limit)
 
     def compute(rows: Sequence[int]) -> np.ndarray:
-        features = model.tokenizer.pad(
-            {name: [values[row] for row in rows] for name, values in tokens.items()}, return_tensors="pt"
-        ).to(runtime.device)
-        return _embeddings(model, transformer(dict(features))).cpu().numpy()
+        return _embeddings(model, transformer(inputs.features(rows, runtime))).cpu().numpy()
 
     def encoded(share: Sequence[list[int]]) -> list[np.ndarray]:
         """Return the vectors of each of these batches."""
@@ -139,7 +207,6 @@ def encode(
     was_training = model.training
     model.eval()
     transformer, precision = _in_mixed_precision(model, runtime)
-    what = "encode queries" if kind == "query" else "encode documents"
     vectors = np.concatenate(across_ranks(batches, encoded))[np.argsort(order)]
     model.train(was_training)
     finite = np.isfinite(vectors).all(axis=1)
@@ -150,6 +217,55 @@ def encode(
     return vectors
 
 
+class _TransformerInputs:
+    """Tokenised texts for a transformer."""
+
+    def __init__(self, model: SentenceTransformer, texts: list[str], limit: int) -> None:
+        self.tokenizer = model.tokenizer
+        self.tokens = self.tokenizer(texts, truncation=True, max_length=limit)
+        self.lengths = [len(row) for row in self.tokens["input_ids"]]
+
+    def features(self, rows: Sequence[int], runtime: Runtime) -> dict[str, torch.Tensor]:
+        """Return the padded tensors (rows, tokens) of these texts."""
+        some = {name: [values[row] for row in rows] for name, values in self.tokens.items()}
+        return dict(self.tokenizer.pad(some, return_tensors="pt").to(runtime.device))
+
+
+class _StaticInputs:
+    """Tokenised texts for a static embedder, as `StaticEmbedding.preprocess` gives them."""
+
+    def __init__(self, model: SentenceTransformer, texts: list[str], limit: int) -> None:
+        found = model.tokenizer.encode_batch(texts, add_special_tokens=False)
+        self.ids = [one.ids[:limit] for one in found]
+        self.lengths = [max(1, len(ids)) for ids in self.ids]
+
+    def features(self, rows: Sequence[int], runtime: Runtime) -> dict[str, torch.Tensor]:
+        """Return these texts' ids, joined, and where each begins."""
+        ids = [self.ids[row] for row in rows]
+        begins = np.cumsum([0, *(len(one) for one in ids[:-1])])
+        joined = torch.tensor([token for one in ids for token in one], dtype=torch.long)
+        tensors = {"input_ids": joined, "offsets": torch.from_numpy(begins)}
+        return {name: values.to(runtime.device) for name, values in tensors.items()}
+
+
+def _read_marks_as_text(model: SentenceTransformer) -> None:
+    """Read special tokens that a text spells as characters, in training too; the tokenizer adds its own."""
+    tokenizer = getattr(model[0], "tokenizer", None)
+    if isinstance(tokenizer, Tokenizer):
+        tokenizer.encode_special_tokens = True
+    elif tokenizer is not None:
+        tokenizer.split_special_tokens = True
+
+
+def _is_bare_model2vec(folder: Path) -> bool:
+    """Return whether model2vec saved this folder without what sentence-transformers reads."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return not (folder / MODULES).is_file() and config.get("model_type") == "model2vec"
+
+
 def _in_mixed_precision(
     model: SentenceTransformer, runtime: Runtime
 ) -> tuple[Callable[[dict], dict], contextlib.AbstractContextManager]:
@@ -158,6 +274,8 @@ def _in_mixed_precision(
     bfloat16 has the range of float32, so the whole transformer runs in it: autocast would convert to
     float32 and back at every norm and sum. float16 has a smaller range and needs autocast.
     """
+    if is_static(model):
+        return model[0], contextlib.nullcontext()
     if runtime.autocast_dtype is not torch.bfloat16:
         return model[0], runtime.autocast()
     weights = {name: weight.detach().bfloat16() for name, weight in model[0].named_parameters()}
@@ -167,7 +285,8 @@ def _in_mixed_precision(
 def _embeddings(model: SentenceTransformer, features: dict) -> torch.Tensor:
     """Pool the transformer's output to embeddings (b, d), in float32 whatever context surrounds the call."""
     with torch.autocast(model.device.type, enabled=False):
-        features["token_embeddings"] = features["token_embeddings"].float()
+        if "token_embeddings" in features:
+            features["token_embeddings"] = features["token_embeddings"].float()
         for module in list(model)[1:]:
             features = module(features)
         return torch.nn.functional.normalize(features["sentence_embedding"].float(), dim=-1)

@@ -19,17 +19,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
 from helpers.machine.hardware import Runtime
 from helpers.machine.memory import in_batches
 from helpers.machine.processes import across_ranks
 from helpers.machine.progress import bar
+from helpers.models.tokens import continuation, token_ids
 
 # Stop tokens of the families in use, in addition to those in the model's own configuration.
 STOP_TOKENS = ("<|endoftext|>", "<|im_end|>", "<|fim_pad|>", "<|file_sep|>", "<|repo_name|>")
 STRAGGLERS = 0.25  # once no more than this share of a batch is unfinished, it waits for other batches
+UNKNOWN_CONTEXT = 2048  # tokens, of a model whose configuration does not say
 ROOM = 64  # steps for which memory of keys and values is preallocated
 
 
@@ -37,7 +39,7 @@ ROOM = 64  # steps for which memory of keys and values is preallocated
 def generate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str],
+    prompts: Sequence[str] | Sequence[Sequence[int]],
     runtime: Runtime,
     *,
     n: int = 1,
@@ -51,8 +53,9 @@ def generate(
     """Continue every prompt `n` times. Each parameter is one setting of the sampling.
 
     Args:
-        prompts: final texts (chat template applied); no special tokens are added. A prompt too long for
-            the model's context loses its start, so that `max_new_tokens` still fit.
+        prompts: plain texts, in which nothing is read as a special token, or token ids (of a chat template:
+            `helpers.models.causal_lm.chat_ids`). No tokens are added. A prompt too long for the model's
+            context loses its start, so that `max_new_tokens` still fit.
         n: samples per prompt; must be 1 if `temperature` is 0, since all would be equal.
         temperature: 0 is greedy; otherwise sampling from softmax(logits / temperature) in float32, over
             the whole vocabulary (top_p = 1, no top-k).
@@ -60,7 +63,8 @@ def generate(
         stop: the text ends before the first of these strings; what: label of the progress bar.
 
     Returns:
-        For each prompt, in order, `n` texts: the new part alone, without special tokens and stop strings.
+        For each prompt, in order, `n` texts: exactly what was added to it, without special tokens and stop
+        strings.
 
     Raises:
         ValueError: for `n` < 1, a negative temperature, `n` > 1 with greedy decoding, or a prompt that is
@@ -85,8 +89,10 @@ def generate(
             for sample in range(n)
         ]
         _finish(model, jobs, decoding, batch_size, what)
-        kept = ([token for token in job.new if token not in ends] for job in jobs)
-        texts = [_cut(tokenizer.decode(ids, skip_special_tokens=True), stop) for ids in kept]
+        texts = []
+        for job in jobs:
+            new = [token for token in job.new if token not in ends]
+            texts.append(_cut(continuation(tokenizer, job.prompt, new), stop))
         return [texts[first : first + n] for first in range(0, len(texts), n)]
 
     was_training = model.training
@@ -102,7 +108,7 @@ class _Decoding:
 
     temperature: float
     max_new_tokens: int
-    is_end: Callable[[list[int]], bool]  # whether the new tokens of a text are complete
+    is_end: Callable[[_Job], bool]  # whether a text is complete
     pad_id: int
 
 
@@ -233,7 +239,7 @@ def _continue(
         keep = []
         for row, (job, token) in enumerate(zip(alive, chosen.tolist(), strict=True)):
             job.new.append(token)
-            if len(job.new) == decoding.max_new_tokens or decoding.is_end(job.new):
+            if len(job.new) == decoding.max_new_tokens or decoding.is_end(job):
                 yield job
             else:
                 keep.append(row)
@@ -269,11 +275,18 @@ def _sample(logits: torch.Tensor, draws: np.ndarray) -> torch.Tensor:
 
 def _end_check(
     tokenizer: PreTrainedTokenizerBase, ends: frozenset[int], stop: Sequence[str]
-) -> Callable[[list[int]], bool]:
+) -> Callable[[_Job], bool]:
     """Return a function that tells whether a text has come to an end token or a stop string."""
     tail = max((len(word.encode()) for word in stop), default=0) + 8  # a token is at least one byte
 
-    return lambda ids: ids[-1] in ends or any(word in tokenizer.decode(ids[-tail:]) for word in stop)
+    def is_end(job: _Job) -> bool:
+        if job.new[-1] in ends or not stop:
+            return job.new[-1] in ends
+        before, last = [*job.prompt, *job.new[:-tail]], job.new[-tail:]
+        text = continuation(tokenizer, before[-tail:], last)
+        return any(word in text for word in stop)
+
+    return is_end
 
 
 def _cut(text: str, stop: Sequence[str]) -> str:
@@ -290,20 +303,26 @@ def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froze
     return frozenset(i for i in ids if i is not None)
 
 
+def context_tokens(config: PreTrainedConfig) -> int | None:
+    """Return how many tokens a model can see at once, by its configuration; None if that says nothing."""
+    found = getattr(config, "max_position_embeddings", 0) or getattr(config, "n_positions", 0)
+    return int(found) if found else None
+
+
 def _prompt_ids(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_new_tokens: int
-) -> list[list[int]]:
-    """Tokenize prompts and cut their starts off where they leave no room for the new tokens."""
-    config = model.config
-    context = getattr(config, "max_position_embeddings", 0) or getattr(config, "n_positions", 2048)
-    room = int(context) - max_new_tokens
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str] | Sequence[Sequence[int]], max_new_tokens: int,
+) -> list[list[int]]:  # fmt: skip
+    """Tokenize prompts given as text; cut starts off where they leave no room for the new tokens."""
+    room = (context_tokens(model.config) or UNKNOWN_CONTEXT) - max_new_tokens
     if room < 1:
         raise ValueError(
             f"max_new_tokens={max_new_tokens} leaves no room for a prompt in the model's context"
         )
-    if not prompts:
-        return []
-    encoded = [ids[-room:] for ids in tokenizer(list(prompts), add_special_tokens=False).input_ids]
+    encoded = [
+        (token_ids(tokenizer, prompt) if isinstance(prompt, str) else list(prompt))[-room:]
+        for prompt in prompts
+    ]
     if [] in encoded:
         raise ValueError(f"prompt {encoded.index([])} is empty")
     return encoded

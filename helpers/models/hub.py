@@ -7,9 +7,16 @@ minute.
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
 
 from helpers.errors import SuiteError
 
@@ -40,6 +47,29 @@ def must_use_cache(name: str) -> bool:
     if not cached:
         raise HubError(wrong)
     return True
+
+
+def hub_file(name: str, file: str) -> Path:
+    """Return one file of the hub's model `name`, from the cache if it is there; HubError if it is nowhere."""
+    cached = huggingface_hub.try_to_load_from_cache(name, file)
+    if isinstance(cached, str):
+        return Path(cached)
+    try:
+        return Path(huggingface_hub.hf_hub_download(name, file, etag_timeout=PATIENCE_S))
+    except GatedRepoError:
+        wrong = f"{name!r} is gated: accept its licence on the hub and set HF_TOKEN"
+    except RepositoryNotFoundError:
+        wrong = f"the hub has no model {name!r}; check the name (a private one needs HF_TOKEN)"
+    except LocalEntryNotFoundError as error:  # no network, or offline mode; an EntryNotFoundError, too
+        wrong = (
+            f"{file!r} of {name!r} is not on this machine and the hub cannot be reached "
+            f"({first_line(error)}); without a network fetch the file elsewhere and name it as gguf:FILE"
+        )
+    except EntryNotFoundError:
+        wrong = f"the hub's model {name!r} has no file {file!r}; check the spelling"
+    except Exception as error:  # the type depends on the HTTP library
+        wrong = f"the hub did not send {file!r} of {name!r}: {first_line(error)}"
+    raise HubError(wrong) from None
 
 
 def first_line(error: Exception) -> str:

@@ -12,6 +12,9 @@ from typing import Any
 from huggingface_hub import try_to_load_from_cache
 
 from helpers.errors import SuiteError
+from helpers.models.gguf.header import GgufError
+from helpers.models.gguf.sources import find_gguf
+from helpers.models.gguf.store import VERSION as CONVERSION
 from helpers.run.stage_files import file_digests
 from helpers.run.workspace import digest
 
@@ -78,12 +81,16 @@ KNOWN: Mapping[str, Shape] = {
 
 
 def model_shape(spec: str) -> Shape:
-    """Return the shape of a known hub model, or of a folder's `config.json`; ShapeError for neither."""
+    """Return the shape of a known hub model, a GGUF file or a folder's `config.json`; else ShapeError."""
     if spec.lower() in KNOWN:
         return KNOWN[spec.lower()]
     try:
+        if (gguf := find_gguf(spec)) is not None:
+            return shape_of(gguf.configuration())
         folder = model_folder(spec)
         return shape_of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except GgufError as error:
+        raise ShapeError(str(error)) from error
     except (OSError, ValueError) as error:
         raise ShapeError(f"the shape of {spec!r} is not known; give a folder with its config.json") from error
 
@@ -136,9 +143,13 @@ def model_folder(spec: str) -> Path:
 def model_identity(spec: str) -> str:
     """Return what identifies a model: a digest of the files it is loaded from, or the hub's revision.
 
+    A GGUF file is identified by its digest and by the version of what converts it.
+
     Card and reports do not count: they can be reworded without anything being recomputed. A hub model that
     is not in the cache yet is identified by its name alone.
     """
+    if (gguf := find_gguf(spec)) is not None:
+        return digest(["gguf", gguf.sha256, CONVERSION])
     folder = model_folder(spec)
     if folder.is_dir():
         return digest({n: d for n, d in file_digests(folder).items() if n not in DESCRIPTIONS})

@@ -15,6 +15,7 @@ import pandas as pd
 
 from helpers.errors import SuiteError
 from helpers.escaping import inline
+from helpers.models.gguf.sources import FILE
 from helpers.report.tables import TRACK_NAMES, markdown, summary_rows
 from helpers.run.workspace import read_json
 
@@ -98,7 +99,8 @@ def _origins(runs: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _shown(model: str) -> str:
     """Return a hub name or relative path unchanged, and only the last part of an absolute path."""
-    return Path(model).name if Path(model).expanduser().is_absolute() else model
+    prefix, place = (FILE, model.removeprefix(FILE)) if model.startswith(FILE) else ("", model)
+    return prefix + Path(place).name if Path(place).expanduser().is_absolute() else model
 
 
 def _read(place: Path) -> Mapping[str, Any]:

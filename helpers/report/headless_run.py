@@ -14,6 +14,7 @@ from typing import Any
 import nbformat
 
 from helpers.bootstrap import suite_file
+from helpers.models.gguf.sources import FILE
 from helpers.profiles import RunRequest
 from helpers.report.execute import execute_notebook
 from helpers.report.export import page_in_any_case, without_passwords
@@ -107,7 +108,9 @@ def _corpus_seen(spec: str) -> str:
 
 
 def _model_seen(model: str) -> str:
-    """Return a model's folder as the notebook sees it; hub names and the suite's own models stay."""
+    """Return a model's folder or file as the notebook sees it; hub names and the suite's own models stay."""
+    if model.startswith(FILE):
+        return f"{FILE}{_relative(model.removeprefix(FILE))}"
     is_elsewhere = Path.cwd() != FOLDER and not model.startswith("helpers/")
     return _relative(model) if model and is_elsewhere and Path(model).expanduser().is_dir() else model
 

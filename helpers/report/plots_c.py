@@ -122,8 +122,10 @@ def recall_by_k(track: Mapping[str, Any]) -> ReportFigure:
         f"{SYSTEMS[name][0]} " + ", ".join(f"{number(v)} at {k}" for k, v in points)
         for name, points in curves.items()
     )
-    best = max(curves, key=lambda name: curves[name][-1][1])
-    reading = f"Among the first {most} results, {SYSTEMS[best][0]} finds most: {number(curves[best][-1][1])}"
+    most_found = max(points[-1][1] for points in curves.values())
+    best = [SYSTEMS[name][0] for name, points in curves.items() if points[-1][1] == most_found]
+    who = best[0] if len(best) == 1 else f"each of {len(best)} systems ({', '.join(best)})"
+    reading = f"Among the first {most} results, {who} finds most: {number(most_found)}"
     if {"before", "after"} <= curves.keys():
         first, last = (number(curves[side][-1][1]) for side in ("before", "after"))
         reading += f" of what there is to find; the embedder alone goes from {first} to {last}"

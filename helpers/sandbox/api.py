@@ -2,12 +2,14 @@
 
 A program passes only by returning correct answers. It runs in its own process, forked from a warm,
 single-threaded interpreter. A second process, the *judge*, runs the tests. The tests' `candidate` is a
-proxy: a call sends its arguments as data, and the answer comes back as data of exact built-in types
-(numpy arrays and networkx graphs included) and is compared in the judge. The program never holds the
-tests or an expected value and can use only those judge objects that the tests passed to it. Nothing it
-says counts as a verdict: exit statuses, patched builtins, an overridden `__eq__` and forged messages
-gain nothing. One judge is reused for all tests that leave no trace in it; tests that import other
-modules, define classes or patch something get their own judge.
+proxy: a call sends its arguments as data, and the answer comes back as data and is compared in the judge.
+Data are values of exact built-in types, of library types such as arrays, frames, graphs and paths
+(`library_values`), and instances of classes that the tests define as well: these arrive as instances of the
+*tests'* class (`own_types`). The program never holds the tests or an expected value and can use only those
+judge objects that the tests passed to it. Nothing it says counts as a verdict: exit statuses, patched
+builtins, an overridden `__eq__` and forged messages gain nothing. One judge is reused for all tests that
+leave no trace in it; tests that import other modules, define classes or patch something get their own
+judge. What such tests patch, seed or set in the environment is repeated in the program (`effects`).
 
 The sandbox contains the following, each through a layer; `sandbox_layers()` reports which layers are
 active on this machine:
@@ -30,9 +32,12 @@ also read the memory of the caller's processes, as any program of that user can.
 processes, even if an honest answer needs one.
 
 This differs from running program and tests in one process. An answer is a snapshot: neither side sees
-the other change a returned list later. Objects of the program never equal plain data (values of
-subclasses such as `IntEnum` count as the data they wrap) and equal each other only if their state is
-equal. A `StopIteration` raised by a called function arrives as RuntimeError. The tests are trusted,
+the other change a returned list later, except in attributes of objects whose class both define. Class
+attributes are each side's own. Other objects of the program never equal plain data (values of subclasses
+such as `IntEnum` count as the data they wrap) and equal each other only if their state is equal. A
+`StopIteration` raised by a called function arrives as RuntimeError. Tests that use files share the
+program's folder and, if it has its own user id, that too: the program can read what they write, but a
+pickle that it writes names nothing but data when they read it (`pickles`). The tests are trusted,
 since they come from the problem and not from the model: they are confined too, but could forge their
 own verdict. On systems other than Linux nothing is run.
 
@@ -59,7 +64,7 @@ from helpers.machine.progress import progress
 from helpers.sandbox.confine import FOLDER_BYTES, FOLDER_ENTRIES, Layer
 from helpers.sandbox.run_conditions import BASE, VARIATIONS, RunConditions
 from helpers.sandbox.step_counter import STEPS_SPENT
-from helpers.sandbox.workers import Key, borrowed, key_for
+from helpers.sandbox.workers import Key, borrowed, key_for, modules_named
 from helpers.sandbox.zygote import OUTPUT_BYTES
 
 MAX_TIMED_OUT_CALLS = 3  # calls that reach the time limit before a function's remaining calls are skipped
@@ -133,8 +138,7 @@ def run_program(
         entry_point: name of the function under test.
         timeout_s: seconds of processor time; the module docstring covers programs that sleep.
         memory_mb: MiB that the program may map beyond what the imports take.
-        preload: modules to import before the program starts; heavy modules that the sources name are
-            detected.
+        preload: modules to import before the program starts; by default those that the tests import.
         python_path: folders to import from, before the installed packages.
 
     Raises:
@@ -142,7 +146,7 @@ def run_program(
     """
     program = Program(candidate, tests, entry_point, timeout_s, memory_mb)
     _check(program)
-    return _run(key_for([candidate, tests], preload, python_path), program)
+    return _run(key_for([candidate, tests], preload or modules_named([tests]), python_path), program)
 
 
 def run_programs(
@@ -160,6 +164,7 @@ def run_programs(
     if workers < 1:
         raise SandboxError(f"workers must be at least 1, not {workers}")
     texts = [text for program in programs for text in (program.candidate, program.tests)]
+    preload = preload or modules_named({program.tests for program in programs})
     key = key_for(texts, preload, python_path, conditions=conditions, whole_batch=True)
     if not programs:
         return []

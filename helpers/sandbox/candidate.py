@@ -18,14 +18,18 @@ import types
 from typing import Any
 
 from helpers.lines import lines_of
-from helpers.sandbox.channel import BUILT_IN, OPERATORS, ChannelClosed, Peer
+from helpers.sandbox.channel import OPERATORS, ChannelClosed, Peer
+from helpers.sandbox.effects import OPERATIONS, Repeated
+from helpers.sandbox.own_types import OwnTypes, plain_value, state_of
 from helpers.sandbox.run_conditions import BASE, RunConditions, deeper, hand_out, reorder_names, stir_memory
 from helpers.sandbox.step_counter import Meter, StepCounter
 
 MODULE = "solution"
+ASYNCHRONOUS = {"await": "", "anext": "__anext__", "aenter": "__aenter__", "aexit": "__aexit__"}
+_loops: list[Any] = []
 REHEARSALS = 12
 # Requests whose steps do not count: not the program's own, or its imports, which differ by machine.
-UNCOUNTED = ("boot", "begin", "spent", "threads")
+UNCOUNTED = ("boot", "begin", "spent", "threads", "share", *OPERATIONS)
 
 
 def run_candidate(
@@ -54,7 +58,7 @@ def serve_program(
         lines = lines_of(source)
         linecache.cache[module.__file__] = (len(source), None, lines, module.__file__)
     flush_out, flush_err = sys.stdout.flush, sys.stderr.flush
-    examination = Examination(conditions, steps)
+    examination, repeated = Examination(conditions, steps), Repeated()
 
     def before_reply() -> None:
         with contextlib.suppress(OSError, ValueError):  # closed or full: the program's problem
@@ -68,6 +72,12 @@ def serve_program(
             return {name: exported_global(module.__dict__[name]) for name in args if name in module.__dict__}
         if op in ("begin", "spent"):
             return getattr(examination, op)(*args)
+        if op in OPERATIONS:
+            return repeated.perform(op, args)
+        if op == "share":
+            return share_types(peer, module, args)
+        if op == "base":
+            return peer.known_base(target)
         if op == "threads":
             return sys.modules["_thread"]._count()
         if op == "exec":
@@ -87,7 +97,19 @@ def serve_program(
 
     counted = steps and steps.counted(perform, unless=UNCOUNTED, restart=("eval",))
     peer.perform = counted or perform
-    peer.serve_forever(special)
+    peer.special = special
+    peer.serve_forever()
+
+
+def share_types(peer: Peer, module: types.ModuleType, names: list[str]) -> list[str]:
+    """Let the program's classes of these names cross as data; return the names that it defines."""
+    found = [
+        name
+        for name in names
+        if isinstance(kind := module.__dict__.get(name), type) and kind.__module__ == MODULE
+    ]
+    peer.share(OwnTypes(module.__dict__, MODULE, "tests", found))
+    return found
 
 
 class Examination:
@@ -124,8 +146,8 @@ def rehearse() -> None:
     The code that every program executes is then no longer written to: its pages stay shared, which
     makes forks cheaper.
     """
-    call = ["?", "call", ["y", 0], [["l", 0, 1, "a"], 2.5], ["d", 1, "by", True]]
-    script = [["?", "boot", None, ["f"], ["d", 0]], call, call, call]
+    call = ["?", "call", ["y", 0], [["l", 0, 1, "a"], 2.5], ["d", 1, "by", True], None]
+    script = [["?", "boot", None, ["f"], ["d", 0], None], call, call, call]
     for _ in range(REHEARSALS):
         near, far = socket.socketpair()
         with near, far:
@@ -142,6 +164,8 @@ def on_object(op: str, target: Any, args: list) -> Any:
     """Perform what a test does with an object beyond calls, attributes and operators."""
     if op.startswith("rop:") and op[4:] in OPERATORS:
         return getattr(operator, op[4:])(args[0], target)
+    if op == "signature":
+        return signature_of(target)
     if op in ("plain", "state"):
         return plain_value(target) if op == "plain" else state_of(target)
     if op in ("isinstance", "issubclass"):
@@ -155,36 +179,34 @@ def on_object(op: str, target: Any, args: list) -> Any:
     if op == "exit":
         kind, *details = args
         return target.__exit__(kind, kind and kind(*details), None)
-    if op == "await":
-        import asyncio
-
-        return asyncio.run(target)
+    if op in ASYNCHRONOUS:
+        return in_loop(op, target, args)
     raise ValueError(f"unknown operation {op}")
 
 
-def plain_value(value: Any) -> Any:
-    """Return the built-in data inside a subclass instance, regardless of what the subclass overrides."""
-    for kind in (tuple, list, set, frozenset):
-        if issubclass(type(value), kind):
-            return kind(kind.__iter__(value))
-    for kind in (int, float, complex):
-        if issubclass(type(value), kind):
-            return kind.__pos__(value)
-    for kind in (str, bytes):
-        if issubclass(type(value), kind):
-            return kind.__getitem__(value, slice(None))
-    return dict(dict.items(value))
+def in_loop(op: str, target: Any, args: list) -> Any:
+    """Await what the operation asks of the object, in an event loop that lives as long as the program."""
+    import asyncio
+
+    if op == "await":
+        return asyncio.run(target)
+    if not _loops:
+        _loops.append(asyncio.new_event_loop())
+    if op == "aexit":
+        kind, *details = args
+        args = [kind, kind and kind(*details), None]
+    return _loops[0].run_until_complete(getattr(target, ASYNCHRONOUS[op])(*args))
 
 
-def state_of(value: Any) -> tuple[Any, dict[str, Any]]:
-    """Return an instance's state: the data of the built-in type it derives from, and its attributes."""
-    held = {}
-    for kind in type(value).__mro__:
-        slots = vars(kind).get("__slots__", ())
-        names = [slots] if isinstance(slots, str) else [name for name in slots if name != "__dict__"]
-        held |= {name: getattr(value, name) for name in names if hasattr(value, name)}
-    held.update(getattr(value, "__dict__", {}))
-    return (plain_value(value) if issubclass(type(value), BUILT_IN) else None), held
+def signature_of(function: Any) -> list[tuple]:
+    """Return name, kind, and default (or nothing) of each parameter, as the program declares them."""
+    import inspect
+
+    parameters = inspect.signature(function).parameters.values()
+    return [
+        (each.name, int(each.kind), *(() if each.default is each.empty else (each.default,)))
+        for each in parameters
+    ]
 
 
 def guard_files(folder: str) -> None:
@@ -228,12 +250,13 @@ def exported_global(value: Any) -> tuple[str | None, Any]:
 
 
 class Stub:
-    """A stand-in, inside the candidate, for an object of the tests; every use is a request to the judge."""
+    """A stand-in, inside the candidate, for a function of the tests; every use is a request to the judge."""
 
-    __slots__ = ("__weakref__", "_link")
+    __slots__ = ("__name__", "__weakref__", "_link")
 
-    def __init__(self, peer: Peer, number: int):
+    def __init__(self, peer: Peer, number: int, name: str):
         object.__setattr__(self, "_link", (peer, number))
+        object.__setattr__(self, "__name__", name.rpartition(".")[2])
 
     def _sandbox_handle(self) -> tuple[Peer, int]:
         return object.__getattribute__(self, "_link")
@@ -251,7 +274,23 @@ class Stub:
         return self._link[0].request("call", self, *args, **kwargs)
 
 
-class IteratorStub(Stub):
+class ObjectStub(Stub):
+    """A stand-in for an object of the tests that may be anything: a container, a number, a context."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Any:
+        return self._link[0].request("enter", self)
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
+        return self._link[0].request("exit", self, kind, *(error.args if error else ()))
+
+    def __await__(self) -> Any:
+        return self._link[0].request("await", self)
+        yield  # what makes this a generator, as awaiting needs
+
+
+class IteratorStub(ObjectStub):
     """A stand-in for an iterator of the tests."""
 
     __slots__ = ()
@@ -263,9 +302,9 @@ class IteratorStub(Stub):
         return self._link[0].request("next", self)
 
 
-def make_stub(peer: Peer, kind: str, number: int, name: str) -> Any:
+def make_stub(peer: Peer, kind: str, number: int, name: str, home: list) -> Any:
     """Return a stub for the judge's object; the arguments are those of `Peer`'s `make_proxy`."""
-    return (IteratorStub if kind == "it" else Stub)(peer, number)
+    return {"it": IteratorStub, "fn": Stub, "afn": Stub}.get(kind, ObjectStub)(peer, number, name)
 
 
 def _forward(op: str) -> Any:
@@ -275,8 +314,8 @@ def _forward(op: str) -> Any:
 for _name in OPERATORS:
     _method = f"__{_name.rstrip('_')}__"
     if hasattr(operator, _method):
-        setattr(Stub, _method, _forward(f"op:{_name}"))
+        setattr(ObjectStub, _method, _forward(f"op:{_name}"))
 _SPECIAL = {"getitem": "item", "setitem": "setitem", "delitem": "delitem"}
 _SPECIAL |= {name: name for name in ("len", "str", "repr", "bool", "float", "int", "hash", "iter")}
 for _name, _op in _SPECIAL.items():
-    setattr(Stub, f"__{_name}__", _forward(_op))
+    setattr(ObjectStub, f"__{_name}__", _forward(_op))

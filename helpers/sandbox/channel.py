@@ -13,25 +13,49 @@ import json
 import operator
 import os
 import struct
-import sys
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from helpers.sandbox.codec import Codec
-from helpers.sandbox.wire import CodecError, Memo
+from helpers.sandbox.own_types import BUILT_IN, OwnTypes
+from helpers.sandbox.wire import CodecError, Memo, known_class
 
 MAX_MESSAGE_BYTES = 64 * 2**20
 OPERATORS = ("eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "mul", "truediv", "floordiv", "mod", "pow",
              "neg", "abs", "and_", "or_", "xor", "lshift", "rshift", "matmul", "contains",
              "index")  # fmt: skip
+IS_COROUTINE = 0x80  # the flag of a code object that an `async def` has
 # Private names, and attributes that lead from generators, coroutines, frames and functions elsewhere.
 FORBIDDEN_ATTRIBUTES = ("_", "gi_", "cr_", "ag_", "f_", "tb_", "co_", "func_", "mro")
-BUILT_IN = (int, float, complex, str, bytes, tuple, list, dict, set, frozenset)
 
 
 class ChannelClosed(Exception):
     """The other process has ended or closed the channel."""
+
+
+class MirrorClass(type):
+    """The class of exception classes that only the other side defines; a call makes its exception there."""
+
+    _link: tuple[Any, int] | None = None  # peer and number of the class there
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Return the exception that the other side makes of the arguments."""
+        if cls._link is None:
+            return super().__call__(*args, **kwargs)
+        peer, number = cls._link
+        peer.made_calls += 1
+        return peer.request("call", Handle(peer, number), *args, **kwargs)
+
+
+class Handle:
+    """An object of the other side of which only the number is known."""
+
+    def __init__(self, peer: Any, number: int):
+        self._link = (peer, number)
+
+    def _sandbox_handle(self) -> tuple[Any, int]:
+        return self._link
 
 
 class RemoteError(Exception):
@@ -43,26 +67,47 @@ class Peer:
 
     Args:
         descriptor: the socket's file descriptor.
-        make_proxy: `(peer, kind, number, name) -> object` that stands for an object of the other side;
-            kind is "fn" (callable), "cls", "it" (iterator), "co" (coroutine), "sub" (an instance of
-            a subclass of a built-in type) or "obj".
+        make_proxy: `(peer, kind, number, name, home) -> object` that stands for an object of the other
+            side; kind is "fn" (callable), "afn" (one that returns a coroutine), "cls", "it" (iterator),
+            "co" (coroutine), "sub" (an instance of a subclass of a built-in type) or "obj". `home` is
+            [module, name] of the class that both sides may know.
         trusting: whether the other side may do anything here. Otherwise it may use only objects that
             were passed to it, by public names, and may change no function, class or method.
     """
 
-    def __init__(self, descriptor: int, make_proxy: Callable[[Peer, str, int, str], Any], *, trusting: bool):
+    def __init__(
+        self, descriptor: int, make_proxy: Callable[[Peer, str, int, str, list], Any], *, trusting: bool
+    ):
         self.made_calls = 0  # calls of the program's objects, counted by the judge's proxies
         self.names_classes = False  # whether the tests use a class of the program by its name
+        self.special: Callable[[str, Any, list, dict], Any] = _unknown  # operations that are not known here
+        self.may_use: Callable[[Any, str, bool], bool] = lambda target, name, changed: True
         self.before_reply: Callable[[], None] = lambda: None
+        self.before_request: Callable[[], None] | None = None
         self.after_reply: Callable[[], None] = lambda: None
+        self._depth = 0  # requests, of either side, that are not answered yet
         self._descriptor = descriptor
         self._make_proxy = make_proxy
         self._trusting = trusting
-        self._codec = Codec(self._export, self._adopt)
+        self._codec = Codec(self._export, self._adopt, (self._encode_error, self._decode_error))
         self._mine: dict[int, Any] = {}
         self._number_of: dict[int, int] = {}
         self._proxies: dict[int, Any] = {}
         self._mirrors: dict[tuple[str, str], type] = {}
+
+    def share(self, own: OwnTypes) -> None:
+        """Let instances of classes that both sides define cross as data from now on."""
+        self._codec.own = own
+
+    def known_base(self, kind: type) -> list[str] | None:
+        """Return module and name of the first class both sides define that `kind` derives from."""
+        found = self._codec.own.nearest(kind) if self._codec.own is not None else None
+        return None if found is None else [found.__module__, found.__qualname__]
+
+    def class_known_as(self, module: Any, name: Any) -> type | None:
+        """Return this side's class for a class of the other side that both define."""
+        own = self._codec.own
+        return own.find(name) if own is not None and module == own.other else None
 
     def request(self, op: str, target: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Send a request; return the other side's answer or raise its exception.
@@ -71,15 +116,22 @@ class Peer:
             ChannelClosed: if the other process ended.
             CodecError: if a value cannot cross the channel.
         """
+        if self.before_request is not None:
+            self.before_request()
         memo = Memo()
         encode = self._codec.encode
         message = [encode(target, memo), [encode(a, memo) for a in args], encode(kwargs, memo)]
-        self._send(["?", op, *message])
-        while True:
-            reply = self._receive()
-            if reply[0] != "?":
-                break
-            self._serve(reply)
+        self._send(["?", op, *message, self._changes()])
+        self._depth += 1
+        try:
+            while True:
+                reply = self._receive()
+                if reply[0] != "?":
+                    break
+                self._serve(reply)
+            self._apply(reply[3])
+        finally:
+            self._left()
         self.after_reply()
         table = memo.table()
         if reply[2] is not None:
@@ -89,25 +141,23 @@ class Peer:
             raise self._decode_error(reply[1])
         return self._codec.decode(reply[1], table)
 
-    def serve_forever(self, special: Callable[[str, Any, list, dict], Any]) -> None:
-        """Answer requests until the channel closes; `special` handles operations unknown here."""
-        self._special = special
+    def serve_forever(self) -> None:
+        """Answer requests until the channel closes."""
         while True:
             message = self._receive()
             if message[0] == "?":
                 self._serve(message)
 
-    def _special(self, op: str, target: Any, args: list, kwargs: dict) -> Any:
-        raise CodecError(f"unknown operation {op}")
-
     def _serve(self, message: list) -> None:
         table: dict[int, Any] = {}
         memo, args, kwargs = Memo(), [], {}
+        self._depth += 1
         sent: list = [[], None]
         try:
-            _, op, wire_target, *sent = message
+            _, op, wire_target, *sent, changed = message
             if not (self._trusting or (type(wire_target) is list and wire_target[:1] == ["y"])):
                 raise CodecError("only objects that were handed over may be used")
+            self._apply(changed)
             target = self._codec.decode(wire_target, table)
             args = [self._codec.decode(a, table) for a in sent[0]]
             kwargs = self._codec.decode(sent[1], table)
@@ -118,17 +168,35 @@ class Peer:
         except BaseException as error:  # anything the program raises is an answer
             tag, value = "!", error
         self._send(self._reply(tag, value, memo, args, kwargs, sent))
+        self._left()
+
+    def _changes(self) -> list | None:
+        """Return what the other side must know about shared objects; see `OwnTypes.changes`."""
+        return self._codec.own.changes(self._codec) if self._codec.own is not None else None
+
+    def _apply(self, changed: Any) -> None:
+        if changed is not None:
+            if self._codec.own is None or type(changed) is not list:
+                raise CodecError("malformed message")
+            self._codec.own.apply(changed, self._codec)
+
+    def _left(self) -> None:
+        """Note that a request has been answered; after the outermost, old objects are forgotten."""
+        self._depth -= 1
+        if self._depth == 0 and self._codec.own is not None:
+            self._codec.own.settle()
 
     def _reply(self, tag: str, value: Any, memo: Memo, args: list, kwargs: dict, sent: list) -> list:
         """Build the reply: the value or exception, and the arguments again if they changed."""
         try:
             state = [[self._codec.encode(a, memo) for a in args], self._codec.encode(kwargs, memo)]
             body = self._encode_error(value) if tag == "!" else self._codec.encode(value, memo)
+            changed = self._changes()
         except (CodecError, RecursionError, MemoryError, RuntimeError) as error:
-            state = sent
+            state, changed = sent, None
             tag, body = "!", self._encode_error(CodecError(f"the answer cannot be sent: {error!r:.200}"))
         self.before_reply()
-        return [tag, body, None if state == sent else state]
+        return [tag, body, None if state == sent else state, changed]
 
     def perform(self, op: str, target: Any, args: list, kwargs: dict) -> Any:
         """Perform the operation that the other side requested."""
@@ -145,7 +213,7 @@ class Peer:
             return _PLAIN_OPERATIONS[op](target, *args)
         if op.startswith("op:") and op[3:] in OPERATORS:
             return getattr(operator, op[3:])(target, *args)
-        return self._special(op, target, args, kwargs)
+        return self.special(op, target, args, kwargs)
 
     def _check_access(self, target: Any, name: Any, *, changed: bool = False) -> None:
         if self._trusting:
@@ -154,11 +222,12 @@ class Peer:
         if allowed and changed:  # a program may change the data of the tests' objects, not their behaviour
             fixed = isinstance(target, type | types.FunctionType | types.MethodType | types.ModuleType)
             allowed = not fixed and not callable(getattr(type(target), name, None))
+        allowed = allowed and self.may_use(target, name, changed)
         if not allowed:
             raise AttributeError(f"attribute {name!r} is not accessible through the sandbox")
 
     def _export(self, value: Any) -> list:
-        """Encode a handle: ["y", n] for the other side's own object, else ["x", n, kind, name]."""
+        """Encode a handle: ["y", n] for the other side's own object, else ["x", n, kind, name, home]."""
         home = getattr(type(value), "_sandbox_handle", None)
         if home is not None and home(value)[0] is self:
             return ["y", home(value)[1]]
@@ -166,30 +235,38 @@ class Peer:
         self._mine.setdefault(number, value)
         if isinstance(value, type):
             if issubclass(value, BaseException):
-                return ["e", *self._describe_class(value)]
+                return ["e", *self._describe_class(value), number]
             kind = "cls"
         elif isinstance(value, Iterator):
             kind = "it"
         elif isinstance(value, types.FunctionType | types.MethodType | types.BuiltinFunctionType):
-            kind = "fn"
+            code = getattr(value, "__code__", None)
+            kind = "afn" if getattr(code, "co_flags", 0) & IS_COROUTINE else "fn"
         elif isinstance(value, types.CoroutineType):
             kind = "co"
         else:
             kind = "sub" if issubclass(type(value), BUILT_IN) else "obj"
         name = getattr(value, "__qualname__", None) or type(value).__qualname__
-        return ["x", number, kind, str(name)]
+        own = self._codec.own
+        known = (own.nearest(type(value)) if own else None) or type(value)
+        return ["x", number, kind, str(name), [str(known.__module__), str(known.__qualname__)]]
 
     def _adopt(self, wire: list) -> Any:
         tag = wire[0]
         if tag == "y" and len(wire) == 2 and wire[1] in self._mine:
             return self._mine[wire[1]]
-        if tag == "x" and len(wire) == 4 and type(wire[1]) is int:
+        if tag == "x" and len(wire) == 5 and type(wire[1]) is int:
             proxy = self._proxies.get(wire[1])
             if proxy is None:
-                proxy = self._proxies[wire[1]] = self._make_proxy(self, wire[2], wire[1], str(wire[3]))
+                home = wire[4] if type(wire[4]) is list and len(wire[4]) == 2 else ["", ""]
+                proxy = self._make_proxy(self, wire[2], wire[1], str(wire[3]), home)
+                self._proxies[wire[1]] = proxy
             return proxy
-        if tag == "e" and len(wire) == 3:
-            return self._error_class(wire[1], wire[2])
+        if tag == "e" and len(wire) == 4:
+            found = self._error_class(wire[1], wire[2])
+            if isinstance(found, MirrorClass) and type(wire[3]) is int:
+                found._link = (self, wire[3])
+            return found
         raise CodecError("malformed handle")
 
     @staticmethod
@@ -231,7 +308,8 @@ class Peer:
     def _error_class(self, name: Any, lineage: Any) -> type:
         """Return the local exception class of this name, or a new subclass of its nearest known ancestor."""
         own = tuple(lineage[0]) if lineage else ("", "")
-        known = known_class(*own)
+        shared = self._codec.own and self._codec.own.error_class(*own)
+        known = shared or known_class(*own)
         if known is not None and issubclass(known, BaseException):
             return known
         if own in self._mirrors:
@@ -241,7 +319,8 @@ class Peer:
             if base is None and module == own[0]:
                 base = self._error_class(qualname, lineage[index:])
             if base is not None and issubclass(base, BaseException):
-                self._mirrors[own] = type(str(name).split(".")[-1], (base,), {})
+                maker = MirrorClass if type(base) is type else type(base)
+                self._mirrors[own] = maker(str(name).split(".")[-1], (base,), {})
                 return self._mirrors[own]
         return RemoteError
 
@@ -250,7 +329,7 @@ class Peer:
         if len(data) > MAX_MESSAGE_BYTES:
             if message[0] == "?":
                 raise CodecError("the arguments are too large to send")
-            message = ["!", self._encode_error(CodecError("the answer is too large")), None]
+            message = ["!", self._encode_error(CodecError("the answer is too large")), None, None]
             data = _dumps(message).encode("ascii")
         view = memoryview(struct.pack("!I", len(data)) + data)
         try:
@@ -286,20 +365,12 @@ class Peer:
         return b"".join(parts)
 
 
-def known_class(module: Any, qualname: Any) -> type | None:
-    """Find a public class by name among the library modules imported here; None for anything else."""
-    found = sys.modules.get(module) if type(module) is str and type(qualname) is str else None
-    if found is None or module in ("__main__", "solution", "tests"):
-        return None
-    for part in qualname.split("."):
-        if part.startswith("_"):
-            return None
-        found = vars(found).get(part) if isinstance(found, types.ModuleType | type) else None
-    return found if isinstance(found, type) else None
+def _unknown(op: str, target: Any, args: list, kwargs: dict) -> Any:
+    raise CodecError(f"unknown operation {op}")
 
 
 _dumps, _loads = json.dumps, json.loads
-_SHAPES = {("?", 5), ("=", 3), ("!", 3)}
+_SHAPES = {("?", 6), ("=", 4), ("!", 4)}
 _PLAIN_OPERATIONS: dict[str, Callable] = {
     "next": next, "iter": iter, "len": len, "str": str, "repr": repr, "bool": bool, "hash": hash,
     "item": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem,

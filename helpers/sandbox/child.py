@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import socket
+import sys
 
 from helpers.sandbox.candidate import guard_files, run_candidate
 from helpers.sandbox.confine import Confinement
@@ -16,7 +17,8 @@ from helpers.sandbox.run_conditions import RunConditions, enter, hand_out, seed_
 
 CONFINED = b"confined"  # a child reports this once it is safe to run the program in it
 # First byte of a judge's answer; THREADS means passed, with threads of the program still running.
-PASSED, THREADS, NOT_PASSED, GONE, NEEDS_OWN_PROCESS = b"p", b"t", b"n", b"g", b"o"
+PASSED, THREADS, NOT_PASSED, GONE = b"p", b"t", b"n", b"g"
+NEEDS_OWN_PROCESS, NEEDS_FILES = b"o", b"f"  # tests of the second kind share the program's folder
 _WORDS = {"passed": PASSED, THREADS_RUN: THREADS, "gone": GONE}
 REUSABLE, ENDS = b"+", b"."  # second byte
 PROGRAMS_PER_JUDGE = 1000
@@ -38,6 +40,7 @@ def be_candidate(
     os.write(report, CONFINED)
     os.close(report)
     folder = os.getcwd()
+    _forget_temporary_folder()
     if landlock is None and confinement.uid is None:
         guard_files(folder)
     enter(conditions)
@@ -45,19 +48,21 @@ def be_candidate(
 
 
 def be_judge(
-    confinement: Confinement, control: int, conditions: RunConditions, landlock: int | None, *, kept: bool
-) -> None:
+    confinement: Confinement, control: int, conditions: RunConditions, landlock: int | None, *,
+    kept: bool, sibling: int,
+) -> None:  # fmt: skip
     """Judge the programs whose descriptors arrive over `control`: channel, request, output.
 
     A judge that is `kept` for many programs accepts only requests that cannot leave a trace in it and
-    answers the others with NEEDS_OWN_PROCESS.
+    answers the others with NEEDS_OWN_PROCESS or NEEDS_FILES. `sibling` 0 gives it the program's user id.
     """
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
     # The warm process watches the time per program; this limit only ends a judge that outlives it.
-    confinement.apply(24 * 3600, JUDGE_MEMORY_MB, landlock, (control,), sibling=1)
+    confinement.apply(24 * 3600, JUDGE_MEMORY_MB, landlock, (control,), sibling=sibling)
     hand_out()
+    _forget_temporary_folder()
     link = socket.socket(fileno=control)
     start_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for left in reversed(range(PROGRAMS_PER_JUDGE if kept else 1)):
@@ -65,8 +70,9 @@ def be_judge(
         if not data:
             return
         channel, request, output = descriptors
-        if kept and needs_own_process(request):
-            word = NEEDS_OWN_PROCESS
+        alone, files = needs_own_process(request) if kept else (False, False)
+        if alone:
+            word = NEEDS_FILES if files else NEEDS_OWN_PROCESS
         else:
             seed_generators(conditions.random_seed)
             word = _WORDS.get(run_judge(channel, output, request), NOT_PASSED)
@@ -77,3 +83,9 @@ def be_judge(
         link.sendall(word + (ENDS if ends else REUSABLE))
         if ends:
             return
+
+
+def _forget_temporary_folder() -> None:
+    """Let `tempfile` choose again: what was imported before the fork may have asked it already."""
+    if "tempfile" in sys.modules:
+        sys.modules["tempfile"].tempdir = None

@@ -1,10 +1,10 @@
 """Encoding of values that cross between judge and candidate: plain data, exact types, no execution.
 
 Each process holds one `Codec`. A value is encoded as JSON with tagged lists. Decoding builds only exact
-built-in types and a short list of standard-library, numpy and networkx types. An answer whose class
-overrides `__eq__` or derives from `int` therefore cannot cross: it arrives as a remote handle, which
-never equals plain data. Mutable containers are numbered, so aliasing, cycles and in-place changes to
-arguments survive the trip.
+built-in types, library values that `library_values` lists, numpy arrays and networkx graphs, and instances
+of classes that this side defines itself (`own_types`). An answer of any other class, such as one that
+overrides `__eq__` or derives from `int`, arrives as a remote handle, which never equals plain data. Values
+that can change are numbered, so aliasing, cycles and in-place changes to arguments survive the trip.
 
 Wire form: None, bool, float, str and small int stand for themselves; everything else is a list
 `[tag, ...]`. Tags are the keys of `Codec._BUILD`.
@@ -22,11 +22,14 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from helpers.sandbox import library_values
+from helpers.sandbox.own_types import OwnTypes
 from helpers.sandbox.wire import (
     SHARED_MODULES,
     CodecError,
     Memo,
     check_graph,
+    dtype_wire,
     is_shared,
     known_global,
     known_module,
@@ -48,11 +51,21 @@ class Codec:
     Args:
         export: takes an object that is not plain data and returns the wire form of a handle to it.
         adopt: takes a decoded handle tag with its fields and returns the object that stands for it.
+        errors: encodes an exception, and decodes one.
+
+    `own` are the classes that both sides define, once they are known.
     """
 
-    def __init__(self, export: Callable[[Any], list], adopt: Callable[[list], Any]):
+    def __init__(
+        self,
+        export: Callable[[Any], list],
+        adopt: Callable[[list], Any],
+        errors: tuple[Callable[[Any], list], Callable[[Any], BaseException]],
+    ):
         self._export = export
         self._adopt = adopt
+        self._encode_error, self._decode_error = errors
+        self.own: OwnTypes | None = None
 
     def encode(self, value: Any, memo: Memo) -> Any:
         """Encode `value`; mutable containers already in `memo` become references."""
@@ -93,7 +106,16 @@ class Codec:
         return head + [self.encode(part, memo) for part in parts]
 
     def _encode_special(self, value: Any, kind: type, memo: Memo) -> Any:
-        module = getattr(kind, "__module__", "")
+        module = kind.__module__ if type(kind.__module__) is str else ""
+        if hasattr(kind, "_sandbox_handle"):
+            return self._export(value)
+        if self.own is not None:
+            if self.own.owns(kind) and (wire := self.own.encode(value, kind, memo, self)) is not None:
+                return wire
+            if isinstance(value, type) and self.own.owns(value):
+                return ["oc", value.__qualname__]
+        if issubclass(kind, BaseException):
+            return ["er", *self._encode_error(value)]
         if kind is type or isinstance(value, type) or kind is types.BuiltinFunctionType:
             if is_shared(value):
                 return ["g", value.__module__, value.__qualname__]
@@ -108,21 +130,41 @@ class Codec:
         elif kind.__bases__ == (tuple,) and hasattr(kind, "_fields") and kind.__eq__ is tuple.__eq__:
             fields = [str(name) for name in kind._fields]
             return ["nt", kind.__name__, fields, *[self.encode(item, memo) for item in tuple.__iter__(value)]]
-        return self._export(value)
+        return self._encode_library(value, kind, memo)
+
+    def _encode_library(self, value: Any, kind: type, memo: Memo) -> Any:
+        if kind.__module__ == "helpers.sandbox.frames":
+            data = base64.b64encode(value.array.tobytes()).decode()
+            return ["nf", value.array.dtype.str, data]
+        try:
+            taken = library_values.library_parts(value, kind)
+        except Exception:  # a class of the program may fail in any of this: it stays a handle
+            taken = None
+        if taken is None:
+            return self._export(value)
+        key, parts, changeable = taken
+        if not changeable:
+            return ["v", key, *[self.encode(part, memo) for part in parts]]
+        number, first = memo.number(value)
+        if not first:
+            return ["r", number]
+        return ["w", number, key, *[self.encode(part, memo) for part in parts]]
 
     def _encode_numpy(self, value: Any, memo: Memo) -> Any:
         numpy = sys.modules["numpy"]
         if isinstance(value, numpy.generic) and not value.dtype.hasobject:
-            return ["ns", value.dtype.str, base64.b64encode(value.tobytes()).decode()]
-        if type(value) is numpy.ndarray and value.dtype.names is None:
+            return ["ns", dtype_wire(value.dtype), base64.b64encode(value.tobytes()).decode()]
+        if isinstance(value, numpy.dtype) and not value.hasobject:
+            return ["nd", dtype_wire(value)]
+        if type(value) is numpy.ndarray and not (value.dtype.hasobject and value.dtype.names):
             number, first = memo.number(value)
             if not first:
                 return ["r", number]
             if value.dtype.hasobject:
                 return ["no", number, list(value.shape), *[self.encode(item, memo) for item in value.flat]]
             data = base64.b64encode(numpy.ascontiguousarray(value).tobytes()).decode()
-            return ["na", number, value.dtype.str, list(value.shape), data]
-        return self._export(value)
+            return ["na", number, dtype_wire(value.dtype), list(value.shape), data]
+        return self._encode_library(value, type(value), memo)
 
     def _encode_networkx(self, value: Any, kind: type, memo: Memo) -> Any:
         networkx = sys.modules["networkx"]
@@ -248,6 +290,39 @@ class Codec:
             graph._succ, graph._pred = parts[2], parts[3]
         return graph
 
+    def _library(self, wire: list, table: dict) -> Any:
+        return library_values.library_value(wire[1], self._items(wire, 2, table))
+
+    def _changeable(self, wire: list, table: dict) -> Any:
+        new = library_values.library_value(wire[2], self._items(wire, 3, table))
+        known = table.setdefault(wire[1], new)
+        if known is not new:
+            if type(known) is not type(new):
+                raise CodecError("a value changed its type")
+            library_values.refill_value(wire[2], known, new)
+        return known
+
+    def _fixed_array(self, wire: list, table: dict) -> Any:
+        import numpy
+
+        from helpers.sandbox.frames import Fixed
+
+        return Fixed(numpy.frombuffer(base64.b64decode(wire[2]), dtype=plain_dtype(wire[1])).copy())
+
+    def _own(self, wire: list, table: dict) -> Any:
+        if self.own is None:
+            raise CodecError("no class of that name here")
+        if wire[0] == "oe":
+            return self.own.decode_member(wire, table, self)
+        if wire[0] == "o":
+            return self.own.decode(wire[1:], table, self)
+        if wire[0] == "ob":
+            return self.own.live(wire[1])
+        found = self.own.find(wire[1])
+        if found is None:
+            raise CodecError("no class of that name here")
+        return found
+
     def _named_tuple(self, wire: list, table: dict) -> tuple:
         items = self._items(wire, 3, table)
         return collections.namedtuple(wire[1], wire[2])(*items)
@@ -273,7 +348,16 @@ class Codec:
         "ns": _numpy_scalar,
         "na": _numpy_array,
         "no": _numpy_array,
+        "er": lambda self, wire, table: self._decode_error(wire[1:]),
+        "nd": lambda self, wire, table: plain_dtype(wire[1]),
+        "nf": _fixed_array,
         "G": _graph,
+        "o": _own,
+        "oc": _own,
+        "oe": _own,
+        "ob": _own,
+        "v": _library,
+        "w": _changeable,
         "g": lambda self, wire, table: known_global(wire[1], wire[2]),
         "m": lambda self, wire, table: known_module(wire[1]),
         "x1": lambda self, wire, table: complex(*self._items(wire, 1, table)),
@@ -282,9 +366,7 @@ class Codec:
         "x4": lambda self, wire, table: _from("decimal", "Decimal", wire[1]),
         "x5": lambda self, wire, table: _from("fractions", "Fraction", *self._items(wire, 1, table)),
         "x6": lambda self, wire, table: _from("datetime", "date", *self._items(wire, 1, table)),
-        "x7": lambda self, wire, table: _from("datetime", "datetime.fromisoformat", wire[1]),
         "x8": lambda self, wire, table: _from("datetime", "timedelta", *self._items(wire, 1, table)),
-        "x9": lambda self, wire, table: _from("datetime", "time.fromisoformat", wire[1]),
         "x10": lambda self, wire, table: re.compile(wire[1], wire[2]),
     }
 
@@ -297,9 +379,7 @@ _SIMPLE: dict[tuple[str, str], tuple[str, Callable[[Any], tuple]]] = {
     ("decimal", "Decimal"): ("x4", lambda v: (str(v),)),
     ("fractions", "Fraction"): ("x5", lambda v: (v.numerator, v.denominator)),
     ("datetime", "date"): ("x6", lambda v: (v.year, v.month, v.day)),
-    ("datetime", "datetime"): ("x7", lambda v: (v.isoformat(),)),
     ("datetime", "timedelta"): ("x8", lambda v: (v.days, v.seconds, v.microseconds)),
-    ("datetime", "time"): ("x9", lambda v: (v.isoformat(),)),
 }
 
 

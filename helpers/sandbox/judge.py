@@ -13,20 +13,26 @@ import json
 import os
 import random
 import sys
+import types
 from typing import Any
 
 from helpers.lines import bare_lines
 from helpers.sandbox.channel import ChannelClosed, Peer, RemoteError
+from helpers.sandbox.effects import Effects, may_use, on_tests_object
+from helpers.sandbox.own_types import OwnTypes
 from helpers.sandbox.parsed_tests import Tests, read_tests
+from helpers.sandbox.pickles import guard_pickles
 from helpers.sandbox.proxies import is_class, make_proxy
 from helpers.sandbox.render import assertion_for, render
 from helpers.sandbox.run_conditions import stir_memory
+from helpers.sandbox.suites import run_suites
 from helpers.sandbox.wire import CodecError
 
 DETAIL_CHARS = 2000
 ITERATOR_CAP = 10_000
 THREADS_RUN = "passed, threads run"
-UNWANTED_MODULES = {"antigravity", "idlelib", "lib2to3", "test", "this", "turtle", "turtledemo"}
+UNWANTED_MODULES = {"antigravity", "helpers", "idlelib", "lib2to3", "pip", "solution", "test", "tests",
+                    "this", "turtle", "turtledemo"}  # fmt: skip
 
 
 def read_request(descriptor: int) -> tuple[dict[str, Any], int]:
@@ -35,15 +41,16 @@ def read_request(descriptor: int) -> tuple[dict[str, Any], int]:
     return json.loads(os.pread(descriptor, size, 0)), size
 
 
-def needs_own_process(descriptor: int) -> bool:
-    """Return whether judging this request could change the judge process."""
+def needs_own_process(descriptor: int) -> tuple[bool, bool]:
+    """Return whether judging this request could change the judge process, and whether it needs files."""
     asked, _ = read_request(descriptor)
     if "calls" in asked or "cases" in asked:
-        return True
+        return True, False
     try:
-        return not read_tests(asked["tests"], asked["entry_point"]).traceless
+        tests = read_tests(asked["tests"], asked["entry_point"])
     except (SyntaxError, ValueError, RecursionError):
-        return False
+        return False, False
+    return not tests.traceless, not tests.traceless and tests.touches_files
 
 
 def run_judge(channel: int, output: int, descriptor: int) -> str:
@@ -54,6 +61,8 @@ def run_judge(channel: int, output: int, descriptor: int) -> str:
     """
     asked, size = read_request(descriptor)
     peer = Peer(channel, make_proxy, trusting=False)
+    peer.special = lambda op, target, args, kwargs: on_tests_object(op, target, args)
+    peer.may_use = may_use
     if "calls" in asked:
         verdict: Any = record_answers(peer, asked["setup"], asked["calls"], size, descriptor)
     elif "cases" in asked:
@@ -85,7 +94,7 @@ def _write(descriptor: int, verdict: Any, offset: int) -> None:
 
 def judge(peer: Peer, text: str, entry_point: str, output: int) -> dict[str, str]:
     """Run the tests; the verdict is `passed` only if they ran to the end and called the program."""
-    stage = "the program"
+    stage, effects = "the program", None
     stdout, stderr = sys.stdout, sys.stderr
     try:
         try:
@@ -94,13 +103,15 @@ def judge(peer: Peer, text: str, entry_point: str, output: int) -> dict[str, str
             return _verdict("failed", f"the tests do not parse: {error}")
         if not tests.traceless:
             mirror_output(peer, output)
+            if tests.touches_files:
+                guard_pickles()
+            effects = Effects(peer, tests)
         values = test_globals(peer, tests, entry_point)
+        if effects is not None:
+            effects.watch()
         stage = "the tests"
         exec(tests.code, values)
-        for name, with_candidate in tests.calls:
-            values[name](*([values[entry_point]] if with_candidate else []))
-        if tests.classes and "unittest" in sys.modules:
-            _run_test_cases(values)
+        run_suites(tests, values, entry_point)
         if not peer.made_calls:
             return _verdict("failed", f"the tests never called {entry_point}")
     except ChannelClosed:
@@ -109,32 +120,13 @@ def judge(peer: Peer, text: str, entry_point: str, output: int) -> dict[str, str
         return _verdict("failed", f"{stage}: {failure_line(error, text)}")
     finally:
         sys.stdout, sys.stderr = stdout, stderr
+        if effects is not None:
+            effects.end()
     return _verdict("passed", "")
 
 
 def _verdict(status: str, detail: str) -> dict[str, str]:
     return {"status": status, "detail": detail[:DETAIL_CHARS]}
-
-
-def _run_test_cases(values: dict[str, Any]) -> None:
-    """Run the tests' `unittest` cases; all must succeed, since the program could skip or stop one."""
-    import unittest
-
-    class Result(unittest.TestResult):
-        succeeded = 0
-
-        def addSuccess(self, test: unittest.TestCase) -> None:
-            super().addSuccess(test)
-            self.succeeded += 1
-
-    for value in list(values.values()):
-        if isinstance(value, type) and issubclass(value, unittest.TestCase) and value.__module__ == "tests":
-            result = Result()
-            unittest.defaultTestLoader.loadTestsFromTestCase(value).run(result)
-            for _, text in (*result.failures, *result.errors):
-                raise AssertionError(text.strip().splitlines()[-1])
-            if result.succeeded < result.testsRun:
-                raise AssertionError(f"{result.testsRun - result.succeeded} tests did not run to their end")
 
 
 def failure_line(error: BaseException, tests: str) -> str:
@@ -162,21 +154,38 @@ def test_globals(peer: Peer, tests: Tests, entry_point: str) -> dict[str, Any]:
     found = peer.request("boot", None, *tests.wanted)
     if type(found) is not dict or entry_point not in found:
         raise NameError(f"it defines no {entry_point!r}")
-    values: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
+    values = _namespace(tests)
     for name in tests.wanted:
         if name in found and not name.startswith("__"):
             module, value = found[name]
             values[name] = value if module is None else _import(name, module)
     # A function under test must not gain the rights of a class by turning itself into one.
     peer.names_classes = any(n[:1].isupper() and is_class(v) for n, v in values.items())
+    if tests.classes:
+        shared = peer.request("share", None, *tests.classes)
+        names = set(tests.classes).intersection(shared if type(shared) is list else ())
+        peer.share(OwnTypes(values, "tests", "solution", names))
     return values
+
+
+def _namespace(tests: Tests) -> dict[str, Any]:
+    """Return the tests' globals; those of a module that can be found, if they may look for it."""
+    values: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
+    if tests.traceless:
+        return values
+    module = types.ModuleType("tests")
+    sys.modules.update(tests=module, solution=module, __main__=module)
+    module.__dict__.update(values)
+    return module.__dict__
 
 
 def _import(name: str, said: str) -> Any:
     """Import the module called `name`, or if there is none, the one that the program bound to the name."""
     for module in (name, said):
         top = module.partition(".")[0]
-        if top not in UNWANTED_MODULES and (top in sys.stdlib_module_names or top in sys.modules):
+        # The tests chose the first name, the program the second.
+        known = module == name or top in sys.stdlib_module_names or top in sys.modules
+        if known and top not in UNWANTED_MODULES:
             try:
                 return importlib.import_module(module)
             except ImportError:
@@ -255,8 +264,7 @@ def examine(peer: Peer, asked: dict[str, Any], size: int, descriptor: int) -> li
             peer.request("begin")
             try:
                 exec(tests.code, values)
-                for name, with_candidate in tests.calls:
-                    values[name](*([values[entry_point]] if with_candidate else []))
+                run_suites(tests, values, entry_point)
                 results[-1]["status"] = "passed"
             except ChannelClosed:
                 raise

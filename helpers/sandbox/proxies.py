@@ -12,6 +12,9 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from helpers.sandbox.own_types import BUILT_IN
+from helpers.sandbox.wire import known_class
+
 if TYPE_CHECKING:
     from helpers.sandbox.channel import Peer
 
@@ -23,6 +26,8 @@ ASKED = {"iter": "iter", "reversed": "reversed", "getitem": "item", "setitem": "
          "delitem": "delitem", "enter": "enter", "copy": "copy"}  # fmt: skip
 EXACT = {"bool": bool, "len": int, "str": str, "repr": str, "format": str, "float": float, "int": int}
 SHOWN = "the program's answer to an expected value cannot be used as a value"
+# Modules whose classes are data: an object that stays behind a proxy is never one of theirs.
+DATA_MODULES = ("builtins", "datetime", "decimal", "fractions", "numbers", "numpy", "pandas", "unittest.mock")
 FORWARDED_NAMES = ("__annotations__", "__defaults__", "__dict__", "__doc__", "__name__", "__qualname__")
 
 
@@ -30,14 +35,15 @@ class Remote:
     """Proxy for an object of the program, equal only to itself or to an object of equal state."""
 
     # Mangled names, which cannot clash with the object's own.
-    __slots__ = ("__kind", "__name", "__number", "__peer", "__shown")
+    __slots__ = ("__home", "__kind", "__name", "__number", "__peer", "__shown")
 
-    def __init__(self, peer: Peer, number: int, name: str, kind: str):
+    def __init__(self, peer: Peer, number: int, name: str, kind: str, home: tuple[Any, Any] = ("", "")):
         hold = functools.partial(object.__setattr__, self)
         hold("_Remote__peer", peer)
         hold("_Remote__number", number)
         hold("_Remote__name", name)
         hold("_Remote__kind", kind)
+        hold("_Remote__home", home)  # module and name of its class, or of the nearest one both sides define
         hold("_Remote__shown", False)  # whether it derives from data that the tests showed the program
 
     def _sandbox_handle(self) -> tuple[Peer, int]:
@@ -64,6 +70,49 @@ class Remote:
         if isinstance(value, Remote | RemoteIterator):
             raise TypeError("the program answered with an object where plain data is due")
         return value
+
+    @property
+    def __class__(self) -> type:
+        """The library class of the object, so that `isinstance` knows it; a class of plain data is none."""
+        if self.__kind != "obj":
+            return Remote
+        return self.__peer.class_known_as(*self.__home) or _library_class(*self.__home)
+
+    @property
+    def __bases__(self) -> tuple[type, ...]:
+        """The class of the tests that a class of the program derives from, so that `issubclass` knows it."""
+        said = self.__ask("base") if self.__kind == "cls" else None
+        base = self.__peer.class_known_as(*said) if type(said) is list and len(said) == 2 else None
+        if base is None:
+            raise AttributeError("__bases__")
+        return (base,)
+
+    @property
+    def __signature__(self) -> Any:
+        return _signature(self.__ask("signature"))
+
+    @property
+    def __code__(self) -> Any:
+        """A code object that only says that the function returns a coroutine, as `inspect` asks for it."""
+        if self.__kind != "afn":
+            raise AttributeError("__code__")
+        return _run.__code__
+
+    @property
+    def __kwdefaults__(self) -> None:
+        return None
+
+    def __aiter__(self) -> Remote:
+        return self
+
+    async def __anext__(self) -> Any:
+        return self.__ask("anext")
+
+    async def __aenter__(self) -> Any:
+        return self.__ask("aenter")
+
+    async def __aexit__(self, kind: Any, error: Any, trace: Any) -> bool:
+        return bool(self.__ask("aexit", kind, *(error.args if error else ())))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name.endswith("__") and name not in FORWARDED_NAMES:
@@ -217,13 +266,36 @@ def is_class(value: Any) -> bool:
     return isinstance(value, Remote) and object.__getattribute__(value, "_Remote__kind") == "cls"
 
 
-def make_proxy(peer: Peer, kind: str, number: int, name: str) -> Any:
+def _library_class(module: Any, name: Any) -> type:
+    """Return the class of this name if a library imported here has it and it holds no plain data."""
+    found = known_class(module, name)
+    if found is None or issubclass(found, (*BUILT_IN, BaseException, type)):
+        return Remote
+    homes = {module, str(found.__module__)}
+    tops = {home.partition(".")[0] for home in homes}
+    return Remote if (homes | tops) & {*DATA_MODULES, "helpers"} else found
+
+
+def _signature(parameters: Any) -> Any:
+    """Return the signature that the program declares for a function, as data."""
+    import inspect
+
+    if type(parameters) is not list:
+        raise TypeError("the program answered with no signature")
+    made = [
+        inspect.Parameter(name, inspect._ParameterKind(kind), **({"default": rest[0]} if rest else {}))
+        for name, kind, *rest in parameters
+    ]
+    return inspect.Signature(made)
+
+
+def make_proxy(peer: Peer, kind: str, number: int, name: str, home: list) -> Any:
     """Return the proxy for an object of the program; kinds as in `Peer`."""
     if kind == "it":
         return RemoteIterator(peer, number)
     if kind == "co":
         return _run(peer, number)
-    return Remote(peer, number, name, kind)
+    return Remote(peer, number, name, kind, tuple(home))
 
 
 async def _run(peer: Peer, number: int) -> Any:

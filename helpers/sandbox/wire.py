@@ -41,6 +41,10 @@ class Memo:
         self._kept.append(value)
         return value
 
+    def emitted(self) -> dict[int, Any]:
+        """Return number -> container for those that the message spells out."""
+        return {number: value for number, value in self.table().items() if number in self._emitted}
+
     def table(self) -> dict[int, Any]:
         """Return number -> container, for decoding the reply."""
         return {self._numbers[id(value)]: value for value in self._kept if id(value) in self._numbers}
@@ -55,11 +59,16 @@ def plain_mapping(value: Any) -> dict:
     }
 
 
-def plain_dtype(text: str) -> Any:
-    """Return the numpy data type of this name; refuse one whose bytes are pointers."""
+def dtype_wire(dtype: Any) -> Any:
+    """Return the name of a numpy data type, or the list of its fields."""
+    return dtype.str if dtype.names is None else [list(field) for field in dtype.descr]
+
+
+def plain_dtype(said: Any) -> Any:
+    """Return the numpy data type of this name or these fields; refuse one whose bytes are pointers."""
     import numpy
 
-    dtype = numpy.dtype(text)
+    dtype = numpy.dtype(said if type(said) is str else [tuple(map(_field_part, field)) for field in said])
     if dtype.hasobject:
         raise CodecError("object arrays cross item by item")
     return dtype
@@ -73,6 +82,25 @@ def by_name(module: Any, qualname: str) -> Any:
     for part in qualname.split("."):
         found = vars(found).get(part) if isinstance(found, (types.ModuleType, type)) else None
     return found
+
+
+def _field_part(part: Any) -> Any:
+    """Return a part of a field's description as numpy wants it: shapes and nested fields are tuples."""
+    if type(part) is list and part and type(part[0]) is list:
+        return [tuple(map(_field_part, field)) for field in part]
+    return tuple(part) if type(part) is list else part
+
+
+def known_class(module: Any, qualname: Any) -> type | None:
+    """Find a public class by name among the library modules imported here; None for anything else."""
+    found = sys.modules.get(module) if type(module) is str and type(qualname) is str else None
+    if found is None or module in ("__main__", "solution", "tests"):
+        return None
+    for part in qualname.split("."):
+        if part.startswith("_"):
+            return None
+        found = vars(found).get(part) if isinstance(found, types.ModuleType | type) else None
+    return found if isinstance(found, type) else None
 
 
 # Modules whose classes and built-in functions may cross by name: using them changes no state here.

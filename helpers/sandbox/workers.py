@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -32,6 +33,9 @@ COMMON = ("bisect", "collections", "copy", "datetime", "functools", "heapq", "it
           "operator", "random", "re", "statistics", "string", "typing", "dataclasses", "hashlib")  # fmt: skip
 HEAVY = ("numpy", "networkx", "unittest", "pytest", "scipy", "pandas", "sympy")
 IMPORTED = re.compile(rf"\b(?:import|from)\s+({'|'.join((*COMMON, *HEAVY))})\b")
+FROM = re.compile(r"^[ \t]*from[ \t]+([A-Za-z_][\w.]*)[ \t]+import\b", re.MULTILINE)
+IMPORT = re.compile(r"^[ \t]*import[ \t]+([\w., \t]+)", re.MULTILINE)
+NOT_LOADED = {"helpers", "pip", "setuptools", "solution", "tests"}
 START_SECONDS = 120.0
 WIDELY = 0.05  # share of texts that must name a heavy module for all of them to get it preloaded
 MOST_KEYS = 8  # warm processes per borrower; each holds its imports in memory
@@ -58,6 +62,23 @@ def key_for(
     heavy = [name for name in HEAVY if name in named and importlib.util.find_spec(name)]
     paths = tuple(str(Path(path).resolve()) for path in python_path)
     return tuple(dict.fromkeys([*common, *own, *heavy])), paths, conditions
+
+
+def modules_named(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return the installed modules, beyond the standard library, that trusted texts import."""
+    named: set[str] = set()
+    for text in texts:
+        named.update(FROM.findall(text))
+        named.update(
+            each.split()[0] for names in IMPORT.findall(text) for each in names.split(",") if each.strip()
+        )
+    tops = {name: name.partition(".")[0] for name in sorted(named)}
+    return tuple(name for name, top in tops.items() if top not in NOT_LOADED and _is_installed(top))
+
+
+@functools.cache
+def _is_installed(top: str) -> bool:
+    return top not in sys.stdlib_module_names and importlib.util.find_spec(top) is not None
 
 
 def preload_for(texts: Sequence[str]) -> tuple[str, ...]:

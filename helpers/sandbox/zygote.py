@@ -64,6 +64,8 @@ def preload(names: list[str]) -> None:
             importlib.import_module(name)
     if "numpy" in sys.modules:
         importlib.import_module("numpy.random")  # seeded in every child, but loaded lazily by numpy
+    if "pandas" in sys.modules:
+        importlib.import_module("helpers.sandbox.frames")  # no child can read this package
 
 
 class Zygote:
@@ -82,7 +84,7 @@ class Zygote:
         guard = not has_landlock and uid is None  # `child.be_candidate` decides by the same
         reason = "replaces Landlock, but native code bypasses it" if guard else "not needed here"
         self._layer("audit hook on files", guard, reason)
-        has_filter = call_filter.seccomp_available()
+        self._has_filter = has_filter = call_filter.seccomp_available()
         self._layer("system call filter", has_filter, "seccomp" if has_filter else "this kernel accepts none")
         confine.empty_bounding_set()
         own = call_filter.own_filter(same_user=uid is None) if has_filter else None
@@ -159,18 +161,22 @@ class Zygote:
         word = self._await_word(self.start_judge(), program, descriptors)
         if not self._judge.reusable:
             self._judge = None
-        if word == child.NEEDS_OWN_PROCESS:
-            word = self._await_word(Judge(self._be_judge, kept=False), program, descriptors)
+        if word in (child.NEEDS_OWN_PROCESS, child.NEEDS_FILES):
+            # Under one user id only the system call filter keeps the program from signalling the judge.
+            sibling = 0 if word == child.NEEDS_FILES and self._has_filter else 1
+            word = self._await_word(Judge(self._be_judge, kept=False, sibling=sibling), program, descriptors)
         return word
 
     def start_judge(self) -> Judge:
         """Return the kept judge; start one if there is none."""
         if self._judge is None:
-            self._judge = Judge(self._be_judge, kept=True)
+            self._judge = Judge(self._be_judge, kept=True, sibling=1)
         return self._judge
 
-    def _be_judge(self, control: int, kept: bool) -> None:
-        child.be_judge(self._confinement, control, self._conditions, self._folder.landlock, kept=kept)
+    def _be_judge(self, control: int, kept: bool, sibling: int) -> None:
+        child.be_judge(
+            self._confinement, control, self._conditions, self._folder.landlock, kept=kept, sibling=sibling
+        )
 
     def _await_word(self, judge: Judge, program: RunningProgram, descriptors: tuple[int, int, int]) -> bytes:
         """Wait for the judge's word (b"" if it died) and kill the program if it reaches a limit."""
@@ -229,9 +235,9 @@ class RunningProgram:
 class Judge:
     """A judge process and the link to it."""
 
-    def __init__(self, body: Callable[[int, bool], None], *, kept: bool):
+    def __init__(self, body: Callable[[int, bool, int], None], *, kept: bool, sibling: int):
         self.link, theirs = socket.socketpair()
-        self.pid = _fork(body, theirs.fileno(), kept)
+        self.pid = _fork(body, theirs.fileno(), kept, sibling)
         theirs.close()
         self.link.settimeout(JUDGE_ANSWERS_S)
         self.reusable = True

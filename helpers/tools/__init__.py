@@ -1,7 +1,7 @@
 """Commands that a person runs apart from a whole run.
 
 `search` finds functions and `complete` continues code with the models that a run adapted; `score` scores
-HumanEval and MBPP sample files; `verify_pairs` checks a run's saved pairs; `track_a_ladder` compares
+sample files of published benchmarks; `verify_pairs` checks a run's saved pairs; `track_a_ladder` compares
 training settings. A run uses only what they share with it: the catalogue for `search`, and the saved ladder
 for its report. `helpers.__main__` reads these commands' options.
 """

@@ -11,14 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase, TextStreamer
+from transformers import PreTrainedTokenizerBase
+from transformers.generation.streamers import BaseStreamer
 
 from helpers.errors import SuiteError
 from helpers.lines import lines_of
 from helpers.machine.hardware import Runtime, set_seed
 from helpers.models.causal_lm import load_adapted
 from helpers.models.generation import end_ids
-from helpers.models.tokens import token_ids
+from helpers.models.tokens import continuation, token_ids
 from helpers.run.folder import newest_run_with
 from helpers.run.workspace import read_json
 
@@ -87,10 +88,11 @@ def complete_code(
     if temperature < 0:
         raise CompletionError(f"--temperature must be 0 (greedy) or above, not {temperature:g}")
     model, tokenizer = load_adapted(spec, run_folder / ADAPTER, runtime)
-    ids = torch.tensor([token_ids(tokenizer, prompt)[-(window - max_tokens) :]], device=model.device)
+    read = token_ids(tokenizer, prompt)[-(window - max_tokens) :]
+    ids = torch.tensor([read], device=model.device)
     set_seed(seed)
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-    streamer = _Pieces(tokenizer, on_text)
+    streamer = _Pieces(tokenizer, read, on_text)
     with torch.inference_mode():
         model.generate(
             input_ids=ids,
@@ -101,7 +103,7 @@ def complete_code(
             streamer=streamer,
             **(sampling if temperature else {"do_sample": False}),
         )
-    return "".join(streamer.pieces)
+    return streamer.text
 
 
 def newest_adapted_run(runs: Path) -> Path:
@@ -115,18 +117,36 @@ def newest_adapted_run(runs: Path) -> Path:
     return found
 
 
-class _Pieces(TextStreamer):
-    """A streamer that passes text on as it becomes final: a word or a line at a time."""
+class _Pieces(BaseStreamer):
+    """A streamer that passes text on as it becomes final: a word or a line at a time.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, on_text: Callable[[str], None]) -> None:
-        super().__init__(tokenizer, skip_prompt=True, skip_special_tokens=True)
-        self.pieces: list[str] = []
-        self.on_text = on_text
+    transformers' own decodes each line by itself, which costs it a blank under Llama-style tokenizers.
+    """
 
-    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-        """Receive new text from transformers."""
-        self.pieces.append(text)
-        self.on_text(text)
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, prompt: list[int], on_text: Callable[[str], None]
+    ) -> None:
+        self.tokenizer, self.prompt, self.on_text = tokenizer, prompt, on_text
+        self.new: list[int] = []
+        self.text = ""  # passed on so far
+        self.has_begun = False
+
+    def put(self, value: torch.Tensor) -> None:
+        """Receive the prompt at the first call, then new tokens."""
+        if self.has_begun:
+            self.new += value.flatten().tolist()
+            known = continuation(self.tokenizer, self.prompt, self.new)
+            self._pass_on(known[: max(known.rfind(" "), known.rfind("\n")) + 1])
+        self.has_begun = True
+
+    def end(self) -> None:
+        """Pass on what is left."""
+        self._pass_on(continuation(self.tokenizer, self.prompt, self.new))
+
+    def _pass_on(self, final: str) -> None:
+        if len(final) > len(self.text):
+            piece, self.text = final[len(self.text) :], final
+            self.on_text(piece)
 
 
 def _base_and_window(run_folder: Path) -> tuple[str, int]:

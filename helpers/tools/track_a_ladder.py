@@ -27,7 +27,8 @@ from helpers.data.splits import files_of, split_corpus
 from helpers.errors import InsufficientDataError
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.machine.hardware import Runtime, hardware_facts
-from helpers.models.causal_lm import load_adapted, load_causal_lm
+from helpers.models.causal_lm import ModelError, load_adapted, load_causal_lm
+from helpers.models.fitness import causal_problems, context_problems
 from helpers.models.shapes import model_identity
 from helpers.records import SourceFile
 from helpers.run.folder import code_revision
@@ -139,15 +140,19 @@ def run_track_a_ladder(
         tokens: training tokens per variant, not counting rehearsal.
 
     Raises:
+        ModelError: if the model cannot be loaded or does not fit.
         InsufficientDataError: if the corpus has no training or validation files.
     """
     a = replace(profile.track_a, train_tokens=tokens, epochs=1, keep_gain=1.0)  # not scaled down
+    model, tokenizer = load_causal_lm(a.model, runtime, seed=profile.seed)
+    wrong = [*causal_problems(model, tokenizer), *context_problems(model, a.window, "track_a.window is")]
+    if wrong:
+        raise ModelError("\n".join(f"model {a.model!r}: {problem}" for problem in wrong))
     corpus = load_corpus(profile.corpus.spec, profile.corpus)
     splits = split_corpus(corpus, extract_functions(corpus), profile.corpus, profile.seed)
     files = {name: files_of(corpus, splits, name) for name in ("train", "validation")}
     if not all(files.values()):
         raise InsufficientDataError(f"the corpus {corpus.spec} has too few files for a ladder")
-    model, tokenizer = load_causal_lm(a.model, runtime, seed=profile.seed)
     drawn = draw_files(files["validation"], tokenizer, a.validation_tokens, profile.seed)
     validation = [file.text for file in drawn]
     general = _general_validation(a, profile.seed, corpus.import_name)

@@ -20,6 +20,7 @@ from helpers.eval.failures import select_failures, track_a_failures, track_c_fai
 from helpers.eval.failures_b import track_b_failures
 from helpers.eval.planted_secrets.secret_check import check_facts, check_secrets
 from helpers.machine.hardware import hardware_facts, package_versions
+from helpers.models.gguf.sources import described_name
 from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits, Task
 from helpers.report import display as show
 from helpers.report import plots, tables
@@ -77,7 +78,7 @@ def data_card(
         "retrieval": lacking.get("track_c") or retrieval.report,
         "limits": _limits(profile),
         "seeds": {"everything drawn at random derives from": run.seed},
-        "models": {track_title(track): getattr(profile, track).model for track in MINIMUM_DATA},
+        "models": {track_title(t): described_name(getattr(profile, t).model) for t in MINIMUM_DATA},
     }
     return render_data_card(facts)
 

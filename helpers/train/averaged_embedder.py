@@ -22,7 +22,7 @@ from helpers.data.queries.retrieval_data import RetrievalData
 from helpers.eval.retrieval import VectorIndex
 from helpers.machine.hardware import Runtime
 from helpers.machine.progress import part
-from helpers.models.embedder import load_embedder
+from helpers.models.embedder import limit_tokens, load_embedder
 from helpers.run.workspace import read_json, write_json
 from helpers.settings import TrackCSettings
 from helpers.train.contrastive import ValidationMRR, freeze_lower_layers, save_embedder, train_embedder
@@ -60,7 +60,7 @@ def train_averaged(
     states = [load_file(_weights(out_dir, one)) for one in seeds]
     model = load_embedder(settings.model, runtime)
     model.load_state_dict(mean_of(states), strict=False)
-    model.max_seq_length = min(settings.max_tokens, model.max_seq_length or settings.max_tokens)
+    limit_tokens(model, settings.max_tokens)
     history = histories[seed] | {
         "seeds": seeds,
         "members": {

@@ -36,7 +36,7 @@ from helpers.machine.hardware import Runtime, set_seed
 from helpers.machine.processes import this_rank_only, world_size
 from helpers.machine.progress import bar
 from helpers.machine.usage import stopwatch
-from helpers.models.embedder import load_embedder
+from helpers.models.embedder import is_static, limit_tokens, load_embedder, plain_texts
 from helpers.records import Document, Query
 from helpers.run.workspace import digest, write_json, write_text
 from helpers.settings import TrackCSettings
@@ -115,9 +115,11 @@ def pairs_dataset(
 def freeze_lower_layers(model: SentenceTransformer, trained: int) -> None:
     """Freeze all but the `trained` topmost layers; 0, or as many as there are, trains the whole model.
 
-    Frozen parts lose their dropout too, so that they give the same values at every step. ContrastiveError
-    is raised if the model does not hold its layers in one list.
+    Frozen parts lose their dropout too, so that they give the same values at every step. A static embedder
+    has a single layer. ContrastiveError is raised if a transformer does not hold its layers in one list.
     """
+    if is_static(model):
+        return
     encoder = model[0].auto_model
     count = encoder.config.num_hidden_layers
     if not 0 < trained < count:
@@ -143,13 +145,15 @@ def _train(
     set_seed(seed)
     processes = PartialState(cpu=runtime.device.type == "cpu")
     model = load_embedder(settings.model, runtime)
-    model.max_seq_length = min(settings.max_tokens, model.max_seq_length or settings.max_tokens)
+    limit_tokens(model, settings.max_tokens)
     with stopwatch() as mining_took:
         negatives, mining = mine_hard_negatives(model, data, settings, runtime, index)
-    if runtime.device.type == "cpu":  # plain products are a tenth faster there, forward and backward
+    # On a CPU, plain products are a tenth faster, forward and backward.
+    if runtime.device.type == "cpu" and not is_static(model):
         model[0].auto_model.set_attn_implementation("eager")
     freeze_lower_layers(model, settings.trained_layers)
     dataset = pairs_dataset(data, negatives, settings)
+    dataset = Dataset.from_dict({name: plain_texts(model, dataset[name]) for name in dataset.column_names})
     validation = ValidationMRR(data, settings, runtime, seed)
     untouched = validation(model)
     checkpoints = out_dir / "checkpoints"

@@ -14,17 +14,25 @@ from typing import Any
 import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformerTrainer
-from sentence_transformers.base.sampler import DefaultBatchSampler
+from torch.utils.data import BatchSampler
 
 from helpers.errors import CheckError
 
 
-class CompatibleBatches(DefaultBatchSampler):
+class CompatibleBatches(BatchSampler):
     """Row numbers in batches of up to `batch_size`, in an order drawn from seed and epoch.
 
     Two rows share a batch unless they ask the same, or the answer of one is the answer or a negative of the
     other: the loss would count a right answer as wrong. With `drop_last`, smaller batches are left out.
     """
+
+    def __init__(self, table: Dataset, batch_size: int, drop_last: bool, *, seed: int) -> None:
+        super().__init__(range(len(table)), batch_size, drop_last)
+        self.table, self.seed, self.epoch = table, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw another order, as the trainer asks before each epoch."""
+        self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self._planned())
@@ -45,7 +53,7 @@ class CompatibleBatches(DefaultBatchSampler):
         return plan
 
     def _plan_epoch(self) -> list[list[int]]:
-        table: Dataset = self.sampler  # what `BatchSampler` calls the first argument
+        table = self.table
         negatives = [table[name] for name in table.column_names if name.startswith("negative")]
         rows = list(
             zip(table["anchor"], table["positive"], map(set, _transposed(negatives, len(table))), strict=True)
@@ -86,15 +94,18 @@ class CountingTrainer(SentenceTransformerTrainer):
 
     rows_trained = 0
 
-    def get_batch_sampler(self, dataset: Dataset, *args: Any, **kwargs: Any) -> CompatibleBatches:
-        """Return the sampler, kept as `self.batches`."""
-        self.batches = CompatibleBatches(dataset, *args, **kwargs)
+    def get_batch_sampler(
+        self, dataset: Dataset, batch_size: int, drop_last: bool, *args: Any, **kwargs: Any
+    ) -> CompatibleBatches:
+        """Return the sampler, kept as `self.batches`; it needs nothing of what else is passed."""
+        self.batches = CompatibleBatches(dataset, batch_size, drop_last, seed=self.args.seed)
         return self.batches
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Compute the loss as the library does."""
-        features, _ = self.collect_features(dict(inputs))
-        self.rows_trained += len(next(iter(features[0].values())))
+        first = self.collect_features(dict(inputs))[0][0]
+        # A static embedder gets the tokens of all rows in one line, and where each row begins.
+        self.rows_trained += len(first["offsets"] if "offsets" in first else next(iter(first.values())))
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def require_every_row(self, rows: int, first_batch: int) -> None:

@@ -17,10 +17,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.machine.hardware import Runtime, set_seed
 from helpers.machine.memory import Fit
-from helpers.models.causal_lm import add_lora, chat_prompt, load_causal_lm
+from helpers.models.causal_lm import add_lora, chat_ids, load_causal_lm
 from helpers.models.footprint import planned_fit
 from helpers.models.structure import hidden_states, output_head
 from helpers.models.token_loss import IGNORED, summed_token_loss
+from helpers.models.tokens import continuation, continuing_ids
 from helpers.records import InstructPair
 from helpers.settings import TrackBSettings
 from helpers.train.fallbacks import TrainingError, with_fallbacks
@@ -67,10 +68,13 @@ def train_instruct(
 
 
 def encode_pair(pair: InstructPair, tokenizer: PreTrainedTokenizerBase) -> Example:
-    """Return tokens and labels of one pair: the prompt masked, response and end token not."""
-    prompt = tokenizer(chat_prompt(tokenizer, pair.instruction), add_special_tokens=False).input_ids
-    response = tokenizer(pair.response, add_special_tokens=False).input_ids
-    answer = [*response, end_token_id(tokenizer)]
+    """Return tokens and labels of one pair: the prompt masked, response and end token not.
+
+    What instruction and response spell is text: the prompt's template and the last token alone hold tokens
+    that begin or end a turn.
+    """
+    prompt = chat_ids(tokenizer, pair.instruction)
+    answer = [*continuing_ids(tokenizer, pair.response), end_token_id(tokenizer)]
     return Example((*prompt, *answer), (*[IGNORED] * len(prompt), *answer))
 
 
@@ -87,7 +91,8 @@ def show_supervised(example: Example, tokenizer: PreTrainedTokenizerBase) -> str
     Read it before hours of training: it shows whether the end token is masked or the prompt is not.
     """
     kept = [label for label in example.labels if label != IGNORED]
-    return tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    masked = [i for i, label in zip(example.input_ids, example.labels, strict=True) if label == IGNORED]
+    return continuation(tokenizer, masked, kept, marks=True)
 
 
 def collator(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Example]], dict[str, torch.Tensor]]:

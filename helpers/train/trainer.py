@@ -132,7 +132,7 @@ def run_training(
     Raises:
         NonFiniteLossError: if the loss or the validation is NaN or infinite.
         StepTooLargeError: if a step does not fit in memory.
-        TrainingError: if there are no examples.
+        TrainingError: if there are no examples, or if not every epoch fed every example.
     """
     if not len(data.examples):
         raise TrainingError("there is nothing to train on: the training set is empty; give more text")
@@ -156,6 +156,8 @@ def run_training(
     )
     compiled_rows = layout.micro_batch if hyperparameters.compiled else 0
     seconds = _train(trainer, runtime, fit, compiled_rows, resume_from)
+    if not shared:  # the shares of several processes are filled up
+        _require_every_example(trainer, layout, hyperparameters.epochs, resume_from)
     history = _history(trainer, model, hyperparameters, layout, fit, runtime, seconds)
     if resume_from:
         history = dataclasses.replace(history, resumed_from_step=step_of(resume_from))
@@ -257,6 +259,7 @@ class TokenTrainer(Trainer):
         self.model_accepts_loss_kwargs = True  # makes `Trainer` count the targets of the whole step
         self.pad_id, self.validation = pad_id, validation
         self.useful = self.fed = self.useful_before = 0
+        self.rows = 0  # that this call fed
         validation.trainer = self
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
@@ -272,12 +275,27 @@ class TokenTrainer(Trainer):
         ids = inputs["input_ids"]
         self.useful += int((ids != self.pad_id).sum())
         self.fed += ids.numel()
+        self.rows += len(ids)
         loss, count = model(**inputs)
         require_finite(loss.item(), "loss", self.state.global_step + 1)
         if num_items_in_batch is None:
             return loss / max(count, 1)
         # Times world_size, because the processes will average their gradients.
         return loss * self.args.world_size / num_items_in_batch
+
+
+def _require_every_example(
+    trainer: TokenTrainer, layout: _StepLayout, epochs: int, resume_from: Path | None
+) -> None:
+    """Check that each epoch fed every example once, after the step of the checkpoint, if there is one."""
+    examples = len(trainer.train_dataset)
+    passes, steps = divmod(step_of(resume_from) if resume_from else 0, layout.steps_per_epoch)
+    before = passes * examples + min(steps * layout.at_once * layout.accumulation, examples)
+    if before + trainer.rows != epochs * examples:
+        raise TrainingError(
+            f"{trainer.rows} examples were fed where {epochs * examples - before} of {examples} in {epochs} "
+            "epochs were to be: transformers reads its data in another way than this version expects"
+        )
 
 
 def _train(

@@ -21,7 +21,8 @@ from helpers.code.secrets import mask_secrets
 from helpers.data.contamination import Benchmarks
 from helpers.data.tasks.checks import answer_code, invented_in_answer, verdict_without_running
 from helpers.data.tasks.drafts import Draft, task_of
-from helpers.models.causal_lm import chat_prompt
+from helpers.models.causal_lm import chat_ids
+from helpers.models.tokens import token_ids
 from helpers.records import Corpus
 from helpers.settings import TrackBSettings
 
@@ -103,8 +104,7 @@ class Filters:
             return "copy of the prompt"
         if LICENCE_TEXT.search(draft.response) and not LICENCE_TEXT.search(draft.function.source):
             return "licence text"
-        prompt = chat_prompt(self.tokenizer, draft.instruction)
-        if self.tokens(prompt) > self.settings.max_prompt_tokens:
+        if len(chat_ids(self.tokenizer, draft.instruction)) > self.settings.max_prompt_tokens:
             return "prompt too long"
         if self.tokens(draft.response) + 1 > self.settings.max_new_tokens:
             return "response too long"
@@ -116,7 +116,7 @@ class Filters:
 
     def tokens(self, text: str) -> int:
         """Return the number of tokens of `text` for the model to be tuned."""
-        return len(self.tokenizer(text, add_special_tokens=False).input_ids)
+        return len(token_ids(self.tokenizer, text))
 
 
 def foreign_licences(corpus: Corpus) -> frozenset[str]:

@@ -28,7 +28,7 @@ from helpers.data.tasks.prose import LanguageGenerator, LanguageRequest, SourceF
 from helpers.errors import SuiteError
 from helpers.machine.hardware import Runtime
 from helpers.machine.progress import progress
-from helpers.models.causal_lm import chat_prompt, generate, load_causal_lm
+from helpers.models.causal_lm import chat_ids, generate, load_causal_lm
 from helpers.settings import check_language
 
 CHAT_MODEL = "Qwen/Qwen2.5-Coder-1.5B-Instruct"  # fits a T4 in half precision
@@ -79,7 +79,7 @@ class ChatModel:
         if not requests:
             return []
         model, tokenizer = load_causal_lm(self._model, self._runtime, seed=SEED)
-        prompts = [chat_prompt(tokenizer, instruction_for(request)) for request in requests]
+        prompts = [chat_ids(tokenizer, instruction_for(request)) for request in requests]
         texts = generate(
             model, tokenizer, prompts, self._runtime, max_new_tokens=MAX_ANSWER_TOKENS,
             batch_size=self._batch, what=f"language by {self._model}",

@@ -2,14 +2,18 @@
 
 An item is a few lines of code with one value. A secret counts as found if nothing of its value is left in the
 masked text; a look-alike counts as wrongly masked if its text changes at all. Precision is what is right
-among the masked items, with as many secrets as look-alikes. The rules were written by the author of the
-forms, while looking at the split `tune`; the split `test` has words, names, values and forms of its own.
-Code as it is found may hold other forms of both.
+among the masked items, with as many secrets as look-alikes.
+
+The rules were written while looking at the splits `tune` and `dev`. `dev` has forms, names and words of its
+own, by another author than those of `tune` and `test`. `test` has the forms of `tune` and some that no other
+split has, with names and words of its own; nobody looks at its mistakes. Code as it is found may hold other
+forms of both kinds.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from helpers.code.secrets import mask_secrets
+from helpers.eval.planted_secrets import development, development_later
 from helpers.eval.planted_secrets.forms import (
     HARMLESS,
     HARMLESS_ELSEWHERE,
@@ -25,10 +30,12 @@ from helpers.eval.planted_secrets.forms import (
     NAMELESS,
     SECRETS,
 )
-from helpers.eval.planted_secrets.values import ALPHANUMERIC, PROSE, Source
+from helpers.eval.planted_secrets.values import ALPHANUMERIC, DEV, PROSE, TEST, Source
+from helpers.eval.planted_secrets.values import SPLITS as SPLITS
 from helpers.eval.statistics import Estimate, proportion
 
 N_ITEMS = 2_400  # secrets, and as many look-alikes
+Form = tuple[str, str]  # language, text with fields
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ class SecretCheck:
     split: str
     recall: Estimate
     precision: Estimate
-    recall_of_new_forms: Estimate | None  # of the forms that `test` has alone; None for `tune`
+    recall_of_new_forms: Estimate | None  # of the forms that `test` has alone; None for the others
     by_language: dict[str, tuple[int, ...]]  # secrets, found, look-alikes, wrongly masked
     missed: tuple[PlantedItem, ...]
     wrongly_masked: tuple[PlantedItem, ...]
@@ -59,7 +66,7 @@ def check_secrets(split: str = "test", seed: int = 17, n: int = N_ITEMS) -> Secr
     """Mask `n` planted secrets and `n` look-alikes (about 4 s for 2,400) and count what was right.
 
     Raises:
-        ValueError: if the split is neither `tune` nor `test`, or `n` is below 1.
+        ValueError: if there is no such split, or `n` is below 1.
     """
     if n < 1:
         raise ValueError(f"at least one item is needed, got {n}")
@@ -73,7 +80,7 @@ def check_secrets(split: str = "test", seed: int = 17, n: int = N_ITEMS) -> Secr
             counts[item.language][first + 1] += hit
     flagged = [True] * sum(found) + [False] * sum(masked)
     own = {form for _, form in _pairs(HELD_OUT)}
-    in_own = [hit for item, hit in zip(secrets, found, strict=True) if item.form in own]
+    in_own = [hit for item, hit in zip(secrets, found, strict=True) if split == TEST and item.form in own]
     return SecretCheck(
         split, proportion(found), proportion(flagged or [False]), proportion(in_own) if in_own else None,
         {language: tuple(row) for language, row in sorted(counts.items())},
@@ -118,15 +125,23 @@ def _interval(found: Estimate) -> str:
 def planted_secrets(split: str, seed: int, n: int) -> list[PlantedItem]:
     """Return `n` pieces of code that hold one secret each, over all forms in turn."""
     source = Source(split, seed)
-    forms = [*_pairs(SECRETS), *_pairs({"python": NAMELESS}), *(_pairs(HELD_OUT) if split == "test" else ())]
+    forms = [*_pairs(SECRETS), *_pairs({"python": NAMELESS})]
+    forms = _of_split(
+        split, forms, _pairs(HELD_OUT), _pairs(development.SECRETS) + _pairs(development_later.SECRETS)
+    )
     return [_secret_item(source, *form) for form in itertools.islice(itertools.cycle(forms), n)]
 
 
 def look_alikes(split: str, seed: int, n: int) -> list[PlantedItem]:
     """Return `n` harmless pieces of code that look as if they held a secret, over all forms in turn."""
     source = Source(split, seed)
-    held_out = _pairs(HARMLESS_HELD_OUT) if split == "test" else ()
-    forms = [*_pairs({"python": HARMLESS}), *_pairs(HARMLESS_ELSEWHERE), *held_out]
+    forms = [*_pairs({"python": HARMLESS}), *_pairs(HARMLESS_ELSEWHERE)]
+    forms = _of_split(
+        split,
+        forms,
+        _pairs(HARMLESS_HELD_OUT),
+        _pairs(development.HARMLESS) + _pairs(development_later.HARMLESS),
+    )
     found = []
     for language, form in itertools.islice(itertools.cycle(forms), n):
         fields = _name_fields(source.name(source.random.random() < 0.5)) | _harmless_fields(source)
@@ -134,7 +149,14 @@ def look_alikes(split: str, seed: int, n: int) -> list[PlantedItem]:
     return found
 
 
-def _pairs(forms: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+def _of_split(split: str, common: list[Form], of_test: list[Form], of_dev: list[Form]) -> list[Form]:
+    """Return the forms of a split; what both `dev` and `test` hold is left to `test`."""
+    if split == DEV:
+        return [form for form in of_dev if form not in of_test]
+    return [*common, *(of_test if split == TEST else ())]
+
+
+def _pairs(forms: Mapping[str, Sequence[str]]) -> list[Form]:
     return [(language, form) for language, some in forms.items() for form in some]
 
 
@@ -159,12 +181,14 @@ def _secret_item(source: Source, language: str, form: str) -> PlantedItem:
     single = value.replace("\\", "\\\\").replace("'", "\\'")
     basic = base64.b64encode(f"{source.word()}:{value}".encode()).decode()
     json_text = value.replace("\\", "/").replace('"', "'")
+    key_line = base64.b64encode(hashlib.sha384(value.encode()).digest()).decode()
     texts = {
         "v": quoted, "q": single, "a": halves[0], "b": halves[1], "w": value, "B": basic,
         "f": quoted.replace("{", "{{").replace("}", "}}"), "g": value.replace("`", "-"),
         "m": value.replace("\\", "\\\\").replace("`", "\\`").replace("${", "\\${"),
         "h": value.replace('"', "'").replace(")", "("), "r": value.replace("'", "-").replace("\\", "/"),
         "j": json_text.replace("'", "-"), "j2": json_text,
+        "J": json_text.replace("'", "-").replace("`", "-"), "K": key_line,
         "t": value, "e": value, "d": value, "u": value, "l": value,
     }  # fmt: skip
     code = form.format(**_name_fields(name), x=source.word(), **texts)

@@ -2,7 +2,7 @@
 
 Secrets are made as people and tools make them: by Django's rule for a SECRET_KEY, by the functions of the
 `secrets` module, by password managers and by habit (word, digits, symbol). No pattern of a detector is used.
-Words and names are dealt out to two splits, so that none stands in both.
+Words are dealt out to three splits, so that none stands in two of them; each split has names of its own.
 """
 
 from __future__ import annotations
@@ -57,23 +57,48 @@ TEST_SECRET_NAMES = (
 )  # fmt: skip
 
 
+DEV_WORDS = [
+    "apricot", "beacon", "cobalt", "dahlia", "elbow", "fiddle", "gravel", "hornet", "ivory", "jasmine",
+    "kernel", "lagoon", "mango", "nutmeg", "onion", "pelican", "quarry", "radish", "sparrow", "tulip",
+    "utensil", "vinegar", "willow", "yacht", "zipper", "bishop", "carpet", "drizzle", "empire", "fabric",
+]  # fmt: skip
+DEV_PASSWORD_NAMES = (
+    "password", "db_passwd", "sa_password", "mail_password", "vnc_password", "zip_password", "ssh_passphrase",
+    "gpg_passphrase", "kafka_password", "service_pwd", "broker_password", "postgres_password", "sftp_pass",
+    "admin_pwd", "user_password", "pgp_passphrase", "basic_auth_password", "wpa_passphrase",
+)  # fmt: skip
+DEV_SECRET_NAMES = (
+    "secret_key", "api_key", "auth_token", "client_secret", "signing_secret", "cookie_secret", "app_key",
+    "access_key", "deploy_token", "hf_token", "npm_token", "gitlab_token", "stripe_secret_key", "session_key",
+    "sendgrid_api_key", "maps_api_key", "encryption_key", "license_key", "csrf_secret", "webhook_token",
+    "api_token", "oauth_token", "service_account_key", "sas_token", "hmac_secret", "shared_key",
+)  # fmt: skip
+TUNE, DEV, TEST = "tune", "dev", "test"
+SPLITS = (TUNE, DEV, TEST)
+OF_SPLIT = {  # words, names of passwords, names of other secrets
+    TUNE: (WORDS, PASSWORD_NAMES, SECRET_NAMES),
+    DEV: (DEV_WORDS, DEV_PASSWORD_NAMES, DEV_SECRET_NAMES),
+    TEST: (TEST_WORDS, TEST_PASSWORD_NAMES, TEST_SECRET_NAMES),
+}
+
+
 class Source:
-    """Random values of one split: `tune`, on which the rules may be looked at, or `test`."""
+    """Random values of one split: `tune` or `dev`, whose items may be looked at, or `test`."""
 
     def __init__(self, split: str, seed: int) -> None:
         """Seed the draws.
 
         Raises:
-            ValueError: if the split is neither `tune` nor `test`.
+            ValueError: if there is no such split.
         """
-        if split not in ("tune", "test"):
-            raise ValueError(f"the split is tune or test, not {split!r}")
+        if split not in SPLITS:
+            raise ValueError(f"the split is {', '.join(SPLITS[:-1])} or {SPLITS[-1]}, not {split!r}")
         self.random = random.Random(f"planted secrets {split} {seed}")
-        self.is_test = split == "test"
+        self._words, self._password_names, self._secret_names = OF_SPLIT[split]
 
     def word(self) -> str:
         """Return a word of this split."""
-        return self.random.choice(TEST_WORDS if self.is_test else WORDS)
+        return self.random.choice(self._words)
 
     def words(self, n: int, joint: str) -> str:
         """Return `n` words of this split, joined."""
@@ -89,10 +114,7 @@ class Source:
 
     def name(self, strong: bool) -> str:
         """Return a secret's name in snake case; of a password if `strong`."""
-        of_tune, of_test = (
-            (PASSWORD_NAMES, TEST_PASSWORD_NAMES) if strong else (SECRET_NAMES, TEST_SECRET_NAMES)
-        )
-        return self.random.choice(of_test if self.is_test else of_tune)
+        return self.random.choice(self._password_names if strong else self._secret_names)
 
     def secret(self) -> tuple[str, str, bool]:
         """Return a rule's name, a value made by it, and whether people make passwords so."""

@@ -1,0 +1,338 @@
+"""Every model and setting of a run is tried before anything is computed, and every problem is named."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_models
+import tokenizer_families
+import torch
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding
+from tiny_embedder import save_static_embedder, save_tiny_embedder, small_code_base
+from transformers import (
+    BertConfig,
+    BertModel,
+    GraniteConfig,
+    GraniteForCausalLM,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
+
+from helpers.machine.hardware import Runtime
+from helpers.models.causal_lm import ModelError, add_lora, load_causal_lm
+from helpers.models.embedder import EmbedderError, encode, load_embedder, plain_texts
+from helpers.models.fitness import causal_problems, chat_problems, tokenizer_problems
+from helpers.profiles import RunRequest, resolve_profile
+from helpers.settings import TINY_CODE_LM, LoraSettings, SettingsError
+from helpers.tracks.preflight import PreflightError, check_models
+
+ROOT = Path(__file__).parents[1]
+RUNTIME = tiny_models.CPU_FP32
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+SMALL = (
+    "track_a.window=64",
+    "track_a.stride=32",
+    "track_b.max_prompt_tokens=64",
+    "track_b.max_new_tokens=32",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+def problems(**request) -> list[str]:
+    """Return the lines that a smoke run of these models and settings would end with."""
+    settings = (*SMALL, *request.pop("changed_settings", ()))
+    profile = resolve_profile(RunRequest("smoke", changed_settings=settings, **request))
+    try:
+        check_models(profile, RUNTIME)
+    except PreflightError as error:
+        first, *lines = str(error).splitlines()
+        assert first.startswith("nothing was computed, because of")
+        return [line.removeprefix("- ") for line in lines]
+    return []
+
+
+def saved(folder: Path, name: str, model, tok=None) -> str:
+    """Save a model with its tokenizer, once, and return the folder."""
+    at = folder / name
+    if not at.exists():
+        model.save_pretrained(at)
+        (tok or tiny_models.tokenizer()).save_pretrained(at)
+    return str(at)
+
+
+def small_config(kind, **options):
+    """Return a configuration 16 wide over the tests' tokenizer."""
+    return kind(
+        vocab_size=len(tiny_models.tokenizer()), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, **options,
+    )  # fmt: skip
+
+
+def test_the_profiles_own_models_fit_in_a_few_seconds():
+    for name in ("cpu", "smoke"):
+        assert check_models(resolve_profile(RunRequest(name)), RUNTIME) < 10
+
+
+@pytest.mark.parametrize("family", tiny_models.FAMILIES)
+def test_models_of_every_family_fit(folder, family):
+    path = str(tiny_models.save(folder / family, family))
+    assert problems(causal_lm=path, chat_lm=path) == []
+    wide = Runtime(torch.device("cpu"), torch.bfloat16, None, "sdpa", 8.0, ())
+    assert causal_problems(*load_causal_lm(path, wide)) == []
+
+
+@pytest.mark.parametrize("kind", ["roberta", "bert"])
+def test_an_encoder_is_no_causal_model(folder, kind):
+    torch.manual_seed(0)
+    if kind == "roberta":  # its head is loaded, and it gives figures
+        path = saved(
+            folder, kind, RobertaForMaskedLM(small_config(RobertaConfig, max_position_embeddings=128))
+        )
+        says = "sees the token that it is to predict"
+    else:
+        path = saved(folder, kind, BertModel(small_config(BertConfig, max_position_embeddings=128)))
+        says = "saved as another kind of model"
+    (line,) = problems(causal_lm=path)
+    assert line.startswith("Track A")
+    assert path in line
+    assert says in line
+    assert "choose one" in line
+
+
+def test_a_model_that_changes_its_logits_after_the_head_is_refused(folder):
+    options = {"num_key_value_heads": 1, "max_position_embeddings": 128}
+    plain, scaled = (
+        GraniteForCausalLM(small_config(GraniteConfig, logits_scaling=by, **options)) for by in (1.0, 8.0)
+    )
+    assert problems(causal_lm=saved(folder, "plain-granite", plain)) == []
+    (line,) = problems(causal_lm=saved(folder, "scaled-granite", scaled))
+    assert "its logits are not what its output head gives" in line
+
+
+def test_a_folder_without_tokenizer_is_said(folder):
+    for family in tiny_models.FAMILIES:
+        tiny_models.model(family, 300).save_pretrained(folder / f"bare-{family}")
+        (line,) = problems(causal_lm=str(folder / f"bare-{family}"))
+        assert "put tokenizer.json beside the weights" in line
+
+
+def test_a_tokenizer_of_another_model_is_said(folder):
+    other = tiny_models.tokenizer()
+    path = saved(folder, "other", tiny_models.model("qwen2", 40), other)
+    (line,) = problems(causal_lm=path)
+    assert f"has {len(other)} tokens, but the model knows 40" in line
+    model = tiny_models.model("qwen2", len(other) - 40)
+    assert "do not belong together" in tokenizer_problems(model, other)[0]
+
+
+def test_a_tokenizer_that_loses_indentation_is_said():
+    tok = tokenizer_families.tokenizer("WordPiece")
+    (said,) = causal_problems(tiny_models.model("gpt2", len(tok)), tok)
+    assert "indentation" in said
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_git_lfs_pointer_is_named(folder, file):
+    path = tiny_models.save(folder / f"pointer-{file}", "qwen2")
+    (path / file).write_text(POINTER)
+    (line,) = problems(chat_lm=str(path))
+    assert line.startswith("Track B")
+    assert f"Git LFS pointer in place of {file}" in line
+    assert "git lfs pull" in line
+
+
+def test_a_pointer_in_an_embedder_is_named_too(folder):
+    path = save_tiny_embedder(folder / "pointer-embedder")
+    (path / "model.safetensors").write_text(POINTER)
+    (line,) = problems(embedder=str(path), changed_settings=("track_c.trained_layers=0",))
+    assert line.startswith("Track C")
+    assert "Git LFS pointer in place of model.safetensors" in line
+
+
+def test_an_adapter_is_no_model(folder):
+    base = str(tiny_models.save(folder / "base", "qwen2"))
+    adapter = folder / "adapter"
+    add_lora(load_causal_lm(base, RUNTIME)[0], LoraSettings(rank=2, alpha=2)).save_pretrained(str(adapter))
+    for option in ("causal_lm", "chat_lm", "embedder"):
+        (line,) = problems(**{option: str(adapter)})
+        assert f"is an adapter of {base!r}, not a model" in line
+        assert "merge_and_unload" in line
+    tiny_models.tokenizer().save_pretrained(adapter)
+    (adapter / "config.json").write_text((Path(base) / "config.json").read_text())
+    with pytest.raises(ModelError, match="is an adapter"):
+        load_causal_lm(str(adapter), RUNTIME)
+
+
+def test_weights_that_are_missing_are_not_made_up(folder):
+    path = tiny_models.save(folder / "headless", "llama")
+    weights = path / "model.safetensors"
+    kept = {name: values for name, values in load_file(weights).items() if "layers.1.mlp" not in name}
+    save_file(kept, weights, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"lacks 3 weights .* e\.g\. model\.layers\.1\.mlp"):
+        load_causal_lm(str(path), RUNTIME)
+
+
+def test_templates_end_tokens_and_short_contexts(folder):
+    tok = tiny_models.tokenizer()
+    tok.chat_template = "{{ messages[0].role }}"
+    lost = saved(folder, "lost", tiny_models.model("qwen2", len(tok)), tok)
+    (line,) = problems(chat_lm=lost)
+    assert "chat template does not give back the instruction" in line
+    assert problems(causal_lm=lost) == []  # Track A reads no template
+    tok = tiny_models.tokenizer()
+    tok.eos_token = None
+    endless = saved(folder, "endless", tiny_models.model("qwen2", len(tok)), tok)
+    (line,) = problems(chat_lm=endless)
+    assert "eos_token in tokenizer_config.json" in line
+    assert chat_problems(tok, None)
+    short = str(tiny_models.save(folder / "short", "qwen2", context=48))
+    lines = problems(causal_lm=short, chat_lm=short)
+    assert [line.partition(",")[0] for line in lines] == ["Track A", "Track B"]
+    assert all("48 tokens at once" in line for line in lines)
+
+
+def test_a_causal_model_is_no_embedder(folder):
+    for family in tiny_models.FAMILIES:
+        path = str(tiny_models.save(folder / f"embedder-{family}", family))
+        (line,) = problems(embedder=path)
+        assert line.startswith("Track C")
+        assert "causal language model, not a sentence embedder" in line
+    plain = saved(folder, "plain", BertModel(small_config(BertConfig, max_position_embeddings=128)))
+    assert problems(embedder=plain, changed_settings=("track_c.trained_layers=0",)) == []
+
+
+def test_an_embedder_that_cannot_tell_texts_apart_is_refused(folder):
+    path = save_tiny_embedder(folder / "same")
+    model = SentenceTransformer(str(path), device="cpu")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model[0].auto_model.encoder.layer[-1].output.LayerNorm.bias.fill_(1.0)
+    model.save_pretrained(str(folder / "same-vectors"), create_model_card=False)
+    (line,) = problems(embedder=str(folder / "same-vectors"), changed_settings=("track_c.trained_layers=0",))
+    assert "gives different texts the same vector" in line
+
+
+def test_all_problems_are_listed_and_not_the_first_alone(folder):
+    path = str(tiny_models.save(folder / "fine", "qwen2"))
+    lines = problems(
+        causal_lm=str(folder / "nowhere"),
+        embedder=path,
+        changed_settings=(
+            "track_a.stride=65", "track_b.benchmarks=nowhere.jsonl", "track_b.language=chat:./no-model",
+        ),
+    )  # fmt: skip
+    starts = [
+        "Track A: track_a.stride",
+        "Track B, track_b.benchmarks",
+        "Track A: there is no",
+        "track_b.language",
+    ]
+    assert len(lines) == 5
+    assert all(line.startswith(start) for line, start in zip(lines, starts, strict=False))
+    assert lines[4].startswith("Track C")
+    assert not any("\n" in line for line in lines)
+
+
+def test_all_wrong_settings_are_listed():
+    wrong = ("track_c.index=flatt", "track_a.epoch=1", "track_a.window=64", "track_b.repair_form=lines")
+    with pytest.raises(SettingsError) as raised:
+        resolve_profile(RunRequest("smoke", changed_settings=wrong))
+    lines = str(raised.value).splitlines()
+    assert len(lines) == 3
+    assert "flatt" in lines[0]
+    assert "epoch" in lines[1]
+    assert "lines" in lines[2]
+
+
+def test_what_an_embedder_cannot_honour_is_said(folder):
+    path = str(save_tiny_embedder(folder / "short-embedder"))
+    layers = "track_c.trained_layers=0"
+    (line,) = problems(embedder=path, changed_settings=(layers, "track_c.max_tokens=65"))
+    assert "--set track_c.max_tokens=64" in line
+    assert problems(embedder=path, changed_settings=(layers, "track_c.max_tokens=64")) == []
+    for kind in ("hnsw", "ivf"):
+        assert problems(embedder=path, changed_settings=(layers, f"track_c.index={kind}")) == []
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_the_problems_and_status_1_before_anything_is_computed(folder, tmp_path):
+    path = saved(
+        folder, "roberta", RobertaForMaskedLM(small_config(RobertaConfig, max_position_embeddings=128))
+    )
+    command = [sys.executable, "-m", "helpers", "run", "--profile", "smoke", "--out", str(tmp_path)]
+    done = subprocess.run(
+        [*command, "--causal-lm", path, "--embedder", TINY_CODE_LM], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "sees the token that it is to predict" in done.stderr
+    assert "not a sentence embedder" in done.stderr
+    (run,) = (tmp_path / "runs").iterdir()
+    assert not [file for file in run.rglob("*") if file.is_dir()]  # no stage was begun
+
+
+def static_model(folder: Path, name: str) -> Path:
+    """Write a static embedder that knows the words of the small code base."""
+    words = {word for f in small_code_base()[0] for word in f.docstring.replace(",", " ").split()}
+    return save_static_embedder(folder / name, words)
+
+
+def test_static_embedders_encode_as_the_library_does(folder):
+    bare = static_model(folder, "bare-static")
+    theirs = SentenceTransformer(modules=[StaticEmbedding.load(str(bare)), Normalize()], device="cpu")
+    theirs.save_pretrained(str(folder / "static"), create_model_card=False)
+    texts = [f.docstring for f in small_code_base()[0][:9]] + ["", "unknown words"]
+    wanted = theirs.float().encode(texts, normalize_embeddings=True, show_progress_bar=False)
+    for path in (bare, folder / "static"):
+        model = load_embedder(str(path), RUNTIME)
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+        for size in (1, 3, 100):
+            got = encode(model, texts, kind="query", runtime=RUNTIME, batch_size=size)
+            np.testing.assert_allclose(got, wanted, atol=1e-6)
+        cut = encode(model, [texts[0]], kind="query", runtime=RUNTIME, max_tokens=2)
+        short = encode(model, [" ".join(texts[0].split()[:2])], kind="query", runtime=RUNTIME)
+        np.testing.assert_allclose(cut, short, atol=1e-6)
+        assert problems(embedder=str(path)) == [] or "same vector" in problems(embedder=str(path))[0]
+    with pytest.raises(EmbedderError, match="no text"):
+        encode(model, [], kind="query", runtime=RUNTIME)
+
+
+def test_embedders_read_spelt_marks_as_text(folder):
+    path = save_tiny_embedder(folder / "marks")
+    model = load_embedder(str(path), RUNTIME)
+    seen = []
+    tokenizer = model.tokenizer
+    for text in ("def f(x): [SEP]", "[CLS] [MASK]"):
+        ids = tokenizer(text).input_ids
+        seen += ids
+        assert [i for i in ids if i in tokenizer.all_special_ids and i != tokenizer.unk_token_id] == [
+            tokenizer.cls_token_id, tokenizer.sep_token_id,
+        ]  # fmt: skip
+    features = model.preprocess(["[SEP] x"])  # what training reads
+    assert int((features["input_ids"] == tokenizer.sep_token_id).sum()) == 1
+    unigram = tokenizer_families.tokenizer("Unigram")  # its vocabulary holds the marks as pieces
+    config = BertConfig(
+        vocab_size=len(unigram), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=128,
+    )  # fmt: skip
+    multilingual = load_embedder(saved(folder, "unigram", BertModel(config), unigram), RUNTIME)
+    text = "def f(x): return '</s>' + x"
+    for spelling, parts in ((text, 1), (text.replace("</s>", "key"), 0)):
+        (plain,) = plain_texts(multilingual, [spelling])
+        assert (plain != spelling) == bool(parts)
+        assert unigram.eos_token_id not in multilingual.preprocess([plain])["input_ids"][0].tolist()
+    assert unigram.eos_token_id in multilingual.preprocess([text])["input_ids"][0].tolist()
+    assert plain_texts(model, [text]) == [text]
+    static = load_embedder(str(static_model(folder, "static-marks")), RUNTIME)
+    pad = static.tokenizer.token_to_id("[PAD]")
+    assert pad not in static.preprocess(["x[PAD]y"])["input_ids"].tolist()

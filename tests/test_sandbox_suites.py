@@ -1,0 +1,51 @@
+"""The ways in which tests are written: pytest classes, parameter tables, coroutines."""
+
+import pytest
+
+from tests.own_problems import Case, outcomes
+
+CASES = {
+    "pytest class parametrize": Case(
+        "def f(x):\n    'd'\n",
+        "    return x + 1\n",
+        "import pytest\nclass TestF:\n    def setup_method(self):\n        self.k = 1\n    def test_a(self):\n        assert f(self.k) == 2\n    @pytest.mark.parametrize('a,b', [(1, 2), (3, 4)])\n    def test_b(self, a, b):\n        assert f(a) == b\n@pytest.mark.parametrize('x', [1, pytest.param(2)])\n@pytest.mark.parametrize('y', [5])\ndef test_c(x, y):\n    assert f(x) == x + 1 and y == 5\n",
+        "    return 2\n",
+    ),
+    "async test": Case(
+        "import asyncio\nasync def f(x):\n    'd'\n",
+        "    await asyncio.sleep(0)\n    return x + 1\n",
+        "import unittest\nclass T(unittest.IsolatedAsyncioTestCase):\n    async def test_a(self):\n        self.assertEqual(await f(1), 2)\nasync def test_b():\n    import asyncio\n    assert await asyncio.gather(f(1), f(2)) == [2, 3]\n",
+        "    return 2\n",
+    ),
+    "async gen and cm": Case(
+        "import asyncio\nfrom contextlib import asynccontextmanager\nasync def f(n):\n    'd'\n",
+        "    for i in range(n):\n        yield i\n",
+        "import asyncio\ndef check(candidate):\n    async def main():\n        return [x async for x in candidate(3)]\n    assert asyncio.run(main()) == [0, 1, 2]\n",
+        "    for i in range(n):\n        yield 0\n",
+    ),
+    "async callback": Case(
+        "async def f(g, x):\n    'd'\n",
+        "    return await g(x) + 1\n",
+        "import asyncio\nfrom unittest.mock import AsyncMock\ndef check(candidate):\n    async def g(x):\n        return x * 2\n    assert asyncio.run(candidate(g, 3)) == 7\n    m = AsyncMock(return_value=4)\n    assert asyncio.run(candidate(m, 1)) == 5\n    m.assert_awaited_once_with(1)\n",
+        "    return 7\n",
+    ),
+    "module of program in tests": Case(
+        "import numpy as np, math\nimport collections as c\ndef f(x):\n    'd'\n",
+        "    return c.Counter(x)\n",
+        "def check(candidate):\n    assert candidate('aab') == c.Counter('aab') and math.pi > 3 and np.allclose(1, 1)\n",
+        "    return {}\n",
+    ),
+    "iscoroutinefunction": Case(
+        "async def f(x):\n    'd'\n",
+        "    return x\n",
+        "import asyncio, inspect\ndef check(candidate):\n    assert inspect.iscoroutinefunction(candidate) and asyncio.iscoroutinefunction(candidate)\n    assert asyncio.run(candidate(2)) == 2\n",
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_right_answers_pass_and_wrong_ones_fail(name):
+    right, wrong = outcomes(CASES[name])
+    assert right.passed, right
+    assert wrong is None or wrong.status == "failed", wrong
