@@ -189,7 +189,8 @@ def _comparison(case: Failure, lexer: Lexer, *, aligned: bool) -> str:
     differs: tuple[set[int], set[int]] = (set(), set())
     if aligned:
         plain = [["".join(text for _, text in line).rstrip() for line in lines] for lines in texts]
-        for kind, a, b, c, d in difflib.SequenceMatcher(None, *plain, autojunk=False).get_opcodes():
+        matcher = difflib.SequenceMatcher(None, plain[0], plain[1], autojunk=False)
+        for kind, a, b, c, d in matcher.get_opcodes():
             if kind == "equal":
                 continue
             differs[0].update(range(a, b))
@@ -207,7 +208,7 @@ def _marked(one: Line, other: Line) -> tuple[Line, Line]:
     """Split two lines into words; in lines that are alike, add the class "d" to those the other lacks."""
     split = [[(name, word) for name, text in line for word in WORD.findall(text)] for line in (one, other)]
     words = [[word for _, word in line] for line in split]
-    matcher = difflib.SequenceMatcher(None, *words, autojunk=False)
+    matcher = difflib.SequenceMatcher(None, words[0], words[1], autojunk=False)
     for kind, a, b, c, d in matcher.get_opcodes() if matcher.ratio() >= LEAST_ALIKE else ():
         if kind != "equal":
             for line, places in zip(split, (range(a, b), range(c, d)), strict=True):

@@ -298,10 +298,8 @@ def _series(history: Any) -> tuple[list[tuple[int, float]], list[tuple[int, floa
         if len(steps) != len(losses) or len(at) != len(values):
             raise ValueError("a loss curve needs one value for each step")
         training, validation = (list(zip(*both, strict=True)) for both in ((steps, losses), (at, values)))
-    training, validation = (
-        [point for point in points if finite(point[1])] for points in (training, validation)
-    )
-    return training, validation, "loss" in fields
+    drawn = [[(step, value) for step, value in some if finite(value)] for some in (training, validation)]
+    return drawn[0], drawn[1], "loss" in fields
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:

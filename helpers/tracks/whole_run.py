@@ -24,7 +24,7 @@ from helpers.models.gguf.sources import described_name
 from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits, Task
 from helpers.report import display as show
 from helpers.report import plots, tables
-from helpers.report.gallery import answer_evidence, gallery, query_evidence
+from helpers.report.gallery import Evidence, answer_evidence, gallery, query_evidence
 from helpers.report.metrics import MetricsError, assemble, not_run, recompute, run_section, write_items
 from helpers.run.folder import code_revision
 from helpers.run.workspace import read_json, read_jsonl
@@ -133,7 +133,8 @@ def failure_cases(
 
 def failure_gallery(run: Session, cases: Sequence[Failure]) -> HTML | str:
     """Show the drawn cases under a table of all failures, with what the run's rows say of each item."""
-    folder, evidence = run.folder, {}
+    folder = run.folder
+    evidence: dict[tuple[str, str], Evidence] = {}
     if "track_b" in run.guards.recorded:
         scores = read_jsonl(folder / "track_b/scores_after.jsonl", ResponseScore)
         evidence |= answer_evidence(scores, read_jsonl(folder / "track_b/tasks.jsonl", Task))
