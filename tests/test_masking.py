@@ -6,6 +6,7 @@ import ast
 import base64
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -306,6 +307,14 @@ def test_tokens_read_by_the_short_rule_are_those_of_the_long_one(monkeypatch) ->
     quick = [lexemes(*text) for text in texts]
     monkeypatch.setattr("helpers.code.literals.PLAIN_ALONE", re.compile("(?!)(?P<name>)"))
     assert [lexemes(*text) for text in texts] == quick
+
+
+@pytest.mark.parametrize("nested", ["[", '{"value": ', '{"token": ', "f(", "(1, "])
+def test_deep_nesting_costs_little(nested: str) -> None:
+    code = "password = 1\nx = " + nested * 3_000 + f'"{RANDOM}"'
+    started = time.process_time()
+    mask_secrets(code)
+    assert time.process_time() - started < 10
 
 
 def test_a_rust_string_may_hold_line_breaks() -> None:

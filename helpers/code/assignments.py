@@ -39,6 +39,7 @@ from helpers.code.literals import COMMENT, STRING, Lexeme
 from helpers.code.secret_names import SECRET, is_plural, parts_of_name, strength_of
 
 MAX_BRACKETS = 6  # that a value may stand in, and still be given to a name outside them
+MAX_DEPTH = 100  # of the brackets around a list or object that a name is sought for
 MIN_PIECE_CHARS = 3
 COMPARISONS = {"==", "===", "!=", "!=="}
 MAX_TOKENS_OF_BODY, MAX_TOKENS_OF_TYPE = 40, 8
@@ -164,8 +165,8 @@ def _in_container(code: Bracketed, at: int, lead: list[int], direct: bool, nth: 
         ends_block = not lead or code.text(lead[-1]) == "=>"
         if name or (ends_block and (name := name_of_branch(code, bracket))):
             return name, direct
-    if kind == "{" and lead and holds_default(_key(code, lead)) and (found := _of_object(code, bracket)):
-        return found
+    if kind == "{" and lead and holds_default(_key(code, lead)):
+        return _of_object(code, bracket)
     outer = _outer_name(code, bracket, nth if kind == "[" else -1)
     if lead and kind == "{" and is_entry(code, lead):
         is_one_of_several = outer and (is_plural(outer) or _is_chosen_from(code, bracket))
@@ -180,10 +181,8 @@ def _key(code: Bracketed, lead: list[int]) -> str:
 
 def _of_object(code: Bracketed, bracket: int) -> Named | None:
     """Return the secret's name that an object with a default is given to: `x("password", {default: ...})`."""
-    if name := _named_before(code, bracket):
-        return name, True
-    found = _name_of(code, bracket)
-    return (found[0], True) if found and strength_of(found[0]) >= SECRET else None
+    name = _named_before(code, bracket) or _outer_name(code, bracket, -1)
+    return (name, True) if strength_of(name) >= SECRET else None
 
 
 def _is_chosen_from(code: Bracketed, bracket: int) -> bool:
@@ -207,6 +206,8 @@ def _is_described(code: Bracketed, at: int) -> bool:
 
 def _outer_name(code: Bracketed, bracket: int, nth: int) -> str:
     """Return the secret's name that a list, set or dictionary is given to, or ""."""
+    if code.depth[bracket] > MAX_DEPTH:
+        return ""
     is_block = code.text(bracket) == "{" and not code.is_python
     if is_block and code.text(bracket - 1) in (")", "else", "try", ""):
         return ""

@@ -23,6 +23,7 @@ class Bracketed:
         self.alternatives = ELSE if language else {"||", "??"}  # "or" and "?" of prose are none
         self.texts = [token.text if token.kind != STRING else "" for token in tokens]
         self.around: list[int] = []  # token -> the bracket that encloses it, or -1
+        self.depth: list[int] = []  # token -> number of brackets around it
         self.opener: dict[int, int] = {}  # closing bracket -> opening bracket
         self.closer: dict[int, int] = {}
         stack = [-1]
@@ -31,6 +32,7 @@ class Bracketed:
                 self.opener[at] = stack.pop()
                 self.closer[self.opener[at]] = at
             self.around.append(stack[-1])
+            self.depth.append(len(stack) - 1)
             if text in OPENS:
                 stack.append(at)
 

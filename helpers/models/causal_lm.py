@@ -81,7 +81,7 @@ def load_causal_lm(
     except Exception as error:  # the libraries raise a dozen types here, and all mean the same
         if is_out_of_memory(error):
             raise
-        raise ModelError(_loading_advice(spec, Path(source).is_dir(), error)) from error
+        raise ModelError(_loading_advice(spec, Path(source), error)) from error
     _require_whole(spec, model, tokenizer, loading["missing_keys"])
     model.name_or_path = recorded_name(spec)  # adapters record it as their base: never a path of this machine
     with torch.random.fork_rng(devices=[]):
@@ -102,7 +102,7 @@ def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
     try:
         return load_saved_tokenizer(source, offline=offline)
     except Exception as error:  # as above
-        raise ModelError(_loading_advice(spec, Path(source).is_dir(), error)) from error
+        raise ModelError(_loading_advice(spec, Path(source), error)) from error
 
 
 def add_lora(
@@ -245,7 +245,7 @@ def _resolve(spec: str) -> tuple[str, bool]:
     try:
         return spec, must_use_cache(spec)
     except HubError as error:
-        raise ModelError(_loading_advice(spec, False, error)) from error
+        raise ModelError(_loading_advice(spec, None, error)) from error
 
 
 def _require_whole(
@@ -271,10 +271,10 @@ def _require_whole(
         )
 
 
-def _loading_advice(spec: str, is_local: bool, error: Exception) -> str:
-    if is_local:
+def _loading_advice(spec: str, folder: Path | None, error: Exception) -> str:
+    if folder and folder.is_dir():
         why = first_line(error).rstrip(" .")
-        if not any((Path(spec).expanduser() / name).is_file() for name in TOKENIZER_FILES):
+        if not any((folder / name).is_file() for name in TOKENIZER_FILES):
             why = f"it has no tokenizer: put tokenizer.json beside the weights ({why})"
         return (
             f"the folder {spec!r} cannot be loaded as a causal language model: {why}. Give a folder that "
