@@ -26,7 +26,7 @@ from helpers.machine.hardware import Runtime
 from helpers.models.embedder import load_embedder
 from helpers.profiles import CPU
 from helpers.report.metrics import record_track_c, track_c_rows
-from helpers.report.plots import training_points
+from helpers.report.plots_c import training_points
 from helpers.report.tables import change_text, estimate_text
 from helpers.report.tables_c import (
     index_table,

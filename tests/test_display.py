@@ -6,7 +6,6 @@ import pandas as pd
 
 from helpers.data.card.page import render_data_card
 from helpers.escaping import code_block
-from helpers.records import Failure
 from helpers.report import display
 
 
@@ -40,11 +39,3 @@ def test_searches_show_files_without_folders_and_both_ranks() -> None:
     assert "a/b/c.py" not in page
     assert "none → 2" in page
     assert "y.py::h<br>c.py::f" in page
-
-
-def test_every_failure_shows_its_four_parts() -> None:
-    case = Failure("track_b", "wrong output", "t-1", "asked ``` this", "that", "got this", "because")
-    text = display.failure_pages([case]).data
-    for part in ("1. Track B: wrong output", "t-1", "asked ``` this", "that", "got this", "because"):
-        assert part in text
-    assert "````text\nasked" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -26,8 +27,10 @@ from helpers.records import Failure, TaskSetAside
 from helpers.report import display, tables, tables_c
 from helpers.report.compare import comparison
 from helpers.report.export import html_document, page_in_any_case
+from helpers.report.figure_style import figure_html
+from helpers.report.gallery import gallery
 from helpers.report.metrics import assemble, not_run, run_section
-from helpers.report.plots import before_after_bars, png_bytes
+from helpers.report.plots import before_after_dots
 from helpers.run.workspace import write_json
 from tests.test_plots import section
 
@@ -190,11 +193,21 @@ def test_what_the_notebook_displays_is_inert(repository) -> None:
         Failure("track_c", text, text, text, text, text, f"Both are called `{text}`. {text}")
         for text in PLANTED
     ]
-    for output in (display.failure_pages(cases), *(display.pair(text, text) for text in PLANTED)):
+    for output in (display.pair(text, text) for text in PLANTED):
         for page in rendered(output.data):
             assert_inert(page)
+    harmless = [Failure("track_c", f"x {n}", f"x {n}", *["x"] * 4) for n in range(len(cases))]
+    soup, plain = (BeautifulSoup(gallery(some, some).data, "html.parser") for some in (cases, harmless))
+    own = [Counter(tag.name for tag in page.find_all(True)) for page in (soup, plain)]
+    for name in ("span", "code"):  # of lines, and of what stands between backticks
+        assert own[0].pop(name)
+        own[1].pop(name)
+    assert own[0] == own[1]
+    for tag in soup.find_all(True):
+        assert not [name for name in tag.attrs if name.startswith("on") or name in ("src", "style")], tag
+        assert tag.get("href", "#").startswith("#"), tag
     for text in PLANTED:
-        assert_shown(rendered(display.failure_pages(cases).data)[0], text)
+        assert_shown(soup, text)
 
 
 def test_a_table_keeps_backslashes_apart_from_line_ends() -> None:
@@ -245,7 +258,8 @@ def test_a_plot_takes_a_dollar_sign_for_itself() -> None:
     track = section("pass@1")
     entry = track["metrics"]["pass@1"]
     track["metrics"] |= dict.fromkeys(names, entry)
-    assert png_bytes(before_after_bars(track, names))[:4] == b"\x89PNG"
+    shown = figure_html(before_after_dots(track, names))
+    assert all(f"{name} (n =" in shown for name in names[1:])
 
 
 def test_the_page_shows_planted_texts_and_loads_nothing(repository) -> None:

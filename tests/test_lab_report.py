@@ -22,7 +22,7 @@ from helpers.fixed_budget.recipes import BASELINE, LADDER
 from helpers.fixed_budget.results import BudgetRun, read_run
 from helpers.fixed_budget.rules import check_passes
 from helpers.fixed_budget.rungs import Comparison, Rung
-from helpers.report.plots import png_bytes
+from helpers.report.figure_style import png_bytes
 from helpers.report.typeset import Heading, Plot, Text, TextTable, html_page, pdf_bytes
 from helpers.run.workspace import to_plain
 

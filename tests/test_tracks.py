@@ -54,7 +54,7 @@ def stages(tmp_path: Path, monkeypatch):
     for module in (a, b, c):
         for name in ("display", "show"):
             monkeypatch.setattr(module, name, nothing if name == "display" else SimpleNamespace(
-                counts=nothing, settings=nothing, pair=nothing, queries=nothing, set_aside=nothing))  # fmt: skip
+                counts=nothing, setting_values=nothing, pair=nothing, queries=nothing, set_aside=nothing))  # fmt: skip
         monkeypatch.setattr(module, "plots", SimpleNamespace(loss_curve=None))
     monkeypatch.setattr(Guards, "draw", nothing)
     for name in ("load_tokenizer", "general_code_texts"):

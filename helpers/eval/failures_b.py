@@ -26,6 +26,7 @@ LONGEST_ROUND = 8  # most lines that one round of a loop has
 COPYING = ("fix_bug", "improve", "docstring")  # answers of these kinds repeat most of the given code
 TESTED = re.compile(r"'(assert .*)': (\w+)(?:: (.*))?$", re.S)
 Finding = tuple[str, str]  # category, evidence
+OUTCOMES = ("passed", "wrong", "error", "timeout", "no code")
 
 
 def track_b_failures(scores: Sequence[ResponseScore], tasks: Sequence[Task]) -> list[Failure]:
@@ -45,6 +46,21 @@ def track_b_failures(scores: Sequence[ResponseScore], tasks: Sequence[Task]) -> 
         shown = clip(task.instruction), clip(task.reference) or "no reference answer", clip(score.response)
         failures.append(Failure("track_b", category, task.id, *shown, evidence))
     return failures
+
+
+def outcome(score: ResponseScore) -> str:
+    """Return which of `OUTCOMES` an answer came to; "" if this machine could not judge it.
+
+    A program that ended with an exception other than a failed assertion is an error, not a wrong answer.
+    """
+    if score.passed or score.status == "infrastructure_error":
+        return "passed" if score.passed else ""
+    if score.status in ("unparsable", "empty") or not score.response.strip():
+        return "no code"
+    if score.status == "failed":
+        category = _run_category(score)
+        return "error" if category.startswith("raises ") else "wrong"
+    return "timeout" if score.status == "timeout" else "error"
 
 
 def _diagnose(score: ResponseScore, task: Task) -> Finding:

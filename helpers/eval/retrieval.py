@@ -182,7 +182,11 @@ def per_query_rows(
     before: Mapping[str, Mapping[str, float]],
     after: Mapping[str, Mapping[str, float]],
 ) -> list[dict]:
-    """Build one plain row per query: text, relevant documents, ranks and top threes before and after."""
+    """Build one plain row per query: text, relevant documents, ranks and top threes before and after.
+
+    `top3_scores_*` are the scores of the top three. `similarity_*` holds the scores of the best right and the
+    best wrong document (cosines for dense runs), or None if one of them was not retrieved.
+    """
     qrels = qrels_of(queries)
     rank_before, rank_after = (first_relevant_ranks(run, qrels) for run in (before, after))
     return [
@@ -197,9 +201,24 @@ def per_query_rows(
             "rank_after": rank_after[query.id],
             "top3_before": ranking(before.get(query.id, {}))[:3],
             "top3_after": ranking(after.get(query.id, {}))[:3],
+            "top3_scores_before": _top_scores(before.get(query.id, {})),
+            "top3_scores_after": _top_scores(after.get(query.id, {})),
+            "similarity_before": _right_and_wrong(before.get(query.id, {}), query),
+            "similarity_after": _right_and_wrong(after.get(query.id, {}), query),
         }
         for query in queries
     ]
+
+
+def _top_scores(hits: Mapping[str, float]) -> list[float]:
+    return [float(hits[document]) for document in ranking(hits)[:3]]
+
+
+def _right_and_wrong(hits: Mapping[str, float], query: Query) -> list[float] | None:
+    """Return the best score of a right and of a wrong document; None if one of the two was not found."""
+    right = [score for document, score in hits.items() if query.relevant.get(document, 0) > 0]
+    wrong = [score for document, score in hits.items() if query.relevant.get(document, 0) <= 0]
+    return [float(max(right)), float(max(wrong))] if right and wrong else None
 
 
 def search_examples(rows: Sequence[dict], *, n: int = 6, seed: int = 0) -> list[dict]:

@@ -1,6 +1,6 @@
 """Figures of the fixed-budget lab: the ladder, and loss curves of its runs.
 
-As in `helpers.report.plots`, shapes and line styles carry the same meaning as colours, titles say what
+As in `helpers.report.figure_style`, shapes and line styles carry the same meaning as colours, titles say what
 to see, and each figure's label is its alternative text.
 """
 
@@ -9,23 +9,31 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from matplotlib.figure import Figure
-
 from helpers.fixed_budget.results import BudgetRun
 from helpers.fixed_budget.rungs import Comparison, Rung, rung_verdict
-from helpers.report.plots import AFTER, BEFORE, DPI, WORSE, labelled, new_figure, styled
+from helpers.report.figure_style import (
+    AFTER,
+    BEFORE,
+    DPI,
+    INK,
+    WORSE,
+    ReportFigure,
+    labelled,
+    new_figure,
+    styled,
+)
 
 STYLES = ("-", "--", "-.", ":")
 MARKS = {"helped": ("o", AFTER), "did not help": ("X", WORSE), "within the noise of seeds": ("s", BEFORE)}
 
 
 @styled
-def ladder_chart(rungs: Sequence[Rung], spread: float | None) -> Figure:
+def ladder_chart(rungs: Sequence[Rung], spread: float | None) -> ReportFigure:
     """Plot every rung's full-coverage loss, with a line from the recipe it started from."""
     baseline = rungs[0].reference
     figure, (axis,) = new_figure(7.2, 0.34 * (len(rungs) + 1) + 1.3)
     first = baseline.score.full_nats_per_character
-    axis.plot(first, 0, "D", color="black", markersize=7)
+    axis.plot(first, 0, "D", color=INK, markersize=7)
     axis.annotate(f"{first:.3f}", (first, 0), (8, 0), textcoords="offset points", va="center", fontsize=9)
     shown = set()
     for place, rung in enumerate(rungs, 1):
@@ -35,7 +43,7 @@ def ladder_chart(rungs: Sequence[Rung], spread: float | None) -> Figure:
         mark, colour = MARKS[word]
         axis.plot([before, value], [place, place], color=colour, linewidth=1.4, alpha=0.7)
         axis.plot(
-            value, place, mark, color=colour, markersize=7, markeredgecolor="black", markeredgewidth=0.5,
+            value, place, mark, color=colour, markersize=7, markeredgecolor=INK, markeredgewidth=0.5,
             label=None if word in shown else word, fillstyle="full" if rung.change.kept else "none",
         )  # fmt: skip
         shown.add(word)
@@ -64,7 +72,7 @@ def ladder_chart(rungs: Sequence[Rung], spread: float | None) -> Figure:
 
 
 @styled
-def comparison_curves(comparison: Comparison) -> Figure:
+def comparison_curves(comparison: Comparison) -> ReportFigure:
     """Plot the validation loss of baseline and improved recipe by epoch, for all seeds."""
     figure, (axis,) = new_figure(7.2, 3.6)
     for runs, colour, name in (
@@ -86,11 +94,11 @@ def comparison_curves(comparison: Comparison) -> Figure:
 
 
 @styled
-def rung_curves(rungs: Sequence[Rung]) -> Figure:
+def rung_curves(rungs: Sequence[Rung]) -> ReportFigure:
     """Plot every rung's validation curve beside that of the recipe it started from, a panel each."""
     columns = 4
     rows = math.ceil(len(rungs) / columns)
-    figure = Figure(figsize=(7.2, 1.6 * rows + 0.4), dpi=DPI, layout="constrained")
+    figure = ReportFigure(figsize=(7.2, 1.6 * rows + 0.4), dpi=DPI, layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
     for axis, rung in zip(axes, rungs, strict=False):
         before, after = passes_and_losses(rung.reference), passes_and_losses(rung.run)

@@ -8,6 +8,7 @@ and `headless_run` run the notebook that all of this appears in. Nothing here tr
 """
 
 __all__ = [
-    "compare", "compare_page", "data_plots", "display", "execute", "export", "headless_run", "ladder_table",
-    "metrics", "own_metric", "plots", "rebuild", "tables", "tables_c", "typeset",
+    "compare", "compare_page", "data_plots", "display", "execute", "export", "figure_style", "gallery",
+    "headless_run", "ladder_table", "metrics", "own_metric", "plots", "plots_b", "plots_c", "rebuild",
+    "tables", "tables_c", "typeset",
 ]  # fmt: skip

@@ -18,12 +18,12 @@ from nbconvert.filters import markdown2html
 from helpers.data.leaks import LeakReport
 from helpers.data.queries.retrieval_data import RetrievalData
 from helpers.data.tasks.instruct_data import InstructData
-from helpers.escaping import code_block, code_span, html_text, inline
+from helpers.escaping import code_block, html_text
 from helpers.machine.hardware import Runtime
 from helpers.models.footprint import Machine
 from helpers.models.shapes import ShapeError
 from helpers.plan import plan_rows, plan_run
-from helpers.records import Failure, Query, TaskSetAside
+from helpers.records import Query, TaskSetAside
 from helpers.settings import Profile
 
 HEADING_TAG = re.compile(r"(</?h)([1-6])\b")
@@ -123,17 +123,6 @@ def searches(rows: Sequence[Mapping[str, Any]]) -> HTML:
         for row in rows
     ]
     return table(pd.DataFrame(shown).set_index("Query"), long_names=True)
-
-
-def failure_pages(cases: Sequence[Failure]) -> Markdown:
-    """Show every failure case with input, expected, got and diagnosis."""
-    parts = []
-    for number, case in enumerate(cases, 1):
-        parts.append(f"### {number}. Track {case.track[-1].upper()}: {inline(case.category)}")
-        parts += [code_span(case.item_id), f"**Diagnosis.** {inline(case.diagnosis)}"]
-        for name, text in (("Input", case.input), ("Expected", case.expected), ("Got", case.got)):
-            parts += [f"**{name}**", code_block(text)]
-    return Markdown("\n\n".join(parts))
 
 
 def set_aside(items: Sequence[TaskSetAside], total: int) -> HTML | str:

@@ -1,63 +1,46 @@
-"""Plots of the report, drawn from metrics.json and the per-item rows, never from typed numbers.
+"""Figures of the report, drawn from metrics.json and the per-item rows, never from typed numbers.
 
-Each function returns a matplotlib `Figure` whose label is its alternative text; `show` embeds it in the
-notebook as an image that carries that text. Titles state the finding. Before and after differ in marker,
-hatch or line style as well as in colour, so a greyscale print stays readable. Figures are made without
-pyplot: no display, no global state, nothing to close.
+Each function returns a `ReportFigure`: its label is the alternative text, its `reading` the one sentence
+that `figure_style.show` puts beside it. A figure that lacks its data raises `NothingToDraw`, and the report
+says so in its place. Here are the figures that several tracks share and those of Track A; Track B's are in
+`plots_b`, Track C's in `plots_c`, those of the data in `data_plots`.
 """
 
 from __future__ import annotations
 
-import base64
-import html
-import io
-import re
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
 
+from helpers.report.figure_style import (
+    AFTER,
+    BEFORE,
+    INK,
+    WIDTH,
+    WORSE,
+    NothingToDraw,
+    ReportFigure,
+    finite,
+    labelled,
+    new_figure,
+    shortened,
+    styled,
+)
+from helpers.report.marks import OPEN, change_line, interval, interval_rows, legend
 from helpers.report.tables import TRACK_NAMES, metric_name, number, verdict_text
 
-BEFORE, AFTER, WORSE = "#9a9a9a", "#1f4e79", "#c2410c"
-DPI = 110
-STYLE = {
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.labelsize": 10,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.fontsize": 9,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "hatch.linewidth": 0.8,
-    "text.parse_math": False,  # a dollar sign in a name is no formula
+CONTROL_NAMES = {  # others are shown as they are, with spaces for underscores
+    "general_code": "general code: forgetting",
+    "foreign_corpus": "trained on foreign code instead",
+    "own_instead_of_foreign": "own minus foreign training",
+    "changed_after_cut_off": "files changed since the cut-off",
+    "foreign_package": "on a foreign package",
+    "shuffled_pairs": "trained on shuffled pairs",
 }
-styled = matplotlib.rc_context(STYLE)  # decorator that applies the style while a figure is drawn
-
-
-def show(figure: Figure, alt: str = "") -> None:
-    """Display a figure in a notebook as a PNG with alternative text (by default its label)."""
-    from IPython.display import HTML, display
-
-    text = html.escape(alt or figure.get_label(), quote=True)
-    image = base64.b64encode(png_bytes(figure)).decode()
-    display(HTML(f'<img alt="{text}" src="data:image/png;base64,{image}" style="max-width:100%">'))
-
-
-def png_bytes(figure: Figure) -> bytes:
-    """Render the figure as PNG at 110 dpi; the same figure gives the same bytes."""
-    stream = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None})
-    return stream.getvalue()
+NAMED_FILES = 30  # a figure of more files leaves their names out
 
 
 @styled
@@ -67,250 +50,256 @@ def loss_curve(
     what: str = "Training",
     train_unit: str = "nats per token",
     validation_unit: str = "nats per token",
-) -> Figure:
-    """Plot the training loss by optimizer step, and validation in its own panel (its unit may differ).
+) -> ReportFigure:
+    """Plot the training loss by optimizer step with the validation points, in two panels if units differ.
 
     Args:
-        history: from `helpers.train`, as object or as the mapping read back from its JSON.
+        history: from `helpers.train`, as object or as the mapping read back from its JSON. Steps without a
+            finite value are left out.
 
     Raises:
-        ValueError: if there are no steps, or steps and values differ in length.
+        NothingToDraw: if there are no steps.
+        ValueError: if steps and values differ in length.
     """
-    steps, train_loss, validation_steps, validation, higher = _series(history)
-    if not steps or len(steps) != len(train_loss) or len(validation_steps) != len(validation):
-        raise ValueError("a loss curve needs at least one step, and one value for each step")
-    panels = 2 if len(validation) else 1
-    figure, axes = new_figure(4.6 * panels, 3.3, panels)
-    axes[0].plot(steps, train_loss, color=BEFORE, linewidth=1, label="each step")
-    smooth = _running_mean(np.asarray(train_loss, dtype=float))
-    axes[0].plot(steps, smooth, color=AFTER, linewidth=2, linestyle="--", label="running mean")
-    axes[0].set(xlabel="optimizer step", ylabel=f"training loss, {train_unit}")
-    axes[0].set_title(f"{what}: loss from {number(smooth[0])} to {number(smooth[-1])}")
-    axes[0].legend()
-    alt = f"{what}: training loss by step, from {number(smooth[0])} to {number(smooth[-1])} {train_unit}."
+    training, validation, higher = _series(history)
+    if not training:
+        raise NothingToDraw(f"{what}: no training step was logged, so there is no loss curve")
+    steps, losses = zip(*training, strict=True)
+    panels = 2 if validation and train_unit != validation_unit else 1
+    figure, axes = new_figure(WIDTH, 1.9 * panels + 0.3, panels, vertical=True)
+    smooth = _running_mean(np.asarray(losses, dtype=float))
+    axes[0].plot(steps, losses, color=BEFORE, linewidth=0.8, alpha=0.8, label="each step")
+    axes[0].plot(steps, smooth, color=INK, linewidth=1.4, linestyle="--", label="running mean")
+    axes[0].set_title(f"{'training ' if panels == 2 else ''}loss, {train_unit}")
+    reading = f"{what}: the training loss goes from {number(smooth[0])} to {number(smooth[-1])} {train_unit}"
+    alt = f"{what}: training loss over {len(steps)} steps, from {number(smooth[0])} to {number(smooth[-1])}"
+    alt += f" {train_unit} as a running mean."
+    if validation:
+        at, values = zip(*validation, strict=True)
+        best = int(np.argmax(values) if higher else np.argmin(values))
+        axes[-1].plot(at, values, "o-", color=AFTER, markersize=5, linewidth=1.8, label="validation")
+        axes[-1].plot(at[best], values[best], "s", markersize=11, color=INK, **OPEN)
+        above = higher or panels == 1
+        axes[-1].annotate(
+            number(values[best]), (at[best], values[best]), (0, 8 if above else -8),
+            textcoords="offset points", ha="center", va="bottom" if above else "top",
+        )  # fmt: skip
+        axes[-1].margins(y=0.05 if panels == 1 else 0.25)
+        extreme = f"{'highest' if higher else 'lowest'}, {number(values[best])}, at step {at[best]}"
+        reading += f"; validation is {extreme} (square)"
+        points = ", ".join(f"{number(value)} at step {step}" for step, value in validation)
+        alt += f" Validation in {validation_unit} is {extreme}: {points}."
     if panels == 2:
-        best = int(np.argmax(validation) if higher else np.argmin(validation))
-        extreme = "highest" if higher else "lowest"
-        axes[1].plot(validation_steps, validation, "o-", color=AFTER, markersize=5)
-        square: dict[str, Any] = {"markersize": 11, "markerfacecolor": "none", "color": "black"}
-        axes[1].plot(validation_steps[best], validation[best], "s", **square)
-        axes[1].set(xlabel="optimizer step", ylabel=f"validation, {validation_unit}")
-        axes[1].set_title(f"{extreme} {number(validation[best])} at step {validation_steps[best]} (square)")
-        alt += f" Validation is {extreme}, {number(validation[best])}, at step {validation_steps[best]}."
-    return labelled(figure, alt)
+        axes[1].set_title(f"validation, {validation_unit}")
+    axes[-1].set_xlabel("optimizer step")
+    axes[0].legend(loc="upper right")
+    return labelled(figure, alt, f"{reading}.")
 
 
 @styled
-def bits_per_byte_by_file(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Plot bits per byte by row of `track_a/files`, before against after; below the diagonal is better."""
-    size = np.array([row["n_bytes"] for row in rows], dtype=float)
-    nats = (np.array([row[key] for row in rows]) for key in ("nll_before", "nll_after"))
-    before, after = (of_files / np.log(2) / size for of_files in nats)
-    figure, (axis,) = new_figure(5.2, 4.8)
-    area = 18 + 90 * np.sqrt(size / size.max())
-    better = after < before
-    axis.scatter(
-        before[better], after[better], s=area[better], marker="o", color=AFTER, alpha=0.65,
-        edgecolors="white", linewidths=0.5, label="lower",
-    )  # fmt: skip
-    axis.scatter(
-        before[~better], after[~better], s=area[~better], marker="X", color=WORSE,
-        edgecolors="black", linewidths=0.5, label="higher or equal",
-    )  # fmt: skip
-    low, high = min(before.min(), after.min()), max(before.max(), after.max())
-    room = 0.05 * (high - low) or 0.1
-    ends = (low - room, high + room)
-    axis.plot(ends, ends, color="black", linewidth=0.8, linestyle=":", label="no change")
-    axis.set(xlim=ends, ylim=ends, aspect="equal")
-    axis.legend(loc="upper left")
-    axis.set(xlabel="before, bits per byte", ylabel="after, bits per byte")
-    won, lost = int(better.sum()), int((~better).sum())
-    axis.set_title(f"{won} of {len(rows)} files cost fewer bits, {lost} do not\n(area: file size)")
-    alt = (
-        f"Scatter of {len(rows)} held-out files, bits per byte before against after; "
-        f"{won} lie below the diagonal (better), {lost} on or above it."
+def bits_per_byte_by_file(rows: Sequence[Mapping[str, Any]]) -> ReportFigure:
+    """Plot bits per byte by row of `track_a/files`, before and after, the costliest file first.
+
+    Raises:
+        NothingToDraw: if no row has both values.
+    """
+    sides = ("nll_before", "nll_after")
+    whole = [row for row in rows if row.get("n_bytes") and all(finite(row.get(side)) for side in sides)]
+    files = [
+        (str(row.get("path", "")), *(row[side] / math.log(2) / row["n_bytes"] for side in sides))
+        for row in whole
+    ]
+    if not files:
+        raise NothingToDraw("No held-out file has a score before and after, so there is no figure by file")
+    files.sort(key=lambda file: (-file[1], file[0]))
+    named = len(files) <= NAMED_FILES
+    figure, (axis,) = new_figure(WIDTH, (0.34 if named else 0.09) * len(files) + 0.95)
+    low, high = (pick(value for file in files for value in file[1:]) for pick in (min, max))
+    room = 0.06 * (high - low) or 0.1
+    for place, (path, before, after) in enumerate(files):
+        change_line(axis, place, before, after, better=after < before)
+        if named:
+            axis.text(low - room, place - 0.36, shortened(path, 44), va="center")
+    axis.set(xlim=(low - room, high + room), ylim=(len(files) - 0.5, -0.85), yticks=[])
+    axis.set_xlabel("bits per byte (left is better)")
+    axis.spines["left"].set_visible(False)
+    won = sum(after < before for _, before, after in files)
+    marks = [("s", BEFORE, "before"), ("o", AFTER, "after, lower"), ("X", WORSE, "after, higher")]
+    legend(figure, marks if won < len(files) else marks[:2])
+    middle = float(np.median([after - before for _, before, after in files]))
+    told = "; ".join(f"{path} {number(before)} to {number(after)}" for path, before, after in files)
+    return labelled(
+        figure,
+        f"Bits per byte of {len(files)} held-out files before and after, costliest first: {told}.",
+        f"{won} of {len(files)} held-out files cost fewer bits per byte after training, {len(files) - won} "
+        f"do not; the median file changes by {number(middle, signed=True)}.",
     )
-    return labelled(figure, alt)
 
 
 @styled
-def rank_scatter(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Plot the rank of the first right document before against after, both axes logarithmic.
+def before_after_dots(track: Mapping[str, Any], names: Sequence[str], *, what: str = "") -> ReportFigure:
+    """Plot metrics of one track before and after, with 95% intervals, a row each.
 
     Args:
-        rows: rows of `track_c/queries`; a rank of None (not found at all) is drawn past the worst rank.
+        names: metrics; those that the track lacks are left out.
+        what: begins the sentence beside the figure; by default the name that the metrics share.
+
+    Raises:
+        NothingToDraw: if the track has none of them.
     """
-    ranks = [[row[key] for row in rows] for key in ("rank_before", "rank_after")]
-    worst = max((r for side in ranks for r in side if r is not None), default=1)
-    before, after = (np.array([worst * 1.5 if r is None else r for r in s], dtype=float) for s in ranks)
-    better, same = after < before, after == before
-    worse = ~better & ~same
-    figure, (axis,) = new_figure(5.2, 4.8)
-    jitter = np.random.default_rng(0).uniform(0.93, 1.07, size=(2, len(rows)))  # keeps equal ranks visible
-    axis.set(xscale="log", yscale="log")
-    for mask, marker, colour, label in (
-        (better, "o", AFTER, "better"), (same, "s", BEFORE, "same"), (worse, "x", WORSE, "worse"),
-    ):  # fmt: skip
-        face = {} if marker == "x" else {"edgecolors": "white", "linewidths": 0.4}
-        axis.scatter(
-            before[mask] * jitter[0][mask], after[mask] * jitter[1][mask],
-            s=30, marker=marker, color=colour, label=f"{label} ({int(mask.sum())})", alpha=0.8, **face,
-        )  # fmt: skip
-    limit = max(before.max(), after.max(), 10) * 1.4
-    axis.plot([0.8, limit], [0.8, limit], color="black", linewidth=0.8, linestyle=":")
-    axis.axhline(10.5, color="black", linewidth=0.8, linestyle="--")
-    axis.text(1.01, 10.5, "↓ top 10", fontsize=9, va="center", transform=axis.get_yaxis_transform())
-    axis.set(xlim=(0.8, limit), ylim=(0.8, limit), aspect="equal")
-    axis.set(xlabel="rank before", ylabel="rank after")
-    for side in (axis.xaxis, axis.yaxis):
-        side.set_major_formatter(ScalarFormatter())
-    counts = f"{int(better.sum())} queries better, {int(worse.sum())} worse, {int(same.sum())} the same"
-    axis.set_title(f"Rank of the right function:\n{counts}")
-    axis.legend(loc="upper left")
-    top = [int((side <= 10).sum()) for side in (before, after)]
-    alt = (
-        f"Scatter of {len(rows)} queries, rank before against rank after on logarithmic axes: {counts}. "
-        f"In the top ten: {top[0]} before, {top[1]} after."
-    )
-    return labelled(figure, alt)
+    entries = {name: track["metrics"][name] for name in names if name in track.get("metrics", {})}
+    if not entries:
+        raise NothingToDraw(f"None of the metrics {', '.join(map(metric_name, names))} was measured")
+    common = {name.partition("/")[0] for name in entries}
+    shared = metric_name(common.pop()) if len(common) == 1 and len(entries) > 1 else ""
+    words = {name: metric_name(name).removeprefix(f"{shared} · ") for name in entries}
+    rows = [(f"{words[name]} (n = {entry['after']['n']})", entry) for name, entry in entries.items()]
+    figure, told = interval_rows([("", rows)], unit=shared or "share or score")
+    ends = {name: entry["delta"]["ci95"] for name, entry in entries.items()}
+    moved = {
+        "higher": [words[name] for name, (low, _) in ends.items() if low > 0],
+        "lower": [words[name] for name, (_, high) in ends.items() if high < 0],
+        "not detectably different": [words[name] for name, (low, high) in ends.items() if low <= 0 <= high],
+    }
+    said = "; ".join(f"{how}: {', '.join(some)}" for how, some in moved.items() if some)
+    reading = f"{what or shared or 'Metrics'} after training. {said[0].upper()}{said[1:]}."
+    return labelled(figure, f"{shared} before and after with 95% intervals: {told}.".lstrip(), reading)
 
 
 @styled
-def before_after_bars(track: Mapping[str, Any], names: Sequence[str]) -> Figure:
-    """Plot metrics of one track before and after, with 95% intervals; names that it lacks are left out."""
-    names = [name for name in names if name in track["metrics"]]
-    if not names:
-        raise ValueError("the track has none of the metrics to draw")
-    figure, (axis,) = new_figure(max(5.0, 1.25 * len(names) + 1.5), 3.8)
-    places = np.arange(len(names))
-    for offset, side, colour, hatch in ((-0.2, "before", "white", "///"), (0.2, "after", "#8fb1d6", "")):
-        entries = [track["metrics"][name][side] for name in names]
-        values = np.array([entry["value"] for entry in entries])
-        low, high = np.array([entry["ci95"] for entry in entries]).T
-        axis.bar(
-            places + offset, values, 0.38, color=colour, hatch=hatch, edgecolor="black", linewidth=0.8,
-            yerr=[np.maximum(values - low, 0), np.maximum(high - values, 0)], capsize=3,
-            error_kw={"linewidth": 1.1, "ecolor": "black"}, label=side,
-        )  # fmt: skip
-        for place, value, top in zip(places + offset, values, high, strict=True):
-            axis.text(place, max(top, value) + 0.012, number(value), ha="center", va="bottom", fontsize=9)
-    lines = [re.split(" · |, ", metric_name(name)) for name in names]
-    items = [track["metrics"][name]["after"]["n"] for name in names]
-    labels = ["\n".join([*parts, f"n = {n}"]) for parts, n in zip(lines, items, strict=True)]
-    axis.set_xticks(places, labels)
-    top = max(track["metrics"][n][s]["ci95"][1] for n in names for s in ("before", "after"))
-    axis.set(ylim=(0, max(top * 1.22, 0.05)), ylabel="share or score, 0 to 1")
-    axis.legend(loc="upper left", ncols=2)
-    primary = track["metrics"].get(track["primary_metric"], track["metrics"][names[0]])
-    seen = f"{number(primary['before']['value'])} → {number(primary['after']['value'])}"
-    axis.set_title(f"{metric_name(track['primary_metric'])}: {seen} (whiskers: 95% intervals)")
-    alt = "Bars before and after with 95% intervals. " + "; ".join(
-        f"{metric_name(n)} {number(track['metrics'][n]['before']['value'])} to "
-        f"{number(track['metrics'][n]['after']['value'])}"
-        for n in names
-    )
-    return labelled(figure, f"{alt}.")
+def delta_forest(metrics: Mapping[str, Any]) -> ReportFigure:
+    """Plot the change of each track's primary metric and of its controls, with a line at no change.
 
+    Controls are what was forgotten, what foreign data does, shuffled pairs and the like, where measured.
 
-@styled
-def delta_forest(metrics: Mapping[str, Any]) -> Figure:
-    """Plot the change of each track's primary metric with its interval and a line at no change."""
-    tracks = [(t, metrics[t]) for t in TRACK_NAMES if metrics[t]["verdict"] != "not_run"]
+    Args:
+        metrics: metrics.json, or a part of it with at least one track.
+    """
+    tracks = [(t, metrics[t]) for t in TRACK_NAMES if t in metrics and metrics[t]["verdict"] != "not_run"]
     if not tracks:
-        figure, (axis,) = new_figure(7.2, 1.2)
-        axis.set_axis_off()
-        axis.set_title("No track had enough data: there is no change to show")
-        return labelled(figure, "No track had enough data; there is no change to show.")
-    figure, axes = new_figure(7.2, 1.35 * len(tracks) + 0.6, len(tracks), vertical=True)
-    told = []
-    for axis, (name, track) in zip(axes, tracks, strict=True):
-        entry = track["metrics"][track["primary_metric"]]
-        delta, (low, high) = entry["delta"], entry["delta"]["ci95"]
-        reach = max(abs(low), abs(high), 1e-9) * 1.25
-        better = (0, reach) if entry["higher_is_better"] else (-reach, 0)
-        axis.axvspan(*better, color="#e8eef5", zorder=0)
-        axis.axvline(0, color="black", linewidth=1)
-        axis.errorbar(
-            delta["value"], 0, xerr=[[delta["value"] - low], [high - delta["value"]]],
-            fmt="D", color=AFTER, capsize=5, markersize=7, linewidth=2,
-        )  # fmt: skip
-        axis.set(xlim=(-reach, reach), ylim=(-1, 1), yticks=[])
-        axis.spines["left"].set_visible(False)
-        value, least, most = (number(figure, signed=True) for figure in (delta["value"], low, high))
-        change = f"{value} [{least}, {most}], {verdict_text(track)}"
-        text = f"{TRACK_NAMES[name]}: {metric_name(track['primary_metric'])} {change}"
-        axis.set_title(text, fontsize=10)
-        told.append(text)
-    axes[-1].set_xlabel(
-        "after − before with 95% interval; the shaded side is better, each axis in its own unit"
+        raise NothingToDraw("No track had enough data, so there is no change to show")
+    panels = [(TRACK_NAMES[name], track, _changes(track)) for name, track in tracks]
+    heights = [0.36 * len(rows) + 0.3 for *_, rows in panels]
+    figure = ReportFigure(figsize=(WIDTH, sum(heights) + 0.45 * len(panels) + 0.3), layout="constrained")
+    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights).flat
+    told, readings = [], []
+    for axis, (title, track, rows) in zip(axes, panels, strict=True):
+        higher = track["metrics"][track["primary_metric"]]["higher_is_better"]
+        axis.set_title(f"{title}: {metric_name(track['primary_metric'])}", fontweight="bold")
+        _forest(axis, rows, higher=higher)
+        told += [f"{title}, {_change_in_words(name, entry)}" for name, entry in rows]
+        _, entry = rows[0]
+        readings.append(f"{title[0]}: {number(entry['delta']['value'], signed=True)}, {verdict_text(track)}")
+    axis.set_xlabel("after − before with 95% interval; shaded: better")
+    return labelled(
+        figure,
+        f"Changes with 95% intervals, each track in its own unit. {'; '.join(told)}.",
+        f"Change of the primary metric (filled) beside the controls (hollow). {'; '.join(readings)}.",
     )
-    return labelled(figure, "Change of the primary metrics with intervals. " + "; ".join(told) + ".")
+
+
+def _changes(track: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return (name, entry) of the primary metric and of every control that has a change in its unit."""
+    primary = track["metrics"][track["primary_metric"]]
+    rows = [("this repository", primary)]
+    for name, entry in track.get("controls", {}).items():
+        alike = isinstance(entry, Mapping) and "delta" in entry and entry.get("unit") == primary["unit"]
+        if alike and not name.startswith("seed_"):
+            rows.append((CONTROL_NAMES.get(name, name.replace("_", " ")), entry))
+    return rows
+
+
+def _change_in_words(name: str, entry: Mapping[str, Any]) -> str:
+    value, low, high = (
+        number(figure, signed=True) for figure in (entry["delta"]["value"], *entry["delta"]["ci95"])
+    )
+    return f"{name} {value} [{low}, {high}], n = {entry['after']['n']}"
+
+
+def _forest(axis: Axes, rows: Sequence[tuple[str, Mapping[str, Any]]], *, higher: bool) -> None:
+    ends = [bound for _, entry in rows for bound in entry["delta"]["ci95"]]
+    low, high = min(0.0, *ends), max(0.0, *ends)
+    room = 0.08 * (high - low) or 1e-9
+    low, high = low - room, high + room
+    axis.axvspan(*((0, high) if higher else (low, 0)), color=AFTER, alpha=0.13, linewidth=0)
+    axis.axvline(0, color=INK, linewidth=1)
+    for place, (name, entry) in enumerate(rows):
+        mark, colour = ("D", AFTER) if place == 0 else ("o", INK)
+        interval(axis, place + 0.15, entry["delta"], mark, colour, hollow=place > 0)
+        axis.text(low, place - 0.27, shortened(f"{name} (n = {entry['after']['n']})", 40), va="center")
+        value = number(entry["delta"]["value"], signed=True)
+        axis.text(high, place - 0.27, value, ha="right", va="center")
+    axis.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.65), yticks=[])
+    axis.spines["left"].set_visible(False)
+    axis.locator_params(axis="x", nbins=5)
 
 
 @styled
-def training_points(track: Mapping[str, Any]) -> Figure:
-    """Plot Track C's primary metric for the untouched and tuned model, each training run and each control."""
-    primary = track["primary_metric"]
-    main = track["metrics"][primary]
-    again = {name: c for name, c in track["controls"].items() if name.startswith("seed_")}
-    points = [("untouched", main["before"], "s", BEFORE)]
-    if "shuffled_pairs" in track["controls"]:
-        points.append(("shuffled pairs", track["controls"]["shuffled_pairs"]["after"], "X", WORSE))
-    label = f"tuned: mean of {len(again)}" if again else "tuned"
-    points.append((label, main["after"], "D", AFTER))
-    points += [
-        (f"seed {name.removeprefix('seed_')} alone", c["after"], "o", AFTER) for name, c in again.items()
-    ]
-    figure, (axis,) = new_figure(6.4, 0.42 * len(points) + 1.2)
-    for place, (_, entry, marker, colour) in enumerate(points):
-        low, high = entry["ci95"]
-        axis.errorbar(
-            entry["value"], place, xerr=[[entry["value"] - low], [high - entry["value"]]],
-            fmt=marker, color=colour, markersize=8, capsize=3, linewidth=1.2,
-        )  # fmt: skip
-    axis.axvline(main["before"]["value"], color="black", linewidth=0.8, linestyle=":")
-    axis.set_yticks(range(len(points)), [name for name, *_ in points])
-    axis.set(ylim=(len(points) - 0.5, -0.5), xlabel=f"{metric_name(primary)} on the test queries")
-    title = f"Tuned: {number(main['after']['value'])}"
-    if alone := [c["after"]["value"] for c in again.values()]:
-        title += f"; single training runs {number(min(alone))} to {number(max(alone))}"
-    axis.set_title(f"{title} (95% intervals)")
-    told = "; ".join(f"{name} {number(entry['value'])}" for name, entry, *_ in points)
-    return labelled(figure, f"{metric_name(primary)} after each training run with 95% intervals: {told}.")
+def cost_bars(metrics: Mapping[str, Any]) -> ReportFigure:
+    """Plot the seconds and the memory of every stage of every track that ran.
+
+    Raises:
+        NothingToDraw: if no track ran.
+    """
+    stages = []
+    for track in TRACK_NAMES:
+        cost = metrics.get(track, {}).get("cost") or {}
+        memory = cost.get("memory_by_stage", {})
+        for stage, seconds in cost.get("seconds_by_stage", {}).items():
+            name = f"{track[-1].upper()} {stage.replace('_', ' ')}"
+            stages.append((name, seconds, memory.get(stage, {}).get("peak_gib")))
+        spent = [value for value in cost.get("controls_seconds", {}).values() if finite(value)]
+        if spent:
+            stages.append((f"{track[-1].upper()} controls", sum(spent), None))
+    stages = [stage for stage in stages if finite(stage[1])]
+    if not stages:
+        raise NothingToDraw("No track ran, so there is no time or memory to show")
+    figure, axes = new_figure(WIDTH, 0.22 * len(stages) + 0.75, 2)
+    names, seconds, memory = zip(*stages, strict=True)
+    for axis, values, unit, places in ((axes[0], seconds, "seconds", 0), (axes[1], memory, "GiB, peak", 1)):
+        drawn = [value if finite(value) else 0.0 for value in values]
+        axis.barh(range(len(names)), drawn, 0.62, color=AFTER)
+        for place, value in enumerate(values):
+            text = f"{value:.{places}f}" if finite(value) else "–"
+            axis.annotate(text, (drawn[place], place), (3, 0), textcoords="offset points", va="center")
+        axis.set(xlim=(0, (max(drawn) or 1) * 1.5), ylim=(len(names) - 0.4, -0.6), yticks=[], xticks=[])
+        axis.set_title(unit)
+        axis.spines["bottom"].set_visible(False)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].tick_params(length=0)
+    longest = max(stages, key=lambda stage: stage[1])
+    told = "; ".join(f"{n} {s:.0f} s{f', {m:.1f} GiB' if finite(m) else ''}" for n, s, m in stages)
+    reading = (
+        f"The stages took {sum(seconds) / 60:.1f} minutes, {longest[0]} the most of it ({longest[1]:.0f} s)"
+    )
+    peaks = [stage for stage in stages if finite(stage[2])]
+    if peaks:
+        peak = max(peaks, key=lambda stage: stage[2])
+        reading += f"; the process held at most {peak[2]:.1f} GiB, in {peak[0]}"
+    return labelled(figure, f"Seconds and peak memory by stage: {told}.", f"{reading}.")
 
 
-def new_figure(
-    width: float, height: float, panels: int = 1, *, vertical: bool = False
-) -> tuple[Figure, list[Axes]]:
-    """Create a figure with constrained layout, its panels side by side or `vertical`."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    axes = figure.subplots(*((panels, 1) if vertical else (1, panels)), squeeze=False)
-    return figure, list(axes.flat)
-
-
-def labelled(figure: Figure, alt: str) -> Figure:
-    """Attach the alternative text and return the figure."""
-    figure.set_label(alt)
-    return figure
-
-
-def _series(history: Any) -> tuple[list, list, list, list, bool]:
-    """Return steps, losses, validation steps, validation values, and whether higher validation is better.
+def _series(history: Any) -> tuple[list[tuple[int, float]], list[tuple[int, float]], bool]:
+    """Return (step, loss), (step, validation value), and whether higher validation is better.
 
     Language models keep lists (`TrainingHistory`) and validate by a loss. The embedder keeps one row per
     logged step and per validated epoch and validates by a retrieval measure.
     """
     fields = history if isinstance(history, Mapping) else vars(history)
-    if "loss" not in fields:
+    if "loss" in fields:
+        epochs = fields.get("validation") or []
+        per_epoch = fields["steps"] / max((row["epoch"] for row in epochs), default=1)
+        training = [(row["step"], row["loss"]) for row in fields["loss"]]
+        validation = [(0, fields.get("validation_before"))]
+        validation += [(round(row["epoch"] * per_epoch), row["mrr@10"]) for row in epochs]
+    else:
         names = ("steps", "train_loss", "validation_steps", "validation")
-        return *(list(fields.get(name, ())) for name in names), False
-    epochs = fields["validation"]
-    per_epoch = fields["steps"] / max((row["epoch"] for row in epochs), default=1)
-    points = [(round(row["epoch"] * per_epoch), row["mrr@10"]) for row in epochs]
-    if fields.get("validation_before") is not None:
-        points.insert(0, (0, fields["validation_before"]))
-    losses = [(row["step"], row["loss"]) for row in fields["loss"]]
-    return *([p[i] for p in some] for some in (losses, points) for i in (0, 1)), True
+        steps, losses, at, values = (list(fields.get(name) or ()) for name in names)
+        if len(steps) != len(losses) or len(at) != len(values):
+            raise ValueError("a loss curve needs one value for each step")
+        training, validation = (list(zip(*both, strict=True)) for both in ((steps, losses), (at, values)))
+    drawn = [[(step, value) for step, value in some if finite(value)] for some in (training, validation)]
+    return drawn[0], drawn[1], "loss" in fields
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:

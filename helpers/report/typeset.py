@@ -27,7 +27,7 @@ from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import Flowable, Image, LongTable, Paragraph, SimpleDocTemplate, TableStyle
 
-from helpers.report.plots import png_bytes
+from helpers.report.figure_style import png_bytes
 
 FONT, BOLD = "DejaVuSans", "DejaVuSans-Bold"
 PRINT_DPI = 220

@@ -154,6 +154,7 @@ class TrackA:
     def show_results(self) -> None:
         """Show the change file by file, the verdict, the baselines and the controls."""
         self.run.guards.draw(plots.bits_per_byte_by_file, self.run.items("track_a/files"))
+        self.run.guards.draw(plots.delta_forest, {self.name: self.section})
         section = self.section
         display(Markdown("\n\n".join([
             tables.verdict_sentence(section),

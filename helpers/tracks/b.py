@@ -32,7 +32,7 @@ from helpers.eval.response_generation import by_task, generate_responses
 from helpers.eval.response_scoring import copy_input_responses, score_responses
 from helpers.models.causal_lm import load_adapted, load_causal_lm, load_tokenizer
 from helpers.records import EXECUTABLE, Corpus, Function, ResponseScore, Splits, Task
-from helpers.report import data_plots, plots, tables
+from helpers.report import data_plots, plots, plots_b, tables
 from helpers.report import display as show
 from helpers.report.metrics import record_track_b, write_items
 from helpers.report.own_metric import Metric, add_metric
@@ -48,7 +48,6 @@ STAGES = ("data", "references", "answers_before", "scored_before", "train", "ans
 DATA_FIGURES = {
     "lines": "Lines of the code shown",
     "decision_points": "Difficulty: branches of the code shown",
-    "modules": "Pairs and tasks by package",
 }
 
 
@@ -95,6 +94,10 @@ class TrackB:
         for name, title in DATA_FIGURES.items():
             counts = self.data.report[name]
             self.run.guards.draw(data_plots.count_bars, counts, title=title, ylabel="pairs and tasks")
+        packages = {name: sum(split.values()) for name, split in self.data.report["modules"].items()}
+        if packages:
+            most = max(packages, key=packages.__getitem__)
+            print(f"They come from {len(packages)} packages; {most} gives the most, {packages[most]}.")
 
     @step
     def check_loss_mask(self) -> None:
@@ -218,10 +221,10 @@ class TrackB:
 
     @step
     def show_results(self) -> None:
-        """Show pass rates before and after, the verdict, the baselines and the checker's own errors."""
-        shown = ["pass@1", "pass@1_sampled", "pass@2", "pass@3", "pass@1/fix_bug", "pass@1/implement"]
+        """Show pass rates and outcomes, the verdict, the baselines and the checker's own errors."""
         beside = ["pass@1/fix_bug", "pass@1/implement", "style", "hallucination_rate"]
-        self.run.guards.draw(plots.before_after_bars, self.section, shown)
+        self.run.guards.draw(plots_b.pass_rates, self.section)
+        self.run.guards.draw(plots_b.outcome_flow, self.scores_before, self.scores_after)
         display(Markdown("\n\n".join([
             tables.verdict_sentence(self.section),
             tables.markdown(tables.baseline_table(self.section, beside)),

@@ -30,7 +30,7 @@ from helpers.eval.retrieval import (
 from helpers.models.embedder import load_embedder
 from helpers.records import Corpus, Function, Splits
 from helpers.report import display as show
-from helpers.report import plots, tables, tables_c
+from helpers.report import plots, plots_c, tables, tables_c
 from helpers.report.metrics import record_track_c, track_c_rows, write_items
 from helpers.run.workspace import digest
 from helpers.tools.search import catalogue
@@ -174,21 +174,24 @@ class TrackC:
 
     @step
     def show_results(self) -> None:
-        """Show the rank of every query before and after, and all metrics."""
-        self.run.guards.draw(plots.rank_scatter, self.run.items("track_c/queries"))
+        """Show ranks, recall and similarities before and after, and all metrics."""
+        rows = self.run.items("track_c/queries")
+        self.run.guards.draw(plots_c.rank_scatter, rows)
+        self.run.guards.draw(plots_c.recall_by_k, self.section)
+        self.run.guards.draw(plots_c.similarities, rows)
         display(show.table(tables.metric_table(self.section)))
 
     @step
     def show_groups(self) -> None:
         """Show the change by kind of query, and by how many of a query's words occur in the answer's code."""
-        for group in (QUERY_KINDS, SHARED_WORDS):
+        for what, group in (("kind of query", QUERY_KINDS), ("words shared with the code", SHARED_WORDS)):
             names = [f"mrr@10/{name}" for name in group]
-            self.run.guards.draw(plots.before_after_bars, self.section, names)
+            self.run.guards.draw(plots.before_after_dots, self.section, names, what=f"MRR@10 by {what}")
 
     @step
     def show_controls(self) -> None:
         """Show every training as a point, and what approximate indexes miss and cost."""
-        self.run.guards.draw(plots.training_points, self.section)
+        self.run.guards.draw(plots_c.training_points, self.section)
         display(show.table(tables_c.index_table(self.section)))
         sentences = [tables_c.search_control_sentences(self.section), tables_c.latency_sentence(self.section)]
         display(Markdown("\n\n".join(sentences)))

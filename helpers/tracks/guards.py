@@ -164,11 +164,16 @@ class Guards:
             display(shown)
 
     def draw(self, figure: Callable[..., Any], *arguments: Any, **options: Any) -> None:
-        """Show one figure of `helpers.report`; if it cannot be drawn, warn and continue."""
-        from helpers.report.plots import show
+        """Show one figure of `helpers.report`; if it cannot be drawn, warn and continue.
+
+        A figure that lacks its data is no failure: a sentence takes its place.
+        """
+        from helpers.report.figure_style import NothingToDraw, show
 
         try:
             show(figure(*arguments, **options))
+        except NothingToDraw as nothing:
+            print(f"No figure here. {str(nothing).rstrip('.')}.")
         except Exception as error:
             title = options.get("title") or options.get("what")
             name = getattr(figure, "__name__", "figure").replace("_", " ")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from IPython.display import Markdown
+from IPython.display import HTML, Markdown
 
 from helpers.code.functions import functions_left_out
 from helpers.code.secrets import count_kinds
@@ -23,9 +23,10 @@ from helpers.eval.planted_secrets.secret_check import check_facts, check_secrets
 from helpers.machine.hardware import hardware_facts, package_versions
 from helpers.models.gguf.sources import FILE, described_name
 from helpers.profiles import PROFILES
-from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits
+from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits, Task
 from helpers.report import display as show
 from helpers.report import plots, tables
+from helpers.report.gallery import Evidence, answer_evidence, gallery, query_evidence
 from helpers.report.metrics import MetricsError, assemble, not_run, recompute, run_section, write_items
 from helpers.run.folder import code_revision
 from helpers.run.workspace import read_json, read_jsonl, write_json
@@ -160,6 +161,18 @@ def failure_cases(
     return select_failures(candidates, run.profile.failure_cases, run.seed)
 
 
+def failure_gallery(run: Session, cases: Sequence[Failure]) -> HTML | str:
+    """Show the drawn cases under a table of all failures, with what the run's rows say of each item."""
+    folder = run.folder
+    evidence: dict[tuple[str, str], Evidence] = {}
+    if "track_b" in run.guards.recorded:
+        scores = read_jsonl(folder / "track_b/scores_after.jsonl", ResponseScore)
+        evidence |= answer_evidence(scores, read_jsonl(folder / "track_b/tasks.jsonl", Task))
+    if "track_c" in run.guards.recorded:
+        evidence |= query_evidence(run.items("track_c/queries"))
+    return gallery(cases, read_jsonl(folder / "failures.jsonl", Failure), evidence)
+
+
 def finish_report(
     run: Session, corpus: Corpus, failures: Sequence[Failure], card: str | None
 ) -> dict[str, Any]:
@@ -199,6 +212,7 @@ def show_summary(run: Session, metrics: dict[str, Any]) -> None:
 
 def show_cost(run: Session, metrics: dict[str, Any]) -> None:
     """Show seconds, speed and memory of the three tracks."""
+    run.guards.draw(plots.cost_bars, metrics)
     run.guards.show("cost table", lambda: show.table(tables.cost_table(metrics)))
 
 
