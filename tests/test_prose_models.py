@@ -139,7 +139,7 @@ def test_a_chat_model_writes_through_its_template(tmp_path, monkeypatch) -> None
     tokenizer.chat_template = TEMPLATE
     folder = tiny_models.save(tmp_path / "chat", "qwen2", tokenizer, context=1024)
     monkeypatch.setattr(prose_models, "MAX_ANSWER_TOKENS", 8)
-    prompts: list[str] = []
+    prompts: list[list[int]] = []
     real = prose_models.generate
 
     def watched(model, tokenizer, given, runtime, **options):
@@ -153,8 +153,9 @@ def test_a_chat_model_writes_through_its_template(tmp_path, monkeypatch) -> None
     assert all(answer is None or answer == answer.strip() for answer in answers)
     assert answers == generator.write(REQUESTS)
     assert generator.write([]) == []
-    assert prompts[0].startswith("<|im_start|>user\nExplain")
-    assert prompts[0].endswith("<|im_start|>assistant\n")
+    prompt = tokenizer.decode(prompts[0])
+    assert prompt.startswith("<|im_start|>user\nExplain")
+    assert prompt.endswith("<|im_start|>assistant\n")
 
 
 def test_requests_name_what_has_to_be_in_the_answer() -> None:
