@@ -77,22 +77,17 @@ def generate(
     is_end = _end_check(tokenizer, ends, stop)
     decoding = _Decoding(temperature, max_new_tokens, is_end, tokenizer.pad_token_id)
 
-    def draws(index: int, sample: int) -> np.ndarray:
-        """Return one text's uniform numbers in [0, 1), from a stream of its own."""
-        return np.random.default_rng([seed, index, sample]).random(max_new_tokens)
-
     def write(indices: Sequence[int]) -> list[list[str]]:
         """Return the `n` texts of each of these prompts."""
         jobs = [
-            _Job(index, sample, encoded[index], draws(index, sample) if temperature else None)
-            for index in indices
+            _Job(i, sample, encoded[i], _draws(seed, i, sample, max_new_tokens) if temperature else None)
+            for i in indices
             for sample in range(n)
         ]
         _finish(model, jobs, decoding, batch_size, what)
-        texts = []
-        for job in jobs:
-            new = [token for token in job.new if token not in ends]
-            texts.append(_cut(continuation(tokenizer, job.prompt, new), stop))
+        added = [[token for token in job.new if token not in ends] for job in jobs]
+        parts = (continuation(tokenizer, job.prompt, new) for job, new in zip(jobs, added, strict=True))
+        texts = [_cut(part, stop) for part in parts]
         return [texts[first : first + n] for first in range(0, len(texts), n)]
 
     was_training = model.training
@@ -100,6 +95,11 @@ def generate(
     texts = across_ranks(range(len(encoded)), write)
     model.train(was_training)
     return texts
+
+
+def _draws(seed: int, index: int, sample: int, count: int) -> np.ndarray:
+    """Return one text's uniform numbers in [0, 1), from a stream of its own."""
+    return np.random.default_rng([seed, index, sample]).random(count)
 
 
 @dataclass(frozen=True)

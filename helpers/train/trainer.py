@@ -162,13 +162,18 @@ def run_training(
     if resume_from:
         history = dataclasses.replace(history, resumed_from_step=step_of(resume_from))
     if processes.is_main_process:
-        write_json(out_dir / "history.json", history)
-        if (out_dir / "best").exists():  # otherwise an earlier call was killed after renaming it
-            tokenizer.save_pretrained(str(out_dir / "best"))
-            replace_folder(out_dir / "best", out_dir / "adapter")
+        _keep(out_dir, tokenizer, history)
         shutil.rmtree(checkpoints, ignore_errors=True)
     processes.wait_for_everyone()
     return history
+
+
+def _keep(out_dir: Path, tokenizer: PreTrainedTokenizerBase, history: TrainingHistory) -> None:
+    """Write the history, and move the best weights with the tokenizer to `out_dir/adapter`."""
+    write_json(out_dir / "history.json", history)
+    if (out_dir / "best").exists():  # otherwise an earlier call was killed after renaming it
+        tokenizer.save_pretrained(str(out_dir / "best"))
+        replace_folder(out_dir / "best", out_dir / "adapter")
 
 
 def batch_shape(batch_sequences: int, micro_batch: int) -> tuple[int, int]:
