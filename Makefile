@@ -39,7 +39,8 @@ run: $(VENV)/.ready ## run the whole suite and write metrics.json, data_card.md 
 		$(if $(CORPUS),--corpus "$(CORPUS)") $(if $(SEED),--seed "$(SEED)") $(if $(RESUME),--resume)
 
 .PHONY: test
-test: lint doctest ## run everything that is tested: lint, doctest and tests/
+test: $(VENV)/.ready ## run everything that is tested: lint, doctest and tests/
+	@$(MAKE) --no-print-directory -j2 lint doctest
 	@# Each process takes whole files and one thread, since the processes share the cores.
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
 		--ignore=tests/test_sandbox_hostile.py

@@ -141,7 +141,7 @@ def _insert_parameters(notebook: nbformat.NotebookNode, parameters: Mapping[str,
 class _OwnSpec(KernelSpecManager):
     """Gives this interpreter's kernel under every name: an installed `python3` may be another's."""
 
-    def get_kernel_spec(self, kernel_name):
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         return KernelSpec(argv=make_ipkernel_cmd(), display_name="Python 3", language="python")
 
 
