@@ -335,6 +335,18 @@ def test_a_track_not_run_says_why(metrics):
     assert "40 functions with doctests" in verdict_sentence(track)
 
 
+@pytest.mark.parametrize(
+    ("after", "value", "moved"),
+    [(0.5, 0.25, "rose from 0.250 to 0.500"), (0.125, -0.125, "fell from 0.250 to 0.125"),
+     (0.25, 0.0, "stayed at 0.250")],
+)  # fmt: skip
+def test_the_sentence_says_how_the_metric_moved(metrics, after, value, moved):
+    track = copy.deepcopy(metrics["track_b"])
+    entry = track["metrics"][track["primary_metric"]]
+    entry["before"]["value"], entry["after"]["value"], entry["delta"]["value"] = 0.25, after, value
+    assert f"{moved} on" in verdict_sentence(track)
+
+
 def change(document, path, value):
     changed = copy.deepcopy(document)
     *way, last = path

@@ -282,8 +282,8 @@ def test_the_forest_tells_gain_and_controls_with_their_intervals() -> None:
 
 def test_pass_rates_tell_every_k_and_kind() -> None:
     words = pass_rates(track_b())
-    for part in ("all kinds, 40 tasks pass@1, greedy: 0.400 to 0.600", "pass@2, sampled: 0.500 to 0.650",
-                 "fix bug, 7 tasks pass@1, greedy: 0.200 to 0.800"):  # fmt: skip
+    for part in ("all kinds, n = 40 pass@1, greedy: 0.400 to 0.600", "pass@2, sampled: 0.500 to 0.650",
+                 "fix bug, n = 7 pass@1, greedy: 0.200 to 0.800"):  # fmt: skip
         assert part in words.get_label()
     assert "from 0.400 to 0.600 (beyond noise, n = 40)" in words.reading
 

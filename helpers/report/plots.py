@@ -92,7 +92,10 @@ def loss_curve(
     if panels == 2:
         axes[1].set_title(f"validation, {validation_unit}")
     axes[-1].set_xlabel("optimizer step")
-    axes[0].legend(loc="upper right")
+    handles = axes[0].get_legend_handles_labels()  # above the axes: within, they would cover points
+    figure.legend(
+        *handles, loc="outside upper left", ncols=3, handlelength=1.5, columnspacing=0.9, borderpad=0.1
+    )
     return labelled(figure, alt, f"{reading}.")
 
 

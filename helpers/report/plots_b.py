@@ -50,7 +50,7 @@ def pass_rates(track: Mapping[str, Any]) -> ReportFigure:
         raise NothingToDraw("Track B measured no pass@k, so there is no figure of it")
     drawn = [
         (
-            f"{kind.replace('_', ' ') or 'all kinds'}, {rows[0][2]['after']['n']} tasks",
+            f"{kind.replace('_', ' ') or 'all kinds'}, n = {rows[0][2]['after']['n']}",
             [(name, entry) for _, name, entry in sorted(rows, key=lambda row: row[0])],
         )
         for kind, rows in sorted(groups.items())

@@ -161,10 +161,12 @@ def verdict_sentence(track: Mapping[str, Any]) -> str:
     entry = track["metrics"][track["primary_metric"]]
     delta, (low, high) = entry["delta"], entry["delta"]["ci95"]
     name = metric_name(track["primary_metric"])
-    moved = "rose" if delta["value"] > 0 else "fell" if delta["value"] < 0 else "stayed"
+    before, after = (number(entry[side]["value"]) for side in ("before", "after"))
+    moved = f"{'rose' if delta['value'] > 0 else 'fell'} from {before} to {after}"
+    if not delta["value"]:
+        moved = f"stayed at {after}"
     change = (
-        f"{name[0].upper()}{name[1:]} {moved} from {number(entry['before']['value'])} to "
-        f"{number(entry['after']['value'])} on {entry['after']['n']} items: a change of "
+        f"{name[0].upper()}{name[1:]} {moved} on {entry['after']['n']} items: a change of "
         f"{number(delta['value'], signed=True)}, 95% interval {number(low, signed=True)} to "
         f"{number(high, signed=True)}, {p_text(delta['p_value'])}."
     )
