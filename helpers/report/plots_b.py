@@ -12,18 +12,7 @@ from matplotlib.axes import Axes
 
 from helpers.eval.failures_b import OUTCOMES, outcome
 from helpers.records import EXECUTABLE, ResponseScore
-from helpers.report.figure_style import (
-    AFTER,
-    BEFORE,
-    INK,
-    WIDTH,
-    WORSE,
-    NothingToDraw,
-    ReportFigure,
-    labelled,
-    new_figure,
-    styled,
-)
+from helpers.report import figure_style as look
 from helpers.report.marks import interval_rows
 from helpers.report.tables import number
 
@@ -32,8 +21,8 @@ HATCHES = {"passed": "", "wrong": "///", "error": "---", "timeout": "xxx", "no c
 GAP = 0.035  # between two outcomes, as a share of all answers
 
 
-@styled
-def pass_rates(track: Mapping[str, Any]) -> ReportFigure:
+@look.styled
+def pass_rates(track: Mapping[str, Any]) -> look.ReportFigure:
     """Plot pass@k before and after, with 95% intervals, over all tasks and by kind of task.
 
     Raises:
@@ -47,7 +36,7 @@ def pass_rates(track: Mapping[str, Any]) -> ReportFigure:
         row = f"pass@{k}, {'sampled' if sampled else 'greedy'}"
         groups.setdefault(kind, []).append(((sampled, k), row, entry))
     if not groups:
-        raise NothingToDraw("Track B measured no pass@k, so there is no figure of it")
+        raise look.NothingToDraw("Track B measured no pass@k, so there is no figure of it")
     drawn = [
         (
             f"{kind.replace('_', ' ') or 'all kinds'}, n = {rows[0][2]['after']['n']}",
@@ -64,11 +53,11 @@ def pass_rates(track: Mapping[str, Any]) -> ReportFigure:
         f"With one greedy answer, the share of tasks solved goes from {number(entry['before']['value'])} to "
         f"{number(entry['after']['value'])} ({beyond}, n = {entry['after']['n']})."
     )
-    return labelled(figure, f"pass@k before and after with 95% intervals: {told}.", reading)
+    return look.labelled(figure, f"pass@k before and after with 95% intervals: {told}.", reading)
 
 
-@styled
-def outcome_flow(before: Sequence[ResponseScore], after: Sequence[ResponseScore]) -> ReportFigure:
+@look.styled
+def outcome_flow(before: Sequence[ResponseScore], after: Sequence[ResponseScore]) -> look.ReportFigure:
     """Plot what became of the greedy answers to the executable tasks, before and after, as flows.
 
     Tasks without an answer on both sides, and answers that this machine could not judge, are left out.
@@ -82,11 +71,13 @@ def outcome_flow(before: Sequence[ResponseScore], after: Sequence[ResponseScore]
     ]
     tasks = [task for task in sides[0] if all(side.get(task) for side in sides)]
     if not tasks:
-        raise NothingToDraw("No executable task was answered before and after, so there is no flow to show")
+        raise look.NothingToDraw(
+            "No executable task was answered before and after, so there is no flow to show"
+        )
     flows = Counter((sides[0][task], sides[1][task]) for task in tasks)
     counts = [Counter(side[task] for task in tasks) for side in sides]
     shown = [name for name in OUTCOMES if any(count[name] for count in counts)]
-    figure, (axis,) = new_figure(WIDTH, 3.3)
+    figure, (axis,) = look.new_figure(look.WIDTH, 3.3)
     tops = [_blocks(axis, place, count, shown, len(tasks)) for place, count in enumerate(counts)]
     _ribbons(axis, flows, shown, tops, len(tasks))
     axis.set(xlim=(-0.72, 1.72), ylim=(1 + GAP * len(shown), -0.14))
@@ -97,7 +88,7 @@ def outcome_flow(before: Sequence[ResponseScore], after: Sequence[ResponseScore]
                  for up in (True, False))  # fmt: skip
     told = "; ".join(f"{a} to {b} {n}" for (a, b), n in sorted(flows.items(), key=lambda flow: -flow[1]))
     passed = " before and ".join(str(count["passed"]) for count in counts)
-    return labelled(
+    return look.labelled(
         figure,
         f"Outcomes of the greedy answers to {len(tasks)} tasks before and after: {told}.",
         f"Of {len(tasks)} tasks run by unit tests, {passed} after training pass: {won} gained (blue bands "
@@ -114,10 +105,10 @@ def _blocks(
         height = count[name] / total
         tops[name] = top
         if height:
-            colour = AFTER if name == "passed" else BEFORE
+            colour = look.AFTER if name == "passed" else look.BEFORE
             axis.bar(
                 place, height, 0.16, bottom=top, color=colour if name == "passed" else "none",
-                edgecolor=INK, hatch=HATCHES[name], linewidth=0.8,
+                edgecolor=look.INK, hatch=HATCHES[name], linewidth=0.8,
             )  # fmt: skip
         side = -1 if place == 0 else 1
         axis.text(
@@ -148,7 +139,7 @@ def _ribbons(
             left[source] += height
             right[target] += height
             won, lost = target == "passed", source == "passed"
-            colour = BEFORE if won == lost else AFTER if won else WORSE
+            colour = look.BEFORE if won == lost else look.AFTER if won else look.WORSE
             axis.fill_between(
                 x, top, top + height, color=colour, alpha=0.6 if won or lost else 0.28, linewidth=0
             )
