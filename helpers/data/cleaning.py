@@ -99,7 +99,9 @@ PYTHON_2_TEXT = re.compile(
 
 def rule_rows(settings: CorpusSettings) -> list[dict[str, str]]:
     """Return the rules with this run's limits filled in: rows of `reason` and `rule`, in order."""
-    limits = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(settings).items()}
+    limits = {
+        name: f"[{','.join(v)}]" if isinstance(v, tuple) else v for name, v in vars(settings).items()
+    }  # without blanks, so that a list stays in one code span
     return [{"reason": reason, "rule": rule.format(**limits)} for reason, rule in RULES.items()]
 
 
