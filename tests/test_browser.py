@@ -14,10 +14,15 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from helpers.fixed_budget.budget_report import report_blocks
+from helpers.fixed_budget.recipes import Change
+from helpers.fixed_budget.results import read_run
+from helpers.fixed_budget.rungs import Comparison, Rung
 from helpers.records import Failure
 from helpers.report.entries import entry_verdict, not_run
 from helpers.report.export import html_document, notebook_page
 from helpers.report.gallery import Evidence, gallery
+from helpers.report.typeset import html_page
 
 ROOT = Path(__file__).parents[1]
 SHOTS = ROOT / "build" / "screenshots"
@@ -124,11 +129,25 @@ def pages() -> dict[str, str]:
            "hardware": "cpu", "commit": "abc"}  # fmt: skip
     return {
         **{name: html_document(with_gallery() if name == "run" else notebook(SECTIONS), one) for name, one in made.items()},
+        "budget": budget_report(),
         "lab": notebook_page(notebook(["The rules", "Baseline"]), "lab_page.html.j2", folder=ROOT / "helpers/fixed_budget", **lab),
     }  # fmt: skip
 
 
-NAMES = ("run", "worse", "nothing", "lab")
+def budget_report() -> str:
+    """Return the lab's report of the committed runs, with some of their changes."""
+    kept = json.loads((ROOT / "exports/fixed_budget_report.json").read_text())
+    ends = {name: tuple(map(read_run, kept[name])) for name in ("baseline", "improved")}
+    runs = {run.name: run for some in ends.values() for run in some}
+    rungs = []
+    for rung in kept["ladder"][:14]:  # more than a table shows unfolded
+        run = read_run(rung["run"])
+        runs[run.name] = run
+        rungs.append(Rung(Change(**rung["change"]), run, runs[rung["against"]]))
+    return html_page("Fixed-budget pretraining", report_blocks(Comparison(**ends), rungs))
+
+
+NAMES = ("run", "worse", "nothing", "lab", "budget")
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +223,7 @@ def serious_barriers(page) -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize(("name", "width", "scheme"), [
     ("run", 1440, "light"), ("run", 360, "dark"), ("worse", 1440, "dark"), ("nothing", 360, "light"),
-    ("lab", 1440, "light"), ("lab", 360, "dark"),
+    ("lab", 1440, "light"), ("lab", 360, "dark"), ("budget", 360, "light"), ("budget", 1440, "dark"),
 ])  # fmt: skip
 def test_no_serious_barrier_with_everything_unfolded(opened, name, width, scheme) -> None:
     SHOTS.mkdir(parents=True, exist_ok=True)
