@@ -21,6 +21,7 @@ from helpers.settings import (
     TrackASettings,
     TrackBSettings,
     TrackCSettings,
+    TwinSettings,
 )
 
 T4 = Profile(
@@ -39,6 +40,7 @@ T4 = Profile(
         batch_sequences=8,
         warmup_fraction=0.05,
         lora=LoraSettings(rank=16, alpha=32),
+        twin=TwinSettings(model=TINY_CODE_LM),
     ),
     track_b=TrackBSettings(
         model="Qwen/Qwen2.5-Coder-0.5B-Instruct",

@@ -221,7 +221,31 @@ def pretraining_control_sentences(track: Mapping[str, Any]) -> str:
             f"repository changes them by {number(own, signed=True)}. Repository minus foreign: "
             f"{change_text(added)}, so {reading}."
         )
+    if twin := controls.get("clean_twin"):
+        said.append(_twin_sentence(track, twin))
     return "\n\n".join(said) or "This profile measures no controls."
+
+
+def _twin_sentence(track: Mapping[str, Any], twin: Mapping[str, Any]) -> str:
+    """Compare the gain with that of a model that never saw the repository, each as a share (Markdown)."""
+    facts, own = track["data"], track["metrics"][track["primary_metric"]]
+    ours, its = (
+        f"{entry['delta']['value'] / entry['before']['value']:+.1%}".replace("-", "−")
+        for entry in (own, twin)
+    )
+    low, high = twin["delta"]["ci95"]
+    gained = "gains" if high < 0 else "loses" if low > 0 else "does not change detectably"
+    clean = facts["twin_exposure"] == "unseen"
+    reading = (
+        f"it cannot have remembered these files, and {gained} by the same method"
+        if clean
+        else f"it may have seen these files too, and {gained}: this control says little"
+    )
+    return (
+        f"**Clean twin.** {inline(facts['twin_model'])}, tuned on the same files by the same method: bits "
+        f"per byte change by {change_text(twin['delta'])}, or {its}, where the model itself changes by "
+        f"{ours}. {inline(facts['twin_note'])}: {reading}."
+    )
 
 
 def set_aside_text(n: int, total: int) -> str:

@@ -66,6 +66,7 @@ _STAGES = {
         "track_a/train": (275.8, 6.0, 420.0),
         "track_a/after": (21.8, 2.5, 35.0),
         "track_a/foreign": (303.8, 9.0, 435.0),
+        "track_a/twin": (60.0, 5.0, 90.0),
         "track_a/exposure": (1.0, 0.4, 5.0),
     },
     "Track B: instruction tuning": {
@@ -123,6 +124,8 @@ def expected_sections(profile: Profile) -> tuple[SectionSeconds, ...]:
     def asked(stage: str) -> tuple[str, ...]:
         if stage.endswith("/control_seed_*"):
             return tuple(stage.replace("*", str(seed)) for seed in seeds) if len(seeds) > 1 else ()
+        if stage == "track_a/twin":
+            return (stage,) if profile.track_a.as_twin() else ()
         left_out = stage in CONTROLS and not getattr(profile, stage.split("/")[0]).controls
         return () if left_out else (stage,)
 
