@@ -18,7 +18,7 @@ import pytest
 from helpers.profiles import CPU
 from helpers.run.code_identity import OURS, Sources, Used, code_digest
 from helpers.settings import TwinSettings
-from helpers.tracks import a, b, c, controls_a, controls_c
+from helpers.tracks import a, b, c, controls_a, controls_b, controls_c
 from helpers.tracks.guards import Guards
 from helpers.tracks.session import Session
 
@@ -209,7 +209,11 @@ class Recorder:
     def __init__(self, folder: Path):
         self.folder, self.seed, self.runtime = folder, 1, None
         twin = TwinSettings("somebody/another-model")
-        self.profile = dataclasses.replace(CPU, track_a=dataclasses.replace(CPU.track_a, twin=twin))
+        self.profile = dataclasses.replace(
+            CPU,
+            track_a=dataclasses.replace(CPU.track_a, twin=twin),
+            track_b=dataclasses.replace(CPU.track_b, general_problems=3),
+        )
         self.guards = Guards(folder)
         self.asked: dict[str, Callable[..., Any]] = {}
 
@@ -235,6 +239,9 @@ def stages(tmp_path_factory) -> dict[str, Callable[..., Any]]:
         controls_a.seen_before(run, corpus)
         controls_a.measure_foreign_corpus(run, {}, [], None, exclude="")
         controls_a.measure_clean_twin(run, corpus, {}, [])
+        patch.setattr(controls_b, "general_problems", lambda n, seed: [])
+        patch.setattr(run, "rows", lambda *a, rows=run.rows: rows(*a, dict) and [])
+        controls_b.measure_general_problems(run, run.folder)
         data = SimpleNamespace(test=[], documents=[])
         controls_c.measure_controls(run, data, {}, None, run.folder, exclude="")
     return track_stages() | run.asked
@@ -254,6 +261,8 @@ EXPECTED = {  # stage -> a module it depends on
     "track_b/scored_before": "helpers.sandbox.zygote",
     "track_b/scored_after": "helpers.sandbox.zygote",
     "track_b/train": "helpers.train.trainer",
+    "track_b/problems_before": "helpers.models.generation",
+    "track_b/problems_after": "helpers.sandbox.zygote",
     "track_c/index_before": "helpers.models.embedder",
     "track_c/index_after": "helpers.models.embedder",
     "track_c/train": "helpers.train.hard_negatives",

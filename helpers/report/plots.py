@@ -38,6 +38,7 @@ CONTROL_NAMES = {  # others are shown as they are, with spaces for underscores
     "own_instead_of_foreign": "own minus foreign training",
     "clean_twin": "clean twin: a model that never saw it",
     "changed_after_cut_off": "files changed since the cut-off",
+    "general_problems": "HumanEval: forgetting",
     "foreign_package": "on a foreign package",
     "shuffled_pairs": "trained on shuffled pairs",
 }

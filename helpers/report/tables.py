@@ -248,6 +248,20 @@ def _twin_sentence(track: Mapping[str, Any], twin: Mapping[str, Any]) -> str:
     )
 
 
+def instruction_control_sentence(track: Mapping[str, Any]) -> str:
+    """Say what share of general problems the model solves before and after tuning (Markdown)."""
+    general = track["controls"].get("general_problems")
+    if not general:
+        return "This profile does not measure what Track B's model forgets."
+    low, high = general["delta"]["ci95"]
+    moved = "rises" if low > 0 else "falls" if high < 0 else "does not change detectably"
+    return (
+        f"**Forgetting.** On {general['after']['n']} of HumanEval's problems, which have nothing to do with "
+        f"the repository, the share solved {moved}: {number(general['before']['value'])} before, "
+        f"{number(general['after']['value'])} after, {change_text(general['delta'])}."
+    )
+
+
 def set_aside_text(n: int, total: int) -> str:
     """Word the warning that so many tasks were set aside that the tests cannot be trusted here."""
     return (

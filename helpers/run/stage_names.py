@@ -18,6 +18,8 @@ STAGE_NAMES = {
     "track_b/train": "training on the pairs",
     "track_b/answers_after": "answers of the trained model",
     "track_b/scored_after": "running the trained model's answers",
+    "track_b/problems_before": "control: general problems, untouched model",
+    "track_b/problems_after": "control: general problems, trained model",
     "track_c/index_before": "index of the untouched model",
     "track_c/train": "training on queries",
     "track_c/index_after": "index of the trained model",
