@@ -147,6 +147,27 @@ def test_the_notebook_gets_values_as_given_and_paths_from_its_own_folder(tmp_pat
         assert headless_run._seen_from_the_notebook(RunRequest(corpus=given)).corpus == seen
 
 
+@pytest.mark.parametrize(
+    ("corpus", "says"),
+    [
+        ("path:nowhere", "no folder 'nowhere'"),
+        ("path:a.txt", "is a file"),
+        ("zip:nope.zip", "no archive 'nope.zip'"),
+    ],
+)
+def test_a_corpus_that_is_not_there_is_said_before_anything_is_executed(
+    tmp_path, monkeypatch, corpus, says
+) -> None:
+    from helpers.data.corpus_spec import CorpusError
+    from helpers.report.headless_run import run_suite
+
+    (tmp_path / "a.txt").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CorpusError, match=says):
+        run_suite(RunRequest("smoke", corpus=corpus, out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_form_gives_one_entry_or_a_list_of_entries() -> None:
     """As JSON from the notebook's form: a text is one entry, whatever characters it holds."""
     one = RunRequest("cpu", changed_settings="corpus.exclude=a,b.py", benchmarks="x,y.json")

@@ -14,7 +14,7 @@ from typing import Any
 import nbformat
 
 from helpers.bootstrap import suite_file
-from helpers.data.corpus_spec import split_revision
+from helpers.data.corpus_spec import check_place, split_revision
 from helpers.models.gguf.sources import FILE
 from helpers.profiles import RunRequest
 from helpers.report.execute import execute_notebook
@@ -32,9 +32,10 @@ def run_suite(request: RunRequest) -> None:
     """Execute the notebook for `request`, export it, publish the reports, and print the summary table.
 
     Raises:
-        SettingsError, WorkspaceError: before anything is executed.
+        SettingsError, CorpusError, WorkspaceError: before anything is executed.
         CellFailure: if a cell that the whole run depends on fails; nothing is published then.
     """
+    check_place(request.corpus)
     out, resume, keep = Path(request.out), request.resume, request.second_copy
     request = _seen_from_the_notebook(request)
     chosen, run_folder = choose_run(replace(request, out=out, second_copy=keep))
