@@ -74,7 +74,7 @@ def _program(prompt: str, entry_point: str, completion: str) -> str:
             return prompt + kept
     code = extract_code(completion, entry_point=entry_point)
     if code is not None and (not prompt or defines(code, entry_point) or _leetcode(code, entry_point)):
-        return joined(preamble(prompt, entry_point), code)
+        return prefixed(preamble(prompt, entry_point), code)
     for body in (code, completion):
         for indented in _indented(prompt, body) if body is not None and prompt else ():
             if compiles(indented):
@@ -135,7 +135,7 @@ def _reads(code: ast.AST, readers: set[str]) -> bool:
     )
 
 
-def joined(before: str, code: str) -> str:
+def prefixed(before: str, code: str) -> str:
     """Return `code` after `before`; its `from __future__` imports come first, as Python wants them."""
     tree = parse(code)
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)] if tree else []

@@ -30,7 +30,7 @@ from helpers.sandbox.parsed_tests import functions_to_call
 from helpers.tools.answers import (
     SCRIPT_ENTRY,
     closed_prompt,
-    joined,
+    prefixed,
     script_program,
     whole_program,
     with_class,
@@ -112,7 +112,7 @@ def _human_eval(where: str, row: dict[str, Any]) -> Problem:
     solution = row.get("canonical_solution")
     reference = whole_program(prompt, entry_point, solution) if isinstance(solution, str) else None
     trusted = f"{closed}\n" if closed is not None else ""
-    tests = joined(trusted, _renamed(where, test, entry_point))
+    tests = prefixed(trusted, _renamed(where, test, entry_point))
     return _checked(where, row, prompt, entry_point, tests, reference)
 
 
@@ -196,7 +196,7 @@ def _class_eval(where: str, row: dict[str, Any]) -> Problem:
     name, test = text_field(where, row, "class_name"), text_field(where, row, "test")
     solution = row.get("solution_code")
     reference = whole_program(prompt, name, solution) if isinstance(solution, str) else None
-    return _checked(where, row, prompt, name, _parsed(where, joined(f"{prompt}\n", test)), reference)
+    return _checked(where, row, prompt, name, _parsed(where, prefixed(f"{prompt}\n", test)), reference)
 
 
 def _livecodebench(where: str, row: dict[str, Any]) -> Problem:
