@@ -162,10 +162,12 @@ def _require(
         if len(queries[split]) < least:
             usable = Counter(splits.split_of[source.function.path] for source in sources)
             hardest = max(filters, key=lambda row: row["in"] - row["out"])
+            why = f"The filter {hardest['filter']!r} drops most: {hardest['out']} of {hardest['in']} pass. "
+            if hardest["out"] == hardest["in"]:
+                why = f"The {len(sources)} that can ask lie in files of other splits. "
             raise InsufficientDataError(
                 f"only {usable[split]} functions in {split} files have a docstring that can ask for them; "
-                f"retrieval needs at least {least}, and about 200 in total to train well. "
-                f"The filter {hardest['filter']!r} drops most: {hardest['out']} of {hardest['in']} pass. "
+                f"retrieval needs at least {least}, and about 200 in total to train well. {why}"
                 "Add docstrings or more files."
             )
 
