@@ -8,11 +8,11 @@ import pytest
 import tiny_models
 import torch
 
-from helpers.models.causal_lm import add_lora
+from helpers.models.causal_lm import ModelError, add_lora
 from helpers.models.packed_decoder import PackedDecoder, documents_of, is_covered
 from helpers.models.structure import hidden_states, output_head, plain_model
 from helpers.models.token_loss import IGNORED, frozen_head_loss, summed_token_loss
-from helpers.settings import LoraSettings
+from helpers.settings import LoraSettings, SettingsError
 from helpers.train.packing import collate_packed, pack_documents
 
 LOW = LoraSettings(rank=1, alpha=4)  # so low that adapters are applied apart
@@ -96,6 +96,49 @@ def test_documents_do_not_see_each_other_and_padding_is_dropped():
     documents, labels = documents_of(batch["input_ids"], batch["labels"], batch["position_ids"])
     assert (documents.ids != 1).all()
     assert (labels != IGNORED).sum() == (batch["labels"] != IGNORED).sum()
+
+
+def test_adapters_in_the_upper_layers_alone_learn_the_same_and_the_lower_ones_run_once(monkeypatch):
+    model, batch = adapted("llama", dataclasses.replace(LOW, layers=1)), packed_batch()
+    wanted = gradients(model, usual(model, batch)[0])
+    assert len(wanted) == 2 * 7
+    assert all(".layers.1." in name for name in wanted)
+    decoder = PackedDecoder(model, torch.float32)
+    ran = []
+    through = PackedDecoder._through
+
+    def counted(self, layers, hidden, documents):
+        ran.append((len(layers), len(hidden)))
+        return through(self, layers, hidden, documents)
+
+    monkeypatch.setattr(PackedDecoder, "_through", counted)
+    half = {name: values[:2] for name, values in batch.items()}
+    fed = decoder.loss(**half)[2]
+    found = [gradients(model, decoder.loss(**batch)[0]) for _ in range(2)]
+    whole = decoder.loss(**batch)[2]
+    # The frozen layer runs for the first rows, then for the others, then for none.
+    assert ran[:5] == [(1, fed), (1, fed), (1, whole - fed), (1, whole), (1, whole)]
+    for gradient in found:
+        assert max(relative(gradient[name], wanted[name]) for name in wanted) < 1e-4
+    assert sum(kept.nbytes for kept in decoder.kept.values()) == whole * 16 * 4
+
+
+def test_documents_that_no_room_is_left_for_are_computed_again(monkeypatch):
+    monkeypatch.setattr("helpers.models.packed_decoder.KEPT_BYTES", 30 * 16 * 4)
+    model, batch = adapted("llama", dataclasses.replace(LOW, layers=1)), packed_batch()
+    decoder = PackedDecoder(model, torch.float32)
+    losses = [decoder.loss(**batch)[0].item() for _ in range(3)]
+    assert losses == pytest.approx([usual(model, batch)[0].item()] * 3, rel=1e-5)
+    assert 0 < sum(map(len, decoder.kept.values())) <= 30
+
+
+def test_more_adapted_layers_than_there_are_is_an_error():
+    with pytest.raises(ModelError, match="has 2 layers"):
+        adapted("llama", dataclasses.replace(LOW, layers=3))
+    model = adapted("gpt2", dataclasses.replace(LOW, layers=1))
+    assert len(gradients(model, usual(model, packed_batch())[0])) == 2 * 4  # GPT-2's names are others
+    with pytest.raises(SettingsError, match=r"lora\.layers is -1"):
+        LoraSettings(layers=-1)
 
 
 def test_a_batch_without_targets_gives_zero_gradients():

@@ -9,7 +9,8 @@ Compared with the layers of transformers and PEFT, for the same loss and gradien
   dropped: a row costs what its text costs;
 - per token and layer, autograd keeps two float32 inputs of norms, queries, keys, values, the output of
   attention and of gate and up; all else is recomputed, which takes no product of the frozen weights;
-- layers below the lowest trained one keep nothing.
+- layers below the lowest trained one keep nothing for the backward pass. What they compute of a document
+  is the same in every epoch, so it is kept from the first one on, up to `KEPT_BYTES`.
 
 Models that `is_covered` names use it in training; the usual forms apply to all others and to scoring.
 """
@@ -32,6 +33,7 @@ from helpers.models.cheaper_forms import sum_pays
 from helpers.models.structure import output_head, plain_model
 from helpers.models.token_loss import IGNORED, frozen_head_loss
 
+KEPT_BYTES = 3 * 2**29  # 1.5 GiB of hidden states that enter the lowest trained layer
 QUERIES_AT_ONCE = 256  # whose scores the backward pass of attention holds
 
 Factors = tuple[torch.Tensor, torch.Tensor]  # an adapter's A (rank, in) and B (out, rank)
@@ -57,14 +59,22 @@ def documents_of(
     ids, labels, positions = input_ids.flatten(), labels.flatten(), position_ids.flatten()
     firsts = (positions == 0).nonzero().flatten().tolist()
     with_targets = (labels != IGNORED).tolist()
-    kept, spans, at = [], [], 0
-    for first, last in zip(firsts, [*firsts[1:], len(ids)], strict=True):
-        if any(with_targets[first:last]):
-            kept.append(torch.arange(first, last))
-            spans.append((at, at + last - first))
-            at += last - first
-    chosen = torch.cat(kept) if kept else torch.zeros(0, dtype=torch.long)
-    return Documents(ids[chosen], positions[chosen], tuple(spans)), labels[chosen]
+    spans = list(zip(firsts, [*firsts[1:], len(ids)], strict=True))
+    kept = [span for span in spans if any(with_targets[slice(*span)])]
+    documents, tokens = _these(ids, positions, kept)
+    return documents, labels[tokens]
+
+
+def _these(
+    ids: torch.Tensor, positions: torch.Tensor, spans: Sequence[tuple[int, int]]
+) -> tuple[Documents, torch.Tensor]:
+    """Return the documents at `spans` alone, and the places of their tokens."""
+    moved, at = [], 0
+    for first, last in spans:
+        moved.append((at, at + last - first))
+        at += last - first
+    tokens = torch.cat([torch.arange(*span) for span in spans] or [torch.zeros(0, dtype=torch.long)])
+    return Documents(ids[tokens], positions[tokens], tuple(moved)), tokens
 
 
 class PackedDecoder:
@@ -76,6 +86,10 @@ class PackedDecoder:
         head = output_head(model)
         self.head = head.weight.detach().to(dtype)
         self.head_bias = None if head.bias is None else head.bias.detach().to(dtype)
+        self.frozen_layers = next(i for i, layer in enumerate(self.layers) if layer.factors())
+        embedding = self.model.get_input_embeddings().weight
+        self.kept_bytes = 0 if embedding.requires_grad else KEPT_BYTES
+        self.kept: dict[bytes, torch.Tensor] = {}  # by a document's tokens
 
     def loss(
         self, input_ids: torch.Tensor, labels: torch.Tensor, position_ids: torch.Tensor
@@ -92,14 +106,37 @@ class PackedDecoder:
 
     def hidden_states(self, documents: Documents) -> torch.Tensor:
         """Return the last hidden states after the final norm, (1, tokens, width), in float32."""
-        trunk = self.model.base_model
-        hidden = trunk.embed_tokens(documents.ids)
-        cos, sin = trunk.rotary_emb(hidden[None], documents.positions[None])
+        if self.frozen_layers:
+            hidden = self._below(documents)
+        else:
+            hidden = self.model.base_model.embed_tokens(documents.ids)
+        hidden = self._through(self.layers[self.frozen_layers :], hidden, documents)
+        return self.model.base_model.norm(hidden)[None]
+
+    def _through(self, layers: Sequence[_Layer], hidden: torch.Tensor, documents: Documents) -> torch.Tensor:
+        cos, sin = self.model.base_model.rotary_emb(hidden[None], documents.positions[None])
         half = cos.shape[-1] // 2
         rotation = tuple(x[0, :, None, :half].to(self.dtype) for x in (cos, sin))
-        for layer in self.layers:
+        for layer in layers:
             hidden = _Block.apply(hidden, layer, documents.spans, rotation, *layer.factors())
-        return trunk.norm(hidden)[None]
+        return hidden
+
+    @torch.no_grad()
+    def _below(self, documents: Documents) -> torch.Tensor:
+        """Return what enters the lowest trained layer, (tokens, width); compute only what is not kept."""
+        keys = [documents.ids[first:last].numpy().tobytes() for first, last in documents.spans]
+        found = {key: self.kept[key] for key in keys if key in self.kept}
+        missing = [i for i, key in enumerate(keys) if key not in found]
+        if missing:
+            new, _ = _these(documents.ids, documents.positions, [documents.spans[i] for i in missing])
+            hidden = self.model.base_model.embed_tokens(new.ids)
+            hidden = self._through(self.layers[: self.frozen_layers], hidden, new)
+            for i, (first, last) in zip(missing, new.spans, strict=True):
+                found[keys[i]] = hidden[first:last]
+                if self.kept_bytes >= found[keys[i]].nbytes and keys[i] not in self.kept:
+                    self.kept[keys[i]] = found[keys[i]].clone()  # a view would keep the whole batch
+                    self.kept_bytes -= found[keys[i]].nbytes
+        return torch.cat([found[key] for key in keys])
 
 
 def is_covered(model: PreTrainedModel | PeftModel) -> bool:
