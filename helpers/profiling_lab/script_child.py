@@ -70,6 +70,8 @@ def run_job(job: dict[str, Any], report: int) -> None:
     notes = Notes(os.getcwd(), profiling="--profile" in job.get("arguments", ()))
     told: dict[str, Any] = {}
     _unseed()
+    if "tempfile" in sys.modules:
+        sys.modules["tempfile"].tempdir = None  # what was imported before the fork may have asked it already
     os.umask(0o077)
     try:
         if job["mode"] == "script":

@@ -38,9 +38,8 @@ def serve_scripts() -> None:
     os.sched_setaffinity(0, {settings["core"]})
     call_filter.libc.prctl(call_filter.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
-        preload(settings["preload"])
-        for module in ("runpy", "pstats", "cProfile", "argparse", "json"):
-            __import__(module)
+        preload([*settings["preload"], "runpy", "pstats", "cProfile", "argparse"])
+        _rehearse()
         zygote = ScriptZygote(control, settings["folder"], BASE)
         send(control, {"layers": zygote.layers})
         gc.freeze()
@@ -53,6 +52,20 @@ def serve_scripts() -> None:
     finally:
         confine.unmount_folder(settings["folder"])
         remove_tree(settings["folder"])
+
+
+def _rehearse() -> None:
+    """Let torch do now what it puts off until an optimizer is first made: imports of over a second."""
+    if "torch" not in sys.modules:
+        return
+    import torch
+
+    weight = torch.nn.Parameter(torch.zeros(2, 2))
+    weight.grad = torch.zeros(2, 2)  # no backward pass: its threads would not survive a fork
+    for kind in (torch.optim.Adam, torch.optim.SGD):
+        optimizer = kind([weight])
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
 
 
 class ScriptZygote(Zygote):
