@@ -16,7 +16,7 @@ import pytest
 
 from helpers.profiling_lab.agent import patience
 from helpers.profiling_lab.agent.agent_files import AgentFiles, FileRefusedError
-from helpers.profiling_lab.agent.agent_tools import PROFILER, SHOWN_END, SHOWN_START, TOOLS, ScriptRun
+from helpers.profiling_lab.agent.agent_tools import PROFILER, SHOWN_END, SHOWN_START, SORTS, TOOLS, ScriptRun
 from helpers.profiling_lab.agent.conversation import Chat
 from helpers.profiling_lab.agent.endpoint_errors import AgentError, retry_after_s
 from helpers.profiling_lab.agent.endpoints import open_chat
@@ -425,16 +425,21 @@ def test_no_path_leads_out_of_the_folder(tmp_path) -> None:
             files.text_of(path)
 
 
-@pytest.mark.parametrize(("sort", "first"), [(2, "slow.py:1 inner"), (3, "slow.py:3 outer")])
-def test_the_profile_names_the_lines_that_take_the_time(sort, first) -> None:
-    source = "def inner():\n    return sum(i * i for i in range(20000))\ndef outer():\n    return [inner() for _ in range(5)]\nouter()\n"
-    shown = io.StringIO()
-    with contextlib.redirect_stdout(shown):
-        exec(compile(PROFILER.format(source=source, name="slow.py", top=30, column=sort), "p", "exec"), {})
-    rows = [line for line in shown.getvalue().splitlines() if "slow.py" in line and "genexpr" not in line]
-    named = [row for row in rows if "<module>" not in row]
-    assert first in (named[0] if sort == 3 else "\n".join(rows))
-    assert "      5  slow.py:1 inner" in shown.getvalue()
+def test_the_profile_is_ordered_by_own_time_or_with_callees() -> None:
+    source = (
+        "def inner():\n    for _ in range(100_000):\n        pass\n"
+        "def outer():\n    for _ in range(5):\n        inner()\nouter()\n"
+    )
+    seen = {}
+    for sort, column in SORTS.items():
+        shown, names = io.StringIO(), {"__file__": "slow.py"}
+        with contextlib.redirect_stdout(shown):
+            exec(compile(PROFILER.format(source=source, top=30, column=column), "p", "exec"), names)
+        seen[sort] = [
+            line.split(maxsplit=2)[2] for line in shown.getvalue().splitlines() if "slow.py" in line
+        ]
+    assert seen["own"][0] == "5  slow.py:1 inner"
+    assert seen["cumulative"] == ["1  slow.py:1 <module>", "1  slow.py:4 outer", "5  slow.py:1 inner"]
 
 
 @pytest.mark.parametrize(

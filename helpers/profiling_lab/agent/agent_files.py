@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 MAX_CODE_CHARACTERS = 200_000
 MAX_READ_BYTES = 4 * 2**20  # of a file from which lines are shown
 MAX_LISTED = 200
+MAX_KEPT_BYTES = 64 * 2**20  # of what all scripts of a run leave behind
 
 
 class FileRefusedError(ValueError):
@@ -27,7 +28,7 @@ class AgentFiles:
         folder.mkdir(parents=True)
         for name, text in given.items():
             (folder / name).write_text(text, encoding="utf-8")
-        self.folder, self._given = folder.resolve(), given
+        self.folder, self._given, self._kept_bytes = folder.resolve(), given, 0
 
     def place(self, path: str) -> Path:
         """Return the place of a relative path inside the folder.
@@ -95,15 +96,16 @@ class AgentFiles:
         return self.text_of(path)
 
     def keep(self, written: Mapping[str, bytes]) -> list[str]:
-        """Write what a script left behind and return the paths; a path that leads outside is left out."""
+        """Write what a script left behind and return the paths, without what leads outside or is too much."""
         kept = []
         for path, content in written.items():
             try:
                 place = self.place(path)
-                if path in self._given:
+                if path in self._given or self._kept_bytes + len(content) > MAX_KEPT_BYTES:
                     continue
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(content)
+                self._kept_bytes += len(content)
             except (FileRefusedError, OSError):
                 continue
             kept.append(path)

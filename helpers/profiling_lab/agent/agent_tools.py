@@ -19,18 +19,18 @@ from helpers.profiling_lab.agent.conversation import ToolCall, ToolResult, ToolS
 
 SHOWN_START, SHOWN_END = 6_000, 4_000  # characters of a long result that the model sees
 DEFAULT_LINES, MAX_LINES = 400, 2_000
-DEFAULT_TOP, MAX_TOP = 20, 100
+DEFAULT_TOP, MAX_TOP = 20, 25  # the sandbox keeps the end of a long output alone
 PROFILER = """\
 import cProfile as _cProfile, os as _os, pstats as _pstats
-_code, _profile = compile({source!r}, {name!r}, "exec"), _cProfile.Profile()
+_code, _profile = compile({source!r}, __file__, "exec"), _cProfile.Profile()
 try:
     _profile.runctx(_code, globals(), globals())
 finally:
     _rows = sorted(_pstats.Stats(_profile).stats.items(), key=lambda row: row[1][{column}], reverse=True)
-    print("\\n    own s  with callees s      calls  function")
+    print("\\n   own s  total s    calls  function")
     for (_file, _line, _name), (_, _calls, _own, _all, _) in _rows[:{top}]:
-        _place = f"{{_os.path.basename(_file)[:30]}}:{{_line}} {{_name[:40]}}"
-        print(f"{{_own:9.3f}}  {{_all:14.3f}}  {{_calls:9}}  {{_place}}")
+        _place = f"{{_os.path.basename(_file)[:24]}}:{{_line}} {{_name[:32]}}"
+        print(f"{{_own:8.3f}} {{_all:8.3f}} {{_calls:8}}  {{_place}}")
 """
 SORTS = {"own": 2, "cumulative": 3}  # columns of a row of pstats
 PATH = {"type": "string", "description": "relative path of a Python script, such as fast.py"}
@@ -39,9 +39,9 @@ CODE = {"type": "string", "description": "the whole script; saved at `path` firs
 
 @dataclass(frozen=True)
 class ScriptRun:
-    """How a script ended in the sandbox: `ending` is one sentence, the times are in seconds.
+    """How a script ended in the sandbox, with the end of its output; the times are in seconds.
 
-    `files` are what it left behind, relative path -> content.
+    `ending` is one sentence. `files` are what it left behind, relative path -> content.
     """
 
     ending: str
@@ -82,7 +82,7 @@ TOOLS = (
     ),
     ToolSpec(
         "run",
-        "Run a script in the sandbox and show its output and its time.",
+        "Run a script in the sandbox as the grader would, and show its time and the end of its output.",
         _schema(("path",), path=PATH, code=CODE),
     ),
     ToolSpec(
@@ -161,7 +161,7 @@ class AgentTools:
 
     def _profile(self, path: str, code: str | None = None, top: int = DEFAULT_TOP, sort: str = "own") -> str:
         source = self._source(path, code)
-        return self._ran(PROFILER.format(source=source, name=path, top=int(top), column=SORTS[sort]))
+        return self._ran(PROFILER.format(source=source, top=int(top), column=SORTS[sort]))
 
     def _submit(self, path: str, code: str | None = None) -> str:
         self.submission = self._source(path, code)

@@ -148,10 +148,11 @@ class Solving:
             raise
         except SuiteError as error:  # the sandbox or the grader cannot work here
             outcome, detail = "infrastructure_error", str(error)
+        submission = kept.relative_to(self._folder).as_posix() if kept else None
         result = SolveRun(
             self._number, outcome, detail, to_plain(grade.to_json()) if grade else None, self._turns,
             self._calls, self._tokens_in, self._tokens_out, self._estimated,
-            round(self._clock.used_s, 3), f"{self._name}.jsonl", kept.relative_to(self._folder).as_posix() if kept else None,
+            round(self._clock.used_s, 3), f"{self._name}.jsonl", submission,
         )  # fmt: skip
         self._tell("end", outcome=outcome, detail=detail)
         self._transcript.close()
