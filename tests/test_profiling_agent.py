@@ -11,19 +11,24 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from helpers.profiling_lab.agent import patience
+from helpers.profiling_lab.agent import sandboxed_scripts as scripts_module
 from helpers.profiling_lab.agent.agent_files import AgentFiles, FileRefusedError
 from helpers.profiling_lab.agent.agent_tools import PROFILER, SHOWN_END, SHOWN_START, SORTS, TOOLS, ScriptRun
 from helpers.profiling_lab.agent.conversation import Chat
-from helpers.profiling_lab.agent.endpoint_errors import AgentError, retry_after_s
+from helpers.profiling_lab.agent.endpoint_errors import AgentError, StoppedError, retry_after_s
 from helpers.profiling_lab.agent.endpoints import open_chat
+from helpers.profiling_lab.agent.sandboxed_scripts import sandboxed_scripts
 from helpers.profiling_lab.agent.solve import SolveResult, read_solve, run_line, solve_problem
 from helpers.profiling_lab.agent.solve_table import MODEL_HEADER, SOLVE_HEADER, model_rows, solve_rows
 from helpers.profiling_lab.agent.solving import CALLS_PER_TURN, SILENT_TURNS, Assignment, Limits
 from helpers.profiling_lab.grade_types import Check, Grade
+from helpers.profiling_lab.script_runner import RunnerError
 from tests.scripted_model import Fail, Say, ScriptedModel
 
 KEY = "sk-very-secret"
@@ -275,7 +280,8 @@ def test_a_conversation_that_the_endpoint_no_longer_takes_counts_as_the_models_f
 
 
 @BOTH
-def test_nobody_at_the_address(provider, bench, tmp_path) -> None:
+def test_nobody_at_the_address(provider, bench, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(patience, "ATTEMPTS", 3)
     model = ScriptedModel([])
     model.close()
     chat = open_chat("m", TOOLS, provider=provider, base_url=model.address)
@@ -371,6 +377,21 @@ def test_the_time_for_which_a_run_waits_for_the_machine_is_not_its_own(play, ben
     assert result.passed == 3  # the last waits a second before its script
 
 
+def test_a_person_who_interrupts_keeps_the_finished_runs(play, bench, tmp_path) -> None:
+    _, chat = play([submit(FAST)])
+    grades = iter([bench.grade])
+
+    def grade(problem: str, submission: Path) -> Grade:
+        for first in grades:
+            return first(problem, submission)
+        raise KeyboardInterrupt  # reaches the command through the run's future
+
+    with pytest.raises(StoppedError, match="1 of 3 runs are in") as caught:
+        solve_problem(ASSIGNMENT, chat, grade, bench.run_script, tmp_path, runs=3)
+    assert caught.value.exit_status == 130
+    assert read_solve(tmp_path).passed == 1
+
+
 def test_a_sandbox_that_cannot_work_says_nothing_of_the_model(play, bench, tmp_path) -> None:
     _, chat = play(GOOD)
     bench.run_script = lambda source, timeout_s: (_ for _ in ()).throw(AgentError("no namespaces here"))
@@ -401,6 +422,54 @@ def test_the_tables_state_every_run_and_the_rate(play, bench, tmp_path) -> None:
     (row,) = model_rows([result])
     assert len(row) == len(MODEL_HEADER)
     assert row[1:7] == ("toy", "2", "2", "100%", "34% to 100%", "0")
+
+
+def toy_rules() -> SimpleNamespace:
+    """What `SandboxedScripts` needs of a problem: four rows, and nothing imported but numpy."""
+    draw = lambda task, rows, seed: {"inputs": np.arange(rows)}  # noqa: E731
+    return SimpleNamespace(task=SimpleNamespace(draw=draw), rows=4, preload=("numpy",), memory_mb=512)
+
+
+def test_scripts_run_confined_on_practice_data_and_without_the_key(monkeypatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    honest = (
+        "import sys, numpy\ngiven = dict(zip(sys.argv[1::2], sys.argv[2::2]))\n"
+        "total = numpy.load(given['--data'])['inputs'].sum()\n"
+        "open(given['--output'] + '/total.txt', 'w').write(str(total))\nprint('total', total)\n"
+    )
+    spy = "import os\nprint(dict(os.environ))\nopen('/etc/shadow').read()\n"
+    with sandboxed_scripts(toy_rules()) as run:
+        good, denied = run(honest, 5), run(spy, 5)
+        profiled = run(PROFILER.format(source=honest, top=5, column=2), 5)
+    assert (good.ending, good.output.strip()) == ("ended well", "total 6")
+    assert list(good.files.values()) == [b"6"]
+    assert "PermissionError" in denied.ending
+    assert "PATH" in denied.output
+    assert KEY not in denied.output
+    assert "total 6\n\n   own s  total s    calls  function\n" in profiled.output
+
+
+def test_a_sandbox_process_that_failed_is_replaced(monkeypatch) -> None:
+    opened = []
+
+    @contextlib.contextmanager
+    def fake_runner(preload, memory_mb):
+        opened.append(preload)
+        yield SimpleNamespace(run=fail if len(opened) == 1 else succeed)
+
+    def fail(*arguments):
+        raise RunnerError("the sandbox process ended")
+
+    def succeed(*arguments):
+        return SimpleNamespace(error="", said="fine", wall_s=1.0, cpu_s=0.5, files={"link": None, "a": b"a"})
+
+    monkeypatch.setattr(scripts_module, "script_runner", fake_runner)
+    with sandboxed_scripts(toy_rules()) as run:
+        with pytest.raises(RunnerError):
+            run(FAST, 5)
+        assert run(FAST, 5) == ScriptRun("ended well", "fine", 1.0, 0.5, {"a": b"a"})
+        run(FAST, 5)
+    assert len(opened) == 2
 
 
 def test_no_path_leads_out_of_the_folder(tmp_path) -> None:

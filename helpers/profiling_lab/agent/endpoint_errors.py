@@ -22,6 +22,12 @@ class AgentError(SuiteError, RuntimeError):
     """The agent cannot start or go on; the message says what to do."""
 
 
+class StoppedError(AgentError):
+    """A person stopped the command."""
+
+    exit_status = 130
+
+
 class EndpointError(AgentError):
     """An endpoint gave no usable answer.
 

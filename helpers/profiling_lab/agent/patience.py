@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from helpers.profiling_lab.agent.endpoint_errors import EndpointError
 
-ATTEMPTS = 6
+ATTEMPTS = 8  # a minute in all, unless the endpoint names its times
 FIRST_WAIT_S = 0.5  # doubled for each attempt, unless the endpoint names a time
 
 R = TypeVar("R")

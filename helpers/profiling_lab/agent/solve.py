@@ -16,7 +16,7 @@ from typing import Any
 from helpers.eval.statistics import wilson_interval
 from helpers.profiling_lab.agent.agent_tools import ScriptRunner
 from helpers.profiling_lab.agent.conversation import Chat
-from helpers.profiling_lab.agent.endpoint_errors import AgentError, EndpointError
+from helpers.profiling_lab.agent.endpoint_errors import AgentError, EndpointError, StoppedError
 from helpers.profiling_lab.agent.solving import Assignment, Lab, Limits, SolveRun, Solving
 from helpers.profiling_lab.grade_types import Grade
 from helpers.run.folder import code_revision
@@ -82,6 +82,7 @@ def solve_problem(
         key: blotted out of everything that is written.
 
     Raises:
+        StoppedError: if a person interrupts; finished runs are kept.
         AgentError: if a number makes no sense, `out` holds results or cannot be written, the endpoint refuses
             key, model or request, or no run could be scored.
     """
@@ -114,10 +115,14 @@ def solve_problem(
     print(f"{runs} runs of {assignment.problem} go to {chat.host} as {chat.name}, each at most "
           f"{limits.tokens:,} tokens and {limits.seconds:,.0f} s")  # fmt: skip
     finished: list[SolveRun] = []
-    for run in _as_finished(one, runs, concurrent, stop):
-        finished.append(run)
-        write_json(out / RESULT, result_of(finished))
-        print(run_line(run), flush=True)
+    write_json(out / RESULT, result_of(finished))
+    try:
+        for run in _as_finished(one, runs, concurrent, stop):
+            finished.append(run)
+            write_json(out / RESULT, result_of(finished))
+            print(run_line(run), flush=True)
+    except KeyboardInterrupt:
+        raise StoppedError(f"stopped; {len(finished)} of {runs} runs are in {out / RESULT}") from None
     result = result_of(finished)
     if not result.n:
         raise AgentError(f"no run could be scored; the first: {result.runs[0].detail}")
@@ -137,6 +142,9 @@ def _as_finished(
         except EndpointError as error:
             advice = "check the model's name, the address and the key"
             raise AgentError(f"{error}; {advice}") from None
+        except KeyboardInterrupt:
+            print("stopping when the requests and scripts under way have ended", flush=True)
+            raise
         finally:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
