@@ -55,6 +55,7 @@ def grade(
     core: int | None = None,
     most_pairs: int = MOST,
     entropy: int | None = None,
+    runner: ScriptRunner | None = None,
 ) -> Grade:
     """Grade the script at `submission` against the slow script of `problem`.
 
@@ -64,7 +65,8 @@ def grade(
         problems: folder of the problems; by default `labs/problems` of this suite.
         core: processor core for all runs; by default the last that this process may use.
         most_pairs: pairs of runs after which an undecided speed-up counts as not shown.
-        entropy: fixes the task, the seeds and the fresh inputs, for tests; by default the system draws it.
+        entropy: fixes the task and the seeds, for tests; by default the system draws it.
+        runner: a warm process for this problem, from `script_runner`; by default one is started.
 
     Returns:
         The grade. Whatever the submission does ends in a failed check with its evidence, never in an
@@ -83,8 +85,9 @@ def grade(
         for check in check_source(source, rules):
             _add(checks, check)
         try:
-            with script_runner(rules.preload, rules.memory_mb, core) as runner:
-                grading = _Grading(rules, source, runner, checks, entropy)
+            started = script_runner(rules.preload, rules.memory_mb, core)
+            with contextlib.nullcontext(runner) if runner else started as warm:
+                grading = _Grading(rules, source, warm, checks, entropy)
                 grading.grade_runs(most_pairs)
         except RunnerError as error:
             broken = True
