@@ -24,6 +24,9 @@ app = typer.Typer(
     help="Adapt a small code model to a repository, and measure honestly whether it helped.",
 )
 
+profiling = typer.Typer(no_args_is_help=True, help="The profiling lab: grade faster training scripts.")
+app.add_typer(profiling, name="profiling")
+
 # Options that several commands have.
 Corpus = Annotated[str, Option(help="installed:NAME, path:DIR, git:URL[@rev] or zip:FILE")]
 CausalLm = Annotated[str, Option(help="Track A's model: hub name, folder, gguf:FILE, package:NAME")]
@@ -254,6 +257,34 @@ def lab(
         report_finished(data=data, scale=scale, out=out)
         return
     run_lab(data=data, scale=scale, seeds=seeds, ladder=ladder, out=out, resume=resume, jobs=jobs)
+
+
+@profiling.command("grade")
+def profiling_grade(
+    problem: Annotated[str, Option(help="a folder of labs/problems, e.g. numpy")],
+    submission: Annotated[Path, Option(help="the script to grade")],
+    as_json: Annotated[Path | None, Option("--json", help="file to write the whole grade to")] = None,
+) -> None:
+    """Grade one submission: speed-up with its interval, and every check; exit status 0 only if it passes."""
+    from helpers.profiling_lab.grade_text import grade_lines
+    from helpers.profiling_lab.grader import grade
+    from helpers.run.workspace import write_json
+
+    found = grade(problem, submission)
+    if as_json:
+        write_json(as_json, found.to_json())
+    for line in grade_lines(found):
+        print(line)
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+@profiling.command("lab")
+def profiling_lab(out: Out = Path(".")) -> None:
+    """Execute the profiling lab's notebook headless, and write its page and its grades to exports/."""
+    from helpers.profiling_lab.lab_run import run_profiling_lab
+
+    run_profiling_lab(out)
 
 
 @app.command()
