@@ -16,7 +16,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from helpers.profiling_lab.agent import patience
+from helpers.profiling_lab import grader
+from helpers.profiling_lab.agent import patience, solve_command
 from helpers.profiling_lab.agent import sandboxed_scripts as scripts_module
 from helpers.profiling_lab.agent.agent_files import AgentFiles, FileRefusedError
 from helpers.profiling_lab.agent.agent_tools import PROFILER, SHOWN_END, SHOWN_START, SORTS, TOOLS, ScriptRun
@@ -549,3 +550,49 @@ def test_what_is_missing_is_said_before_anything_is_sent(monkeypatch, options, s
         open_chat("m", TOOLS, **options)
     assert KEY not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_command_without_a_key_says_so_in_one_line(monkeypatch, tmp_path, capsys) -> None:
+    import helpers.__main__ as command
+
+    for each in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_BASE_URL", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.chdir(tmp_path)
+    words = ["profiling", "solve", "--problem", "torch", "--model", "m", "--runs", "10", "--concurrent", "2"]
+    monkeypatch.setattr(command.sys, "argv", ["helpers", *words])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: no key: set ANTHROPIC_API_KEY")
+    assert said.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@BOTH
+def test_the_command_hands_its_options_on(provider, monkeypatch, tmp_path) -> None:
+    """Everything is real but the model, the scripts it would run and the grading."""
+    import helpers.__main__ as command
+
+    (tmp_path / "problems/toy").mkdir(parents=True)
+    for name, text in ASSIGNMENT.files.items():
+        (tmp_path / "problems/toy" / name).write_text(text)
+    rules = SimpleNamespace(name="toy", folder=tmp_path / "problems/toy", **vars(toy_rules()))
+    bench, model = Bench(), ScriptedModel([GOOD[0], submit(FAST)])
+    monkeypatch.setattr(solve_command, "load_problem", lambda name, problems: {"toy": rules}[name])
+    monkeypatch.setattr(grader, "grade", lambda problem, script, problems: bench.grade(problem, script))
+    address = model.address + ("" if provider == "anthropic" else "/v1")
+    words = ["--problem", "toy", "--model", "m", "--runs", "2", "--max-tokens", "9000", "--max-seconds", "60",
+             "--max-turns", "5", "--reply-tokens", "400", "--script-seconds", "7", "--provider", provider,
+             "--base-url", address, "--out", str(tmp_path / "out")]  # fmt: skip
+    monkeypatch.setattr(command.sys, "argv", ["helpers", "profiling", "solve", *words])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    model.close()
+    assert ended.value.code in (0, None)
+    result = read_solve(tmp_path / "out")
+    assert result.limits == Limits(9000, 60.0, 5, 400, 7.0)
+    assert (result.model, result.passed, result.n) == (f"{provider}:m", 2, 2)
+    assert {body["max_tokens"] for body in model.requests} == {400}
+    assert results(tmp_path / "out")[1]["text"] == "    1  Twice as fast."

@@ -139,9 +139,9 @@ class AgentTools:
         """
         problem = call.problem or wrong_arguments(call)
         if problem:
-            return ToolResult(call.id, shortened(problem), is_error=True)
+            return ToolResult(call.id, middle_left_out(problem), is_error=True)
         try:
-            return ToolResult(call.id, shortened(self._uses[call.name](**call.arguments)))
+            return ToolResult(call.id, middle_left_out(self._uses[call.name](**call.arguments)))
         except FileRefusedError as error:
             return ToolResult(call.id, str(error), is_error=True)
 
@@ -194,7 +194,7 @@ def wrong_arguments(call: ToolCall) -> str:
     return f"wrong arguments: {'; '.join(said)}" if said else ""
 
 
-def shortened(text: str) -> str:
+def middle_left_out(text: str) -> str:
     """Return a text as a model may see it: its start and its end, and how much lies between."""
     left_out = len(text) - SHOWN_START - SHOWN_END
     if left_out <= 0:

@@ -124,6 +124,7 @@ def solve_problem(
     except KeyboardInterrupt:
         raise StoppedError(f"stopped; {len(finished)} of {runs} runs are in {out / RESULT}") from None
     result = result_of(finished)
+    print(f"transcripts, submissions and {RESULT}: {out}")
     if not result.n:
         raise AgentError(f"no run could be scored; the first: {result.runs[0].detail}")
     print(rate_text(result))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from helpers.profiling_lab.agent.agent_tools import TOOLS
@@ -19,12 +20,12 @@ class SolveRequest:
 
     problem: str
     model: str
-    out: Path
-    runs: int = 10
-    concurrent: int = 1
-    provider: str = "auto"
-    base_url: str = ""
-    limits: Limits = field(default_factory=Limits)
+    out: Path | None  # None: a new folder below runs/
+    runs: int
+    concurrent: int
+    provider: str
+    base_url: str
+    limits: Limits
 
 
 def solve_named_problem(request: SolveRequest, problems: Path | None = None) -> None:
@@ -41,6 +42,8 @@ def solve_named_problem(request: SolveRequest, problems: Path | None = None) -> 
     # Before anything that takes time to import: most often it is the key that is missing.
     chat = open_chat(request.model, TOOLS, provider=request.provider, base_url=request.base_url)
     rules = load_problem(request.problem, problems)
+    moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    out = request.out or Path("runs", f"agent-{rules.name}-{moment}")
 
     from helpers.profiling_lab.agent.sandboxed_scripts import sandboxed_scripts
     from helpers.profiling_lab.agent.solve import solve_problem
@@ -49,7 +52,7 @@ def solve_named_problem(request: SolveRequest, problems: Path | None = None) -> 
     with sandboxed_scripts(rules) as scripts:
         solve_problem(
             assignment_of(rules), chat, lambda name, script: grade(name, script, problems=problems), scripts,
-            request.out, runs=request.runs, concurrent=request.concurrent, limits=request.limits,
+            out, runs=request.runs, concurrent=request.concurrent, limits=request.limits,
             key=hidden_key(chat.name.partition(":")[0]),
         )  # fmt: skip
 
