@@ -37,8 +37,8 @@ REFUSED_NAMES = {
 }  # fmt: skip
 # Modules that others hold as attributes (`logging.os`), and that a script may not reach that way either.
 HELD_MODULES = {
-    "os", "sys", "ctypes", "builtins", "gc", "inspect", "importlib", "subprocess", "socket", "multiprocessing",
-    "pickle", "marshal", "mmap", "shutil", "threading", "copyreg", "codecs", "sysconfig", "atexit",
+    "os", "sys", "ctypes", "builtins", "gc", "inspect", "importlib", "subprocess", "socket", "pickle",
+    "multiprocessing", "marshal", "mmap", "shutil", "threading", "copyreg", "codecs", "sysconfig", "atexit",
 }  # fmt: skip
 OWN_UNDERSCORED = ("self", "cls")
 DUNDERS = {"__init__", "__name__", "__doc__", "__len__", "__version__", "__call__"}
