@@ -35,6 +35,11 @@ REFUSED_NAMES = {
     "eval", "exec", "compile", "__import__", "globals", "locals", "vars", "setattr", "delattr", "getattr",
     "breakpoint", "__builtins__", "__loader__", "__spec__", "memoryview",
 }  # fmt: skip
+# Modules that others hold as attributes (`logging.os`), and that a script may not reach that way either.
+HELD_MODULES = {
+    "os", "sys", "ctypes", "builtins", "gc", "inspect", "importlib", "subprocess", "socket", "pickle",
+    "multiprocessing", "marshal", "mmap", "shutil", "threading", "copyreg", "codecs", "sysconfig", "atexit",
+}  # fmt: skip
 OWN_UNDERSCORED = ("self", "cls")
 DUNDERS = {"__init__", "__name__", "__doc__", "__len__", "__version__", "__call__"}
 SETTABLE = ("torch.backends.",)  # switches that a library documents for setting
@@ -113,6 +118,8 @@ def check_imports(tree: ast.Module, problem: Problem) -> str:
     """Return the first import or use of a module that is not allowed; "" if there is none."""
     allowed = (*COMMON, *problem.imports)
     for line, name in _imported(tree):
+        if name.partition(".")[2].split(".")[-1] in HELD_MODULES:
+            return f"line {line} imports `{name}`, a module that is not allowed"
         if not any(name == each or name.startswith(f"{each}.") for each in allowed):
             return f"line {line} imports `{name}`; allowed are {', '.join(sorted(allowed))}"
     names = _module_names(tree)
@@ -144,6 +151,8 @@ def check_names(tree: ast.Module) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and (node.id in REFUSED_NAMES or node.id == "__file__"):
             return f"line {node.lineno} uses `{node.id}`, which a training script does not need"
+        if isinstance(node, ast.Attribute) and node.attr in HELD_MODULES:
+            return f"line {node.lineno} reaches the module `{node.attr}` through another object"
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and node.attr not in DUNDERS:
             root = node.value
             own = isinstance(root, ast.Name) and root.id in OWN_UNDERSCORED and not node.attr.startswith("__")
