@@ -229,13 +229,13 @@ def test_what_cannot_be_done_at_once_is_said(play, bench, tmp_path) -> None:
 @BOTH
 def test_a_busy_or_broken_endpoint_is_asked_again_as_it_wishes(play, bench, tmp_path) -> None:
     model, chat = play([submit(FAST)])
-    model.faults = [Fail(429, {"retry-after": "0.03"}), Fail(529), Fail(500, body="boom"), Fail(0),
-                    Fail(200, body="<html>")]  # fmt: skip
+    model.faults = [Fail(429, {"retry-after": "0.03"}), Fail(0), Fail(200, body="<html>"), Fail(529),
+                    Fail(500, body="boom")]  # fmt: skip
     assert solve(chat, bench, tmp_path).passed == 1
     waits = [event for event in events(tmp_path) if event["event"] == "retry"]
     assert [event["attempt"] for event in waits] == [1, 2, 3, 4, 5]
     assert waits[0]["wait_s"] == 0.03
-    for event, says in zip(waits, ("429", "529", "500", "no answer", "no JSON object"), strict=True):
+    for event, says in zip(waits, ("429", "no answer", "no JSON object", "529", "500"), strict=True):
         assert says in event["error"]
 
 
@@ -251,11 +251,11 @@ def test_an_endpoint_that_asks_for_more_patience_than_there_is_says_nothing_of_t
     play, bench, tmp_path
 ) -> None:
     model, chat = play([submit(FAST)])
-    model.faults = [Fail(429, {"retry-after": "3600"})]
-    result = solve(chat, bench, tmp_path, runs=2)
-    assert [run.outcome for run in result.runs] == ["endpoint_error", "passed"]
-    assert (result.passed, result.n, result.set_aside) == (1, 1, 1)
-    assert "3600 s" in result.runs[0].detail
+    model.faults = [None, Fail(429, {"retry-after": "3600"})]
+    result = solve(chat, bench, tmp_path, runs=3)
+    assert [run.outcome for run in result.runs] == ["passed", "endpoint_error", "passed"]
+    assert (result.passed, result.n, result.set_aside) == (2, 2, 1)
+    assert "3600 s" in result.runs[1].detail
 
 
 @pytest.mark.parametrize("status", [400, 401, 404])
@@ -281,14 +281,14 @@ def test_a_conversation_that_the_endpoint_no_longer_takes_counts_as_the_models_f
 
 
 @BOTH
-def test_nobody_at_the_address(provider, bench, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(patience, "ATTEMPTS", 3)
+def test_an_endpoint_that_never_answers_ends_everything_with_the_first_run(provider, bench, tmp_path) -> None:
     model = ScriptedModel([])
     model.close()
     chat = open_chat("m", TOOLS, provider=provider, base_url=model.address)
     with pytest.raises(AgentError, match=r"no run could be scored.*no answer from the endpoint.*refused"):
-        solve(chat, bench, tmp_path)
-    assert read_solve(tmp_path).rate is None
+        solve(chat, bench, tmp_path, runs=5)
+    assert len(read_solve(tmp_path).runs) == 1
+    assert [event["event"] for event in events(tmp_path)].count("retry") == patience.ATTEMPTS_UNHEARD - 1
 
 
 @pytest.mark.parametrize(
@@ -353,11 +353,11 @@ def test_odd_answers_are_lived_with(play, bench, tmp_path, odd) -> None:
     "body", ["{}", '{"choices": [], "content": 3}', "[1]", '{"choices": [{"message": NaN}]}']
 )
 def test_json_that_is_no_answer_is_the_endpoints_fault(play, bench, tmp_path, monkeypatch, body) -> None:
-    monkeypatch.setattr(patience, "ATTEMPTS", 2)
+    monkeypatch.setattr(patience, "ATTEMPTS_UNHEARD", 2)
     model, chat = play([submit(FAST)])
-    model.faults = [Fail(200, body=body)] * 2
-    result = solve(chat, bench, tmp_path, runs=2)
-    assert [run.outcome for run in result.runs] == ["endpoint_error", "passed"]
+    model.faults = [None, Fail(200, body=body), Fail(200, body=body)]
+    result = solve(chat, bench, tmp_path, runs=3)
+    assert [run.outcome for run in result.runs] == ["passed", "endpoint_error", "passed"]
 
 
 def test_conversations_run_side_by_side_and_scripts_one_at_a_time(play, bench, tmp_path, capsys) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from helpers.profiling_lab.agent.endpoint_errors import EndpointError
 
 ATTEMPTS = 8  # a minute in all, unless the endpoint names its times
+ATTEMPTS_UNHEARD = 5  # without any HTTP error to go by: eight seconds, as for a server that restarts
 FIRST_WAIT_S = 0.5  # doubled for each attempt, unless the endpoint names a time
 
 R = TypeVar("R")
@@ -68,7 +69,8 @@ def ask_patiently(
         except EndpointError as error:
             if clock.left_s <= 0 and error.status is None:
                 raise OutOfTimeError from error
-            if not error.transient or attempt == ATTEMPTS:
+            most = ATTEMPTS_UNHEARD if error.status is None else ATTEMPTS
+            if not error.transient or attempt >= most:
                 raise
             wait_s = error.retry_after_s
             if wait_s is None:

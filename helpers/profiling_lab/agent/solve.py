@@ -84,7 +84,7 @@ def solve_problem(
     Raises:
         StoppedError: if a person interrupts; finished runs are kept.
         AgentError: if a number makes no sense, `out` holds results or cannot be written, the endpoint refuses
-            key, model or request, or no run could be scored.
+            key, model or request or never answers, or no run could be scored.
     """
     limits = limits or Limits()
     _check(runs, concurrent, limits)
@@ -95,16 +95,21 @@ def solve_problem(
     except OSError as error:
         raise AgentError(f"cannot write {out}: {error.strerror}; choose another folder with --out") from error
     machine = threading.Lock()
-    lab, stop = Lab(grade, run_script, lambda: machine), threading.Event()
+    lab, stop, answered = Lab(grade, run_script, lambda: machine), threading.Event(), threading.Event()
     started, commit = datetime.now(UTC).isoformat(timespec="seconds"), code_revision()
 
     def one(number: int) -> SolveRun:
         solving = Solving(number, assignment, chat, lab, limits, out, key=key, is_stopped=stop.is_set)
         try:
-            return solving.solve()
+            run = solving.solve()
         except EndpointError:
             stop.set()  # here, before the next run can begin
             raise
+        if run.turns:
+            answered.set()
+        elif run.outcome == "endpoint_error" and not answered.is_set():
+            stop.set()  # no model has answered so far, and the other runs would only take as long to find out
+        return run
 
     def result_of(finished: list[SolveRun]) -> SolveResult:
         return SolveResult(
@@ -118,6 +123,8 @@ def solve_problem(
     write_json(out / RESULT, result_of(finished))
     try:
         for run in _as_finished(one, runs, concurrent, stop):
+            if run.outcome == "stopped":
+                continue
             finished.append(run)
             write_json(out / RESULT, result_of(finished))
             print(run_line(run), flush=True)
