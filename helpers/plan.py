@@ -54,11 +54,24 @@ def _plan_track_a(profile: Profile, machine: Machine, micro_batch: int | None) -
     tokens = a.train_tokens * (1 + a.rehearsal_share) * a.epochs
     validated = a.validation_tokens * (a.epochs * VALIDATIONS_PER_EPOCH + 1)
     work = _TrainingWork("track_a/train", a, a.window, tokens, validated, embeddings=a.train_embeddings)
+    twin = a.as_twin()
     return [
         StagePlan("track_a/before", score, scoring),
         _plan_training(work, shape, machine, micro_batch),
         StagePlan("track_a/after", score, scoring),
+        *(
+            []
+            if twin is None
+            else [_plan_twin(dataclasses.replace(profile, track_a=twin), machine, micro_batch)]
+        ),
     ]
+
+
+def _plan_twin(profile: Profile, machine: Machine, micro_batch: int | None) -> StagePlan:
+    """Plan the clean twin, whose two scores and training are one stage."""
+    steps = _plan_track_a(profile, machine, micro_batch)
+    largest = max(steps, key=lambda step: step.peak_gib)
+    return StagePlan("track_a/twin", largest.parts, sum(step.seconds for step in steps), largest.note)
 
 
 def _plan_track_b(profile: Profile, machine: Machine, micro_batch: int | None) -> list[StagePlan]:

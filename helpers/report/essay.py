@@ -14,6 +14,7 @@ from helpers.report.tables import (
     TRACK_NAMES,
     checker_table,
     estimate_text,
+    instruction_control_sentence,
     markdown,
     metric_name,
     pretraining_control_sentences,
@@ -124,6 +125,8 @@ def doubt_text(name: str, track: Mapping[str, Any]) -> str:
         said.append(pretraining_control_sentences(track))
     elif name == "track_b":
         said.append(_baseline_sentence(track))
+        if "general_problems" in track["controls"]:
+            said.append(instruction_control_sentence(track))
     else:
         said.append(search_control_sentences(track))
         said.append(search_sentence(track))

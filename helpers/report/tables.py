@@ -221,7 +221,45 @@ def pretraining_control_sentences(track: Mapping[str, Any]) -> str:
             f"repository changes them by {number(own, signed=True)}. Repository minus foreign: "
             f"{change_text(added)}, so {reading}."
         )
+    if twin := controls.get("clean_twin"):
+        said.append(_twin_sentence(track, twin))
     return "\n\n".join(said) or "This profile measures no controls."
+
+
+def _twin_sentence(track: Mapping[str, Any], twin: Mapping[str, Any]) -> str:
+    """Compare the gain with that of a model that never saw the repository, each as a share (Markdown)."""
+    facts, own = track["data"], track["metrics"][track["primary_metric"]]
+    ours, its = (
+        f"{entry['delta']['value'] / entry['before']['value']:+.1%}".replace("-", "−")
+        for entry in (own, twin)
+    )
+    low, high = twin["delta"]["ci95"]
+    gained = "gains" if high < 0 else "loses" if low > 0 else "does not change detectably"
+    clean = facts["twin_exposure"] == "unseen"
+    reading = (
+        f"it cannot have remembered these files, and {gained} by the same method"
+        if clean
+        else f"it may have seen these files too, and {gained}: this control says little"
+    )
+    return (
+        f"**Clean twin.** {inline(facts['twin_model'])}, tuned on the same files by the same method: bits "
+        f"per byte change by {change_text(twin['delta'])}, or {its}, where the model itself changes by "
+        f"{ours}. {inline(facts['twin_note'])}: {reading}."
+    )
+
+
+def instruction_control_sentence(track: Mapping[str, Any]) -> str:
+    """Say what share of general problems the model solves before and after tuning (Markdown)."""
+    general = track["controls"].get("general_problems")
+    if not general:
+        return "This profile does not measure what Track B's model forgets."
+    low, high = general["delta"]["ci95"]
+    moved = "rises" if low > 0 else "falls" if high < 0 else "does not change detectably"
+    return (
+        f"**Forgetting.** On {general['after']['n']} of HumanEval's problems, which have nothing to do with "
+        f"the repository, the share solved {moved}: {number(general['before']['value'])} before, "
+        f"{number(general['after']['value'])} after, {change_text(general['delta'])}."
+    )
 
 
 def set_aside_text(n: int, total: int) -> str:

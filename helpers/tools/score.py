@@ -23,6 +23,7 @@ __all__ = [
     "ScoreError",
     "read_problems",
     "read_samples",
+    "run_samples",
     "score_samples",
     "summarise",
     "summary_text",
@@ -62,7 +63,7 @@ def score_samples(
     by_id = read_problems(problems)
     rows = read_samples(samples, by_id)
     asked = {task_id: by_id[task_id] for task_id in dict.fromkeys(str(row["task_id"]) for row in rows)}
-    results = _results(rows, asked, workers, timeout_s)
+    results = run_samples(rows, asked, workers, timeout_s)
     if all(result["status"] == "unscorable" for result in results):
         raise ScoreError(f"no task of {problems} can be scored; the first: {results[0]['detail']}")
     write_jsonl(out, results)
@@ -74,10 +75,15 @@ def program_for(problem: Problem, completion: str) -> str:
     return problem.program(completion)
 
 
-def _results(
+def run_samples(
     rows: list[dict[str, Any]], problems: dict[str, Problem], workers: int, timeout_s: float
 ) -> list[dict[str, Any]]:
-    """Run the references and the samples; return the rows with their verdicts."""
+    """Run the references and the samples; return the rows with `status`, `passed` and `detail` added.
+
+    Args:
+        rows: each with `task_id` and either `completion` or a whole `solution`.
+        problems: those of the rows, by task id.
+    """
 
     def program(problem: Problem, candidate: str) -> Program:
         return Program(candidate, problem.tests, problem.entry_point, timeout_s)
