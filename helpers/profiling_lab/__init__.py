@@ -4,3 +4,8 @@
 slow script in alternation, and scores what it trained on inputs drawn afterwards. `grade_types` holds what
 it returns. The problems themselves lie in `labs/problems/`.
 """
+
+__all__ = [
+    "example_grades", "grade_text", "grader", "lab_figures", "lab_run", "lower_bound", "problem",
+    "slow_profile", "steps",
+]  # fmt: skip

@@ -62,7 +62,7 @@ def check_source(source: str, problem: Problem) -> list[Check]:
         ("components", lambda: check_components(tree, problem.components), "all are defined and called"),
         ("imports", lambda: check_imports(tree, problem), "only modules that the problem allows"),
         ("no_patching", lambda: check_patching(tree), "no name of a library is assigned to"),
-        ("plain_code", lambda: check_names(tree), "nothing reaches into the interpreter"),
+        ("plain_code", lambda: check_code(tree), "nothing reaches into the interpreter"),
         ("no_stored_results", lambda: check_literals(tree), "no literal is large enough to hold a model"),
     )
     for name, make, fine in makers:
@@ -146,7 +146,7 @@ def check_patching(tree: ast.Module) -> str:
     return ""
 
 
-def check_names(tree: ast.Module) -> str:
+def check_code(tree: ast.Module) -> str:
     """Return the first use of a name that reaches into the interpreter; "" if there is none."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and (node.id in REFUSED_NAMES or node.id == "__file__"):

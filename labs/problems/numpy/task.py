@@ -77,6 +77,8 @@ def check_work(result, data, seed, seen):
     for number, tree in enumerate(trees):
         sample = np.random.default_rng([seed, number]).integers(0, len(rows), len(rows))
         leaves, depths = _leaves(tree, normal[sample])
+        if (tree["left"][leaves] >= 0).any():
+            return f"tree {number} does not lead every example to a leaf within depth {DEPTH}"
         counts = np.zeros_like(tree["counts"], dtype=float)
         np.add.at(counts, (leaves, labels[sample]), 1)
         is_leaf = tree["left"] < 0
