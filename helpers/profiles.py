@@ -21,6 +21,7 @@ from helpers.settings import (
     TrackASettings,
     TrackBSettings,
     TrackCSettings,
+    TwinSettings,
 )
 
 T4 = Profile(
@@ -39,6 +40,7 @@ T4 = Profile(
         batch_sequences=8,
         warmup_fraction=0.05,
         lora=LoraSettings(rank=16, alpha=32),
+        twin=TwinSettings(model=TINY_CODE_LM),
     ),
     track_b=TrackBSettings(
         model="Qwen/Qwen2.5-Coder-0.5B-Instruct",
@@ -56,6 +58,7 @@ T4 = Profile(
         warmup_fraction=0.05,
         lora=LoraSettings(rank=16, alpha=32),
         generation_batch=64,
+        general_problems=164,
     ),
     track_c=TrackCSettings(
         model="intfloat/e5-small-v2",
@@ -105,6 +108,7 @@ CPU = replace(
         lora=LoraSettings(rank=32, alpha=64),
         repair_form="line",
         fenced_code=False,
+        general_problems=0,  # the embedded model is no chat model
     ),
     # Three epochs would cost a fifth less: on validation .711 against .714 over two splits, within noise.
     track_c=replace(

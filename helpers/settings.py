@@ -92,6 +92,28 @@ class LoraSettings:
     alpha: int = 32
     dropout: float = 0.0
     use_rslora: bool = True
+    layers: int = 0  # that get adapters, counted from the top; 0: all
+
+    def __post_init__(self) -> None:
+        """Refuse a number of layers that means nothing."""
+        if self.layers < 0:
+            raise SettingsError(f"lora.layers is {self.layers}; give the number of topmost layers, 0 for all")
+
+
+@dataclass(frozen=True)
+class TwinSettings:
+    """Track A's clean twin: a second model, best one that never saw the corpus, tuned by the same method.
+
+    Its other settings are the track's. What a model has never seen it cannot remember from its pretraining.
+    """
+
+    model: str = ""  # empty: no such control
+    window: int = 512
+    stride: int = 256
+    learning_rate: float = 9e-4
+    warmup_fraction: float = 0.1  # Adam's first steps at the full rate throw the embedded model off
+    lora: LoraSettings = LoraSettings(rank=128, alpha=64)
+    train_embeddings: bool = True
 
 
 @dataclass(frozen=True)
@@ -114,7 +136,15 @@ class TrackASettings:
     train_embeddings: bool = False  # also the embedding's rows of the corpus's tokens, see `add_lora`
     keep_gain: float = 0.95  # share of the validated gain that a scaled-down adapter keeps; 1: as trained
     controls: bool = True  # a second training of the same budget, on a foreign code base
+    twin: TwinSettings = TwinSettings()  # its own control; not run where it is the track's own model
     bootstrap_samples: int = 10_000
+
+    def as_twin(self) -> TrackASettings | None:
+        """Return the settings of the clean twin's training; None without a twin other than the model."""
+        if self.twin.model in ("", self.model):
+            return None
+        values = {field.name: getattr(self.twin, field.name) for field in dataclasses.fields(self.twin)}
+        return dataclasses.replace(self, twin=TwinSettings(), **values)
 
 
 def check_language(spec: str) -> None:
@@ -159,6 +189,7 @@ class TrackBSettings:
     generation_batch: int
     repair_form: str = "function"  # what answers a bug: the whole function, or the corrected "line" alone
     fenced_code: bool = True  # code in Markdown fences, as chat models write it; a base model saw none
+    general_problems: int = 0  # of HumanEval's, on which forgetting is measured; for chat models
     language: str = "deterministic"  # who writes prose: also chat[:MODEL], openai:MODEL[@URL]
     benchmarks: tuple[str, ...] = ()  # problem files (HumanEval's or MBPP's) that no pair may share code with
     bootstrap_samples: int = 10_000

@@ -17,7 +17,8 @@ import pytest
 
 from helpers.profiles import CPU
 from helpers.run.code_identity import OURS, Sources, Used, code_digest
-from helpers.tracks import a, b, c, controls_a, controls_c
+from helpers.settings import TwinSettings
+from helpers.tracks import a, b, c, controls_a, controls_b, controls_c
 from helpers.tracks.guards import Guards
 from helpers.tracks.session import Session
 
@@ -207,7 +208,12 @@ class Recorder:
 
     def __init__(self, folder: Path):
         self.folder, self.seed, self.runtime = folder, 1, None
-        self.profile = CPU
+        twin = TwinSettings("somebody/another-model")
+        self.profile = dataclasses.replace(
+            CPU,
+            track_a=dataclasses.replace(CPU.track_a, twin=twin),
+            track_b=dataclasses.replace(CPU.track_b, general_problems=3),
+        )
         self.guards = Guards(folder)
         self.asked: dict[str, Callable[..., Any]] = {}
 
@@ -232,6 +238,10 @@ def stages(tmp_path_factory) -> dict[str, Callable[..., Any]]:
         corpus = SimpleNamespace(spec="", version="", sha256="")
         controls_a.seen_before(run, corpus)
         controls_a.measure_foreign_corpus(run, {}, [], None, exclude="")
+        controls_a.measure_clean_twin(run, corpus, {}, [])
+        patch.setattr(controls_b, "general_problems", lambda n, seed: [])
+        patch.setattr(run, "rows", lambda *a, rows=run.rows: rows(*a, dict) and [])
+        controls_b.measure_general_problems(run, run.folder)
         data = SimpleNamespace(test=[], documents=[])
         controls_c.measure_controls(run, data, {}, None, run.folder, exclude="")
     return track_stages() | run.asked
@@ -242,6 +252,7 @@ EXPECTED = {  # stage -> a module it depends on
     "track_a/train": "helpers.train.trainer",
     "track_a/after": "helpers.eval.perplexity",
     "track_a/foreign": "helpers.train.trainer",
+    "track_a/twin": "helpers.train.trainer",
     "track_a/exposure": "helpers.data.older_release",
     "track_b/data": "helpers.data.tasks.test_sets",
     "track_b/answers_before": "helpers.models.generation",
@@ -250,6 +261,8 @@ EXPECTED = {  # stage -> a module it depends on
     "track_b/scored_before": "helpers.sandbox.zygote",
     "track_b/scored_after": "helpers.sandbox.zygote",
     "track_b/train": "helpers.train.trainer",
+    "track_b/problems_before": "helpers.models.generation",
+    "track_b/problems_after": "helpers.sandbox.zygote",
     "track_c/index_before": "helpers.models.embedder",
     "track_c/index_after": "helpers.models.embedder",
     "track_c/train": "helpers.train.hard_negatives",

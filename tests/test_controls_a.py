@@ -1,4 +1,4 @@
-"""Track A's foreign-corpus control: same budget, same held-out files, a stage of its own, told as it is."""
+"""Track A's controls: foreign code and a clean twin, each on the same held-out files, told as it is."""
 
 from __future__ import annotations
 
@@ -19,9 +19,16 @@ from helpers.profiles import CPU, RunRequest
 from helpers.report.record_a import record_track_a
 from helpers.report.tables import pretraining_control_sentences
 from helpers.run.workspace import Workspace
-from helpers.settings import LoraSettings
+from helpers.settings import LoraSettings, TwinSettings
 from helpers.tracks import controls_a
-from helpers.tracks.controls_a import foreign_facts, foreign_rows, measure_foreign_corpus, seen_before
+from helpers.tracks.controls_a import (
+    foreign_facts,
+    foreign_rows,
+    measure_clean_twin,
+    measure_foreign_corpus,
+    seen_before,
+    twin_facts,
+)
 from helpers.tracks.session import open_session
 
 TRAINING = ["def add(first, second):\n    return first + second\n" * 6] * 3
@@ -76,6 +83,44 @@ def test_a_profile_without_controls_trains_nothing(run, measured):
     assert foreign_rows(before, before, []) == {}
 
 
+def test_the_twin_is_another_model_tuned_with_values_of_its_own(run, measured, tmp_path, monkeypatch):
+    _, texts, before, _ = measured
+    twin = TwinSettings(
+        str(tiny_models.save(tmp_path / "twin", "llama")),
+        16,
+        8,
+        1e-2,
+        0.0,
+        LoraSettings(rank=2, alpha=2),
+        False,
+    )
+    settings = dataclasses.replace(run.profile.track_a, twin=twin)
+    monkeypatch.setattr(run.profile, "track_a", settings)
+    monkeypatch.setattr(controls_a, "exposure", lambda model, corpus: Exposure("unseen", f"{model} saw none"))
+    asked = []
+    train = controls_a.train_language_model
+    monkeypatch.setattr(
+        controls_a,
+        "train_language_model",
+        lambda given, *a, **k: asked.append(given) or train(given, *a, **k),
+    )
+    corpus = SimpleNamespace(spec="installed:birds", version="1.0")
+    rows = measure_clean_twin(run, corpus, texts, TEST)
+    assert [row["path"] for row in rows] == ["a.py", "b.py"]
+    own = {row.path: row.nll_nats for row in before if row.part == "test"}
+    assert all(row["nll_before"] not in (row["nll_after"], own[row["path"]]) for row in rows)
+    (used,) = asked
+    assert (used.window, used.stride, used.lora.rank, used.epochs) == (16, 8, 2, settings.epochs)
+    assert used.as_twin() is None
+    assert twin_facts(run) == {
+        "twin_model": twin.model, "twin_exposure": "unseen", "twin_note": f"{twin.model} saw none"
+    }  # fmt: skip
+    assert not (run.folder / "track_a/twin/adapter").exists()
+    for same in (TwinSettings(), dataclasses.replace(twin, model=settings.model)):
+        monkeypatch.setattr(run.profile, "track_a", dataclasses.replace(settings, twin=same))
+        assert measure_clean_twin(run, corpus, texts, TEST) == []
+
+
 def scored(nll: float) -> list[FileScore]:
     """Twelve files of 100 bytes and ten tokens, each a little worse than the one before."""
     return [FileScore("test", f"{i}.py", 100, 10, nll + i, 5) for i in range(12)]
@@ -116,6 +161,12 @@ def test_the_sentence_turns_with_the_figures(foreign_nll, own_nll, says):
         "**Seen before?** nothing is known. On the 12 of them that are held out, bits"
         in pretraining_control_sentences(told)
     )
+    twin = {"twin_model": "small", "twin_exposure": "unseen", "twin_note": "it saw none"}
+    told = {**track, "data": facts | twin, "controls": {"clean_twin": track["controls"]["general_code"]}}
+    assert "or +6.5%, where the model itself changes by " in pretraining_control_sentences(told)
+    assert "it cannot have remembered these files, and loses by" in pretraining_control_sentences(told)
+    told["data"]["twin_exposure"] = "trained_on"
+    assert "this control says little" in pretraining_control_sentences(told)
     assert pretraining_control_sentences({**track, "controls": {}}) == "This profile measures no controls."
 
 

@@ -42,7 +42,7 @@ def constants(source: str) -> set[str]:
                     a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)
                 }
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
-            found |= {str(node.value.value)} if ast.unparse(node.targets[0]) == "STAGE" else set()
+            found |= {str(node.value.value)} if ast.unparse(node.targets[0]).endswith("STAGE") else set()
     return {name for name in found if STAGE.fullmatch(name)}
 
 

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import subprocess
+from types import SimpleNamespace
 
 import pytest
 
@@ -46,6 +47,19 @@ def history(tmp_path_factory):
 
 def corpus_of(folder) -> Corpus:
     return load_corpus(f"path:{folder}", CorpusSettings(min_file_bytes=1, near_duplicate_threshold=1.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "day"),
+    [("SmolLM2 135M Instruct", "2024-11-01"), ("Qwen2.5 Coder 0.5B", "2024-02-01"), ("Some other model", "")],
+)
+def test_a_gguf_file_is_dated_by_its_own_name(history, monkeypatch, name, day):
+    monkeypatch.setattr(
+        "helpers.data.exposure.find_gguf", lambda spec: SimpleNamespace(model_name=lambda: name)
+    )
+    known = exposure("gguf:model.gguf", corpus_of(history))
+    assert known.status == ("partly_unseen" if day else "unknown")
+    assert f"on or after {day}" in known.note or not day
 
 
 def test_days_are_those_of_the_last_commit_that_touched_a_file(history):

@@ -20,13 +20,17 @@ from helpers.code.near_duplicates import file_tokens, near_duplicates, shingles
 from helpers.data.corpus_spec import CorpusError, run_git
 from helpers.data.older_release import NoOlderReleaseError, older_release
 from helpers.lines import bare_lines
+from helpers.models.gguf.header import GgufError
+from helpers.models.gguf.sources import find_gguf
 from helpers.models.shapes import model_folder
 from helpers.records import Corpus
 from helpers.settings import CorpusSettings
 
-# Beginning of a model's name -> day before which its code was gathered, according to its makers.
+# Beginning of a model's name -> day before which its code was gathered. On the hub the maker's name stands
+# before it; a GGUF file gives its own.
 CUT_OFFS = {
-    "Qwen/Qwen2.5-Coder": datetime.date(2024, 2, 1),  # technical report, arXiv 2409.12186
+    ("Qwen", "Qwen2.5-Coder"): datetime.date(2024, 2, 1),  # technical report, arXiv 2409.12186
+    ("HuggingFaceTB", "SmolLM2"): datetime.date(2024, 11, 1),  # day on which the weights were published
 }
 SOURCES = "training.json"  # training record beside the weights of a model of this project
 
@@ -51,13 +55,26 @@ def exposure(model: str, corpus: Corpus) -> Exposure:
             named = f"{', '.join(seen)} is among the sources that {model} was trained on"
             return Exposure("trained_on", f"{named}: what it gains here says little")
         return Exposure("unseen", f"{corpus.name} is not among the sources that {model} was trained on")
-    cut_off = next((day for name, day in CUT_OFFS.items() if model.startswith(name)), None)
+    cut_off = _cut_off(model)
     if cut_off is None:
         unknown = f"nothing is known of what {model} was trained on"
         return Exposure("unknown", f"{unknown}: it may have seen these files")
     if corpus.spec.startswith("installed:"):
         return _by_older_release(model, corpus, cut_off)
     return _by_history(model, corpus, cut_off)
+
+
+def _cut_off(model: str) -> datetime.date | None:
+    """Return the day before which the model's code was gathered, by its name on the hub or in its file."""
+    try:
+        gguf = find_gguf(model)
+    except GgufError:
+        gguf = None
+    own = "" if gguf is None else gguf.model_name().replace(" ", "-").lower()
+    for (maker, family), day in CUT_OFFS.items():
+        if model.startswith(f"{maker}/{family}") or own.startswith(family.lower()):
+            return day
+    return None
 
 
 def _by_older_release(model: str, corpus: Corpus, cut_off: datetime.date) -> Exposure:

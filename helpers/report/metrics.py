@@ -193,6 +193,7 @@ def _again_b(folder: Path, stored: Mapping[str, Any], options: dict[str, Any]) -
         baselines=_items_named(folder, "baseline_", ResponseScore),
         planted=_items_named(folder, "planted_names", CheckedName).get("", []),
         set_aside=_set_aside(folder),
+        general=_items_named(folder, "control_").get("general_problems", []),
         **options,
     )
 

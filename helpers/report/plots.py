@@ -36,7 +36,9 @@ CONTROL_NAMES = {  # others are shown as they are, with spaces for underscores
     "general_code": "general code: forgetting",
     "foreign_corpus": "trained on foreign code instead",
     "own_instead_of_foreign": "own minus foreign training",
+    "clean_twin": "clean twin: a model that never saw it",
     "changed_after_cut_off": "files changed since the cut-off",
+    "general_problems": "HumanEval: forgetting",
     "foreign_package": "on a foreign package",
     "shuffled_pairs": "trained on shuffled pairs",
 }

@@ -2,7 +2,8 @@
 
 Rows: `track_b/tasks` (records.Task), `track_b/tasks_set_aside` (records.TaskSetAside),
 `track_b/scores_before`, `track_b/scores_after` and `track_b/baseline_<name>` (records.ResponseScore; sample 0
-is greedy, 1..n are drawn), and `track_b/planted_names` (planted.name_check.CheckedName).
+is greedy, 1..n are drawn), `track_b/planted_names` (planted.name_check.CheckedName), and
+`track_b/control_general_problems` (id, before, after).
 
 `pass@1` and `pass@1/<kind>` use sample 0, one per task of an executable kind (`records.EXECUTABLE`). The
 interval of the difference resamples functions, p is exact McNemar over tasks; the verdict needs both.
@@ -27,7 +28,8 @@ from helpers.records import EXECUTABLE, ResponseScore, Task, TaskSetAside
 from helpers.report import entries
 from helpers.report.entries import PRIMARY_METRIC, MetricsError, tidy
 
-CHECKER = "hallucination_checker"
+CHECKER, GENERAL = "hallucination_checker", "general_problems"
+SOLVED = "share of tasks solved, greedy decoding"
 NO_CODE = ("unparsable", "empty")  # statuses of responses that hold nothing to measure
 
 Key = tuple[str, int]  # task id, sample
@@ -49,6 +51,7 @@ def record_track_b(
     controls: Mapping[str, Any] | None = None,
     baselines: Mapping[str, Sequence[ResponseScore]] | None = None,
     planted: Sequence[CheckedName] = (),
+    general: entries.Rows = (),
     set_aside: Sequence[TaskSetAside] = (),
 ) -> dict[str, Any]:
     """Compute pass@1 of the greedy responses to the executable tasks (primary), and further metrics.
@@ -58,6 +61,7 @@ def record_track_b(
     Args:
         before, after: scores of the same (task, sample) pairs.
         baselines: name -> scores of trivial answers (copied input, reference), sample 0.
+        general: id, and whether the model solved the general problem before and after: shows forgetting.
         planted: the hallucination checker's verdicts on planted names, recorded among the controls.
         set_aside: tasks whose reference did not pass; no figure counts them, before or after.
 
@@ -89,7 +93,9 @@ def record_track_b(
         model,
         PRIMARY_METRIC["track_b"],
         metrics,
-        controls=dict(controls or {}) | ({CHECKER: checker_entry(planted)} if planted else {}),
+        controls=dict(controls or {})
+        | ({CHECKER: checker_entry(planted)} if planted else {})
+        | ({GENERAL: _general_entry(general, seed=seed, samples=samples)} if general else {}),
         baselines=beside,
         cost=cost,
         data=entries.data_section(data, counts, items, samples) | extra,
@@ -163,6 +169,13 @@ def checker_entry(planted: Sequence[CheckedName]) -> dict[str, Any]:
     }
 
 
+def _general_entry(rows: entries.Rows, **options: int) -> dict[str, Any]:
+    """Build the entry of the share of general problems solved; each problem is a group of its own."""
+    before, after = ([bool(row[side]) for row in rows] for side in ("before", "after"))
+    ids = [row["id"] for row in rows]
+    return with_bounds(entries.share_entry(before, after, SOLVED, higher=True, groups=ids, **options), ids)
+
+
 def _without(scores: Sequence[ResponseScore], gone: set[str]) -> list[ResponseScore]:
     return [score for score in scores if score.task_id not in gone]
 
@@ -197,7 +210,7 @@ def _greedy_entries(
     tested = [k for k in greedy if k[0] in executable]
     others = [k for k in greedy if k[0] not in executable]
     for name, some in _overall_and_by_kind("pass@1", first, tested):
-        add(name, some, passed, "share of tasks solved, greedy decoding")
+        add(name, some, passed, SOLVED)
     for kind, some in _by_kind(first, others):
         add(f"checks/{kind}", some, passed, "share of responses that pass the checks of this kind, greedy")
     add("parsable", tested, _readable, "share of responses holding code that parses, greedy")

@@ -37,6 +37,7 @@ METRIC_NAMES = {  # others are shown as they are, with spaces for underscores
     "parsable": "code that parses",
     "style": "style score",
 }
+ITEMS = {"bits_per_byte": "files", "pass@1": "tasks", "mrr@10": "queries"}  # what n counts
 NO_BREAK = "\N{NO-BREAK SPACE}"  # keeps figures together in narrow table cells
 
 
@@ -166,7 +167,7 @@ def verdict_sentence(track: Mapping[str, Any]) -> str:
     if not delta["value"]:
         moved = f"stayed at {after}"
     change = (
-        f"{name[0].upper()}{name[1:]} {moved} on {entry['after']['n']} items: a change of "
+        f"{name[0].upper()}{name[1:]} {moved} on {items_text(track)}: a change of "
         f"{number(delta['value'], signed=True)}, 95% interval {number(low, signed=True)} to "
         f"{number(high, signed=True)}, {p_text(delta['p_value'])}."
     )
@@ -174,8 +175,8 @@ def verdict_sentence(track: Mapping[str, Any]) -> str:
     reading = {
         "improved": f"{better} is better, so this is an improvement beyond chance.",
         "no_detectable_difference": (
-            "This is no detectable difference: on these items, chance could explain the change. "
-            "That is not proof that nothing changed."
+            f"This is no detectable difference: on these {items_name(track)}, chance could explain the "
+            "change. That is not proof that nothing changed."
         ),
         "regressed": f"{better} is better, so this is a regression beyond chance.",
     }
@@ -221,7 +222,45 @@ def pretraining_control_sentences(track: Mapping[str, Any]) -> str:
             f"repository changes them by {number(own, signed=True)}. Repository minus foreign: "
             f"{change_text(added)}, so {reading}."
         )
+    if twin := controls.get("clean_twin"):
+        said.append(_twin_sentence(track, twin))
     return "\n\n".join(said) or "This profile measures no controls."
+
+
+def _twin_sentence(track: Mapping[str, Any], twin: Mapping[str, Any]) -> str:
+    """Compare the gain with that of a model that never saw the repository, each as a share (Markdown)."""
+    facts, own = track["data"], track["metrics"][track["primary_metric"]]
+    ours, its = (
+        f"{entry['delta']['value'] / entry['before']['value']:+.1%}".replace("-", "−")
+        for entry in (own, twin)
+    )
+    low, high = twin["delta"]["ci95"]
+    gained = "gains" if high < 0 else "loses" if low > 0 else "does not change detectably"
+    clean = facts["twin_exposure"] == "unseen"
+    reading = (
+        f"it cannot have remembered these files, and {gained} by the same method"
+        if clean
+        else f"it may have seen these files too, and {gained}: this control says little"
+    )
+    return (
+        f"**Clean twin.** {inline(facts['twin_model'])}, tuned on the same files by the same method: bits "
+        f"per byte change by {change_text(twin['delta'])}, or {its}, where the model itself changes by "
+        f"{ours}. {inline(facts['twin_note'])}: {reading}."
+    )
+
+
+def instruction_control_sentence(track: Mapping[str, Any]) -> str:
+    """Say what share of general problems the model solves before and after tuning (Markdown)."""
+    general = track["controls"].get("general_problems")
+    if not general:
+        return "This profile does not measure what Track B's model forgets."
+    low, high = general["delta"]["ci95"]
+    moved = "rises" if low > 0 else "falls" if high < 0 else "does not change detectably"
+    return (
+        f"**Forgetting.** On {general['after']['n']} of HumanEval's problems, which have nothing to do with "
+        f"the repository, the share solved {moved}: {number(general['before']['value'])} before, "
+        f"{number(general['after']['value'])} after, {change_text(general['delta'])}."
+    )
 
 
 def set_aside_text(n: int, total: int) -> str:
@@ -286,6 +325,17 @@ def print_summary(metrics: Mapping[str, Any], console: Console | None = None) ->
     console.print(table)
     for line in closing_lines(metrics):
         console.print(Text.assemble(("Warning: ", "bold"), line))
+
+
+def items_text(track: Mapping[str, Any]) -> str:
+    """Return what the primary metric was measured on, such as "17 held-out files"."""
+    n = track["metrics"][track["primary_metric"]]["after"]["n"]
+    return f"{n:,} held-out {items_name(track)}"
+
+
+def items_name(track: Mapping[str, Any]) -> str:
+    """Return what the primary metric's n counts, in the plural."""
+    return ITEMS.get(track["primary_metric"], "items")
 
 
 def metric_name(name: str) -> str:

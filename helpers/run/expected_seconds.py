@@ -6,7 +6,7 @@ stored step (imports, reading the corpus, splits, baselines, figures) is a secti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from helpers.settings import Profile
@@ -15,6 +15,11 @@ PYTHON_STAGES = {  # limited by the interpreter and the sandbox, not by matrix p
     "track_a/exposure", "track_b/data", "track_b/references", "track_b/scored_before",
     "track_b/scored_after", "track_c/functions",
 }  # fmt: skip
+OPTIONAL: dict[str, Callable[[Profile], object]] = {  # stage -> whether the profile asks for it
+    "track_a/twin": lambda profile: profile.track_a.as_twin(),
+    "track_b/problems_before": lambda profile: profile.track_b.general_problems,
+    "track_b/problems_after": lambda profile: profile.track_b.general_problems,
+}
 CONTROLS = {"track_a/foreign", "track_c/control_shuffled_pairs", "track_c/control_foreign_package"}
 
 
@@ -66,6 +71,7 @@ _STAGES = {
         "track_a/train": (275.8, 6.0, 420.0),
         "track_a/after": (21.8, 2.5, 35.0),
         "track_a/foreign": (303.8, 9.0, 435.0),
+        "track_a/twin": (60.0, 5.0, 90.0),
         "track_a/exposure": (1.0, 0.4, 5.0),
     },
     "Track B: instruction tuning": {
@@ -75,6 +81,8 @@ _STAGES = {
         "track_b/train": (103.0, 2.0, 180.0),
         "track_b/answers_after": (35.1, 2.0, 480.0),
         "track_b/scored_after": (3.2, 0.3, 20.0),
+        "track_b/problems_before": (60.0, 10.0, 60.0),
+        "track_b/problems_after": (60.0, 10.0, 60.0),
     },
     "Track C: embedding tuning": {
         "track_c/index_before": (9.9, 0.5, 10.0),
@@ -123,6 +131,8 @@ def expected_sections(profile: Profile) -> tuple[SectionSeconds, ...]:
     def asked(stage: str) -> tuple[str, ...]:
         if stage.endswith("/control_seed_*"):
             return tuple(stage.replace("*", str(seed)) for seed in seeds) if len(seeds) > 1 else ()
+        if stage in OPTIONAL:
+            return (stage,) if OPTIONAL[stage](profile) else ()
         left_out = stage in CONTROLS and not getattr(profile, stage.split("/")[0]).controls
         return () if left_out else (stage,)
 

@@ -116,15 +116,14 @@ class Examination:
     """Bookkeeping around each case of an examination: rearranges memory before, measures cost after."""
 
     def __init__(self, conditions: RunConditions, steps: StepCounter | None) -> None:
-        self._rng = random.Random(conditions.memory)
-        self._varied = conditions.memory != BASE.memory
+        self._rng = random.Random(conditions.memory) if conditions.memory != BASE.memory else None
         self._steps, self._meter = steps, None
         self._kept: list[Any] = []
 
     def begin(self) -> None:
         """Prepare for the next case."""
         self._meter = self._meter or Meter()
-        if self._varied:
+        if self._rng is not None:
             self._kept = stir_memory(self._rng)
         if self._steps:
             self._steps.reset()
@@ -147,6 +146,7 @@ def rehearse() -> None:
     makes forks cheaper.
     """
     call = ["?", "call", ["y", 0], [["l", 0, 1, "a"], 2.5], ["d", 1, "by", True], None]
+    program = "def f(x, y, by=1):\n    return x\n"
     script = [["?", "boot", None, ["f"], ["d", 0], None], call, call, call]
     for _ in range(REHEARSALS):
         near, far = socket.socketpair()
@@ -156,7 +156,7 @@ def rehearse() -> None:
                 near.sendall(struct.pack("!I", len(text)) + text)
             near.shutdown(socket.SHUT_WR)
             with contextlib.suppress(ChannelClosed):
-                serve_program(far.fileno(), "def f(x, y, by=1):\n    return x\n", "")
+                serve_program(far.fileno(), program, "", BASE, StepCounter(sys.maxsize, os._exit))
         del sys.modules[MODULE]
 
 

@@ -22,8 +22,12 @@ from typing import Any
 
 POOL_BITS = 14  # CPython allocates small objects from aligned pools of 16 KiB
 POOL_HEADER = 48
+PAGE = 4096
 LARGEST_SMALL = 512  # bytes; larger objects come from malloc
-SHARES = 2  # sets of free blocks in known order: one for a program's definition, one for its calls
+LARGEST_HASHED = 256  # bytes; what is hashed by its address (functions, instances, tasks) is no larger
+# Sets of free blocks in known order, in pages of each size: one for a program's calls, one for its
+# definition. Every page costs every program a page fault.
+SHARE_PAGES = (2, 1)
 ALMOST_FULL = 8  # blocks of a pool that something else may hold
 STIRRED = 10  # blocks of each size that change places between two cases
 MOST_ROUNDS = 200  # limit on filling gaps: an allocator other than CPython's has no such pools
@@ -133,8 +137,8 @@ def settle(conditions: RunConditions) -> None:
 
     The warm process itself does not touch it, so every child finds the same, whatever ran before it.
     """
-    for share in range(SHARES):
-        fresh, filling = arrange_memory(SHARES * conditions.memory + share)
+    for share, pages in enumerate(SHARE_PAGES):
+        fresh, filling = arrange_memory(len(SHARE_PAGES) * conditions.memory + share, pages)
         _fresh.append(fresh)
         _held.extend(filling)
 
@@ -188,7 +192,7 @@ def reorder_names(seed: int, *namespaces: dict[str, Any]) -> None:
         namespace.update(items)
 
 
-def arrange_memory(seed: int) -> tuple[list[Any], list[Any]]:
+def arrange_memory(seed: int, pages: int) -> tuple[list[Any], list[Any]]:
     """Fill the gaps that imports left in memory, and one whole pool of each size.
 
     Objects without their own hash are hashed by address, and a set iterates over them in the order of
@@ -196,14 +200,14 @@ def arrange_memory(seed: int) -> tuple[list[Any], list[Any]]:
     seed alone: equal seeds give equal order in every process.
 
     Returns:
-        (fresh, filling). `fresh` holds the objects that fill these pools, in a seeded order: free them
-        from last to first, and new objects take their places from first to last. `filling` holds the
-        objects that fill the gaps: keep them as long as the order must last.
+        (fresh, filling). `fresh` holds the objects in the first `pages` pages of these pools, in a seeded
+        order: free them from last to first, and new objects take their places from first to last.
+        `filling` holds all others: keep them as long as the order must last.
     """
     rng, filling = random.Random(seed), []
     ready: list[Any] = []
     gc.collect()
-    for size in range(16, LARGEST_SMALL + 1, 16):
+    for size in range(16, LARGEST_HASHED + 1, 16):
         room = ((1 << POOL_BITS) - POOL_HEADER) // size
         made: list[Any] = []
         counts: Counter[int] = Counter()
@@ -218,14 +222,14 @@ def arrange_memory(seed: int) -> tuple[list[Any], list[Any]]:
         if not full:
             filling += made
             continue
-        fresh = [one for one in made if id(one) >> POOL_BITS == full[0]]
-        filling += [one for one in made if id(one) >> POOL_BITS != full[0]]
-        del made, new
-        ranks = list(range(room))
-        rng.shuffle(ranks)
         first = (full[0] << POOL_BITS) + POOL_HEADER
-        fresh.sort(key=lambda one, first=first, size=size: ranks[(id(one) - first) // size])
-        filling.append(fresh.pop())  # a pool that becomes entirely free is dissolved and loses its order
+        places = {id(one): (id(one) - first) // size for one in made if id(one) >> POOL_BITS == full[0]}
+        ranks = list(range((pages * PAGE - POOL_HEADER) // size))  # fewer than a pool holds: one that
+        rng.shuffle(ranks)  # becomes entirely free is dissolved and loses its order
+        fresh = [one for one in made if places.get(id(one), room) < len(ranks)]
+        filling += [one for one in made if places.get(id(one), room) >= len(ranks)]
+        del made, new
+        fresh.sort(key=lambda one, places=places, ranks=ranks: ranks[places[id(one)]])
         ready += fresh
     return ready, filling
 

@@ -101,9 +101,11 @@ class Worker:
         mine, theirs = socket.socketpair()
         settings = {"preload": names, "python_path": paths, "folder": self.folder,
                     "conditions": asdict(conditions)}  # fmt: skip
+        # Not the package's own `__init__`: what that imports would make every fork more expensive.
         start = (
-            f"import sys; sys.path.insert(0, {ROOT!r}); from helpers.sandbox.zygote import run_zygote; "
-            f"sys.path.remove({ROOT!r}); run_zygote()"
+            f"import sys, types; helpers = sys.modules['helpers'] = types.ModuleType('helpers'); "
+            f"helpers.__path__ = [{os.path.join(ROOT, 'helpers')!r}]; "
+            f"from helpers.sandbox.zygote import run_zygote; run_zygote()"
         )
         environment = {
             "PATH": "/usr/bin:/bin", "HOME": self.folder, "TMPDIR": self.folder,

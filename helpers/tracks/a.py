@@ -24,7 +24,16 @@ from helpers.report import plots, tables
 from helpers.report.metrics import record_track_a, write_items
 from helpers.run.workspace import digest
 from helpers.settings import MINIMUM_DATA
-from helpers.tracks.controls_a import foreign_facts, foreign_rows, measure_foreign_corpus, seen_before
+from helpers.tracks.controls_a import (
+    STAGE,
+    TWIN_STAGE,
+    foreign_facts,
+    foreign_rows,
+    measure_clean_twin,
+    measure_foreign_corpus,
+    seen_before,
+    twin_facts,
+)
 from helpers.tracks.guards import step
 from helpers.tracks.record import cost_of, keep_section
 from helpers.tracks.session import Session
@@ -44,6 +53,7 @@ class TrackA:
         self.settings = run.profile.track_a
         self.files: Mapping[str, Sequence[SourceFile]] | None = None  # split -> its files, once drawn
         self.foreign: Sequence[FileScore] = ()
+        self.twin: Rows = []  # of the clean twin, before and after
 
     @step
     def build(self) -> None:
@@ -100,11 +110,15 @@ class TrackA:
 
     @step
     def controls(self) -> None:
-        """Spend the same budget on a foreign code base, and look up what the model may have seen before."""
+        """Spend the same budget on foreign code, tune the clean twin, and look up what the model may know."""
         guards = self.run.guards
         self.foreign = guards.control(
             self.name, "the control on a foreign corpus", measure_foreign_corpus, self.run, self.texts,
             self.parts["test"], self.tokenizer, exclude=self.corpus.import_name, otherwise=[],
+        )  # fmt: skip
+        self.twin = guards.control(
+            self.name, "the control with a clean twin", measure_clean_twin, self.run, self.corpus, self.texts,
+            self.parts["test"], otherwise=[],
         )  # fmt: skip
         self.known = guards.control(
             self.name, "what the model may know", seen_before, self.run, self.corpus, otherwise=None
@@ -128,9 +142,14 @@ class TrackA:
             self.name, "the unigram baseline", unigram_bits_per_byte, train_texts,
             [text for _, text in self.parts["test"]], self.tokenizer, otherwise=None,
         )  # fmt: skip
-        took = (
-            {"foreign_corpus": round(run.workspace.seconds_of("track_a/foreign"), 3)} if self.foreign else {}
-        )
+        took = {
+            name: round(run.workspace.seconds_of(stage), 3)
+            for name, stage, rows in (
+                ("foreign_corpus", STAGE, self.foreign),
+                ("clean_twin", TWIN_STAGE, self.twin),
+            )
+            if rows
+        }
         section = record_track_a(
             files,
             model=settings.model,
@@ -141,6 +160,7 @@ class TrackA:
                 "counts": {"training_files": len(train_texts)},
                 "training_sha256": digest(list(train_texts)),
                 **(foreign_facts(run) if self.foreign else {}),
+                **(twin_facts(run) if self.twin else {}),
                 **({"exposure": known.status, "exposure_note": known.note} if known else {}),
             },
             role_rows=roles,
@@ -216,6 +236,8 @@ class TrackA:
         controls |= guards.control(
             self.name, "the control on a foreign corpus", foreign_rows, before, after, foreign, otherwise={}
         )
+        if twin := [row for row in self.twin if row["path"] in compared]:
+            controls["clean_twin"] = twin
         unseen = [row for row in files if self.known and row["path"] in self.known.unseen]
         if len(unseen) >= least:
             controls["changed_after_cut_off"] = unseen

@@ -38,6 +38,7 @@ from helpers.report.metrics import record_track_b, write_items
 from helpers.report.own_metric import Metric, add_metric
 from helpers.run.workspace import digest
 from helpers.settings import SET_ASIDE_LIMIT
+from helpers.tracks.controls_b import measure_general_problems
 from helpers.tracks.guards import step
 from helpers.tracks.record import cost_of, keep_section
 from helpers.tracks.session import Session
@@ -176,12 +177,16 @@ class TrackB:
 
     @step
     def controls(self) -> None:
-        """Score a copy of the input, and measure the hallucination checker on planted names."""
+        """Score a copy of the input, check the hallucination checker, and measure what was forgotten."""
         copied = score_responses(self.tasks, copy_input_responses(self.tasks), **self.scoring)
         self.baselines = {"copy_input": copied, "reference": self.references}
         self.planted = self.run.guards.control(
             self.name, "the check of the hallucination checker", check_planted, self.scoring["names"],
             self.functions, self.run.seed, otherwise=[],
+        )  # fmt: skip
+        self.general = self.run.guards.control(
+            self.name, "the control on general problems", measure_general_problems, self.run,
+            self.trained / "adapter", otherwise=[],
         )  # fmt: skip
 
     @step
@@ -194,6 +199,7 @@ class TrackB:
             "scores_after": self.scores_after,
             "planted_names": self.planted,
             "tasks_set_aside": aside,
+            **({"control_general_problems": self.general} if self.general else {}),
             **{f"baseline_{name}": scores for name, scores in self.baselines.items()},
         }
         for name, some in rows.items():
@@ -214,6 +220,7 @@ class TrackB:
             },
             baselines=self.baselines,
             planted=self.planted,
+            general=self.general,
             set_aside=aside,
         )
         self.section = keep_section(run, self.name, section)
@@ -228,6 +235,7 @@ class TrackB:
         display(Markdown("\n\n".join([
             tables.verdict_sentence(self.section),
             tables.markdown(tables.baseline_table(self.section, beside)),
+            tables.instruction_control_sentence(self.section),
             tables.markdown(tables.checker_table(self.section)),
         ])))  # fmt: skip
 

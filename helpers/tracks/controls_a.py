@@ -1,8 +1,11 @@
-"""Track A's controls: what the model may have seen before, and the same budget spent on foreign code.
+"""Track A's controls: what the model may have seen before, foreign code, and a twin that saw nothing.
 
 If training on any Python code helped the held-out files as much, the gain would say nothing about the
 repository. The foreign training has the same settings and number of tokens. Its weights are chosen on the
 repository's validation files, which can only favour it.
+
+A model that met the repository in its pretraining may merely be reminded of it. The clean twin is a model
+that did not: the same files and the same method move it only by what they teach.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ from transformers import PreTrainedTokenizerBase
 from helpers.data.exposure import Exposure, exposure
 from helpers.data.foreign import foreign_texts
 from helpers.eval.file_scores import FileScore, paired_rows, score_files
-from helpers.models.causal_lm import load_adapted
+from helpers.models.causal_lm import load_adapted, load_causal_lm
+from helpers.models.shapes import model_identity
 from helpers.models.tokens import token_ids
 from helpers.records import Corpus
 from helpers.run.workspace import read_json, read_jsonl, write_json, write_jsonl
@@ -26,6 +30,7 @@ from helpers.tracks.session import Session
 from helpers.train.continued_pretraining import train_language_model
 
 STAGE = "track_a/foreign"
+TWIN_STAGE = "track_a/twin"
 
 
 def seen_before(run: Session, corpus: Corpus) -> Exposure:
@@ -88,6 +93,51 @@ def foreign_rows(
         "foreign_corpus": paired_rows(before, foreign, "test"),  # untouched -> trained on foreign code
         "own_instead_of_foreign": paired_rows(foreign, after, "test"),  # what the repository's files add
     }
+
+
+def measure_clean_twin(
+    run: Session,
+    corpus: Corpus,
+    texts: Mapping[str, Sequence[str]],
+    test_files: Sequence[tuple[str, str]],
+) -> list[dict[str, Any]]:
+    """Tune the twin on the training files; return rows of the held-out files before and after.
+
+    Args:
+        texts: "training", "validation" and "test" files of the corpus.
+        test_files: (path, text) of the held-out files.
+
+    Returns:
+        Rows as `paired_rows` makes them; none if the profile names no twin or the twin is Track A's model.
+    """
+    settings = run.profile.track_a.as_twin()
+    if settings is None:
+        return []
+
+    def build(out: Path) -> None:
+        sizes: dict[str, Any] = {"window": settings.window, "stride": settings.stride}
+        before = score_files(*load_causal_lm(settings.model, run.runtime), {"test": test_files}, **sizes)
+        train_language_model(
+            settings, texts["training"], texts["validation"], run.runtime, seed=run.seed, out_dir=out,
+            held_out=texts.get("test", ()),
+        )  # fmt: skip
+        model = load_adapted(settings.model, out / "adapter", run.runtime)
+        after = score_files(*model, {"test": test_files}, **sizes)
+        shutil.rmtree(out / "adapter")
+        write_jsonl(out / "rows.jsonl", paired_rows(before, after, "test"))
+        known = exposure(settings.model, corpus)
+        write_json(
+            out / "twin.json",
+            {"twin_model": settings.model, "twin_exposure": known.status, "twin_note": known.note},
+        )
+
+    inputs = [settings, model_identity(settings.model), texts, test_files, corpus.spec, corpus.version]
+    return read_jsonl(run.stage(TWIN_STAGE, inputs, build) / "rows.jsonl")
+
+
+def twin_facts(run: Session) -> dict[str, Any]:
+    """Return the twin's name and what it may have seen of the corpus, once it is measured."""
+    return read_json(run.folder / TWIN_STAGE / "twin.json")
 
 
 def foreign_facts(run: Session) -> dict[str, Any]:

@@ -91,6 +91,10 @@ def _causal_model_problems(profile: Profile, runtime: Runtime) -> list[str]:
     uses.setdefault(a.model, {})["Track A"] = lambda model, tokenizer: context_problems(
         model, a.window, "track_a.window is"
     )
+    if (twin := a.as_twin()) is not None:
+        uses.setdefault(twin.model, {})["Track A's twin"] = lambda model, tokenizer: context_problems(
+            model, twin.window, "track_a.twin.window is"
+        )
     uses.setdefault(b.model, {})["Track B"] = lambda model, tokenizer: [
         *chat_problems(tokenizer, end_token_id(tokenizer)),
         *context_problems(model, length, "track_b.max_prompt_tokens and max_new_tokens are"),

@@ -22,7 +22,7 @@ AMOUNTS = frozenset({
     "executable_tasks", "language_tasks", "test_queries",
 })  # fmt: skip
 REPORTING = frozenset({"bootstrap_samples"})
-CONTROLS = frozenset({"controls"})  # of Track A: a stage of their own
+CONTROLS = frozenset({"controls", "twin", "general_problems"})  # of Tracks A and B: stages of their own
 SAMPLING = frozenset({"samples_per_task", "temperature", "generation_batch"})
 DATA_SOURCES = frozenset({"language", "benchmarks"})  # what the pairs are made with and checked against
 

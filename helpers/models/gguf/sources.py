@@ -54,15 +54,22 @@ class GgufSource:
             return json.loads((self.folder() / "config.json").read_text(encoding="utf-8"))
         return shape_in(read_header(self.path))
 
+    def model_name(self) -> str:
+        """Return the model's name as the file gives it."""
+        return self._stated()[1]
+
     def described(self) -> str:
         """Return file, name, quantisation and digest in one line."""
+        file, name, quantisation = self._stated()
+        return f"{self.name} ({file}: {name}, {quantisation}, sha256 {self.sha256})"
+
+    def _stated(self) -> tuple[str, str, str]:
+        """Return the file's own name, the model's, and its quantisation."""
         if self.path is None:
             record = read_record(self.folder())
-            file, name, quantisation = record.file, record.name, record.quantisation
-        else:
-            header = read_header(self.path)
-            file, name, quantisation = self.path.name, header.name, header.quantisation
-        return f"{self.name} ({file}: {name}, {quantisation}, sha256 {self.sha256})"
+            return record.file, record.name, record.quantisation
+        header = read_header(self.path)
+        return self.path.name, header.name, header.quantisation
 
 
 def find_gguf(spec: str, beside: Path | None = None) -> GgufSource | None:
