@@ -2,12 +2,12 @@
 
     python benchmarks/generation_throughput.py [--model SPEC] [--prompts 64] [--new-tokens 192]
 
-Both continue the same prompts (functions of the corpus, worded as Track B words its tasks) with the same
+All continue the same prompts (functions of the corpus, worded as Track B words its tasks) with the same
 model, the same limit and the same end tokens, greedily and by plain sampling at one temperature. The usual
-way is `model.generate` of transformers, prompt after prompt, as it comes. Counted are the tokens that were
-asked for and given, up to and with the end token. Peak memory is of each way's own process. Also told:
-on how many prompts both greedy texts are the same. Run on an idle machine; on a busy one the ratio per
-second of processor time, with OMP_NUM_THREADS=1, is the steadier one.
+way is `model.generate` of transformers, prompt after prompt, as it comes; `generate` runs once as it is and
+once without drafts. Counted are the tokens of the texts, encoded again. Peak memory is of each way's own
+process. Also told: on how many prompts the greedy texts are those of the usual way. Run on an idle machine;
+on a busy one the ratio per second of processor time, with OMP_NUM_THREADS=1, is the steadier one.
 """
 
 from __future__ import annotations
@@ -29,13 +29,12 @@ from helpers.data.corpus import load_corpus
 from helpers.data.tasks.phrasings import PHRASINGS, phrase
 from helpers.machine.hardware import detect_runtime, hardware_facts, set_seed
 from helpers.machine.usage import peak_memory_gib, stopwatch
-from helpers.models import generation
+from helpers.models import generation, prompt_lookup
 from helpers.models.causal_lm import chat_ids, load_causal_lm, load_tokenizer
-from helpers.models.tokens import continuation
+from helpers.models.tokens import batch_token_ids, continuation
 from helpers.profiles import PROFILES
 
-WAYS = ("one at a time", "batched")
-Answers = tuple[int, list[str]]  # tokens given in all, texts
+WAYS = ("one at a time", "batched without drafts", "batched")
 
 
 def prompts_of(corpus: str, model: str, count: int, longest: int) -> list[list[int]]:
@@ -54,39 +53,30 @@ def prompts_of(corpus: str, model: str, count: int, longest: int) -> list[list[i
 
 def one_at_a_time(
     model, tokenizer, prompts: list[list[int]], temperature: float, limit: int, runtime
-) -> Answers:
+) -> list[str]:
     """transformers' own loop, a prompt a call."""
     ends = sorted(generation.end_ids(model, tokenizer))
     drawing = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     options = drawing if temperature else {"do_sample": False}
-    tokens, texts = 0, []
+    texts = []
     for prompt in prompts:
         read = torch.tensor([prompt], device=runtime.device)
         given = model.generate(
             input_ids=read, attention_mask=torch.ones_like(read), max_new_tokens=limit, eos_token_id=ends,
             pad_token_id=tokenizer.pad_token_id, **options,
         )[0, len(prompt) :].tolist()  # fmt: skip
-        tokens += len(given)
         texts.append(continuation(tokenizer, prompt, given))
-    return tokens, texts
+    return texts
 
 
 def batched(
     model, tokenizer, prompts: list[list[int]], temperature: float, limit: int, runtime, batch: int
-) -> Answers:
-    """`helpers.models.generation.generate`; its tokens are counted by the rows that the model reads."""
-    tokens = 0
-
-    def count(module, arguments, options, output) -> None:
-        nonlocal tokens
-        tokens += len(options["input_ids"])  # each row that is read, prompt or token, gives one more
-
-    hook = model.register_forward_hook(count, with_kwargs=True)
+) -> list[str]:
+    """`helpers.models.generation.generate`."""
     texts = generation.generate(
         model, tokenizer, prompts, runtime, temperature=temperature, max_new_tokens=limit, batch_size=batch
     )
-    hook.remove()
-    return tokens, [text for [text] in texts]
+    return [text for [text] in texts]
 
 
 def measure(
@@ -98,8 +88,11 @@ def measure(
     set_seed(0)
     arguments = (temperature, options.new_tokens, runtime)
 
-    def run(some: list[list[int]]) -> Answers:
-        if way == "batched":
+    if way == "batched without drafts":
+        prompt_lookup.MAX_DRAFT = 0
+
+    def run(some: list[list[int]]) -> list[str]:
+        if way != "one at a time":
             return batched(model, tokenizer, some, *arguments, options.batch)
         return one_at_a_time(model, tokenizer, some, *arguments)
 
@@ -107,8 +100,9 @@ def measure(
     loaded = peak_memory_gib()
     spent = time.process_time()
     with torch.inference_mode(), stopwatch() as took:
-        tokens, texts = run(prompts)
+        texts = run(prompts)
     spent = time.process_time() - spent
+    tokens = sum(map(len, batch_token_ids(tokenizer, texts)))
     channel.send(
         {
             "tokens": tokens,
@@ -156,14 +150,16 @@ def main() -> None:
     for temperature in dict.fromkeys((0.0, options.temperature)):
         name = f"sampled at {temperature:g}" if temperature else "greedy"
         ways = {way: in_own_process(way, prompts, options, temperature) for way in WAYS}
-        alone, together = (ways[way].pop("texts") for way in ways)
+        alone, *others = (ways[way].pop("texts") for way in ways)
         report["hardware"] = [way.pop("hardware") for way in ways.values()][-1]
-        report[name] = ways
+        report[name] = {**ways}
         for unit in ("second", "cpu_second"):
-            speeds = [way[f"tokens_per_{unit}"] for way in ways.values() if isinstance(way, dict)]
-            report[name][f"speedup_per_{unit}"] = round(speeds[1] / speeds[0], 1)
+            slowest, *speeds = (ways[way][f"tokens_per_{unit}"] for way in WAYS)
+            report[name][f"speedup_per_{unit}"] = [round(speed / slowest, 1) for speed in speeds]
         if not temperature:
-            report[name]["same_texts"] = sum(a == b for a, b in zip(alone, together, strict=True))
+            report[name]["same_texts"] = [
+                sum(a == b for a, b in zip(alone, texts, strict=True)) for texts in others
+            ]
     print(json.dumps(report, indent=2))
 
 

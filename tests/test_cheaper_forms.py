@@ -11,7 +11,12 @@ import torch
 
 from helpers.machine.hardware import can_compile
 from helpers.models.causal_lm import add_lora
-from helpers.models.cheaper_forms import cheaper_forms, plain_attention, summed_adapters
+from helpers.models.cheaper_forms import (
+    cheaper_forms,
+    merged_adapters,
+    plain_attention,
+    summed_adapters,
+)
 from helpers.models.structure import hidden_states, output_head, plain_model
 from helpers.models.token_loss import summed_token_loss
 from helpers.settings import LoraSettings
@@ -86,6 +91,21 @@ def test_afterwards_the_model_computes_as_before():
 def test_weights_are_summed_only_where_that_is_less_work(family, lora, layers):
     with summed_adapters(adapted(family, lora)) as changed:
         assert changed == layers
+
+
+def test_merged_adapters_give_the_same_logits_and_leave_no_trace():
+    model, ids = adapted("llama", LoraSettings(rank=2, alpha=4)), torch.arange(40)[None]
+    with torch.no_grad():
+        wanted, plain = model(ids).logits, model.get_base_model()
+        with merged_adapters(model) as changed:
+            assert changed == 14  # seven in each of two layers
+            found = model(ids).logits
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+        assert torch.equal(model(ids).logits, wanted)
+        with model.disable_adapter():
+            assert not torch.allclose(plain(ids).logits, wanted, atol=1e-3)
+    with merged_adapters(model.half()) as changed:
+        assert changed == 0  # sums would be rounded
 
 
 def test_large_scores_stay_with_the_fused_kernel(monkeypatch):

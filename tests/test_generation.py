@@ -5,11 +5,12 @@ import tiny_models
 import tokenizer_families
 import torch
 from tokenizer_families import FAMILIES
-from transformers import GPT2Config, GPT2LMHeadModel
-from transformers.cache_utils import DynamicLayer
+from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
 from helpers.models import generation
 from helpers.models.causal_lm import add_lora, generate
+from helpers.models.prompt_lookup import Drafts, EarlierText
+from helpers.models.ragged_cache import RaggedCache
 from helpers.models.tokens import token_ids
 from helpers.settings import LoraSettings
 
@@ -210,28 +211,156 @@ def test_running_out_of_memory_half_way_changes_nothing(tok, monkeypatch):
     model = tiny_models.model("qwen2", len(tok))
     options = {"n": 2, "temperature": 0.9, "max_new_tokens": 12, "stop": ("e",)}
     wanted = generate(model, tok, PROMPTS, RUNTIME, batch_size=64, **options)
-    forward, calls = generation._next_logits, []
+    read, calls = RaggedCache.read, []
 
-    def short_of_memory(model, tokens, *rest):
-        calls.append(len(tokens))
-        if len(calls) > 5 and len(tokens) > 4:
+    def short_of_memory(cache, fed):
+        calls.append(len(fed))
+        if len(calls) > 5 and len(fed) > 4:
             raise torch.OutOfMemoryError("too little")
-        return forward(model, tokens, *rest)
+        return read(cache, fed)
 
-    monkeypatch.setattr(generation, "_next_logits", short_of_memory)
+    monkeypatch.setattr(RaggedCache, "read", short_of_memory)
     assert generate(model, tok, PROMPTS, RUNTIME, batch_size=64, **options) == wanted
     assert max(calls[:5]) > 4
 
 
-def test_a_preallocated_cache_holds_what_a_growing_one_holds():
-    plain, roomy = DynamicLayer(), generation._RoomyLayer()
-    generator = torch.Generator().manual_seed(0)
-    for steps in [7, 1, 1, 3, *[1] * (2 * generation.ROOM)]:
-        states = [torch.randn(4, 2, steps, 8, generator=generator) for _ in range(2)]
-        for one, other in zip(plain.update(*states), roomy.update(*states), strict=True):
-            assert torch.equal(one, other)
-        if plain.get_seq_length() == 20:
-            for layer in (plain, roomy):
-                layer.batch_select_indices(torch.tensor([2, 0, 0, 3]))
-    assert roomy.get_seq_length() == plain.get_seq_length()
-    assert roomy.get_mask_sizes(1) == plain.get_mask_sizes(1)
+REPEATED = [
+    "ab ab ab ab ",
+    "def add(first):\n    return first\n\n\ndef add(first):\n",
+    "xyxyxyxy",
+    "x = 1\n" * 4,
+]
+
+
+def plain_text(model, tok, prompt, draws, temperature, steps):
+    """Sample one sequence without cache, drafts or other sequences, by the inverse of its CDF."""
+    ids, new = token_ids(tok, prompt), []
+    for draw in draws[:steps]:
+        with torch.no_grad():
+            chances = torch.softmax(model(torch.tensor([ids + new])).logits[0, -1] / temperature, -1).double()
+        token = int((chances.cumsum(0) <= draw * chances.sum()).sum())
+        if token in (tok.eos_token_id, tok.pad_token_id):
+            break
+        new.append(token)
+    return tok.decode(new, skip_special_tokens=True)
+
+
+def accepted_drafts(monkeypatch):
+    """Let every repetition be drafted, and return the list that receives how many were right each time."""
+    right, add = [], generation._Writer._add
+
+    def noted(writer, job, chosen, draft):
+        right.append(add(writer, job, chosen, draft))
+        return right[-1]
+
+    monkeypatch.setattr(generation, "PASS_COST", {"cpu": 10_000})
+    monkeypatch.setattr(generation._Writer, "_add", noted)
+    return right
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_drafts_change_no_greedy_text(model, tok, batch_size, monkeypatch):
+    right = accepted_drafts(monkeypatch)
+    got = generate(model, tok, REPEATED + PROMPTS, RUNTIME, max_new_tokens=30, batch_size=batch_size)
+    assert got == [[slow_greedy(model, tok, prompt, 30)] for prompt in REPEATED + PROMPTS]
+    assert sum(right) > 20  # whole drafts are right, once a tiny model repeats itself
+    assert any(count == 0 for count in right)
+
+
+def test_drafts_change_no_sample(model, tok, monkeypatch):
+    right = accepted_drafts(monkeypatch)
+    options = {"n": 2, "temperature": 0.2, "max_new_tokens": 24, "seed": 3}
+    got = generate(model, tok, REPEATED, RUNTIME, **options)
+    draws = [[generation._draws(3, i, j, 24) for j in range(2)] for i in range(len(REPEATED))]
+    assert got == [
+        [plain_text(model, tok, prompt, one, 0.2, 24) for one in both]
+        for prompt, both in zip(REPEATED, draws, strict=True)
+    ]
+    assert sum(right) > 0
+
+
+@pytest.mark.parametrize(
+    ("said", "stop", "limit", "wanted"),
+    [
+        ("kmpqvzkmpqvzkmpqvz<|endoftext|>kmpq", (), 30, "kmpqvzkmpqvzkmpqvz"),  # not drafted
+        ("kmpqvzXkmpqvzYkmpqvz", ("zY",), 20, "kmpqvzXkmpqv"),  # not drafted
+        ("kmpqvzkmpqvzkmpqvz", ("zkmpq",), 18, "kmpqv"),  # complete within a draft
+        ("kmpqvzkmpqvzkmpqvz", (), 10, "kmpqvzkmpq"),  # the limit lies within a draft
+    ],
+)
+def test_text_ends_within_a_draft_as_without_it(said, stop, limit, wanted, monkeypatch):
+    tok = tiny_models.tokenizer(extra=("<|im_end|>",))
+    right = accepted_drafts(monkeypatch)
+    assert generate(forced(tok, said), tok, ["x"], RUNTIME, max_new_tokens=limit, stop=stop) == [[wanted]]
+    assert sum(right) > 0
+
+
+def test_an_end_token_within_a_draft_ends_the_text(tok, monkeypatch):
+    right = accepted_drafts(monkeypatch)
+    a, b, c, d = token_ids(tok, "kmpq")
+    prompt = [a, b, c, tok.eos_token_id, d, a, b]
+    model = saying(tok, [*prompt, c, tok.eos_token_id, d, a, b, c])
+    assert generate(model, tok, [prompt], RUNTIME, max_new_tokens=5) == [["p"]]
+    assert right == [2]
+
+
+def test_the_context_may_be_used_up_within_a_draft(tok, monkeypatch):
+    model = tiny_models.model("gpt2", len(tok), context=40)
+    right = accepted_drafts(monkeypatch)
+    [[got]] = generate(model, tok, ["x = 1\n" * 20], RUNTIME, max_new_tokens=20)
+    prompt = tok.decode(token_ids(tok, "x = 1\n" * 20)[-20:])
+    assert got == slow_greedy(model, tok, prompt, 20)
+    assert sum(right) > 0
+
+
+def test_drafts_that_fail_are_given_up():
+    drafts, text = Drafts(), EarlierText([1, 2, 3, 4, 5, 1, 2])
+    assert text.find() == (2, 2)
+    assert drafts.choose([text], [3], worth=0.1) == [(2, [3, 4, 5])]
+    assert drafts.choose([text], [3], worth=0.4) == [(2, [3])]  # .52 * .70 is too little
+    assert drafts.choose([text], [0], worth=0.1) == [(0, [])]
+    for _ in range(64):
+        drafts.record(2, 1, 0)
+    assert drafts.choose([text], [3], worth=0.4) == [(2, [])]  # 32 * .52 / (32 + 64) = .17
+    repeating = EarlierText([7, 8, 7, 8])
+    assert Drafts().choose([repeating], [5], worth=0.05)[0] == (2, [7, 8, 7, 8, 7])
+
+
+def test_models_that_no_ragged_cache_fits_are_read_one_by_one(tok, monkeypatch):
+    model = tiny_models.model("llama", len(tok))
+    wanted = generate(model, tok, PROMPTS, RUNTIME, n=2, temperature=0.8, max_new_tokens=12)
+    monkeypatch.setattr(type(model), "_supports_attention_backend", False)
+    monkeypatch.setattr(RaggedCache, "read", None)
+    assert wanted == generate(
+        model, tok, PROMPTS, RUNTIME, n=2, temperature=0.8, max_new_tokens=12, batch_size=3
+    )
+
+
+def test_a_sliding_window_is_kept(tok):
+    config = MistralConfig(
+        vocab_size=len(tok), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, sliding_window=6, eos_token_id=0, bos_token_id=None, pad_token_id=None,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = MistralForCausalLM(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.normal_(0.0, 0.3)
+    got = generate(model, tok, REPEATED + PROMPTS, RUNTIME, max_new_tokens=16)
+    assert got == [[slow_greedy(model, tok, prompt, 16)] for prompt in REPEATED + PROMPTS]
+
+
+def test_a_shared_beginning_is_read_once(tok, monkeypatch):
+    model = tiny_models.model("qwen2", len(tok))
+    start = list(range(10, 50))
+    prompts = [[*start, 60 + number, 7] for number in range(5)]
+    read, tokens = RaggedCache.read, []
+
+    def noted(cache, fed):
+        tokens.append(sum(len(one.tokens) for one in fed))
+        return read(cache, fed)
+
+    monkeypatch.setattr(RaggedCache, "read", noted)
+    generate(model, tok, prompts, RUNTIME, n=2, temperature=0.7, max_new_tokens=1)
+    assert tokens == [42, 1 + 4 * 2 * 2]  # a whole prompt; its last token again; the others' ends, twice

@@ -192,6 +192,7 @@ def test_scoring_and_generation_do_not_depend_on_the_batch_size(folder, monkeypa
     from helpers.eval import perplexity
     from helpers.models import generation
     from helpers.models.causal_lm import load_causal_lm
+    from helpers.models.ragged_cache import RaggedCache
 
     model, tokenizer = load_causal_lm(str(folder), RUNTIME)
     score = {"window": 16, "stride": 8, "batch_size": 8}
@@ -199,7 +200,7 @@ def test_scoring_and_generation_do_not_depend_on_the_batch_size(folder, monkeypa
     prompts = ["def a", "return value", "value + 1"]
     whole = perplexity.evaluate_perplexity(model, tokenizer, TRAIN, **score)
     texts = generation.generate(model, tokenizer, prompts, RUNTIME, **sample)
-    forward, read = perplexity.hidden_states, generation._read_prompts
+    forward, read = perplexity.hidden_states, RaggedCache.read
     seen = []
 
     def limited(model, ids, **options):
@@ -207,13 +208,13 @@ def test_scoring_and_generation_do_not_depend_on_the_batch_size(folder, monkeypa
             raise out_of_memory()
         return forward(model, ids, **options)
 
-    def limited_read(model, prompts, *rest):
-        if len(prompts) > 2:
+    def limited_read(cache, fed):
+        if len(fed) > 2:
             raise out_of_memory()
-        return read(model, prompts, *rest)
+        return read(cache, fed)
 
     monkeypatch.setattr(perplexity, "hidden_states", limited)
-    monkeypatch.setattr(generation, "_read_prompts", limited_read)
+    monkeypatch.setattr(RaggedCache, "read", limited_read)
     again = perplexity.evaluate_perplexity(
         model, tokenizer, TRAIN, **score, observe=lambda text, first, losses, hits: seen.append(len(losses))
     )

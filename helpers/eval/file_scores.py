@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.eval.token_roles import ROLES, token_roles
-from helpers.models.cheaper_forms import summed_adapters
+from helpers.models.cheaper_forms import merged_adapters, summed_adapters
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def _score_part(
             nats[text, f"role/{role}"] += loss
             hits[text, f"role/{role}"] += hit
 
-    with summed_adapters(model):
+    cheaper = merged_adapters if model.dtype == torch.float32 else summed_adapters
+    with cheaper(model):
         scores = evaluate_perplexity(
             model, tokenizer, texts, observe=observe, what=f"score {part} files", **sizes
         ).texts

@@ -1,9 +1,13 @@
 """Batched text generation that gives the same text whatever else is in the batch.
 
-It is fast for four reasons. Prompts are sorted by length and padded on the left. Each prompt is read once
-for all its samples. Finished sequences leave the batch, and the last few of a batch wait until they can
-continue together with those of other batches. Keys and values are written into preallocated memory instead
-of being copied at every step (a third of the time on a CPU).
+It is fast for four reasons. Texts are read together without padding, and a new text takes the place of a
+finished one at once (`helpers.models.ragged_cache`). What two texts have in common at their start is read
+once: the template, and the prompt of several samples. Answers copy much of their prompts, so tokens are
+guessed from there, and checked in the pass that the text needs anyway (`helpers.models.prompt_lookup`).
+The logits of a prompt's inner tokens are not computed, and adapters are summed into float32 weights.
+
+Checking guesses changes no text. The token of each position is chosen as without them, greedily or by the
+position's own random number, and a guess counts only where it is that very token.
 
 Every sample draws from its own random stream, seeded by seed, prompt number and sample number. So its text
 depends neither on the other prompts or the batch size, nor on how many processes share the prompts under
@@ -13,26 +17,35 @@ would depend on the rows beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.cache_utils import DynamicLayer
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.machine.hardware import Runtime
-from helpers.machine.memory import in_batches
+from helpers.machine.memory import is_out_of_memory
 from helpers.machine.processes import across_ranks
 from helpers.machine.progress import bar
+from helpers.machine.usage import free_memory
+from helpers.models.cheaper_forms import merged_adapters
+from helpers.models.prompt_lookup import Drafts, EarlierText
+from helpers.models.ragged_cache import Fed, PlainCaches, RaggedCache, ragged
 from helpers.models.tokens import continuation, token_ids, turn_end_id
 
 # Stop tokens of the families in use, in addition to those in the model's own configuration.
 STOP_TOKENS = ("<|endoftext|>", "<|im_end|>", "<|fim_pad|>", "<|file_sep|>", "<|repo_name|>")
-STRAGGLERS = 0.25  # once no more than this share of a batch is unfinished, it waits for other batches
 UNKNOWN_CONTEXT = 2048  # tokens, of a model whose configuration does not say
-ROOM = 64  # steps for which memory of keys and values is preallocated
+READ_AT_ONCE = 4096  # tokens of prompts in one pass; limits memory
+SHARED = 16  # tokens in common with a prompt being read, for which another prompt waits a pass
+# What a pass costs beside its tokens, in tokens: weights are read, layers called.
+PASS_COST = {"cpu": 16}
+PASS_COST_ELSEWHERE = 400
+
+log = logging.getLogger(__name__)
 
 
 @torch.inference_mode()
@@ -75,16 +88,20 @@ def generate(
     encoded = _prompt_ids(model, tokenizer, prompts, max_new_tokens)
     ends = end_ids(model, tokenizer)
     is_end = _end_check(tokenizer, ends, stop)
-    decoding = _Decoding(temperature, max_new_tokens, is_end, tokenizer.pad_token_id)
+    decoding = _Decoding(temperature, max_new_tokens, is_end)
+
+    def drawn(index: int, sample: int) -> np.ndarray | None:
+        return _draws(seed, index, sample, max_new_tokens) if temperature else None
 
     def write(indices: Sequence[int]) -> list[list[str]]:
         """Return the `n` texts of each of these prompts."""
         jobs = [
-            _Job(i, sample, encoded[i], _draws(seed, i, sample, max_new_tokens) if temperature else None)
+            _Job(i, sample, encoded[i], encoded[i].copy(), drawn(i, sample))
             for i in indices
             for sample in range(n)
         ]
-        _finish(model, jobs, decoding, batch_size, what)
+        with merged_adapters(model):
+            _finish(model, jobs, decoding, batch_size, what)
         added = [[token for token in job.new if token not in ends] for job in jobs]
         parts = (continuation(tokenizer, job.prompt, new) for job, new in zip(jobs, added, strict=True))
         texts = [_cut(part, stop) for part in parts]
@@ -109,7 +126,6 @@ class _Decoding:
     temperature: float
     max_new_tokens: int
     is_end: Callable[[_Job], bool]  # whether a text is complete
-    pad_id: int
 
 
 @dataclass
@@ -119,151 +135,171 @@ class _Job:
     index: int
     sample: int
     prompt: list[int]
-    draws: np.ndarray | None  # one uniform number per step; None if greedy
+    tokens: list[int]  # prompt and new tokens
+    draws: np.ndarray | None  # one uniform number per new token; None if greedy
     new: list[int] = field(default_factory=list)
     finished: bool = False
 
-    @property
-    def tokens(self) -> tuple[int, ...]:
-        """Prompt and new tokens."""
-        return (*self.prompt, *self.new)
-
 
 @dataclass
-class _Read:
-    """Prompts that the model has read, one row per sequence; `logits` predict each row's next token."""
+class _Row:
+    """A text in a slot of the cache."""
 
-    cache: DynamicCache
-    logits: torch.Tensor  # (rows, vocabulary)
-    mask: torch.Tensor  # (rows, length), 0 at padding
-    position: torch.Tensor  # (rows, 1), of the last token read
-
-
-class _RoomyLayer(DynamicLayer):
-    """Keys and values of one layer in preallocated memory; `DynamicLayer` copies all at every step."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._held: list[torch.Tensor] = []  # keys and values with preallocated steps
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append states, (rows, heads, steps, width), and return all keys and values."""
-        length, steps = self.get_seq_length(), key_states.shape[-2]
-        if not length:
-            self.lazy_initialization(key_states, value_states)
-            self.keys, self.values = key_states, value_states
-            return self.keys, self.values
-        if not self._held or length + steps > self._held[0].shape[-2]:
-            self._held = [_with_room(states, steps + ROOM) for states in (self.keys, self.values)]
-        for held, states in zip(self._held, (key_states, value_states), strict=True):
-            held[:, :, length : length + steps] = states
-        self.keys, self.values = (held[:, :, : length + steps] for held in self._held)
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Keep only the rows `indices`, in that order."""
-        super().batch_select_indices(indices)
-        self._held = []
-
-
-def _with_room(states: torch.Tensor, steps: int) -> torch.Tensor:
-    """Return a copy with memory for `steps` more."""
-    rows, heads, length, width = states.shape
-    held = states.new_empty(rows, heads, length + steps, width)
-    held[:, :, :length] = states
-    return held
-
-
-def _read_prompts(model: PreTrainedModel, prompts: list[tuple[int, ...]], pad_id: int) -> _Read:
-    """Read the distinct prompts in one padded pass, then give each of `prompts` its own row."""
-    distinct = list(dict.fromkeys(prompts))
-    width = max(len(ids) for ids in distinct)
-    tokens = torch.tensor([[pad_id] * (width - len(ids)) + [*ids] for ids in distinct], device=model.device)
-    mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in distinct], device=model.device)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    cache = DynamicCache(config=model.config)
-    cache.layers = [_RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    logits = _next_logits(model, tokens, mask, positions, cache)
-    if len(distinct) == len(prompts):
-        return _Read(cache, logits, mask, positions[:, -1:])
-    row_of = {ids: row for row, ids in enumerate(distinct)}
-    index = torch.tensor([row_of[ids] for ids in prompts], device=model.device)
-    cache.batch_select_indices(index)
-    return _Read(cache, logits[index], mask[index], positions[index, -1:])
+    job: _Job
+    earlier: EarlierText
+    read: int  # tokens whose states the slot holds
 
 
 def _finish(
     model: PreTrainedModel, jobs: Sequence[_Job], decoding: _Decoding, batch_size: int, what: str
 ) -> None:
-    """Write all `jobs` to their ends, `batch_size` at a time."""
-    leave = 0.0  # the share of a batch that may stay unfinished
-
-    def compute(batch: Sequence[_Job]) -> None:
-        """Continue the unfinished texts; after running out of memory, each continues where it was."""
-        batch = [job for job in batch if not job.finished]
-        if not batch:
-            return
-        read = _read_prompts(model, [job.tokens for job in batch], decoding.pad_id)
-        enough = int(leave * len(batch))
-        for job in _continue(model, read, batch, decoding, enough):
-            job.finished = True
-            shown.update(1)
-
-    waiting = list(jobs)
-    with bar(what, total=len(waiting), unit="text") as shown:
-        while waiting:
-            waiting.sort(key=lambda job: (-len(job.tokens), job.index, job.sample))
-            leave = STRAGGLERS if len(waiting) > batch_size else 0.0
-            for _ in in_batches(waiting, batch_size, compute, what=what):
-                pass
-            waiting = [job for job in waiting if not job.finished]
+    """Write all `jobs` to their ends, `batch_size` at a time, fewer after running out of memory."""
+    with bar(what, total=len(jobs), unit="text") as shown:
+        while waiting := [job for job in jobs if not job.finished]:
+            fits = True
+            try:
+                _write(model, waiting, decoding, batch_size, shown)
+            except (RuntimeError, MemoryError) as error:
+                if batch_size == 1 or not is_out_of_memory(error):
+                    raise
+                fits = False
+            if not fits:  # outside the handler, where the error would still hold the failed call's tensors
+                batch_size = max(1, min(batch_size, len(waiting)) // 2)
+                log.warning("%s: out of memory, continuing with %d texts at a time", what, batch_size)
+                free_memory()
 
 
-def _continue(
-    model: PreTrainedModel, read: _Read, jobs: Sequence[_Job], decoding: _Decoding, enough: int
-) -> Iterator[_Job]:
-    """Yield jobs as they finish, until at most `enough` of them are unfinished.
+def _write(
+    model: PreTrainedModel, jobs: Sequence[_Job], decoding: _Decoding, batch_size: int, shown: Any
+) -> None:
+    """Write `jobs` to their ends; what is not finished after an error can be gone on with."""
+    with ragged(model, min(batch_size, len(jobs))) as cache:
+        _Writer(cache, jobs, decoding, batch_size, shown).write()
 
-    Finished rows leave the batch and the cache.
-    """
-    logits, mask, position = read.logits, read.mask, read.position
-    alive = list(jobs)
-    while True:
-        if decoding.temperature:
-            draws = np.array([job.draws[len(job.new)] for job in alive])
-            chosen = _sample(logits / decoding.temperature, draws)
-        else:
-            chosen = logits.argmax(-1)
-        keep = []
-        for row, (job, token) in enumerate(zip(alive, chosen.tolist(), strict=True)):
+
+class _Writer:
+    """Writes texts, as many at a time as the cache has slots; row i is in slot i."""
+
+    def __init__(
+        self,
+        cache: RaggedCache | PlainCaches,
+        jobs: Sequence[_Job],
+        decoding: _Decoding,
+        slots: int,
+        shown: Any,
+    ) -> None:  # fmt: skip
+        self.cache, self.decoding, self.slots, self.shown = cache, decoding, slots, shown
+        self.waiting = sorted(jobs, key=lambda job: (-len(job.tokens), job.index, job.sample))
+        self.rows: list[_Row | None] = []
+        self.held: list[list[int]] = []  # by slot, the tokens whose states it holds, even of finished texts
+        self.drafts = Drafts()
+
+    def write(self) -> None:
+        """Write all texts to their ends."""
+        while True:
+            self._admit()
+            self._close_gaps()
+            if not self.rows:
+                return
+            self._step([row for row in self.rows if row])
+
+    def _admit(self) -> None:
+        """Give waiting texts the free slots, and each what another slot holds of its beginning."""
+        free = [slot for slot, row in enumerate(self.rows) if row is None]
+        free += range(len(self.rows), self.slots)
+        taken: list[list[int]] = []  # texts that begin to be read now
+        later: list[_Job] = []
+        budget = READ_AT_ONCE
+        for at, job in enumerate(self.waiting):
+            if len(taken) == len(free) or budget <= 0:
+                later += self.waiting[at:]
+                break
+            start = job.tokens[:-1]  # the last token is always read, for its logits
+            known = [_common(held, start) for held in self.held] if self.cache.shares else []
+            most = max(known, default=0)
+            coming = max((_common(other, start) for other in taken), default=0)
+            if self.cache.shares and coming - most >= SHARED:
+                later.append(job)
+                continue
+            self._place(job, free[len(taken)], known.index(most) if most else None, most)
+            taken.append(job.tokens)
+            budget -= len(job.tokens) - most
+        self.waiting = later
+
+    def _place(self, job: _Job, slot: int, source: int | None, length: int) -> None:
+        """Put a text into a slot, with the states of its first `length` tokens."""
+        while slot >= len(self.rows):
+            self.rows.append(None)
+            self.held.append([])
+        if source is not None:
+            self.cache.copy(source, slot, length)
+        self.rows[slot] = _Row(job, EarlierText(job.tokens), length)
+        self.held[slot] = job.tokens[:length]
+
+    def _close_gaps(self) -> None:
+        """Move the last rows into slots that nothing waits for."""
+        while None in self.rows:
+            last, read = self.rows.pop(), self.held.pop()
+            if last is not None:
+                gap = self.rows.index(None)
+                self.cache.copy(len(self.rows), gap, last.read)
+                self.rows[gap], self.held[gap] = last, read
+
+    def _step(self, rows: Sequence[_Row]) -> None:
+        """Read what is new of each text, with a draft, and add the tokens chosen after it."""
+        limits = [self.decoding.max_new_tokens - len(row.job.new) - 1 for row in rows]
+        cost = PASS_COST.get(self.cache.device.type, PASS_COST_ELSEWHERE)
+        guessed = self.drafts.choose(
+            [row.earlier for row in rows], limits if self.cache.drafts else [0] * len(rows),
+            worth=len(rows) / (len(rows) + cost),
+        )  # fmt: skip
+        chosen = self._choose(rows, [draft for _, draft in guessed])
+        at = 0
+        for slot, (row, (length, draft)) in enumerate(zip(rows, guessed, strict=True)):
+            right = self._add(row.job, chosen[at : at + len(draft) + 1], draft)
+            at += len(draft) + 1
+            self.drafts.record(length, len(draft), right)
+            row.read = len(row.job.tokens) - 1
+            self.held[slot] = row.job.tokens[: row.read]
+            if row.job.finished:
+                self.rows[slot] = None
+                self.shown.update(1)
+
+    def _choose(self, rows: Sequence[_Row], drafts: Sequence[list[int]]) -> list[int]:
+        """Return the token that comes after each row's last one, and after each of its draft's, in turn."""
+        logits = self.cache.read(
+            [
+                Fed(slot, row.read, row.job.tokens[row.read :] + draft, len(draft) + 1)
+                for slot, (row, draft) in enumerate(zip(rows, drafts, strict=True))
+            ]
+        )
+        if not self.decoding.temperature:
+            return logits.argmax(-1).tolist()
+        draws = [
+            row.job.draws[len(row.job.new) : len(row.job.new) + len(draft) + 1]
+            for row, draft in zip(rows, drafts, strict=True)
+            if row.job.draws is not None
+        ]
+        return _sample(logits / self.decoding.temperature, np.concatenate(draws)).tolist()
+
+    def _add(self, job: _Job, chosen: Sequence[int], draft: Sequence[int]) -> int:
+        """Add the tokens that were chosen after right ones; return how many of the draft were right."""
+        for number, token in enumerate(chosen):
             job.new.append(token)
-            if len(job.new) == decoding.max_new_tokens or decoding.is_end(job):
-                yield job
-            else:
-                keep.append(row)
-        if len(keep) <= enough:
-            return
-        if len(keep) < len(alive):
-            index = torch.tensor(keep, device=mask.device)
-            read.cache.batch_select_indices(index)
-            chosen, mask, position = chosen[index], mask[index], position[index]
-            alive = [alive[row] for row in keep]
-        mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=-1)
-        position = position + 1
-        logits = _next_logits(model, chosen[:, None], mask, position, read.cache)
+            job.tokens.append(token)
+            job.finished = len(job.new) == self.decoding.max_new_tokens or self.decoding.is_end(job)
+            right = number < len(draft) and token == draft[number]
+            if job.finished or not right:
+                return number + right
+        return len(draft)
 
 
-def _next_logits(
-    model: PreTrainedModel, tokens: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor,
-    cache: DynamicCache,
-) -> torch.Tensor:  # fmt: skip
-    """Return float32 logits (rows, vocabulary) of the token after the last one; `cache` grows."""
-    return model(
-        input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache,
-        use_cache=True, logits_to_keep=1,
-    ).logits[:, -1].float()  # fmt: skip
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many tokens two texts have in common at their start."""
+    for number, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return number
+    return min(len(one), len(other))
 
 
 def _sample(logits: torch.Tensor, draws: np.ndarray) -> torch.Tensor:

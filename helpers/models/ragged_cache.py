@@ -1,0 +1,253 @@
+"""Keys and values of texts of different lengths, read together without a token of padding.
+
+transformers' caches hold rectangles: shorter texts are padded, padding is computed, and all texts go on by
+the same number of tokens. Here a pass reads any number of tokens of any number of texts as one long row. Only
+the attention, which is small, separates the texts: `RaggedCache` takes its place through transformers'
+registry of attention functions, and keeps each text's keys and values in a slot, at the tokens' positions. So
+a text's states do not depend on its neighbours, tokens that prove wrong are overwritten, and a prefix that
+two texts share is read once and copied.
+
+Models that this does not fit (see `ragged`) are read text by text, with transformers' own cache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from helpers.models.structure import plain_model
+
+NAME = "ragged_cache"
+ROOM = 64  # positions for which memory is added at a time
+# Texts whose attention is computed in one product, and tokens of each. A CPU reads keys and values no faster
+# for that and computes the padding; a GPU waits for launches.
+TOGETHER = {"cpu": (16, 1)}
+TOGETHER_ELSEWHERE = (256, 17)
+
+
+@dataclass(frozen=True)
+class Fed:
+    """Tokens to be read: `tokens[0]` has position `start` of the text in `slot`."""
+
+    slot: int
+    start: int
+    tokens: list[int]
+    wanted: int  # the last so many tokens get logits
+
+
+@dataclass
+class _Part:
+    """Attention of neighbouring slots, `width` queries each; padded queries repeat the first one."""
+
+    slots: slice
+    length: int  # keys that are looked at
+    take: torch.Tensor  # (slots * width), the place of each query in the pass
+    put: torch.Tensor | None  # queries that count; None if all do
+    positions: torch.Tensor  # (slots, width)
+    masks: dict[tuple[int | None, int], torch.Tensor | None] = field(default_factory=dict)
+
+    def mask(self, window: int | None, groups: int) -> torch.Tensor | None:
+        """Return which keys each query sees: bool (slots, 1, groups * width, length); None: all."""
+        if (window, groups) not in self.masks:
+            keys, last = torch.arange(self.length, device=self.take.device), self.positions[..., None]
+            seen = keys <= last
+            if window is not None:
+                seen &= keys > last - window
+            whole = len(self.positions) == 1 and bool(seen.all())
+            self.masks[window, groups] = None if whole else seen.repeat(1, groups, 1)[:, None]
+        return self.masks[window, groups]
+
+
+class RaggedCache:
+    """Slots of keys and values, and the attention over them."""
+
+    drafts = True  # tokens that prove wrong can be taken back
+    shares = True  # prefixes can be copied
+
+    def __init__(self, model: PreTrainedModel | PeftModel, slots: int) -> None:
+        self._model, self.device, self._slots = model, model.device, slots
+        self._states: dict[int, list[torch.Tensor]] = {}  # layer -> keys, values: (slots, heads, room, width)
+        self._length = 0  # positions that the longest text has after this pass
+        self._at = (torch.empty(0), torch.empty(0))  # slot and position of each token of this pass
+        self._parts: list[_Part] = []
+
+    def read(self, fed: Sequence[Fed]) -> torch.Tensor:
+        """Read tokens, at most one run per slot; return float32 logits (all `wanted`, vocabulary)."""
+        slots = [one.slot for one in fed for _ in one.tokens]
+        positions = [one.start + number for one in fed for number in range(len(one.tokens))]
+        tokens, ends = [token for one in fed for token in one.tokens], _ends(fed)
+        wanted = [place for one, end in zip(fed, ends, strict=True) for place in range(end - one.wanted, end)]
+        self._at = tuple(torch.tensor(each, device=self.device) for each in (slots, positions))
+        self._length = max(positions) + 1
+        self._parts = _parts(fed, self.device)
+        ids = torch.tensor([tokens], device=self.device)
+        logits = self._model(
+            input_ids=ids, attention_mask=torch.ones_like(ids), position_ids=self._at[1][None],
+            use_cache=False, logits_to_keep=torch.tensor(wanted, device=self.device),
+        ).logits  # fmt: skip
+        return logits[0].float()
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Copy the first `length` positions of one slot to another."""
+        if source == target or not length:
+            return
+        for states in self._states.values():
+            for one in states:
+                one[target, :, :length] = one[source, :, :length]
+
+    def attend(
+        self, module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
+        mask: torch.Tensor | None, scaling: float | None = None, sliding_window: int | None = None, **_: Any,
+    ) -> tuple[torch.Tensor, None]:  # fmt: skip
+        """Attend as transformers asks it of an attention function: (1, heads, tokens, width) each."""
+        keys, values = self._kept(int(module.layer_idx), key[0], value[0])
+        query = query[0].unflatten(0, (len(key[0]), -1))  # (key heads, groups, tokens, width)
+        groups = query.shape[1]
+        result = query.new_empty(*query.shape[:3], value.shape[-1])
+        for part in self._parts:
+            rows, width = part.positions.shape
+            asked = query[:, :, part.take].unflatten(2, (rows, width)).permute(2, 0, 1, 3, 4).flatten(2, 3)
+            found = scaled_dot_product_attention(
+                asked, keys[part.slots, :, : part.length], values[part.slots, :, : part.length],
+                attn_mask=part.mask(sliding_window, groups), scale=scaling,
+            ).unflatten(2, (groups, width)).permute(1, 2, 0, 3, 4).flatten(2, 3)  # fmt: skip
+            if part.put is None:
+                result[:, :, part.take] = found
+            else:
+                result[:, :, part.take[part.put]] = found[:, :, part.put]
+        return result.flatten(0, 1).transpose(0, 1)[None], None
+
+    def _kept(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> list[torch.Tensor]:
+        """Store a layer's new states, (heads, tokens, width), and return all."""
+        states = self._states.get(layer)
+        if states is None or self._length > states[0].shape[2]:
+            grown = [
+                new.new_zeros(self._slots, len(new), self._length + ROOM, new.shape[-1])
+                for new in (key, value)
+            ]
+            for old, one in zip(states or (), grown, strict=False):
+                one[:, :, : old.shape[2]] = old
+            self._states[layer] = states = grown
+        for one, new in zip(states, (key, value), strict=True):
+            one[self._at[0], :, self._at[1]] = new.transpose(0, 1)
+        return states
+
+
+class PlainCaches:
+    """transformers' own cache for each slot, read one after the other."""
+
+    drafts = shares = False
+
+    def __init__(self, model: PreTrainedModel | PeftModel) -> None:
+        self._model, self.device = model, model.device
+        self._caches: dict[int, DynamicCache] = {}
+
+    def read(self, fed: Sequence[Fed]) -> torch.Tensor:
+        """Read one run of tokens per slot; return float32 logits (slots, vocabulary) after its last."""
+        found = []
+        for one in fed:
+            if not one.start:
+                self._caches[one.slot] = DynamicCache(config=plain_model(self._model).config)
+            ids = torch.tensor([one.tokens], device=self.device)
+            end = one.start + len(one.tokens)
+            found.append(self._model(
+                input_ids=ids, attention_mask=ids.new_ones(1, end),
+                position_ids=torch.arange(one.start, end, device=ids.device)[None],
+                past_key_values=self._caches[one.slot], use_cache=True, logits_to_keep=1,
+            ).logits[:, -1].float())  # fmt: skip
+        return torch.cat(found)
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Move a slot's cache."""
+        if source != target:
+            self._caches[target] = self._caches.pop(source)
+
+
+@contextlib.contextmanager
+def ragged(model: PreTrainedModel | PeftModel, slots: int) -> Iterator[RaggedCache | PlainCaches]:
+    """Yield an empty cache of `slots` slots for `model`, to be used through it alone in the block.
+
+    A `RaggedCache` fits models that take their attention from transformers' registry and whose layers see
+    everything before a token, or a window of it. Soft caps, sinks and recurrent layers do not fit.
+    """
+    inner = plain_model(model)
+    if not _fits(inner):
+        yield PlainCaches(model)
+        return
+    cache = RaggedCache(model, slots)
+    usual = inner.config._attn_implementation
+    AttentionInterface.register(NAME, cache.attend)
+    inner.set_attn_implementation(NAME)
+    try:
+        yield cache
+    finally:
+        inner.set_attn_implementation(usual)
+        AttentionInterface._global_mapping.pop(NAME, None)
+
+
+def _fits(model: PreTrainedModel) -> bool:
+    kinds = {type(layer) for layer in DynamicCache(config=model.config).layers}
+    return (
+        bool(model._supports_attention_backend)
+        and kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
+        and getattr(model.config, "attn_logit_softcapping", None) is None
+        and not any(name.endswith("sinks") for name, _ in model.named_parameters())
+    )
+
+
+def _ends(fed: Sequence[Fed]) -> list[int]:
+    """Return where in the pass each run of tokens ends."""
+    ends, end = [], 0
+    for one in fed:
+        end += len(one.tokens)
+        ends.append(end)
+    return ends
+
+
+def _parts(fed: Sequence[Fed], device: torch.device) -> list[_Part]:
+    """Divide a pass into parts: short runs of neighbouring slots together, the others alone."""
+    most, widest = TOGETHER.get(device.type, TOGETHER_ELSEWHERE)
+    parts: list[_Part] = []
+    runs = sorted(zip(fed, _ends(fed), strict=True), key=lambda run: run[0].slot)
+    short = [run for run in runs if len(run[0].tokens) <= widest]
+    for one in (run for run in runs if len(run[0].tokens) > widest):
+        parts.append(_part([one], device))
+    at = 0
+    while at < len(short):
+        first = short[at][0].slot
+        some = [run for run in short[at:] if run[0].slot < first + most]
+        # Slots in between are computed in vain, so there must not be too many.
+        if 2 * len(some) > some[-1][0].slot - first:
+            parts.append(_part(some, device))
+        else:
+            parts += [_part([run], device) for run in some]
+        at += len(some)
+    return parts
+
+
+def _part(runs: Sequence[tuple[Fed, int]], device: torch.device) -> _Part:
+    first, last = runs[0][0].slot, runs[-1][0].slot
+    width = max(len(one.tokens) for one, _ in runs)
+    some = runs[0][1] - 1  # stands in for queries of slots that read nothing
+    take, positions, put = [some] * ((last - first + 1) * width), [0] * ((last - first + 1) * width), []
+    for one, end in runs:
+        at = (one.slot - first) * width
+        for number in range(len(one.tokens)):
+            take[at + number] = end - len(one.tokens) + number
+            positions[at + number] = one.start + number
+            put.append(at + number)
+    return _Part(
+        slots=slice(first, last + 1),
+        length=max(positions) + 1,
+        take=torch.tensor(take, device=device),
+        put=None if len(put) == len(take) else torch.tensor(put, device=device),
+        positions=torch.tensor(positions, device=device).unflatten(0, (-1, width)),
+    )
