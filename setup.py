@@ -1,7 +1,7 @@
 """The one build step that pyproject.toml cannot state; everything else stands there.
 
-The notebooks and their requirements lie beside the package, where a person opens them. A wheel ships copies
-of them inside the package, where `helpers.bootstrap.suite_file` finds them.
+The notebooks, the profiling lab's problems and the requirements lie beside the package, where a person opens
+them. A wheel ships copies of them inside the package, where `helpers.bootstrap.suite_file` finds them.
 """
 
 import shutil
@@ -10,7 +10,13 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-SHIPPED = ("ML_Assignment_Part2.ipynb", "labs/Fixed_Budget_Pretraining.ipynb", "requirements.txt")
+NOTEBOOKS = (
+    "ML_Assignment_Part2.ipynb",
+    "labs/Fixed_Budget_Pretraining.ipynb",
+    "labs/Training_Loop_Profiling.ipynb",
+)
+PROBLEMS = (path for kind in ("md", "py", "toml") for path in Path("labs/problems").rglob(f"*.{kind}"))
+SHIPPED = (*NOTEBOOKS, "requirements.txt", *sorted(path.as_posix() for path in PROBLEMS))
 
 
 class BuildWithNotebooks(build_py):

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SHIPPED = ("ML_Assignment_Part2.ipynb", "labs/Fixed_Budget_Pretraining.ipynb", "requirements.txt")
+SHIPPED = (
+    "ML_Assignment_Part2.ipynb", "labs/Fixed_Budget_Pretraining.ipynb", "labs/Training_Loop_Profiling.ipynb",
+    "requirements.txt",
+    *(path.relative_to(ROOT).as_posix() for path in (ROOT / "labs/problems").rglob("*.*") if path.suffix != ".pyc"),
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -186,7 +186,8 @@ def chat_prompt(tokenizer: PreTrainedTokenizerBase, instruction: str) -> str:
     """Return the prompt that asks a model to answer `instruction`; the answer begins right after it.
 
     Uses the tokenizer's chat template if it has one, else a plain instruction/response form. A model reads
-    `chat_ids`, not this text, in which an instruction may spell what a template writes.
+    `chat_ids`, not this text, in which an instruction may spell what a template writes. Templates that can
+    leave out a model's thinking aloud are told to: it would use up the tokens of an answer.
 
     Raises:
         ModelError: if the template does not give the instruction back.
@@ -197,10 +198,11 @@ def chat_prompt(tokenizer: PreTrainedTokenizerBase, instruction: str) -> str:
     for content in (instruction, [{"type": "text", "text": instruction}]):  # templates want either form
         try:
             text = tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-            )
+                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True,
+                enable_thinking=False,
+            )  # fmt: skip
         except Exception as error:  # a template is a program of its own, and may raise anything
-            why = why or f": {first_line(error)}"
+            why = f": {first_line(error)}" if content is instruction else why
             continue
         if instruction.strip() in text:
             return text

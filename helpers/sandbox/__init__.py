@@ -8,4 +8,7 @@ interpreters import them, so nothing here may import torch. This package does no
 or tests to run, and it runs them on Linux only.
 """
 
-__all__ = ["api", "examination", "parsed_tests", "run_conditions", "workers"]
+__all__ = [
+    "api", "call_filter", "child", "confine", "examination", "parsed_tests", "run_conditions",
+    "scratch", "watch", "workers", "zygote",
+]  # fmt: skip

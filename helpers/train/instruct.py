@@ -21,7 +21,7 @@ from helpers.models.causal_lm import add_lora, chat_ids, load_causal_lm
 from helpers.models.footprint import planned_fit
 from helpers.models.structure import hidden_states, output_head
 from helpers.models.token_loss import IGNORED, summed_token_loss
-from helpers.models.tokens import continuation, continuing_ids
+from helpers.models.tokens import continuation, continuing_ids, turn_end_id
 from helpers.records import InstructPair
 from helpers.settings import TrackBSettings
 from helpers.train.fallbacks import TrainingError, with_fallbacks
@@ -29,7 +29,6 @@ from helpers.train.packing import best_fit
 from helpers.train.trainer import Hyperparameters, TrainingData, TrainingHistory, run_training
 
 MICRO_BATCH_TOKENS = {"cpu": 6144, "cuda": 8192}  # fed at once, padding included
-CHAT_END = "<|im_end|>"
 
 
 @dataclass(frozen=True)
@@ -84,10 +83,9 @@ def encode_pair(pair: InstructPair, tokenizer: PreTrainedTokenizerBase) -> Examp
 
 
 def end_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the id of `<|im_end|>` if chat template and vocabulary have it, else of the end of text."""
-    if CHAT_END in (tokenizer.chat_template or "") and CHAT_END in tokenizer.get_vocab():
-        return tokenizer.convert_tokens_to_ids(CHAT_END)
-    return tokenizer.eos_token_id
+    """Return the id of the token that ends an answer in the chat template, else of the end of text."""
+    found = turn_end_id(tokenizer)
+    return tokenizer.eos_token_id if found is None else found
 
 
 def show_supervised(example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
