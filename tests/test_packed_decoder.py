@@ -14,6 +14,7 @@ from helpers.models.structure import hidden_states, output_head, plain_model
 from helpers.models.token_loss import IGNORED, frozen_head_loss, summed_token_loss
 from helpers.settings import LoraSettings, SettingsError
 from helpers.train.packing import collate_packed, pack_documents
+from helpers.train.trainer import Hyperparameters, TrainingData, run_training
 
 LOW = LoraSettings(rank=1, alpha=4)  # so low that adapters are applied apart
 FAMILIES = ("llama", "qwen2")  # grouped queries; biases
@@ -177,3 +178,20 @@ def test_other_models_keep_the_usual_forms():
     plain_model(trained).base_model.layers[0].input_layernorm.weight.requires_grad_(True)
     assert not is_covered(trained)
     assert not is_covered(add_lora(tiny_models.model("llama", 50), LOW, tokens=[3, 4]))
+
+
+def test_the_training_loop_takes_it_and_computes_no_padding(tmp_path):
+    model = adapted("llama", dataclasses.replace(LOW, layers=1))
+    generator = torch.Generator().manual_seed(3)
+    documents = [torch.randint(2, 50, (n,), generator=generator).tolist() for n in (5, 9, 3, 40, 7)]
+    rows = pack_documents(documents, 24, pad_id=1)
+    data = TrainingData(rows, collate_packed, validate=lambda candidate: 1.0)
+    values = Hyperparameters(
+        epochs=20, learning_rate=0.05, batch_sequences=3, micro_batch=2, warmup_fraction=0.0, seed=1
+    )
+    tokenizer = tiny_models.tokenizer()
+    tokenizer.pad_token_id = 1
+    history = run_training(model, tokenizer, data, values, tiny_models.CPU_FP32, tmp_path)
+    assert history.useful_share == 1.0
+    assert any(1 in row.input_ids for row in rows)  # there is padding
+    assert history.train_loss[-1] < history.train_loss[0]
