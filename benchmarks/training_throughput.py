@@ -1,17 +1,17 @@
 """Useful tokens per second of Track A's training beside `transformers.Trainer` as it comes.
 
-    python benchmarks/training_throughput.py [--model SPEC] [--tokens 60000]
+    python benchmarks/training_throughput.py [--model SPEC] [--tokens 60000] [--rank R --window W]
 
 Both train the same adapter on the same pieces of the same files (whole files cut at the window). The usual
 way is what most notebooks do: a piece a row, padded to the window, float32, batches of 8, every other
 argument of `Trainer` at its default. Ours is `helpers.train.trainer.run_training` with the profile's
-settings: pieces packed into full rows, bfloat16 where the machine multiplies it, cheaper forms of the
-same step, its layers compiled as in a training of the profile's length. Counted are tokens that are not
-padding. The rate is that of the steps after what a training takes once, which is timed apart with a single
-batch: `once_seconds` (`once_seconds_at_first`: with nothing compiled before). `speedup_of_a_whole_run` counts
-that, too, over as many tokens as the profile's run trains on. Each way works in a process of its own and they
-take turns, so that a busy machine slows both; on such a machine the ratio per second of processor time is the
-steadier one.
+settings: pieces packed into full rows, bfloat16 where the machine multiplies it, cheaper forms of the same
+step, its layers compiled as in a training of the profile's length if the model has no packed form. Counted
+are tokens that are not padding. The rate is that of the steps after what a training takes once, which is
+timed apart with a single batch: `once_seconds` (`once_seconds_at_first`: with nothing compiled before).
+`speedup_of_a_whole_run` counts that, too, over as many tokens as the profile's run trains on. Each way
+works in a process of its own and they take turns, so that a busy machine slows both; on such a machine the
+ratio per second of processor time is the steadier one.
 
 Also told: the share of the machine's own rate of bfloat16 matrix products that the step's arithmetic
 reaches. Its operations per token: for each layer 4 a frozen weight and 6 an adapter's, or 6 a weight where
@@ -24,6 +24,7 @@ shapes stands beside it: a step that did nothing else would reach that share and
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import multiprocessing
@@ -45,10 +46,11 @@ from helpers.data.draw import draw_files
 from helpers.machine.hardware import can_compile, detect_runtime, hardware_facts, set_seed
 from helpers.machine.usage import peak_memory_gib, stopwatch
 from helpers.models.causal_lm import add_lora, load_causal_lm, load_tokenizer
+from helpers.models.packed_decoder import is_covered
 from helpers.models.shapes import model_shape
 from helpers.models.tokens import token_ids
 from helpers.profiles import PROFILES
-from helpers.settings import TrackASettings
+from helpers.settings import LoraSettings, TrackASettings
 from helpers.train.continued_pretraining import MICRO_BATCH_TOKENS
 from helpers.train.packing import collate_packed, pack_documents
 from helpers.train.trainer import Hyperparameters, TrainingData, run_training
@@ -121,7 +123,7 @@ def train_ours(model, tokenizer, documents, settings: TrackASettings, out: str, 
         micro_batch=max(1, MICRO_BATCH_TOKENS[runtime.device.type] // settings.window),
         warmup_fraction=settings.warmup_fraction,
         seed=0,
-        compiled=can_compile(runtime.device),
+        compiled=can_compile(runtime.device) and not is_covered(model),
     )
     data = TrainingData(rows, collate_packed, validate=lambda candidate: 1.0)
     history = run_training(model, tokenizer, data, hyperparameters, runtime, Path(out))
@@ -180,11 +182,18 @@ def main() -> None:
     parser.add_argument("--model", default=PROFILES["cpu"].track_a.model)
     parser.add_argument("--corpus", default=PROFILES["cpu"].corpus.spec)
     parser.add_argument("--tokens", type=int, default=60_000, help="of whole files, trained on once a repeat")
+    parser.add_argument("--rank", type=int, help="of adapters alone, without embeddings, as for real models")
+    parser.add_argument("--window", type=int, help="tokens of a row")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
 
     settings = PROFILES["cpu"].track_a
-    settings = type(settings)(**{**vars(settings), "model": options.model})
+    settings = dataclasses.replace(settings, model=options.model)
+    if options.rank:
+        lora = LoraSettings(rank=options.rank, alpha=2 * options.rank)
+        settings = dataclasses.replace(settings, lora=lora, train_embeddings=False)
+    if options.window:
+        settings = dataclasses.replace(settings, window=options.window, stride=options.window // 2)
     tokenizer = load_tokenizer(options.model)
     files = draw_files(load_corpus(options.corpus).files, tokenizer, options.tokens, 0)
     documents = [token_ids(tokenizer, file.text) for file in files]

@@ -14,7 +14,15 @@ from typing import Any
 from helpers.machine.memory import Fit
 from helpers.machine.usage import GIB
 from helpers.models import footprint
-from helpers.models.footprint import CPU_SPEED, Machine, StagePlan, training_parts, weight_bytes
+from helpers.models.footprint import (
+    CPU_SPEED,
+    PACKED_FLOPS,
+    Machine,
+    StagePlan,
+    is_packed_form,
+    training_parts,
+    weight_bytes,
+)
 from helpers.models.shapes import Shape, model_shape
 from helpers.settings import Profile, TrackASettings, TrackBSettings
 
@@ -120,7 +128,9 @@ class _TrainingWork:
 def _plan_training(work: _TrainingWork, shape: Shape, machine: Machine, micro_batch: int | None) -> StagePlan:
     """Plan the training of adapters.
 
-    Per weight, each pass takes 2 operations, since frozen weights need no gradients of their own.
+    Per weight, each pass takes 2 operations, since frozen weights need no gradients of their own. Blocks
+    below the lowest adapter take part in the forward pass alone, and in the packed form in the first epoch
+    alone (`helpers.models.packed_decoder`).
     """
     from helpers.train import continued_pretraining, instruct
     from helpers.train.trainer import batch_shape
@@ -138,13 +148,21 @@ def _plan_training(work: _TrainingWork, shape: Shape, machine: Machine, micro_ba
     elif machine.speed is not CPU_SPEED:
         fit = footprint.lowered_fit(fit, shape, machine, lora, limit, length, work.embeddings)
     rows, _ = batch_shape(work.settings.batch_sequences, fit.micro_batch or limit)
+    an_epoch = work.tokens / work.settings.epochs
     parts = training_parts(
-        shape, machine, lora, rows, length, checkpointing=fit.checkpointing, embeddings=work.embeddings
-    )
-    per_weight = work.tokens * (6.0 if fit.checkpointing else 4.0) + 2.0 * work.validated
+        shape, machine, lora, rows, length, checkpointing=fit.checkpointing, embeddings=work.embeddings,
+        kept_tokens=an_epoch,
+    )  # fmt: skip
+    packed = not fit.checkpointing and is_packed_form(shape, machine, lora, embeddings=work.embeddings)
+    frozen = shape.linear_parameters * (1 - min(lora.layers or shape.layers, shape.layers) / shape.layers)
+    learning = shape.parameters - frozen
+    forward = an_epoch if packed else work.tokens  # tokens that pass the frozen blocks
+    operations = work.tokens * learning * (6.0 if fit.checkpointing else 4.0) + 2.0 * forward * frozen
+    flops = PACKED_FLOPS if packed and machine.autocast else machine.speed.flops
     note = f"{rows} x {length} at once" + (", activations recomputed" if fit.checkpointing else "")
     slower = 1.5 if machine.nf4 else 1.0  # weights are unpacked for every product
-    seconds = shape.parameters * per_weight / machine.speed.flops * slower
+    validation = 2.0 * work.validated * shape.parameters / machine.speed.flops
+    seconds = (operations / flops + validation) * slower
     return StagePlan(work.stage, parts, seconds, note)
 
 

@@ -92,6 +92,12 @@ class LoraSettings:
     alpha: int = 32
     dropout: float = 0.0
     use_rslora: bool = True
+    layers: int = 0  # that get adapters, counted from the top; 0: all
+
+    def __post_init__(self) -> None:
+        """Refuse a number of layers that means nothing."""
+        if self.layers < 0:
+            raise SettingsError(f"lora.layers is {self.layers}; give the number of topmost layers, 0 for all")
 
 
 @dataclass(frozen=True)

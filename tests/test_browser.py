@@ -14,8 +14,15 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from helpers.fixed_budget.budget_report import report_blocks
+from helpers.fixed_budget.recipes import Change
+from helpers.fixed_budget.results import read_run
+from helpers.fixed_budget.rungs import Comparison, Rung
+from helpers.records import Failure
 from helpers.report.entries import entry_verdict, not_run
 from helpers.report.export import html_document, notebook_page
+from helpers.report.gallery import Evidence, gallery
+from helpers.report.typeset import html_page
 
 ROOT = Path(__file__).parents[1]
 SHOTS = ROOT / "build" / "screenshots"
@@ -78,6 +85,27 @@ def notebook(sections: list[str]) -> nbformat.NotebookNode:
     return nbformat.v4.new_notebook(cells=cells)
 
 
+CASES = [Failure(**row) for row in json.loads((ROOT / "metrics.json").read_text())["failures"]]
+
+
+def with_gallery() -> nbformat.NotebookNode:
+    """Return `notebook` with the gallery of the committed run's failures, one with results and one with tests."""
+    known = {
+        ("track_b", case.item_id): Evidence(
+            title=f"fix bug: {LONG}", is_code=True, tests=f"assert {LONG}", output=LONG
+        )
+        for case in CASES[::2]
+    }
+    known |= {
+        ("track_c", case.item_id): Evidence(title="A query", path="a.py", results=((LONG, 0.5, True),))
+        for case in CASES
+    }
+    made = notebook(SECTIONS)
+    place = next(i for i, cell in enumerate(made.cells) if cell.source.startswith("## Error analysis"))
+    made.cells.insert(place + 1, shown(("text/html", gallery(CASES, [*CASES, *CASES], known).data)))
+    return made
+
+
 SECTIONS = ["Corpus and data card", "Track A: a", "Track B: b", "Track C: c", "Error analysis", "Summary"]
 
 
@@ -100,12 +128,26 @@ def pages() -> dict[str, str]:
            "header": ("Run", "Loss", *(f"Column {i}" for i in range(9))), "rows": [[LONG, *map(str, range(10))]],
            "hardware": "cpu", "commit": "abc"}  # fmt: skip
     return {
-        **{name: html_document(notebook(SECTIONS), one) for name, one in made.items()},
+        **{name: html_document(with_gallery() if name == "run" else notebook(SECTIONS), one) for name, one in made.items()},
+        "budget": budget_report(),
         "lab": notebook_page(notebook(["The rules", "Baseline"]), "lab_page.html.j2", folder=ROOT / "helpers/fixed_budget", **lab),
     }  # fmt: skip
 
 
-NAMES = ("run", "worse", "nothing", "lab")
+def budget_report() -> str:
+    """Return the lab's report of the committed runs, with some of their changes."""
+    kept = json.loads((ROOT / "exports/fixed_budget_report.json").read_text())
+    ends = {name: tuple(map(read_run, kept[name])) for name in ("baseline", "improved")}
+    runs = {run.name: run for some in ends.values() for run in some}
+    rungs = []
+    for rung in kept["ladder"][:14]:  # more than a table shows unfolded
+        run = read_run(rung["run"])
+        runs[run.name] = run
+        rungs.append(Rung(Change(**rung["change"]), run, runs[rung["against"]]))
+    return html_page("Fixed-budget pretraining", report_blocks(Comparison(**ends), rungs))
+
+
+NAMES = ("run", "worse", "nothing", "lab", "budget")
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +223,7 @@ def serious_barriers(page) -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize(("name", "width", "scheme"), [
     ("run", 1440, "light"), ("run", 360, "dark"), ("worse", 1440, "dark"), ("nothing", 360, "light"),
-    ("lab", 1440, "light"), ("lab", 360, "dark"),
+    ("lab", 1440, "light"), ("lab", 360, "dark"), ("budget", 360, "light"), ("budget", 1440, "dark"),
 ])  # fmt: skip
 def test_no_serious_barrier_with_everything_unfolded(opened, name, width, scheme) -> None:
     SHOTS.mkdir(parents=True, exist_ok=True)
@@ -264,3 +306,52 @@ def test_it_prints_without_navigation_and_with_whole_tables(opened) -> None:
     assert page.locator("#track-b details.whole td").first.is_visible()
     (SHOTS / "run.pdf").write_bytes(page.pdf(format="A4"))
     assert (SHOTS / "run.pdf").stat().st_size > 10_000
+
+
+def seen(page) -> list[str]:
+    """Return the anchors of the cases that can be seen."""
+    return [one.get_attribute("id") for one in page.locator(".gallery .case").all() if one.is_visible()]
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+def test_the_gallery_filters_by_track_and_by_words(opened, width) -> None:
+    page = opened("run", width)
+    controls = page.locator(".gallery .controls")
+    track, search, told = (controls.locator(name) for name in ("select", "input", "output"))
+    assert len(seen(page)) == len(CASES)
+    for name in sorted({case.track for case in CASES}):
+        track.select_option(name)
+        of_track = [case for case in CASES if case.track == name]
+        assert len(seen(page)) == len(of_track) < len(CASES)
+        assert all(anchor.startswith(f"failure-{name[-1]}-") for anchor in seen(page))
+        assert told.inner_text() == f"{len(of_track)} of {len(CASES)} cases"
+        assert [one.is_visible() for one in page.locator(".gallery section").all()].count(True) == 1
+    page.locator(".gallery").scroll_into_view_if_needed()
+    page.screenshot(path=SHOTS / f"gallery-{width}.png")
+    track.select_option("")
+    search.fill(f"  {CASES[0].item_id.upper()} ")
+    assert seen(page) == [page.locator(".gallery .case").first.get_attribute("id")]
+    search.fill("words that no case holds")
+    assert (seen(page), told.inner_text()) == ([], f"0 of {len(CASES)} cases")
+    assert not any(one.is_visible() for one in page.locator(".gallery h4").all())
+    search.fill("")
+    assert len(seen(page)) == len(CASES)
+
+
+def test_an_address_opens_its_case(opened) -> None:
+    page = opened("run")
+    last = page.locator(".gallery .case").last
+    anchor = last.get_attribute("id")
+    assert last.get_attribute("open") is None
+    page.evaluate(f"location.hash = {anchor!r}")
+    page.wait_for_function(f"document.getElementById({anchor!r}).open")
+    assert last.locator("pre").first.is_visible()
+
+
+def test_without_scripts_every_case_can_be_read(opened) -> None:
+    page = opened("run", 360, 800, java_script_enabled=False)
+    assert not page.locator(".gallery .controls").is_visible()
+    assert len(seen(page)) == len(CASES)
+    case = page.locator(".gallery .case").last
+    case.locator("summary").first.click()
+    assert case.locator("pre").first.is_visible()

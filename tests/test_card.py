@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shlex
 
@@ -10,8 +11,8 @@ import pytest
 import yaml
 
 from helpers.code.functions import extract_functions
-from helpers.data.card.facts import corpus_facts, data_hashes, quantiles, regenerating_command
-from helpers.data.card.page import STANDING_LIMITS, render_data_card
+from helpers.data.card.facts import bias_rows, corpus_facts, data_hashes, quantiles, regenerating_command
+from helpers.data.card.page import STANDING_LIMITS, render_data_card, with_tasks_set_aside
 from helpers.data.corpus import load_corpus
 from helpers.data.leaks import check_splits
 from helpers.data.splits import split_corpus
@@ -215,7 +216,7 @@ def test_the_card_says_what_the_data_are_for_and_how_to_make_them_again(tmp_path
     for name, text in (
         ("track_b/data/train.jsonl", "{}\n"),
         ("corpus/rejected.jsonl", "[1]\n"),
-        ("track_b/data/ran.jsonl", "x"),
+        ("track_b/answers.jsonl", "x"),
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -233,7 +234,65 @@ def test_the_card_says_what_the_data_are_for_and_how_to_make_them_again(tmp_path
             "file in the run folder": name if "_" not in name else f"`{name}`",
             "SHA-256": hashlib.sha256(text.encode()).hexdigest(),
         }
-        for name, text in (("corpus/rejected.jsonl", "[1]\n"), ("track_b/data/train.jsonl", "{}\n"))
+        for name, text in (("track_b/data/train.jsonl", "{}\n"), ("corpus/rejected.jsonl", "[1]\n"))
     ]
     for heading in ("## Intended use", "## Uses to avoid"):
         assert card.count(f"{heading}\n\n- ") == 1
+
+
+def test_rules_count_what_came_to_them(facts):
+    rules = {row["reason"]: row for row in facts["rules"]}
+    first, *_, last = facts["rules"]
+    assert (first["in"], last["out"]) == (5, 3)
+    assert [rules[name]["in"] - rules[name]["out"] for name in ("test", "does not parse")] == [1, 1]
+    assert all(before["out"] == after["in"] for before, after in itertools.pairwise(facts["rules"]))
+    assert list(facts["rejected_examples"]) == ["test", "does not parse"]  # in the order of the rules
+
+
+def test_biases_by_hand(tmp_path):
+    (tmp_path / "a.py").write_text(
+        'def one():\n    """Say 1."""\n    return 1\n\n\nclass A:\n    def _two(self):\n        x = 2\n        return x\n'
+    )
+    functions = extract_functions(load_corpus(f"path:{tmp_path}", SETTINGS))
+    rows = bias_rows(functions, {"tasks": ["a.py::one", "a.py::one"], "queries": []})
+    assert [row["functions of"] for row in rows] == ["all functions", "tasks"]
+    assert rows[0] == {
+        "functions of": "all functions", "n": 2, "median lines": 2.5, "methods, %": 50.0, "with docstring, %": 50.0,
+        "with doctests, %": 0.0, "name begins with _, %": 50.0,
+    }  # fmt: skip
+    assert (rows[1]["n"], rows[1]["with docstring, %"]) == (1, 100.0)
+
+
+def test_verification_biases_and_data_sets_have_their_sections():
+    rate = {"functions run": "all", "n": 40, "verified": 30, "rate": 0.75, "95% interval": "0.5981 to 0.8581"}
+    card = render_data_card({
+        "verification": [rate],
+        "biases": [{"functions of": "tasks", "n": 3}],
+        "data_sets": {
+            "tasks": {
+                "what": "tasks", "made": "by rules", "files": {"test": "t.jsonl"}, "rows": {"test": 3},
+                "features": [{"name": "id", "dtype": "string"}],
+            }
+        },
+    })  # fmt: skip
+    assert table(card, "## Verification")[0]["rate"] == "0.75"
+    assert table(card, "## Biases")[0] == {"functions of": "tasks", "n": "3"}
+    assert table(card, "## Data sets")[0]["rows"] == "test 3"
+    assert header(card)["configs"] == [
+        {"config_name": "tasks", "data_files": [{"split": "test", "path": "t.jsonl"}], "default": True}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        ({"track_b": {"data": {}}}, "no task was scored"),
+        ({"track_b": {"data": {"counts": {"tasks_made": 9}}}}, "all 9 tasks passed again"),
+        (
+            {"tasks_set_aside": [{"task": "t1"}], "track_b": {"data": {"counts": {"tasks_made": 9}}}},
+            "1 of 9 tasks",
+        ),
+    ],
+)
+def test_what_was_set_aside_is_said_with_its_count(metrics, said):
+    assert said in with_tasks_set_aside(render_data_card({}), metrics)

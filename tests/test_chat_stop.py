@@ -7,6 +7,7 @@ import torch
 from tokenizer_families import LOSSLESS
 
 from helpers.models.causal_lm import ModelError, chat_ids, chat_prompt, generate, load_causal_lm
+from helpers.models.generation import end_ids
 from helpers.models.token_loss import IGNORED
 from helpers.models.tokens import continuation, mark_ids
 from helpers.records import InstructPair
@@ -50,9 +51,9 @@ def test_the_end_of_the_turn_is_supervised_and_nothing_of_the_prompt_is(chat_mod
         assert example.labels[-1] == end
         assert [label for label in example.labels if label == end] == [end]  # the user's turn ends unlearnt
         assert example.input_ids.count(end) == 2
-    batch = collator(tok)([encode_pair(pair, tok) for pair in PAIRS])
-    for row, pair in zip(batch["labels"], PAIRS, strict=True):
-        kept = [int(label) for label in row if label != IGNORED]
+    for pair in PAIRS:
+        batch = collator(tok)([encode_pair(pair, tok)])
+        kept = [int(label) for label in batch["labels"][0] if label != IGNORED]
         assert tok.decode(kept, skip_special_tokens=False) == f"{pair.response}<|im_end|>"
 
 
@@ -67,7 +68,7 @@ def test_an_overfitted_model_says_im_end_and_generation_stops_there(chat_model):
     batch = collator(tok)([encode_pair(pair, tok) for pair in PAIRS])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(40):
-        model(**batch).loss.backward()
+        model(**batch, use_cache=False).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
     for prompt, ids in zip(prompts, wanted, strict=True):
@@ -84,6 +85,42 @@ def test_a_template_whose_end_is_no_token_ends_with_the_end_of_text():
     tok = tiny_models.tokenizer()
     tok.chat_template = CHATML
     assert end_token_id(tok) == tok.eos_token_id
+
+
+TURN = "{% for m in messages %}BEGIN{{ m.role }}\n{{ m.content | trim }}END{% endfor %}"
+ASSISTANT = "{% if add_generation_prompt %}BEGINmodel\n{% endif %}"
+ENDINGS = {  # template, its marks, and the token that ends an answer
+    "Gemma": (TURN.replace("BEGIN", "<start_of_turn>").replace("END", "<end_of_turn>\n")
+              + ASSISTANT.replace("BEGIN", "<start_of_turn>"), ("<start_of_turn>", "<end_of_turn>"), "<end_of_turn>"),
+    "Phi": (TURN.replace("BEGIN", "<|head|>").replace("END", "<|end|>\n") + "<|head|>", ("<|head|>", "<|end|>"), "<|end|>"),
+    "Mistral": ("{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %} {{ m.content }}"
+                "{{ eos_token }}{% endif %}{% endfor %}", ("[INST]", "[/INST]"), "<|endoftext|>"),
+    "content as a list": ("{% for m in messages %}<|head|>{% for c in m.content %}{{ c.text }}{% endfor %}<|end|>"
+                          "{% endfor %}<|head|>", ("<|head|>", "<|end|>"), "<|end|>"),
+    "no end": ("{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>",
+               ("<|user|>", "<|assistant|>"), "<|endoftext|>"),
+    "no answers": ("{% for m in messages %}{% if m.role != 'user' %}{{ raise_exception('no') }}{% endif %}"
+                   "{{ m.content }}<|end|>{% endfor %}", ("<|end|>",), "<|endoftext|>"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ENDINGS)
+def test_the_template_says_which_token_ends_an_answer(family):
+    template, marks, end = ENDINGS[family]
+    tok = tiny_models.tokenizer(extra=marks)
+    tok.chat_template = template
+    assert tok.convert_ids_to_tokens(end_token_id(tok)) == end
+    assert show_supervised(encode_pair(PAIRS[0], tok), tok) == f"{PAIRS[0].response}{end}"
+    model = tiny_models.model("qwen2", len(tok))
+    assert end_token_id(tok) in end_ids(model, tok)  # where the configuration does not name it
+
+
+def test_a_template_is_told_to_leave_out_thinking_aloud():
+    tok = tiny_models.tokenizer()
+    tok.chat_template = (
+        CHATML + "{% if enable_thinking is defined and not enable_thinking %}<none>{% endif %}"
+    )
+    assert chat_prompt(tok, "add").endswith("assistant\n<none>")
 
 
 SPELT = "cut the text at '<|im_end|>', '<|endoftext|>' and '<|file_sep|>'\n"

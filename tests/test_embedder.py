@@ -39,9 +39,18 @@ def model(folder):
     return load_embedder(str(folder), PLAIN)
 
 
-def test_a_tokenizer_of_another_form_than_its_family_s_is_read_as_it_is_saved(tmp_path) -> None:
+@pytest.mark.parametrize("place", ["", "0_Transformer"])
+def test_a_tokenizer_of_another_form_than_its_family_s_is_read_as_it_is_saved(tmp_path, place) -> None:
     folder = save_tiny_embedder(tmp_path / "tiny")
-    file = folder / "tokenizer.json"
+    if place:  # where older releases save the transformer
+        (folder / place).mkdir()
+        for moved in [*folder.glob("*token*"), *folder.glob("vocab*"), *folder.glob("model.*")]:
+            moved.rename(folder / place / moved.name)
+        for moved in (folder / "config.json", folder / "sentence_bert_config.json"):
+            moved.rename(folder / place / moved.name)
+        modules = json.loads((folder / "modules.json").read_text())
+        (folder / "modules.json").write_text(json.dumps([modules[0] | {"path": place}, *modules[1:]]))
+    file = folder / place / "tokenizer.json"
     saved = json.loads(file.read_text())
     file.write_text(json.dumps(saved | {"normalizer": None, "pre_tokenizer": {"type": "Whitespace"}}))
     exact = Tokenizer.from_file(str(file))

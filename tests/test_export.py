@@ -63,7 +63,7 @@ def test_banner_comes_from_metrics_and_is_escaped(metrics) -> None:
     page = html_document(notebook(), metrics)
     banner = BeautifulSoup(page, "html.parser").find(class_="result").get_text()
     assert "profile smoke" in banner
-    assert "no <docstrings>" in banner
+    assert "No <docstrings>" in banner
     assert "A smoke run" in banner
 
 

@@ -287,6 +287,30 @@ def test_a_package_called_vendor_with_the_repositorys_own_licence_is_source(tmp_
     assert taken(committed(folder)) == ["packages/vendor/src/a.py"]
 
 
+MINE = "# Copyright 2020 Acme Works\n" + "def f(x):\n    return x + 1\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "is_copy"),
+    [
+        ("# Copyright (c) 2010-2020 Benjamin Peterson\n#\n# Permission is hereby granted\n", True),
+        ("# © 2011 Jane Roe, all rights reserved\n", True),
+        ('"""Helpers.\n\n:copyright: (c) 2014 by Kenneth Reitz.\n"""\n', True),
+        ("# Copyright 2024 ACME Works, Inc.\n", False),  # the repository's own
+        ("# (c) Acme Works and others\n", False),
+        ("# SPDX-License-Identifier: MIT\n", False),
+        ("# The copyright notice and the copyright holders are checked here (copyright law).\n", False),
+        ("", False),
+    ],
+)
+def test_a_single_file_tells_by_its_copyright_where_it_came_from(tmp_path, head, is_copy) -> None:
+    folder = tmp_path / "repo"
+    put(folder, "shop/main.py", MINE)
+    put(folder, "LICENSE", "Apache License\n")
+    put(folder, "shop/_vendor/six.py", head + "def g(x):\n    return x - 1\n")
+    assert taken(committed(folder)) == ["shop/_vendor/six.py", "shop/main.py"][is_copy:]
+
+
 def test_git_attributes_say_what_is_vendored_or_generated(tmp_path, with_and_without_git) -> None:
     folder = tmp_path / "repo"
     for path in ("lib/copied/a.py", "lib/ours.py", "api/types.py", "vendor/ours/b.py"):

@@ -1,5 +1,6 @@
 import ast
 import dataclasses
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -160,7 +161,14 @@ def test_lengths_hold_and_the_report_adds_up(built):
         prompt = chat_prompt(tokenizer, item.instruction)
         assert len(tokenizer(prompt, add_special_tokens=False).input_ids) <= settings.max_prompt_tokens
         assert len(tokenizer(response, add_special_tokens=False).input_ids) < settings.max_new_tokens
-    for counts in data.report["filters"].values():
+    steps = list(data.report["filters"].values())
+    assert all(before["out"] == after["in"] for before, after in itertools.pairwise(steps))
+    by_kind = data.report["drafts by kind"].values()
+    assert (steps[0]["in"], steps[-1]["out"]) == tuple(sum(c[end] for c in by_kind) for end in ("in", "out"))
+    dropped = {name for name, step in data.report["filters"].items() if step["out"] < step["in"]}
+    assert dropped == set(data.report["rejected_examples"])
+    assert all(1 <= len(rows) <= 2 for rows in data.report["rejected_examples"].values())
+    for counts in by_kind:
         assert counts["in"] == sum(n for reason, n in counts.items() if reason != "in")
     assert data.report["sides"]["train"]["count"] == len(data.train)
     for name in ("kinds", "lines", "decision_points", "modules"):

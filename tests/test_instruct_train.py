@@ -48,11 +48,32 @@ def test_padding_is_masked_and_the_end_token_is_not(base):
     assert tokenizer.pad_token_id != end_token_id(tokenizer)
     long = dataclasses.replace(PAIRS[0], response="x = 1\n" * 20)
     examples = [encode_pair(PAIRS[1], tokenizer), encode_pair(long, tokenizer)]
+    batch = collator(tokenizer)(examples)  # the longest first
+    length = len(examples[0])
+    assert batch["labels"].shape == (2, len(examples[1]))
+    assert batch["labels"][1, length - 1] == end_token_id(tokenizer)
+    assert (batch["labels"][1, length:] == IGNORED).all()
+    assert (batch["input_ids"][1, length:] == tokenizer.pad_token_id).all()
+
+
+def test_short_examples_share_rows_and_nothing_is_lost(base):
+    _, tokenizer = base
+    examples = [encode_pair(pair, tokenizer) for pair in PAIRS]
+    examples.append(encode_pair(dataclasses.replace(PAIRS[0], response="x = 1\n" * 60), tokenizer))
     batch = collator(tokenizer)(examples)
-    length = len(examples[0].input_ids)
-    assert batch["labels"][0, length - 1] == end_token_id(tokenizer)
-    assert (batch["labels"][0, length:] == IGNORED).all()
-    assert (batch["attention_mask"].sum(1) == torch.tensor([length, len(examples[1].input_ids)])).all()
+    assert len(batch["labels"]) < len(examples)
+    starts = (batch["position_ids"] == 0).nonzero().tolist()
+    found = []
+    for row, first in starts:
+        later = [start for other, start in starts if other == row and start > first]
+        part = slice(first, min(later, default=None))
+        found.append(
+            (tuple(batch["input_ids"][row, part].tolist()), tuple(batch["labels"][row, part].tolist()))
+        )
+        assert batch["position_ids"][row, part].tolist() == list(range(len(found[-1][0])))
+    with_targets = [(ids, labels) for ids, labels in found if set(labels) != {IGNORED}]
+    assert sorted(with_targets) == sorted((e.input_ids, e.labels) for e in examples)
+    assert all(set(ids) == {tokenizer.pad_token_id} for ids, labels in found if set(labels) == {IGNORED})
 
 
 def test_loss_does_not_depend_on_the_batch_and_matches_transformers(base):

@@ -122,7 +122,7 @@ def test_a_refusal_is_the_rules_own_words() -> None:
 def test_figures_say_what_they_show() -> None:
     chart = ladder_chart(RUNGS, 0.01)
     assert f"{LADDER[0].name} 1.400" in chart.get_label()
-    assert chart.get_suptitle().startswith("From 1.800 to 1.500")  # the last that is kept, not the lowest
+    assert chart.reading.startswith("From 1.800 to 1.500")  # the last that is kept, not the lowest
     assert "baseline ends at 1.800, improved at 1.200" in comparison_curves(COMPARISON).get_label()
     assert f"{LADDER[1].name} +0.100" in rung_curves(RUNGS).get_label()
     passes, losses = passes_and_losses(RUNGS[0].run)
@@ -149,7 +149,9 @@ def test_html_and_pdf_hold_every_block_escaped() -> None:
     page = html_page("Title & more", blocks())
     assert "Größe ≤ 1 &amp; &lt;b&gt;" in page
     assert page.count("<tr>") == 121
-    assert 'alt="a &quot;line&quot;"' in page
+    assert 'aria-label="a &quot;line&quot;"' in page
+    assert "All 120 rows: what, n" in page
+    assert page.index('href="#rows"') < page.index('<section id="rows"')
     assert "http" not in page.replace("http-equiv", "")
     pdf = pdf_bytes("Title & more", blocks())
     assert pdf.startswith(b"%PDF")

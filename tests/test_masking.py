@@ -64,6 +64,42 @@ SECRETS = {
 }
 
 
+SCRAMBLED = "k3!q9$z_7m&w2(x*5v-b8=t#4n+p1j6^hd"  # as Django's startproject draws one
+PASSPHRASE, TOKEN = "Tr0ub" + "4dor&3xy", LETTERS[:32]
+GIVEN = [
+    ("java", 'class A {{ Map<String, String> m = Map.of("user", "bob", "password", "{}"); }}', PASSPHRASE),
+    ("go", 'package p\n\nfunc f() {{ flag.String("password", "{}", "of the database") }}', PASSPHRASE),
+    ("rust", 'fn f() {{ let k = env::var("API_KEY").unwrap_or("{}".to_string()); }}', TOKEN),
+    ("rust", 'fn f() {{ let k = env::var("API_KEY").unwrap_or_else(|_| "{}".into()); }}', TOKEN),
+    ("java", 'class A {{ String k = Optional.ofNullable(System.getenv("API_KEY")).orElse("{}"); }}', TOKEN),
+    ("python", 'assert user.check_password("{}")', PASSPHRASE),
+    ("typescript", 'const ok: boolean = user.verifyPassword("{}");', PASSPHRASE),
+    ("python", 'token = "{}"', SCRAMBLED),
+    ("javascript", 'class A {{ static #token = "{}"; }}', SCRAMBLED),
+]
+
+
+@pytest.mark.parametrize(("language", "form", "value"), GIVEN)
+def test_values_given_by_a_call_or_full_of_symbols_are_masked(language, form, value) -> None:
+    assert value not in mask_secrets(form.format(value), language).text
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        ("java", 'class A { Map<String, String> m = Map.of("user", "bob", "password", "required"); }'),
+        ("go", 'package p\n\nfunc f() { flag.String("password", "", "password of the database") }'),
+        ("rust", 'fn f() { let k = env::var("LANGUAGE").unwrap_or("en_US.UTF-8".to_string()); }'),
+        ("python", 'assert user.check_password("wrong-password")'),
+        ("python", 'token = "--user={0} --mode=fast+safe (1) #2 $3"'),
+        ("python", 'key = "%Y-%m-%d_%H:%M:%S+0000=(utc)"'),
+        ("python", 'token = "[A-Z]{2,4}(?=\\\\d+)|#(0)+$3*4=5!"'),
+    ],
+)
+def test_what_only_looks_like_them_stays(language, code) -> None:
+    assert mask_secrets(code, language).text == code
+
+
 @pytest.mark.parametrize("kind", SECRETS)
 def test_every_kind_is_masked_inside_its_literal(kind: str) -> None:
     value, template = SECRETS[kind]

@@ -14,9 +14,10 @@ import jsonschema
 import nbformat
 import pytest
 
+from helpers.data.card.data_sets import DATA_SETS
 from helpers.report.metrics import recompute, timeless, validate
 from helpers.report.rebuild import rebuild_report
-from helpers.run.workspace import read_json
+from helpers.run.workspace import read_json, read_jsonl
 from helpers.tools.verify_pairs import verify_run
 
 ROOT = Path(__file__).parents[1]
@@ -84,13 +85,30 @@ def test_the_reports_are_rebuilt_as_they_were_from_the_run_folder_alone(finished
     (run,) = (finished[0] / "runs").iterdir()
     copied = Path(shutil.copytree(run, tmp_path / run.name))
     before = {
-        path.relative_to(run): path.read_bytes() for path in (run / "report").rglob("*.*") if path.is_file()
+        path.relative_to(run): path.read_bytes()
+        for path in [*(run / "report").rglob("*.*"), run / "README.md"]
+        if path.is_file()
     }
+    assert before[Path("README.md")] == before[Path("report/data_card.smoke.md")]
     for name in before:
         if name.suffix != ".json":
             (copied / name).unlink()
     rebuild_report(copied)
     assert {name: (copied / name).read_bytes() for name in before} == before
+
+
+def test_the_saved_data_load_by_their_card_with_every_value_as_it_was_saved(finished, tmp_path) -> None:
+    import datasets
+
+    (run,) = (finished[0] / "runs").iterdir()
+    names = set(DATA_SETS)
+    assert set(datasets.get_dataset_config_names(str(run))) == names
+    for name in names:
+        read = datasets.load_dataset(str(run), name, cache_dir=str(tmp_path))
+        for split, rows in read.items():
+            assert rows.to_list() == read_jsonl(run / DATA_SETS[name].files[split]), f"{name}, {split}"
+    default = datasets.load_dataset(str(run), cache_dir=str(tmp_path))
+    assert default["train"].to_list() == read_jsonl(run / "track_b/data/train.jsonl")
 
 
 def test_page_stands_alone_and_says_what_it_is(finished) -> None:

@@ -14,7 +14,7 @@ from helpers.report.deciding import grouped_rows
 from helpers.report.entries import entry_verdict, not_run
 from helpers.report.even_tables import even_tables
 from helpers.report.export import html_document
-from helpers.report.first_screen import FEW_ITEMS, first_screen, headline, interval_picture
+from helpers.report.first_screen import FEW_ITEMS, fails_sentence, first_screen, headline, interval_picture
 
 ROOT = Path(__file__).parents[1]
 TRACKS = ("track_a", "track_b", "track_c")
@@ -130,9 +130,30 @@ def test_a_page_without_any_track_says_why_in_the_same_places(metrics) -> None:
     assert page.h1.get_text() == "Tracks A, B and C were not run"
     for card, track in zip(page.select("article.verdict-card"), TRACKS, strict=True):
         assert "– not run" in card.get_text()
-        assert f"too little for {track}. Needed: 10 files." in card.get_text()
+        assert f"Too little for {track}. Needed: 10 files." in card.get_text()
         assert f"too little for {track}" in page.find(id=track.replace("_", "-")).get_text()
     assert not page.find("table", class_="rows")
+    assert page.find(class_="adapted").get_text().startswith("No model was adapted to networkx")
+    assert "Tracks A, B and C were not run; their cards say why." in page.find(class_="warning").get_text()
+    assert "Fails" not in [term.get_text() for term in page.find_all("dt")]
+
+
+def test_what_fails_follows_from_the_metrics(metrics) -> None:
+    entry = metrics["track_b"]["metrics"]["pass@1"]
+    entry["after"] |= {"value": 0.25, "n": 40}
+    metrics["track_c"]["metrics"]["recall@10"]["after"]["value"] = 0.9
+    general = metrics["track_a"]["controls"]["general_code"]
+    general["before"]["value"] = 0.5
+    general["delta"] |= {"value": 0.05, "ci95": [0.01, 0.09]}
+    said = "A forgets: general code takes 10.0% more bits per byte than before; B: 30 of 40 tasks still fail their unit"
+    assert fails_sentence(metrics).startswith(said)
+    assert fails_sentence(metrics).endswith(
+        "C: 10% of the right functions are not among the first ten results."
+    )
+    general["delta"]["ci95"] = [-0.01, 0.09]
+    assert fails_sentence(metrics).startswith("B: ")
+    page = page_of(metrics)
+    assert fails_sentence(metrics) in page.find("dl", class_="facts").get_text()
 
 
 def test_the_headline_names_each_verdict_once(metrics) -> None:

@@ -17,10 +17,13 @@ from helpers.models.footprint import (
     Machine,
     activation_bytes,
     cache_bytes,
+    is_packed_form,
     lora_parameters,
+    packed_activation_bytes,
     planned_fit,
     weight_bytes,
 )
+from helpers.models.packed_decoder import Documents, PackedDecoder, is_covered
 from helpers.models.shapes import KNOWN, Shape, ShapeError, model_shape, shape_of
 from helpers.models.structure import hidden_states, plain_model
 from helpers.plan import encoder_bytes, plan_run
@@ -86,6 +89,47 @@ def test_an_encoder_has_as_many_parameters_as_transformers_builds() -> None:
     )
     with torch.device("meta"):
         assert sum(p.numel() for p in BertModel(config).parameters()) == shape.parameters
+
+
+@pytest.mark.parametrize(("layers", "dtype"), [(0, torch.bfloat16), (0, torch.float32), (1, torch.float32)])
+@pytest.mark.parametrize("shape", [SMALL, Shape(96, 2, 6, 2, 16, 512, 100)])
+def test_the_packed_form_keeps_what_is_planned(shape, layers, dtype) -> None:
+    lora = LoraSettings(rank=2, alpha=2, layers=layers)
+    decoder = PackedDecoder(add_lora(qwen(shape), lora).train(), dtype)
+    ids = torch.randint(0, shape.vocabulary, (200,), generator=torch.Generator().manual_seed(0))
+    documents = Documents(ids, torch.arange(200) % 100, ((0, 100), (100, 200)))
+    kept = kept_bytes(decoder.model, lambda: decoder.hidden_states(documents))
+    machine = Machine(8.0, 4, dtype == torch.bfloat16, False, CPU_SPEED)
+    planned = packed_activation_bytes(shape, machine, lora, 200)
+    assert planned == pytest.approx(kept, rel=TOLERANCE)
+
+
+def test_frozen_layers_below_the_adapters_cost_less_time_and_memory() -> None:
+    profile = resolve_profile(RunRequest("cpu", changed_settings=(
+        "track_a.train_embeddings=false", "track_a.lora.rank=4", "track_a.lora.layers=2")))  # fmt: skip
+    lora = dataclasses.replace(profile.track_a.lora, layers=0)
+    whole = dataclasses.replace(profile, track_a=dataclasses.replace(profile.track_a, lora=lora))
+    machine = Machine(8.0, 4, True, False, CPU_SPEED)
+    upper, all_of_it = (
+        next(s for s in plan_run(p, machine) if s.stage == "track_a/train") for p in (profile, whole)
+    )
+    assert upper.seconds < all_of_it.seconds
+    assert upper.parts["activations"] < all_of_it.parts["activations"]
+    assert "activations kept over epochs" in upper.parts.keys() - all_of_it.parts.keys()
+
+
+@pytest.mark.parametrize("rank", [1, 8])
+def test_the_plan_knows_which_form_a_training_takes(rank) -> None:
+    lora = LoraSettings(rank=rank, alpha=2)
+    machine = Machine(8.0, 4, True, False, CPU_SPEED)
+    model = tiny_models.model("qwen2", 50)
+    assert (
+        is_packed_form(shape_of(model.config), machine, lora)
+        == is_covered(add_lora(model, lora))
+        == (rank == 1)
+    )
+    assert not is_packed_form(shape_of(model.config), machine, lora, embeddings=True)
+    assert not is_packed_form(shape_of(model.config), Machine.t4(), lora)
 
 
 @pytest.mark.parametrize(("weights", "autocast"), [("bfloat16", True), ("float32", True), ("float32", False)])

@@ -334,10 +334,10 @@ def test_cost_is_told_by_stage_and_in_minutes() -> None:
 def test_the_funnel_counts_every_reason() -> None:
     report = {
         "functions": {
-            "train": {"verified": 3, "no test holds": 2, "mutants run": 50, "cases left out: slow": 9},
+            "train": {"verified": 3, "no test holds": 2},
             "test": {"verified": 1, "a method": 4},
         },
-        "filters": {"explain": {"in": 9, "out": 7, "too long": 2}, "fix_bug": {"in": 5, "out": 5}},
+        "drafts by kind": {"explain": {"in": 9, "out": 7, "too long": 2}, "fix_bug": {"in": 5, "out": 5}},
     }
     data = SimpleNamespace(report=report, train=[1] * 6, validation=[1], tasks=[1] * 2)
     corpus = SimpleNamespace(

@@ -189,6 +189,9 @@ def test_templates_end_tokens_and_short_contexts(folder):
     (line,) = problems(chat_lm=lost)
     assert "chat template does not give back the instruction" in line
     assert problems(causal_lm=lost) == []  # Track A reads no template
+    for changed in ("| e", "| tojson", ".replace('&', 'and')"):
+        tok.chat_template = "{% for m in messages %}{{ m.content " + changed + " }}{% endfor %}"
+        assert "does not give back the instruction" in chat_problems(tok, 0)[0]
     tok = tiny_models.tokenizer()
     tok.eos_token = None
     endless = saved(folder, "endless", tiny_models.model("qwen2", len(tok)), tok)

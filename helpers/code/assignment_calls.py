@@ -12,6 +12,7 @@ from helpers.code.assignment_words import (
     COMPARES,
     COMPARING,
     EXPECTING,
+    FALLS_BACK,
     FILLS,
     GETS,
     GETTER,
@@ -24,7 +25,7 @@ from helpers.code.assignment_words import (
     TELLS,
 )
 from helpers.code.bracketed import FORWARD, Bracketed
-from helpers.code.secret_names import SECRET, parts_of_name, strength_of
+from helpers.code.secret_names import PASSWORD, SECRET, parts_of_name, strength_of
 
 COPIES = re.compile(r"cpy|cmp|equal|compare|cat|set|assign|define|flag|printf", re.IGNORECASE)
 # The name in a selector of a page: `#password`, `input[name=password]`.
@@ -33,6 +34,7 @@ SELECTED = re.compile(r"(?:^[#.]|\[(?:name|id|type|data-[\w-]+)=[\"']?)([\w-]+)"
 FORMATTED = re.compile(r"\A\W*([A-Za-z_][\w-]*)[\"']?\s*[=:]\s*(?:[A-Z][a-z]+ )?(?:%s|\{\})[^%{}]{0,4}\Z")
 
 
+CHECKS = re.compile(r"(?i:check|verify)(?=[A-Z_])_?")
 OPTION_OF = re.compile(r"--([A-Za-z][\w-]*)[ =][<\[][^<>\[\]]*[>\]]\Z")  # of a command: --password <value>
 ONLY_PLACES = re.compile(r"(?:\{\d?\}|%s)+")
 LOOKUPS = {"var", "getenv", "get", "env", "var_os"}
@@ -163,6 +165,9 @@ def _selected(code: Bracketed, caller: int) -> str:
             return name if strength_of(name := GETTER.sub("", code.operand(opened + 1))) else ""
         if callee == "arg" and code.is_string(k - 1) and code.tokens[k - 1].text.startswith("--"):
             return code.tokens[k - 1].text if is_secret_string(code, k - 1) else ""  # the option before
+        for at in range(opened + 1, k) if callee in FALLS_BACK else ():
+            if code.is_string(at) and is_secret_string(code, at):  # env::var("TOKEN").unwrap_or("...")
+                return code.tokens[at].text
         for at in range(opened + 1, k) if callee in FILLS else ():
             if code.is_string(at) and (names := _names_in_string(code, at, callee)):
                 return names[0]
@@ -176,6 +181,8 @@ def _given_by_callee(callee: str, nth: int, neutral: bool) -> Given | None:
     setter = SETS.match(callee)
     if setter and nth in (0, 2) and strength_of(callee[setter.end() :]):
         return Given(callee[setter.end() :], True)
+    if nth == 0 and (checker := CHECKS.match(callee)) and strength_of(callee[checker.end() :]) == PASSWORD:
+        return Given(callee[checker.end() :], False)
     if strength and not neutral:
         if callee[0].isupper() and strength < SECRET:
             return Given(callee, False)

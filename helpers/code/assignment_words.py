@@ -68,6 +68,8 @@ FILLS = {
     "fill", "type", "sendKeys", "send_keys", "fill_in", "typeText", "val", "default_value", "default_val",
     "defaultValue", "or_insert", "or_insert_with", "withDefault", "setValue", "set_value",
 }  # fmt: skip
+# Calls that give what stands in for a value which is missing.
+FALLS_BACK = {"unwrap_or", "unwrap_or_else", "orElse", "orElseGet", "getOrElse", "value_or"}
 # Calls whose last argument of several is a password; of others that log in, it may be one.
 AUTHENTICATES = re.compile(
     r"login|create_?(?:super_?)?user|basic_?auth|password_?auth|user_?password|password_?(?:token|cred)|getconnection",

@@ -126,7 +126,7 @@ def _name_of(code: Bracketed, at: int, nth: int = -1) -> Named | None:
         if bracket < 0:
             return defined(code, lead) or wrapper
         if code.text(bracket) != "(":
-            return _in_container(code, at, lead, direct, commas)
+            return _in_container(code, at, lead, direct, commas) or wrapper
         caller = code.caller(bracket)
         neutral = is_neutral(code, lead)
         if lead and not neutral and is_named(code, lead):

@@ -65,6 +65,10 @@ TEMPLATE = re.compile(
 )
 # As people choose passwords, and write hardly anything else: letters, digits and a symbol, no separators.
 CHOSEN = re.compile(r"(?=.*\d)(?=.{8})[A-Za-z\d](?=.*[!#$%^*+~]|.*[?@&]$)[A-Za-z\d!#$%^*+~?@&]*")
+# Letters, digits and symbols in turns, so long that no pattern, format or selector looks like it.
+SCRAMBLED = re.compile(
+    r"(?=.{24})(?=(?:[^\d\n]*\d){3})(?:[A-Za-z\d]{0,12}[!@#$%^&*()_=+-]{1,3}){5,}[A-Za-z\d]{0,12}"
+)
 DIRECTIVE = re.compile(r"%[-+ #0]*\d*(?:\.\d+)?l*[sdrvqxfi](?![A-Za-z\d])")
 PLACEHOLDER = re.compile(
     r"\b(?:your|changeme|change|replace|insert|placeholder|example|dummy|redacted|todo|fixme|enter|goes|here|xxx+|"
@@ -161,9 +165,14 @@ def looks_secret(value: str, strength: int, *, direct: bool = True, name: str = 
     if strength < SECRET or not direct:
         is_token = re.fullmatch(r"[\w+/=.~-]+", value) and not UUID.fullmatch(value)
         if strength < SECRET:
-            return bool(is_token) and is_random(value)
+            return is_random(value) if is_token else direct and _is_scrambled(value)
         return is_random(value, MIN_CHARS) or bool(CHOSEN.fullmatch(value) and is_mixed(value))
     return _is_chosen(value, strength)
+
+
+def _is_scrambled(value: str) -> bool:
+    """Return whether a value is drawn from letters, digits and symbols, as Django's startproject does."""
+    return bool(SCRAMBLED.fullmatch(value)) and len(set(re.sub(r"\w", "", value))) >= 3 and is_random(value)
 
 
 def is_random(value: str, least: int = MIN_RANDOM_CHARS) -> bool:

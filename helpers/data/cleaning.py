@@ -20,7 +20,7 @@ from helpers.code.edits import SourceText
 from helpers.code.functions import functions_of_file
 from helpers.code.languages import language_of, syntax_fault
 from helpers.code.near_duplicates import earlier_duplicates, file_tokens, shingles
-from helpers.code.python_text import parse, parse_or_reason
+from helpers.code.python_text import parse_or_reason
 from helpers.code.secrets import mask_secrets
 from helpers.data.git_rules import GitRules
 from helpers.data.notebooks import MAX_FACTOR, notebook_code
@@ -99,7 +99,9 @@ PYTHON_2_TEXT = re.compile(
 
 def rule_rows(settings: CorpusSettings) -> list[dict[str, str]]:
     """Return the rules with this run's limits filled in: rows of `reason` and `rule`, in order."""
-    limits = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(settings).items()}
+    limits = {
+        name: f"[{','.join(v)}]" if isinstance(v, tuple) else v for name, v in vars(settings).items()
+    }  # without blanks, so that a list stays in one code span
     return [{"reason": reason, "rule": rule.format(**limits)} for reason, rule in RULES.items()]
 
 
@@ -180,8 +182,6 @@ def read_source(path: str, location: Path, settings: CorpusSettings) -> SourceFi
 def _reader_error(file: SourceFile) -> str:
     """Return what goes wrong when the file's functions are read as later steps read them, or ""."""
     try:
-        if file.language == "python" and (tree := parse(file.text)) and (depth := _depth(tree)) > MAX_DEPTH:
-            return f"nested {depth} deep; the limit is {MAX_DEPTH}"
         for function in functions_of_file(file, module=""):
             if file.language == "python":
                 SourceText(function.code)
@@ -230,7 +230,10 @@ def _fault(text: str, language: str) -> str:
         is_old = PYTHON_2_MESSAGE.search(tree) or PYTHON_2_TEXT.search(with_newlines(text))
         return f"{'Python 2' if is_old else 'does not parse'}: {tree}"
     defined = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    return "" if any(isinstance(node, defined) for node in ast.walk(tree)) else "no function or class"
+    if not any(isinstance(node, defined) for node in ast.walk(tree)):
+        return "no function or class"
+    depth = _depth(tree)
+    return f"defeats the reader: nested {depth} deep; the limit is {MAX_DEPTH}" if depth > MAX_DEPTH else ""
 
 
 def drop_duplicates(files: list[SourceFile], threshold: float) -> tuple[list[SourceFile], list[RejectedFile]]:

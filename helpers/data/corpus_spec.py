@@ -136,12 +136,37 @@ def _distribution_facts(top: str) -> tuple[str, str]:
 # --- path ----------------------------------------------------------------------------------------
 
 
-def _path(folder: str, cache_dir: Path) -> ResolvedSpec:
+def check_place(spec: str) -> None:
+    """Check that the folder or archive which a spec names is there; other kinds of spec are not looked at.
+
+    Raises:
+        CorpusError: if it is not.
+    """
+    kind, _, place = spec.partition(":")
+    if kind == "path":
+        _folder(place)
+    elif kind == "zip":
+        _archive(place)
+
+
+def _folder(folder: str) -> Path:
     root = Path(folder).expanduser()
     if not root.exists():
         raise CorpusError(f"no folder {folder!r} (looked in {Path.cwd()}): check the spelling")
     if not root.is_dir():
         raise CorpusError(f"{folder!r} is a file: give the folder that holds the code, as path:FOLDER")
+    return root
+
+
+def _archive(file: str) -> Path:
+    archive_path = Path(file).expanduser()
+    if not archive_path.is_file():
+        raise CorpusError(f"no archive {file!r} (looked in {Path.cwd()}): check the spelling")
+    return archive_path
+
+
+def _path(folder: str, cache_dir: Path) -> ResolvedSpec:
+    root = _folder(folder)
     revision = ""
     if (root / ".git").exists():
         with suppress(CorpusError):  # without git, the version is not known
@@ -254,9 +279,7 @@ def run_git(arguments: list[str], cwd: Path) -> str:
 
 
 def _zip(file: str, cache_dir: Path) -> ResolvedSpec:
-    archive_path = Path(file).expanduser()
-    if not archive_path.is_file():
-        raise CorpusError(f"no archive {file!r} (looked in {Path.cwd()}): check the spelling")
+    archive_path = _archive(file)
     with archive_path.open("rb") as stream:
         key = hashlib.file_digest(stream, "sha256").hexdigest()
     final = cache_dir / f"zip-{key[:32]}"

@@ -2,7 +2,7 @@
 
 Names alone decide where nobody knows what belongs to a repository. In a repository, people call packages
 of their own `build` or `vendor`, too; there, a folder is left out if it shows what made it or where it came
-from.
+from. A single file that was copied into it, such as six.py, shows that by the holder of its copyright.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from helpers.code.languages import language_of
 from helpers.data.licences import LICENCE_FILE
 
 VENDORED_FOLDERS = {
@@ -35,6 +37,12 @@ MANIFESTS = {
     "package.json", "bower.json", "composer.json", "setup.py", "setup.cfg", "pyproject.toml", "Cargo.toml",
     "go.mod", "pom.xml", "PKG-INFO", "METADATA",
 }  # fmt: skip
+HEAD_BYTES = 3_000  # of a file, in which it states whose it is
+MAX_OWN_FILES = 200  # outside folders of copies, in which the holders of the repository are looked for
+HOLDER = re.compile(
+    r"(?:copyright|\(c\)|©)(?:\s|\(c\)|©|copyright|by\b|[\d,.–:-])*([^\W\d_][^\n|*<(]{2,60})", re.IGNORECASE
+)
+NO_HOLDERS = {"notice", "notices", "holder", "holders", "owner", "and", "or", "the", "law", "laws"}
 MANIFEST_DEPTH = 3  # folders below a folder of copies: node_modules/@scope/name
 ENTRY_POINTS = ("main", "module", "browser", "unpkg", "jsdelivr", "types", "typings", "bin", "exports")
 
@@ -50,8 +58,9 @@ def reason_by_name(folder: Path) -> str:
 def reason_by_marks(folder: Path, root: Path) -> str:
     """Return "vendored" or "build output" if more than the folder's name says so, else "".
 
-    Copied code has a list of what was copied, licences other than the root's, or packages with manifests of
-    their own. Build output has marks of the tool that made it, or is what a package.json beside it delivers.
+    Copied code has a list of what was copied, licences other than the root's, packages with manifests of
+    their own, or files of somebody who holds the copyright of no other file. Build output has marks of the
+    tool that made it, or is what a package.json beside it delivers.
     """
     if folder.name in VENDORED_FOLDERS and _is_copied(folder, root):
         return "vendored"
@@ -78,7 +87,36 @@ def _is_copied(folder: Path, root: Path) -> bool:
         licences = (inner / name for name in names if LICENCE_FILE.fullmatch(name))
         if any(file.is_file() and _content(file) not in own for file in licences):
             return True
-    return False
+    return _is_held_by_others(folder, root)
+
+
+def _is_held_by_others(folder: Path, root: Path) -> bool:
+    """Return whether a file states a holder of its copyright that nothing outside folders of copies does."""
+    stated = [set(_holders(head)) for head in _heads(folder, copies=True)]
+    if not any(stated):
+        return False
+    licences = (_content(root / name) for name in _names(root) if LICENCE_FILE.fullmatch(name))
+    own = {holder for text in (*licences, *_heads(root, copies=False)) for holder in _holders(text)}
+    return any(holders and holders.isdisjoint(own) for holders in stated)
+
+
+def _holders(text: bytes) -> Iterator[str]:
+    """Yield who holds the copyright of a text: the first two words of each name."""
+    for found in HOLDER.finditer(text.decode("utf-8", "replace")):
+        words = re.findall(r"\w+", found.group(1).lower())
+        if words and words[0] not in NO_HOLDERS:
+            yield " ".join(words[:2])
+
+
+def _heads(folder: Path, *, copies: bool) -> Iterator[bytes]:
+    """Yield the beginnings of the source files below a folder, with or without those in folders of copies."""
+    left = MAX_OWN_FILES
+    for at, folders, files in os.walk(folder):
+        folders[:] = sorted(n for n in folders if n[:1] != "." and (copies or n not in VENDORED_FOLDERS))
+        for name in sorted(files):
+            if left and language_of(name):
+                left -= 1
+                yield _content(Path(at, name))[:HEAD_BYTES]
 
 
 def _is_delivered(folder: Path) -> bool:

@@ -117,7 +117,7 @@ class Attributes:
 
 def read_attributes(root: Path) -> Attributes:
     """Return what the .gitattributes file at the top says with linguist-vendored and linguist-generated."""
-    lines = [line.split() for line in _read(root / ".gitattributes").splitlines()]
+    lines = [line.split() for line in _lines(root / ".gitattributes")]
     found = []
     for name in ("linguist-vendored", "linguist-generated"):
         patterns = []
@@ -140,7 +140,7 @@ def _names(regex: re.Pattern[str], path: str) -> bool:
 
 def _read_rules(file: Path, base: str) -> _Rules:
     """Return the patterns of an ignore file; none if it is absent, no regular file, or unreadable."""
-    return _Rules(base, tuple(_patterns(_read(file).splitlines())))
+    return _Rules(base, tuple(_patterns(_lines(file))))
 
 
 def _patterns(lines: Iterable[str]) -> Iterator[tuple[re.Pattern[str], bool]]:
@@ -174,6 +174,11 @@ def _read(file: Path) -> str:
         return file.read_bytes()[:MAX_RULES_BYTES].decode("utf-8", "replace").removeprefix("\ufeff")
     except OSError:
         return ""  # the walk lists what cannot be read
+
+
+def _lines(file: Path) -> list[str]:
+    """Return the lines as git counts them, at "\\n" alone: a name may hold a form feed or U+2028."""
+    return [line.removesuffix("\r") for line in _read(file).split("\n")]
 
 
 def _top_of(root: Path) -> Path | None:

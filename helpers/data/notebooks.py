@@ -13,6 +13,7 @@ import re
 from typing import Any
 
 from helpers.escaping import storable
+from helpers.lines import bare_lines
 
 MAX_FACTOR = 200  # a notebook may be that many times larger than its code, for the sake of its outputs
 PYTHON_CELLS = ("%%time", "%%timeit", "%%capture", "%%prun")  # cell magics that run the cell as Python
@@ -55,7 +56,7 @@ def _source(cell: dict[str, Any]) -> str:
 
 def _plain(source: str) -> str:
     """Return a cell as Python; what is IPython's own or in another language becomes a comment."""
-    lines = source.splitlines()
+    lines = bare_lines(source)
     first = next((line.strip() for line in lines if line.strip()), "")
     if first.startswith("%%") and first.split()[0] not in PYTHON_CELLS:
         return "\n".join(_comment(line) for line in lines)

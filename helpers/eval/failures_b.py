@@ -16,6 +16,7 @@ from helpers.code.extraction import answered_line, defines, extract_code
 from helpers.code.fences import fenced_blocks
 from helpers.code.python_text import parse, without_margin
 from helpers.data.tasks.phrasings import BUG_MARK, spliced
+from helpers.escaping import code_span
 from helpers.eval.failures import clip
 from helpers.eval.response_scoring import RUN_KINDS
 from helpers.lines import bare_lines
@@ -83,7 +84,7 @@ def _diagnose_line(score: ResponseScore, task: Task) -> Finding:
         return "returned the input unchanged", f"The answer is the marked line; {_needed(marked, wanted)}."
     if score.status == "unparsable":
         error = _syntax_error(spliced(task.detail["given"], number, got))
-        return "does not parse", f"`{clip(got, 100)}` in place of the marked line: {error}."
+        return "does not parse", f"{code_span(clip(got, 100))} in place of the marked line: {error}."
     if score.invented_names:
         return _invented(score)
     needed, made = _changes(marked, wanted), _changes(marked, got)
@@ -114,8 +115,8 @@ def _changes(before: str, after: str) -> list[tuple[str, str]]:
 def _shown(change: tuple[str, str]) -> str:
     old, new = (clip(part, 60) for part in change)
     if not old:
-        return f"`{new}` added"
-    return f"`{old}` → `{new}`" if new else f"`{old}` dropped"
+        return f"{code_span(new)} added"
+    return f"{code_span(old)} → {code_span(new)}" if new else f"{code_span(old)} dropped"
 
 
 # --- whole answers: the text -------------------------------------------------------------------
@@ -218,8 +219,9 @@ def _departure(code: str, task: Task, reference: str) -> str:
     for number, line in enumerate(body, 1):
         if line.strip() and _words(line) not in known:
             nearest = difflib.get_close_matches(line.strip(), [k.strip() for k in bare_lines(given)], 1, 0.3)
-            instead = f"; the code given has `{clip(nearest[0], 100)}`" if nearest else ""
-            return f"It copies as far as line {number}, which reads `{clip(line.strip(), 100)}`{instead}."
+            instead = f"; the code given has {code_span(clip(nearest[0], 100))}" if nearest else ""
+            reads = code_span(clip(line.strip(), 100))
+            return f"It copies as far as line {number}, which reads {reads}{instead}."
     return ""
 
 
@@ -293,7 +295,7 @@ def _syntax_error(code: str) -> str:
         ast.parse(code)
     except SyntaxError as error:
         line = (bare_lines(code)[error.lineno - 1 : error.lineno] or [""])[0] if error.lineno else ""
-        return f"line {error.lineno}, `{clip(line.strip(), 80)}`: {error.msg}"
+        return f"line {error.lineno}, {code_span(clip(line.strip(), 80))}: {error.msg}"
     except (ValueError, RecursionError, MemoryError) as error:
         return str(error)
     return "no Python could be found in it"

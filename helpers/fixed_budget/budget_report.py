@@ -82,7 +82,7 @@ def _ladder_blocks(comparison: Comparison, rungs: Sequence[Rung]) -> list[Report
         Heading("Why each change was tried"),
         TextTable(("Change", "Reason"), tuple((r.change.name, r.change.why) for r in rungs), (1, 3)),
         Heading("Effect on the curves"),
-        Plot(rung_curves(rungs)),
+        Plot(rung_curves(rungs), printed=rung_curves(rungs, columns=4)),
     ]
 
 

@@ -2,14 +2,14 @@
 
 `causal_lm` and `embedder` load language models and sentence embedders from a hub name, a folder or an
 installed package, and `gguf` converts GGUF files; `generation` samples text; `token_loss`, `structure` and
-`cheaper_forms` compute losses and gradients with less memory and time; `tokens` turns text into tokens and
-back; `fitness` tries whether a model fits what a run does with it; `shapes` and `footprint` tell parameters
-and bytes without loading anything. `tiny_code_lm` is the embedded base model. Training loops
-(`helpers.train`), metrics (`helpers.eval`) and the training of the embedded model (`helpers.base_model`) are
-not here.
+`cheaper_forms` compute losses and gradients with less memory and time, `packed_decoder` whole steps of
+training; `tokens` turns text into tokens and back; `fitness` tries whether a model fits what a run does
+with it; `shapes` and `footprint` tell parameters and bytes without loading anything. `tiny_code_lm` is the
+embedded base model. Training loops (`helpers.train`), metrics (`helpers.eval`) and the training of the
+embedded model (`helpers.base_model`) are not here.
 """
 
 __all__ = [
-    "causal_lm", "cheaper_forms", "embedder", "fitness", "footprint", "generation", "gguf", "shapes",
-    "structure", "token_loss", "tokens",
+    "causal_lm", "cheaper_forms", "embedder", "fitness", "footprint", "generation", "gguf",
+    "packed_decoder", "shapes", "structure", "token_loss", "tokens",
 ]  # fmt: skip

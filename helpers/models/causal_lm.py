@@ -108,7 +108,10 @@ def load_tokenizer(spec: str) -> PreTrainedTokenizerBase:
 def add_lora(
     model: PreTrainedModel, lora: LoraSettings, *, seed: int = 0, tokens: Sequence[int] | None = None
 ) -> PeftModel:
-    """Freeze `model` and add trainable low-rank adapters to all its linear layers but the head.
+    """Freeze `model` and add trainable low-rank adapters to its linear layers but the head.
+
+    With `lora.layers`, only the topmost blocks get them: less work per step, and what the frozen blocks below
+    compute is the same in every epoch.
 
     The head gets no adapter because small models tie it to the embedding. Adapters are float32 whatever
     dtype the base has (gradient scaling refuses float16 weights). The scale of an update is alpha/rank (Hu
@@ -117,6 +120,9 @@ def add_lora(
     Args:
         tokens: ids whose rows of the embedding, and of a tied head, are trained as a whole; all other rows
             stay as they are. Adapters alone cannot express which words a repository uses.
+
+    Raises:
+        ModelError: if the model has fewer blocks than `lora.layers`.
     """
     config = LoraConfig(
         r=lora.rank,
@@ -124,6 +130,7 @@ def add_lora(
         lora_dropout=lora.dropout,
         use_rslora=lora.use_rslora,
         target_modules="all-linear",
+        exclude_modules=_below_the_top(model, lora.layers),
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),  # GPT-2
         bias="none",
         task_type="CAUSAL_LM",
@@ -132,6 +139,17 @@ def add_lora(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return get_peft_model(model, config, autocast_adapter_dtype=True)
+
+
+def _below_the_top(model: PreTrainedModel, layers: int) -> str | None:
+    """Return a pattern of the modules below the topmost `layers` blocks, or None for 0 (no module)."""
+    if not layers:
+        return None
+    blocks = model.config.num_hidden_layers
+    if layers > blocks:
+        raise ModelError(f"lora.layers is {layers}, but {model.name_or_path!r} has {blocks} layers")
+    below = "|".join(map(str, range(blocks - layers)))
+    return rf".*\.(?:layers|h)\.(?:{below})\..*" if below else None
 
 
 def load_adapted(
@@ -168,7 +186,8 @@ def chat_prompt(tokenizer: PreTrainedTokenizerBase, instruction: str) -> str:
     """Return the prompt that asks a model to answer `instruction`; the answer begins right after it.
 
     Uses the tokenizer's chat template if it has one, else a plain instruction/response form. A model reads
-    `chat_ids`, not this text, in which an instruction may spell what a template writes.
+    `chat_ids`, not this text, in which an instruction may spell what a template writes. Templates that can
+    leave out a model's thinking aloud are told to: it would use up the tokens of an answer.
 
     Raises:
         ModelError: if the template does not give the instruction back.
@@ -179,10 +198,11 @@ def chat_prompt(tokenizer: PreTrainedTokenizerBase, instruction: str) -> str:
     for content in (instruction, [{"type": "text", "text": instruction}]):  # templates want either form
         try:
             text = tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
-            )
+                [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True,
+                enable_thinking=False,
+            )  # fmt: skip
         except Exception as error:  # a template is a program of its own, and may raise anything
-            why = why or f": {first_line(error)}"
+            why = f": {first_line(error)}" if content is instruction else why
             continue
         if instruction.strip() in text:
             return text

@@ -51,7 +51,7 @@ def cheaper_forms(model: PreTrainedModel | PeftModel, compiled_rows: int = 0) ->
 @contextlib.contextmanager
 def summed_adapters(model: torch.nn.Module) -> Iterator[int]:
     """Let linear layers with one plain adapter compute (W + sBA)x if that is less work; yield the count."""
-    changed = [module for module in model.modules() if isinstance(module, Linear) and _sum_pays(module)]
+    changed = [module for module in model.modules() if isinstance(module, Linear) and sum_pays(module)]
     for module in changed:
         module.forward = functools.partial(_summed_product, module)
     try:
@@ -106,8 +106,8 @@ def scores_are_small(layers: int, heads: int, rows: int, length: int) -> bool:
     return layers * heads * rows * length**2 * (4 + 4) <= MAX_SCORE_BYTES
 
 
-def _sum_pays(module: Linear) -> bool:
-    """Whether the layer has one plain adapter, of a rank high enough for (W + sBA)x to be less work."""
+def sum_pays(module: Linear) -> bool:
+    """Return whether a layer has one plain adapter, of a rank so high that (W + sBA)x is less work."""
     if type(module.base_layer) is not torch.nn.Linear or len(module.active_adapters) != 1:
         return False  # quantised, transposed (GPT-2), or several adapters at once
     (name,) = module.active_adapters
@@ -115,8 +115,12 @@ def _sum_pays(module: Linear) -> bool:
         return False
     if not isinstance(module.lora_dropout[name], torch.nn.Identity):
         return False
-    wide, narrow = module.in_features * module.out_features, module.in_features + module.out_features
-    return 3 * module.r[name] * narrow >= wide
+    return sum_is_less(module.in_features, module.out_features, module.r[name])
+
+
+def sum_is_less(inputs: int, outputs: int, rank: int) -> bool:
+    """Return whether (W + sBA)x is less work than Wx and s B(Ax) apart, by the counts above."""
+    return 3 * rank * (inputs + outputs) >= inputs * outputs
 
 
 def _compiled_in_training(

@@ -98,9 +98,22 @@ def _read_as_saved(model: SentenceTransformer, source: str, offline: bool) -> No
     """Give the model the tokenizer that is saved with it, if the library's has other ids."""
     loaded = getattr(model, "tokenizer", None)
     if isinstance(loaded, PreTrainedTokenizerBase):
-        exact = exact_tokenizer(loaded, source, offline=offline)
+        place = _place_of_first_module(source)
+        exact = exact_tokenizer(loaded, source, offline=offline, subfolder=place)
         if exact is not loaded:  # sentence-transformers 6 calls its place `processor`
             setattr(model[0], "processor" if hasattr(model[0], "processor") else "tokenizer", exact)
+
+
+def _place_of_first_module(source: str) -> str:
+    """Return the subfolder that modules.json names for the transformer and its tokenizer; "": the top."""
+    listed = Path(source) / MODULES if Path(source).is_dir() else try_to_load_from_cache(source, MODULES)
+    try:
+        modules = (
+            json.loads(Path(listed).read_text(encoding="utf-8")) if isinstance(listed, str | Path) else []
+        )
+        return str(modules[0]["path"]).strip("/") if modules else ""
+    except (OSError, ValueError, LookupError, TypeError):  # the library has loaded it in its own way
+        return ""
 
 
 def resolve_prompts(model: SentenceTransformer, spec: str) -> dict[str, str]:

@@ -23,6 +23,9 @@ CODE = (
     "def total(prices, rate=0.5):\n    if not prices:\n        return None\n"
     "    return [price * rate for price in prices]\n"
 )
+ASKED = (
+    f"{CODE}\nprint(\"a\" < 'b' and total([1]) >= 2 & 3)  # caf\u00e9 {{{{ x }}}}\n"  # what templates escape
+)
 FIRST_LINE, REST = CODE[: CODE.index("\n") + 1], CODE[CODE.index("\n") + 1 :]
 LIKENESS = 0.02  # of the largest value: half precision differs by less, another computation by more
 EQUAL = 1e-5  # of the largest value, for the same computation on rows of the same shape
@@ -87,8 +90,8 @@ def chat_problems(tokenizer: PreTrainedTokenizerBase, end_id: int | None) -> lis
     """Try a chat template: the instruction must come back; and there must be a token that ends an answer."""
     found = []
     try:
-        ids = chat_ids(tokenizer, CODE)
-        if CODE.strip() not in continuation(tokenizer, [], ids, marks=True):
+        ids = chat_ids(tokenizer, ASKED)
+        if ASKED.strip() not in continuation(tokenizer, [], ids, marks=True):
             found.append("its prompts lose the instruction; choose another chat model")
     except ModelError as error:
         found.append(f"{error}; mend chat_template in its tokenizer's files, or choose another chat model")

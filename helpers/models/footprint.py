@@ -18,9 +18,10 @@ import torch
 from helpers.machine.hardware import Runtime
 from helpers.machine.memory import Fit
 from helpers.machine.usage import GIB
-from helpers.models.cheaper_forms import scores_are_small
+from helpers.models.cheaper_forms import scores_are_small, sum_is_less
+from helpers.models.packed_decoder import KEPT_BYTES
 from helpers.models.shapes import Shape, ShapeError, shape_of
-from helpers.models.token_loss import MAX_LOGITS
+from helpers.models.token_loss import MAX_FROZEN_LOGITS, MAX_LOGITS
 from helpers.settings import LoraSettings
 
 RESERVE_GIB = 0.9  # CUDA context, cuBLAS workspaces, fragmentation
@@ -39,6 +40,8 @@ class Speed:
 
 
 T4_SPEED = Speed("T4, 22 TFLOP/s float16, 250 GB/s", 22e12, 250e9, 1.5e-3)
+# Operations per second of training in the form of `helpers.models.packed_decoder`, with bfloat16 products.
+PACKED_FLOPS = 290e9
 CPU_SPEED = Speed("two cores, 150 GFLOP/s, 20 GB/s", 150e9, 20e9, 1e-4)
 
 
@@ -92,9 +95,9 @@ def weight_bytes(shape: Shape, machine: Machine) -> float:
     return shape.linear_parameters * NF4_BYTES + rest * machine.weight_bytes
 
 
-def lora_parameters(shape: Shape, rank: int) -> int:
-    """Return the adapters' parameters: rank * (in + out) for every linear layer of every block."""
-    return shape.layers * sum(rank * (a + b) for a, b in shape.linears)
+def lora_parameters(shape: Shape, rank: int, layers: int = 0) -> int:
+    """Return the adapters' parameters: rank * (in + out) for each linear layer of `layers` blocks, 0: all."""
+    return (layers or shape.layers) * sum(rank * (a + b) for a, b in shape.linears)
 
 
 def activation_bytes(
@@ -130,6 +133,55 @@ def activation_bytes(
     return shape.layers * tokens * h * machine.weight_bytes + last_norm + block
 
 
+def is_packed_form(shape: Shape, machine: Machine, lora: LoraSettings, *, embeddings: bool = False) -> bool:
+    """Return whether training takes the form of `helpers.models.packed_decoder`, as `is_covered` decides.
+
+    The shape does not tell the family: Qwen2 and Llama are assumed.
+    """
+    if machine.speed is not CPU_SPEED or machine.nf4 or machine.weight_bytes != 4 or embeddings:
+        return False
+    if shape.encoder or lora.dropout:
+        return False
+    return not any(sum_is_less(inputs, outputs, lora.rank) for inputs, outputs in shape.linears)
+
+
+def packed_form_parts(
+    shape: Shape, machine: Machine, lora: LoraSettings, tokens: int, kept_tokens: float = 0.0
+) -> dict[str, float]:
+    """Return the bytes by part of a step on `tokens` tokens in that form, beside the weights themselves.
+
+    The backward pass of one block holds gradients and recomputed activations beside what is kept.
+
+    Args:
+        kept_tokens: of all documents, whose hidden states are kept if `lora.layers` leaves blocks frozen.
+    """
+    small = 2 if machine.autocast else 4
+    h, q, i = shape.hidden, shape.heads * shape.head_dim, shape.intermediate
+    kv = shape.kv_heads * shape.head_dim
+    at_work = small * (6 * i + 3 * (q + 2 * kv)) + 6 * 4 * h
+    copies = shape.linear_parameters + (shape.vocabulary * h if machine.autocast else 0)
+    parts = {
+        "weights in the products' precision": float(small * copies),
+        "activations": packed_activation_bytes(shape, machine, lora, tokens) + float(tokens * at_work),
+        "logits": float(2 * small * min(tokens * shape.vocabulary, MAX_FROZEN_LOGITS)),
+    }
+    if 0 < lora.layers < shape.layers:
+        parts["activations kept over epochs"] = min(4.0 * h * kept_tokens, KEPT_BYTES)
+    return parts
+
+
+def packed_activation_bytes(shape: Shape, machine: Machine, lora: LoraSettings, tokens: int) -> float:
+    """Return what autograd keeps in that form of the trained blocks, as that module lists.
+
+    Besides, the adapters' rank-wide outputs, and once the last norm's float32 input.
+    """
+    small, h = 2 if machine.autocast else 4, shape.hidden
+    q, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    narrow = len(shape.linears) * lora.rank
+    block = 2 * 4 * h + small * (2 * q + 2 * kv + 2 * shape.intermediate + narrow)
+    return tokens * (min(lora.layers or shape.layers, shape.layers) * block + 4.0 * h + 4)
+
+
 def logits_bytes(shape: Shape, tokens: int) -> float:
     """Return the bytes of a loss: logits, float32 copy, softmax and both gradients, a piece at a time."""
     return 16.0 * min(tokens * shape.vocabulary, MAX_LOGITS)
@@ -146,17 +198,23 @@ def cache_bytes(shape: Shape, rows: int, length: int, machine: Machine) -> float
 
 def training_parts(
     shape: Shape, machine: Machine, lora: LoraSettings, micro_batch: int, length: int, *,
-    checkpointing: bool, embeddings: bool = False,
+    checkpointing: bool, embeddings: bool = False, kept_tokens: float = 0.0,
 ) -> dict[str, float]:  # fmt: skip
     """Return GiB by part while adapters are trained on `micro_batch` rows of `length` tokens.
 
     With `embeddings`, rows of the embedding are trained too: at most all, each with its gradient and Adam's
     two means. The table with these rows inserted then exists twice (input and tied head), its gradient once.
+    `kept_tokens` as in `packed_form_parts`.
     """
     tokens = micro_batch * length
     parts = {
         "weights": weight_bytes(shape, machine),
-        "adapters, gradients, Adam": 16.0 * lora_parameters(shape, lora.rank),
+        "adapters, gradients, Adam": 16.0 * lora_parameters(shape, lora.rank, lora.layers),
+    }
+    if not checkpointing and is_packed_form(shape, machine, lora, embeddings=embeddings):
+        parts |= packed_form_parts(shape, machine, lora, tokens, kept_tokens)
+        return {name: value / GIB for name, value in parts.items()}
+    parts |= {
         "activations": activation_bytes(shape, tokens, length, machine, lora.rank, checkpointing),
         "logits": logits_bytes(shape, tokens),
     }

@@ -26,7 +26,7 @@ from helpers.machine.hardware import Runtime
 from helpers.machine.memory import in_batches
 from helpers.machine.processes import across_ranks
 from helpers.machine.progress import bar
-from helpers.models.tokens import continuation, token_ids
+from helpers.models.tokens import continuation, token_ids, turn_end_id
 
 # Stop tokens of the families in use, in addition to those in the model's own configuration.
 STOP_TOKENS = ("<|endoftext|>", "<|im_end|>", "<|fim_pad|>", "<|file_sep|>", "<|repo_name|>")
@@ -295,9 +295,10 @@ def _cut(text: str, stop: Sequence[str]) -> str:
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Return the ids that end a text: the model's and the tokenizer's end tokens and known stop tokens."""
+    """Return the ids that end a text: end tokens of model, tokenizer and chat template, known stop tokens."""
     configured = model.generation_config.eos_token_id
     ids = set(configured if isinstance(configured, list) else [configured]) | {tokenizer.eos_token_id}
+    ids.add(turn_end_id(tokenizer))
     vocabulary = tokenizer.get_vocab()
     ids |= {vocabulary[token] for token in STOP_TOKENS if token in vocabulary}
     return frozenset(i for i in ids if i is not None)

@@ -58,17 +58,20 @@ def load_saved_tokenizer(source: str, *, offline: bool) -> PreTrainedTokenizerBa
 
 
 def exact_tokenizer(
-    tokenizer: PreTrainedTokenizerBase, source: str, *, offline: bool
+    tokenizer: PreTrainedTokenizerBase, source: str, *, offline: bool, subfolder: str = ""
 ) -> PreTrainedTokenizerBase:
     """Return `tokenizer`, loaded from `source`, or the file itself loaded where their ids differ.
+
+    Args:
+        subfolder: of `source` in which the tokenizer lies.
 
     Raises:
         SavedTokenizerError: as `load_saved_tokenizer`.
     """
-    saved = saved_file(source)
+    saved = saved_file(source, subfolder)
     if saved is None or not other_ids(tokenizer, saved):
         return tokenizer
-    exact = PreTrainedTokenizerFast.from_pretrained(source, local_files_only=offline)
+    exact = PreTrainedTokenizerFast.from_pretrained(source, local_files_only=offline, subfolder=subfolder)
     if differing := other_ids(exact, saved):
         raise SavedTokenizerError(
             f"the tokenizer of {source!r} gives other ids than its {SAVED}, e.g. for {differing[0]!r}: "
@@ -78,12 +81,12 @@ def exact_tokenizer(
     return exact
 
 
-def saved_file(source: str) -> Path | None:
+def saved_file(source: str, subfolder: str = "") -> Path | None:
     """Return the tokenizer.json of a folder or of a hub name in the cache; None if there is none."""
     if Path(source).is_dir():
-        file = Path(source) / SAVED
+        file = Path(source) / subfolder / SAVED
         return file if file.is_file() else None
-    found = try_to_load_from_cache(source, SAVED)
+    found = try_to_load_from_cache(source, f"{subfolder}/{SAVED}" if subfolder else SAVED)
     return Path(found) if isinstance(found, str) else None
 
 

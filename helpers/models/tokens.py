@@ -26,6 +26,7 @@ from tokenizers import Encoding, Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 MARK_SHAPE = re.compile(r"<[|｜].*[|｜]>", re.DOTALL)
+QUESTION, ANSWER = "a question that ends nothing", "an answer that no template contains"
 NONCE = secrets.token_hex(8)  # no text can spell it
 
 
@@ -129,6 +130,37 @@ def continuation(
 def mark_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Return the ids of all marks (see above)."""
     return frozenset(_marks(tokenizer))
+
+
+def turn_end_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return the id of the mark that the chat template writes after an answer: `<|im_end|>`, `<end_of_turn>`.
+
+    None if there is no template, or it writes none. A mark that only follows an answer at the end of a
+    conversation begins the next turn, and ends nothing.
+    """
+    first = _mark_after_answer(tokenizer, [])
+    later = _mark_after_answer(tokenizer, [("user", QUESTION)])
+    return first if first == later else None
+
+
+def _mark_after_answer(tokenizer: PreTrainedTokenizerBase, more: list[tuple[str, str]]) -> int | None:
+    """Return the first mark after the answer of a conversation that goes on with `more` (role, content)."""
+    said = [("user", QUESTION), ("assistant", ANSWER), *more]
+    for as_list in (False, True) if tokenizer.chat_template else ():  # templates want either form
+        turns = [
+            {"role": role, "content": [{"type": "text", "text": text}] if as_list else text}
+            for role, text in said
+        ]
+        try:
+            text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+        except Exception:  # a template is a program of its own, and may raise anything
+            continue
+        after = text.partition(ANSWER)[2]
+        ids = tokenizer(after, add_special_tokens=False, verbose=False).input_ids if after else []
+        marks = mark_ids(tokenizer)
+        if ANSWER in text:
+            return next((number for number in ids if number in marks), None)
+    return None
 
 
 def _marks(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:

@@ -27,7 +27,6 @@ from helpers.report.figure_style import (
     styled,
 )
 
-NO_OUTCOME = ("cases left out", "mutants ")  # counts of the report that are not counts of functions
 NOT_EXAMINED = "not examined (enough verified, or kept out of the splits)"
 SHOWN_REASONS = 3
 LINE = 46  # characters below a bar
@@ -59,14 +58,14 @@ def funnel_steps(
         return steps
     examined: Counter[str] = Counter()
     for counts in instruct.report.get("functions", {}).values():
-        examined.update({name: n for name, n in counts.items() if not name.startswith(NO_OUTCOME)})
+        examined.update(counts)
     total, verified = sum(examined.values()), examined.pop("verified", 0)
     if total:
         examined[NOT_EXAMINED] = max(0, len(functions) - total)
         came = max(len(functions), total)
         steps.append(FunnelStep("functions verified", "functions", came, verified, dict(+examined)))
     filters: Counter[str] = Counter()
-    for counts in instruct.report.get("filters", {}).values():
+    for counts in instruct.report.get("drafts by kind", {}).values():
         filters.update(counts)
     drafts, passed = filters.pop("in", 0), filters.pop("out", 0)
     if drafts:
@@ -156,7 +155,7 @@ def distribution(values: Sequence[float], *, title: str, xlabel: str, unit: str 
     axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside upper left")
     spread = f"{data.min():,.0f} to {data.max():,.0f}, median {median:,.0f}"
-    reading = f"{title}: {data.size:,} {unit}, half of them below {median:,.0f} ({xlabel})."
+    reading = f"{title}: {data.size:,} {unit}, the median is {median:,.0f} {xlabel.rpartition(', ')[2]}."
     return labelled(figure, f"Histogram of {data.size} {unit}, {xlabel}: {spread}.", reading)
 
 
@@ -187,7 +186,7 @@ def count_bars(counts: Mapping[str, Mapping[str, int]], *, title: str, ylabel: s
         for (name, row), total in zip(counts.items(), left, strict=True)
     )
     most = max(zip(left, names, strict=True))
-    reading = f"{title}: {left.sum():,.0f} {ylabel}, the largest share {most[1]} ({most[0]:,.0f})."
+    reading = f"{title}: {left.sum():,.0f} {ylabel}, most of them {most[1]} ({most[0]:,.0f})."
     return labelled(figure, f"{title}. {ylabel}: {told}.", reading)
 
 

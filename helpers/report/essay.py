@@ -17,6 +17,7 @@ from helpers.report.tables import (
     instruction_control_sentence,
     markdown,
     metric_name,
+    number,
     pretraining_control_sentences,
     verdict_sentence,
 )
@@ -99,7 +100,7 @@ def method_text(name: str, track: Mapping[str, Any]) -> str:
     elif name == "track_b":
         learned = (
             f"An adapter{weights} on {model} learned from {_count(counts, 'training_pairs')} pairs of an "
-            "instruction and an answer, each verified by running it."
+            "instruction and an answer; whatever they claim about behaviour was verified by running it."
         )
         measured = (
             f"Before and after, the model answered {_count(counts, 'tasks')} held-out tasks; of "
@@ -124,7 +125,7 @@ def doubt_text(name: str, track: Mapping[str, Any]) -> str:
     if name == "track_a":
         said.append(pretraining_control_sentences(track))
     elif name == "track_b":
-        said.append(_baseline_sentence(track))
+        said += [_baseline_sentence(track), _kinds_sentence(track)]
         if "general_problems" in track["controls"]:
             said.append(instruction_control_sentence(track))
     else:
@@ -135,9 +136,10 @@ def doubt_text(name: str, track: Mapping[str, Any]) -> str:
     entries = track["metrics"]
     few = sum(entry["after"]["n"] < FEW_ITEMS for entry in entries.values())
     if few:
+        rest, show = ("rests", "it shows") if few == 1 else ("rest", "they show")
         said.append(
-            f"{few} of {len(entries)} metrics rest on fewer than {FEW_ITEMS} items; whatever they show, they "
-            "are too few to tell."
+            f"{few} of {len(entries)} metrics {rest} on fewer than {FEW_ITEMS} items: too few to tell, "
+            f"whatever {show}."
         )
     return "\n\n".join(filter(None, said))
 
@@ -147,6 +149,18 @@ def _baseline_sentence(track: Mapping[str, Any]) -> str:
     values = {name: base[primary] for name, base in track["baselines"].items() if primary in base}
     listed = ", ".join(f"{name.replace('_', ' ')} {estimate_text(value)}" for name, value in values.items())
     return f"For comparison, the same scorer gives {metric_name(primary)}: {listed}." if listed else ""
+
+
+def _kinds_sentence(track: Mapping[str, Any]) -> str:
+    """Say how each kind of task fares, so that a gain of one kind alone is seen."""
+    primary = f"{track['primary_metric']}/"
+    kinds = [
+        f"{name.removeprefix(primary).replace('_', ' ')} {number(entry['before']['value'])} → "
+        f"{number(entry['after']['value'])} (n = {entry['after']['n']})"
+        for name, entry in track["metrics"].items()
+        if name.startswith(primary)
+    ]
+    return f"By kind of task: {', '.join(kinds)}." if kinds else ""
 
 
 def _tables(name: str, track: Mapping[str, Any]) -> list[dict[str, str]]:

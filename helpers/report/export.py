@@ -92,6 +92,25 @@ def notebook_page(
     body = _without_foreign(_rendered(_without_noise(notebook), lost), lost)
     values.setdefault("essays", {})
     introduction, sections = page_sections(body, values["essays"])
+    return filled_page(
+        template,
+        folder,
+        title=_title(notebook),
+        introduction=introduction,
+        sections=sections,
+        anchors={section.anchor for section in sections},
+        left_out=lost,
+        **values,
+    )
+
+
+def filled_page(template: str, folder: Path = FOLDER, **values: Any) -> str:
+    """Fill a template that extends `page.html.j2`, with the style and the script that all pages share.
+
+    Args:
+        folder: where `template` lies; it may extend the templates of this package.
+        values: what the template shows.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, FOLDER]),
         autoescape=True,
@@ -100,15 +119,10 @@ def notebook_page(
         lstrip_blocks=True,
     )
     return environment.get_template(template).render(
-        title=_title(notebook),
         css=(FOLDER / "page.css").read_text(encoding="utf-8"),
         script=(FOLDER / "page.js").read_text(encoding="utf-8"),
         light=HtmlFormatter(style="default").get_style_defs(".highlight"),
         dark=HtmlFormatter(style="github-dark").get_style_defs(".highlight"),
-        introduction=introduction,
-        sections=sections,
-        anchors={section.anchor for section in sections},
-        left_out=lost,
         **values,
     )
 

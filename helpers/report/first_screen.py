@@ -17,6 +17,7 @@ from helpers.report.tables import (
     NO_BREAK,
     TRACK_NAMES,
     change_text,
+    items_name,
     metric_name,
     number,
     p_text,
@@ -44,6 +45,7 @@ def first_screen(metrics: Mapping[str, Any], left_out: Sequence[str] = ()) -> di
         "adapted": adapted_sentence(metrics),
         "cards": [verdict_card(name, metrics[name]) for name in TRACK_NAMES],
         "cost": cost_sentence(metrics),
+        "fails": fails_sentence(metrics),
         "aside": aside_sentence(metrics),
         "warnings": [*warning_lines(metrics), *left_out],
         "facts": [
@@ -70,8 +72,7 @@ def headline(metrics: Mapping[str, Any]) -> str:
     ):
         letters = [name[-1].upper() for name in TRACK_NAMES if metrics[name]["verdict"] == verdict]
         if letters:
-            listed = " and ".join(filter(None, [", ".join(letters[:-1]), letters[-1]]))
-            said.append(f"{listed} {plural if len(letters) > 1 else singular}")
+            said.append(f"{_listed(letters)} {plural if len(letters) > 1 else singular}")
     several = said[0].split()[1] == "and" or "," in said[0].split()[0]
     return f"Track{'s' if several else ''} {'; '.join(said)}"
 
@@ -81,7 +82,8 @@ def adapted_sentence(metrics: Mapping[str, Any]) -> str:
     corpus = metrics["run"]["corpus"]
     models: dict[str, list[str]] = {}
     for name in TRACK_NAMES:
-        if model := metrics[name]["model"]:
+        model = metrics[name]["model"]
+        if model and metrics[name]["verdict"] != "not_run":
             models.setdefault(shown_model(model), []).append(name[-1].upper())
     listed = [
         f"{model} (Track{'s' if len(tracks) > 1 else ''} {' and '.join(tracks)})"
@@ -90,8 +92,8 @@ def adapted_sentence(metrics: Mapping[str, Any]) -> str:
     name = corpus.get("name") or corpus["spec"]
     version = f" {corpus['version']}" if corpus["version"] else ""
     licence = f", licence {corpus['licence']}" if "licence" in corpus else ""
-    what = " and ".join(filter(None, [", ".join(listed[:-1]), *listed[-1:]])) or "Nothing"
-    return f"{what} adapted to {name}{version} ({corpus['spec']}): {corpus['files']:,} files{licence}."
+    what = f"{_listed(listed)} adapted to" if listed else "No model was adapted to"
+    return f"{what} {name}{version} ({corpus['spec']}): {corpus['files']:,} files{licence}."
 
 
 def verdict_card(name: str, track: Mapping[str, Any]) -> dict[str, str]:
@@ -105,7 +107,8 @@ def verdict_card(name: str, track: Mapping[str, Any]) -> dict[str, str]:
         "metric": metric_name(track["primary_metric"]),
     }
     if track["verdict"] == "not_run":
-        return card | {"reason": f"{track['reason'].rstrip('.')}. Needed: {track['needed']}."}
+        reason = track["reason"].rstrip(".")
+        return card | {"reason": f"{reason[:1].upper()}{reason[1:]}. Needed: {track['needed']}."}
     entry = track["metrics"][track["primary_metric"]]
     n = entry["after"]["n"]
     return card | {
@@ -113,10 +116,10 @@ def verdict_card(name: str, track: Mapping[str, Any]) -> dict[str, str]:
         "after": number(entry["after"]["value"]),
         "change": change_text(entry["delta"]),
         "p": p_text(entry["delta"]["p_value"]).replace(" ", NO_BREAK),
-        "n": f"{n:,}",
+        "n": f"{n:,} {items_name(track)}",
         "better": f"{'higher' if entry['higher_is_better'] else 'lower'} is better",
         "interval": interval_picture(entry),
-        "few": f"only {n} items: too few to tell" if n < FEW_ITEMS else "",
+        "few": f"only {n} {items_name(track)}: too few to tell" if n < FEW_ITEMS else "",
     }
 
 
@@ -171,6 +174,24 @@ def duration_text(seconds: float) -> str:
     return f"{seconds / 60:.1f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
+def fails_sentence(metrics: Mapping[str, Any]) -> str:
+    """Say what still fails after training, and what got worse outside of the repository; may be empty."""
+    said = []
+    general = metrics["track_a"].get("controls", {}).get("general_code")
+    if general and entry_verdict(general) == "regressed":
+        share = general["delta"]["value"] / general["before"]["value"]
+        said.append(f"A forgets: general code takes {100 * share:.1f}% more bits per byte than before")
+    if metrics["track_b"]["verdict"] != "not_run":
+        after = metrics["track_b"]["metrics"]["pass@1"]["after"]
+        failed = round(after["n"] * (1 - after["value"]))
+        said.append(f"B: {failed} of {after['n']} tasks still fail their unit tests")
+    recall = metrics["track_c"]["metrics"].get("recall@10") if "metrics" in metrics["track_c"] else None
+    if recall:
+        missed = 100 * (1 - recall["after"]["value"])
+        said.append(f"C: {missed:.0f}% of the right functions are not among the first ten results")
+    return f"{'; '.join(said)}." if said else ""
+
+
 def aside_sentence(metrics: Mapping[str, Any]) -> str:
     """Say how many tasks were set aside and how many secrets were masked."""
     counts = metrics["track_b"]["data"].get("counts", {})
@@ -189,20 +210,23 @@ def warning_lines(metrics: Mapping[str, Any]) -> list[str]:
     """List what a reader must know before believing a figure, one sentence each; often empty."""
     run = metrics["run"]
     lines = []
+    missing = [name[-1].upper() for name in TRACK_NAMES if metrics[name]["verdict"] == "not_run"]
     profile = PROFILES.get(run["profile"])
     if profile is not None and not profile.is_full_run:
         lines.append(SMOKE)
     if changed := run.get("settings_changed", []):
         listed = ", ".join(changed)
         lines.append(f"Settings changed by hand: {listed}. These figures are not the profile's.")
+    if missing:
+        were, cards = ("s {} were", "their cards say") if missing[1:] else (" {} was", "its card says")
+        lines.append(f"Track{were.format(_listed(missing))} not run; {cards} why.")
     for name, title in TRACK_NAMES.items():
         track = metrics[name]
         if track["verdict"] == "not_run":
-            lines.append(f"Track {title} was not run; its card says why.")
             continue
         n = track["metrics"][track["primary_metric"]]["after"]["n"]
         if n < FEW_ITEMS:
-            lines.append(f"Track {title} rests on {n} items: too few to tell much.")
+            lines.append(f"Track {title} rests on {n} {items_name(track)}: too few to tell much.")
         if track["data"].get("exposure") in UNSURE_EXPOSURE:
             lines.append(f"Contamination: {track['data']['exposure_note']}.")
     lines += run.get("warnings", [])
@@ -216,3 +240,8 @@ def warning_lines(metrics: Mapping[str, Any]) -> list[str]:
 def shown_model(model: str) -> str:
     """Return a model's name without folders: "helpers/models/tiny_code_lm" becomes "tiny_code_lm"."""
     return Path(model.removeprefix("package:")).name
+
+
+def _listed(words: Sequence[str]) -> str:
+    """Return "a", "a and b" or "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

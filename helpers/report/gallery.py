@@ -37,6 +37,9 @@ COLOURED = (  # token type, class in gallery.css; the first that holds a token's
     (Token.Name.Function, "f"),
     (Token.Name.Class, "f"),
 )
+SPAN = re.compile(
+    r"(?<!`)(`+)(?!`)(?P<code>.+?)(?<!`)\1(?!`)", re.DOTALL
+)  # code between equal runs of backticks
 WORD = re.compile(r"\w+|\s+|[^\w\s]")
 LEAST_ALIKE = 0.5  # share of common words from which two lines are compared word by word
 Line = list[tuple[str, str]]  # (class or "", text) of the pieces of one line
@@ -261,8 +264,12 @@ def _lexer(case: Failure, known: Evidence) -> Lexer:
 
 def _prose(text: str) -> str:
     """Escape a diagnosis; what stands between backticks becomes code."""
-    parts = re.split(r"`([^`]+)`", visible(text))
-    return "".join(f"<code>{html.escape(p)}</code>" if i % 2 else html.escape(p) for i, p in enumerate(parts))
+    parts, end = [], 0
+    for span in SPAN.finditer(visible(text)):
+        parts.append(html.escape(span.string[end : span.start()]))
+        parts.append(f"<code>{html.escape(span['code'])}</code>")
+        end = span.end()
+    return "".join(parts) + html.escape(visible(text)[end:])
 
 
 def _title(track: str) -> str:

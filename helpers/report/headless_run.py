@@ -14,6 +14,7 @@ from typing import Any
 import nbformat
 
 from helpers.bootstrap import suite_file
+from helpers.data.corpus_spec import check_place, split_revision
 from helpers.models.gguf.sources import FILE
 from helpers.profiles import RunRequest
 from helpers.report.execute import execute_notebook
@@ -31,9 +32,10 @@ def run_suite(request: RunRequest) -> None:
     """Execute the notebook for `request`, export it, publish the reports, and print the summary table.
 
     Raises:
-        SettingsError, WorkspaceError: before anything is executed.
+        SettingsError, CorpusError, WorkspaceError: before anything is executed.
         CellFailure: if a cell that the whole run depends on fails; nothing is published then.
     """
+    check_place(request.corpus)
     out, resume, keep = Path(request.out), request.resume, request.second_copy
     request = _seen_from_the_notebook(request)
     chosen, run_folder = choose_run(replace(request, out=out, second_copy=keep))
@@ -91,6 +93,7 @@ def _seen_from_the_notebook(request: RunRequest) -> RunRequest:
         causal_lm=_model_seen(request.causal_lm),
         chat_lm=_model_seen(request.chat_lm),
         embedder=_model_seen(request.embedder),
+        language=_language_seen(request.language),
         benchmarks=tuple(map(_relative, request.benchmarks)),
         changed_settings=tuple(map(_setting_seen, request.changed_settings)),
         out=_relative(request.out),
@@ -104,7 +107,18 @@ def _relative(path: str | Path) -> str:
 
 def _corpus_seen(spec: str) -> str:
     kind, _, place = spec.partition(":")
-    return f"{kind}:{_relative(place)}" if kind in ("path", "zip") else spec
+    if kind in ("path", "zip"):
+        return f"{kind}:{_relative(place)}"
+    address, revision = split_revision(place) if kind == "git" else ("", "")
+    if address and "://" not in address and Path(address).expanduser().is_dir():
+        return f"git:{_relative(address)}{f'@{revision}' if revision else ''}"
+    return spec
+
+
+def _language_seen(language: str) -> str:
+    """Return who writes prose, a chat model's folder as the notebook sees it."""
+    kind, _, model = language.partition(":")
+    return f"{kind}:{_model_seen(model)}" if kind == "chat" and model else language
 
 
 def _model_seen(model: str) -> str:
@@ -122,6 +136,8 @@ def _setting_seen(change: str) -> str:
         value = _corpus_seen(value)
     elif name.startswith("track_") and name.endswith(".model"):
         value = _model_seen(value)
+    elif name == "track_b.language":
+        value = _language_seen(value)
     elif name == "track_b.benchmarks":
         value = "|".join(_relative(part.strip()) for part in value.split("|") if part.strip())
     else:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 
-from helpers.data.card.page import FACTS, render_data_card, with_tasks_set_aside
+from helpers.data.card.page import BESIDE_DATA, FACTS, render_data_card, with_tasks_set_aside
 from helpers.report.export import page_in_any_case
 from helpers.report.metrics import MetricsError, metrics_file, rebuilt_metrics
 from helpers.run.workspace import read_json, write_json, write_text
@@ -39,8 +39,9 @@ def rebuild_report(run_folder: Path) -> list[str]:
     lines = [_shown(file)]
     if (run_folder / FACTS).is_file():
         card = file.parent / f"data_card{suffix}.md"
-        rendered = render_data_card(read_json(run_folder / FACTS))
-        write_text(card, with_tasks_set_aside(rendered, metrics.get("tasks_set_aside", [])))
+        rendered = with_tasks_set_aside(render_data_card(read_json(run_folder / FACTS)), metrics)
+        for path in (card, run_folder / BESIDE_DATA):
+            write_text(path, rendered)
         lines.append(_shown(card))
     else:
         lines.append(

@@ -37,6 +37,7 @@ METRIC_NAMES = {  # others are shown as they are, with spaces for underscores
     "parsable": "code that parses",
     "style": "style score",
 }
+ITEMS = {"bits_per_byte": "files", "pass@1": "tasks", "mrr@10": "queries"}  # what n counts
 NO_BREAK = "\N{NO-BREAK SPACE}"  # keeps figures together in narrow table cells
 
 
@@ -166,7 +167,7 @@ def verdict_sentence(track: Mapping[str, Any]) -> str:
     if not delta["value"]:
         moved = f"stayed at {after}"
     change = (
-        f"{name[0].upper()}{name[1:]} {moved} on {entry['after']['n']} items: a change of "
+        f"{name[0].upper()}{name[1:]} {moved} on {items_text(track)}: a change of "
         f"{number(delta['value'], signed=True)}, 95% interval {number(low, signed=True)} to "
         f"{number(high, signed=True)}, {p_text(delta['p_value'])}."
     )
@@ -174,8 +175,8 @@ def verdict_sentence(track: Mapping[str, Any]) -> str:
     reading = {
         "improved": f"{better} is better, so this is an improvement beyond chance.",
         "no_detectable_difference": (
-            "This is no detectable difference: on these items, chance could explain the change. "
-            "That is not proof that nothing changed."
+            f"This is no detectable difference: on these {items_name(track)}, chance could explain the "
+            "change. That is not proof that nothing changed."
         ),
         "regressed": f"{better} is better, so this is a regression beyond chance.",
     }
@@ -324,6 +325,17 @@ def print_summary(metrics: Mapping[str, Any], console: Console | None = None) ->
     console.print(table)
     for line in closing_lines(metrics):
         console.print(Text.assemble(("Warning: ", "bold"), line))
+
+
+def items_text(track: Mapping[str, Any]) -> str:
+    """Return what the primary metric was measured on, such as "17 held-out files"."""
+    n = track["metrics"][track["primary_metric"]]["after"]["n"]
+    return f"{n:,} held-out {items_name(track)}"
+
+
+def items_name(track: Mapping[str, Any]) -> str:
+    """Return what the primary metric's n counts, in the plural."""
+    return ITEMS.get(track["primary_metric"], "items")
 
 
 def metric_name(name: str) -> str:

@@ -7,9 +7,9 @@ that figures and names need. The same blocks always give the same bytes.
 
 from __future__ import annotations
 
-import base64
 import html
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +25,23 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import Flowable, Image, LongTable, Paragraph, SimpleDocTemplate, TableStyle
+from reportlab.platypus import (
+    Flowable,
+    Image,
+    KeepTogether,
+    LongTable,
+    Paragraph,
+    SimpleDocTemplate,
+    TableStyle,
+)
 
-from helpers.report.figure_style import png_bytes
+from helpers.report.export import filled_page
+from helpers.report.figure_style import figure_html, png_bytes
 
 FONT, BOLD = "DejaVuSans", "DejaVuSans-Bold"
+LONG = 12  # rows; a longer table is folded on the page
 PRINT_DPI = 220
+LARGEST = 1.25  # times its own size, at which a figure is printed
 NUMBER_CLASS = ' class="number"'
 MARGIN = 2 * cm
 WIDTH = A4[0] - 2 * MARGIN
@@ -62,9 +73,10 @@ class TextTable:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure, with its label as alternative text."""
+    """A figure, with its label as alternative text and its reading below it."""
 
     figure: Figure
+    printed: Figure | None = None  # the same, laid out for paper
 
 
 ReportBlock = Heading | Text | TextTable | Plot
@@ -72,15 +84,17 @@ ReportBlock = Heading | Text | TextTable | Plot
 
 def html_page(title: str, blocks: Sequence[ReportBlock]) -> str:
     """Render the report as one HTML page that loads nothing from elsewhere."""
-    css = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
-    body = "\n".join(_html(block) for block in blocks)
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>\n{css}\nmain {{ margin: 0 auto; max-width: 56rem; "
-        f"padding: 2rem 1.5rem; }}\n</style>\n</head>\n<body>\n<main>\n<h1>{html.escape(title)}</h1>\n"
-        f"{body}\n</main>\n</body>\n</html>\n"
-    )
+    lead: list[str] = []
+    sections: list[dict[str, str]] = []
+    for block in blocks:
+        if isinstance(block, Heading):
+            anchor = re.sub(r"[^a-z0-9]+", "-", block.text.lower()).strip("-")
+            sections.append({"title": block.text, "anchor": anchor, "body": ""})
+        elif sections:
+            sections[-1]["body"] += f"{_html(block)}\n"
+        else:
+            lead.append(_html(block))
+    return filled_page("blocks_page.html.j2", title=title, lead="\n".join(lead), sections=sections, essays={})
 
 
 def pdf_bytes(title: str, blocks: Sequence[ReportBlock]) -> bytes:
@@ -108,24 +122,31 @@ def pdf_bytes(title: str, blocks: Sequence[ReportBlock]) -> bytes:
     return stream.getvalue()
 
 
-def _html(block: ReportBlock) -> str:
-    if isinstance(block, Heading):
-        return f"<h2>{html.escape(block.text)}</h2>"
+def _html(block: Text | TextTable | Plot) -> str:
     if isinstance(block, Text):
         return f"<p>{html.escape(block.text)}</p>"
     if isinstance(block, Plot):
-        image = base64.b64encode(png_bytes(block.figure)).decode()
-        alt = html.escape(block.figure.get_label(), quote=True)
-        return f'<p><img alt="{alt}" src="data:image/png;base64,{image}"></p>'
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in block.header)
-    rows = "\n".join(
-        "<tr>" + "".join(
-            f"<td{NUMBER_CLASS if i in block.numbers else ''}>{html.escape(cell)}</td>"
-            for i, cell in enumerate(row)
-        ) + "</tr>"
-        for row in block.rows
-    )  # fmt: skip
-    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
+        return figure_html(block.figure)
+    head = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in block.header)
+    rows = "\n".join(_html_row(block, row) for row in block.rows)
+    table = (
+        f'<div class="scroll" tabindex="0"><table class="rows">\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{rows}\n</tbody>\n</table></div>"
+    )
+    if len(block.rows) <= LONG:
+        return table
+    summary = f"All {len(block.rows)} rows: {', '.join(block.header).lower()}"
+    return f'<details class="whole"><summary>{html.escape(summary)}</summary>\n{table}</details>'
+
+
+def _html_row(table: TextTable, row: Sequence[str]) -> str:
+    """Return one row; each cell names its column, which a phone shows in front of it."""
+    cells = [f'<th scope="row">{html.escape(row[0])}</th>']
+    for place, cell in enumerate(row[1:], 1):
+        kind = NUMBER_CLASS if place in table.numbers else ""
+        label = html.escape(table.header[place], quote=True)
+        cells.append(f'<td{kind} data-label="{label}">{html.escape(cell)}</td>')
+    return f"<tr>{''.join(cells)}</tr>"
 
 
 def _flowable(block: ReportBlock, styles: dict[str, ParagraphStyle]) -> Flowable:
@@ -134,13 +155,16 @@ def _flowable(block: ReportBlock, styles: dict[str, ParagraphStyle]) -> Flowable
     if isinstance(block, Text):
         return Paragraph(html.escape(block.text), styles["text"])
     if isinstance(block, Plot):
-        dpi = block.figure.dpi
-        block.figure.set_dpi(PRINT_DPI)
-        data = png_bytes(block.figure)
-        block.figure.set_dpi(dpi)
+        figure = block.printed or block.figure
+        dpi = figure.dpi
+        figure.set_dpi(PRINT_DPI)
+        data = png_bytes(figure)
+        figure.set_dpi(dpi)
         width, height = ImageReader(io.BytesIO(data)).getSize()
-        scale = min(WIDTH / width, (A4[1] - 2 * MARGIN - 3 * cm) / height)
-        return Image(io.BytesIO(data), width * scale, height * scale)
+        scale = min(WIDTH / width, (A4[1] - 2 * MARGIN - 3 * cm) / height, LARGEST * 72 / PRINT_DPI)
+        image = Image(io.BytesIO(data), width * scale, height * scale)
+        reading = html.escape(getattr(block.figure, "reading", ""))
+        return KeepTogether([image, Paragraph(reading, styles["text"])]) if reading else image
     rows = [[Paragraph(html.escape(cell), styles["head"]) for cell in block.header]]
     for row in block.rows:
         kinds = ["number" if i in block.numbers else "cell" for i in range(len(row))]

@@ -62,6 +62,34 @@ class RemoteError(Exception):
     """An exception from the other side whose class does not exist here; its text names that class."""
 
 
+# What built-in errors hold beside their arguments and dictionary.
+ERROR_SLOTS: dict[type, tuple[str, ...]] = {
+    OSError: ("filename", "filename2"),
+    ImportError: ("name", "path"),
+    NameError: ("name",),
+    AttributeError: ("name",),
+}
+MAX_CAUSES = 4  # errors in a chain that cross
+
+
+def _held(error: BaseException, *, with_cause: bool) -> dict[str, Any]:
+    """Return an error's slots, notes and cause that are not None."""
+    kinds = [kind for kind in ERROR_SLOTS if isinstance(error, kind)]
+    held = {name: vars(kind)[name].__get__(error) for kind in kinds for name in ERROR_SLOTS[kind]}
+    held["__notes__"] = vars(error).get("__notes__")
+    held["__cause__"] = vars(BaseException)["__cause__"].__get__(error) if with_cause else None
+    return {name: each for name, each in held.items() if each is not None}
+
+
+def _give_held(error: BaseException, held: dict[str, Any]) -> None:
+    """Give an error notes and cause of the other side's one."""
+    notes, cause = held.pop("__notes__", None), held.pop("__cause__", None)
+    if type(notes) is list and all(type(note) is str for note in notes):
+        error.__notes__ = notes
+    if isinstance(cause, BaseException):
+        error.__cause__ = cause
+
+
 class Peer:
     """One end of the channel.
 
@@ -89,6 +117,7 @@ class Peer:
         self._descriptor = descriptor
         self._make_proxy = make_proxy
         self._trusting = trusting
+        self._errors = 0  # that are being encoded, each the cause or an argument of the one before
         self._codec = Codec(self._export, self._adopt, (self._encode_error, self._decode_error))
         self._mine: dict[int, Any] = {}
         self._number_of: dict[int, int] = {}
@@ -275,13 +304,17 @@ class Peer:
         return [str(kind.__qualname__), lineage]
 
     def _encode_error(self, error: BaseException) -> list:
+        self._errors += 1
         try:
             memo = Memo()
             args = [self._codec.encode(a, memo) for a in error.args]
             public = {k: v for k, v in vars(error).items() if type(k) is str and not k.startswith("_")}
+            public |= _held(error, with_cause=self._errors <= MAX_CAUSES)
             parts = [args, str(error)[:2000], self._codec.encode(public, Memo())]
         except BaseException:  # a hostile exception can fail in any of these
             parts = [[], "", self._codec.encode({}, Memo())]
+        finally:
+            self._errors -= 1
         return [*self._describe_class(type(error)), *parts]
 
     def _decode_error(self, wire: Any) -> BaseException:
@@ -299,7 +332,9 @@ class Peer:
         except TypeError:  # the class is constructed with other arguments
             error = kind.__new__(kind, *args)
         error.args = args
-        for name, value in self._codec.decode(wire[4], {}).items():
+        held = self._codec.decode(wire[4], {})
+        _give_held(error, held)
+        for name, value in held.items():
             if type(name) is str and not name.startswith("_"):
                 with contextlib.suppress(AttributeError, TypeError):  # computed or read-only here
                     setattr(error, name, value)

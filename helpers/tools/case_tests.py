@@ -119,8 +119,8 @@ def evalplus_tests(where: str, row: dict[str, Any], entry_point: str, reference:
     return text + (ROOT if entry_point == "find_zero" and "def poly(" in reference else "")
 
 
-def livecodebench_tests(where: str, row: dict[str, Any]) -> tuple[str, str, str]:
-    """Return prompt, entry point and tests; the tests are all public and private cases."""
+def livecodebench_tests(where: str, row: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Return prompt, entry point, tests (of all public and private cases), and `Solution`'s method or ""."""
     cases = _cases(where, row, "public_test_cases") + _cases(where, row, "private_test_cases")
     if not cases:
         raise ScoreError(f"{where}: no test case in 'public_test_cases' and 'private_test_cases'")
@@ -128,8 +128,10 @@ def livecodebench_tests(where: str, row: dict[str, Any]) -> tuple[str, str, str]
     try:
         kinds = {case.get("testtype", "functional" if starter else "stdin") for case in cases}
         pairs = [(case["input"], case["output"]) for case in cases]
+        if not all(isinstance(each, str) for pair in pairs for each in pair):
+            raise TypeError("'input' and 'output' must be strings")
         if kinds == {"stdin"}:
-            return "", SCRIPT_ENTRY, SCRIPTS.format(cases=json.dumps(pairs), entry=SCRIPT_ENTRY)
+            return "", SCRIPT_ENTRY, SCRIPTS.format(cases=json.dumps(pairs), entry=SCRIPT_ENTRY), ""
         if kinds != {"functional"}:
             raise ScoreError(
                 f"{where}: test cases of kinds {sorted(map(str, kinds))}; known: stdin, functional"
@@ -145,7 +147,7 @@ def livecodebench_tests(where: str, row: dict[str, Any]) -> tuple[str, str, str]
     in_class = "class Solution" in starter
     call = f"Solution().{name}" if in_class else name
     tests = CALLS.format(cases=json.dumps(decoded), call=call)
-    return HEADER, "Solution" if in_class else name, tests
+    return (HEADER, "Solution", tests, name) if in_class else (HEADER, name, tests, "")
 
 
 class _OnlyData(pickle.Unpickler):

@@ -20,13 +20,21 @@ import ast
 import importlib.util
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from helpers.code.extraction import parse
+from helpers.lines import lines_of
 from helpers.sandbox.parsed_tests import functions_to_call
-from helpers.tools.answers import SCRIPT_ENTRY, closed_prompt, script_program, whole_program
+from helpers.tools.answers import (
+    SCRIPT_ENTRY,
+    closed_prompt,
+    prefixed,
+    script_program,
+    whole_program,
+    with_class,
+)
 from helpers.tools.case_tests import evalplus_tests, livecodebench_tests
 from helpers.tools.score_rows import ScoreError, read_rows, text_field
 
@@ -50,12 +58,14 @@ class Problem:
     reference: str | None = None  # a program that must pass, or the problem cannot be scored
     unscorable: str = ""  # why its tests cannot be run here
     is_script: bool = False  # whether the program reads standard input and prints
+    method: str = ""  # LiveCodeBench's name for the function that a class `Solution` wraps
 
     def program(self, completion: str) -> str:
         """Return the program that a completion makes."""
         if self.is_script:
             return script_program(completion)
-        return whole_program(self.prompt, self.entry_point, completion)
+        program = whole_program(self.prompt, self.entry_point, completion)
+        return with_class(program, self.method) if self.method else program
 
 
 def read_problems(path: Path) -> dict[str, Problem]:
@@ -102,7 +112,7 @@ def _human_eval(where: str, row: dict[str, Any]) -> Problem:
     solution = row.get("canonical_solution")
     reference = whole_program(prompt, entry_point, solution) if isinstance(solution, str) else None
     trusted = f"{closed}\n" if closed is not None else ""
-    tests = trusted + _renamed(where, test, entry_point)
+    tests = prefixed(trusted, _renamed(where, test, entry_point))
     return _checked(where, row, prompt, entry_point, tests, reference)
 
 
@@ -125,7 +135,7 @@ def _renamed(where: str, test: str, entry_point: str) -> str:
     tree = parse(test)
     if tree is None:
         raise ScoreError(f"{where}: the tests do not parse")
-    lines = test.splitlines(keepends=True) if entry_point in ("check", "test") else []
+    lines = lines_of(test) if entry_point in ("check", "test") else []
     for node in tree.body if lines else ():
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == entry_point:
             at = node.lineno - 1
@@ -186,12 +196,12 @@ def _class_eval(where: str, row: dict[str, Any]) -> Problem:
     name, test = text_field(where, row, "class_name"), text_field(where, row, "test")
     solution = row.get("solution_code")
     reference = whole_program(prompt, name, solution) if isinstance(solution, str) else None
-    return _checked(where, row, prompt, name, _parsed(where, f"{prompt}\n{test}"), reference)
+    return _checked(where, row, prompt, name, _parsed(where, prefixed(f"{prompt}\n", test)), reference)
 
 
 def _livecodebench(where: str, row: dict[str, Any]) -> Problem:
-    prompt, entry_point, tests = livecodebench_tests(where, row)
-    return _checked(where, row, prompt, entry_point, tests, None)
+    prompt, entry_point, tests, method = livecodebench_tests(where, row)
+    return replace(_checked(where, row, prompt, entry_point, tests, None), method=method)
 
 
 def _checked(
@@ -199,7 +209,8 @@ def _checked(
 ) -> Problem:
     """Return the problem; refuse tests that would test nothing, and say what keeps others from running."""
     tree = ast.parse(_parsed(where, tests))
-    if not _tests_something(tree, entry_point):
+    reason = _missing_module(tree) or _unfilled_parameter(tree, entry_point)
+    if not reason and not _tests_something(tree, entry_point):
         raise ScoreError(
             f"{where}: the tests never use {entry_point!r}. They need assertions about it at the top level, "
             f"check(candidate), functions test_*() or a test class"
@@ -207,22 +218,38 @@ def _checked(
     task_id = next((row[name] for name in ("task_id", "question_id", "name") if name in row), None)
     if not isinstance(task_id, str | int):
         raise ScoreError(f"{where}: field 'task_id' must be a string or a number")
-    reason = _missing_module(tree) or _unfilled_parameter(tree, entry_point)
     is_script = entry_point == SCRIPT_ENTRY
     return Problem(str(task_id), prompt, entry_point, tests, reference, reason, is_script)
 
 
 def _tests_something(tree: ast.Module, entry_point: str) -> bool:
-    """Return whether running the tests calls anything or mentions the entry point."""
+    """Return whether running the tests calls anything that uses the function under test."""
     body = [node for node in tree.body if getattr(node, "name", None) != entry_point]
-    if functions_to_call(ast.Module(body, []), entry_point):
-        return True
+    called = dict(functions_to_call(ast.Module(body, []), entry_point))
     classes = [node for node in body if isinstance(node, ast.ClassDef)]
     methods = [each.name for node in classes for each in node.body if isinstance(each, DEFINITIONS)]
-    if any(name.startswith("test") for name in methods):
-        return True
+    if called or any(name.startswith("test") for name in methods):
+        given = {
+            node.args.args[0].arg
+            for node in body
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and called.get(node.name)
+        }
+        return any(_uses(node, {entry_point} | given) for node in body)
     statements = [node for node in body if not isinstance(node, (*DEFINITIONS, ast.Import, ast.ImportFrom))]
     return any(isinstance(n, ast.Name) and n.id == entry_point for s in statements for n in ast.walk(s))
+
+
+def _uses(code: ast.AST, names: set[str]) -> bool:
+    """Return whether code mentions one of `names`, in whatever way, or imports the program."""
+    for node in ast.walk(code):
+        said = [getattr(node, field, None) for field in ("id", "attr", "value")]  # value: of a string
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imported = {getattr(node, "module", None), *(each.name for each in node.names)}
+            if imported & (OURS | names):
+                return True
+        if names & {each for each in said if isinstance(each, str)}:
+            return True
+    return False
 
 
 def _missing_module(tree: ast.Module) -> str:

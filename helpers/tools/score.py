@@ -8,12 +8,14 @@ here, and the problem counts as unscorable instead of failed.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from helpers.eval.pass_at_k import mean_pass_at_k
 from helpers.run.workspace import write_jsonl
 from helpers.sandbox.api import Outcome, Program, run_programs
+from helpers.tools.answers import without_reading
 from helpers.tools.problem_files import Problem, read_problems
 from helpers.tools.sample_files import read_samples
 from helpers.tools.score_rows import ScoreError
@@ -95,9 +97,7 @@ def run_samples(
         problem = runnable.get(str(row["task_id"]))
         text = row["solution"] if "solution" in row else row["completion"]
         asked.append(program(problem, problem.program(text)) if problem else None)
-    different = list(dict.fromkeys([*references.values(), *filter(None, asked)]))  # run each program once
-    ran = run_programs(different, workers=workers, what="scoring samples")
-    outcomes: dict[Program | None, Outcome] = dict(zip(different, ran, strict=True))
+    outcomes = _outcomes([*references.values(), *filter(None, asked)], workers)
     reasons = {task_id: each.unscorable for task_id, each in problems.items() if each.unscorable}
     for task_id, reference in references.items():
         outcome = outcomes[reference]
@@ -112,6 +112,23 @@ def run_samples(
             verdict = {"status": outcome.status, "passed": outcome.passed, "detail": outcome.detail}
             results.append({**row, **verdict})
     return results
+
+
+def _outcomes(programs: list[Program], workers: int) -> dict[Program | None, Outcome]:
+    """Run each program once; one that fails while it is loaded is run again without what reads stdin."""
+    different = list(dict.fromkeys(programs))
+    ran = run_programs(different, workers=workers, what="scoring samples")
+    outcomes: dict[Program | None, Outcome] = dict(zip(different, ran, strict=True))
+    again = {}
+    for each, outcome in zip(different, ran, strict=True):
+        if outcome.status == "failed" and outcome.detail.startswith("the program: "):
+            shorter = without_reading(each.candidate, each.entry_point)
+            if shorter != each.candidate:
+                again[each] = replace(each, candidate=shorter)
+    if again:
+        ran = run_programs(list(again.values()), workers=workers, what="without standard input")
+        outcomes |= zip(again, ran, strict=True)
+    return outcomes
 
 
 def summarise(

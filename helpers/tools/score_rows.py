@@ -69,7 +69,7 @@ def _whole_rows(path: Path, text: str) -> list[tuple[str, Any]]:
     start = text.lstrip()[:1]
     try:
         value = json.loads(text) if start in ("[", "{") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     if isinstance(value, list):
         return [(f"{path}, row {number}", row) for number, row in enumerate(value, start=1)]
@@ -93,7 +93,7 @@ def _line_rows(path: Path, text: str) -> Iterator[tuple[str, Any]]:
             where = f"{path}, line {number}"
             try:
                 yield where, json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 reason = f"not JSON ({error}); a file holds JSON lines, a JSON list or object, or Parquet"
                 raise ScoreError(f"{where}: {reason}") from error
 

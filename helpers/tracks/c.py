@@ -99,7 +99,7 @@ class TrackC:
         )
         self.history = self.run.history("track_c/train")
         self.run.guards.draw(
-            plots.loss_curve, self.history, what="Track C", train_unit="InfoNCE, nats",
+            plots.loss_curve, self.history, what="Track C", train_unit="nats (InfoNCE)",
             validation_unit="MRR@10",
         )  # fmt: skip
 
@@ -144,9 +144,7 @@ class TrackC:
         """Compute the track's section of metrics.json, and show every system side by side."""
         run, settings, data = self.run, self.settings, self.data
         rows = self._rows()
-        saved = {"queries": rows, "pairs_train": data.train, "pairs_validation": data.validation}
-        for name, some in saved.items():
-            write_items(run.folder, f"track_c/{name}", some)
+        write_items(run.folder, "track_c/queries", rows)
         took = {name: run.workspace.seconds_of(f"track_c/control_{name}") for name in self.control_rows}
         section = record_track_c(
             rows,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from helpers.data.card.page import BESIDE_DATA
 from helpers.machine import hardware, progress, usage
 from helpers.machine.hardware import Runtime
 from helpers.machine.storage import storage_decisions
@@ -139,7 +140,11 @@ class Session:
         """Write `metrics.json` and the data card into the run folder, ready to be published."""
         self._written = metrics
         write_json(self._metrics_file, metrics)
-        write_text(self.folder / "report" / self.report_name("data_card", ".md"), data_card)
+        for path in (
+            self.folder / "report" / self.report_name("data_card", ".md"),
+            self.folder / BESIDE_DATA,
+        ):
+            write_text(path, data_card)
 
     @property
     def _metrics_file(self) -> Path:

@@ -10,7 +10,8 @@ from IPython.display import HTML, Markdown
 
 from helpers.code.functions import functions_left_out
 from helpers.code.secrets import count_kinds
-from helpers.data.card.facts import corpus_facts, data_hashes, regenerating_command
+from helpers.data.card.data_sets import data_set_facts
+from helpers.data.card.facts import bias_rows, corpus_facts, data_hashes, regenerating_command
 from helpers.data.card.page import FACTS, DataCardFacts, missing_card, render_data_card, with_tasks_set_aside
 from helpers.data.corpus import corpus_warnings, secret_counts
 from helpers.data.general_code import general_code_sources
@@ -20,6 +21,7 @@ from helpers.data.tasks.instruct_data import InstructData
 from helpers.eval.failures import select_failures, track_a_failures, track_c_failures
 from helpers.eval.failures_b import track_b_failures
 from helpers.eval.planted_secrets.secret_check import check_facts, check_secrets
+from helpers.eval.statistics import proportion
 from helpers.machine.hardware import hardware_facts, package_versions
 from helpers.models.gguf.sources import FILE, described_name
 from helpers.profiles import PROFILES
@@ -66,10 +68,14 @@ def data_card(
     write_items(run.folder, "corpus/accepted", accepted)
     write_items(run.folder, "corpus/rejected", corpus.rejected)
     write_items(run.folder, "corpus/functions_left_out", functions_left_out(corpus))
+    _save_data(run, files, retrieval)
     lacking = {track: {"status": "not_run", "reason": reason} for track, reason in run.not_run.items()}
     facts: DataCardFacts = {
         "profile": profile.name,
         "corpus": corpus_facts(corpus, functions, splits, settings=profile.corpus, leaks=leaks),
+        "data_sets": data_set_facts(run.folder),
+        "verification": _verification(instruct),
+        "biases": bias_rows(functions, _functions_behind(instruct, retrieval)),
         "secret_check": check_facts(check_secrets(seed=run.seed)),
         "language_model": lacking.get("track_a")
         or {
@@ -89,6 +95,51 @@ def data_card(
     }
     write_json(run.folder / FACTS, facts)
     return render_data_card(read_json(run.folder / FACTS))
+
+
+def _save_data(
+    run: Session, files: Mapping[str, Sequence[SourceFile]] | None, retrieval: RetrievalData | None
+) -> None:
+    """Save the texts of Track A and the queries and documents of Track C; Track B saved its own data."""
+    for split, some in (files or {}).items():
+        name = {"training": "train"}.get(split, split)
+        rows = [{"path": f.path, "language": f.language, "sha256": f.sha256, "text": f.text} for f in some]
+        write_items(run.folder, f"track_a/data/{name}", rows)
+    if retrieval is not None:
+        for name in ("train", "validation", "test", "documents"):
+            write_items(run.folder, f"track_c/data/{name}", getattr(retrieval, name))
+
+
+def _verification(instruct: InstructData | None) -> list[dict[str, Any]]:
+    """Return how many of the functions that were run could be verified, by side and in all."""
+    if instruct is None:
+        return []
+    sides = list(dict.fromkeys(row["side"] for row in instruct.ran))
+    found = {
+        side: [row["outcome"] == "verified" for row in instruct.ran if row["side"] == side] for side in sides
+    }
+    found["all"] = [passed for outcomes in found.values() for passed in outcomes]
+    rows = []
+    for side, outcomes in found.items():
+        if outcomes:
+            rate = proportion(outcomes)
+            rows.append({
+                "functions run": side, "n": rate.n, "verified": sum(outcomes), "rate": round(rate.value, 4),
+                "95% interval": f"{rate.ci95[0]:.4f} to {rate.ci95[1]:.4f}",
+            })  # fmt: skip
+    return rows
+
+
+def _functions_behind(instruct: InstructData | None, retrieval: RetrievalData | None) -> dict[str, list[str]]:
+    """Return name of a data set -> ids of the functions that its items are about."""
+    behind = {}
+    if instruct is not None:
+        behind["instruction pairs"] = [p.function_id for p in (*instruct.train, *instruct.validation)]
+        behind["tasks"] = [task.function_id for task in instruct.tasks]
+    if retrieval is not None:
+        queries = (*retrieval.train, *retrieval.validation, *retrieval.test)
+        behind["queries"] = [next(iter(query.relevant)) for query in queries]
+    return behind
 
 
 def _given(profile: Profile) -> list[str]:
@@ -197,7 +248,7 @@ def finish_report(
     if differing:
         metrics = suite_metrics(run, corpus, failures)
     card = card or missing_card(run.guards.missing.get("data card", "no reason was kept"))
-    run.write_report(metrics, with_tasks_set_aside(card, metrics["tasks_set_aside"]))
+    run.write_report(metrics, with_tasks_set_aside(card, metrics))
     for line in tables.closing_lines(metrics):
         print(f"Warning: {line}")
     return metrics

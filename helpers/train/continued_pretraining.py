@@ -17,6 +17,7 @@ from helpers.machine.memory import Fit
 from helpers.machine.processes import world_size
 from helpers.models.causal_lm import add_lora, load_adapted, load_causal_lm
 from helpers.models.footprint import planned_fit
+from helpers.models.packed_decoder import is_covered
 from helpers.models.tokens import token_ids
 from helpers.run.workspace import write_json
 from helpers.settings import TrackASettings
@@ -104,7 +105,7 @@ def _train(
             epochs=settings.epochs, learning_rate=settings.learning_rate,
             batch_sequences=settings.batch_sequences, micro_batch=micro_batch,
             warmup_fraction=settings.warmup_fraction, seed=seed, validations_per_epoch=VALIDATIONS_PER_EPOCH,
-            compiled=_worth_compiling(settings, rows, runtime),
+            compiled=not is_covered(model) and _worth_compiling(settings, rows, runtime),
         ),
         runtime,
         out_dir,

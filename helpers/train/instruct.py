@@ -21,14 +21,14 @@ from helpers.models.causal_lm import add_lora, chat_ids, load_causal_lm
 from helpers.models.footprint import planned_fit
 from helpers.models.structure import hidden_states, output_head
 from helpers.models.token_loss import IGNORED, summed_token_loss
-from helpers.models.tokens import continuation, continuing_ids
+from helpers.models.tokens import continuation, continuing_ids, turn_end_id
 from helpers.records import InstructPair
 from helpers.settings import TrackBSettings
 from helpers.train.fallbacks import TrainingError, with_fallbacks
+from helpers.train.packing import best_fit
 from helpers.train.trainer import Hyperparameters, TrainingData, TrainingHistory, run_training
 
 MICRO_BATCH_TOKENS = {"cpu": 6144, "cuda": 8192}  # fed at once, padding included
-CHAT_END = "<|im_end|>"
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,10 @@ class Example:
 
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
+
+    def __len__(self) -> int:
+        """Return the number of tokens."""
+        return len(self.input_ids)
 
 
 def train_instruct(
@@ -79,10 +83,9 @@ def encode_pair(pair: InstructPair, tokenizer: PreTrainedTokenizerBase) -> Examp
 
 
 def end_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the id of `<|im_end|>` if chat template and vocabulary have it, else of the end of text."""
-    if CHAT_END in (tokenizer.chat_template or "") and CHAT_END in tokenizer.get_vocab():
-        return tokenizer.convert_tokens_to_ids(CHAT_END)
-    return tokenizer.eos_token_id
+    """Return the id of the token that ends an answer in the chat template, else of the end of text."""
+    found = turn_end_id(tokenizer)
+    return tokenizer.eos_token_id if found is None else found
 
 
 def show_supervised(example: Example, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -96,25 +99,29 @@ def show_supervised(example: Example, tokenizer: PreTrainedTokenizerBase) -> str
 
 
 def collator(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Example]], dict[str, torch.Tensor]]:
-    """Return a function that pads examples on the right and masks padding in attention and labels.
+    """Return a function that packs examples into rows as long as the longest of them.
 
-    Padding is masked by position, not by token id, so that an end token which also pads keeps its label.
+    Attention cannot cross from one example to another (`helpers.train.packing`). What is left of a row is
+    padding, whose labels are masked by position, not by token id, so that an end token which also pads keeps
+    its label.
     """
     pad = tokenizer.pad_token_id
 
     def collate(examples: list[Example]) -> dict[str, torch.Tensor]:
-        shape = (len(examples), max(len(example.input_ids) for example in examples))
-        batch = {
-            "input_ids": torch.full(shape, pad),
-            "attention_mask": torch.zeros(shape, dtype=torch.long),
-            "labels": torch.full(shape, IGNORED),
-        }
-        for row, example in enumerate(examples):
-            length = len(example.input_ids)
-            batch["input_ids"][row, :length] = torch.tensor(example.input_ids)
-            batch["attention_mask"][row, :length] = 1
-            batch["labels"][row, :length] = torch.tensor(example.labels)
-        return batch
+        rows = best_fit(examples, max(map(len, examples)))
+        shape = (len(rows), max(map(len, examples)))
+        ids, labels = torch.full(shape, pad), torch.full(shape, IGNORED)
+        positions = torch.zeros(shape, dtype=torch.long)
+        for row, packed in enumerate(rows):
+            at = 0
+            for example in packed:
+                part = slice(at, at + len(example))
+                ids[row, part] = torch.tensor(example.input_ids)
+                labels[row, part] = torch.tensor(example.labels)
+                positions[row, part] = torch.arange(len(example))
+                at = part.stop
+            positions[row, at:] = torch.arange(shape[1] - at)
+        return {"input_ids": ids, "labels": labels, "position_ids": positions}
 
     return collate
 
@@ -129,13 +136,11 @@ def response_loss(
 ) -> float:
     """Return the mean loss in nats per response token over all examples; tokens weigh alike."""
     total, count = 0.0, 0
-    by_length = sorted(examples, key=lambda example: (len(example.input_ids), example.input_ids))
+    by_length = sorted(examples, key=lambda example: (len(example), example.input_ids))
     for start in range(0, len(by_length), batch):
         inputs = {k: v.to(runtime.device) for k, v in collate(by_length[start : start + batch]).items()}
         with runtime.autocast():
-            hidden = hidden_states(
-                model, inputs["input_ids"], position_ids=None, attention_mask=inputs["attention_mask"]
-            )
+            hidden = hidden_states(model, inputs["input_ids"], position_ids=inputs["position_ids"])
             loss, tokens = summed_token_loss(output_head(model), hidden, inputs["labels"])
         total, count = total + float(loss), count + tokens
     return total / max(count, 1)
@@ -155,7 +160,7 @@ def _train(
     examples = [encode_pair(pair, tokenizer) for pair in pairs]
     held_out = [encode_pair(pair, tokenizer) for pair in validation_pairs]
     limit = settings.max_prompt_tokens + settings.max_new_tokens
-    longest = max(len(example.input_ids) for example in [*examples, *held_out])
+    longest = max(map(len, [*examples, *held_out]))
     if longest > limit:
         raise TrainingError(f"a pair has {longest} tokens, but {limit} are allowed; build the data again")
     micro_batch = max(1, MICRO_BATCH_TOKENS[runtime.device.type] // longest)

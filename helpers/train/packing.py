@@ -8,14 +8,17 @@ builds the block-diagonal mask from restarting `position_ids`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from helpers.models.token_loss import IGNORED
 from helpers.models.tokens import token_ids
+
+P = TypeVar("P", bound=Sized)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def pack_documents(
         for document in documents
         for start in range(0, len(document) - 1, window - 1)  # a single token predicts nothing
     ]
-    return [_row(row, window, pad_id, no_targets) for row in _best_fit(pieces, window)]
+    return [_row(row, window, pad_id, no_targets) for row in best_fit(pieces, window)]
 
 
 def collate_packed(rows: list[PackedRow]) -> dict[str, torch.Tensor]:
@@ -60,9 +63,9 @@ def collate_packed(rows: list[PackedRow]) -> dict[str, torch.Tensor]:
     return {name: torch.tensor([getattr(row, name) for row in rows]) for name in names}
 
 
-def _best_fit(pieces: list[Sequence[int]], window: int) -> list[list[Sequence[int]]]:
-    """Put each piece, longest first, into the fullest row that still has room for it."""
-    rows: list[list[Sequence[int]]] = []
+def best_fit(pieces: Sequence[P], window: int) -> list[list[P]]:
+    """Put each piece, longest first, into the fullest row that still has room for it; return the rows."""
+    rows: list[list[P]] = []
     room: list[int] = []
     for piece in sorted(pieces, key=len, reverse=True):
         fitting = [(space, index) for index, space in enumerate(room) if space >= len(piece)]

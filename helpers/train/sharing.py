@@ -7,11 +7,14 @@ that the loss equals that of a single process.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import Sampler
+
+from helpers.models.token_loss import IGNORED
 
 
 class EvenlyShared(Sequence):
@@ -33,14 +36,19 @@ class EvenlyShared(Sequence):
 
 
 def ignoring_fillers(collate: Callable[[list[Any]], dict[str, torch.Tensor]]) -> Callable[[list[Any]], dict]:
-    """Wrap `collate` for the items of `EvenlyShared`: a filler's labels are all -100."""
+    """Wrap `collate` for the items of `EvenlyShared`: a filler's labels become -100.
+
+    Examples are frozen dataclasses with a tuple `labels`.
+    """
 
     def collated(items: list[tuple[Any, bool]]) -> dict[str, torch.Tensor]:
-        batch = collate([example for example, _ in items])
-        batch["labels"][torch.tensor([not counts for _, counts in items])] = -100
-        return batch
+        return collate([example if counts else _without_targets(example) for example, counts in items])
 
     return collated
+
+
+def _without_targets(example: Any) -> Any:
+    return dataclasses.replace(example, labels=(IGNORED,) * len(example.labels))
 
 
 class _FillersLast(Sampler):

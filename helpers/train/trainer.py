@@ -37,6 +37,7 @@ from helpers.machine.hardware import Runtime
 from helpers.machine.memory import Fit, is_out_of_memory
 from helpers.machine.usage import peak_memory_gib
 from helpers.models.cheaper_forms import cheaper_forms
+from helpers.models.packed_decoder import PackedDecoder, is_covered
 from helpers.models.structure import hidden_states, output_head, plain_model
 from helpers.models.token_loss import summed_token_loss
 from helpers.run.workspace import WorkspaceError, digest, write_json
@@ -51,9 +52,10 @@ class TrainingData:
     """What to train on, and how the result is measured.
 
     Args:
-        collate: turns examples into `input_ids` and `labels`, optionally `position_ids` and
-            `attention_mask`, all (micro_batch, length). `labels` hold the token itself at each target and
-            -100 elsewhere, always -100 in column 0.
+        examples: frozen dataclasses with a tuple `labels`.
+        collate: turns examples into `input_ids`, `labels` and `position_ids`, all (rows, length); several
+            examples may share a row, in which positions restart at each. `labels` hold the token itself at
+            each target and -100 elsewhere, always -100 at the first token of an example.
         validate: lower is better; called with the model in evaluation mode, in every process.
     """
 
@@ -152,7 +154,7 @@ def run_training(
         model=model,
         args=_arguments(hyperparameters, layout, runtime, checkpoints),
         train_dataset=EvenlyShared(data.examples, layout.at_once) if shared else data.examples,
-        data_collator=ignoring_fillers(data.collate) if shared else data.collate,
+        data_collator=_counting(ignoring_fillers(data.collate) if shared else data.collate),
     )
     compiled_rows = layout.micro_batch if hyperparameters.compiled else 0
     seconds = _train(trainer, runtime, fit, compiled_rows, resume_from)
@@ -264,7 +266,7 @@ class TokenTrainer(Trainer):
         self.model_accepts_loss_kwargs = True  # makes `Trainer` count the targets of the whole step
         self.pad_id, self.validation = pad_id, validation
         self.useful = self.fed = self.useful_before = 0
-        self.rows = 0  # that this call fed
+        self.examples = 0  # that this call fed
         validation.trainer = self
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
@@ -277,16 +279,20 @@ class TokenTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor:  # fmt: skip
         """Return this micro-batch's part of the mean loss over all targets of the step."""
-        ids = inputs["input_ids"]
-        self.useful += int((ids != self.pad_id).sum())
-        self.fed += ids.numel()
-        self.rows += len(ids)
-        loss, count = model(**inputs)
+        self.useful += int((inputs["input_ids"] != self.pad_id).sum())
+        self.examples += int(inputs.pop("examples"))
+        loss, count, fed = model(**inputs)
+        self.fed += fed
         require_finite(loss.item(), "loss", self.state.global_step + 1)
         if num_items_in_batch is None:
             return loss / max(count, 1)
         # Times world_size, because the processes will average their gradients.
         return loss * self.args.world_size / num_items_in_batch
+
+
+def _counting(collate: Callable[[list[Any]], dict[str, torch.Tensor]]) -> Callable[[list[Any]], dict]:
+    """Wrap `collate`: a batch also says how many examples it holds."""
+    return lambda examples: collate(examples) | {"examples": torch.tensor([len(examples)])}
 
 
 def _require_every_example(
@@ -296,10 +302,11 @@ def _require_every_example(
     examples = len(trainer.train_dataset)
     passes, steps = divmod(step_of(resume_from) if resume_from else 0, layout.steps_per_epoch)
     before = passes * examples + min(steps * layout.at_once * layout.accumulation, examples)
-    if before + trainer.rows != epochs * examples:
+    if before + trainer.examples != epochs * examples:
         raise TrainingError(
-            f"{trainer.rows} examples were fed where {epochs * examples - before} of {examples} in {epochs} "
-            "epochs were to be: transformers reads its data in another way than this version expects"
+            f"{trainer.examples} examples were fed where {epochs * examples - before} of {examples} in "
+            f"{epochs} epochs were to be: transformers reads its data in another way than this version "
+            "expects"
         )
 
 
@@ -336,23 +343,30 @@ def _train(
 def _in_training_form(
     model: Model, runtime: Runtime, checkpointing: bool, compiled_rows: int
 ) -> Iterator[None]:
-    """Make a call of `model` return (summed loss, targets), compiled for batches of `compiled_rows` rows.
+    """Make a call of `model` return (summed loss, targets, computed tokens), in the cheapest form.
+
+    That is `helpers.models.packed_decoder` for models that it covers; otherwise layers may be compiled for
+    batches of `compiled_rows` rows.
 
     The loss is computed inside `forward`, so that the wrappers for several processes, which act when the
     model is called, cover all of it. Saving does not ask the hub whether the vocabulary grew, as PEFT would.
     """
     plain = plain_model(model)
+    alone = PartialState().num_processes == 1  # with FSDP, each holds a part of the weights
+    decoder = None
+    if alone and not checkpointing and is_covered(model):
+        decoder = PackedDecoder(model, runtime.autocast_dtype or torch.float32)
 
     def forward(
-        input_ids: torch.Tensor,
-        labels: torch.Tensor,
-        position_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, int]:
+        input_ids: torch.Tensor, labels: torch.Tensor, position_ids: torch.Tensor
+    ) -> tuple[torch.Tensor, int, int]:
+        if decoder is not None:
+            return decoder.loss(input_ids, labels, position_ids)
         with runtime.autocast():
-            hidden = hidden_states(model, input_ids, position_ids=position_ids, attention_mask=attention_mask)
+            hidden = hidden_states(model, input_ids, position_ids=position_ids)
             full = model.training and len(input_ids) == compiled_rows
-            return summed_token_loss(output_head(model), hidden, labels, compiled=full)
+            loss, count = summed_token_loss(output_head(model), hidden, labels, compiled=full)
+        return loss, count, input_ids.numel()
 
     model.forward = forward
     if isinstance(model, PeftModel):

@@ -3,4 +3,4 @@
 Neither makes nor filters data: each builder counts its own part, and the card shows what it is given.
 """
 
-__all__ = ["facts", "page"]
+__all__ = ["data_sets", "facts", "page"]

@@ -14,12 +14,13 @@ import shlex
 import statistics
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from helpers.code.functions import functions_left_out
 from helpers.code.languages import settings_language
+from helpers.data.card.data_sets import DATA_SETS
 from helpers.data.cleaning import rule_rows
 from helpers.data.corpus import corpus_warnings, secret_counts, summary_line
 from helpers.data.leaks import LeakReport
@@ -65,8 +66,8 @@ def corpus_facts(
         "warnings": corpus_warnings(corpus),
         "licence_files": dict(corpus.licence_files),
         "secrets": secret_counts(corpus),
-        "rules": [row | {"rejected": reasons[row["reason"]]} for row in rules],
-        "rejected_examples": _rejected_examples(corpus),
+        "rules": _rule_rows(rules, reasons, len(corpus.files) + len(corpus.rejected)),
+        "rejected_examples": _rejected_examples(corpus, [row["reason"] for row in rules]),
         "functions_left_out": _left_out_rows(corpus),
         "splits": [_split_row(name, corpus, functions, splits) for name in RANK],
         "excluded": _excluded_rows(splits),
@@ -77,19 +78,39 @@ def corpus_facts(
 
 
 def data_hashes(run_folder: Path) -> dict[str, str]:
-    """Return file -> SHA-256 of a run's corpus lists and Track B's data, paths relative to its folder.
-
-    Track C's pairs are saved after the card is made; metrics.json holds their hash.
-    """
-    files = [
-        *(run_folder / "corpus" / f"{name}.jsonl" for name in ("accepted", "rejected")),
-        *(run_folder / "track_b/data" / f"{name}.jsonl" for name in ("train", "validation", "tasks")),
-    ]
+    """Return file -> SHA-256 of every file of a run's data sets, paths relative to its folder."""
     return {
-        file.relative_to(run_folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in files
-        if file.is_file()
+        path: hashlib.sha256((run_folder / path).read_bytes()).hexdigest()
+        for data_set in DATA_SETS.values()
+        for path in data_set.files.values()
+        if (run_folder / path).is_file()
     }
+
+
+def bias_rows(functions: Sequence[Function], chosen: Mapping[str, Iterable[str]]) -> list[dict[str, Any]]:
+    """Return how the functions behind each data set differ from those of the whole code base.
+
+    Args:
+        chosen: name of a data set -> ids of the functions that its items are about.
+    """
+    by_id = {function.id: function for function in functions}
+    groups = {"all functions": list(functions)} | {
+        name: [by_id[i] for i in sorted(set(ids)) if i in by_id] for name, ids in chosen.items()
+    }
+    return [{"functions of": name, **_traits(group)} for name, group in groups.items() if group]
+
+
+def _traits(group: Sequence[Function]) -> dict[str, Any]:
+    """Return count, share with each trait in percent, and median length of some functions."""
+    traits = {
+        "methods, %": [f.is_method for f in group],
+        "with docstring, %": [bool(f.docstring) for f in group],
+        "with doctests, %": [bool(f.doctests) for f in group],
+        "name begins with _, %": [f.name.startswith("_") for f in group],
+    }
+    shares = {name: round(100 * sum(found) / len(group), 1) for name, found in traits.items()}
+    lines = statistics.median(len(lines_of(f.code)) for f in group)
+    return {"n": len(group), "median lines": lines, **shares}
 
 
 def regenerating_command(profile: str, spec: str, seed: int, changed: Sequence[str]) -> str:
@@ -124,13 +145,26 @@ def _without_folders(spec: str) -> str:
     return f"{kind}:{PurePosixPath(place.replace(chr(92), '/')).name or '.'}"
 
 
-def _rejected_examples(corpus: Corpus) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+def _rule_rows(
+    rules: Sequence[Mapping[str, str]], rejected: Mapping[str, int], entries: int
+) -> list[dict[str, Any]]:
+    """Return each rule with the entries that came to it, that it rejected, and that it let pass."""
+    rows = []
+    for rule in rules:
+        count = rejected.get(rule["reason"], 0)
+        rows.append({**rule, "in": entries, "rejected": count, "out": entries - count})
+        entries -= count
+    return rows
+
+
+def _rejected_examples(corpus: Corpus, order: Sequence[str]) -> dict[str, list[str]]:
+    """Return reason -> the first rejected paths, reasons in the order of the rules."""
+    found: dict[str, list[str]] = {reason: [] for reason in order}
     for file in corpus.rejected:
         shown = found.setdefault(file.reason, [])
         if len(shown) < EXAMPLES:
             shown.append(f"{file.path} ({file.detail})" if file.detail else file.path)
-    return dict(sorted(found.items()))
+    return {reason: paths for reason, paths in found.items() if paths}
 
 
 def _split_row(name: str, corpus: Corpus, functions: Sequence[Function], splits: Splits) -> dict[str, Any]:

@@ -13,12 +13,29 @@ from typing import Any, TypedDict
 
 from huggingface_hub import DatasetCardData
 
+from helpers.data.card.data_sets import header_options
 from helpers.escaping import cell, code_block, code_span, inline, visible
 
 HUB_LICENCES = {
     "mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "isc", "mpl-2.0", "unlicense", "zlib",
     "gpl-2.0", "gpl-3.0", "lgpl-2.1", "lgpl-3.0", "agpl-3.0", "cc0-1.0",
 }  # fmt: skip
+COLLECTION = (
+    "The files were read from the source below, as they were when the run began. The SHA-256 is that of all "
+    "accepted files, secrets masked."
+)
+VERIFICATION = (
+    "Shares with their 95% Wilson intervals. A function counts as verified if its reference passes its tests "
+    "under every condition that should not matter, and the tests notice most of the faults planted in it. "
+    "Functions that the rules keep from being run are not among these."
+)
+BIASES = (
+    "Functions that can be run in a sandbox are plain functions of simple arguments. Methods, and whatever "
+    "reads files or the network, are missing from all tasks that tests decide.",
+    "Functions with docstrings are asked for; search for undocumented code is not measured.",
+    "Queries and instructions are in English, in the words of the docstrings and of few templates.",
+)
+BIAS_TABLE = "How the functions that became data differ from all functions of the code base:"
 SECRETS = (
     "Detectors replace the keys, tokens and passwords that they recognise with words such as "
     "MASKED_AWS_ACCESS_KEY, in every file, before any data are made from it. Functions of a file with a "
@@ -33,9 +50,11 @@ SECRET_CHECK = (
     "`python -m helpers secrets` repeats the measurement."
 )
 FACTS = "data_card_facts.json"  # in the run folder: what the card is rendered from
+BESIDE_DATA = "README.md"  # the card in the run folder, where `datasets.load_dataset` looks for it
 SHOWN_CHARS = 2_000  # of one example text
 MAX_COLUMNS = 8  # of figures; more do not fit on a page
 SHOWN_EXAMPLES = 8
+OWN_WORDS = ("what", "verified")  # keys of examples whose values are sentences of ours
 
 
 class DataCardFacts(TypedDict, total=False):
@@ -52,11 +71,14 @@ class DataCardFacts(TypedDict, total=False):
 
     profile: str
     corpus: dict[str, Any]  # from `corpus_facts`
+    data_sets: dict[str, Any]  # from `data_set_facts`
+    verification: list[dict[str, Any]]  # rows: what was verified, of how many, the rate and its interval
+    biases: list[dict[str, Any]]  # from `bias_rows`
     secret_check: dict[str, Any]  # `figures` and `by_language` on planted secrets, as rows of tables
     language_model: dict[str, Any]  # report on Track A's texts
     instruct: dict[str, Any]  # report of Track B's data builder
     retrieval: dict[str, Any]  # report of Track C's data builder
-    seeds: dict[str, Any]  # purpose -> seed
+    seeds: dict[str, Any]  # what derives from a seed -> the seed
     models: dict[str, str]  # use -> model that the data are for
     command: str  # makes the same data again
     hashes: dict[str, str]  # file in the run folder -> SHA-256
@@ -93,6 +115,8 @@ def render_data_card(facts: DataCardFacts | Mapping[str, Any]) -> str:
     corpus = facts.get("corpus", {})
     title = f"Adaptation data from {corpus.get('source', {}).get('name', 'a code base')}"
     parts = [f"---\n{_header(facts, title)}\n---", f"# {_inline(title)}", _introduction(facts)]
+    if facts.get("data_sets"):
+        parts.append(_section("Data sets", *_data_set_parts(facts["data_sets"], corpus)))
     if corpus:
         parts += _corpus_parts(corpus, facts.get("secret_check", {}))
     for key, heading in (
@@ -105,12 +129,16 @@ def render_data_card(facts: DataCardFacts | Mapping[str, Any]) -> str:
             parts.append(_section(heading, f"Not run: {_inline(report.get('reason', 'no reason given'))}."))
         elif key in facts:
             parts.append(_section(heading, *_values(report, level=3)))
+    if facts.get("verification"):
+        parts.append(_section("Verification", VERIFICATION, _table(facts["verification"])))
     if facts.get("models"):
         parts.append(_section("Models these data are for", _table_of(facts["models"], "use", "model")))
     if facts.get("seeds"):
         parts.append(_section("Seeds", _table_of(facts["seeds"], "purpose", "seed")))
     if corpus.get("edge_cases"):
         parts.append(_section("Edge cases", _table_of(corpus["edge_cases"], "case", "count")))
+    if facts.get("biases"):
+        parts.append(_section("Biases", _bullets(BIASES), BIAS_TABLE, _table(facts["biases"])))
     parts += [
         _section("Intended use", _bullets(INTENDED_USE)),
         _section("Uses to avoid", _bullets(UNFIT_USE)),
@@ -124,12 +152,17 @@ def render_data_card(facts: DataCardFacts | Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def with_tasks_set_aside(card: str, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the card with the tasks that were set aside later, in scoring (see metrics.json)."""
-    text = "None: every reference passed its tests, or none was scored."
-    if rows:
-        why = "The references of these tasks did not pass when they were scored; no figure counts them."
-        text = f"{why}\n\n{_table(rows)}"
+def with_tasks_set_aside(card: str, metrics: Mapping[str, Any]) -> str:
+    """Return the card with the tasks that were set aside later, in scoring, as metrics.json lists them."""
+    rows = metrics.get("tasks_set_aside", [])
+    made = metrics["track_b"]["data"].get("counts", {}).get("tasks_made")
+    if made is None:
+        text = "None: no task was scored."
+    elif rows:
+        why = f"The references of {len(rows)} of {made} tasks did not pass when they were scored"
+        text = f"{why}; no figure counts these tasks.\n\n{_table(rows)}"
+    else:
+        text = f"None: the references of all {made} tasks passed again when they were scored."
     return f"{card.rstrip()}\n\n{_section('Tasks set aside', text)}\n"
 
 
@@ -157,6 +190,7 @@ def _header(facts: Mapping[str, Any], title: str) -> str:
         multilinguality="monolingual",
         annotations_creators=["machine-generated"], language_creators=["found"], source_datasets=["original"],
         task_categories=["text-generation", "text-retrieval"], tags=["code", *spoken], **options,
+        **header_options(facts.get("data_sets", {})),
     )  # fmt: skip
     return data.to_yaml().strip()
 
@@ -175,9 +209,40 @@ def _introduction(facts: Mapping[str, Any]) -> str:
     return "\n\n".join(line for line in lines if line)
 
 
+def _data_set_parts(data_sets: Mapping[str, Any], corpus: Mapping[str, Any]) -> list[str]:
+    """Return a table of the data sets, how to load them, and which of them cannot be loaded."""
+    rows = [
+        {"name": code_span(name), "what": one["what"], "made": one["made"],
+         "rows": ", ".join(f"{split} {count:,}" for split, count in one["rows"].items())}
+        for name, one in data_sets.items()
+    ]  # fmt: skip
+    licence = corpus.get("source", {}).get("licence", "unknown")
+    said = [
+        _table(rows),
+        "All are made from the text of the code base, so its licence "
+        + (f"({_inline(licence)}) " if licence != "unknown" else "(none was found) ")
+        + "holds for them, too. Nobody was asked to write or to label anything.",
+    ]
+    readable = [name for name, one in data_sets.items() if "features" in one]
+    if readable:
+        call = f'load_dataset("RUN_FOLDER", "{readable[0]}")  # or another name of the table'
+        said.append(
+            "In the run folder, this card is README.md: its header tells `datasets` each column's type."
+        )
+        said.append(code_block(f"from datasets import load_dataset\n\n{call}", "python"))
+    unreadable = {name: one["unreadable"] for name, one in data_sets.items() if "unreadable" in one}
+    if unreadable:
+        why = (
+            "These cannot be read by `load_dataset` without changing a value; read their JSON lines instead:"
+        )
+        said.append(f"{why}\n\n{_bullets([f'{name}: {reason}' for name, reason in unreadable.items()])}")
+    return said
+
+
 def _corpus_parts(corpus: Mapping[str, Any], secret_check: Mapping[str, Any]) -> list[str]:
     """Return the sections on sources, rules, rejected files, splits, duplicates and distributions."""
     rejected = corpus.get("rejected_examples", {})
+    collected = COLLECTION if corpus.get("source") else ""
     secrets = _table_of(corpus.get("secrets", {}), "kind", "masked")
     left_out = corpus.get("functions_left_out", [])
     lost = [
@@ -200,7 +265,7 @@ def _corpus_parts(corpus: Mapping[str, Any], secret_check: Mapping[str, Any]) ->
         *_listings({row["reason"]: row["examples"] for row in excluded}),
     ]
     return [
-        _section("Source and licence", _table_of(corpus.get("source", {}), "fact", "value"),
+        _section("Source and licence", collected, _table_of(corpus.get("source", {}), "fact", "value"),
                  _table_of(corpus.get("licence_files", {}), "licence file", "licence named in it")),
         _section("Secrets", SECRETS, secrets or "None was found.", *_secret_check(secret_check)),
         _section("Acceptance rules", "Tried in this order; the first that applies gives the reason.\n\n"
@@ -274,7 +339,9 @@ def _filter_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
 def _examples(examples: Any) -> str:
     """Render example texts in fences: they are code, and Markdown must not touch them."""
     if isinstance(examples, Mapping):
-        parts = (f"**{_inline(kind)}**\n\n{_examples(_listed(rows))}" for kind, rows in examples.items())
+        parts = (
+            f"**{_inline(kind)}**\n\n{_examples(_listed(rows))}" for kind, rows in examples.items() if rows
+        )
         return "\n\n".join(parts)
     blocks = []
     shown = [example for example in examples if example is not None][:SHOWN_EXAMPLES]
@@ -284,7 +351,10 @@ def _examples(examples: Any) -> str:
             continue
         short = {k: v for k, v in example.items() if "\n" not in str(v) and len(str(v)) <= 80}
         long = {key: value for key, value in example.items() if key not in short}
-        facts = "; ".join(f"{_inline(key)}: {_inline(value)}" for key, value in short.items())
+        facts = "; ".join(
+            f"{_inline(key)}: {_inline(value) if key in OWN_WORDS else _whole(value)}"
+            for key, value in short.items()
+        )
         blocks.append(f"Example {number}{': ' + facts if facts else ''}")
         blocks += [f"{_sentence(key)}:\n\n{_fenced(value)}" for key, value in long.items()]
     return "\n\n".join(blocks)
@@ -328,6 +398,12 @@ def _bullets(items: Sequence[Any]) -> str:
 def _inline(value: Any) -> str:
     """Return a value as one line of text that Markdown shows unchanged."""
     return inline(_written(value), names_as_code=True)
+
+
+def _whole(value: Any) -> str:
+    """Return a value as text, or as one code span if any of it needs one: half a line of code misleads."""
+    text = " ".join(visible(_written(value)).split())
+    return text if not text or _inline(text) == text else code_span(text)
 
 
 def _cell(value: Any) -> str:

@@ -7,6 +7,7 @@ went out. Files in languages other than Python are also asked for by name (`draw
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections import Counter
@@ -35,6 +36,8 @@ FILE_SHARE = 0.1  # of all queries, at most
 FILE_LOCATION = ("how to open {file}", "Where is {file}?", "open the file {file}", "what is in {file}")
 MIN_WORDS, MAX_WORDS = 4, 40  # fewer words find nothing; nobody types more
 _WORD = re.compile(WORD)
+EXAMPLES = 2  # rejected functions kept for each filter
+EXAMPLE_CHARS = 80  # of a docstring without a usable sentence
 MAX_EQUAL_SENTENCES = 5  # a sentence that more functions share points at none of them
 
 
@@ -53,12 +56,14 @@ class QuerySource:
 def asking_functions(
     functions: Sequence[Function], splits: Splits, text_of: Mapping[str, str]
 ) -> tuple[list[QuerySource], list[dict]]:
-    """Return the functions that may ask, and for each filter how many came in and went out."""
+    """Return the functions that may ask, and for each filter what came in, what went out and two examples."""
     filters: list[dict] = []
 
     def keep(name: str, items: Sequence[Any], test: Callable[[Any], bool]) -> list[Any]:
-        kept = [item for item in items if test(item)]
-        filters.append({"filter": name, "in": len(items), "out": len(kept)})
+        passed = [test(item) for item in items]
+        kept = list(itertools.compress(items, passed))
+        rejected = [item for item, is_kept in zip(items, passed, strict=True) if not is_kept]
+        filters.append(_filter_row(name, len(items), len(kept), rejected[:EXAMPLES]))
         return kept
 
     asking = keep("has a docstring", functions, lambda f: bool(f.docstring))
@@ -83,15 +88,27 @@ def asking_functions(
         by_code.setdefault(" ".join(function.code.split()), []).append(function.id)
     sources = []
     asked: set[str] = set()
+    silent = []
     for function, sentence in sorted(pairs, key=lambda p: p[0].id):
         if _key(sentence) in asked:  # the first function asks for all that share the sentence
+            silent.append((function, sentence))
             continue
         asked.add(_key(sentence))
         same = [f.id for f in by_sentence[_key(sentence)]] + by_code[" ".join(function.code.split())]
         relevant = (function.id, *dict.fromkeys(i for i in same if i != function.id))
         sources.append(QuerySource(function, sentence, relevant))
-    filters.append({"filter": "one function asks per sentence", "in": len(pairs), "out": len(sources)})
+    filters.append(_filter_row("one function asks per sentence", len(pairs), len(sources), silent[:EXAMPLES]))
     return sources, filters
+
+
+def _filter_row(name: str, came: int, went: int, rejected: Sequence[Any]) -> dict[str, Any]:
+    """Return a filter's counts, and the rejected functions or (function, sentence) given as examples."""
+    examples = []
+    for item in rejected:
+        function, sentence = item if isinstance(item, tuple) else (item, "")
+        opening = sentence or function.docstring[:EXAMPLE_CHARS] or "(no docstring)"
+        examples.append({"function": function.id, "docstring begins": opening})
+    return {"filter": name, "in": came, "out": went, "examples": examples}
 
 
 def _key(sentence: str) -> str:

@@ -162,10 +162,12 @@ def _require(
         if len(queries[split]) < least:
             usable = Counter(splits.split_of[source.function.path] for source in sources)
             hardest = max(filters, key=lambda row: row["in"] - row["out"])
+            why = f"The filter {hardest['filter']!r} drops most: {hardest['out']} of {hardest['in']} pass. "
+            if hardest["out"] == hardest["in"]:
+                why = f"The {len(sources)} that can ask lie in files of other splits. "
             raise InsufficientDataError(
                 f"only {usable[split]} functions in {split} files have a docstring that can ask for them; "
-                f"retrieval needs at least {least}, and about 200 in total to train well. "
-                f"The filter {hardest['filter']!r} drops most: {hardest['out']} of {hardest['in']} pass. "
+                f"retrieval needs at least {least}, and about 200 in total to train well. {why}"
                 "Add docstrings or more files."
             )
 
@@ -191,7 +193,8 @@ def _report(
         "seed": seed,
         "documents": len(documents),
         "document_form": "name and place in words, then the code from def on, without any docstring",
-        "filters": list(filters),
+        "filters": {row["filter"]: {"in": row["in"], "out": row["out"]} for row in filters},
+        "rejected_examples": {row["filter"]: row["examples"] for row in filters if row["examples"]},
         "wanted": dict(wanted),
         "drawn": {split: len(queries[split]) for split in SPLITS},
         "functions_asking": {name: len({next(iter(q.relevant)) for q in queries[name]}) for name in SPLITS},

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from helpers.code.names.context import NameContext
 from helpers.code.python_text import parse
 from helpers.code.secrets import mask_secrets
-from helpers.data.contamination import Benchmarks
+from helpers.data.contamination import NGRAM_WORDS, Benchmarks
 from helpers.data.tasks.checks import answer_code, invented_in_answer, verdict_without_running
 from helpers.data.tasks.drafts import Draft, task_of
 from helpers.models.causal_lm import chat_ids
@@ -27,6 +28,12 @@ from helpers.records import Corpus
 from helpers.settings import TrackBSettings
 
 LANGUAGE = ("explain", "docstring")
+ORDER = (  # reasons in the order in which they are tried; a reason may go on after these words
+    "no answer", "duplicate", "file under another licence", "does not parse", "copy of the prompt",
+    "licence text", "prompt too long", "response too long", "names something that does not exist",
+    "code of a benchmark", f"{NGRAM_WORDS} words in a row of a benchmark", "fails its own check",
+)  # fmt: skip
+PARAPHRASE = "paraphrase"  # how counts of paraphrased instructions are named, which are no drafts
 EXAMPLES = 2  # kept for each reason
 EXAMPLE_CHARS = 400
 HEAD_CHARS = 2_000  # start of a file, where its own licence would be named
@@ -114,9 +121,30 @@ class Filters:
             return ""
         return self.benchmarks.reason(f"{draft.instruction}\n{draft.response}", code or draft.given)
 
+    def steps(self) -> dict[str, dict[str, int]]:
+        """Return what came into each filter and what went out, in order, over all drafts."""
+        drafts = [counts for name, counts in self.counts.items() if not name.startswith(PARAPHRASE)]
+        total: Counter[str] = sum(drafts, Counter())
+        left = total.pop("in", 0)
+        total.pop("out", 0)
+        steps = {}
+        for name in sorted({*ORDER, *total}, key=_place):
+            steps[name] = {"in": left, "out": left - total[name]}
+            left -= total[name]
+        return steps
+
     def tokens(self, text: str) -> int:
         """Return the number of tokens of `text` for the model to be tuned."""
         return len(token_ids(self.tokenizer, text))
+
+
+def in_order(examples: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """Return what is kept by reason, in the order in which the reasons are tried."""
+    return {reason: list(examples[reason]) for reason in sorted(examples, key=_place)}
+
+
+def _place(reason: str) -> tuple[int, str]:
+    return next((i for i, name in enumerate(ORDER) if reason.startswith(name)), len(ORDER)), reason
 
 
 def foreign_licences(corpus: Corpus) -> frozenset[str]:

@@ -22,7 +22,7 @@ from helpers.data.splits import functions_of
 from helpers.data.tasks.choosing import choose_drafts, wanted_functions, wanted_kinds
 from helpers.data.tasks.drafts import Draft, executable_drafts, pair_of, task_of, without_fences
 from helpers.data.tasks.execution import ExecutionContext, execution_context, import_folders
-from helpers.data.tasks.filters import Filters, foreign_licences
+from helpers.data.tasks.filters import EXAMPLES, Filters, foreign_licences
 from helpers.data.tasks.ground_truth import GroundTruth, left_out, verify_functions
 from helpers.data.tasks.instruct_report import instruct_report
 from helpers.data.tasks.prose import LanguageGenerator, SourceFacts
@@ -33,7 +33,7 @@ from helpers.data.tasks.prose_drafts import (
     reworded,
     undocumented_drafts,
 )
-from helpers.data.tasks.purity import RULE
+from helpers.data.tasks.purity import REFUSALS, RULE, PurityRule
 from helpers.data.tasks.stability import Doubt, explain_doubts
 from helpers.data.tasks.suite_cases import TestSuite
 from helpers.errors import InsufficientDataError
@@ -41,6 +41,7 @@ from helpers.records import Corpus, Function, InstructPair, SplitName, Splits, T
 from helpers.run.workspace import read_json, read_jsonl, write_json, write_jsonl
 from helpers.settings import TrackBSettings
 
+TOO_LONG = "longer than prompt or answer may be"
 SIDES: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
@@ -186,6 +187,7 @@ def _build_side(side: SplitName, shared: _Shared, wordings: Mapping[str, tuple[s
     room = min(settings.max_prompt_tokens, settings.max_new_tokens)
     own = functions_of(shared.functions, shared.splits, side)
     candidates = [function for function in own if check.tokens(function.code) <= room]
+    too_long = {TOO_LONG: len(own) - len(candidates)} if len(own) > len(candidates) else {}
     wanted = wanted_kinds(side, settings)
     verified, counts, outcomes, doubts = verify_functions(
         candidates, shared.corpus, wanted=wanted_functions(side, settings), seed=seed,
@@ -198,12 +200,12 @@ def _build_side(side: SplitName, shared: _Shared, wordings: Mapping[str, tuple[s
     drafts = [shared.finish(draft) for draft in (*executable, *documented_drafts(candidates, seed=seed))]
     kept = check.keep(drafts, is_task=side == "test")
     if side == "test" or not shared.has_own_words:
-        return _Side(verified, counts, outcomes, doubts, choose_drafts(kept, side, settings, seed))
+        return _Side(verified, too_long | counts, outcomes, doubts, choose_drafts(kept, side, settings, seed))
     generator, finish = shared.generator, shared.finish
     kept += undocumented_drafts(candidates, kept, wanted, generator, check, finish=finish, seed=seed)
     chosen = reworded(choose_drafts(kept, side, settings, seed), generator, check, finish=finish, seed=seed)
     chosen = [in_other_words(draft, wordings, seed=seed) for draft in chosen]
-    return _Side(verified, counts, outcomes, doubts, chosen)
+    return _Side(verified, too_long | counts, outcomes, doubts, chosen)
 
 
 def _add_reasons(sides: Mapping[str, _Side], shared: _Shared) -> None:
@@ -237,8 +239,28 @@ def _report(
         {side: found.counts for side, found in sides.items()},
         shared.check, shared.suite, shared.settings, shared.generator.name, wordings=wordings,
     )  # fmt: skip
+    report["functions not verified, two for each reason"] = _unverified_examples(sides, shared)
     report["import_folders"] = list(import_folders(shared.corpus))
     report["preloaded modules"] = list(shared.context.preload)
     report["which functions of the corpus may be run"] = list(RULE)
     report["functions run, all listed in track_b/data/ran.jsonl"] = dict(Counter(row["side"] for row in ran))
     return report
+
+
+def _unverified_examples(sides: Mapping[str, _Side], shared: _Shared) -> dict[str, list[str]]:
+    """Return reason -> the first functions that were not run, or not verified, for it."""
+    found: dict[str, list[str]] = {}
+    for side in sides.values():
+        for function, outcome in side.outcomes.items():
+            found.setdefault(outcome, []).append(function)
+    found.pop("verified", None)
+    rule = PurityRule(shared.corpus, shared.functions)
+    wanted = {reason for side in sides.values() for reason in side.counts if reason in REFUSALS}
+    for function in shared.functions:
+        if not wanted:
+            break
+        if (reason := rule.reason(function)) in wanted:
+            found.setdefault(reason, []).append(function.id)
+            if len(found[reason]) == EXAMPLES:
+                wanted.discard(reason)
+    return {reason: some[:EXAMPLES] for reason, some in found.items()}

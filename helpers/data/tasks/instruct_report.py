@@ -12,9 +12,10 @@ from helpers.code.quality import decision_points
 from helpers.data.card.facts import quantiles
 from helpers.data.tasks.bugs import OPERATORS
 from helpers.data.tasks.drafts import Draft
-from helpers.data.tasks.filters import Filters
+from helpers.data.tasks.filters import Filters, in_order
 from helpers.data.tasks.ground_truth import GroundTruth
 from helpers.data.tasks.phrasings import LINE_REPAIR, PHRASINGS
+from helpers.data.tasks.prose import SENTENCES
 from helpers.data.tasks.suite_cases import TestSuite
 from helpers.data.tasks.worsening import WORSENINGS
 from helpers.lines import lines_of
@@ -22,6 +23,7 @@ from helpers.settings import TrackBSettings
 
 # Name of a band -> its last value.
 LENGTHS = {"1-4": 4, "5-9": 9, "10-14": 14, "15-19": 19, "20-29": 29, "30 and more": sys.maxsize}
+CASES, MUTANTS = "cases left out: ", "mutants "  # how counts begin that are not counts of functions
 POINTS = {"none": 0, "1-2": 2, "3-5": 5, "6 and more": sys.maxsize}
 
 
@@ -45,19 +47,23 @@ def instruct_report(
     """
     return {
         "language_generator": generator,
-        "functions": {side: dict(counts) for side, counts in looked_at.items()},
+        "functions": _without(looked_at, CASES, MUTANTS),
+        "cases left out": _only(looked_at, CASES),
+        "mutants": _only(looked_at, MUTANTS),
         "mutation_score": {side: _mutation_score(truths) for side, truths in verified.items()},
         "cases of verified functions by source": {side: _sources(t) for side, t in verified.items()},
         "the corpus' own tests": dict(suite.counts),
         **_about_items(chosen, check),
-        "filters": {
+        "filters": check.steps(),
+        "rejected_examples": in_order(check.examples),
+        "drafts by kind": {
             name: {"in": counts["in"], "out": counts["out"]} | dict(counts)
             for name, counts in sorted(check.counts.items())
         },
-        "rejected_examples": {reason: list(rows) for reason, rows in sorted(check.examples.items())},
         "benchmarks kept out": dict(check.benchmarks.sources) or "none was given",
         "phrasings": {kind: list(texts) for kind, texts in PHRASINGS.items()}
         | {"fix_bug, by line": list(LINE_REPAIR)},
+        "sentences of an explanation": list(SENTENCES.values()),
         "paraphrases": {head: list(texts) for head, texts in wordings.items()},
         "what a planted bug is": {name: text for name, (text, _) in OPERATORS.items()},
         "what a worse version is": {name: text for name, (text, _) in WORSENINGS.items()},
@@ -91,6 +97,22 @@ def _about_items(chosen: Mapping[str, Sequence[Draft]], check: Filters) -> dict[
         "planted bugs": _table(chosen, lambda d: d.kind == "fix_bug" and d.detail["operator"]),
         "worse versions": _table(chosen, lambda d: d.kind == "improve" and d.detail["operator"]),
         "modules": _table(chosen, lambda d: d.function.module.rpartition(".")[0] or d.function.module),
+    }
+
+
+def _only(counts: Mapping[str, Mapping[str, int]], start: str) -> dict[str, dict[str, int]]:
+    """Return what the counts whose names begin with `start` say -> side -> count."""
+    names = dict.fromkeys(name for found in counts.values() for name in found if name.startswith(start))
+    return {
+        name.removeprefix(start): {side: found.get(name, 0) for side, found in counts.items()}
+        for name in names
+    }
+
+
+def _without(counts: Mapping[str, Mapping[str, int]], *starts: str) -> dict[str, dict[str, int]]:
+    return {
+        side: {name: count for name, count in found.items() if not name.startswith(starts)}
+        for side, found in counts.items()
     }
 
 

@@ -20,6 +20,12 @@ from helpers.code.edits import SourceText
 from helpers.records import Function
 
 MAX_NAMED_CALLS = 4
+SENTENCES = {  # of an explanation, after the docstring's summary; what is not known is left out
+    "takes": "It takes {}.",
+    "returns": "It returns {}.",
+    "raises": "It can raise {}.",
+    "calls": "It calls {}.",
+}
 CONSTANTS = ("True", "False", "None")
 
 
@@ -74,15 +80,16 @@ class SourceFacts:
             for name in function.parameters:
                 sentences.append(f"- `{name}`: {told[name]}" if told.get(name) else f"- `{name}`")
         elif function.parameters:
-            sentences.append(f"It takes {_and(list(function.parameters))}.")
+            sentences.append(SENTENCES["takes"].format(_and(list(function.parameters))))
         value = facts.returns
         if value is not None and (value.description or value.type):
-            sentences.append(f"It returns {_lowered(value.description or value.type).rstrip('.')}.")
+            returned = _lowered(value.description or value.type).rstrip(".")
+            sentences.append(SENTENCES["returns"].format(returned))
         if raised := list(dict.fromkeys(_raised(function.code))):
-            sentences.append(f"It can raise {_and(raised)}.")
+            sentences.append(SENTENCES["raises"].format(_and(raised)))
         called = [name for name in dict.fromkeys(_called(function.code)) if not hasattr(builtins, name)]
         if called:
-            sentences.append(f"It calls {_and(called[:MAX_NAMED_CALLS])}.")
+            sentences.append(SENTENCES["calls"].format(_and(called[:MAX_NAMED_CALLS])))
         return "\n".join(sentences)
 
     def docstring(self, function: Function, facts: DocstringFacts) -> str | None:

@@ -24,7 +24,7 @@ from helpers.code.edits import SourceEditError
 from helpers.code.extraction import extract_code
 from helpers.data.tasks.drafts import Draft, phrased
 from helpers.data.tasks.execution import strip_decorators
-from helpers.data.tasks.filters import LANGUAGE, Filters
+from helpers.data.tasks.filters import LANGUAGE, PARAPHRASE, Filters
 from helpers.data.tasks.phrasings import LINE_REPAIR, PHRASINGS, fenced_python
 from helpers.data.tasks.prose import LanguageGenerator, LanguageRequest, SourceFacts
 from helpers.lines import lines_of
@@ -164,7 +164,7 @@ def paraphrases(generator: LanguageGenerator, check: Filters, *, by_line: bool) 
     answers = generator.write([LanguageRequest("paraphrase", text=head) for head in heads])
     seen = {_plain(head) for head in heads}
     found: dict[str, tuple[str, ...]] = {}
-    name = f"paraphrase by {generator.name}"
+    name = f"{PARAPHRASE} by {generator.name}"
     for head, answer in zip(heads, answers, strict=True):
         lines = [NUMBERING.sub("", line).strip() for line in (answer or "").splitlines()]
         for line in [line for line in lines if line] or ([""] if generator.name != SourceFacts.name else []):

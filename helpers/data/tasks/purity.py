@@ -40,6 +40,7 @@ OUTSIDE = "reaches outside of its arguments"
 SECRET = "in a file with a masked secret"
 NOT_PLAIN = "method, nested, async or oversized"
 IMPORTS = "imports a package when called"
+REFUSALS = (NOT_PLAIN, SECRET, IMPORTS, OUTSIDE)  # in the order of the rule
 RULE = (
     "It is a function of a Python module: no method, not nested, not async, defined only once, and of at "
     f"most {MAX_CODE_CHARS} characters.",
@@ -121,7 +122,7 @@ def imported_names(tree: ast.AST) -> dict[str, str]:
 def counted_reasons(reasons: Iterable[str]) -> dict[str, int]:
     """Return reason -> functions that may not be run for it, in the order of the rule."""
     counts = Counter(reasons)
-    return {reason: counts[reason] for reason in (NOT_PLAIN, SECRET, IMPORTS, OUTSIDE) if counts[reason]}
+    return {reason: counts[reason] for reason in REFUSALS if counts[reason]}
 
 
 def _is_outside(dotted: str) -> bool:
