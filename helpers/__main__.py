@@ -279,6 +279,35 @@ def profiling_grade(
         raise typer.Exit(1)
 
 
+@profiling.command("solve")
+def profiling_solve(
+    problem: Annotated[str, Option(help="a folder of labs/problems, e.g. torch")],
+    model: Annotated[str, Option(help="the model's name at its provider")],
+    out: Annotated[Path | None, Option(help="folder for results; by default a new one in runs/")] = None,
+    runs: Annotated[int, Option(help="how often the model solves the problem")] = 10,
+    concurrent: Annotated[int, Option(help="conversations side by side; scripts still run one by one")] = 1,
+    provider: Annotated[
+        str, Option(help="anthropic, openai (or alike), auto: by --base-url and keys")
+    ] = "auto",
+    base_url: Annotated[str, Option(help="address of the endpoint, e.g. http://localhost:8000/v1")] = "",
+    max_tokens: Annotated[int, Option(help="of a run, input and output of all requests")] = 500_000,
+    max_seconds: Annotated[float, Option(help="of a run, without grading")] = 1_800.0,
+    max_turns: Annotated[int, Option(help="answers of the model in a run")] = 60,
+    reply_tokens: Annotated[int, Option(help="of one answer")] = 8_192,
+    script_seconds: Annotated[float, Option(help="of one script that the model runs")] = 120.0,
+) -> None:
+    """Let a language model solve a problem with tools, several times, and say how often it passed.
+
+    Keys are read from ANTHROPIC_API_KEY and OPENAI_API_KEY. Slow script, card, and what the model writes and
+    runs are sent to the provider; docs/profiling-agent.md says what else is and is not.
+    """
+    from helpers.profiling_lab.agent.solve_command import SolveRequest, solve_named_problem
+    from helpers.profiling_lab.agent.solving import Limits
+
+    limits = Limits(max_tokens, max_seconds, max_turns, reply_tokens, script_seconds)
+    solve_named_problem(SolveRequest(problem, model, out, runs, concurrent, provider, base_url, limits))
+
+
 @profiling.command("lab")
 def profiling_lab(out: Out = Path(".")) -> None:
     """Execute the profiling lab's notebook headless, and write its page and its grades to exports/."""

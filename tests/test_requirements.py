@@ -29,7 +29,7 @@ MARK = "+preinstalled"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = [line for lines in PROJECT["optional-dependencies"].values() for line in lines]
 # Imported where somebody asks for it: the cell or command that needs one says what to install.
-OPTIONAL = {"pytest", "hypothesis", "qdrant_client", "openai"}
+OPTIONAL = {"pytest", "hypothesis", "qdrant_client", "openai", "anthropic"}
 
 
 def normal(name: str) -> str:

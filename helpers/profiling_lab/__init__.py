@@ -6,6 +6,6 @@ it returns. The problems themselves lie in `labs/problems/`.
 """
 
 __all__ = [
-    "example_grades", "grade_text", "grader", "lab_figures", "lab_run", "lower_bound", "problem",
-    "slow_profile", "steps",
+    "agent", "example_grades", "grade_text", "grader", "lab_figures", "lab_run", "lower_bound",
+    "problem", "slow_profile", "steps",
 ]  # fmt: skip

@@ -1,0 +1,70 @@
+"""The command `python -m helpers profiling solve`: a problem of the lab, a model, and the grader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from helpers.profiling_lab.agent.agent_tools import TOOLS
+from helpers.profiling_lab.agent.endpoints import hidden_key, open_chat
+from helpers.profiling_lab.agent.solving import Assignment, Limits
+from helpers.profiling_lab.problem import Problem, ProblemError, load_problem
+
+GIVEN = ("baseline.py", "card.md")
+
+
+@dataclass(frozen=True)
+class SolveRequest:
+    """What a person asks for, see `solve_problem` and `open_chat`."""
+
+    problem: str
+    model: str
+    out: Path | None  # None: a new folder below runs/
+    runs: int
+    concurrent: int
+    provider: str
+    base_url: str
+    limits: Limits
+
+
+def solve_named_problem(request: SolveRequest, problems: Path | None = None) -> None:
+    """Let the model solve a problem of the lab, and print how often it passed.
+
+    Args:
+        request: problem, model, limits and folder.
+        problems: folder of the problems; by default the suite's own.
+
+    Raises:
+        AgentError: see `open_chat` and `solve_problem`.
+        ProblemError: if there is no such problem or its folder is damaged.
+    """
+    # Before anything that takes time to import: most often it is the key that is missing.
+    chat = open_chat(request.model, TOOLS, provider=request.provider, base_url=request.base_url)
+    rules = load_problem(request.problem, problems)
+    moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    out = request.out or Path("runs", f"agent-{rules.name}-{moment}")
+
+    from helpers.profiling_lab.agent.sandboxed_scripts import sandboxed_scripts
+    from helpers.profiling_lab.agent.solve import solve_problem
+    from helpers.profiling_lab.grader import grade
+
+    with sandboxed_scripts(rules) as scripts:
+        solve_problem(
+            assignment_of(rules), chat, lambda name, script: grade(name, script, problems=problems), scripts,
+            out, runs=request.runs, concurrent=request.concurrent, limits=request.limits,
+            key=hidden_key(chat.name.partition(":")[0]),
+        )  # fmt: skip
+
+
+def assignment_of(rules: Problem) -> Assignment:
+    """Return a problem as a model gets it: the slow script and the card, nothing of the grader's.
+
+    Raises:
+        ProblemError: if one of them is missing.
+    """
+    try:
+        texts = {name: (rules.folder / name).read_text(encoding="utf-8") for name in GIVEN}
+    except (OSError, ValueError) as error:
+        raise ProblemError(f"problem {rules.name!r} in {rules.folder} is damaged: {error}") from error
+    return Assignment(rules.name, texts)
