@@ -108,7 +108,7 @@ def test_files_outside_the_runs_folder_are_found() -> None:
     [
         ("output/run_001/x", "w", 0, False), ("x", "w", 0, True), ("x", "r", 0, False), ("x", "r+b", 0, True),
         ("output/run_001/../../x", "w", 0, True), ("output/x", None, 0x41, True), ("/dev/null", "w", 0, False),
-        (3, "w", 0, False), (b"y", "a", 0, True),
+        (3, "w", 0, True), (3, "r", 0, False), (b"y", "a", 0, True),
     ],
 )  # fmt: skip
 def test_a_write_is_noted_by_where_it_goes(path, mode, flags, noted) -> None:

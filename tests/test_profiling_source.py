@@ -37,7 +37,7 @@ ALLOWED = [
     "import time\nstart = time.perf_counter()", "class A:\n    def __init__(self):\n        self._kept = 1",
     "from dataclasses import dataclass", "X = 'a' * 10_000", "X = [0.0] * 10_000", "import math, random, functools",
     "x = np.zeros(3)\nx[0] = 1.0", "np.random.default_rng(0).normal()", "'import ctypes; eval(1)'",
-    "# os.fork()", "from typing import Any", "from collections import Counter",
+    "# os.fork()", "print(__file__)", "np._foreach_add_([], [])", "from typing import Any", "from collections import Counter",
 ]  # fmt: skip
 
 

@@ -180,7 +180,8 @@ class _Grading:
             self._unless("outputs", f"written outside the run's own folder: {', '.join(strays[:5])}")
         if run.limit == "time":
             self._unless("time_limit", run.error)
-        said = f"; it said: {run.said.strip()[-300:]}" if run.error and run.said.strip() else ""
+        last = run.said.strip().splitlines()[-1:]  # a traceback's other lines name this machine's folders
+        said = f"; it said: {last[0][-300:]}" if run.error and last else ""
         self._unless("runs", f"{run.error}{said}" if run.error else "")
 
     def _unless(self, name: str, problem: str) -> None:

@@ -50,7 +50,9 @@ class Notes:
             writes = writes or (
                 isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
             )
-            if writes and isinstance(path, str | bytes) and not self._own(os.fsdecode(path)):
+            if writes and isinstance(path, int):
+                self._add(self.outside, f"descriptor {path}")
+            elif writes and not self._own(os.fsdecode(path)):
                 self._add(self.outside, os.fsdecode(path))
         elif event in self._refused:
             self._add(self.events, event)
