@@ -26,7 +26,15 @@ from helpers.profiling_lab.agent.endpoint_errors import AgentError, StoppedError
 from helpers.profiling_lab.agent.endpoints import open_chat
 from helpers.profiling_lab.agent.sandboxed_scripts import sandboxed_scripts
 from helpers.profiling_lab.agent.solve import SolveResult, read_solve, run_line, solve_problem
-from helpers.profiling_lab.agent.solve_table import MODEL_HEADER, SOLVE_HEADER, model_rows, solve_rows
+from helpers.profiling_lab.agent.solve_command import solve_in_notebook
+from helpers.profiling_lab.agent.solve_table import (
+    MODEL_HEADER,
+    SOLVE_HEADER,
+    model_frame,
+    model_rows,
+    solve_frame,
+    solve_rows,
+)
 from helpers.profiling_lab.agent.solving import CALLS_PER_TURN, SILENT_TURNS, Assignment, Limits
 from helpers.profiling_lab.grade_types import Check, Grade
 from helpers.profiling_lab.script_runner import RunnerError
@@ -423,6 +431,22 @@ def test_the_tables_state_every_run_and_the_rate(play, bench, tmp_path) -> None:
     (row,) = model_rows([result])
     assert len(row) == len(MODEL_HEADER)
     assert row[1:7] == ("toy", "2", "2", "100%", "34% to 100%", "0")
+    assert list(solve_frame(result)["Outcome"]) == [row[1] for row in rows]
+    assert list(model_frame([result]).columns) == list(MODEL_HEADER[1:])
+
+
+def test_a_notebook_without_model_or_key_says_so_and_goes_on(monkeypatch, tmp_path, capsys) -> None:
+    for each in ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_BASE_URL", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(each, raising=False)
+    assert solve_in_notebook(" ", "torch", 3, tmp_path) is None
+    assert solve_in_notebook("m", "torch", 3, tmp_path) is None
+    named, keyed = capsys.readouterr().out.splitlines()
+    assert named.startswith("No model is named")
+    assert keyed.startswith("No runs to show: no key: set ANTHROPIC_API_KEY")
+    asked = []
+    monkeypatch.setattr(solve_command, "solve_named_problem", lambda request, problems: asked.append(request))
+    solve_in_notebook("m", "torch", 3, tmp_path)
+    assert (asked[0].model, asked[0].runs, asked[0].out.parent) == ("m", 3, tmp_path)
 
 
 def toy_rules() -> SimpleNamespace:

@@ -5,4 +5,4 @@
 graded like any submission. `docs/profiling-agent.md` says what is sent to the model's provider.
 """
 
-__all__ = ["solve_command", "solving"]
+__all__ = ["solve_command", "solve_table", "solving"]

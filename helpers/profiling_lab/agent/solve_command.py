@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helpers.profiling_lab.agent.agent_tools import TOOLS
+from helpers.profiling_lab.agent.endpoint_errors import AgentError
 from helpers.profiling_lab.agent.endpoints import hidden_key, open_chat
 from helpers.profiling_lab.agent.solving import Assignment, Limits
 from helpers.profiling_lab.problem import Problem, ProblemError, load_problem
+
+if TYPE_CHECKING:
+    from helpers.profiling_lab.agent.solve import SolveResult
 
 GIVEN = ("baseline.py", "card.md")
 
@@ -28,8 +33,8 @@ class SolveRequest:
     limits: Limits
 
 
-def solve_named_problem(request: SolveRequest, problems: Path | None = None) -> None:
-    """Let the model solve a problem of the lab, and print how often it passed.
+def solve_named_problem(request: SolveRequest, problems: Path | None = None) -> SolveResult:
+    """Let the model solve a problem of the lab, print how often it passed, and return all runs.
 
     Args:
         request: problem, model, limits and folder.
@@ -50,11 +55,32 @@ def solve_named_problem(request: SolveRequest, problems: Path | None = None) -> 
     from helpers.profiling_lab.grader import grade
 
     with sandboxed_scripts(rules) as scripts:
-        solve_problem(
+        return solve_problem(
             assignment_of(rules), chat, lambda name, script: grade(name, script, problems=problems), scripts,
             out, runs=request.runs, concurrent=request.concurrent, limits=request.limits,
             key=hidden_key(chat.name.partition(":")[0]),
         )  # fmt: skip
+
+
+def solve_in_notebook(
+    model: str, problem: str, runs: int, out: Path, problems: Path | None = None
+) -> SolveResult | None:
+    """Let the model named in a notebook's form solve a problem; print why if that is not possible.
+
+    Args:
+        model: empty if nobody named one.
+        out: receives a new folder for the runs.
+    """
+    if not model.strip():
+        print("No model is named in the form at the top, so none was asked.")
+        return None
+    moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    request = SolveRequest(problem, model, out / f"agent-{problem}-{moment}", runs, 1, "auto", "", Limits())
+    try:
+        return solve_named_problem(request, problems)
+    except AgentError as error:
+        print(f"No runs to show: {error}")
+        return None
 
 
 def assignment_of(rules: Problem) -> Assignment:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pandas as pd
+
 from helpers.profiling_lab.agent.solve import SolveResult
 from helpers.profiling_lab.agent.solving import SolveRun
 
@@ -36,6 +38,16 @@ def model_rows(results: Sequence[SolveResult]) -> list[tuple[str, ...]]:
         rows.append((result.model, result.problem, str(result.passed), str(result.n), rate, interval,
                      str(result.set_aside), mean))  # fmt: skip
     return rows
+
+
+def solve_frame(result: SolveResult) -> pd.DataFrame:
+    """Return the rows of `solve_rows` as a table, by number of the run."""
+    return pd.DataFrame(solve_rows(result), columns=list(SOLVE_HEADER)).set_index("Run")
+
+
+def model_frame(results: Sequence[SolveResult]) -> pd.DataFrame:
+    """Return the rows of `model_rows` as a table, by model."""
+    return pd.DataFrame(model_rows(results), columns=list(MODEL_HEADER)).set_index("Model")
 
 
 def _row(run: SolveRun) -> tuple[str, ...]:
