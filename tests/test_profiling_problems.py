@@ -167,5 +167,6 @@ def test_the_notebook_is_prose_and_short_cells() -> None:
     headings = [line[3:] for cell in prose for line in cell.source.splitlines() if line.startswith("## ")]
     assert headings == [
         "Setup", "Profile first", "One change at a time", "How fast could it get?", "References and cheats",
+        "A language model at work",
     ]  # fmt: skip
     assert Path(suite_file("labs/problems/README.md")).is_file()
