@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from helpers.tools.score import ScoreError, program_for, read_problems, score_samples, summarise, summary_text
+from helpers.tools.score import ScoreError, read_problems, score_samples, summarise, summary_text
 
 HUMAN_EVAL = [
     {
@@ -125,7 +125,7 @@ def test_chat_answers_are_understood(tmp_path):
 
 def test_a_completion_that_parses_is_used_unchanged(tmp_path):
     problem = read_problems(write(tmp_path / "p.jsonl", HUMAN_EVAL))["Own/0"]
-    assert program_for(problem, "    return 1\n") == HUMAN_EVAL[0]["prompt"] + "    return 1\n"
+    assert problem.program("    return 1\n") == HUMAN_EVAL[0]["prompt"] + "    return 1\n"
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ class Pace:
 # that the profile leaves out, come from runs on a busy Intel Xeon and are rough.
 # t4: the repository has no full run on a T4. The tracks' totals are estimates, split among the steps in the
 # proportions that `helpers.plan` gives. Making the pairs needs no GPU and takes as long as on two cores.
+# The clean twin and the general problems were timed in no profile: their seconds are guesses.
 _OUTSIDE_STAGES = {
     "Setup": (10.0, 8.0, 30.0),
     "Corpus and data card": (22.0, 6.0, 60.0),

@@ -72,11 +72,6 @@ def score_samples(
     return summarise(results, by_id, ks)
 
 
-def program_for(problem: Problem, completion: str) -> str:
-    """Return the program to run: the problem's prompt with the completion in place."""
-    return problem.program(completion)
-
-
 def run_samples(
     rows: list[dict[str, Any]], problems: dict[str, Problem], workers: int, timeout_s: float
 ) -> list[dict[str, Any]]:

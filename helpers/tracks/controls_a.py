@@ -25,7 +25,7 @@ from helpers.models.shapes import model_identity
 from helpers.models.tokens import token_ids
 from helpers.records import Corpus
 from helpers.run.workspace import read_json, read_jsonl, write_json, write_jsonl
-from helpers.settings import CorpusSettings
+from helpers.settings import CorpusSettings, TrackASettings
 from helpers.tracks.session import Session
 from helpers.train.continued_pretraining import train_language_model
 
@@ -66,14 +66,8 @@ def measure_foreign_corpus(
     def build(out: Path) -> None:
         budget = sum(len(token_ids(tokenizer, text)) for text in texts["training"])
         name, foreign = foreign_texts(tokenizer, budget, run.seed, exclude=exclude)
-        train_language_model(
-            settings, foreign, texts["validation"], run.runtime, seed=run.seed, out_dir=out,
-            held_out=texts.get("test", ()),
-        )  # fmt: skip
-        model = load_adapted(settings.model, out / "adapter", run.runtime)
-        sizes: dict[str, Any] = {"window": settings.window, "stride": settings.stride}
-        write_jsonl(out / "rows.jsonl", score_files(*model, {"test": test_files}, **sizes))
-        shutil.rmtree(out / "adapter")
+        rows = _scores_of_a_training(run, settings, {**texts, "training": foreign}, test_files, out)
+        write_jsonl(out / "rows.jsonl", rows)
         facts = {"foreign_corpus": name, "foreign_files": len(foreign), "own_tokens": budget}
         spent = sum(len(token_ids(tokenizer, text)) for text in foreign)
         write_json(out / "corpus.json", facts | {"foreign_tokens": spent})
@@ -93,6 +87,25 @@ def foreign_rows(
         "foreign_corpus": paired_rows(before, foreign, "test"),  # untouched -> trained on foreign code
         "own_instead_of_foreign": paired_rows(foreign, after, "test"),  # what the repository's files add
     }
+
+
+def _scores_of_a_training(
+    run: Session,
+    settings: TrackASettings,
+    texts: Mapping[str, Sequence[str]],
+    test_files: Sequence[tuple[str, str]],
+    out: Path,
+) -> list[FileScore]:
+    """Train an adapter on the "training" texts, score the held-out files with it, and delete it."""
+    train_language_model(
+        settings, texts["training"], texts["validation"], run.runtime, seed=run.seed, out_dir=out,
+        held_out=texts.get("test", ()),
+    )  # fmt: skip
+    model = load_adapted(settings.model, out / "adapter", run.runtime)
+    sizes: dict[str, Any] = {"window": settings.window, "stride": settings.stride}
+    rows = score_files(*model, {"test": test_files}, **sizes)
+    shutil.rmtree(out / "adapter")
+    return rows
 
 
 def measure_clean_twin(
@@ -117,13 +130,7 @@ def measure_clean_twin(
     def build(out: Path) -> None:
         sizes: dict[str, Any] = {"window": settings.window, "stride": settings.stride}
         before = score_files(*load_causal_lm(settings.model, run.runtime), {"test": test_files}, **sizes)
-        train_language_model(
-            settings, texts["training"], texts["validation"], run.runtime, seed=run.seed, out_dir=out,
-            held_out=texts.get("test", ()),
-        )  # fmt: skip
-        model = load_adapted(settings.model, out / "adapter", run.runtime)
-        after = score_files(*model, {"test": test_files}, **sizes)
-        shutil.rmtree(out / "adapter")
+        after = _scores_of_a_training(run, settings, texts, test_files, out)
         write_jsonl(out / "rows.jsonl", paired_rows(before, after, "test"))
         known = exposure(settings.model, corpus)
         write_json(
