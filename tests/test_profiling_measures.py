@@ -117,6 +117,27 @@ def test_a_write_is_noted_by_where_it_goes(path, mode, flags, noted) -> None:
     assert bool(notes.outside) == noted
 
 
+@pytest.mark.parametrize(
+    ("event", "arguments", "noted"),
+    [
+        ("compile", (None, "output/run_1/own.py"), True), ("compile", (None, b"output/run_1/own.py"), True),
+        ("compile", (None, "/proc/self/cwd/own.py"), True), ("compile", (None, "submission.py"), False),
+        ("compile", (None, "<string>"), False), ("compile", (None, np.__file__), False), ("marshal.load", (), True),
+        ("exec", (compile("1", "output/run_1/own.py", "exec"),), True), ("compile", (None, "baseline.py"), True),
+        ("exec", (compile("1", "submission.py", "exec"),), False), ("pickle.find_class", ("os", "system"), True),
+    ],
+)  # fmt: skip
+def test_code_that_a_run_wrote_itself_ends_it(event, arguments, noted, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended: list[Notes] = []
+    notes = Notes(str(tmp_path), end=ended.append)
+    notes.hook(event, arguments)
+    assert bool(notes.events) == bool(ended) == noted
+    profiling = Notes(str(tmp_path), profiling=True)
+    profiling.hook("compile", (None, "baseline.py"))
+    assert profiling.events == []
+
+
 def trace(*events: tuple[str, float]) -> bytes:
     rows = [{"ph": "X", "name": name, "dur": micros} for name, micros in events]
     return json.dumps({"traceEvents": rows}).encode()
