@@ -159,6 +159,18 @@ def test_a_forged_trace_is_told(content) -> None:
     assert profile is None
 
 
+def test_a_file_of_py_spy_is_told_by_its_name() -> None:
+    """As py-spy 0.4.3 writes it with --format speedscope."""
+    content = (
+        b'{"$schema":"https://www.speedscope.app/file-format-schema.json","profiles":[{"type":"sampled","name":'
+        b'"Thread 1","unit":"seconds","startValue":0.0,"endValue":0.02,"samples":[[0],[0]],"weights":[0.01,0.01]}],'
+        b'"shared":{"frames":[{"name":"slow","file":"spin.py","line":2,"col":null}]},"exporter":"py-spy"}'
+    )
+    error, profile = read_profile(run_with({"profile.json": content}), lambda _: ("", []))
+    assert "py-spy's, which holds samples and no calls" in error
+    assert profile is None
+
+
 def test_a_profile_must_be_of_the_slow_script_with_its_own_counts() -> None:
     own = Profile({"centroid": 2, "train": 1, "add": 30}, (("baseline.py", "train"),))
     assert check_profile(own, own, SLOW)[0]

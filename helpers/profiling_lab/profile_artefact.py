@@ -2,7 +2,8 @@
 
 Two formats are read: cProfile's (`profile.pstats`) and torch.profiler's trace with stacks (`profile.json`).
 Both count calls. On the same data the slow script makes the same calls again, so the counts must agree with
-those of the grader's own profile; seconds are not compared.
+those of the grader's own profile; seconds are not compared. A sampling profiler's file (py-spy's) counts
+none, and no script could make one here: py-spy reads another process, and the sandbox starts none.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ def _traced(trace: Any) -> list[tuple[str, str, int, float]]:
     """Return file, function, calls and microseconds from a trace's Python events."""
     seconds: Counter[tuple[str, str]] = Counter()
     calls: Counter[tuple[str, str]] = Counter()
+    if "speedscope" in str(trace.get("$schema", "")):
+        raise ValueError("it is py-spy's, which holds samples and no calls")
     for event in trace["traceEvents"]:
         found = TRACED.match(str(event.get("name", "")))
         if found and event.get("ph") == "X":
