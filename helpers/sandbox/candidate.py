@@ -97,7 +97,11 @@ class ServedProgram:
         if op == "boot":
             exec(compile(self._source, self._module.__file__, "exec"), names)
             reorder_names(self._conditions.names, names)
-            return {name: exported_global(names[name]) for name in args if name in names}
+            found = {}
+            for name in args:
+                if name in names:
+                    found[name] = exported_global(names[name])
+            return found
         if op in ("begin", "spent"):
             self._examination = self._examination or Examination(self._conditions, self._steps)
             return getattr(self._examination, op)(*args)

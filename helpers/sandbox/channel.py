@@ -152,7 +152,7 @@ class Peer:
             self.before_request()
         memo = Memo()
         encode = self._codec.encode
-        message = [encode(target, memo), [encode(a, memo) for a in args], encode(kwargs, memo)]
+        message = [encode(target, memo), self._codec.encode_all(args, memo), encode(kwargs, memo)]
         self._send(["?", op, *message, self._changes()])
         self._depth += 1
         try:
@@ -192,7 +192,7 @@ class Peer:
                 raise CodecError("only objects that were handed over may be used")
             self._apply(changed)
             target = self._codec.decode(wire_target, table)
-            args = [self._codec.decode(a, table) for a in sent[0]]
+            args = self._codec.decode_all(sent[0], table)
             kwargs = self._codec.decode(sent[1], table)
             memo = Memo(table)
             tag, value = "=", self.perform(op, target, args, kwargs)
@@ -222,7 +222,7 @@ class Peer:
     def _reply(self, tag: str, value: Any, memo: Memo, args: list, kwargs: dict, sent: list) -> list:
         """Build the reply: the value or exception, and the arguments again if they changed."""
         try:
-            state = [[self._codec.encode(a, memo) for a in args], self._codec.encode(kwargs, memo)]
+            state = [self._codec.encode_all(args, memo), self._codec.encode(kwargs, memo)]
             body = self._encode_error(value) if tag == "!" else self._codec.encode(value, memo)
             changed = self._changes()
         except (CodecError, RecursionError, MemoryError, RuntimeError) as error:
@@ -311,7 +311,7 @@ class Peer:
         self._errors += 1
         try:
             memo = Memo()
-            args = [self._codec.encode(a, memo) for a in error.args]
+            args = self._codec.encode_all(error.args, memo)
             public = {k: v for k, v in vars(error).items() if type(k) is str and not k.startswith("_")}
             public |= _held(error, with_cause=self._errors <= MAX_CAUSES)
             parts = [args, str(error)[:2000], self._codec.encode(public, Memo())]

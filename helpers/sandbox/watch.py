@@ -75,7 +75,7 @@ def _children() -> set[int]:
             text += part
     finally:
         os.close(descriptor)
-    return {int(pid) for pid in text.split()}
+    return set(map(int, text.split()))
 
 
 def _descendants(parent: int) -> list[int]:

@@ -185,7 +185,7 @@ class Zygote:
         self._poller.register(judge.link, select.POLLIN)
         try:
             while True:
-                ready = {descriptor for descriptor, _ in self._poller.poll(TICK_MS)}
+                ready = dict(self._poller.poll(TICK_MS))
                 if self._control.fileno() in ready:
                     raise SystemExit  # the caller is gone; `finally` clauses clean up
                 if judge.link.fileno() in ready:
