@@ -316,6 +316,22 @@ def profiling_lab(out: Out = Path(".")) -> None:
     run_profiling_lab(out)
 
 
+@profiling.command("own-loops")
+def profiling_own_loops(
+    track: Annotated[list[str] | None, Option(help="A, B or C; repeat for several; by default all")] = None,
+    out: Out = Path("."),
+) -> None:
+    """Time this suite's training of each track against plain library defaults, and score both results.
+
+    Prints a line for each track, and writes exports/own_loops.json if all were compared. Exit status 0 only
+    if ours is faster everywhere and no result is worse.
+    """
+    from helpers.profiling_lab.own_loops.compare_loops import compare_own_loops
+
+    if not all(grade.verdict == "faster" for grade in compare_own_loops(out, track or ("A", "B", "C"))):
+        raise typer.Exit(1)
+
+
 @app.command()
 def secrets(
     split: Annotated[str, Option(help="test, or tune or dev, to look at while changing rules")] = "test",
