@@ -21,6 +21,7 @@ from helpers.profiling_lab.grade_text import grade_lines
 from helpers.profiling_lab.grade_types import Check, Grade
 from helpers.profiling_lab.grader import STATUS, grade
 from helpers.profiling_lab.problem import ProblemError, load_problem, problems_folder
+from helpers.profiling_lab.profile_artefact import check_profile, read_profile
 from helpers.profiling_lab.script_runner import RunnerError, ScriptRunner, script_runner
 
 RUN = "    result, report = train(data, arguments.seed)\n"
@@ -202,7 +203,27 @@ def test_the_command_writes_the_grade_and_exits_by_it(passed, status, tmp_path, 
     assert "3.00 times as fast (95% interval 2.50 to 3.50)" in done.output
 
 
-def test_work_that_is_done_only_with_the_seeds_that_were_watched_is_found(tmp_path, monkeypatch) -> None:
+def test_torchs_own_profiler_gives_a_profile_that_fits_and_agrees() -> None:
+    """On the most rows that a grading may draw, its trace must stay below what is read of a run."""
+    rules = load_problem("torch")
+    script = (rules.folder / "references" / "batched.py").read_text()
+    old = script[script.index("    profile = cProfile") : script.index("\n\n\ndef main")]
+    activities = "activities=[torch.profiler.ProfilerActivity.CPU], with_stack=True"
+    script = script.replace(
+        old,
+        f"""    with torch.profiler.profile({activities}) as profile:
+        slow["train"](data, seed)
+    profile.export_chrome_trace(str(output / "profile.json"))""",
+    )
+    slow, data = rules.baseline.read_text(), rules.task.draw(1, rules.profile_rows[1], 2)
+    with script_runner(rules.preload, rules.memory_mb) as runner:
+        own, made = (runner.run(source, data, 3, 60.0, slow=slow) for source in (slow, script))
+        (_, expected), (error, profile) = (read_profile(run, runner.read_pstats) for run in (own, made))
+    assert error == "", made.said
+    assert check_profile(profile, expected, slow)[0]
+
+
+def test_work_that_is_done_only_with_the_seeds_that_were_watched_is_found(tmp_path) -> None:
     """The first two seeds are watched; a script that trains whole with those alone fails in a later pair."""
     folder = tmp_path / "torch"
     shutil.copytree(problems_folder() / "torch", folder)
@@ -222,8 +243,7 @@ def test_work_that_is_done_only_with_the_seeds_that_were_watched_is_found(tmp_pa
     assert script.count("range(EPOCHS)") == 1
     cheat = script.replace("range(EPOCHS)", f"range(EPOCHS if seed in {watched} else 5)")
     (tmp_path / "cheat.py").write_text(cheat)
-    monkeypatch.setattr(grader.secrets, "randbelow", lambda count: count - 1)
     found = grade("torch", tmp_path / "cheat.py", problems=tmp_path, entropy=7)
     assert found.failed is not None, grade_lines(found)
     assert found.failed.name == "whole_training", grade_lines(found)
-    assert "in pair 5" in found.failed.evidence
+    assert any(f"in pair {number}" in found.failed.evidence for number in (3, 4, 5))

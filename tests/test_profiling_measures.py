@@ -145,7 +145,8 @@ def trace(*events: tuple[str, float]) -> bytes:
 
 def test_a_torch_trace_is_read_like_a_cprofile_file() -> None:
     content = trace(("aten::mm", 9e9), ("baseline.py(11): centroid", 5.0), ("baseline.py(11): centroid", 6.0),
-                    ("baseline.py(20): train", 20.0), ("runpy.py(1): run", 1.0))  # fmt: skip
+                    ("baseline.py(20): train", 20.0), ("runpy.py(1): run", 90.0),
+                    *((f"lab/script_child.py({n}): f{n}", 99.0) for n in range(6)))  # fmt: skip
     error, profile = read_profile(run_with({"profile.json": content}), lambda _: ("unused", []))
     assert error == ""
     assert profile.calls == {"centroid": 2, "train": 1}
@@ -157,6 +158,11 @@ def test_a_forged_trace_is_told(content) -> None:
     error, profile = read_profile(run_with({"profile.json": content}), lambda _: ("", []))
     assert "torch.profiler" in error
     assert profile is None
+
+
+def test_a_profile_that_was_not_kept_is_told() -> None:
+    assert "larger than 16 MiB" in read_profile(run_with({"profile.json": None}), lambda _: ("", []))[0]
+    assert "wrote neither" in read_profile(run_with({}), lambda _: ("", []))[0]
 
 
 def test_a_file_of_py_spy_is_told_by_its_name() -> None:

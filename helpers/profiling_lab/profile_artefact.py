@@ -22,6 +22,11 @@ from helpers.profiling_lab.script_runner import SLOW, ScriptRun
 PSTATS, TRACE = "profile.pstats", "profile.json"
 TRACED = re.compile(r"^(?P<file>.+\.py)\((?P<line>\d+)\): (?P<name>.+)$")
 TOP = 5
+CALLERS = (
+    "script_zygote.py",
+    "script_child.py",
+    "runpy.py",
+)  # call the script: a trace holds the whole stack
 Pstats = Callable[[bytes], tuple[str, list[list[Any]]]]
 
 
@@ -45,6 +50,8 @@ def read_profile(run: ScriptRun, read_pstats: Pstats) -> tuple[str, Profile | No
             rows = _traced(json.loads(content))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             return f"{TRACE} is no trace of torch.profiler: {error}", None
+    elif there := [name for name in (PSTATS, TRACE) if f"{run.folder}/{name}" in run.files]:
+        return f"{there[0]} is no regular file, or larger than 16 MiB", None
     else:
         return f"with --profile the script wrote neither {PSTATS} nor {TRACE} into its folder", None
     calls: Counter[str] = Counter()
@@ -52,7 +59,8 @@ def read_profile(run: ScriptRun, read_pstats: Pstats) -> tuple[str, Profile | No
         if PurePath(file).name == SLOW:
             calls[name] += count
     rows.sort(key=lambda row: -row[3])
-    named = [row for row in rows if PurePath(row[0]).suffix == ".py"]
+    files = [(row, PurePath(row[0])) for row in rows]
+    named = [row for row, file in files if file.suffix == ".py" and file.name not in CALLERS]
     return "", Profile(dict(calls), tuple((PurePath(row[0]).name, row[1]) for row in named[:TOP]))
 
 

@@ -20,13 +20,14 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-# A run ends at the first of these: code that got so far could wipe out what was noted of it.
 PROCESS_EVENTS = ("os.fork", "os.forkpty", "os.system", "os.exec", "os.posix_spawn", "os.spawn",
                   "subprocess.Popen", "socket.connect", "socket.bind", "sys.setprofile", "sys.settrace",
                   "gc.get_objects", "gc.get_referrers", "gc.get_referents", "pickle.find_class",
                   "sys.addaudithook", "signal.pthread_kill", "os.kill", "marshal.load")  # fmt: skip
 PATCHABLE = ("builtins", "time", "json", "os", "random", "numpy", "numpy.random", "numpy.linalg", "torch",
              "torch.nn", "torch.nn.functional", "torch.optim", "cProfile", "sklearn.tree")  # fmt: skip
+# A run goes on after these; after the others, code could wipe out what was noted of it.
+TRACING_EVENTS = ("sys.setprofile", "sys.settrace")
 MOST_NOTES = 20
 ENDED = 72  # exit status of a run that was ended for what it tried
 SCRIPT, SLOW = "submission.py", "baseline.py"  # as the caller names them
@@ -39,7 +40,7 @@ class Notes:
     def __init__(self, home: str, *, profiling: bool = False, end: Callable[[Notes], None] | None = None):
         self._home, self._end = home, end
         self._scripts = {SCRIPT, *([SLOW] if profiling else [])}
-        self._refused = set(PROCESS_EVENTS) - ({"sys.setprofile", "sys.settrace"} if profiling else set())
+        self._refused = set(PROCESS_EVENTS) - (set(TRACING_EVENTS) if profiling else set())
         self.events: list[str] = []
         self.outside: list[str] = []  # files that it tried to write outside its run's folder
         self.recording = True
@@ -67,7 +68,7 @@ class Notes:
 
     def _forbid(self, what: str) -> None:
         self._add(self.events, what)
-        if self._end is not None:
+        if self._end is not None and what not in TRACING_EVENTS:
             self._end(self)
 
     def _own_code(self, file: str) -> bool:
