@@ -13,6 +13,7 @@ from tiny_embedder import save_tiny_embedder, small_code_base
 from typer.testing import CliRunner
 
 from helpers.__main__ import app
+from helpers.bootstrap import suite_file
 from helpers.data.queries.retrieval_data import build_retrieval_data
 from helpers.machine.hardware import detect_runtime
 from helpers.profiles import CPU
@@ -123,3 +124,18 @@ def test_both_loops_are_timed_in_turn_and_the_verdict_is_the_exit_status(tmp_pat
     wrong = CliRunner().invoke(app, ["profiling", "own-loops", "--track", "D", "--out", str(tmp_path)])
     assert wrong.exit_code != 0
     assert "choose" in str(wrong.exception) + wrong.output
+
+
+def test_the_pages_quote_what_was_measured() -> None:
+    root = suite_file("labs/problems/README.md").parents[2]
+    grades = json.loads((root / "exports" / "own_loops.json").read_text())["grades"]
+    assert {"A", "B"} <= {grade["track"] for grade in grades}
+    page = (root / "docs" / "profiling.md").read_text()
+    for grade in grades:
+        low, high = grade["interval"]
+        assert (
+            f"| {grade['track']} | {grade['library']} | {grade['verdict']} | {grade['speedup']:.2f} "
+            f"({low:.2f} to {high:.2f}) | {grade['figure']} {grade['ours']:.3f}, {grade['usual']:.3f} |"
+        ) in page
+        quoted = f"{grade['speedup']:.1f} ({grade['track']})"
+        assert (quoted in (root / "README.md").read_text()) == (grade["verdict"] == "faster")
