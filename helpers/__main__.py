@@ -65,12 +65,14 @@ def run(
     """Execute the notebook headless and publish metrics.json, data_card.md and the HTML export."""
     from helpers.profiles import RunRequest
     from helpers.report.headless_run import run_suite
+    from helpers.tracks.request_check import check_request
 
     request = RunRequest(
         profile=profile, corpus=corpus, out=out, resume=resume, seed=seed, causal_lm=causal_lm,
         chat_lm=chat_lm, embedder=embedder, nf4=nf4, second_copy=keep, language=language,
         changed_settings=tuple(changes or ()), benchmarks=tuple(map(str, benchmark or ())),
     )  # fmt: skip
+    check_request(request)
     run_suite(request)
 
 
