@@ -91,8 +91,8 @@ def outcome_flow(before: Sequence[ResponseScore], after: Sequence[ResponseScore]
     return look.labelled(
         figure,
         f"Outcomes of the greedy answers to {len(tasks)} tasks before and after: {told}.",
-        f"Of {len(tasks)} tasks run by unit tests, {passed} after training pass: {won} gained (blue bands "
-        f"into passed), {lost} lost (orange bands out of it).",
+        f"Of {len(tasks)} tasks run by unit tests, {passed} after training pass: {won} gained (dark bands "
+        f"into passed), {lost} lost (those out of it).",
     )
 
 

@@ -6,6 +6,7 @@ results as data. Nothing that this process says decides the verdict; it can only
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import json
 import operator
@@ -29,7 +30,7 @@ ASYNCHRONOUS = {"await": "", "anext": "__anext__", "aenter": "__aenter__", "aexi
 _loops: list[Any] = []
 REHEARSALS = 12
 # Requests whose steps do not count: not the program's own, or its imports, which differ by machine.
-UNCOUNTED = ("boot", "begin", "spent", "threads", "share", *OPERATIONS)
+UNCOUNTED = frozenset({"boot", "begin", "spent", "threads", "share", *OPERATIONS})
 
 
 def run_candidate(
@@ -39,66 +40,86 @@ def run_candidate(
     exit_now = os._exit  # kept, because the program may replace os._exit
     steps = StepCounter(max_steps, exit_now) if max_steps else None
     try:
-        deeper(conditions.depth, lambda: serve_program(channel, source, folder, conditions, steps))
+        program = ServedProgram(channel, source, folder, conditions, steps)
+        deeper(conditions.depth, program.serve)
     finally:
         exit_now(0)
 
 
-def serve_program(
-    channel: int, source: str, folder: str, conditions: RunConditions = BASE, steps: StepCounter | None = None
-) -> None:
-    """Do what `run_candidate` does, but raise ChannelClosed at the end instead of exiting."""
-    peer = Peer(channel, make_stub, trusting=True)
-    module = types.ModuleType(MODULE)
-    module.__file__ = os.path.join(folder, f"{MODULE}.py")
-    sys.modules[MODULE] = module
-    if "inspect" in source or "doctest" in source:
-        import linecache  # imported only if needed: it costs every fork memory
+class ServedProgram:
+    """The program as a module, and what the judge may ask of it.
 
-        lines = lines_of(source)
-        linecache.cache[module.__file__] = (len(source), None, lines, module.__file__)
-    flush_out, flush_err = sys.stdout.flush, sys.stderr.flush
-    examination, repeated = Examination(conditions, steps), Repeated()
+    Its parts are methods, not functions made here: each new function costs every program page faults.
+    """
 
-    def before_reply() -> None:
-        with contextlib.suppress(OSError, ValueError):  # closed or full: the program's problem
-            flush_out()
-            flush_err()
+    def __init__(
+        self, channel: int, source: str, folder: str, conditions: RunConditions, steps: StepCounter | None
+    ) -> None:
+        self._source, self._conditions, self._steps = source, conditions, steps
+        self._examination: Examination | None = None
+        self._repeated: Repeated | None = None
+        self._flush_out, self._flush_err = sys.stdout.flush, sys.stderr.flush
+        self._module = module = types.ModuleType(MODULE)
+        module.__file__ = os.path.join(folder, f"{MODULE}.py")
+        self._peer = peer = Peer(channel, make_stub, trusting=True)
+        peer.before_reply, peer.special, peer.threads = self._before_reply, self._special, _thread._count
+        self._plain, perform = peer.perform, self._perform
+        peer.perform = steps.counted(perform, unless=UNCOUNTED, restart=("eval",)) if steps else perform
 
-    def special(op: str, target: Any, args: list, kwargs: dict) -> Any:
-        if op == "boot":
-            exec(compile(source, module.__file__, "exec"), module.__dict__)
-            reorder_names(conditions.names, module.__dict__)
-            return {name: exported_global(module.__dict__[name]) for name in args if name in module.__dict__}
-        if op in ("begin", "spent"):
-            return getattr(examination, op)(*args)
-        if op in OPERATIONS:
-            return repeated.perform(op, args)
-        if op == "share":
-            return share_types(peer, module, args)
-        if op == "base":
-            return peer.known_base(target)
-        if op == "threads":
-            return sys.modules["_thread"]._count()
-        if op == "exec":
-            exec(compile(args[0], "<setup>", "exec"), module.__dict__)
-            return None
-        if op == "eval":
-            return eval(compile(args[0], "<call>", "eval"), module.__dict__)
-        return on_object(op, target, args)
+    def serve(self) -> None:
+        """Serve the judge.
 
-    peer.before_reply = before_reply
-    plain = peer.perform
+        Raises:
+            ChannelClosed: when it hangs up.
+        """
+        source, module = self._source, self._module
+        sys.modules[MODULE] = module
+        if "inspect" in source or "doctest" in source:
+            import linecache  # imported only if needed: it costs every fork memory
 
-    def perform(op: str, *arguments: Any) -> Any:
+            linecache.cache[module.__file__] = (len(source), None, lines_of(source), module.__file__)
+        self._peer.serve_forever()
+
+    def _before_reply(self) -> None:
+        try:
+            self._flush_out()
+            self._flush_err()
+        except (OSError, ValueError):  # closed or full: the program's problem
+            pass
+
+    def _perform(self, op: str, *arguments: Any) -> Any:
         if op not in UNCOUNTED:
             hand_out()  # takes effect once, as close to the program's own code as possible
-        return plain(op, *arguments)
+        return self._plain(op, *arguments)
 
-    counted = steps and steps.counted(perform, unless=UNCOUNTED, restart=("eval",))
-    peer.perform = counted or perform
-    peer.special = special
-    peer.serve_forever()
+    def _special(self, op: str, target: Any, args: list, kwargs: dict) -> Any:
+        names = self._module.__dict__
+        if op == "boot":
+            exec(compile(self._source, self._module.__file__, "exec"), names)
+            reorder_names(self._conditions.names, names)
+            found = {}
+            for name in args:
+                if name in names:
+                    found[name] = exported_global(names[name])
+            return found
+        if op in ("begin", "spent"):
+            self._examination = self._examination or Examination(self._conditions, self._steps)
+            return getattr(self._examination, op)(*args)
+        if op in OPERATIONS:
+            self._repeated = self._repeated or Repeated()
+            return self._repeated.perform(op, args)
+        if op == "share":
+            return share_types(self._peer, self._module, args)
+        if op == "base":
+            return self._peer.known_base(target)
+        if op == "threads":
+            return self._peer.threads()
+        if op == "exec":
+            exec(compile(args[0], "<setup>", "exec"), names)
+            return None
+        if op == "eval":
+            return eval(compile(args[0], "<call>", "eval"), names)
+        return on_object(op, target, args)
 
 
 def share_types(peer: Peer, module: types.ModuleType, names: list[str]) -> list[str]:
@@ -156,7 +177,7 @@ def rehearse() -> None:
                 near.sendall(struct.pack("!I", len(text)) + text)
             near.shutdown(socket.SHUT_WR)
             with contextlib.suppress(ChannelClosed):
-                serve_program(far.fileno(), program, "", BASE, StepCounter(sys.maxsize, os._exit))
+                ServedProgram(far.fileno(), program, "", BASE, StepCounter(sys.maxsize, os._exit)).serve()
         del sys.modules[MODULE]
 
 

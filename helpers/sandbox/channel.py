@@ -109,12 +109,15 @@ class Peer:
         self.made_calls = 0  # calls of the program's objects, counted by the judge's proxies
         self.names_classes = False  # whether the tests use a class of the program by its name
         self.special: Callable[[str, Any, list, dict], Any] = _unknown  # operations that are not known here
-        self.may_use: Callable[[Any, str, bool], bool] = lambda target, name, changed: True
-        self.before_reply: Callable[[], None] = lambda: None
+        self.may_use: Callable[[Any, str, bool], bool] = _allow_all
+        self.before_reply: Callable[[], Any] = _nothing
         self.before_request: Callable[[], None] | None = None
-        self.after_reply: Callable[[], None] = lambda: None
+        self.after_reply: Callable[[], Any] = _nothing
+        self.threads: Callable[[], int] = _nothing  # that run here; every reply tells their number
+        self.threads_there = 0  # what the other side's last reply told
         self._depth = 0  # requests, of either side, that are not answered yet
         self._descriptor = descriptor
+        self._pending = b""  # received, but not read yet
         self._make_proxy = make_proxy
         self._trusting = trusting
         self._errors = 0  # that are being encoded, each the cause or an argument of the one before
@@ -149,7 +152,7 @@ class Peer:
             self.before_request()
         memo = Memo()
         encode = self._codec.encode
-        message = [encode(target, memo), [encode(a, memo) for a in args], encode(kwargs, memo)]
+        message = [encode(target, memo), self._codec.encode_all(args, memo), encode(kwargs, memo)]
         self._send(["?", op, *message, self._changes()])
         self._depth += 1
         try:
@@ -159,6 +162,7 @@ class Peer:
                     break
                 self._serve(reply)
             self._apply(reply[3])
+            self.threads_there = reply[4]
         finally:
             self._left()
         self.after_reply()
@@ -188,7 +192,7 @@ class Peer:
                 raise CodecError("only objects that were handed over may be used")
             self._apply(changed)
             target = self._codec.decode(wire_target, table)
-            args = [self._codec.decode(a, table) for a in sent[0]]
+            args = self._codec.decode_all(sent[0], table)
             kwargs = self._codec.decode(sent[1], table)
             memo = Memo(table)
             tag, value = "=", self.perform(op, target, args, kwargs)
@@ -218,14 +222,14 @@ class Peer:
     def _reply(self, tag: str, value: Any, memo: Memo, args: list, kwargs: dict, sent: list) -> list:
         """Build the reply: the value or exception, and the arguments again if they changed."""
         try:
-            state = [[self._codec.encode(a, memo) for a in args], self._codec.encode(kwargs, memo)]
+            state = [self._codec.encode_all(args, memo), self._codec.encode(kwargs, memo)]
             body = self._encode_error(value) if tag == "!" else self._codec.encode(value, memo)
             changed = self._changes()
         except (CodecError, RecursionError, MemoryError, RuntimeError) as error:
             state, changed = sent, None
             tag, body = "!", self._encode_error(CodecError(f"the answer cannot be sent: {error!r:.200}"))
         self.before_reply()
-        return [tag, body, None if state == sent else state, changed]
+        return [tag, body, None if state == sent else state, changed, self.threads()]
 
     def perform(self, op: str, target: Any, args: list, kwargs: dict) -> Any:
         """Perform the operation that the other side requested."""
@@ -307,7 +311,7 @@ class Peer:
         self._errors += 1
         try:
             memo = Memo()
-            args = [self._codec.encode(a, memo) for a in error.args]
+            args = self._codec.encode_all(error.args, memo)
             public = {k: v for k, v in vars(error).items() if type(k) is str and not k.startswith("_")}
             public |= _held(error, with_cause=self._errors <= MAX_CAUSES)
             parts = [args, str(error)[:2000], self._codec.encode(public, Memo())]
@@ -364,12 +368,13 @@ class Peer:
         if len(data) > MAX_MESSAGE_BYTES:
             if message[0] == "?":
                 raise CodecError("the arguments are too large to send")
-            message = ["!", self._encode_error(CodecError("the answer is too large")), None, None]
+            message = ["!", self._encode_error(CodecError("the answer is too large")), None, None, 0]
             data = _dumps(message).encode("ascii")
-        view = memoryview(struct.pack("!I", len(data)) + data)
+        data = struct.pack("!I", len(data)) + data
         try:
-            while view:
-                view = view[os.write(self._descriptor, view) :]
+            sent = os.write(self._descriptor, data)
+            while sent < len(data):
+                sent += os.write(self._descriptor, memoryview(data)[sent:])
         except OSError as error:
             raise ChannelClosed from error
 
@@ -378,7 +383,7 @@ class Peer:
         if size > MAX_MESSAGE_BYTES:
             raise CodecError("message too large")
         try:
-            message = _loads(self._read(size))
+            message = _loads(self._read(size).decode("ascii"))
         except (RecursionError, ValueError) as error:
             deep = isinstance(error, RecursionError)
             raise CodecError("message nested too deeply" if deep else "message is not JSON") from error
@@ -387,25 +392,36 @@ class Peer:
         return message
 
     def _read(self, size: int) -> bytes:
-        parts = []
-        while size:
+        """Return the next `size` bytes and keep what arrives with them: most messages take one read."""
+        parts, missing = [self._pending], size - len(self._pending)
+        while missing > 0:
             try:
-                part = os.read(self._descriptor, min(size, 2**20))
+                part = os.read(self._descriptor, 2**13 if missing < 2**13 else 2**20)
             except OSError as error:
                 raise ChannelClosed from error
             if not part:
                 raise ChannelClosed
             parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+            missing -= len(part)
+        data = b"".join(parts)
+        self._pending = data[size:]
+        return data[:size]
 
 
 def _unknown(op: str, target: Any, args: list, kwargs: dict) -> Any:
     raise CodecError(f"unknown operation {op}")
 
 
-_dumps, _loads = json.dumps, json.loads
-_SHAPES = {("?", 6), ("=", 4), ("!", 4)}
+def _allow_all(target: Any, name: str, changed: bool) -> bool:
+    return True
+
+
+def _nothing() -> int:
+    return 0
+
+
+_dumps, _loads = json.dumps, json.JSONDecoder().decode
+_SHAPES = {("?", 6), ("=", 5), ("!", 5)}
 _PLAIN_OPERATIONS: dict[str, Callable] = {
     "next": next, "iter": iter, "len": len, "str": str, "repr": repr, "bool": bool, "hash": hash,
     "item": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem,

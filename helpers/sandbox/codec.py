@@ -19,7 +19,7 @@ import operator
 import re
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from helpers.sandbox import library_values
@@ -75,21 +75,35 @@ class Codec:
         if kind is int:
             return value if -SMALL_INT < value < SMALL_INT else ["i", hex(value)]
         if kind is tuple:
-            return ["t", *[self.encode(item, memo) for item in value]]
+            return ["t", *self.encode_all(value, memo)]
         if kind in MUTABLE:
             return self._encode_mutable(value, MUTABLE[kind], memo)
         if kind is frozenset:
-            return ["z", *[self.encode(item, memo) for item in value]]
+            return ["z", *self.encode_all(value, memo)]
         if kind is bytes:
             return ["b", base64.b64encode(value).decode()]
         if kind in VIEWS:
             items = value if VIEWS[kind] != "di" else [part for pair in value for part in pair]
-            return [VIEWS[kind], *[self.encode(item, memo) for item in items]]
+            return [VIEWS[kind], *self.encode_all(items, memo)]
         simple = _SIMPLE.get((kind.__module__, kind.__qualname__))
         if simple and getattr(sys.modules[kind.__module__], kind.__qualname__) is kind:
             tag, take_apart = simple
-            return [tag, *[self.encode(item, memo) for item in take_apart(value)]]
+            return [tag, *self.encode_all(take_apart(value), memo)]
         return self._encode_special(value, kind, memo)
+
+    def encode_all(self, values: Iterable[Any], memo: Memo) -> list:
+        """Encode each value; a loop, as a comprehension makes a function each time it runs."""
+        found = []
+        for value in values:
+            found.append(self.encode(value, memo))
+        return found
+
+    def decode_all(self, wires: Iterable[Any], table: dict) -> list:
+        """Decode each value, like `encode_all`."""
+        found = []
+        for wire in wires:
+            found.append(self.decode(wire, table))
+        return found
 
     def _encode_mutable(self, value: Any, tag: str, memo: Memo) -> list:
         number, first = memo.number(value)
@@ -103,7 +117,7 @@ class Codec:
         if tag == "dd":
             head.append(self.encode(value.default_factory, memo))
         parts = [part for pair in dict.items(value) for part in pair] if isinstance(value, dict) else value
-        return head + [self.encode(part, memo) for part in parts]
+        return head + self.encode_all(parts, memo)
 
     def _encode_special(self, value: Any, kind: type, memo: Memo) -> Any:
         module = kind.__module__ if type(kind.__module__) is str else ""
@@ -129,7 +143,7 @@ class Codec:
             return self._encode_networkx(value, kind, memo)
         elif kind.__bases__ == (tuple,) and hasattr(kind, "_fields") and kind.__eq__ is tuple.__eq__:
             fields = [str(name) for name in kind._fields]
-            return ["nt", kind.__name__, fields, *[self.encode(item, memo) for item in tuple.__iter__(value)]]
+            return ["nt", kind.__name__, fields, *self.encode_all(tuple.__iter__(value), memo)]
         return self._encode_library(value, kind, memo)
 
     def _encode_library(self, value: Any, kind: type, memo: Memo) -> Any:
@@ -144,11 +158,11 @@ class Codec:
             return self._export(value)
         key, parts, changeable = taken
         if not changeable:
-            return ["v", key, *[self.encode(part, memo) for part in parts]]
+            return ["v", key, *self.encode_all(parts, memo)]
         number, first = memo.number(value)
         if not first:
             return ["r", number]
-        return ["w", number, key, *[self.encode(part, memo) for part in parts]]
+        return ["w", number, key, *self.encode_all(parts, memo)]
 
     def _encode_numpy(self, value: Any, memo: Memo) -> Any:
         numpy = sys.modules["numpy"]
@@ -161,7 +175,7 @@ class Codec:
             if not first:
                 return ["r", number]
             if value.dtype.hasobject:
-                return ["no", number, list(value.shape), *[self.encode(item, memo) for item in value.flat]]
+                return ["no", number, list(value.shape), *self.encode_all(value.flat, memo)]
             data = base64.b64encode(numpy.ascontiguousarray(value).tobytes()).decode()
             return ["na", number, dtype_wire(value.dtype), list(value.shape), data]
         return self._encode_library(value, type(value), memo)
@@ -177,7 +191,7 @@ class Codec:
             parts = [plain.graph, plain._node, plain._adj]
             if plain.is_directed():
                 parts.append(plain._pred)
-            return ["G", number, name, *[self.encode(part, memo) for part in parts]]
+            return ["G", number, name, *self.encode_all(parts, memo)]
         if NX_VIEWS.match(name):
             return self.encode(list(value), memo)
         is_view = name.endswith(("View", "Atlas", "Adjacency", "Inner"))
@@ -206,7 +220,7 @@ class Codec:
             raise CodecError(f"malformed value: {error}") from error
 
     def _items(self, wire: list, start: int, table: dict) -> list:
-        return [self.decode(item, table) for item in wire[start:]]
+        return self.decode_all(wire[start:], table)
 
     def _slot(self, wire: list, table: dict, kind: type, fresh: Callable[[], Any]) -> Any:
         number = wire[1]

@@ -78,8 +78,11 @@ def run_judge(channel: int, output: int, descriptor: int) -> str:
 def _threads_run(peer: Peer) -> bool:
     """Return whether Python threads of the program are left; a library's own may live on.
 
-    A program can hide its threads; they then end with it.
+    A program can hide its threads; they then end with it. Only threads start others while no request is
+    served, so that without any at the last reply there are none.
     """
+    if not peer.threads_there:
+        return False
     try:
         count = peer.request("threads")
     except BaseException:  # whatever the program does with this request, the verdict stands

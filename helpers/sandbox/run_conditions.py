@@ -133,10 +133,11 @@ def prepare(conditions: RunConditions) -> None:
 
 
 def settle(conditions: RunConditions) -> None:
-    """Reserve memory that children will use first; call once a warm process has imported everything.
+    """Reserve memory that children will use first, and seed; call when a warm process has imported all.
 
-    The warm process itself does not touch it, so every child finds the same, whatever ran before it.
+    The warm process itself touches neither, so every child finds the same, whatever ran before it.
     """
+    seed_generators(conditions.random_seed)
     for share, pages in enumerate(SHARE_PAGES):
         fresh, filling = arrange_memory(len(SHARE_PAGES) * conditions.memory + share, pages)
         _fresh.append(fresh)
@@ -156,7 +157,6 @@ def enter(conditions: RunConditions) -> None:
         # Not earlier: the library looks up the compiled functions under these names.
         time.time = _moving_clock(time.time, conditions.clock_rate, float)
         time.time_ns = _moving_clock(time.time_ns, conditions.clock_rate, int)
-    seed_generators(conditions.random_seed)
 
 
 def hand_out() -> None:
@@ -165,13 +165,12 @@ def hand_out() -> None:
     A child calls this when it starts and again before the first call of its program, because how much
     it allocates in between depends on paths and on what the process did before.
     """
-    share = _fresh.pop() if _fresh else []
-    while share:  # one by one: `clear` frees them in another order
-        share.pop()
+    if _fresh:
+        _fresh.pop().clear()  # from last to first
 
 
 def seed_generators(seed: int) -> None:
-    """Seed the global generators, so that runs draw equal numbers; `random` reseeds itself at each fork."""
+    """Seed the global generators, so that runs draw equal numbers."""
     if "random" in sys.modules:
         sys.modules["random"].seed(seed)
     if "numpy.random" in sys.modules:

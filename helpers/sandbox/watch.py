@@ -53,8 +53,7 @@ def end_children(keep: tuple[int, ...]) -> None:
     """Kill and reap all processes but `keep` that a program left; this process adopts orphans."""
     while True:
         try:
-            with open(f"/proc/self/task/{os.getpid()}/children") as stream:
-                left = {int(pid) for pid in stream.read().split()}.difference(keep)
+            left = _children().difference(keep)
         except OSError:  # a kernel without this list
             left = set(_descendants(os.getpid())).difference(keep)
         if not left:
@@ -66,6 +65,17 @@ def end_children(keep: tuple[int, ...]) -> None:
             with contextlib.suppress(OSError):
                 os.waitpid(child, os.WNOHANG)
         time.sleep(0.001)
+
+
+def _children() -> set[int]:
+    """Return this process's children; asked after every program, so without the layers of `open`."""
+    descriptor, text = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY), b""
+    try:
+        while part := os.read(descriptor, 2**16):
+            text += part
+    finally:
+        os.close(descriptor)
+    return set(map(int, text.split()))
 
 
 def _descendants(parent: int) -> list[int]:

@@ -18,10 +18,12 @@ class Memo:
     """The numbers of mutable containers within one request and its reply; it keeps them alive."""
 
     def __init__(self, table: dict[int, Any] | None = None):
-        self._numbers = {id(value): number for number, value in (table or {}).items()}
+        self._numbers: dict[int, int] = {}
         self._kept = list((table or {}).values())
         self._emitted: set[int] = set()
-        self._next = max(table or {}, default=-1) + 1
+        self._next = max(table) + 1 if table else 0
+        for number, value in (table or {}).items():
+            self._numbers[id(value)] = number
 
     def number(self, value: Any) -> tuple[int, bool]:
         """Return the number of `value`, and whether this message must still spell it out."""
@@ -47,7 +49,11 @@ class Memo:
 
     def table(self) -> dict[int, Any]:
         """Return number -> container, for decoding the reply."""
-        return {self._numbers[id(value)]: value for value in self._kept if id(value) in self._numbers}
+        found = {}
+        for value in self._kept:
+            if id(value) in self._numbers:
+                found[self._numbers[id(value)]] = value
+        return found
 
 
 def plain_mapping(value: Any) -> dict:

@@ -101,9 +101,12 @@ class Worker:
         mine, theirs = socket.socketpair()
         settings = {"preload": names, "python_path": paths, "folder": self.folder,
                     "conditions": asdict(conditions)}  # fmt: skip
-        # Not the package's own `__init__`: what that imports would make every fork more expensive.
+        # `random` would seed itself again at every fork; no program can fork. Not the package's own
+        # `__init__`: what that imports would make every fork more expensive.
         start = (
-            f"import sys, types; helpers = sys.modules['helpers'] = types.ModuleType('helpers'); "
+            f"import os, sys, types; register = os.register_at_fork; "
+            f"os.register_at_fork = lambda **calls: None; import random; os.register_at_fork = register; "
+            f"helpers = sys.modules['helpers'] = types.ModuleType('helpers'); "
             f"helpers.__path__ = [{os.path.join(ROOT, 'helpers')!r}]; "
             f"from helpers.sandbox.zygote import run_zygote; run_zygote()"
         )

@@ -8,6 +8,7 @@ programs whose tests leave no trace in it; other programs get their own judge.
 
 from __future__ import annotations
 
+import array
 import contextlib
 import gc
 import importlib
@@ -184,7 +185,7 @@ class Zygote:
         self._poller.register(judge.link, select.POLLIN)
         try:
             while True:
-                ready = {descriptor for descriptor, _ in self._poller.poll(TICK_MS)}
+                ready = dict(self._poller.poll(TICK_MS))
                 if self._control.fileno() in ready:
                     raise SystemExit  # the caller is gone; `finally` clauses clean up
                 if judge.link.fileno() in ready:
@@ -246,8 +247,9 @@ class Judge:
     def give(self, descriptors: tuple[int, int, int]) -> None:
         """Send the descriptors that it needs to judge one program."""
         self._before_s = watch.cpu_s(self.pid)
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
         with contextlib.suppress(BrokenPipeError):  # it has died: `hear` will say so
-            socket.send_fds(self.link, [b"+"], descriptors)
+            self.link.sendmsg([b"+"], [rights])
 
     def used_s(self) -> float:
         """Return the processor seconds spent on this program."""
