@@ -55,6 +55,8 @@ class Pace:
 # that the profile leaves out, come from runs on a busy Intel Xeon and are rough.
 # t4: the repository has no full run on a T4. The tracks' totals are estimates, split among the steps in the
 # proportions that `helpers.plan` gives. Making the pairs needs no GPU and takes as long as on two cores.
+# laptop: no run was made yet. Tracks A and B are estimates from single steps and from `helpers.plan`; making
+# the pairs and Track C are taken from cpu.
 # The clean twin and the general problems were timed in no profile: their seconds are guesses.
 _OUTSIDE_STAGES = {
     "Setup": (10.0, 8.0, 30.0, 12.0),
