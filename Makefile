@@ -25,7 +25,7 @@ help: ## print this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "Settings, with their defaults:"
-	@echo "  PROFILE=cpu        t4, cpu, smoke or auto; smoke runs the same notebook in two minutes"
+	@echo "  PROFILE=cpu        t4, cpu, laptop, smoke or auto; smoke runs the same notebook in two minutes"
 	@echo "  CORPUS=            path:../my-repo, installed:NAME, git:URL[@rev] or zip:FILE; networkx by default"
 	@echo "  OUT=.              folder for the reports and runs/"
 	@echo "  RESUME=1           resume the last interrupted run of the same settings"

@@ -41,7 +41,7 @@ Out = Annotated[Path, Option(help="folder for exports/ and runs/")]
 
 @app.command()
 def run(
-    profile: Annotated[str, Option(help="t4, cpu, smoke, or auto")] = "auto",
+    profile: Annotated[str, Option(help="t4, cpu, laptop, smoke, or auto")] = "auto",
     corpus: Corpus = "",
     out: Annotated[Path, Option(help="folder for reports and runs/")] = Path("."),
     resume: Annotated[bool, Option("--resume", help="resume the last unfinished run")] = False,
@@ -78,7 +78,7 @@ def run(
 
 @app.command()
 def plan(
-    profile: Annotated[str, Option(help="t4, cpu or smoke")] = "t4",
+    profile: Annotated[str, Option(help="t4, cpu, laptop or smoke")] = "t4",
     causal_lm: CausalLm = "",
     chat_lm: ChatLm = "",
     embedder: Embedder = "",
@@ -158,7 +158,7 @@ def complete(
 
 @app.command()
 def ladder(
-    profile: Annotated[str, Option(help="t4, cpu or smoke: where the rungs start from")] = "cpu",
+    profile: Annotated[str, Option(help="t4, cpu, laptop or smoke: where the rungs start from")] = "cpu",
     corpus: Corpus = "",
     causal_lm: CausalLm = "",
     tokens: Annotated[int, Option(help="training tokens per rung")] = 40_000,

@@ -1,7 +1,7 @@
 """The named profiles, and what a person asks of a run.
 
-Profiles differ only in values: `CPU` lists how it differs from `T4`, and `SMOKE` how it differs from
-`CPU`. A `RunRequest` holds what the command line or the notebook's form was given, and is passed whole
+Profiles differ only in values: `CPU` and `LAPTOP` list how they differ from `T4`, and `SMOKE` how it differs
+from `CPU`. A `RunRequest` holds what the command line or the notebook's form was given, and is passed whole
 from there to the session; `resolve_profile` turns it into the settings of the run.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from helpers.overrides import with_setting
 from helpers.settings import (
     MINILM_PACKAGE,
+    SMOLLM2_PACKAGE,
     TINY_CODE_LM,
     CorpusSettings,
     LoraSettings,
@@ -123,6 +124,36 @@ CPU = replace(
     ),
 )
 
+# What was measured of SmolLM2's values: docs/real-models.md.
+LAPTOP = replace(
+    T4,
+    name="laptop",
+    track_a=replace(
+        T4.track_a,
+        model=SMOLLM2_PACKAGE,
+        stride=768,  # at least 256 tokens of context, as in profile `cpu`
+        train_tokens=120_000,
+        validation_tokens=10_000,
+        test_tokens=60_000,
+        learning_rate=4e-4,
+        batch_sequences=2,
+    ),
+    track_b=replace(
+        T4.track_b,
+        model=SMOLLM2_PACKAGE,
+        executable_tasks=90,
+        language_tasks=32,
+        samples_per_task=5,
+        max_prompt_tokens=320,
+        max_new_tokens=200,
+        epochs=2,
+        learning_rate=5e-4,
+        batch_sequences=8,
+        general_problems=40,
+    ),
+    track_c=CPU.track_c,
+)
+
 SMOKE = replace(
     CPU,
     name="smoke",
@@ -165,7 +196,7 @@ SMOKE = replace(
     failure_cases=10,
 )
 
-PROFILES: dict[str, Profile] = {profile.name: profile for profile in (T4, CPU, SMOKE)}
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in (T4, CPU, LAPTOP, SMOKE)}
 
 
 @dataclass(frozen=True)

