@@ -15,7 +15,15 @@ from test_completion_items import PYTHON, file_of
 
 from helpers.data import completion_items as rules
 from helpers.data.completion_items import completion_items
-from helpers.eval.completion_comparison import ARMS, PRIMARY, SHARES, arm_to_use, compare_arms, differences
+from helpers.eval.completion_comparison import (
+    ARMS,
+    PRIMARY,
+    SHARES,
+    answer_in_words,
+    arm_to_use,
+    compare_arms,
+    differences,
+)
 from helpers.eval.completion_scores import (
     CompletionScore,
     common_beginning,
@@ -27,6 +35,7 @@ from helpers.eval.completion_scores import (
     score_completion,
 )
 from helpers.eval.statistics import exact_mcnemar, holm, paired_share
+from helpers.run.workspace import to_plain
 
 TOKENIZER = tiny_models.tokenizer()
 OPTIONS = {"samples": 500, "seed": 3}
@@ -191,6 +200,22 @@ def planted(*shares, n=60):
 )
 def test_the_arm_to_use_follows_from_planted_scores(shares, wanted):
     assert arm_to_use(differences(planted(*shares), **OPTIONS)) == wanted
+
+
+def test_the_answer_says_which_by_how_much_and_at_what_cost():
+    seconds = {"base": 0.25, "base+retrieved": 0.5, "adapted": 0.25, "adapted+retrieved": 0.5}
+
+    def answer(*shares):
+        return answer_in_words(to_plain(compare_arms(planted(*shares), **OPTIONS)), seconds, 275.4)
+
+    won = answer(0.2, 0.9, 0.2, 0.9)
+    assert won.startswith("Use base+retrieved: it completes 90.0% of 60 held-out places exactly")
+    assert "untouched model 20.0% (+70.0 points, 95% interval +" in won
+    assert "0.50 s a completion instead of 0.25 s, without training" in won
+    assert won.endswith("Not detectably different from it: adapted+retrieved.")
+    assert "after 275 s of training" in answer(0.2, 0.2, 0.9, 0.9)
+    assert answer(0.3, 0.3, 0.3, 0.3).endswith("no other arm is detectably better.")
+    assert answer(0.5, 0.1, 0.5, 0.5).endswith("detectably worse: base+retrieved.")
 
 
 def test_every_difference_is_there_once_and_adjusted_over_six():

@@ -103,6 +103,46 @@ def arm_to_use(rows: Sequence[Mapping[str, Any]]) -> str:
     return good[0] if good else "base"
 
 
+def answer_in_words(comparison: Mapping[str, Any], seconds: Mapping[str, float], training: float) -> str:
+    """Say which arm to use, by how much, at what cost, and how sure that is.
+
+    Args:
+        comparison: from `compare_arms`, as plain values.
+        seconds: arm -> seconds of one completion at batch size 1.
+        training: seconds that adapting the model took.
+    """
+    arms, rows = comparison["arms"], comparison["differences"]
+    mine = [row for row in rows if row["measure"] == PRIMARY and row["first"] == "base"]
+    n, base = arms["base"][PRIMARY]["n"], arms["base"][PRIMARY]["value"]
+    best = arm_to_use(rows)
+    if best == "base":
+        worse = [row["second"] for row in mine if row["verdict"] == "regressed"]
+        behind = f"; detectably worse: {', '.join(worse)}" if worse else ""
+        return (
+            f"Use the untouched model: on {n} held-out places ({base:.1%} completed exactly) no other arm is "
+            f"detectably better{behind}."
+        )
+    row = next(row for row in mine if row["second"] == best)
+    low, high = (100 * bound for bound in row["ci95"])
+    cost = f"{seconds[best]:.2f} s a completion instead of {seconds['base']:.2f} s"
+    cost += f", after {training:.0f} s of training" if best.startswith("adapted") else ", without training"
+    level = [arm for arm in ARMS if arm not in (best, "base") and not _is_apart(rows, best, arm)]
+    beside = f" Not detectably different from it: {', '.join(level)}." if level else ""
+    return (
+        f"Use {best}: it completes {arms[best][PRIMARY]['value']:.1%} of {n} held-out places exactly, the "
+        f"untouched model {base:.1%} ({100 * row['value']:+.1f} points, 95% interval {low:+.1f} to "
+        f"{high:+.1f}, p = {row['p_holm']:.2g} after Holm). Cost: {cost}.{beside}"
+    )
+
+
+def _is_apart(rows: Sequence[Mapping[str, Any]], one: str, other: str) -> bool:
+    return any(
+        row["measure"] == PRIMARY and {row["first"], row["second"]} == {one, other}
+        and row["verdict"] != "no_detectable_difference"
+        for row in rows
+    )  # fmt: skip
+
+
 def _part(scores: Scores, **wanted: str) -> dict[str, list[CompletionScore]]:
     """Return the scores whose field has the wanted value; nothing if there are none."""
     ((field, value),) = wanted.items()
