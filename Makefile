@@ -79,6 +79,10 @@ lab: $(VENV)/.ready ## run the fixed-budget notebook: baseline, seeds, ladder, r
 lab-profiling: $(VENV)/.ready ## run the profiling notebook: one problem step by step, all references and cheats graded
 	@$(BIN)/python -m helpers profiling lab --out "$(OUT)"
 
+.PHONY: own-loops
+own-loops: $(VENV)/.ready ## time the training of every track against plain library defaults, about 8 minutes
+	@$(BIN)/python -m helpers profiling own-loops --out "$(OUT)"
+
 .PHONY: bench
 bench: $(VENV)/.ready ## measure time and memory of the costly steps, beside the usual way of doing them
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -65,12 +65,14 @@ def run(
     """Execute the notebook headless and publish metrics.json, data_card.md and the HTML export."""
     from helpers.profiles import RunRequest
     from helpers.report.headless_run import run_suite
+    from helpers.tracks.request_check import check_request
 
     request = RunRequest(
         profile=profile, corpus=corpus, out=out, resume=resume, seed=seed, causal_lm=causal_lm,
         chat_lm=chat_lm, embedder=embedder, nf4=nf4, second_copy=keep, language=language,
         changed_settings=tuple(changes or ()), benchmarks=tuple(map(str, benchmark or ())),
     )  # fmt: skip
+    check_request(request)
     run_suite(request)
 
 
@@ -328,6 +330,22 @@ def profiling_lab(out: Out = Path(".")) -> None:
     from helpers.profiling_lab.lab_run import run_profiling_lab
 
     run_profiling_lab(out)
+
+
+@profiling.command("own-loops")
+def profiling_own_loops(
+    track: Annotated[list[str] | None, Option(help="A, B or C; repeat for several; by default all")] = None,
+    out: Out = Path("."),
+) -> None:
+    """Time this suite's training of each track against plain library defaults, and score both results.
+
+    Prints a line for each track, and writes exports/own_loops.json if all were compared. Exit status 0 only
+    if ours is faster everywhere and no result is worse.
+    """
+    from helpers.profiling_lab.own_loops.compare_loops import compare_own_loops
+
+    if not all(grade.verdict == "faster" for grade in compare_own_loops(out, track or ("A", "B", "C"))):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from there to the session; `resolve_profile` turns it into the settings of the r
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -203,36 +204,82 @@ def resolve_profile(request: RunRequest) -> Profile:
     A profile with a changed setting is no full run: its reports carry the profile's name.
 
     Raises:
-        SettingsError: if the profile or changed settings do not exist, which are then all named, or if
-            `language` is not a back end.
+        SettingsError: if the profile, a choice or a changed setting cannot be honoured; all are named, a line
+            each.
     """
-    if request.profile not in PROFILES:
-        known = ", ".join(sorted(PROFILES))
-        raise SettingsError(f"unknown profile {request.profile!r}; choose one of: {known}")
-    profile = PROFILES[request.profile]
-    if request.corpus:
-        profile = replace(profile, corpus=replace(profile.corpus, spec=request.corpus))
-    models = {"track_a": request.causal_lm, "track_b": request.chat_lm, "track_c": request.embedder}
-    for name, model in models.items():
-        if model:
-            profile = replace(profile, **{name: replace(getattr(profile, name), model=model)})
-    if request.seed is not None:
-        profile = replace(profile, seed=int(request.seed))
-    if request.nf4:
-        profile = replace(profile, nf4=True)
-    if request.language:
-        profile = replace(profile, track_b=replace(profile.track_b, language=request.language))
-    if request.benchmarks:
-        profile = replace(profile, track_b=replace(profile.track_b, benchmarks=request.benchmarks))
-    wrong = []
-    for change in request.changed_settings:
-        path, sign, value = change.partition("=")
-        try:
-            if not sign:
-                raise ValueError("it has no value; write NAME=VALUE")
-            profile = with_setting(profile, path.strip(), value.strip())
-        except ValueError as error:
-            wrong.append(f"cannot set {change!r}: {error}")
+    profile, wrong = apply_request(request)
     if wrong:
         raise SettingsError("\n".join(wrong))
-    return replace(profile, changed=request.changed_settings) if request.changed_settings else profile
+    return profile
+
+
+def apply_request(request: RunRequest) -> tuple[Profile, list[str]]:
+    """Apply what can be honoured of `request`, and return a line for each part that cannot.
+
+    An unknown profile leaves `CPU` in its place, so that the other parts can still be tried. Parts are tried
+    again once the others are applied: two fractions may fit together, and neither with the other's old value.
+    """
+    profile, unknown = PROFILES.get(request.profile, CPU), []
+    if request.profile not in PROFILES:
+        known = ", ".join(sorted(PROFILES))
+        unknown = [f"unknown profile {request.profile!r}; choose one of: {known}"]
+    parts = _parts(request)
+    before = len(parts) + 1
+    while True:
+        profile, wrong = _apply(profile, parts)
+        if not 0 < len(wrong) < before:
+            break
+        before = len(wrong)
+    if request.changed_settings:
+        profile = replace(profile, changed=request.changed_settings)
+    return profile, unknown + wrong
+
+
+def _parts(request: RunRequest) -> list[tuple[str, Callable[[Profile], Profile]]]:
+    """Return, for each part of the request, what an error's line begins with, and its application."""
+    options = {
+        "corpus.spec": request.corpus,
+        "track_a.model": request.causal_lm,
+        "track_b.model": request.chat_lm,
+        "track_c.model": request.embedder,
+        "track_b.language": request.language,
+    }
+    parts = [("", _setter(path, value)) for path, value in options.items() if value]
+    if request.seed is not None:
+        parts.append(("", lambda profile: replace(profile, seed=_whole(request.seed))))
+    if request.nf4:
+        parts.append(("", lambda profile: replace(profile, nf4=True)))
+    if request.benchmarks:
+        parts.append(("", lambda p: replace(p, track_b=replace(p.track_b, benchmarks=request.benchmarks))))
+    for change in request.changed_settings:
+        path, sign, value = change.partition("=")
+        parts.append((f"cannot set {change!r}: ", _setter(path.strip(), value.strip() if sign else None)))
+    return parts
+
+
+def _apply(
+    profile: Profile, parts: Sequence[tuple[str, Callable[[Profile], Profile]]]
+) -> tuple[Profile, list[str]]:
+    wrong = []
+    for prefix, change in parts:
+        try:
+            profile = change(profile)
+        except ValueError as error:
+            wrong.append(f"{prefix}{error}")
+    return profile, wrong
+
+
+def _setter(path: str, value: str | None) -> Callable[[Profile], Profile]:
+    def change(profile: Profile) -> Profile:
+        if value is None:
+            raise SettingsError("it has no value; write NAME=VALUE")
+        return with_setting(profile, path, value)
+
+    return change
+
+
+def _whole(seed: object) -> int:
+    try:
+        return int(str(seed))
+    except ValueError:
+        raise SettingsError(f"the seed is a whole number, not {seed!r}") from None

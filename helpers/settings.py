@@ -34,8 +34,31 @@ MINIMUM_DATA: dict[str, dict[str, int]] = {
 }
 
 
+# Settings that mean nothing below 1, and shares, wherever they stand.
+AT_LEAST_ONE = (
+    "max_line_chars", "rank", "alpha", "epochs", "batch_sequences", "batch_pairs", "samples_per_task",
+    "max_prompt_tokens", "max_new_tokens", "generation_batch", "max_tokens", "encode_batch", "seeds",
+    "bootstrap_samples", "sandbox_workers",
+)  # fmt: skip
+SHARES = ("dropout", "warmup_fraction", "keep_gain")
+SEEDS = range(-(2**63), 2**63)  # that torch takes
+
+
 class SettingsError(SuiteError, ValueError):
     """A profile name or a setting that does not exist or cannot be honoured."""
+
+
+def check_sizes(settings: object) -> None:
+    """Check that counts of the dataclass `settings` are at least 1, and that its shares are shares.
+
+    Raises:
+        SettingsError: otherwise; a training would end with the library's words, after hours.
+    """
+    for name, value in vars(settings).items():
+        if name in AT_LEAST_ONE and value < 1:
+            raise SettingsError(f"{name} is {value}, but must be at least 1")
+        if name in SHARES and not 0 <= value <= 1:
+            raise SettingsError(f"{name} is {value}, but is a share between 0 and 1")
 
 
 def check_names(what: str, given: Sequence[str], known: Sequence[str]) -> None:
@@ -70,6 +93,7 @@ class CorpusSettings:
     def __post_init__(self) -> None:
         """Refuse what could only take nothing, or mean something else than it says."""
         check_names("language", self.languages, LANGUAGES)
+        check_sizes(self)
         kind, colon, place = self.spec.partition(":")
         if not colon or kind not in CORPUS_KINDS or not place.strip():
             raise SettingsError(
@@ -95,7 +119,8 @@ class LoraSettings:
     layers: int = 0  # that get adapters, counted from the top; 0: all
 
     def __post_init__(self) -> None:
-        """Refuse a number of layers that means nothing."""
+        """Refuse a rank, a scale or a number of layers that means nothing."""
+        check_sizes(self)
         if self.layers < 0:
             raise SettingsError(f"lora.layers is {self.layers}; give the number of topmost layers, 0 for all")
 
@@ -114,6 +139,10 @@ class TwinSettings:
     warmup_fraction: float = 0.1  # Adam's first steps at the full rate throw the embedded model off
     lora: LoraSettings = LoraSettings(rank=128, alpha=64)
     train_embeddings: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what is no share."""
+        check_sizes(self)
 
 
 @dataclass(frozen=True)
@@ -138,6 +167,10 @@ class TrackASettings:
     controls: bool = True  # a second training of the same budget, on a foreign code base
     twin: TwinSettings = TwinSettings()  # its own control; not run where it is the track's own model
     bootstrap_samples: int = 10_000
+
+    def __post_init__(self) -> None:
+        """Refuse counts and shares that mean nothing."""
+        check_sizes(self)
 
     def as_twin(self) -> TrackASettings | None:
         """Return the settings of the clean twin's training; None without a twin other than the model."""
@@ -195,7 +228,8 @@ class TrackBSettings:
     bootstrap_samples: int = 10_000
 
     def __post_init__(self) -> None:
-        """Refuse an unknown language back end or form of repairs, however it was set."""
+        """Refuse an unknown language back end or form of repairs, or a size that means nothing."""
+        check_sizes(self)
         check_language(self.language)
         check_names("repair form", (self.repair_form,), REPAIR_FORMS)
 
@@ -223,7 +257,8 @@ class TrackCSettings:
     bootstrap_samples: int = 10_000
 
     def __post_init__(self) -> None:
-        """Refuse an unknown index."""
+        """Refuse an unknown index, or a size that means nothing."""
+        check_sizes(self)
         check_names("index", (self.index,), INDEXES)
 
 
@@ -241,6 +276,12 @@ class Profile:
     failure_cases: int = 15
     sandbox_workers: int = 2
     changed: tuple[str, ...] = ()  # single settings that a person changed, as given
+
+    def __post_init__(self) -> None:
+        """Refuse a seed that torch does not take, or no worker."""
+        check_sizes(self)
+        if self.seed not in SEEDS:
+            raise SettingsError(f"seed is {self.seed}, but must lie between -2**63 and 2**63 - 1")
 
     @property
     def is_full_run(self) -> bool:

@@ -34,6 +34,12 @@ GAPS = ("\n", "\n\n", "\n    \n")
 SECTION = "\n\nParameters\n----------\nvalue : int\n    The value{gap}{example}\n\nReturns\n-------\nint\n    The total{gap}{example}"
 
 
+@pytest.mark.parametrize("sign", ["=", "-", "~", '"', "'"])
+def test_lines_around_a_title_are_no_words_of_the_summary(sign):
+    for text in (f"{sign * 9}\nThe total\n{sign * 9}\n\nMore.", f"The total\n{sign * 9}\n\nMore."):
+        assert read_docstring(text).summary == "The total"
+
+
 @pytest.mark.parametrize("example", EXAMPLES)
 @pytest.mark.parametrize("gap", GAPS)
 def test_a_summary_ends_where_an_example_begins(example, gap):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
+import bitsandbytes
 import numpy as np
 import pytest
 import tiny_models
@@ -23,14 +25,18 @@ from transformers import (
     RobertaConfig,
     RobertaForMaskedLM,
 )
+from typer.testing import CliRunner
 
+from helpers.__main__ import app
 from helpers.machine.hardware import Runtime
 from helpers.models.causal_lm import ModelError, add_lora, load_causal_lm
 from helpers.models.embedder import EmbedderError, encode, load_embedder, plain_texts
-from helpers.models.fitness import causal_problems, chat_problems, tokenizer_problems
+from helpers.models.fitness import TOKENS, causal_problems, chat_problems, tokenizer_problems
 from helpers.profiles import RunRequest, resolve_profile
-from helpers.settings import TINY_CODE_LM, LoraSettings, SettingsError
-from helpers.tracks.preflight import PreflightError, check_models
+from helpers.settings import MINILM_PACKAGE, TINY_CODE_LM, LoraSettings, SettingsError
+from helpers.tracks import preflight
+from helpers.tracks.preflight import PreflightError, _quantising_problems, _settings_problems, check_models
+from helpers.tracks.session import open_session
 
 ROOT = Path(__file__).parents[1]
 RUNTIME = tiny_models.CPU_FP32
@@ -89,6 +95,21 @@ def test_models_of_every_family_fit(folder, family):
     assert problems(causal_lm=path, chat_lm=path) == []
     wide = Runtime(torch.device("cpu"), torch.bfloat16, None, "sdpa", 8.0, ())
     assert causal_problems(*load_causal_lm(path, wide)) == []
+
+
+def test_the_embedded_model_fits_in_half_precision_too():
+    wide = Runtime(torch.device("cpu"), torch.bfloat16, None, "sdpa", 8.0, ())
+    model, tokenizer = load_causal_lm(TINY_CODE_LM, wide)
+    assert causal_problems(model, tokenizer) == []
+    own = type(model.model).forward  # files that see each other are still found
+    seeing = {"attention_mask": torch.ones(1, TOKENS, dtype=torch.long)}
+    model.model.forward = lambda *a, **k: own(model.model, *a, **(k | (seeing if _restarts(k) else {})))
+    assert "would see each other" in causal_problems(model, tokenizer)[0]
+
+
+def _restarts(options: dict) -> bool:
+    positions = options.get("position_ids")
+    return positions is not None and int((positions == 0).sum()) > 1
 
 
 @pytest.mark.parametrize("kind", ["roberta", "bert"])
@@ -256,6 +277,115 @@ def test_all_wrong_settings_are_listed():
     assert "flatt" in lines[0]
     assert "epoch" in lines[1]
     assert "lines" in lines[2]
+
+
+def wrong_in_every_way(folder: Path) -> RunRequest:
+    """Return a request with a wrong folder, settings, index, benchmark, language, seed, copy, and two models."""
+    adapter = folder / "only-adapter"
+    adapter.mkdir(exist_ok=True)
+    (adapter / "adapter_config.json").write_text('{"base_model_name_or_path": "x"}')
+    return RunRequest(
+        "smoke",
+        corpus=f"path:{folder / 'nowhere'}",
+        causal_lm=str(adapter),
+        embedder=str(folder / "no-embedder"),
+        seed=2**70,
+        language="gpt",
+        benchmarks=("nowhere.jsonl",),
+        changed_settings=(*SMALL, "track_c.index=flatt", "track_a.epoch=1", "track_b.lora.rank=0", "seed"),
+        second_copy=folder / "no" / "drive",
+        out=folder / "out",
+    )
+
+
+IN_EVERY_WAY = (
+    "unknown language back end 'gpt'",
+    "seed is 1180591620717411303424",
+    "cannot set 'track_c.index=flatt': there is no index 'flatt'",
+    "cannot set 'track_a.epoch=1': there is no setting 'epoch'",
+    "cannot set 'track_b.lora.rank=0': rank is 0, but must be at least 1",
+    "cannot set 'seed': it has no value",
+    "no second copy can be kept in",
+    "corpus.spec: no folder",
+    "Track B, track_b.benchmarks",
+    "Track A: the folder",
+    "Track C: no embedder in folder",
+)
+
+
+def test_wrong_settings_and_wrong_models_stand_in_one_list(folder):
+    request = wrong_in_every_way(folder)
+    with pytest.raises(PreflightError) as in_notebook:
+        open_session(request)
+    first, *lines = str(in_notebook.value).splitlines()
+    assert first == f"nothing was computed, because of {len(IN_EVERY_WAY)} problems:"
+    for line, begins in zip(lines, IN_EVERY_WAY, strict=True):
+        assert line.startswith(f"- {begins}")
+    options = ["--profile", "smoke", "--corpus", request.corpus, "--causal-lm", request.causal_lm]
+    options += ["--embedder", request.embedder, "--seed", str(request.seed), "--language", request.language]
+    options += ["--benchmark", request.benchmarks[0], "--keep", str(request.second_copy)]
+    options += [part for change in request.changed_settings for part in ("--set", change)]
+    on_command_line = CliRunner().invoke(app, ["run", *options, "--out", str(request.out)]).exception
+    assert isinstance(on_command_line, PreflightError)
+    assert str(on_command_line) == str(in_notebook.value)
+    assert not (folder / "out").exists()
+
+
+def test_a_misspelt_setting_waits_for_no_download(tmp_path):
+    request = RunRequest("t4", causal_lm=TINY_CODE_LM, embedder=MINILM_PACKAGE, out=tmp_path,
+                         chat_lm="nobody/has-this-model", changed_settings=("track_a.epoch=1",))  # fmt: skip
+    with pytest.raises(PreflightError) as raised:
+        open_session(request)
+    first, *lines, last = str(raised.value).splitlines()
+    assert first.endswith("1 problem:")
+    assert len(lines) == 1
+    assert last == "Not yet on this machine, and not tried: nobody/has-this-model"
+
+
+def test_an_unknown_profile_hides_no_other_problem(tmp_path):
+    with pytest.raises(PreflightError) as raised:
+        open_session(RunRequest("gpu", embedder="./nothing", changed_settings=("a=1",), out=tmp_path))
+    assert [line.partition(" ")[2].split()[0] for line in str(raised.value).splitlines()[1:]] == [
+        "unknown", "cannot", "Track",
+    ]  # fmt: skip
+
+
+def test_settings_that_fit_only_together_may_come_in_any_order():
+    together = ("corpus.train_fraction=0.95", "corpus.validation_fraction=0.02")
+    for changes in (together, together[::-1]):
+        corpus = resolve_profile(RunRequest("smoke", changed_settings=changes)).corpus
+        assert (corpus.train_fraction, corpus.validation_fraction) == (0.95, 0.02)
+    last = resolve_profile(RunRequest("smoke", changed_settings=(*together, "corpus.train_fraction=0.5")))
+    assert last.corpus.train_fraction == 0.5
+    with pytest.raises(SettingsError, match="must leave something"):
+        resolve_profile(RunRequest("smoke", changed_settings=("corpus.train_fraction=0.95",)))
+
+
+def test_the_twins_window_is_tried_too():
+    profile = resolve_profile(RunRequest("t4", changed_settings=("track_a.twin.stride=600",)))
+    assert [p for p in _settings_problems(profile, RUNTIME) if "track_a.twin.stride is 600" in p]
+
+
+def test_on_a_cpu_no_whole_model_is_quantised_for_the_trial(monkeypatch):
+    seen = []
+    load = preflight.load_causal_lm
+    monkeypatch.setattr(
+        preflight, "load_causal_lm", lambda s, runtime: seen.append(runtime) or load(s, runtime)
+    )
+    runtime = dataclasses.replace(RUNTIME, nf4=True)
+    profile = resolve_profile(RunRequest("smoke", nf4=True))
+    check_models(profile, runtime)
+    assert [one.nf4 for one in seen] == [False]
+    made = []
+    layer = bitsandbytes.nn.modules.Linear4bit
+    monkeypatch.setattr(
+        bitsandbytes.nn.modules, "Linear4bit", lambda *a, **k: made.append(layer(*a, **k)) or made[-1]
+    )
+    assert _quantising_problems(runtime) == []
+    assert made[0].weight.quant_state is not None  # it really was quantised
+    monkeypatch.setitem(sys.modules, "bitsandbytes.nn.modules", None)
+    with pytest.raises(PreflightError, match="run without nf4"):
+        check_models(profile, runtime)
 
 
 def test_what_an_embedder_cannot_honour_is_said(folder):

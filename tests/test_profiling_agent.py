@@ -25,7 +25,7 @@ from helpers.profiling_lab.agent.conversation import Chat
 from helpers.profiling_lab.agent.endpoint_errors import AgentError, StoppedError, retry_after_s
 from helpers.profiling_lab.agent.endpoints import open_chat
 from helpers.profiling_lab.agent.sandboxed_scripts import sandboxed_scripts
-from helpers.profiling_lab.agent.solve import SolveResult, read_solve, run_line, solve_problem
+from helpers.profiling_lab.agent.solve import Series, SolveResult, read_solve, run_line, solve_problem
 from helpers.profiling_lab.agent.solve_command import solve_in_notebook
 from helpers.profiling_lab.agent.solve_table import (
     MODEL_HEADER,
@@ -126,7 +126,7 @@ def play(provider) -> Iterator:
 
 def solve(chat: Chat, bench: Bench, out: Path, **options) -> SolveResult:
     options = {"runs": 1, "key": KEY} | options
-    return solve_problem(ASSIGNMENT, chat, bench.grade, bench.run_script, out, **options)
+    return solve_problem(ASSIGNMENT, chat, bench.grade, bench.run_script, out, Series(**options))
 
 
 def events(out: Path, run: int = 1) -> list[dict]:
@@ -396,7 +396,7 @@ def test_a_person_who_interrupts_keeps_the_finished_runs(play, bench, tmp_path) 
         raise KeyboardInterrupt  # reaches the command through the run's future
 
     with pytest.raises(StoppedError, match="1 of 3 runs are in") as caught:
-        solve_problem(ASSIGNMENT, chat, grade, bench.run_script, tmp_path, runs=3)
+        solve_problem(ASSIGNMENT, chat, grade, bench.run_script, tmp_path, Series(runs=3))
     assert caught.value.exit_status == 130
     assert read_solve(tmp_path).passed == 1
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import collections
+import importlib.util
+import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from toy_problem import FAST, SLOW, edited, write_toy_problem
 from typer.testing import CliRunner
@@ -15,13 +20,22 @@ from helpers.profiling_lab import grader
 from helpers.profiling_lab.grade_text import grade_lines
 from helpers.profiling_lab.grade_types import Check, Grade
 from helpers.profiling_lab.grader import STATUS, grade
-from helpers.profiling_lab.problem import ProblemError, load_problem
+from helpers.profiling_lab.problem import ProblemError, load_problem, problems_folder
+from helpers.profiling_lab.profile_artefact import check_profile, read_profile
 from helpers.profiling_lab.script_runner import RunnerError, ScriptRunner, script_runner
 
 RUN = "    result, report = train(data, arguments.seed)\n"
 SAVE = '    np.savez(arguments.output / "result.npz", **result)\n'
 FORGED = "    np.savez(arguments.output / 'result.npz', **(result | {'centroids': %s}))\n"
 
+
+def _pickled() -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.array([collections.OrderedDict()], dtype=object), allow_pickle=True)
+    return stream.getvalue()
+
+
+OBJECTS = _pickled()
 # Name -> (script, the check that refuses it).
 CHEATS = {
     "as slow as before": (SLOW, "speed"),
@@ -65,6 +79,24 @@ CHEATS = {
     "exit in the middle": (edited((RUN, RUN + "    raise SystemExit(3)\n")), "runs"),
     "too much memory": (edited((RUN, "    np.ones(2**29)\n" + RUN)), "runs"),
     "never ends": (edited((RUN, "    while True:\n        pass\n" + RUN)), "time_limit"),
+    "code of its own, run from its folder": (edited((RUN, RUN + """    own = arguments.output / "own.py"
+    own.write_text("import sys")
+    runpy.run_path(str(own))
+""")), "one_process"),
+    "compiled code of its own": (edited((RUN, RUN + """    own = arguments.output / "own.py"
+    own.write_bytes(MAGIC + bytes(12) + b"N")
+    runpy.run_path(str(own))
+"""), ("import numpy as np", "import numpy as np\n\nMAGIC = " + repr(importlib.util.MAGIC_NUMBER))), "one_process"),
+    "objects through numpy": (edited((RUN, RUN + """    own = arguments.output / "own.npy"
+    own.write_bytes(OBJECTS)
+    np.load(own, allow_pickle=True)
+"""), ("import numpy as np", "import numpy as np\n\nOBJECTS = " + repr(OBJECTS))), "one_process"),
+    "component defined again when it counts": (edited(('if __name__ == "__main__":\n', """if __name__ == "__main__":
+
+    def centroid(points):
+        return points[0]
+
+""")), "components"),
     "library patched through an alias": (edited((RUN, "    numpy = np\n    numpy.mean = None\n" + RUN)), "no_patching"),
 }  # fmt: skip
 
@@ -169,3 +201,49 @@ def test_the_command_writes_the_grade_and_exits_by_it(passed, status, tmp_path, 
     assert done.exit_code == status, done.output
     assert json.loads((tmp_path / "g.json").read_text()) == json.loads(json.dumps(made.to_json()))
     assert "3.00 times as fast (95% interval 2.50 to 3.50)" in done.output
+
+
+def test_torchs_own_profiler_gives_a_profile_that_fits_and_agrees() -> None:
+    """On the most rows that a grading may draw, its trace must stay below what is read of a run."""
+    rules = load_problem("torch")
+    script = (rules.folder / "references" / "batched.py").read_text()
+    old = script[script.index("    profile = cProfile") : script.index("\n\n\ndef main")]
+    activities = "activities=[torch.profiler.ProfilerActivity.CPU], with_stack=True"
+    script = script.replace(
+        old,
+        f"""    with torch.profiler.profile({activities}) as profile:
+        slow["train"](data, seed)
+    profile.export_chrome_trace(str(output / "profile.json"))""",
+    )
+    slow, data = rules.baseline.read_text(), rules.task.draw(1, rules.profile_rows[1], 2)
+    with script_runner(rules.preload, rules.memory_mb) as runner:
+        own, made = (runner.run(source, data, 3, 60.0, slow=slow) for source in (slow, script))
+        (_, expected), (error, profile) = (read_profile(run, runner.read_pstats) for run in (own, made))
+    assert error == "", made.said
+    assert check_profile(profile, expected, slow)[0]
+
+
+def test_work_that_is_done_only_with_the_seeds_that_were_watched_is_found(tmp_path) -> None:
+    """The first two seeds are watched; a script that trains whole with those alone fails in a later pair."""
+    folder = tmp_path / "torch"
+    shutil.copytree(problems_folder() / "torch", folder)
+    rules = (folder / "problem.toml").read_text()
+    for old, new in (
+        ("rows = 2000", "rows = 100"),
+        ("tolerance = 0.02", "tolerance = 1.0"),
+        ("bar = 2.0", "bar = 0.5"),
+    ):
+        assert old in rules
+        rules = rules.replace(old, new)
+    (folder / "problem.toml").write_text(rules)
+    draw = np.random.default_rng(7)
+    draw.integers(grader.SEEDS)
+    watched = [int(seed) for seed in draw.integers(grader.SEEDS, size=100)][:2]
+    script = (folder / "references" / "batched.py").read_text()
+    assert script.count("range(EPOCHS)") == 1
+    cheat = script.replace("range(EPOCHS)", f"range(EPOCHS if seed in {watched} else 5)")
+    (tmp_path / "cheat.py").write_text(cheat)
+    found = grade("torch", tmp_path / "cheat.py", problems=tmp_path, entropy=7)
+    assert found.failed is not None, grade_lines(found)
+    assert found.failed.name == "whole_training", grade_lines(found)
+    assert any(f"in pair {number}" in found.failed.evidence for number in (3, 4, 5))

@@ -117,6 +117,27 @@ def test_a_write_is_noted_by_where_it_goes(path, mode, flags, noted) -> None:
     assert bool(notes.outside) == noted
 
 
+@pytest.mark.parametrize(
+    ("event", "arguments", "noted"),
+    [
+        ("compile", (None, "output/run_1/own.py"), True), ("compile", (None, b"output/run_1/own.py"), True),
+        ("compile", (None, "/proc/self/cwd/own.py"), True), ("compile", (None, "submission.py"), False),
+        ("compile", (None, "<string>"), False), ("compile", (None, np.__file__), False), ("marshal.load", (), True),
+        ("exec", (compile("1", "output/run_1/own.py", "exec"),), True), ("compile", (None, "baseline.py"), True),
+        ("exec", (compile("1", "submission.py", "exec"),), False), ("pickle.find_class", ("os", "system"), True),
+    ],
+)  # fmt: skip
+def test_code_that_a_run_wrote_itself_ends_it(event, arguments, noted, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended: list[Notes] = []
+    notes = Notes(str(tmp_path), end=ended.append)
+    notes.hook(event, arguments)
+    assert bool(notes.events) == bool(ended) == noted
+    profiling = Notes(str(tmp_path), profiling=True)
+    profiling.hook("compile", (None, "baseline.py"))
+    assert profiling.events == []
+
+
 def trace(*events: tuple[str, float]) -> bytes:
     rows = [{"ph": "X", "name": name, "dur": micros} for name, micros in events]
     return json.dumps({"traceEvents": rows}).encode()
@@ -124,7 +145,8 @@ def trace(*events: tuple[str, float]) -> bytes:
 
 def test_a_torch_trace_is_read_like_a_cprofile_file() -> None:
     content = trace(("aten::mm", 9e9), ("baseline.py(11): centroid", 5.0), ("baseline.py(11): centroid", 6.0),
-                    ("baseline.py(20): train", 20.0), ("runpy.py(1): run", 1.0))  # fmt: skip
+                    ("baseline.py(20): train", 20.0), ("runpy.py(1): run", 90.0),
+                    *((f"lab/script_child.py({n}): f{n}", 99.0) for n in range(6)))  # fmt: skip
     error, profile = read_profile(run_with({"profile.json": content}), lambda _: ("unused", []))
     assert error == ""
     assert profile.calls == {"centroid": 2, "train": 1}
@@ -135,6 +157,23 @@ def test_a_torch_trace_is_read_like_a_cprofile_file() -> None:
 def test_a_forged_trace_is_told(content) -> None:
     error, profile = read_profile(run_with({"profile.json": content}), lambda _: ("", []))
     assert "torch.profiler" in error
+    assert profile is None
+
+
+def test_a_profile_that_was_not_kept_is_told() -> None:
+    assert "larger than 16 MiB" in read_profile(run_with({"profile.json": None}), lambda _: ("", []))[0]
+    assert "wrote neither" in read_profile(run_with({}), lambda _: ("", []))[0]
+
+
+def test_a_file_of_py_spy_is_told_by_its_name() -> None:
+    """As py-spy 0.4.3 writes it with --format speedscope."""
+    content = (
+        b'{"$schema":"https://www.speedscope.app/file-format-schema.json","profiles":[{"type":"sampled","name":'
+        b'"Thread 1","unit":"seconds","startValue":0.0,"endValue":0.02,"samples":[[0],[0]],"weights":[0.01,0.01]}],'
+        b'"shared":{"frames":[{"name":"slow","file":"spin.py","line":2,"col":null}]},"exporter":"py-spy"}'
+    )
+    error, profile = read_profile(run_with({"profile.json": content}), lambda _: ("", []))
+    assert "py-spy's, which holds samples and no calls" in error
     assert profile is None
 
 

@@ -31,13 +31,27 @@ REFUSED = {
     "X = [" + "1.0, " * 301 + "]": "no_stored_results", "X = " + "9" * 100: "no_stored_results",
     "X = {" + ", ".join(f"{n}: 1" for n in range(200)) + "}": "no_stored_results",
     "centroid = print": "components", "def centroid(x): return x": "components",
+    "if seed:\n    def centroid(points): return points": "components", "import json as centroid": "components",
+    "g = (x for x in [1])\ng.gi_frame": "plain_code", "print(e.tb_frame)": "plain_code",
+    "import operator\noperator.attrgetter('a')": "plain_code", "from operator import methodcaller as m": "plain_code",
+    "import typing\ntyping.get_type_hints(train)": "plain_code", "from functools import singledispatch": "plain_code",
+    "import functools\nfunctools.update_wrapper(train, main)": "plain_code",
+    "import string\nstring.Formatter().get_field('0.x', [1], {})": "imports",
+    "import logging\nlogging.StrFormatter()": "plain_code", "import logging\nlogging.currentframe()": "plain_code",
+    "import logging.config": "imports", "from logging import config": "imports",
+    "match train:\n    case object(__globals__=g): pass": "plain_code",
+    "match train:\n    case A(g): pass": "plain_code", "class A:\n    __match_args__ = ('x',)": "plain_code",
+    "class A:\n    def __setattr__(self, name, value): pass": "plain_code",
+    "class A:\n    def __reduce_ex__(self, n): pass": "plain_code", "A = type('A', (), {})": "plain_code",
+    "class A(type): pass": "plain_code", "T = type": "plain_code", "np.testing.rundocs()": "imports",
 }  # fmt: skip
 ALLOWED = [
     "import os\nos.makedirs(os.path.join('a', 'b'), exist_ok=True)", "import sys\nsys.exit(0)",
     "import time\nstart = time.perf_counter()", "class A:\n    def __init__(self):\n        self._kept = 1",
     "from dataclasses import dataclass", "X = 'a' * 10_000", "X = [0.0] * 10_000", "import math, random, functools",
     "x = np.zeros(3)\nx[0] = 1.0", "np.random.default_rng(0).normal()", "'import ctypes; eval(1)'",
-    "# os.fork()", "print(__file__)", "np._foreach_add_([], [])", "from typing import Any", "from collections import Counter",
+    "# os.fork()", "x = type(3)", "match 3:\n    case int(): pass", "class A:\n    def train(self): pass",
+    "from functools import wraps", "import logging\nlogging.Formatter('x')", "print(__file__)", "np._foreach_add_([], [])", "from typing import Any", "from collections import Counter",
 ]  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from helpers.sandbox.type_values import type_from
+from helpers.sandbox.wire import CodecError
 from tests.own_problems import Case, outcomes
 
 CASES = {
@@ -46,6 +48,12 @@ CASES = {
         "    return [uuid.UUID(int=5), ipaddress.ip_address('10.0.0.1'), ipaddress.ip_network('10.0.0.0/8'), pathlib.PurePosixPath('a/b'), datetime.datetime(2020,1,1,tzinfo=datetime.timezone.utc), datetime.datetime(2020,1,1,tzinfo=zoneinfo.ZoneInfo('Europe/Berlin')), datetime.time(1, 2), array.array('i', [1, 2]), types.SimpleNamespace(a=1), http.HTTPStatus.OK, decimal.Decimal('1.10'), fractions.Fraction(1, 3), datetime.timezone(datetime.timedelta(hours=2)), types.MappingProxyType({'a': 1})]\n",
         "def check(candidate):\n    got = candidate()\n    want = [uuid.UUID(int=5), ipaddress.ip_address('10.0.0.1'), ipaddress.ip_network('10.0.0.0/8'), pathlib.PurePosixPath('a/b'), datetime.datetime(2020,1,1,tzinfo=datetime.timezone.utc), datetime.datetime(2020,1,1,tzinfo=zoneinfo.ZoneInfo('Europe/Berlin')), datetime.time(1, 2), array.array('i', [1, 2]), types.SimpleNamespace(a=1), http.HTTPStatus.OK, decimal.Decimal('1.10'), fractions.Fraction(1, 3), datetime.timezone(datetime.timedelta(hours=2)), types.MappingProxyType({'a': 1})]\n    for a, b in zip(got, want):\n        assert type(a) is type(b) and a == b, (a, b)\n    assert got == want and got[9] is http.HTTPStatus.OK\n",
         "    return []\n",
+    ),
+    "type expressions": Case(
+        "from typing import *\ndef f(kind):\n    'd'\n",
+        "    return [Optional[kind], kind | None, list[kind], List[kind], Dict[str, kind], Literal['a', 1, None], Callable[[kind], str], Callable[..., kind], Callable[[], kind], Any, List, Tuple, Tuple[kind, ...], Union[kind, str], dict[str, list[kind]], Iterable[kind], Type[kind], tuple[()], Callable]\n",
+        "def check(candidate):\n    assert candidate(int) == [Optional[int], int | None, list[int], List[int], Dict[str, int], Literal['a', 1, None], Callable[[int], str], Callable[..., int], Callable[[], int], Any, List, Tuple, Tuple[int, ...], Union[int, str], dict[str, list[int]], Iterable[int], Type[int], tuple[()], Callable]\n    assert get_args(candidate(str)[0]) == (str, type(None))\n",
+        "    return [Optional[float]]\n",
     ),
     "torch": Case(
         "import torch\nfrom torch import nn\ndef f(n):\n    'd'\n",
@@ -97,3 +105,15 @@ def test_right_answers_pass_and_wrong_ones_fail(name):
     right, wrong = outcomes(CASES[name])
     assert right.passed, right
     assert wrong is None or wrong.status == "failed", wrong
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        ("Union", (int, "str")), ("|", (1, 2)), ("alias", "list", (int,)), ("of", "get_type_hints", (int,)),
+        ("of", "List", (object(),)), ("Literal", ([],)), ("name", "cast"), ("name", 1), ("of",), ("alias", int),
+    ],
+)  # fmt: skip
+def test_a_type_expression_holds_nothing_but_types(parts):
+    with pytest.raises(CodecError):
+        type_from(*parts)

@@ -10,6 +10,7 @@ from helpers.profiles import RunRequest
 from helpers.run.folder import choose_run, publish_reports
 from helpers.run.workspace import WorkspaceError, write_json, write_text
 from helpers.settings import SettingsError
+from helpers.tracks.preflight import PreflightError
 from helpers.tracks.session import open_session
 
 
@@ -180,7 +181,7 @@ def test_a_new_machine_goes_on_from_the_second_copy(tmp_path: Path) -> None:
 
 
 def test_a_second_copy_that_is_not_mounted_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    with pytest.raises(WorkspaceError, match="Mount the Drive first"):
+    with pytest.raises(PreflightError, match="Mount the Drive first"):
         open_session(
             RunRequest("smoke", out=tmp_path, second_copy=tmp_path / "content" / "drive" / "MyDrive")
         )

@@ -23,7 +23,7 @@ from helpers.escaping import storable
 from helpers.lines import bare_lines, indented, lines_of
 
 SENTENCE = re.compile(r"(.+?(?:[.!?](?=\s|$)|[。！？।]))", re.DOTALL)
-UNDERLINE = re.compile(r"\s*([-=~^*+#])\1{2,}\s*")
+UNDERLINE = re.compile(r"\s*([-=~^*+#\"'_])\1{2,}\s*")
 EXAMPLE = re.compile(r"\s*(?:>>>|In \[\d+\]:|```|\.\.(?:\s|$))")  # doctest, IPython, fence, directive
 RST_ROLE = re.compile(r":[a-z:]+:`~?([^`<]+?)(?:\s*<[^`>]*>)?`")
 NUMPYDOC_SECTION = re.compile(r"(?:Other )?Parameters|Returns|Yields|Raises|Attributes")
@@ -90,9 +90,12 @@ def _style(docstring: str) -> DocstringStyle:
 def prose_lines(text: str) -> list[str]:
     """Return the lines of `text` before its first example, directive or underline.
 
-    An underline also takes away the heading above it, unless that is the first line.
+    An underline also takes away the heading above it, unless that is the first line. A line above the first
+    heading is dropped.
     """
     lines = bare_lines(text)
+    while lines and (not lines[0].strip() or UNDERLINE.fullmatch(lines[0])):
+        lines = lines[1:]
     for at, line in enumerate(lines):
         if EXAMPLE.match(line):
             return lines[:at]

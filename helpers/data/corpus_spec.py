@@ -137,13 +137,15 @@ def _distribution_facts(top: str) -> tuple[str, str]:
 
 
 def check_place(spec: str) -> None:
-    """Check that the folder or archive which a spec names is there; other kinds of spec are not looked at.
+    """Check that the package, folder or archive which a spec names is there; git addresses are not looked at.
 
     Raises:
         CorpusError: if it is not.
     """
     kind, _, place = spec.partition(":")
-    if kind == "path":
+    if kind == "installed":
+        _installed(place.strip(), Path())
+    elif kind == "path":
         _folder(place)
     elif kind == "zip":
         _archive(place)

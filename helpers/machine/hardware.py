@@ -29,7 +29,7 @@ CPU_BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")  # x86, x86, Arm, as the ke
 Decide = Callable[[str, object, str], None]  # records one decision: name, value, reason
 REPORTED_PACKAGES = (
     "torch", "transformers", "peft", "accelerate", "sentence-transformers", "faiss-cpu",
-    "bitsandbytes", "datasets", "networkx", "numpy", "libcst", "ruff", "bm25s", "datasketch",
+    "bitsandbytes", "datasets", "networkx", "numpy", "ruff", "bm25s", "datasketch",
 )  # fmt: skip
 
 

@@ -10,6 +10,6 @@ embedded model (`helpers.base_model`) are not here.
 """
 
 __all__ = [
-    "causal_lm", "cheaper_forms", "embedder", "fitness", "footprint", "generation", "gguf",
+    "causal_lm", "cheaper_forms", "embedder", "fitness", "footprint", "generation", "gguf", "hub",
     "packed_decoder", "prompt_lookup", "shapes", "structure", "token_loss", "tokens",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ minute.
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 
 import huggingface_hub
@@ -47,6 +48,14 @@ def must_use_cache(name: str) -> bool:
     if not cached:
         raise HubError(wrong)
     return True
+
+
+def needs_download(spec: str) -> bool:
+    """Return whether `spec` is a hub name (OWNER/NAME) of which nothing is on this machine."""
+    is_name = spec.count("/") == 1 and not re.search(r"[:\\]|^[./~]|^helpers/", spec)
+    if not is_name or Path(spec).expanduser().is_dir():
+        return False
+    return not isinstance(huggingface_hub.try_to_load_from_cache(spec, "config.json"), str)
 
 
 def hub_file(name: str, file: str) -> Path:

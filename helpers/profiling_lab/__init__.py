@@ -7,5 +7,5 @@ it returns. The problems themselves lie in `labs/problems/`.
 
 __all__ = [
     "agent", "example_grades", "grade_text", "grader", "lab_figures", "lab_run", "lower_bound",
-    "problem", "slow_profile", "steps",
+    "own_loops", "problem", "slow_profile", "steps",
 ]  # fmt: skip

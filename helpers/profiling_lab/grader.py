@@ -16,7 +16,7 @@ from statistics import fmean
 import numpy as np
 
 from helpers.profiling_lab.grade_types import Check, Grade, Status
-from helpers.profiling_lab.pair_timing import MOST, Ratio, time_pairs
+from helpers.profiling_lab.pair_timing import FEWEST, MOST, Ratio, time_pairs
 from helpers.profiling_lab.problem import Arrays, Problem, load_problem
 from helpers.profiling_lab.profile_artefact import check_profile, read_profile
 from helpers.profiling_lab.result_files import (
@@ -40,6 +40,7 @@ STATUS: dict[str, Status] = {
 }  # fmt: skip
 SEEDS = 2**31 - 1
 FIGURE_SLACK = 1e-3  # between a figure that a script reports and the grader's own, plus one held-out example
+CASE_ROWS = 30  # examples that components are called on
 SURELY = 3.0  # times the tolerance: a result so far off is not worth timing
 
 
@@ -161,6 +162,7 @@ class _Grading:
         self._check_seeds(first)
         self._check_not_far_off()
         self.ratio = time_pairs(self._run_pair, self.rules.bar, most_pairs)
+        self._check_timed_work()
         self._check_fresh_inputs()
         self._check_speed(self.ratio)
 
@@ -207,7 +209,7 @@ class _Grading:
 
     def _check_components(self) -> None:
         """Import the submission and call its plain functions on fresh examples."""
-        fresh = self.rules.task.draw(self.task_seed, self.profile_rows, secrets.randbits(31))
+        fresh = self.rules.task.draw(self.task_seed, CASE_ROWS, secrets.randbits(31))
         cases = self.rules.task.component_cases(fresh)
         given = {name: arguments for name, (arguments, _) in cases.items()}
         error, values = self.runner.call(self.source, given, self.rules.timeout_s)
@@ -258,11 +260,7 @@ class _Grading:
             ]  # fmt: skip
             unused = [name for name in names if not calls.get(name)]
             self._unless("components_used", _listed("never called while training:", unused))
-        seen = _seen(str(notes.get("seen") or ""))
-        if self.rules.witness and seen is None:
-            self._unless("whole_training", f"no forward pass of `{self.rules.witness}` was trained on")
-        work = _guarded(lambda: self.rules.task.check_work(result, self.data, seed, seen))
-        self._unless("whole_training", work)
+        self._unless("whole_training", self._work_seen(run, result, seed))
         for name, fine in (
             ("runs", "the runs ended well, within their limits"),
             ("one_process", "one process, no connection, no hook into the interpreter"),
@@ -317,6 +315,30 @@ class _Grading:
         self.slow_results.append(read_result(slow))
         self.walls.append(f"{slow.wall_s:.2f}/{fast.wall_s:.2f}")
         return slow.cpu_s, fast.cpu_s
+
+    def _check_timed_work(self) -> None:
+        """Watch the runs of timed pairs once more: with the same seed, each must give the same result.
+
+        A script that does its work only with some seeds, or as long as it is watched, is found here.
+        """
+        numbers = range(len(self.results))
+        for number in secrets.SystemRandom().sample(numbers, min(FEWEST, len(numbers))):
+            seed, timed = self.seeds[number], self.results[number]
+            run = self._run(self.source, seed, watched=True)
+            self._check_ended(run)
+            again = self._check_result(run, seed)
+            differs = equal_results(timed, again)
+            told = f"watched once more, the run of pair {number + 1} gave another `{differs}` than when timed"
+            self._unless("same_seed", told if differs else "")
+            work = self._work_seen(run, again, seed)
+            self._unless("whole_training", f"in pair {number + 1}: {work}" if work else "")
+
+    def _work_seen(self, run: ScriptRun, result: Arrays, seed: int) -> str:
+        """Return what a watched run shows to be missing of the training; "" if nothing is."""
+        seen = _seen(str(run.notes.get("seen") or ""))
+        if self.rules.witness and seen is None:
+            return f"no forward pass of `{self.rules.witness}` was trained on"
+        return _guarded(lambda: self.rules.task.check_work(result, self.data, seed, seen))
 
     def _check_fresh_inputs(self) -> None:
         problem, fine = self._compare(self.rules.tolerance)

@@ -2,7 +2,8 @@
 
 Two formats are read: cProfile's (`profile.pstats`) and torch.profiler's trace with stacks (`profile.json`).
 Both count calls. On the same data the slow script makes the same calls again, so the counts must agree with
-those of the grader's own profile; seconds are not compared.
+those of the grader's own profile; seconds are not compared. A sampling profiler's file (py-spy's) counts
+none, and no script could make one here: py-spy reads another process, and the sandbox starts none.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ from helpers.profiling_lab.script_runner import SLOW, ScriptRun
 PSTATS, TRACE = "profile.pstats", "profile.json"
 TRACED = re.compile(r"^(?P<file>.+\.py)\((?P<line>\d+)\): (?P<name>.+)$")
 TOP = 5
+CALLERS = (
+    "script_zygote.py",
+    "script_child.py",
+    "runpy.py",
+)  # call the script: a trace holds the whole stack
 Pstats = Callable[[bytes], tuple[str, list[list[Any]]]]
 
 
@@ -44,6 +50,8 @@ def read_profile(run: ScriptRun, read_pstats: Pstats) -> tuple[str, Profile | No
             rows = _traced(json.loads(content))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             return f"{TRACE} is no trace of torch.profiler: {error}", None
+    elif there := [name for name in (PSTATS, TRACE) if f"{run.folder}/{name}" in run.files]:
+        return f"{there[0]} is no regular file, or larger than 16 MiB", None
     else:
         return f"with --profile the script wrote neither {PSTATS} nor {TRACE} into its folder", None
     calls: Counter[str] = Counter()
@@ -51,7 +59,8 @@ def read_profile(run: ScriptRun, read_pstats: Pstats) -> tuple[str, Profile | No
         if PurePath(file).name == SLOW:
             calls[name] += count
     rows.sort(key=lambda row: -row[3])
-    named = [row for row in rows if PurePath(row[0]).suffix == ".py"]
+    files = [(row, PurePath(row[0])) for row in rows]
+    named = [row for row, file in files if file.suffix == ".py" and file.name not in CALLERS]
     return "", Profile(dict(calls), tuple((PurePath(row[0]).name, row[1]) for row in named[:TOP]))
 
 
@@ -79,6 +88,8 @@ def _traced(trace: Any) -> list[tuple[str, str, int, float]]:
     """Return file, function, calls and microseconds from a trace's Python events."""
     seconds: Counter[tuple[str, str]] = Counter()
     calls: Counter[tuple[str, str]] = Counter()
+    if "speedscope" in str(trace.get("$schema", "")):
+        raise ValueError("it is py-spy's, which holds samples and no calls")
     for event in trace["traceEvents"]:
         found = TRACED.match(str(event.get("name", "")))
         if found and event.get("ph") == "X":

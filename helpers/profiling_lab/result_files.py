@@ -85,5 +85,5 @@ def _content(run: ScriptRun, name: str) -> bytes:
         raise BadOutput(f"the run wrote no {name} into the folder given by --output")
     content = run.output(name)
     if content is None:
-        raise BadOutput(f"{name} is no regular file, or larger than 8 MiB")
+        raise BadOutput(f"{name} is no regular file, or larger than 16 MiB")
     return content

@@ -23,19 +23,24 @@ from typing import Any
 PROCESS_EVENTS = ("os.fork", "os.forkpty", "os.system", "os.exec", "os.posix_spawn", "os.spawn",
                   "subprocess.Popen", "socket.connect", "socket.bind", "sys.setprofile", "sys.settrace",
                   "gc.get_objects", "gc.get_referrers", "gc.get_referents", "pickle.find_class",
-                  "sys.addaudithook", "signal.pthread_kill", "os.kill")  # fmt: skip
+                  "sys.addaudithook", "signal.pthread_kill", "os.kill", "marshal.load")  # fmt: skip
 PATCHABLE = ("builtins", "time", "json", "os", "random", "numpy", "numpy.random", "numpy.linalg", "torch",
              "torch.nn", "torch.nn.functional", "torch.optim", "cProfile", "sklearn.tree")  # fmt: skip
+# A run goes on after these; after the others, code could wipe out what was noted of it.
+TRACING_EVENTS = ("sys.setprofile", "sys.settrace")
 MOST_NOTES = 20
+ENDED = 72  # exit status of a run that was ended for what it tried
+SCRIPT, SLOW = "submission.py", "baseline.py"  # as the caller names them
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 class Notes:
     """What was seen of a script: forbidden events, files written, calls of its functions."""
 
-    def __init__(self, home: str, *, profiling: bool = False):
-        self._home = home
-        self._refused = set(PROCESS_EVENTS) - ({"sys.setprofile", "sys.settrace"} if profiling else set())
+    def __init__(self, home: str, *, profiling: bool = False, end: Callable[[Notes], None] | None = None):
+        self._home, self._end = home, end
+        self._scripts = {SCRIPT, *([SLOW] if profiling else [])}
+        self._refused = set(PROCESS_EVENTS) - (set(TRACING_EVENTS) if profiling else set())
         self.events: list[str] = []
         self.outside: list[str] = []  # files that it tried to write outside its run's folder
         self.recording = True
@@ -55,7 +60,24 @@ class Notes:
             elif writes and not self._own(os.fsdecode(path)):
                 self._add(self.outside, os.fsdecode(path))
         elif event in self._refused:
-            self._add(self.events, event)
+            self._forbid(event)
+        elif event in ("compile", "exec"):
+            file = getattr(arguments[0], "co_filename", None) if event == "exec" else arguments[1]
+            if isinstance(file, str | bytes) and self._own_code(os.fsdecode(file)):
+                self._forbid(f"code that it wrote to {os.fsdecode(file)}")
+
+    def _forbid(self, what: str) -> None:
+        self._add(self.events, what)
+        if self._end is not None and what not in TRACING_EVENTS:
+            self._end(self)
+
+    def _own_code(self, file: str) -> bool:
+        """Whether `file` lies in the run's folder, and is neither the submission nor the slow script."""
+        if file.startswith("<"):
+            return False
+        home = os.path.realpath(self._home)
+        full = os.path.realpath(os.path.join(home, file))  # /proc/self/cwd leads here, too
+        return full.startswith(home + os.sep) and os.path.relpath(full, home) not in self._scripts
 
     def _own(self, path: str) -> bool:
         full = os.path.normpath(os.path.join(self._home, path))
@@ -69,7 +91,12 @@ class Notes:
 
 def run_job(job: dict[str, Any], report: int) -> None:
     """Do one job in this process, and write what was noted as JSON to the file `report`."""
-    notes = Notes(os.getcwd(), profiling="--profile" in job.get("arguments", ()))
+
+    def end(notes: Notes) -> None:
+        os.pwrite(report, json.dumps({"events": notes.events, "outside": notes.outside}).encode(), 0)
+        os._exit(ENDED)
+
+    notes = Notes(os.getcwd(), profiling="--profile" in job.get("arguments", ()), end=end)
     told: dict[str, Any] = {}
     _unseed()
     if "tempfile" in sys.modules:
@@ -152,7 +179,9 @@ def _watched_modules(name: str) -> Iterator[dict[str, list[Any]]]:
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
     def forward(module: Any, inputs: Any, output: Any) -> None:
-        if type(module).__name__ != name or not isinstance(output, torch.Tensor) or not output.requires_grad:
+        # Plain tensors only: a class of its own could answer `detach` and `register_hook` as it likes.
+        plain = type(output) is torch.Tensor and bool(inputs) and type(inputs[0]) is torch.Tensor
+        if type(module).__name__ != name or not plain or not output.requires_grad:
             return
         first = inputs[0].detach()
         rows = first.reshape(-1, 1) if not first.is_floating_point() else first.reshape(-1, first.shape[-1])

@@ -7,24 +7,26 @@ import contextlib
 import io
 import json
 import os
+import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from helpers.errors import SuiteError
+from helpers.profiling_lab.script_child import SCRIPT, SLOW
 from helpers.sandbox.zygote import receive, send
 
 ROOT = str(Path(__file__).resolve().parents[2])
 START_S = 180.0  # for the libraries to be imported on a busy machine
-SCRIPT, SLOW, DATA = "submission.py", "baseline.py", "data.npz"
+DATA = "data.npz"
 DIED = 71  # exit status of a run whose notes were not written
 
 
@@ -58,7 +60,6 @@ class ScriptRunner:
     memory_mb: int
     layers: list[list[Any]]
     home: str
-    runs: int = field(default=0)
 
     def run(
         self, script: str, data: Mapping[str, np.ndarray], seed: int, timeout_s: float, *,
@@ -74,8 +75,9 @@ class ScriptRunner:
             watched: whether calls of its functions and forward passes of the class `witness` are recorded.
             slow: source of the slow script if this run is to profile it, else "".
         """
-        self.runs += 1
-        folder = f"output/run_{self.runs:03d}"
+        folder = (
+            f"output/run_{secrets.token_hex(4)}"  # a number would tell the watched run from the timed ones
+        )
         arguments = ["--data", DATA, "--seed", str(seed), "--output", folder]
         files = {SCRIPT: script.encode("utf-8", "surrogatepass"), DATA: packed(data)}
         if slow:

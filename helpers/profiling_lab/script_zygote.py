@@ -28,7 +28,7 @@ from helpers.sandbox.zygote import OUTPUT_BYTES, Zygote, preload, receive, send
 
 TICK_MS = 50
 SHOWN_BYTES = 2_000  # of what a script printed
-FILE_BYTES, FILES = 8 * 2**20, 200  # of what it left behind, all together
+FILE_BYTES, FILES = 16 * 2**20, 200  # of what it left behind, all together
 
 
 def serve_scripts() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import cProfile
+import io
 import pstats
 import runpy
 from dataclasses import dataclass
@@ -30,7 +32,8 @@ def profile_slow_training(problem: Problem, rows: int, seed: int = 1) -> pstats.
     slow = runpy.run_path(str(problem.baseline), run_name="slow_script")
     data = problem.task.draw(seed, rows, seed)
     profile = cProfile.Profile()
-    profile.runcall(slow["train"], data, seed)
+    with contextlib.redirect_stdout(io.StringIO()):
+        profile.runcall(slow["train"], data, seed)
     return pstats.Stats(profile)
 
 
@@ -73,7 +76,8 @@ def operator_rows(problem: Problem, rows: int, seed: int = 1, most: int = 8) -> 
 
     slow = runpy.run_path(str(problem.baseline), run_name="slow_script")
     data = problem.task.draw(seed, rows, seed)
-    with torch.random.fork_rng(), profile(activities=[ProfilerActivity.CPU]) as traced:
+    quiet = contextlib.redirect_stdout(io.StringIO())  # it prints every epoch
+    with torch.random.fork_rng(), profile(activities=[ProfilerActivity.CPU]) as traced, quiet:
         slow["train"](data, seed)
     events = sorted(traced.key_averages(), key=lambda event: -event.self_cpu_time_total)
     return [

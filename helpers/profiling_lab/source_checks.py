@@ -26,11 +26,24 @@ ONLY = {
     "cProfile": {"Profile"},
 }  # fmt: skip
 NEVER = {
-    "numpy": {"ctypeslib", "load_library", "memmap", "f2py", "distutils"},
+    "numpy": {"ctypeslib", "load_library", "memmap", "f2py", "distutils", "testing"},
     "torch": {"load", "hub", "multiprocessing", "distributed", "jit", "compile", "ops", "package", "export",
-              "utils.cpp_extension", "classes", "library"},
+              "utils.cpp_extension", "utils.benchmark", "utils.collect_env", "classes", "library",
+              "serialization", "from_file", "fx", "testing", "onnx", "ao"},
     "time": {"clock_settime", "clock_settime_ns"},
+    "logging": {"config", "handlers"},  # they call what a text names
+    "string": {"Formatter"},
 }  # fmt: skip
+# Names of attributes that lead from a value to the interpreter: frames, and functions of the standard library
+# that read or set an attribute, or evaluate an expression, which they are given as text.
+REFUSED_ATTRIBUTES = {
+    "f_back", "f_globals", "f_locals", "f_builtins", "f_code", "f_trace", "gi_frame", "gi_code",
+    "gi_yieldfrom", "cr_frame", "cr_code", "cr_await", "ag_frame", "ag_code", "ag_await", "tb_frame",
+    "tb_next", "tb_lasti", "currentframe", "attrgetter", "methodcaller", "get_type_hints", "update_wrapper",
+    "singledispatch", "singledispatchmethod", "make_dataclass", "StrFormatter", "get_field", "global_enum",
+    "from_file", "run_module",
+}  # fmt: skip
+PATTERNS = {"int", "float", "str", "bytes", "bool", "list", "tuple", "dict", "set"}  # classes in `case`
 REFUSED_NAMES = {
     "eval", "exec", "compile", "__import__", "globals", "locals", "vars", "setattr", "delattr", "getattr",
     "breakpoint", "__builtins__", "__loader__", "__spec__", "memoryview",
@@ -42,6 +55,14 @@ HELD_MODULES = {
 }  # fmt: skip
 OWN_UNDERSCORED = ("self", "cls")
 DUNDERS = {"__init__", "__name__", "__doc__", "__len__", "__version__", "__call__"}
+# What a class or a file may define. Others change how isinstance, copying or attributes work, and hand over
+# what belongs to the interpreter.
+OWN_DUNDERS = DUNDERS | {
+    "__file__", "__all__", "__slots__", "__repr__", "__str__", "__iter__", "__next__", "__getitem__",
+    "__setitem__", "__contains__", "__enter__", "__exit__", "__post_init__", "__eq__", "__ne__", "__lt__",
+    "__le__", "__gt__", "__ge__", "__hash__", "__bool__", "__add__", "__sub__", "__mul__", "__truediv__",
+    "__matmul__", "__neg__", "__pow__", "__radd__", "__rmul__", "__iadd__", "__imul__", "__mod__",
+}  # fmt: skip
 SETTABLE = ("torch.backends.",)  # switches that a library documents for setting
 MOST_BYTES = 100_000
 MOST_TEXT, MOST_ITEMS = 3_000, 300  # of one literal: a model does not hide in it
@@ -95,6 +116,8 @@ def check_components(tree: ast.Module, components: Iterable[Component]) -> str:
             own = {each.name for each in node.body if isinstance(each, ast.FunctionDef)}
             if missing := [method for method in component.methods if method not in own]:
                 return f"the class `{component.name}` defines no method `{missing[0]}`"
+        if again := _bound_again(tree, node):
+            return f"line {again} defines `{component.name}` a second time"
         if not _mentioned_outside(tree, node):
             return f"`{component.name}` is defined but nothing calls it"
         stored = [
@@ -104,6 +127,20 @@ def check_components(tree: ast.Module, components: Iterable[Component]) -> str:
         if stored:
             return f"line {stored[0].lineno} assigns another object to `{component.name}`"
     return ""
+
+
+def _bound_again(tree: ast.Module, definition: ast.FunctionDef | ast.ClassDef) -> int:
+    """Return the line that gives the definition's name to another function, class or module; 0 if none."""
+    methods = {id(each) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for each in node.body}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            if node.name == definition.name and node is not definition and id(node) not in methods:
+                return node.lineno
+        elif isinstance(node, ast.Import | ast.ImportFrom) and definition.name in [
+            alias.asname or alias.name.split(".")[0] for alias in node.names
+        ]:
+            return node.lineno
+    return 0
 
 
 def _mentioned_outside(tree: ast.Module, definition: ast.FunctionDef | ast.ClassDef) -> bool:
@@ -148,6 +185,11 @@ def check_patching(tree: ast.Module) -> str:
 
 def check_code(tree: ast.Module) -> str:
     """Return the first use of a name that reaches into the interpreter; "" if there is none."""
+    for line, name in _imported(tree):
+        if name.split(".")[-1] in REFUSED_ATTRIBUTES:
+            return f"line {line} imports `{name}`, which reaches into the interpreter"
+    for line, told in _reaches(tree):
+        return f"line {line} {told}"
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id in REFUSED_NAMES:
             return f"line {node.lineno} uses `{node.id}`, which a training script does not need"
@@ -161,6 +203,25 @@ def check_code(tree: ast.Module) -> str:
             if not own:
                 return f"line {node.lineno} uses the private attribute `{node.attr}`"
     return ""
+
+
+def _reaches(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield line and wording of whatever gets at an attribute without naming it in the usual way."""
+    asked = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call) and len(node.args) == 1}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in REFUSED_ATTRIBUTES:
+            yield node.lineno, f"uses `{node.attr}`, which reaches into the interpreter"
+        elif isinstance(node, ast.MatchClass):
+            # A class pattern reads attributes that a class names as text.
+            if not isinstance(node.cls, ast.Name) or node.cls.id not in PATTERNS or node.kwd_patterns:
+                yield node.lineno, "matches a class by a pattern, which reads attributes unseen"
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Name):
+            name = node.id if isinstance(node, ast.Name) else node.name
+            dunder = name.startswith("__") and name.endswith("__")
+            if name in REFUSED_ATTRIBUTES or (dunder and name not in OWN_DUNDERS):
+                yield node.lineno, f"uses `{name}`, which a training script does not need"
+            if name == "type" and id(node) not in asked:
+                yield node.lineno, "uses `type` for more than asking for a value's type"
 
 
 def check_literals(tree: ast.Module) -> str:

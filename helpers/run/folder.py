@@ -29,8 +29,7 @@ def choose_run(request: RunRequest) -> tuple[Profile, Path]:
         SettingsError: for a profile or setting that does not exist.
         WorkspaceError: if the run folder cannot be created, or the folder for second copies is not there.
     """
-    if request.profile == "auto":
-        request = replace(request, profile="t4" if torch.cuda.is_available() else "cpu")
+    request = with_profile_named(request)
     chosen = resolve_profile(request)
     out, resume, run_id, keep = request.out, request.resume, request.run_id, request.second_copy
     runs = Path(out) / "runs"
@@ -51,6 +50,13 @@ def choose_run(request: RunRequest) -> tuple[Profile, Path]:
     shown = replace(chosen, corpus=replace(chosen.corpus, spec=public_spec(chosen.corpus.spec)))
     write_json(folder / "run.json", {"fingerprint": chosen.fingerprint(), "profile": shown})
     return chosen, folder
+
+
+def with_profile_named(request: RunRequest) -> RunRequest:
+    """Return `request` with "auto" replaced by the profile that suits this machine."""
+    if request.profile != "auto":
+        return request
+    return replace(request, profile="t4" if torch.cuda.is_available() else "cpu")
 
 
 def newest_run_with(runs: Path, subfolders: Sequence[str]) -> Path | None:

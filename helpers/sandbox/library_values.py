@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from helpers.sandbox import symbols
+from helpers.sandbox import symbols, type_values
 from helpers.sandbox.wire import CodecError, by_name
 
 
@@ -40,6 +40,9 @@ def library_parts(value: Any, kind: type) -> tuple[str, tuple, bool] | None:
         return found and (f"pandas.{found[0]}", found[1], found[0] in frames.CHANGEABLE)
     if kind is types.MappingProxyType:
         return "types.MappingProxyType", (dict(value),), False
+    if top == "typing" or kind in type_values.BUILT_IN:
+        taken = type_values.type_parts(value, kind)
+        return taken and ("typing", taken, False)
     if top == "numpy":
         return _numpy_parts(value, kind)
     if top == "sympy":
@@ -62,6 +65,8 @@ def library_value(key: Any, parts: list) -> Any:
         return FORMS[key].build(*parts)
     if key == "enum":
         return _member(*parts)
+    if key == "typing":
+        return type_values.type_from(*parts)
     if key == "sympy":
         return symbols.symbol_from(*parts)
     if type(key) is str and key.startswith("pandas."):

@@ -4,18 +4,24 @@ An hour of Tracks A and B must not precede the news that Track C's embedder cann
 loaded as the run will load it, and tried on a few tokens (`helpers.models.fitness`). All problems are
 listed, not the first alone. What only the data can show (too few functions, an endpoint that does not
 answer) is not found here.
+
+One thing differs from the run: on a CPU, models whose weights the run holds in 4 bits are tried with whole
+weights, and quantising is tried on one layer: bitsandbytes quantises there so slowly that loading would
+take most of the time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.data.contamination import Benchmarks
+from helpers.data.corpus_spec import check_place
 from helpers.data.tasks.prose_models import CHAT_MODEL, MAX_ANSWER_TOKENS, language_generator
 from helpers.errors import SuiteError
 from helpers.eval.vector_index import build_index
@@ -30,7 +36,8 @@ from helpers.models.fitness import (
     context_problems,
     embedder_problems,
 )
-from helpers.settings import Profile, TrackCSettings
+from helpers.models.hub import needs_download
+from helpers.settings import Profile, SettingsError, TrackCSettings
 from helpers.train.contrastive import freeze_lower_layers
 from helpers.train.instruct import end_token_id
 
@@ -38,7 +45,7 @@ from helpers.train.instruct import end_token_id
 Trial = Callable[[PreTrainedModel, PreTrainedTokenizerBase], list[str]]
 
 
-class PreflightError(SuiteError, ValueError):
+class PreflightError(SettingsError):
     """Models or settings of a run do not fit; the message has a line for each problem."""
 
     explains_itself = True
@@ -50,31 +57,59 @@ def check_models(profile: Profile, runtime: Runtime) -> float:
     Raises:
         PreflightError: if anything does not fit; it lists every problem with what to do.
     """
-    with stopwatch() as took, _one_thread():
+    with stopwatch() as took:
+        found, _ = _problems(profile, runtime)
+    if found:
+        raise PreflightError(_message(found))
+    return took["seconds"]
+
+
+def raise_all(profile: Profile, runtime: Runtime, wrong: Sequence[str]) -> None:
+    """Raise one error with `wrong`, the choices that could not be applied to `profile`, and what else is.
+
+    Models of the hub that are not on this machine are not tried: a misspelt setting must not wait for a
+    download.
+
+    Raises:
+        PreflightError: if there is any problem.
+    """
+    found, untried = _problems(profile, runtime, download=False)
+    if wrong or found:
+        later = f"\nNot yet on this machine, and not tried: {', '.join(untried)}" if untried else ""
+        raise PreflightError(_message([*wrong, *found]) + later)
+
+
+def _problems(profile: Profile, runtime: Runtime, *, download: bool = True) -> tuple[list[str], list[str]]:
+    """Return a line for each problem, and the models that were not tried since they need a download."""
+    with _one_thread():
+        uses = _uses(profile)
+        specs = dict.fromkeys((*uses, profile.track_c.model))
+        untried = [spec for spec in specs if not download and needs_download(spec)]
         found = [
             *_settings_problems(profile, runtime),
-            *_causal_model_problems(profile, runtime),
-            *_embedder_problems(profile.track_c, runtime),
+            *_causal_model_problems({s: t for s, t in uses.items() if s not in untried}, runtime),
         ]
+        if profile.track_c.model not in untried:
+            found += _embedder_problems(profile.track_c, runtime)
         _free()
-    if found:
-        lines = "\n".join(f"- {problem}" for problem in found)
-        many = f"{len(found)} problems" if len(found) > 1 else "1 problem"
-        raise PreflightError(f"nothing was computed, because of {many}:\n{lines}")
-    return took["seconds"]
+    return found, untried
+
+
+def _message(found: Sequence[str]) -> str:
+    lines = "\n".join(f"- {problem}" for problem in found)
+    many = f"{len(found)} problems" if len(found) > 1 else "1 problem"
+    return f"nothing was computed, because of {many}:\n{lines}"
 
 
 def _settings_problems(profile: Profile, runtime: Runtime) -> list[str]:
     """Try what concerns no model, or only settings among each other."""
     a, b = profile.track_a, profile.track_b
-    found = []
-    if a.window < 2:
-        found.append(f"Track A: track_a.window is {a.window}, but a window holds at least 2 tokens: raise it")
-    if not 1 <= a.stride <= a.window:
-        found.append(
-            f"Track A: track_a.stride is {a.stride}, but must lie between 1 and the window of {a.window}: "
-            f"--set track_a.stride={max(1, a.window // 2)}"
-        )
+    found = _window_problems("track_a", a.window, a.stride)
+    if (twin := a.as_twin()) is not None:
+        found += _window_problems("track_a.twin", twin.window, twin.stride)
+    found += [f"corpus.spec: {problem}" for problem in _raised(lambda: check_place(profile.corpus.spec))]
+    if runtime.nf4:
+        found += _quantising_problems(runtime)
     for what, work in (
         ("track_b.benchmarks", lambda: Benchmarks(b.benchmarks)),
         ("track_b.language", lambda: language_generator(b.language, runtime)),
@@ -83,8 +118,34 @@ def _settings_problems(profile: Profile, runtime: Runtime) -> list[str]:
     return found
 
 
-def _causal_model_problems(profile: Profile, runtime: Runtime) -> list[str]:
-    """Load each causal model once, and try it for every use the run has for it."""
+def _window_problems(place: str, window: int, stride: int) -> list[str]:
+    """Return what is wrong with the window and stride of the settings at `place`."""
+    found = []
+    if window < 2:
+        found.append(f"Track A: {place}.window is {window}, but a window holds at least 2 tokens: raise it")
+    if not 1 <= stride <= window:
+        found.append(
+            f"Track A: {place}.stride is {stride}, but must lie between 1 and the window of {window}: "
+            f"--set {place}.stride={max(1, window // 2)}"
+        )
+    return found
+
+
+def _quantising_problems(runtime: Runtime) -> list[str]:
+    """Hold one small layer in 4 bits, as `load_causal_lm` holds all, and compute with it."""
+    try:
+        from bitsandbytes.nn.modules import Linear4bit
+
+        layer = Linear4bit(64, 64, bias=False, quant_type="nf4").to(runtime.device)
+        values = layer(torch.ones(1, 64, device=runtime.device))
+    except Exception as error:  # a missing package, or one that knows nothing of this device
+        return [f"nf4: bitsandbytes cannot hold weights in 4 bits here ({_line(error)}): run without nf4"]
+    wrong = "nf4: bitsandbytes gives values that are no numbers here: run without nf4"
+    return [] if bool(torch.isfinite(values).all()) else [wrong]
+
+
+def _uses(profile: Profile) -> dict[str, dict[str, Trial]]:
+    """Return causal model -> use that the run has for it -> what that use needs."""
     a, b = profile.track_a, profile.track_b
     length = b.max_prompt_tokens + b.max_new_tokens
     uses: dict[str, dict[str, Trial]] = {}  # model -> use -> trial
@@ -105,6 +166,14 @@ def _causal_model_problems(profile: Profile, runtime: Runtime) -> list[str]:
             *chat_problems(tokenizer, end_token_id(tokenizer)),
             *context_problems(model, 2 * MAX_ANSWER_TOKENS, "prompt and answer have about"),
         ]
+    return uses
+
+
+def _causal_model_problems(uses: Mapping[str, Mapping[str, Trial]], runtime: Runtime) -> list[str]:
+    """Load each causal model once, and try it for every use the run has for it."""
+    if runtime.nf4 and runtime.device.type == "cpu":
+        whole = runtime.autocast_dtype or torch.float32
+        runtime = dataclasses.replace(runtime, nf4=False, weight_dtype=whole)
     found = []
     for spec, trials in uses.items():
         users = " and ".join(trials)

@@ -30,6 +30,7 @@ from helpers.run.stage_names import is_control
 from helpers.run.workspace import Workspace, read_json, read_jsonl, write_json, write_jsonl, write_text
 from helpers.settings import MINIMUM_DATA, Profile, public_spec
 from helpers.tracks.guards import Guards
+from helpers.tracks.request_check import check_request
 
 R = TypeVar("R")
 
@@ -181,10 +182,11 @@ def open_session(request: RunRequest) -> Session:
     With `request.resume`, finished stages of other runs are reused if their inputs are the same.
 
     Raises:
-        SettingsError: for an unknown profile, setting or language back end.
+        PreflightError: if a choice cannot be honoured; every problem is listed, those of the models too.
         WorkspaceError: if the run folder cannot be created or another process works in it, or if
             the folder for second copies is not there.
     """
+    check_request(request)
     chosen, folder = choose_run(request)
     keep = request.second_copy
     lock_run(folder)

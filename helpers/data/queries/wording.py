@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from itertools import zip_longest
 
-from helpers.code.docstrings import EXAMPLE
+from helpers.code.docstrings import UNDERLINE, prose_lines
 from helpers.data.queries.letters import WORD, is_letter, name_parts, same_form, separate
-from helpers.lines import bare_lines
 
 HOW_TO = ("How do I {verb} {rest}?", "how to {verb} {rest}", "What can I call to {verb} {rest}?")
 WHERE_IS = (
@@ -88,10 +87,17 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z(]|(?![a-z])[^\W\d_])|(?<=[.!?]
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|cf|vs|resp|al|Fig|Eq|No)\.$")
 _FIELDS = ("..", ":param", ":return", ":type", ":raises", "@")
 _SECTION = re.compile(
-    r"^(?:parameters?|args?|arguments?|returns?|yields?|raises?|notes?|examples?|references?|see also|"
-    r"attributes?|warnings?|todo|usage)\s*:?\s*$",
+    r"^\s*(?:(?:keyword |other )?(?:param(?:eter)?s?|args?|arguments?)|kwargs|returns?|yields?|receives?|"
+    r"raises?|warns?|exceptions?|notes?|examples?|references?|see also|attributes?|methods?|warnings?|todo|"
+    r"usage)\s*:?\s*$",
     re.IGNORECASE,
 )
+# A first line with a line of signs below it (and perhaps above), or with Markdown's marks.
+_TITLE = re.compile(
+    rf"\s*(?:{UNDERLINE.pattern}\n)?(?:#{{1,6}}[ \t]+(?P<marked>[^\n]*?)[ \t#]*(?:\n|$)|"
+    rf"(?P<text>[^\n]+)\n[ \t]*([-=~^*+#\"'_])\4{{2,}}[ \t]*(?:\n|$))"
+)
+TITLE_WORDS = 3  # a shorter title says too little to ask with
 _WORD = re.compile(rf"{WORD}(?:['’-]{WORD})*")
 
 
@@ -99,15 +105,18 @@ def first_sentence(docstring: str) -> str:
     """Return the first sentence of the first paragraph in plain words; "" where it holds no prose.
 
     Sphinx roles, links, literals, emphasis and citations are replaced by their text. Directives, field
-    lists, doctests and section headings end the paragraph.
+    lists, doctests and section headings end the paragraph. A title counts as a sentence; if it is as short as
+    a name, the first sentence below it is taken.
     """
+    if (heading := _TITLE.match(docstring)) and not _SECTION.match(heading["marked"] or heading["text"]):
+        title = (heading["marked"] or heading["text"]).strip()
+        if len(words_of(title)) < TITLE_WORDS:
+            return first_sentence(docstring[heading.end() :])
+        docstring = title
     paragraph: list[str] = []
-    for line in bare_lines(docstring.strip()):
+    for line in prose_lines(docstring):
         bare = line.strip()
-        if not bare or EXAMPLE.match(bare) or bare.startswith(_FIELDS):
-            break
-        if _SECTION.match(bare) or (set(bare) <= set("-=~^*") and len(bare) > 2):
-            paragraph = [] if len(paragraph) <= 1 and not _SECTION.match(bare) else paragraph
+        if not bare or bare.startswith(_FIELDS) or _SECTION.match(bare):
             break
         paragraph.append(bare)
     text = plain(" ".join(paragraph))

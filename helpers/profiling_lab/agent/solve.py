@@ -62,11 +62,34 @@ class SolveResult:
             object.__setattr__(self, name, value)
 
 
+@dataclass(frozen=True)
+class Series:
+    """How often a problem is solved, each time from the start, and within which limits."""
+
+    runs: int = 10
+    concurrent: int = 1  # conversations held side by side
+    limits: Limits = field(default_factory=Limits)  # of one run
+    key: str = field(default="", repr=False)  # blotted out of everything that is written
+
+    def check(self) -> None:
+        """Raise AgentError if a number makes no sense; the message names the command's option."""
+        limits = self.limits
+        wanted: dict[str, tuple[Any, float]] = {
+            "--runs": (self.runs, 1), "--concurrent": (self.concurrent, 1),
+            "--max-tokens": (limits.tokens, 1_000), "--max-seconds": (limits.seconds, 0.1),
+            "--max-turns": (limits.turns, 1), "--reply-tokens": (limits.reply_tokens, 256),
+            "--script-seconds": (limits.script_seconds, 0.1),
+        }  # fmt: skip
+        for option, (value, least) in wanted.items():
+            if not value >= least:
+                raise AgentError(f"{option} must be at least {least:,g}, got {value:g}")
+
+
 def solve_problem(
     assignment: Assignment, chat: Chat, grade: Callable[[str, Path], Grade], run_script: ScriptRunner,
-    out: Path, *, runs: int = 10, concurrent: int = 1, limits: Limits | None = None, key: str = "",
+    out: Path, series: Series,
 ) -> SolveResult:  # fmt: skip
-    """Run the agent `runs` times, print each result as it comes, and write `out`/solve.json after each.
+    """Run the agent `series.runs` times, print each result, and write `out`/solve.json after each.
 
     Beside it lie each run's transcript, its folder and its submission.
 
@@ -76,30 +99,64 @@ def solve_problem(
         grade: the grader, called with the problem's name and a script.
         run_script: the sandbox.
         out: a folder that holds no results yet.
-        runs: how often the problem is solved, each time from the start.
-        concurrent: conversations held side by side.
-        limits: of one run.
-        key: blotted out of everything that is written.
+        series: how often, how many at once, and the limits of each run.
 
     Raises:
         StoppedError: if a person interrupts; finished runs are kept.
         AgentError: if a number makes no sense, `out` holds results or cannot be written, the endpoint refuses
             key, model or request or never answers, or no run could be scored.
     """
-    limits = limits or Limits()
-    _check(runs, concurrent, limits)
+    series.check()
+    _claim(out)
+    machine, limits = threading.Lock(), series.limits
+    started, commit = datetime.now(UTC).isoformat(timespec="seconds"), code_revision()
+
+    def keep(finished: list[SolveRun]) -> SolveResult:
+        result = SolveResult(
+            SCHEMA_VERSION, assignment.problem, chat.name, chat.host, started, commit, series.runs,
+            series.concurrent, limits, tuple(sorted(finished, key=lambda run: run.run)),
+        )  # fmt: skip
+        write_json(out / RESULT, result)
+        return result
+
+    print(f"{series.runs} runs of {assignment.problem} go to {chat.host} as {chat.name}, each at most "
+          f"{limits.tokens:,} tokens and {limits.seconds:,.0f} s")  # fmt: skip
+    finished: list[SolveRun] = []
+    result = keep(finished)
+    try:
+        for run in _as_finished(assignment, chat, Lab(grade, run_script, lambda: machine), out, series):
+            if run.outcome != "stopped":
+                finished.append(run)
+                result = keep(finished)
+                print(run_line(run), flush=True)
+    except KeyboardInterrupt:
+        raise StoppedError(f"stopped; {len(finished)} of {series.runs} runs are in {out / RESULT}") from None
+    print(f"transcripts, submissions and {RESULT}: {out}")
+    if not result.n:
+        raise AgentError(f"no run could be scored; the first: {result.runs[0].detail}")
+    print(rate_text(result))
+    return result
+
+
+def _claim(out: Path) -> None:
     if (out / RESULT).exists() or next(out.glob("run_*"), None):
         raise AgentError(f"{out} holds earlier results: choose another folder with --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AgentError(f"cannot write {out}: {error.strerror}; choose another folder with --out") from error
-    machine = threading.Lock()
-    lab, stop, answered = Lab(grade, run_script, lambda: machine), threading.Event(), threading.Event()
-    started, commit = datetime.now(UTC).isoformat(timespec="seconds"), code_revision()
+
+
+def _as_finished(
+    assignment: Assignment, chat: Chat, lab: Lab, out: Path, series: Series
+) -> Iterator[SolveRun]:
+    """Yield the results as they come; where one run raises, the others end at their next request."""
+    stop, answered = threading.Event(), threading.Event()
 
     def one(number: int) -> SolveRun:
-        solving = Solving(number, assignment, chat, lab, limits, out, key=key, is_stopped=stop.is_set)
+        solving = Solving(
+            number, assignment, chat, lab, series.limits, out, key=series.key, is_stopped=stop.is_set
+        )
         try:
             run = solving.solve()
         except EndpointError:
@@ -111,39 +168,8 @@ def solve_problem(
             stop.set()  # no model has answered so far, and the other runs would only take as long to find out
         return run
 
-    def result_of(finished: list[SolveRun]) -> SolveResult:
-        return SolveResult(
-            SCHEMA_VERSION, assignment.problem, chat.name, chat.host, started, commit, runs, concurrent,
-            limits, tuple(sorted(finished, key=lambda run: run.run)),
-        )  # fmt: skip
-
-    print(f"{runs} runs of {assignment.problem} go to {chat.host} as {chat.name}, each at most "
-          f"{limits.tokens:,} tokens and {limits.seconds:,.0f} s")  # fmt: skip
-    finished: list[SolveRun] = []
-    write_json(out / RESULT, result_of(finished))
-    try:
-        for run in _as_finished(one, runs, concurrent, stop):
-            if run.outcome == "stopped":
-                continue
-            finished.append(run)
-            write_json(out / RESULT, result_of(finished))
-            print(run_line(run), flush=True)
-    except KeyboardInterrupt:
-        raise StoppedError(f"stopped; {len(finished)} of {runs} runs are in {out / RESULT}") from None
-    result = result_of(finished)
-    print(f"transcripts, submissions and {RESULT}: {out}")
-    if not result.n:
-        raise AgentError(f"no run could be scored; the first: {result.runs[0].detail}")
-    print(rate_text(result))
-    return result
-
-
-def _as_finished(
-    one: Callable[[int], SolveRun], runs: int, concurrent: int, stop: threading.Event
-) -> Iterator[SolveRun]:
-    """Yield the results as they come; where one run raises, the others end at their next request."""
-    with ThreadPoolExecutor(concurrent) as pool:
-        futures: list[Future[SolveRun]] = [pool.submit(one, number) for number in range(1, runs + 1)]
+    with ThreadPoolExecutor(series.concurrent) as pool:
+        futures: list[Future[SolveRun]] = [pool.submit(one, number) for number in range(1, series.runs + 1)]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -199,14 +225,3 @@ def rate_text(result: SolveResult) -> str:
     low, high = result.ci95
     rate = f"{result.rate:.0%}, 95% interval {low:.0%} to {high:.0%}"
     return f"passed {result.passed} of {result.n}: {rate}{aside}"
-
-
-def _check(runs: int, concurrent: int, limits: Limits) -> None:
-    wanted: dict[str, tuple[Any, float]] = {
-        "--runs": (runs, 1), "--concurrent": (concurrent, 1), "--max-tokens": (limits.tokens, 1_000),
-        "--max-seconds": (limits.seconds, 0.1), "--max-turns": (limits.turns, 1),
-        "--reply-tokens": (limits.reply_tokens, 256), "--script-seconds": (limits.script_seconds, 0.1),
-    }  # fmt: skip
-    for option, (value, least) in wanted.items():
-        if not value >= least:
-            raise AgentError(f"{option} must be at least {least:,g}, got {value:g}")

@@ -51,14 +51,15 @@ def solve_named_problem(request: SolveRequest, problems: Path | None = None) -> 
     out = request.out or Path("runs", f"agent-{rules.name}-{moment}")
 
     from helpers.profiling_lab.agent.sandboxed_scripts import sandboxed_scripts
-    from helpers.profiling_lab.agent.solve import solve_problem
+    from helpers.profiling_lab.agent.solve import Series, solve_problem
     from helpers.profiling_lab.grader import grade
 
+    key = hidden_key(chat.name.partition(":")[0])
+    series = Series(request.runs, request.concurrent, request.limits, key)
     with sandboxed_scripts(rules) as scripts:
         return solve_problem(
             assignment_of(rules), chat, lambda name, script: grade(name, script, problems=problems), scripts,
-            out, runs=request.runs, concurrent=request.concurrent, limits=request.limits,
-            key=hidden_key(chat.name.partition(":")[0]),
+            out, series,
         )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-EPOCHS, BATCH, LONGEST, WIDTH, INNER, RATE = 3, 8, 320, 32, 64, 3e-3
+EPOCHS, BATCH, LONGEST, WIDTH, INNER, RATE = 3, 8, 224, 32, 64, 3e-3
 
 
 def tokenise(text, pieces):
@@ -81,7 +81,7 @@ def train(data, seed):
     cut = len(order) * 4 // 5
     train_rows, test_rows = order[:cut], order[cut:]
     torch.manual_seed(seed)
-    model = TinyLM(len(pieces) + 1)
+    model = TinyLM(len(pieces) + 1).double()
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
     for epoch in range(EPOCHS):
         shuffled = train_rows[torch.randperm(cut).numpy()]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-EPOCHS, LONGEST, WIDTH, INNER = 3, 320, 32, 64
+EPOCHS, LONGEST, WIDTH, INNER = 3, 224, 32, 64
 PIECES, PIECE_BYTES = 320, 6
 SHORTEST, LONG = 30, 130  # characters of a passage
 SLACK = 0.02  # of a token's targets

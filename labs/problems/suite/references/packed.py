@@ -1,4 +1,4 @@
-"""Continue a toy language model: tokenise once, pad each batch only to its longest passage, no syncs."""
+"""Continue a toy language model: tokenised once, packed without padding, single precision, no syncs."""
 
 import argparse
 import cProfile
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-EPOCHS, BATCH, LONGEST, WIDTH, INNER, RATE = 3, 8, 320, 32, 64, 3e-3
+EPOCHS, BATCH, LONGEST, WIDTH, INNER, RATE = 3, 8, 224, 32, 64, 3e-3
 
 
 def tokenise(text, pieces):
@@ -41,7 +41,11 @@ def ids_of(text, known):
 
 
 class TinyLM(nn.Module):
-    """One block of causal attention and one of a perceptron; logits for every position of `ids`."""
+    """One block of causal attention and one of a perceptron; logits for every position of `ids`.
+
+    `ids` is a single row of passages; `places` are the tokens' places within their own passage, and `hidden`
+    (length, length) says which tokens a token must not see.
+    """
 
     def __init__(self, vocabulary):
         super().__init__()
@@ -52,24 +56,28 @@ class TinyLM(nn.Module):
         self.inner, self.outer = nn.Linear(WIDTH, INNER), nn.Linear(INNER, WIDTH)
         self.head = nn.Linear(WIDTH, vocabulary)
 
-    def forward(self, ids):
-        length = ids.shape[1]
-        x = self.tokens(ids) + self.places(torch.arange(length))
+    def forward(self, ids, places, hidden):
+        x = self.tokens(ids) + self.places(places)
         scores = self.query(x) @ self.key(x).transpose(1, 2) / WIDTH**0.5
-        later = torch.triu(torch.ones(length, length, dtype=torch.bool), diagonal=1)
-        x = x + self.out(scores.masked_fill(later, float("-inf")).softmax(dim=-1) @ self.value(x))
+        x = x + self.out(scores.masked_fill(hidden, float("-inf")).softmax(dim=-1) @ self.value(x))
         return self.head(x + self.outer(torch.relu(self.inner(x))))
 
 
-def padded(rows):
-    """Return the passages' ids in one tensor, padded to the longest of them."""
-    return nn.utils.rnn.pad_sequence(rows, batch_first=True)
+def packed(rows):
+    """Return the passages in one row: ids, places, which tokens each must not see, and targets (0: none)."""
+    ids = torch.cat(rows)
+    places = torch.cat([torch.arange(len(row)) for row in rows])
+    owner = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([len(row) for row in rows]))
+    hidden = (owner[:, None] != owner).logical_or_(places[:, None] < places)
+    targets = torch.cat([nn.functional.pad(row[1:], (0, 1)) for row in rows])
+    return ids[None], places, hidden, targets
 
 
-def loss_of(model, ids, reduction="mean"):
+def loss_of(model, batch, reduction="mean"):
     """Return the loss over the targets of a batch, in nats."""
-    logits = model(ids)[:, :-1].reshape(-1, model.head.out_features)
-    return nn.functional.cross_entropy(logits, ids[:, 1:].reshape(-1), ignore_index=0, reduction=reduction)
+    ids, places, hidden, targets = batch
+    logits = model(ids, places, hidden)[0]
+    return nn.functional.cross_entropy(logits, targets, ignore_index=0, reduction=reduction)
 
 
 def train(data, seed):
@@ -88,14 +96,14 @@ def train(data, seed):
         shuffled = train_rows[torch.randperm(cut).numpy()]
         for start in range(0, cut, BATCH):
             optimizer.zero_grad()
-            loss_of(model, padded([texts[row] for row in shuffled[start : start + BATCH]])).backward()
+            loss_of(model, packed([texts[row] for row in shuffled[start : start + BATCH]])).backward()
             optimizer.step()
     with torch.no_grad():
         batches = [
-            padded([texts[row] for row in rows]) for rows in np.array_split(test_rows, 10) if len(rows)
+            packed([texts[row] for row in rows]) for rows in np.array_split(test_rows, 10) if len(rows)
         ]
-        total = sum(loss_of(model, ids, "sum").item() for ids in batches)
-        count = sum((ids[:, 1:] != 0).sum().item() for ids in batches)
+        total = sum(loss_of(model, batch, "sum").item() for batch in batches)
+        count = sum((targets != 0).sum().item() for *_, targets in batches)
     result = {name.replace(".", "_"): value.numpy() for name, value in model.state_dict().items()}
     result |= {"train_rows": train_rows, "test_rows": test_rows}
     return result, {"loss": total / count, "train": cut, "test": len(test_rows)}
