@@ -54,7 +54,7 @@ def planted_task(count=9, window=384):
     code, _ = code_of(*training)  # nothing is held out: copies of the template would be barred as twins
     items = completion_items(held, training, count=count, seed=5)
     texts = {file.path: file.text for file in held}
-    return CompletionTask(items, items[:1], texts, training, code, "shop", window)
+    return CompletionTask(items, items[:2], texts, training, code, "shop", window)
 
 
 @pytest.fixture(scope="module")
