@@ -157,6 +157,20 @@ def complete(
 
 
 @app.command()
+def completion(
+    run: Annotated[Path, Option(help="the folder of a finished run, below runs/")],
+    places: Annotated[int, Option(help="places in held-out files at most")] = 200,
+) -> None:
+    """Measure completion on held-out lines: untouched or adapted model, with or without retrieved code."""
+    from helpers.machine.hardware import detect_runtime
+    from helpers.tools.completion_run import FOLDER, completion_table, measure_run
+
+    for line in completion_table(measure_run(run, detect_runtime(), count=places)):
+        print(line)
+    print(f"\nplaces, completions and figures: {run / FOLDER}")
+
+
+@app.command()
 def ladder(
     profile: Annotated[str, Option(help="t4, cpu, laptop or smoke: where the rungs start from")] = "cpu",
     corpus: Corpus = "",

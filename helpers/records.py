@@ -180,6 +180,25 @@ class Document:
     path: str
 
 
+CompletionKind = Literal["rest_of_line", "next_line", "block"]
+
+
+@dataclass(frozen=True)
+class CompletionItem:
+    """One place in a held-out file, and what stands there: `text[start:end]` of that file."""
+
+    id: str  # "path:line:kind"
+    kind: CompletionKind
+    path: str
+    language: str
+    line: int  # 1-based, on which the target begins
+    start: int  # characters of the file before the target: its left context
+    end: int
+    target: str
+    seen: bool  # the target stands word for word in the training side
+    cross_file: bool  # it names something of the repository that its own file does not define
+
+
 @dataclass(frozen=True)
 class Failure:
     """One diagnosed failure of the error analysis."""

@@ -8,6 +8,6 @@ code under study (see `helpers.sandbox`) and does not choose the files of a corp
 """
 
 __all__ = [
-    "docstrings", "edits", "extraction", "fences", "functions", "languages", "names", "near_duplicates",
-    "python_text", "quality", "secrets", "style",
+    "definitions", "docstrings", "edits", "extraction", "fences", "functions", "languages", "literals",
+    "names", "near_duplicates", "python_text", "quality", "secrets", "statements", "style",
 ]  # fmt: skip

@@ -99,9 +99,15 @@ def tokens_of(code: str, language: str) -> list[Token]:
 
 
 @cache
-def _parser(language: str) -> Parser:
+def grammar_of(language: str) -> Language:
+    """Return the grammar of one of the languages of `GRAMMARS`."""
     package, function = GRAMMARS[language]
-    return Parser(Language(getattr(importlib.import_module(package), function)()))
+    return Language(getattr(importlib.import_module(package), function)())
+
+
+@cache
+def _parser(language: str) -> Parser:
+    return Parser(grammar_of(language))
 
 
 def parse_tree(text: str, language: str) -> Tree:

@@ -7,6 +7,6 @@ card (`card`). Nothing here trains or measures a model, and code of a corpus run
 """
 
 __all__ = [
-    "card", "contamination", "corpus", "corpus_spec", "draw", "exposure", "foreign", "general_code",
-    "leaks", "licences", "queries", "splits", "tasks",
+    "card", "completion_items", "contamination", "corpus", "corpus_spec", "draw", "exposure", "foreign",
+    "general_code", "leaks", "licences", "queries", "splits", "tasks", "twins",
 ]  # fmt: skip

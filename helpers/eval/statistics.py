@@ -116,6 +116,30 @@ def paired_bootstrap(before: Sequence[float], after: Sequence[float], **options:
     return paired_ratio_bootstrap(before, after, np.ones(len(before)), **options)
 
 
+def paired_share(before: Sequence[bool], after: Sequence[bool], **options: Any) -> Delta:
+    """Return the difference of two shares of the same items: interval by bootstrap, p by McNemar's test.
+
+    Options as in `bootstrap_ratio`.
+    """
+    interval = paired_bootstrap(before, after, **options)
+    test = exact_mcnemar(before, after)
+    name = f"exact McNemar, {test.gained} to {test.lost} discordant; interval by {interval.test}"
+    return Delta(interval.value, interval.ci95, test.p_value, name)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted by Holm (1979): calling those below .05 real errs at all in 5% of cases.
+
+    statsmodels' own collects garbage at every call, half a second once torch is loaded.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(raised, 1.0)
+    return adjusted.tolist()
+
+
 def bootstrap_ratio(
     numerator: Sequence[float],
     denominator: Sequence[float] | np.ndarray,

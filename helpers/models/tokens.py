@@ -69,6 +69,11 @@ def token_offsets(tokenizer: PreTrainedTokenizerBase, text: str) -> list[tuple[i
     return _encode(_copies_of(tokenizer).first, text).offsets
 
 
+def last_ids(tokenizer: PreTrainedTokenizerBase, text: str, most: int) -> list[int]:
+    """Return the last `most` ids of plain text: as a prompt, a text that is too long loses its start."""
+    return token_ids(tokenizer, text)[-most:]
+
+
 def continuing_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """Return the ids of plain text that goes on after other text.
 

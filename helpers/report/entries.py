@@ -135,10 +135,7 @@ def share_entry(
 
     Each side has a Wilson interval; the difference has a bootstrap interval over groups and McNemar's p.
     """
-    interval = statistics.paired_bootstrap(before, after, **options)
-    test = statistics.exact_mcnemar(before, after)
-    name = f"exact McNemar, {test.gained} to {test.lost} discordant; interval by {interval.test}"
-    delta = Delta(interval.value, interval.ci95, test.p_value, name)
+    delta = statistics.paired_share(before, after, **options)
     sides = [statistics.proportion(outcomes) for outcomes in (before, after)]
     return metric_entry(*sides, delta, unit=unit, higher_is_better=higher)
 

@@ -6,4 +6,7 @@ training settings. A run uses only what they share with it: `general_problems` a
 catalogue for `search`, and the saved ladder for its report. `helpers.__main__` reads these commands' options.
 """
 
-__all__ = ["complete", "general_problems", "score", "search", "track_a_ladder", "verify_pairs"]
+__all__ = [
+    "complete", "completion_run", "general_problems", "score", "search", "track_a_ladder",
+    "verify_pairs",
+]  # fmt: skip

@@ -19,7 +19,7 @@ from helpers.lines import lines_of
 from helpers.machine.hardware import Runtime, set_seed
 from helpers.models.causal_lm import load_adapted
 from helpers.models.generation import end_ids
-from helpers.models.tokens import continuation, token_ids
+from helpers.models.tokens import continuation, last_ids
 from helpers.run.folder import newest_run_with
 from helpers.run.workspace import read_json
 
@@ -88,7 +88,7 @@ def complete_code(
     if temperature < 0:
         raise CompletionError(f"--temperature must be 0 (greedy) or above, not {temperature:g}")
     model, tokenizer = load_adapted(spec, run_folder / ADAPTER, runtime)
-    read = token_ids(tokenizer, prompt)[-(window - max_tokens) :]
+    read = last_ids(tokenizer, prompt, window - max_tokens)
     ids = torch.tensor([read], device=model.device)
     set_seed(seed)
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}

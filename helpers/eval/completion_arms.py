@@ -1,0 +1,212 @@
+"""Write the completions of every arm at the same places, and measure them.
+
+Four arms: the untouched and the adapted model, each with and without retrieved code. Beside them stand two
+baselines without training: the untouched model after the nearest file of the training side, and a lookup of
+the line that most often follows the same line there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from helpers.data.completion_items import KINDS
+from helpers.eval.completion_choice import BM25, ContextChoice, choose_context
+from helpers.eval.completion_context import (
+    PromptForm,
+    TrainingCode,
+    code_index,
+    query_of,
+    ranked_units,
+    training_files,
+)
+from helpers.eval.completion_scores import CompletionScore, cut_completion, score_completion
+from helpers.eval.ranking import Run
+from helpers.lines import lines_of
+from helpers.machine.hardware import Runtime
+from helpers.machine.usage import free_memory, stopwatch
+from helpers.models.causal_lm import generate
+from helpers.models.tokens import continuing_ids, last_ids
+from helpers.records import CompletionItem, Query, SourceFile
+
+NEW_TOKENS = {"rest_of_line": 32, "next_line": 32, "block": 96}  # of a completion at most
+TIMED = 12  # places that are completed one at a time, for the seconds of one
+NEAREST, COPY = "base+nearest_file", "copy"
+Model = tuple[PreTrainedModel, PreTrainedTokenizerBase]
+Prompts = list[tuple[list[int], tuple[str, ...]]]  # of each item: token ids, and what was retrieved for it
+Search = Callable[[Sequence[Query]], Run]  # scores of units for every query
+
+
+@dataclass(frozen=True)
+class CompletionTask:
+    """Everything that the arms share."""
+
+    items: Sequence[CompletionItem]
+    validation: Sequence[CompletionItem]  # places in validation files, on which the retriever is chosen
+    texts: Mapping[str, str]  # path -> text, of the files of both
+    training: Sequence[SourceFile]
+    code: TrainingCode
+    repository: str
+    window: int  # tokens of prompt and completion together
+    batch_size: int = 32
+    searches: Mapping[str, Search] = field(default_factory=dict)  # name -> retriever, beside BM25
+
+
+@dataclass(frozen=True)
+class CompletionResult:
+    """The scores of every arm and baseline, in the order of the items, and what they cost."""
+
+    scores: Mapping[str, Sequence[CompletionScore]]
+    seconds: Mapping[str, float]  # of one completion at batch size 1, the mean over TIMED places
+    context: ContextChoice
+
+
+def run_arms(
+    task: CompletionTask, base: Callable[[], Model], adapted: Callable[[], Model], runtime: Runtime
+) -> CompletionResult:
+    """Complete every item in every arm, greedily; one model is held at a time.
+
+    Args:
+        base, adapted: load the model of an arm.
+
+    Raises:
+        ContextError: if retrieved code gives an answer away.
+    """
+    model, tokenizer = base()
+    prompts, choice = _prompts(task, model, tokenizer)
+    written: dict[str, list[tuple[str, bool]]] = {}
+    seconds: dict[str, float] = {}
+
+    def write(arm: str, model: PreTrainedModel, some: Prompts) -> None:
+        ids = [tokens for tokens, _ in some]
+        written[arm] = _write(model, tokenizer, task.items, ids, task, runtime)
+        seconds[arm] = _seconds_of_one(model, tokenizer, ids, task, runtime)
+
+    write("base", model, prompts["plain"])
+    write("base+retrieved", model, prompts["retrieved"])
+    write(NEAREST, model, prompts["nearest"])
+    del model
+    free_memory()
+    model, _ = adapted()
+    write("adapted", model, prompts["plain"])
+    write("adapted+retrieved", model, prompts["retrieved"])
+    table = _following_lines(task.training)
+    written[COPY] = [(_looked_up(table, item, task.texts[item.path]), True) for item in task.items]
+    context = {"base+retrieved": "retrieved", "adapted+retrieved": "retrieved", NEAREST: "nearest"}
+    scores = {
+        arm: [
+            score_completion(
+                item, task.texts[item.path], text, tokenizer, has_ended=has_ended, arm=arm, context=used
+            )
+            for item, (text, has_ended), (_, used) in zip(
+                task.items, texts, prompts.get(context.get(arm, ""), [([], ())] * len(texts)), strict=True
+            )
+        ]
+        for arm, texts in written.items()
+    }
+    return CompletionResult(scores, seconds, choice)
+
+
+def new_tokens(kind: str, window: int) -> int:
+    """Return how many tokens a completion of a kind may have: at most half the window."""
+    return min(NEW_TOKENS[kind], window // 2)
+
+
+def _prompts(
+    task: CompletionTask, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+) -> tuple[dict[str, Prompts], ContextChoice]:
+    """Return the prompts without retrieval, with the chosen retriever's code, and after the nearest file."""
+    queries = [query_of(item, task.texts[item.path]) for item in (*task.items, *task.validation)]
+    searches: dict[str, Search] = {BM25: _bm25(task.code), **task.searches}
+    runs = {name: search(queries) for name, search in searches.items()}
+    choice = choose_context(
+        model, tokenizer, task.code, runs, [(item, task.texts[item.path]) for item in task.validation],
+        repository=task.repository, room=task.window - new_tokens("block", task.window),
+    )  # fmt: skip
+    form = PromptForm(tokenizer, task.repository, choice.heads, choice.share)
+    files = training_files(task.training, task.code)
+    nearest = _bm25(files)(queries[: len(task.items)])
+    prompts: dict[str, Prompts] = {"plain": [], "retrieved": [], "nearest": []}
+    for item in task.items:
+        text, room = task.texts[item.path], task.window - new_tokens(item.kind, task.window)
+        prompts["plain"].append((last_ids(tokenizer, text[: item.start], room), ()))
+        for name, code, run, most in (
+            ("retrieved", task.code, runs[choice.retriever], None), ("nearest", files, nearest, 1),
+        ):  # fmt: skip
+            ranked = ranked_units(code, item, run.get(item.id, {}))[:most]
+            prompts[name].append(form.prompt(code, item, text, ranked, room))
+    return prompts, choice
+
+
+def _bm25(code: TrainingCode) -> Search:
+    return code_index(code).run if code.units else lambda queries: {}
+
+
+def _write(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    items: Sequence[CompletionItem],
+    prompts: Sequence[list[int]],
+    task: CompletionTask,
+    runtime: Runtime,
+    batch_size: int | None = None,
+) -> list[tuple[str, bool]]:
+    """Return what the model writes at each item, and whether it stopped before its tokens were spent."""
+    found: list[tuple[str, bool]] = [("", True)] * len(items)
+    for is_block in (False, True):
+        chosen = [n for n, item in enumerate(items) if (item.kind == "block") == is_block]
+        if not chosen:
+            continue
+        most = new_tokens(KINDS[-1] if is_block else KINDS[0], task.window)
+        texts = generate(
+            model, tokenizer, [prompts[n] for n in chosen], runtime, max_new_tokens=most,
+            batch_size=batch_size or task.batch_size, stop=() if is_block else ("\n",), what="completions",
+        )  # fmt: skip
+        for number, (text,) in zip(chosen, texts, strict=True):
+            found[number] = (text, len(continuing_ids(tokenizer, text)) < most)
+    return found
+
+
+def _seconds_of_one(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    task: CompletionTask,
+    runtime: Runtime,
+) -> float:
+    """Return the seconds of one completion when nothing else is in the batch, over places spread evenly."""
+    step = max(1, len(task.items) // TIMED)
+    some = range(0, len(task.items), step)[:TIMED]
+    items, ids = [task.items[n] for n in some], [prompts[n] for n in some]
+    _write(model, tokenizer, items[:1], ids[:1], task, runtime, 1)  # what only the first call costs
+    with stopwatch() as took:
+        _write(model, tokenizer, items, ids, task, runtime, 1)
+    return took["seconds"] / len(some)
+
+
+def _following_lines(training: Sequence[SourceFile]) -> dict[str, Counter[str]]:
+    """Return stripped line -> what stands after it in the training files, up to the longest block."""
+    table: dict[str, Counter[str]] = defaultdict(Counter)
+    for file in training:
+        lines = [line for line in lines_of(file.text) if line.strip()]
+        for number, line in enumerate(lines):
+            table[line.strip()]["".join(lines[number + 1 : number + 9])] += 1
+    return table
+
+
+def _looked_up(table: Mapping[str, Counter[str]], item: CompletionItem, text: str) -> str:
+    """Return what most often follows the line before a place; of a line begun, its most frequent rest."""
+    left = [line for line in lines_of(text[: item.start]) if line.strip()]
+    last = left[-1].strip() if left else ""
+    found: Counter[str] = Counter()
+    if item.kind == "rest_of_line":
+        for line, following in table.items():
+            if line.startswith(last) and len(line) > len(last):
+                found[line[len(last) :]] += following.total()
+    else:
+        for after, times in table.get(last, Counter()).items():
+            found[cut_completion(item.kind, after, item.language)] += times
+    return max(found, key=lambda text: (found[text], text), default="")

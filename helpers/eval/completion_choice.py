@@ -1,0 +1,82 @@
+"""Choose how code is retrieved and written into prompts: by how likely it makes targets in validation files.
+
+The untouched model scores the targets of places in validation files after every candidate's prompts. The form
+is chosen with BM25, then the retriever with that form. Held-out test files take no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from helpers.eval.completion_context import Heads, PromptForm, TrainingCode, heads_for, ranked_units
+from helpers.eval.ranking import Run
+from helpers.models.structure import hidden_states, output_head
+from helpers.models.token_loss import IGNORED, summed_token_loss
+from helpers.models.tokens import continuing_ids
+from helpers.records import CompletionItem
+
+SHARES = (0.5, 0.25)  # of a prompt that retrieved code may take
+BM25 = "bm25"
+
+
+@dataclass(frozen=True)
+class ContextChoice:
+    """The retriever and the form that were chosen, and what every candidate's prompts gave."""
+
+    retriever: str
+    heads: Heads
+    share: float
+    places: int
+    tried: tuple[Mapping[str, Any], ...]  # retriever, heads, share, nats a target
+
+
+def choose_context(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    code: TrainingCode,
+    runs: Mapping[str, Run],
+    places: Sequence[tuple[CompletionItem, str]],
+    *,
+    repository: str,
+    room: int,
+) -> ContextChoice:
+    """Return the candidate after whose prompts the targets are most probable; of equals, the first.
+
+    Args:
+        runs: retriever -> scores of the units for each item; "bm25" among them.
+        places: items in validation files, each with its file's text; without any, the first candidate.
+        room: tokens of a prompt.
+    """
+    tried: list[dict[str, Any]] = []
+
+    def nats(retriever: str, heads: Heads, share: float) -> float:
+        form, total = PromptForm(tokenizer, repository, heads, share), 0.0
+        for item, text in places:
+            ranked = ranked_units(code, item, runs[retriever].get(item.id, {}))
+            prompt, _ = form.prompt(code, item, text, ranked, room)
+            total += target_nats(model, prompt, continuing_ids(tokenizer, item.target))
+        mean = total / len(places) if places else 0.0
+        tried.append({"retriever": retriever, "heads": heads, "share": share, "nats_per_target": mean})
+        return mean
+
+    forms = [(heads, share) for heads in heads_for(tokenizer) for share in SHARES]
+    costs = {form: nats(BM25, *form) for form in forms}
+    heads, share = min(costs, key=lambda form: costs[form])
+    by_retriever = {BM25: costs[heads, share]}
+    by_retriever |= {name: nats(name, heads, share) for name in runs if name != BM25}
+    chosen = min(by_retriever, key=lambda name: by_retriever[name])
+    return ContextChoice(chosen, heads, share, len(places), tuple(tried))
+
+
+@torch.no_grad()
+def target_nats(model: PreTrainedModel, prompt: Sequence[int], target: Sequence[int]) -> float:
+    """Return -ln p(target | prompt), summed over the target's tokens."""
+    ids = torch.tensor([[*prompt, *target]], device=model.device)
+    labels = torch.tensor([[IGNORED] * len(prompt) + [*target]], device=model.device)
+    loss, _ = summed_token_loss(output_head(model), hidden_states(model, ids), labels)
+    return float(loss)

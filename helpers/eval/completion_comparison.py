@@ -1,0 +1,173 @@
+"""Compare the four arms of completion on the same items, and say which of them to use.
+
+Intervals resample files. Shares are tested by McNemar's test, means by the paired bootstrap. Every measure
+has six differences among four arms; their p-values are adjusted by Holm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import combinations
+from typing import Any
+
+from helpers.data.completion_items import KINDS
+from helpers.eval.completion_scores import CompletionScore
+from helpers.eval.statistics import (
+    Delta,
+    Estimate,
+    bootstrap_mean,
+    holm,
+    paired_bootstrap,
+    paired_share,
+    proportion,
+    verdict,
+)
+
+ARMS = ("base", "base+retrieved", "adapted", "adapted+retrieved")  # the simplest first
+GROUPS = ("seen", "cross-file", "other")
+PRIMARY = "exact_match"
+SHARES = (PRIMARY, "parses", "stops", "first_token")
+SHOWN_OF_PARTS = (PRIMARY, "edit_similarity")
+MEANS = ("edit_similarity", "identifier_f1", "accepted_characters")
+Scores = Mapping[str, Sequence[CompletionScore]]  # arm or baseline -> its scores
+
+
+def compare_arms(scores: Scores, *, samples: int, seed: int) -> dict[str, Any]:
+    """Return the figures of every arm, and every difference among those of `ARMS` that are there.
+
+    Args:
+        scores: of the same items in the same order in every arm; others than `ARMS` are baselines.
+        samples, seed: of the bootstrap.
+
+    Returns:
+        `arms`: arm -> measure -> estimate; `by_kind` and `by_group`: name -> arm -> estimate of the primary
+        measure and of edit similarity; `differences`: rows of first, second (minus first), measure, value,
+        ci95, p_value, p_holm, test, verdict; `gains_by_group`: the differences to "base" of each group.
+
+    Raises:
+        ValueError: for no items, or arms that do not hold the same items.
+    """
+    items = [[score.item_id for score in some] for some in scores.values()]
+    if not items or not items[0] or any(ids != items[0] for ids in items):
+        raise ValueError("every arm must have completed the same items, in the same order, and one at least")
+    options = {"samples": samples, "seed": seed}
+    arms = {arm: _estimates(some, (*SHARES, *MEANS), **options) for arm, some in scores.items()}
+    by_kind = {kind: _part(scores, kind=kind) for kind in KINDS}
+    by_group = {group: _part(scores, group=group) for group in GROUPS}
+    shown = {
+        name: {
+            key: {arm: _estimates(rows, SHOWN_OF_PARTS, **options) for arm, rows in some.items()}
+            for key, some in parts.items() if some
+        }
+        for name, parts in (("by_kind", by_kind), ("by_group", by_group))
+    }  # fmt: skip
+    gains = {
+        group: {arm: asdict(_delta(some["base"], some[arm], PRIMARY, **options))
+                for arm in ARMS[1:] if arm in some}
+        for group, some in by_group.items() if "base" in some
+    }  # fmt: skip
+    return {"arms": arms, **shown, "differences": differences(scores, **options), "gains_by_group": gains}
+
+
+def differences(scores: Scores, *, samples: int, seed: int) -> list[dict[str, Any]]:
+    """Return every pairwise difference among the arms, second minus first, p-values adjusted by measure."""
+    rows = []
+    for name in (*SHARES, *MEANS):
+        pairs = list(combinations([arm for arm in ARMS if arm in scores], 2))
+        deltas = [_delta(scores[a], scores[b], name, samples=samples, seed=seed) for a, b in pairs]
+        adjusted = holm([delta.p_value for delta in deltas])
+        for (first, second), delta, p_holm in zip(pairs, deltas, adjusted, strict=True):
+            said = verdict(replace(delta, p_value=p_holm), higher_is_better=True)
+            rows.append({"first": first, "second": second, "measure": name, **asdict(delta),
+                         "p_holm": p_holm, "verdict": said})  # fmt: skip
+    return rows
+
+
+def arm_to_use(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the simplest arm that detectably beats the untouched model and is beaten by no other.
+
+    It is "base" if none beats it. Decided by the primary measure.
+
+    Args:
+        rows: from `differences`.
+    """
+    beats: dict[str, set[str]] = {arm: set() for arm in ARMS}
+    for row in rows:
+        if row["measure"] == PRIMARY and row["verdict"] != "no_detectable_difference":
+            better, worse = row["second"], row["first"]
+            if row["verdict"] == "regressed":
+                better, worse = worse, better
+            beats[better].add(worse)
+    good = [arm for arm in ARMS if "base" in beats[arm] and not any(arm in found for found in beats.values())]
+    return good[0] if good else "base"
+
+
+def answer_in_words(comparison: Mapping[str, Any], seconds: Mapping[str, float], training: float) -> str:
+    """Say which arm to use, by how much, at what cost, and how sure that is.
+
+    Args:
+        comparison: from `compare_arms`, as plain values.
+        seconds: arm -> seconds of one completion at batch size 1.
+        training: seconds that adapting the model took.
+    """
+    arms, rows = comparison["arms"], comparison["differences"]
+    mine = [row for row in rows if row["measure"] == PRIMARY and row["first"] == "base"]
+    n, base = arms["base"][PRIMARY]["n"], arms["base"][PRIMARY]["value"]
+    best = arm_to_use(rows)
+    if best == "base":
+        worse = [row["second"] for row in mine if row["verdict"] == "regressed"]
+        behind = f"; detectably worse: {', '.join(worse)}" if worse else ""
+        return (
+            f"Use the untouched model: on {n} held-out places ({base:.1%} completed exactly) no other arm is "
+            f"detectably better{behind}."
+        )
+    row = next(row for row in mine if row["second"] == best)
+    low, high = (100 * bound for bound in row["ci95"])
+    cost = f"{seconds[best]:.2f} s a completion instead of {seconds['base']:.2f} s"
+    cost += f", after {training:.0f} s of training" if best.startswith("adapted") else ", without training"
+    level = [arm for arm in ARMS if arm not in (best, "base") and not _is_apart(rows, best, arm)]
+    beside = f" Not detectably different from it: {', '.join(level)}." if level else ""
+    return (
+        f"Use {best}: it completes {arms[best][PRIMARY]['value']:.1%} of {n} held-out places exactly, the "
+        f"untouched model {base:.1%} ({100 * row['value']:+.1f} points, 95% interval {low:+.1f} to "
+        f"{high:+.1f}, p = {row['p_holm']:.2g} after Holm). Cost: {cost}.{beside}"
+    )
+
+
+def _is_apart(rows: Sequence[Mapping[str, Any]], one: str, other: str) -> bool:
+    return any(
+        row["measure"] == PRIMARY and {row["first"], row["second"]} == {one, other}
+        and row["verdict"] != "no_detectable_difference"
+        for row in rows
+    )  # fmt: skip
+
+
+def _part(scores: Scores, **wanted: str) -> dict[str, list[CompletionScore]]:
+    """Return the scores whose field has the wanted value; nothing if there are none."""
+    ((field, value),) = wanted.items()
+    found = {arm: [row for row in some if getattr(row, field) == value] for arm, some in scores.items()}
+    return found if all(found.values()) else {}
+
+
+def _estimates(
+    rows: Sequence[CompletionScore], measures: Sequence[str], *, samples: int, seed: int
+) -> dict[str, Estimate]:
+    paths = [row.path for row in rows]
+    found = {}
+    for name in measures:
+        values = [getattr(row, name) for row in rows]
+        is_share = name in SHARES
+        found[name] = (
+            proportion(values) if is_share
+            else bootstrap_mean(values, groups=paths, samples=samples, seed=seed)
+        )  # fmt: skip
+    return found
+
+
+def _delta(
+    first: Sequence[CompletionScore], second: Sequence[CompletionScore], measure: str, **options: Any
+) -> Delta:
+    paired = paired_share if measure in SHARES else paired_bootstrap
+    before, after = ([getattr(row, measure) for row in rows] for rows in (first, second))
+    return paired(before, after, groups=[row.path for row in first], **options)

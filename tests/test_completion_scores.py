@@ -1,0 +1,262 @@
+"""Measures of completions against values computed by hand, and the comparison of the arms."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import statistics
+from dataclasses import replace
+
+import pytest
+import tiny_models
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_completion_items import PYTHON, file_of
+
+from helpers.data import completion_items as rules
+from helpers.data.completion_items import completion_items
+from helpers.eval.completion_comparison import (
+    ARMS,
+    PRIMARY,
+    SHARES,
+    answer_in_words,
+    arm_to_use,
+    compare_arms,
+    differences,
+)
+from helpers.eval.completion_scores import (
+    CompletionScore,
+    common_beginning,
+    cut_completion,
+    edit_similarity,
+    first_statement,
+    identifier_f1,
+    open_brackets,
+    score_completion,
+)
+from helpers.eval.statistics import exact_mcnemar, holm, paired_share
+from helpers.run.workspace import to_plain
+
+TOKENIZER = tiny_models.tokenizer()
+OPTIONS = {"samples": 500, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def items():
+    return {item.kind: item for item in completion_items([file_of(PYTHON)], [], count=3, seed=4)}
+
+
+def score(item, written, *, has_ended=True):
+    return score_completion(item, PYTHON, written, TOKENIZER, has_ended=has_ended)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "distance", "longer"),
+    [
+        ("", "", 0, 1),
+        ("abc", "abc", 0, 3),
+        ("", "abcd", 4, 4),
+        ("flaw", "lawn", 2, 4),
+        ("saturday", "sunday", 3, 8),
+    ],
+)
+def test_edit_similarity_by_hand(one, other, distance, longer):
+    assert edit_similarity(one, other) == edit_similarity(other, one) == 1 - distance / longer
+
+
+@given(st.text("ab(", max_size=9), st.text("ab(", max_size=9), st.text("ab(", max_size=9))
+@settings(max_examples=60, deadline=None)
+def test_edit_distance_is_a_metric(a, b, c):
+    def distance(x, y):
+        return round((1 - edit_similarity(x, y)) * max(len(x), len(y)))
+
+    assert (distance(a, b) == 0) == (a == b)
+    assert distance(a, c) <= distance(a, b) + distance(b, c)
+    assert abs(len(a) - len(b)) <= distance(a, b) <= max(len(a), len(b)) - common_beginning(a, b)
+
+
+def test_identifiers_by_hand():
+    assert identifier_f1("return total", "return total + extra", "python") == 2 * 1 / 3  # of 1 and of 2
+    assert identifier_f1("f(a, a)", "f(a, b)", "python") == 4 / 6
+    assert identifier_f1("'total'", "total", "python") == 0  # a string holds no identifier
+    assert identifier_f1("1 + 2", "3", "python") == 1
+    assert identifier_f1("x := func(y)", "x := func(y)", "go") == 1
+
+
+def test_common_beginning():
+    assert [common_beginning(a, "return x") for a in ("return y", "return x", "return x + 1", "", "x")] == [
+        7,
+        8,
+        8,
+        0,
+        0,
+    ]
+
+
+BLOCKS = [
+    ("if a:\n    b\nelse:\n    c\nd\n", "if a:\n    b\nelse:\n    c"),
+    ("    if a:\n        b\n\n        c\n\n    d\n", "    if a:\n        b\n\n        c"),
+    ("x = f(\n  a,\n)\ny = 1", "x = f(\n  a,\n)"),
+    ("@one\n@two\ndef f():\n    pass\n\n\ndef g", "@one\n@two\ndef f():\n    pass"),
+    ("\n\nx = 1\ny = 2", "\n\nx = 1"),
+    ("x = 1 + \\\n2\ny = 2", "x = 1 + \\\n2"),
+    ("try:\n    a\nexcept E:\n    b\nfinally:\n    c\nz", "try:\n    a\nexcept E:\n    b\nfinally:\n    c"),
+    ("return [\n1,", "return [\n1,"),
+    ("s = '(' \nt = 2", "s = '(' "),
+    ("", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "statement"), BLOCKS)
+def test_the_first_statement_by_hand(text, statement):
+    assert first_statement(text, "python") == statement
+
+
+def test_the_first_statement_in_a_language_with_braces():
+    assert first_statement("  if (a) {\n    b();\n  }\n  else {\n    c();\n  }\n  d();\n}", "javascript") == (
+        "  if (a) {\n    b();\n  }\n  else {\n    c();\n  }"
+    )
+    assert first_statement("\tfor {\n\t\tf()\n\t}\n}\n", "go") == "\tfor {\n\t\tf()\n\t}"
+
+
+def test_the_first_statement_of_what_follows_a_place_is_its_target():
+    """What the file itself says is a perfect completion, so the rule that cuts must find its end."""
+    texts = {f"{module.__name__}.py": inspect.getsource(module) for module in (rules, ast, statistics)}
+    files = [file_of(text, path) for path, text in texts.items()]
+    found = completion_items(files, [], count=60, seed=0)
+    assert len({item.kind for item in found}) == 3
+    for item in found:
+        rest = texts[item.path][item.start :]
+        assert cut_completion(item.kind, rest, "python") == item.target
+
+
+def test_brackets_in_strings_and_comments_count_for_nothing():
+    assert open_brackets("f(a, [')', b  # (", "python") == 2
+    assert open_brackets("})", "go") == -2
+
+
+def test_the_target_itself_is_right_by_every_measure(items):
+    for item in items.values():
+        found = score(item, f"  {item.target}\n" + ("    x = 1\n" if item.kind == "block" else ""))
+        assert (found.exact_match, found.parses, found.stops, found.first_token) == (True,) * 4
+        assert (found.edit_similarity, found.identifier_f1) == (1, 1)
+        assert found.accepted_characters == len(item.target.strip())
+
+
+def test_what_is_wrong_is_told_apart(items):
+    item = items["next_line"]
+    target = item.target.strip()
+    broken = score(item, item.target + "(")
+    assert not broken.exact_match
+    assert not broken.parses
+    assert not broken.stops  # a bracket more is open than there
+    assert broken.accepted_characters == len(target)
+    assert broken.edit_similarity == 1 - 1 / (len(target) + 1)
+    other = score(item, item.target[: len(item.target) - len(target)] + "pass")
+    assert other.parses == (not target.endswith(":"))
+    assert other.stops
+    assert not score(item, item.target, has_ended=False).stops
+    assert score(item, item.target + "\nmore", has_ended=False).stops  # it went on, so it had ended the line
+    nothing = score(item, "")
+    assert (nothing.accepted_characters, nothing.edit_similarity, nothing.first_token) == (0, 0, False)
+
+
+def test_first_token_is_that_of_the_tokenizer(items):
+    item = replace(items["next_line"], target="return first + second")
+    assert score(item, "    return 5").first_token
+    assert not score(item, "    raise 5").first_token
+
+
+def rows(arm, outcomes, *, files=10, group="other"):
+    return [
+        CompletionScore(
+            item_id=str(n), kind=rules.KINDS[n % 3], path=f"f{n % files}.py", arm=arm, text="", context=(), group=group,
+            exact_match=right, edit_similarity=float(right), identifier_f1=0.5, parses=True, stops=True,
+            first_token=right, accepted_characters=3 * right,
+        )
+        for n, right in enumerate(outcomes)
+    ]  # fmt: skip
+
+
+def planted(*shares, n=60):
+    """Four arms of which the first `share` of the items are right."""
+    return {
+        arm: rows(arm, [number < share * n for number in range(n)])
+        for arm, share in zip(ARMS, shares, strict=True)
+    }
+
+
+@pytest.mark.parametrize(
+    ("shares", "wanted"),
+    [
+        ((0.2, 0.9, 0.2, 0.9), "base+retrieved"),  # a template repeated with other names
+        ((0.2, 0.2, 0.9, 0.9), "adapted"),  # an idiom of every file
+        ((0.3, 0.3, 0.3, 0.3), "base"),  # noise
+        ((0.3, 0.32, 0.28, 0.33), "base"),
+        ((0.1, 0.4, 0.4, 0.8), "adapted+retrieved"),
+        ((0.5, 0.1, 0.1, 0.1), "base"),
+        ((0.0, 0.05, 0.05, 0.9), "adapted+retrieved"),  # the middle ones do not beat the untouched model
+    ],
+)
+def test_the_arm_to_use_follows_from_planted_scores(shares, wanted):
+    assert arm_to_use(differences(planted(*shares), **OPTIONS)) == wanted
+
+
+def test_the_answer_says_which_by_how_much_and_at_what_cost():
+    seconds = {"base": 0.25, "base+retrieved": 0.5, "adapted": 0.25, "adapted+retrieved": 0.5}
+
+    def answer(*shares):
+        return answer_in_words(to_plain(compare_arms(planted(*shares), **OPTIONS)), seconds, 275.4)
+
+    won = answer(0.2, 0.9, 0.2, 0.9)
+    assert won.startswith("Use base+retrieved: it completes 90.0% of 60 held-out places exactly")
+    assert "untouched model 20.0% (+70.0 points, 95% interval +" in won
+    assert "0.50 s a completion instead of 0.25 s, without training" in won
+    assert won.endswith("Not detectably different from it: adapted+retrieved.")
+    assert "after 275 s of training" in answer(0.2, 0.2, 0.9, 0.9)
+    assert answer(0.3, 0.3, 0.3, 0.3).endswith("no other arm is detectably better.")
+    assert answer(0.5, 0.1, 0.5, 0.5).endswith("detectably worse: base+retrieved.")
+
+
+def test_every_difference_is_there_once_and_adjusted_over_six():
+    scores = planted(0.2, 0.4, 0.4, 0.6)
+    found = compare_arms({**scores, "copy": rows("copy", [False] * 60)}, **OPTIONS)
+    mine = [row for row in found["differences"] if row["measure"] == PRIMARY]
+    assert [(row["first"], row["second"]) for row in mine] == [
+        (a, b) for number, a in enumerate(ARMS) for b in ARMS[number + 1 :]
+    ]
+    assert [row["value"] for row in mine] == pytest.approx([0.2, 0.2, 0.4, 0, 0.2, 0.2])
+    raw = [row["p_value"] for row in mine]
+    assert raw[0] == exact_mcnemar([False] * 12, [True] * 12).p_value == 2 * 0.5**12
+    # smallest: 24 to 0, times 6; then four of 12 to 0, times 5 (no less than one before); the largest stays 1
+    assert [row["p_holm"] for row in mine] == pytest.approx(
+        [5 * raw[0], 5 * raw[0], 6 * raw[2], 1, 5 * raw[0], 5 * raw[0]]
+    )
+    assert found["arms"]["copy"][PRIMARY].value == 0
+    assert found["arms"]["base"]["accepted_characters"].value == pytest.approx(0.6)
+    assert set(found["by_kind"]) == set(rules.KINDS)
+    assert set(found["by_group"]) == {"other"}
+    assert found["gains_by_group"]["other"]["adapted"]["value"] == pytest.approx(0.2)
+
+
+def test_arms_of_different_items_are_refused():
+    scores = planted(0.1, 0.1, 0.1, 0.1)
+    for wrong in ({}, {"base": []}, {**scores, "adapted": scores["adapted"][1:]}):
+        with pytest.raises(ValueError, match="same items"):
+            compare_arms(wrong, **OPTIONS)
+
+
+def test_holm_by_hand():
+    assert holm([]) == []
+    assert holm([0.04]) == [0.04]
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_a_share_is_tested_by_mcnemar_with_an_interval_over_files():
+    before, after = [False] * 20, [True] * 10 + [False] * 10
+    one_file = paired_share(before, after, groups=["a"] * 20, **OPTIONS)
+    assert one_file.value == 0.5
+    assert one_file.p_value == 2 * 0.5**10
+    assert one_file.ci95[0] <= 0 <= one_file.ci95[1]  # one file proves nothing
+    assert "10 to 0" in one_file.test
+    assert set(SHARES) <= set(CompletionScore.__dataclass_fields__)
