@@ -178,14 +178,15 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_figures(finish
     assert timeless(first) == timeless(second)
 
 
-def test_a_failing_run_leaves_the_previous_reports_alone(finished) -> None:
+def test_a_failing_run_leaves_the_previous_reports_alone(finished, tmp_path) -> None:
     out, _ = finished
+    (tmp_path / "broken.zip").write_text("no archive")
     before = {
         path: path.read_bytes()
         for path in out.rglob("*smoke*")
         if path.is_file() and "runs" not in path.parts
     }
-    done = execute(out, "--corpus", "installed:no_such_package_at_all")
+    done = execute(out, "--corpus", f"zip:{tmp_path / 'broken.zip'}")
     assert done.returncode == 1
     assert "section “Corpus and data card” failed: CorpusError" in done.stderr
     assert "Traceback" not in done.stderr
