@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers.profiles import RunRequest, apply_request
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -23,8 +25,6 @@ def helpers(*arguments: str) -> subprocess.CompletedProcess:
             ("run", "--profile", "gigantic"),
             "unknown profile 'gigantic'; choose one of: cpu, laptop, smoke, t4",
         ),
-        (("run", "--profile", "smoke", "--language", "parrot"), "unknown language back end 'parrot'"),
-        (("run", "--profile", "smoke", "--language", "openai:m@http://me:key@h/v1"), "OPENAI_API_KEY"),
         (("verify", "--run", "no/such/run"), "no metrics.json"),
         (("score", "--problems", "missing.jsonl", "--samples", "x", "--out", "y"), "missing.jsonl"),
     ],
@@ -37,6 +37,19 @@ def test_wrong_input_ends_with_one_sentence(arguments, says, tmp_path) -> None:
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("language", "says"),
+    [
+        ("parrot", "unknown language back end 'parrot'"),
+        ("openai:m@http://me:key@h/v1", "OPENAI_API_KEY"),
+    ],
+)
+def test_a_back_end_that_cannot_be_asked_is_a_wrong_choice(language, says) -> None:
+    _, wrong = apply_request(RunRequest("smoke", language=language))
+    assert len(wrong) == 1
+    assert says in wrong[0]
 
 
 def test_a_plan_is_printed_without_what_libraries_say_on_the_way() -> None:
