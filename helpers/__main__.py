@@ -159,7 +159,7 @@ def complete(
 @app.command()
 def completion(
     run: Annotated[Path, Option(help="the folder of a finished run, below runs/")],
-    places: Annotated[int, Option(help="places in held-out files at most")] = 200,
+    places: Annotated[int | None, Option(help="places in held-out files; by default the run's own")] = None,
 ) -> None:
     """Measure completion on held-out lines: untouched or adapted model, with or without retrieved code."""
     from helpers.machine.hardware import detect_runtime
@@ -168,6 +168,7 @@ def completion(
     for line in completion_table(measure_run(run, detect_runtime(), count=places)):
         print(line)
     print(f"\nplaces, completions and figures: {run / FOLDER}")
+    print(f"to have them in the run's reports: python -m helpers report --run {run}")
 
 
 @app.command()

@@ -80,7 +80,7 @@ def test_a_corpus_that_has_changed_is_refused(run_folder, monkeypatch):
     [
         ("nowhere", 9, "there is no run in"),
         (".", 9, "holds no finished Track A"),
-        ("smoke-1", 0, "at least 1"),
+        ("smoke-1", 5, "at least 6"),
     ],
 )
 def test_what_cannot_be_measured_is_said(run_folder, place, count, why):

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.generation.streamers import BaseStreamer
 
 from helpers.errors import SuiteError
+from helpers.eval.completion_task import ADAPTER
 from helpers.lines import lines_of
 from helpers.machine.hardware import Runtime, set_seed
 from helpers.models.causal_lm import load_adapted
@@ -22,8 +23,6 @@ from helpers.models.generation import end_ids
 from helpers.models.tokens import continuation, last_ids
 from helpers.run.folder import newest_run_with
 from helpers.run.workspace import read_json
-
-ADAPTER = "track_a/train/adapter"
 
 
 class CompletionError(SuiteError, ValueError):
