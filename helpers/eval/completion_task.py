@@ -139,6 +139,7 @@ def completion_facts(
         training_seconds: that adapting the model took.
     """
     return {
+        "repository": task.repository,
         "window": task.window,
         "context": to_plain(result.context),
         "seconds_per_completion": dict(result.seconds),

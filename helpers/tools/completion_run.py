@@ -7,7 +7,6 @@ same. Held-out places, completions and figures are written to `track_a/completio
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from helpers.eval.completion_task import (
     measure_completion,
 )
 from helpers.machine.hardware import Runtime
+from helpers.run.folder import recorded_profile
 from helpers.run.workspace import digest, read_json
 from helpers.settings import LEAST_PLACES, CompletionSettings, Profile
 
@@ -108,7 +108,7 @@ def _finished(run_folder: Path) -> tuple[Profile, str]:
             f"there is no run in {run_folder}: make one with `make run`, or name its folder"
         )
     try:
-        profile = _settings(Profile, read_json(run_folder / "run.json")["profile"])
+        profile = recorded_profile(run_folder)
         known = read_json(run_folder / "track_a/section.json")["data"]["training_sha256"]
         read_json(run_folder / ADAPTER / "adapter_config.json")
     except (OSError, KeyError, TypeError, ValueError) as error:
@@ -117,16 +117,3 @@ def _finished(run_folder: Path) -> tuple[Profile, str]:
             "track did not finish; make a run with `make run`"
         ) from error
     return profile, known
-
-
-def _settings(kind: type, plain: Mapping[str, Any]) -> Any:
-    """Return a settings dataclass from its JSON form; settings of other versions are left out."""
-    hints = typing.get_type_hints(kind)
-    values = {}
-    for field in dataclasses.fields(kind):
-        if field.name in plain:
-            value = plain[field.name]
-            if dataclasses.is_dataclass(hints[field.name]):
-                value = _settings(hints[field.name], value)
-            values[field.name] = tuple(value) if isinstance(value, list) else value
-    return kind(**values)

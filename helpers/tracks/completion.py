@@ -22,14 +22,16 @@ from helpers.eval.completion_task import (
     read_completion,
 )
 from helpers.eval.failures_completion import completion_failures
-from helpers.records import CompletionItem, Corpus, Failure, Function, SourceFile, Splits
+from helpers.records import Corpus, Failure, Function, SourceFile, Splits
 from helpers.report import display as show
 from helpers.report import plots_completion, tables_completion
+from helpers.report.metrics import write_items
 from helpers.report.record_completion import record_completion
 from helpers.tracks.guards import step
 from helpers.tracks.record import keep_section
 from helpers.tracks.session import Session
 
+PLACES = "track_a/data/places"  # what is drawn, for the data card
 STAGE = "track_a/completion"
 
 
@@ -41,11 +43,6 @@ class Completion:
     def __init__(self, run: Session, corpus: Corpus, functions: Sequence[Function], splits: Splits):
         self.run, self.corpus, self.functions, self.splits = run, corpus, functions, splits
         self.task: CompletionTask | None = None  # once built
-
-    @property
-    def items(self) -> Sequence[CompletionItem] | None:
-        """The places, once they have been drawn."""
-        return self.task.items if self.task else None
 
     @step
     def build(self, files: Mapping[str, Sequence[SourceFile]] | None) -> None:
@@ -62,6 +59,7 @@ class Completion:
         self.task = completion_task(
             self.corpus, self.functions, self.splits, (files or {})["training"], profile, count=count
         )
+        write_items(self.run.folder, PLACES, self.task.items)
         display(show.counts(place_counts(self.task.items)["kinds"], "Completion", "places"))
 
     @step

@@ -43,7 +43,7 @@ from helpers.report.tables_completion import completion_sentences
 from helpers.run.folder import code_revision
 from helpers.run.workspace import read_json, read_jsonl, write_json
 from helpers.settings import MINIMUM_DATA, Profile
-from helpers.tracks.completion import Completion
+from helpers.tracks.completion import PLACES, Completion
 from helpers.tracks.guards import track_title
 from helpers.tracks.session import Session
 
@@ -57,7 +57,6 @@ def data_card(
     files: Mapping[str, Sequence[SourceFile]] | None,
     instruct: InstructData | None,
     retrieval: RetrievalData | None,
-    places: Sequence[CompletionItem] | None = None,
 ) -> str:
     """Render the data card as Markdown, from the data that this run really uses.
 
@@ -67,7 +66,6 @@ def data_card(
     Args:
         files: "training", "validation", "test" -> the files that Track A drew.
         instruct, retrieval: data of Tracks B and C.
-        places: for completions, in held-out files.
 
     What a track could not make is None; the card then gives the reason.
     """
@@ -81,7 +79,7 @@ def data_card(
     write_items(run.folder, "corpus/accepted", accepted)
     write_items(run.folder, "corpus/rejected", corpus.rejected)
     write_items(run.folder, "corpus/functions_left_out", functions_left_out(corpus))
-    _save_data(run, files, retrieval, places)
+    _save_data(run, files, retrieval)
     lacking = {track: {"status": "not_run", "reason": reason} for track, reason in run.not_run.items()}
     facts: DataCardFacts = {
         "profile": profile.name,
@@ -98,7 +96,7 @@ def data_card(
         },
         "instruct": lacking.get("track_b") or instruct.report,
         "retrieval": lacking.get("track_c") or retrieval.report,
-        "completion": lacking.get("completion") or completion_report(places or ()),
+        "completion": lacking.get("completion") or completion_report(_places(run)),
         "command": regenerating_command(
             profile.name, corpus.spec, run.seed, [*_given(profile), *profile.changed]
         ),
@@ -112,10 +110,9 @@ def data_card(
 
 
 def _save_data(
-    run: Session, files: Mapping[str, Sequence[SourceFile]] | None, retrieval: RetrievalData | None,
-    places: Sequence[CompletionItem] | None,
-) -> None:  # fmt: skip
-    """Save Track A's texts, Track C's queries and documents, and places; Track B saved its own data."""
+    run: Session, files: Mapping[str, Sequence[SourceFile]] | None, retrieval: RetrievalData | None
+) -> None:
+    """Save the texts of Track A and the queries and documents of Track C; the others saved their own data."""
     for split, some in (files or {}).items():
         name = {"training": "train"}.get(split, split)
         rows = [{"path": f.path, "language": f.language, "sha256": f.sha256, "text": f.text} for f in some]
@@ -123,8 +120,10 @@ def _save_data(
     if retrieval is not None:
         for name in ("train", "validation", "test", "documents"):
             write_items(run.folder, f"track_c/data/{name}", getattr(retrieval, name))
-    if places is not None:
-        write_items(run.folder, "track_a/data/places", places)
+
+
+def _places(run: Session) -> list[CompletionItem]:
+    return read_jsonl(run.folder / f"{PLACES}.jsonl", CompletionItem)
 
 
 def _verification(instruct: InstructData | None) -> list[dict[str, Any]]:
