@@ -43,7 +43,7 @@ AT_LEAST_ONE = (
     "max_prompt_tokens", "max_new_tokens", "generation_batch", "max_tokens", "encode_batch", "seeds",
     "bootstrap_samples", "sandbox_workers",
 )  # fmt: skip
-SHARES = ("dropout", "warmup_fraction", "keep_gain")
+SHARES = ("dropout", "warmup_fraction", "keep_gain", "fim_share")
 SEEDS = range(-(2**63), 2**63)  # that torch takes
 
 
@@ -166,6 +166,7 @@ class TrackASettings:
     general_files: int = 10  # slice of general code on which forgetting is measured
     rehearsal_share: float = 0.1  # tokens of general code mixed in, per token of the corpus
     train_embeddings: bool = False  # also the embedding's rows of the corpus's tokens, see `add_lora`
+    fim_share: float = 0.5  # of the training files as fill-in-the-middle, where the tokenizer has its marks
     keep_gain: float = 0.95  # share of the validated gain that a scaled-down adapter keeps; 1: as trained
     controls: bool = True  # a second training of the same budget, on a foreign code base
     twin: TwinSettings = TwinSettings()  # its own control; not run where it is the track's own model
@@ -270,6 +271,7 @@ class CompletionSettings:
     """Completion on held-out lines, with and without tuning and retrieved code."""
 
     places: int = 200  # in held-out files at most; 0 leaves the comparison out
+    chat: bool = False  # also Track B's model, before and after it was tuned on chats
 
     def __post_init__(self) -> None:
         """Refuse a number of places that could only say nothing."""
