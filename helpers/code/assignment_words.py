@@ -66,7 +66,8 @@ EXPECTING = {"when", "expect", "assertThat", "expectThat", "assert_that", "that"
 # Calls that fill what was selected before: a field of a form, an option, an entry.
 FILLS = {
     "fill", "type", "sendKeys", "send_keys", "fill_in", "typeText", "val", "default_value", "default_val",
-    "defaultValue", "or_insert", "or_insert_with", "withDefault", "setValue", "set_value",
+    "defaultValue", "or_insert", "or_insert_with", "withDefault", "setValue", "set_value", "toConstantValue",
+    "mockReturnValue", "mockResolvedValue",
 }  # fmt: skip
 # Calls that give what stands in for a value which is missing.
 FALLS_BACK = {"unwrap_or", "unwrap_or_else", "orElse", "orElseGet", "getOrElse", "value_or"}
@@ -86,7 +87,7 @@ DEFINES = {"def", "fn", "func", "function"}
 # An argument or attribute of this name holds the value that another name names.
 NEUTRAL = {
     "default", "value", "initial", "fallback", "const", "default_value", "defaultValue", "initialValue",
-    "initial_value", "data", "text",
+    "initial_value", "data", "text", "new",
 }  # fmt: skip
 # Words of calls that give the argument after a name to it. Other calls may only mention both.
 GIVES = {
@@ -112,6 +113,8 @@ DESCRIBING = {
 }  # fmt: skip
 STATES = {"is", "was", "to", "be"}  # between a name and its value, in prose
 LABELS = {"case", "default"}
+# Words that begin a compound statement of Python; a body may follow the colon on the same line.
+HEADS = {"if", "elif", "else", "for", "while", "with", "try", "except", "finally", "def", "class", "async"}
 DECLARES = {"let", "const", "var", "mut", "final", "auto", "val"}
 GETTER = re.compile(r"^_*(?:get|default|load|read|fetch)_?(?=\w)")
 

@@ -69,6 +69,7 @@ PASS_OF = {
     "keystore", "truststore", "store", "key",
     "wifi",
 }  # fmt: skip
+STAGES = {"prod", "production", "dev", "development", "staging", "test", "local"}
 NO_VALUE_BEFORE = {
     "is", "has", "no", "not", "without", "needs", "need", "require", "requires", "required", "show", "hide",
     "toggle", "forgot", "forgotten", "reset", "change", "changed", "invalid", "wrong", "missing",
@@ -97,7 +98,15 @@ NO_VALUE_AFTER = {
     "keys", "mgr", "realm", "processor", "required", "exists", "is", "valid", "invalid", "changed",
     "expired", "missing", "created", "updated", "revoked", "uuid", "info", "property", "properties",
 }  # fmt: skip
-PHRASES = {("seed", "phrase"), ("recovery", "phrase"), ("backup", "phrase"), ("recovery", "code")}
+PHRASES = {
+    ("pass", "word"),
+    ("pass", "phrase"),
+    ("pass", "code"),
+    ("seed", "phrase"),
+    ("recovery", "phrase"),
+    ("backup", "phrase"),
+    ("recovery", "code"),
+}
 IDENTIFIER = re.compile(r"(?:--?)?[A-Za-z_][\w.-]*(?::[\w.-]+)?(?:\[\])?")
 
 
@@ -133,7 +142,10 @@ def _strength_at(words: list[str], at: int) -> int:
     if one in PASSWORDS or PASSWORD_END.search(one) or tuple(words[max(0, at - 1) : at + 1]) in PHRASES:
         strength = PASSWORD
     elif one == "pass":
-        strength = PASSWORD if before and before[-1] in PASS_OF else SECRET if not before else 0
+        rest = words[at + 1 :]
+        is_verb = bool(rest) and not (set(rest) <= STAGES or rest[-1].isdigit())
+        alone = 0 if before or is_verb else SECRET  # pass_context, passValue
+        strength = PASSWORD if before and before[-1] in PASS_OF else alone
     elif one == "pw":
         strength = PASSWORD
     elif one == "pat":

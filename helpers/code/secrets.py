@@ -106,12 +106,18 @@ STATED = re.compile(r"(?<![\w-])([A-Za-z_][\w-]*)[ \t]+(?:is|was|be)[ \t:]+([^\s
 TAGGED = re.compile(
     r"\b(?:env\w*|name|key|long|flag|yaml|json|mapstructure):\"([\w.-]+)[^\"\n]*\"[^`\n]*?[dD]efault\w*:\"([^\"\n]+)\""
 )
+DEFAULTED = re.compile(r"\$\{([A-Za-z_]\w*):?[-=]([^\s\"'`{}]+)\}")  # ${PASSWORD:-...} of a shell
+# A header that a server sends on: proxy_set_header X-Api-Key ...;
+SENT = re.compile(
+    r"\b(?:proxy_set_header|add_header|RequestHeader set|fastcgi_param)[ \t]+([\w-]+)[ \t]+([^\s\"'`;]+)"
+)
 INSERT = re.compile(r"(?i)\(([^()]+)\)\s*VALUES\s*\(([^()]+)\)")
 OF_PASSWORDS = (SPOKEN, CURL_USER, MYSQL, DATA_SOURCE)
 # Form -> what stands in each of its texts.
 FORMS = {
     LINE_PAIR: "", PAIR: "", OPTION: "-", ELEMENT: "</", SPOKEN: " ", CURL_USER: "-u", MYSQL: "-p",
     DATA_SOURCE: "@", ENV_LINE: " ", STATED: " ", TAGGED: "efault",
+    DEFAULTED: "${", SENT: "er",
 }  # fmt: skip
 TEMPLATED = re.compile(r"[{}<>]|%[sd(]|\$\(|\$\{")
 ESCAPED = re.compile(r"\\([nrt\"'`])")
