@@ -263,6 +263,16 @@ ELSEWHERE = [
     ("python", 'YAML = """\n  - DB=${{DB_PASSWORD-{}}}\n"""'),
     ("python", 'NGINX = """\nproxy_set_header X-Api-Key {};\n"""'),
     ("java", 'String passWord = "{}";'),
+    ("java", 'static final byte[] PASSWORD = "{}".getBytes(UTF_8);'),
+    ("python", "password = LazyAttribute(lambda o: '{}')"),
+    ("python", "cls.password = staticmethod(lambda: '{}')"),
+    ("javascript", 'expect(password).not.toBe("{}");'),
+    ("cpp", 'value<std::string>(&password)->default_value("{}");'),
+    ("c", 'o = (struct options){{ 1, .password = "{}" }};'),
+    ("python", "run('docker login -u me -p {} host')"),
+    ("python", "run('aws configure set aws_secret_access_key {}')"),
+    ("python", "sql = \"SET PASSWORD FOR me = '{}'\""),
+    ("c", 'static const char wifi_psk[] = "{}";'),
 ]
 
 

@@ -71,6 +71,14 @@ def is_named(code: Bracketed, lead: list[int]) -> bool:
     return any(code.text(k) in ("=", ":") for k in lead)
 
 
+def after_lambda(code: Bracketed, lead: list[int]) -> list[int]:
+    """Return what follows the head of a lambda that an argument consists of: `f(lambda x: "...")`."""
+    if not lead or code.text(lead[0]) != "lambda":
+        return lead
+    colons = [place for place, k in enumerate(lead) if code.text(k) == ":"]
+    return lead[colons[0] + 1 :] if colons else lead
+
+
 def is_neutral(code: Bracketed, lead: list[int]) -> bool:
     """Return whether an argument's name says nothing, such as `default=`."""
     for place, k in enumerate(lead):
@@ -192,7 +200,7 @@ def _last_names(code: Bracketed, left: list[int]) -> list[str]:
         elif code.is_name(k) and converted:
             converted = False
         elif code.is_name(k):
-            if text.isupper() and code.text(k - 1) == "]":
+            if text.isupper() and code.text(k - 1) == "]" and strength_of(text) < SECRET:
                 continue  # a macro after a declared array
             names.append(_kebab_name(code, k))
             if not (text in TYPES or says_nothing(text) or _is_type_or_macro(code, k)):

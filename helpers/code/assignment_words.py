@@ -36,6 +36,7 @@ SAME_VALUE = {
     "or_insert_with", "requireNonNullElse", "orElse", "orElseGet", "default_value", "default_val",
     "defaultValue",
     "unwrap_or_default", "getOrElse", "Unicode", "c_str", "as_str", "into_boxed_str",
+    "staticmethod", "LazyAttribute", "LazyFunction",
 }  # fmt: skip
 GETS = {
     "get", "fetch", "load", "read", "find", "look", "lookup", "query", "select", "input", "prompt",
@@ -66,8 +67,8 @@ EXPECTING = {"when", "expect", "assertThat", "expectThat", "assert_that", "that"
 # Calls that fill what was selected before: a field of a form, an option, an entry.
 FILLS = {
     "fill", "type", "sendKeys", "send_keys", "fill_in", "typeText", "val", "default_value", "default_val",
-    "defaultValue", "or_insert", "or_insert_with", "withDefault", "setValue", "set_value", "toConstantValue",
-    "mockReturnValue", "mockResolvedValue",
+    "defaultValue", "or_insert", "or_insert_with", "withDefault", "setValue", "set_value",
+    "toConstantValue", "default_str", "mockReturnValue", "mockResolvedValue",
 }  # fmt: skip
 # Calls that give what stands in for a value which is missing.
 FALLS_BACK = {"unwrap_or", "unwrap_or_else", "orElse", "orElseGet", "getOrElse", "value_or"}

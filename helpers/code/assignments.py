@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from helpers.code.assignment_calls import ONLY_PLACES, given_by_call, is_looked_up, joins
 from helpers.code.assignment_targets import (
+    after_lambda,
     defined,
     is_entry,
     is_named,
@@ -117,6 +118,7 @@ def _name_of(code: Bracketed, at: int, nth: int = -1) -> Named | None:
     wrapper: Named | None = None
     for _ in range(MAX_BRACKETS):
         lead, commas = code.lead(at)
+        lead = after_lambda(code, lead)
         found = name_in_lead(code, lead, nth)
         if found is not None:
             if found and not _is_described(code, at):

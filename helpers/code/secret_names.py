@@ -22,7 +22,7 @@ PASSWORDS = {
 }
 SECRETS = {
     "secret", "apikey", "apisecret", "secretkey", "accesskey", "privatekey", "authkey", "authtoken", "jwt",
-    "bearer",
+    "bearer", "psk",
 }  # fmt: skip
 CREDENTIALS = {"credential", "cred", "creds", "authorization", "token", "sessionid"}
 # In one word with others: dbpassword, accesstoken.
@@ -38,6 +38,7 @@ SECRET_KEYS = {
     "anthropic", "github", "gitlab", "sendgrid", "mailgun", "twilio", "datadog", "sentry", "algolia",
     "integration", "partner", "vault", "rsa", "ssh", "tls", "ssl", "ssn", "bot", "write", "ingest", "cookie",
     "flask", "django", "cdn", "ftp", "smtp", "sms", "maps", "payment", "billing", "merchant",
+    "preshared",
 }  # fmt: skip
 HARMLESS_KEYS = {
     "public", "pub", "primary", "foreign", "sort", "partition", "cache", "dict", "dictionary", "map", "hash",
