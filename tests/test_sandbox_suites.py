@@ -23,6 +23,19 @@ CASES = {
         "import asyncio\ndef check(candidate):\n    async def main():\n        return [x async for x in candidate(3)]\n    assert asyncio.run(main()) == [0, 1, 2]\n",
         "    for i in range(n):\n        yield 0\n",
     ),
+    "async iteration over an object": Case(
+        "class Down:\n    'd'\n",
+        "    def __init__(self, n):\n        self.n = n\n    async def __aiter__(self):\n        while self.n:\n            yield self.n\n            self.n -= 1\n",
+        "import asyncio\ndef check(candidate):\n    async def main():\n        return [x async for x in candidate(3)]\n    assert asyncio.run(main()) == [3, 2, 1]\n",
+        "    def __init__(self, n):\n        self.n = n\n    async def __aiter__(self):\n        yield self.n\n",
+        "Down",
+    ),
+    "unittest: left out, and expected to fail": Case(
+        "def f(x):\n    'd'\n",
+        "    return x + 1\n",
+        "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(f(1), 2)\n    @unittest.skip('later')\n    def test_b(self):\n        self.fail()\n    @unittest.expectedFailure\n    def test_c(self):\n        self.assertEqual(f(1), 3)\n@unittest.skipIf(True, 'never here')\nclass U(unittest.TestCase):\n    def test_d(self):\n        self.fail()\n",
+        "    import unittest\n    raise unittest.SkipTest('no')\n",
+    ),
     "async callback": Case(
         "async def f(g, x):\n    'd'\n",
         "    return await g(x) + 1\n",

@@ -195,8 +195,8 @@ def on_object(op: str, target: Any, args: list) -> Any:
         import copy
 
         return getattr(copy, op)(target)
-    if op == "enter":
-        return target.__enter__()
+    if op in ("enter", "aiter"):
+        return getattr(target, f"__{op}__")()
     if op == "exit":
         kind, *details = args
         return target.__exit__(kind, kind and kind(*details), None)

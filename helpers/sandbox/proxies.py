@@ -23,7 +23,7 @@ BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "a
 ORDERINGS = ("lt", "le", "gt", "ge")
 # Special methods that only forward: name -> operation, and name -> exact type that the answer must have.
 ASKED = {"iter": "iter", "reversed": "reversed", "getitem": "item", "setitem": "setitem",
-         "delitem": "delitem", "enter": "enter", "copy": "copy"}  # fmt: skip
+         "delitem": "delitem", "enter": "enter", "copy": "copy", "aiter": "aiter"}  # fmt: skip
 EXACT = {"bool": bool, "len": int, "str": str, "repr": str, "format": str, "float": float, "int": int}
 SHOWN = "the program's answer to an expected value cannot be used as a value"
 # Modules whose classes are data: an object that stays behind a proxy is never one of theirs.
@@ -101,9 +101,6 @@ class Remote:
     @property
     def __kwdefaults__(self) -> None:
         return None
-
-    def __aiter__(self) -> Remote:
-        return self
 
     async def __anext__(self) -> Any:
         return self.__ask("anext")
