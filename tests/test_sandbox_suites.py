@@ -36,6 +36,27 @@ CASES = {
         "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(f(1), 2)\n    @unittest.skip('later')\n    def test_b(self):\n        self.fail()\n    @unittest.expectedFailure\n    def test_c(self):\n        self.assertEqual(f(1), 3)\n@unittest.skipIf(True, 'never here')\nclass U(unittest.TestCase):\n    def test_d(self):\n        self.fail()\n",
         "    import unittest\n    raise unittest.SkipTest('no')\n",
     ),
+    "decorator": Case(
+        "import functools\ndef twice(function):\n    'd'\n",
+        "    @functools.wraps(function)\n    def inner(*args):\n        return function(function(*args))\n    return inner\n",
+        "def check(candidate):\n    @candidate\n    def more(x):\n        'One more.'\n        return x + 1\n    assert more(1) == 3 and more.__name__ == 'more' and more.__doc__ == 'One more.'\n    assert more.__wrapped__(1) == 2\n",
+        "    def inner(*args):\n        return function(function(*args))\n    return inner\n",
+        "twice",
+    ),
+    "threads of the tests": Case(
+        "import threading\nclass Counter:\n    'd'\n",
+        "    def __init__(self):\n        self.value, self.lock = 0, threading.Lock()\n    def add(self, step):\n        with self.lock:\n            self.value += step()\n",
+        "import threading\ndef check(candidate):\n    counter = candidate()\n    def work():\n        for _ in range(20):\n            counter.add(lambda: 2)\n    threads = [threading.Thread(target=work) for _ in range(4)]\n    for thread in threads:\n        thread.start()\n    for thread in threads:\n        thread.join()\n    assert counter.value == 160\n",
+        "    def __init__(self):\n        self.value = 0\n    def add(self, step):\n        self.value = step()\n",
+        "Counter",
+    ),
+    "rounding": Case(
+        "class Money:\n    'd'\n",
+        "    def __init__(self, x):\n        self.x = x\n    def __round__(self, n=0):\n        return Money(round(self.x, n))\n",
+        "def check(candidate):\n    assert round(candidate(1.26), 1).x == 1.3 and round(candidate(1.26)).x == 1\n",
+        "    def __init__(self, x):\n        self.x = x\n    def __round__(self, n=0):\n        return self\n",
+        "Money",
+    ),
     "async callback": Case(
         "async def f(g, x):\n    'd'\n",
         "    return await g(x) + 1\n",
