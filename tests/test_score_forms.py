@@ -356,6 +356,7 @@ def test_what_cannot_be_scored_counts_neither_way_and_is_told_by_reason(tmp_path
     [
         ("def verify(candidate):\n    assert candidate(1) == 2\n", "line 1: the tests never use 'double'"),
         ("x = 1\n", "line 1: the tests never use 'double'"),
+        ("print(double(1) == 3)\n", "line 1: the tests assert nothing, so every answer would pass"),
         ("def check(candidate):\n    pass\n", "line 1: the tests never use 'double'"),
         ("class TestA:\n    def test_a(self):\n        assert 1\n", "line 1: the tests never use 'double'"),
         ("class Helper:\n    def run(self):\n        assert double(1) == 2\n", "line 1: the tests never use"),
