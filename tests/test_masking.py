@@ -413,8 +413,8 @@ def test_a_rust_string_may_hold_line_breaks() -> None:
     assert masked == code.format(*[placeholder("Secret Keyword")] * 2)
 
 
-def test_the_default_corpus_holds_no_secret() -> None:
-    assert secret_counts(load_corpus("installed:networkx")) == {}
+def test_the_default_corpus_holds_no_secret(networkx_corpus) -> None:
+    assert secret_counts(networkx_corpus) == {}
 
 
 def test_output_of_running_code_is_checked_more_strictly() -> None:

@@ -8,12 +8,12 @@ are not plain data stay in their process and travel as handles.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import json
 import operator
 import os
 import struct
-import threading
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -116,9 +116,9 @@ class Peer:
         self.after_reply: Callable[[], Any] = _nothing
         self.threads: Callable[[], int] = _nothing  # that run here; every reply tells their number
         self.threads_there = 0  # what the other side's last reply told
-        self._asking = (
-            threading.RLock()
-        )  # tests and programs may have threads; an answer belongs to one of them
+        # Tests and programs may have threads; an answer belongs to one of them. Not from `threading`: its
+        # handlers would run at every fork.
+        self._asking = _thread.RLock()
         self._depth = 0  # requests, of either side, that are not answered yet
         self._descriptor = descriptor
         self._pending = b""  # received, but not read yet
