@@ -64,9 +64,11 @@ def check_sizes(settings: object) -> None:
             raise SettingsError(f"{name} is {value}, but is a share between 0 and 1")
         if name == "learning_rate" and not value > 0:
             raise SettingsError(f"{name} is {value}, and nothing would be learnt; give a number above 0")
-    window, stride = getattr(settings, "window", None), getattr(settings, "stride", None)
-    if window is not None and not 1 <= stride <= window:
-        raise SettingsError(f"stride is {stride}, but must lie between 1 and the window, {window}")
+    values = vars(settings)
+    if "window" in values and not 1 <= values["stride"] <= values["window"]:
+        raise SettingsError(
+            f"stride is {values['stride']}, but must lie between 1 and the window, {values['window']}"
+        )
 
 
 def check_names(what: str, given: Sequence[str], known: Sequence[str]) -> None:
