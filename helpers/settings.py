@@ -62,6 +62,13 @@ def check_sizes(settings: object) -> None:
             raise SettingsError(f"{name} is {value}, but must be at least 1")
         if name in SHARES and not 0 <= value <= 1:
             raise SettingsError(f"{name} is {value}, but is a share between 0 and 1")
+        if name == "learning_rate" and not value > 0:
+            raise SettingsError(f"{name} is {value}, and nothing would be learnt; give a number above 0")
+    values = vars(settings)
+    if "window" in values and not 1 <= values["stride"] <= values["window"]:
+        raise SettingsError(
+            f"stride is {values['stride']}, but must lie between 1 and the window, {values['window']}"
+        )
 
 
 def check_names(what: str, given: Sequence[str], known: Sequence[str]) -> None:
@@ -263,6 +270,8 @@ class TrackCSettings:
     def __post_init__(self) -> None:
         """Refuse an unknown index, or a size that means nothing."""
         check_sizes(self)
+        if self.batch_pairs + self.hard_negatives < 2:
+            raise SettingsError("a pair alone has no negatives: raise batch_pairs or hard_negatives")
         check_names("index", (self.index,), INDEXES)
 
 
