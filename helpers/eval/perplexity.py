@@ -89,8 +89,8 @@ def evaluate_perplexity(
         stride: tokens between windows, 1 <= stride <= window; smaller is more exact and slower.
         batch_size: windows per forward pass, by default about 4,096 tokens' worth; fewer if they do not
             fit in memory.
-        runtime: runs the forward pass under its autocast; without it the weights' own dtype is used, as
-            for all reported figures.
+        runtime: runs the forward pass under its autocast; without it the weights' own dtype is used.
+            `helpers.eval.file_scores` decides which for reported figures.
         observe: called with the per-token scores, to split them by token kind.
 
     Raises:
