@@ -25,10 +25,11 @@ from helpers.errors import SuiteError
 from helpers.machine.hardware import Runtime
 from helpers.machine.memory import in_batches
 from helpers.machine.progress import bar
-from helpers.models.structure import hidden_states, output_head
+from helpers.models.structure import hidden_states, output_head, vocabulary_size
 from helpers.models.tokens import token_ids
 
 TOKENS_PER_BATCH = 4096  # limits memory; does not affect the result
+LOGITS_AT_ONCE = 2**24  # elements, 64 MiB in float32; limits memory, too
 
 
 class PerplexityError(SuiteError, ValueError):
@@ -195,10 +196,14 @@ def _score(
     head: torch.nn.Module, hidden: torch.Tensor, targets: list[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return NLL in nats (float32) and top-1 hits of `targets`, both of shape (targets,), on the CPU."""
-    logits = head(hidden).float()
-    wanted = torch.tensor(targets, device=logits.device)
-    losses = torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
-    return losses.cpu(), (logits.argmax(-1) == wanted).cpu()
+    wanted = torch.tensor(targets, device=hidden.device)
+    rows = max(1, LOGITS_AT_ONCE // vocabulary_size(head))
+    losses, hits = [], []
+    for some, right in zip(hidden.split(rows), wanted.split(rows), strict=True):
+        logits = head(some).float()
+        losses.append(torch.nn.functional.cross_entropy(logits, right, reduction="none"))
+        hits.append(logits.argmax(-1) == right)
+    return torch.cat(losses).cpu(), torch.cat(hits).cpu()
 
 
 def _summarise(scores: tuple[TextScore, ...], correct: int) -> PerplexityResult:
