@@ -28,6 +28,7 @@ from helpers.settings import Profile, TrackASettings, TrackBSettings
 
 QUERY_TOKENS = 32  # of a docstring query; documents are cut at the profile's limit
 FUNCTIONS = 2_200  # of the default corpus
+PROCESS_GIB = 0.85  # libraries and the corpus; counted on a CPU, where a process's whole memory is measured
 MODEL_ARMS = 5  # of a completion: four, and the baseline after the nearest file
 
 
@@ -40,16 +41,20 @@ def plan_run(profile: Profile, machine: Machine, *, micro_batch: int | None = No
     Raises:
         ShapeError: if the shape of a model is not known.
     """
-    return [
+    stages = [
         *_plan_track_a(profile, machine, micro_batch),
         *_plan_track_b(profile, machine, micro_batch),
         *_plan_track_c(profile, machine),
         *_plan_completion(profile, machine),
     ]
+    if machine.speed is not CPU_SPEED:
+        return stages
+    process = {"libraries, corpus": PROCESS_GIB}
+    return [dataclasses.replace(stage, parts={**process, **stage.parts}) for stage in stages]
 
 
 def _plan_track_a(profile: Profile, machine: Machine, micro_batch: int | None) -> list[StagePlan]:
-    from helpers.eval.perplexity import TOKENS_PER_BATCH
+    from helpers.eval.perplexity import LOGITS_AT_ONCE, TOKENS_PER_BATCH
     from helpers.train.continued_pretraining import VALIDATIONS_PER_EPOCH
 
     a, shape = profile.track_a, model_shape(profile.track_a.model)
@@ -58,7 +63,7 @@ def _plan_track_a(profile: Profile, machine: Machine, micro_batch: int | None) -
     weights = {"weights": weight_bytes(shape, machine) / GIB}
     score = weights | {
         "activations": 8.0 * TOKENS_PER_BATCH * shape.intermediate * machine.weight_bytes / GIB,
-        "logits": a.window * shape.vocabulary * (machine.weight_bytes + 8.0) / GIB,
+        "logits": min(a.window * shape.vocabulary, LOGITS_AT_ONCE) * (machine.weight_bytes + 8.0) / GIB,
     }
     scoring = 2.0 * shape.parameters * fed / machine.speed.flops
     tokens = a.train_tokens * (1 + a.rehearsal_share) * a.epochs

@@ -151,7 +151,7 @@ LAPTOP = replace(
         max_new_tokens=200,
         epochs=2,
         learning_rate=5e-4,
-        batch_sequences=8,
+        batch_sequences=4,  # twice the steps for the same tokens
         general_problems=40,
     ),
     track_c=CPU.track_c,

@@ -8,7 +8,7 @@ from helpers.data.tasks.bugs import make_bugs
 from helpers.data.tasks.drafts import executable_drafts
 from helpers.data.tasks.execution import ExecutionContext
 from helpers.data.tasks.ground_truth import GroundTruth
-from helpers.data.tasks.phrasings import spliced, unfenced
+from helpers.data.tasks.phrasings import mark_line, spliced, unfenced
 from helpers.data.tasks.test_sets import TestSet
 from helpers.records import Function
 from helpers.sandbox.api import run_program
@@ -55,6 +55,8 @@ def test_every_repair_given_fails_and_its_answer_passes(form) -> None:
     assert repairs
     for draft in repairs:
         assert not run_program(draft.given, known.tests, entry_point="add").passed
+        marked = mark_line(draft.given, int(draft.detail["line"]), above=form == "function")
+        assert marked.strip() in draft.instruction
         line = int(draft.detail["line"])
         whole = (
             spliced(draft.given, line, draft.response) if form == "line" else unfenced(draft.response) + "\n"

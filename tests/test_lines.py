@@ -18,7 +18,7 @@ from helpers.code.style import style_scores
 from helpers.data.queries.documents import document_text, short_form, strip_nested_docstrings
 from helpers.data.tasks.bugs import make_bugs
 from helpers.data.tasks.execution import strip_decorators
-from helpers.data.tasks.phrasings import BUG_MARK, mark_line, spliced
+from helpers.data.tasks.phrasings import BUG_MARK, NEXT_LINE_MARK, mark_line, spliced
 from helpers.data.tasks.worsening import worsened_versions
 from helpers.eval.token_roles import character_roles
 from helpers.lines import bare_lines, indented, lines_of, with_newlines
@@ -121,6 +121,9 @@ def test_edits_fall_on_the_line_that_is_named(odd, end):
         assert bug.line == min(changed, default=bug.line)
         marked = bare_lines(mark_line(bug.source, bug.line))
         assert [n for n, line in enumerate(marked, 1) if line.endswith(BUG_MARK)] == [bug.line]
+        above = bare_lines(mark_line(bug.source, bug.line, above=True))
+        assert above.pop(bug.line - 1).strip() == NEXT_LINE_MARK
+        assert above == bare_lines(bug.source)
         if len(lines_of(bug.source)) == len(lines_of(code)):
             original = bare_lines(code)[bug.line - 1].strip()
             whole = spliced(bug.source, bug.line, original)

@@ -101,6 +101,15 @@ def test_batch_size_and_order_do_not_matter(tok, family):
         assert a.nll_nats == pytest.approx(c.nll_nats, rel=1e-5, abs=1e-5)
 
 
+def test_the_head_is_applied_in_pieces_to_the_same_effect(model, tok, monkeypatch):
+    whole = evaluate_perplexity(model, tok, TEXTS, window=32, stride=16)
+    monkeypatch.setattr("helpers.eval.perplexity.LOGITS_AT_ONCE", 5 * len(tok))
+    pieces = evaluate_perplexity(model, tok, TEXTS, window=32, stride=16)
+    assert pieces.accuracy == whole.accuracy
+    for a, b in zip(pieces.texts, whole.texts, strict=True):
+        assert a.nll_nats == pytest.approx(b.nll_nats, rel=1e-5)
+
+
 def test_tokens_weigh_alike_not_texts(model, tok):
     result = evaluate_perplexity(model, tok, TEXTS, window=200, stride=100)
     assert result.nll_nats == pytest.approx(math.fsum(t.nll_nats for t in result.texts))

@@ -9,6 +9,7 @@ import tiny_models
 import torch
 from transformers import BertConfig, BertModel, Qwen2Config, Qwen2ForCausalLM
 
+from helpers.eval.perplexity import LOGITS_AT_ONCE
 from helpers.machine.memory import Fit
 from helpers.models.causal_lm import add_lora
 from helpers.models.cheaper_forms import plain_attention
@@ -26,7 +27,7 @@ from helpers.models.footprint import (
 from helpers.models.packed_decoder import Documents, PackedDecoder, is_covered
 from helpers.models.shapes import KNOWN, Shape, ShapeError, model_shape, shape_of
 from helpers.models.structure import hidden_states, plain_model
-from helpers.plan import encoder_bytes, plan_run
+from helpers.plan import PROCESS_GIB, encoder_bytes, plan_run
 from helpers.profiles import RunRequest, resolve_profile
 from helpers.settings import TINY_CODE_LM, LoraSettings
 
@@ -251,6 +252,15 @@ def test_a_step_too_large_for_the_accelerator_is_made_smaller_before_it_is_tried
 def test_every_profile_has_a_plan(profile) -> None:
     stages = plan_run(resolve_profile(RunRequest(profile)), Machine.of(tiny_models.CPU_FP32))
     assert {s.stage.split("/")[0] for s in stages} == {"track_a", "track_b", "track_c"}
+
+
+def test_on_a_cpu_the_whole_process_counts() -> None:
+    profile = resolve_profile(RunRequest("cpu"))
+    here, t4 = (plan_run(profile, machine) for machine in (Machine.of(tiny_models.CPU_FP32), Machine.t4()))
+    assert all(stage.parts["libraries, corpus"] == PROCESS_GIB for stage in here)
+    assert not any("libraries, corpus" in stage.parts for stage in t4)
+    score = next(stage for stage in plan_run(resolve_profile(RunRequest("laptop")), Machine.t4()))
+    assert score.parts["logits"] == pytest.approx(LOGITS_AT_ONCE * (2 + 8) / 2**30)  # not a whole window's
 
 
 def test_an_unknown_model_is_said(tmp_path) -> None:

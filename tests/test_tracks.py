@@ -61,6 +61,7 @@ def stages(tmp_path: Path, monkeypatch):
         monkeypatch.setattr(a, name, nothing)
     monkeypatch.setattr(a, "draw_splits", lambda *of: {split: [FILE] for split in SPLITS})
     monkeypatch.setattr(a, "own_names", lambda functions: {"x"})
+    monkeypatch.setattr(a, "scored_in_bfloat16", lambda scores: False)
     monkeypatch.setattr(b, "execution_context", nothing)
     monkeypatch.setattr(b.NameContext, "from_functions", nothing)
     monkeypatch.setattr(b, "retry_infrastructure_errors", nothing)

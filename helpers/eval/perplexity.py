@@ -25,10 +25,11 @@ from helpers.errors import SuiteError
 from helpers.machine.hardware import Runtime
 from helpers.machine.memory import in_batches
 from helpers.machine.progress import bar
-from helpers.models.structure import hidden_states, output_head
+from helpers.models.structure import hidden_states, output_head, vocabulary_size
 from helpers.models.tokens import token_ids
 
 TOKENS_PER_BATCH = 4096  # limits memory; does not affect the result
+LOGITS_AT_ONCE = 2**24  # elements, 64 MiB in float32; limits memory, too
 
 
 class PerplexityError(SuiteError, ValueError):
@@ -89,8 +90,8 @@ def evaluate_perplexity(
         stride: tokens between windows, 1 <= stride <= window; smaller is more exact and slower.
         batch_size: windows per forward pass, by default about 4,096 tokens' worth; fewer if they do not
             fit in memory.
-        runtime: runs the forward pass under its autocast; without it the weights' own dtype is used, as
-            for all reported figures.
+        runtime: runs the forward pass under its autocast; without it the weights' own dtype is used.
+            `helpers.eval.file_scores` decides which for reported figures.
         observe: called with the per-token scores, to split them by token kind.
 
     Raises:
@@ -195,10 +196,14 @@ def _score(
     head: torch.nn.Module, hidden: torch.Tensor, targets: list[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return NLL in nats (float32) and top-1 hits of `targets`, both of shape (targets,), on the CPU."""
-    logits = head(hidden).float()
-    wanted = torch.tensor(targets, device=logits.device)
-    losses = torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
-    return losses.cpu(), (logits.argmax(-1) == wanted).cpu()
+    wanted = torch.tensor(targets, device=hidden.device)
+    rows = max(1, LOGITS_AT_ONCE // vocabulary_size(head))
+    losses, hits = [], []
+    for some, right in zip(hidden.split(rows), wanted.split(rows), strict=True):
+        logits = head(some).float()
+        losses.append(torch.nn.functional.cross_entropy(logits, right, reduction="none"))
+        hits.append(logits.argmax(-1) == right)
+    return torch.cat(losses).cpu(), torch.cat(hits).cpu()
 
 
 def _summarise(scores: tuple[TextScore, ...], correct: int) -> PerplexityResult:

@@ -22,6 +22,11 @@ def output_head(model: PreTrainedModel | PeftModel) -> torch.nn.Module:
     return plain_model(model).get_output_embeddings()
 
 
+def vocabulary_size(head: torch.nn.Module) -> int:
+    """Return how many logits an output head gives for a position."""
+    return head.weight.shape[0] if hasattr(head, "weight") else head.out_features
+
+
 def hidden_states(
     model: PreTrainedModel | PeftModel,
     input_ids: torch.Tensor,

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from helpers.models.structure import vocabulary_size
+
 IGNORED = -100  # the label of a position that is no target; transformers uses the same
 MAX_LOGITS = 2**25  # elements of one piece: 128 MiB in float32
 MAX_FROZEN_LOGITS = 2**24  # of one piece of a frozen head's loss, so that its products are not narrow
@@ -51,8 +53,7 @@ def summed_token_loss(
         targets, weights = targets.flatten(), weights.flatten()
     else:
         piece, hidden, targets, weights = _piece, hidden[chosen], targets[chosen], weights[chosen]
-    vocabulary = head.weight.shape[0] if hasattr(head, "weight") else head.out_features
-    rows = max(1, max_logits // vocabulary)
+    rows = max(1, max_logits // vocabulary_size(head))
     if len(targets) <= rows:
         return piece(head, hidden, targets, weights), count
     total = hidden.new_zeros((), dtype=torch.float32)

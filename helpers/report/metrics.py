@@ -220,6 +220,7 @@ def _again_a(folder: Path, stored: Mapping[str, Any], options: dict[str, Any]) -
         name: values["bits_per_byte"]["value"] for name, values in stored["baselines"].items()
     }
     options |= {f"{kind}_rows": _items_named(folder, f"{kind}_") for kind in ("role", "control")}
+    options["precision_rows"] = _items_named(folder, "precision").get("", [])
     return record_track_a(_items(folder, "files"), **options)
 
 

@@ -2,7 +2,8 @@
 
 Rows (from `file_scores.paired_rows`, kept as `track_a/files`, `track_a/role_<role>` and
 `track_a/control_<name>`) hold path, n_bytes, n_tokens (scored), nll_before and nll_after (nats) and, if
-counted, hits_before and hits_after (tokens that the model ranked first). `record_track_a` reads nothing
+counted, hits_before and hits_after (tokens that the model ranked first). Rows of files scored in two
+precisions (`file_scores.precision_rows`) are kept as `track_a/precision`. `record_track_a` reads nothing
 else, so anyone who has the rows can recompute every figure.
 """
 
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from helpers.eval.file_scores import BFLOAT16_LIMIT, bfloat16_difference
 from helpers.report.entries import PRIMARY_METRIC, Rows, data_section, ratio_entry, track_section
 
 
@@ -27,6 +29,7 @@ def record_track_a(
     data: Mapping[str, Any] | None = None,
     role_rows: Mapping[str, Rows] | None = None,
     control_rows: Mapping[str, Rows] | None = None,
+    precision_rows: Rows = (),
     controls: Mapping[str, Any] | None = None,
     baselines: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
@@ -40,6 +43,8 @@ def record_track_a(
             becomes the metric `perplexity/<role>`.
         control_rows: name -> rows like `rows`; each becomes `controls[name]`, a metric entry of bits
             per byte. "general_code" (code outside the corpus, same models) shows forgetting.
+        precision_rows: rows of files scored in float32 and with bfloat16 products, each with its `model`
+            ("untouched", "tuned"); they become `controls["bfloat16_products"]`.
         controls: further controls, recorded as they are.
         baselines: name -> bits per byte, e.g. `{"unigram": 4.1}`.
     """
@@ -51,6 +56,8 @@ def record_track_a(
     for role, some in sorted((role_rows or {}).items()):
         metrics[f"perplexity/{role}"] = _perplexity(some, **options)
     measured = {name: _bits_per_byte(some, **options) for name, some in (control_rows or {}).items()}
+    if precision_rows:
+        measured["bfloat16_products"] = _precision(precision_rows)
     beside = {name: {"bits_per_byte": {"value": value}} for name, value in (baselines or {}).items()}
     counts = {
         "test_files": len(rows),
@@ -75,6 +82,18 @@ def _bits_per_byte(rows: Rows, **options: int) -> dict[str, Any]:
         for row in rows
     ]
     return ratio_entry(bits, "bits", "n_bytes", "bits per byte of UTF-8", False, **options)
+
+
+def _precision(rows: Rows) -> dict[str, Any]:
+    """Say what bfloat16 products change in bits per byte, by model, and whether the files were so scored."""
+    sides = {row["model"]: [other for other in rows if other["model"] == row["model"]] for row in rows}
+    changes = {side: bfloat16_difference(some) for side, some in sides.items()}
+    return {
+        "files": len(next(iter(sides.values()))),
+        "difference_bits_per_byte": changes,
+        "limit": BFLOAT16_LIMIT,
+        "used": all(abs(change) <= BFLOAT16_LIMIT for change in changes.values()),
+    }
 
 
 def _perplexity(rows: Rows, **options: int) -> dict[str, Any]:

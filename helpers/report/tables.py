@@ -224,6 +224,8 @@ def pretraining_control_sentences(track: Mapping[str, Any]) -> str:
         )
     if twin := controls.get("clean_twin"):
         said.append(_twin_sentence(track, twin))
+    if checked := controls.get("bfloat16_products"):
+        said.append(_precision_sentence(checked))
     return "\n\n".join(said) or "This profile measures no controls."
 
 
@@ -246,6 +248,23 @@ def _twin_sentence(track: Mapping[str, Any], twin: Mapping[str, Any]) -> str:
         f"**Clean twin.** {inline(facts['twin_model'])}, tuned on the same files by the same method: bits "
         f"per byte change by {change_text(twin['delta'])}, or {its}, where the model itself changes by "
         f"{ours}. {inline(facts['twin_note'])}: {reading}."
+    )
+
+
+def _precision_sentence(checked: Mapping[str, Any]) -> str:
+    """Say in which precision the files were scored, and what that changes (Markdown)."""
+    changes = " and ".join(
+        f"{change:+.5f} for the {model} model"
+        for model, change in checked["difference_bits_per_byte"].items()
+    ).replace("-", "−")
+    reading = (
+        "so all files were scored that way"
+        if checked["used"]
+        else "which is too much, so all files were scored in float32"
+    )
+    return (
+        f"**Precision.** Scored in float32 and with bfloat16 products, {checked['files']} of the held-out "
+        f"files differ in bits per byte by {changes} (limit {checked['limit']:g}), {reading}."
     )
 
 

@@ -8,6 +8,7 @@ STAGE_NAMES = {
     "track_a/before": "score of the untouched model",
     "track_a/train": "training on the repository",
     "track_a/after": "score of the trained model",
+    "track_a/before_float32": "score of the untouched model in float32",
     "track_a/foreign": "control: the same training on foreign code",
     "track_a/twin": "control: the same training of the clean twin",
     "track_a/exposure": "what the model may have seen before",

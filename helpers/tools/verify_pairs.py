@@ -173,8 +173,11 @@ def _expectations(task: Task) -> list[tuple[str, bool, str]]:
 def _faults(task: Task) -> Sequence[str]:
     """Return the faults that show without running anything."""
     given = task.detail["given"]
-    shown = mark_line(given, int(task.detail["line"])) if task.kind == "fix_bug" else given
-    faults = [] if shown.strip() in task.instruction else ["the instruction does not show the given code"]
+    shown = [given]
+    if task.kind == "fix_bug":  # older runs mark the end of the line in either form of repair
+        shown = [mark_line(given, int(task.detail["line"]), above=above) for above in (False, True)]
+    is_shown = any(code.strip() in task.instruction for code in shown)
+    faults = [] if is_shown else ["the instruction does not show the given code"]
     if task.kind == "docstring" and docstring_of(given):
         faults.append("the given code already has a docstring")
     return faults

@@ -14,7 +14,13 @@ from IPython.display import Markdown, display
 from helpers.data.draw import draw_splits
 from helpers.data.general_code import general_code_texts
 from helpers.errors import CheckError
-from helpers.eval.file_scores import FileScore, paired_rows, score_files
+from helpers.eval.file_scores import (
+    FileScore,
+    paired_rows,
+    precision_rows,
+    score_files,
+    scored_in_bfloat16,
+)
 from helpers.eval.perplexity import unigram_bits_per_byte
 from helpers.eval.token_roles import own_names
 from helpers.models.causal_lm import load_adapted, load_causal_lm, load_tokenizer
@@ -76,7 +82,7 @@ class TrackA:
         self.scores_before = self.run.rows(
             "track_a/before",
             self._evaluation(),
-            lambda: score_files(*load_causal_lm(settings.model, runtime), **measured),
+            lambda: score_files(*load_causal_lm(settings.model, runtime), runtime=runtime, **measured),
             FileScore,
         )
 
@@ -98,15 +104,30 @@ class TrackA:
 
     @step
     def after(self) -> None:
-        """Score the same files with the adapter, read back from disk onto a fresh base model."""
+        """Score the same files with the adapter, read back from disk onto a fresh base model.
+
+        Both sides are scored in the same precision: if bfloat16 does not do for one, neither is.
+        """
         settings, runtime, measured = self.settings, self.run.runtime, self._measured()
         adapter = self.trained / "adapter"
+        precision = runtime if scored_in_bfloat16(self.scores_before) else None
         self.scores_after = self.run.rows(
             "track_a/after",
-            [self._evaluation(), self.history],
-            lambda: score_files(*load_adapted(settings.model, adapter, runtime), **measured),
+            [self._evaluation(), self.history, precision is not None],
+            lambda: score_files(
+                *load_adapted(settings.model, adapter, runtime), runtime=precision, **measured
+            ),
             FileScore,
         )
+        self.checked = {"untouched": self.scores_before, "tuned": self.scores_after}
+        self.precision = runtime if scored_in_bfloat16(self.scores_after) else None
+        if precision is not self.precision:
+            self.scores_before = self.run.rows(
+                "track_a/before_float32",
+                self._evaluation(),
+                lambda: score_files(*load_causal_lm(settings.model, runtime), **measured),
+                FileScore,
+            )
 
     @step
     def controls(self) -> None:
@@ -114,7 +135,8 @@ class TrackA:
         guards = self.run.guards
         self.foreign = guards.control(
             self.name, "the control on a foreign corpus", measure_foreign_corpus, self.run, self.texts,
-            self.parts["test"], self.tokenizer, exclude=self.corpus.import_name, otherwise=[],
+            self.parts["test"], self.tokenizer, exclude=self.corpus.import_name, precision=self.precision,
+            otherwise=[],
         )  # fmt: skip
         self.twin = guards.control(
             self.name, "the control with a clean twin", measure_clean_twin, self.run, self.corpus, self.texts,
@@ -137,6 +159,11 @@ class TrackA:
         for kind, rows in (("role", roles), ("control", controls)):
             for name, some in rows.items():
                 write_items(run.folder, f"track_a/{kind}_{name}", some)
+        precision = [
+            {"model": side} | row for side, some in self.checked.items() for row in precision_rows(some)
+        ]
+        if precision:
+            write_items(run.folder, "track_a/precision", precision)
         train_texts = self.texts["training"]
         unigram = run.guards.control(
             self.name, "the unigram baseline", unigram_bits_per_byte, train_texts,
@@ -165,6 +192,7 @@ class TrackA:
             },
             role_rows=roles,
             control_rows=controls,
+            precision_rows=precision,
             baselines={} if unigram is None else {"unigram": unigram},
         )
         self.section = keep_section(run, self.name, section)

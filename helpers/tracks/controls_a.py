@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from helpers.data.exposure import Exposure, exposure
 from helpers.data.foreign import foreign_texts
 from helpers.eval.file_scores import FileScore, paired_rows, score_files
+from helpers.machine.hardware import Runtime
 from helpers.models.causal_lm import load_adapted, load_causal_lm
 from helpers.models.shapes import model_identity
 from helpers.models.tokens import token_ids
@@ -51,6 +52,7 @@ def measure_foreign_corpus(
     tokenizer: PreTrainedTokenizerBase,
     *,
     exclude: str,
+    precision: Runtime | None = None,
 ) -> list[FileScore]:
     """Train on foreign code and score the held-out files; without controls in the profile, return none.
 
@@ -58,6 +60,7 @@ def measure_foreign_corpus(
         texts: "training", "validation" and "test" files of the corpus; the training files set the budget.
         test_files: (path, text) of the held-out files.
         exclude: import name of the corpus, whose own package is not foreign.
+        precision: `runtime` of `score_files`, as for the scores that this one is compared with.
     """
     settings = run.profile.track_a
     if not settings.controls:
@@ -66,13 +69,15 @@ def measure_foreign_corpus(
     def build(out: Path) -> None:
         budget = sum(len(token_ids(tokenizer, text)) for text in texts["training"])
         name, foreign = foreign_texts(tokenizer, budget, run.seed, exclude=exclude)
-        rows = _scores_of_a_training(run, settings, {**texts, "training": foreign}, test_files, out)
+        own = {**texts, "training": foreign}
+        rows = _scores_of_a_training(run, settings, own, test_files, out, precision)
         write_jsonl(out / "rows.jsonl", rows)
         facts = {"foreign_corpus": name, "foreign_files": len(foreign), "own_tokens": budget}
         spent = sum(len(token_ids(tokenizer, text)) for text in foreign)
         write_json(out / "corpus.json", facts | {"foreign_tokens": spent})
 
-    inputs = [settings, texts, test_files, exclude, CorpusSettings()]  # whose defaults choose foreign files
+    # The default settings of a corpus choose foreign files.
+    inputs = [settings, texts, test_files, exclude, CorpusSettings(), precision is not None]
     folder = run.stage(STAGE, inputs, build)
     return read_jsonl(folder / "rows.jsonl", FileScore)
 
@@ -95,6 +100,7 @@ def _scores_of_a_training(
     texts: Mapping[str, Sequence[str]],
     test_files: Sequence[tuple[str, str]],
     out: Path,
+    precision: Runtime | None = None,
 ) -> list[FileScore]:
     """Train an adapter on the "training" texts, score the held-out files with it, and delete it."""
     train_language_model(
@@ -103,7 +109,7 @@ def _scores_of_a_training(
     )  # fmt: skip
     model = load_adapted(settings.model, out / "adapter", run.runtime)
     sizes: dict[str, Any] = {"window": settings.window, "stride": settings.stride}
-    rows = score_files(*model, {"test": test_files}, **sizes)
+    rows = score_files(*model, {"test": test_files}, runtime=precision, **sizes)
     shutil.rmtree(out / "adapter")
     return rows
 

@@ -178,7 +178,7 @@ def _fix_bug(
             if response is None:  # the fault spans several lines
                 continue
             draft = Draft("fix_bug", truth.function, bug.source, response, checks, truth, detail)
-            shown = mark_line(bug.source, bug.line)
+            shown = mark_line(bug.source, bug.line, above=form == "function")
             drafts.append(phrased(draft, seed, shown=shown, key=f"{bug.operator}:{bug.line}"))
     return drafts
 

@@ -3,9 +3,10 @@
 `LINE_REPAIR` takes the place of `PHRASINGS["fix_bug"]` where a profile asks for the repaired line alone
 (`track_b.repair_form=line`, as `cpu` does).
 
-`{code}` is the function that is shown, `{name}` its name. In bug repairs the faulty line carries the
-comment `BUG_MARK`: finding the fault is not part of the task, so that repairing it can be measured on a
-model this small.
+`{code}` is the function that is shown, `{name}` its name. In bug repairs the faulty line is marked: finding
+the fault is not part of the task, so that repairing it can be measured on a model this small. `BUG_MARK`
+ends the line where that line alone is asked for. Where the whole function is, `NEXT_LINE_MARK` stands above
+it: a model that copies the function token by token sees nothing of a mark that comes later.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from helpers.lines import bare_lines
 from helpers.records import TaskKind
 
 BUG_MARK = "  # bug"
+NEXT_LINE_MARK = "# The next line is wrong:"
 
 PHRASINGS: dict[TaskKind, tuple[str, ...]] = {
     "fix_bug": (
@@ -80,8 +82,12 @@ def phrase(kind: TaskKind, index: int, *, code: str, name: str, by_line: bool = 
     return templates[index % len(templates)].format(code=fenced_python(code), name=name)
 
 
-def mark_line(code: str, line: int) -> str:
-    """Return `code` with the bug mark at the end of its 1-based `line`."""
+def mark_line(code: str, line: int, *, above: bool = False) -> str:
+    """Return `code` with its 1-based `line` marked: at its end, or `above` it, indented alike."""
     lines = bare_lines(code)
-    lines[line - 1] += BUG_MARK
+    if above:
+        text = lines[line - 1]
+        lines.insert(line - 1, text[: len(text) - len(text.lstrip())] + NEXT_LINE_MARK)
+    else:
+        lines[line - 1] += BUG_MARK
     return "\n".join(lines)
