@@ -149,14 +149,22 @@ class PromptForm:
             room: tokens of the whole prompt.
         """
         left = text[: item.start]
+        before, used = self.front(code, item, text, ranked, room)
+        if not used:
+            return last_ids(self.tokenizer, left, room), ()
+        return before + self._own(left, room - len(before)), used
+
+    def front(
+        self, code: TrainingCode, item: CompletionItem, text: str, ranked: Sequence[str], room: int
+    ) -> tuple[list[int], tuple[str, ...]]:
+        """Return what `prompt` puts before the file's own code, and the ids of the units in it."""
         query = set(search_terms(query_of(item, text).text))
         found = self._retrieved(code, query, item.path, ranked, room)
         if not found:
-            return last_ids(self.tokenizer, left, room), ()
+            return [], ()
         used = tuple(unit for unit, _ in found)
         check_context(code, item, used)
-        before = [*self._start, *(token for _, ids in found for token in ids), *self._head(item.path)]
-        return before + self._own(left, room - len(before)), used
+        return [*self._start, *(token for _, ids in found for token in ids), *self._head(item.path)], used
 
     def _retrieved(
         self, code: TrainingCode, query: set[str], path: str, ranked: Sequence[str], room: int
