@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import base64
+import os
+import signal
+import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,7 +15,11 @@ import openai
 import pytest
 import served_run
 from served_run import FIM, RUNTIME, WINDOW
+from typer.testing import CliRunner
 
+from helpers.__main__ import app
+from helpers.errors import SuiteError
+from helpers.models import text_writer
 from helpers.models.causal_lm import chat_ids, generate
 from helpers.models.embedder import encode
 from helpers.models.tokens import token_ids
@@ -230,3 +238,55 @@ def test_many_requests_at_once_each_get_the_text_they_would_get_alone(client, se
     with ThreadPoolExecutor(len(wanted)) as pool:
         assert dict(zip(wanted, pool.map(ask, wanted), strict=True)) == texts
     assert served.engine.unfinished == 0
+
+
+def test_ctrl_c_lets_a_stream_end_and_the_command_ends_with_status_0(run_folder, monkeypatch):
+    """In this process: the command runs in the main thread, as signals demand, and a client in another."""
+    if threading.current_thread() is not threading.main_thread():
+        pytest.skip("signals reach the main thread alone")
+    step = text_writer.TextWriter.step
+    monkeypatch.setattr(text_writer.TextWriter, "step", lambda writer: (time.sleep(0.01), step(writer))[1])
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url, seen = f"http://127.0.0.1:{port}", []
+
+    def talk():
+        try:
+            ask = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=200)
+            stream = ask.completions.create(
+                model="code-base", prompt=PROMPT, max_tokens=100, stream=True, temperature=0.7, seed=3
+            )
+            for event in stream:
+                if not seen:
+                    os.kill(os.getpid(), signal.SIGINT)
+                seen.append(event.choices[0])
+        finally:
+            if not seen:  # else the server would run for ever
+                os.kill(os.getpid(), signal.SIGINT)
+
+    other = threading.Thread(target=talk)
+    other.start()
+    command = ["serve", "--run", str(run_folder), "--port", str(port), "--only", "code-base"]
+    done = CliRunner().invoke(app, command)
+    other.join(20)
+    assert done.exit_code == 0, done.output
+    assert f"ready at {url}/v1" in done.output
+    assert "this machine only" in done.output
+    assert done.output.rstrip().endswith("stopped")
+    assert seen[-1].finish_reason in ("stop", "length")
+    assert len(seen) > 3
+
+
+def test_what_cannot_be_served_is_one_sentence(run_folder, tmp_path):
+    taken = socket.create_server(("127.0.0.1", 0))
+    for options, says in (
+        (["--run", str(tmp_path / "none")], "there is no run in"),
+        (["--run", str(tmp_path)], "is no run folder: run.json is missing"),
+        (["--run", str(run_folder), "--only", "code-adpated"], "has no model 'code-adpated' to serve; it has code-base"),
+        (["--run", str(run_folder), "--host", "0.0.0.0"], "a key is required"),
+        (["--run", str(run_folder), "--port", str(taken.getsockname()[1])], "cannot listen on"),
+    ):
+        done = CliRunner().invoke(app, ["serve", *options])
+        assert says in str(done.exception), options
+        assert isinstance(done.exception, SuiteError)
+    taken.close()
