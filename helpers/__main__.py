@@ -214,7 +214,7 @@ def mcp(
     ] = False,
 ) -> None:
     """Offer search_code and complete_code to assistants, by the Model Context Protocol over stdio."""
-    from helpers.serving.mcp_tools import serve_tools
+    from helpers.serving.mcp_server import serve_tools
 
     serve_tools(run, retrieve=retrieve)
 

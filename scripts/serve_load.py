@@ -152,10 +152,13 @@ def report(tally: Tally, given: argparse.Namespace, **more: Any) -> int:
         "clients": given.clients, "seconds": given.seconds, "answers": len(tally.seconds),
         "lost": dict(tally.lost), "told_to_wait": tally.busy, "greedy_requests_that_differed": differing,
         "answer_seconds": quantiles(tally.seconds), "first_piece_seconds": quantiles(tally.first_seconds),
-        "tokens_per_second": round(tally.tokens / given.seconds, 1), "load_average": os.getloadavg()[0], **more,
+        "tokens_per_second": round(tally.tokens / given.seconds, 1), "load_average": os.getloadavg()[0],
+        **more,
     }  # fmt: skip
     print(json.dumps(figures, indent=2))
-    return int(bool(tally.lost) or bool(differing) or not tally.seconds or bool(more.get("server_exit_status")))
+    return int(
+        bool(tally.lost) or bool(differing) or not tally.seconds or bool(more.get("server_exit_status"))
+    )
 
 
 def quantiles(seconds: list[float]) -> dict[str, float]:

@@ -19,16 +19,17 @@ from helpers.eval.lexical import build_lexical_index, save_lexical_index
 from helpers.eval.retrieval import index_documents, save_index
 from helpers.models.causal_lm import add_lora, load_causal_lm
 from helpers.models.embedder import load_embedder
+from helpers.profiles import SMOKE
 from helpers.records import Document
 from helpers.run.workspace import write_json, write_jsonl
 from helpers.serving.engine import Engine
 from helpers.serving.http_server import make_server
 from helpers.serving.infilling import infill_marks
 from helpers.serving.prompts import Prompts
-from helpers.serving.retrieved_context import RetrievedContext
+from helpers.serving.retrieved_context import RetrievedContext, run_context
 from helpers.serving.served_models import ServedModels, load_served
 from helpers.settings import LoraSettings
-from helpers.tools.search import CodeSearch, catalogue
+from helpers.tools.search import catalogue
 
 RUNTIME = tiny_models.CPU_FP32
 WINDOW = 160
@@ -68,9 +69,21 @@ def save_run(folder: Path) -> Path:
     (folder / "track_c/train").mkdir()
     (folder / "embedder").rename(folder / "track_c/train/embedder")
     tuned = str(folder / "track_c/train/embedder")
-    tracks = {"track_a": {"model": base, "window": WINDOW}, "track_b": {"model": base}, "track_c": {"model": tuned}}
-    write_json(folder / "run.json", {"profile": {**tracks, "corpus": {"spec": "path:../toys"}}})
+    track_a = dataclasses.replace(SMOKE.track_a, model=base, window=WINDOW)
+    track_b, track_c = (
+        dataclasses.replace(one, model=spec) for one, spec in ((SMOKE.track_b, base), (SMOKE.track_c, tuned))
+    )
+    write_json(
+        folder / "run.json",
+        {"profile": dataclasses.replace(SMOKE, track_a=track_a, track_b=track_b, track_c=track_c)},
+    )
     return folder
+
+
+def without_ends(models: ServedModels) -> ServedModels:
+    """Return the models without end tokens: texts are as long as they may be."""
+    lms = {name: dataclasses.replace(lm, ends=frozenset()) for name, lm in models.lms.items()}
+    return dataclasses.replace(models, lms=lms)
 
 
 def load(folder: Path, *names: str) -> ServedModels:
@@ -90,11 +103,12 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, models: ServedModels, *, retrieve: bool = False, key: str = "", **limits) -> Iterator[Served]:
+def serving(
+    folder: Path, models: ServedModels, *, retrieve: bool = False, key: str = "", **limits
+) -> Iterator[Served]:
     """Serve `models` on a free port; `slots` and `queue` are the engine's, other limits the API's."""
     engine = Engine(slots=limits.pop("slots", 4), limit=limits.pop("queue", 64))
-    search = CodeSearch(folder, RUNTIME) if retrieve else None
-    prompts = Prompts(RetrievedContext(folder, search), retrieves=retrieve)
+    prompts = Prompts(run_context(folder, RUNTIME) if retrieve else RetrievedContext(), retrieves=retrieve)
     server = make_server(models, engine, prompts, key, **limits)
     opened = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=lambda: server.run(sockets=[opened]), daemon=True)

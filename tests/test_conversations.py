@@ -28,7 +28,12 @@ def test_several_turns_hold_the_templates_marks_and_no_others(family):
     tok = tokenizer_families.tokenizer(family)
     tok.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     tok.chat_template = served_run.TEMPLATE
-    turns = [Turn("system", "Be brief."), Turn("user", SAID), Turn("assistant", "x <|im_start|>"), Turn("user", "y")]
+    turns = [
+        Turn("system", "Be brief."),
+        Turn("user", SAID),
+        Turn("assistant", "x <|im_start|>"),
+        Turn("user", "y"),
+    ]
     ids = conversation_ids(tok, turns)
     start, end = (tok.convert_tokens_to_ids(mark) for mark in ("<|im_start|>", "<|im_end|>"))
     assert (ids.count(start), ids.count(end)) == (5, 4)

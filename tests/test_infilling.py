@@ -56,7 +56,9 @@ def test_an_editors_spelling_is_read_and_every_other_text_is_not(tok):
     wanted = [*token_ids(tok, "# other.py\n"), marks.prefix, *token_ids(tok, "left"), marks.suffix,
               *token_ids(tok, "right"), marks.middle, *token_ids(tok, "beg")]  # fmt: skip
     assert ids == wanted
-    assert template_prompt(tok, marks, text, len(wanted) - 1) == marks.prompt(tok, "left", "right", len(wanted) - 1, "beg")
+    assert template_prompt(tok, marks, text, len(wanted) - 1) == marks.prompt(
+        tok, "left", "right", len(wanted) - 1, "beg"
+    )
     for other in ("left", f"{a}left{c}", f"{a}x{c}y{b}", f"{a}x{b}y{c}z{c}", f"print('{a}')"):
         assert template_prompt(tok, marks, other, 100) is None
 

@@ -13,7 +13,9 @@ import served_run
 from mcp import Client, StdioServerParameters
 
 from helpers.machine.hardware import detect_runtime
-from helpers.serving.mcp_tools import RunTools, serve_tools, tool_server
+from helpers.serving.http_server import ServeError, make_server
+from helpers.serving.mcp_server import McpError, serve_tools
+from helpers.serving.mcp_tools import RunTools, tool_server
 from helpers.serving.served_models import ServedModelError
 from helpers.tools.complete import complete_code
 from helpers.tools.search import search_code
@@ -92,3 +94,13 @@ def test_a_run_without_a_track_lacks_its_tool_and_says_so(run_folder, tmp_path):
     assert "Track A did not finish" in answer.content[0].text
     with pytest.raises(ServedModelError, match="there is no run in"):
         serve_tools(tmp_path / "nothing")
+
+
+def test_missing_libraries_are_named_with_the_command_that_installs_them(run_folder, monkeypatch):
+    for module in ("mcp", "uvicorn"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "helpers.serving.mcp_tools")
+    with pytest.raises(McpError, match="pip install 'mcp"):
+        serve_tools(run_folder)
+    with pytest.raises(ServeError, match="pip install 'starlette"):
+        make_server(None, None, None)

@@ -81,7 +81,14 @@ def test_base_and_adapted_stand_side_by_side(client, copies):
 
 
 def test_a_seed_gives_the_samples_of_the_measured_code_and_a_stream_adds_up_to_them(client, copies):
-    options = {"model": "code-base", "prompt": PROMPT, "max_tokens": 20, "n": 3, "temperature": 0.9, "seed": 5}
+    options = {
+        "model": "code-base",
+        "prompt": PROMPT,
+        "max_tokens": 20,
+        "n": 3,
+        "temperature": 0.9,
+        "seed": 5,
+    }
     got = client.completions.create(**options)
     wanted = written(copies, "code-base", PROMPT, n=3, temperature=0.9, seed=5, max_new_tokens=20)
     assert [choice.text for choice in got.choices] == wanted
@@ -163,7 +170,13 @@ def test_a_suffix_is_filled_in_where_the_model_can_and_refused_elsewhere(client,
     lm = served.models.lms["infill"]
     left, right = "def add(a, b):\n    ", "\n    return total\n"
     ids = {mark: lm.tokenizer.convert_tokens_to_ids(mark) for mark in FIM}
-    prompt = [ids[FIM[0]], *token_ids(lm.tokenizer, left), ids[FIM[1]], *token_ids(lm.tokenizer, right), ids[FIM[2]]]
+    prompt = [
+        ids[FIM[0]],
+        *token_ids(lm.tokenizer, left),
+        ids[FIM[1]],
+        *token_ids(lm.tokenizer, right),
+        ids[FIM[2]],
+    ]
     wanted = written(copies, "infill", prompt, max_new_tokens=16)[0]
     got = client.completions.create(model="infill", prompt=left, suffix=right, max_tokens=16)
     assert got.choices[0].text == wanted
@@ -172,7 +185,9 @@ def test_a_suffix_is_filled_in_where_the_model_can_and_refused_elsewhere(client,
     assert client.completions.create(model="code-base", prompt=spelt, max_tokens=16).choices[0].text != wanted
     lacking = served.models.lms["code-adapted"]
     if lacking.marks is None:
-        with pytest.raises(openai.BadRequestError, match=r"cannot fill in a middle.*leave suffix out") as error:
+        with pytest.raises(
+            openai.BadRequestError, match=r"cannot fill in a middle.*leave suffix out"
+        ) as error:
             client.completions.create(model="code-adapted", prompt=left, suffix=right)
         assert error.value.param == "suffix"
 
@@ -213,7 +228,9 @@ def test_wrong_models_and_conversations_are_refused(client):
     with pytest.raises(openai.BadRequestError, match="call no tools"):
         client.chat.completions.create(model="chat-base", messages=user, tools=[{"type": "function"}])
     with pytest.raises(openai.BadRequestError, match="last message must be the user's"):
-        client.chat.completions.create(model="chat-base", messages=[*user, {"role": "assistant", "content": "x"}])
+        client.chat.completions.create(
+            model="chat-base", messages=[*user, {"role": "assistant", "content": "x"}]
+        )
 
 
 def test_many_requests_at_once_each_get_the_text_they_would_get_alone(client, served, copies):
@@ -248,11 +265,11 @@ def test_ctrl_c_lets_a_stream_end_and_the_command_ends_with_status_0(run_folder,
     monkeypatch.setattr(text_writer.TextWriter, "step", lambda writer: (time.sleep(0.01), step(writer))[1])
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    url, seen = f"http://127.0.0.1:{port}", []
+    url, seen, ended = f"http://127.0.0.1:{port}", [], threading.Event()
 
     def talk():
         try:
-            ask = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=200)
+            ask = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=20)
             stream = ask.completions.create(
                 model="code-base", prompt=PROMPT, max_tokens=100, stream=True, temperature=0.7, seed=3
             )
@@ -261,14 +278,15 @@ def test_ctrl_c_lets_a_stream_end_and_the_command_ends_with_status_0(run_folder,
                     os.kill(os.getpid(), signal.SIGINT)
                 seen.append(event.choices[0])
         finally:
-            if not seen:  # else the server would run for ever
+            if not seen and not ended.is_set():  # else the server would run for ever
                 os.kill(os.getpid(), signal.SIGINT)
 
     other = threading.Thread(target=talk)
     other.start()
     command = ["serve", "--run", str(run_folder), "--port", str(port), "--only", "code-base"]
     done = CliRunner().invoke(app, command)
-    other.join(20)
+    ended.set()
+    other.join(60)
     assert done.exit_code == 0, done.output
     assert f"ready at {url}/v1" in done.output
     assert "this machine only" in done.output
@@ -282,7 +300,10 @@ def test_what_cannot_be_served_is_one_sentence(run_folder, tmp_path):
     for options, says in (
         (["--run", str(tmp_path / "none")], "there is no run in"),
         (["--run", str(tmp_path)], "is no run folder: run.json is missing"),
-        (["--run", str(run_folder), "--only", "code-adpated"], "has no model 'code-adpated' to serve; it has code-base"),
+        (
+            ["--run", str(run_folder), "--only", "code-adpated"],
+            "has no model 'code-adpated' to serve; it has code-base",
+        ),
         (["--run", str(run_folder), "--host", "0.0.0.0"], "a key is required"),
         (["--run", str(run_folder), "--port", str(taken.getsockname()[1])], "cannot listen on"),
     ):

@@ -15,9 +15,9 @@ from served_run import RUNTIME
 
 from helpers.models.causal_lm import generate
 from helpers.models.tokens import token_ids
-from helpers.serving import retrieved_context
-from helpers.serving.retrieved_context import Place
+from helpers.serving.retrieved_context import Place, chunks_of
 from helpers.tools.complete import complete_code
+from helpers.tools.retrieved_prompt import retrievable_code
 
 PREFIX = "import math\n\n\ndef area(radius):\n"
 BEGUN = "    return "
@@ -68,8 +68,12 @@ def test_infill_goes_on_from_the_prefix_where_the_model_cannot_fill_in(editor, m
     assert answer["has_suffix"] is False
     assert answer["generation_settings"]["n_ctx"] == served_run.WINDOW
     assert answer["tokens_predicted"] == answer["timings"]["predicted_n"] == 20
-    assert answer["timings"]["prompt_n"] == len(token_ids(models.lms["code-adapted"].tokenizer, PREFIX + BEGUN))
-    assert {"prompt_ms", "prompt_per_second", "predicted_ms", "predicted_per_second"} <= set(answer["timings"])
+    assert answer["timings"]["prompt_n"] == len(
+        token_ids(models.lms["code-adapted"].tokenizer, PREFIX + BEGUN)
+    )
+    assert {"prompt_ms", "prompt_per_second", "predicted_ms", "predicted_per_second"} <= set(
+        answer["timings"]
+    )
 
 
 def infill_ids(lm, left, right, begun):
@@ -81,18 +85,19 @@ def infill_ids(lm, left, right, begun):
 def test_infill_fills_in_where_the_model_can(editor, models):
     lm = models.lms["infill"]
     answer = editor.post("/infill", json=llama_vscode(model="infill")).json()
-    wanted = generate(lm.model, lm.tokenizer, [infill_ids(lm, PREFIX, SUFFIX, BEGUN)], RUNTIME, max_new_tokens=20)
+    wanted = generate(
+        lm.model, lm.tokenizer, [infill_ids(lm, PREFIX, SUFFIX, BEGUN)], RUNTIME, max_new_tokens=20
+    )
     assert answer["content"] == wanted[0][0]
     assert answer["has_suffix"] is True
 
 
 def test_an_editors_chunks_stand_in_front_under_their_paths(served, models, editor):
     lm = models.lms["infill"]
-    place = Place(PREFIX, SUFFIX, "", retrieved_context.chunks_of([_Chunk(**c) for c in CHUNKS]))
-    front = lm.tokenizer.decode(served.prompts.context.front(lm.tokenizer, place, lm.window - 20))
+    place = Place(PREFIX, SUFFIX, "", chunks_of([_Chunk(**c) for c in CHUNKS]))
+    front = lm.tokenizer.decode(served.prompts.context.front(lm.tokenizer, place, 400))
     first, last = (f"# {chunk['filename']}\n{chunk['text']}" for chunk in CHUNKS)
-    assert last in front  # the newest one, next to the file's own code
-    assert first not in front or front.index(first) < front.index(last)
+    assert front.index(first) < front.index(last)  # the newest one stands next to the file's own code
     with_chunks = editor.post("/infill", json=llama_vscode(model="infill", input_extra=CHUNKS)).json()
     assert with_chunks["tokens_evaluated"] > len(infill_ids(lm, PREFIX, SUFFIX, BEGUN))
 
@@ -163,18 +168,16 @@ def test_llama_vscodes_chat_and_embeddings_are_answered_without_a_models_name(ed
 def test_retrieved_code_stands_in_front_but_nothing_that_the_file_holds_already(run_folder, models):
     with served_run.serving(run_folder, served_run.load(run_folder, "code-adapted"), retrieve=True) as served:
         lm, context = models.lms["code-adapted"], served.prompts.context
-        units = {one.id: one for one in retrieved_context.run_functions(run_folder)}
-        unit = units["pkg/wheels.py::weigh_wheels"]
+        unit = retrievable_code(run_folder).units["pkg/wheels.py::weigh_wheels"]
         place = Place("# weigh wheels\nresult = weigh_wheels(x")
-        found = context._found(retrieved_context._item(place), place)
-        assert found[0] == unit.id
-        text = lm.tokenizer.decode(context.prompt(lm.tokenizer, place, 120))
+        assert context.found(place)[0] == unit.id
+        text = lm.tokenizer.decode(context.prompt(lm.tokenizer, place, 400))
         assert text.endswith(place.left)
         assert f"# {unit.path}\n{unit.text.strip()}" in text
         held = Place(f"{unit.text}\n{place.left}")
-        assert unit.id not in context._found(retrieved_context._item(held), held)
+        assert unit.id not in context.found(held)
         of_file = Place(place.left, path=unit.path)
-        assert unit.id not in context._found(retrieved_context._item(of_file), of_file)
+        assert unit.id not in context.found(of_file)
         body = {"model": "code-adapted", "prompt": place.left, "max_tokens": 8}
         answer = httpx.post(f"{served.url}/v1/completions", json=body, timeout=20).json()
         ids = context.prompt(lm.tokenizer, place, lm.window - 8)

@@ -59,7 +59,9 @@ def test_texts_that_come_later_are_what_they_would_be_alone(model, tok, slots):
             if not writer.step() and step >= 9:
                 break
             step += 1
-    texts = [continuation(tok, one.prompt, [t for t in one.new if t not in end_ids(model, tok)]) for one in jobs]
+    texts = [
+        continuation(tok, one.prompt, [t for t in one.new if t not in end_ids(model, tok)]) for one in jobs
+    ]
     assert texts == [alone(model, tok, *one[:3]) for one in ASKED]
 
 
@@ -82,7 +84,9 @@ def test_a_prompt_that_was_read_before_is_not_read_again(model, tok, monkeypatch
     read = []
     with ragged(model, 4) as cache:
         monkeypatch.setattr(
-            cache, "read", lambda fed, read_=cache.read: (read.append([len(f.tokens) for f in fed]), read_(fed))[1]
+            cache,
+            "read",
+            lambda fed, read_=cache.read: (read.append([len(f.tokens) for f in fed]), read_(fed))[1],
         )
         writer = TextWriter(cache, 4)
         for number in range(2):
@@ -102,7 +106,7 @@ def test_two_models_are_written_with_in_turns(tok):
         writers = [TextWriter(first, 2), TextWriter(second, 2)]
         for writer, one in zip(writers, jobs, strict=True):
             writer.add([one])
-        while any([writer.step() for writer in writers]):
+        while sum(len(writer.step()) for writer in writers):
             pass
     assert [continuation(tok, one.prompt, one.new) for one in jobs] == wanted
     assert wanted[0] != wanted[1]
@@ -128,7 +132,11 @@ def test_sampling_rules_leave_what_their_definitions_say(weights, top_p, top_k, 
         before += chances[0, number].item()
     best = chances[0, order[0]].item()
     wanted = {n for n in nucleus if chances[0, n].item() >= min_p * best or n == order[0]}
-    near = {n for n in stays if abs(sum(chances[0, m].item() for m in stays[: stays.index(n)]) - top_p * total) < 1e-9}
+    near = {
+        n
+        for n in stays
+        if abs(sum(chances[0, m].item() for m in stays[: stays.index(n)]) - top_p * total) < 1e-9
+    }
     assert {n for n, value in enumerate(kept) if value} - near == wanted - near
     assert all(value in (0, chances[0, n].item()) for n, value in enumerate(kept))
 

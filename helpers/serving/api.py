@@ -146,7 +146,9 @@ class Api:
         turns = [Turn(roles.get(one.role, one.role), one.text) for one in asked.messages]
         if turns[-1].role == "assistant":
             raise ApiError(400, "the last message must be the user's", param="messages")
-        most = asked.max_completion_tokens or asked.max_tokens or asked.n_predict
+        most = asked.max_completion_tokens or asked.max_tokens
+        if most is None and asked.n_predict is not None:
+            most = asked.n_predict or 1  # llama.vscode announces a conversation with 0
         ready = await self._in_engine(lambda: self.prompts.chat(lm, turns, most))
         return await self._answer(request, asked, lm, [ready], ChatForm(lm.name))
 
@@ -307,7 +309,8 @@ class Watched:
     def __init__(self, most_seconds: float) -> None:
         self.texts: list[WrittenText] = []
         self._loop, self._changed = asyncio.get_running_loop(), asyncio.Event()
-        self._until = time.monotonic() + most_seconds
+        self._looked = time.monotonic()
+        self._until = self._looked + most_seconds
 
     def on_change(self, text: WrittenText) -> None:
         """Wake the handler; called by the engine's thread."""
@@ -344,15 +347,20 @@ class Watched:
                 text.give_up()
 
     async def _wait(self, request: Request | None) -> None:
-        while not self._changed.is_set():
-            left = self._until - time.monotonic()
-            if left <= 0:
-                raise _not_now(TimeoutError())
+        """Return when a text has changed; look at the clock and the client meanwhile."""
+        while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), min(LOOK_S, left))
-            if request is not None and not self._changed.is_set() and await request.is_disconnected():
-                raise ClientDisconnect
-        self._changed.clear()
+                await asyncio.wait_for(self._changed.wait(), LOOK_S)
+            now = time.monotonic()
+            if now > self._until:
+                raise _not_now(TimeoutError())
+            if request is not None and now - self._looked > LOOK_S:
+                self._looked = now
+                if await request.is_disconnected():
+                    raise ClientDisconnect
+            if self._changed.is_set():
+                self._changed.clear()
+                return
 
 
 def parsed(body: bytes, shape: type[Shape]) -> Shape:
@@ -374,19 +382,18 @@ def parsed(body: bytes, shape: type[Shape]) -> Shape:
         return shape.model_validate(plain)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = _place(first["loc"], plain)
+        place = _place(first["loc"], plain, is_missing=first["type"] == "missing")
         raise ApiError(400, f"{place or 'the body'}: {first['msg']}", param=place or None) from error
 
 
-def _place(parts: Sequence[str | int], plain: Any) -> str:
+def _place(parts: Sequence[str | int], plain: Any, *, is_missing: bool) -> str:
     """Return where in a body an error is; pydantic also names which of a field's forms it tried."""
     found: list[str] = []
     for part in parts:
         try:
             plain = plain[part]
         except (LookupError, TypeError):
-            if isinstance(plain, dict):  # the field is missing
-                found.append(str(part))
+            found += [str(part)] if is_missing else []
             break
         found.append(str(part))
     return ".".join(found)

@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from helpers.errors import SuiteError
-from helpers.machine.hardware import detect_runtime
 from helpers.machine.progress import without_bars
-from helpers.run.workspace import read_json
 from helpers.serving.engine import Engine
 from helpers.serving.prompts import Prompts
-from helpers.serving.retrieved_context import RetrievedContext
-from helpers.serving.served_models import ServedModels, load_served, servable
-from helpers.tools.search import CodeSearch
+from helpers.serving.retrieved_context import RetrievedContext, run_context
+from helpers.serving.served_models import ServedModels, load_served, run_runtime, servable
 
 KEY_VARIABLE = "ADAPT_CODE_MODEL_API_KEY"
 LEAST_KEY = 16  # characters
@@ -55,23 +52,22 @@ def serve_run(request: ServeRequest, tell: Callable[[str], None] = print) -> Non
     names = servable(request.run, request.only)
     key = checked_key(request)
     opened = _opened(request.host, request.port)  # before minutes of loading
-    with opened:
-        runtime = detect_runtime(nf4=_is_nf4(request.run))
+    engine = Engine(slots=request.slots, limit=request.queue)
+    try:
+        runtime = run_runtime(request.run)
         tell(f"loading {', '.join(names)} ...")
         models = load_served(request.run, names, runtime)
-        search = CodeSearch(request.run, runtime) if request.retrieve else None
-        prompts = Prompts(RetrievedContext(request.run, search), retrieves=request.retrieve)
-        engine = Engine(slots=request.slots, limit=request.queue)
-        try:
-            for line in greeting(models, request, opened.getsockname()[1], bool(key)):
-                tell(line)
-            server = make_server(models, engine, prompts, key)
-            with without_bars():
-                server.run(sockets=[opened])
-        except KeyboardInterrupt:
-            pass  # uvicorn has let requests end, and passes the signal on
-        finally:
-            engine.close()
+        context = run_context(request.run, runtime) if request.retrieve else RetrievedContext()
+        server = make_server(models, engine, Prompts(context, retrieves=request.retrieve), key)
+        for line in greeting(models, request, opened.getsockname()[1], bool(key)):
+            tell(line)
+        with without_bars():
+            server.run(sockets=[opened])
+    except KeyboardInterrupt:
+        pass  # uvicorn has let requests end, and passes the signal on
+    finally:
+        engine.close()
+        opened.close()
     tell("stopped")
 
 
@@ -160,10 +156,3 @@ def _opened(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port}: {reason}; choose another --port or --host"
         ) from error
     return opened
-
-
-def _is_nf4(run_folder: Path) -> bool:
-    try:
-        return bool(read_json(run_folder / "run.json")["profile"]["nf4"])
-    except (OSError, KeyError, TypeError, ValueError):
-        return False

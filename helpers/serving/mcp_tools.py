@@ -1,7 +1,6 @@
-"""Tools for assistants over the Model Context Protocol: search the run's code base, continue code.
+"""Tools for assistants: search the run's code base, continue code.
 
-The protocol runs over standard input and output. Models are loaded when the server starts, in the engine's
-thread: an assistant can list the tools at once, and its first call waits.
+Models are loaded in the engine's thread: an assistant can list the tools at once, and its first call waits.
 """
 
 from __future__ import annotations
@@ -14,16 +13,16 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Annotated, Any
 
+from mcp.server import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel, Field
 
 from helpers.errors import SuiteError
-from helpers.machine.hardware import detect_runtime
-from helpers.machine.progress import without_bars
 from helpers.models.text_writer import Decoding
 from helpers.serving.engine import Engine
 from helpers.serving.prompts import Prompts
-from helpers.serving.retrieved_context import Place, RetrievedContext
-from helpers.serving.served_models import ServedLm, load_served, servable
+from helpers.serving.retrieved_context import Place, RetrievedContext, run_context
+from helpers.serving.served_models import ServedLm, load_served, run_runtime, servable
 from helpers.serving.written_text import TextRequest, WrittenText
 from helpers.tools.search import CodeSearch
 
@@ -66,10 +65,10 @@ class RunTools:
         self._loaded: Future[Any] = self.engine.call(self._load)
 
     def _load(self) -> tuple[ServedLm | None, CodeSearch | None, Prompts]:
-        runtime = detect_runtime()
+        runtime = run_runtime(self._run_folder)
         lm = load_served(self._run_folder, [MODEL], runtime).lms[MODEL] if MODEL in self.names else None
         search = CodeSearch(self._run_folder, runtime) if "embed-adapted" in self.names else None
-        context = RetrievedContext(self._run_folder, search if self._retrieve else None)
+        context = run_context(self._run_folder, runtime) if self._retrieve else RetrievedContext()
         return lm, search, Prompts(context, retrieves=self._retrieve)
 
     async def search_code(
@@ -118,32 +117,8 @@ class ToolUseError(SuiteError, ValueError):
     """A tool that this run cannot offer."""
 
 
-def serve_tools(run_folder: Path, *, retrieve: bool = False) -> None:
-    """Offer the tools over standard input and output until the client closes them.
-
-    Raises:
-        ToolUseError: if the protocol's library is not installed.
-        ServedModelError: if the run holds nothing to offer.
-    """
-    server = tool_server(tools := RunTools(run_folder, retrieve=retrieve))
-    try:
-        with without_bars():
-            server.run("stdio")
-    finally:
-        tools.engine.close()
-
-
-def tool_server(tools: RunTools) -> Any:
-    """Return the MCP server that offers the tools.
-
-    Raises:
-        ToolUseError: if the protocol's library is not installed.
-    """
-    try:
-        from mcp.server import MCPServer
-        from mcp.server.mcpserver.exceptions import ToolError
-    except ImportError as error:
-        raise ToolUseError(f"mcp needs the protocol's library: pip install 'mcp>=2.0' ({error})") from error
+def tool_server(tools: RunTools) -> MCPServer:
+    """Return the MCP server that offers the tools."""
 
     def told(tool: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         """Return the tool with errors that the assistant may read; of others it learns nothing."""

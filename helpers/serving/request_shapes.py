@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, field_validator
 
 MOST_TEXTS = 16  # of one request
 MOST_STOPS = 16
@@ -16,10 +16,18 @@ MOST_INPUTS = 256  # texts to be embedded
 MOST_MESSAGES = 256
 MOST_CHUNKS = 256
 
+
+def _not_zero(count: int) -> int:
+    if not count:
+        raise ValueError("at least one token has to be asked for; -1 stands for as many as fit")
+    return count
+
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Stops = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=MOST_STOPS)
 ]
+AnswerTokens = Annotated[int, Field(ge=-1), AfterValidator(_not_zero)]
 Tokens = list[Annotated[StrictInt, Field(ge=0)]]
 
 
@@ -53,7 +61,7 @@ class _Sampling(_Shape):
 
 class _OpenAi(_Sampling):
     n: Annotated[int, Field(ge=1, le=MOST_TEXTS)] | None = None
-    max_tokens: Annotated[int, Field(ge=-1)] | None = None
+    max_tokens: AnswerTokens | None = None
     stream_options: StreamOptions | None = None
     # Not honoured, so refused unless they change nothing.
     logprobs: bool | int | None = None

@@ -12,19 +12,20 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sentence_transformers import SentenceTransformer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.errors import SuiteError
-from helpers.machine.hardware import Runtime
+from helpers.machine.hardware import Runtime, detect_runtime
 from helpers.models.causal_lm import load_adapted, load_causal_lm
 from helpers.models.embedder import load_embedder
 from helpers.models.generation import UNKNOWN_CONTEXT, context_tokens, end_ids
-from helpers.run.workspace import read_json
+from helpers.records import Document
+from helpers.run.folder import recorded_profile
 from helpers.serving.infilling import InfillMarks, infill_marks, infills
-from helpers.serving.retrieved_context import run_functions
+from helpers.settings import Profile
+from helpers.tools.retrieved_prompt import RetrievalError, retrievable_code
 
 LARGEST_CONTEXT = 4096  # tokens of a conversation and its answer, whatever a model could see
 PLACES = {  # name -> the track's settings in run.json, and the folder of what was trained
@@ -89,9 +90,9 @@ def servable(run_folder: Path, only: Collection[str] = ()) -> list[str]:
         raise ServedModelError(
             f"there is no run in {run_folder}: make one with `make run`, or name its folder"
         )
-    settings = _settings(run_folder)
+    _settings(run_folder)
     finished = {track for track, place in PLACES.values() if place and (run_folder / place).is_dir()}
-    found = [name for name, (track, _) in PLACES.items() if track in finished and track in settings]
+    found = [name for name, (track, _) in PLACES.items() if track in finished]
     if not found:
         raise ServedModelError(
             f"{run_folder} holds no trained model: either it is not a run folder below runs/, or no track "
@@ -115,7 +116,7 @@ def load_served(run_folder: Path, names: Collection[str], runtime: Runtime) -> S
     lms = {name: _load_lm(run_folder, name, runtime) for name in chosen if not name.startswith("embed")}
     embedders = {}
     for name in (name for name in chosen if name.startswith("embed")):
-        spec, place = _settings(run_folder)["track_c"]["model"], PLACES[name][1]
+        spec, place = _settings(run_folder).track_c.model, PLACES[name][1]
         embedders[name] = ServedEmbedder(
             name, spec, load_embedder(str(run_folder / place) if place else spec, runtime)
         )
@@ -124,27 +125,41 @@ def load_served(run_folder: Path, names: Collection[str], runtime: Runtime) -> S
 
 def _load_lm(run_folder: Path, name: str, runtime: Runtime) -> ServedLm:
     track, place = PLACES[name]
-    settings = _settings(run_folder)[track]
-    spec = settings["model"]
-    loaded = load_adapted(spec, run_folder / place, runtime) if place else load_causal_lm(spec, runtime)
-    model, tokenizer = loaded
+    profile = _settings(run_folder)
+    is_chat = track == "track_b"
+    spec = profile.track_b.model if is_chat else profile.track_a.model
+    model, tokenizer = (
+        load_adapted(spec, run_folder / place, runtime) if place else load_causal_lm(spec, runtime)
+    )
     model.eval()
     context = min(context_tokens(model.config) or UNKNOWN_CONTEXT, LARGEST_CONTEXT)
-    window = min(int(settings.get("window", context)), context)
+    window = context if is_chat else min(profile.track_a.window, context)
     marks, why = infill_marks(tokenizer), "its vocabulary has no fill-in-the-middle marks"
-    if marks and not infills(model, tokenizer, marks, run_functions(run_folder), window // 2):
+    if marks and not infills(model, tokenizer, marks, _functions(run_folder), window // 2):
         marks, why = None, "its fill-in-the-middle marks do not help it"
     return ServedLm(
-        name, spec, model, tokenizer, window, end_ids(model, tokenizer), track == "track_b", marks,
-        "" if marks else why,
-    )  # fmt: skip
+        name, spec, model, tokenizer, window, end_ids(model, tokenizer), is_chat, marks, "" if marks else why
+    )
 
 
-def _settings(run_folder: Path) -> dict[str, Any]:
-    """Return the settings of the run's tracks, as `run.json` holds them."""
+def _functions(run_folder: Path) -> list[Document]:
+    """Return the functions of the run's code base; none if Track C has not collected them."""
     try:
-        return dict(read_json(run_folder / "run.json")["profile"])
+        return list(retrievable_code(run_folder).units.values())
+    except RetrievalError:
+        return []
+
+
+def _settings(run_folder: Path) -> Profile:
+    """Return the settings that the run was made with."""
+    try:
+        return recorded_profile(run_folder)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ServedModelError(
             f"{run_folder} is no run folder: run.json is missing or damaged; name a folder below runs/"
         ) from error
+
+
+def run_runtime(run_folder: Path) -> Runtime:
+    """Return this machine's runtime for the models of a run."""
+    return detect_runtime(nf4=_settings(run_folder).nf4)
