@@ -114,13 +114,13 @@ def serving(
     thread = threading.Thread(target=lambda: server.run(sockets=[opened]), daemon=True)
     thread.start()
     try:
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while not server.started:
             assert time.monotonic() < until
             time.sleep(0.01)
         yield Served(models, engine, prompts, server, opened.getsockname()[1])
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
         engine.close()
         assert not thread.is_alive()

@@ -47,7 +47,7 @@ def served(run_folder):
 
 @pytest.fixture(scope="module")
 def editor(served):
-    with httpx.Client(base_url=served.url, timeout=20) as client:
+    with httpx.Client(base_url=served.url, timeout=60) as client:
         yield client
 
 
@@ -179,7 +179,7 @@ def test_retrieved_code_stands_in_front_but_nothing_that_the_file_holds_already(
         of_file = Place(place.left, path=unit.path)
         assert unit.id not in context.found(of_file)
         body = {"model": "code-adapted", "prompt": place.left, "max_tokens": 8}
-        answer = httpx.post(f"{served.url}/v1/completions", json=body, timeout=20).json()
+        answer = httpx.post(f"{served.url}/v1/completions", json=body, timeout=60).json()
         ids = context.prompt(lm.tokenizer, place, lm.window - 8)
         wanted = generate(lm.model, lm.tokenizer, [ids], RUNTIME, max_new_tokens=8)
         assert answer["choices"][0]["text"] == wanted[0][0]
