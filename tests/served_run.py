@@ -87,11 +87,18 @@ def without_ends(models: ServedModels) -> ServedModels:
 
 
 def load(folder: Path, *names: str) -> ServedModels:
-    """Load a run's models, and beside them `infill`: code-adapted, believed to fill in middles."""
+    """Load a run's models, and beside them `infill`: code-adapted, believed to fill in middles.
+
+    The marks of the others count for nothing: what random weights make of a suffix is chance.
+    """
     models = load_served(folder, names, RUNTIME)
     known = models.lms["code-adapted"]
     infill = dataclasses.replace(known, name="infill", marks=infill_marks(known.tokenizer))
-    return dataclasses.replace(models, lms={**models.lms, "infill": infill})
+    lms = {
+        name: dataclasses.replace(lm, marks=None, why_no_infill="a test says so")
+        for name, lm in models.lms.items()
+    }
+    return dataclasses.replace(models, lms={**lms, "infill": infill})
 
 
 class Served:
