@@ -74,7 +74,7 @@ def main() -> int:
         tally = asyncio.run(ask_all(url, given))
     finally:
         server.send_signal(2)
-        status = server.wait(60)
+        status = server.wait(300)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     more = {"server_exit_status": status, "server_processor_seconds": round(used.ru_utime + used.ru_stime, 1)}
     return report(tally, given, **more)

@@ -209,7 +209,7 @@ def test_a_failing_model_fails_its_request_and_nothing_else(served, monkeypatch)
     assert post(served, {**SHORT, "model": "code-adapted"})[0] == 200
     monkeypatch.undo()
     assert post(served, SHORT)[0] == 200
-    assert served.engine.unfinished == 0
+    wait_until(lambda: served.engine.unfinished == 0)  # the answer goes out a moment earlier
 
 
 def test_only_the_key_opens_and_only_health_is_open_without(more_models):
@@ -299,4 +299,4 @@ def test_sixty_clients_at_once_are_all_answered(more_models):
         assert set(answers) <= {200, 429}
         assert answers.count(200) >= 32
         assert post(busy, SHORT)[0] == 200
-        assert busy.engine.unfinished == 0
+        wait_until(lambda: busy.engine.unfinished == 0)
