@@ -24,7 +24,7 @@ from helpers.records import Document
 from helpers.run.workspace import write_json, write_jsonl
 from helpers.serving.engine import Engine
 from helpers.serving.http_server import make_server
-from helpers.serving.infilling import infill_marks
+from helpers.serving.infill_prompts import vocabulary_marks
 from helpers.serving.prompts import Prompts
 from helpers.serving.retrieved_context import RetrievedContext, run_context
 from helpers.serving.served_models import ServedModels, load_served
@@ -93,7 +93,7 @@ def load(folder: Path, *names: str) -> ServedModels:
     """
     models = load_served(folder, names, RUNTIME)
     known = models.lms["code-adapted"]
-    infill = dataclasses.replace(known, name="infill", marks=infill_marks(known.tokenizer))
+    infill = dataclasses.replace(known, name="infill", marks=vocabulary_marks(known.tokenizer))
     lms = {
         name: dataclasses.replace(lm, marks=None, why_no_infill="a test says so")
         for name, lm in models.lms.items()

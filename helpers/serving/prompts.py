@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from helpers.errors import SuiteError
 from helpers.models.conversations import Turn, conversation_ids
 from helpers.models.tokens import last_ids
-from helpers.serving.infilling import template_prompt
+from helpers.serving.infill_prompts import template_prompt
 from helpers.serving.retrieved_context import Place, RetrievedContext
 from helpers.serving.served_models import ServedLm
 

@@ -23,7 +23,7 @@ from helpers.models.embedder import load_embedder
 from helpers.models.generation import UNKNOWN_CONTEXT, context_tokens, end_ids
 from helpers.records import Document
 from helpers.run.folder import recorded_profile
-from helpers.serving.infilling import InfillMarks, infill_marks, infills
+from helpers.serving.infill_prompts import InfillMarks, infills, vocabulary_marks
 from helpers.settings import Profile
 from helpers.tools.retrieved_prompt import RetrievalError, retrievable_code
 
@@ -134,7 +134,7 @@ def _load_lm(run_folder: Path, name: str, runtime: Runtime) -> ServedLm:
     model.eval()
     context = min(context_tokens(model.config) or UNKNOWN_CONTEXT, LARGEST_CONTEXT)
     window = context if is_chat else min(profile.track_a.window, context)
-    marks, why = infill_marks(tokenizer), "its vocabulary has no fill-in-the-middle marks"
+    marks, why = vocabulary_marks(tokenizer), "its vocabulary has no fill-in-the-middle marks"
     if marks and not infills(model, tokenizer, marks, _functions(run_folder), window // 2):
         marks, why = None, "its fill-in-the-middle marks do not help it"
     return ServedLm(

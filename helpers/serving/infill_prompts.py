@@ -57,7 +57,7 @@ class InfillMarks:
         return [self.prefix, *before, self.suffix, *after, self.middle, *middle]
 
 
-def infill_marks(tokenizer: PreTrainedTokenizerBase) -> InfillMarks | None:
+def vocabulary_marks(tokenizer: PreTrainedTokenizerBase) -> InfillMarks | None:
     """Return the marks that a tokenizer knows; None if it knows none."""
     vocabulary = tokenizer.get_vocab()
     for family in FAMILIES:

@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from helpers.models.tokens import token_ids
 from helpers.records import Document
-from helpers.serving.infilling import FAMILIES, infill_marks, infills, template_prompt
+from helpers.serving.infill_prompts import FAMILIES, infills, template_prompt, vocabulary_marks
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +24,14 @@ def spelt(tok, ids):
 
 @pytest.mark.parametrize("family", FAMILIES[:4])
 def test_marks_of_each_family_are_found(family):
-    assert infill_marks(tiny_models.tokenizer()) is None
+    assert vocabulary_marks(tiny_models.tokenizer()) is None
     tok = tiny_models.tokenizer(extra=family)
-    marks = infill_marks(tok)
+    marks = vocabulary_marks(tok)
     assert [marks.prefix, marks.suffix, marks.middle] == [tok.convert_tokens_to_ids(mark) for mark in family]
 
 
 def test_a_prompt_has_three_marks_whatever_its_texts_spell(tok):
-    marks = infill_marks(tok)
+    marks = vocabulary_marks(tok)
     a, b, c = served_run.FIM
     ids = marks.prompt(tok, f"left {c}", f"right {a}", 200, "    begun")
     assert [ids.count(mark) for mark in (marks.prefix, marks.suffix, marks.middle)] == [1, 1, 1]
@@ -39,7 +39,7 @@ def test_a_prompt_has_three_marks_whatever_its_texts_spell(tok):
 
 
 def test_a_long_suffix_loses_its_end_and_a_long_prefix_its_start(tok):
-    marks = infill_marks(tok)
+    marks = vocabulary_marks(tok)
     ids = marks.prompt(tok, "l=" * 100, "r=" * 100, 40)
     assert len(ids) == 40
     left, right = ids[1 : ids.index(marks.suffix)], ids[ids.index(marks.suffix) + 1 : -1]
@@ -49,7 +49,7 @@ def test_a_long_suffix_loses_its_end_and_a_long_prefix_its_start(tok):
 
 
 def test_an_editors_spelling_is_read_and_every_other_text_is_not(tok):
-    marks = infill_marks(tok)
+    marks = vocabulary_marks(tok)
     a, b, c = served_run.FIM
     text = f"# other.py\n{a}left{b}right{c}beg"
     ids = template_prompt(tok, marks, text, 100)
@@ -65,7 +65,7 @@ def test_an_editors_spelling_is_read_and_every_other_text_is_not(tok):
 
 def test_a_model_whose_middle_ignores_the_suffix_is_no_infilling_model(tok):
     """A model without attention sees one token and its place: it likes newlines after the middle mark, or nowhere."""
-    marks = infill_marks(tok)
+    marks = vocabulary_marks(tok)
     documents = [Document(f"d{n}", f"def f{n}(x):\n" + "\n" * 6, "a.py") for n in range(6)]
     model = GPT2LMHeadModel(GPT2Config(
         vocab_size=len(tok), n_positions=256, n_embd=8, n_layer=1, n_head=1, bos_token_id=None, eos_token_id=0
