@@ -187,6 +187,40 @@ def completion(
 
 
 @app.command()
+def serve(
+    run: Annotated[Path, Option(help="the folder of a finished run, below runs/")],
+    host: Annotated[
+        str, Option(help="address to listen on; others than this machine's need a key")
+    ] = "127.0.0.1",
+    port: Annotated[int, Option(min=0, max=65535, help="0 takes a free one")] = 8012,
+    api_key: Annotated[str, Option(help="key that clients must send; or ADAPT_CODE_MODEL_API_KEY")] = "",
+    retrieve: Annotated[
+        bool, Option("--retrieve", help="put retrieved code in front of code prompts")
+    ] = False,
+    only: Annotated[list[str] | None, Option(help="model to serve, e.g. code-adapted; repeatable")] = None,
+    slots: Annotated[int, Option(min=1, help="texts that a model writes at the same time")] = 16,
+    queue: Annotated[int, Option(min=1, help="texts that may be unfinished at the same time")] = 64,
+) -> None:
+    """Serve a run's models, base and adapted, as an OpenAI-compatible API and for editor plugins."""
+    from helpers.serving.http_server import ServeRequest, serve_run
+
+    serve_run(ServeRequest(run, host, port, api_key, retrieve, tuple(only or ()), slots, queue))
+
+
+@app.command()
+def mcp(
+    run: Annotated[Path, Option(help="the folder of a finished run, below runs/")],
+    retrieve: Annotated[
+        bool, Option("--retrieve", help="put retrieved code in front of code prompts")
+    ] = False,
+) -> None:
+    """Offer search_code and complete_code to assistants, by the Model Context Protocol over stdio."""
+    from helpers.serving.mcp_server import serve_tools
+
+    serve_tools(run, retrieve=retrieve)
+
+
+@app.command()
 def ladder(
     profile: Annotated[str, Option(help="t4, cpu, laptop or smoke: where the rungs start from")] = "cpu",
     corpus: Corpus = "",

@@ -7,7 +7,7 @@ import torch
 from tokenizer_families import FAMILIES
 from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
-from helpers.models import generation
+from helpers.models import generation, text_writer
 from helpers.models.causal_lm import add_lora, generate
 from helpers.models.prompt_lookup import Drafts, EarlierText
 from helpers.models.ragged_cache import RaggedCache
@@ -247,14 +247,14 @@ def plain_text(model, tok, prompt, draws, temperature, steps):
 
 def accepted_drafts(monkeypatch):
     """Let every repetition be drafted, and return the list that receives how many were right each time."""
-    right, add = [], generation._Writer._add
+    right, add = [], text_writer.TextWriter._add
 
     def noted(writer, job, chosen, draft):
         right.append(add(writer, job, chosen, draft))
         return right[-1]
 
-    monkeypatch.setattr(generation, "PASS_COST", {"cpu": 10_000})
-    monkeypatch.setattr(generation._Writer, "_add", noted)
+    monkeypatch.setattr(text_writer, "PASS_COST", {"cpu": 10_000})
+    monkeypatch.setattr(text_writer.TextWriter, "_add", noted)
     return right
 
 
@@ -271,7 +271,7 @@ def test_drafts_change_no_sample(model, tok, monkeypatch):
     right = accepted_drafts(monkeypatch)
     options = {"n": 2, "temperature": 0.2, "max_new_tokens": 24, "seed": 3}
     got = generate(model, tok, REPEATED, RUNTIME, **options)
-    draws = [[generation._draws(3, i, j, 24) for j in range(2)] for i in range(len(REPEATED))]
+    draws = [[generation.text_draws(3, i, j, 24) for j in range(2)] for i in range(len(REPEATED))]
     assert got == [
         [plain_text(model, tok, prompt, one, 0.2, 24) for one in both]
         for prompt, both in zip(REPEATED, draws, strict=True)

@@ -29,7 +29,8 @@ MARK = "+preinstalled"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = [line for lines in PROJECT["optional-dependencies"].values() for line in lines]
 # Imported where somebody asks for it: the cell or command that needs one says what to install.
-OPTIONAL = {"pytest", "hypothesis", "qdrant_client", "openai", "anthropic"}
+OPTIONAL = {"pytest", "hypothesis", "qdrant_client", "openai", "anthropic",
+            "mcp", "pydantic", "starlette", "uvicorn"}  # fmt: skip
 
 
 def normal(name: str) -> str:

@@ -153,14 +153,22 @@ class PromptForm:
             ranked: ids of units, best first.
             room: tokens of the whole prompt.
         """
+        before, used = self.front(code, item, text, ranked, room)
+        if not used:
+            return self.plain(item, text, room), ()
+        return self._around(before, item, text, room), used
+
+    def front(
+        self, code: TrainingCode, item: CompletionItem, text: str, ranked: Sequence[str], room: int
+    ) -> tuple[list[int], tuple[str, ...]]:
+        """Return what `prompt` puts before the file's own code, and the ids of the units in it."""
         query = set(search_terms(query_of(item, text).text))
         found = self._retrieved(code, query, item.path, ranked, room)
         if not found:
-            return self.plain(item, text, room), ()
+            return [], ()
         used = tuple(unit for unit, _ in found)
         check_context(code, item, used)
-        before = [*self._start, *(token for _, ids in found for token in ids), *self._head(item.path)]
-        return self._around(before, item, text, room), used
+        return [*self._start, *(token for _, ids in found for token in ids), *self._head(item.path)], used
 
     def plain(self, item: CompletionItem, text: str, room: int) -> list[int]:
         """Return the prompt at a place without retrieved code: the end of what stands before it, and with

@@ -53,6 +53,17 @@ def hide_bars() -> None:
 
 
 @contextlib.contextmanager
+def without_bars() -> Iterator[None]:
+    """Hide all bars inside the block: a server computes for others, and its terminal is a log."""
+    global _hidden
+    before, _hidden = _hidden, True
+    try:
+        yield
+    finally:
+        _hidden = before
+
+
+@contextlib.contextmanager
 def part(what: str, number: int, of: int) -> Iterator[None]:
     """Label bars inside the block with `what` `number` of `of`; all parts are similar in size."""
     global _parts

@@ -1,7 +1,8 @@
 """Models: load them, adapt them, run them, and know their size before loading.
 
 `causal_lm` and `embedder` load language models and sentence embedders from a hub name, a folder or an
-installed package, and `gguf` converts GGUF files; `generation` samples text; `token_loss`, `structure` and
+installed package, and `gguf` converts GGUF files; `generation` samples text, through `text_writer` and
+`ragged_cache`; `conversations` writes prompts of several turns; `token_loss`, `structure` and
 `cheaper_forms` compute losses and gradients with less memory and time, `packed_decoder` whole steps of
 training; `tokens` turns text into tokens and back; `fitness` tries whether a model fits what a run does
 with it; `shapes` and `footprint` tell parameters and bytes without loading anything. `tiny_code_lm` is the
@@ -10,6 +11,7 @@ embedded model (`helpers.base_model`) are not here.
 """
 
 __all__ = [
-    "causal_lm", "cheaper_forms", "embedder", "fitness", "footprint", "generation", "gguf", "hub",
-    "packed_decoder", "prompt_lookup", "shapes", "structure", "token_loss", "tokens",
+    "causal_lm", "cheaper_forms", "conversations", "embedder", "fitness", "footprint", "generation",
+    "gguf", "hub", "packed_decoder", "prompt_lookup", "ragged_cache", "shapes", "structure",
+    "text_writer", "token_loss", "tokens",
 ]  # fmt: skip

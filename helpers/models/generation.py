@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,8 +32,8 @@ from helpers.machine.progress import bar
 from helpers.machine.usage import free_memory
 from helpers.models.cheaper_forms import merged_adapters
 from helpers.models.infilling import FAMILIES
-from helpers.models.prompt_lookup import Drafts, EarlierText
-from helpers.models.ragged_cache import Fed, PlainCaches, RaggedCache, ragged
+from helpers.models.ragged_cache import ragged
+from helpers.models.text_writer import Decoding, TextJob, TextWriter
 from helpers.models.tokens import continuation, token_ids, turn_end_id
 
 # Stop tokens of the families in use, in addition to those in the model's own configuration.
@@ -43,11 +42,6 @@ STOP_TOKENS = (
     "<repo_name>", *(mark for marks in FAMILIES for mark in marks),
 )  # fmt: skip
 UNKNOWN_CONTEXT = 2048  # tokens, of a model whose configuration does not say
-READ_AT_ONCE = 4096  # tokens of prompts in one pass; limits memory
-SHARED = 16  # tokens in common with a prompt being read, for which another prompt waits a pass
-# What a pass costs beside its tokens, in tokens: weights are read, layers called.
-PASS_COST = {"cpu": 16}
-PASS_COST_ELSEWHERE = 400
 
 log = logging.getLogger(__name__)
 
@@ -91,24 +85,24 @@ def generate(
         raise ValueError(f"n={n}, temperature={temperature}: n > 1 needs a temperature above 0")
     encoded = _prompt_ids(model, tokenizer, prompts, max_new_tokens)
     ends = end_ids(model, tokenizer)
-    is_end = _end_check(tokenizer, ends, stop)
-    decoding = _Decoding(temperature, max_new_tokens, is_end)
+    is_end = end_check(tokenizer, ends, stop)
+    decoding = Decoding(max_new_tokens, temperature)
 
     def drawn(index: int, sample: int) -> np.ndarray | None:
-        return _draws(seed, index, sample, max_new_tokens) if temperature else None
+        return text_draws(seed, index, sample, max_new_tokens) if temperature else None
 
     def write(indices: Sequence[int]) -> list[list[str]]:
         """Return the `n` texts of each of these prompts."""
         jobs = [
-            _Job(i, sample, encoded[i], encoded[i].copy(), drawn(i, sample))
+            TextJob(i, sample, encoded[i], encoded[i].copy(), decoding, is_end, drawn(i, sample))
             for i in indices
             for sample in range(n)
         ]
         with merged_adapters(model):
-            _finish(model, jobs, decoding, batch_size, what)
+            _finish(model, jobs, batch_size, what)
         added = [[token for token in job.new if token not in ends] for job in jobs]
         parts = (continuation(tokenizer, job.prompt, new) for job, new in zip(jobs, added, strict=True))
-        texts = [_cut(part, stop) for part in parts]
+        texts = [cut_at(part, stop) for part in parts]
         return [texts[first : first + n] for first in range(0, len(texts), n)]
 
     was_training = model.training
@@ -118,51 +112,18 @@ def generate(
     return texts
 
 
-def _draws(seed: int, index: int, sample: int, count: int) -> np.ndarray:
+def text_draws(seed: int, index: int, sample: int, count: int) -> np.ndarray:
     """Return one text's uniform numbers in [0, 1), from a stream of its own."""
     return np.random.default_rng([seed, index, sample]).random(count)
 
 
-@dataclass(frozen=True)
-class _Decoding:
-    """How every text of a call is written."""
-
-    temperature: float
-    max_new_tokens: int
-    is_end: Callable[[_Job], bool]  # whether a text is complete
-
-
-@dataclass
-class _Job:
-    """One text being written: sample `sample` of prompt `index`."""
-
-    index: int
-    sample: int
-    prompt: list[int]
-    tokens: list[int]  # prompt and new tokens
-    draws: np.ndarray | None  # one uniform number per new token; None if greedy
-    new: list[int] = field(default_factory=list)
-    finished: bool = False
-
-
-@dataclass
-class _Row:
-    """A text in a slot of the cache."""
-
-    job: _Job
-    earlier: EarlierText
-    read: int  # tokens whose states the slot holds
-
-
-def _finish(
-    model: PreTrainedModel, jobs: Sequence[_Job], decoding: _Decoding, batch_size: int, what: str
-) -> None:
+def _finish(model: PreTrainedModel, jobs: Sequence[TextJob], batch_size: int, what: str) -> None:
     """Write all `jobs` to their ends, `batch_size` at a time, fewer after running out of memory."""
     with bar(what, total=len(jobs), unit="text") as shown:
         while waiting := [job for job in jobs if not job.finished]:
             fits = True
             try:
-                _write(model, waiting, decoding, batch_size, shown)
+                _write(model, waiting, batch_size, shown)
             except (RuntimeError, MemoryError) as error:
                 if batch_size == 1 or not is_out_of_memory(error):
                     raise
@@ -173,153 +134,23 @@ def _finish(
                 free_memory()
 
 
-def _write(
-    model: PreTrainedModel, jobs: Sequence[_Job], decoding: _Decoding, batch_size: int, shown: Any
-) -> None:
+def _write(model: PreTrainedModel, jobs: Sequence[TextJob], batch_size: int, shown: Any) -> None:
     """Write `jobs` to their ends; what is not finished after an error can be gone on with."""
-    with ragged(model, min(batch_size, len(jobs))) as cache:
-        _Writer(cache, jobs, decoding, batch_size, shown).write()
+    slots = min(batch_size, len(jobs))
+    with ragged(model, slots) as cache:
+        writer = TextWriter(cache, slots)
+        writer.add(sorted(jobs, key=lambda job: (-len(job.tokens), job.index, job.sample)))
+        while written := writer.step():
+            shown.update(sum(job.finished for job in written))
 
 
-class _Writer:
-    """Writes texts, as many at a time as the cache has slots; row i is in slot i."""
-
-    def __init__(
-        self,
-        cache: RaggedCache | PlainCaches,
-        jobs: Sequence[_Job],
-        decoding: _Decoding,
-        slots: int,
-        shown: Any,
-    ) -> None:  # fmt: skip
-        self.cache, self.decoding, self.slots, self.shown = cache, decoding, slots, shown
-        self.waiting = sorted(jobs, key=lambda job: (-len(job.tokens), job.index, job.sample))
-        self.rows: list[_Row | None] = []
-        self.held: list[list[int]] = []  # by slot, the tokens whose states it holds, even of finished texts
-        self.drafts = Drafts()
-
-    def write(self) -> None:
-        """Write all texts to their ends."""
-        while True:
-            self._admit()
-            self._close_gaps()
-            if not self.rows:
-                return
-            self._step([row for row in self.rows if row])
-
-    def _admit(self) -> None:
-        """Give waiting texts the free slots, and each what another slot holds of its beginning."""
-        free = [slot for slot, row in enumerate(self.rows) if row is None]
-        free += range(len(self.rows), self.slots)
-        taken: list[list[int]] = []  # texts that begin to be read now
-        later: list[_Job] = []
-        budget = READ_AT_ONCE
-        for at, job in enumerate(self.waiting):
-            if len(taken) == len(free) or budget <= 0:
-                later += self.waiting[at:]
-                break
-            start = job.tokens[:-1]  # the last token is always read, for its logits
-            known = [_common(held, start) for held in self.held] if self.cache.shares else []
-            most = max(known, default=0)
-            coming = max((_common(other, start) for other in taken), default=0)
-            if self.cache.shares and coming - most >= SHARED:
-                later.append(job)
-                continue
-            self._place(job, free[len(taken)], known.index(most) if most else None, most)
-            taken.append(job.tokens)
-            budget -= len(job.tokens) - most
-        self.waiting = later
-
-    def _place(self, job: _Job, slot: int, source: int | None, length: int) -> None:
-        """Put a text into a slot, with the states of its first `length` tokens."""
-        while slot >= len(self.rows):
-            self.rows.append(None)
-            self.held.append([])
-        if source is not None:
-            self.cache.copy(source, slot, length)
-        self.rows[slot] = _Row(job, EarlierText(job.tokens), length)
-        self.held[slot] = job.tokens[:length]
-
-    def _close_gaps(self) -> None:
-        """Move the last rows into slots that nothing waits for."""
-        while None in self.rows:
-            last, read = self.rows.pop(), self.held.pop()
-            if last is not None:
-                gap = self.rows.index(None)
-                self.cache.copy(len(self.rows), gap, last.read)
-                self.rows[gap], self.held[gap] = last, read
-
-    def _step(self, rows: Sequence[_Row]) -> None:
-        """Read what is new of each text, with a draft, and add the tokens chosen after it."""
-        limits = [self.decoding.max_new_tokens - len(row.job.new) - 1 for row in rows]
-        cost = PASS_COST.get(self.cache.device.type, PASS_COST_ELSEWHERE)
-        guessed = self.drafts.choose(
-            [row.earlier for row in rows], limits if self.cache.drafts else [0] * len(rows),
-            worth=len(rows) / (len(rows) + cost),
-        )  # fmt: skip
-        chosen = self._choose(rows, [draft for _, draft in guessed])
-        at = 0
-        for slot, (row, (length, draft)) in enumerate(zip(rows, guessed, strict=True)):
-            right = self._add(row.job, chosen[at : at + len(draft) + 1], draft)
-            at += len(draft) + 1
-            self.drafts.record(length, len(draft), right)
-            row.read = len(row.job.tokens) - 1
-            self.held[slot] = row.job.tokens[: row.read]
-            if row.job.finished:
-                self.rows[slot] = None
-                self.shown.update(1)
-
-    def _choose(self, rows: Sequence[_Row], drafts: Sequence[list[int]]) -> list[int]:
-        """Return the token that comes after each row's last one, and after each of its draft's, in turn."""
-        logits = self.cache.read(
-            [
-                Fed(slot, row.read, row.job.tokens[row.read :] + draft, len(draft) + 1)
-                for slot, (row, draft) in enumerate(zip(rows, drafts, strict=True))
-            ]
-        )
-        if not self.decoding.temperature:
-            return logits.argmax(-1).tolist()
-        draws = [
-            row.job.draws[len(row.job.new) : len(row.job.new) + len(draft) + 1]
-            for row, draft in zip(rows, drafts, strict=True)
-            if row.job.draws is not None
-        ]
-        return _sample(logits / self.decoding.temperature, np.concatenate(draws)).tolist()
-
-    def _add(self, job: _Job, chosen: Sequence[int], draft: Sequence[int]) -> int:
-        """Add the tokens that were chosen after right ones; return how many of the draft were right."""
-        for number, token in enumerate(chosen):
-            job.new.append(token)
-            job.tokens.append(token)
-            job.finished = len(job.new) == self.decoding.max_new_tokens or self.decoding.is_end(job)
-            right = number < len(draft) and token == draft[number]
-            if job.finished or not right:
-                return number + right
-        return len(draft)
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return how many tokens two texts have in common at their start."""
-    for number, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return number
-    return min(len(one), len(other))
-
-
-def _sample(logits: torch.Tensor, draws: np.ndarray) -> torch.Tensor:
-    """Sample by inverse CDF: row i takes the first token whose cumulative probability exceeds draw i."""
-    cumulative = torch.softmax(logits, dim=-1).cumsum(-1)
-    wanted = torch.from_numpy(draws).to(cumulative)[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, wanted, right=True).clamp(max=logits.shape[-1] - 1)[:, 0]
-
-
-def _end_check(
+def end_check(
     tokenizer: PreTrainedTokenizerBase, ends: frozenset[int], stop: Sequence[str]
-) -> Callable[[_Job], bool]:
+) -> Callable[[TextJob], bool]:
     """Return a function that tells whether a text has come to an end token or a stop string."""
     tail = max((len(word.encode()) for word in stop), default=0) + 8  # a token is at least one byte
 
-    def is_end(job: _Job) -> bool:
+    def is_end(job: TextJob) -> bool:
         if job.new[-1] in ends or not stop:
             return job.new[-1] in ends
         before, last = [*job.prompt, *job.new[:-tail]], job.new[-tail:]
@@ -329,7 +160,8 @@ def _end_check(
     return is_end
 
 
-def _cut(text: str, stop: Sequence[str]) -> str:
+def cut_at(text: str, stop: Sequence[str]) -> str:
+    """Return `text` up to the first of the strings `stop`."""
     found = [index for index in (text.find(word) for word in stop) if index >= 0]
     return text[: min(found)] if found else text
 

@@ -20,16 +20,18 @@ FAMILIES = (  # the marks of prefix, suffix and middle
     ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),  # StarCoder
     ("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),  # SantaCoder
     ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"),  # DeepSeek-Coder
+    ("▁<PRE>", "▁<SUF>", "▁<MID>"),  # CodeLlama
 )
 
 
 @dataclass(frozen=True)
 class InfillMarks:
-    """The ids of a family's three marks."""
+    """The ids of a family's three marks, and how they are spelt."""
 
     prefix: int
     suffix: int
     middle: int
+    spelt: tuple[str, str, str]
 
     def psm(self, prefix: Sequence[int], suffix: Sequence[int], middle: Sequence[int] = ()) -> list[int]:
         """Return prefix, suffix and middle in this order, each after its mark; ends ready for the middle."""
@@ -41,9 +43,15 @@ class InfillMarks:
 
 
 def infill_marks(tokenizer: PreTrainedTokenizerBase) -> InfillMarks | None:
-    """Return the marks that a tokenizer has; None if its family was not trained to fill in the middle."""
+    """Return the marks that a tokenizer has; None if its family was not trained to fill in the middle.
+
+    A vocabulary may hold marks that its model never saw, as the embedded model's does. Its
+    `tokenizer_config.json` then says `"fill_in_the_middle": false`, which saved copies keep.
+    """
+    if tokenizer.init_kwargs.get("fill_in_the_middle") is False:
+        return None
     vocabulary = tokenizer.get_vocab()
     for names in FAMILIES:
         if all(name in vocabulary for name in names):
-            return InfillMarks(*(vocabulary[name] for name in names))
+            return InfillMarks(*(vocabulary[name] for name in names), names)
     return None

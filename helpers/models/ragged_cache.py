@@ -13,6 +13,7 @@ Models that this does not fit (see `ragged`) are read text by text, with transfo
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from helpers.models.structure import plain_model
 
 NAME = "ragged_cache"
+_numbers = itertools.count()
 ROOM = 64  # positions for which memory is added at a time
 # Texts whose attention is computed in one product, and tokens of each. A CPU reads keys and values no faster
 # for that and computes the padding; a GPU waits for launches.
@@ -175,6 +177,8 @@ class PlainCaches:
 def ragged(model: PreTrainedModel | PeftModel, slots: int) -> Iterator[RaggedCache | PlainCaches]:
     """Yield an empty cache of `slots` slots for `model`, to be used through it alone in the block.
 
+    Several models may have one at the same time: each is registered under a name of its own.
+
     A `RaggedCache` fits models that take their attention from transformers' registry and whose layers see
     everything before a token, or a window of it. Soft caps, sinks and recurrent layers do not fit.
     """
@@ -184,13 +188,14 @@ def ragged(model: PreTrainedModel | PeftModel, slots: int) -> Iterator[RaggedCac
         return
     cache = RaggedCache(model, slots)
     usual = inner.config._attn_implementation
-    AttentionInterface.register(NAME, cache.attend)
-    inner.set_attn_implementation(NAME)
+    name = f"{NAME}_{next(_numbers)}"
+    AttentionInterface.register(name, cache.attend)
+    inner.set_attn_implementation(name)
     try:
         yield cache
     finally:
         inner.set_attn_implementation(usual)
-        AttentionInterface._global_mapping.pop(NAME, None)
+        AttentionInterface._global_mapping.pop(name, None)
 
 
 def _fits(model: PreTrainedModel) -> bool:

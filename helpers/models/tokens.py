@@ -86,15 +86,22 @@ def continuing_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def template_ids(tokenizer: PreTrainedTokenizerBase, before: str, text: str, after: str) -> list[int]:
-    """Return the ids of `before + text + after`, where `text` is plain and the rest a template.
+    """Return the ids of `before + text + after`, where `text` is plain and the rest a template."""
+    return mixed_ids(tokenizer, [(before, True), (text, False), (after, True)])
 
-    A mark in `before` or `after` is the token it names. They are encoded as one text, because a tokenizer
-    may join characters across their borders.
+
+def mixed_ids(tokenizer: PreTrainedTokenizerBase, parts: Sequence[tuple[str, bool]]) -> list[int]:
+    """Return the ids of texts one after the other, each either a template (True) or plain.
+
+    A mark in a template is the token it names. The texts are encoded as one, because a tokenizer may join
+    characters across their borders.
     """
     marks = mark_ids(tokenizer)
-    spelt = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-    if marks.isdisjoint(spelt) or not tokenizer.is_fast:
-        return tokenizer(before + text + after, add_special_tokens=False, verbose=False).input_ids
+    whole = "".join(text for text, _ in parts)
+    plain = [text for text, is_template in parts if text and not is_template]
+    spelt = tokenizer(plain, add_special_tokens=False, verbose=False).input_ids if plain else []
+    if not tokenizer.is_fast or all(marks.isdisjoint(ids) for ids in spelt):
+        return tokenizer(whole, add_special_tokens=False, verbose=False).input_ids
     copies = _copies_of(tokenizer)
     longest_first = sorted(copies.names, key=len, reverse=True)
     pattern = re.compile("|".join(map(re.escape, longest_first)))
@@ -102,14 +109,28 @@ def template_ids(tokenizer: PreTrainedTokenizerBase, before: str, text: str, aft
     def renamed(part: str) -> str:
         return pattern.sub(lambda mark: copies.names[mark.group()], part)
 
-    return _encode(copies.first, renamed(before) + text + renamed(after)).ids
+    texts = [renamed(text) if is_template else text for text, is_template in parts]
+    return _encode(copies.first, "".join(texts)).ids
 
 
 def separated_ids(tokenizer: PreTrainedTokenizerBase, text: str, separator: str) -> list[int]:
     """Return the ids of `text`, in which `separator` is the token it names and all the rest is plain."""
-    token = tokenizer.convert_tokens_to_ids(separator)
-    first, *others = batch_token_ids(tokenizer, text.split(separator))
-    return first + [i for ids in others for i in (token, *ids)]
+    return separated_by_marks(tokenizer, text, [separator])
+
+
+def separated_by_marks(tokenizer: PreTrainedTokenizerBase, text: str, marks: Sequence[str]) -> list[int]:
+    """Return the ids of `text`, in which `marks` of the vocabulary are the tokens they name.
+
+    All the rest is plain.
+    """
+    vocabulary = tokenizer.get_vocab()
+    known = [mark for mark in marks if mark in vocabulary]
+    parts = re.split(f"({'|'.join(map(re.escape, known))})", text) if known else [text]
+    plain = iter(batch_token_ids(tokenizer, parts[::2]))
+    ids = list(next(plain))
+    for mark, others in zip(parts[1::2], plain, strict=True):
+        ids += [vocabulary[mark], *others]
+    return ids
 
 
 def continuation(

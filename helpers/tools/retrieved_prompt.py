@@ -73,14 +73,8 @@ def retrieving_prompt(
     Raises:
         RetrievalError: if the run lacks Track C's documents or index.
     """
-    if not (run_folder / DOCUMENTS).is_file():
-        raise RetrievalError(f"{run_folder} holds no documents of Track C ({DOCUMENTS}) to retrieve from")
-    units = {}
-    for row in read_jsonl(run_folder / DOCUMENTS, Document):
-        code = row.text.partition("\n")[2]  # its first line holds name and place in words
-        units[row.id] = Document(row.id, code, row.path)
-    code = TrainingCode(units, {})
-    path = _indexed_path(file, {unit.path for unit in units.values()})
+    code = retrievable_code(run_folder)
+    path = _indexed_path(file, {unit.path for unit in code.units.values()})
     item = CompletionItem("prompt", "next_line", path, "", 1, len(text), len(text), "", False, False)
     query = query_of(item, text)
     if chosen.retriever == BM25:
@@ -94,6 +88,17 @@ def retrieving_prompt(
         found = searches[chosen.retriever]([query])
     form = PromptForm(tokenizer, **chosen.form)
     return form.prompt(code, item, text, ranked_units(code, item, found[item.id]), room)
+
+
+def retrievable_code(run_folder: Path) -> TrainingCode:
+    """Return every function that the run's index holds, as code; RetrievalError if there is none."""
+    if not (run_folder / DOCUMENTS).is_file():
+        raise RetrievalError(f"{run_folder} holds no documents of Track C ({DOCUMENTS}) to retrieve from")
+    units = {}
+    for row in read_jsonl(run_folder / DOCUMENTS, Document):
+        code = row.text.partition("\n")[2]  # its first line holds name and place in words
+        units[row.id] = Document(row.id, code, row.path)
+    return TrainingCode(units, {})
 
 
 def _indexed_path(file: Path | None, known: set[str]) -> str:

@@ -77,30 +77,60 @@ def search_code(run_folder: Path, question: str, k: int, runtime: Runtime) -> li
     Raises:
         SearchError: if the run lacks what a search needs, the question is empty or k is below 1.
     """
+    _require_question(question, k)
+    return CodeSearch(run_folder, runtime).find(question, k)
+
+
+class CodeSearch:
+    """The search of one run, loaded once for many questions.
+
+    Raises:
+        SearchError: if the run lacks what a search needs.
+    """
+
+    def __init__(self, run_folder: Path, runtime: Runtime) -> None:
+        if not run_folder.is_dir():
+            raise SearchError(
+                f"there is no run in {run_folder}: make one with `make run`, or name its folder"
+            )
+        for what, place in PARTS.items():
+            if not (run_folder / place).is_dir():
+                raise SearchError(
+                    f"{run_folder} holds no {what} of Track C ({place}): either it is not a run folder below "
+                    "runs/, or that track did not finish; make a run with `make run`"
+                )
+        self.runtime = runtime
+        self.model = load_embedder(str(run_folder / PARTS["embedder"]), runtime)
+        self._index = load_index(run_folder / PARTS["index"])
+        rows = read_jsonl(run_folder / PARTS["functions"] / "rows.jsonl")
+        self._functions = {row["id"]: row for row in rows}
+        self._hybrid = load_hybrid(run_folder / PARTS["words"])
+
+    def scores(self, question: str, least: int = CANDIDATES) -> dict[str, float]:
+        """Return the score of each of the functions nearest to a question, at least `least` of them."""
+        vector = encode(
+            self.model, [question], kind="query", runtime=self.runtime, max_tokens=MAX_QUERY_TOKENS
+        )
+        near = nearest(self._index, vector, max(least, CANDIDATES))[0]
+        words = self._hybrid.words
+        lexical = dict(zip(words.ids, words.scores(question).tolist(), strict=True))
+        return add_words(near, lexical, self._hybrid.weight("after"))
+
+    def find(self, question: str, k: int) -> list[Hit]:
+        """Return the `k` functions that best match `question`; SearchError as in `search_code`."""
+        _require_question(question, k)
+        scores = self.scores(question, k)
+        return [
+            Hit(rank, round(scores[found], 4), **{key: self._functions[found][key] for key in _SHOWN})
+            for rank, found in enumerate(ranking(scores)[:k], 1)
+        ]
+
+
+def _require_question(question: str, k: int) -> None:
     if not question.strip():
         raise SearchError("the question is empty; describe in words what the code should do")
     if k < 1:
         raise SearchError(f"--k, the number of functions to show, must be at least 1, not {k}")
-    if not run_folder.is_dir():
-        raise SearchError(f"there is no run in {run_folder}: make one with `make run`, or name its folder")
-    for what, place in PARTS.items():
-        if not (run_folder / place).is_dir():
-            raise SearchError(
-                f"{run_folder} holds no {what} of Track C ({place}): either it is not a run folder below "
-                "runs/, or that track did not finish; make a run with `make run`"
-            )
-    index = load_index(run_folder / PARTS["index"])
-    model = load_embedder(str(run_folder / PARTS["embedder"]), runtime)
-    functions = {row["id"]: row for row in read_jsonl(run_folder / PARTS["functions"] / "rows.jsonl")}
-    vector = encode(model, [question], kind="query", runtime=runtime, max_tokens=MAX_QUERY_TOKENS)
-    near = nearest(index, vector, max(k, CANDIDATES))[0]
-    hybrid = load_hybrid(run_folder / PARTS["words"])
-    words = dict(zip(hybrid.words.ids, hybrid.words.scores(question).tolist(), strict=True))
-    scores = add_words(near, words, hybrid.weight("after"))
-    return [
-        Hit(rank, round(scores[found], 4), **{key: functions[found][key] for key in _SHOWN})
-        for rank, found in enumerate(ranking(scores)[:k], 1)
-    ]
 
 
 def newest_run(runs: Path) -> Path:

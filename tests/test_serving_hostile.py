@@ -1,0 +1,302 @@
+"""Clients that do harm to `serve`, on purpose or not: each gets its answer or is let go, and others are served.
+
+All of it happens on this machine, with bounded counts and times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import select
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import served_run
+import uvicorn
+
+from helpers.models import text_writer
+from helpers.serving.connections import GuardedConnection
+from helpers.serving.http_server import KEY_VARIABLE, ServeError, ServeRequest, checked_key, is_local
+
+KEY = "a key of more than 16 letters".replace(" ", "-")
+SHORT = {"model": "code-base", "prompt": "def f", "max_tokens": 4}
+# Sampled, as whole runs of a greedy text's repetitions are written in one step.
+LONG = {"model": "chat-base", "prompt": "def f", "max_tokens": 400, "temperature": 1.0, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    return served_run.save_run(tmp_path_factory.mktemp("runs") / "cpu-1")
+
+
+@pytest.fixture(scope="module")
+def served(run_folder):
+    limits = {"body_bytes": 10_000, "body_s": 0.5, "request_s": 60.0, "queue": 4}
+    models = served_run.without_ends(served_run.load(run_folder, "code-base", "code-adapted", "chat-base"))
+    with served_run.serving(run_folder, models, **limits) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def more_models(run_folder):
+    """Models for servers beside `served`, one at a time: a model belongs to one engine."""
+    models = served_run.load(run_folder, "code-base", "code-adapted", "chat-base")
+    return run_folder, served_run.without_ends(models)
+
+
+@pytest.fixture
+def slow_steps(monkeypatch):
+    """Let every step of the models take 20 ms, so that a long text takes seconds."""
+    step = text_writer.TextWriter.step
+
+    def slowly(writer):
+        time.sleep(0.02)
+        return step(writer)
+
+    monkeypatch.setattr(text_writer.TextWriter, "step", slowly)
+
+
+def post(served, body, path="/v1/completions", headers=(), timeout_s=60.0):
+    """Return status, headers and JSON of an answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=timeout_s)
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    connection.request("POST", path, data, dict(headers))
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, answer.headers, json.loads(content) if content[:1] == b"{" else content
+
+
+def sent(served, head: bytes) -> socket.socket:
+    """Open a connection, send some bytes and keep it."""
+    opened = socket.create_connection(("127.0.0.1", served.port), timeout=60)
+    opened.sendall(head)
+    return opened
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """Let the models' steps wait until this event is set."""
+    step, opened = text_writer.TextWriter.step, threading.Event()
+    monkeypatch.setattr(text_writer.TextWriter, "step", lambda writer: (opened.wait(60), step(writer))[1])
+    yield opened
+    opened.set()
+
+
+def wait_until(holds, timeout_s=60.0):
+    until = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "not JSON"),
+        (b'{"prompt": "x', "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[1, 2]", "must be a JSON object, not list"),
+        (b'{"prompt": "x", "temperature": NaN}', "NaN is no JSON number"),
+        (b'{"prompt": "x", "temperature": 1e999}', "temperature"),
+        (b'{"prompt": "\\ud800"}', "not JSON"),
+        (b'{"prompt": "x", "seed": ' + b"9" * 5000 + b"}", "not JSON"),
+        (b'{"prompt": ' + b"[" * 4900, "not JSON"),
+        (b'{"prompt": {"a": 1}}', "prompt"),
+        (b'{"max_tokens": 3}', "prompt: Field required"),
+    ],
+)
+def test_bodies_that_are_no_requests_get_400_in_the_apis_form(served, body, says):
+    status, _, answer = post(served, body)
+    assert status == 400
+    assert says in answer["error"]["message"]
+    assert set(answer["error"]) == {"message", "type", "param", "code"}
+
+
+def test_a_deep_body_is_no_crash(served):
+    status, _, answer = post(served, b'{"prompt": ' + b"[" * 4000 + b"]" * 4000 + b"}")
+    assert status == 400
+    assert answer["error"]["type"] == "invalid_request_error"
+
+
+def test_wrong_routes_and_methods_get_the_same_form(served):
+    assert post(served, SHORT, "/v1/nothing")[0] == 404
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
+    connection.request("GET", "/v1/completions")
+    answer = connection.getresponse()
+    assert (answer.status, "GET is not for" in json.loads(answer.read())["error"]["message"]) == (405, True)
+    connection.close()
+
+
+def test_a_large_body_is_refused_before_it_is_read_or_as_soon_as_it_is_too_large(served):
+    status, _, answer = post(served, {"prompt": "x" * 20_000})
+    assert (status, answer["error"]["code"]) == (413, "request_too_large")
+    huge = sent(
+        served, b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n{"
+    )
+    assert huge.recv(100).startswith(b"HTTP/1.1 413 ")
+    huge.close()
+    chunks = sent(served, b"POST /infill HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+    chunks.sendall((b"400\r\n" + b"x" * 1024 + b"\r\n") * 11)
+    assert chunks.recv(100).startswith(b"HTTP/1.1 413 ")
+    chunks.close()
+    assert post(served, SHORT)[0] == 200
+
+
+def test_a_body_that_does_not_come_is_waited_for_no_longer_than_allowed(served):
+    slow = sent(served, b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
+    begun = time.monotonic()
+    assert slow.recv(100).startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - begun > 0.4
+    slow.close()
+
+
+def test_what_is_no_http_is_answered_and_closed(served):
+    garbage = sent(served, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
+    assert garbage.recv(100).startswith(b"HTTP/1.1 400 ")
+    garbage.close()
+    assert post(served, SHORT)[0] == 200
+
+
+def test_a_full_queue_says_so_at_once_and_empties(served, gate):
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(post, served, SHORT) for _ in range(4)]
+        wait_until(lambda: served.engine.unfinished == 4)
+        status, headers, answer = post(served, SHORT)
+        assert (status, answer["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert int(headers["Retry-After"]) >= 1
+        assert not any(job.done() for job in running)
+        gate.set()
+        assert [job.result()[0] for job in running] == [200] * 4
+    assert post(served, SHORT)[0] == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_away_has_its_text_given_up(served, slow_steps, stream):
+    body = json.dumps({**LONG, "stream": stream}).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    client = sent(served, head + body)
+    model = served.models.lms["chat-base"].model
+    wait_until(lambda: model in served.engine._desks and served.engine._desks[model].texts)
+    (text,) = served.engine._desks[model].texts.values()
+    client.close()
+    wait_until(lambda: served.engine.unfinished == 0)
+    assert text.is_given_up()
+    assert len(text.job.new) < 400
+    assert post(served, SHORT)[0] == 200
+
+
+def test_a_text_that_takes_too_long_ends_with_an_error(more_models, slow_steps):
+    with served_run.serving(*more_models, request_s=0.4) as hurried:
+        status, _, answer = post(hurried, LONG)
+        assert (status, answer["error"]["code"]) == (504, "timeout")
+        status, _, content = post(hurried, {**LONG, "stream": True})
+        events = content.decode().strip().split("\n\n")
+        assert json.loads(events[-1].removeprefix("data: "))["error"]["code"] == "timeout"
+        wait_until(lambda: hurried.engine.unfinished == 0)
+
+
+def test_a_failing_model_fails_its_request_and_nothing_else(served, monkeypatch):
+    lm = served.models.lms["code-base"]
+    monkeypatch.setattr(lm.model, "forward", lambda **_: 1 / 0)
+    status, _, answer = post(served, SHORT)
+    assert (status, answer["error"]["type"]) == (500, "server_error")
+    assert "ZeroDivisionError" in answer["error"]["message"]
+    assert post(served, {**SHORT, "model": "code-adapted"})[0] == 200
+    monkeypatch.undo()
+    assert post(served, SHORT)[0] == 200
+    wait_until(lambda: served.engine.unfinished == 0)  # the answer goes out a moment earlier
+
+
+def test_only_the_key_opens_and_only_health_is_open_without(more_models):
+    with served_run.serving(*more_models, key=KEY) as locked:
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {KEY}"},
+                        {"Authorization": f"Bearer {KEY}x"}, {"Authorization": "Bearer \xe9"}):  # fmt: skip
+            status, answered, answer = post(locked, SHORT, headers=headers.items())
+            assert (status, answer["error"]["code"]) == (401, "invalid_api_key"), headers
+            assert answered["WWW-Authenticate"] == "Bearer"
+        for headers in ({"Authorization": f"Bearer {KEY}"}, {"X-Api-Key": KEY}):
+            assert post(locked, SHORT, headers=headers.items())[0] == 200
+        connection = http.client.HTTPConnection("127.0.0.1", locked.port, timeout=60)
+        connection.request("GET", "/health")
+        assert connection.getresponse().status == 200
+        connection.close()
+
+
+def test_without_a_key_a_web_page_cannot_ask_under_a_name_of_its_own(served):
+    assert post(served, SHORT, headers={"Host": f"evil.example:{served.port}"}.items())[0] == 403
+    for name in ("localhost", f"127.0.0.1:{served.port}", f"[::1]:{served.port}"):
+        assert post(served, SHORT, headers={"Host": name}.items())[0] == 200
+
+
+def test_other_addresses_need_a_key_and_a_long_one(tmp_path, monkeypatch):
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    assert [is_local(h) for h in ("localhost", "127.0.0.1", "127.9.9.9", "::1")] == [True] * 4
+    assert [is_local(h) for h in ("0.0.0.0", "::", "192.168.1.2", "example.org", "")] == [False] * 5
+    assert checked_key(ServeRequest(tmp_path)) == ""
+    with pytest.raises(ServeError, match="a key is required"):
+        checked_key(ServeRequest(tmp_path, host="0.0.0.0"))
+    with pytest.raises(ServeError, match="at least 16"):
+        checked_key(ServeRequest(tmp_path, key="short"))
+    monkeypatch.setenv(KEY_VARIABLE, KEY)
+    assert checked_key(ServeRequest(tmp_path, host="0.0.0.0")) == KEY
+
+
+def test_connections_that_say_nothing_are_let_go_and_others_are_served(served, monkeypatch):
+    monkeypatch.setattr(GuardedConnection, "most", 20)
+    monkeypatch.setattr(GuardedConnection, "watch_s", 0.1)
+    quiet = [sent(served, b"POST /v1/comp" if n % 2 else b"") for n in range(60)]
+    assert post(served, SHORT)[0] == 200
+    wait_until(lambda: len(served.server.server_state.connections) <= 20)
+    monkeypatch.setattr(GuardedConnection, "head_s", 0.3)
+    wait_until(lambda: not served.server.server_state.connections)
+    for one in quiet:
+        with contextlib.suppress(ConnectionResetError):
+            assert one.recv(10) == b""
+        one.close()
+
+
+def test_a_client_that_reads_nothing_is_let_go(monkeypatch):
+    monkeypatch.setattr(GuardedConnection, "read_s", 0.5)
+    monkeypatch.setattr(GuardedConnection, "watch_s", 0.1)
+    ended = threading.Event()
+
+    async def endless(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            for _ in range(100):
+                await send({"type": "http.response.body", "body": b"x" * 2**20, "more_body": True})
+                if scope["path"] == "/watched" and (await receive())["type"] == "http.disconnect":
+                    break
+        finally:
+            ended.set()
+
+    server = uvicorn.Server(
+        uvicorn.Config(endless, http=GuardedConnection, lifespan="off", log_level="critical")
+    )
+    opened = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=lambda: server.run(sockets=[opened]), daemon=True)
+    thread.start()
+    lazy = socket.create_connection(opened.getsockname()[:2], timeout=60)
+    lazy.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert select.select([lazy], [], [], 60)[0]
+    begun = time.monotonic()
+    assert ended.wait(60)
+    assert time.monotonic() - begun > 0.3
+    lazy.close()
+    server.should_exit = True
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_sixty_clients_at_once_are_all_answered(more_models):
+    with served_run.serving(*more_models, queue=32) as busy, ThreadPoolExecutor(60) as pool:
+        answers = [one[0] for one in pool.map(lambda _: post(busy, SHORT), range(120))]
+        assert set(answers) <= {200, 429}
+        assert answers.count(200) >= 32
+        assert post(busy, SHORT)[0] == 200
+        wait_until(lambda: busy.engine.unfinished == 0)
