@@ -11,5 +11,5 @@ embedded model (`helpers.base_model`) are not here.
 
 __all__ = [
     "causal_lm", "cheaper_forms", "embedder", "fitness", "footprint", "generation", "gguf", "hub",
-    "packed_decoder", "prompt_lookup", "shapes", "structure", "token_loss", "tokens",
+    "packed_decoder", "prompt_lookup", "saved_tokenizer", "shapes", "structure", "token_loss", "tokens",
 ]  # fmt: skip

@@ -1,0 +1,263 @@
+"""`python -m helpers export`: take a run's adapted models home, in a form that other programs load.
+
+Everything is written into a folder beside its final place, proven there, and renamed when it is whole. An
+export that fails its proof leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from helpers.error_text import storage_problem
+from helpers.machine.hardware import Runtime
+from helpers.models.gguf.sources import recorded_name
+from helpers.run.workspace import put_folder, read_jsonl, write_json, write_text
+from helpers.take_home.engine_job import Engine
+from helpers.take_home.gguf_adapter import untouched_base, write_lora
+from helpers.take_home.gguf_vocabulary import vocabulary_fields
+from helpers.take_home.gguf_weights import GgufText, plain_store, write_gguf
+from helpers.take_home.hf_folder import HOW_TO_LOAD, WEIGHTS, write_hf
+from helpers.take_home.k_quants import k_store
+from helpers.take_home.llama_engine import MISSING, find_llama, llama_engine
+from helpers.take_home.measured_model import (
+    ExportError,
+    MeasuredModel,
+    RunFacts,
+    Track,
+    load_measured,
+    merged_model,
+    run_facts,
+)
+from helpers.take_home.model_card import base_licence, export_name, model_card
+from helpers.take_home.ollama_model import modelfile
+from helpers.take_home.onnx_embedder import (
+    HOW_TO_EMBED,
+    NO_RUNTIME,
+    has_runtime,
+    load_tuned,
+    prove_onnx,
+    write_onnx,
+)
+from helpers.take_home.proof import Questions, ask, prove, summary
+from helpers.take_home.transformers_engine import LOADERS, tokenizer_loader, transformers_engine
+
+FORMS = ("hf", "gguf", "ollama", "onnx-embedder")
+KINDS = ("f16", "bf16", "q8_0", "q4_k_m", "lora")
+FOLDER = "take_home"  # in the run folder
+RECORD = "export.json"
+OLLAMA_CONTEXT = 4096  # tokens, or the model's own limit; Ollama's default may be below a prompt
+QUERIES, DOCUMENTS = 40, 200  # of the embedder's proof
+HOW_TO_RUN = {
+    "gguf": "```sh\nllama-server -m {file} --port 8080 --jinja\n```",
+    "ollama": "```sh\nollama create my-code-model -f Modelfile\nollama run my-code-model\n```",
+}
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What a person asks of an export."""
+
+    run: Path
+    to: str  # one of `FORMS`
+    track: Track | None = None  # whose adapter; None: Track A's if the run has it, else Track B's
+    kinds: tuple[str, ...] = ("f16",)  # of `KINDS`; for gguf and ollama
+    out: Path | None = None  # the folder to write; by default below the run folder
+    replace: bool = False  # an export that is already there
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A finished export."""
+
+    folder: Path
+    lines: tuple[str, ...]  # what a person should read
+
+
+def export_run(request: ExportRequest, runtime: Runtime, tell: Callable[[str], None] = print) -> Exported:
+    """Write an export, prove it, and put it in its place.
+
+    Args:
+        tell: called with a line for each step that takes long.
+
+    Raises:
+        ExportError: if the run, the form or the model does not allow it, or a proof fails.
+        EngineError: if an engine or a package is missing without which nothing can be written.
+        ModelError, EmbedderError: if the run's models cannot be loaded.
+    """
+    _check(request)
+    embedder = request.to == "onnx-embedder"
+    facts = None if embedder else run_facts(request.run, request.track)
+    name = request.to if facts is None else f"track_{facts.track}-{request.to}"
+    final = request.out or request.run / FOLDER / name
+    if final.exists() and not request.replace:
+        raise ExportError(
+            f"{final} is already there; add --replace to write it anew, or choose another --out"
+        )
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{final.name}-", dir=final.parent) as scratch:
+            partial = Path(scratch) / "export"
+            partial.mkdir()
+            if facts is None:
+                found = _export_embedder(request.run, partial, runtime, tell)
+            else:
+                found = _export_model(request, facts, partial, runtime, tell)
+            write_json(partial / RECORD, found | {"to": request.to, "files": _files(partial)})
+            put_folder(partial, final)
+    except OSError as error:
+        problem = storage_problem(error) or error.strerror or error
+        raise ExportError(f"cannot write the export below {final.parent}: {problem}") from error
+    proofs = found["proofs"].values()
+    lines = (
+        [] if all(proof["proven"] for proof in proofs) else [f"NOT PROVEN: {next(iter(proofs))['reason']}"]
+    )
+    return Exported(final, (*lines, f"written: {final}"))
+
+
+def zip_export(folder: Path) -> Path:
+    """Pack an export into one file beside its folder, for a download."""
+    packed = shutil.make_archive(str(folder), "zip", folder.parent, folder.name)
+    return Path(packed)
+
+
+def _check(request: ExportRequest) -> None:
+    if request.to not in FORMS:
+        raise ExportError(f"--to takes {', '.join(FORMS)}, not {request.to!r}")
+    unknown = [kind for kind in request.kinds if kind not in KINDS]
+    if unknown or not request.kinds:
+        raise ExportError(f"--type takes {', '.join(KINDS)}, not {', '.join(unknown) or 'nothing'}")
+    if request.to == "ollama" and (len(request.kinds) > 1 or "lora" in request.kinds):
+        raise ExportError("Ollama takes one file of merged weights: give one --type other than lora")
+    if request.track not in (None, "a", "b"):
+        raise ExportError(f"--track takes a or b, not {request.track!r}")
+
+
+def _export_model(
+    request: ExportRequest, facts: RunFacts, folder: Path, runtime: Runtime, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """Write the language model in the form asked for; return what export.json says of it."""
+    tell(f"loading {facts.base} with the adapter of Track {facts.track.upper()}")
+    measured = load_measured(facts, runtime)
+    with tempfile.TemporaryDirectory(prefix="measured-") as scratch:
+        tell("asking the measured model")
+        questions = ask(measured, Path(scratch))
+        write = _Writing(measured, questions, folder, tell)
+        if request.to == "hf":
+            whole = merged_model(measured)
+            write_hf(measured, whole, folder)
+            loader = tokenizer_loader(folder, questions.job.texts, questions.token_ids)
+            proofs = {WEIGHTS: write.proof(transformers_engine(folder, loader), "float32")}
+            how = HOW_TO_LOAD.format(loader=loader)
+            if loader != LOADERS[0]:
+                tell(f"load its tokenizer with {loader}: {LOADERS[0]} would read other token ids")
+        else:
+            proofs = {}
+            for kind in dict.fromkeys(request.kinds):
+                proofs |= write.lora() if kind == "lora" else write.merged(kind)
+            file = next(iter(proofs))
+            how = HOW_TO_RUN[request.to].format(file=file)
+            if request.to == "ollama":
+                context = min(OLLAMA_CONTEXT, measured.model.config.max_position_embeddings)
+                write_text(folder / "Modelfile", modelfile(measured, file, context))
+    write_text(folder / "README.md", model_card(facts, f"exported as {', '.join(proofs)}", how))
+    return {
+        "run": facts.folder.name,
+        "track": facts.track,
+        "base": recorded_name(facts.base),
+        "adapter_sha256": _sha256(facts.adapter / "adapter_model.safetensors"),
+        "proofs": proofs,
+    }
+
+
+@dataclass(frozen=True)
+class _Writing:
+    """Writes files of one model and proves each."""
+
+    measured: MeasuredModel
+    questions: Questions
+    folder: Path
+    tell: Callable[[str], None]
+
+    def merged(self, kind: str) -> dict[str, Any]:
+        """Write the merged model as GGUF, and return its proof under the file's name."""
+        file = self.folder / f"model-{kind}.gguf"
+        self._write(merged_model(self.measured), file, kind)
+        return {file.name: self._llama_proof(kind, file)}
+
+    def lora(self) -> dict[str, Any]:
+        """Write base and adapter apart as GGUF, and return the proof of both together."""
+        base, adapter = self.folder / "base-f16.gguf", self.folder / "adapter-lora.gguf"
+        write_lora(self.measured, adapter, export_name(self.measured.facts))
+        self._write(untouched_base(self.measured), base, "f16")
+        return {adapter.name: self._llama_proof("f16", base, adapter)}
+
+    def proof(self, engine: Engine, kind: str) -> dict[str, Any]:
+        """Prove what lies in the folder, and tell the result."""
+        found = prove(self.measured, self.questions, engine, kind)
+        self.tell(f"{kind}: {summary(found)}")
+        return found
+
+    def _write(self, whole: PreTrainedModel, file: Path, kind: str) -> None:
+        facts, config = self.measured.facts, whole.config
+        self.tell(f"writing {file.name}")
+        texts = [str(row["text"]) for row in facts.rows("data/test")]
+        fields = vocabulary_fields(self.measured.tokenizer, config.vocab_size, self.measured.ends, texts)
+        text = GgufText(
+            export_name(facts), base_licence(facts.base), "see README.md and export.json beside it"
+        )
+        quantised = kind == "q4_k_m"
+        store = (
+            k_store(config.num_hidden_layers, tied=config.tie_word_embeddings)
+            if quantised
+            else plain_store(kind)
+        )
+        write_gguf(whole, fields, text, file, kind=kind, store=store)
+
+    def _llama_proof(self, kind: str, model: Path, lora: Path | None = None) -> dict[str, Any]:
+        if find_llama() is None:
+            return {"proven": False, "reason": MISSING}
+        return self.proof(llama_engine(model, lora), kind)
+
+
+def _export_embedder(
+    run_folder: Path, folder: Path, runtime: Runtime, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """Write the embedder; return what export.json says of it."""
+    exact = replace(runtime, autocast_dtype=None)
+    model, most = load_tuned(run_folder, exact)
+    tell("writing model.onnx")
+    write_onnx(model, folder, most)
+    data = run_folder / "track_c/data"
+    queries = [str(row["text"]) for row in read_jsonl(data / "test.jsonl")][:QUERIES]
+    documents = [str(row["text"]) for row in read_jsonl(data / "documents.jsonl")][:DOCUMENTS]
+    proof: dict[str, Any] = {"proven": False, "reason": NO_RUNTIME}
+    if has_runtime():
+        proof = prove_onnx(model, folder, queries, documents, exact, most)
+        tell(
+            f"{proof['engine']}: cosine to the measured vectors at least {proof['least_cosine']:.6f} over "
+            f"{proof['queries']} queries and {proof['documents']} functions; the same function nearest for "
+            f"{proof['same_nearest']:.1%} of the queries"
+        )
+    write_text(folder / "README.md", f"# Tuned embedder for ONNX Runtime\n\n{HOW_TO_EMBED}\n")
+    return {"run": run_folder.name, "track": "c", "proofs": {"model.onnx": proof}}
+
+
+def _files(folder: Path) -> dict[str, dict[str, Any]]:
+    return {
+        file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": _sha256(file)}
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
