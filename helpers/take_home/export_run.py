@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from IPython.display import HTML, display
 from transformers import PreTrainedModel
 
 from helpers.error_text import storage_problem
@@ -54,6 +56,7 @@ KINDS = ("f16", "bf16", "q8_0", "q4_k_m", "lora")
 FOLDER = "take_home"  # in the run folder
 RECORD = "export.json"
 OLLAMA_CONTEXT = 4096  # tokens, or the model's own limit; Ollama's default may be below a prompt
+DOWNLOAD = "download_export"  # the button's call
 QUERIES, DOCUMENTS = 40, 200  # of the embedder's proof
 HOW_TO_RUN = {
     "gguf": "```sh\nllama-server -m {file} --port 8080 --jinja\n```",
@@ -122,10 +125,25 @@ def export_run(request: ExportRequest, runtime: Runtime, tell: Callable[[str], N
     return Exported(final, (*lines, f"written: {final}"))
 
 
-def zip_export(folder: Path) -> Path:
-    """Pack an export into one file beside its folder, for a download."""
-    packed = shutil.make_archive(str(folder), "zip", folder.parent, folder.name)
-    return Path(packed)
+def offer_download(folder: Path) -> bool:
+    """Show a button on Colab that packs an export into one file and downloads it; elsewhere do nothing.
+
+    Returns:
+        Whether the button is shown.
+    """
+    try:
+        from google.colab import files, output
+    except ImportError:
+        return False
+
+    def download() -> None:
+        files.download(shutil.make_archive(str(folder), "zip", folder.parent, folder.name))
+
+    output.register_callback(DOWNLOAD, download)
+    size = sum(file.stat().st_size for file in folder.rglob("*")) / 2**20
+    call = f"google.colab.kernel.invokeFunction('{DOWNLOAD}', [], {{}})"
+    display(HTML(f'<button onclick="{call}">Download {folder.name}.zip, up to {size:,.0f} MiB</button>'))
+    return True
 
 
 def _check(request: ExportRequest) -> None:
@@ -151,17 +169,18 @@ def _export_model(
         questions = ask(measured, Path(scratch))
         write = _Writing(measured, questions, folder, tell)
         if request.to == "hf":
-            whole = merged_model(measured)
-            write_hf(measured, whole, folder)
+            write_hf(measured, merged_model(measured), folder)
             loader = tokenizer_loader(folder, questions.job.texts, questions.token_ids)
             proofs = {WEIGHTS: write.proof(transformers_engine(folder, loader), "float32")}
             how = HOW_TO_LOAD.format(loader=loader)
             if loader != LOADERS[0]:
                 tell(f"load its tokenizer with {loader}: {LOADERS[0]} would read other token ids")
         else:
-            proofs = {}
-            for kind in dict.fromkeys(request.kinds):
-                proofs |= write.lora() if kind == "lora" else write.merged(kind)
+            proofs = write.lora() if "lora" in request.kinds else {}  # first, since merging uses it up
+            kinds = [kind for kind in dict.fromkeys(request.kinds) if kind != "lora"]
+            whole = merged_model(measured) if kinds else None
+            for kind in kinds:
+                proofs |= write.merged(whole, kind)
             file = next(iter(proofs))
             how = HOW_TO_RUN[request.to].format(file=file)
             if request.to == "ollama":
@@ -186,10 +205,10 @@ class _Writing:
     folder: Path
     tell: Callable[[str], None]
 
-    def merged(self, kind: str) -> dict[str, Any]:
+    def merged(self, whole: PreTrainedModel, kind: str) -> dict[str, Any]:
         """Write the merged model as GGUF, and return its proof under the file's name."""
         file = self.folder / f"model-{kind}.gguf"
-        self._write(merged_model(self.measured), file, kind)
+        self._write(whole, file, kind)
         return {file.name: self._llama_proof(kind, file)}
 
     def lora(self) -> dict[str, Any]:
@@ -231,7 +250,7 @@ def _export_embedder(
     run_folder: Path, folder: Path, runtime: Runtime, tell: Callable[[str], None]
 ) -> dict[str, Any]:
     """Write the embedder; return what export.json says of it."""
-    exact = replace(runtime, autocast_dtype=None)
+    exact = replace(runtime, device=torch.device("cpu"), autocast_dtype=None)
     model, most = load_tuned(run_folder, exact)
     tell("writing model.onnx")
     write_onnx(model, folder, most)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -122,12 +121,12 @@ def load_measured(facts: RunFacts, runtime: Runtime) -> MeasuredModel:
 
 
 def merged_model(measured: MeasuredModel) -> PreTrainedModel:
-    """Return a plain float32 model that computes what `measured` does; `measured` stays as it is.
+    """Return a plain float32 model that computes what `measured` does. The weights of `measured` are used up.
 
     Trained rows of the embedding are part of it, and so of a tied head. Its generation settings name every
     end token and decode greedily, as the run did.
     """
-    whole = copy.deepcopy(measured.model).merge_and_unload(safe_merge=True)
+    whole = measured.model.merge_and_unload(safe_merge=True)
     if whole.config.tie_word_embeddings:
         # PEFT leaves the head with the rows from before the training where it wrapped the embedding alone.
         whole.get_output_embeddings().weight = whole.get_input_embeddings().weight
