@@ -7,6 +7,7 @@ project's own loader, which does not share the writer's code.
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import math
 import sys
@@ -27,7 +28,7 @@ from helpers.models.causal_lm import load_causal_lm
 from helpers.models.gguf.header import read_header
 from helpers.settings import LoraSettings
 from helpers.take_home import export_run as exporting
-from helpers.take_home.engine_job import EngineAnswer
+from helpers.take_home.engine_job import EngineAnswer, EngineError
 from helpers.take_home.export_run import ExportRequest, export_run, offer_download
 from helpers.take_home.gguf_vocabulary import vocabulary_fields
 from helpers.take_home.gguf_weights import named_tensors, plain_store, rotary_order, shape_fields
@@ -439,3 +440,29 @@ def test_q4_k_m_is_written_by_llama_cpps_own_code():
     narrow = np.ascontiguousarray(values[:, :96])
     assert k_store(8, tied=True)("blk.3.attn_q.weight", narrow)[1].name == "Q5_0"
     assert k_store(8, tied=True)("token_embd.weight", narrow)[1].name == "Q8_0"
+
+
+# The embedder.
+
+
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
+    reason="no ONNX: pip install onnx onnxscript onnxruntime",
+)
+def test_onnx_runtime_gives_the_tuned_embedders_vectors(tmp_path):
+    run = tiny_run.write_embedder(tmp_path / "run")
+    done, _ = exported(run, tmp_path, to="onnx-embedder")
+    proof = json.loads((done.folder / "export.json").read_text())["proofs"]["model.onnx"]
+    assert proof["proven"]
+    assert proof["least_cosine"] > 0.9999
+    settings = json.loads((done.folder / "embedder.json").read_text())
+    assert settings["prompts"] == {"query": "find: ", "document": ""}
+    assert settings["max_tokens"] == tiny_run.MAX_TOKENS
+
+
+def test_packages_that_write_onnx_are_named_if_they_are_missing(tmp_path, monkeypatch):
+    run = tiny_run.write_embedder(tmp_path / "run")
+    monkeypatch.setattr("helpers.take_home.onnx_embedder.WRITERS", ("no_such_writer",))
+    with pytest.raises(EngineError, match="pip install onnx onnxscript onnxruntime"):
+        exported(run, tmp_path, to="onnx-embedder")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

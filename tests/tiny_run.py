@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import tiny_gguf
+import tokenizer_families
 import torch
+from sentence_transformers import SentenceTransformer
+from transformers import BertConfig, BertModel
 
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.machine.hardware import Runtime
@@ -15,6 +18,7 @@ from helpers.settings import LoraSettings
 
 PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
 WINDOW, STRIDE = 48, 24
+MAX_TOKENS = 24
 TEXTS = (
     "def add(first, second):\n    return first + second\n\n\nclass Größe:\n    wert = 12345\n",
     "# a comment that says <|im_end|> and goes on\nfor i in range(10):\n\tprint(i)\n\n\n" * 3,
@@ -50,4 +54,32 @@ def write(
         [{"path": path, "n_bytes": s.n_bytes, "n_tokens": s.n_tokens, "nll_after": s.nll_nats}
          for path, s in zip(paths, scores, strict=True)],
     )  # fmt: skip
+    return run
+
+
+def write_embedder(run: Path) -> Path:
+    """Write a run with a tuned embedder and a few held-out queries and functions."""
+    tokenizer = tokenizer_families.tokenizer("WordPiece")
+    torch.manual_seed(0)
+    model = BertModel(BertConfig(
+        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=64,
+    ))  # fmt: skip
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(0.0, 0.5)
+    embedder = run / "track_c/train/embedder"
+    model.save_pretrained(embedder)
+    tokenizer.save_pretrained(embedder)
+    whole = SentenceTransformer(str(embedder), device="cpu")
+    whole.prompts = {"query": "find: ", "document": ""}
+    whole.save(str(embedder))
+    settings = {"model": "package:tiny", "max_tokens": MAX_TOKENS}
+    write_json(run / "run.json", {"profile": {"name": "smoke", "seed": 17, "track_c": settings}})
+    queries = ["add two numbers", "what ends with [SEP]", "sort " * 30]
+    write_jsonl(run / "track_c/data/test.jsonl", [{"id": str(i), "text": q} for i, q in enumerate(queries)])
+    documents = [*TEXTS, "def f(x): return x", "x"]
+    write_jsonl(
+        run / "track_c/data/documents.jsonl", [{"id": str(i), "text": d} for i, d in enumerate(documents)]
+    )
     return run

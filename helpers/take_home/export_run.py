@@ -21,7 +21,8 @@ from transformers import PreTrainedModel
 from helpers.error_text import storage_problem
 from helpers.machine.hardware import Runtime
 from helpers.models.gguf.sources import recorded_name
-from helpers.run.workspace import put_folder, read_jsonl, write_json, write_text
+from helpers.report.compare import shown_model
+from helpers.run.workspace import put_folder, write_json, write_text
 from helpers.take_home.engine_job import Engine
 from helpers.take_home.gguf_adapter import untouched_base, write_lora
 from helpers.take_home.gguf_vocabulary import vocabulary_fields
@@ -34,6 +35,7 @@ from helpers.take_home.measured_model import (
     MeasuredModel,
     RunFacts,
     Track,
+    embedder_facts,
     load_measured,
     merged_model,
     run_facts,
@@ -97,31 +99,25 @@ def export_run(request: ExportRequest, runtime: Runtime, tell: Callable[[str], N
     """
     _check(request)
     embedder = request.to == "onnx-embedder"
-    facts = None if embedder else run_facts(request.run, request.track)
-    name = request.to if facts is None else f"track_{facts.track}-{request.to}"
-    final = request.out or request.run / FOLDER / name
-    if final.exists() and not request.replace:
-        raise ExportError(
-            f"{final} is already there; add --replace to write it anew, or choose another --out"
-        )
+    facts = embedder_facts(request.run) if embedder else run_facts(request.run, request.track)
+    final = request.out or request.run / FOLDER / f"track_{facts.track}-{request.to}"
+    _require_free(final, request.replace)
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{final.name}-", dir=final.parent) as scratch:
             partial = Path(scratch) / "export"
             partial.mkdir()
-            if facts is None:
-                found = _export_embedder(request.run, partial, runtime, tell)
+            if embedder:
+                found = _export_embedder(facts, partial, runtime, tell)
             else:
                 found = _export_model(request, facts, partial, runtime, tell)
             write_json(partial / RECORD, found | {"to": request.to, "files": _files(partial)})
             put_folder(partial, final)
     except OSError as error:
-        problem = storage_problem(error) or error.strerror or error
-        raise ExportError(f"cannot write the export below {final.parent}: {problem}") from error
-    proofs = found["proofs"].values()
-    lines = (
-        [] if all(proof["proven"] for proof in proofs) else [f"NOT PROVEN: {next(iter(proofs))['reason']}"]
-    )
+        problem = storage_problem(error) or error
+        raise ExportError(f"the export to {final} stopped and left nothing: {problem}") from error
+    open_ones = [proof["reason"] for proof in found["proofs"].values() if not proof["proven"]]
+    lines = [f"NOT PROVEN: {reason}" for reason in dict.fromkeys(open_ones)]
     return Exported(final, (*lines, f"written: {final}"))
 
 
@@ -158,6 +154,18 @@ def _check(request: ExportRequest) -> None:
         raise ExportError(f"--track takes a or b, not {request.track!r}")
 
 
+def _require_free(final: Path, may_replace: bool) -> None:
+    """Refuse to write over anything but an earlier export that may be replaced."""
+    if not final.exists():
+        return
+    if not (final / RECORD).is_file():
+        raise ExportError(
+            f"{final} is already there and no export (it has no {RECORD}): choose another --out"
+        )
+    if not may_replace:
+        raise ExportError(f"{final} is already there; write it anew with --replace, or choose another --out")
+
+
 def _export_model(
     request: ExportRequest, facts: RunFacts, folder: Path, runtime: Runtime, tell: Callable[[str], None]
 ) -> dict[str, Any]:
@@ -187,13 +195,8 @@ def _export_model(
                 context = min(OLLAMA_CONTEXT, measured.model.config.max_position_embeddings)
                 write_text(folder / "Modelfile", modelfile(measured, file, context))
     write_text(folder / "README.md", model_card(facts, f"exported as {', '.join(proofs)}", how))
-    return {
-        "run": facts.folder.name,
-        "track": facts.track,
-        "base": recorded_name(facts.base),
-        "adapter_sha256": _sha256(facts.adapter / "adapter_model.safetensors"),
-        "proofs": proofs,
-    }
+    adapter = _sha256(facts.adapter / "adapter_model.safetensors")
+    return _origin(facts) | {"adapter_sha256": adapter, "proofs": proofs}
 
 
 @dataclass(frozen=True)
@@ -227,8 +230,8 @@ class _Writing:
     def _write(self, whole: PreTrainedModel, file: Path, kind: str) -> None:
         facts, config = self.measured.facts, whole.config
         self.tell(f"writing {file.name}")
-        texts = [str(row["text"]) for row in facts.rows("data/test")]
-        fields = vocabulary_fields(self.measured.tokenizer, config.vocab_size, self.measured.ends, texts)
+        tokenizer, ends = self.measured.tokenizer, self.measured.ends
+        fields = vocabulary_fields(tokenizer, config.vocab_size, ends, facts.held_out)
         text = GgufText(
             export_name(facts), base_licence(facts.base), "see README.md and export.json beside it"
         )
@@ -247,16 +250,17 @@ class _Writing:
 
 
 def _export_embedder(
-    run_folder: Path, folder: Path, runtime: Runtime, tell: Callable[[str], None]
+    facts: RunFacts, folder: Path, runtime: Runtime, tell: Callable[[str], None]
 ) -> dict[str, Any]:
     """Write the embedder; return what export.json says of it."""
+    queries = facts.held_out[:QUERIES]
+    documents = [str(row["text"]) for row in facts.rows("data/documents")][:DOCUMENTS]
+    if not queries or not documents:
+        raise ExportError(f"{facts.folder} has no held-out queries and functions of Track C to compare on")
     exact = replace(runtime, device=torch.device("cpu"), autocast_dtype=None)
-    model, most = load_tuned(run_folder, exact)
+    model, most = load_tuned(facts, exact)
     tell("writing model.onnx")
     write_onnx(model, folder, most)
-    data = run_folder / "track_c/data"
-    queries = [str(row["text"]) for row in read_jsonl(data / "test.jsonl")][:QUERIES]
-    documents = [str(row["text"]) for row in read_jsonl(data / "documents.jsonl")][:DOCUMENTS]
     proof: dict[str, Any] = {"proven": False, "reason": NO_RUNTIME}
     if has_runtime():
         proof = prove_onnx(model, folder, queries, documents, exact, most)
@@ -265,8 +269,13 @@ def _export_embedder(
             f"{proof['queries']} queries and {proof['documents']} functions; the same function nearest for "
             f"{proof['same_nearest']:.1%} of the queries"
         )
-    write_text(folder / "README.md", f"# Tuned embedder for ONNX Runtime\n\n{HOW_TO_EMBED}\n")
-    return {"run": run_folder.name, "track": "c", "proofs": {"model.onnx": proof}}
+    write_text(folder / "README.md", model_card(facts, "exported as one ONNX graph", HOW_TO_EMBED))
+    return _origin(facts) | {"proofs": {"model.onnx": proof}}
+
+
+def _origin(facts: RunFacts) -> dict[str, str]:
+    base = shown_model(recorded_name(facts.base))
+    return {"run": facts.folder.name, "track": facts.track, "base": base}
 
 
 def _files(folder: Path) -> dict[str, dict[str, Any]]:

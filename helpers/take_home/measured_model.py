@@ -14,9 +14,11 @@ from helpers.errors import SuiteError
 from helpers.machine.hardware import Runtime
 from helpers.models.causal_lm import load_adapted
 from helpers.models.generation import end_ids
+from helpers.report.metrics import MetricsError, metrics_file
 from helpers.run.workspace import read_json, read_jsonl
 
-Track = Literal["a", "b"]
+Track = Literal["a", "b", "c"]
+EMBEDDER = "track_c/train/embedder"
 ADAPTERS = {"a": "track_a/train/adapter", "b": "track_b/train/adapter"}
 
 
@@ -38,6 +40,13 @@ class RunFacts:
     def base(self) -> str:
         """The name of the model that was adapted."""
         return str(self.settings["model"])
+
+    @property
+    def held_out(self) -> list[str]:
+        """Text that the model was not trained on: Track A's files, Track B's tasks, Track C's queries."""
+        if self.track == "b":
+            return [f"{row['instruction']}\n{row['reference']}" for row in self.rows("tasks")]
+        return [str(row["text"]) for row in self.rows("data/test")]
 
     @property
     def adapter(self) -> Path:
@@ -91,19 +100,34 @@ def run_facts(run_folder: Path, track: Track | None) -> RunFacts:
             f"{run_folder} holds no adapted model of Track {chosen.upper()} ({ADAPTERS[chosen]}): {has}; "
             "finish the run with --resume, or choose another with --track"
         )
+    facts, nf4 = _read_facts(run_folder, chosen)
+    if nf4:
+        raise ExportError(
+            "this run held its base model in 4 bits (--nf4), so the sum of base and adapter was never "
+            "measured; run again without --nf4, or load base and adapter as the README shows"
+        )
+    return facts
+
+
+def embedder_facts(run_folder: Path) -> RunFacts:
+    """Read what an export of the tuned embedder needs from a run folder; ExportError if it has none."""
+    if not (run_folder / EMBEDDER / "modules.json").is_file():
+        raise ExportError(f"{run_folder} holds no tuned embedder ({EMBEDDER}); finish the run with --resume")
+    return _read_facts(run_folder, "c")[0]
+
+
+def _read_facts(run_folder: Path, track: Track) -> tuple[RunFacts, bool]:
+    """Return a track's facts, and whether the run held its causal models in 4 bits."""
     try:
         profile = read_json(run_folder / "run.json")["profile"]
-        settings = dict(profile[f"track_{chosen}"])
-        if profile.get("nf4"):
-            raise ExportError(
-                "this run held its base model in 4 bits (--nf4), so the sum of base and adapter was never "
-                "measured; run again without --nf4, or load base and adapter as the README shows"
-            )
-        report = run_folder / "report" / "metrics.json"
-        metrics = read_json(report) if report.is_file() else {}
-        return RunFacts(run_folder, chosen, settings, int(profile["seed"]), metrics)
-    except (OSError, KeyError, TypeError) as error:
+        settings, seed = dict(profile[f"track_{track}"]), int(profile["seed"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise ExportError(f"{run_folder} is no run folder: run.json cannot be read ({error})") from error
+    try:
+        metrics = read_json(metrics_file(run_folder))
+    except MetricsError:
+        metrics = {}
+    return RunFacts(run_folder, track, settings, seed, metrics), bool(profile.get("nf4"))
 
 
 def load_measured(facts: RunFacts, runtime: Runtime) -> MeasuredModel:

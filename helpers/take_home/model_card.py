@@ -15,14 +15,18 @@ from helpers.escaping import code_span, inline
 from helpers.models.gguf.sources import described_name, find_gguf
 from helpers.models.gguf.store import read_record
 from helpers.models.hub import first_line
+from helpers.report.compare import shown_model
 from helpers.report.tables import markdown, metric_table, verdict_sentence
 from helpers.take_home.measured_model import RunFacts
 
 TITLES = {"a": "continued pretraining", "b": "instruction tuning", "c": "embedding tuning"}
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-LIMITS = (
+COMMON_LIMIT = (
     "Its gain was measured on held-out files of this one code base. Nothing is known of others, but for the "
-    "controls in metrics.json.",
+    "controls in metrics.json."
+)
+LIMITS = (
+    COMMON_LIMIT,
     "It writes code that looks right and is not. Run and read what it writes.",
     "It may repeat training files word for word; their licence goes with such text.",
     "It was not trained to refuse anything, nor examined for harmful or biased output.",
@@ -36,7 +40,8 @@ def model_card(facts: RunFacts, form: str, how_to_load: str) -> str:
         form: what was exported, in a few words.
         how_to_load: code that loads it, in Markdown.
     """
-    base, corpus, section = described_name(facts.base), facts.corpus, facts.section
+    base = described_name(facts.base).replace(facts.base, shown_model(facts.base))
+    corpus, section = facts.corpus, facts.section
     licences = {"base": base_licence(facts.base), "corpus": str(corpus.get("licence") or "unknown")}
     name = export_name(facts)
     parts = [
@@ -63,7 +68,7 @@ def model_card(facts: RunFacts, form: str, how_to_load: str) -> str:
         "## Licences",
         f"Base model: {inline(licences['base'])}. Code base: {inline(licences['corpus'])}. Whoever passes "
         "the model on has to keep to both; licences are read from metadata; this is not legal advice.",
-        "## Limits", _bullets(LIMITS),
+        "## Limits", _bullets([COMMON_LIMIT] if facts.track == "c" else LIMITS),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
@@ -107,12 +112,17 @@ def _header(facts: RunFacts, licences: dict[str, str]) -> str:
         {"license": licences["base"].lower()} if same
         else {"license": "other", "license_name": f"{licences['base']} (base), {licences['corpus']} (code)"}
     )  # fmt: skip
-    if HUB_NAME.fullmatch(facts.base) and not facts.base.startswith("helpers/"):
+    if HUB_NAME.fullmatch(facts.base) and not Path(facts.base).exists():
         options["base_model"] = facts.base
-    data = ModelCardData(
-        language=["en", "code"], library_name="transformers", pipeline_tag="text-generation",
-        tags=["code", "lora", "merged"], **options,
-    )  # fmt: skip
+    if facts.track == "c":
+        options |= {"library_name": "onnxruntime", "pipeline_tag": "sentence-similarity", "tags": ["code"]}
+    else:
+        options |= {
+            "library_name": "transformers",
+            "pipeline_tag": "text-generation",
+            "tags": ["code", "lora"],
+        }
+    data = ModelCardData(language=["en", "code"], **options)
     return data.to_yaml().strip()
 
 

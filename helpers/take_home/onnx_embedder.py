@@ -27,9 +27,8 @@ from helpers.models.embedder import encode, is_static, load_embedder, plain_text
 from helpers.models.hub import first_line
 from helpers.run.workspace import read_json, write_json
 from helpers.take_home.engine_job import EngineError
-from helpers.take_home.measured_model import ExportError
+from helpers.take_home.measured_model import EMBEDDER, ExportError, RunFacts
 
-EMBEDDER = "track_c/train/embedder"
 GRAPH, SETTINGS = "model.onnx", "embedder.json"
 WRITERS, ENGINE = ("onnx", "onnxscript"), "onnxruntime"
 INSTALL = "`pip install onnx onnxscript onnxruntime`"
@@ -44,6 +43,7 @@ from tokenizers import Tokenizer
 
 settings = json.load(open("embedder.json"))
 tokenizer = Tokenizer.from_file("tokenizer.json")
+tokenizer.encode_special_tokens = True  # "[SEP]" in a text is text
 session = onnxruntime.InferenceSession("model.onnx")
 
 
@@ -75,24 +75,18 @@ def has_runtime() -> bool:
     return importlib.util.find_spec(ENGINE) is not None
 
 
-def load_tuned(run_folder: Path, runtime: Runtime) -> tuple[SentenceTransformer, int]:
+def load_tuned(facts: RunFacts, runtime: Runtime) -> tuple[SentenceTransformer, int]:
     """Load the embedder that a run tuned, and the longest text in tokens that it was measured with.
 
     Raises:
-        ExportError: if the run has none, or it has no transformer.
+        ExportError: if it has no transformer.
     """
-    folder = run_folder / EMBEDDER
-    if not (folder / "modules.json").is_file():
-        raise ExportError(f"{run_folder} holds no tuned embedder ({EMBEDDER}); finish the run with --resume")
-    model = load_embedder(str(folder), runtime).eval()
+    model = load_embedder(str(facts.folder / EMBEDDER), runtime).eval()
     if is_static(model):
         raise ExportError(
             "this embedder is a table of token vectors, without a graph to export; use its folder"
         )
-    try:
-        most = int(read_json(run_folder / "run.json")["profile"]["track_c"]["max_tokens"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise ExportError(f"{run_folder} is no run folder: run.json cannot be read ({error})") from error
+    most = int(facts.settings["max_tokens"])
     return model, min(most, int(model.max_seq_length or most))
 
 

@@ -90,7 +90,7 @@ def ask(measured: MeasuredModel, scratch: Path) -> Questions:
     Raises:
         ExportError: if the run has no held-out text to ask about.
     """
-    texts = [str(row["text"]) for row in measured.facts.rows("data/test")]
+    texts = measured.facts.held_out
     tasks = [Task(**row) for row in measured.facts.rows("tasks")]
     prompts = _prompts(measured, texts, tasks)
     if not prompts:
