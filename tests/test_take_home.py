@@ -446,8 +446,8 @@ def test_q4_k_m_is_written_by_llama_cpps_own_code():
 
 
 @pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxscript", "onnxruntime")),
-    reason="no ONNX: pip install onnx onnxscript onnxruntime",
+    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime")),
+    reason="no ONNX: pip install onnx onnxruntime",
 )
 def test_onnx_runtime_gives_the_tuned_embedders_vectors(tmp_path):
     run = tiny_run.write_embedder(tmp_path / "run")
@@ -463,6 +463,6 @@ def test_onnx_runtime_gives_the_tuned_embedders_vectors(tmp_path):
 def test_packages_that_write_onnx_are_named_if_they_are_missing(tmp_path, monkeypatch):
     run = tiny_run.write_embedder(tmp_path / "run")
     monkeypatch.setattr("helpers.take_home.onnx_embedder.WRITERS", ("no_such_writer",))
-    with pytest.raises(EngineError, match="pip install onnx onnxscript onnxruntime"):
+    with pytest.raises(EngineError, match="pip install onnx onnxruntime"):
         exported(run, tmp_path, to="onnx-embedder")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

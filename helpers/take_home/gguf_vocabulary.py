@@ -17,7 +17,7 @@ from gguf import GGUFWriter, Keys
 from transformers import PreTrainedTokenizerBase
 
 from helpers.models.gguf.header import GgufHeader
-from helpers.models.gguf.token_rules import SPLITS, build_tokenizer
+from helpers.models.gguf.token_rules import SPLITS, WHOLE_WORDS_FIRST, build_tokenizer
 from helpers.models.saved_tokenizer import PROBES
 from helpers.models.tokens import batch_token_ids, turn_end_id
 from helpers.take_home.measured_model import ExportError
@@ -129,7 +129,7 @@ def _rule(tokenizer: PreTrainedTokenizerBase, fields: dict[str, Any], texts: Seq
     tried: set[tuple[Any, ...]] = set()
     for name, expressions in SPLITS.items():
         header = GgufHeader(Path("export.gguf"), fields | {Keys.Tokenizer.PRE: name}, (), {})
-        form = (expressions, name)
+        form = (expressions, name in WHOLE_WORDS_FIRST)
         if form in tried:
             continue
         tried.add(form)
