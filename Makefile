@@ -41,6 +41,9 @@ run: $(VENV)/.ready ## run the whole suite and write metrics.json, data_card.md 
 	@$(BIN)/python -m helpers run --profile "$(PROFILE)" --out "$(OUT)" \
 		$(if $(CORPUS),--corpus "$(CORPUS)") $(if $(SEED),--seed "$(SEED)") $(if $(RESUME),--resume)
 
+# Tests start processes that import the package: they share what the first of them has compiled.
+test doctest: export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: test
 test: $(VENV)/.ready ## run everything that is tested: lint, doctest and tests/
 	@$(MAKE) --no-print-directory -j2 lint doctest

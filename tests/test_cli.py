@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def helpers(*arguments: str) -> subprocess.CompletedProcess:
+    """Call the command as a process; what needs none is called by the fixture `command`."""
     command = [sys.executable, "-m", "helpers", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
@@ -29,10 +30,11 @@ def helpers(*arguments: str) -> subprocess.CompletedProcess:
         (("score", "--problems", "missing.jsonl", "--samples", "x", "--out", "y"), "missing.jsonl"),
     ],
 )
-def test_wrong_input_ends_with_one_sentence(arguments, says, tmp_path) -> None:
+def test_wrong_input_ends_with_one_sentence(arguments, says, tmp_path, command) -> None:
     if arguments[0] == "run":
-        arguments = (*arguments, "--out", str(tmp_path))
-    done = helpers(*arguments)
+        done = command(*arguments, "--out", str(tmp_path))
+    else:
+        done = helpers(*arguments)
     assert done.returncode == 1
     assert says in done.stderr
     assert "Traceback" not in done.stderr
@@ -71,15 +73,15 @@ def test_starting_again_in_several_processes_keeps_every_other_word(monkeypatch)
     assert [words[words.index("helpers") + 1 :] for words in started] == [kept, kept]
 
 
-def test_output_folder_that_is_a_file_is_refused(tmp_path) -> None:
+def test_output_folder_that_is_a_file_is_refused(tmp_path, command) -> None:
     (tmp_path / "taken").write_text("mine")
-    done = helpers("run", "--profile", "smoke", "--out", str(tmp_path / "taken"))
+    done = command("run", "--profile", "smoke", "--out", str(tmp_path / "taken"))
     assert done.returncode == 1
     assert "choose another folder with --out" in done.stderr
     assert (tmp_path / "taken").read_text() == "mine"
 
 
-def test_k_that_is_no_number_is_refused(tmp_path) -> None:
-    done = helpers("score", "--problems", "p", "--samples", "s", "--out", "o", "--k", "one")
+def test_k_that_is_no_number_is_refused(command) -> None:
+    done = command("score", "--problems", "p", "--samples", "s", "--out", "o", "--k", "one")
     assert done.returncode == 2
     assert "--k takes whole numbers" in " ".join(done.stderr.replace("│", " ").split())

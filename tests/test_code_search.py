@@ -109,14 +109,14 @@ def test_the_newest_run_that_can_be_searched_is_taken(run_folder, tmp_path):
     assert newest_run(tmp_path) == tmp_path / "cpu-1"
 
 
-def test_the_command_prints_json_and_ends_with_one_sentence_without_a_run(run_folder, tmp_path):
-    command = [sys.executable, "-m", "helpers", "search", "weigh wheels", "--k", "2", "--run"]
-    done = subprocess.run([*command, str(run_folder), "--json"], cwd=ROOT, capture_output=True, text=True)
+def test_the_command_prints_json_and_ends_with_one_sentence_without_a_run(run_folder, tmp_path, command):
+    words = ["search", "weigh wheels", "--k", "2", "--run"]
+    process = [sys.executable, "-m", "helpers", *words, str(run_folder), "--json"]
+    done = subprocess.run(process, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     hits = json.loads(done.stdout)
     assert [hit["rank"] for hit in hits] == [1, 2]
     assert hits[0]["path"] == "pkg/wheels.py"
-    failed = subprocess.run([*command, str(tmp_path / "none")], cwd=ROOT, capture_output=True, text=True)
+    failed = command(*words, str(tmp_path / "none"))
     assert failed.returncode == 1
     assert failed.stderr.splitlines()[-1].startswith("error: there is no run in")
-    assert "Traceback" not in failed.stderr

@@ -101,8 +101,8 @@ def test_few_files_are_no_error_but_said(tmp_path):
 # --- installed -----------------------------------------------------------------------------------
 
 
-def test_default_corpus_is_networkx_without_its_tests():
-    corpus = load_corpus("installed:networkx")
+def test_default_corpus_is_networkx_without_its_tests(networkx_corpus):
+    corpus = networkx_corpus
     assert (corpus.name, corpus.import_name, corpus.licence) == ("networkx", "networkx", "BSD-3-Clause")
     assert corpus.version.count(".") >= 1
     assert 100 <= len(corpus.files) <= 300

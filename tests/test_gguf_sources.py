@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
-import os
 import shutil
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -26,7 +23,6 @@ from helpers.run.workspace import write_json
 from helpers.settings import MINILM_PACKAGE, TINY_CODE_LM, LoraSettings
 from helpers.tools.complete import ADAPTER, complete_code
 
-ROOT = Path(__file__).parents[1]
 RUNTIME = tiny_models.CPU_FP32
 IDS = torch.tensor([[5, 40, 90, 7, 7, 130, 21, 300, 11]])
 
@@ -304,23 +300,9 @@ def test_the_card_says_what_the_file_holds(path, run_folder):
     assert described_name(recorded) == f"gguf:{path} (tiny.gguf: Tiny, F32, sha256 {sha256})"
 
 
-@pytest.mark.slow
-def test_the_command_completes_from_another_folder(path, run_folder, tmp_path):
+def test_the_command_completes_from_another_folder(path, run_folder, tmp_path, monkeypatch, command):
     folder, _ = run_folder
-    command = [
-        sys.executable,
-        "-m",
-        "helpers",
-        "complete",
-        "--run",
-        str(folder),
-        "--prompt",
-        "def add(",
-        "--max-tokens",
-        "4",
-    ]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
-    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    monkeypatch.chdir(tmp_path)
+    done = command("complete", "--run", str(folder), "--prompt", "def add(", "--max-tokens", "4")
+    assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

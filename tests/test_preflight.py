@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
 import sys
 from pathlib import Path
 
 import bitsandbytes
+import nbformat
 import numpy as np
 import pytest
 import tiny_models
@@ -34,12 +34,12 @@ from helpers.models.embedder import EmbedderError, encode, load_embedder, plain_
 from helpers.models.fitness import TOKENS, causal_problems, chat_problems, tokenizer_problems
 from helpers.models.gguf.sources import find_gguf
 from helpers.profiles import RunRequest, resolve_profile
+from helpers.report.headless_run import NOTEBOOK, form_values
 from helpers.settings import MINILM_PACKAGE, TINY_CODE_LM, LoraSettings, SettingsError
 from helpers.tracks import preflight
 from helpers.tracks.preflight import PreflightError, _quantising_problems, _settings_problems, check_models
 from helpers.tracks.session import open_session
 
-ROOT = Path(__file__).parents[1]
 RUNTIME = tiny_models.CPU_FP32
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 SMALL = (
@@ -406,18 +406,22 @@ def test_what_an_embedder_cannot_honour_is_said(folder):
         assert problems(embedder=path, changed_settings=(layers, f"track_c.index={kind}")) == []
 
 
-@pytest.mark.slow
-def test_a_run_ends_with_the_problems_and_status_1_before_anything_is_computed(folder, tmp_path):
+def test_the_notebooks_first_section_ends_with_the_problems_before_anything_is_computed(folder, tmp_path):
+    """Its own cells, run here. What a failing section does to the run is in `test_planted_failures.py`."""
     path = saved(
         folder, "roberta", RobertaForMaskedLM(small_config(RobertaConfig, max_position_embeddings=128))
     )
-    command = [sys.executable, "-m", "helpers", "run", "--profile", "smoke", "--out", str(tmp_path)]
-    done = subprocess.run(
-        [*command, "--causal-lm", path, "--embedder", TINY_CODE_LM], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert "sees the token that it is to predict" in done.stderr
-    assert "not a sentence embedder" in done.stderr
+    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    places = [cell.id for cell in cells if cell.cell_type == "code"]
+    opening, trying, computing = (places.index(cell) for cell in ("cell-8", "try-models", "cell-12"))
+    assert opening < trying < computing
+    source = {cell.id: cell.source for cell in cells}
+    names = form_values(RunRequest("smoke", causal_lm=path, embedder=TINY_CODE_LM, out=tmp_path))
+    exec(source["cell-8"], names)
+    with pytest.raises(PreflightError) as ended:
+        exec(source["try-models"], names)
+    assert "sees the token that it is to predict" in str(ended.value)
+    assert "not a sentence embedder" in str(ended.value)
     (run,) = (tmp_path / "runs").iterdir()
     assert not [file for file in run.rglob("*") if file.is_dir()]  # no stage was begun
 

@@ -9,7 +9,7 @@ import random
 import pytest
 
 from helpers.code.functions import extract_functions
-from helpers.data.corpus import load_corpus
+from helpers.data.cleaning import limit_files
 from helpers.data.leaks import LeakError, check_splits, without_leaks
 from helpers.data.splits import files_of, functions_of, split_corpus
 from helpers.profiles import PROFILES
@@ -56,17 +56,16 @@ def toy(extra: dict[str, str] | None = None, n: int = 30) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def networkx_corpus():
-    corpus = load_corpus("installed:networkx", SETTINGS)
-    return corpus, extract_functions(corpus)
+def networkx_functions(networkx_corpus):
+    return extract_functions(networkx_corpus)
 
 
 # --- dealing -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", [0, 17])
-def test_default_corpus_is_split_in_proportion_and_clean(networkx_corpus, seed):
-    corpus, functions = networkx_corpus
+def test_default_corpus_is_split_in_proportion_and_clean(networkx_corpus, networkx_functions, seed):
+    corpus, functions = networkx_corpus, networkx_functions
     splits = split_corpus(corpus, functions, SETTINGS, seed)
     report = check_splits(corpus, functions, splits, SETTINGS)
     assert set(splits.split_of) == {file.path for file in corpus.files}
@@ -83,9 +82,11 @@ def test_default_corpus_is_split_in_proportion_and_clean(networkx_corpus, seed):
 
 
 @pytest.mark.parametrize("seed", [17])
-def test_smoke_profile_has_doctests_everywhere(seed):
+def test_smoke_profile_has_doctests_everywhere(networkx_corpus, seed):
     settings = PROFILES["smoke"].corpus
-    corpus = load_corpus("", settings)
+    assert settings == dataclasses.replace(SETTINGS, max_files=settings.max_files)
+    files, _ = limit_files(networkx_corpus.files, settings.max_files)
+    corpus = dataclasses.replace(networkx_corpus, files=tuple(files))
     functions = extract_functions(corpus)
     splits = split_corpus(corpus, functions, settings, seed)
     check_splits(corpus, functions, splits, settings)
@@ -150,17 +151,19 @@ def find(functions, path):
     return next(f for f in functions if f.path == path and f.name in ("shared", "other", "h", "p", "q"))
 
 
+def with_twins(kind: str) -> tuple[Corpus, tuple]:
+    # Fillers keep the two files below the share that would tie them to one split.
+    filler = {p: documented(p) + "".join(function(f"{p}{i}") for i in range(3)) for p in ("left", "right")}
+    left, right = TWINS[kind]
+    return corpus_of(toy({"left.py": left + filler["left"], "right.py": right + filler["right"]}))
+
+
 @pytest.mark.parametrize("kind", TWINS)
 @pytest.mark.parametrize(
     ("first", "second"), [("train", "test"), ("test", "validation"), ("train", "validation")]
 )
-def test_every_kind_of_twin_is_caught_by_the_check_and_mended_by_the_split(kind, first, second):
-    # Fillers keep the two files below the share that would tie them to one split.
-    filler = {p: documented(p) + "".join(function(f"{p}{i}") for i in range(3)) for p in ("left", "right")}
-    left, right = TWINS[kind]
-    corpus, functions = corpus_of(
-        toy({"left.py": left + filler["left"], "right.py": right + filler["right"]})
-    )
+def test_every_kind_of_twin_is_caught_by_the_check(kind, first, second):
+    corpus, functions = with_twins(kind)
     forced = Splits(
         dict.fromkeys((f.path for f in corpus.files), "train") | {"left.py": first, "right.py": second}
     )
@@ -176,6 +179,10 @@ def test_every_kind_of_twin_is_caught_by_the_check_and_mended_by_the_split(kind,
     assert report.left_out[gone].startswith("found by the leak check, ")
     assert mended.split_of == forced.split_of
 
+
+@pytest.mark.parametrize("kind", TWINS)
+def test_every_kind_of_twin_is_mended_by_the_split(kind):
+    corpus, functions = with_twins(kind)
     seen = set()
     little_train = CorpusSettings(train_fraction=0.1, validation_fraction=0.45)
     for seed in range(10):

@@ -139,9 +139,10 @@ def write(
     return path
 
 
-def dequantised(path: Path) -> dict[str, np.ndarray]:
-    """llama.cpp's name of each tensor -> its values, by the gguf package's own reader."""
+def dequantised(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """llama.cpp's name of each tensor, or of those named -> its values, by the gguf package's own reader."""
     return {
         tensor.name: gguf.dequantize(tensor.data, tensor.tensor_type)
         for tensor in gguf.GGUFReader(path).tensors
+        if not names or tensor.name in names
     }
