@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from helpers.error_text import storage_problem
 from helpers.machine.hardware import Runtime
 from helpers.models.gguf.sources import recorded_name
-from helpers.report.compare import shown_model
+from helpers.report.compare import public_model
 from helpers.run.workspace import put_folder, write_json, write_text
 from helpers.take_home.engine_job import Engine
 from helpers.take_home.gguf_adapter import untouched_base, write_lora
@@ -274,7 +274,7 @@ def _export_embedder(
 
 
 def _origin(facts: RunFacts) -> dict[str, str]:
-    base = shown_model(recorded_name(facts.base))
+    base = public_model(recorded_name(facts.base))
     return {"run": facts.folder.name, "track": facts.track, "base": base}
 
 

@@ -15,7 +15,7 @@ from helpers.escaping import code_span, inline
 from helpers.models.gguf.sources import described_name, find_gguf
 from helpers.models.gguf.store import read_record
 from helpers.models.hub import first_line
-from helpers.report.compare import shown_model
+from helpers.report.compare import public_model
 from helpers.report.tables import markdown, metric_table, verdict_sentence
 from helpers.take_home.measured_model import RunFacts
 
@@ -40,7 +40,7 @@ def model_card(facts: RunFacts, form: str, how_to_load: str) -> str:
         form: what was exported, in a few words.
         how_to_load: code that loads it, in Markdown.
     """
-    base = described_name(facts.base).replace(facts.base, shown_model(facts.base))
+    base = described_name(facts.base).replace(facts.base, public_model(facts.base))
     corpus, section = facts.corpus, facts.section
     licences = {"base": base_licence(facts.base), "corpus": str(corpus.get("licence") or "unknown")}
     name = export_name(facts)
