@@ -184,7 +184,9 @@ def test_a_folder_for_plain_from_pretrained(run, tmp_path):
 
 
 def test_vocabulary_and_roles_are_named_for_llama_cpp():
-    tokenizer = tiny_models.tokenizer(extra=("<|im_start|>", "<|im_end|>", "<|fim_prefix|>", "<|repo_name|>"))
+    tokenizer = tiny_models.tokenizer(
+        extra=("<|im_start|>", "<|im_end|>", "<|fim_prefix|>", "<|repo_name|>", "<reponame>")
+    )
     tokenizer.chat_template = tiny_gguf.TEMPLATE
     special = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
     rows = len(tokenizer) + 3

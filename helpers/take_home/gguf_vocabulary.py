@@ -61,7 +61,11 @@ def vocabulary_fields(
         raise ExportError(f"the tokenizer has the id {max(known)}, and the embedding only {rows} rows")
     special = {token.content: number for number, token in added.items() if token.special}
 
-    fill_in = {key: special[name] for key, names in FILL_IN.items() for name in names if name in special}
+    fill_in = {
+        key: special[found]
+        for key, names in FILL_IN.items()
+        if (found := next((name for name in names if name in special), None))
+    }
 
     def type_of(number: int) -> int:
         if number in added:
