@@ -274,6 +274,27 @@ def report(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, Option(help="the folder of a finished run, below runs/")],
+    to: Annotated[str, Option(help="hf, gguf, ollama or onnx-embedder")],
+    track: Annotated[str, Option(help="a or b: whose adapter; by default a, if the run has it")] = "",
+    kinds: Annotated[
+        list[str] | None,
+        Option("--type", help="gguf, ollama: f16, bf16, q8_0, q4_k_m; gguf also lora; repeatable"),
+    ] = None,
+    out: Annotated[Path | None, Option(help="folder to write; by default below the run's take_home/")] = None,
+    replace: Annotated[bool, Option("--replace", help="write anew what is already there")] = False,
+) -> None:
+    """Write an adapted model for other programs, and prove that it computes what was measured."""
+    from helpers.machine.hardware import detect_runtime
+    from helpers.take_home.export_run import ExportRequest, export_run
+
+    request = ExportRequest(run, to, track.lower() or None, tuple(kinds or ("f16",)), out, replace)
+    for line in export_run(request, detect_runtime()).lines:
+        print(line)
+
+
+@app.command()
 def pretrain(
     data: Annotated[str, Option(help="hn, file:PATH, docstrings, or code for the base model")] = "docstrings",
     recipe: Annotated[str, Option(help="baseline, improved, ensemble; base for --data code")] = "baseline",

@@ -100,7 +100,7 @@ def evaluate_perplexity(
     if not 1 <= stride <= window:
         raise PerplexityError(f"stride {stride} must lie between 1 and the window {window}")
     ids = [token_ids(tokenizer, text) for text in texts]
-    windows = _longest_first([len(tokens) for tokens in ids], window, stride)
+    windows = scoring_windows([len(tokens) for tokens in ids], window, stride)
     nll = [0.0] * len(texts)
     correct = 0
     was_training = model.training
@@ -143,7 +143,7 @@ def unigram_bits_per_byte(
 
 
 @dataclass(frozen=True)
-class _Window:
+class ScoringWindow:
     """One forward pass: tokens first .. last-1 of a text are fed, score_from+1 .. last are scored."""
 
     text: int
@@ -152,14 +152,14 @@ class _Window:
     score_from: int
 
 
-def _longest_first(n_tokens: Sequence[int], window: int, stride: int) -> list[_Window]:
+def scoring_windows(n_tokens: Sequence[int], window: int, stride: int) -> list[ScoringWindow]:
     """Cut texts of `n_tokens` tokens into windows, longest first, so that a batch needs little padding."""
     windows = []
     for text, n in enumerate(n_tokens):
         scored = first = 0  # `scored` is the index of the last token scored so far
         while scored < n - 1:
             last = min(first + window, n - 1)
-            windows.append(_Window(text, first, last, scored))
+            windows.append(ScoringWindow(text, first, last, scored))
             scored = last
             first += stride
     if not windows:
@@ -177,7 +177,7 @@ def _score_batch(
     ids: Sequence[list[int]],
     pad: int,
     runtime: Runtime | None,
-    batch: Sequence[_Window],
+    batch: Sequence[ScoringWindow],
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Run one forward pass over `batch`, padded on the right, and score each window as `_score` does."""
     fed = [ids[w.text][w.first : w.last] for w in batch]

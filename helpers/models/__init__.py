@@ -12,6 +12,6 @@ embedded model (`helpers.base_model`) are not here.
 
 __all__ = [
     "causal_lm", "cheaper_forms", "conversations", "embedder", "fitness", "footprint", "generation",
-    "gguf", "hub", "packed_decoder", "prompt_lookup", "ragged_cache", "shapes", "structure",
-    "text_writer", "token_loss", "tokens",
+    "gguf", "hub", "infilling", "packed_decoder", "prompt_lookup", "ragged_cache", "saved_tokenizer",
+    "shapes", "structure", "text_writer", "token_loss", "tokens",
 ]  # fmt: skip

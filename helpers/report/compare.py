@@ -107,14 +107,15 @@ def _differences(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _origins(runs: Mapping[str, Mapping[str, Any]]) -> str:
     lines = []
     for name, metrics in runs.items():
-        run, models = metrics["run"], dict.fromkeys(_shown(metrics[track]["model"]) for track in TRACK_NAMES)
+        run = metrics["run"]
+        models = dict.fromkeys(public_model(metrics[track]["model"]) for track in TRACK_NAMES)
         changed = ", ".join(run.get("settings_changed", ()))
         said = f"{name}: run {run['run_id']}, code {run['commit']}, models {', '.join(models)}"
         lines.append(f"- {inline(f'{said}, with {changed}' if changed else said)}")
     return "\n".join(lines)
 
 
-def _shown(model: str) -> str:
+def public_model(model: str) -> str:
     """Return a hub name or relative path unchanged, and only the last part of an absolute path."""
     prefix, place = (FILE, model.removeprefix(FILE)) if model.startswith(FILE) else ("", model)
     return prefix + Path(place).name if Path(place).expanduser().is_absolute() else model

@@ -150,7 +150,7 @@ class Workspace:
             try:
                 if not _is_whole(partial, key) and not self._taken_over(name, key, partial):
                     self._build(name, key, partial, build)
-                _put(partial, final)
+                put_folder(partial, final)
             except Exception as error:
                 problem = storage_problem(error)
                 if problem is None:
@@ -214,7 +214,7 @@ def _is_whole(folder: Path, key: str) -> bool:
     return not damaged
 
 
-def _put(partial: Path, final: Path) -> None:
+def put_folder(partial: Path, final: Path) -> None:
     """Move a finished `partial` to `final`; at no time is the folder `final` incomplete."""
     with contextlib.suppress(OSError):
         (partial / "inputs.json").unlink()

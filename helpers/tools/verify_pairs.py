@@ -126,15 +126,7 @@ def verify_run(run_folder: Path, *, workers: int, times: int = 0) -> PairCheck |
     data = run_folder / "track_b" / "data"
     if not data.is_dir():
         return None
-    spec = str(read_json(run_folder / "run.json")["profile"]["corpus"]["spec"])
-    kind, _, place = spec.partition(":")
-    if kind in ("path", "zip"):  # relative to the folder that holds the notebook and this package
-        spec = f"{kind}:{Path(helpers.__file__).resolve().parent.parent / place}"
-    source = resolve_spec(spec)
-    report = read_json(data / "report.json")
-    context = context_of(
-        spec, source.import_name, str(source.root), report["preloaded modules"], report["import_folders"]
-    )
+    context = context_of_run(run_folder)
     checked = verify_saved_pairs(data, context, workers=workers)
     tasks = [task for task in read_jsonl(data / "tasks.jsonl", Task) if task.tests] if times else []
     again = run_references(tasks, context, times=times, workers=workers)
@@ -142,6 +134,23 @@ def verify_run(run_folder: Path, *, workers: int, times: int = 0) -> PairCheck |
     known = {row["task_id"] for row in read_jsonl(listed)} if listed.is_file() else set()
     problems = tuple(line for line in (*checked.problems, *again) if line.partition(" ")[0] not in known)
     return replace(checked, programs=checked.programs + times * len(tasks), problems=problems)
+
+
+def context_of_run(run_folder: Path) -> ExecutionContext:
+    """Return where the programs of a run's pairs and tasks find what they import.
+
+    Raises:
+        CorpusError: if the run's corpus is no longer there.
+    """
+    spec = str(read_json(run_folder / "run.json")["profile"]["corpus"]["spec"])
+    kind, _, place = spec.partition(":")
+    if kind in ("path", "zip"):  # relative to the folder that holds the notebook and this package
+        spec = f"{kind}:{Path(helpers.__file__).resolve().parent.parent / place}"
+    source = resolve_spec(spec)
+    report = read_json(run_folder / "track_b/data/report.json")
+    return context_of(
+        spec, source.import_name, str(source.root), report["preloaded modules"], report["import_folders"]
+    )
 
 
 def as_task(pair: InstructPair) -> Task:

@@ -5,4 +5,4 @@ folder with dense weights that transformers loads like any other, `token_rules` 
 `store` is the cache of such folders.
 """
 
-__all__ = ["header", "sources", "store"]
+__all__ = ["header", "sources", "store", "token_rules"]
