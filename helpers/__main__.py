@@ -174,12 +174,13 @@ def complete(
 def completion(
     run: Annotated[Path, Option(help="the folder of a finished run, below runs/")],
     places: Annotated[int | None, Option(help="places in held-out files; by default the run's own")] = None,
+    chat: Annotated[bool, Option("--chat", help="also Track B's model, before and after training")] = False,
 ) -> None:
     """Measure completion on held-out lines: untouched or adapted model, with or without retrieved code."""
     from helpers.machine.hardware import detect_runtime
     from helpers.tools.completion_run import FOLDER, completion_table, measure_run
 
-    for line in completion_table(measure_run(run, detect_runtime(), count=places)):
+    for line in completion_table(measure_run(run, detect_runtime(), count=places, chat=chat)):
         print(line)
     print(f"\nplaces, completions and figures: {run / FOLDER}")
     print(f"to have them in the run's reports: python -m helpers report --run {run}")

@@ -43,7 +43,7 @@ AT_LEAST_ONE = (
     "max_prompt_tokens", "max_new_tokens", "generation_batch", "max_tokens", "encode_batch", "seeds",
     "bootstrap_samples", "sandbox_workers",
 )  # fmt: skip
-SHARES = ("dropout", "warmup_fraction", "keep_gain")
+SHARES = ("dropout", "warmup_fraction", "keep_gain", "fim_share")
 SEEDS = range(-(2**63), 2**63)  # that torch takes
 
 
@@ -62,6 +62,13 @@ def check_sizes(settings: object) -> None:
             raise SettingsError(f"{name} is {value}, but must be at least 1")
         if name in SHARES and not 0 <= value <= 1:
             raise SettingsError(f"{name} is {value}, but is a share between 0 and 1")
+        if name == "learning_rate" and not value > 0:
+            raise SettingsError(f"{name} is {value}, and nothing would be learnt; give a number above 0")
+    values = vars(settings)
+    if "window" in values and not 1 <= values["stride"] <= values["window"]:
+        raise SettingsError(
+            f"stride is {values['stride']}, but must lie between 1 and the window, {values['window']}"
+        )
 
 
 def check_names(what: str, given: Sequence[str], known: Sequence[str]) -> None:
@@ -166,6 +173,7 @@ class TrackASettings:
     general_files: int = 10  # slice of general code on which forgetting is measured
     rehearsal_share: float = 0.1  # tokens of general code mixed in, per token of the corpus
     train_embeddings: bool = False  # also the embedding's rows of the corpus's tokens, see `add_lora`
+    fim_share: float = 0.5  # of the training files as fill-in-the-middle, where the tokenizer has its marks
     keep_gain: float = 0.95  # share of the validated gain that a scaled-down adapter keeps; 1: as trained
     controls: bool = True  # a second training of the same budget, on a foreign code base
     twin: TwinSettings = TwinSettings()  # its own control; not run where it is the track's own model
@@ -262,6 +270,8 @@ class TrackCSettings:
     def __post_init__(self) -> None:
         """Refuse an unknown index, or a size that means nothing."""
         check_sizes(self)
+        if self.batch_pairs + self.hard_negatives < 2:
+            raise SettingsError("a pair alone has no negatives: raise batch_pairs or hard_negatives")
         check_names("index", (self.index,), INDEXES)
 
 
@@ -270,6 +280,7 @@ class CompletionSettings:
     """Completion on held-out lines, with and without tuning and retrieved code."""
 
     places: int = 200  # in held-out files at most; 0 leaves the comparison out
+    chat: bool = False  # also Track B's model, before and after it was tuned on chats
 
     def __post_init__(self) -> None:
         """Refuse a number of places that could only say nothing."""

@@ -15,6 +15,7 @@ from helpers.code.functions import extract_functions
 from helpers.data.corpus import load_corpus
 from helpers.data.draw import draw_splits
 from helpers.data.splits import split_corpus
+from helpers.eval.completion_task import CHAT_ADAPTER
 from helpers.models.causal_lm import add_lora, load_causal_lm
 from helpers.profiles import SMOKE
 from helpers.run.folder import settings_of
@@ -33,7 +34,8 @@ def run_folder(tmp_path_factory) -> Path:
     base = str(tiny_models.save(folder.parent / "base", "qwen2"))
     track = dataclasses.replace(SMOKE.track_a, model=base, window=96, train_tokens=150_000)
     corpus = dataclasses.replace(SMOKE.corpus, spec=f"path:{ROOT / 'helpers/train'}")
-    profile = dataclasses.replace(SMOKE, corpus=corpus, track_a=track)
+    chat = dataclasses.replace(SMOKE.track_b, model=base)
+    profile = dataclasses.replace(SMOKE, corpus=corpus, track_a=track, track_b=chat)
     model = add_lora(load_causal_lm(base, tiny_models.CPU_FP32)[0], LoraSettings(rank=4, alpha=8))
     torch.manual_seed(3)
     with torch.no_grad():
@@ -41,6 +43,7 @@ def run_folder(tmp_path_factory) -> Path:
             if "lora_B" in name:
                 parameter.normal_(0.0, 0.5)
     model.save_pretrained(str(folder / ADAPTER))
+    model.save_pretrained(str(folder / CHAT_ADAPTER))  # the same, so that its texts are known
     loaded = load_corpus("", corpus)
     functions = extract_functions(loaded)
     files = draw_splits(loaded, split_corpus(loaded, functions, corpus, profile.seed), track, profile.seed)
@@ -52,7 +55,7 @@ def run_folder(tmp_path_factory) -> Path:
 
 
 def test_the_command_measures_the_arms_and_keeps_them(run_folder):
-    done = CliRunner().invoke(app, ["completion", "--run", str(run_folder), "--places", "9"])
+    done = CliRunner().invoke(app, ["completion", "--run", str(run_folder), "--places", "9", "--chat"])
     assert done.exit_code == 0, done.output
     facts = read_json(run_folder / FOLDER / "completion.json")
     assert facts["answer"] in done.output
@@ -64,6 +67,12 @@ def test_the_command_measures_the_arms_and_keeps_them(run_folder):
     kept = read_jsonl(run_folder / FOLDER / "completions.jsonl")
     texts = {arm: [row["text"] for row in kept if row["arm"] == arm] for arm in ("base", "adapted")}
     assert texts["base"] != texts["adapted"]
+    for way in ("", "+retrieved"):
+        mine = [row["text"] for row in kept if row["arm"] == f"adapted{way}"]
+        assert [row["text"] for row in kept if row["arm"] == f"chat_tuned{way}"] == mine
+    assert facts["chat"]["answer"] in done.output
+    pairs = {(row["first"], row["second"]) for row in facts["chat"]["differences"]}
+    assert pairs == {("base", "chat_tuned"), ("base+retrieved", "chat_tuned+retrieved")}
 
 
 def test_a_corpus_that_has_changed_is_refused(run_folder, monkeypatch):

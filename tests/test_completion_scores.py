@@ -22,6 +22,8 @@ from helpers.eval.completion_comparison import (
     answer_in_words,
     arm_to_use,
     arms_verdict,
+    chat_in_words,
+    chat_pairs,
     compare_arms,
     cost_in_words,
     differences,
@@ -222,6 +224,21 @@ def test_the_answer_says_which_by_how_much_and_at_what_cost():
     said = cost_in_words({"base": 0.25, "adapted+retrieved": 0.5, "base+nearest_file": 9.0}, 275.4)
     assert "the untouched model 0.25 s, the adapted model with retrieved code 0.50 s;" in said
     assert said.endswith("took 275 s.")
+
+
+def test_chat_tuning_is_compared_with_its_own_untouched_model():
+    scores = planted(0.5, 0.5, 0.5, 0.5)
+    assert chat_pairs(scores) == []
+    scores |= {"chat_tuned": rows("chat_tuned", [False] * 60)}
+    assert chat_pairs(scores) == [("base", "chat_tuned")]  # both tracks started from one model
+    broken = differences(scores, **OPTIONS, pairs=chat_pairs(scores))
+    assert "makes its completions detectably worse: without retrieved code -50.0 points" in chat_in_words(
+        broken
+    )
+    scores |= {"chat": scores["chat_tuned"]}
+    assert chat_pairs(scores) == [("chat", "chat_tuned")]
+    level = differences(scores, **OPTIONS, pairs=chat_pairs(scores))
+    assert "does not change its completions detectably: without" in chat_in_words(level)
 
 
 @pytest.mark.parametrize(

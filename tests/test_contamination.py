@@ -90,3 +90,16 @@ def test_files_that_hold_no_problems_are_named(tmp_path, text) -> None:
         Benchmarks([tmp_path / "p.jsonl"])
     with pytest.raises(ContaminationError, match="cannot be read"):
         Benchmarks([tmp_path / "missing.jsonl"])
+
+
+def test_a_damaged_archive_is_named_and_a_byte_order_mark_is_none_of_the_text(tmp_path) -> None:
+    row = json.dumps({"task_id": "x", "prompt": "def f(x):\n", "canonical_solution": "    return x\n"})
+    (tmp_path / "p.jsonl").write_text(f"{row}\n", encoding="utf-8-sig")
+    assert Benchmarks([tmp_path / "p.jsonl"])
+    packed = bytearray(gzip.compress(f"{row}\n".encode() * 50))
+    packed[20:30] = bytes(10)
+    (tmp_path / "p.jsonl.gz").write_bytes(packed)
+    (tmp_path / "deep.jsonl").write_text("[" * 100_000)
+    for name in ("p.jsonl.gz", "deep.jsonl"):
+        with pytest.raises(ContaminationError, match=f"{name} cannot be read"):
+            Benchmarks([tmp_path / name])

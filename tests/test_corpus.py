@@ -15,7 +15,7 @@ import pytest
 
 from helpers.data.corpus import CorpusError, corpus_warnings, load_corpus, rejection_counts, summary_line
 from helpers.data.corpus_spec import split_revision
-from helpers.data.licences import licence_of_distribution, licence_of_text, licence_warning
+from helpers.data.licences import licence_of_distribution, licence_of_folder, licence_of_text, licence_warning
 from helpers.settings import CorpusSettings, public_spec
 
 ANY_SIZE = CorpusSettings(min_file_bytes=1)
@@ -480,6 +480,17 @@ def test_a_doubtful_licence_is_warned_of_with_care(licence, words):
 )
 def test_an_open_licence_is_not_warned_of(licence):
     assert licence_warning(licence) == ""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
+def test_a_licence_is_read_in_every_encoding_that_editors_write(tmp_path, encoding):
+    text = 'Permission is hereby granted, free of charge\n\nTHE SOFTWARE IS PROVIDED "AS IS"\n'
+    (tmp_path / "LICENSE").write_bytes(f"MIT License\n\n{text}".encode(encoding))
+    assert licence_of_folder(tmp_path) == "MIT"
+    long = "".join(f'x{number} = "a long table of settings"\n' for number in range(2_000))
+    project = f'[project]\nname = "x"\nlicense = "ISC"\n[tool.x]\n{long}'
+    (tmp_path / "pyproject.toml").write_bytes(project.encode(encoding))
+    assert licence_of_folder(tmp_path) == "ISC"
 
 
 def test_licence_files_are_named_and_those_at_the_top_decide(tmp_path):

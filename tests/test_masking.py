@@ -240,6 +240,20 @@ def test_a_long_literal_is_masked_in_every_form_of_assignment(
     assert mask_secrets(masked.text, language) == type(masked)(masked.text, ())
 
 
+@pytest.mark.parametrize("value", ["дом7лес9река", "пароль2024Ж!", "密码箱4429键盘", "κλειδί88τούβλο"])
+def test_secrets_of_every_alphabet_are_masked(value: str) -> None:
+    for language, form in (("python", 'DB_PASSWORD = "{}"'), ("java", 'String clientSecret = "{}";')):
+        assert mask_secrets(form.format(value), language).text == form.format(placeholder("Secret Keyword"))
+
+
+@pytest.mark.parametrize(
+    "value", ["Введите пароль", "Kennwort ändern", "パスワード", "Пароль (не менее 8 знаков)"]
+)
+def test_labels_of_every_alphabet_stay(value: str) -> None:
+    code = f'password = "{value}"; password_label = "{value} 12"; title = "Größe12"'
+    assert mask_secrets(code).text == code
+
+
 ONE_LINE_BODIES = [
     ("python", f"{head}: password = '{{}}'")
     for head in (

@@ -374,3 +374,5 @@ def test_the_results_never_overwrite_an_input(tmp_path):
         with pytest.raises(ScoreError, match=f"would overwrite .*{name}"):
             score_samples(tmp_path / "p.jsonl", tmp_path / "s.jsonl", (1,), tmp_path / name, 1, 1.0)
     assert before == {name: (tmp_path / name).read_bytes() for name in before}
+    with pytest.raises(ScoreError, match="is a folder: name a file"):
+        score_samples(tmp_path / "p.jsonl", tmp_path / "s.jsonl", (1,), tmp_path, 1, 1.0)

@@ -195,6 +195,10 @@ def test_a_form_gives_one_entry_or_a_list_of_entries() -> None:
             "corpus.languages=c|cpp|js|Python",
             r"no language 'c', 'cpp', 'js', 'Python'.*python, javascript, .*c\+\+",
         ),
+        ("track_a.learning_rate=0", "nothing would be learnt"),
+        ("track_c.learning_rate=1e-400", "nothing would be learnt"),
+        ("track_a.window=64", "stride is .* must lie between 1 and the window, 64"),
+        ("track_a.stride=0", "stride is 0"),
         ("corpus.languages=", "name at least one of python, javascript"),
         ("corpus.train_fraction=0.95", "leave something for the test"),
         ("corpus.near_duplicate_threshold=85", "between 0 and 1"),
@@ -208,3 +212,12 @@ def test_a_form_gives_one_entry_or_a_list_of_entries() -> None:
 def test_a_change_that_cannot_be_made_is_said(change, says) -> None:
     with pytest.raises(SettingsError, match=says):
         resolve_profile(RunRequest("cpu", changed_settings=change))
+
+
+def test_changes_that_fit_only_together_are_made_in_any_order() -> None:
+    for changes in (("track_a.window=64", "track_a.stride=32"), ("track_a.stride=32", "track_a.window=64")):
+        track = resolve_profile(RunRequest("cpu", changed_settings=changes)).track_a
+        assert (track.window, track.stride) == (64, 32)
+    alone = ("track_c.hard_negatives=0", "track_c.batch_pairs=1")
+    with pytest.raises(SettingsError, match="a pair alone has no negatives"):
+        resolve_profile(RunRequest("cpu", changed_settings=alone))

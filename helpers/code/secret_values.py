@@ -140,7 +140,7 @@ def looks_secret(value: str, strength: int, *, direct: bool = True, name: str = 
         name: that it is given to; a value that repeats it is none.
         direct: whether the value is assigned as it stands; if not, it stands in a call or a container.
     """
-    value = re.sub(r"\\([^\w])", r"\1", value).strip()
+    value = _in_ascii(re.sub(r"\\([^\w])", r"\1", value).strip())
     value = SCHEME.sub("", value, count=1)
     if len(value) < MIN_SHORT_CHARS or value.startswith("MASKED_") or PUBLIC.match(value):
         return False
@@ -168,6 +168,18 @@ def looks_secret(value: str, strength: int, *, direct: bool = True, name: str = 
             return is_random(value) if is_token else direct and _is_scrambled(value)
         return is_random(value, MIN_CHARS) or bool(CHOSEN.fullmatch(value) and is_mixed(value))
     return _is_chosen(value, strength)
+
+
+def _in_ascii(value: str) -> str:
+    """Return a word that holds digits with an ASCII letter for each letter of another alphabet.
+
+    All rules know ASCII letters alone. Words without digits stay: they are labels in people's languages.
+    """
+    if value.isascii() or not re.search(r"\d", value) or re.search(r"\s", value):
+        return value
+    return "".join(
+        chr(ord("a") + ord(sign) % 26) if sign.isalpha() and not sign.isascii() else sign for sign in value
+    )
 
 
 def _is_scrambled(value: str) -> bool:

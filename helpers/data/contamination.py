@@ -11,6 +11,7 @@ import ast
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -101,9 +102,9 @@ def _functions(code: str) -> Iterator[str]:
 def _rows(path: Path) -> list[dict]:
     try:
         opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", encoding="utf-8") as lines:
+        with opened(path, "rt", encoding="utf-8-sig") as lines:
             rows = [json.loads(line) for line in lines if line.strip()]
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, RecursionError, zlib.error) as error:
         raise ContaminationError(f"the benchmark file {path} cannot be read: {error}") from error
     if not rows or not all(isinstance(row, dict) and "task_id" in row for row in rows):
         raise ContaminationError(f"{path} holds no benchmark problems: one JSON object with task_id a line")

@@ -7,6 +7,7 @@ restrict use. All this is information for the reports, not legal advice.
 
 from __future__ import annotations
 
+import codecs
 import email
 import json
 import re
@@ -84,6 +85,8 @@ OPEN = re.compile(
     r"Artistic|ZPL|HPND|WTFPL|BlueOak|CNRI|Boost|GNU|public domain)",
     re.IGNORECASE,
 )
+MAX_BYTES = 2_000_000  # of a licence or project file
+MAX_TEXT_CHARS = 20_000  # of a licence text; what follows are licences of bundled parts
 LICENCE_FILE = re.compile(r"(?:licen[cs]e|copying|unlicense)(?:[-.].*)?", re.I)
 
 
@@ -93,7 +96,7 @@ def licence_of_distribution(distribution: Distribution) -> str:
         return declared
     for file in distribution.files or ():
         if LICENCE_FILE.fullmatch(file.name) and file.locate().is_file():
-            return licence_of_text(Path(str(file.locate())).read_text(encoding="utf-8", errors="replace"))
+            return licence_of_text(_read(Path(str(file.locate())))[:MAX_TEXT_CHARS])
     tails = _classifiers(distribution.metadata)
     return tails[0] if tails else "unknown"
 
@@ -137,7 +140,7 @@ def licence_files(root: Path, paths: Iterable[str]) -> tuple[tuple[str, str], ..
     """Return (path, licence) of the licence files among `paths`, sorted; links and folders do not count."""
     named = [(path, root / path) for path in sorted(paths) if LICENCE_FILE.fullmatch(Path(path).name)]
     plain = [(path, file) for path, file in named if file.is_file() and not file.is_symlink()]
-    return tuple((path, licence_of_text(_read(file))) for path, file in plain)
+    return tuple((path, licence_of_text(_read(file)[:MAX_TEXT_CHARS])) for path, file in plain)
 
 
 def licence_of_text(text: str) -> str:
@@ -191,11 +194,16 @@ def _doubt(licence: str) -> str:
 
 
 def _read(file: Path) -> str:
-    """Return the start of a regular file, else ""; reading a named pipe would never end."""
+    """Return the text of a regular file, else ""; reading a named pipe would never end.
+
+    Metadata that are cut would not parse, so the limit is far above any project file.
+    """
     try:
-        return file.read_bytes()[:20_000].decode("utf-8", "replace") if file.is_file() else ""
+        data = file.read_bytes()[:MAX_BYTES] if file.is_file() else b""
     except OSError:
         return ""
+    is_wide = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # as some editors on Windows save it
+    return data.decode("utf-16" if is_wide else "utf-8-sig", "replace")
 
 
 def _of_toml(file: Path, table: str) -> str:

@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.data.completion_items import KINDS
 from helpers.eval.completion_choice import BM25, ContextChoice, choose_context
 from helpers.eval.completion_context import (
+    Heads,
     PromptForm,
     TrainingCode,
     code_index,
+    heads_for,
     query_of,
     ranked_units,
     training_files,
@@ -29,7 +32,7 @@ from helpers.lines import lines_of
 from helpers.machine.hardware import Runtime
 from helpers.machine.usage import free_memory, stopwatch
 from helpers.models.causal_lm import generate
-from helpers.models.tokens import continuing_ids, last_ids
+from helpers.models.tokens import continuing_ids
 from helpers.records import CompletionItem, Query, SourceFile
 
 NEW_TOKENS = {"rest_of_line": 32, "next_line": 32, "block": 96}  # of a completion at most
@@ -65,22 +68,24 @@ class CompletionResult:
 
 
 def run_arms(
-    task: CompletionTask, base: Callable[[], Model], adapted: Callable[[], Model], runtime: Runtime
-) -> CompletionResult:
+    task: CompletionTask, base: Callable[[], Model], adapted: Callable[[], Model], runtime: Runtime,
+    others: Mapping[str, Callable[[], Model]] | None = None,
+) -> CompletionResult:  # fmt: skip
     """Complete every item in every arm, greedily; one model is held at a time.
 
     Args:
         base, adapted: load the model of an arm.
+        others: name -> loads a further model, which completes with and without the same retrieved code.
 
     Raises:
         ContextError: if retrieved code gives an answer away.
     """
     model, tokenizer = base()
-    prompts, choice = _prompts(task, model, tokenizer)
+    prompts, choice, ranked = _prompts(task, model, tokenizer)
     written: dict[str, list[tuple[str, bool]]] = {}
     seconds: dict[str, float] = {}
 
-    def write(arm: str, model: PreTrainedModel, some: Prompts) -> None:
+    def write(arm: str, model: PreTrainedModel, some: Prompts, tokenizer: Any = tokenizer) -> None:
         ids = [tokens for tokens, _ in some]
         written[arm] = _write(model, tokenizer, task.items, ids, task, runtime)
         seconds[arm] = _seconds_of_one(model, tokenizer, ids, task, runtime)
@@ -93,9 +98,19 @@ def run_arms(
     model, _ = adapted()
     write("adapted", model, prompts["plain"])
     write("adapted+retrieved", model, prompts["retrieved"])
+    for name, load in (others or {}).items():
+        del model
+        free_memory()
+        model, own = load()
+        form = PromptForm(own, task.repository, _heads_like(own, choice.heads), choice.share)
+        plain, retrieved = _written_with(form, task, ranked)
+        write(name, model, plain, own)
+        write(f"{name}+retrieved", model, retrieved, own)
+        prompts[name] = retrieved
     table = _following_lines(task.training)
     written[COPY] = [(_looked_up(table, item, task.texts[item.path]), True) for item in task.items]
     context = {"base+retrieved": "retrieved", "adapted+retrieved": "retrieved", NEAREST: "nearest"}
+    context |= {f"{name}+retrieved": name for name in others or {}}
     scores = {
         arm: [
             score_completion(
@@ -110,6 +125,32 @@ def run_arms(
     return CompletionResult(scores, seconds, choice)
 
 
+def exact_share(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    places: Sequence[tuple[CompletionItem, str]],
+    runtime: Runtime,
+    *,
+    window: int,
+) -> float:
+    """Return the share of places that a model completes exactly without retrieved code.
+
+    Args:
+        places: each with its file's text.
+        window: tokens of prompt and completion together.
+    """
+    items, texts = [item for item, _ in places], {item.path: text for item, text in places}
+    task = CompletionTask(items, (), texts, (), TrainingCode({}, {}), "", window)
+    form = PromptForm(tokenizer, "", "none", 0.0)
+    prompts = [form.plain(item, text, window - new_tokens(item.kind, window)) for item, text in places]
+    written = _write(model, tokenizer, items, prompts, task, runtime)
+    right = [
+        cut_completion(item.kind, text, item.language).strip() == item.target.strip()
+        for item, (text, _) in zip(items, written, strict=True)
+    ]
+    return sum(right) / len(right)
+
+
 def new_tokens(kind: str, window: int) -> int:
     """Return how many tokens a completion of a kind may have: at most half the window."""
     return min(NEW_TOKENS[kind], window // 2)
@@ -117,8 +158,10 @@ def new_tokens(kind: str, window: int) -> int:
 
 def _prompts(
     task: CompletionTask, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
-) -> tuple[dict[str, Prompts], ContextChoice]:
-    """Return the prompts without retrieval, with the chosen retriever's code, and after the nearest file."""
+) -> tuple[dict[str, Prompts], ContextChoice, dict[str, list[str]]]:
+    """Return the prompts without retrieval, with the chosen retriever's code, and after the nearest file;
+    with them the choice, and what was retrieved for each item, best first.
+    """
     queries = [query_of(item, task.texts[item.path]) for item in (*task.items, *task.validation)]
     searches: dict[str, Search] = {BM25: _bm25(task.code), **task.searches}
     runs = {name: search(queries) for name, search in searches.items()}
@@ -129,16 +172,33 @@ def _prompts(
     form = PromptForm(tokenizer, task.repository, choice.heads, choice.share)
     files = training_files(task.training, task.code)
     nearest = _bm25(files)(queries[: len(task.items)])
-    prompts: dict[str, Prompts] = {"plain": [], "retrieved": [], "nearest": []}
+    ranked = {item.id: ranked_units(task.code, item, runs[choice.retriever].get(item.id, {}))
+              for item in task.items}  # fmt: skip
+    plain, retrieved = _written_with(form, task, ranked)
+    prompts: dict[str, Prompts] = {"plain": plain, "retrieved": retrieved, "nearest": []}
+    for item in task.items:
+        first = ranked_units(files, item, nearest.get(item.id, {}))[:1]
+        room = task.window - new_tokens(item.kind, task.window)
+        prompts["nearest"].append(form.prompt(files, item, task.texts[item.path], first, room))
+    return prompts, choice, ranked
+
+
+def _written_with(
+    form: PromptForm, task: CompletionTask, ranked: Mapping[str, Sequence[str]]
+) -> tuple[Prompts, Prompts]:
+    """Return every item's prompt without and with retrieved code."""
+    plain: Prompts = []
+    retrieved: Prompts = []
     for item in task.items:
         text, room = task.texts[item.path], task.window - new_tokens(item.kind, task.window)
-        prompts["plain"].append((last_ids(tokenizer, text[: item.start], room), ()))
-        for name, code, run, most in (
-            ("retrieved", task.code, runs[choice.retriever], None), ("nearest", files, nearest, 1),
-        ):  # fmt: skip
-            ranked = ranked_units(code, item, run.get(item.id, {}))[:most]
-            prompts[name].append(form.prompt(code, item, text, ranked, room))
-    return prompts, choice
+        plain.append((form.plain(item, text, room), ()))
+        retrieved.append(form.prompt(task.code, item, text, ranked[item.id], room))
+    return plain, retrieved
+
+
+def _heads_like(tokenizer: PreTrainedTokenizerBase, heads: Heads) -> Heads:
+    """Return the heads that were chosen, or comments where another tokenizer lacks the marks."""
+    return heads if heads in heads_for(tokenizer) else "comments"
 
 
 def _bm25(code: TrainingCode) -> Search:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.eval.completion_context import Heads, PromptForm, TrainingCode, heads_for, ranked_units
 from helpers.eval.ranking import Run
+from helpers.models.infilling import infill_marks
 from helpers.models.structure import hidden_states, output_head
 from helpers.models.token_loss import IGNORED, summed_token_loss
 from helpers.models.tokens import continuing_ids
@@ -33,6 +34,7 @@ class ContextChoice:
     share: float
     places: int
     tried: tuple[Mapping[str, Any], ...]  # retriever, heads, share, nats a target
+    infill: bool = False  # prompts hold what stands behind the place too, as fill-in-the-middle
 
 
 def choose_context(
@@ -70,7 +72,8 @@ def choose_context(
     by_retriever = {BM25: costs[heads, share]}
     by_retriever |= {name: nats(name, heads, share) for name in runs if name != BM25}
     chosen = min(by_retriever, key=lambda name: by_retriever[name])
-    return ContextChoice(chosen, heads, share, len(places), tuple(tried))
+    infill = infill_marks(tokenizer) is not None
+    return ContextChoice(chosen, heads, share, len(places), tuple(tried), infill)
 
 
 @torch.no_grad()

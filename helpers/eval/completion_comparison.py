@@ -6,7 +6,7 @@ has six differences among four arms; their p-values are adjusted by Holm.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import combinations
 from typing import Any
@@ -25,6 +25,7 @@ from helpers.eval.statistics import (
 )
 
 ARMS = ("base", "base+retrieved", "adapted", "adapted+retrieved")  # the simplest first
+CHAT, TUNED_CHAT = "chat", "chat_tuned"  # Track B's model before and after its training
 IN_WORDS = {
     "base": "the untouched model",
     "base+retrieved": "the untouched model with retrieved code",
@@ -57,7 +58,7 @@ def compare_arms(scores: Scores, *, samples: int, seed: int) -> dict[str, Any]:
     items = [[score.item_id for score in some] for some in scores.values()]
     if not items or not items[0] or any(ids != items[0] for ids in items):
         raise ValueError("every arm must have completed the same items, in the same order, and one at least")
-    options = {"samples": samples, "seed": seed}
+    options: dict[str, Any] = {"samples": samples, "seed": seed}
     arms = {arm: _estimates(some, (*SHARES, *MEANS), **options) for arm, some in scores.items()}
     by_kind = {kind: _part(scores, kind=kind) for kind in KINDS}
     by_group = {group: _part(scores, group=group) for group in GROUPS}
@@ -76,11 +77,18 @@ def compare_arms(scores: Scores, *, samples: int, seed: int) -> dict[str, Any]:
     return {"arms": arms, **shown, "differences": differences(scores, **options), "gains_by_group": gains}
 
 
-def differences(scores: Scores, *, samples: int, seed: int) -> list[dict[str, Any]]:
-    """Return every pairwise difference among the arms, second minus first, p-values adjusted by measure."""
+def differences(
+    scores: Scores, *, samples: int, seed: int, pairs: Sequence[tuple[str, str]] | None = None
+) -> list[dict[str, Any]]:
+    """Return the differences of pairs of arms, second minus first, p-values adjusted by measure.
+
+    Args:
+        pairs: by default all of `ARMS` that are there.
+    """
     rows = []
-    for name in (*SHARES, *MEANS):
+    if pairs is None:
         pairs = list(combinations([arm for arm in ARMS if arm in scores], 2))
+    for name in (*SHARES, *MEANS):
         deltas = [_delta(scores[a], scores[b], name, samples=samples, seed=seed) for a, b in pairs]
         adjusted = holm([delta.p_value for delta in deltas])
         for (first, second), delta, p_holm in zip(pairs, deltas, adjusted, strict=True):
@@ -148,6 +156,38 @@ def answer_in_words(comparison: Mapping[str, Any]) -> str:
         f"Use {IN_WORDS[best]}: it completes {arms[best][PRIMARY]['value']:.1%} of {n} held-out places "
         f"exactly, the untouched model {base:.1%} ({_change(row)}).{beside}"
     )
+
+
+def chat_in_words(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say whether tuning on chats broke completion.
+
+    Args:
+        rows: from `differences`, of `chat_pairs`.
+    """
+    mine = [row for row in rows if row["measure"] == PRIMARY]
+    said = "; ".join(
+        f"{'with' if row['second'].endswith('+retrieved') else 'without'} retrieved code {_change(row)}"
+        for row in mine
+    )
+    found = {row["verdict"] for row in mine}
+    reading = (
+        "Tuning Track B's model on chats makes its completions detectably worse"
+        if "regressed" in found
+        else "Tuning Track B's model on chats makes its completions detectably better"
+        if "improved" in found
+        else "Tuning Track B's model on chats does not change its completions detectably"
+    )
+    return f"{reading}: {said}."
+
+
+def chat_pairs(arms: Collection[str]) -> list[tuple[str, str]]:
+    """Return the pairs that show what tuning on chats does: untouched and tuned, without and with retrieval.
+
+    The untouched model is `CHAT`, or "base" where Track B started from the same model.
+    """
+    first = CHAT if CHAT in arms else "base"
+    pairs = [(first, TUNED_CHAT), (f"{first}+retrieved", f"{TUNED_CHAT}+retrieved")]
+    return [pair for pair in pairs if set(pair) <= set(arms)]
 
 
 def cost_in_words(seconds: Mapping[str, float], training: float) -> str:

@@ -6,6 +6,8 @@ for its room gives the stretch of whole lines that shares most words with the qu
 marks `<|repo_name|>` and `<|file_sep|>` where the tokenizer has them, a comment with the path, or none. Which
 form suits a model, no configuration says; `helpers.eval.completion_choice` finds out.
 
+Where the tokenizer has marks of fill-in-the-middle, what stands behind the place is in the prompt, too.
+
 The file that is completed and twins of its functions never come back: `check_context` raises.
 """
 
@@ -24,10 +26,12 @@ from helpers.errors import SuiteError
 from helpers.eval.lexical import LexicalIndex, build_lexical_index, search_terms
 from helpers.eval.ranking import ranking
 from helpers.lines import lines_of
+from helpers.models.infilling import infill_marks
 from helpers.models.tokens import batch_token_ids, continuing_ids, last_ids, token_ids
 from helpers.records import CompletionItem, Document, Function, Query, SourceFile
 
 QUERY_LINES = 8  # of the left context that are not blank
+RIGHT_SHARE = 0.25  # of a prompt that what stands behind the place may take
 LEAST_ROOM = 24  # tokens; a stretch of code shorter than that is not worth its head
 Heads = Literal["marks", "comments", "none"]
 REPOSITORY, FILE = "<|repo_name|>", "<|file_sep|>"
@@ -130,6 +134,7 @@ class PromptForm:
         vocabulary = tokenizer.get_vocab()
         self.tokenizer, self.heads, self.share = tokenizer, heads, share
         self.has_marks = heads == "marks"
+        self.infill = infill_marks(tokenizer)
         self._lines: dict[Document, tuple[list[list[int]], list[frozenset[str]]]] = {}
         self._file = [vocabulary[FILE]] if self.has_marks else []
         self._start = (
@@ -141,22 +146,40 @@ class PromptForm:
     ) -> tuple[list[int], tuple[str, ...]]:
         """Return the prompt at a place, and the ids of the units in it, the best one last.
 
-        Without units that fit it is `last_ids` of the left context, as without retrieval.
+        Without units that fit it is `plain`, as without retrieval.
 
         Args:
             text: of the item's file.
             ranked: ids of units, best first.
             room: tokens of the whole prompt.
         """
-        left = text[: item.start]
         query = set(search_terms(query_of(item, text).text))
         found = self._retrieved(code, query, item.path, ranked, room)
         if not found:
-            return last_ids(self.tokenizer, left, room), ()
+            return self.plain(item, text, room), ()
         used = tuple(unit for unit, _ in found)
         check_context(code, item, used)
         before = [*self._start, *(token for _, ids in found for token in ids), *self._head(item.path)]
-        return before + self._own(left, room - len(before)), used
+        return self._around(before, item, text, room), used
+
+    def plain(self, item: CompletionItem, text: str, room: int) -> list[int]:
+        """Return the prompt at a place without retrieved code: the end of what stands before it, and with
+        fill-in-the-middle the beginning of what stands behind it.
+        """
+        if self.infill is None:
+            return last_ids(self.tokenizer, text[: item.start], room)
+        return self._around([], item, text, room)
+
+    def _around(self, before: list[int], item: CompletionItem, text: str, room: int) -> list[int]:
+        """Return `before` and the file's own code around the place."""
+        if self.infill is None:
+            return before + self._own(text[: item.start], room - len(before))
+        room -= 3  # marks
+        behind = continuing_ids(self.tokenizer, text[item.end :])[: int(room * RIGHT_SHARE)]
+        own = self._own(text[: item.start], max(1, room - len(before) - len(behind)))
+        if self.has_marks:  # a file of its own, after those that were retrieved
+            return before + self.infill.psm(own, behind)
+        return self.infill.psm([*before, *own], behind)
 
     def _retrieved(
         self, code: TrainingCode, query: set[str], path: str, ranked: Sequence[str], room: int

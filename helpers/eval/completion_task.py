@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,16 @@ from helpers.data.completion_items import completion_items
 from helpers.data.splits import files_of
 from helpers.errors import InsufficientDataError
 from helpers.eval.completion_arms import CompletionResult, CompletionTask, Search, run_arms
-from helpers.eval.completion_comparison import answer_in_words, arm_to_use, compare_arms
+from helpers.eval.completion_comparison import (
+    CHAT,
+    TUNED_CHAT,
+    answer_in_words,
+    arm_to_use,
+    chat_in_words,
+    chat_pairs,
+    compare_arms,
+    differences,
+)
 from helpers.eval.completion_context import training_functions
 from helpers.eval.completion_scores import CompletionScore, group_of
 from helpers.eval.retrieval import load_index, retrieve
@@ -31,6 +40,7 @@ VALIDATION_PLACES = 45  # on which the retriever is chosen, at most
 SIDES = {"before": "track_c/index_before", "after": "track_c/index_after"}
 EMBEDDER = "track_c/train/embedder"
 ADAPTER = "track_a/train/adapter"
+CHAT_ADAPTER = "track_b/train/adapter"
 FOLDER = "track_a/completion"  # of the results, in the run folder
 ITEMS, COMPLETIONS, FACTS = "items.jsonl", "completions.jsonl", "completion.json"
 
@@ -100,6 +110,7 @@ def measure_completion(
         lambda: load_causal_lm(model, runtime),
         lambda: load_adapted(model, run_folder / ADAPTER, runtime),
         runtime,
+        _chat_models(profile, run_folder, runtime) if profile.completion.chat else {},
     )
     took = float(read_json((run_folder / ADAPTER).parent / "stage.json")["seconds"])
     options = {"samples": profile.track_a.bootstrap_samples, "seed": profile.seed}
@@ -127,6 +138,22 @@ def embedder_searches(run_folder: Path, profile: Profile, runtime: Runtime) -> d
         for side in there
         if side == "before" or (run_folder / EMBEDDER).is_dir()
     }
+
+
+def _chat_models(profile: Profile, run_folder: Path, runtime: Runtime) -> dict[str, Callable[[], Any]]:
+    """Return how to load Track B's model before and after its training; of both tracks' base, only after.
+
+    Raises:
+        InsufficientDataError: if the run holds no adapter of Track B.
+    """
+    model, adapter = profile.track_b.model, run_folder / CHAT_ADAPTER
+    if not adapter.is_dir():
+        raise InsufficientDataError(f"{run_folder} holds no chat model to try ({CHAT_ADAPTER})")
+    models: dict[str, Callable[[], Any]] = {}
+    if model != profile.track_a.model:
+        models[CHAT] = lambda: load_causal_lm(model, runtime)
+    models[TUNED_CHAT] = lambda: load_adapted(model, adapter, runtime)
+    return models
 
 
 def completion_facts(
@@ -162,11 +189,14 @@ def completion_figures(
         samples, seed: of the bootstrap.
     """
     compared = to_plain(compare_arms(scores, samples=samples, seed=seed))
+    pairs = chat_pairs(scores)
+    chat = to_plain(differences(scores, samples=samples, seed=seed, pairs=pairs)) if pairs else []
     return {
         "places": place_counts(items),
         **compared,
         "arm_to_use": arm_to_use(compared["differences"]),
         "answer": answer_in_words(compared),
+        **({"chat": {"differences": chat, "answer": chat_in_words(chat)}} if chat else {}),
     }
 
 

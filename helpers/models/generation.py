@@ -32,12 +32,16 @@ from helpers.machine.processes import across_ranks
 from helpers.machine.progress import bar
 from helpers.machine.usage import free_memory
 from helpers.models.cheaper_forms import merged_adapters
+from helpers.models.infilling import FAMILIES
 from helpers.models.prompt_lookup import Drafts, EarlierText
 from helpers.models.ragged_cache import Fed, PlainCaches, RaggedCache, ragged
 from helpers.models.tokens import continuation, token_ids, turn_end_id
 
 # Stop tokens of the families in use, in addition to those in the model's own configuration.
-STOP_TOKENS = ("<|endoftext|>", "<|im_end|>", "<|fim_pad|>", "<|file_sep|>", "<|repo_name|>")
+STOP_TOKENS = (
+    "<|endoftext|>", "<|im_end|>", "<|fim_pad|>", "<|file_sep|>", "<|repo_name|>", "<fim_pad>", "<file_sep>",
+    "<repo_name>", *(mark for marks in FAMILIES for mark in marks),
+)  # fmt: skip
 UNKNOWN_CONTEXT = 2048  # tokens, of a model whose configuration does not say
 READ_AT_ONCE = 4096  # tokens of prompts in one pass; limits memory
 SHARED = 16  # tokens in common with a prompt being read, for which another prompt waits a pass

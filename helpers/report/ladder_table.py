@@ -21,7 +21,7 @@ def ladder_table(result: Mapping[str, Any]) -> pd.DataFrame:
     """Tabulate each variant's settings, and its bits per byte on validation files and on general code."""
     before = result["before"]
     rows = [{"Variant": "before training", "Bits per byte, validation": number(before["validation"]),
-             "Bits per byte, general code": number(before["general"])}]  # fmt: skip
+             "Bits per byte, general code": number(before["general"]), **_completed(before)}]  # fmt: skip
     rows += [
         {
             "Variant": row["name"],
@@ -32,6 +32,7 @@ def ladder_table(result: Mapping[str, Any]) -> pd.DataFrame:
             "Change": _share(row["validation"], before["validation"]),
             "Bits per byte, general code": number(row["general"]),
             "Forgetting": _share(row["general"], before["general"]),
+            **_completed(row),
         }
         for row in result["rows"]
     ]
@@ -64,6 +65,11 @@ def ladder_text(corpus_sha256: str, model: str, *, folder: Path = BESIDE_PACKAGE
     first, second = (row["validation"] for row in result["rows"][:2])  # two seeds of the same settings
     noise = f"Two seeds of the same settings differ by {number(abs(first - second))} bits per byte."
     return f"{markdown(ladder_table(result))}\n\n{origin} {noise}"
+
+
+def _completed(row: Mapping[str, Any]) -> dict[str, str]:
+    """Return the share of places completed exactly, where the ladder measured it."""
+    return {"Completed exactly": number(row["completed"])} if "completed" in row else {}
 
 
 def _share(value: float, before: float) -> str:

@@ -23,8 +23,13 @@ ARM_NAMES = {
     "adapted": "adapted",
     "adapted+retrieved": "adapted + retrieved code",
     "base+nearest_file": "untouched + nearest file",
+    "chat": "Track B's model, untouched",
+    "chat+retrieved": "Track B's model, untouched + retrieved code",
+    "chat_tuned": "Track B's model, tuned on chats",
+    "chat_tuned+retrieved": "Track B's model, tuned on chats + retrieved code",
     "copy": "most frequent next line",
 }
+BASELINES = ("base+nearest_file", "copy")
 SHORT_NAMES = {"base": "untouched", "base+retrieved": "retrieved", "adapted": "adapted",
                "adapted+retrieved": "both"}  # fmt: skip
 GROUP_NAMES = {
@@ -114,7 +119,7 @@ def method_sentence(section: Mapping[str, Any]) -> str:
 
 def completion_doubt(section: Mapping[str, Any]) -> str:
     """Say what the baselines reach and what the comparison cannot tell (Markdown)."""
-    beside = {arm: one for arm, one in section["arms"].items() if arm not in ARMS}
+    beside = {arm: one for arm, one in section["arms"].items() if arm in BASELINES}
     listed = ", ".join(
         f"{ARM_NAMES.get(arm, arm)} {estimate_text(one[PRIMARY])}" for arm, one in beside.items()
     )
@@ -122,9 +127,14 @@ def completion_doubt(section: Mapping[str, Any]) -> str:
     known = ", ".join(f"{n} are {GROUP_NAMES[group]}" for group, n in groups.items())
     said = [
         f"Baselines without tuning or an index: {listed}." if listed else "",
+        section.get("chat", {}).get("answer", ""),
         f"Of the targets, {known}.",
         "Other right answers count as wrong, for every arm alike. "
-        "Models see only what stands before the place.",
+        + (
+            "Prompts are in the form of fill-in-the-middle: models see what stands behind the place, too."
+            if section["context"].get("infill")
+            else "Models see only what stands before the place: this one has no fill-in-the-middle."
+        ),
     ]
     return "\n\n".join(filter(None, said))
 

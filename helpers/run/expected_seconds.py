@@ -59,7 +59,8 @@ class Pace:
 # proportions that `helpers.plan` gives. Making the pairs needs no GPU and takes as long as on two cores.
 # laptop: no run was made yet. Tracks A and B are estimates from single steps and from `helpers.plan`; making
 # the pairs and Track C are taken from cpu.
-# The clean twin and the general problems were timed in no profile: their seconds are guesses.
+# The clean twin and the general problems were timed in no profile: their seconds are guesses. So are those of
+# completion, made from 151 seconds of one core in profile cpu, and in t4 and laptop from `helpers.plan`.
 _OUTSIDE_STAGES = {
     "Setup": (10.0, 8.0, 30.0, 12.0),
     "Corpus and data card": (22.0, 6.0, 60.0, 22.0),

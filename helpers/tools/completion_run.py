@@ -36,11 +36,14 @@ class CompletionRunError(SuiteError, ValueError):
     """A run on which completion cannot be measured; the message says why and what to do."""
 
 
-def measure_run(run_folder: Path, runtime: Runtime, *, count: int | None = None) -> dict[str, Any]:
+def measure_run(
+    run_folder: Path, runtime: Runtime, *, count: int | None = None, chat: bool = False
+) -> dict[str, Any]:
     """Measure the arms on the held-out files of a finished run, and write the results into its folder.
 
     Args:
         count: places at most; by default what the run's settings say.
+        chat: also try Track B's model, before and after its training.
 
     Returns:
         The content of `completion.json` (`helpers.eval.completion_task.completion_facts`).
@@ -52,6 +55,9 @@ def measure_run(run_folder: Path, runtime: Runtime, *, count: int | None = None)
     if count is not None and count < LEAST_PLACES:
         raise CompletionRunError(f"--places must be at least {LEAST_PLACES}, not {count}")
     profile, known = _finished(run_folder)
+    if chat:
+        asked = dataclasses.replace(profile.completion, chat=True)
+        profile = dataclasses.replace(profile, completion=asked)
     corpus = load_corpus(profile.corpus.spec, profile.corpus)
     functions = extract_functions(corpus)
     splits = split_corpus(corpus, functions, profile.corpus, profile.seed)
@@ -77,12 +83,12 @@ def completion_table(facts: Mapping[str, Any]) -> list[str]:
         f"retrieved by {context['retriever']}, heads: {context['heads']}, at most {context['share']:.0%} of "
         f"a prompt; chosen on {context['places']} places of validation files",
         "",
-        f"{'':18}" + "".join(f"{name.replace('_', ' '):>21}" for name in SHOWN) + f"{'seconds':>9}",
+        f"{'':20}" + "".join(f"{name.replace('_', ' '):>21}" for name in SHOWN) + f"{'seconds':>9}",
     ]
     for arm, measured in facts["arms"].items():
         cells = "".join(_cell(measured[name]) for name in SHOWN)
         took = facts["seconds_per_completion"].get(arm)
-        lines.append(f"{arm:18}{cells}" + (f"{took:9.2f}" if took is not None else ""))
+        lines.append(f"{arm:20}{cells}" + (f"{took:9.2f}" if took is not None else ""))
     lines += ["", f"differences of {PRIMARY.replace('_', ' ')}, in points (p after Holm):"]
     for row in facts["differences"]:
         if row["measure"] == PRIMARY:
@@ -93,7 +99,8 @@ def completion_table(facts: Mapping[str, Any]) -> list[str]:
             )
     missing = [arm for arm in ARMS if arm not in facts["arms"]]
     cost = cost_in_words(facts["seconds_per_completion"], facts["training_seconds"])
-    return [*lines, *(f"not measured: {arm}" for arm in missing), "", facts["answer"], cost]
+    chat = [facts["chat"]["answer"]] if "chat" in facts else []
+    return [*lines, *(f"not measured: {arm}" for arm in missing), "", facts["answer"], *chat, cost]
 
 
 def _cell(estimate: Mapping[str, Any]) -> str:

@@ -62,6 +62,8 @@ def score_samples(
     for given in (problems, samples):
         if out.exists() and given.exists() and out.samefile(given):
             raise ScoreError(f"the results would overwrite {given}: name another file for them")
+    if out.is_dir():
+        raise ScoreError(f"{out} is a folder: name a file for the results")
     by_id = read_problems(problems)
     rows = read_samples(samples, by_id)
     asked = {task_id: by_id[task_id] for task_id in dict.fromkeys(str(row["task_id"]) for row in rows)}

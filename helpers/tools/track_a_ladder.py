@@ -2,6 +2,9 @@
 
     python -m helpers ladder                     # about ten minutes on two cores; resumes when interrupted
 
+Where the tokenizer has the marks of fill-in-the-middle, the share of files in that form is a rung too, and
+every row says what share of places in the validation files is completed exactly in it.
+
 Every variant trains on the same number of tokens, in one pass over the same files, so variants differ only
 in what their name says. Held-out test files are not used: variants are compared on the validation files, and
 on general code that is neither rehearsed nor part of the slice on which forgetting is reported. The result
@@ -20,17 +23,20 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.code.functions import extract_functions
+from helpers.data.completion_items import completion_items
 from helpers.data.corpus import load_corpus
 from helpers.data.draw import draw_files
 from helpers.data.general_code import general_code_texts
 from helpers.data.splits import files_of, split_corpus
 from helpers.errors import InsufficientDataError
+from helpers.eval.completion_arms import exact_share
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.machine.hardware import Runtime, hardware_facts
 from helpers.models.causal_lm import ModelError, load_adapted, load_causal_lm
 from helpers.models.fitness import causal_problems, context_problems
+from helpers.models.infilling import infill_marks
 from helpers.models.shapes import model_identity
-from helpers.records import SourceFile
+from helpers.records import CompletionItem, SourceFile
 from helpers.run.folder import code_revision
 from helpers.run.workspace import Workspace, digest, read_json, write_json
 from helpers.settings import Profile, TrackASettings
@@ -38,6 +44,7 @@ from helpers.train.continued_pretraining import train_language_model
 
 RESULT = "exports/track_a_ladder.json"
 GENERAL_FILES = 8
+PLACES = 90
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ class SettingsVariant:
     change: Callable[[TrackASettings], TrackASettings]
     full: bool = False  # train all weights instead of an adapter
     seed_offset: int = 0
+    infill: bool = False  # only for tokenizers with the marks of fill-in-the-middle
 
 
 def _set(**values: Any) -> Callable[[TrackASettings], TrackASettings]:
@@ -74,6 +82,8 @@ VARIANTS = (
         "half the files, two passes", lambda a: replace(a, train_tokens=a.train_tokens // 2, epochs=2)
     ),
     SettingsVariant("no rehearsal", _set(rehearsal_share=0.0)),
+    SettingsVariant("no file as fill-in-the-middle", _set(fim_share=0.0), infill=True),
+    SettingsVariant("every file as fill-in-the-middle", _set(fim_share=1.0), infill=True),
     SettingsVariant("all weights, no adapter", _set(), full=True),
     SettingsVariant("all weights, learning rate x 3", _rate(3.0), full=True),
 )
@@ -90,6 +100,16 @@ class _Measurement:
     train: Sequence[SourceFile]
     validation: Sequence[str]
     general: Sequence[str]
+    places: Sequence[tuple[CompletionItem, str]] = ()  # completed in every row, each with its file's text
+
+    def measures(self, model: PreTrainedModel) -> dict[str, float]:
+        """Return all that a row says of a model."""
+        found = self.bits_per_byte(model)
+        if self.places:
+            found["completed"] = exact_share(
+                model, self.tokenizer, self.places, self.runtime, window=self.settings.window
+            )
+        return found
 
     def bits_per_byte(self, model: PreTrainedModel) -> dict[str, float]:
         """Score `model` on validation files and on general code."""
@@ -114,7 +134,7 @@ class _Measurement:
             model, _ = load_adapted(settings.model, trained, self.runtime)
         row = {
             "name": variant.name,
-            **self.bits_per_byte(model),
+            **self.measures(model),
             "learning_rate": settings.learning_rate,
             "rank": 0 if variant.full else settings.lora.rank,
             "tokens": history.useful_tokens,
@@ -156,7 +176,11 @@ def run_track_a_ladder(
     drawn = draw_files(files["validation"], tokenizer, a.validation_tokens, profile.seed)
     validation = [file.text for file in drawn]
     general = _general_validation(a, profile.seed, corpus.import_name)
-    measurement = _Measurement(a, profile.seed, runtime, tokenizer, files["train"], validation, general)
+    places = _places(tokenizer, drawn, files["train"], profile.seed)
+    measurement = _Measurement(
+        a, profile.seed, runtime, tokenizer, files["train"], validation, general, places
+    )
+    variants = [variant for variant in variants if places or not variant.infill]
     provenance = {
         "profile": profile.name,
         "model": a.model,
@@ -174,6 +198,7 @@ def run_track_a_ladder(
         "tokens": tokens,
         "validation_files": len(validation),
         "general_files": len(general),
+        **({"places": len(places)} if places else {}),
         "before": before,
         "rows": rows,
     }
@@ -189,7 +214,7 @@ def _measure_all(
     workspace = Workspace(out / "runs" / f"ladder-{digest(provenance)[:8]}", reuse=True)
     folders = [
         workspace.stage(
-            "before", provenance, lambda at: write_json(at / "row.json", measurement.bits_per_byte(model))
+            "before", provenance, lambda at: write_json(at / "row.json", measurement.measures(model))
         )
     ]
     for number, variant in enumerate(variants):
@@ -199,6 +224,18 @@ def _measure_all(
         folders.append(workspace.stage(f"rung_{number}", inputs, train))
     before, *rows = (read_json(folder / "row.json") for folder in folders)
     return before, rows
+
+
+def _places(
+    tokenizer: PreTrainedTokenizerBase, validation: Sequence[SourceFile], training: Sequence[SourceFile],
+    seed: int,
+) -> list[tuple[CompletionItem, str]]:  # fmt: skip
+    """Draw places in the validation files, each with its file's text; none without fill-in-the-middle."""
+    if infill_marks(tokenizer) is None:
+        return []
+    texts = {file.path: file.text for file in validation}
+    items = completion_items(validation, training, count=PLACES, seed=seed)
+    return [(item, texts[item.path]) for item in items]
 
 
 def _general_validation(a: TrackASettings, seed: int, exclude: str) -> list[str]:

@@ -117,5 +117,7 @@ class Completion:
         """Return what the completions depend on, besides code, packages, and Track A's model and seed."""
         run, c = self.run, self.run.profile.track_c
         embedder = [c.model, c.max_tokens, run.history("track_c/train")] if searches else []
-        samples = run.profile.track_a.bootstrap_samples
-        return [self.task, samples, run.history("track_a/train"), searches, embedder]
+        profile, samples = run.profile, run.profile.track_a.bootstrap_samples
+        has_chat = profile.completion.chat and "track_b" not in run.not_run
+        chat = [profile.track_b.model, run.history("track_b/train")] if has_chat else []
+        return [self.task, samples, run.history("track_a/train"), searches, embedder, chat]

@@ -12,7 +12,8 @@ from helpers.run.workspace import read_json, write_json
 from helpers.tracks.session import Session
 
 FROM_HISTORY = ("tokens_per_second", "trainable_parameters", "useful_share", "micro_batch", "accumulation",
-                "gradient_checkpointing", "frozen_weights", "lowered", "adapter_scale")  # fmt: skip
+                "gradient_checkpointing", "frozen_weights", "lowered", "infilled_documents",
+                "adapter_scale")  # fmt: skip
 
 
 def cost_of(run: Session, track: str, stages: Sequence[str]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from helpers.models.tokens import token_ids
 from helpers.run.workspace import write_json
 from helpers.settings import TrackASettings
 from helpers.train.fallbacks import with_fallbacks
+from helpers.train.infilled_pieces import infilled_pieces
 from helpers.train.packing import PackedRow, collate_packed, pack_texts
 from helpers.train.shrinking import shrink_adapter
 from helpers.train.trainer import Hyperparameters, TrainingData, TrainingHistory, run_training
@@ -45,7 +46,8 @@ def train_language_model(
 ) -> TrainingHistory:
     """Train an adapter on `train_texts`, and keep the one with the best validation in bits per byte.
 
-    Files are packed into rows of `settings.window` tokens; attention cannot cross file boundaries. Two
+    Files are packed into rows of `settings.window` tokens; attention cannot cross file boundaries. Where the
+    tokenizer has the marks, `settings.fim_share` of them is written as fill-in-the-middle. Two
     things counter forgetting: standard-library files are mixed in, `settings.rehearsal_share` tokens of
     them for each token of `train_texts`, and the adapter is scaled down as far as `settings.keep_gain` of
     the validated gain allows (`helpers.train.shrinking`). If memory or float16's range does not suffice,
@@ -82,7 +84,10 @@ def _train(
     own = [token_ids(tokenizer, text) for text in train_texts]
     budget = round(sum(map(len, own)) * settings.rehearsal_share)
     rehearsal = rehearsal_texts(tokenizer, budget, seed, held_out=[*validation_texts, *held_out])
-    rows = pack_texts([*train_texts, *rehearsal], tokenizer, settings.window)
+    plain, pieces = infilled_pieces(
+        train_texts, tokenizer, settings.window, share=settings.fim_share, seed=seed
+    )
+    rows = pack_texts([*plain, *rehearsal], tokenizer, settings.window, pieces)
     micro_batch = max(1, MICRO_BATCH_TOKENS[runtime.device.type] // settings.window)
     fit = planned_fit(
         fit, base.config, runtime, settings.lora, micro_batch, settings.window,
@@ -112,7 +117,11 @@ def _train(
         fit=fit,
         what="train the language model",
     )  # fmt: skip
+    history = dataclasses.replace(history, infilled_documents=len(train_texts) - len(plain))
+    if PartialState().is_main_process:
+        write_json(out_dir / "history.json", history)
     if full or settings.keep_gain >= 1:
+        PartialState().wait_for_everyone()
         return history
     if PartialState().is_main_process:  # only this process's history holds the scale
         adapter = out_dir / "adapter"

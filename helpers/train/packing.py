@@ -30,31 +30,53 @@ class PackedRow:
     position_ids: tuple[int, ...]  # restart at 0 at every piece and at the padding
 
 
-def pack_texts(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, window: int) -> list[PackedRow]:
+@dataclass(frozen=True)
+class Piece:
+    """Tokens that see nothing but each other, and their targets; at most as many as a row has."""
+
+    ids: Sequence[int]
+    labels: Sequence[int]  # the token itself if it is a target, else -100; never the first one
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def pack_texts(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, window: int, pieces: Sequence[Piece] = ()
+) -> list[PackedRow]:
     """Tokenize whole documents and pack them into rows of `window` tokens, at least 2.
 
     Each document ends with the tokenizer's end token, if it has one. Consecutive pieces of a cut document
     share one token, so that every token but a document's first is a target exactly once. The first token
     of each piece, padding and special tokens are no targets.
+
+    Args:
+        pieces: share the rows with the documents, as they are.
     """
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     documents = [ids + end for ids in (token_ids(tokenizer, text) for text in texts) if ids]
     specials = frozenset(tokenizer.all_special_ids)
-    return pack_documents(documents, window, pad_id=tokenizer.pad_token_id, no_targets=specials)
+    pad_id = tokenizer.pad_token_id
+    return pack_documents(documents, window, pad_id=pad_id, no_targets=specials, beside=pieces)
 
 
 def pack_documents(
-    documents: Sequence[Sequence[int]], window: int, *, pad_id: int, no_targets: frozenset[int] = frozenset()
-) -> list[PackedRow]:
-    """Pack documents given as token ids, best-fit decreasing; ValueError if `window` is below 2."""
+    documents: Sequence[Sequence[int]], window: int, *, pad_id: int, no_targets: frozenset[int] = frozenset(),
+    beside: Sequence[Piece] = (),
+) -> list[PackedRow]:  # fmt: skip
+    """Pack documents given as token ids, and further pieces, best-fit decreasing.
+
+    Raises:
+        ValueError: if `window` is below 2.
+    """
     if window < 2:
         raise ValueError(f"window {window} is too short: it must hold one token to see and one to predict")
     pieces = [
-        document[start : start + window]
+        _plain_piece(document[start : start + window], no_targets)
         for document in documents
         for start in range(0, len(document) - 1, window - 1)  # a single token predicts nothing
     ]
-    return [_row(row, window, pad_id, no_targets) for row in best_fit(pieces, window)]
+    return [_row(row, window, pad_id) for row in best_fit([*pieces, *beside], window)]
 
 
 def collate_packed(rows: list[PackedRow]) -> dict[str, torch.Tensor]:
@@ -79,13 +101,17 @@ def best_fit(pieces: Sequence[P], window: int) -> list[list[P]]:
     return rows
 
 
-def _row(pieces: Sequence[Sequence[int]], window: int, pad_id: int, no_targets: frozenset[int]) -> PackedRow:
+def _plain_piece(ids: Sequence[int], no_targets: frozenset[int]) -> Piece:
+    return Piece(ids, [IGNORED, *(IGNORED if token in no_targets else token for token in ids[1:])])
+
+
+def _row(pieces: Sequence[Piece], window: int, pad_id: int) -> PackedRow:
     ids: list[int] = []
     labels: list[int] = []
     positions: list[int] = []
     for piece in pieces:
-        ids += piece
-        labels += [IGNORED, *(IGNORED if token in no_targets else token for token in piece[1:])]
+        ids += piece.ids
+        labels += piece.labels
         positions += range(len(piece))
     padding = window - len(ids)
     return PackedRow(

@@ -106,6 +106,7 @@ class TrainingHistory:
     compiled: bool = False  # whether `torch.compile` fused each layer's work
     frozen_weights: str = ""  # "NF4", or their dtype
     lowered: tuple[str, ...] = ()  # what was given up to fit in memory, in order
+    infilled_documents: int = 0  # training documents written as fill-in-the-middle
     adapter_scale: float = 1.0  # the factor that `helpers.train.shrinking` applied to the saved update
 
 

@@ -1,9 +1,9 @@
 """The usual training of each track: the library's trainer, with its defaults.
 
-Model, adapter, examples, epochs and, for adapters, the course of the rate are those of the suite's own
-training: the default rate would leave an adapter where it began, and over a dozen steps a linear instead of a
-cosine decay alone moves the loss by .01, which says nothing about a loop. All else is as the library has it:
-batches of eight padded to their longest, single precision, no validation.
+Model, adapter, examples, epochs, the course of the rate and the loss are those of the suite's own training:
+the default rate would leave an adapter where it began, and over a dozen steps a linear instead of a cosine
+decay alone moves the loss by .01, which says nothing about a loop. All else is as the library has it: batches
+of eight padded to their longest, single precision, no validation.
 """
 
 from __future__ import annotations
@@ -61,14 +61,17 @@ def train_embedder_usual(data: LoopData, seed: int, out: Path) -> None:
     set_seed(seed)
     runtime = detect_runtime()
     model = load_embedder(data.track_c.model, runtime)
+    rows = pairs_dataset(data.queries, [[] for _ in data.queries.train], data.track_c)
     trainer = SentenceTransformerTrainer(
         model=model,
         args=SentenceTransformerTrainingArguments(
             output_dir=str(out / "checkpoints"), num_train_epochs=1, seed=seed, report_to="none",
+            learning_rate=data.track_c.learning_rate,
+            warmup_steps=_warmup_steps(data.track_c.warmup_fraction, len(rows)),
             save_strategy="no", disable_tqdm=True, use_cpu=runtime.device.type == "cpu",
         ),
-        train_dataset=pairs_dataset(data.queries, [[] for _ in data.queries.train], data.track_c),
-        loss=MultipleNegativesRankingLoss(model),
+        train_dataset=rows,
+        loss=MultipleNegativesRankingLoss(model, scale=data.track_c.scale),
     )  # fmt: skip
     trainer.train()
     model.save_pretrained(str(out / "embedder"), create_model_card=False)
@@ -82,12 +85,16 @@ def _train_adapter(
     base, tokenizer = load_causal_lm(settings.model, runtime, seed=seed)
     model = add_lora(base, settings.lora, seed=seed)
     rows = examples(tokenizer)
-    steps = settings.epochs * math.ceil(len(rows) / TrainingArguments().train_batch_size)
     arguments = TrainingArguments(
         output_dir=str(out / "checkpoints"), num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate, lr_scheduler_type="cosine",
-        warmup_steps=round(settings.warmup_fraction * steps), seed=seed, report_to="none", save_strategy="no",
-        disable_tqdm=True, use_cpu=runtime.device.type == "cpu",
+        warmup_steps=_warmup_steps(settings.warmup_fraction, settings.epochs * len(rows)), seed=seed,
+        report_to="none", save_strategy="no", disable_tqdm=True, use_cpu=runtime.device.type == "cpu",
     )  # fmt: skip
     Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator(tokenizer)).train()
     model.save_pretrained(str(out / "adapter"), save_embedding_layers=False)
+
+
+def _warmup_steps(share: float, examples: int) -> int:
+    """Return how many steps of eight examples, the library's default, the warm-up takes."""
+    return round(share * math.ceil(examples / TrainingArguments().per_device_train_batch_size))

@@ -54,7 +54,8 @@ def loop_profile() -> Profile:
             lora=LORA,
         ),
         track_c=dataclasses.replace(
-            cpu.track_c, train_pairs=48, validation_pairs=8, test_queries=60, epochs=1, hard_negatives=0
+            cpu.track_c, train_pairs=48, validation_pairs=8, test_queries=60, epochs=1, hard_negatives=0,
+            batch_pairs=8,  # the library's default: the batch decides how many negatives a query has
         ),
     )  # fmt: skip
 
