@@ -142,24 +142,38 @@ def complete(
     max_tokens: Annotated[int, Option(help="longest answer, in tokens")] = 64,
     temperature: Annotated[float, Option(help="0 takes the likeliest token each time")] = 0.0,
     seed: Annotated[int, Option(help="seed of the sampling")] = 0,
+    retrieve: Annotated[
+        bool, Option("--retrieve", help="use the arm that the run's comparison says, retrieved code included")
+    ] = False,
+    arm: Annotated[
+        str, Option(help="base, base+retrieved, adapted or adapted+retrieved; by default adapted")
+    ] = "",
 ) -> None:
     """Continue code with the run's adapted language model; on a terminal, word by word."""
     from helpers.machine.hardware import detect_runtime
-    from helpers.tools.complete import complete_code, newest_adapted_run, prompt_from
+    from helpers.tools.complete import PromptSource, complete_code, newest_adapted_run, prompt_from
+    from helpers.tools.retrieved_prompt import chosen_context
 
+    if retrieve and arm:
+        raise typer.BadParameter("--retrieve takes the arm that the run found best; give it or --arm")
     wanted = prompt_from(prompt, file, line)
     chosen = run or newest_adapted_run(Path("runs"))
+    if retrieve:
+        context = chosen_context(chosen)
+        arm = context.arm
+        print(f"arm: {arm}. {context.answer}", file=sys.stderr)
     sizes = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
     complete_code(
-        chosen, wanted, detect_runtime(), **sizes, on_text=lambda text: print(text, end="", flush=True)
-    )
+        chosen, wanted, detect_runtime(), **sizes, source=PromptSource(arm or "adapted", file),
+        on_text=lambda text: print(text, end="", flush=True),
+    )  # fmt: skip
     print()
 
 
 @app.command()
 def completion(
     run: Annotated[Path, Option(help="the folder of a finished run, below runs/")],
-    places: Annotated[int, Option(help="places in held-out files at most")] = 200,
+    places: Annotated[int | None, Option(help="places in held-out files; by default the run's own")] = None,
 ) -> None:
     """Measure completion on held-out lines: untouched or adapted model, with or without retrieved code."""
     from helpers.machine.hardware import detect_runtime
@@ -168,6 +182,7 @@ def completion(
     for line in completion_table(measure_run(run, detect_runtime(), count=places)):
         print(line)
     print(f"\nplaces, completions and figures: {run / FOLDER}")
+    print(f"to have them in the run's reports: python -m helpers report --run {run}")
 
 
 @app.command()

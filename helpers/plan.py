@@ -28,6 +28,7 @@ from helpers.settings import Profile, TrackASettings, TrackBSettings
 
 QUERY_TOKENS = 32  # of a docstring query; documents are cut at the profile's limit
 FUNCTIONS = 2_200  # of the default corpus
+MODEL_ARMS = 5  # of a completion: four, and the baseline after the nearest file
 
 
 def plan_run(profile: Profile, machine: Machine, *, micro_batch: int | None = None) -> list[StagePlan]:
@@ -43,6 +44,7 @@ def plan_run(profile: Profile, machine: Machine, *, micro_batch: int | None = No
         *_plan_track_a(profile, machine, micro_batch),
         *_plan_track_b(profile, machine, micro_batch),
         *_plan_track_c(profile, machine),
+        *_plan_completion(profile, machine),
     ]
 
 
@@ -193,6 +195,42 @@ def _plan_track_c(profile: Profile, machine: Machine) -> list[StagePlan]:
         StagePlan("track_c/train", train, training, f"{c.batch_pairs} queries, {columns} documents each"),
         StagePlan("track_c/index_after", encode, encoding),
     ]
+
+
+def _plan_completion(profile: Profile, machine: Machine) -> list[StagePlan]:
+    """Plan the completions of every arm, and the choice of the retriever; nothing if there are no places."""
+    from helpers.eval.completion_arms import NEW_TOKENS, TIMED
+    from helpers.eval.completion_choice import SHARES
+    from helpers.eval.completion_task import VALIDATION_PLACES
+
+    places, shape = profile.completion.places, model_shape(profile.track_a.model)
+    if not places:
+        return []
+    window, rows = profile.track_a.window, min(profile.track_b.generation_batch, places)
+    room = window - min(NEW_TOKENS["block"], window // 2)
+    read = 2.0 * shape.parameters * room / machine.speed.flops  # seconds of one prompt
+    candidates = 3 * len(SHARES) + 2  # heads and shares, then Track C's two embedders
+    chosen = min(places, VALIDATION_PLACES) * candidates * read
+
+    def step(at_once: int) -> float:
+        """Return the seconds of one new token in each of the rows."""
+        moved = weight_bytes(shape, machine) / machine.speed.bytes_per_s
+        return max(moved, 2.0 * shape.parameters * at_once / machine.speed.flops) + (
+            shape.layers * machine.speed.step_s
+        )
+
+    lines, blocks = (-(-some // rows) for some in (2 * places // 3, places // 3))  # batches
+    steps = lines * NEW_TOKENS["next_line"] + blocks * NEW_TOKENS["block"]
+    alone = TIMED * (read + sum(NEW_TOKENS.values()) / len(NEW_TOKENS) * step(1))
+    an_arm = places * read + steps * step(rows) + alone
+    parts = {
+        "weights": weight_bytes(shape, machine) / GIB,
+        "cache": footprint.cache_bytes(shape, rows, window, machine) / GIB,
+        "prompts read": 8.0 * rows * room * shape.intermediate * machine.weight_bytes / GIB,
+        "logits": 16.0 * rows * shape.vocabulary / GIB,
+    }
+    note = f"{places} places in {MODEL_ARMS} arms, batches of {rows}"
+    return [StagePlan("track_a/completion", parts, MODEL_ARMS * an_arm + chosen, note)]
 
 
 def encoder_bytes(shape: Shape, small: int) -> float:

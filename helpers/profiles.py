@@ -16,6 +16,7 @@ from helpers.settings import (
     MINILM_PACKAGE,
     SMOLLM2_PACKAGE,
     TINY_CODE_LM,
+    CompletionSettings,
     CorpusSettings,
     LoraSettings,
     Profile,
@@ -77,6 +78,7 @@ T4 = Profile(
         warmup_fraction=0.1,
         encode_batch=128,
     ),
+    completion=CompletionSettings(places=400),
 )
 
 CPU = replace(
@@ -122,6 +124,7 @@ CPU = replace(
         trained_layers=3,  # of six: a step takes two thirds of the time, so that more epochs fit
         encode_batch=32,
     ),
+    completion=CompletionSettings(places=200),
 )
 
 # What was measured of SmolLM2's values: docs/real-models.md.
@@ -152,6 +155,7 @@ LAPTOP = replace(
         general_problems=40,
     ),
     track_c=CPU.track_c,
+    completion=CompletionSettings(places=60),  # 200 take three quarters of an hour by `plan`
 )
 
 SMOKE = replace(
@@ -193,6 +197,7 @@ SMOKE = replace(
         controls=False,
         bootstrap_samples=1_000,
     ),
+    completion=CompletionSettings(places=9),
     failure_cases=10,
 )
 

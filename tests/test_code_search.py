@@ -119,4 +119,4 @@ def test_the_command_prints_json_and_ends_with_one_sentence_without_a_run(run_fo
     assert hits[0]["path"] == "pkg/wheels.py"
     failed = command(*words, str(tmp_path / "none"))
     assert failed.returncode == 1
-    assert failed.stderr.startswith("error: there is no run in")
+    assert failed.stderr.splitlines()[-1].startswith("error: there is no run in")

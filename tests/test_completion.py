@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,19 +14,25 @@ import tokenizer_families
 import torch
 from tiny_models import CPU_FP32, save
 from tokenizer_families import CODE, FAMILIES
+from typer.testing import CliRunner
 
+from helpers.__main__ import app
+from helpers.eval.completion_task import FACTS, FOLDER
 from helpers.models.causal_lm import add_lora, generate, load_adapted, load_causal_lm
 from helpers.models.tokens import token_ids
-from helpers.run.workspace import write_json
+from helpers.profiles import SMOKE
+from helpers.run.workspace import write_json, write_jsonl
 from helpers.settings import LoraSettings
 from helpers.tools.complete import (
     ADAPTER,
     CompletionError,
+    PromptSource,
     _Pieces,
     complete_code,
     newest_adapted_run,
     prompt_from,
 )
+from helpers.tools.retrieved_prompt import RetrievalError, chosen_context, retrieving_prompt
 
 ROOT = Path(__file__).parents[1]
 WINDOW = 48
@@ -42,7 +50,9 @@ def run_folder(tmp_path_factory) -> Path:
             if "lora_B" in name:
                 parameter.normal_(0.0, 0.5)
     model.save_pretrained(str(folder / ADAPTER))
-    write_json(folder / "run.json", {"profile": {"track_a": {"window": WINDOW}}})
+    write_json(
+        folder / "run.json", {"profile": replace(SMOKE, track_a=replace(SMOKE.track_a, window=WINDOW))}
+    )
     return folder
 
 
@@ -130,6 +140,91 @@ def test_a_missing_file_a_missing_run_and_impossible_sizes_are_refused(run_folde
         complete_code(run_folder, "x", CPU_FP32, max_tokens=4, temperature=-1.0)
 
 
+DOCUMENTS = [
+    {"id": "shop/a.py::settle", "path": "shop/a.py",
+     "text": "settle (shop a)\ndef settle(ticket):\n    return ticket.settle(region)\n"},
+    {"id": "shop/b.py::renew", "path": "shop/b.py",
+     "text": "renew (shop b)\ndef renew(ticket):\n    return ticket.renew(grace)\n"},
+]  # fmt: skip
+
+
+@pytest.fixture
+def compared(run_folder):
+    """Function of an arm: the run with a comparison that found it best, and two indexed functions."""
+
+    def found(arm, retriever="bm25"):
+        context = {"retriever": retriever, "heads": "none", "share": 0.9}
+        facts = {"arm_to_use": arm, "answer": "Use it.", "repository": "shop", "context": context}
+        write_json(run_folder / FOLDER / FACTS, facts)
+        write_jsonl(run_folder / "track_c/data/documents.jsonl", DOCUMENTS)
+        return run_folder
+
+    yield found
+    for path in (FOLDER, "track_c"):
+        shutil.rmtree(run_folder / path, ignore_errors=True)
+
+
+def test_retrieved_code_stands_before_the_prompt_but_never_its_own_file(compared, tmp_path):
+    run, tokenizer = (
+        compared("adapted+retrieved"),
+        load_causal_lm(str(compared("base").parent / "base"), CPU_FP32)[1],
+    )
+    chosen, text = chosen_context(run), "x = ticket.settle(region)\n"
+
+    def read(file):
+        ids, used = retrieving_prompt(run, chosen, tokenizer, text, file, room=300, runtime=CPU_FP32)
+        return tokenizer.decode(ids), used
+
+    found, used = read(None)
+    assert used == ("shop/b.py::renew", "shop/a.py::settle")  # the best one last
+    assert found.endswith("def settle(ticket):\n    return ticket.settle(region)\n\n" + text)
+    own = tmp_path / "work/shop/a.py"
+    own.parent.mkdir(parents=True)
+    found, used = read(own)
+    assert used == ("shop/b.py::renew",)
+    assert found.endswith(text)
+    assert "def settle" not in found
+
+
+@pytest.mark.parametrize("arm", ["base", "base+retrieved", "adapted", "adapted+retrieved"])
+def test_an_arm_is_its_model_after_its_prompt(compared, arm):
+    run, text = compared(arm), "x = ticket.settle(region)"
+    base = str(run.parent / "base")
+    model, tokenizer = (
+        load_adapted(base, run / ADAPTER, CPU_FP32)
+        if arm.startswith("adapted")
+        else load_causal_lm(base, CPU_FP32)
+    )
+    ids = token_ids(tokenizer, text)
+    if arm.endswith("+retrieved"):
+        ids, used = retrieving_prompt(
+            run, chosen_context(run), tokenizer, text, None, room=WINDOW - 8, runtime=CPU_FP32
+        )
+        assert used
+    [[expected]] = generate(model, tokenizer, [ids], CPU_FP32, max_new_tokens=8)
+    assert complete_code(run, text, CPU_FP32, max_tokens=8, source=PromptSource(arm)) == expected
+    done = CliRunner().invoke(
+        app, ["complete", "--run", str(run), "--prompt", text, "--max-tokens", "8", "--retrieve"]
+    )
+    assert done.stdout == expected + "\n"
+    assert done.stderr.startswith(f"arm: {arm}. Use it.\n")
+
+
+def test_what_cannot_be_retrieved_is_said(compared, run_folder):
+    with pytest.raises(RetrievalError, match="no comparison of completions"):
+        complete_code(run_folder, "x", CPU_FP32, max_tokens=4, source=PromptSource("adapted+retrieved"))
+    run = compared("adapted+retrieved", retriever="embedder_after")
+    with pytest.raises(RetrievalError, match="no longer holds the index"):
+        complete_code(run, "x = ticket", CPU_FP32, max_tokens=4, source=PromptSource("adapted+retrieved"))
+    (run / "track_c/data/documents.jsonl").unlink()
+    with pytest.raises(RetrievalError, match="no documents of Track C"):
+        complete_code(run, "x", CPU_FP32, max_tokens=4, source=PromptSource("adapted+retrieved"))
+    with pytest.raises(CompletionError, match="there is no arm 'best'; there are base, "):
+        complete_code(run, "x", CPU_FP32, max_tokens=4, source=PromptSource("best"))
+    refused = CliRunner().invoke(app, ["complete", "--prompt", "x", "--retrieve", "--arm", "base"])
+    assert refused.exit_code == 2
+
+
 def test_the_newest_run_with_an_adapter_is_taken(tmp_path):
     with pytest.raises(CompletionError, match="no run with an adapted language model"):
         newest_adapted_run(tmp_path)
@@ -148,4 +243,4 @@ def test_the_command_prints_the_answer_alone_or_one_sentence(run_folder, tmp_pat
     assert done.stdout == complete_code(run_folder, "def add(", CPU_FP32, max_tokens=8) + "\n"
     failed = command(*words, str(tmp_path / "none"))
     assert failed.returncode == 1
-    assert failed.stderr.startswith("error: there is no run in")
+    assert failed.stderr.splitlines()[-1].startswith("error: there is no run in")

@@ -21,7 +21,9 @@ from helpers.eval.completion_comparison import (
     SHARES,
     answer_in_words,
     arm_to_use,
+    arms_verdict,
     compare_arms,
+    cost_in_words,
     differences,
 )
 from helpers.eval.completion_scores import (
@@ -203,19 +205,36 @@ def test_the_arm_to_use_follows_from_planted_scores(shares, wanted):
 
 
 def test_the_answer_says_which_by_how_much_and_at_what_cost():
-    seconds = {"base": 0.25, "base+retrieved": 0.5, "adapted": 0.25, "adapted+retrieved": 0.5}
-
     def answer(*shares):
-        return answer_in_words(to_plain(compare_arms(planted(*shares), **OPTIONS)), seconds, 275.4)
+        return answer_in_words(to_plain(compare_arms(planted(*shares), **OPTIONS)))
 
     won = answer(0.2, 0.9, 0.2, 0.9)
-    assert won.startswith("Use base+retrieved: it completes 90.0% of 60 held-out places exactly")
-    assert "untouched model 20.0% (+70.0 points, 95% interval +" in won
-    assert "0.50 s a completion instead of 0.25 s, without training" in won
-    assert won.endswith("Not detectably different from it: adapted+retrieved.")
-    assert "after 275 s of training" in answer(0.2, 0.2, 0.9, 0.9)
-    assert answer(0.3, 0.3, 0.3, 0.3).endswith("no other arm is detectably better.")
-    assert answer(0.5, 0.1, 0.5, 0.5).endswith("detectably worse: base+retrieved.")
+    assert won.startswith(
+        "Use the untouched model with retrieved code: it completes 90.0% of 60 held-out places exactly"
+    )
+    assert "the untouched model 20.0% (+70.0 points, 95% interval +" in won
+    assert won.endswith("Not detectably different from it: the adapted model with retrieved code.")
+    level = answer(0.3, 0.3, 0.3, 0.3)
+    assert "no other arm is detectably better. Against it: " in level
+    assert level.count("+0.0 points, 95% interval +0.0 to +0.0, p = 1 after Holm") == 3
+    worse = answer(0.5, 0.1, 0.5, 0.5)
+    assert worse.endswith(" Detectably worse: the untouched model with retrieved code.")
+    said = cost_in_words({"base": 0.25, "adapted+retrieved": 0.5, "base+nearest_file": 9.0}, 275.4)
+    assert "the untouched model 0.25 s, the adapted model with retrieved code 0.50 s;" in said
+    assert said.endswith("took 275 s.")
+
+
+@pytest.mark.parametrize(
+    ("shares", "wanted"),
+    [
+        ((0.2, 0.9, 0.2, 0.9), "improved"),
+        ((0.3, 0.32, 0.28, 0.33), "no_detectable_difference"),
+        ((0.5, 0.1, 0.5, 0.5), "regressed"),
+        ((0.5, 0.1, 0.9, 0.5), "improved"),  # one arm is worse, another one better
+    ],
+)
+def test_the_verdict_is_on_the_arms_as_a_whole(shares, wanted):
+    assert arms_verdict(differences(planted(*shares), **OPTIONS)) == wanted
 
 
 def test_every_difference_is_there_once_and_adjusted_over_six():

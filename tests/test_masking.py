@@ -240,6 +240,60 @@ def test_a_long_literal_is_masked_in_every_form_of_assignment(
     assert mask_secrets(masked.text, language) == type(masked)(masked.text, ())
 
 
+ONE_LINE_BODIES = [
+    ("python", f"{head}: password = '{{}}'")
+    for head in (
+        "if debug", "elif x[1:2]", "for host in hosts", "while True", "with open(p) as f", "try", "finally", "class A",
+        "except (OSError, KeyError) as e", "def f(a: int = 1) -> None", "async def f()",
+    )
+]  # fmt: skip
+BESIDE_A_LETTER = [  # strings that no blank parts from the word before
+    ("javascript", "const password = String.raw`{}`;"),
+    ("javascript", "const a = html`<p>${{x}}</p>;`; const b = css`x`; const password = '{}';"),
+    ("typescript", 'const get = (k: string) => {{ if (!k) return"x y"; const password = "{}"; }};'),
+    ("javascript", "const a = <p>It doesn't</p>; const password = '{}';"),
+    ("python", 'x = 1 if"a b"else"c d"; password = "{}"'),
+    ("c", 'printf("%"PRIu64" of\\n", n); const char *password = "{}";'),
+]
+ELSEWHERE = [
+    ("python", 'with patch.object(settings, "API_KEY", new="{}"):\n    pass'),
+    ("typescript", 'jest.spyOn(config, "apiKey", "get").mockReturnValue("{}");'),
+    ("rust", 'let Some(password) = Some("{}") else {{ return; }};'),
+    ("python", 'HCL = """\nvariable "db_password" {{\n  default = "{}"\n}}\n"""'),
+    ("python", 'YAML = """\n  - DB=${{DB_PASSWORD-{}}}\n"""'),
+    ("python", 'NGINX = """\nproxy_set_header X-Api-Key {};\n"""'),
+    ("java", 'String passWord = "{}";'),
+    ("java", 'static final byte[] PASSWORD = "{}".getBytes(UTF_8);'),
+    ("python", "password = LazyAttribute(lambda o: '{}')"),
+    ("python", "cls.password = staticmethod(lambda: '{}')"),
+    ("javascript", 'expect(password).not.toBe("{}");'),
+    ("cpp", 'value<std::string>(&password)->default_value("{}");'),
+    ("c", 'o = (struct options){{ 1, .password = "{}" }};'),
+    ("python", "run('docker login -u me -p {} host')"),
+    ("python", "run('aws configure set aws_secret_access_key {}')"),
+    ("python", "sql = \"SET PASSWORD FOR me = '{}'\""),
+    ("c", 'static const char wifi_psk[] = "{}";'),
+]
+
+
+@pytest.mark.parametrize(("language", "form"), [*ONE_LINE_BODIES, *BESIDE_A_LETTER, *ELSEWHERE])
+def test_values_are_masked_wherever_a_statement_stands(language: str, form: str) -> None:
+    masked = mask_secrets(form.format(RANDOM), language).text
+    assert masked == form.format(placeholder("Secret Keyword"))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        '"""Pass the :class:`~package.runtime2.Context` as the first argument."""',
+        '"""Keyword arguments to pass to `httpx2.request`; pass `verbosity=12` for more."""',
+        "pass_context = 'Context12'; check(passValue('string2024x'))",
+    ],
+)
+def test_the_verb_to_pass_promises_nothing(code: str) -> None:
+    assert mask_secrets(code).text == code
+
+
 def test_all_pieces_and_lines_of_a_value_are_masked() -> None:
     half = len(RANDOM) // 2
     for joined in ('("{}"\n  "{}")', '"{}" + "{}"', '"".join(["{}", "{}"])'):

@@ -7,6 +7,12 @@ from helpers.sandbox.wire import CodecError
 from tests.own_problems import Case, outcomes
 
 CASES = {
+    "wrappers of collections": Case(
+        "import collections, statistics\ndef f(x):\n    'd'\n",
+        "    x.data['b'] = 2\n    return [collections.UserList([1]), collections.UserString('ab'), collections.ChainMap({'a': 1}, x), statistics.NormalDist(1, 2)]\n",
+        "import collections, statistics\ndef check(candidate):\n    given = collections.UserDict(a=3)\n    xs, s, chain, normal = candidate(given)\n    assert given == {'a': 3, 'b': 2} and xs == [1] and s == 'ab' and normal == statistics.NormalDist(1, 2)\n    assert chain == collections.ChainMap({'a': 1}, given) and chain['b'] == 2\n",
+        "    return [collections.UserList([2]), collections.UserString('ab'), collections.ChainMap({'a': 1}, x), statistics.NormalDist(1, 2)]\n",
+    ),
     "frame groupby": Case(
         "import pandas as pd\nimport numpy as np\ndef f(df):\n    'd'\n",
         "    return df.groupby('k', as_index=False)['v'].sum()\n",

@@ -98,6 +98,39 @@ def test_evalplus_own_files_take_the_expected_values_from_the_reference(tmp_path
         )
 
 
+PLUS_FILES = [  # of EvalPlus' own MBPP+: task, reference, input, a right and a wrong answer
+    (2, "def similar_elements(a, b):\n    return tuple(set(a) & set(b))\n", [[3, 4, 5], [5, 4, 9]],
+     "def similar_elements(a, b):\n    assert isinstance(a, tuple)\n    return [x for x in b if x in a]\n",
+     "def similar_elements(a, b):\n    return (4,)\n"),
+    (16, "import re\ndef text_match_three(s):\n    return re.search('ab{3}', s)\n", ["xabbb"],
+     "def text_match_three(s):\n    return 'abbb' in s\n", "def text_match_three(s):\n    return None\n"),
+    (124, "import cmath\ndef angle_complex(a, b):\n    return cmath.phase(a + b)\n", ["0.0", "1j"],
+     "import math\ndef angle_complex(a, b):\n    return math.atan2((a + b).imag, a)\n", "def angle_complex(a, b):\n    return 1.5\n"),
+    (115, "def empty_dit(xs):\n    return all(not x for x in xs)\n", [[[], [1]]],
+     "def empty_dit(xs):\n    return xs == [{}, {}]\n", "def empty_dit(xs):\n    return xs == [[], [1]] or xs\n"),
+    (580, "def evens(t):\n    return tuple(evens(x) if isinstance(x, tuple) else x for x in t if isinstance(x, tuple) or not x % 2)\n",
+     [[4, 5, [7, [2]]]], "def evens(t):\n    return (4, ((2,),))\n", "def evens(t):\n    return [4, [[2]]]\n"),
+    (722, "def tall(d, h):\n    return {k: v for k, v in d.items() if v >= (h,)}\n", [{"a": [6.2, 70], "b": [5.9, 65]}, 6.0],
+     "def tall(d, h):\n    return {'a': (6.2, 70)}\n", "def tall(d, h):\n    return {'a': [6.2, 70]}\n"),
+]  # fmt: skip
+
+
+def test_evalplus_own_file_of_mbpp_has_tuples_sets_and_equalities_of_its_own(tmp_path):
+    problems = [
+        {"task_id": f"Mbpp/{task}", "prompt": '\n"""\nWrite it.\n"""\n', "entry_point": code.split("def ")[1].split("(")[0],
+         "canonical_solution": code, "base_input": [given], "plus_input": [], "contract": "", "atol": 0}
+        for task, code, given, _, _ in PLUS_FILES
+    ]  # fmt: skip
+    samples = [
+        {"task_id": f"Mbpp/{task}", "solution": [right, wrong]} for task, _, _, right, wrong in PLUS_FILES
+    ]
+    _, rows = scored(tmp_path, problems, samples)
+    assert [row["passed"] for row in rows] == [True, False] * len(PLUS_FILES), rows
+    broken = problems[2] | {"base_input": [["0.0", "one"]]}
+    with pytest.raises(ScoreError, match=r"line 1: the inputs are not those of this problem of MBPP\+"):
+        scored(tmp_path, [broken], samples[2:3])
+
+
 CLASS_EVAL = {
     "task_id": "ClassEval_0", "class_name": "Shop", "import_statement": ["import math"], "test_classes": ["ShopTest"],
     "skeleton": "import math\nclass Shop:\n    def add(self, name, price):\n        ''' Add an item. '''\n",
@@ -254,6 +287,11 @@ def test_entry_points_of_every_kind(tmp_path, entry, prompt, body, wrong, tests)
         (BODY + "\nThe function doubles x.", True),
         (BODY + "\ndef double_test():\n    assert double(1) ==", True),
         (BODY + "<|endoftext|>def other(): pass", True),
+        (BODY.rstrip() + "</s>", True),
+        (BODY.rstrip() + "<|eot_id|><|start_header_id|>user", True),
+        (BODY.rstrip() + "<｜end▁of▁sentence｜>", True),
+        (BODY.rstrip() + "<end_of_turn>\n", True),
+        ("    y = '</s><|eot_id|>'\n    return 2 * x if y[4] == '<' else 0</s>", True),
         ("return 2 * x\n", True),
         ("y = x\n    return y + x", True),
         ("```python\nreturn 2 * x\n```", True),
@@ -318,6 +356,7 @@ def test_what_cannot_be_scored_counts_neither_way_and_is_told_by_reason(tmp_path
     [
         ("def verify(candidate):\n    assert candidate(1) == 2\n", "line 1: the tests never use 'double'"),
         ("x = 1\n", "line 1: the tests never use 'double'"),
+        ("print(double(1) == 3)\n", "line 1: the tests assert nothing, so every answer would pass"),
         ("def check(candidate):\n    pass\n", "line 1: the tests never use 'double'"),
         ("class TestA:\n    def test_a(self):\n        assert 1\n", "line 1: the tests never use 'double'"),
         ("class Helper:\n    def run(self):\n        assert double(1) == 2\n", "line 1: the tests never use"),

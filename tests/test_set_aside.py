@@ -157,7 +157,7 @@ def test_no_figure_counts_what_was_set_aside(tmp_path: Path) -> None:
 def test_they_are_listed_and_the_recomputation_agrees(tmp_path: Path) -> None:
     metrics, guards = finished(tmp_path, 1, 4)
     validate(metrics)
-    assert metrics["schema_version"] == "1.1"
+    assert metrics["schema_version"] == "1.2"
     assert metrics["tasks_set_aside"][0] == {
         "task_id": "task-0001", "kind": "fix_bug", "function": "f1", "status": "failed",
         "detail": "'assert f(1) == 2': AssertionError",

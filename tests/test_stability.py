@@ -7,7 +7,6 @@ import random
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -199,7 +198,7 @@ def test_code_in_a_folder_of_any_letters_runs_under_all_conditions(tmp_path: Pat
 def test_the_sandboxs_own_trouble_is_no_reason_against_a_case(corpus, monkeypatch) -> None:
     steps = next(f for f in extract_functions(corpus) if f.name == "steps_to_one")
     subject = Subject(steps, "", ("assert steps_to_one(1) == 0",), (True,))
-    broken = replace(VARIATIONS[0], folder="no/such/folder")  # its temporary folder cannot be made
+    broken = VARIATIONS[0]._replace(folder="no/such/folder")  # its temporary folder cannot be made
     assert examine_cases([stability._cases(subject, [0])], broken, workers=1)[0][0].trouble
     monkeypatch.setattr(stability, "VARIATIONS", (broken,))
     with pytest.raises(SandboxError, match="cannot be run under"):
@@ -247,10 +246,10 @@ def test_memory_is_handed_out_in_the_order_of_its_seed_alone() -> None:
     """Only another seed changes addresses, not earlier programs or other warm processes."""
     source = "class O: pass\ndef f(n):\n    kept = [O() for _ in range(n)]\n    return [id(o) >> 4 & 1023 for o in kept]"
     one, two, three = (
-        _answer_under(replace(BASE, folder=folder), source, "f(30)") for folder in ("", "a", "b" * 70)
+        _answer_under(BASE._replace(folder=folder), source, "f(30)") for folder in ("", "a", "b" * 70)
     )
     assert one == two == three
-    assert _answer_under(replace(BASE, memory=9), source, "f(30)") != one
+    assert _answer_under(BASE._replace(memory=9), source, "f(30)") != one
 
 
 def _examined(check: Cases, conditions, *, rounds: int) -> tuple[CaseResult, ...]:

@@ -158,6 +158,8 @@ def _selected(code: Bracketed, caller: int) -> str:
     """Return the secret's name in a call before, of what is filled: `entry("...").or_insert("...")`."""
     k = caller - 2
     callee = code.text(caller)
+    while code.text(k) in ("not", "resolves", "rejects") and code.text(k - 1) == ".":
+        k -= 2  # expect(password).not.toBe("...")
     while code.text(k + 1) in (".", "->") and k in code.opener:
         opened = code.opener[k]
         before = code.text(opened - 1)
@@ -169,6 +171,8 @@ def _selected(code: Bracketed, caller: int) -> str:
             if code.is_string(at) and is_secret_string(code, at):  # env::var("TOKEN").unwrap_or("...")
                 return code.tokens[at].text
         for at in range(opened + 1, k) if callee in FILLS else ():
+            if code.text(at - 1) == "&" and strength_of(code.text(at)):
+                return code.text(at)  # value<string>(&password)->default_value("...")
             if code.is_string(at) and (names := _names_in_string(code, at, callee)):
                 return names[0]
         k = opened - 3

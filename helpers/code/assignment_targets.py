@@ -7,6 +7,7 @@ from helpers.code.assignment_words import (
     BRANCHES,
     DECLARES,
     GETTER,
+    HEADS,
     LABELS,
     NO_TARGETS,
     SAME_VALUE,
@@ -70,6 +71,14 @@ def is_named(code: Bracketed, lead: list[int]) -> bool:
     return any(code.text(k) in ("=", ":") for k in lead)
 
 
+def after_lambda(code: Bracketed, lead: list[int]) -> list[int]:
+    """Return what follows the head of a lambda that an argument consists of: `f(lambda x: "...")`."""
+    if not lead or code.text(lead[0]) != "lambda":
+        return lead
+    colons = [place for place, k in enumerate(lead) if code.text(k) == ":"]
+    return lead[colons[0] + 1 :] if colons else lead
+
+
 def is_neutral(code: Bracketed, lead: list[int]) -> bool:
     """Return whether an argument's name says nothing, such as `default=`."""
     for place, k in enumerate(lead):
@@ -125,7 +134,7 @@ def _targets(code: Bracketed, lead: list[int], place: int, nth: int) -> list[str
     nth = nth if nth >= 0 else len(after)
     groups = code.split(left)
     if len(groups) == 1 and (inside := _unpacked(code, left)):
-        groups = code.split(inside)
+        left, groups = inside, code.split(inside)
     if len(groups) > 1:
         left = groups[min(nth, len(groups) - 1)]
     colons = [p for p, k in enumerate(left) if code.text(k) == ":"]
@@ -138,8 +147,10 @@ def _targets(code: Bracketed, lead: list[int], place: int, nth: int) -> list[str
 
 
 def _after_label(code: Bracketed, left: list[int]) -> list[int]:
-    """Return what follows the colon of a `case` or `default` before a target."""
+    """Return what follows the colon of a label, or of a statement's head: `case 1: a`, `if x: a`."""
     labels = [p for p, k in enumerate(left) if code.text(k) in LABELS]
+    if not labels and left and code.is_python and code.text(left[0]) in HEADS:
+        labels = [0]
     colons = [p for p, k in enumerate(left) if labels and p > labels[-1] and code.text(k) == ":"]
     return left[colons[0] + 1 :] if colons and colons[0] + 1 < len(left) else left
 
@@ -149,6 +160,7 @@ def _unpacked(code: Bracketed, left: list[int]) -> list[int]:
     place = 0
     while place < len(left) and code.text(left[place]) in DECLARES:
         place += 1
+    place += place > 0 and code.text(left[place] if place < len(left) else -1) in ("Some", "Ok")
     rest = left[place:]
     is_whole = rest and rest[0] in code.opener and (len(rest) == 1 or code.text(rest[1]) == ":")
     return list(range(code.opener[rest[0]] + 1, rest[0])) if is_whole and code.text(rest[0]) in ")]" else []
@@ -188,7 +200,7 @@ def _last_names(code: Bracketed, left: list[int]) -> list[str]:
         elif code.is_name(k) and converted:
             converted = False
         elif code.is_name(k):
-            if text.isupper() and code.text(k - 1) == "]":
+            if text.isupper() and code.text(k - 1) == "]" and strength_of(text) < SECRET:
                 continue  # a macro after a declared array
             names.append(_kebab_name(code, k))
             if not (text in TYPES or says_nothing(text) or _is_type_or_macro(code, k)):
@@ -209,7 +221,7 @@ def _name_in_index(code: Bracketed, closing: int) -> str:
 
 def _is_type_or_macro(code: Bracketed, k: int) -> bool:
     """Return whether a name follows the one declared: `password PROGMEM = `, `Password Key = `."""
-    if not code.is_name(k - 1) or strength_of(code.text(k)) >= SECRET:
+    if not code.is_name(k - 1) or strength_of(code.text(k)) >= SECRET or code.text(k - 1) in ("pass", "Pass"):
         return False
     return code.text(k).isupper() or strength_of(code.text(k - 1)) >= SECRET
 

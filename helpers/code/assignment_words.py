@@ -36,6 +36,7 @@ SAME_VALUE = {
     "or_insert_with", "requireNonNullElse", "orElse", "orElseGet", "default_value", "default_val",
     "defaultValue",
     "unwrap_or_default", "getOrElse", "Unicode", "c_str", "as_str", "into_boxed_str",
+    "staticmethod", "LazyAttribute", "LazyFunction",
 }  # fmt: skip
 GETS = {
     "get", "fetch", "load", "read", "find", "look", "lookup", "query", "select", "input", "prompt",
@@ -67,6 +68,7 @@ EXPECTING = {"when", "expect", "assertThat", "expectThat", "assert_that", "that"
 FILLS = {
     "fill", "type", "sendKeys", "send_keys", "fill_in", "typeText", "val", "default_value", "default_val",
     "defaultValue", "or_insert", "or_insert_with", "withDefault", "setValue", "set_value",
+    "toConstantValue", "default_str", "mockReturnValue", "mockResolvedValue",
 }  # fmt: skip
 # Calls that give what stands in for a value which is missing.
 FALLS_BACK = {"unwrap_or", "unwrap_or_else", "orElse", "orElseGet", "getOrElse", "value_or"}
@@ -86,7 +88,7 @@ DEFINES = {"def", "fn", "func", "function"}
 # An argument or attribute of this name holds the value that another name names.
 NEUTRAL = {
     "default", "value", "initial", "fallback", "const", "default_value", "defaultValue", "initialValue",
-    "initial_value", "data", "text",
+    "initial_value", "data", "text", "new",
 }  # fmt: skip
 # Words of calls that give the argument after a name to it. Other calls may only mention both.
 GIVES = {
@@ -112,6 +114,8 @@ DESCRIBING = {
 }  # fmt: skip
 STATES = {"is", "was", "to", "be"}  # between a name and its value, in prose
 LABELS = {"case", "default"}
+# Words that begin a compound statement of Python; a body may follow the colon on the same line.
+HEADS = {"if", "elif", "else", "for", "while", "with", "try", "except", "finally", "def", "class", "async"}
 DECLARES = {"let", "const", "var", "mut", "final", "auto", "val"}
 GETTER = re.compile(r"^_*(?:get|default|load|read|fetch)_?(?=\w)")
 

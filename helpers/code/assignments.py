@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from helpers.code.assignment_calls import ONLY_PLACES, given_by_call, is_looked_up, joins
 from helpers.code.assignment_targets import (
+    after_lambda,
     defined,
     is_entry,
     is_named,
@@ -117,6 +118,7 @@ def _name_of(code: Bracketed, at: int, nth: int = -1) -> Named | None:
     wrapper: Named | None = None
     for _ in range(MAX_BRACKETS):
         lead, commas = code.lead(at)
+        lead = after_lambda(code, lead)
         found = name_in_lead(code, lead, nth)
         if found is not None:
             if found and not _is_described(code, at):
@@ -181,7 +183,9 @@ def _key(code: Bracketed, lead: list[int]) -> str:
 
 def _of_object(code: Bracketed, bracket: int) -> Named | None:
     """Return the secret's name that an object with a default is given to: `x("password", {default: ...})`."""
-    name = _named_before(code, bracket) or _outer_name(code, bracket, -1)
+    is_labelled = code.is_string(bracket - 1) and is_secret_string(code, bracket - 1)  # a block of HCL
+    label = code.tokens[bracket - 1].text if is_labelled else ""
+    name = label or _named_before(code, bracket) or _outer_name(code, bracket, -1)
     return (name, True) if strength_of(name) >= SECRET else None
 
 
@@ -322,7 +326,10 @@ def _function_at(code: Bracketed, k: int) -> int:
 def _stated(code: Bracketed, at: int) -> Named | None:
     """Return the secret's name right before a value in prose: `the password is "..."`."""
     k = at - 1
+    is_said = code.text(k) in ("is", "was")
     if code.text(k) in STATES:
         k -= 1
     name = code.text(k)
+    if name.lower() == "pass" and not is_said:
+        return None  # the verb: pass `verbosity=1` to
     return (name, True) if code.is_name(k) and strength_of(name) >= SECRET else None

@@ -117,6 +117,8 @@ class Bracketed:
             first += 1
         if self.is_string(first) and self.text(first + 1) in (",", ":", "}", "=>"):
             return True
+        if self.text(first) == "." or self.text(first + 1) == ",":
+            return True  # as in C: (struct config){1, .password = "..."}
         before = self.text(bracket - 1)
         return before not in (")", "else", "try", "do", "finally", "\n", ";", "{", "}", "const", "static")
 

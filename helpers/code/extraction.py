@@ -14,7 +14,11 @@ STARTS = ("def ", "async def ", "class ", "import ", "from ", "@", "assert ", "i
 MAX_LINES = 2000
 MAX_ATTEMPTS = 300  # parses of one answer, which dominate the cost
 MAX_MARKS = 12  # of an answer that may end it; each costs a parse
-SPECIAL = re.compile(r"<\|(?:im_end|endoftext|im_start)\|>")
+# Marks of an answer's end, of many model families; what follows them is no answer.
+SPECIAL = re.compile(
+    r"<\|(?:im_end|im_start|endoftext|end_of_text|end_of_turn|eot_id|eom_id|end|eos|EOT|return|file_sep|file_separator"
+    r"|repo_name|fim_pad)\|>|</s>|<eos>|<end_of_turn>|<｜end▁of▁sentence｜>"
+)
 LEAD = re.compile(r"\A\s*<\|im_start\|>[ \t]*(?:assistant)?[ \t]*\n?")
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign)
 DEFINING = (ast.Import, ast.ImportFrom, *DEFINITIONS)

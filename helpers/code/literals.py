@@ -49,6 +49,8 @@ SLASH_COMMENT = re.compile(r"//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 SLASHED = re.compile(r"/(?![*/])(?:[^/\\\n\[]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/[a-z]*")
 BEFORE_SLASHED = set("(,=:[!&|?{};+") | {"return", "=>", "&&", "||", "==", "===", "\n"}
 SCRIPTS = {"javascript", "typescript", "tsx"}
+# A word of JavaScript after which a string may follow without a blank.
+KEYWORD_BEFORE = re.compile(r"(?<![\w$])(?:return|case|typeof|in|of|from|import|else|yield|await|throw)\Z")
 ANY = ""  # text of no known language
 
 
@@ -92,9 +94,17 @@ def _next(text: str, at: int, language: str, before: str) -> tuple[Lexeme | None
     return Lexeme(kind, match.group(), at, match.end()), match.end()
 
 
+def _may_follow_name(text: str, at: int, language: str) -> bool:
+    """Return whether a quote right after a letter begins a string, and is no apostrophe or lifetime."""
+    quote = text[at]
+    if language in SCRIPTS:  # the text of JSX holds apostrophes: <p>don't</p>
+        return quote == "`" or bool(KEYWORD_BEFORE.search(text, max(0, at - 7), at))
+    return language == "python" or (bool(language) and quote == '"')
+
+
 def _string(text: str, at: int, language: str) -> tuple[Lexeme, int] | None:
     """Return the string literal that begins here and where it ends; None if there is none."""
-    if at and (text[at - 1].isalnum() or text[at - 1] == "_"):
+    if at and (text[at - 1].isalnum() or text[at - 1] == "_") and not _may_follow_name(text, at, language):
         return None
     if language in ("rust", "c", "cpp", ANY) and (raw := RAW_START.match(text, at)):
         close = f'){raw.group(3)}"' if raw.group(3) is not None else '"' + raw.group(2)

@@ -22,7 +22,7 @@ PASSWORDS = {
 }
 SECRETS = {
     "secret", "apikey", "apisecret", "secretkey", "accesskey", "privatekey", "authkey", "authtoken", "jwt",
-    "bearer",
+    "bearer", "psk",
 }  # fmt: skip
 CREDENTIALS = {"credential", "cred", "creds", "authorization", "token", "sessionid"}
 # In one word with others: dbpassword, accesstoken.
@@ -38,6 +38,7 @@ SECRET_KEYS = {
     "anthropic", "github", "gitlab", "sendgrid", "mailgun", "twilio", "datadog", "sentry", "algolia",
     "integration", "partner", "vault", "rsa", "ssh", "tls", "ssl", "ssn", "bot", "write", "ingest", "cookie",
     "flask", "django", "cdn", "ftp", "smtp", "sms", "maps", "payment", "billing", "merchant",
+    "preshared",
 }  # fmt: skip
 HARMLESS_KEYS = {
     "public", "pub", "primary", "foreign", "sort", "partition", "cache", "dict", "dictionary", "map", "hash",
@@ -69,6 +70,7 @@ PASS_OF = {
     "keystore", "truststore", "store", "key",
     "wifi",
 }  # fmt: skip
+STAGES = {"prod", "production", "dev", "development", "staging", "test", "local"}
 NO_VALUE_BEFORE = {
     "is", "has", "no", "not", "without", "needs", "need", "require", "requires", "required", "show", "hide",
     "toggle", "forgot", "forgotten", "reset", "change", "changed", "invalid", "wrong", "missing",
@@ -97,7 +99,15 @@ NO_VALUE_AFTER = {
     "keys", "mgr", "realm", "processor", "required", "exists", "is", "valid", "invalid", "changed",
     "expired", "missing", "created", "updated", "revoked", "uuid", "info", "property", "properties",
 }  # fmt: skip
-PHRASES = {("seed", "phrase"), ("recovery", "phrase"), ("backup", "phrase"), ("recovery", "code")}
+PHRASES = {
+    ("pass", "word"),
+    ("pass", "phrase"),
+    ("pass", "code"),
+    ("seed", "phrase"),
+    ("recovery", "phrase"),
+    ("backup", "phrase"),
+    ("recovery", "code"),
+}
 IDENTIFIER = re.compile(r"(?:--?)?[A-Za-z_][\w.-]*(?::[\w.-]+)?(?:\[\])?")
 
 
@@ -133,7 +143,10 @@ def _strength_at(words: list[str], at: int) -> int:
     if one in PASSWORDS or PASSWORD_END.search(one) or tuple(words[max(0, at - 1) : at + 1]) in PHRASES:
         strength = PASSWORD
     elif one == "pass":
-        strength = PASSWORD if before and before[-1] in PASS_OF else SECRET if not before else 0
+        rest = words[at + 1 :]
+        is_verb = bool(rest) and not (set(rest) <= STAGES or rest[-1].isdigit())
+        alone = 0 if before or is_verb else SECRET  # pass_context, passValue
+        strength = PASSWORD if before and before[-1] in PASS_OF else alone
     elif one == "pw":
         strength = PASSWORD
     elif one == "pat":

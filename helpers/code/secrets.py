@@ -99,6 +99,8 @@ ELEMENT = re.compile(r"<([A-Za-z][\w.-]*)>([^<>\s]+)</")
 SPOKEN = re.compile(r"(?i)\b(password|identified by|passphrase|secret)[ \t]+'?([^\s\"'`,;]{8,})")
 CURL_USER = re.compile(r"(?<!\S)-u[ \t]+([\w.@-]+):([^\s\"'`]+)")
 MYSQL = re.compile(r"\b(mysql\w*|sshpass)\b[^\n\"'`]{0,80}?\s-p(?:(?<=sshpass -p) )?([^\s\"'`]{6,})")
+LOGIN = re.compile(r"\b(login)\b[^\n\"'`]{0,80}?\s-p[ \t=]+([^\s\"'`]{6,})")  # docker login -u me -p ...
+SET_PASSWORD = re.compile(r"(?i)\b(set password)\b[^\n\"'`]{0,60}'([^\n\"'`]{6,})'")  # of SQL
 DATA_SOURCE = re.compile(r"(?<![\w/])([\w.-]+):([^\s@/\"'`]+)@(?=(?:tcp|udp|unix)\()")  # of Go's MySQL driver
 ENV_LINE = re.compile(r"(?m)^[ \t]*(?:ENV|setenv|SetEnv|set -g?x)[ \t]+([A-Za-z_]\w*)[ \t]+(\S+)[ \t]*$")
 STATED = re.compile(r"(?<![\w-])([A-Za-z_][\w-]*)[ \t]+(?:is|was|be)[ \t:]+([^\s\"'`,;]{8,})")
@@ -106,12 +108,20 @@ STATED = re.compile(r"(?<![\w-])([A-Za-z_][\w-]*)[ \t]+(?:is|was|be)[ \t:]+([^\s
 TAGGED = re.compile(
     r"\b(?:env\w*|name|key|long|flag|yaml|json|mapstructure):\"([\w.-]+)[^\"\n]*\"[^`\n]*?[dD]efault\w*:\"([^\"\n]+)\""
 )
+DEFAULTED = re.compile(r"\$\{([A-Za-z_]\w*):?[-=]([^\s\"'`{}]+)\}")  # ${PASSWORD:-...} of a shell
+# A header that a server sends on, or a setting: proxy_set_header X-Api-Key ...;
+SENT = re.compile(
+    r"\b(?:proxy_set_header|add_header|RequestHeader set|fastcgi_param|config(?:ure)? set|git config)"
+    r"[ \t]+([\w-]+)[ \t]+([^\s\"'`;]+)"
+)
 INSERT = re.compile(r"(?i)\(([^()]+)\)\s*VALUES\s*\(([^()]+)\)")
-OF_PASSWORDS = (SPOKEN, CURL_USER, MYSQL, DATA_SOURCE)
+OF_PASSWORDS = (SPOKEN, CURL_USER, MYSQL, LOGIN, SET_PASSWORD, DATA_SOURCE)
 # Form -> what stands in each of its texts.
 FORMS = {
     LINE_PAIR: "", PAIR: "", OPTION: "-", ELEMENT: "</", SPOKEN: " ", CURL_USER: "-u", MYSQL: "-p",
     DATA_SOURCE: "@", ENV_LINE: " ", STATED: " ", TAGGED: "efault",
+    DEFAULTED: "${", SENT: " ", LOGIN: "-p",
+    SET_PASSWORD: "'",
 }  # fmt: skip
 TEMPLATED = re.compile(r"[{}<>]|%[sd(]|\$\(|\$\{")
 ESCAPED = re.compile(r"\\([nrt\"'`])")

@@ -33,7 +33,7 @@ from helpers.models.tokens import continuing_ids, last_ids
 from helpers.records import CompletionItem, Query, SourceFile
 
 NEW_TOKENS = {"rest_of_line": 32, "next_line": 32, "block": 96}  # of a completion at most
-TIMED = 12  # places that are completed one at a time, for the seconds of one
+TIMED = 8  # places that are completed one at a time, for the seconds of one
 NEAREST, COPY = "base+nearest_file", "copy"
 Model = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 Prompts = list[tuple[list[int], tuple[str, ...]]]  # of each item: token ids, and what was retrieved for it

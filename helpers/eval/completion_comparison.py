@@ -25,6 +25,12 @@ from helpers.eval.statistics import (
 )
 
 ARMS = ("base", "base+retrieved", "adapted", "adapted+retrieved")  # the simplest first
+IN_WORDS = {
+    "base": "the untouched model",
+    "base+retrieved": "the untouched model with retrieved code",
+    "adapted": "the adapted model",
+    "adapted+retrieved": "the adapted model with retrieved code",
+}
 GROUPS = ("seen", "cross-file", "other")
 PRIMARY = "exact_match"
 SHARES = (PRIMARY, "parses", "stops", "first_token")
@@ -103,35 +109,65 @@ def arm_to_use(rows: Sequence[Mapping[str, Any]]) -> str:
     return good[0] if good else "base"
 
 
-def answer_in_words(comparison: Mapping[str, Any], seconds: Mapping[str, float], training: float) -> str:
-    """Say which arm to use, by how much, at what cost, and how sure that is.
+def arms_verdict(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return what tuning and retrieval do to the primary metric: "improved" if an arm is to be used instead
+    of the untouched model, "regressed" if none is and one is detectably worse.
+
+    Args:
+        rows: from `differences`.
+    """
+    if arm_to_use(rows) != "base":
+        return "improved"
+    beside = {row["verdict"] for row in rows if row["measure"] == PRIMARY and row["first"] == "base"}
+    return "regressed" if "regressed" in beside else "no_detectable_difference"
+
+
+def answer_in_words(comparison: Mapping[str, Any]) -> str:
+    """Say which arm to use, by how much, and how sure that is; `cost_in_words` says what it costs.
 
     Args:
         comparison: from `compare_arms`, as plain values.
-        seconds: arm -> seconds of one completion at batch size 1.
-        training: seconds that adapting the model took.
     """
     arms, rows = comparison["arms"], comparison["differences"]
     mine = [row for row in rows if row["measure"] == PRIMARY and row["first"] == "base"]
     n, base = arms["base"][PRIMARY]["n"], arms["base"][PRIMARY]["value"]
     best = arm_to_use(rows)
     if best == "base":
-        worse = [row["second"] for row in mine if row["verdict"] == "regressed"]
-        behind = f"; detectably worse: {', '.join(worse)}" if worse else ""
+        found = "; ".join(f"{IN_WORDS[row['second']]} {_change(row)}" for row in mine)
+        worse = [IN_WORDS[row["second"]] for row in mine if row["verdict"] == "regressed"]
+        behind = f" Detectably worse: {', '.join(worse)}." if worse else ""
         return (
-            f"Use the untouched model: on {n} held-out places ({base:.1%} completed exactly) no other arm is "
-            f"detectably better{behind}."
+            f"Use the untouched model: it completes {base:.1%} of {n} held-out places exactly, and no other "
+            f"arm is detectably better. Against it: {found}.{behind}"
         )
     row = next(row for row in mine if row["second"] == best)
-    low, high = (100 * bound for bound in row["ci95"])
-    cost = f"{seconds[best]:.2f} s a completion instead of {seconds['base']:.2f} s"
-    cost += f", after {training:.0f} s of training" if best.startswith("adapted") else ", without training"
     level = [arm for arm in ARMS if arm not in (best, "base") and not _is_apart(rows, best, arm)]
-    beside = f" Not detectably different from it: {', '.join(level)}." if level else ""
+    like = ", ".join(IN_WORDS[arm] for arm in level)
+    beside = f" Not detectably different from it: {like}." if level else ""
     return (
-        f"Use {best}: it completes {arms[best][PRIMARY]['value']:.1%} of {n} held-out places exactly, the "
-        f"untouched model {base:.1%} ({100 * row['value']:+.1f} points, 95% interval {low:+.1f} to "
-        f"{high:+.1f}, p = {row['p_holm']:.2g} after Holm). Cost: {cost}.{beside}"
+        f"Use {IN_WORDS[best]}: it completes {arms[best][PRIMARY]['value']:.1%} of {n} held-out places "
+        f"exactly, the untouched model {base:.1%} ({_change(row)}).{beside}"
+    )
+
+
+def cost_in_words(seconds: Mapping[str, float], training: float) -> str:
+    """Say what a completion costs in each arm, and what the training of the adapted ones cost.
+
+    Args:
+        seconds: arm -> seconds of one completion at batch size 1.
+        training: seconds that adapting the model took.
+    """
+    each = ", ".join(f"{IN_WORDS[arm]} {seconds[arm]:.2f} s" for arm in ARMS if arm in seconds)
+    return (
+        f"Cost of one completion at batch size 1: {each}; training the adapted model took {training:.0f} s."
+    )
+
+
+def _change(row: Mapping[str, Any]) -> str:
+    low, high = (100 * bound for bound in row["ci95"])
+    return (
+        f"{100 * row['value']:+.1f} points, 95% interval {low:+.1f} to {high:+.1f}, p = {row['p_holm']:.2g} "
+        "after Holm"
     )
 
 

@@ -1,4 +1,7 @@
-"""Put together what completion is measured on, and the form in which its results are kept."""
+"""Put together what completion is measured on, measure it with a run's models, and keep the results.
+
+The notebook's stage and `python -m helpers completion` both call `measure_completion`.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,25 @@ from typing import Any
 from helpers.data.completion_items import completion_items
 from helpers.data.splits import files_of
 from helpers.errors import InsufficientDataError
-from helpers.eval.completion_arms import CompletionResult, CompletionTask, Search
+from helpers.eval.completion_arms import CompletionResult, CompletionTask, Search, run_arms
 from helpers.eval.completion_comparison import answer_in_words, arm_to_use, compare_arms
 from helpers.eval.completion_context import training_functions
-from helpers.eval.completion_scores import group_of
+from helpers.eval.completion_scores import CompletionScore, group_of
 from helpers.eval.retrieval import load_index, retrieve
 from helpers.eval.token_roles import own_names
 from helpers.machine.hardware import Runtime
+from helpers.models.causal_lm import load_adapted, load_causal_lm
 from helpers.models.embedder import load_embedder
-from helpers.records import Corpus, Function, SourceFile, Splits
-from helpers.run.workspace import to_plain, write_json, write_jsonl
-from helpers.settings import Profile
+from helpers.records import CompletionItem, Corpus, Function, SourceFile, Splits
+from helpers.run.workspace import read_json, read_jsonl, to_plain, write_json, write_jsonl
+from helpers.settings import LEAST_PLACES, Profile
 
-VALIDATION_PLACES = 45  # on which the retriever is chosen
-LEAST_PLACES = 6  # of all kinds together, with which something can be said at all
+VALIDATION_PLACES = 45  # on which the retriever is chosen, at most
 SIDES = {"before": "track_c/index_before", "after": "track_c/index_after"}
 EMBEDDER = "track_c/train/embedder"
+ADAPTER = "track_a/train/adapter"
+FOLDER = "track_a/completion"  # of the results, in the run folder
+ITEMS, COMPLETIONS, FACTS = "items.jsonl", "completions.jsonl", "completion.json"
 
 
 def completion_task(
@@ -37,14 +43,12 @@ def completion_task(
     profile: Profile,
     *,
     count: int,
-    searches: Mapping[str, Search] | None = None,
 ) -> CompletionTask:
     """Draw places in all files of the test split, and collect what may be retrieved for them.
 
     Args:
-        training: the files that the model was adapted on; nothing else is retrieved.
+        training: the files that the model is adapted on; nothing else is retrieved.
         count: places at most; fewer if the files have no more.
-        searches: retrievers beside BM25.
 
     Raises:
         InsufficientDataError: if the held-out files have almost no places.
@@ -59,8 +63,10 @@ def completion_task(
         side: completion_items(
             files, training, count=most, seed=profile.seed, own_names=names, passed_over=passed_over
         )
-        for side, files, most in (("test", test, count), ("validation", validation, VALIDATION_PLACES))
-    }
+        for side, files, most in (
+            ("test", test, count), ("validation", validation, min(count, VALIDATION_PLACES)),
+        )
+    }  # fmt: skip
     if len(drawn["test"]) < LEAST_PLACES:
         raise InsufficientDataError(
             f"the held-out files have {len(drawn['test'])} places for completions of at least "
@@ -72,8 +78,34 @@ def completion_task(
     )
     return CompletionTask(
         drawn["test"], drawn["validation"], held_out, training, code, corpus.name, profile.track_a.window,
-        searches=searches or {},
+        batch_size=profile.track_b.generation_batch,
     )  # fmt: skip
+
+
+def measure_completion(
+    task: CompletionTask, profile: Profile, run_folder: Path, runtime: Runtime, out: Path
+) -> dict[str, Any]:
+    """Measure every arm with the models of a run, and write places, completions and figures into `out`.
+
+    Args:
+        task: from `completion_task`, with the searches by embedder that the run has.
+        run_folder: holds Track A's adapter.
+
+    Returns:
+        The content of `completion.json` (`completion_facts`).
+    """
+    model = profile.track_a.model
+    result = run_arms(
+        task,
+        lambda: load_causal_lm(model, runtime),
+        lambda: load_adapted(model, run_folder / ADAPTER, runtime),
+        runtime,
+    )
+    took = float(read_json((run_folder / ADAPTER).parent / "stage.json")["seconds"])
+    options = {"samples": profile.track_a.bootstrap_samples, "seed": profile.seed}
+    facts = completion_facts(task, result, **options, training_seconds=took)
+    write_completion(out, task, result, facts)
+    return facts
 
 
 def embedder_searches(run_folder: Path, profile: Profile, runtime: Runtime) -> dict[str, Search]:
@@ -106,22 +138,46 @@ def completion_facts(
         samples, seed: of the bootstrap.
         training_seconds: that adapting the model took.
     """
-    compared = to_plain(compare_arms(result.scores, samples=samples, seed=seed))
     return {
-        "places": {
-            "all": len(task.items),
-            "files": len({item.path for item in task.items}),
-            "kinds": dict(Counter(item.kind for item in task.items)),
-            "groups": dict(Counter(map(group_of, task.items))),
-            "languages": dict(Counter(item.language for item in task.items)),
-        },
+        "repository": task.repository,
         "window": task.window,
         "context": to_plain(result.context),
         "seconds_per_completion": dict(result.seconds),
         "training_seconds": training_seconds,
+        **completion_figures(task.items, result.scores, samples=samples, seed=seed),
+    }
+
+
+def completion_figures(
+    items: Sequence[CompletionItem],
+    scores: Mapping[str, Sequence[CompletionScore]],
+    *,
+    samples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Return what follows from places and scores alone, as plain values: counts, comparison, arm and answer.
+
+    Args:
+        scores: arm or baseline -> its scores, in the order of the items.
+        samples, seed: of the bootstrap.
+    """
+    compared = to_plain(compare_arms(scores, samples=samples, seed=seed))
+    return {
+        "places": place_counts(items),
         **compared,
         "arm_to_use": arm_to_use(compared["differences"]),
-        "answer": answer_in_words(compared, result.seconds, training_seconds),
+        "answer": answer_in_words(compared),
+    }
+
+
+def place_counts(items: Sequence[CompletionItem]) -> dict[str, Any]:
+    """Count places: all, their files, and by kind, group and language."""
+    return {
+        "all": len(items),
+        "files": len({item.path for item in items}),
+        "kinds": dict(Counter(item.kind for item in items)),
+        "groups": dict(Counter(map(group_of, items))),
+        "languages": dict(Counter(item.language for item in items)),
     }
 
 
@@ -129,6 +185,16 @@ def write_completion(
     folder: Path, task: CompletionTask, result: CompletionResult, facts: Mapping[str, Any]
 ) -> None:
     """Write `items.jsonl`, `completions.jsonl` (every arm's texts and scores) and `completion.json`."""
-    write_jsonl(folder / "items.jsonl", task.items)
-    write_jsonl(folder / "completions.jsonl", [row for some in result.scores.values() for row in some])
-    write_json(folder / "completion.json", facts)
+    write_jsonl(folder / ITEMS, task.items)
+    write_jsonl(folder / COMPLETIONS, [row for some in result.scores.values() for row in some])
+    write_json(folder / FACTS, facts)
+
+
+def read_completion(
+    folder: Path,
+) -> tuple[list[CompletionItem], dict[str, list[CompletionScore]], dict[str, Any]]:
+    """Return the places, the scores of each arm and the facts that `write_completion` wrote."""
+    scores: dict[str, list[CompletionScore]] = defaultdict(list)
+    for score in read_jsonl(folder / COMPLETIONS, CompletionScore):
+        scores[score.arm].append(score)
+    return read_jsonl(folder / ITEMS, CompletionItem), dict(scores), read_json(folder / FACTS)

@@ -9,6 +9,7 @@ and `headless_run` run the notebook that all of this appears in. Nothing here tr
 
 __all__ = [
     "compare", "compare_page", "data_plots", "display", "execute", "export", "figure_style", "gallery",
-    "headless_run", "ladder_table", "metrics", "own_metric", "plots", "plots_b", "plots_c", "rebuild",
-    "tables", "tables_c", "typeset",
+    "headless_run", "ladder_table", "metrics", "own_metric", "plots", "plots_b", "plots_c",
+    "plots_completion", "rebuild", "record_completion", "tables", "tables_c", "tables_completion",
+    "typeset",
 ]  # fmt: skip

@@ -22,6 +22,15 @@ from helpers.report.tables import (
     verdict_sentence,
 )
 from helpers.report.tables_c import latency_sentence, search_control_sentences, search_sentence, system_table
+from helpers.report.tables_completion import QUESTION as COMPLETION_QUESTION
+from helpers.report.tables_completion import (
+    arm_table,
+    completion_cost,
+    completion_doubt,
+    completion_sentences,
+    difference_table,
+    method_sentence,
+)
 
 DATA = "corpus-and-data-card"  # anchor of the section on the data
 QUESTIONS = {
@@ -58,7 +67,27 @@ def track_essays(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     tracks = {name.replace("_", "-"): track_essay(metrics, name) for name in TRACK_NAMES}
     empty = dict.fromkeys(("question", "method", "doubt", "kind"), "")
     lists: dict[str, Any] = {"tables": [], "rows": {"decides": []}, "controls": []}
-    return {DATA: {**empty, **lists, "result": markdown2html(data_text(metrics))}, **tracks}
+    found = {DATA: {**empty, **lists, "result": markdown2html(data_text(metrics))}, **tracks}
+    if section := metrics.get("completion"):
+        found["completion"] = {**empty, **lists, **completion_essay(section)}
+    return found
+
+
+def completion_essay(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the essay on completion: the texts as HTML, and its tables."""
+    said = {"kind": section["verdict"].replace("_", "-"), "question": COMPLETION_QUESTION}
+    if section["verdict"] == "not_run":
+        return said | {"result": markdown2html(completion_sentences(section))}
+    tables = [
+        {"title": "Every measure of every arm and baseline", "html": _html(arm_table(section))},
+        {"title": "Differences of exact match among the arms", "html": _html(difference_table(section))},
+    ]
+    return said | {
+        "result": markdown2html(inline(section["answer"])),
+        "method": markdown2html(f"{method_sentence(section)} {inline(completion_cost(section))}"),
+        "doubt": markdown2html(completion_doubt(section)),
+        "tables": tables,
+    }
 
 
 def data_text(metrics: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from helpers.eval.completion_comparison import ARMS, PRIMARY
 from helpers.profiles import PROFILES
 from helpers.report.entries import entry_verdict
 from helpers.report.tables import (
@@ -25,6 +26,8 @@ from helpers.report.tables import (
     set_aside_warning,
     verdict_text,
 )
+from helpers.report.tables_completion import ARM_NAMES, completion_cost, completion_verdict
+from helpers.report.tables_completion import TITLE as COMPLETION_TITLE
 
 SIGNS = {"improved": "✓", "no_detectable_difference": "≈", "regressed": "✗", "not_run": "–"}
 FEW_ITEMS = 10  # below that, an interval says little: the rows are shown as too few to tell
@@ -44,6 +47,7 @@ def first_screen(metrics: Mapping[str, Any], left_out: Sequence[str] = ()) -> di
         "headline": headline(metrics),
         "adapted": adapted_sentence(metrics),
         "cards": [verdict_card(name, metrics[name]) for name in TRACK_NAMES],
+        "completion": completion_line(metrics),
         "cost": cost_sentence(metrics),
         "fails": fails_sentence(metrics),
         "aside": aside_sentence(metrics),
@@ -121,6 +125,27 @@ def verdict_card(name: str, track: Mapping[str, Any]) -> dict[str, str]:
         "interval": interval_picture(entry),
         "few": f"only {n} {items_name(track)}: too few to tell" if n < FEW_ITEMS else "",
     }
+
+
+def completion_line(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the line on completion, as text: verdict, every arm's share, answer, cost; {} in older files."""
+    section = metrics.get("completion")
+    if section is None:
+        return {}
+    line = {
+        "title": COMPLETION_TITLE,
+        "kind": section["verdict"].replace("_", "-"),
+        "sign": SIGNS[section["verdict"]],
+        "verdict": completion_verdict(section),
+    }
+    if section["verdict"] == "not_run":
+        reason = section["reason"].rstrip(".")
+        return line | {"reason": f"{reason[:1].upper()}{reason[1:]}."}
+    shares = [
+        (ARM_NAMES[arm], number(section["arms"][arm][PRIMARY]["value"]), arm == section["arm_to_use"])
+        for arm in ARMS if arm in section["arms"]
+    ]  # fmt: skip
+    return line | {"shares": shares, "answer": section["answer"], "cost": completion_cost(section)}
 
 
 def interval_picture(entry: Mapping[str, Any]) -> str:

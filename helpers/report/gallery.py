@@ -23,9 +23,11 @@ from pygments.token import Token
 from pygments.util import ClassNotFound
 
 from helpers.escaping import visible
-from helpers.records import Failure, ResponseScore, Task
+from helpers.records import CompletionItem, Failure, ResponseScore, Task
 from helpers.report.figure_style import NO_FORMULAS
 from helpers.report.tables import TRACK_NAMES, number
+from helpers.report.tables_completion import TITLE as COMPLETION_TITLE
+from helpers.report.tables_completion import kind_name
 
 FOLDER = Path(__file__).parent
 COLOURED = (  # token type, class in gallery.css; the first that holds a token's type counts
@@ -50,7 +52,7 @@ class Evidence:
     """What is known of a failed item besides its `Failure`."""
 
     title: str = ""  # what a reader knows the item by, besides its id
-    is_code: bool = False  # expected and got are Python code
+    is_code: bool = False  # expected and got are code, of the language of `path` if that is given
     path: str = ""  # file whose language the texts have, if not Python
     tests: str = ""  # all tests of the task
     output: str = ""  # what the scorer reported of the failing one
@@ -86,6 +88,14 @@ def query_evidence(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], E
             title=row.get("text", ""), path=row.get("path", ""), results=results
         )
     return found
+
+
+def place_evidence(items: Iterable[CompletionItem]) -> dict[tuple[str, str], Evidence]:
+    """Return (track, item id) -> the kind of a place for completions, and the file it lies in."""
+    return {
+        ("completion", item.id): Evidence(kind_name(item.kind), is_code=True, path=item.path)
+        for item in items
+    }
 
 
 def gallery(
@@ -163,11 +173,12 @@ def _controls(groups: Iterable[tuple[str, str]]) -> str:
 
 
 def _case(case: Failure, place: int, known: Evidence) -> str:
-    anchor = f"failure-{case.track[-1:]}-{re.sub(r'[^a-z0-9]+', '-', case.item_id.lower()).strip('-')}"
+    item = re.sub(r"[^a-z0-9]+", "-", case.item_id.lower()).strip("-")
+    anchor = f"failure-{case.track.removeprefix('track_')}-{item}"
     lexer = _lexer(case, known)
     parts = [f"<p><strong>Diagnosis.</strong> {_prose(case.diagnosis)}</p>"]
-    in_code = case.track == "track_a"
-    parts.append(_panel("Input", _lines(case.input, PythonLexer() if in_code else TextLexer()), "", set()))
+    reads = {"track_a": PythonLexer(), "completion": lexer}.get(case.track, TextLexer())
+    parts.append(_panel("Input", _lines(case.input, reads), "", set()))
     parts.append(_comparison(case, lexer, aligned=known.is_code))
     if known.output:
         parts.append(_panel("What the failing test reported", _lines(known.output, TextLexer()), "", set()))
@@ -252,9 +263,9 @@ def _lines(text: str, lexer: Lexer) -> list[Line]:
 
 def _lexer(case: Failure, known: Evidence) -> Lexer:
     """Return the lexer of the expected and the got text: prose, Python, or the language of a file."""
-    if known.is_code:
+    if known.is_code and not known.path:
         return PythonLexer()
-    if case.track == "track_c" and known.path:
+    if case.track in ("track_c", "completion") and known.path:
         try:
             return get_lexer_for_filename(Path(known.path).name)
         except ClassNotFound:
@@ -273,7 +284,7 @@ def _prose(text: str) -> str:
 
 
 def _title(track: str) -> str:
-    return _text(TRACK_NAMES.get(track, track))
+    return _text({**TRACK_NAMES, "completion": COMPLETION_TITLE}.get(track, track))
 
 
 def _text(text: str) -> str:

@@ -56,8 +56,9 @@ def run_suite(request: RunRequest) -> None:
     published = publish_reports(run_folder, out, SecondCopy(Path(keep), run_folder.name) if keep else None)
 
     from helpers.report.tables import print_summary
+    from helpers.report.tables_completion import summary_cells
 
-    print_summary(metrics)
+    print_summary(metrics, beside=[summary_cells(metrics["completion"])])
     for path in published:
         print(f"  {os.path.relpath(path)}")
     print(f"  {os.path.relpath(run_folder)}/  adapters, index, pairs and per-item scores")

@@ -16,12 +16,14 @@ from typing import Any
 
 import jsonschema
 
+from helpers.eval.completion_task import FACTS, FOLDER
 from helpers.eval.planted.name_check import CheckedName
 from helpers.records import Failure, ResponseScore, Task, TaskSetAside
 from helpers.report.entries import PRIMARY_METRIC, MetricsError, entry_verdict, not_run, run_section, tidy
 from helpers.report.record_a import record_track_a
 from helpers.report.record_b import record_track_b
 from helpers.report.record_c import record_track_c, track_c_rows
+from helpers.report.record_completion import check_completion, record_completion
 from helpers.run.workspace import read_json, read_jsonl, write_jsonl
 
 __all__ = [
@@ -29,7 +31,8 @@ __all__ = [
     "record_track_c", "run_section", "timeless", "track_c_rows", "validate", "write_items",
 ]  # fmt: skip
 
-SCHEMA_VERSION = "1.1"  # 1.0 lacks `tasks_set_aside`; such files can still be read
+# 1.0 lacks `tasks_set_aside`, 1.1 `completion`; such files can still be read.
+SCHEMA_VERSION = "1.2"
 TRACKS = ("track_a", "track_b", "track_c")
 AGREES = 1e-7  # relative; figures are kept to 10 significant digits
 MEASURED_ANEW = re.compile(r"seconds?($|_)|_ms$|^peak_|^held_|^run_id$|^started$")  # differ in every run
@@ -41,18 +44,22 @@ def assemble(
     run: Mapping[str, Any],
     failures: Sequence[Failure],
     tasks_set_aside: Sequence[TaskSetAside] = (),
+    completion: Mapping[str, Any] | None = None,
     **tracks: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Assemble and validate the whole document.
 
     Args:
         tasks_set_aside: Track B's tasks whose reference did not pass; no figure counts them.
+        completion: the comparison of tuning and retrieval, if there is one.
         tracks: the sections `track_a`, `track_b` and `track_c`.
 
     Raises:
         MetricsError: naming the place that is wrong.
     """
     sections = {"run": run, **{name: tracks[name] for name in TRACKS}}
+    if completion is not None:
+        sections["completion"] = completion
     items = {"tasks_set_aside": list(tasks_set_aside), "failures": list(failures)}
     metrics = tidy({"schema_version": SCHEMA_VERSION, **sections, **items})
     validate(metrics)
@@ -78,6 +85,8 @@ def validate(metrics: Mapping[str, Any]) -> None:
             _check_entry(f"{name}.metrics.{metric}", entry)
         if track["verdict"] != "not_run":
             _check_verdict(name, track)
+    if "completion" in metrics:
+        check_completion(metrics["completion"])
 
 
 def write_items(run_folder: Path, name: str, rows: Sequence[Any]) -> None:
@@ -120,7 +129,27 @@ def recompute(run_folder: Path) -> list[str]:
     if metrics["track_b"]["verdict"] != "not_run":
         on_disk = tidy(_set_aside(run_folder / "track_b"))
         differences += _differences("track_b.tasks_set_aside", metrics.get("tasks_set_aside", []), on_disk)
+    if metrics.get("completion", {}).get("verdict", "not_run") != "not_run":
+        try:
+            again = completion_again(run_folder, metrics)
+        except Exception as error:  # broken rows may raise anything
+            return [*differences, f"completion: cannot be recomputed: {type(error).__name__}: {error}"]
+        differences += _differences("completion", metrics["completion"], again)
     return differences
+
+
+def completion_again(run_folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Compute the section `completion` from its rows; facts that no row holds come from the file beside them.
+
+    Raises:
+        OSError, ValueError, KeyError: if a file is missing or broken.
+    """
+    track = metrics["track_a"]
+    known = metrics.get("completion", {})
+    samples = known.get("data", track["data"])["bootstrap_samples"]
+    options = {"seed": metrics["run"]["seed"], "samples": samples, "cost": known.get("cost")}
+    model = known.get("model", track["model"])
+    return record_completion(run_folder / FOLDER, model=model, **options)
 
 
 def metrics_file(run_folder: Path) -> Path:
@@ -139,7 +168,7 @@ def rebuilt_metrics(run_folder: Path) -> dict[str, Any]:
     """Return metrics.json of a finished run, every metric, control, baseline and verdict from its rows.
 
     What no rows hold is taken over from the run's own file: facts on the run, cost, counts, failure cases,
-    and metrics added with `add_metric`.
+    and metrics added with `add_metric`. Completion that was measured after the run is taken in.
 
     Raises:
         MetricsError: if the folder holds no metrics.json, or the rows of a track are missing or broken.
@@ -153,17 +182,28 @@ def rebuilt_metrics(run_folder: Path) -> dict[str, Any]:
         try:
             again = _section_again(run_folder, name, metrics)
         except Exception as error:  # broken rows may raise anything
-            what = f"{type(error).__name__}: {error}"
-            raise MetricsError(
-                f"{name} cannot be rebuilt from its rows in {run_folder / name} ({what}). Copy the run's "
-                "whole folder again, or repeat the run with --resume"
-            ) from error
+            raise _broken(name, run_folder / name, error) from error
         merged = {part: {**stored[part], **again[part]} for part in ("metrics", "controls", "baselines")}
         metrics[name] = tidy({**stored, **merged, "verdict": again["verdict"]})
     if metrics["track_b"]["verdict"] != "not_run" and "tasks_set_aside" in metrics:
         metrics["tasks_set_aside"] = tidy(_set_aside(run_folder / "track_b"))
+    if (run_folder / FOLDER / FACTS).is_file() and metrics["track_a"]["verdict"] != "not_run":
+        try:
+            metrics["completion"] = completion_again(run_folder, metrics)
+        except Exception as error:  # broken rows may raise anything
+            raise _broken("completion", run_folder / FOLDER, error) from error
+        metrics["schema_version"] = SCHEMA_VERSION
+        metrics.setdefault("tasks_set_aside", [])
     validate(metrics)
     return metrics
+
+
+def _broken(name: str, folder: Path, error: Exception) -> MetricsError:
+    what = f"{type(error).__name__}: {error}"
+    return MetricsError(
+        f"{name} cannot be rebuilt from its rows in {folder} ({what}). Copy the run's whole folder again, or "
+        "repeat the run with --resume"
+    )
 
 
 def _section_again(run_folder: Path, name: str, metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -303,8 +303,14 @@ def verdict_sentences(metrics: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def print_summary(metrics: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print the final table of a run, 80 columns wide, followed by the warnings."""
+def print_summary(
+    metrics: Mapping[str, Any], console: Console | None = None, beside: Sequence[Sequence[str]] = ()
+) -> None:
+    """Print the final table of a run, 80 columns wide, followed by the warnings.
+
+    Args:
+        beside: further rows below the tracks', a text for each column.
+    """
     console = console or Console()
     run = metrics["run"]
     title = f"Profile {run['profile']} · {run['corpus']['spec']} · {run['seconds'] / 60:.1f} min"
@@ -322,6 +328,8 @@ def print_summary(metrics: Mapping[str, Any], console: Console | None = None) ->
         what = f"{row['track']}\n{row['metric']}\n{row['model']}"
         cells = (what, f"{row['before']} → {row['after']}", change, row["n"], verdict)
         table.add_row(*map(Text, cells))  # a plain string would be read as markup: "[/b]" in a name
+    for cells in beside:
+        table.add_row(*map(Text, cells))
     console.print(table)
     for line in closing_lines(metrics):
         console.print(Text.assemble(("Warning: ", "bold"), line))

@@ -79,7 +79,7 @@ class Sources:
 # The sources are read once, when the process starts. Later edits do not change the code that is running.
 LEFT_OUT = (
     "settings", "profiles", "overrides", "tracks.session", "tracks.a", "tracks.b", "tracks.c",
-    "tracks.controls_a", "tracks.controls_c", "machine.progress", "run.stage_names",
+    "tracks.controls_a", "tracks.controls_c", "tracks.completion", "machine.progress", "run.stage_names",
 )  # fmt: skip
 OURS = Sources.read(Path(__file__).resolve().parents[1], (f"helpers.{module}" for module in LEFT_OUT))
 

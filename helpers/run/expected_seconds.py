@@ -17,6 +17,7 @@ PYTHON_STAGES = {  # limited by the interpreter and the sandbox, not by matrix p
 }  # fmt: skip
 OPTIONAL: dict[str, Callable[[Profile], object]] = {  # stage -> whether the profile asks for it
     "track_a/twin": lambda profile: profile.track_a.as_twin(),
+    "track_a/completion": lambda profile: profile.completion.places,
     "track_b/problems_before": lambda profile: profile.track_b.general_problems,
     "track_b/problems_after": lambda profile: profile.track_b.general_problems,
 }
@@ -64,6 +65,7 @@ _OUTSIDE_STAGES = {
     "Track A: extended pretraining": (3.0, 1.0, 20.0, 5.0),
     "Track B: instruction tuning": (5.0, 2.0, 20.0, 8.0),
     "Track C: embedding tuning": (4.0, 2.0, 20.0, 4.0),
+    "Completion: tune, retrieve, or both?": (3.0, 1.0, 5.0, 3.0),
     "Error analysis": (1.0, 0.5, 10.0, 1.0),
     "Summary": (3.0, 1.0, 10.0, 3.0),
 }
@@ -97,6 +99,7 @@ _STAGES = {
         "track_c/control_shuffled_pairs": (37.0, 3.0, 35.0, 37.0),
         "track_c/control_foreign_package": (10.3, 8.0, 14.0, 10.3),
     },
+    "Completion: tune, retrieve, or both?": {"track_a/completion": (120.0, 8.0, 200.0, 1200.0)},
 }
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import itertools
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -50,6 +53,28 @@ def choose_run(request: RunRequest) -> tuple[Profile, Path]:
     shown = replace(chosen, corpus=replace(chosen.corpus, spec=public_spec(chosen.corpus.spec)))
     write_json(folder / "run.json", {"fingerprint": chosen.fingerprint(), "profile": shown})
     return chosen, folder
+
+
+def recorded_profile(run_folder: Path) -> Profile:
+    """Return the settings that a run was made with; those of other versions are left out.
+
+    Raises:
+        OSError, ValueError, KeyError, TypeError: if the folder holds no `run.json`, or a broken one.
+    """
+    return settings_of(Profile, read_json(run_folder / "run.json")["profile"])
+
+
+def settings_of(kind: type, plain: Mapping[str, Any]) -> Any:
+    """Return a settings dataclass from its JSON form; what this version does not know is left out."""
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for field in dataclasses.fields(kind):
+        if field.name in plain:
+            value = plain[field.name]
+            if dataclasses.is_dataclass(hints[field.name]):
+                value = settings_of(hints[field.name], value)
+            values[field.name] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)
 
 
 def with_profile_named(request: RunRequest) -> RunRequest:

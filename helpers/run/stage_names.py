@@ -11,6 +11,7 @@ STAGE_NAMES = {
     "track_a/foreign": "control: the same training on foreign code",
     "track_a/twin": "control: the same training of the clean twin",
     "track_a/exposure": "what the model may have seen before",
+    "track_a/completion": "completions, with and without tuning and retrieval",
     "track_b/data": "making and verifying pairs and tasks",
     "track_b/answers_before": "answers of the untouched model",
     "track_b/references": "running the reference answers",

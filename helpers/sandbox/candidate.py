@@ -195,8 +195,10 @@ def on_object(op: str, target: Any, args: list) -> Any:
         import copy
 
         return getattr(copy, op)(target)
-    if op == "enter":
-        return target.__enter__()
+    if op == "round":
+        return round(target, *args)
+    if op in ("enter", "aiter"):
+        return getattr(target, f"__{op}__")()
     if op == "exit":
         kind, *details = args
         return target.__exit__(kind, kind and kind(*details), None)
@@ -326,6 +328,9 @@ class IteratorStub(ObjectStub):
 def make_stub(peer: Peer, kind: str, number: int, name: str, home: list) -> Any:
     """Return a stub for the judge's object; the arguments are those of `Peer`'s `make_proxy`."""
     return {"it": IteratorStub, "fn": Stub, "afn": Stub}.get(kind, ObjectStub)(peer, number, name)
+
+
+Stub.__doc__ = property(lambda self: self._link[0].request("get", self, "__doc__"))  # type: ignore[assignment]
 
 
 def _forward(op: str) -> Any:

@@ -8,6 +8,7 @@ are not plain data stay in their process and travel as handles.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import json
 import operator
@@ -115,6 +116,9 @@ class Peer:
         self.after_reply: Callable[[], Any] = _nothing
         self.threads: Callable[[], int] = _nothing  # that run here; every reply tells their number
         self.threads_there = 0  # what the other side's last reply told
+        # Tests and programs may have threads; an answer belongs to one of them. Not from `threading`: its
+        # handlers would run at every fork.
+        self._asking = _thread.RLock()
         self._depth = 0  # requests, of either side, that are not answered yet
         self._descriptor = descriptor
         self._pending = b""  # received, but not read yet
@@ -148,6 +152,10 @@ class Peer:
             ChannelClosed: if the other process ended.
             CodecError: if a value cannot cross the channel.
         """
+        with self._asking:
+            return self._request(op, target, args, kwargs)
+
+    def _request(self, op: str, target: Any, args: tuple, kwargs: dict) -> Any:
         if self.before_request is not None:
             self.before_request()
         memo = Memo()
@@ -251,6 +259,8 @@ class Peer:
     def _check_access(self, target: Any, name: Any, *, changed: bool = False) -> None:
         if self._trusting:
             return
+        if name == "__doc__" and not changed and isinstance(target, types.FunctionType | types.MethodType):
+            return  # `functools.wraps` copies it
         allowed = type(name) is str and not name.startswith(FORBIDDEN_ATTRIBUTES)
         if allowed and changed:  # a program may change the data of the tests' objects, not their behaviour
             fixed = isinstance(target, type | types.FunctionType | types.MethodType | types.ModuleType)

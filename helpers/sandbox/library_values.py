@@ -171,7 +171,16 @@ def _tensor_refill(known: Any, new: Any) -> None:
     known.data = new.data
 
 
+def _refill(attribute: str) -> Callable[[Any, Any], None]:
+    return lambda known, new: setattr(known, attribute, getattr(new, attribute))
+
+
 FORMS: dict[str, Form] = {
+    "collections.UserDict": Form(lambda v: (v.data,), _from("collections", "UserDict"), _refill("data")),
+    "collections.UserList": Form(lambda v: (v.data,), _from("collections", "UserList"), _refill("data")),
+    "collections.UserString": Form(lambda v: (v.data,), _from("collections", "UserString")),
+    "collections.ChainMap": Form(lambda v: tuple(v.maps), _from("collections", "ChainMap"), _refill("maps")),
+    "statistics.NormalDist": Form(lambda v: (v.mean, v.stdev), _from("statistics", "NormalDist")),
     "uuid.UUID": Form(lambda v: (v.hex,), _from("uuid", "UUID")),
     "datetime.timezone": Form(_zone_parts, _from("datetime", "timezone")),
     "datetime.datetime": Form(_moment_parts, _moment("datetime")),

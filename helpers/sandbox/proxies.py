@@ -23,12 +23,20 @@ BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "a
 ORDERINGS = ("lt", "le", "gt", "ge")
 # Special methods that only forward: name -> operation, and name -> exact type that the answer must have.
 ASKED = {"iter": "iter", "reversed": "reversed", "getitem": "item", "setitem": "setitem",
-         "delitem": "delitem", "enter": "enter", "copy": "copy"}  # fmt: skip
+         "delitem": "delitem", "enter": "enter", "copy": "copy", "aiter": "aiter"}  # fmt: skip
 EXACT = {"bool": bool, "len": int, "str": str, "repr": str, "format": str, "float": float, "int": int}
 SHOWN = "the program's answer to an expected value cannot be used as a value"
 # Modules whose classes are data: an object that stays behind a proxy is never one of theirs.
 DATA_MODULES = ("builtins", "datetime", "decimal", "fractions", "numbers", "numpy", "pandas", "unittest.mock")
-FORWARDED_NAMES = ("__annotations__", "__defaults__", "__dict__", "__doc__", "__name__", "__qualname__")
+FORWARDED_NAMES = (
+    "__annotations__",
+    "__defaults__",
+    "__dict__",
+    "__doc__",
+    "__name__",
+    "__qualname__",
+    "__wrapped__",
+)
 
 
 class Remote:
@@ -102,9 +110,6 @@ class Remote:
     def __kwdefaults__(self) -> None:
         return None
 
-    def __aiter__(self) -> Remote:
-        return self
-
     async def __anext__(self) -> Any:
         return self.__ask("anext")
 
@@ -155,15 +160,18 @@ class Remote:
         return self.__exactly(int, "op:index")
 
     def __neg__(self) -> Any:
-        return self.__unary("neg")
+        return self.__unary("op:neg")
 
     def __abs__(self) -> Any:
-        return self.__unary("abs")
+        return self.__unary("op:abs")
 
-    def __unary(self, name: str) -> Any:
+    def __round__(self, *digits: int) -> Any:
+        return self.__unary("round", *digits)
+
+    def __unary(self, op: str, *args: Any) -> Any:
         if self.__shown:
             raise TypeError(SHOWN)
-        return self.__ask(f"op:{name}")
+        return self.__ask(op, *args)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
         return bool(self.__ask("exit", kind, *(error.args if error else ())))

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import platform
+import os
 import random
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 POOL_BITS = 14  # CPython allocates small objects from aligned pools of 16 KiB
 POOL_HEADER = 48
@@ -27,7 +26,7 @@ LARGEST_SMALL = 512  # bytes; larger objects come from malloc
 LARGEST_HASHED = 256  # bytes; what is hashed by its address (functions, instances, tasks) is no larger
 # Sets of free blocks in known order, in pages of each size: one for a program's calls, one for its
 # definition. Every page costs every program a page fault.
-SHARE_PAGES = (2, 1)
+SHARE_PAGES = (1, 1)
 ALMOST_FULL = 8  # blocks of a pool that something else may hold
 STIRRED = 10  # blocks of each size that change places between two cases
 MOST_ROUNDS = 200  # limit on filling gaps: an allocator other than CPython's has no such pools
@@ -36,9 +35,11 @@ CLOCKS = ("monotonic", "perf_counter", "process_time", "thread_time")
 OLD_PROCESSOR = "-AVX2,-FMA,-FMA4,-AVX512F,-AVX512VL,-AVX512DQ,-AVX2_Usable,-FMA_Usable,-AVX512F_Usable"
 
 
-@dataclass(frozen=True)
-class RunConditions:
-    """A value for everything that must not matter. Ordinary runs use the defaults."""
+class RunConditions(NamedTuple):
+    """A value for everything that must not matter. Ordinary runs use the defaults.
+
+    Not a dataclass: what that imports (`inspect`, `dis`, ...) every fork of the warm process would copy.
+    """
 
     hash_seed: int = 0
     memory: int = 0  # seed of the order in which freed memory is reused
@@ -79,41 +80,41 @@ _FIRST = RunConditions(
 # Weekday, hour and minute differ between all of these, whenever this runs.
 VARIATIONS: tuple[RunConditions, ...] = (
     _FIRST,
-    replace(
-        _FIRST, hash_seed=2, memory=2, random_seed=2, moved_s=-4017 * DAY + 13 * HOUR + 2231,
+    _FIRST._replace(
+        hash_seed=2, memory=2, random_seed=2, moved_s=-4017 * DAY + 13 * HOUR + 2231,
         clock_rate=1e-3, time_zone="BBB9:30", locale="C", folder="x", recursion_limit=900, depth=0, names=2,
         switch_s=0.5, collect_after=50, order=2, old_processor=True,
     ),
-    replace(
-        _FIRST, hash_seed=31337, memory=3, random_seed=3, moved_s=45 * DAY + 18 * HOUR + 3149,
+    _FIRST._replace(
+        hash_seed=31337, memory=3, random_seed=3, moved_s=45 * DAY + 18 * HOUR + 3149,
         time_zone="CCC-14", locale="de_DE.UTF-8", folder="y" * 47, recursion_limit=3000, depth=200, names=3,
         switch_s=1e-6, collect_after=10**9, order=3, optimize=True,
     ),
-    replace(
-        _FIRST, hash_seed=4, memory=4, moved_s=9004 * DAY + 2 * HOUR + 1313, folder="z" * 90, names=4,
+    _FIRST._replace(
+        hash_seed=4, memory=4, moved_s=9004 * DAY + 2 * HOUR + 1313, folder="z" * 90, names=4,
         recursion_limit=1000, depth=17, collect_after=31, order=4,
     ),
-    replace(
-        _FIRST, hash_seed=5, memory=5, moved_s=-213 * DAY + 22 * HOUR + 317, folder="", names=5, depth=5,
+    _FIRST._replace(
+        hash_seed=5, memory=5, moved_s=-213 * DAY + 22 * HOUR + 317, folder="", names=5, depth=5,
         collect_after=300, order=5,
     ),
 )  # fmt: skip
 # What an answer depends on -> conditions that differ from `BASE` only in that, most likely first.
 ALONE: dict[str, RunConditions] = {
-    "on memory addresses": replace(BASE, memory=6),
-    "on the processor's rounding": replace(BASE, old_processor=True),
-    "on the hash seed": replace(BASE, hash_seed=6),
-    "on what ran before it": replace(BASE, order=6),
-    "on random numbers that nobody seeded": replace(BASE, random_seed=6),
-    "on time": replace(BASE, moved_s=398 * DAY + 7 * HOUR + 821, clock_rate=1e6),
-    "on when garbage is collected": replace(BASE, collect_after=5),
-    "on the time zone": replace(BASE, time_zone="AAA-5:30"),
-    "on the locale": replace(BASE, locale="tr_TR.UTF-8"),
-    "on the folder it runs in": replace(BASE, folder="a-longer-name-than-usual"),
-    "on the depth of the stack": replace(BASE, depth=200, recursion_limit=3000),
-    "on the order of a module's names": replace(BASE, names=6),
-    "on assert statements, which python -O drops": replace(BASE, optimize=True),
-    "on the timing of threads": replace(BASE, switch_s=1e-6),
+    "on memory addresses": BASE._replace(memory=6),
+    "on the processor's rounding": BASE._replace(old_processor=True),
+    "on the hash seed": BASE._replace(hash_seed=6),
+    "on what ran before it": BASE._replace(order=6),
+    "on random numbers that nobody seeded": BASE._replace(random_seed=6),
+    "on time": BASE._replace(moved_s=398 * DAY + 7 * HOUR + 821, clock_rate=1e6),
+    "on when garbage is collected": BASE._replace(collect_after=5),
+    "on the time zone": BASE._replace(time_zone="AAA-5:30"),
+    "on the locale": BASE._replace(locale="tr_TR.UTF-8"),
+    "on the folder it runs in": BASE._replace(folder="a-longer-name-than-usual"),
+    "on the depth of the stack": BASE._replace(depth=200, recursion_limit=3000),
+    "on the order of a module's names": BASE._replace(names=6),
+    "on assert statements, which python -O drops": BASE._replace(optimize=True),
+    "on the timing of threads": BASE._replace(switch_s=1e-6),
 }
 
 
@@ -305,7 +306,7 @@ def _time_machine() -> Any:
 def _old_processor() -> dict[str, str]:
     """Return variables that keep libraries from using instructions that only some processors have."""
     found = {"GLIBC_TUNABLES": f"glibc.cpu.hwcaps={OLD_PROCESSOR}"}
-    if kernel := {"x86_64": "Nehalem", "aarch64": "ARMV8"}.get(platform.machine()):
+    if kernel := {"x86_64": "Nehalem", "aarch64": "ARMV8"}.get(os.uname().machine):
         found["OPENBLAS_CORETYPE"] = kernel
     with contextlib.suppress(ImportError, AttributeError, KeyError, TypeError):
         import numpy

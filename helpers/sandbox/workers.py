@@ -21,7 +21,6 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +99,7 @@ class Worker:
         os.chmod(self.folder, 0o711)
         mine, theirs = socket.socketpair()
         settings = {"preload": names, "python_path": paths, "folder": self.folder,
-                    "conditions": asdict(conditions)}  # fmt: skip
+                    "conditions": conditions._asdict()}  # fmt: skip
         # `random` would seed itself again at every fork; no program can fork. Not the package's own
         # `__init__`: what that imports would make every fork more expensive.
         start = (

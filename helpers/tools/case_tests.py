@@ -9,19 +9,22 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import pickle
 import zlib
 from typing import Any
 
 from helpers.tools.answers import SCRIPT_ENTRY
+from helpers.tools.mbpp_plus import equality, restored
 from helpers.tools.score_rows import ScoreError
 
 # Equality as EvalPlus defines it: floats may differ by 1e-6 if the problem states no tolerance.
 EVALPLUS = """
 import copy as _copy
 import json as _json
+from math import inf as _inf, nan as _nan
 
-_INPUTS = _json.loads({inputs!r})
+_INPUTS = {inputs}
 _ATOL = {atol!r}
 _reference = {{"__name__": "reference"}}
 exec({reference!r}, _reference)
@@ -45,7 +48,7 @@ def check(candidate):
         expected = _reference[{entry_point!r}](*_copy.deepcopy(arguments))
         got = candidate(*_copy.deepcopy(arguments))
         atol = _ATOL or (1e-6 if _has_floats(expected) else 0)
-        assert got == expected or (atol and _near(got, expected, atol)), arguments
+        assert {equality} or (atol and _near(got, expected, atol)), arguments
 """
 # find_zero has many right answers: EvalPlus puts the answer into the polynomial.
 ROOT = """
@@ -113,10 +116,28 @@ def evalplus_tests(where: str, row: dict[str, Any], entry_point: str, reference:
         raise ScoreError(f"{where}: 'base_input' and 'plus_input' must be lists of argument lists, not empty")
     if not isinstance(row.get("atol", 0), int | float):
         raise ScoreError(f"{where}: 'atol' must be a number")
+    try:
+        values = restored(row.get("task_id"), inputs)
+    except (TypeError, ValueError) as error:
+        raise ScoreError(f"{where}: the inputs are not those of this problem of MBPP+ ({error})") from error
+    source = f"_json.loads({json.dumps(inputs)!r})" if values == inputs else _literal(values)
     text = EVALPLUS.format(
-        inputs=json.dumps(inputs), atol=row.get("atol", 0), reference=reference, entry_point=entry_point
-    )
+        inputs=source, atol=row.get("atol", 0), reference=reference, entry_point=entry_point,
+        equality=equality(row.get("task_id"), entry_point),
+    )  # fmt: skip
     return text + (ROOT if entry_point == "find_zero" and "def poly(" in reference else "")
+
+
+def _literal(value: Any) -> str:
+    """Return source of a value; infinities and NaN, which JSON may hold, by the names `EVALPLUS` imports."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "_nan" if math.isnan(value) else "_inf" if value > 0 else "-_inf"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key!r}: {_literal(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        opening, closing = "[]" if isinstance(value, list) else "()"
+        return opening + "".join(f"{_literal(each)}, " for each in value) + closing
+    return repr(value)
 
 
 def livecodebench_tests(where: str, row: dict[str, Any]) -> tuple[str, str, str, str]:

@@ -1,33 +1,44 @@
 """Continue code with the language model that a finished run adapted to its repository.
 
 Reads two things from the run folder: the adapter (`track_a/train/adapter`), which names its base model, and
-`run.json`, which records the window that the adapter was trained with.
+`run.json`, which records the window that the adapter was trained with. With retrieved code in the prompt,
+also what `helpers.tools.retrieved_prompt` names.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation.streamers import BaseStreamer
 
 from helpers.errors import SuiteError
+from helpers.eval.completion_comparison import ARMS
+from helpers.eval.completion_task import ADAPTER
 from helpers.lines import lines_of
 from helpers.machine.hardware import Runtime, set_seed
-from helpers.models.causal_lm import load_adapted
+from helpers.models.causal_lm import load_adapted, load_causal_lm
 from helpers.models.generation import end_ids
 from helpers.models.tokens import continuation, last_ids
 from helpers.run.folder import newest_run_with
 from helpers.run.workspace import read_json
-
-ADAPTER = "track_a/train/adapter"
+from helpers.tools.retrieved_prompt import chosen_context, retrieving_prompt
 
 
 class CompletionError(SuiteError, ValueError):
     """There is nothing to continue: no adapted model, no text, or no room for an answer."""
+
+
+@dataclass(frozen=True)
+class PromptSource:
+    """Which model continues a prompt, and what is known of the place that it comes from."""
+
+    arm: str = "adapted"  # of `helpers.eval.completion_comparison.ARMS`
+    file: Path | None = None  # that the prompt stands in; nothing of it is retrieved
 
 
 def prompt_from(text: str | None, file: Path | None, line: int | None) -> str:
@@ -64,9 +75,10 @@ def complete_code(
     max_tokens: int,
     temperature: float = 0.0,
     seed: int = 0,
+    source: PromptSource | None = None,
     on_text: Callable[[str], None] = lambda text: None,
 ) -> str:
-    """Return what the model adapted in `run_folder` writes after `prompt`, without the prompt.
+    """Return what a model of the run in `run_folder` writes after `prompt`, without the prompt.
 
     Prompt and answer together must fit into the window that the adapter was trained with. A longer
     prompt loses its start.
@@ -74,10 +86,12 @@ def complete_code(
     Args:
         max_tokens: longest answer; it ends sooner at one of the model's end tokens.
         temperature: 0 decodes greedily, above 0 samples from the whole vocabulary.
+        source: which model writes, and whether code is retrieved; by default the adapted one, without.
         on_text: called with each piece of the answer as soon as it is written.
 
     Raises:
-        CompletionError: if the run has no adapted model, or `max_tokens` or `temperature` is out of range.
+        CompletionError: if the run has no adapted model, or an argument is out of range.
+        RetrievalError: if code is to be retrieved and the run cannot.
         ModelError: if the adapter's base model cannot be loaded.
     """
     spec, window = _base_and_window(run_folder)
@@ -87,8 +101,9 @@ def complete_code(
         )
     if temperature < 0:
         raise CompletionError(f"--temperature must be 0 (greedy) or above, not {temperature:g}")
-    model, tokenizer = load_adapted(spec, run_folder / ADAPTER, runtime)
-    read = last_ids(tokenizer, prompt, window - max_tokens)
+    model, tokenizer, read = _model_and_prompt(
+        run_folder, spec, prompt, source or PromptSource(), window - max_tokens, runtime
+    )
     ids = torch.tensor([read], device=model.device)
     set_seed(seed)
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
@@ -104,6 +119,25 @@ def complete_code(
             **(sampling if temperature else {"do_sample": False}),
         )
     return streamer.text
+
+
+def _model_and_prompt(
+    run_folder: Path, spec: str, prompt: str, source: PromptSource, room: int, runtime: Runtime
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[int]]:
+    """Load the model of an arm, and return it with its tokenizer and the tokens that it reads."""
+    if source.arm not in ARMS:
+        raise CompletionError(f"there is no arm {source.arm!r}; there are {', '.join(ARMS)}")
+    chosen = chosen_context(run_folder) if source.arm.endswith("+retrieved") else None
+    is_adapted = source.arm.startswith("adapted")
+    model, tokenizer = (
+        load_adapted(spec, run_folder / ADAPTER, runtime) if is_adapted else load_causal_lm(spec, runtime)
+    )
+    if chosen is None:
+        return model, tokenizer, last_ids(tokenizer, prompt, room)
+    read, _ = retrieving_prompt(
+        run_folder, chosen, tokenizer, prompt, source.file, room=room, runtime=runtime
+    )
+    return model, tokenizer, read
 
 
 def newest_adapted_run(runs: Path) -> Path:

@@ -7,7 +7,6 @@ same. Held-out places, completions and figures are written to `track_a/completio
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,21 +16,19 @@ from helpers.data.corpus import load_corpus
 from helpers.data.draw import draw_splits
 from helpers.data.splits import split_corpus
 from helpers.errors import SuiteError
-from helpers.eval.completion_arms import run_arms
-from helpers.eval.completion_comparison import ARMS, PRIMARY
+from helpers.eval.completion_comparison import ARMS, PRIMARY, cost_in_words
 from helpers.eval.completion_task import (
-    completion_facts,
+    ADAPTER,
+    FOLDER,
     completion_task,
     embedder_searches,
-    write_completion,
+    measure_completion,
 )
 from helpers.machine.hardware import Runtime
-from helpers.models.causal_lm import load_adapted, load_causal_lm
+from helpers.run.folder import recorded_profile
 from helpers.run.workspace import digest, read_json
-from helpers.settings import Profile
-from helpers.tools.complete import ADAPTER
+from helpers.settings import LEAST_PLACES, CompletionSettings, Profile
 
-FOLDER = "track_a/completion"
 SHOWN = (PRIMARY, "edit_similarity", "identifier_f1", "parses", "stops", "first_token", "accepted_characters")
 
 
@@ -39,11 +36,11 @@ class CompletionRunError(SuiteError, ValueError):
     """A run on which completion cannot be measured; the message says why and what to do."""
 
 
-def measure_run(run_folder: Path, runtime: Runtime, *, count: int = 200) -> dict[str, Any]:
+def measure_run(run_folder: Path, runtime: Runtime, *, count: int | None = None) -> dict[str, Any]:
     """Measure the arms on the held-out files of a finished run, and write the results into its folder.
 
     Args:
-        count: places at most.
+        count: places at most; by default what the run's settings say.
 
     Returns:
         The content of `completion.json` (`helpers.eval.completion_task.completion_facts`).
@@ -52,9 +49,9 @@ def measure_run(run_folder: Path, runtime: Runtime, *, count: int = 200) -> dict
         CompletionRunError: if the folder holds no finished Track A, or its corpus is no longer what it was.
         InsufficientDataError: if the held-out files have almost no places.
     """
-    if count < 1:
-        raise CompletionRunError(f"--places must be at least 1, not {count}")
-    profile, known, seconds = _finished(run_folder)
+    if count is not None and count < LEAST_PLACES:
+        raise CompletionRunError(f"--places must be at least {LEAST_PLACES}, not {count}")
+    profile, known = _finished(run_folder)
     corpus = load_corpus(profile.corpus.spec, profile.corpus)
     functions = extract_functions(corpus)
     splits = split_corpus(corpus, functions, profile.corpus, profile.seed)
@@ -64,19 +61,10 @@ def measure_run(run_folder: Path, runtime: Runtime, *, count: int = 200) -> dict
             f"{profile.corpus.spec} no longer gives the training files of {run_folder}: it has changed "
             "since, or the run was made by another version; make a new run"
         )
-    searches = embedder_searches(run_folder, profile, runtime)
-    task = completion_task(corpus, functions, splits, training, profile, count=count, searches=searches)
-    model = profile.track_a.model
-    result = run_arms(
-        task,
-        lambda: load_causal_lm(model, runtime),
-        lambda: load_adapted(model, run_folder / ADAPTER, runtime),
-        runtime,
-    )
-    samples = profile.track_a.bootstrap_samples
-    facts = completion_facts(task, result, samples=samples, seed=profile.seed, training_seconds=seconds)
-    write_completion(run_folder / FOLDER, task, result, facts)
-    return facts
+    places = count or profile.completion.places or CompletionSettings().places
+    task = completion_task(corpus, functions, splits, training, profile, count=places)
+    task = dataclasses.replace(task, searches=embedder_searches(run_folder, profile, runtime))
+    return measure_completion(task, profile, run_folder, runtime, run_folder / FOLDER)
 
 
 def completion_table(facts: Mapping[str, Any]) -> list[str]:
@@ -104,7 +92,8 @@ def completion_table(facts: Mapping[str, Any]) -> list[str]:
                 f"p = {row['p_holm']:.2g}"
             )
     missing = [arm for arm in ARMS if arm not in facts["arms"]]
-    return [*lines, *(f"not measured: {arm}" for arm in missing), "", facts["answer"]]
+    cost = cost_in_words(facts["seconds_per_completion"], facts["training_seconds"])
+    return [*lines, *(f"not measured: {arm}" for arm in missing), "", facts["answer"], cost]
 
 
 def _cell(estimate: Mapping[str, Any]) -> str:
@@ -112,32 +101,19 @@ def _cell(estimate: Mapping[str, Any]) -> str:
     return f"{estimate['value']:.3f} ({low:.3f}-{high:.3f})".rjust(21)
 
 
-def _finished(run_folder: Path) -> tuple[Profile, str, float]:
-    """Return the run's settings, the digest of its training texts, and the seconds of its training."""
+def _finished(run_folder: Path) -> tuple[Profile, str]:
+    """Return the run's settings, and the digest of its training texts."""
     if not run_folder.is_dir():
         raise CompletionRunError(
             f"there is no run in {run_folder}: make one with `make run`, or name its folder"
         )
     try:
-        profile = _settings(Profile, read_json(run_folder / "run.json")["profile"])
+        profile = recorded_profile(run_folder)
         known = read_json(run_folder / "track_a/section.json")["data"]["training_sha256"]
-        seconds = float(read_json(run_folder / "track_a/train/stage.json")["seconds"])
+        read_json(run_folder / ADAPTER / "adapter_config.json")
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise CompletionRunError(
             f"{run_folder} holds no finished Track A: either it is not a run folder below runs/, or that "
             "track did not finish; make a run with `make run`"
         ) from error
-    return profile, known, seconds
-
-
-def _settings(kind: type, plain: Mapping[str, Any]) -> Any:
-    """Return a settings dataclass from its JSON form; settings of other versions are left out."""
-    hints = typing.get_type_hints(kind)
-    values = {}
-    for field in dataclasses.fields(kind):
-        if field.name in plain:
-            value = plain[field.name]
-            if dataclasses.is_dataclass(hints[field.name]):
-                value = _settings(hints[field.name], value)
-            values[field.name] = tuple(value) if isinstance(value, list) else value
-    return kind(**values)
+    return profile, known

@@ -44,6 +44,7 @@ SHAPES = (
     "'prompt' (MultiPL-E)"
 )
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+FAILS = re.compile(r"assert|expect|raise|fail|exit|check|verify|match|compare|should", re.IGNORECASE)
 OURS = {"helpers", "solution", "tests"}
 
 
@@ -215,6 +216,8 @@ def _checked(
             f"{where}: the tests never use {entry_point!r}. They need assertions about it at the top level, "
             f"check(candidate), functions test_*() or a test class"
         )
+    if not reason and not _can_fail(tree):
+        raise ScoreError(f"{where}: the tests assert nothing, so every answer would pass")
     task_id = next((row[name] for name in ("task_id", "question_id", "name") if name in row), None)
     if not isinstance(task_id, str | int):
         raise ScoreError(f"{where}: field 'task_id' must be a string or a number")
@@ -237,6 +240,18 @@ def _tests_something(tree: ast.Module, entry_point: str) -> bool:
         return any(_uses(node, {entry_point} | given) for node in body)
     statements = [node for node in body if not isinstance(node, (*DEFINITIONS, ast.Import, ast.ImportFrom))]
     return any(isinstance(n, ast.Name) and n.id == entry_point for s in statements for n in ast.walk(s))
+
+
+def _can_fail(tree: ast.Module) -> bool:
+    """Return whether tests assert or raise, or call something that may: assertEqual, pytest.raises, exit."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert | ast.Raise):
+            return True
+        if isinstance(node, ast.Attribute | ast.Name):
+            name = node.attr if isinstance(node, ast.Attribute) else node.id
+            if FAILS.search(name):
+                return True
+    return False
 
 
 def _uses(code: ast.AST, names: set[str]) -> bool:

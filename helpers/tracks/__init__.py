@@ -6,4 +6,4 @@ failure costs, `whole_run` reports on all tracks together. Algorithms do not bel
 evaluation and tables live in the packages below.
 """
 
-__all__ = ["a", "b", "c", "preflight", "request_check", "session", "whole_run"]
+__all__ = ["a", "b", "c", "completion", "preflight", "request_check", "session", "whole_run"]

@@ -11,13 +11,20 @@ from IPython.display import HTML, Markdown
 from helpers.code.functions import functions_left_out
 from helpers.code.secrets import count_kinds
 from helpers.data.card.data_sets import data_set_facts
-from helpers.data.card.facts import bias_rows, corpus_facts, data_hashes, regenerating_command
+from helpers.data.card.facts import (
+    bias_rows,
+    completion_report,
+    corpus_facts,
+    data_hashes,
+    regenerating_command,
+)
 from helpers.data.card.page import FACTS, DataCardFacts, missing_card, render_data_card, with_tasks_set_aside
 from helpers.data.corpus import corpus_warnings, secret_counts
 from helpers.data.general_code import general_code_sources
 from helpers.data.leaks import LeakReport
 from helpers.data.queries.retrieval_data import RetrievalData
 from helpers.data.tasks.instruct_data import InstructData
+from helpers.eval.completion_task import FOLDER, ITEMS
 from helpers.eval.failures import select_failures, track_a_failures, track_c_failures
 from helpers.eval.failures_b import track_b_failures
 from helpers.eval.planted_secrets.secret_check import check_facts, check_secrets
@@ -25,14 +32,18 @@ from helpers.eval.statistics import proportion
 from helpers.machine.hardware import hardware_facts, package_versions
 from helpers.models.gguf.sources import FILE, described_name
 from helpers.profiles import PROFILES
-from helpers.records import Corpus, Failure, Function, ResponseScore, SourceFile, Splits, Task
+from helpers.records import CompletionItem, Corpus, Failure, Function, ResponseScore, SourceFile, Splits, Task
 from helpers.report import display as show
 from helpers.report import plots, tables
-from helpers.report.gallery import Evidence, answer_evidence, gallery, query_evidence
+from helpers.report.gallery import Evidence, answer_evidence, gallery, place_evidence, query_evidence
 from helpers.report.metrics import MetricsError, assemble, not_run, recompute, run_section, write_items
+from helpers.report.record_completion import completion_not_run
+from helpers.report.tables_completion import TITLE as COMPLETION_TITLE
+from helpers.report.tables_completion import completion_sentences
 from helpers.run.folder import code_revision
 from helpers.run.workspace import read_json, read_jsonl, write_json
 from helpers.settings import MINIMUM_DATA, Profile
+from helpers.tracks.completion import PLACES, Completion
 from helpers.tracks.guards import track_title
 from helpers.tracks.session import Session
 
@@ -85,6 +96,7 @@ def data_card(
         },
         "instruct": lacking.get("track_b") or instruct.report,
         "retrieval": lacking.get("track_c") or retrieval.report,
+        "completion": lacking.get("completion") or completion_report(_places(run)),
         "command": regenerating_command(
             profile.name, corpus.spec, run.seed, [*_given(profile), *profile.changed]
         ),
@@ -100,7 +112,7 @@ def data_card(
 def _save_data(
     run: Session, files: Mapping[str, Sequence[SourceFile]] | None, retrieval: RetrievalData | None
 ) -> None:
-    """Save the texts of Track A and the queries and documents of Track C; Track B saved its own data."""
+    """Save the texts of Track A and the queries and documents of Track C; the others saved their own data."""
     for split, some in (files or {}).items():
         name = {"training": "train"}.get(split, split)
         rows = [{"path": f.path, "language": f.language, "sha256": f.sha256, "text": f.text} for f in some]
@@ -108,6 +120,10 @@ def _save_data(
     if retrieval is not None:
         for name in ("train", "validation", "test", "documents"):
             write_items(run.folder, f"track_c/data/{name}", getattr(retrieval, name))
+
+
+def _places(run: Session) -> list[CompletionItem]:
+    return read_jsonl(run.folder / f"{PLACES}.jsonl", CompletionItem)
 
 
 def _verification(instruct: InstructData | None) -> list[dict[str, Any]]:
@@ -185,6 +201,7 @@ def failure_cases(
     files: Mapping[str, Sequence[SourceFile]] | None,
     instruct: InstructData | None,
     retrieval: RetrievalData | None,
+    completion: Completion | None = None,
 ) -> tuple[Failure, ...]:
     """Draw the profile's number of failure cases over the tracks that ran, and keep all candidates.
 
@@ -192,6 +209,7 @@ def failure_cases(
 
     Args:
         files: as `data_card` takes them.
+        completion: its steps, once it has been measured.
     """
     finders = {
         "track_a": lambda: track_a_failures(
@@ -203,6 +221,7 @@ def failure_cases(
             read_jsonl(run.folder / "track_b/scores_after.jsonl", ResponseScore), instruct.tasks
         ),
         "track_c": lambda: track_c_failures(run.items("track_c/queries"), retrieval.documents),
+        **({} if completion is None else {"completion": completion.failures}),
     }
     candidates: list[Failure] = []
     for track, find in finders.items():
@@ -221,6 +240,8 @@ def failure_gallery(run: Session, cases: Sequence[Failure]) -> HTML | str:
         evidence |= answer_evidence(scores, read_jsonl(folder / "track_b/tasks.jsonl", Task))
     if "track_c" in run.guards.recorded:
         evidence |= query_evidence(run.items("track_c/queries"))
+    if "completion" in run.guards.recorded:
+        evidence |= place_evidence(read_jsonl(folder / FOLDER / ITEMS, CompletionItem))
     return gallery(cases, read_jsonl(folder / "failures.jsonl", Failure), evidence)
 
 
@@ -259,6 +280,8 @@ def show_summary(run: Session, metrics: dict[str, Any]) -> None:
     run.guards.show("summary table", lambda: show.table(tables.summary_table(metrics)))
     run.guards.draw(plots.delta_forest, metrics)
     run.guards.show("changes of the primary metrics", lambda: Markdown(tables.verdict_sentences(metrics)))
+    said = completion_sentences(metrics["completion"])
+    run.guards.show("answer on completion", lambda: Markdown(f"**{COMPLETION_TITLE}** {said}"))
 
 
 def show_cost(run: Session, metrics: dict[str, Any]) -> None:
@@ -305,7 +328,10 @@ def suite_metrics(run: Session, corpus: Corpus, failures: Sequence[Failure]) -> 
         run.guards.fail_part("failure cases", error)
         failures = ()
     about["warnings"] = [*corpus_warnings(corpus), *run.guards.warnings]
-    return assemble(run=about, failures=failures, tasks_set_aside=run.guards.set_aside, **sections)
+    return assemble(
+        run=about, failures=failures, tasks_set_aside=run.guards.set_aside,
+        completion=_completion_section(run, about, without), **sections,
+    )  # fmt: skip
 
 
 def _section_of(
@@ -323,6 +349,20 @@ def _section_of(
             run.guards.recorded.discard(track)
             run.guards.fail_track(track, error)
     return _not_run(run, track, run.not_run[track])
+
+
+def _completion_section(run: Session, about: Mapping[str, Any], without: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section on completion that this run recorded, or one with the reason why there is none."""
+    if "completion" not in run.guards.recorded:
+        return completion_not_run(run.not_run.get("completion", "its cells were not run"))
+    try:
+        section = read_json(run.folder / "completion" / "section.json")
+        assemble(run=about, failures=[], completion=section, **without)
+        return section
+    except (MetricsError, OSError, ValueError) as error:
+        run.guards.recorded.discard("completion")
+        run.guards.fail_track("completion", error)
+        return completion_not_run(run.not_run["completion"])
 
 
 def _not_run(run: Session, track: str, reason: str) -> dict[str, Any]:

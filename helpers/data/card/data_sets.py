@@ -60,6 +60,11 @@ DATA_SETS = {  # the first of them that a run has is loaded when no name is give
         "drawn from the accepted files of each split, secrets masked",
         {name: f"track_a/data/{name}.jsonl" for name in ("train", "validation", "test")},
     ),
+    "places": DataSet(
+        "Completion: places in held-out files, and what stands there",
+        "drawn from the files of the test split by the rules below",
+        {"test": "track_a/data/places.jsonl"},
+    ),
     "accepted_files": DataSet(
         "the files taken from the code base",
         "by the acceptance rules below",

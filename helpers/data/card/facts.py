@@ -26,9 +26,18 @@ from helpers.data.corpus import corpus_warnings, secret_counts, summary_line
 from helpers.data.leaks import LeakReport
 from helpers.data.splits import RANK, files_of
 from helpers.lines import lines_of
-from helpers.records import Corpus, Function, Splits
+from helpers.records import CompletionItem, Corpus, Function, Splits
 from helpers.settings import CorpusSettings
 
+PLACE_RULES = (
+    "Places lie in files of the test split. The kinds get equal shares: the rest of a line, the next line, a "
+    "block of 2 to 8 lines that ends with its statement.",
+    "No target holds a comment, an import or a string over several lines, and none is bare punctuation.",
+    "At most three places of a kind come from a file, and every file gives one before any gives a second.",
+    "Functions with a twin in the training files are passed over.",
+    "A target is seen if it stands word for word in the training files, and cross-file if it names a "
+    "function or class of the code base that its own file does not define.",
+)
 EXAMPLES = 5  # paths shown per reason
 LINE_BINS = (1, 3, 6, 11, 21, 41, 81, 161)  # lower bounds of the histogram of function lengths
 
@@ -74,6 +83,28 @@ def corpus_facts(
         "compared": dict(leaks.compared) if leaks else {},
         "distributions": _distributions(corpus, functions),
         "edge_cases": _edge_cases(corpus, functions),
+    }
+
+
+def completion_report(items: Sequence[CompletionItem]) -> dict[str, Any]:
+    """Return the `completion` entry of `DataCardFacts`: the rules of the places, and how many there are."""
+    kinds = list(dict.fromkeys(item.kind for item in items))
+    targets = {kind: [item.target for item in items if item.kind == kind] for kind in kinds}
+    return {
+        "places": len(items),
+        "files": len({item.path for item in items}),
+        "rules": list(PLACE_RULES),
+        "by kind": {
+            kind.replace("_", " "): {
+                "places": len(some),
+                "files": len({item.path for item in items if item.kind == kind}),
+                "seen in training files": sum(item.seen for item in items if item.kind == kind),
+                "cross-file": sum(item.cross_file for item in items if item.kind == kind),
+                "median characters": int(statistics.median(map(len, some))),
+            }
+            for kind, some in targets.items()
+        },
+        "languages": dict(Counter(settings_language(item.language) for item in items)),
     }
 
 

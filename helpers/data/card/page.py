@@ -78,6 +78,7 @@ class DataCardFacts(TypedDict, total=False):
     language_model: dict[str, Any]  # report on Track A's texts
     instruct: dict[str, Any]  # report of Track B's data builder
     retrieval: dict[str, Any]  # report of Track C's data builder
+    completion: dict[str, Any]  # report on the places for completions
     seeds: dict[str, Any]  # what derives from a seed -> the seed
     models: dict[str, str]  # use -> model that the data are for
     command: str  # makes the same data again
@@ -123,6 +124,7 @@ def render_data_card(facts: DataCardFacts | Mapping[str, Any]) -> str:
         ("language_model", "Language-model texts (Track A)"),
         ("instruct", "Instruction pairs (Track B)"),
         ("retrieval", "Retrieval pairs (Track C)"),
+        ("completion", "Places for completions"),
     ):
         report = facts.get(key, {})
         if report.get("status") == "not_run":

@@ -83,7 +83,7 @@ _QUOTED = re.compile(r"``?([^`]*)``?_{0,2}")
 _CITATION = re.compile(r"\s*\[[^\]\s]{1,12}\]_")
 _SUBSTITUTION = re.compile(r"\|([^|\s]+)\|_?")
 _EMPHASIS = re.compile(r"(?<![\w*])(\*\*?|_)([^*\s_](?:[^*]*[^*\s_])?)\1(?![\w*])")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z(]|(?![a-z])[^\W\d_])|(?<=[.!?])$|(?<=[。！？।])\s*")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z(]|(?![a-z])[^\W\d_])|(?<=[.!?])$|(?<=[。！？।؟۔።։])\s*")
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|cf|vs|resp|al|Fig|Eq|No)\.$")
 _FIELDS = ("..", ":param", ":return", ":type", ":raises", "@")
 _SECTION = re.compile(
@@ -129,7 +129,7 @@ def first_sentence(docstring: str) -> str:
     letters = sum(is_letter(character) or character.isspace() for character in sentence)
     if not sentence or letters < 0.7 * len(sentence):
         return ""
-    return sentence.rstrip(" .:;,!。！।")
+    return sentence.rstrip(" .:;,!。！।؟۔።։")
 
 
 def plain(text: str) -> str:
