@@ -201,7 +201,7 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_figures(
     assert {place.read_bytes() for place in places} == {kept}  # not computed again
     calm, _ = finished_run(tmp_path_factory)
     wanted, found = (read_json(out / "metrics.smoke.json") for out in (calm, folder))
-    for part in ("track_a", "track_c"):
+    for part in ("track_a", "track_c", "completion"):
         assert timeless(found[part]) == timeless(wanted[part])
     # Track B's figures follow from these rows, here without those of the two tasks set aside.
     gone = {item["task_id"] for item in found["tasks_set_aside"]}
