@@ -17,9 +17,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-# Files that take over a minute, longest first. Processes take whole files, so these must not come last.
-LONGEST = ["test_notebook_run", "test_fixed_budget", "test_pretraining", "test_planted_failures", "test_splits",
-           "test_interruption", "test_several_processes", "test_requirements", "test_lab_notebook"]  # fmt: skip
+# Files that take over half a minute, longest first. Processes take whole files, so these must not come last.
+LONGEST = ["test_planted_failures", "test_notebook_run", "test_fixed_budget", "test_preflight", "test_several_processes",
+           "test_pretraining", "test_splits", "test_cheaper_forms", "test_profiling_grader", "test_instruct_data",
+           "test_requirements", "test_interruption", "test_lab_notebook"]  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

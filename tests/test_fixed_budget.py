@@ -288,9 +288,12 @@ def test_a_run_records_its_settings_and_is_reused(data, tmp_path) -> None:
 
 
 def test_a_recipe_with_every_mechanism_learns_more_than_the_baseline(data, tmp_path) -> None:
-    """All at once on sixty titles: Muon, unigram tokenizer, average of weights, several members."""
+    """All at once on sixty titles: Muon, unigram tokenizer, average of weights, several members.
+
+    It is not compiled: the next test compiles several members.
+    """
     recipe = changed(
-        RECIPES["improved"], name="all of it", tokenizer="unigram", vocabulary=300, block=32, batch=2,
+        RECIPES["improved"], name="all of it", tokenizer="unigram", vocabulary=300, block=32, batch=2, compiled=False,
         **{"model.layers": 1, "model.heads": 2, "model.width": 16, "model.mlp_width": 16, "model.members": 2,
            "model.average": 0.5},
     )  # fmt: skip
@@ -303,10 +306,10 @@ def test_a_recipe_with_every_mechanism_learns_more_than_the_baseline(data, tmp_p
 
 @pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="needs a C++ compiler")
 def test_a_compiled_run_ends_where_the_plain_one_does(data, tmp_path) -> None:
-    """A whole run with title mask and R-Drop; without dropout, since compiled steps draw it differently."""
+    """Two members with title mask and R-Drop; without dropout, since compiled steps draw it differently."""
     recipe = changed(
         TINY, r_drop=0.5, **{"model.family": "llama", "model.title_mask": True, "model.dropout": 0.0,
-                             "model.attention_dropout": 0.0, "optimizer.name": "adamw"},
+                             "model.attention_dropout": 0.0, "model.members": 2, "optimizer.name": "adamw"},
     )  # fmt: skip
     plain = run(recipe, data, tmp_path)
     compiled = run(changed(recipe, name="compiled", compiled=True), data, tmp_path)

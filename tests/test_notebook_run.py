@@ -2,48 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import jsonschema
 import nbformat
 import pytest
+from smoke_run import ROOT, finished_run
 
 from helpers.data.card.data_sets import DATA_SETS
-from helpers.report.metrics import recompute, timeless, validate
+from helpers.report.metrics import recompute, validate
 from helpers.report.rebuild import rebuild_report
 from helpers.run.workspace import read_json, read_jsonl
 from helpers.tools.verify_pairs import verify_run
 
-ROOT = Path(__file__).parents[1]
-
-
-def smoke(out: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "helpers", "run", "--profile", "smoke", "--out", str(out), *options]
-
-
-def execute(out: Path, *options: str) -> subprocess.CompletedProcess:
-    command = smoke(out, *options)
-    if (
-        shutil.which("unshare")
-        and not subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode
-    ):
-        command = ["unshare", "-n", *command]  # not even a loopback interface
-    environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
-    out = tmp_path_factory.mktemp("first")
-    done = execute(out)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    return out, done
+def finished(tmp_path_factory) -> tuple[Path, str]:
+    """The folder of a run and what it printed."""
+    return finished_run(tmp_path_factory)
 
 
 def test_every_pair_and_task_holds_when_run_again_from_its_file(finished) -> None:
@@ -135,7 +113,7 @@ def test_executed_notebook_ran_from_top_to_bottom(finished) -> None:
 
 
 def test_terminal_tells_sections_and_ends_with_the_table(finished) -> None:
-    printed = finished[1].stdout
+    printed = finished[1]
     for section in ("Setup", "Track A", "Track B", "Track C", "Error analysis"):
         assert section in printed
     assert "elapsed, about" in printed
@@ -158,36 +136,3 @@ def test_the_kept_models_load_as_the_readme_says(finished) -> None:
         base = adapted.unload()
     embedder = SentenceTransformer(str(run / "track_c" / "train" / "embedder"))
     assert embedder.encode(["shortest path"]).shape == (1, 384)
-
-
-def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_figures(finished, tmp_path) -> None:
-    """It is also a second run: all its stages are computed anew, and in two processes."""
-    killed = subprocess.Popen(smoke(tmp_path), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not (done := list(tmp_path.glob("runs/*/track_a/before/stage.json"))):
-        assert killed.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.2)
-    killed.kill()
-    killed.wait()
-    time.sleep(3)  # its kernel notices within a second that nobody listens any more
-    kept = done[0].read_bytes()
-    resumed = execute(tmp_path, "--resume")
-    assert resumed.returncode == 0, resumed.stderr[-4000:]
-    assert len(list(tmp_path.glob("runs/*"))) == 1
-    assert done[0].read_bytes() == kept  # not computed again
-    first, second = (read_json(out / "metrics.smoke.json") for out in (finished[0], tmp_path))
-    assert timeless(first) == timeless(second)
-
-
-def test_a_failing_run_leaves_the_previous_reports_alone(finished, tmp_path) -> None:
-    out, _ = finished
-    (tmp_path / "broken.zip").write_text("no archive")
-    before = {
-        path: path.read_bytes()
-        for path in out.rglob("*smoke*")
-        if path.is_file() and "runs" not in path.parts
-    }
-    done = execute(out, "--corpus", f"zip:{tmp_path / 'broken.zip'}")
-    assert done.returncode == 1
-    assert "section “Corpus and data card” failed: CorpusError" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert before == {path: path.read_bytes() for path in before}

@@ -1,24 +1,23 @@
 """Failures planted in every section of the notebook: what the terminal says, and what is still reported.
 
 The package's code runs unchanged; in a copy of the notebook, added lines replace one step by one that fails.
-The second run resumes from the steps that the first one finished.
+The first run goes on where a killed one was; the second resumes from the steps that the first one finished. So
+their figures, held against those of an undisturbed run, also show that a kill and failures change none.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from smoke_run import ROOT, execute, finished_run, kill_in_the_middle
 
-from helpers.report.metrics import recompute, validate
-from helpers.run.workspace import read_json
+from helpers.report.metrics import recompute, timeless, validate
+from helpers.run.workspace import read_json, read_jsonl
 
-ROOT = Path(__file__).parents[1]
 NOTEBOOK = "ML_Assignment_Part2.ipynb"
 PLANTED = "def planted(*arguments, **options):\n    assert not options and arguments is None"
 COMMAND = (
@@ -26,6 +25,10 @@ COMMAND = (
     "suite.NOTEBOOK = Path(sys.argv.pop(1))\nfrom helpers.__main__ import main\nmain()"
 )
 SAID = "AssertionError without a message"
+FIGURES_OF_B = (
+    "data/train.jsonl", "data/validation.jsonl", "data/tasks.jsonl", "answers_before/rows.jsonl",
+    "answers_after/rows.jsonl", "scored_before/rows.jsonl", "scored_after/rows.jsonl",
+)  # fmt: skip
 
 
 def plant(folder: Path, lines: dict[str, str]) -> Path:
@@ -48,10 +51,8 @@ def plant(folder: Path, lines: dict[str, str]) -> Path:
     return folder / NOTEBOOK
 
 
-def execute(notebook: Path, out: Path, *options: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", COMMAND, str(notebook), "run", "--profile", "smoke", "--out", str(out)]
-    environment = os.environ | {"COLUMNS": "2000", "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, env=environment)
+def execute_planted(notebook: Path, out: Path, *options: str) -> subprocess.CompletedProcess:
+    return execute(out, *options, program=("-c", COMMAND, str(notebook)), COLUMNS="2000")
 
 
 def warnings_of(done: subprocess.CompletedProcess) -> list[str]:
@@ -67,9 +68,13 @@ def one(lines: list[str], start: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
-    """A run in which a control, two tracks, plots, the error analysis, the card and the page fail."""
+def first(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess, bytes]:
+    """A killed run, resumed: a control, two tracks, plots, the error analysis, the card and the page fail.
+
+    The last value is what the killed run kept of its first figures.
+    """
     folder = tmp_path_factory.mktemp("planted")
+    kept = kill_in_the_middle(folder).read_bytes()
     notebook = plant(folder, {
         "cell-9": "![x](https://example.org/planted.png)",
         "cell-10": "show.memory_plan = planted",
@@ -83,7 +88,7 @@ def first(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
         "cell-74": "failure_cases = planted",
         "cell-76": "from helpers.report import plots; plots.delta_forest = planted",
     })  # fmt: skip
-    return folder, execute(notebook, folder)
+    return folder, execute_planted(notebook, folder, "--resume"), kept
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +103,11 @@ def second(first) -> tuple[Path, subprocess.CompletedProcess]:
         "b.held_tasks = lambda run, tasks, rows: hold(run, tasks, [*failed(rows[:2]), *rows[2:]])"
     )
     notebook = plant(folder, {"cell-48": fail})
-    return folder, execute(notebook, folder, "--resume")
+    return folder, execute_planted(notebook, folder, "--resume")
 
 
 def test_two_tracks_end_with_their_reasons_and_the_third_is_reported(first) -> None:
-    folder, done = first
+    folder, done, _ = first
     lines = warnings_of(done)
     metrics = read_json(folder / "metrics.smoke.json")
     validate(metrics)
@@ -123,7 +128,7 @@ def test_two_tracks_end_with_their_reasons_and_the_third_is_reported(first) -> N
 
 
 def test_a_control_plots_and_parts_are_missing_with_a_warning_each(first) -> None:
-    folder, done = first
+    folder, done, _ = first
     lines = warnings_of(done)
     starts = (
         "Track A: the control on a foreign corpus is left out",
@@ -149,7 +154,7 @@ def test_a_control_plots_and_parts_are_missing_with_a_warning_each(first) -> Non
 
 
 def test_the_page_stands_alone_without_traceback_or_paths(first) -> None:
-    folder, _ = first
+    folder, *_ = first
     page = (folder / "exports" / "ML_Assignment_Part2.smoke.html").read_text()
     assert "would load https://example.org/planted.png" in page
     assert not re.search(r'src="https?:', page)
@@ -186,10 +191,44 @@ def test_the_mended_run_goes_on_and_sets_the_failing_references_aside(first, sec
         assert kept[0] == kept[1]
 
 
-def test_what_the_whole_run_rests_on_ends_it_with_its_line(tmp_path) -> None:
-    done = execute(plant(tmp_path, {"cell-14": "extract_functions = planted"}), tmp_path)
+def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_figures(
+    first, second, tmp_path_factory
+) -> None:
+    """Its stages were computed anew: before the kill, in the run that failed in part, and in the mended one."""
+    folder, _, kept = first
+    places = list(folder.glob("runs/*/track_a/before/stage.json"))
+    assert len(places) == 2  # the killed run's, and the mended run's copy of it
+    assert {place.read_bytes() for place in places} == {kept}  # not computed again
+    calm, _ = finished_run(tmp_path_factory)
+    wanted, found = (read_json(out / "metrics.smoke.json") for out in (calm, folder))
+    for part in ("track_a", "track_c", "completion"):
+        assert timeless(found[part]) == timeless(wanted[part])
+    # Track B's figures follow from these rows, here without those of the two tasks set aside.
+    gone = {item["task_id"] for item in found["tasks_set_aside"]}
+    runs = [out / "runs" / metrics["run"]["run_id"] for out, metrics in ((calm, wanted), (folder, found))]
+    for name in FIGURES_OF_B:
+        of_one, of_other = (timeless(read_jsonl(run / "track_b" / name)) for run in runs)
+        assert [row for row in of_other if row.get("task_id") not in gone] == [
+            row for row in of_one if row.get("task_id") not in gone
+        ]
+        assert len(of_one) > len(gone)
+    histories = [timeless(read_json(run / "track_b/train/history.json")) for run in runs]
+    assert histories[0] == histories[1]
+
+
+def test_what_the_whole_run_rests_on_ends_it_with_its_line_and_leaves_earlier_reports_alone(tmp_path) -> None:
+    reports = ("metrics.smoke.json", "data_card.smoke.md", "exports/ML_Assignment_Part2.smoke.html")
+    (tmp_path / "exports").mkdir()
+    for name in reports:
+        (tmp_path / name).write_text(f"an earlier {name}")
+    notebook = plant(tmp_path, {"cell-14": "extract_functions = planted"})
+    done = execute_planted(notebook, tmp_path)
     assert done.returncode == 1
     assert f"section “Corpus and data card” failed: {SAID}" in done.stderr
     assert "assert not options and arguments is None" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not list(tmp_path.glob("metrics*.json"))
+    assert {name: (tmp_path / name).read_text() for name in reports} == {
+        name: f"an earlier {name}" for name in reports
+    }
+    written = [*tmp_path.glob("*smoke*"), *tmp_path.glob("exports/*")]
+    assert {str(path.relative_to(tmp_path)) for path in written} == set(reports)
