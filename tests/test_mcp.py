@@ -30,7 +30,7 @@ def run_folder(tmp_path_factory):
 
 def with_client(server, talk):
     async def run():
-        async with Client(server, read_timeout_seconds=60) as client:
+        async with Client(server, read_timeout_seconds=300) as client:
             return await talk(client)
 
     return asyncio.run(run())
