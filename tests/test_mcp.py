@@ -30,7 +30,7 @@ def run_folder(tmp_path_factory):
 
 def with_client(server, talk):
     async def run():
-        async with Client(server, read_timeout_seconds=60) as client:
+        async with Client(server, read_timeout_seconds=300) as client:
             return await talk(client)
 
     return asyncio.run(run())
@@ -97,7 +97,7 @@ def test_a_run_without_a_track_lacks_its_tool_and_says_so(run_folder, tmp_path):
 
 
 def test_missing_libraries_are_named_with_the_command_that_installs_them(run_folder, monkeypatch):
-    for module in ("mcp", "uvicorn"):
+    for module in ("mcp", "mcp.server", "uvicorn"):
         monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delitem(sys.modules, "helpers.serving.mcp_tools")
     with pytest.raises(McpError, match="pip install 'mcp"):
