@@ -49,7 +49,7 @@ def test_the_marks_are_found_in_the_families_that_have_them(tokenizer):
 
 
 def test_both_orders_by_hand():
-    marks = InfillMarks(90, 91, 92)
+    marks = InfillMarks(90, 91, 92, ("p", "s", "m"))
     assert marks.psm([1, 2], [5], [3, 4]) == [90, 1, 2, 91, 5, 92, 3, 4]
     assert marks.spm([1, 2], [5], [3, 4]) == [90, 91, 5, 92, 1, 2, 3, 4]
 

@@ -129,12 +129,19 @@ class PromptForm:
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, repository: str, heads: Heads, share: float
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        repository: str,
+        heads: Heads,
+        share: float,
+        *,
+        left_to_right: bool = False,
     ) -> None:
+        """Write prompts left to right if asked to, else as fill-in-the-middle where the tokenizer can."""
         vocabulary = tokenizer.get_vocab()
         self.tokenizer, self.heads, self.share = tokenizer, heads, share
         self.has_marks = heads == "marks"
-        self.infill = infill_marks(tokenizer)
+        self.infill = None if left_to_right else infill_marks(tokenizer)
         self._lines: dict[Document, tuple[list[list[int]], list[frozenset[str]]]] = {}
         self._file = [vocabulary[FILE]] if self.has_marks else []
         self._start = (

@@ -102,14 +102,14 @@ def make_server(models: ServedModels, engine: Engine, prompts: Prompts, key: str
     """Return the uvicorn server of these models.
 
     Args:
-        limits: fields of `helpers.serving.api.ServeLimits`.
+        limits: fields of `helpers.serving.routes.ServeLimits`.
     """
     try:
         import uvicorn
 
-        from helpers.serving.api import Api, ServeLimits
         from helpers.serving.connections import GuardedConnection
         from helpers.serving.gate import Gate
+        from helpers.serving.routes import Api, ServeLimits
     except ImportError as error:
         raise ServeError(f"{MISSING} ({error})") from error
     app = Api(models, engine, prompts, ServeLimits(**limits)).app(functools.partial(Gate, key=key))

@@ -86,7 +86,7 @@ class RetrievedContext:
     def _form(self, tokenizer: PreTrainedTokenizerBase) -> PromptForm:
         options, known = self._form_options, heads_for(tokenizer)
         heads = options["heads"] if options["heads"] in known else known[0]
-        return PromptForm(tokenizer, options["repository"], heads, options["share"])
+        return PromptForm(tokenizer, options["repository"], heads, options["share"], left_to_right=True)
 
     def _ranked(self, place: Place) -> tuple[TrainingCode, CompletionItem, list[str]]:
         """Return what may stand in front, the place as an item, and the ids, best first."""

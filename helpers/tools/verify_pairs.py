@@ -98,7 +98,7 @@ def run_references(
     programs = [limited(f"{t.prelude}{t.detail['code']}\n", t.tests, t.entry_point) for t in tasks]
     problems = []
     for number in range(1, times + 1):
-        mixture = replace(VARIATIONS[number % len(VARIATIONS)], optimize=False)
+        mixture = VARIATIONS[number % len(VARIATIONS)]._replace(optimize=False)
         conditions = replace(mixture, hash_seed=1000 + number, memory=1000 + number)
         order = random.Random(number).sample(range(len(tasks)), len(tasks))
         what = f"run references again, {number} of {times}"
