@@ -99,7 +99,7 @@ def run_references(
     problems = []
     for number in range(1, times + 1):
         mixture = VARIATIONS[number % len(VARIATIONS)]._replace(optimize=False)
-        conditions = replace(mixture, hash_seed=1000 + number, memory=1000 + number)
+        conditions = mixture._replace(hash_seed=1000 + number, memory=1000 + number)
         order = random.Random(number).sample(range(len(tasks)), len(tasks))
         what = f"run references again, {number} of {times}"
         shuffled = [programs[place] for place in order]
