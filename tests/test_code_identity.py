@@ -249,6 +249,7 @@ def stages(tmp_path_factory) -> dict[str, Callable[..., Any]]:
 
 EXPECTED = {  # stage -> a module it depends on
     "track_a/before": "helpers.eval.perplexity",
+    "track_a/before_float32": "helpers.eval.perplexity",
     "track_a/train": "helpers.train.trainer",
     "track_a/after": "helpers.eval.perplexity",
     "track_a/foreign": "helpers.train.trainer",

@@ -51,7 +51,8 @@ def run_folder(tmp_path_factory) -> Path:
                 parameter.normal_(0.0, 0.5)
     model.save_pretrained(str(folder / ADAPTER))
     write_json(
-        folder / "run.json", {"profile": replace(SMOKE, track_a=replace(SMOKE.track_a, window=WINDOW))}
+        folder / "run.json",
+        {"profile": replace(SMOKE, track_a=replace(SMOKE.track_a, window=WINDOW, stride=WINDOW))},
     )
     return folder
 

@@ -24,9 +24,9 @@ POOL_HEADER = 48
 PAGE = 4096
 LARGEST_SMALL = 512  # bytes; larger objects come from malloc
 LARGEST_HASHED = 256  # bytes; what is hashed by its address (functions, instances, tasks) is no larger
-# Sets of free blocks in known order that share a page of each size: one for a program's calls, one for its
+# Sets of free blocks in known order, in pages of each size: one for a program's calls, one for its
 # definition. Every page costs every program a page fault.
-SHARES = 2
+SHARE_PAGES = (2, 1)
 ALMOST_FULL = 8  # blocks of a pool that something else may hold
 STIRRED = 10  # blocks of each size that change places between two cases
 MOST_ROUNDS = 200  # limit on filling gaps: an allocator other than CPython's has no such pools
@@ -139,9 +139,10 @@ def settle(conditions: RunConditions) -> None:
     The warm process itself touches neither, so every child finds the same, whatever ran before it.
     """
     seed_generators(conditions.random_seed)
-    shares, filling = arrange_memory(conditions.memory)
-    _fresh.extend(shares)
-    _held.extend(filling)
+    for share, pages in enumerate(SHARE_PAGES):
+        fresh, filling = arrange_memory(len(SHARE_PAGES) * conditions.memory + share, pages)
+        _fresh.append(fresh)
+        _held.extend(filling)
 
 
 def enter(conditions: RunConditions) -> None:
@@ -191,7 +192,7 @@ def reorder_names(seed: int, *namespaces: dict[str, Any]) -> None:
         namespace.update(items)
 
 
-def arrange_memory(seed: int) -> tuple[list[list[Any]], list[Any]]:
+def arrange_memory(seed: int, pages: int) -> tuple[list[Any], list[Any]]:
     """Fill the gaps that imports left in memory, and one whole pool of each size.
 
     Objects without their own hash are hashed by address, and a set iterates over them in the order of
@@ -199,12 +200,12 @@ def arrange_memory(seed: int) -> tuple[list[list[Any]], list[Any]]:
     seed alone: equal seeds give equal order in every process.
 
     Returns:
-        (shares, filling). `shares` holds `SHARES` lists of the objects in the first page of these pools, each
-        in a seeded order: free one from last to first, and new objects take its places from first to last.
+        (fresh, filling). `fresh` holds the objects in the first `pages` pages of these pools, in a seeded
+        order: free them from last to first, and new objects take their places from first to last.
         `filling` holds all others: keep them as long as the order must last.
     """
     rng, filling = random.Random(seed), []
-    shares: list[list[Any]] = [[] for _ in range(SHARES)]
+    ready: list[Any] = []
     gc.collect()
     for size in range(16, LARGEST_HASHED + 1, 16):
         room = ((1 << POOL_BITS) - POOL_HEADER) // size
@@ -223,15 +224,14 @@ def arrange_memory(seed: int) -> tuple[list[list[Any]], list[Any]]:
             continue
         first = (full[0] << POOL_BITS) + POOL_HEADER
         places = {id(one): (id(one) - first) // size for one in made if id(one) >> POOL_BITS == full[0]}
-        ranks = list(range((PAGE - POOL_HEADER) // size))  # fewer than a pool holds: one that
+        ranks = list(range((pages * PAGE - POOL_HEADER) // size))  # fewer than a pool holds: one that
         rng.shuffle(ranks)  # becomes entirely free is dissolved and loses its order
         fresh = [one for one in made if places.get(id(one), room) < len(ranks)]
         filling += [one for one in made if places.get(id(one), room) >= len(ranks)]
         del made, new
         fresh.sort(key=lambda one, places=places, ranks=ranks: ranks[places[id(one)]])
-        for number, share in enumerate(shares):
-            share += fresh[len(fresh) * number // SHARES : len(fresh) * (number + 1) // SHARES]
-    return shares, filling
+        ready += fresh
+    return ready, filling
 
 
 def stir_memory(rng: random.Random) -> list[Any]:

@@ -104,9 +104,9 @@ def _message(found: Sequence[str]) -> str:
 def _settings_problems(profile: Profile, runtime: Runtime) -> list[str]:
     """Try what concerns no model, or only settings among each other."""
     a, b = profile.track_a, profile.track_b
-    found = _window_problems("track_a", a.window, a.stride)
+    found = _window_problems("track_a", a.window)
     if (twin := a.as_twin()) is not None:
-        found += _window_problems("track_a.twin", twin.window, twin.stride)
+        found += _window_problems("track_a.twin", twin.window)
     found += [f"corpus.spec: {problem}" for problem in _raised(lambda: check_place(profile.corpus.spec))]
     if runtime.nf4:
         found += _quantising_problems(runtime)
@@ -118,17 +118,11 @@ def _settings_problems(profile: Profile, runtime: Runtime) -> list[str]:
     return found
 
 
-def _window_problems(place: str, window: int, stride: int) -> list[str]:
-    """Return what is wrong with the window and stride of the settings at `place`."""
-    found = []
-    if window < 2:
-        found.append(f"Track A: {place}.window is {window}, but a window holds at least 2 tokens: raise it")
-    if not 1 <= stride <= window:
-        found.append(
-            f"Track A: {place}.stride is {stride}, but must lie between 1 and the window of {window}: "
-            f"--set {place}.stride={max(1, window // 2)}"
-        )
-    return found
+def _window_problems(place: str, window: int) -> list[str]:
+    """Return what is wrong with the window of the settings at `place`."""
+    if window >= 2:
+        return []
+    return [f"Track A: {place}.window is {window}, but a window holds at least 2 tokens: raise it"]
 
 
 def _quantising_problems(runtime: Runtime) -> list[str]:
