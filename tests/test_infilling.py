@@ -14,14 +14,14 @@ from test_completion_arms import planted_task
 
 from helpers.eval.completion_arms import exact_share, run_arms
 from helpers.eval.completion_comparison import ARMS
-from helpers.eval.completion_context import FILE, REPOSITORY, RIGHT_SHARE, PromptForm
-from helpers.models.causal_lm import generate
+from helpers.eval.completion_context import FILE, REPOSITORY, PromptForm
+from helpers.models.causal_lm import generate, load_tokenizer
 from helpers.models.generation import end_ids
-from helpers.models.infilling import FAMILIES, InfillMarks, infill_marks
+from helpers.models.infilling import FAMILIES, SUFFIX_SHARE, InfillMarks, infill_marks
 from helpers.models.tokens import token_ids
 from helpers.profiles import SMOKE, T4
 from helpers.report.ladder_table import ladder_table
-from helpers.settings import LoraSettings
+from helpers.settings import TINY_CODE_LM, LoraSettings
 from helpers.tools.track_a_ladder import VARIANTS, _places
 from helpers.train.continued_pretraining import train_language_model
 from helpers.train.infilled_pieces import infilled_pieces
@@ -42,7 +42,7 @@ def test_the_marks_are_found_in_the_families_that_have_them(tokenizer):
         tok = tiny_models.tokenizer(extra=names)
         marks = infill_marks(tok)
         assert [marks.prefix, marks.suffix, marks.middle] == tok.convert_tokens_to_ids(list(names))
-    assert infill_marks(tiny_models.tokenizer()) is None  # as the embedded model's
+    assert infill_marks(tiny_models.tokenizer()) is None
     model = tiny_models.model("qwen2", len(tokenizer))
     every = {tokenizer.convert_tokens_to_ids(name) for name in (*QWEN, "<|fim_pad|>", "<|endoftext|>")}
     assert every <= end_ids(model, tokenizer)
@@ -128,7 +128,7 @@ def test_prompts_hold_both_sides_in_the_families_form(tokenizer):
     behind = tokenizer.decode(prompt[at + 1 : end])
     assert text[item.end :].startswith(behind)
     assert behind
-    assert end - at - 1 <= room * RIGHT_SHARE
+    assert end - at - 1 <= room * SUFFIX_SHARE
     for heads in ("marks", "comments", "none"):
         unit = next(iter(task.code.units))
         prompt, used = PromptForm(tokenizer, "shop", heads, 0.5).prompt(task.code, item, text, [unit], room)
@@ -211,3 +211,13 @@ def test_greedy_text_ends_at_a_mark_of_the_family(tokenizer):
     model.lm_head = head
     [[text]] = generate(model, tokenizer, [[5, 6, 7]], tiny_models.CPU_FP32, max_new_tokens=4)
     assert text == ""
+
+
+def test_marks_that_a_model_never_saw_are_not_used_nor_in_a_saved_copy(tmp_path):
+    """The embedded model's vocabulary holds them; it was never trained to fill in the middle."""
+    embedded = load_tokenizer(TINY_CODE_LM)
+    assert set(FAMILIES[0]) <= set(embedded.get_vocab())
+    embedded.save_pretrained(str(tmp_path))
+    copy = type(embedded).from_pretrained(str(tmp_path))
+    assert infill_marks(embedded) is None
+    assert infill_marks(copy) is None

@@ -26,12 +26,11 @@ from helpers.errors import SuiteError
 from helpers.eval.lexical import LexicalIndex, build_lexical_index, search_terms
 from helpers.eval.ranking import ranking
 from helpers.lines import lines_of
-from helpers.models.infilling import infill_marks
+from helpers.models.infilling import SUFFIX_SHARE, infill_marks
 from helpers.models.tokens import batch_token_ids, continuing_ids, last_ids, token_ids
 from helpers.records import CompletionItem, Document, Function, Query, SourceFile
 
 QUERY_LINES = 8  # of the left context that are not blank
-RIGHT_SHARE = 0.25  # of a prompt that what stands behind the place may take
 LEAST_ROOM = 24  # tokens; a stretch of code shorter than that is not worth its head
 Heads = Literal["marks", "comments", "none"]
 REPOSITORY, FILE = "<|repo_name|>", "<|file_sep|>"
@@ -190,7 +189,7 @@ class PromptForm:
         if self.infill is None:
             return before + self._own(text[: item.start], room - len(before))
         room -= 3  # marks
-        behind = continuing_ids(self.tokenizer, text[item.end :])[: int(room * RIGHT_SHARE)]
+        behind = continuing_ids(self.tokenizer, text[item.end :])[: int(room * SUFFIX_SHARE)]
         own = self._own(text[: item.start], max(1, room - len(before) - len(behind)))
         if self.has_marks:  # a file of its own, after those that were retrieved
             return before + self.infill.psm(own, behind)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+SUFFIX_SHARE = 0.25  # of a prompt that a suffix may take, as llama.cpp's server has it
 FAMILIES = (  # the marks of prefix, suffix and middle
     ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),  # Qwen2.5-Coder, CodeGemma
     ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),  # StarCoder

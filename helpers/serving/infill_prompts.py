@@ -12,12 +12,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.eval.completion_choice import target_nats
 from helpers.lines import lines_of
-from helpers.models.infilling import InfillMarks
+from helpers.models.infilling import SUFFIX_SHARE, InfillMarks
 from helpers.models.tokens import continuing_ids, separated_by_marks, token_ids
 from helpers.records import Document
 
 OTHERS = ("<|repo_name|>", "<|file_sep|>", "<repo_name>", "<file_sep>")  # in prompts of several files
-SUFFIX_SHARE = 0.25  # of a prompt that a suffix may take, as llama.cpp's server has it
 PROBES = 6  # functions on which `infills` decides
 PROBE_LINES = (5, 24)  # of such a function
 

@@ -13,7 +13,7 @@ from peft import PeftModel
 from peft.tuners.lora import Linear
 from transformers import PreTrainedModel
 
-from helpers.take_home.gguf_weights import ARCHITECTURES, architecture, rotary_order
+from helpers.take_home.gguf_weights import ARCHITECTURES, architecture, rotary_order, write_whole
 from helpers.take_home.measured_model import ExportError, MeasuredModel
 
 DEFAULT = "default"  # PEFT's name of the one adapter
@@ -49,12 +49,7 @@ def write_lora(measured: MeasuredModel, target: Path, name: str) -> None:
         rows = rotary_order(f"{place}.weight", plain.config)
         writer.add_tensor(f"{known}.weight.lora_a", _values(down))
         writer.add_tensor(f"{known}.weight.lora_b", _values(up if rows is None else up[rows]))
-    try:
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-    finally:
-        writer.close()
+    write_whole(writer)
 
 
 def untouched_base(measured: MeasuredModel) -> PreTrainedModel:

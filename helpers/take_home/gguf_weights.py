@@ -72,6 +72,11 @@ def write_gguf(
     for name, values in named_tensors(model):
         stored, form = (values, GGMLQuantizationType.F32) if values.ndim == 1 else store(name, values)
         writer.add_tensor(name, stored, raw_dtype=form)
+    write_whole(writer)
+
+
+def write_whole(writer: GGUFWriter) -> None:
+    """Write what was added to a file, and close it."""
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
