@@ -19,8 +19,10 @@ import served_run
 import uvicorn
 
 from helpers.models import text_writer
+from helpers.models.text_writer import Decoding
 from helpers.serving.connections import GuardedConnection
 from helpers.serving.http_server import KEY_VARIABLE, ServeError, ServeRequest, checked_key, is_local
+from helpers.serving.written_text import TextRequest, WrittenText
 
 KEY = "a key of more than 16 letters".replace(" ", "-")
 SHORT = {"model": "code-base", "prompt": "def f", "max_tokens": 4}
@@ -173,6 +175,27 @@ def test_a_full_queue_says_so_at_once_and_empties(served, gate):
         gate.set()
         assert [job.result()[0] for job in running] == [200] * 4
     assert post(served, SHORT)[0] == 200
+
+
+def test_a_place_is_free_when_its_client_hears_of_the_end(served):
+    """Otherwise one client that asks again at once could be told that the queue is full."""
+    lm, places = served.models.lms["code-base"], []
+
+    def heard(text):
+        if text.has_ended:
+            places.append(served.engine.unfinished)
+
+    wait_until(lambda: served.engine.unfinished == 0)
+    served.engine.write([WrittenText(lm, [1, 2, 3], TextRequest(Decoding(4)), heard)])
+    wait_until(lambda: places)
+    call = served.engine.call(lambda: 1)
+    call.add_done_callback(lambda _: places.append(served.engine.unfinished))
+    call.result(10)
+    fails = served.engine.call(lambda: 1 / 0)
+    fails.add_done_callback(lambda _: places.append(served.engine.unfinished))
+    assert isinstance(fails.exception(10), ZeroDivisionError)
+    wait_until(lambda: len(places) == 3)
+    assert places == [0, 0, 0]
 
 
 @pytest.mark.parametrize("stream", [False, True])

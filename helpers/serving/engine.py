@@ -105,9 +105,9 @@ class Engine:
             for one in work:
                 self._inbox.put(one)
 
-    def _release(self, count: int = 1) -> None:
+    def _release(self) -> None:
         with self._lock:
-            self._open -= count
+            self._open -= 1
 
     def _run(self) -> None:
         try:
@@ -115,14 +115,14 @@ class Engine:
                 while not self._closing:
                     self._take()
                     for desk in self._desks.values():
-                        self._release(desk.step())
+                        desk.step()
         finally:
             with self._lock:
                 self._closing = True
             while not self._inbox.empty():  # nobody may wait for ever
                 self._refuse(self._inbox.get())
             for desk in self._desks.values():
-                self._release(desk.give_up("the server stops"))
+                desk.give_up("the server stops")
                 desk.close()
 
     def _take(self) -> None:
@@ -145,32 +145,40 @@ class Engine:
 
     def _desk(self, lm: ServedLm) -> _Desk:
         if lm.model not in self._desks:
-            self._desks[lm.model] = _Desk(lm, self.slots)
+            self._desks[lm.model] = _Desk(lm, self.slots, self._release)
         return self._desks[lm.model]
 
     def _compute(self, job: Callable[[], Any], done: Future[Any]) -> None:
-        try:
-            if done.set_running_or_notify_cancel():
-                done.set_result(job())
-        except Exception as error:  # the one who waits deals with it; the thread goes on
-            done.set_exception(error)
-        finally:
+        if not done.set_running_or_notify_cancel():
             self._release()
+            return
+        try:
+            result = job()
+        except Exception as error:  # the one who waits deals with it; the thread goes on
+            self._release()
+            done.set_exception(error)
+        else:
+            self._release()
+            done.set_result(result)
 
     def _refuse(self, taken: Any) -> None:
+        if taken is None:
+            return
+        self._release()
         if isinstance(taken, WrittenText):
             taken.fail(StoppedError("the server stops"))
-            self._release()
-        elif taken is not None:
+        else:
             taken[1].set_exception(StoppedError("the server stops"))
-            self._release()
 
 
 class _Desk:
-    """Where one model's texts are written; nobody else may use the model meanwhile."""
+    """Where one model's texts are written; nobody else may use the model meanwhile.
 
-    def __init__(self, lm: ServedLm, slots: int) -> None:
-        self.lm, self.slots = lm, slots
+    A text's place is free before anybody hears that it has ended, so the client's next request finds it.
+    """
+
+    def __init__(self, lm: ServedLm, slots: int, release: Callable[[], None]) -> None:
+        self.lm, self.slots, self._release = lm, slots, release
         self.texts: dict[Any, WrittenText] = {}  # by job
         self._open = contextlib.ExitStack()
         self._writer: TextWriter | None = None
@@ -185,58 +193,52 @@ class _Desk:
         self._writer.add([text.job])
         self.texts[text.job] = text
 
-    def step(self) -> int:
-        """Add tokens to every text that has a slot; return how many texts are finished now."""
+    def step(self) -> None:
+        """Add tokens to every text that has a slot."""
         if not self.texts:
             if self._writer and time.monotonic() - self._idle_since > KEEP_STATES_S:
                 self.close()
-            return 0
+            return
         self._idle_since = time.monotonic()
-        over = self._drop_given_up()
+        self._drop_given_up()
         try:
             written = self._writer.step() if self._writer and self.texts else []
         except Exception as error:  # whatever is wrong with one batch, the server goes on
-            return over + self._after_error(error)
+            self._after_error(error)
+            return
         for job in written:
-            text = self.texts[job]
-            text.update()
-            if job.finished:
-                del self.texts[job]
-                over += 1
-        return over
+            (self._over(job) if job.finished else self.texts[job]).update()
 
-    def give_up(self, why: str) -> int:
-        """Tell every text that it ends unfinished; return how many there were."""
-        count = len(self.texts)
-        for text in self.texts.values():
-            text.fail(StoppedError(why))
-        self.texts.clear()
-        return count
+    def give_up(self, why: str) -> None:
+        """Tell every text that it ends unfinished."""
+        self._fail_all(StoppedError(why))
 
     def close(self) -> None:
         """Free the states of texts."""
         self._open.close()
         self._open, self._writer = contextlib.ExitStack(), None
 
-    def _drop_given_up(self) -> int:
+    def _drop_given_up(self) -> None:
         """Stop writing what nobody waits for any more."""
-        gone = [job for job, text in self.texts.items() if text.is_given_up()]
-        for job in gone:
+        for job in [job for job, text in self.texts.items() if text.is_given_up()]:
             job.finished = True
-            del self.texts[job]
-        return len(gone)
+            self._over(job)
 
-    def _after_error(self, error: Exception) -> int:
+    def _over(self, job: Any) -> WrittenText:
+        """Return the text of a job that has ended; its place is free from now on."""
+        self._release()
+        return self.texts.pop(job)
+
+    def _fail_all(self, reason: Exception) -> None:
+        for job in [*self.texts]:
+            self._over(job).fail(reason)
+
+    def _after_error(self, error: Exception) -> None:
         """Fail this model's texts, and begin anew with less memory if that was short."""
         memory = is_out_of_memory(error)
         log.error("%s: %s", self.lm.name, error, exc_info=None if memory else error)
         if memory:
             self.slots = max(1, self.slots // 2)
-        reason: Exception = BusyError("out of memory; try again") if memory else error
-        for text in self.texts.values():
-            text.fail(reason)
-        count = len(self.texts)
-        self.texts.clear()
+        self._fail_all(BusyError("out of memory; try again") if memory else error)
         self.close()
         free_memory()
-        return count
