@@ -167,8 +167,9 @@ def rehearse() -> None:
     makes forks cheaper.
     """
     call = ["?", "call", ["y", 0], [["l", 0, 1, "a"], 2.5], ["d", 1, "by", True], None]
+    plain = ["?", "call", ["y", 0], [1, 2.5], None, None]
     program = "def f(x, y, by=1):\n    return x\n"
-    script = [["?", "boot", None, ["f"], ["d", 0], None], call, call, call]
+    script = [["?", "boot", None, ["f"], None, None], plain, call, call]
     for _ in range(REHEARSALS):
         near, far = socket.socketpair()
         with near, far:

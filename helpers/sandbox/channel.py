@@ -160,7 +160,8 @@ class Peer:
             self.before_request()
         memo = Memo()
         encode = self._codec.encode
-        message = [encode(target, memo), self._codec.encode_all(args, memo), encode(kwargs, memo)]
+        named = encode(kwargs, memo) if kwargs else None  # most requests have none
+        message = [encode(target, memo), self._codec.encode_all(args, memo), named]
         self._send(["?", op, *message, self._changes()])
         self._depth += 1
         try:
@@ -201,7 +202,8 @@ class Peer:
             self._apply(changed)
             target = self._codec.decode(wire_target, table)
             args = self._codec.decode_all(sent[0], table)
-            kwargs = self._codec.decode(sent[1], table)
+            if sent[1] is not None:
+                kwargs = self._codec.decode(sent[1], table)
             memo = Memo(table)
             tag, value = "=", self.perform(op, target, args, kwargs)
         except ChannelClosed:
@@ -230,7 +232,9 @@ class Peer:
     def _reply(self, tag: str, value: Any, memo: Memo, args: list, kwargs: dict, sent: list) -> list:
         """Build the reply: the value or exception, and the arguments again if they changed."""
         try:
-            state = [self._codec.encode_all(args, memo), self._codec.encode(kwargs, memo)]
+            state = [self._codec.encode_all(args, memo), None]
+            if kwargs:
+                state[1] = self._codec.encode(kwargs, memo)
             body = self._encode_error(value) if tag == "!" else self._codec.encode(value, memo)
             changed = self._changes()
         except (CodecError, RecursionError, MemoryError, RuntimeError) as error:
@@ -280,11 +284,11 @@ class Peer:
             if issubclass(value, BaseException):
                 return ["e", *self._describe_class(value), number]
             kind = "cls"
-        elif isinstance(value, Iterator):
-            kind = "it"
-        elif isinstance(value, types.FunctionType | types.MethodType | types.BuiltinFunctionType):
+        elif isinstance(value, _FUNCTIONS):
             code = getattr(value, "__code__", None)
             kind = "afn" if getattr(code, "co_flags", 0) & IS_COROUTINE else "fn"
+        elif isinstance(value, Iterator):
+            kind = "it"
         elif isinstance(value, types.CoroutineType):
             kind = "co"
         else:
@@ -393,17 +397,22 @@ class Peer:
         if size > MAX_MESSAGE_BYTES:
             raise CodecError("message too large")
         try:
-            message = _loads(self._read(size).decode("ascii"))
+            message, end = _loads(self._read(size).decode("ascii"))
         except (RecursionError, ValueError) as error:
             deep = isinstance(error, RecursionError)
             raise CodecError("message nested too deeply" if deep else "message is not JSON") from error
-        if type(message) is not list or not message or (message[0], len(message)) not in _SHAPES:
+        fits = end == size and type(message) is list and message
+        if not fits or (message[0], len(message)) not in _SHAPES:
             raise CodecError("malformed message")
         return message
 
     def _read(self, size: int) -> bytes:
         """Return the next `size` bytes and keep what arrives with them: most messages take one read."""
-        parts, missing = [self._pending], size - len(self._pending)
+        held = self._pending
+        if len(held) >= size:
+            self._pending = held[size:]
+            return held[:size]
+        parts, missing = [held], size - len(held)
         while missing > 0:
             try:
                 part = os.read(self._descriptor, 2**13 if missing < 2**13 else 2**20)
@@ -430,7 +439,8 @@ def _nothing() -> int:
     return 0
 
 
-_dumps, _loads = json.dumps, json.JSONDecoder().decode
+_dumps, _loads = json.dumps, json.JSONDecoder().raw_decode  # messages begin without blanks
+_FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 _SHAPES = {("?", 6), ("=", 5), ("!", 5)}
 _PLAIN_OPERATIONS: dict[str, Callable] = {
     "next": next, "iter": iter, "len": len, "str": str, "repr": repr, "bool": bool, "hash": hash,

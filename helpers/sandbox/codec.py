@@ -120,6 +120,8 @@ class Codec:
         return head + self.encode_all(parts, memo)
 
     def _encode_special(self, value: Any, kind: type, memo: Memo) -> Any:
+        if kind is types.FunctionType:
+            return self._export(value)
         module = kind.__module__ if type(kind.__module__) is str else ""
         if hasattr(kind, "_sandbox_handle"):
             return self._export(value)

@@ -24,9 +24,9 @@ POOL_HEADER = 48
 PAGE = 4096
 LARGEST_SMALL = 512  # bytes; larger objects come from malloc
 LARGEST_HASHED = 256  # bytes; what is hashed by its address (functions, instances, tasks) is no larger
-# Sets of free blocks in known order, in pages of each size: one for a program's calls, one for its
-# definition. Every page costs every program a page fault.
-SHARE_PAGES = (2, 1)
+# Sets of free blocks in known order: one for a program's definition, one for its calls. Of each size they
+# are a page each of one pool: every page costs every program a page fault, every pool makes forks dearer.
+SHARES = 2
 ALMOST_FULL = 8  # blocks of a pool that something else may hold
 STIRRED = 10  # blocks of each size that change places between two cases
 MOST_ROUNDS = 200  # limit on filling gaps: an allocator other than CPython's has no such pools
@@ -139,10 +139,9 @@ def settle(conditions: RunConditions) -> None:
     The warm process itself touches neither, so every child finds the same, whatever ran before it.
     """
     seed_generators(conditions.random_seed)
-    for share, pages in enumerate(SHARE_PAGES):
-        fresh, filling = arrange_memory(len(SHARE_PAGES) * conditions.memory + share, pages)
-        _fresh.append(fresh)
-        _held.extend(filling)
+    fresh, filling = arrange_memory(conditions.memory)
+    _fresh.extend(fresh)
+    _held.extend(filling)
 
 
 def enter(conditions: RunConditions) -> None:
@@ -167,7 +166,7 @@ def hand_out() -> None:
     it allocates in between depends on paths and on what the process did before.
     """
     if _fresh:
-        _fresh.pop().clear()  # from last to first
+        _fresh.pop(0).clear()  # each from last to first
 
 
 def seed_generators(seed: int) -> None:
@@ -192,7 +191,7 @@ def reorder_names(seed: int, *namespaces: dict[str, Any]) -> None:
         namespace.update(items)
 
 
-def arrange_memory(seed: int, pages: int) -> tuple[list[Any], list[Any]]:
+def arrange_memory(seed: int) -> tuple[list[list[Any]], list[Any]]:
     """Fill the gaps that imports left in memory, and one whole pool of each size.
 
     Objects without their own hash are hashed by address, and a set iterates over them in the order of
@@ -200,12 +199,12 @@ def arrange_memory(seed: int, pages: int) -> tuple[list[Any], list[Any]]:
     seed alone: equal seeds give equal order in every process.
 
     Returns:
-        (fresh, filling). `fresh` holds the objects in the first `pages` pages of these pools, in a seeded
-        order: free them from last to first, and new objects take their places from first to last.
-        `filling` holds all others: keep them as long as the order must last.
+        (shares, filling). Each of the `SHARES` lists in `shares` holds the objects in one page of every
+        pool, in a seeded order: free them from last to first, and new objects take their places from
+        first to last. `filling` holds all others: keep them as long as the order must last.
     """
     rng, filling = random.Random(seed), []
-    ready: list[Any] = []
+    shares: list[list[Any]] = [[] for _ in range(SHARES)]
     gc.collect()
     for size in range(16, LARGEST_HASHED + 1, 16):
         room = ((1 << POOL_BITS) - POOL_HEADER) // size
@@ -219,19 +218,20 @@ def arrange_memory(seed: int, pages: int) -> tuple[list[Any], list[Any]]:
             full = [pool for pool, count in counts.items() if count >= room - ALMOST_FULL]
         # The pool must have no gap: only then are its blocks reused first.
         made += _blocks(size, 2 * ALMOST_FULL)
-        if not full:
-            filling += made
-            continue
-        first = (full[0] << POOL_BITS) + POOL_HEADER
-        places = {id(one): (id(one) - first) // size for one in made if id(one) >> POOL_BITS == full[0]}
-        ranks = list(range((pages * PAGE - POOL_HEADER) // size))  # fewer than a pool holds: one that
-        rng.shuffle(ranks)  # becomes entirely free is dissolved and loses its order
-        fresh = [one for one in made if places.get(id(one), room) < len(ranks)]
-        filling += [one for one in made if places.get(id(one), room) >= len(ranks)]
+        pool = full[0] if full else -1
+        pages: dict[int, list[Any]] = {}
+        for one in made:
+            first, last = id(one), id(one) + size - 1
+            page = first % (1 << POOL_BITS) // PAGE
+            # A pool that becomes entirely free is dissolved and loses its order: the last page never does.
+            given = first >> POOL_BITS == pool and first // PAGE == last // PAGE and page < SHARES
+            (pages.setdefault(page, []) if given else filling).append(one)
         del made, new
-        fresh.sort(key=lambda one, places=places, ranks=ranks: ranks[places[id(one)]])
-        ready += fresh
-    return ready, filling
+        for share, page in zip(shares, sorted(pages), strict=False):
+            blocks = sorted(pages.pop(page), key=id)
+            rng.shuffle(blocks)
+            share += blocks
+    return shares, filling
 
 
 def stir_memory(rng: random.Random) -> list[Any]:
