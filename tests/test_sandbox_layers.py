@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -95,6 +96,26 @@ def test_sandbox_holds_with_fewer_layers_and_reports_them(tmp_path, missing, unp
     assert not {"infrastructure_error"} & set(statuses.values()), outcomes
     assert list(outside.iterdir()) == []
     assert os.stat(outside).st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("uid", [None, 61184])
+def test_a_program_ends_with_the_warm_process_that_forked_it(uid):
+    """The kernel forgets a process's death signal when its user changes, so it must be set after that."""
+    if uid is not None and os.geteuid() != 0:
+        pytest.skip("only root can take another user id")
+    code = (
+        "import ctypes, os, sys; sys.path.insert(0, sys.argv[1])\n"
+        "from helpers.sandbox import confine\n"
+        f"rights = confine.Confinement(2**30, {uid}, read_all=False, call_filter=None)\n"
+        "signal = ctypes.c_int(0)\n"
+        "rights.apply(10, 1024, None, ())\n"
+        "ctypes.CDLL(None).prctl(2, ctypes.byref(signal), 0, 0, 0)\n"
+        "print(signal.value)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, ROOT], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert int(done.stdout) == signal.SIGKILL
 
 
 def test_layers_are_reported():

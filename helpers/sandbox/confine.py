@@ -84,12 +84,12 @@ class Confinement:
         resource.setrlimit(resource.RLIMIT_AS, _within_hard(resource.RLIMIT_AS, memory))
         resource.setrlimit(resource.RLIMIT_CPU, _within_hard(resource.RLIMIT_CPU, cpu_seconds))
         self._close_others(keep if landlock is None else (*keep, landlock))
-        libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
         if self.uid is not None:
             libc.prctl(PR_SET_KEEPCAPS, 1 if self._read_all else 0, 0, 0, 0)
             _become(self.uid + sibling)
         self._keep_capabilities(CAP_DAC_READ_SEARCH if self._read_all else 0)
         libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+        libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)  # last: a change of user clears it
         if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "no_new_privs refused")
         if landlock is not None:
