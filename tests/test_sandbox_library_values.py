@@ -2,6 +2,7 @@
 
 import pytest
 
+from helpers.sandbox.api import Program, run_programs
 from helpers.sandbox.type_values import type_from
 from helpers.sandbox.wire import CodecError
 from tests.own_problems import Case, outcomes
@@ -123,3 +124,10 @@ def test_right_answers_pass_and_wrong_ones_fail(name):
 def test_a_type_expression_holds_nothing_but_types(parts):
     with pytest.raises(CodecError):
         type_from(*parts)
+
+
+def test_text_columns_fit_into_a_small_limit():
+    """Their library reserves much more than it uses unless it is told not to."""
+    program = "import pandas as pd\ndef f(n):\n    return len(pd.Series(['ab'] * n))\n"
+    (outcome,) = run_programs([Program(program, "assert f(3) == 3\n", "f", memory_mb=128)], workers=1)
+    assert outcome.passed, outcome

@@ -109,7 +109,9 @@ class Worker:
             f"helpers.__path__ = [{os.path.join(ROOT, 'helpers')!r}]; "
             f"from helpers.sandbox.zygote import run_zygote; run_zygote()"
         )
+        # Arrow's own allocator reserves 1 GiB at a time, which would use up a program's limit at once.
         environment = {
+            "ARROW_DEFAULT_MEMORY_POOL": "system",
             "PATH": "/usr/bin:/bin", "HOME": self.folder, "TMPDIR": self.folder,
             "PYTHONDONTWRITEBYTECODE": "1", "OPENBLAS_NUM_THREADS": "1",
             "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LD_BIND_NOW": "1",
