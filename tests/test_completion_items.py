@@ -11,6 +11,7 @@ import pytest
 import test_languages
 
 from helpers.code.definitions import defined_names
+from helpers.code.first_statement import first_statement
 from helpers.code.languages import language_of
 from helpers.code.literals import COMMENT, lexemes
 from helpers.code.statements import reserved_words, statements_of, syntax_errors
@@ -152,6 +153,36 @@ def test_nothing_is_drawn_from_a_twin_and_the_draw_follows_the_seed_alone():
     assert Counter(item.kind for item in once) == dict.fromkeys(KINDS, 10)
     lines = {(item.path, item.line) for item in once if item.kind == "next_line"}
     assert len({path for path, _ in lines}) == 6  # every file gives one before any gives a second
+
+
+def test_a_block_that_holds_a_twin_is_passed_over():
+    text = "a = 1\nb = 2\nc = 3\nclass A:\n    def f(self):\n        return self.b\n"
+    drawn = completion_items([file_of(text)], [], count=99, seed=0, passed_over={"pkg/mill.py": [(5, 6)]})
+    assert {(item.line, item.kind) for item in drawn if item.line > 3} == {(4, "next_line")}
+
+
+ODD = {  # language -> code after which a block holds an import, or its end cannot be told from its lines
+    "a.py": "try:\n    import b\nexcept ImportError:\n    b = None\n",
+    "a.js": "const b = require('b')\nfunction f() {\n  return require('c')\n}\n",
+    "a.rs": "mod b;\nfn f() {\n    use b::c;\n}\n",
+    "a.cpp": 'namespace {\n#include "b.h"\n}\n',
+    "a.c": "static int\nf(int a)\n{\n  return a;\n}\n",
+    "a.ts": "if (a) {\n  const b = await import('b')\n}\n",
+}
+
+
+@pytest.mark.parametrize("path", ODD)
+def test_no_target_holds_an_import_and_every_block_ends_where_completions_are_cut(path):
+    before = {"a.py": "a = 1\n", "a.rs": "const A: i32 = 1;\n"}.get(path, "int a = 1;\n")
+    before = {"a.js": "let a = 1;\n", "a.ts": "let a = 1;\n"}.get(path, before)
+    text = 3 * before + ODD[path] + before
+    drawn = completion_items([file_of(text, path)], [], count=99, seed=0)
+    words = ("import", "require", "use ", "mod ", "#include")
+    assert not any(word in item.target for item in drawn for word in words)
+    for item in drawn:
+        if item.kind == "block":
+            assert first_statement(text[item.start :], item.language) == item.target
+    assert any(item.line > 3 + ODD[path].count("\n") for item in drawn)  # the line after it is a place
 
 
 def test_fewer_places_than_asked_are_no_error():

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_completion_items import PYTHON, file_of
 
+from helpers.code.first_statement import first_statement, open_brackets
 from helpers.data import completion_items as rules
 from helpers.data.completion_items import completion_items
 from helpers.eval.completion_comparison import (
@@ -33,9 +34,7 @@ from helpers.eval.completion_scores import (
     common_beginning,
     cut_completion,
     edit_similarity,
-    first_statement,
     identifier_f1,
-    open_brackets,
     score_completion,
 )
 from helpers.eval.statistics import exact_mcnemar, holm, paired_share
@@ -132,6 +131,36 @@ def test_the_first_statement_of_what_follows_a_place_is_its_target():
     for item in found:
         rest = texts[item.path][item.start :]
         assert cut_completion(item.kind, rest, "python") == item.target
+
+
+@pytest.mark.parametrize(
+    ("language", "statement", "after"),
+    [
+        ("c", "  while (a)\n  {\n    b();\n  }", "  c();"),  # the brace on a line of its own
+        ("c", "\tif (a)\n            b();", "        c();"),  # a tab is eight blanks
+        ("c", "    case 1:\n      a();\n      break;", "    case 2:\n      b();"),
+        ("cpp", "int f() {\n  return 1;\n}", "}  // namespace a"),
+        ("cpp", "template <class A>\nA f() {\n  return 1;\n}", "int g;"),
+        ("java", "  @A(\n    b = 1\n  )\n  void f() {\n  }", "  int c;"),
+        ("java", "  @A int b =\n      1;", "  int c;"),
+        ("typescript", "@A({\n  b: 1,\n})\nclass C {\n}", "const d = 1"),
+        ("python", "@a(\n    1,\n)\ndef f():\n    pass", "b = 1"),
+        ("javascript", "try {\n  a()\n}\ncatch {\n  b()\n}", "{\n  c()\n}"),
+    ],
+)
+def test_the_first_statement_in_other_layouts(language, statement, after):
+    assert first_statement(f"{statement}\n{after}\n", language) == statement
+
+
+def test_line_ends_are_the_files_own_and_count_for_nothing():
+    text = PYTHON.replace("\n", "\r\n")
+    for item in completion_items([file_of(text)], [], count=9, seed=4):
+        told = item.target.replace("\r\n", "\n")
+        for written in (told, item.target, f"{item.target}\r\n"):
+            found = score_completion(item, text, written, TOKENIZER, has_ended=True)
+            assert (found.exact_match, found.stops, found.edit_similarity) == (True, True, 1)
+            assert found.accepted_characters == len(told.strip())
+    assert cut_completion("next_line", "a = 1\rb = 2", "python") == "a = 1"
 
 
 def test_brackets_in_strings_and_comments_count_for_nothing():

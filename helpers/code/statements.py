@@ -100,4 +100,5 @@ def _by_grammar(text: str, language: str) -> Iterator[Statement]:
 
 def _is_import(node: Node) -> bool:
     is_plain_export = node.type == "export_statement" and node.child_by_field_name("source") is None
-    return node.type in IMPORTS and not is_plain_export
+    is_other_file = node.type == "mod_item" and node.child_by_field_name("body") is None  # Rust's `mod a;`
+    return is_other_file or (node.type in IMPORTS and not is_plain_export)

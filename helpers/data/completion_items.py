@@ -4,9 +4,10 @@
     next_line      a line on which a statement begins, after the line before it
     block          a statement of 2 to 8 lines, after the line before it
 
-A place lies in code: its target holds no comment, no string over several lines, and is neither import nor
-bare punctuation. The left context is all of the file before it. Functions with a twin in the training side
-are passed over, as everywhere in evaluation.
+A place lies in code: its target holds no comment, no import and no string over several lines, and is not
+bare punctuation. A block is one whose end can be told from its lines alone, as completions are cut. The left
+context is all of the file before it. Functions with a twin in the training side are passed over, as
+everywhere in evaluation.
 
 Places are drawn in turns, so that kinds get equal shares and every file gives one place of a kind before any
 gives a second. At most `MOST` places of a kind come from a file, and they do not overlap.
@@ -23,6 +24,7 @@ from itertools import accumulate, pairwise
 from typing import get_args
 
 from helpers.code.definitions import defined_names
+from helpers.code.first_statement import first_statement
 from helpers.code.literals import COMMENT, NAME, OTHER, STRING, Lexeme, lexemes
 from helpers.code.statements import Statement, reserved_words, statements_of
 from helpers.lines import lines_of
@@ -32,7 +34,16 @@ KINDS: tuple[CompletionKind, ...] = get_args(CompletionKind)
 MOST = 3  # places of one kind in a file
 BLOCK_LINES = range(2, 9)
 LEAST_LEFT = 3  # lines that are not blank before a place
+# Words that import something wherever they stand in code, and what follows them if they can mean more.
+IMPORTING = {
+    "python": {"import": ""}, "javascript": {"import": "", "require": "("}, "go": {"import": ""},
+    "java": {"import": ""}, "rust": {"use": ""}, "c": {"include": ""}, "cpp": {"include": ""},
+}  # fmt: skip
+IMPORTING |= {"typescript": IMPORTING["javascript"], "tsx": IMPORTING["javascript"]}
 LONGEST = {"rest_of_line": 100, "next_line": 100, "block": 320}  # characters of a target
+
+
+END = Lexeme(OTHER, "", 0, 0)
 
 
 @dataclass(frozen=True)
@@ -136,24 +147,35 @@ def _places(
     """Return start and end of every place of a kind; of each line, one place."""
     found = []
     left_lines = [0, *accumulate(bool(line.strip()) for line in text.lines)]  # before each line
+    imports = [s.start for several in text.statements.values() for s in several if s.is_import]
     for first, several in text.statements.items():
-        is_passed_over = any(a <= first <= b for a, b in passed_over)
-        if is_passed_over or left_lines[first - 1] < LEAST_LEFT or any(s.is_import for s in several):
+        last = first
+        if kind == "block":
+            last = max((s.end for s in several if s.end - first + 1 in BLOCK_LINES), default=0)
+        is_passed_over = any(a <= last and first <= b for a, b in passed_over)
+        has_import = any(first <= line <= last for line in imports)
+        if last == 0 or is_passed_over or has_import or left_lines[first - 1] < LEAST_LEFT:
             continue
-        spans = [text.span(first, first)]
+        spans = [text.span(first, last)]
         if kind == "rest_of_line":
             spans = _rest(text, *spans[0], draw)
         elif not text.lines[first - 2].strip():  # what comes next there is the blank line
             continue
-        elif kind == "block":
-            ends = [s.end for s in several if s.end - first + 1 in BLOCK_LINES]
-            spans = [text.span(first, max(ends))] if ends else []
+        if kind == "block" and not _ends_there(text, first, last):
+            continue
         found += [span for span in spans if _is_fit(text, kind, *span)]
     return found
 
 
+def _ends_there(text: _Text, first: int, last: int) -> bool:
+    """Return whether a completion that is all right and goes on would be cut at the end of these lines."""
+    after = next((n for n in range(last, len(text.lines)) if text.lines[n].strip()), len(text.lines))
+    block = "".join(text.lines[first - 1 : last]).rstrip("\r\n")
+    return first_statement("".join(text.lines[first - 1 : after + 1]), text.file.language) == block
+
+
 def _rest(text: _Text, start: int, end: int, draw: random.Random) -> list[tuple[int, int]]:
-    """Return one place within a line: after a token, with two more at least behind it."""
+    """Return one place within a line: after a token, with one more at least behind it."""
     inside = text.between(start, end)
     cuts = [x.end for x, after in pairwise(inside) if {x.kind, after.kind} <= {NAME, OTHER}]
     return [(draw.choice(cuts), end)] if cuts else []
@@ -165,8 +187,12 @@ def _is_fit(text: _Text, kind: CompletionKind, start: int, end: int) -> bool:
     is_plain = not any(
         x.kind == COMMENT or (x.kind == STRING and "\n" in text.file.text[x.start : x.end]) for x in inside
     )
+    importing = IMPORTING[text.file.language]
+    has_import = any(
+        x.kind == NAME and importing.get(x.text) in ("", after.text) for x, after in pairwise([*inside, END])
+    )
     says_something = any(x.kind in (NAME, STRING) or x.text[:1].isdigit() for x in inside)
-    return is_plain and says_something and len(target.strip()) <= LONGEST[kind]
+    return is_plain and not has_import and says_something and len(target.strip()) <= LONGEST[kind]
 
 
 def _item(

@@ -26,7 +26,12 @@ from helpers.eval.completion_context import (
     ranked_units,
     training_files,
 )
-from helpers.eval.completion_scores import CompletionScore, cut_completion, score_completion
+from helpers.eval.completion_scores import (
+    CompletionScore,
+    cut_completion,
+    equals_target,
+    score_completion,
+)
 from helpers.eval.ranking import Run
 from helpers.lines import lines_of
 from helpers.machine.hardware import Runtime
@@ -145,7 +150,7 @@ def exact_share(
     prompts = [form.plain(item, text, window - new_tokens(item.kind, window)) for item, text in places]
     written = _write(model, tokenizer, items, prompts, task, runtime)
     right = [
-        cut_completion(item.kind, text, item.language).strip() == item.target.strip()
+        equals_target(item, cut_completion(item.kind, text, item.language))
         for item, (text, _) in zip(items, written, strict=True)
     ]
     return sum(right) / len(right)

@@ -5,23 +5,18 @@ White space at the ends of target and completion counts for nothing in any measu
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 
 from transformers import PreTrainedTokenizerBase
 
-from helpers.code.literals import OTHER, lexemes
+from helpers.code.first_statement import first_statement, open_brackets
 from helpers.code.statements import syntax_errors
 from helpers.data.completion_items import names_in
-from helpers.lines import lines_of
+from helpers.lines import lines_of, with_newlines
 from helpers.models.tokens import continuing_ids
 from helpers.records import CompletionItem
-
-# At a statement's own margin, these go on with it.
-GOES_ON = re.compile(r"(?:else|elif|except|finally|catch|case|default)\b|[)\]}]")
-OPENING, CLOSING = frozenset("([{"), frozenset(")]}")
 
 
 @dataclass(frozen=True)
@@ -50,40 +45,17 @@ def group_of(item: CompletionItem) -> str:
 
 
 def cut_completion(kind: str, written: str, language: str) -> str:
-    """Return the part of what a model wrote that counts: its first line; of a block, its first statement."""
-    return first_statement(written, language) if kind == "block" else written.partition("\n")[0].rstrip("\r")
+    r"""Return the part of what a model wrote that counts: its first line; of a block, its first statement.
 
-
-def first_statement(text: str, language: str) -> str:
-    """Return the first statement of a text that may break off anywhere, without its last line's end.
-
-    It goes on while brackets are open, lines are indented deeper than its first, or a line at its own margin
-    begins with a word such as `else` or with a closing bracket.
+    Lines end with "\n" in it, whatever the model wrote.
     """
-    taken: list[str] = []
-    held: list[str] = []  # blank lines, which belong to it if it goes on
-    margin, depth, is_open = 0, 0, True
-    for line in lines_of(text):
-        bare = line.strip()
-        indent = len(line) - len(line.lstrip())
-        is_inside = depth > 0 or is_open or indent > margin or (indent == margin and GOES_ON.match(bare))
-        if not bare:
-            held.append(line)
-            continue
-        if not is_inside:
-            break
-        margin = margin if any(part.strip() for part in taken) else indent
-        taken += [*held, line]
-        held = []
-        depth = open_brackets("".join(taken), language)
-        is_open = bare.startswith("@") or bare.endswith("\\")  # a decorator, a line that goes on
-    return "".join(taken).rstrip("\r\n")
+    written = with_newlines(written)
+    return first_statement(written, language) if kind == "block" else written.partition("\n")[0]
 
 
-def open_brackets(code: str, language: str) -> int:
-    """Return how many brackets a piece of code opens more than it closes, outside strings and comments."""
-    marks = [x.text for x in lexemes(code, language) if x.kind == OTHER]
-    return sum(mark in OPENING for mark in marks) - sum(mark in CLOSING for mark in marks)
+def equals_target(item: CompletionItem, cut: str) -> bool:
+    """Return whether a completion is the target, white space at the ends and kinds of line ends aside."""
+    return cut.strip() == with_newlines(item.target).strip()
 
 
 def score_completion(
@@ -104,9 +76,9 @@ def score_completion(
         has_ended: whether the model stopped before its budget of tokens was spent.
     """
     cut = cut_completion(item.kind, written, item.language)
-    target, text = item.target.strip(), cut.strip()
-    is_exact = text == target
-    has_ended = has_ended or len(cut.rstrip()) < len(written.rstrip())
+    target, text = with_newlines(item.target).strip(), cut.strip()
+    is_exact = equals_target(item, cut)
+    has_ended = has_ended or len(cut.rstrip()) < len(with_newlines(written).rstrip())
     return CompletionScore(
         item_id=item.id, kind=item.kind, path=item.path, arm=arm, text=cut, context=context,
         group=group_of(item),
