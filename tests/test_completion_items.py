@@ -185,6 +185,20 @@ def test_no_target_holds_an_import_and_every_block_ends_where_completions_are_cu
     assert any(item.line > 3 + ODD[path].count("\n") for item in drawn)  # the line after it is a place
 
 
+def test_names_of_every_alphabet_are_names():
+    text = "число = 1\nразмер = 2\nитог = 3\nсумма = сложить(число, größe)\n"
+    assert names_in("сумма = сложить(число, größe, μ2)", "python") == [
+        "сумма",
+        "сложить",
+        "число",
+        "größe",
+        "μ2",
+    ]
+    drawn = completion_items([file_of(text)], [], count=9, seed=0, own_names={"сложить"})
+    assert {item.kind: item.cross_file for item in drawn if item.line == 4}["next_line"]
+    assert names_in("naïve.été(1)", "go") == ["naïve", "été"]
+
+
 def test_fewer_places_than_asked_are_no_error():
     assert completion_items([file_of("x = 1\n")], [], count=9, seed=0) == []
     assert len(completion_items([file_of(PYTHON)], [], count=999, seed=0)) <= MOST * len(KINDS)

@@ -23,13 +23,13 @@ class Lexeme(NamedTuple):
 
 
 PLAIN = re.compile(
-    r"(?P<space>[^\S\n]+)|(?P<newline>\n)|(?P<name>[A-Za-z_$][\w$]*)|(?P<number>\d[\w.]*)"
+    r"(?P<space>[^\S\n]+)|(?P<newline>\n)|(?P<name>(?:[^\W\d]|\$)[\w$]*)|(?P<number>\d[\w.]*)"
     r"|(?P<op>:=|::|=>|->|===|!==|==|!=|<=|>=|\|\|=|\?\?=|\?:|\+=|\|\||&&|\?\?|.)",
     re.DOTALL,
 )
 # A token that begins no string or comment, with the spaces before it: this rule alone reads most tokens.
 PLAIN_ALONE = re.compile(
-    r"[^\S\n]*+(?:(?P<newline>\n)|(?P<name>[A-Za-z_$][\w$]*+)(?![\"'`#])|(?P<number>\d[\w.]*+)"
+    r"[^\S\n]*+(?:(?P<newline>\n)|(?P<name>(?:[^\W\d]|\$)[\w$]*+)(?![\"'`#])|(?P<number>\d[\w.]*+)"
     r"|(?P<op>:=|::|=>|->|===|!==|==|!=|<=|>=|\|\|=|\?\?=|\?:|\+=|\|\||&&|\?\?|[^\"'`#/\w\s$]))"
 )
 STRING_START = re.compile(r"[A-Za-z]{0,2}8?R?#{0,8}[\"'`]")
