@@ -216,8 +216,32 @@ def test_the_choice_is_the_candidate_with_the_fewest_nats(code, item, held, monk
         "bm25": {item.id: {"grind.py::grind": 1.0}},
         "embedder_after": {item.id: {"roast.py::roast": 1.0}},
     }
-    found = choose_context(None, tokenizer, code, runs, [(item, held.text)], repository="cafe", room=300)
+    options = {"repository": "cafe", "room": lambda kind: 300}
+    found = choose_context(None, tokenizer, code, runs, [(item, held.text)], **options)
     assert (found.retriever, found.heads, found.places) == ("embedder_after", "comments", 1)
     assert len(found.tried) == 3 * len(SHARES) + 1
-    nowhere = choose_context(None, tokenizer, code, runs, [], repository="cafe", room=300)
+    nowhere = choose_context(None, tokenizer, code, runs, [], **options)
     assert (nowhere.retriever, nowhere.heads, nowhere.share) == ("bm25", "marks", SHARES[0])
+
+
+def test_a_form_for_which_no_prompt_has_room_is_no_best_form(code, item, held, monkeypatch):
+    """Without code a target costs least here, so only a form that puts none anywhere would be chosen."""
+    tokenizer = marked()
+
+    def judge(model, prompt, target):
+        return 9.0 if "def grind" in continuation(tokenizer, [], prompt, marks=True) else 1.0
+
+    monkeypatch.setattr("helpers.eval.completion_choice.target_nats", judge)
+    runs, asked = {"bm25": {item.id: {"grind.py::grind": 1.0}}}, []
+
+    def room(kind):
+        asked.append(kind)
+        return 120
+
+    found = choose_context(
+        None, tokenizer, code, runs, [(item, held.text)], repository="a long name " * 9, room=room
+    )
+    reach = {(row["heads"], row["share"]): row["places_with_code"] for row in found.tried}
+    assert set(reach.values()) == {0, 1}
+    assert reach[found.heads, found.share] == 1
+    assert set(asked) == {item.kind}  # a place's own room, as where arms are compared

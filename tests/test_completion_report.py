@@ -13,7 +13,7 @@ from test_tracks import Recorder
 from helpers.data.card.facts import completion_report
 from helpers.eval.completion_arms import CompletionResult, CompletionTask
 from helpers.eval.completion_choice import ContextChoice
-from helpers.eval.completion_comparison import ARMS
+from helpers.eval.completion_comparison import ARMS, reach_in_words
 from helpers.eval.completion_context import TrainingCode
 from helpers.eval.completion_scores import CompletionScore
 from helpers.eval.completion_task import FOLDER, completion_facts, write_completion
@@ -28,7 +28,13 @@ from helpers.report.first_screen import completion_line
 from helpers.report.gallery import gallery, place_evidence
 from helpers.report.metrics import MetricsError, assemble, completion_again, not_run, run_section
 from helpers.report.record_completion import completion_not_run, record_completion
-from helpers.report.tables_completion import arm_table, difference_table, summary_cells
+from helpers.report.tables_completion import (
+    arm_table,
+    completion_doubt,
+    difference_table,
+    method_sentence,
+    summary_cells,
+)
 from helpers.run.expected_seconds import expected_sections
 from helpers.run.workspace import read_jsonl, write_jsonl
 from helpers.settings import CompletionSettings, SettingsError
@@ -83,6 +89,25 @@ def test_the_section_follows_from_the_saved_rows(folder, section):
     (folder / FOLDER / "completions.jsonl").write_text(kept, encoding="utf-8")
     assert again["arms"]["base"] != section["arms"]["base"]
     assert again["arms"]["adapted"] == section["arms"]["adapted"]
+
+
+def test_the_page_says_at_how_many_places_code_was_retrieved(section):
+    """The planted rows hold no retrieved code at all, so the arms with it say nothing of retrieval."""
+    assert section["places"]["with_code"] == {"base+retrieved": 0, "adapted+retrieved": 0}
+    assert section["answer"].endswith(" Prompts had room for retrieved code at 0 of 60 places only.")
+    assert (reach_in_words(54, 60), reach_in_words(53, 60) != "") == ("", True)
+    assert "had room for some at 0 of 60 places" in method_sentence(section)
+    near = {**section["places"], "with_code": {"base+nearest_file": 0}}
+    assert "No prompt had room for the nearest file" in completion_doubt({**section, "places": near})
+    assert "No prompt" not in completion_doubt(section)
+
+
+def test_the_figure_says_so_if_no_arm_is_ahead(section):
+    level = dict.fromkeys(section["arms"], section["arms"]["base"])
+    reading = plots_completion.arms_by_kind({**section, "arms": level}).reading
+    assert reading.startswith(
+        "Over all places, no arm completes a larger share exactly than untouched, 0.200."
+    )
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,7 @@ def test_the_answer_says_which_by_how_much_and_at_what_cost():
     assert won.endswith("Not detectably different from it: the adapted model with retrieved code.")
     level = answer(0.3, 0.3, 0.3, 0.3)
     assert "no other arm is detectably better. Against it: " in level
-    assert level.count("+0.0 points, 95% interval +0.0 to +0.0, p = 1 after Holm") == 3
+    assert level.count("0.0 points, 95% interval 0.0 to 0.0, p = 1 after Holm") == 3
     worse = answer(0.5, 0.1, 0.5, 0.5)
     assert worse.endswith(" Detectably worse: the untouched model with retrieved code.")
     said = cost_in_words({"base": 0.25, "adapted+retrieved": 0.5, "base+nearest_file": 9.0}, 275.4)
@@ -261,7 +261,7 @@ def test_chat_tuning_is_compared_with_its_own_untouched_model():
     scores |= {"chat_tuned": rows("chat_tuned", [False] * 60)}
     assert chat_pairs(scores) == [("base", "chat_tuned")]  # both tracks started from one model
     broken = differences(scores, **OPTIONS, pairs=chat_pairs(scores))
-    assert "makes its completions detectably worse: without retrieved code -50.0 points" in chat_in_words(
+    assert "makes its completions detectably worse: without retrieved code −50.0 points" in chat_in_words(
         broken
     )
     scores |= {"chat": scores["chat_tuned"]}

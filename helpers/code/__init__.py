@@ -2,9 +2,9 @@
 
 `functions` and `tree_sitter_functions` cut functions from files (Python and other languages), `languages`
 parses languages beside Python, `edits` and `docstrings` change a function's text, `near_duplicates` compares
-token sets, and `secrets` masks keys. `extraction` and `fences` find the code in an answer, `first_statement` ends one, `style` and
-`quality` rate it, and the package `names` finds names in it that do not exist. This package runs no
-code under study (see `helpers.sandbox`) and does not choose the files of a corpus (see `helpers.data`).
+token sets, and `secrets` masks keys. `extraction`, `fences` and `first_statement` find the code in an answer,
+`style` and `quality` rate it, and the package `names` finds names in it that do not exist. This package runs
+no code under study (see `helpers.sandbox`) and does not choose the files of a corpus (see `helpers.data`).
 """
 
 __all__ = [

@@ -172,7 +172,7 @@ def _prompts(
     runs = {name: search(queries) for name, search in searches.items()}
     choice = choose_context(
         model, tokenizer, task.code, runs, [(item, task.texts[item.path]) for item in task.validation],
-        repository=task.repository, room=task.window - new_tokens("block", task.window),
+        repository=task.repository, room=lambda kind: task.window - new_tokens(kind, task.window),
     )  # fmt: skip
     form = PromptForm(tokenizer, task.repository, choice.heads, choice.share)
     files = training_files(task.training, task.code)

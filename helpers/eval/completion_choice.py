@@ -6,7 +6,7 @@ is chosen with BM25, then the retriever with that form. Held-out test files take
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ class ContextChoice:
     heads: Heads
     share: float
     places: int
-    tried: tuple[Mapping[str, Any], ...]  # retriever, heads, share, nats a target
+    tried: tuple[Mapping[str, Any], ...]  # retriever, heads, share, nats a target, places with code
     infill: bool = False  # prompts hold what stands behind the place too, as fill-in-the-middle
 
 
@@ -45,32 +45,38 @@ def choose_context(
     places: Sequence[tuple[CompletionItem, str]],
     *,
     repository: str,
-    room: int,
+    room: Callable[[str], int],
 ) -> ContextChoice:
     """Return the candidate after whose prompts the targets are most probable; of equals, the first.
+
+    A candidate for whose code no prompt has room says nothing of retrieval, and is chosen only if all are so.
 
     Args:
         runs: retriever -> scores of the units for each item; "bm25" among them.
         places: items in validation files, each with its file's text; without any, the first candidate.
-        room: tokens of a prompt.
+        room: kind of a place -> tokens of its prompt.
     """
     tried: list[dict[str, Any]] = []
 
-    def nats(retriever: str, heads: Heads, share: float) -> float:
-        form, total = PromptForm(tokenizer, repository, heads, share), 0.0
+    def cost(retriever: str, heads: Heads, share: float) -> tuple[bool, float]:
+        form, total, with_code = PromptForm(tokenizer, repository, heads, share), 0.0, 0
         for item, text in places:
             ranked = ranked_units(code, item, runs[retriever].get(item.id, {}))
-            prompt, _ = form.prompt(code, item, text, ranked, room)
+            prompt, used = form.prompt(code, item, text, ranked, room(item.kind))
+            with_code += bool(used)
             total += target_nats(model, prompt, continuing_ids(tokenizer, item.target))
         mean = total / len(places) if places else 0.0
-        tried.append({"retriever": retriever, "heads": heads, "share": share, "nats_per_target": mean})
-        return mean
+        tried.append({
+            "retriever": retriever, "heads": heads, "share": share, "nats_per_target": mean,
+            "places_with_code": with_code,
+        })  # fmt: skip
+        return not with_code, mean
 
     forms = [(heads, share) for heads in heads_for(tokenizer) for share in SHARES]
-    costs = {form: nats(BM25, *form) for form in forms}
+    costs = {form: cost(BM25, *form) for form in forms}
     heads, share = min(costs, key=lambda form: costs[form])
     by_retriever = {BM25: costs[heads, share]}
-    by_retriever |= {name: nats(name, heads, share) for name in runs if name != BM25}
+    by_retriever |= {name: cost(name, heads, share) for name in runs if name != BM25}
     chosen = min(by_retriever, key=lambda name: by_retriever[name])
     infill = infill_marks(tokenizer) is not None
     return ContextChoice(chosen, heads, share, len(places), tuple(tried), infill)

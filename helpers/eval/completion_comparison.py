@@ -36,6 +36,7 @@ GROUPS = ("seen", "cross-file", "other")
 PRIMARY = "exact_match"
 SHARES = (PRIMARY, "parses", "stops", "first_token")
 SHOWN_OF_PARTS = (PRIMARY, "edit_similarity")
+LEAST_REACH = 0.9  # of the places; below that the answer says where code was retrieved at all
 MEANS = ("edit_similarity", "identifier_f1", "accepted_characters")
 Scores = Mapping[str, Sequence[CompletionScore]]  # arm or baseline -> its scores
 
@@ -203,12 +204,23 @@ def cost_in_words(seconds: Mapping[str, float], training: float) -> str:
     )
 
 
+def reach_in_words(with_code: int, places: int) -> str:
+    """Say at how many places code was retrieved; "" if it was at nine of ten or more."""
+    if with_code >= LEAST_REACH * places:
+        return ""
+    return f"Prompts had room for retrieved code at {with_code} of {places} places only."
+
+
 def _change(row: Mapping[str, Any]) -> str:
-    low, high = (100 * bound for bound in row["ci95"])
-    return (
-        f"{100 * row['value']:+.1f} points, 95% interval {low:+.1f} to {high:+.1f}, p = {row['p_holm']:.2g} "
-        "after Holm"
-    )
+    low, high = map(_points, row["ci95"])
+    p = "p < 0.001" if row["p_holm"] < 0.001 else f"p = {row['p_holm']:.2g}"
+    return f"{_points(row['value'])} points, 95% interval {low} to {high}, {p} after Holm"
+
+
+def _points(share: float) -> str:
+    """Return a difference of shares in points, with a true minus sign and no sign at zero."""
+    text = f"{100 * share:+.1f}"
+    return text.replace("-", "−") if float(text) else "0.0"
 
 
 def _is_apart(rows: Sequence[Mapping[str, Any]], one: str, other: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from helpers.data.completion_items import completion_items
 from helpers.data.splits import files_of
 from helpers.errors import InsufficientDataError
-from helpers.eval.completion_arms import CompletionResult, CompletionTask, Search, run_arms
+from helpers.eval.completion_arms import NEAREST, CompletionResult, CompletionTask, Search, run_arms
 from helpers.eval.completion_comparison import (
     CHAT,
     TUNED_CHAT,
@@ -24,6 +24,7 @@ from helpers.eval.completion_comparison import (
     chat_pairs,
     compare_arms,
     differences,
+    reach_in_words,
 )
 from helpers.eval.completion_context import training_functions
 from helpers.eval.completion_scores import CompletionScore, group_of
@@ -191,11 +192,16 @@ def completion_figures(
     compared = to_plain(compare_arms(scores, samples=samples, seed=seed))
     pairs = chat_pairs(scores)
     chat = to_plain(differences(scores, samples=samples, seed=seed, pairs=pairs)) if pairs else []
+    with_code = {
+        arm: sum(bool(score.context) for score in some)
+        for arm, some in scores.items() if arm == NEAREST or arm.endswith("+retrieved")
+    }  # fmt: skip
+    reach = reach_in_words(with_code.get("base+retrieved", len(items)), len(items))
     return {
-        "places": place_counts(items),
+        "places": {**place_counts(items), "with_code": with_code},
         **compared,
         "arm_to_use": arm_to_use(compared["differences"]),
-        "answer": answer_in_words(compared),
+        "answer": f"{answer_in_words(compared)} {reach}".rstrip(),
         **({"chat": {"differences": chat, "answer": chat_in_words(chat)}} if chat else {}),
     }
 

@@ -47,9 +47,11 @@ def arms_by_kind(section: Mapping[str, Any]) -> look.ReportFigure:
     values = {arm: section["arms"][arm][PRIMARY]["value"] for arm in ARMS if arm in section["arms"]}
     best = max(values, key=lambda arm: values[arm])
     reading = (
-        f"Over all places, {SHORT_NAMES[best]} completes the largest share exactly, {number(values[best])}; "
-        f"untouched {number(values['base'])}. Which difference is beyond noise, the table says."
-    )
+        f"Over all places, no arm completes a larger share exactly than untouched, {number(values['base'])}. "
+        if best == "base"
+        else f"Over all places, {SHORT_NAMES[best]} completes the largest share exactly, "
+        f"{number(values[best])}; untouched completes {number(values['base'])}. "
+    ) + "The table says which differences are beyond noise."
     return look.labelled(figure, f"Share completed exactly, by kind of place. {'; '.join(told)}.", reading)
 
 

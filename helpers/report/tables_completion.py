@@ -29,13 +29,19 @@ ARM_NAMES = {
     "chat_tuned+retrieved": "Track B's model, tuned on chats + retrieved code",
     "copy": "most frequent next line",
 }
-BASELINES = ("base+nearest_file", "copy")
+NEAREST = "base+nearest_file"
+BASELINES = (NEAREST, "copy")
 SHORT_NAMES = {"base": "untouched", "base+retrieved": "retrieved", "adapted": "adapted",
                "adapted+retrieved": "both"}  # fmt: skip
 GROUP_NAMES = {
     "seen": "seen (they stand word for word in the training files)",
     "cross-file": "cross-file (they name code of another file)",
     "other": "neither",
+}
+RETRIEVERS = {
+    "bm25": "BM25",
+    "embedder_before": "Track C's embedder before its training",
+    "embedder_after": "Track C's embedder after its training",
 }
 VERDICTS = {
     "improved": "use {arm}",
@@ -102,7 +108,10 @@ def completion_cost(section: Mapping[str, Any]) -> str:
 def method_sentence(section: Mapping[str, Any]) -> str:
     """Say on how many places the arms were compared, and how code was retrieved for them (Markdown)."""
     places, context = section["places"], section["context"]
-    kinds = ", ".join(f"{n} {kind_name(kind)}" for kind, n in places["kinds"].items())
+    kinds = ", ".join(f"{kind_name(kind)}: {n}" for kind, n in places["kinds"].items())
+    reach = places.get("with_code", {}).get("base+retrieved")
+    found = "" if reach is None else f"; prompts had room for some at {reach} of {places['all']} places"
+    named = RETRIEVERS.get(context["retriever"], context["retriever"])
     heads = {
         "marks": "under the model family's own marks",
         "comments": "under comments with the path",
@@ -110,8 +119,8 @@ def method_sentence(section: Mapping[str, Any]) -> str:
     }[context["heads"]]
     return (
         f"{places['all']} places in {places['files']} held-out files ({kinds}), completed greedily. Code "
-        f"was retrieved by {inline(context['retriever'].replace('_', ' '))} from the training files alone "
-        f"and takes at most {context['share']:.0%} of a prompt, {heads}; that form was the best of "
+        f"was retrieved by {inline(named)} from the training files alone "
+        f"and takes at most {context['share']:.0%} of a prompt, {heads}{found}. That form was the best of "
         f"{len(context['tried'])} on {context['places']} places in validation files. A completion is right "
         "if it equals what stands there, white space at its ends aside."
     )
@@ -124,16 +133,21 @@ def completion_doubt(section: Mapping[str, Any]) -> str:
         f"{ARM_NAMES.get(arm, arm)} {estimate_text(one[PRIMARY])}" for arm, one in beside.items()
     )
     groups = section["places"]["groups"]
-    known = ", ".join(f"{n} are {GROUP_NAMES[group]}" for group, n in groups.items())
+    known = ", ".join(
+        f"{n} {'is' if n == 1 else 'are'} {GROUP_NAMES[group]}" for group in GROUP_NAMES
+        if (n := groups.get(group))
+    )  # fmt: skip
+    near = section["places"].get("with_code", {}).get(NEAREST, section["places"]["all"])
     said = [
         f"Baselines without tuning or an index: {listed}." if listed else "",
+        "" if near else "No prompt had room for the nearest file, so that baseline is the untouched model's.",
         section.get("chat", {}).get("answer", ""),
         f"Of the targets, {known}.",
         "Other right answers count as wrong, for every arm alike. "
         + (
             "Prompts are in the form of fill-in-the-middle: models see what stands behind the place, too."
             if section["context"].get("infill")
-            else "Models see only what stands before the place: this one has no fill-in-the-middle."
+            else "The model sees only what stands before a place: it has no fill-in-the-middle."
         ),
     ]
     return "\n\n".join(filter(None, said))
