@@ -224,6 +224,10 @@ def test_what_cannot_be_retrieved_is_said(compared, run_folder):
         complete_code(run, "x", CPU_FP32, max_tokens=4, source=PromptSource("best"))
     refused = CliRunner().invoke(app, ["complete", "--prompt", "x", "--retrieve", "--arm", "base"])
     assert refused.exit_code == 2
+    run = compared("adapted+retrieved")
+    write_jsonl(run / "track_c/data/documents.jsonl", [])
+    with pytest.raises(RetrievalError, match=r"documents\.jsonl is empty"):
+        complete_code(run, "x", CPU_FP32, max_tokens=4, source=PromptSource("adapted+retrieved"))
 
 
 def test_the_newest_run_with_an_adapter_is_taken(tmp_path):

@@ -98,6 +98,8 @@ def retrievable_code(run_folder: Path) -> TrainingCode:
     for row in read_jsonl(run_folder / DOCUMENTS, Document):
         code = row.text.partition("\n")[2]  # its first line holds name and place in words
         units[row.id] = Document(row.id, code, row.path)
+    if not units:
+        raise RetrievalError(f"{run_folder} holds no function to retrieve: {DOCUMENTS} is empty")
     return TrainingCode(units, {})
 
 
