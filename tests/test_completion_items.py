@@ -199,6 +199,12 @@ def test_names_of_every_alphabet_are_names():
     assert names_in("naïve.été(1)", "go") == ["naïve", "été"]
 
 
+@pytest.mark.parametrize(("path", "quotes"), [("a.py", '"""'), ("a.js", "`")])
+def test_no_target_opens_a_string_over_several_lines(path, quotes):
+    text = f"a = 1\nb = 2\nc = 3\nd = {quotes}\n  text\n{quotes}\ne = a + b\n"
+    assert {item.line for item in completion_items([file_of(text, path)], [], count=9, seed=0)} == {7}
+
+
 def test_fewer_places_than_asked_are_no_error():
     assert completion_items([file_of("x = 1\n")], [], count=9, seed=0) == []
     assert len(completion_items([file_of(PYTHON)], [], count=999, seed=0)) <= MOST * len(KINDS)

@@ -65,8 +65,9 @@ class _Text:
     def between(self, start: int, end: int) -> list[Lexeme]:
         """Return the tokens that touch the characters from `start` to `end`, without line breaks."""
         first = max(0, bisect_left(self.lexeme_starts, start) - 1)  # a string may have begun before
-        some = self.lexemes[first : bisect_left(self.lexeme_starts, end)]
-        return [x for x in some if x.end > start and x.text != "\n"]
+        some = self.lexemes[first : bisect_right(self.lexeme_starts, end)]
+        opened = [x for x in some if x.start - (x.kind == STRING) < end]  # its quote stands before
+        return [x for x in opened if x.end > start and x.text != "\n"]
 
 
 def completion_items(
