@@ -98,8 +98,9 @@ def test_the_page_says_at_how_many_places_code_was_retrieved(section):
     assert (reach_in_words(54, 60), reach_in_words(53, 60) != "") == ("", True)
     assert "had room for some at 0 of 60 places" in method_sentence(section)
     near = {**section["places"], "with_code": {"base+nearest_file": 0}}
-    assert "No prompt had room for the nearest file" in completion_doubt({**section, "places": near})
-    assert "No prompt" not in completion_doubt(section)
+    said = "Prompts had room for the nearest file at 0 of 60 places only."
+    assert said in completion_doubt({**section, "places": near})
+    assert "nearest file at" not in completion_doubt(section)
 
 
 def test_the_figure_says_so_if_no_arm_is_ahead(section):

@@ -204,11 +204,11 @@ def cost_in_words(seconds: Mapping[str, float], training: float) -> str:
     )
 
 
-def reach_in_words(with_code: int, places: int) -> str:
-    """Say at how many places code was retrieved; "" if it was at nine of ten or more."""
+def reach_in_words(with_code: int, places: int, what: str = "retrieved code") -> str:
+    """Say at how many places prompts hold `what`; "" if they do at nine of ten or more."""
     if with_code >= LEAST_REACH * places:
         return ""
-    return f"Prompts had room for retrieved code at {with_code} of {places} places only."
+    return f"Prompts had room for {what} at {with_code} of {places} places only."
 
 
 def _change(row: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from helpers.escaping import inline
-from helpers.eval.completion_comparison import ARMS, PRIMARY, cost_in_words
+from helpers.eval.completion_comparison import ARMS, PRIMARY, cost_in_words, reach_in_words
 from helpers.report.tables import change_text, estimate_text, number, p_text
 
 TITLE = "Completion · tune, retrieve, or both?"
@@ -140,7 +140,7 @@ def completion_doubt(section: Mapping[str, Any]) -> str:
     near = section["places"].get("with_code", {}).get(NEAREST, section["places"]["all"])
     said = [
         f"Baselines without tuning or an index: {listed}." if listed else "",
-        "" if near else "No prompt had room for the nearest file, so that baseline is the untouched model's.",
+        reach_in_words(near, section["places"]["all"], "the nearest file"),
         section.get("chat", {}).get("answer", ""),
         f"Of the targets, {known}.",
         "Other right answers count as wrong, for every arm alike. "
