@@ -7,7 +7,6 @@ project's own loader, which does not share the writer's code.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import math
 import sys
@@ -447,10 +446,6 @@ def test_q4_k_m_is_written_by_llama_cpps_own_code():
 # The embedder.
 
 
-@pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime")),
-    reason="no ONNX: pip install onnx onnxruntime",
-)
 def test_onnx_runtime_gives_the_tuned_embedders_vectors(tmp_path):
     run = tiny_run.write_embedder(tmp_path / "run")
     done, _ = exported(run, tmp_path, to="onnx-embedder")
