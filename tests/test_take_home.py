@@ -457,6 +457,15 @@ def test_onnx_runtime_gives_the_tuned_embedders_vectors(tmp_path):
     assert settings["max_tokens"] == tiny_run.MAX_TOKENS
 
 
+def test_q4_k_m_without_llama_cpp_is_refused_before_anything_is_loaded(llama_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("helpers.take_home.k_quants.find_llama", lambda: None)
+    told = []
+    request = ExportRequest(llama_run, "gguf", kinds=("f16", "q4_k_m"), out=tmp_path / "out")
+    with pytest.raises(EngineError, match="pip install xllamacpp"):
+        export_run(request, PLAIN, told.append)
+    assert told == []
+
+
 def test_packages_that_write_onnx_are_named_if_they_are_missing(tmp_path, monkeypatch):
     run = tiny_run.write_embedder(tmp_path / "run")
     monkeypatch.setattr("helpers.take_home.onnx_embedder.WRITERS", ("no_such_writer",))
