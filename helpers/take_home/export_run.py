@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from helpers.error_text import storage_problem
 from helpers.machine.hardware import Runtime
 from helpers.models.gguf.sources import recorded_name
+from helpers.models.infilling import mark_ids
 from helpers.report.compare import public_model
 from helpers.run.workspace import put_folder, write_json, write_text
 from helpers.take_home.engine_job import Engine
@@ -221,9 +222,9 @@ class _Writing:
         self._write(untouched_base(self.measured), base, "f16")
         return {adapter.name: self._llama_proof("f16", base, adapter)}
 
-    def proof(self, engine: Engine, kind: str) -> dict[str, Any]:
+    def proof(self, engine: Engine, kind: str, no_ends: Collection[int] = ()) -> dict[str, Any]:
         """Prove what lies in the folder, and tell the result."""
-        found = prove(self.measured, self.questions, engine, kind)
+        found = prove(self.measured, self.questions, engine, kind, no_ends)
         self.tell(f"{kind}: {summary(found)}")
         return found
 
@@ -246,7 +247,7 @@ class _Writing:
     def _llama_proof(self, kind: str, model: Path, lora: Path | None = None) -> dict[str, Any]:
         if find_llama() is None:
             return {"proven": False, "reason": MISSING}
-        return self.proof(llama_engine(model, lora), kind)
+        return self.proof(llama_engine(model, lora), kind, mark_ids(self.measured.tokenizer))
 
 
 def _export_embedder(
