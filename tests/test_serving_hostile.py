@@ -5,6 +5,7 @@ All of it happens on this machine, with bounded counts and times.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -19,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import served_run
 import uvicorn
+from uvicorn.server import ServerState
 
 from helpers.models import text_writer
 from helpers.models.text_writer import Decoding
@@ -335,14 +337,48 @@ def test_connections_that_say_nothing_are_let_go_and_others_are_served(served, m
         one.close()
 
 
-def test_requests_that_do_not_come_whole_make_room_for_others(more_models, monkeypatch):
-    with served_run.serving(*more_models) as patient:
-        monkeypatch.setattr(GuardedConnection, "most", 20)
-        head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{"
-        begun = [sent(patient, head) for _ in range(40)]
-        assert post(patient, SHORT)[0] == 200
-        for one in begun:
-            one.close()
+class Transport:
+    """A connection's end, as far as one that is taken or let go needs it."""
+
+    def __init__(self):
+        self.closing = False
+
+    def is_closing(self):
+        return self.closing
+
+    def abort(self):
+        self.closing = True
+
+    def get_extra_info(self, name):
+        return None
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_of_too_many_connections_the_oldest_without_a_whole_request_go(is_begun, monkeypatch):
+    """A burst is taken before any connection that was told to close is gone."""
+    monkeypatch.setattr(GuardedConnection, "most", 20)
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n{"
+
+    async def waits(scope, receive, send):
+        await asyncio.Event().wait()
+
+    async def burst():
+        config = uvicorn.Config(waits, http=GuardedConnection, lifespan="off")
+        config.load()
+        state = ServerState()
+        made = [GuardedConnection(config, state, {}) for _ in range(60)]
+        for one in made:
+            one.connection_made(Transport())
+            if is_begun:
+                one.data_received(head)
+        kept = [number for number, one in enumerate(made) if not one.transport.closing]
+        for one in made:
+            one._watch_task.cancel()
+        for task in state.tasks:
+            task.cancel()
+        return kept
+
+    assert asyncio.run(burst()) == [*range(40, 60)]
 
 
 def test_a_thousand_connections_are_answered_though_few_files_may_be_open():

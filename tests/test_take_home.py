@@ -195,6 +195,7 @@ def test_a_folder_for_plain_from_pretrained(run, tmp_path):
         tokenizer = AutoTokenizer.from_pretrained(done.folder)
         assert tokenizer.chat_template == tiny_gguf.TEMPLATE
     assert any("bits per byte" in line for line in said)
+    assert len({file.stat().st_mode for file in done.folder.iterdir()}) == 1  # whoever reads one reads all
 
 
 def test_vocabulary_and_roles_are_named_for_llama_cpp():
@@ -398,6 +399,20 @@ def test_an_export_is_replaced_only_if_asked(qwen_run, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_of_two_exports_at_once_the_first_one_stays(qwen_run, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+
+    def other_export():
+        out.mkdir(exist_ok=True)
+        (out / "export.json").write_text("the first one's")
+
+    monkeypatch.setattr(exporting, "find_llama", other_export)
+    with pytest.raises(ExportError, match="already there"):
+        exported(qwen_run, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (out / "export.json").read_text() == "the first one's"
+
+
 def test_llama_cpp_may_go_on_after_a_mark_but_not_after_an_end(infill_run, tmp_path):
     """It has no key for marks of fill-in-the-middle, at which the run ends a text."""
     measured = measured_of(infill_run)
@@ -431,6 +446,8 @@ def test_llama_cpp_may_go_on_after_a_mark_but_not_after_an_end(infill_run, tmp_p
         ({"track": "b"}, "holds no adapted model of Track B .*it has the adapter of Track A"),
         ({"track": "c"}, "--track takes a or b"),
         ({"to": "onnx-embedder"}, "no tuned embedder"),
+        ({"to": "onnx-embedder", "track": "a"}, "leave --track out"),
+        ({"to": "hf", "kinds": ("q8_0",)}, "leave --type out"),
     ],
 )
 def test_wrong_wishes_are_refused_in_words(change, says, qwen_run, tmp_path):

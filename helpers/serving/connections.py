@@ -48,9 +48,11 @@ class GuardedConnection(H11Protocol):
         self._waiting_since = self._read_since = time.monotonic()
         self._unread = 0
         self._watch_task: asyncio.TimerHandle | None = self.loop.call_later(self.watch_s, self._watch)
-        if len(self.connections) > self.most:
-            guarded = [one for one in self.connections if isinstance(one, GuardedConnection)]
-            waiting = [one for one in guarded if one.is_idle or one.cycle.more_body]
+        # What was told to close no longer counts, else a burst would close the same one again and again.
+        guarded = (one for one in self.connections if isinstance(one, GuardedConnection))
+        opened = [one for one in guarded if not one.transport.is_closing()]
+        if len(opened) > self.most:
+            waiting = [one for one in opened if one.is_idle or one.cycle.more_body]
             min(waiting, key=lambda one: one._waiting_since, default=self).transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -113,6 +113,7 @@ def export_run(request: ExportRequest, runtime: Runtime, tell: Callable[[str], N
             else:
                 found = _export_model(request, facts, partial, runtime, tell)
             write_json(partial / RECORD, found | {"to": request.to, "files": _files(partial)})
+            _require_free(final, request.replace)  # another export may have come first
             put_folder(partial, final)
     except OSError as error:
         problem = storage_problem(error) or error
@@ -149,6 +150,10 @@ def _check(request: ExportRequest) -> None:
     unknown = [kind for kind in request.kinds if kind not in KINDS]
     if unknown or not request.kinds:
         raise ExportError(f"--type takes {', '.join(KINDS)}, not {', '.join(unknown) or 'nothing'}")
+    if request.to in ("hf", "onnx-embedder") and request.kinds != ("f16",):
+        raise ExportError(f"--to {request.to} has one form, in float32: leave --type out")
+    if request.to == "onnx-embedder" and request.track:
+        raise ExportError("--to onnx-embedder takes Track C's embedder: leave --track out")
     if request.to == "ollama" and (len(request.kinds) > 1 or "lora" in request.kinds):
         raise ExportError("Ollama takes one file of merged weights: give one --type other than lora")
     if request.track not in (None, "a", "b"):
