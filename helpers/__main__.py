@@ -33,6 +33,7 @@ CausalLm = Annotated[str, Option(help="Track A's model: hub name, folder, gguf:F
 ChatLm = Annotated[str, Option(help="Track B's model: hub name, folder, gguf:FILE, package:NAME")]
 Embedder = Annotated[str, Option(help="Track C's model: hub name, folder, package:NAME")]
 Nf4 = Annotated[bool, Option("--nf4", help="hold the causal LMs' frozen weights in 4 bits")]
+Changes = Annotated[list[str] | None, Option("--set", help="one setting, e.g. track_a.epochs=1; repeatable")]
 RunFolder = Annotated[Path | None, Option(help="a folder below runs/; by default the newest there")]
 Workers = Annotated[int, Option(help="sandboxed processes side by side")]
 Scale = Annotated[str, Option(help="full, half, small, smoke; auto: full with CUDA, else small")]
@@ -51,9 +52,7 @@ def run(
     embedder: Embedder = "",
     nf4: Nf4 = False,
     keep: Annotated[str, Option(help="folder for a second copy of finished steps")] = "",
-    changes: Annotated[
-        list[str] | None, Option("--set", help="one setting, e.g. track_a.epochs=1; repeatable")
-    ] = None,
+    changes: Changes = None,
     language: Annotated[
         str,
         Option(help="writes the prose of Track B's pairs: deterministic, chat[:MODEL], openai:MODEL[@URL]"),
@@ -85,12 +84,16 @@ def plan(
     nf4: Nf4 = False,
     micro_batch: Annotated[int, Option(help="examples at once; 0 leaves it to the training")] = 0,
     here: Annotated[bool, Option("--here", help="for this machine, not for a T4")] = False,
+    changes: Changes = None,
 ) -> None:
     """Print memory and time of every stage, computed from the models' shapes."""
     from helpers.plan import print_plan
     from helpers.profiles import RunRequest, resolve_profile
 
-    request = RunRequest(profile, causal_lm=causal_lm, chat_lm=chat_lm, embedder=embedder, nf4=nf4)
+    request = RunRequest(
+        profile, causal_lm=causal_lm, chat_lm=chat_lm, embedder=embedder, nf4=nf4,
+        changed_settings=tuple(changes or ()),
+    )  # fmt: skip
     print_plan(resolve_profile(request), here=here, micro_batch=micro_batch or None)
 
 

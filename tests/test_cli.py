@@ -60,6 +60,14 @@ def test_a_plan_is_printed_without_what_libraries_say_on_the_way() -> None:
     assert done.stderr == ""
 
 
+def test_a_plan_counts_with_changed_settings(command) -> None:
+    done = command("plan", "--here", "--profile", "smoke", "--set", "completion.places=77")
+    assert "77 places" in done.stdout
+    wrong = command("plan", "--profile", "smoke", "--set", "completion.place=77")
+    assert wrong.returncode == 1
+    assert "completion.place" in wrong.stderr
+
+
 def test_starting_again_in_several_processes_keeps_every_other_word(monkeypatch) -> None:
     import helpers.__main__ as command
 

@@ -7,7 +7,6 @@ project's own loader, which does not share the writer's code.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import math
 import sys
@@ -518,10 +517,6 @@ def test_q4_k_m_is_written_by_llama_cpps_own_code():
 # The embedder.
 
 
-@pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("onnx", "onnxruntime")),
-    reason="no ONNX: pip install onnx onnxruntime",
-)
 def test_onnx_runtime_gives_the_tuned_embedders_vectors(tmp_path):
     run = tiny_run.write_embedder(tmp_path / "run")
     done, _ = exported(run, tmp_path, to="onnx-embedder")
@@ -531,6 +526,15 @@ def test_onnx_runtime_gives_the_tuned_embedders_vectors(tmp_path):
     settings = json.loads((done.folder / "embedder.json").read_text())
     assert settings["prompts"] == {"query": "find: ", "document": ""}
     assert settings["max_tokens"] == tiny_run.MAX_TOKENS
+
+
+def test_q4_k_m_without_llama_cpp_is_refused_before_anything_is_loaded(llama_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("helpers.take_home.k_quants.find_llama", lambda: None)
+    told = []
+    request = ExportRequest(llama_run, "gguf", kinds=("f16", "q4_k_m"), out=tmp_path / "out")
+    with pytest.raises(EngineError, match="pip install xllamacpp"):
+        export_run(request, PLAIN, told.append)
+    assert told == []
 
 
 def test_packages_that_write_onnx_are_named_if_they_are_missing(tmp_path, monkeypatch):

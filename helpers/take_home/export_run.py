@@ -29,7 +29,7 @@ from helpers.take_home.gguf_adapter import untouched_base, write_lora
 from helpers.take_home.gguf_vocabulary import vocabulary_fields
 from helpers.take_home.gguf_weights import GgufText, plain_store, write_gguf
 from helpers.take_home.hf_folder import HOW_TO_LOAD, WEIGHTS, write_hf
-from helpers.take_home.k_quants import k_store
+from helpers.take_home.k_quants import k_store, quantiser
 from helpers.take_home.llama_engine import MISSING, find_llama, llama_engine
 from helpers.take_home.measured_model import (
     ExportError,
@@ -158,6 +158,8 @@ def _check(request: ExportRequest) -> None:
         raise ExportError("Ollama takes one file of merged weights: give one --type other than lora")
     if request.track not in (None, "a", "b"):
         raise ExportError(f"--track takes a or b, not {request.track!r}")
+    if request.to in ("gguf", "ollama") and "q4_k_m" in request.kinds:
+        quantiser()  # before minutes are spent on what it could not finish
 
 
 def _require_free(final: Path, may_replace: bool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+from typing import Any
 
 import numpy as np
 from gguf import GGMLQuantizationType
@@ -35,6 +36,28 @@ def k_store(n_layers: int, *, tied: bool) -> Store:
         tied: whether the head is the embedding, which then gets the head's bits.
 
     Raises:
+        EngineError: as `quantiser`.
+    """
+    quantise = quantiser()
+
+    def store(name: str, values: np.ndarray) -> tuple[np.ndarray, GGMLQuantizationType]:
+        kind = mixed_type(name, n_layers, tied=tied)
+        kind = kind if values.shape[-1] % BLOCK == 0 else FALLBACK[kind]
+        source = np.ascontiguousarray(values, np.float32)
+        stored = np.empty(quant_shape_to_byte_shape(source.shape, kind), np.uint8)
+        rows, columns = source.shape
+        written = quantise(int(kind), source.ctypes.data, stored.ctypes.data, 0, rows, columns, None)
+        if written != stored.nbytes:
+            raise EngineError(f"llama.cpp wrote {written} bytes of {name} instead of {stored.nbytes}")
+        return stored, kind
+
+    return store
+
+
+def quantiser() -> Any:
+    """Return llama.cpp's function that quantises rows.
+
+    Raises:
         EngineError: if there is no llama.cpp with this function on this machine.
     """
     found = find_llama()
@@ -49,19 +72,7 @@ def k_store(n_layers: int, *, tied: bool) -> Store:
         ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64,
         ctypes.c_void_p,
     ]  # fmt: skip
-
-    def store(name: str, values: np.ndarray) -> tuple[np.ndarray, GGMLQuantizationType]:
-        kind = mixed_type(name, n_layers, tied=tied)
-        kind = kind if values.shape[-1] % BLOCK == 0 else FALLBACK[kind]
-        source = np.ascontiguousarray(values, np.float32)
-        stored = np.empty(quant_shape_to_byte_shape(source.shape, kind), np.uint8)
-        rows, columns = source.shape
-        written = quantise(int(kind), source.ctypes.data, stored.ctypes.data, 0, rows, columns, None)
-        if written != stored.nbytes:
-            raise EngineError(f"llama.cpp wrote {written} bytes of {name} instead of {stored.nbytes}")
-        return stored, kind
-
-    return store
+    return quantise
 
 
 def mixed_type(name: str, n_layers: int, *, tied: bool) -> GGMLQuantizationType:
