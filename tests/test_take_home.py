@@ -25,7 +25,7 @@ from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer, LlamaC
 
 from helpers.models.causal_lm import load_causal_lm
 from helpers.models.gguf.header import read_header
-from helpers.models.infilling import mark_ids
+from helpers.models.infilling import infill_mark_ids
 from helpers.settings import LoraSettings
 from helpers.take_home import export_run as exporting
 from helpers.take_home.engine_job import EngineAnswer, EngineError
@@ -416,7 +416,7 @@ def test_llama_cpp_may_go_on_after_a_mark_but_not_after_an_end(infill_run, tmp_p
     """It has no key for marks of fill-in-the-middle, at which the run ends a text."""
     measured = measured_of(infill_run)
     write_hf(measured, merged_model(measured_of(infill_run)), tmp_path)
-    questions, marks = ask(measured, tmp_path), mark_ids(measured.tokenizer)
+    questions, marks = ask(measured, tmp_path), infill_mark_ids(measured.tokenizer)
     loader = tokenizer_loader(tmp_path, questions.job.texts, questions.token_ids)
     answer = exporting.transformers_engine(tmp_path, loader)(questions.job, tmp_path)
     ends = {measured.tokenizer.convert_ids_to_tokens(end): end for end in measured.ends}

@@ -43,7 +43,7 @@ class InfillMarks:
         return [self.prefix, self.suffix, *suffix, self.middle, *prefix, *middle]
 
 
-def mark_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+def infill_mark_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Return the ids of all families' marks that a vocabulary holds, whether its model knows them or not."""
     vocabulary = tokenizer.get_vocab()
     return frozenset(vocabulary[name] for names in FAMILIES for name in names if name in vocabulary)

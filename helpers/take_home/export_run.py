@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from helpers.error_text import storage_problem
 from helpers.machine.hardware import Runtime
 from helpers.models.gguf.sources import recorded_name
-from helpers.models.infilling import mark_ids
+from helpers.models.infilling import infill_mark_ids
 from helpers.report.compare import public_model
 from helpers.run.workspace import put_folder, write_json, write_text
 from helpers.take_home.engine_job import Engine
@@ -254,7 +254,7 @@ class _Writing:
     def _llama_proof(self, kind: str, model: Path, lora: Path | None = None) -> dict[str, Any]:
         if find_llama() is None:
             return {"proven": False, "reason": MISSING}
-        return self.proof(llama_engine(model, lora), kind, mark_ids(self.measured.tokenizer))
+        return self.proof(llama_engine(model, lora), kind, infill_mark_ids(self.measured.tokenizer))
 
 
 def _export_embedder(

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from helpers.models.gguf.header import GgufHeader
 from helpers.models.gguf.token_rules import SPLITS, WHOLE_WORDS_FIRST, build_tokenizer
-from helpers.models.infilling import FAMILIES, mark_ids
+from helpers.models.infilling import FAMILIES, infill_mark_ids
 from helpers.models.saved_tokenizer import PROBES
 from helpers.models.tokens import batch_token_ids, turn_end_id
 from helpers.take_home.measured_model import ExportError
@@ -81,7 +81,7 @@ def vocabulary_fields(
         ],
         Keys.Tokenizer.ADD_BOS: False,  # as measured: no token is added to a prompt
         Keys.Tokenizer.ADD_EOS: False,
-        **_roles(tokenizer, ends, mark_ids(tokenizer) | {*fill_in.values()}),
+        **_roles(tokenizer, ends, infill_mark_ids(tokenizer) | {*fill_in.values()}),
         **fill_in,
     }
     if tokenizer.chat_template:
