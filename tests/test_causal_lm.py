@@ -184,6 +184,21 @@ def test_an_adapter_whose_names_do_not_fit_is_refused(saved):
         load_adapted(str(folder), adapter, RUNTIME)
 
 
+def test_a_damaged_adapter_is_refused_in_words(saved):
+    folder, adapter, _ = saved
+    file, config = adapter / "adapter_model.safetensors", adapter / "adapter_config.json"
+    whole = file.read_bytes()
+    for kept in (0, 5, len(whole) // 2):
+        file.write_bytes(whole[:kept])
+        with pytest.raises(ModelError, match=r"is damaged .*--resume"):
+            load_adapted(str(folder), adapter, RUNTIME)
+    file.write_bytes(whole)
+    for text in ("{}", "[]", '{"peft_type": "LORA"', '{"peft_type": "NONE"}'):
+        config.write_text(text)
+        with pytest.raises(ModelError, match="adapter in"):
+            load_adapted(str(folder), adapter, RUNTIME)
+
+
 def test_an_adapter_of_another_size_or_none_at_all_is_refused(saved, tmp_path):
     folder, adapter, _ = saved
     config = json.loads((adapter / "adapter_config.json").read_text())

@@ -23,6 +23,7 @@ from helpers.models import text_writer
 from helpers.models.causal_lm import chat_ids, generate
 from helpers.models.embedder import encode
 from helpers.models.tokens import token_ids
+from helpers.serving import routes
 from helpers.tools.complete import complete_code
 
 PROMPT = "def add(first"
@@ -166,6 +167,31 @@ def test_embeddings_are_those_of_the_run_as_numbers_and_as_base64(client, copies
     )
 
 
+def test_many_texts_are_embedded_in_pieces_so_that_others_are_served_between(client, copies, monkeypatch):
+    sizes = []
+
+    def encoded(model, texts, **options):
+        sizes.append(len(texts))
+        return encode(model, texts, **options)
+
+    monkeypatch.setattr(routes, "encode", encoded)
+    texts = [f"count {number} apples" for number in range(40)]
+    got = client.embeddings.create(model="embed-adapted", input=texts)
+    assert sizes == [16, 16, 8]
+    model = copies.embedders["embed-adapted"].model
+    wanted = encode(model, texts, kind="document", runtime=RUNTIME)
+    assert np.allclose([row.embedding for row in got.data], wanted, atol=1e-5)
+    assert got.usage.prompt_tokens == sum(map(len, model.tokenizer(texts)["input_ids"]))
+
+
+def test_a_temperature_next_to_nothing_is_greedy(client):
+    """Logits divided by 1e-30 are infinite, and their softmax is no number."""
+    asked = {"model": "code-adapted", "prompt": "def area(", "max_tokens": 12, "seed": 3}
+    greedy = client.completions.create(**asked, temperature=0).choices[0].text
+    for tiny in (1e-300, 1e-30, 1e-9):
+        assert client.completions.create(**asked, temperature=tiny).choices[0].text == greedy
+
+
 def test_a_suffix_is_filled_in_where_the_model_can_and_refused_elsewhere(client, served, copies):
     lm = served.models.lms["infill"]
     left, right = "def add(a, b):\n    ", "\n    return total\n"
@@ -193,6 +219,7 @@ def test_a_suffix_is_filled_in_where_the_model_can_and_refused_elsewhere(client,
     [
         ({"temperature": -1}, "temperature", "greater than or equal to 0"),
         ({"n": 2}, "n", "needs a temperature above 0"),
+        ({"n": 2, "temperature": 1e-30}, "n", "needs a temperature above 0"),
         ({"n": 99}, "n", "less than or equal to 16"),
         ({"max_tokens": "many"}, "max_tokens", "valid integer"),
         ({"logprobs": 3}, "logprobs", "not supported"),

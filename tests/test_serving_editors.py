@@ -92,12 +92,22 @@ def test_infill_fills_in_where_the_model_can(editor, models):
 
 def test_an_editors_chunks_stand_in_front_under_their_paths(served, models, editor):
     lm = models.lms["infill"]
-    place = Place(PREFIX, SUFFIX, "", chunks_of([_Chunk(**c) for c in CHUNKS]))
+    place = Place(PREFIX, SUFFIX, "", chunks_of([_Chunk(**c) for c in CHUNKS], 1000))
     front = lm.tokenizer.decode(served.prompts.context.front(lm.tokenizer, place, 400))
     first, last = (f"# {chunk['filename']}\n{chunk['text']}" for chunk in CHUNKS)
     assert front.index(first) < front.index(last)  # the newest one stands next to the file's own code
     with_chunks = editor.post("/infill", json=llama_vscode(model="infill", input_extra=CHUNKS)).json()
     assert with_chunks["tokens_evaluated"] > len(infill_ids(lm, PREFIX, SUFFIX, BEGUN))
+
+
+def test_of_too_many_chunks_the_important_ones_are_read():
+    """To choose among the lines of a MiB of chunks would keep the engine busy for many seconds."""
+    many = [_Chunk(text=f"{n:03}" * 10, time=n, filename="a.py") for n in range(100)]
+    kept = chunks_of(many, 100)
+    assert [one.text for one in kept] == [("097" * 10)[:28], "098" * 10, "099" * 10]
+    assert sum(len(one.text) + len(one.path) for one in kept) <= 100
+    assert [one.text for one in chunks_of(many[:2], 1000)] == ["000" * 10, "001" * 10]
+    assert chunks_of([_Chunk(text="x", time=1, filename="long" * 100)], 100) == ()
 
 
 class _Chunk:

@@ -5,11 +5,14 @@ All of it happens on this machine, with bounded counts and times.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
 import select
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import served_run
 import uvicorn
+from uvicorn.server import ServerState
 
 from helpers.models import text_writer
 from helpers.models.text_writer import Decoding
 from helpers.serving.connections import GuardedConnection
 from helpers.serving.http_server import KEY_VARIABLE, ServeError, ServeRequest, checked_key, is_local
+from helpers.serving.request_shapes import ChatRequest, CompletionRequest, InfillRequest, NativeRequest
 from helpers.serving.written_text import TextRequest, WrittenText
 
 KEY = "a key of more than 16 letters".replace(" ", "-")
@@ -119,6 +124,31 @@ def test_bodies_that_are_no_requests_get_400_in_the_apis_form(served, body, says
     assert set(answer["error"]) == {"message", "type", "param", "code"}
 
 
+@pytest.mark.parametrize(
+    ("path", "shape"),
+    [
+        ("/v1/completions", CompletionRequest),
+        ("/v1/chat/completions", ChatRequest),
+        ("/completion", NativeRequest),
+        ("/infill", InfillRequest),
+    ],
+)
+def test_no_value_of_any_field_makes_the_server_fail(served, path, shape):
+    usual = {
+        "messages": [{"role": "user", "content": "x"}],
+        "max_tokens": 2,
+        "input_prefix": "x",
+        "n_predict": 2,
+    }
+    usual |= {} if shape is ChatRequest else {"prompt": "x"}
+    for field in shape.model_fields:
+        for value in (10**400, -(10**400), 1e-308, True, [], ""):
+            if value == 10**400 and field in ("max_tokens", "max_completion_tokens", "n_predict"):
+                continue  # as many as fit, which takes seconds
+            body = {**usual, "temperature": 0.5, field: value}
+            assert post(served, body, path)[0] in (200, 400, 404), body
+
+
 def test_a_deep_body_is_no_crash(served):
     status, _, answer = post(served, b'{"prompt": ' + b"[" * 4000 + b"]" * 4000 + b"}")
     assert status == 400
@@ -213,6 +243,25 @@ def test_a_client_that_goes_away_has_its_text_given_up(served, slow_steps, strea
     assert post(served, SHORT)[0] == 200
 
 
+def test_what_waits_for_the_engine_is_dropped_with_its_client(served, gate, monkeypatch):
+    """Else clients that ask for much and go away would keep the engine busy for minutes."""
+    prepared, model = [], served.models.lms["code-base"].model
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(post, served, SHORT)
+        wait_until(lambda: model in served.engine._desks and served.engine._desks[model].texts)
+        monkeypatch.setattr(served.prompts, "completion", lambda *asked: prepared.append(asked))
+        body = json.dumps(SHORT).encode()
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        client = sent(served, head.encode() + body)
+        wait_until(lambda: served.engine.unfinished == 2)
+        client.close()
+        wait_until(lambda: len(served.server.server_state.tasks) == 1)
+        gate.set()
+        assert running.result()[0] == 200
+    wait_until(lambda: served.engine.unfinished == 0)
+    assert not prepared
+
+
 def test_a_text_that_takes_too_long_ends_with_an_error(more_models, slow_steps):
     with served_run.serving(*more_models, request_s=0.4) as hurried:
         status, _, answer = post(hurried, LONG)
@@ -254,6 +303,11 @@ def test_without_a_key_a_web_page_cannot_ask_under_a_name_of_its_own(served):
     assert post(served, SHORT, headers={"Host": f"evil.example:{served.port}"}.items())[0] == 403
     for name in ("localhost", f"127.0.0.1:{served.port}", f"[::1]:{served.port}"):
         assert post(served, SHORT, headers={"Host": name}.items())[0] == 200
+    for origin in ("http://evil.example", "https://localhost.evil.example", "null", "http://[x"):
+        status, _, answer = post(served, SHORT, headers={"Origin": origin}.items())
+        assert (status, answer["error"]["type"]) == (403, "permission_error"), origin
+    for origin in ("http://localhost:3000", "http://127.0.0.1", "http://[::1]:8", "vscode-webview://1a2b"):
+        assert post(served, SHORT, headers={"Origin": origin}.items())[0] == 200
 
 
 def test_other_addresses_need_a_key_and_a_long_one(tmp_path, monkeypatch):
@@ -281,6 +335,61 @@ def test_connections_that_say_nothing_are_let_go_and_others_are_served(served, m
         with contextlib.suppress(ConnectionResetError):
             assert one.recv(10) == b""
         one.close()
+
+
+class Transport:
+    """A connection's end, as far as one that is taken or let go needs it."""
+
+    def __init__(self):
+        self.closing = False
+
+    def is_closing(self):
+        return self.closing
+
+    def abort(self):
+        self.closing = True
+
+    def get_extra_info(self, name):
+        return None
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_of_too_many_connections_the_oldest_without_a_whole_request_go(is_begun, monkeypatch):
+    """A burst is taken before any connection that was told to close is gone."""
+    monkeypatch.setattr(GuardedConnection, "most", 20)
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n{"
+
+    async def waits(scope, receive, send):
+        await asyncio.Event().wait()
+
+    async def burst():
+        config = uvicorn.Config(waits, http=GuardedConnection, lifespan="off")
+        config.load()
+        state = ServerState()
+        made = [GuardedConnection(config, state, {}) for _ in range(60)]
+        for one in made:
+            one.connection_made(Transport())
+            if is_begun:
+                one.data_received(head)
+        kept = [number for number, one in enumerate(made) if not one.transport.closing]
+        for one in made:
+            one._watch_task.cancel()
+        for task in state.tasks:
+            task.cancel()
+        return kept
+
+    assert asyncio.run(burst()) == [*range(40, 60)]
+
+
+def test_a_thousand_connections_are_answered_though_few_files_may_be_open():
+    """In a process of its own, as the limit of open files is one of the process."""
+    code = (
+        "import resource as r; from helpers.serving.connections import allowed_connections as a; "
+        "r.setrlimit(r.RLIMIT_NOFILE, (256, r.getrlimit(r.RLIMIT_NOFILE)[1])); print(a()); "
+        "print(r.getrlimit(r.RLIMIT_NOFILE)[0]); r.setrlimit(r.RLIMIT_NOFILE, (300, 300)); print(a())"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["1280", "1408", "172"]
 
 
 def test_a_client_that_reads_nothing_is_let_go(monkeypatch):

@@ -21,24 +21,28 @@ import tiny_models
 import tiny_run
 import torch
 from tiny_run import PLAIN
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen2Config
+from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Qwen2Config
 
 from helpers.models.causal_lm import load_causal_lm
 from helpers.models.gguf.header import read_header
+from helpers.models.infilling import infill_mark_ids
 from helpers.settings import LoraSettings
 from helpers.take_home import export_run as exporting
 from helpers.take_home.engine_job import EngineAnswer, EngineError
 from helpers.take_home.export_run import ExportRequest, export_run, offer_download
 from helpers.take_home.gguf_vocabulary import vocabulary_fields
 from helpers.take_home.gguf_weights import named_tensors, plain_store, rotary_order, shape_fields
+from helpers.take_home.hf_folder import write_hf
 from helpers.take_home.k_quants import k_store, mixed_type
 from helpers.take_home.llama_engine import find_llama
 from helpers.take_home.measured_model import ExportError, load_measured, merged_model, run_facts
 from helpers.take_home.ollama_model import modelfile, template, turn_form
-from helpers.take_home.proof import BOUNDS, compare_logits
+from helpers.take_home.proof import BOUNDS, ask, compare_logits, prove, summary
+from helpers.take_home.transformers_engine import tokenizer_loader
 
 IDS = torch.arange(3, 60).unsqueeze(0)
 RS = LoraSettings(rank=4, alpha=8, dropout=0.0, use_rslora=True)
+MARKS = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
 needs_llama = pytest.mark.skipif(find_llama() is None, reason="no llama.cpp: pip install xllamacpp")
 
 
@@ -61,11 +65,21 @@ def qwen_run(tmp_path_factory):
     return tiny_run.write(tmp_path_factory.mktemp("qwen"), "qwen2", tied=False, lora=RS)
 
 
+@pytest.fixture(scope="module")
+def infill_run(tmp_path_factory):
+    """Qwen2-style, with the marks of fill-in-the-middle as the family has them."""
+    specials = (*tiny_gguf.SPECIALS, "<|fim_pad|>", *MARKS)
+    return tiny_run.write(tmp_path_factory.mktemp("infill"), "qwen2", specials=specials)
+
+
 @pytest.fixture
-def run(request, llama_run, qwen_run):
-    return {"llama": llama_run, "qwen2": qwen_run}[request.param]
+def run(request):
+    return request.getfixturevalue(
+        {"llama": "llama_run", "qwen2": "qwen_run", "infill": "infill_run"}[request.param]
+    )
 
 
+every = pytest.mark.parametrize("run", ["llama", "qwen2", "infill"], indirect=True)
 both = pytest.mark.parametrize("run", ["llama", "qwen2"], indirect=True)
 
 
@@ -180,6 +194,7 @@ def test_a_folder_for_plain_from_pretrained(run, tmp_path):
         tokenizer = AutoTokenizer.from_pretrained(done.folder)
         assert tokenizer.chat_template == tiny_gguf.TEMPLATE
     assert any("bits per byte" in line for line in said)
+    assert len({file.stat().st_mode for file in done.folder.iterdir()}) == 1  # whoever reads one reads all
 
 
 def test_vocabulary_and_roles_are_named_for_llama_cpp():
@@ -189,7 +204,12 @@ def test_vocabulary_and_roles_are_named_for_llama_cpp():
     tokenizer.chat_template = tiny_gguf.TEMPLATE
     special = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
     rows = len(tokenizer) + 3
-    ends = (special["<|endoftext|>"], special["<|repo_name|>"], special["<|im_end|>"])
+    ends = (
+        special["<|endoftext|>"],
+        special["<|repo_name|>"],
+        special["<|im_end|>"],
+        special["<|fim_prefix|>"],
+    )
     fields = vocabulary_fields(tokenizer, rows, ends, tiny_run.TEXTS)
     assert fields["tokenizer.ggml.eos_token_id"] == special["<|endoftext|>"]
     assert fields["tokenizer.ggml.eot_token_id"] == special["<|im_end|>"]
@@ -204,6 +224,17 @@ def test_vocabulary_and_roles_are_named_for_llama_cpp():
     assert len(fields["tokenizer.ggml.tokens"]) == len(set(fields["tokenizer.ggml.tokens"])) == rows
     with pytest.raises(ExportError, match="rows"):
         vocabulary_fields(tokenizer, len(tokenizer) - 1, ends, ())
+
+
+@pytest.mark.parametrize("is_special", [True, False])
+def test_marks_of_fill_in_the_middle_have_keys_and_none_of_an_end(is_special):
+    """Qwen2.5-Coder's are no special tokens; the run ends a text at them, llama.cpp cannot."""
+    tokenizer = tiny_models.tokenizer()
+    tokenizer.add_tokens([AddedToken(mark, special=is_special, normalized=False) for mark in MARKS])
+    ids = tokenizer.convert_tokens_to_ids(list(MARKS))
+    fields = vocabulary_fields(tokenizer, len(tokenizer), (0, *ids), tiny_run.TEXTS)
+    assert [fields[f"tokenizer.ggml.fim_{key}_token_id"] for key in ("pre", "suf", "mid")] == ids
+    assert not {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"} & set(fields)
 
 
 def test_a_tokenizer_that_llama_cpp_would_cut_otherwise_is_refused():
@@ -254,9 +285,7 @@ SYSTEM_FIRST = (
 
 
 def test_ollamas_template_has_the_form_of_the_models_own():
-    tokenizer = tiny_models.tokenizer(
-        extra=("<|im_start|>", "<|im_end|>", "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
-    )
+    tokenizer = tiny_models.tokenizer(extra=("<|im_start|>", "<|im_end|>", *MARKS))
     tokenizer.chat_template = SYSTEM_FIRST
     form = turn_form(tokenizer)
     assert form.first == "<|im_start|>system\nBe kind.<|im_end|>\n"
@@ -265,6 +294,8 @@ def test_ollamas_template_has_the_form_of_the_models_own():
     written = template(tokenizer)
     assert "<|fim_prefix|>{{ .Prompt }}<|fim_suffix|>{{ .Suffix }}<|fim_middle|>" in written
     assert '{{ if eq .Role "system" }}<|im_start|>system\n{{ .Content }}<|im_end|>\n' in written
+    tokenizer.init_kwargs["fill_in_the_middle"] = False  # the model never saw the marks
+    assert ".Suffix" not in template(tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -367,6 +398,44 @@ def test_an_export_is_replaced_only_if_asked(qwen_run, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_of_two_exports_at_once_the_first_one_stays(qwen_run, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+
+    def other_export():
+        out.mkdir(exist_ok=True)
+        (out / "export.json").write_text("the first one's")
+
+    monkeypatch.setattr(exporting, "find_llama", other_export)
+    with pytest.raises(ExportError, match="already there"):
+        exported(qwen_run, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (out / "export.json").read_text() == "the first one's"
+
+
+def test_llama_cpp_may_go_on_after_a_mark_but_not_after_an_end(infill_run, tmp_path):
+    """It has no key for marks of fill-in-the-middle, at which the run ends a text."""
+    measured = measured_of(infill_run)
+    write_hf(measured, merged_model(measured_of(infill_run)), tmp_path)
+    questions, marks = ask(measured, tmp_path), infill_mark_ids(measured.tokenizer)
+    loader = tokenizer_loader(tmp_path, questions.job.texts, questions.token_ids)
+    answer = exporting.transformers_engine(tmp_path, loader)(questions.job, tmp_path)
+    ends = {measured.tokenizer.convert_ids_to_tokens(end): end for end in measured.ends}
+    assert {"<|endoftext|>", *MARKS} <= set(ends)
+
+    def proved(goes_on_after, kind="f16", no_ends=marks):
+        kept = tuple(end != ends[goes_on_after] for end in measured.ends)
+        changed = dataclasses.replace(answer, ends=kept)
+        return prove(measured, questions, lambda job, scratch: changed, kind, no_ends)
+
+    found = proved("<|fim_suffix|>")
+    assert found["goes_on_after"] == ["<|fim_suffix|>"]
+    assert "goes on after <|fim_suffix|>, where the run ends a text" in summary(found)
+    with pytest.raises(ExportError, match=r"would not end a text at <\|endoftext\|>"):
+        proved("<|endoftext|>")
+    with pytest.raises(ExportError, match=r"would not end a text at <\|fim_suffix\|>"):
+        proved("<|fim_suffix|>", "float32", ())
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -376,6 +445,8 @@ def test_an_export_is_replaced_only_if_asked(qwen_run, tmp_path, monkeypatch):
         ({"track": "b"}, "holds no adapted model of Track B .*it has the adapter of Track A"),
         ({"track": "c"}, "--track takes a or b"),
         ({"to": "onnx-embedder"}, "no tuned embedder"),
+        ({"to": "onnx-embedder", "track": "a"}, "leave --track out"),
+        ({"to": "hf", "kinds": ("q8_0",)}, "leave --type out"),
     ],
 )
 def test_wrong_wishes_are_refused_in_words(change, says, qwen_run, tmp_path):
@@ -414,7 +485,7 @@ def test_the_button_on_colab_packs_the_export_when_it_is_pressed(tmp_path, monke
 
 
 @needs_llama
-@both
+@every
 def test_llama_cpp_computes_what_was_measured(run, tmp_path):
     kinds = ("f16", "q8_0", "lora") if run.parents[1].name.startswith("qwen") else ("f16", "q8_0")
     done, _ = exported(run, tmp_path, kinds=kinds)

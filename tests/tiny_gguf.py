@@ -22,14 +22,14 @@ NAMES = {
 }  # fmt: skip
 
 
-def vocabulary() -> tuple[list[str], list[str]]:
-    """Tokens in order of their ids, and merges, of a byte-level BPE with `SPECIALS` first."""
+def vocabulary(specials=SPECIALS) -> tuple[list[str], list[str]]:
+    """Tokens in order of their ids, and merges, of a byte-level BPE with `specials` first."""
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=list(SPECIALS), initial_alphabet=alphabet, show_progress=False
+        vocab_size=320, special_tokens=list(specials), initial_alphabet=alphabet, show_progress=False
     )
     raw.train_from_iterator([tiny_models.TEXT], trainer)
     stored = json.loads(raw.to_str())["model"]
@@ -37,7 +37,7 @@ def vocabulary() -> tuple[list[str], list[str]]:
     return tokens, [pair if isinstance(pair, str) else " ".join(pair) for pair in stored["merges"]]
 
 
-def model(family: str, *, tied: bool, seed: int = 0):
+def model(family: str, *, tied: bool, seed: int = 0, specials=SPECIALS):
     """A two-layer model 64 wide; widths are multiples of 32, which quantisation needs."""
     torch.manual_seed(seed)
     config_class, model_class = {
@@ -45,7 +45,7 @@ def model(family: str, *, tied: bool, seed: int = 0):
         "qwen2": (Qwen2Config, Qwen2ForCausalLM),
     }[family]
     made = model_class(config_class(
-        vocab_size=len(vocabulary()[0]), hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=HEADS,
+        vocab_size=len(vocabulary(specials)[0]), hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=HEADS,
         num_key_value_heads=KV_HEADS, max_position_embeddings=128, rms_norm_eps=1e-5, tie_word_embeddings=tied,
     ))  # fmt: skip
     with torch.no_grad():
@@ -86,6 +86,7 @@ def write(
     fields=None,
     rule="smollm",
     drop=(),
+    specials=SPECIALS,
 ) -> Path:
     """Write a model with its vocabulary.
 
@@ -95,16 +96,16 @@ def write(
         fields: more key-value pairs; a value of None leaves a pair out.
         drop: names of tensors that are left out.
     """
-    made = made or model(family, tied=tied)
+    made = made or model(family, tied=tied, specials=specials)
     writer = gguf.GGUFWriter(path, family)
-    tokens, merges = vocabulary()
+    tokens, merges = vocabulary(specials)
     pairs = {
         "general.name": "Tiny", "general.file_type": int(gguf.LlamaFileType.MOSTLY_Q8_0 if kind is Q8_0 else gguf.LlamaFileType.ALL_F32),
         f"{family}.block_count": 2, f"{family}.context_length": 128, f"{family}.embedding_length": 64, f"{family}.feed_forward_length": 96,
         f"{family}.attention.head_count": HEADS, f"{family}.attention.head_count_kv": KV_HEADS,
         f"{family}.rope.freq_base": 10000.0, f"{family}.attention.layer_norm_rms_epsilon": 1e-5,
         "tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": rule, "tokenizer.ggml.tokens": tokens, "tokenizer.ggml.merges": merges,
-        "tokenizer.ggml.token_type": [3 if token in SPECIALS else 1 for token in tokens],
+        "tokenizer.ggml.token_type": [3 if token in specials else 1 for token in tokens],
         "tokenizer.ggml.eos_token_id": 2, "tokenizer.ggml.padding_token_id": 2, "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.add_bos_token": False, "tokenizer.chat_template": TEMPLATE,
     } | (fields or {})  # fmt: skip

@@ -26,10 +26,11 @@ TEXTS = (
 
 
 def write(
-    folder: Path, family: str = "llama", *, tied: bool = True, lora: LoraSettings | None = None, tokens=None
-) -> Path:
+    folder: Path, family: str = "llama", *, tied: bool = True, lora: LoraSettings | None = None, tokens=None,
+    specials=tiny_gguf.SPECIALS,
+) -> Path:  # fmt: skip
     """Write the run; its base is the GGUF file `base.gguf` beside it."""
-    base = tiny_gguf.write(folder / "base.gguf", family, tied=tied)
+    base = tiny_gguf.write(folder / "base.gguf", family, tied=tied, specials=specials)
     spec, run = f"gguf:{base}", folder / "runs" / "smoke-1"
     model, tokenizer = load_causal_lm(spec, PLAIN)
     adapted = add_lora(model, lora or LoraSettings(rank=4, alpha=8, dropout=0.0), seed=1, tokens=tokens)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
@@ -173,6 +174,11 @@ def load_adapted(
         model = PeftModel.from_pretrained(base, str(adapter_dir), autocast_adapter_dtype=True)
     except (RuntimeError, ValueError, OSError) as error:
         raise ModelError(f"the adapter in {adapter_dir} does not fit {spec!r}: {error}") from error
+    except (SafetensorError, AttributeError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"the adapter in {adapter_dir} is damaged ({first_line(error)}): restore it from a copy, or "
+            "remove the folder and finish the run with --resume"
+        ) from error
     loaded = get_peft_model_state_dict(model, save_embedding_layers=False)
     stored = load_file(weights)
     for name in sorted(stored.keys() | loaded.keys()):

@@ -43,6 +43,12 @@ class InfillMarks:
         return [self.prefix, self.suffix, *suffix, self.middle, *prefix, *middle]
 
 
+def infill_mark_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Return the ids of all families' marks that a vocabulary holds, whether its model knows them or not."""
+    vocabulary = tokenizer.get_vocab()
+    return frozenset(vocabulary[name] for names in FAMILIES for name in names if name in vocabulary)
+
+
 def infill_marks(tokenizer: PreTrainedTokenizerBase) -> InfillMarks | None:
     """Return the marks that a tokenizer has; None if its family was not trained to fill in the middle.
 

@@ -2,21 +2,39 @@
 
 uvicorn waits without limit for a request to begin and for a client to read. A client that opens connections
 and sends nothing, or reads nothing, would use up the process's files. Here such connections are closed, and
-if there are too many, the one that has waited longest for its request goes first.
+if there are too many, the oldest one whose request has not come whole goes first.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-MOST_CONNECTIONS = 256  # a process may usually open 1,024 files
+MOST_CONNECTIONS = 1_280  # so that a thousand clients at once are all answered
+OTHER_FILES = 128  # that a process has open beside them
 HEAD_S = 10.0  # until the head of a request has come
 READ_S = 30.0  # in which a client must take something of what is sent
 WATCH_S = 2.0  # between two looks
+
+
+def allowed_connections() -> int:
+    """Raise this process's limit of open files if it has to be, and return how many connections fit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return MOST_CONNECTIONS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted, endless = MOST_CONNECTIONS + OTHER_FILES, resource.RLIM_INFINITY
+    if soft != endless and soft < wanted:
+        more = wanted if hard == endless else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
+            soft = more
+    return MOST_CONNECTIONS if soft == endless else max(1, min(MOST_CONNECTIONS, soft - OTHER_FILES))
 
 
 class GuardedConnection(H11Protocol):
@@ -30,10 +48,12 @@ class GuardedConnection(H11Protocol):
         self._waiting_since = self._read_since = time.monotonic()
         self._unread = 0
         self._watch_task: asyncio.TimerHandle | None = self.loop.call_later(self.watch_s, self._watch)
-        if len(self.connections) > self.most:
-            idle = [one for one in self.connections if isinstance(one, GuardedConnection) and one.is_idle]
-            oldest = min(idle, key=lambda one: one._waiting_since, default=self)
-            oldest.transport.abort()
+        # What was told to close no longer counts, else a burst would close the same one again and again.
+        guarded = (one for one in self.connections if isinstance(one, GuardedConnection))
+        opened = [one for one in guarded if not one.transport.is_closing()]
+        if len(opened) > self.most:
+            waiting = [one for one in opened if one.is_idle or one.cycle.more_body]
+            min(waiting, key=lambda one: one._waiting_since, default=self).transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop watching."""

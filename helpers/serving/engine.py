@@ -33,6 +33,7 @@ from helpers.serving.written_text import WrittenText
 
 KEEP_STATES_S = 120.0  # after a model's last text, so that the next one may begin with the same code
 CALLS_AT_ONCE = 16  # jobs between two steps of the writers
+CALLS_S = 0.2  # after which no further job is begun before the next step
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +128,7 @@ class Engine:
 
     def _take(self) -> None:
         """Take what has come; wait for it if there is nothing to write."""
+        until = 0.0
         for number in itertools.count():
             wait = not number and not any(desk.texts for desk in self._desks.values())
             try:
@@ -139,8 +141,9 @@ class Engine:
             if isinstance(taken, WrittenText):
                 self._desk(taken.lm).add(taken)
                 continue
+            until = until or time.monotonic() + CALLS_S
             self._compute(*taken)
-            if number >= CALLS_AT_ONCE:
+            if number >= CALLS_AT_ONCE or time.monotonic() > until:
                 return
 
     def _desk(self, lm: ServedLm) -> _Desk:

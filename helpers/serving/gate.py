@@ -2,13 +2,15 @@
 
 A web page that a browser on this machine shows can make the browser ask `http://localhost`, also under a
 name of its own that it points here. So without a key only the names of this machine are answered, and no
-answer may be read by other origins.
+answer may be read by other origins. A page can still make a browser ask without reading the answer, so what a
+browser asks for a page from elsewhere is refused too.
 """
 
 from __future__ import annotations
 
 import hmac
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -34,14 +36,17 @@ class Gate:
 
     def _refusal(self, request: Request) -> ApiError | None:
         if not self.key:
+            names = ", ".join(sorted(LOCAL_NAMES - {"::1"}))
             name = request.headers.get("host", "").rpartition("]")
             host = f"{name[0]}]" if name[1] else name[2].partition(":")[0]
-            if host.lower() in LOCAL_NAMES:
-                return None
-            return ApiError(
-                403, f"without a key only {', '.join(sorted(LOCAL_NAMES - {'::1'}))} are answered",
-                kind="permission_error",
-            )  # fmt: skip
+            if host.lower() not in LOCAL_NAMES:
+                return ApiError(403, f"without a key only {names} are answered", kind="permission_error")
+            if _is_foreign_page(request.headers.get("origin", "")):
+                return ApiError(
+                    403, f"without a key only pages of {names} may ask; start the server with a key",
+                    kind="permission_error",
+                )  # fmt: skip
+            return None
         if request.url.path in OPEN_PATHS:
             return None
         given = request.headers.get("authorization", "")
@@ -53,3 +58,17 @@ class Gate:
             401, "the key is missing or wrong: send it as `Authorization: Bearer KEY`",
             kind="authentication_error", code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"},
         )  # fmt: skip
+
+
+def _is_foreign_page(origin: str) -> bool:
+    """Return whether an Origin header names a web page that is not this machine's.
+
+    Editors' views have schemes of their own, such as `vscode-webview`. `null` is what hides its origin.
+    """
+    try:
+        parts = urlsplit(origin)
+        return origin == "null" or (
+            parts.scheme in ("http", "https") and (parts.hostname or "") not in LOCAL_NAMES
+        )
+    except ValueError:
+        return True

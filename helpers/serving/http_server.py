@@ -107,11 +107,12 @@ def make_server(models: ServedModels, engine: Engine, prompts: Prompts, key: str
     try:
         import uvicorn
 
-        from helpers.serving.connections import GuardedConnection
+        from helpers.serving.connections import GuardedConnection, allowed_connections
         from helpers.serving.gate import Gate
         from helpers.serving.routes import Api, ServeLimits
     except ImportError as error:
         raise ServeError(f"{MISSING} ({error})") from error
+    GuardedConnection.most = allowed_connections()
     app = Api(models, engine, prompts, ServeLimits(**limits)).app(functools.partial(Gate, key=key))
     return uvicorn.Server(
         uvicorn.Config(

@@ -15,12 +15,18 @@ MOST_STOPS = 16
 MOST_INPUTS = 256  # texts to be embedded
 MOST_MESSAGES = 256
 MOST_CHUNKS = 256
+LEAST_TEMPERATURE = 1e-3  # clients send less to say 0; divided by it, logits would leave float32's range
+MOST_MS = 86_400_000
 
 
 def _not_zero(count: int) -> int:
     if not count:
         raise ValueError("at least one token has to be asked for; -1 stands for as many as fit")
     return count
+
+
+def _greedy_if_tiny(temperature: float) -> float:
+    return temperature if temperature >= LEAST_TEMPERATURE else 0.0
 
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -45,7 +51,7 @@ class _Sampling(_Shape):
     """What every request for text may say."""
 
     model: str | None = None
-    temperature: Annotated[Finite, Field(ge=0, le=100)] | None = None
+    temperature: Annotated[Finite, Field(ge=0, le=100), AfterValidator(_greedy_if_tiny)] | None = None
     top_p: Annotated[Finite, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1, le=1_000_000)] | None = None
     min_p: Annotated[Finite, Field(ge=0, le=1)] | None = None
@@ -134,7 +140,7 @@ class NativeRequest(_Sampling):
     prompt: str = ""
     n_predict: Annotated[int, Field(ge=-1)] = -1
     n_indent: Annotated[int, Field(ge=0, le=1_000)] = 0
-    t_max_predict_ms: Annotated[int, Field(ge=0)] = 0
+    t_max_predict_ms: Annotated[int, Field(ge=0, le=MOST_MS)] = 0
 
 
 class InfillRequest(NativeRequest):

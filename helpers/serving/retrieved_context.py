@@ -8,7 +8,7 @@ file is edited.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,9 +118,22 @@ def run_context(run_folder: Path, runtime: Runtime) -> RetrievedContext:
     )
 
 
-def chunks_of(extra: Iterable[Any]) -> tuple[Document, ...]:
-    """Return an editor's chunks, objects with `filename` and `text`, as documents."""
-    return tuple(Document(one.filename, one.text, one.filename) for one in extra)
+def chunks_of(extra: Sequence[Any], most: int) -> tuple[Document, ...]:
+    """Return an editor's chunks, objects with `filename` and `text`, as documents.
+
+    Args:
+        extra: the most important one last.
+        most: characters of all names and texts; what goes beyond is left out, from the front, since to
+            choose among the lines of more than a prompt can hold takes seconds.
+    """
+    kept: list[Document] = []
+    for one in reversed(extra):
+        text = one.text[: max(0, most - len(one.filename))]
+        most -= len(one.filename) + len(text)
+        if not text:
+            break
+        kept.append(Document(one.filename, text, one.filename))
+    return tuple(reversed(kept))
 
 
 def _item(place: Place) -> CompletionItem:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import secrets
@@ -16,6 +17,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -29,7 +31,7 @@ from helpers.models.embedder import EmbedderError, encode
 from helpers.models.text_writer import Decoding
 from helpers.serving.engine import BusyError, Engine, StoppedError
 from helpers.serving.gate import Gate
-from helpers.serving.prompts import PromptError, Prompts, ReadyPrompt
+from helpers.serving.prompts import LONGEST_TOKEN, PromptError, Prompts, ReadyPrompt
 from helpers.serving.replies import (
     ApiError,
     ChatForm,
@@ -56,6 +58,7 @@ from helpers.serving.written_text import TextRequest, WrittenText
 LOOK_S = 0.5  # between two looks whether a client is still there
 EMBEDDED_TOKENS = 256  # of a text
 EMBEDDED_CHARS = 32 * EMBEDDED_TOKENS  # of a text, more than so many tokens hold
+EMBEDDED_AT_ONCE = 16  # texts, between which other requests are served
 # llama.vscode asks its embeddings server for this model, whatever is configured.
 EDITOR_NAMES = ("GPT-4",)
 
@@ -136,7 +139,9 @@ class Api:
                 for prompt in several
             ]
 
-        return await self._answer(request, asked, lm, await self._in_engine(prepare), CompletionForm(lm.name))
+        return await self._answer(
+            request, asked, lm, await self._in_engine(request, prepare), CompletionForm(lm.name)
+        )
 
     async def chat(self, request: Request) -> Response:
         """Answer a conversation."""
@@ -149,7 +154,7 @@ class Api:
         most = asked.max_completion_tokens or asked.max_tokens
         if most is None and asked.n_predict is not None:
             most = asked.n_predict or 1  # llama.vscode announces a conversation with 0
-        ready = await self._in_engine(lambda: self.prompts.chat(lm, turns, most))
+        ready = await self._in_engine(request, lambda: self.prompts.chat(lm, turns, most))
         return await self._answer(request, asked, lm, [ready], ChatForm(lm.name))
 
     async def embeddings(self, request: Request) -> Response:
@@ -163,14 +168,18 @@ class Api:
             raise ApiError(400, "vectors are not shortened; leave dimensions out", param="dimensions")
         short = [text[:EMBEDDED_CHARS] for text in texts]
 
-        def embed() -> tuple[Any, int]:
+        def embed(some: list[str]) -> tuple[np.ndarray, int]:
             vectors = encode(
-                embedder.model, short, kind=asked.input_type, runtime=self.models.runtime,
+                embedder.model, some, kind=asked.input_type, runtime=self.models.runtime,
                 max_tokens=EMBEDDED_TOKENS,
             )  # fmt: skip
-            return vectors, _count_tokens(embedder.model, short)
+            return vectors, _count_tokens(embedder.model, some)
 
-        vectors, tokens = await self._in_engine(embed)
+        found = [
+            await self._in_engine(request, functools.partial(embed, short[first : first + EMBEDDED_AT_ONCE]))
+            for first in range(0, len(short), EMBEDDED_AT_ONCE)
+        ]
+        vectors, tokens = np.concatenate([rows for rows, _ in found]), sum(count for _, count in found)
         return JSONResponse(
             embeddings_reply(embedder.name, vectors, tokens, asked.encoding_format == "base64")
         )
@@ -181,8 +190,11 @@ class Api:
         lm = self._lm(asked.model, "code-adapted")
         if asked.n_predict == 0:
             return JSONResponse(empty_native_reply(lm))
-        place = Place(asked.input_prefix, asked.input_suffix, "", chunks_of(asked.input_extra))
-        ready = await self._in_engine(lambda: self.prompts.infill(lm, place, asked.prompt, asked.n_predict))
+        chunks = chunks_of(asked.input_extra, lm.window * LONGEST_TOKEN)
+        place = Place(asked.input_prefix, asked.input_suffix, "", chunks)
+        ready = await self._in_engine(
+            request, lambda: self.prompts.infill(lm, place, asked.prompt, asked.n_predict)
+        )
         return await self._native(request, asked, lm, ready)
 
     async def completion(self, request: Request) -> Response:
@@ -191,7 +203,9 @@ class Api:
         lm = self._lm(asked.model, "code-adapted")
         if asked.n_predict == 0:
             return JSONResponse(empty_native_reply(lm))
-        ready = await self._in_engine(lambda: self.prompts.completion(lm, asked.prompt, "", asked.n_predict))
+        ready = await self._in_engine(
+            request, lambda: self.prompts.completion(lm, asked.prompt, "", asked.n_predict)
+        )
         return await self._native(request, asked, lm, ready)
 
     # --- what the routes share ---------------------------------------------------------------------
@@ -237,10 +251,11 @@ class Api:
             raise _no_such_model(name, list(embedders))
         return embedders[name]
 
-    async def _in_engine(self, job: Callable[[], Any]) -> Any:
-        """Return what `job` returns, computed by the engine."""
+    async def _in_engine(self, request: Request, job: Callable[[], Any]) -> Any:
+        """Return what `job` returns, computed by the engine, which drops it if the client goes away first."""
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(self.engine.call(job)), self.limits.request_s)
+            async with asyncio.timeout(self.limits.request_s):
+                return await _while_there(request, asyncio.wrap_future(self.engine.call(job)))
         except PromptError as error:
             raise ApiError(400, str(error), param=error.field, code=error.code or None) from error
         except (ModelError, EmbedderError) as error:
@@ -361,6 +376,17 @@ class Watched:
             if self._changed.is_set():
                 self._changed.clear()
                 return
+
+
+async def _while_there(request: Request, done: asyncio.Future[Any]) -> Any:
+    """Return a future's result; cancel it if the client goes away, or whoever waits here is cancelled."""
+    try:
+        while not (await asyncio.wait([done], timeout=LOOK_S))[0]:
+            if await request.is_disconnected():
+                raise ClientDisconnect
+        return done.result()
+    finally:
+        done.cancel()
 
 
 def parsed(body: bytes, shape: type[Shape]) -> Shape:

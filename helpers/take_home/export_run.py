@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from helpers.error_text import storage_problem
 from helpers.machine.hardware import Runtime
 from helpers.models.gguf.sources import recorded_name
+from helpers.models.infilling import infill_mark_ids
 from helpers.report.compare import public_model
 from helpers.run.workspace import put_folder, write_json, write_text
 from helpers.take_home.engine_job import Engine
@@ -112,6 +113,7 @@ def export_run(request: ExportRequest, runtime: Runtime, tell: Callable[[str], N
             else:
                 found = _export_model(request, facts, partial, runtime, tell)
             write_json(partial / RECORD, found | {"to": request.to, "files": _files(partial)})
+            _require_free(final, request.replace)  # another export may have come first
             put_folder(partial, final)
     except OSError as error:
         problem = storage_problem(error) or error
@@ -148,6 +150,10 @@ def _check(request: ExportRequest) -> None:
     unknown = [kind for kind in request.kinds if kind not in KINDS]
     if unknown or not request.kinds:
         raise ExportError(f"--type takes {', '.join(KINDS)}, not {', '.join(unknown) or 'nothing'}")
+    if request.to in ("hf", "onnx-embedder") and request.kinds != ("f16",):
+        raise ExportError(f"--to {request.to} has one form, in float32: leave --type out")
+    if request.to == "onnx-embedder" and request.track:
+        raise ExportError("--to onnx-embedder takes Track C's embedder: leave --track out")
     if request.to == "ollama" and (len(request.kinds) > 1 or "lora" in request.kinds):
         raise ExportError("Ollama takes one file of merged weights: give one --type other than lora")
     if request.track not in (None, "a", "b"):
@@ -223,9 +229,9 @@ class _Writing:
         self._write(untouched_base(self.measured), base, "f16")
         return {adapter.name: self._llama_proof("f16", base, adapter)}
 
-    def proof(self, engine: Engine, kind: str) -> dict[str, Any]:
+    def proof(self, engine: Engine, kind: str, no_ends: Collection[int] = ()) -> dict[str, Any]:
         """Prove what lies in the folder, and tell the result."""
-        found = prove(self.measured, self.questions, engine, kind)
+        found = prove(self.measured, self.questions, engine, kind, no_ends)
         self.tell(f"{kind}: {summary(found)}")
         return found
 
@@ -248,7 +254,7 @@ class _Writing:
     def _llama_proof(self, kind: str, model: Path, lora: Path | None = None) -> dict[str, Any]:
         if find_llama() is None:
             return {"proven": False, "reason": MISSING}
-        return self.proof(llama_engine(model, lora), kind)
+        return self.proof(llama_engine(model, lora), kind, infill_mark_ids(self.measured.tokenizer))
 
 
 def _export_embedder(

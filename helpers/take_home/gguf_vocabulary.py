@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from helpers.models.gguf.header import GgufHeader
 from helpers.models.gguf.token_rules import SPLITS, WHOLE_WORDS_FIRST, build_tokenizer
+from helpers.models.infilling import FAMILIES, infill_mark_ids
 from helpers.models.saved_tokenizer import PROBES
 from helpers.models.tokens import batch_token_ids, turn_end_id
 from helpers.take_home.measured_model import ExportError
@@ -26,9 +27,9 @@ NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5  # llama.cpp's types of token
 PROBED_CHARACTERS = 20_000  # of each held-out text
 # llama.cpp's key -> the names that families give the token.
 FILL_IN = {
-    Keys.Tokenizer.FIM_PRE_ID: ("<|fim_prefix|>", "<fim_prefix>", "<fim-prefix>", "<|fim_begin|>"),
-    Keys.Tokenizer.FIM_SUF_ID: ("<|fim_suffix|>", "<fim_suffix>", "<fim-suffix>", "<|fim_hole|>"),
-    Keys.Tokenizer.FIM_MID_ID: ("<|fim_middle|>", "<fim_middle>", "<fim-middle>", "<|fim_end|>"),
+    Keys.Tokenizer.FIM_PRE_ID: (*(marks[0] for marks in FAMILIES), "<|fim_begin|>"),
+    Keys.Tokenizer.FIM_SUF_ID: (*(marks[1] for marks in FAMILIES), "<|fim_hole|>"),
+    Keys.Tokenizer.FIM_MID_ID: (*(marks[2] for marks in FAMILIES), "<|fim_end|>"),
     Keys.Tokenizer.FIM_PAD_ID: ("<|fim_pad|>", "<fim_pad>"),
     Keys.Tokenizer.FIM_REP_ID: ("<|repo_name|>", "<repo_name>", "<reponame>"),
     Keys.Tokenizer.FIM_SEP_ID: ("<|file_sep|>", "<file_sep>"),
@@ -59,12 +60,11 @@ def vocabulary_fields(
     known |= {number: token.content for number, token in added.items()}
     if max(known) >= rows:
         raise ExportError(f"the tokenizer has the id {max(known)}, and the embedding only {rows} rows")
-    special = {token.content: number for number, token in added.items() if token.special}
-
+    named = {token.content: number for number, token in added.items()}  # Qwen2.5-Coder's are not special
     fill_in = {
-        key: special[found]
+        key: named[found]
         for key, names in FILL_IN.items()
-        if (found := next((name for name in names if name in special), None))
+        if (found := next((name for name in names if name in named), None))
     }
 
     def type_of(number: int) -> int:
@@ -81,7 +81,7 @@ def vocabulary_fields(
         ],
         Keys.Tokenizer.ADD_BOS: False,  # as measured: no token is added to a prompt
         Keys.Tokenizer.ADD_EOS: False,
-        **_roles(tokenizer, ends, fill_in.values()),
+        **_roles(tokenizer, ends, infill_mark_ids(tokenizer) | {*fill_in.values()}),
         **fill_in,
     }
     if tokenizer.chat_template:
@@ -111,6 +111,7 @@ def _roles(
 
     A file has three keys for tokens that end something. llama.cpp ends at all three, at what it knows by name
     (`<|im_end|>`, `<|endoftext|>` and their like), and at the tokens around files, which have their own keys.
+    It cannot be told to end at the marks of fill-in-the-middle.
     """
     turn = turn_end_id(tokenizer)
     known = [end for end in ends if end not in fill_in]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
@@ -41,5 +42,6 @@ def write_hf(measured: MeasuredModel, whole: PreTrainedModel, folder: Path) -> N
     write_json(
         folder / "config.json", settings | {"architectures": [type(whole).__name__], "dtype": "float32"}
     )
+    shutil.copymode(folder / "config.json", folder / WEIGHTS)  # safetensors lets only the owner read it
     whole.generation_config.save_pretrained(folder)
     measured.tokenizer.save_pretrained(folder)

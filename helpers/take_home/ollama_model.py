@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from helpers.take_home.gguf_vocabulary import FILL_IN
+from helpers.models.infilling import infill_marks
 from helpers.take_home.measured_model import ExportError, MeasuredModel
 
 Conversation = Sequence[tuple[str, str]]  # (role, content)
@@ -73,15 +73,12 @@ def modelfile(measured: MeasuredModel, weights: str, context: int) -> str:
 def template(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return the Go template: fill-in-the-middle for requests with a suffix, and the form of conversations.
 
-    A model without chat template gets what the suite asks such a model: an instruction and a response.
+    Without that form Ollama refuses a suffix, as is right for a model that was never trained on the marks.
     """
-    form = turn_form(tokenizer)
-    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    before, after, middle = (
-        next((name for name in names if name in special), None) for names in list(FILL_IN.values())[:3]
-    )
-    if not (before and after and middle):
+    form, marks = turn_form(tokenizer), infill_marks(tokenizer)
+    if marks is None:
         return form.go()
+    before, after, middle = marks.spelt
     fill = f"{_go(before)}{{{{ .Prompt }}}}{_go(after)}{{{{ .Suffix }}}}{_go(middle)}"
     return f"{{{{ if .Suffix }}}}{fill}{{{{ else }}}}{form.go()}{{{{ end }}}}"
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -115,11 +115,19 @@ def ask(measured: MeasuredModel, scratch: Path) -> Questions:
     return Questions(job, logits, ids, tuple(files), tuple(run_tasks))
 
 
-def prove(measured: MeasuredModel, questions: Questions, engine: Engine, kind: str) -> dict[str, Any]:
+def prove(
+    measured: MeasuredModel,
+    questions: Questions,
+    engine: Engine,
+    kind: str,
+    no_ends: Collection[int] = (),
+) -> dict[str, Any]:
     """Put the questions to an engine with an export, and compare.
 
     Args:
         kind: a key of `BOUNDS`.
+        no_ends: ids at which the run ends a text and the form cannot say so; `goes_on_after` names those at
+            which the engine goes on.
 
     Returns:
         The engine, the figures and the bound, ready for export.json.
@@ -131,9 +139,11 @@ def prove(measured: MeasuredModel, questions: Questions, engine: Engine, kind: s
     """
     with tempfile.TemporaryDirectory(prefix="proof-") as scratch:
         answer = engine(questions.job, Path(scratch))
-        _require_same_text(measured, questions, answer)
+        goes_on_after = _require_same_text(measured, questions, answer, no_ends)
         agreement = compare_logits(questions.logits, answer.logits, len(questions.job.prompts))
     found: dict[str, Any] = {"engine": answer.engine, "logits": asdict(agreement), "says": answer.facts}
+    if goes_on_after:
+        found["goes_on_after"] = goes_on_after
     if questions.files:
         found["bits_per_byte"] = _bits_per_byte(questions, answer)
     if questions.tasks:
@@ -200,6 +210,8 @@ def summary(found: dict[str, Any]) -> str:
             if "passed" in tasks
             else f"pass@1 not compared: {tasks['skipped']}"
         )
+    if names := found.get("goes_on_after"):
+        parts.append(f"goes on after {', '.join(names)}, where the run ends a text")
     return f"{found['engine']}: " + "; ".join(parts)
 
 
@@ -248,8 +260,14 @@ def _sample(measured: MeasuredModel, items: Sequence[Any], most: int) -> list[An
     return rng.sample(list(items), min(most, len(items)))
 
 
-def _require_same_text(measured: MeasuredModel, questions: Questions, answer: EngineAnswer) -> None:
-    """Refuse an export that reads, asks or ends otherwise than the measured model."""
+def _require_same_text(
+    measured: MeasuredModel, questions: Questions, answer: EngineAnswer, no_ends: Collection[int]
+) -> list[str]:
+    """Refuse an export that reads, asks or ends otherwise than the measured model.
+
+    Returns:
+        Those of `no_ends` at which the engine goes on, in writing.
+    """
     template = measured.tokenizer.chat_template
     if (answer.chat_template or None) != (template or None):
         raise ExportError("the export's chat template is not the measured model's, byte for byte")
@@ -258,9 +276,11 @@ def _require_same_text(measured: MeasuredModel, questions: Questions, answer: En
             raise ExportError(
                 f"{answer.engine} reads other token ids than the measured model in {text[:60]!r}"
             )
-    if missing := [end for end, there in zip(questions.job.ends, answer.ends, strict=True) if not there]:
-        names = measured.tokenizer.convert_ids_to_tokens(missing)
-        raise ExportError(f"{answer.engine} would not end a text at {', '.join(names)}")
+    missing = [end for end, there in zip(questions.job.ends, answer.ends, strict=True) if not there]
+    names = measured.tokenizer.convert_ids_to_tokens(missing)
+    if wrong := [name for end, name in zip(missing, names, strict=True) if end not in no_ends]:
+        raise ExportError(f"{answer.engine} would not end a text at {', '.join(wrong)}")
+    return list(names)
 
 
 def _bits_per_byte(questions: Questions, answer: EngineAnswer) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def base_of_adapter(spec: str, adapter_dir: Path) -> str:
     try:
         settings = json.loads((adapter_dir / "adapter_config.json").read_text(encoding="utf-8"))
         recorded = str(settings.get("base_model_name_or_path"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return spec
     if PIN not in recorded:
         return spec
