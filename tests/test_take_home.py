@@ -338,6 +338,15 @@ def test_the_divergence_is_the_one_computed_by_hand():
         compare_logits(p, np.full((1, 2), np.nan, np.float32), 1)
 
 
+def test_a_token_that_is_as_likely_is_no_other_choice():
+    """The measured model prefers token 0 by .01 and by .5 nats; the export takes token 1 both times."""
+    measured = np.array([[1.0, 0.99, 0.0], [1.0, 0.5, 0.0], [0.0, 1.0, 0.5]], np.float32)
+    export = np.array([[1.0, 1.01, 0.0], [0.5, 1.0, 0.0], [0.0, 1.0, 0.5]], np.float32)
+    found = compare_logits(measured, export, 1)
+    assert found.same_argmax == pytest.approx(1 / 3)
+    assert found.same_or_tied == pytest.approx(2 / 3)
+
+
 @pytest.mark.parametrize("fault", ["heads", "adapter", "ids", "template", "ends"])
 def test_a_wrong_export_is_refused_and_leaves_nothing(fault, qwen_run, tmp_path, monkeypatch):
     true_engine = exporting.transformers_engine

@@ -36,6 +36,9 @@ KEPT = 64  # positions of a prompt that are compared
 SCORED_TOKENS = 6_000  # of held-out files, about
 TASKS = 12  # of the run's own
 TEXT_CHARACTERS = 4_000  # of each held-out text whose ids are compared
+# Nats that the measured model's two likeliest tokens may lie apart for rounding to choose between them: the
+# logits of float16 files move by up to .08. Of SmolLM2's positions .3 to .5% are such ties.
+TIED = 0.02
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Bound:
     """How far an export may be from the measured model. Rounding stays far below, mistakes far above."""
 
     mean_kl: float  # nats per position
-    same_argmax: float  # share of positions
+    same_argmax: float  # share of positions, ties counted as the same
     bits_per_byte: float  # relative difference
 
 
@@ -67,7 +70,8 @@ class Agreement:
     largest_difference: float  # of two logits
     mean_kl: float  # nats, of the measured model's distribution from the export's
     largest_kl: float
-    same_argmax: float
+    same_argmax: float  # share of positions
+    same_or_tied: float  # also counts tokens that the measured model finds as likely, but for `TIED`
 
 
 @dataclass(frozen=True)
@@ -156,15 +160,15 @@ def prove(
     )
     within = (
         agreement.mean_kl <= bound.mean_kl
-        and agreement.same_argmax >= bound.same_argmax
+        and agreement.same_or_tied >= bound.same_argmax
         and off <= bound.bits_per_byte
     )
     if not within:
         raise ExportError(
             f"the export as {kind} does not compute what was measured, and is not kept: KL "
             f"{agreement.mean_kl:.2g} nats (bound {bound.mean_kl:g}), same likeliest token at "
-            f"{agreement.same_argmax:.2%} of {agreement.positions} positions (bound "
-            f"{bound.same_argmax:.1%}), bits per byte off by {off:.2%} (bound {bound.bits_per_byte:.1%}); "
+            f"{agreement.same_argmax:.2%} of {agreement.positions} positions, {agreement.same_or_tied:.2%} with "
+            f"ties (bound {bound.same_argmax:.1%}), bits per byte off by {off:.2%} (bound {bound.bits_per_byte:.1%}); "
             f"computed by {answer.engine}"
         )
     return found | {"bound": asdict(bound), "proven": True}
@@ -180,7 +184,7 @@ def compare_logits(measured: np.ndarray, export: np.ndarray, prompts: int) -> Ag
     """
     if measured.shape != export.shape:
         raise ExportError(f"the export has logits of the shape {export.shape}, not {measured.shape}")
-    largest, kl, same = 0.0, np.zeros(len(measured)), 0
+    largest, kl, same, tied = 0.0, np.zeros(len(measured)), 0, 0
     for place in range(len(measured)):
         one, other = measured[place].astype(np.float64), export[place].astype(np.float64)
         if not np.isfinite(other).all():
@@ -188,8 +192,11 @@ def compare_logits(measured: np.ndarray, export: np.ndarray, prompts: int) -> Ag
         largest = max(largest, float(np.abs(one - other).max()))
         first, second = _log_softmax(one), _log_softmax(other)
         kl[place] = float((np.exp(first) * (first - second)).sum())
-        same += int(one.argmax() == other.argmax())
-    return Agreement(prompts, len(kl), largest, float(kl.mean()), float(kl.max()), same / len(kl))
+        likeliest = other.argmax()
+        same += int(one.argmax() == likeliest)
+        tied += int(one.max() - one[likeliest] <= TIED)
+    shares = same / len(kl), tied / len(kl)
+    return Agreement(prompts, len(kl), largest, float(kl.mean()), float(kl.max()), *shares)
 
 
 def summary(found: dict[str, Any]) -> str:
@@ -197,7 +204,8 @@ def summary(found: dict[str, Any]) -> str:
     logits = found["logits"]
     parts = [
         f"KL {logits['mean_kl']:.2g} nats (largest {logits['largest_kl']:.2g})",
-        f"same likeliest token at {logits['same_argmax']:.2%} of {logits['positions']} positions",
+        f"same likeliest token at {logits['same_argmax']:.2%} of {logits['positions']} positions, "
+        f"{logits['same_or_tied']:.2%} with ties",
         f"logits differ by at most {logits['largest_difference']:.2g}",
     ]
     if bits := found.get("bits_per_byte"):
