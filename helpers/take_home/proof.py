@@ -167,9 +167,9 @@ def prove(
         raise ExportError(
             f"the export as {kind} does not compute what was measured, and is not kept: KL "
             f"{agreement.mean_kl:.2g} nats (bound {bound.mean_kl:g}), same likeliest token at "
-            f"{agreement.same_argmax:.2%} of {agreement.positions} positions, {agreement.same_or_tied:.2%} with "
-            f"ties (bound {bound.same_argmax:.1%}), bits per byte off by {off:.2%} (bound {bound.bits_per_byte:.1%}); "
-            f"computed by {answer.engine}"
+            f"{agreement.same_argmax:.2%} of {agreement.positions} positions, {agreement.same_or_tied:.2%} "
+            f"with ties (bound {bound.same_argmax:.1%}), bits per byte off by {off:.2%} (bound "
+            f"{bound.bits_per_byte:.1%}); computed by {answer.engine}"
         )
     return found | {"bound": asdict(bound), "proven": True}
 
