@@ -125,10 +125,14 @@ def test_few_items_are_a_warning_and_a_group_of_their_own(metrics) -> None:
 def test_a_page_without_any_track_says_why_in_the_same_places(metrics) -> None:
     for track in TRACKS:
         metrics[track] = not_run(track, f"too little for {track}", "10 files", model="m")
+    metrics["completion"] = {"verdict": "not_run", "reason": "no adapter", "needed": ""}
     metrics["tasks_set_aside"] = []
     page = page_of(metrics)
     assert page.h1.get_text() == "Tracks A, B and C were not run"
-    for card, track in zip(page.select("article.verdict-card"), TRACKS, strict=True):
+    *cards, completion = page.select("article.verdict-card")
+    assert "not run" in completion.get_text()
+    assert "no adapter" in completion.get_text().lower()
+    for card, track in zip(cards, TRACKS, strict=True):
         assert "– not run" in card.get_text()
         assert f"Too little for {track}. Needed: 10 files." in card.get_text()
         assert f"too little for {track}" in page.find(id=track.replace("_", "-")).get_text()
