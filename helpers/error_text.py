@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import linecache
 import os
+import re
 import traceback
 from pathlib import Path
 
@@ -14,6 +15,8 @@ CELL_MARKS = ("ipykernel_", "<ipython-input")  # in the name of the file that IP
 SHOWN_CHARS = 600  # of a message; a longer warning would not be read
 # Signs of a full, read-only or failing disk: error numbers, and the words of libraries that hide the number.
 STORAGE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
+# What numpy says, without a number, when a disk takes only a part of an array.
+SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
 STORAGE_WORDS = ("No space left", "Disk quota exceeded", "Read-only file system", "File too large",
                  "file write failed", "unexpected pos", "Input/output error")  # fmt: skip
 RESUME = "mend the cause and run the same command with --resume; finished steps are kept"
@@ -69,6 +72,8 @@ def storage_problem(error: BaseException | None) -> str | None:
     while error is not None:
         if isinstance(error, OSError) and error.errno in STORAGE_ERRNOS:
             return os.strerror(error.errno)
+        if isinstance(error, OSError) and SHORT_WRITE.fullmatch(str(error)):
+            return os.strerror(errno.ENOSPC)
         found = next((word for word in STORAGE_WORDS if word in str(error)), None)
         if found is not None:
             return found

@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from helpers.run.second_copy import SecondCopy
@@ -158,7 +159,13 @@ def test_a_full_disk_is_reported_and_the_finished_stage_stays(tmp_path: Path) ->
     def in_words(out: Path) -> None:
         raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    for build in (hidden, in_words):
+    def in_part(out: Path) -> None:
+        with pytest.raises(OSError, match="requested") as error:
+            np.ones(10_000).tofile("/dev/full")
+        assert error.value.errno is None
+        raise error.value
+
+    for build in (hidden, in_words, in_part):
         with pytest.raises(WorkspaceError, match=r"No space left.*; .*make room and continue with --resume"):
             space.stage("s", 2, build)
         assert (tmp_path / "s" / "a").read_text() == "old"
