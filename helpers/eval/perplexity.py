@@ -12,6 +12,7 @@ counted in `n_unscored_texts`. Text that spells a special token is read as ordin
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -25,6 +26,8 @@ from helpers.errors import SuiteError
 from helpers.machine.hardware import Runtime
 from helpers.machine.memory import in_batches
 from helpers.machine.progress import bar
+from helpers.models.bfloat16_products import bfloat16_products, products_pay
+from helpers.models.ragged_cache import Fed, RaggedCache, ragged
 from helpers.models.structure import hidden_states, output_head, vocabulary_size
 from helpers.models.tokens import token_ids
 
@@ -90,8 +93,9 @@ def evaluate_perplexity(
         stride: tokens between windows, 1 <= stride <= window; smaller is more exact and slower.
         batch_size: windows per forward pass, by default about 4,096 tokens' worth; fewer if they do not
             fit in memory.
-        runtime: runs the forward pass under its autocast; without it the weights' own dtype is used.
-            `helpers.eval.file_scores` decides which for reported figures.
+        runtime: runs the forward pass under its autocast, or with `helpers.models.bfloat16_products` where
+            these pay; without it the weights' own dtype is used. `helpers.eval.file_scores` decides which
+            for reported figures.
         observe: called with the per-token scores, to split them by token kind.
 
     Raises:
@@ -107,7 +111,13 @@ def evaluate_perplexity(
     model.eval()
     size = batch_size or max(1, TOKENS_PER_BATCH // window)
     compute = partial(_score_batch, model, output_head(model), ids, tokenizer.pad_token_id or 0, runtime)
-    with bar(what, total=sum(w.last - w.score_from for w in windows), unit="tok") as shown:
+    with contextlib.ExitStack() as form:
+        if runtime is not None and products_pay(model, runtime):
+            cache = form.enter_context(ragged(model, size, torch.bfloat16))
+            if isinstance(cache, RaggedCache):
+                form.enter_context(bfloat16_products(model))
+                compute = partial(_score_without_padding, cache, output_head(model), ids)
+        shown = form.enter_context(bar(what, total=sum(w.last - w.score_from for w in windows), unit="tok"))
         for batch, scored in in_batches(windows, size, compute, what=what):
             for w, (losses, hits) in zip(batch, scored, strict=True):
                 nll[w.text] += losses.double().sum().item()
@@ -190,6 +200,18 @@ def _score_batch(
                    ids[w.text][w.score_from + 1 : w.last + 1])
             for row, w in enumerate(batch)
         ]  # fmt: skip
+
+
+def _score_without_padding(
+    cache: RaggedCache, head: torch.nn.Module, ids: Sequence[list[int]], batch: Sequence[ScoringWindow]
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Run one forward pass over `batch` without padding, and score each window as `_score` does."""
+    fed = [Fed(slot, 0, ids[w.text][w.first : w.last], 0) for slot, w in enumerate(batch)]
+    hidden = cache.states(fed).split([len(one.tokens) for one in fed])
+    return [
+        _score(head, own[w.score_from - w.first :], ids[w.text][w.score_from + 1 : w.last + 1])
+        for own, w in zip(hidden, batch, strict=True)
+    ]
 
 
 def _score(

@@ -68,7 +68,7 @@ def merged_adapters(model: torch.nn.Module) -> Iterator[int]:
     Only for weights that do not change meanwhile, and in float32, where the sum is as exact as its parts.
     Takes as much memory as the weights of these layers.
     """
-    plain = [module for module in model.modules() if isinstance(module, Linear) and _is_plain(module)]
+    plain = [module for module in model.modules() if isinstance(module, Linear) and is_plain_adapter(module)]
     changed = [module for module in plain if module.base_layer.weight.dtype == torch.float32]
     for module in changed:
         module.forward = functools.partial(linear, weight=_sum(module), bias=module.base_layer.bias)
@@ -126,7 +126,7 @@ def scores_are_small(layers: int, heads: int, rows: int, length: int) -> bool:
 
 def sum_pays(module: Linear) -> bool:
     """Return whether a layer has one plain adapter, of a rank so high that (W + sBA)x is less work."""
-    if not _is_plain(module):
+    if not is_plain_adapter(module):
         return False
     (name,) = module.active_adapters
     return sum_is_less(module.in_features, module.out_features, module.r[name])
@@ -137,7 +137,7 @@ def sum_is_less(inputs: int, outputs: int, rank: int) -> bool:
     return 3 * rank * (inputs + outputs) >= inputs * outputs
 
 
-def _is_plain(module: Linear) -> bool:
+def is_plain_adapter(module: Linear) -> bool:
     """Whether all that the layer adds to a product with its weights is one plain adapter."""
     if type(module.base_layer) is not torch.nn.Linear or len(module.active_adapters) != 1:
         return False  # quantised, transposed (GPT-2), or several adapters at once

@@ -4,21 +4,23 @@ It is fast for four reasons. Texts are read together without padding, and a new 
 finished one at once (`helpers.models.ragged_cache`). What two texts have in common at their start is read
 once: the template, and the prompt of several samples. Answers copy much of their prompts, so tokens are
 guessed from there, and checked in the pass that the text needs anyway (`helpers.models.prompt_lookup`).
-The logits of a prompt's inner tokens are not computed, and adapters are summed into float32 weights.
+The logits of a prompt's inner tokens are not computed. Large models on a CPU multiply in bfloat16
+(`helpers.models.bfloat16_products`); elsewhere, adapters are summed into float32 weights.
 
 Checking guesses changes no text. The token of each position is chosen as without them, greedily or by the
 position's own random number, and a guess counts only where it is that very token.
 
 Every sample draws from its own random stream, seeded by seed, prompt number and sample number. So its text
 depends neither on the other prompts or the batch size, nor on how many processes share the prompts under
-`accelerate launch`. Weights and logits keep the model's precision: with bfloat16 products a row's result
-would depend on the rows beside it.
+`accelerate launch`. Where products are made in bfloat16, rows are tried to be independent before, and the
+logits stay in float32.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,7 @@ from helpers.machine.memory import is_out_of_memory
 from helpers.machine.processes import across_ranks
 from helpers.machine.progress import bar
 from helpers.machine.usage import free_memory
+from helpers.models.bfloat16_products import bfloat16_products, products_pay
 from helpers.models.cheaper_forms import merged_adapters
 from helpers.models.infilling import FAMILIES
 from helpers.models.ragged_cache import ragged
@@ -98,8 +101,8 @@ def generate(
             for i in indices
             for sample in range(n)
         ]
-        with merged_adapters(model):
-            _finish(model, jobs, batch_size, what)
+        with writing_form(model, runtime) as dtype:
+            _finish(model, jobs, batch_size, what, dtype)
         added = [[token for token in job.new if token not in ends] for job in jobs]
         parts = (continuation(tokenizer, job.prompt, new) for job, new in zip(jobs, added, strict=True))
         texts = [cut_at(part, stop) for part in parts]
@@ -117,13 +120,29 @@ def text_draws(seed: int, index: int, sample: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, index, sample]).random(count)
 
 
-def _finish(model: PreTrainedModel, jobs: Sequence[TextJob], batch_size: int, what: str) -> None:
+@contextlib.contextmanager
+def writing_form(model: PreTrainedModel, runtime: Runtime) -> Iterator[torch.dtype | None]:
+    """Let `model` multiply in the cheapest form that keeps texts independent of each other.
+
+    Yields the dtype in which `helpers.models.ragged_cache.ragged` is to keep states; None: the model's.
+    """
+    if products_pay(model, runtime):
+        with bfloat16_products(model):
+            yield torch.bfloat16
+    else:
+        with merged_adapters(model):
+            yield None
+
+
+def _finish(
+    model: PreTrainedModel, jobs: Sequence[TextJob], batch_size: int, what: str, dtype: torch.dtype | None
+) -> None:
     """Write all `jobs` to their ends, `batch_size` at a time, fewer after running out of memory."""
     with bar(what, total=len(jobs), unit="text") as shown:
         while waiting := [job for job in jobs if not job.finished]:
             fits = True
             try:
-                _write(model, waiting, batch_size, shown)
+                _write(model, waiting, batch_size, shown, dtype)
             except (RuntimeError, MemoryError) as error:
                 if batch_size == 1 or not is_out_of_memory(error):
                     raise
@@ -134,10 +153,12 @@ def _finish(model: PreTrainedModel, jobs: Sequence[TextJob], batch_size: int, wh
                 free_memory()
 
 
-def _write(model: PreTrainedModel, jobs: Sequence[TextJob], batch_size: int, shown: Any) -> None:
+def _write(
+    model: PreTrainedModel, jobs: Sequence[TextJob], batch_size: int, shown: Any, dtype: torch.dtype | None
+) -> None:
     """Write `jobs` to their ends; what is not finished after an error can be gone on with."""
     slots = min(batch_size, len(jobs))
-    with ragged(model, slots) as cache:
+    with ragged(model, slots, dtype) as cache:
         writer = TextWriter(cache, slots)
         writer.add(sorted(jobs, key=lambda job: (-len(job.tokens), job.index, job.sample)))
         while written := writer.step():

@@ -17,6 +17,7 @@ Models that `is_covered` names use it in training; the usual forms apply to all 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,7 +35,7 @@ from helpers.models.structure import output_head, plain_model
 from helpers.models.token_loss import IGNORED, frozen_head_loss
 
 KEPT_BYTES = 3 * 2**29  # 1.5 GiB of hidden states that enter the lowest trained layer
-QUERIES_AT_ONCE = 256  # whose scores the backward pass of attention holds
+QUERIES_AT_ONCE = 128  # whose scores attention holds: few enough for the caches
 
 Factors = tuple[torch.Tensor, torch.Tensor]  # an adapter's A (rank, in) and B (out, rank)
 
@@ -90,6 +91,7 @@ class PackedDecoder:
         embedding = self.model.get_input_embeddings().weight
         self.kept_bytes = 0 if embedding.requires_grad else KEPT_BYTES
         self.kept: dict[bytes, torch.Tensor] = {}  # by a document's tokens
+        self.scores = _Scores(self.dtype)
 
     def loss(
         self, input_ids: torch.Tensor, labels: torch.Tensor, position_ids: torch.Tensor
@@ -118,7 +120,7 @@ class PackedDecoder:
         half = cos.shape[-1] // 2
         rotation = tuple(x[0, :, None, :half].to(self.dtype) for x in (cos, sin))
         for layer in layers:
-            hidden = _Block.apply(hidden, layer, documents.spans, rotation, *layer.factors())
+            hidden = _Block.apply(hidden, layer, documents.spans, rotation, self.scores, *layer.factors())
         return hidden
 
     @torch.no_grad()
@@ -312,20 +314,20 @@ class _Block(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden: torch.Tensor, layer: _Layer, spans: Sequence[tuple[int, int]],
-        rotation: tuple[torch.Tensor, torch.Tensor], *factors: torch.Tensor,
+        rotation: tuple[torch.Tensor, torch.Tensor], scores: _Scores, *factors: torch.Tensor,
     ) -> torch.Tensor:  # fmt: skip
         qkv_f, o_f, gate_up_f, down_f = layer.joined(factors)
         normed, _ = _norm(hidden, layer.norms[0], layer.eps, layer.qkv.weight.dtype)
         qkv, qkv_n = _apply(layer.qkv, qkv_f, normed)
         _rotate(qkv, layer, rotation)
-        attended = _attend(qkv, layer, spans)
+        attended = _attend(qkv, layer, spans, scores)
         out, o_n = _apply(layer.o, o_f, attended)
         middle = hidden + out
         normed, _ = _norm(middle, layer.norms[1], layer.eps, layer.qkv.weight.dtype)
         gate_up, gate_up_n = _apply(layer.gate_up, gate_up_f, normed)
         gate, up = gate_up.chunk(2, dim=-1)
         out, down_n = _apply(layer.down, down_f, silu(gate).mul_(up))
-        ctx.layer, ctx.spans, ctx.rotation = layer, spans, rotation
+        ctx.layer, ctx.spans, ctx.rotation, ctx.scores = layer, spans, rotation, scores
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(
                 hidden, qkv, attended, middle, gate_up, qkv_n, o_n, gate_up_n, down_n, *factors
@@ -352,14 +354,14 @@ class _Block(torch.autograd.Function):
         d_middle = _norm_backward(d_out, d_normed, middle, rate, layer.norms[1])
 
         d_attended, o_g = _apply_backward(layer.o, o_f, attended, o_n, d_middle.to(dtype))
-        d_qkv = _attend_backward(d_attended, qkv, layer, ctx.spans)
+        d_qkv = _attend_backward(d_attended, qkv, layer, ctx.spans, ctx.scores)
         _rotate(d_qkv, layer, (ctx.rotation[0], -ctx.rotation[1]))
         normed, rate = _norm(hidden, layer.norms[0], layer.eps, dtype)
         d_normed, qkv_g = _apply_backward(layer.qkv, qkv_f, normed, qkv_n, d_qkv)
         d_hidden = None
         if ctx.needs_input_grad[0]:
             d_hidden = _norm_backward(d_middle, d_normed, hidden, rate, layer.norms[0])
-        return d_hidden, None, None, None, *qkv_g, *o_g, *gate_up_g, *down_g
+        return d_hidden, None, None, None, None, *qkv_g, *o_g, *gate_up_g, *down_g
 
 
 def _norm(
@@ -398,37 +400,75 @@ def _rotate(qkv: torch.Tensor, layer: _Layer, rotation: tuple[torch.Tensor, torc
     second.mul_(cos).addcmul_(before, sin)
 
 
-def _attend(qkv: torch.Tensor, layer: _Layer, spans: Sequence[tuple[int, int]]) -> torch.Tensor:
-    """Return causal attention within each document, (tokens, heads * head_dim)."""
-    q, k, v = _by_head(qkv, layer)
+class _Scores:
+    """Memory for attention's scores, used again for every document and layer.
+
+    Fresh memory for each would cost more than the products: the system clears it page by page.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.future = torch.full((QUERIES_AT_ONCE, QUERIES_AT_ONCE), float("-inf"), dtype=dtype).triu_(1)
+        self.memory = [torch.empty(0, dtype=dtype) for _ in range(3)]
+
+    def of(self, which: int, shape: tuple[int, ...]) -> torch.Tensor:
+        """Return one of three tensors of `shape`, with any content."""
+        size = math.prod(shape)
+        if len(self.memory[which]) < size:
+            self.memory[which] = torch.empty(size, dtype=self.dtype)
+        return self.memory[which][:size].view(shape)
+
+    def probabilities(self, queries: torch.Tensor, keys: torch.Tensor, rows: int) -> torch.Tensor:
+        """Return the causal softmax of the last `rows` positions, (kv heads, shared * rows, length).
+
+        `queries` is (kv heads, shared * rows, head_dim), scaled; `keys` (kv heads, length, head_dim) ends
+        with the last of the queries' positions. Memories 0 and 1 are used.
+        """
+        length = keys.shape[1]
+        shape = (*queries.shape[:2], length)
+        scores = torch.bmm(queries, keys.transpose(1, 2), out=self.of(0, shape))
+        scores.view(shape[0], -1, rows, length)[..., length - rows :].add_(self.future[:rows, :rows])
+        return torch.softmax(scores, -1, out=self.of(1, shape))
+
+
+def _pieces(length: int) -> Iterator[tuple[int, int]]:
+    """Yield (first, last + 1) of at most `QUERIES_AT_ONCE` positions each."""
+    for first in range(0, length, QUERIES_AT_ONCE):
+        yield first, min(first + QUERIES_AT_ONCE, length)
+
+
+def _attend(
+    qkv: torch.Tensor, layer: _Layer, spans: Sequence[tuple[int, int]], scores: _Scores
+) -> torch.Tensor:
+    """Return causal attention within each document, (tokens, heads * head_dim).
+
+    torch's own form for CPUs leaves its products in bfloat16 to a library that is slow on some of them.
+    """
+    q, k, v = _scaled_by_head(qkv, layer)
     attended = torch.empty(len(qkv), layer.heads * layer.head_dim, dtype=qkv.dtype)
     out = layer.per_head(attended, layer.heads)
-    for first, last in spans:
-        part = slice(first, last)
-        queries = q[:, :, part]
-        keys, values = (x[:, :, part].expand_as(queries) for x in (k, v))
-        out[:, :, part] = torch.nn.functional.scaled_dot_product_attention(
-            queries, keys, values, is_causal=True
-        )
+    for start, end in spans:
+        keys, values = k[:, 0, start:end], v[:, 0, start:end]
+        for first, last in _pieces(end - start):
+            part = slice(start + first, start + last)
+            queries = q[:, :, part].flatten(1, 2)
+            p = scores.probabilities(queries, keys[:, :last], last - first)
+            out[:, :, part] = torch.bmm(p, values[:, :last]).view_as(out[:, :, part])
     return attended
 
 
 def _attend_backward(
-    d_attended: torch.Tensor, qkv: torch.Tensor, layer: _Layer, spans: Sequence[tuple[int, int]]
-) -> torch.Tensor:
-    """Return the gradient of (rotated) queries, keys and values from that of attention's output.
-
-    torch's own backward pass for CPUs takes twice as long on short documents, and a fifth longer on long.
-    """
+    d_attended: torch.Tensor, qkv: torch.Tensor, layer: _Layer, spans: Sequence[tuple[int, int]],
+    scores: _Scores,
+) -> torch.Tensor:  # fmt: skip
+    """Return the gradient of (rotated) queries, keys and values from that of attention's output."""
     d_qkv = torch.empty_like(qkv)
-    q, k, v = (x.contiguous() for x in _by_head(qkv, layer))
-    q.mul_(layer.head_dim**-0.5)
+    q, k, v = _scaled_by_head(qkv, layer)
     d_out = layer.per_head(d_attended, layer.heads).contiguous()
     d_q, d_k, d_v = _by_head(d_qkv, layer)
-    future = torch.full((QUERIES_AT_ONCE, QUERIES_AT_ONCE), float("-inf"), dtype=qkv.dtype).triu_(1)
     for first, last in spans:
         part = slice(first, last)
-        gradients = _document_backward(d_out[:, :, part], q[:, :, part], k[:, 0, part], v[:, 0, part], future)
+        gradients = _document_backward(d_out[:, :, part], q[:, :, part], k[:, 0, part], v[:, 0, part], scores)
         for whole, gradient in zip((d_q, d_k, d_v), gradients, strict=True):
             whole[:, :, part] = gradient
     d_qkv[:, : layer.heads * layer.head_dim].mul_(layer.head_dim**-0.5)
@@ -436,29 +476,32 @@ def _attend_backward(
 
 
 def _document_backward(
-    d_out: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, future: torch.Tensor
+    d_out: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scores: _Scores
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the gradients of scaled queries, keys and values of one document.
 
     `d_out` and `q` are (kv heads, heads per kv head, length, head_dim), `k` and `v` without the second.
     """
-    kv_heads, shared, length, width = q.shape
     d_q = torch.empty_like(q)
     d_k = torch.zeros(k.shape, dtype=torch.float32)
     d_v = torch.zeros(v.shape, dtype=torch.float32)
-    for first in range(0, length, QUERIES_AT_ONCE):
-        last = min(first + QUERIES_AT_ONCE, length)
-        rows = last - first
-        queries, d_rows = (x[:, :, first:last].reshape(kv_heads, shared * rows, width) for x in (q, d_out))
-        scores = torch.bmm(queries, k[:, :last].transpose(1, 2))
-        scores.view(kv_heads, shared, rows, last)[..., first:].add_(future[:rows, :rows])
-        p = torch.softmax(scores, -1)
-        d_p = torch.bmm(d_rows, v[:, :last].transpose(1, 2))
-        d_scores = torch._softmax_backward_data(d_p, p, -1, p.dtype)
-        d_q[:, :, first:last] = torch.bmm(d_scores, k[:, :last]).view(kv_heads, shared, rows, width)
+    for first, last in _pieces(q.shape[2]):
+        queries, d_rows = (x[:, :, first:last].flatten(1, 2) for x in (q, d_out))
+        p = scores.probabilities(queries, k[:, :last], last - first)
+        d_p = torch.bmm(d_rows, v[:, :last].transpose(1, 2), out=scores.of(0, p.shape))
+        d_scores = torch.ops.aten._softmax_backward_data.out(
+            d_p, p, -1, p.dtype, grad_input=scores.of(2, p.shape)
+        )
+        d_q[:, :, first:last] = torch.bmm(d_scores, k[:, :last]).view_as(d_q[:, :, first:last])
         d_k[:, :last] += torch.bmm(d_scores.transpose(1, 2), queries)
         d_v[:, :last] += torch.bmm(p.transpose(1, 2), d_rows)
     return d_q, d_k[:, None], d_v[:, None]
+
+
+def _scaled_by_head(qkv: torch.Tensor, layer: _Layer) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return copies of `_by_head`, the queries scaled by 1 / sqrt(head_dim)."""
+    q, k, v = (x.contiguous() for x in _by_head(qkv, layer))
+    return q.mul_(layer.head_dim**-0.5), k, v
 
 
 def _by_head(qkv: torch.Tensor, layer: _Layer) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

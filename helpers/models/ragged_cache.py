@@ -5,7 +5,7 @@ the same number of tokens. Here a pass reads any number of tokens of any number 
 the attention, which is small, separates the texts: `RaggedCache` takes its place through transformers'
 registry of attention functions, and keeps each text's keys and values in a slot, at the tokens' positions. So
 a text's states do not depend on its neighbours, tokens that prove wrong are overwritten, and a prefix that
-two texts share is read once and copied.
+two texts share is read once and copied. Long runs are attended piece by piece, each over what it can see.
 
 Models that this does not fit (see `ragged`) are read text by text, with transformers' own cache.
 """
@@ -28,11 +28,15 @@ from helpers.models.structure import plain_model
 
 NAME = "ragged_cache"
 _numbers = itertools.count()
-ROOM = 64  # positions for which memory is added at a time
+ROOM = 64  # positions for which memory is added at a time, at least; a quarter of the longest text
 # Texts whose attention is computed in one product, and tokens of each. A CPU reads keys and values no faster
 # for that and computes the padding; a GPU waits for launches.
 TOGETHER = {"cpu": (16, 1)}
 TOGETHER_ELSEWHERE = (256, 17)
+# Keys are looked at in multiples of so many, those that a token does not see with a weight of 0. So sums over
+# them are made in the same order whatever is read together, and are the same to the last bit.
+SAME_LENGTHS = 64
+PIECE = {"cpu": 128}  # queries of one text that are computed at once; elsewhere all, by fused kernels
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,10 @@ class RaggedCache:
     drafts = True  # tokens that prove wrong can be taken back
     shares = True  # prefixes can be copied
 
-    def __init__(self, model: PreTrainedModel | PeftModel, slots: int) -> None:
-        self._model, self.device, self._slots = model, model.device, slots
+    def __init__(
+        self, model: PreTrainedModel | PeftModel, slots: int, dtype: torch.dtype | None = None
+    ) -> None:
+        self._model, self.device, self._slots, self._dtype = model, model.device, slots, dtype
         self._states: dict[int, list[torch.Tensor]] = {}  # layer -> keys, values: (slots, heads, room, width)
         self._length = 0  # positions that the longest text has after this pass
         self._at = (torch.empty(0), torch.empty(0))  # slot and position of each token of this pass
@@ -83,19 +89,32 @@ class RaggedCache:
 
     def read(self, fed: Sequence[Fed]) -> torch.Tensor:
         """Read tokens, at most one run per slot; return float32 logits (all `wanted`, vocabulary)."""
+        ends = _ends(fed)
+        wanted = [place for one, end in zip(fed, ends, strict=True) for place in range(end - one.wanted, end)]
+        inputs = self._next_pass(fed)
+        logits = self._model(**inputs, logits_to_keep=torch.tensor(wanted, device=self.device)).logits
+        return logits[0].float()
+
+    def states(self, fed: Sequence[Fed]) -> torch.Tensor:
+        """Read tokens as `read` does; return their hidden states (tokens, width) after the final norm."""
+        inputs = self._next_pass(fed)
+        hidden = plain_model(self._model).base_model(**inputs).last_hidden_state[0]
+        return hidden[: len(self._at[0])]
+
+    def _next_pass(self, fed: Sequence[Fed]) -> dict[str, Any]:
+        """Lay out the attention of a pass; return what the model is called with."""
         slots = [one.slot for one in fed for _ in one.tokens]
         positions = [one.start + number for one in fed for number in range(len(one.tokens))]
-        tokens, ends = [token for one in fed for token in one.tokens], _ends(fed)
-        wanted = [place for one, end in zip(fed, ends, strict=True) for place in range(end - one.wanted, end)]
+        tokens = [token for one in fed for token in one.tokens]
         self._at = tuple(torch.tensor(each, device=self.device) for each in (slots, positions))
-        self._length = max(positions) + 1
+        self._length = _same_length(max(positions) + 1)
         self._parts = _parts(fed, self.device)
-        ids = torch.tensor([tokens], device=self.device)
-        logits = self._model(
-            input_ids=ids, attention_mask=torch.ones_like(ids), position_ids=self._at[1][None],
-            use_cache=False, logits_to_keep=torch.tensor(wanted, device=self.device),
-        ).logits  # fmt: skip
-        return logits[0].float()
+        # Products of a single row may sum in another order than those of several; a second is thrown away.
+        ids = torch.tensor([tokens if len(tokens) > 1 else tokens * 2], device=self.device)
+        return {
+            "input_ids": ids, "attention_mask": torch.ones_like(ids),
+            "position_ids": self._at[1].expand(1, ids.shape[1]), "use_cache": False,
+        }  # fmt: skip
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of one slot to another."""
@@ -111,13 +130,14 @@ class RaggedCache:
     ) -> tuple[torch.Tensor, None]:  # fmt: skip
         """Attend as transformers asks it of an attention function: (1, heads, tokens, width) each."""
         keys, values = self._kept(int(module.layer_idx), key[0], value[0])
-        query = query[0].unflatten(0, (len(key[0]), -1))  # (key heads, groups, tokens, width)
+        query = query[0].unflatten(0, (len(key[0]), -1)).to(keys)  # (key heads, groups, tokens, width)
+        function = _attention_by_products if self._dtype else scaled_dot_product_attention
         groups = query.shape[1]
-        result = query.new_empty(*query.shape[:3], value.shape[-1])
+        result = query.new_zeros(*query.shape[:3], value.shape[-1])
         for part in self._parts:
             rows, width = part.positions.shape
             asked = query[:, :, part.take].unflatten(2, (rows, width)).permute(2, 0, 1, 3, 4).flatten(2, 3)
-            found = scaled_dot_product_attention(
+            found = function(
                 asked, keys[part.slots, :, : part.length], values[part.slots, :, : part.length],
                 attn_mask=part.mask(sliding_window, groups), scale=scaling,
             ).unflatten(2, (groups, width)).permute(1, 2, 0, 3, 4).flatten(2, 3)  # fmt: skip
@@ -125,21 +145,22 @@ class RaggedCache:
                 result[:, :, part.take] = found
             else:
                 result[:, :, part.take[part.put]] = found[:, :, part.put]
-        return result.flatten(0, 1).transpose(0, 1)[None], None
+        return result.flatten(0, 1).transpose(0, 1)[None].to(value), None
 
     def _kept(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> list[torch.Tensor]:
         """Store a layer's new states, (heads, tokens, width), and return all."""
         states = self._states.get(layer)
         if states is None or self._length > states[0].shape[2]:
+            room = self._length + max(ROOM, self._length // 4)
             grown = [
-                new.new_zeros(self._slots, len(new), self._length + ROOM, new.shape[-1])
+                new.new_zeros(self._slots, len(new), room, new.shape[-1], dtype=self._dtype or new.dtype)
                 for new in (key, value)
             ]
             for old, one in zip(states or (), grown, strict=False):
                 one[:, :, : old.shape[2]] = old
             self._states[layer] = states = grown
         for one, new in zip(states, (key, value), strict=True):
-            one[self._at[0], :, self._at[1]] = new.transpose(0, 1)
+            one[self._at[0], :, self._at[1]] = new[:, : len(self._at[0])].transpose(0, 1).to(one)
         return states
 
 
@@ -173,9 +194,29 @@ class PlainCaches:
             self._caches[target] = self._caches.pop(source)
 
 
+def _attention_by_products(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, *, attn_mask: torch.Tensor | None,
+    scale: float | None,
+) -> torch.Tensor:  # fmt: skip
+    """Do what `scaled_dot_product_attention` does, by products that CPUs compute fast in bfloat16.
+
+    Keys times queries takes a third of the time of queries times keys where there are few queries.
+    """
+    rows, heads = query.shape[:2]
+    query = query.flatten(0, 1) * (scale or query.shape[-1] ** -0.5)
+    scores = torch.bmm(keys.flatten(0, 1), query.transpose(1, 2)).transpose(1, 2).contiguous()
+    if attn_mask is not None:
+        scores.view(rows, heads, *scores.shape[1:]).masked_fill_(~attn_mask, float("-inf"))
+    return torch.bmm(torch.softmax(scores, -1), values.flatten(0, 1)).view(rows, heads, *query.shape[1:])
+
+
 @contextlib.contextmanager
-def ragged(model: PreTrainedModel | PeftModel, slots: int) -> Iterator[RaggedCache | PlainCaches]:
+def ragged(
+    model: PreTrainedModel | PeftModel, slots: int, dtype: torch.dtype | None = None
+) -> Iterator[RaggedCache | PlainCaches]:
     """Yield an empty cache of `slots` slots for `model`, to be used through it alone in the block.
+
+    Keys and values are kept, and attention computed, in `dtype`, by default that of the model.
 
     Several models may have one at the same time: each is registered under a name of its own.
 
@@ -186,7 +227,7 @@ def ragged(model: PreTrainedModel | PeftModel, slots: int) -> Iterator[RaggedCac
     if not _fits(inner):
         yield PlainCaches(model)
         return
-    cache = RaggedCache(model, slots)
+    cache = RaggedCache(model, slots, dtype)
     usual = inner.config._attn_implementation
     name = f"{NAME}_{next(_numbers)}"
     AttentionInterface.register(name, cache.attend)
@@ -208,6 +249,11 @@ def _fits(model: PreTrainedModel) -> bool:
     )
 
 
+def _same_length(length: int) -> int:
+    """Return the next multiple of `SAME_LENGTHS`."""
+    return -(-length // SAME_LENGTHS) * SAME_LENGTHS
+
+
 def _ends(fed: Sequence[Fed]) -> list[int]:
     """Return where in the pass each run of tokens ends."""
     ends, end = [], 0
@@ -223,8 +269,11 @@ def _parts(fed: Sequence[Fed], device: torch.device) -> list[_Part]:
     parts: list[_Part] = []
     runs = sorted(zip(fed, _ends(fed), strict=True), key=lambda run: run[0].slot)
     short = [run for run in runs if len(run[0].tokens) <= widest]
-    for one in (run for run in runs if len(run[0].tokens) > widest):
-        parts.append(_part([one], device))
+    for one, end in (run for run in runs if len(run[0].tokens) > widest):
+        first, piece = end - len(one.tokens), PIECE.get(device.type, len(one.tokens))
+        for at in range(0, len(one.tokens), piece):
+            some = one.tokens[at : at + piece]
+            parts.append(_part([(Fed(one.slot, one.start + at, some, 0), first + at + len(some))], device))
     at = 0
     while at < len(short):
         first = short[at][0].slot
@@ -251,7 +300,7 @@ def _part(runs: Sequence[tuple[Fed, int]], device: torch.device) -> _Part:
             put.append(at + number)
     return _Part(
         slots=slice(first, last + 1),
-        length=max(positions) + 1,
+        length=_same_length(max(positions) + 1),
         take=torch.tensor(take, device=device),
         put=None if len(put) == len(take) else torch.tensor(put, device=device),
         positions=torch.tensor(positions, device=device).unflatten(0, (-1, width)),

@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 from helpers.errors import SuiteError
 from helpers.machine.memory import is_out_of_memory
 from helpers.machine.usage import free_memory
-from helpers.models.cheaper_forms import merged_adapters
+from helpers.models.generation import writing_form
 from helpers.models.ragged_cache import ragged
 from helpers.models.text_writer import TextWriter
 from helpers.serving.served_models import ServedLm
@@ -190,8 +190,8 @@ class _Desk:
     def add(self, text: WrittenText) -> None:
         """Take a text to be written."""
         if self._writer is None:
-            self._open.enter_context(merged_adapters(self.lm.model))
-            cache = self._open.enter_context(ragged(self.lm.model, self.slots))
+            dtype = self._open.enter_context(writing_form(self.lm.model, self.lm.runtime))
+            cache = self._open.enter_context(ragged(self.lm.model, self.slots, dtype))
             self._writer = TextWriter(cache, self.slots)
         self._writer.add([text.job])
         self.texts[text.job] = text

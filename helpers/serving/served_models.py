@@ -54,6 +54,7 @@ class ServedLm:
     window: int  # tokens of prompt and answer together
     ends: frozenset[int]
     is_chat: bool
+    runtime: Runtime
     marks: InfillMarks | None  # None if the model cannot fill in a middle
     why_no_infill: str = ""
 
@@ -139,8 +140,9 @@ def _load_lm(run_folder: Path, name: str, runtime: Runtime) -> ServedLm:
     if marks and not infills(model, tokenizer, marks, _functions(run_folder), window // 2):
         marks, why = None, "its fill-in-the-middle marks do not help it"
     return ServedLm(
-        name, spec, model, tokenizer, window, end_ids(model, tokenizer), is_chat, marks, "" if marks else why
-    )
+        name, spec, model, tokenizer, window, end_ids(model, tokenizer), is_chat, runtime, marks,
+        "" if marks else why,
+    )  # fmt: skip
 
 
 def _functions(run_folder: Path) -> list[Document]:
