@@ -155,7 +155,7 @@ LAPTOP = replace(
         general_problems=40,
     ),
     track_c=CPU.track_c,
-    completion=CompletionSettings(places=60),  # 200 take three quarters of an hour by `plan`
+    completion=CompletionSettings(chat=True),
 )
 
 SMOKE = replace(
