@@ -1,19 +1,21 @@
-"""Useful tokens per second of Track A's training beside `transformers.Trainer` as it comes.
+"""Useful tokens per second of Track A's training beside `transformers.Trainer` and TRL's `SFTTrainer`.
 
     python benchmarks/training_throughput.py [--model SPEC] [--tokens 60000] [--rank R --window W]
 
-Both train the same adapter on the same pieces of the same files (whole files cut at the window). The usual
-way is what most notebooks do: a piece a row, padded to the window, float32, batches of 8, every other
-argument of `Trainer` at its default. Ours is `helpers.train.trainer.run_training` with the profile's
-settings: pieces packed into full rows, bfloat16 where the machine multiplies it, cheaper forms of the same
-step, its layers compiled as in a training of the profile's length if the model has no packed form. Counted
-are tokens that are not padding. The rate is that of the steps after what a training takes once, which is
-timed apart with a single batch: `once_seconds` (`once_seconds_at_first`: with nothing compiled before).
-`speedup_of_a_whole_run` counts that, too, over as many tokens as the profile's run trains on. Each way
-works in a process of its own and they take turns, so that a busy machine slows both; on such a machine the
+All train the same adapter on the same files. "padded" is what most notebooks do: whole files cut at the
+window, a piece a row, padded to the window, `Trainer` with bfloat16 where the machine multiplies it, all else
+at its defaults but for the batch. "TRL" packs such pieces into full rows ("wrapped": no token is lost, and
+documents see each other); it takes part if `trl` is installed (`pip install --no-deps trl==1.16.0`).
+Ours is `helpers.train.trainer.run_training` with the profile's settings: pieces packed into full rows,
+bfloat16 where the machine multiplies it, cheaper forms of the same step, its layers compiled as in a training
+of the profile's length if the model has no packed form. All take as many rows a step. Counted are tokens that
+are not padding. The rate is that of the steps after what a training takes once, which is timed apart with a
+single batch: `once_seconds` (`once_seconds_at_first`: with nothing compiled before).
+`whole_run_tokens_per_second` counts that, too, over as many tokens as the profile's run trains on. Each way
+works in a process of its own and they take turns, so that a busy machine slows all; on such a machine the
 ratio per second of processor time is the steadier one.
 
-Also told: the share of the machine's own rate of bfloat16 matrix products that the step's arithmetic
+Also told: the share of the machine's own rate of bfloat16 matrix products that our step's arithmetic
 reaches. Its operations per token: for each layer 4 a frozen weight and 6 an adapter's, or 6 a weight where
 the sum of both is trained and that is less; 4 a weight of the head, 6 where its rows are trained; attention's
 products over the half of the scores that is used. Nothing recomputed or thrown away counts. The machine's
@@ -25,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import itertools
 import json
 import multiprocessing
@@ -35,6 +38,7 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -43,7 +47,7 @@ from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArgum
 
 from helpers.data.corpus import load_corpus
 from helpers.data.draw import draw_files
-from helpers.machine.hardware import can_compile, detect_runtime, hardware_facts, set_seed
+from helpers.machine.hardware import can_compile, cpu_has_bf16, detect_runtime, hardware_facts, set_seed
 from helpers.machine.usage import peak_memory_gib, stopwatch
 from helpers.models.causal_lm import add_lora, load_causal_lm, load_tokenizer
 from helpers.models.packed_decoder import is_covered
@@ -55,7 +59,7 @@ from helpers.train.continued_pretraining import MICRO_BATCH_TOKENS
 from helpers.train.packing import collate_packed, pack_documents
 from helpers.train.trainer import Hyperparameters, TrainingData, run_training
 
-WAYS = ("usual", "ours")
+WAYS = ("padded", "TRL", "ours")
 SIDE = 2048  # of the square matrices whose product gives the machine's rate
 
 
@@ -97,20 +101,47 @@ def own_shapes_rate(settings: TrackASettings) -> float:
     return operations / sum(seconds[pair] for pair in matrices)
 
 
-def train_usual(model, tokenizer, documents: list[list[int]], settings: TrackASettings, out: str) -> int:
-    """`Trainer` with its defaults over padded pieces; the number of tokens that were no padding."""
-    window = settings.window
-    pieces = [d[at : at + window] for d in documents for at in range(0, len(d) - 1, window - 1)]
+def cut_pieces(documents: list[list[int]], window: int) -> list[list[int]]:
+    """Cut documents into pieces of `window` tokens, each beginning with the last of the one before."""
+    return [d[at : at + window] for d in documents for at in range(0, len(d) - 1, window - 1)]
+
+
+def usual_arguments(settings: TrackASettings, model, out: str) -> dict[str, Any]:
+    """Arguments of the trainers that are not ours."""
+    on_cpu = model.device.type == "cpu"
+    return {
+        "output_dir": out, "num_train_epochs": 1, "report_to": "none", "save_strategy": "no",
+        "disable_tqdm": True, "use_cpu": on_cpu, "bf16": not on_cpu or cpu_has_bf16(),
+        "per_device_train_batch_size": settings.batch_sequences, "learning_rate": settings.learning_rate,
+    }  # fmt: skip
+
+
+def train_padded(model, tokenizer, documents: list[list[int]], settings: TrackASettings, out: str) -> int:
+    """`Trainer` over padded pieces; the number of tokens that were no padding."""
+    pieces = cut_pieces(documents, settings.window)
     rows = [
-        dict(tokenizer.pad({"input_ids": piece}, padding="max_length", max_length=window)) for piece in pieces
+        dict(tokenizer.pad({"input_ids": piece}, padding="max_length", max_length=settings.window))
+        for piece in pieces
     ]
-    arguments = TrainingArguments(
-        output_dir=out, num_train_epochs=1, report_to="none", save_strategy="no", disable_tqdm=True,
-        use_cpu=model.device.type == "cpu",
-    )  # fmt: skip
+    arguments = TrainingArguments(**usual_arguments(settings, model, out))
     collator = DataCollatorForLanguageModeling(tokenizer, mlm=False)
     Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator).train()
     return sum(len(piece) for piece in pieces)
+
+
+def train_trl(model, tokenizer, documents: list[list[int]], settings: TrackASettings, out: str) -> int:
+    """TRL's `SFTTrainer` over packed rows; the number of tokens."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    arguments = SFTConfig(
+        **usual_arguments(settings, model, out), packing=True, packing_strategy="wrapped",
+        max_length=settings.window, gradient_checkpointing=False,
+    )  # fmt: skip
+    data = Dataset.from_dict({"input_ids": documents})
+    trainer = SFTTrainer(model=model, args=arguments, train_dataset=data, processing_class=tokenizer)
+    trainer.train()
+    return sum(map(len, trainer.train_dataset["input_ids"]))
 
 
 def train_ours(model, tokenizer, documents, settings: TrackASettings, out: str, runtime) -> int:
@@ -145,20 +176,21 @@ def _measure(way: str, documents: list[list[int]], settings: TrackASettings) -> 
     model = add_lora(base, settings.lora, tokens=own).train()
     loaded = peak_memory_gib()
 
-    def train(some: list[list[int]]) -> tuple[int, float, float]:
+    def timed(some: list[list[int]]) -> tuple[int, float, float]:
         """Tokens, seconds and processor seconds."""
         spent = time.process_time()
         with tempfile.TemporaryDirectory() as out, stopwatch() as took:
             if way == "ours":
                 tokens = train_ours(model, tokenizer, some, settings, out, runtime)
             else:
-                tokens = train_usual(model, tokenizer, some, settings, out)
+                train = train_trl if way == "TRL" else train_padded
+                tokens = train(model, tokenizer, some, settings, out)
         return tokens, took["seconds"], time.process_time() - spent
 
     batch = [list(itertools.chain(*documents))[: settings.batch_sequences * (settings.window - 1) + 1]]
-    _, at_first, _ = train(batch)
-    few, once, few_spent = train(batch)
-    tokens, seconds, spent = train(documents)
+    _, at_first, _ = timed(batch)
+    few, once, few_spent = timed(batch)
+    tokens, seconds, spent = timed(documents)
     rate = (tokens - few) / (seconds - once)
     whole_run = settings.epochs * settings.train_tokens * (1 + settings.rehearsal_share)
     return {
@@ -184,6 +216,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=60_000, help="of whole files, trained on once a repeat")
     parser.add_argument("--rank", type=int, help="of adapters alone, without embeddings, as for real models")
     parser.add_argument("--window", type=int, help="tokens of a row")
+    parser.add_argument("--rows", type=int, help="of a step")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
 
@@ -194,13 +227,16 @@ def main() -> None:
         settings = dataclasses.replace(settings, lora=lora, train_embeddings=False)
     if options.window:
         settings = dataclasses.replace(settings, window=options.window, stride=options.window // 2)
+    if options.rows:
+        settings = dataclasses.replace(settings, batch_sequences=options.rows)
+    ways = [way for way in WAYS if way != "TRL" or importlib.util.find_spec("trl")]
     tokenizer = load_tokenizer(options.model)
     files = draw_files(load_corpus(options.corpus).files, tokenizer, options.tokens, 0)
     documents = [token_ids(tokenizer, file.text) for file in files]
-    done: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    done: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     spawn = multiprocessing.get_context("spawn")
     for _ in range(options.repeats):
-        for way in WAYS:
+        for way in ways:
             with ProcessPoolExecutor(1, mp_context=spawn) as pool:  # a process each: its peak is its own
                 done[way].append(pool.submit(measure, way, documents, settings).result())
     middle = {
@@ -213,18 +249,13 @@ def main() -> None:
     report = {
         "files": len(files),
         **middle,
-        "speedup": [
-            round(o["tokens_per_second"] / u["tokens_per_second"], 2)
-            for u, o in zip(done["usual"], done["ours"], strict=True)
-        ],
-        "speedup_of_a_whole_run": [
-            round(o["whole_run_tokens_per_second"] / u["whole_run_tokens_per_second"], 2)
-            for u, o in zip(done["usual"], done["ours"], strict=True)
-        ],
-        "speedup_per_cpu_second": [
-            round(o["tokens_per_cpu_second"] / u["tokens_per_cpu_second"], 2)
-            for u, o in zip(done["usual"], done["ours"], strict=True)
-        ],
+        "times_as_fast_as": {
+            way: {
+                name: [round(o[name] / u[name], 2) for u, o in zip(done[way], done["ours"], strict=True)]
+                for name in ("tokens_per_second", "whole_run_tokens_per_second", "tokens_per_cpu_second")
+            }
+            for way in ways[:-1]
+        },
         "operations_per_token": operations_per_token(settings),
         "share_of_product_rate": [round(r / p, 3) for r, p in zip(reached, rates, strict=True) if p],
         "share_if_only_the_products_took_time": [

@@ -21,7 +21,6 @@ from helpers.models.footprint import (
     StagePlan,
     is_packed_form,
     training_parts,
-    weight_bytes,
 )
 from helpers.models.shapes import Shape, model_shape
 from helpers.settings import Profile, TrackASettings, TrackBSettings
@@ -30,6 +29,7 @@ QUERY_TOKENS = 32  # of a docstring query; documents are cut at the profile's li
 FUNCTIONS = 2_200  # of the default corpus
 PROCESS_GIB = 0.85  # libraries and the corpus; counted on a CPU, where a process's whole memory is measured
 MODEL_ARMS = 5  # of a completion: four, and the baseline after the nearest file
+CHAT_ARMS = 4  # Track B's model before and after, each with and without retrieved code
 
 
 def plan_run(profile: Profile, machine: Machine, *, micro_batch: int | None = None) -> list[StagePlan]:
@@ -60,12 +60,11 @@ def _plan_track_a(profile: Profile, machine: Machine, micro_batch: int | None) -
     a, shape = profile.track_a, model_shape(profile.track_a.model)
     # Scoring feeds whole windows but scores only their new tokens: it feeds window / stride times the tokens.
     fed = a.test_tokens * a.window / a.stride
-    weights = {"weights": weight_bytes(shape, machine) / GIB}
-    score = weights | {
+    score = footprint.reading_parts(shape, machine) | {
         "activations": 8.0 * TOKENS_PER_BATCH * shape.intermediate * machine.weight_bytes / GIB,
         "logits": min(a.window * shape.vocabulary, LOGITS_AT_ONCE) * (machine.weight_bytes + 8.0) / GIB,
     }
-    scoring = 2.0 * shape.parameters * fed / machine.speed.flops
+    scoring = 2.0 * shape.parameters * fed / footprint.reading_flops(shape, machine)
     tokens = a.train_tokens * (1 + a.rehearsal_share) * a.epochs
     validated = a.validation_tokens * (a.epochs * VALIDATIONS_PER_EPOCH + 1)
     work = _TrainingWork("track_a/train", a, a.window, tokens, validated, embeddings=a.train_embeddings)
@@ -96,14 +95,14 @@ def _plan_track_b(profile: Profile, machine: Machine, micro_batch: int | None) -
     answers = prompts + b.executable_tasks * b.samples_per_task
     rows = min(b.generation_batch, answers)
     steps = -(-answers // rows) * b.max_new_tokens
+    flops = footprint.reading_flops(shape, machine)
     a_step = max(
-        weight_bytes(shape, machine) / machine.speed.bytes_per_s,
-        2.0 * shape.parameters * rows / machine.speed.flops,
+        footprint.moved_bytes(shape, machine) / machine.speed.bytes_per_s,
+        2.0 * shape.parameters * rows / flops,
     )
     seconds = steps * (a_step + shape.layers * machine.speed.step_s)
-    seconds += 2.0 * shape.parameters * prompts * b.max_prompt_tokens / machine.speed.flops
-    answer = {
-        "weights": weight_bytes(shape, machine) / GIB,
+    seconds += 2.0 * shape.parameters * prompts * b.max_prompt_tokens / flops
+    answer = footprint.reading_parts(shape, machine) | {
         "cache": footprint.cache_bytes(shape, rows, length, machine) / GIB,
         "prompts read": 8.0 * rows * b.max_prompt_tokens * shape.intermediate * machine.weight_bytes / GIB,
         "logits": 16.0 * rows * shape.vocabulary / GIB,
@@ -168,7 +167,7 @@ def _plan_training(work: _TrainingWork, shape: Shape, machine: Machine, micro_ba
     flops = PACKED_FLOPS if packed and machine.autocast else machine.speed.flops
     note = f"{rows} x {length} at once" + (", activations recomputed" if fit.checkpointing else "")
     slower = 1.5 if machine.nf4 else 1.0  # weights are unpacked for every product
-    validation = 2.0 * work.validated * shape.parameters / machine.speed.flops
+    validation = 2.0 * work.validated * shape.parameters / footprint.reading_flops(shape, machine)
     seconds = (operations / flops + validation) * slower
     return StagePlan(work.stage, parts, seconds, note)
 
@@ -213,29 +212,28 @@ def _plan_completion(profile: Profile, machine: Machine) -> list[StagePlan]:
         return []
     window, rows = profile.track_a.window, min(profile.track_b.generation_batch, places)
     room = window - min(NEW_TOKENS["block"], window // 2)
-    read = 2.0 * shape.parameters * room / machine.speed.flops  # seconds of one prompt
+    flops = footprint.reading_flops(shape, machine)
+    read = 2.0 * shape.parameters * room / flops  # seconds of one prompt
     candidates = 3 * len(SHARES) + 2  # heads and shares, then Track C's two embedders
     chosen = min(places, VALIDATION_PLACES) * candidates * read
 
     def step(at_once: int) -> float:
         """Return the seconds of one new token in each of the rows."""
-        moved = weight_bytes(shape, machine) / machine.speed.bytes_per_s
-        return max(moved, 2.0 * shape.parameters * at_once / machine.speed.flops) + (
-            shape.layers * machine.speed.step_s
-        )
+        moved = footprint.moved_bytes(shape, machine) / machine.speed.bytes_per_s
+        return max(moved, 2.0 * shape.parameters * at_once / flops) + (shape.layers * machine.speed.step_s)
 
     lines, blocks = (-(-some // rows) for some in (2 * places // 3, places // 3))  # batches
     steps = lines * NEW_TOKENS["next_line"] + blocks * NEW_TOKENS["block"]
     alone = TIMED * (read + sum(NEW_TOKENS.values()) / len(NEW_TOKENS) * step(1))
     an_arm = places * read + steps * step(rows) + alone
-    parts = {
-        "weights": weight_bytes(shape, machine) / GIB,
+    parts = footprint.reading_parts(shape, machine) | {
         "cache": footprint.cache_bytes(shape, rows, window, machine) / GIB,
         "prompts read": 8.0 * rows * room * shape.intermediate * machine.weight_bytes / GIB,
         "logits": 16.0 * rows * shape.vocabulary / GIB,
     }
-    note = f"{places} places in {MODEL_ARMS} arms, batches of {rows}"
-    return [StagePlan("track_a/completion", parts, MODEL_ARMS * an_arm + chosen, note)]
+    arms = MODEL_ARMS + CHAT_ARMS * profile.completion.chat
+    note = f"{places} places in {arms} arms, batches of {rows}"
+    return [StagePlan("track_a/completion", parts, arms * an_arm + chosen, note)]
 
 
 def encoder_bytes(shape: Shape, small: int) -> float:

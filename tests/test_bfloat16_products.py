@@ -8,7 +8,7 @@ import torch
 
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.models import bfloat16_products as products
-from helpers.models import generation, text_writer
+from helpers.models import generation, ragged_cache, text_writer
 from helpers.models.bfloat16_products import bfloat16_products, products_pay
 from helpers.models.causal_lm import add_lora
 from helpers.models.ragged_cache import Fed, ragged
@@ -94,8 +94,10 @@ def test_where_it_pays(always, monkeypatch):
     assert not products_pay(model, MIXED)
 
 
+@pytest.mark.parametrize("piece", [5, 128])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_states_do_not_depend_on_what_is_read_together(family, independent):
+def test_states_do_not_depend_on_what_is_read_together(family, piece, independent, monkeypatch):
+    monkeypatch.setattr(ragged_cache, "PIECE", {"cpu": piece})
     model, tok = adapted(family)
     texts = [tok(text)["input_ids"] for text in TEXTS]
     with torch.inference_mode(), bfloat16_products(model):

@@ -9,10 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.models import text_writer
+from helpers.models import ragged_cache, text_writer
 from helpers.models.causal_lm import generate
 from helpers.models.generation import end_check, end_ids, text_draws
-from helpers.models.ragged_cache import ragged
+from helpers.models.ragged_cache import Fed, ragged
+from helpers.models.structure import hidden_states
 from helpers.models.text_writer import Decoding, TextJob, TextWriter
 from helpers.models.tokens import continuation, token_ids
 
@@ -46,6 +47,21 @@ def job(model, tok, number, prompt, decoding, seed=0):
 def alone(model, tok, prompt, decoding, seed):
     options = {"temperature": decoding.temperature, "max_new_tokens": decoding.max_new_tokens, "seed": seed}
     return generate(model, tok, [prompt], RUNTIME, **options)[0][0]
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+@torch.inference_mode()
+def test_long_runs_are_attended_piece_by_piece(tok, family, monkeypatch):
+    monkeypatch.setattr(ragged_cache, "PIECE", {"cpu": 7})
+    model = tiny_models.model(family, len(tok))
+    first, second = token_ids(tok, tiny_models.TEXT)[:60], token_ids(tok, "import math as m\n" * 3)
+    with ragged(model, 2) as cache:
+        cache.states([Fed(1, 0, first[:20], 0)])
+        found = cache.states([Fed(0, 0, second, 0), Fed(1, 20, first[20:], 0)])
+        one = cache.states([Fed(0, len(second), first[:1], 0)])
+    expected = [hidden_states(model, torch.tensor([ids]))[0] for ids in (second, first, second + first[:1])]
+    assert torch.allclose(found, torch.cat([expected[0], expected[1][20:]]), atol=1e-4)
+    assert torch.allclose(one, expected[2][-1:], atol=1e-4)
 
 
 @pytest.mark.parametrize("slots", [1, 2, 8])

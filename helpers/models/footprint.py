@@ -18,6 +18,7 @@ import torch
 from helpers.machine.hardware import Runtime
 from helpers.machine.memory import Fit
 from helpers.machine.usage import GIB
+from helpers.models.bfloat16_products import LEAST_WEIGHTS
 from helpers.models.cheaper_forms import scores_are_small, sum_is_less
 from helpers.models.packed_decoder import KEPT_BYTES
 from helpers.models.shapes import Shape, ShapeError, shape_of
@@ -43,6 +44,8 @@ T4_SPEED = Speed("T4, 22 TFLOP/s float16, 250 GB/s", 22e12, 250e9, 1.5e-3)
 # Operations per second of training in the form of `helpers.models.packed_decoder`, with bfloat16 products on
 # two cores: SmolLM2-135M in windows of 1,024, at 0.54 billion operations a token.
 PACKED_FLOPS = 270e9
+# The same of reading and writing with `helpers.models.bfloat16_products`.
+READING_FLOPS = 350e9
 CPU_SPEED = Speed("two cores, 150 GFLOP/s, 20 GB/s", 150e9, 20e9, 1e-4)
 
 
@@ -94,6 +97,33 @@ def weight_bytes(shape: Shape, machine: Machine) -> float:
         return float(shape.parameters * machine.weight_bytes)
     rest = shape.parameters - shape.linear_parameters
     return shape.linear_parameters * NF4_BYTES + rest * machine.weight_bytes
+
+
+def reads_in_bfloat16(shape: Shape, machine: Machine) -> bool:
+    """Return whether scores and texts are computed with `helpers.models.bfloat16_products`."""
+    if machine.speed is not CPU_SPEED or machine.nf4 or machine.weight_bytes != 4 or shape.encoder:
+        return False
+    return machine.autocast and shape.linear_parameters + shape.vocabulary * shape.hidden >= LEAST_WEIGHTS
+
+
+def reading_flops(shape: Shape, machine: Machine) -> float:
+    """Return the operations per second at which a model scores and writes text."""
+    return READING_FLOPS if reads_in_bfloat16(shape, machine) else machine.speed.flops
+
+
+def reading_parts(shape: Shape, machine: Machine) -> dict[str, float]:
+    """Return GiB of the weights while text is scored or written, and of their copies for the products."""
+    parts = {"weights": weight_bytes(shape, machine) / GIB}
+    if reads_in_bfloat16(shape, machine):
+        parts["weights in the products' precision"] = 2.0 * shape.linear_parameters / GIB
+    return parts
+
+
+def moved_bytes(shape: Shape, machine: Machine) -> float:
+    """Return the bytes of weights that one pass reads."""
+    if reads_in_bfloat16(shape, machine):
+        return 2.0 * shape.linear_parameters + 4.0 * shape.vocabulary * shape.hidden
+    return weight_bytes(shape, machine)
 
 
 def lora_parameters(shape: Shape, rank: int, layers: int = 0) -> int:
@@ -193,7 +223,8 @@ def cache_bytes(shape: Shape, rows: int, length: int, machine: Machine) -> float
 
     One layer counts twice: a step writes a grown copy of it, and finished rows are dropped by copying.
     """
-    a_layer = 2 * shape.kv_heads * shape.head_dim * machine.weight_bytes * rows * length
+    element = 2 if reads_in_bfloat16(shape, machine) else machine.weight_bytes
+    a_layer = 2 * shape.kv_heads * shape.head_dim * element * rows * length
     return a_layer * (shape.layers + 1)
 
 
