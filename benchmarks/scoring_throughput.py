@@ -31,7 +31,7 @@ from helpers.models.causal_lm import load_causal_lm
 from helpers.models.tokens import token_ids
 from helpers.profiles import PROFILES
 
-WAYS = ("float32", "bfloat16 autocast", "bfloat16 inputs of products")
+WAYS = ("float32", "bfloat16 products", "bfloat16 inputs of products")
 
 
 def texts_of(corpus: str, tokenizer, least: int) -> list[str]:

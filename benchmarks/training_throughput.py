@@ -4,7 +4,7 @@
 
 All train the same adapter on the same files. "padded" is what most notebooks do: whole files cut at the
 window, a piece a row, padded to the window, `Trainer` with bfloat16 where the machine multiplies it, all else
-at its defaults but for the batch. "TRL" packs such pieces into full rows ("wrapped": no token is lost, and
+at its defaults but for the batch. "TRL" packs the files into full rows ("wrapped": no token is lost, and
 documents see each other); it takes part if `trl` is installed (`pip install --no-deps trl==1.16.0`).
 Ours is `helpers.train.trainer.run_training` with the profile's settings: pieces packed into full rows,
 bfloat16 where the machine multiplies it, cheaper forms of the same step, its layers compiled as in a training
@@ -47,7 +47,7 @@ from transformers import DataCollatorForLanguageModeling, Trainer, TrainingArgum
 
 from helpers.data.corpus import load_corpus
 from helpers.data.draw import draw_files
-from helpers.machine.hardware import can_compile, cpu_has_bf16, detect_runtime, hardware_facts, set_seed
+from helpers.machine.hardware import Runtime, can_compile, detect_runtime, hardware_facts, set_seed
 from helpers.machine.usage import peak_memory_gib, stopwatch
 from helpers.models.causal_lm import add_lora, load_causal_lm, load_tokenizer
 from helpers.models.packed_decoder import is_covered
@@ -106,36 +106,36 @@ def cut_pieces(documents: list[list[int]], window: int) -> list[list[int]]:
     return [d[at : at + window] for d in documents for at in range(0, len(d) - 1, window - 1)]
 
 
-def usual_arguments(settings: TrackASettings, model, out: str) -> dict[str, Any]:
+def usual_arguments(settings: TrackASettings, runtime: Runtime, out: str) -> dict[str, Any]:
     """Arguments of the trainers that are not ours."""
-    on_cpu = model.device.type == "cpu"
     return {
         "output_dir": out, "num_train_epochs": 1, "report_to": "none", "save_strategy": "no",
-        "disable_tqdm": True, "use_cpu": on_cpu, "bf16": not on_cpu or cpu_has_bf16(),
+        "disable_tqdm": True, "use_cpu": runtime.device.type == "cpu",
+        "bf16": runtime.autocast_dtype == torch.bfloat16, "fp16": runtime.autocast_dtype == torch.float16,
         "per_device_train_batch_size": settings.batch_sequences, "learning_rate": settings.learning_rate,
     }  # fmt: skip
 
 
-def train_padded(model, tokenizer, documents: list[list[int]], settings: TrackASettings, out: str) -> int:
+def train_padded(model, tokenizer, documents, settings: TrackASettings, out: str, runtime) -> int:
     """`Trainer` over padded pieces; the number of tokens that were no padding."""
     pieces = cut_pieces(documents, settings.window)
     rows = [
         dict(tokenizer.pad({"input_ids": piece}, padding="max_length", max_length=settings.window))
         for piece in pieces
     ]
-    arguments = TrainingArguments(**usual_arguments(settings, model, out))
+    arguments = TrainingArguments(**usual_arguments(settings, runtime, out))
     collator = DataCollatorForLanguageModeling(tokenizer, mlm=False)
     Trainer(model=model, args=arguments, train_dataset=rows, data_collator=collator).train()
     return sum(len(piece) for piece in pieces)
 
 
-def train_trl(model, tokenizer, documents: list[list[int]], settings: TrackASettings, out: str) -> int:
+def train_trl(model, tokenizer, documents, settings: TrackASettings, out: str, runtime) -> int:
     """TRL's `SFTTrainer` over packed rows; the number of tokens."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
     arguments = SFTConfig(
-        **usual_arguments(settings, model, out), packing=True, packing_strategy="wrapped",
+        **usual_arguments(settings, runtime, out), packing=True, packing_strategy="wrapped",
         max_length=settings.window, gradient_checkpointing=False,
     )  # fmt: skip
     data = Dataset.from_dict({"input_ids": documents})
@@ -180,11 +180,8 @@ def _measure(way: str, documents: list[list[int]], settings: TrackASettings) -> 
         """Tokens, seconds and processor seconds."""
         spent = time.process_time()
         with tempfile.TemporaryDirectory() as out, stopwatch() as took:
-            if way == "ours":
-                tokens = train_ours(model, tokenizer, some, settings, out, runtime)
-            else:
-                train = train_trl if way == "TRL" else train_padded
-                tokens = train(model, tokenizer, some, settings, out)
+            train = {"ours": train_ours, "TRL": train_trl, "padded": train_padded}[way]
+            tokens = train(model, tokenizer, some, settings, out, runtime)
         return tokens, took["seconds"], time.process_time() - spent
 
     batch = [list(itertools.chain(*documents))[: settings.batch_sequences * (settings.window - 1) + 1]]

@@ -62,6 +62,9 @@ def _plan_track_a(profile: Profile, machine: Machine, micro_batch: int | None) -
     fed = a.test_tokens * a.window / a.stride
     score = footprint.reading_parts(shape, machine) | {
         "activations": 8.0 * TOKENS_PER_BATCH * shape.intermediate * machine.weight_bytes / GIB,
+        "keys and values": footprint.cache_bytes(shape, TOKENS_PER_BATCH // a.window, a.window, machine) / GIB
+        if footprint.reads_in_bfloat16(shape, machine)
+        else 0.0,
         "logits": min(a.window * shape.vocabulary, LOGITS_AT_ONCE) * (machine.weight_bytes + 8.0) / GIB,
     }
     scoring = 2.0 * shape.parameters * fed / footprint.reading_flops(shape, machine)
@@ -104,7 +107,7 @@ def _plan_track_b(profile: Profile, machine: Machine, micro_batch: int | None) -
     seconds += 2.0 * shape.parameters * prompts * b.max_prompt_tokens / flops
     answer = footprint.reading_parts(shape, machine) | {
         "cache": footprint.cache_bytes(shape, rows, length, machine) / GIB,
-        "prompts read": 8.0 * rows * b.max_prompt_tokens * shape.intermediate * machine.weight_bytes / GIB,
+        "prompts read": _reading_bytes(shape, machine, rows, b.max_prompt_tokens) / GIB,
         "logits": 16.0 * rows * shape.vocabulary / GIB,
     }
     note = f"batches of {rows}; at most {b.max_new_tokens} new tokens each"
@@ -117,6 +120,13 @@ def _plan_track_b(profile: Profile, machine: Machine, micro_batch: int | None) -
         _plan_training(work, shape, machine, micro_batch),
         dataclasses.replace(before, stage="track_b/answers_after"),
     ]
+
+
+def _reading_bytes(shape: Shape, machine: Machine, rows: int, length: int) -> float:
+    """Return the bytes of activations while `rows` prompts of `length` tokens are read, some at a time."""
+    from helpers.models.text_writer import READ_AT_ONCE
+
+    return 8.0 * min(rows * length, READ_AT_ONCE + length) * shape.intermediate * machine.weight_bytes
 
 
 @dataclass(frozen=True)
@@ -167,7 +177,10 @@ def _plan_training(work: _TrainingWork, shape: Shape, machine: Machine, micro_ba
     flops = PACKED_FLOPS if packed and machine.autocast else machine.speed.flops
     note = f"{rows} x {length} at once" + (", activations recomputed" if fit.checkpointing else "")
     slower = 1.5 if machine.nf4 else 1.0  # weights are unpacked for every product
-    validation = 2.0 * work.validated * shape.parameters / footprint.reading_flops(shape, machine)
+    reading = (
+        footprint.reading_flops(shape, machine) if training is continued_pretraining else machine.speed.flops
+    )
+    validation = 2.0 * work.validated * shape.parameters / reading
     seconds = (operations / flops + validation) * slower
     return StagePlan(work.stage, parts, seconds, note)
 
@@ -228,7 +241,7 @@ def _plan_completion(profile: Profile, machine: Machine) -> list[StagePlan]:
     an_arm = places * read + steps * step(rows) + alone
     parts = footprint.reading_parts(shape, machine) | {
         "cache": footprint.cache_bytes(shape, rows, window, machine) / GIB,
-        "prompts read": 8.0 * rows * room * shape.intermediate * machine.weight_bytes / GIB,
+        "prompts read": _reading_bytes(shape, machine, rows, room) / GIB,
         "logits": 16.0 * rows * shape.vocabulary / GIB,
     }
     arms = MODEL_ARMS + CHAT_ARMS * profile.completion.chat

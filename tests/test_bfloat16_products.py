@@ -5,12 +5,14 @@ import dataclasses
 import pytest
 import tiny_models
 import torch
+from peft import LoraConfig, get_peft_model, inject_adapter_in_model
 
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.models import bfloat16_products as products
 from helpers.models import generation, ragged_cache, text_writer
 from helpers.models.bfloat16_products import bfloat16_products, products_pay
 from helpers.models.causal_lm import add_lora
+from helpers.models.cheaper_forms import cheaper_forms
 from helpers.models.ragged_cache import Fed, ragged
 from helpers.settings import LoraSettings
 
@@ -67,8 +69,6 @@ def test_a_small_update_is_not_rounded_away():
     linear = torch.nn.Linear(64, 64, bias=False)
     torch.nn.init.constant_(linear.weight, 1.0)
     holder = torch.nn.ModuleDict({"q_proj": linear})
-    from peft import LoraConfig, inject_adapter_in_model
-
     inject_adapter_in_model(LoraConfig(r=1, lora_alpha=1, target_modules=["q_proj"]), holder)
     layer = holder["q_proj"]
     layer.lora_A["default"].weight.data.fill_(1 / 64)
@@ -76,7 +76,7 @@ def test_a_small_update_is_not_rounded_away():
     x = torch.cat([torch.ones(1, 32), -torch.ones(1, 32)], 1) + 1 / 64
     with torch.no_grad():
         update = layer(x) - linear(x)
-        forward = products._product(layer, in_float32=False)
+        forward = products._product(layer, is_head=False)
         assert forward(x) - linear(x) == pytest.approx(update, rel=0.05)
 
 
@@ -85,13 +85,76 @@ def test_where_it_pays(always, monkeypatch):
     assert not products_pay(model, tiny_models.CPU_FP32)
     assert not products_pay(model, dataclasses.replace(MIXED, device=torch.device("cuda")))
     assert not products_pay(tiny_models.model("llama", 300).to(torch.bfloat16), MIXED)
-    monkeypatch.setattr(products, "_rows_are_independent", lambda *shape: True)
+    tried = []
+    monkeypatch.setattr(
+        products, "_rows_are_independent", lambda *shape: bool(tried.append(shape[:2]) or True)
+    )
+    monkeypatch.setattr(products, "_can_attend", lambda *model: True)
     assert products_pay(model, MIXED)
-    monkeypatch.setattr(products, "_rows_are_independent", lambda *shape: not shape[2])
-    assert not products_pay(model, MIXED)  # the head alone depends on its neighbours
+    assert {(16, 16), (32, 16), (16, 32), (4, 16), (16, 4), (4, 32)} <= set(tried)  # weights and adapters
+    monkeypatch.setattr(products, "_rows_are_independent", lambda *shape: shape[0] != 4)
+    assert not products_pay(model, MIXED)  # the adapters depend on their neighbours
     monkeypatch.setattr(products, "_rows_are_independent", lambda *shape: True)
+    monkeypatch.setattr(products, "_can_attend", lambda *model: False)
+    assert not products_pay(model, MIXED)
+    monkeypatch.setattr(products, "_can_attend", lambda *model: True)
     monkeypatch.setattr(products, "LEAST_WEIGHTS", 2**25)
     assert not products_pay(model, MIXED)
+
+
+@pytest.mark.parametrize("what", ["gpt2", "dora", "two adapters", "bias of an adapter"])
+def test_models_that_are_not_covered_whole_stay_in_float32(what, always, monkeypatch):
+    monkeypatch.setattr(products, "_rows_are_independent", lambda *shape: True)
+    monkeypatch.setattr(products, "_can_attend", lambda *model: True)
+    model = tiny_models.model("gpt2" if what == "gpt2" else "llama", 300)
+    if what != "gpt2":
+        options = {"use_dora": what == "dora", "lora_bias": what == "bias of an adapter"}
+        config = LoraConfig(r=2, target_modules=["q_proj"], **options)
+        model = get_peft_model(model, config)
+    if what == "two adapters":
+        model.add_adapter("second", config)
+        model.base_model.set_adapter(["default", "second"])
+    assert not products_pay(model.eval(), MIXED)
+
+
+def test_dropout_is_none_outside_training(always, monkeypatch):
+    monkeypatch.setattr(products, "_rows_are_independent", lambda *shape: True)
+    monkeypatch.setattr(products, "_can_attend", lambda *model: True)
+    model = add_lora(tiny_models.model("llama", 300), LoraSettings(rank=2, alpha=2, dropout=0.1))
+    assert products_pay(model.eval(), MIXED)
+    assert not products_pay(model.train(), MIXED)
+
+
+def test_trained_rows_of_the_embedding_take_part(independent):
+    tok = tiny_models.tokenizer()
+    model = add_lora(
+        tiny_models.model("qwen2", len(tok)), LoraSettings(rank=4, alpha=8), tokens=[5, 6, 7, 8, 40, 41]
+    ).eval()
+    for name, parameter in model.named_parameters():
+        if "trainable_tokens" in name:
+            parameter.data.mul_(3)
+    exact = evaluate_perplexity(model, tok, TEXTS, window=40, stride=24)
+    rounded = evaluate_perplexity(model, tok, TEXTS, runtime=MIXED, window=40, stride=24)
+    assert rounded.bits_per_byte == pytest.approx(exact.bits_per_byte, rel=0.01)
+    assert rounded.nll_nats != exact.nll_nats
+
+
+@pytest.mark.parametrize("rank", [1, 16])  # with 16, training sums adapters and weights
+def test_scores_within_a_training_are_those_outside_and_training_goes_on(rank, independent):
+    tok = tiny_models.tokenizer()
+    model = add_lora(tiny_models.model("llama", len(tok)), LoraSettings(rank=rank, alpha=rank)).eval()
+    sizes = {"window": 40, "stride": 40, "runtime": MIXED}
+    ids = torch.tensor([tok(TEXTS[3])["input_ids"]])
+    outside = evaluate_perplexity(model, tok, TEXTS, **sizes)
+    with cheaper_forms(model):
+        before = model(input_ids=ids).logits
+        changed = {name for name, module in model.named_modules() if "forward" in module.__dict__}
+        assert bool(changed) == (rank == 16)
+        inside = evaluate_perplexity(model, tok, TEXTS, **sizes)
+        assert {n for n, module in model.named_modules() if "forward" in module.__dict__} == changed
+        assert torch.equal(model(input_ids=ids).logits, before)
+    assert inside.texts == outside.texts
+    assert not any("forward" in module.__dict__ for module in model.modules())
 
 
 @pytest.mark.parametrize("piece", [5, 128])

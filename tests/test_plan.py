@@ -11,6 +11,7 @@ from transformers import BertConfig, BertModel, Qwen2Config, Qwen2ForCausalLM
 
 from helpers.eval.perplexity import LOGITS_AT_ONCE
 from helpers.machine.memory import Fit
+from helpers.models import bfloat16_products, footprint
 from helpers.models.causal_lm import add_lora
 from helpers.models.cheaper_forms import plain_attention
 from helpers.models.footprint import (
@@ -22,9 +23,11 @@ from helpers.models.footprint import (
     lora_parameters,
     packed_activation_bytes,
     planned_fit,
+    reads_in_bfloat16,
     weight_bytes,
 )
 from helpers.models.packed_decoder import Documents, PackedDecoder, is_covered
+from helpers.models.ragged_cache import Fed, ragged
 from helpers.models.shapes import KNOWN, Shape, ShapeError, model_shape, shape_of
 from helpers.models.structure import hidden_states, plain_model
 from helpers.plan import PROCESS_GIB, encoder_bytes, plan_run
@@ -166,14 +169,35 @@ def test_with_checkpointing_one_hidden_state_a_block_is_kept() -> None:
     assert planned < activation_bytes(SMALL, 512, 128, machine, LORA.rank)
 
 
-def test_adapters_and_cache_are_what_peft_and_transformers_hold() -> None:
+def test_adapters_are_what_peft_holds() -> None:
     model = add_lora(qwen(SMALL), LORA)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert lora_parameters(SMALL, LORA.rank) == trainable
-    cache = model(input_ids=torch.zeros((3, 20), dtype=torch.long), use_cache=True).past_key_values
-    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+
+
+@pytest.mark.parametrize("length", [20, 120])
+def test_keys_and_values_are_what_generation_holds(length) -> None:
+    model = qwen(SMALL).eval()
+    with torch.inference_mode(), ragged(model, 3) as cache:
+        cache.read([Fed(slot, 0, [1] * length, 1) for slot in range(3)])
+        held = sum(one.nbytes for states in cache._states.values() for one in states)
     a_layer = held / SMALL.layers
-    assert cache_bytes(SMALL, 3, 20, Machine(8.0, 4, False, False, CPU_SPEED)) == held + a_layer
+    planned = cache_bytes(SMALL, 3, length, Machine(8.0, 4, False, False, CPU_SPEED))
+    assert planned == pytest.approx(held + a_layer, rel=0.02)
+
+
+def test_the_plan_knows_whether_text_is_read_in_bfloat16(monkeypatch) -> None:
+    machine, model = Machine(8.0, 4, True, False, CPU_SPEED), tiny_models.model("llama", 50)
+    shape = shape_of(model.config)
+    monkeypatch.setattr(bfloat16_products, "_rows_are_independent", lambda *shape: True)
+    monkeypatch.setattr(bfloat16_products, "_can_attend", lambda *model: True)
+    mixed = dataclasses.replace(tiny_models.CPU_FP32, autocast_dtype=torch.bfloat16)
+    for least in (shape.linear_parameters, shape.linear_parameters + 1):
+        monkeypatch.setattr(bfloat16_products, "LEAST_WEIGHTS", least)
+        monkeypatch.setattr(footprint, "LEAST_WEIGHTS", least)
+        assert reads_in_bfloat16(shape, machine) == bfloat16_products.products_pay(model, mixed)
+        assert reads_in_bfloat16(shape, machine) == (least == shape.linear_parameters)
+        assert not reads_in_bfloat16(shape, dataclasses.replace(machine, autocast=False))
 
 
 def test_four_bit_weights_are_what_bitsandbytes_holds(tmp_path) -> None:

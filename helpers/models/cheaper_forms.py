@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -52,13 +52,8 @@ def cheaper_forms(model: PreTrainedModel | PeftModel, compiled_rows: int = 0) ->
 def summed_adapters(model: torch.nn.Module) -> Iterator[int]:
     """Let linear layers with one plain adapter compute (W + sBA)x if that is less work; yield the count."""
     changed = [module for module in model.modules() if isinstance(module, Linear) and sum_pays(module)]
-    for module in changed:
-        module.forward = functools.partial(_summed_product, module)
-    try:
+    with replaced_forwards({module: functools.partial(_summed_product, module) for module in changed}):
         yield len(changed)
-    finally:
-        for module in changed:
-            del module.forward
 
 
 @contextlib.contextmanager
@@ -70,13 +65,12 @@ def merged_adapters(model: torch.nn.Module) -> Iterator[int]:
     """
     plain = [module for module in model.modules() if isinstance(module, Linear) and is_plain_adapter(module)]
     changed = [module for module in plain if module.base_layer.weight.dtype == torch.float32]
-    for module in changed:
-        module.forward = functools.partial(linear, weight=_sum(module), bias=module.base_layer.bias)
-    try:
+    forwards = {
+        module: functools.partial(linear, weight=_sum(module), bias=module.base_layer.bias)
+        for module in changed
+    }
+    with replaced_forwards(forwards):
         yield len(changed)
-    finally:
-        for module in changed:
-            del module.forward
 
 
 @contextlib.contextmanager
@@ -87,7 +81,8 @@ def plain_attention(model: PreTrainedModel) -> Iterator[None]:
     def choose(module: torch.nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         layers, heads = model.config.num_hidden_layers, model.config.num_attention_heads
         wanted = "eager" if scores_are_small(layers, heads, *options["input_ids"].shape) else usual
-        if model.config._attn_implementation != wanted:
+        now = model.config._attn_implementation  # neither of both where texts are read with a cache meanwhile
+        if now in ("eager", usual) and now != wanted:
             model.set_attn_implementation(wanted)
 
     hook = model.base_model.register_forward_pre_hook(choose, with_kwargs=True)
@@ -106,17 +101,34 @@ def compiled_layers(model: torch.nn.Module, rows: int) -> Iterator[None]:
     evaluation mode, so that its scores never depend on a compiler. If compiling fails, torch says so and
     the layers run uncompiled.
     """
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    for layer in layers:
-        compiled = torch.compile(layer.forward, dynamic=False)
-        layer.forward = functools.partial(_compiled_in_training, layer, rows, compiled, layer.forward)
+    forwards = {
+        layer: functools.partial(
+            _compiled_in_training, layer, rows, torch.compile(layer.forward, dynamic=False), layer.forward
+        )
+        for layer in model.modules()
+        if isinstance(layer, GradientCheckpointingLayer)
+    }
     try:
-        with torch._dynamo.config.patch(suppress_errors=True):
+        with replaced_forwards(forwards), torch._dynamo.config.patch(suppress_errors=True):
             yield
     finally:
-        for layer in layers:
-            del layer.forward
         torch.compiler.reset()  # compiled code keeps the model in memory
+
+
+@contextlib.contextmanager
+def replaced_forwards(forwards: Mapping[torch.nn.Module, Callable[..., Any]]) -> Iterator[None]:
+    """Let modules compute by other functions; what they computed by before comes back, also in nested use."""
+    before = [(module, module.__dict__.get("forward")) for module in forwards]
+    for module, forward in forwards.items():
+        module.forward = forward
+    try:
+        yield
+    finally:
+        for module, own in before:
+            if own is None:
+                del module.forward
+            else:
+                module.forward = own
 
 
 def scores_are_small(layers: int, heads: int, rows: int, length: int) -> bool:
@@ -137,14 +149,20 @@ def sum_is_less(inputs: int, outputs: int, rank: int) -> bool:
     return 3 * rank * (inputs + outputs) >= inputs * outputs
 
 
-def is_plain_adapter(module: Linear) -> bool:
-    """Whether all that the layer adds to a product with its weights is one plain adapter."""
+def is_plain_adapter(module: Linear, *, with_dropout: bool = False) -> bool:
+    """Return whether all that the layer adds to a product with its weights is one plain adapter.
+
+    Args:
+        with_dropout: take adapters with dropout, too, which does nothing outside training.
+    """
     if type(module.base_layer) is not torch.nn.Linear or len(module.active_adapters) != 1:
         return False  # quantised, transposed (GPT-2), or several adapters at once
     (name,) = module.active_adapters
     if name not in module.lora_A or name in module.lora_variant or module.merged or module.disable_adapters:
         return False
-    return isinstance(module.lora_dropout[name], torch.nn.Identity)
+    if module.lora_B[name].bias is not None:
+        return False
+    return with_dropout or isinstance(module.lora_dropout[name], torch.nn.Identity)
 
 
 def _compiled_in_training(

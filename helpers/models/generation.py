@@ -13,7 +13,7 @@ position's own random number, and a guess counts only where it is that very toke
 Every sample draws from its own random stream, seeded by seed, prompt number and sample number. So its text
 depends neither on the other prompts or the batch size, nor on how many processes share the prompts under
 `accelerate launch`. Where products are made in bfloat16, rows are tried to be independent before, and the
-logits stay in float32.
+logits are summed in float32.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ Models that this does not fit (see `ragged`) are read text by text, with transfo
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,9 +34,10 @@ ROOM = 64  # positions for which memory is added at a time, at least; a quarter 
 # for that and computes the padding; a GPU waits for launches.
 TOGETHER = {"cpu": (16, 1)}
 TOGETHER_ELSEWHERE = (256, 17)
-# Keys are looked at in multiples of so many, those that a token does not see with a weight of 0. So sums over
-# them are made in the same order whatever is read together, and are the same to the last bit.
-SAME_LENGTHS = 64
+# In bfloat16, differences in a last bit grow until they decide between tokens. So keys are looked at in
+# multiples of so many, those that a token does not see with a weight of 0, and no pass has fewer tokens, as
+# small products may be summed in another order.
+SAME_LENGTHS, LEAST_ROWS = 64, 8
 PIECE = {"cpu": 128}  # queries of one text that are computed at once; elsewhere all, by fused kernels
 
 
@@ -107,13 +109,14 @@ class RaggedCache:
         positions = [one.start + number for one in fed for number in range(len(one.tokens))]
         tokens = [token for one in fed for token in one.tokens]
         self._at = tuple(torch.tensor(each, device=self.device) for each in (slots, positions))
-        self._length = _same_length(max(positions) + 1)
-        self._parts = _parts(fed, self.device)
-        # Products of a single row may sum in another order than those of several; a second is thrown away.
-        ids = torch.tensor([tokens if len(tokens) > 1 else tokens * 2], device=self.device)
+        self._parts = _parts(fed, self.device, SAME_LENGTHS if self._dtype else 1)
+        self._length = max(part.length for part in self._parts)
+        missing = max(0, LEAST_ROWS - len(tokens)) if self._dtype else 0  # what they give is thrown away
+        ids = torch.tensor([tokens + tokens[-1:] * missing], device=self.device)
+        places = torch.tensor([positions + positions[-1:] * missing], device=self.device)
         return {
-            "input_ids": ids, "attention_mask": torch.ones_like(ids),
-            "position_ids": self._at[1].expand(1, ids.shape[1]), "use_cache": False,
+            "input_ids": ids, "attention_mask": torch.ones_like(ids), "position_ids": places,
+            "use_cache": False,
         }  # fmt: skip
 
     def copy(self, source: int, target: int, length: int) -> None:
@@ -210,6 +213,32 @@ def _attention_by_products(
     return torch.bmm(torch.softmax(scores, -1), values.flatten(0, 1)).view(rows, heads, *query.shape[1:])
 
 
+@functools.cache
+def attention_is_independent(kv_heads: int, groups: int, width: int, threads: int) -> bool:
+    """Return whether attention in bfloat16 gives a query the same alone, beside longer texts and in a run."""
+    generator = torch.Generator().manual_seed(0)
+    keys, values = (
+        torch.randn(2, kv_heads, 1920, width, generator=generator).to(torch.bfloat16) for _ in range(2)
+    )
+    run = torch.randn(2, kv_heads, groups, 100, width, generator=generator).to(torch.bfloat16)
+
+    def attend(slots: int, first: int, last: int, length: int) -> torch.Tensor:
+        """Attend with queries first to last - 1, which have these positions, over `length` keys."""
+        seen = torch.arange(length) <= torch.arange(first, last)[:, None]
+        found = _attention_by_products(
+            run[:slots, :, :, first:last].flatten(2, 3), keys[:slots, :, :length], values[:slots, :, :length],
+            attn_mask=seen.repeat(1, groups, 1)[:, None].expand(slots, -1, -1, -1), scale=None,
+        )  # fmt: skip
+        return found.unflatten(2, (groups, last - first))[0]
+
+    for place in (0, 39, 63):
+        alone = attend(1, place, place + 1, SAME_LENGTHS)
+        beside, within = attend(2, place, place + 1, 1920), attend(1, 0, 100, 2 * SAME_LENGTHS)
+        if not torch.equal(alone, beside) or not torch.equal(alone[:, :, 0], within[:, :, place]):
+            return False
+    return True
+
+
 @contextlib.contextmanager
 def ragged(
     model: PreTrainedModel | PeftModel, slots: int, dtype: torch.dtype | None = None
@@ -249,11 +278,6 @@ def _fits(model: PreTrainedModel) -> bool:
     )
 
 
-def _same_length(length: int) -> int:
-    """Return the next multiple of `SAME_LENGTHS`."""
-    return -(-length // SAME_LENGTHS) * SAME_LENGTHS
-
-
 def _ends(fed: Sequence[Fed]) -> list[int]:
     """Return where in the pass each run of tokens ends."""
     ends, end = [], 0
@@ -263,8 +287,12 @@ def _ends(fed: Sequence[Fed]) -> list[int]:
     return ends
 
 
-def _parts(fed: Sequence[Fed], device: torch.device) -> list[_Part]:
-    """Divide a pass into parts: short runs of neighbouring slots together, the others alone."""
+def _parts(fed: Sequence[Fed], device: torch.device, multiple: int) -> list[_Part]:
+    """Divide a pass into parts: short runs of neighbouring slots together, the others alone.
+
+    Args:
+        multiple: of which each part's length is one.
+    """
     most, widest = TOGETHER.get(device.type, TOGETHER_ELSEWHERE)
     parts: list[_Part] = []
     runs = sorted(zip(fed, _ends(fed), strict=True), key=lambda run: run[0].slot)
@@ -273,21 +301,22 @@ def _parts(fed: Sequence[Fed], device: torch.device) -> list[_Part]:
         first, piece = end - len(one.tokens), PIECE.get(device.type, len(one.tokens))
         for at in range(0, len(one.tokens), piece):
             some = one.tokens[at : at + piece]
-            parts.append(_part([(Fed(one.slot, one.start + at, some, 0), first + at + len(some))], device))
+            run = Fed(one.slot, one.start + at, some, 0), first + at + len(some)
+            parts.append(_part([run], device, multiple))
     at = 0
     while at < len(short):
         first = short[at][0].slot
         some = [run for run in short[at:] if run[0].slot < first + most]
         # Slots in between are computed in vain, so there must not be too many.
         if 2 * len(some) > some[-1][0].slot - first:
-            parts.append(_part(some, device))
+            parts.append(_part(some, device, multiple))
         else:
-            parts += [_part([run], device) for run in some]
+            parts += [_part([run], device, multiple) for run in some]
         at += len(some)
     return parts
 
 
-def _part(runs: Sequence[tuple[Fed, int]], device: torch.device) -> _Part:
+def _part(runs: Sequence[tuple[Fed, int]], device: torch.device, multiple: int) -> _Part:
     first, last = runs[0][0].slot, runs[-1][0].slot
     width = max(len(one.tokens) for one, _ in runs)
     some = runs[0][1] - 1  # stands in for queries of slots that read nothing
@@ -300,7 +329,7 @@ def _part(runs: Sequence[tuple[Fed, int]], device: torch.device) -> _Part:
             put.append(at + number)
     return _Part(
         slots=slice(first, last + 1),
-        length=_same_length(max(positions) + 1),
+        length=-(-(max(positions) + 1) // multiple) * multiple,
         take=torch.tensor(take, device=device),
         put=None if len(put) == len(take) else torch.tensor(put, device=device),
         positions=torch.tensor(positions, device=device).unflatten(0, (-1, width)),

@@ -189,12 +189,16 @@ class _Desk:
 
     def add(self, text: WrittenText) -> None:
         """Take a text to be written."""
-        if self._writer is None:
-            dtype = self._open.enter_context(writing_form(self.lm.model, self.lm.runtime))
-            cache = self._open.enter_context(ragged(self.lm.model, self.slots, dtype))
-            self._writer = TextWriter(cache, self.slots)
-        self._writer.add([text.job])
         self.texts[text.job] = text
+        try:
+            if self._writer is None:
+                dtype = self._open.enter_context(writing_form(self.lm.model, self.lm.runtime))
+                cache = self._open.enter_context(ragged(self.lm.model, self.slots, dtype))
+                self._writer = TextWriter(cache, self.slots)
+        except Exception as error:  # most likely too little memory
+            self._after_error(error)
+            return
+        self._writer.add([text.job])
 
     def step(self) -> None:
         """Add tokens to every text that has a slot."""
