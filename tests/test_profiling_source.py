@@ -147,11 +147,11 @@ def test_steps_build_on_the_last_kept_version(tmp_path) -> None:
     step = '[[step]]\nname = "{}"\nhypothesis = ""\nkept = {}\n{}\n'
     (folder / "toy" / "steps.toml").write_text(
         'reference = "references/fast.py"\n'
-        + step.format("loop", "false", 'edits = [["range(15)", "range(14)"]]')
+        + step.format("loop", "false", 'edits = [["range(60)", "range(59)"]]')
         + step.format("numpy", "true", 'take = ["centroid"]')
     )
     dropped, kept = steps_of(load_problem("toy", folder))
-    assert dropped.source == SLOW.replace("range(15)", "range(14)")
+    assert dropped.source == SLOW.replace("range(60)", "range(59)")
     assert "points.mean(axis=0)" in kept.source
     assert "range(14)" not in kept.source
 

@@ -85,7 +85,7 @@ import numpy as np
 
 def centroid(points):
     sums = [0.0] * 8
-    for _ in range(15):
+    for _ in range(60):  # so that start and reading cost little beside it, on fast machines too
         sums = [0.0] * 8
         for point in points:
             add(sums, point)
