@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import tiny_models
 import torch
@@ -9,7 +11,7 @@ from test_completion_items import file_of
 
 from helpers.code.functions import functions_of_file
 from helpers.data.completion_items import completion_items
-from helpers.eval.completion_choice import SHARES, choose_context, target_nats
+from helpers.eval.completion_choice import SHARES, choose_context, targets_nats
 from helpers.eval.completion_context import (
     FILE,
     LEAST_ROOM,
@@ -193,30 +195,44 @@ def test_the_stretch_that_shares_most_words(shared, sizes, room, expected):
     assert _best_stretch([frozenset(words) for words in shared], sizes, room) == expected
 
 
-def test_nats_of_a_target_by_hand():
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+def test_nats_of_targets_by_hand(autocast, monkeypatch):
+    runtime = dataclasses.replace(tiny_models.CPU_FP32, autocast_dtype=autocast)
+    monkeypatch.setattr("helpers.models.bfloat16_products.LEAST_WEIGHTS", 0)
     tokenizer = tiny_models.tokenizer()
     model = tiny_models.model("qwen2", len(tokenizer))
-    prompt, target = [40, 41, 42], [50, 51]
-    with torch.no_grad():
-        logits = model(torch.tensor([[*prompt, *target]])).logits[0].log_softmax(-1)
-    by_hand = -(logits[2, 50] + logits[3, 51])
-    assert target_nats(model, prompt, target) == pytest.approx(float(by_hand), rel=1e-5)
+    asked = [([40, 41, 42], [50, 51]), ([60], [61]), ([7] * 30, [8]), ([9, 10], [11]), ([12] * 5, [13, 14]),
+             ([], [15, 16]), ([17], [])]  # fmt: skip
+    by_hand = []
+    for prompt, target in asked:
+        with torch.no_grad():
+            logits = model(torch.tensor([[*prompt, *target]])).logits[0].log_softmax(-1)
+        whole = [*prompt, *target]
+        scored = range(max(1, len(prompt)), len(whole))
+        by_hand.append(-sum(float(logits[place - 1, whole[place]]) for place in scored))
+    done = []
+    found = targets_nats(model, asked, runtime, done.append)
+    assert found == pytest.approx(by_hand, rel=0.05 if autocast else 1e-5)
+    assert sum(done) == len(asked)
 
 
 def test_the_choice_is_the_candidate_with_the_fewest_nats(code, item, held, monkeypatch):
     """The judge is planted: it likes the mark of comments and the word that only `roast` holds."""
     tokenizer = marked()
 
-    def judge(model, prompt, target):
-        text = continuation(tokenizer, [], prompt, marks=True)
-        return 9.0 - 2 * ("# held.py" in text) - 3 * ("warm_drum" in text) - (len(prompt) < 150) / 9
+    def judge(model, asked, *options):
+        texts = [(continuation(tokenizer, [], prompt, marks=True), len(prompt)) for prompt, _ in asked]
+        return [
+            9.0 - 2 * ("# held.py" in text) - 3 * ("warm_drum" in text) - (length < 150) / 9
+            for text, length in texts
+        ]
 
-    monkeypatch.setattr("helpers.eval.completion_choice.target_nats", judge)
+    monkeypatch.setattr("helpers.eval.completion_choice.targets_nats", judge)
     runs = {
         "bm25": {item.id: {"grind.py::grind": 1.0}},
         "embedder_after": {item.id: {"roast.py::roast": 1.0}},
     }
-    options = {"repository": "cafe", "room": lambda kind: 300}
+    options = {"repository": "cafe", "room": lambda kind: 300, "runtime": tiny_models.CPU_FP32}
     found = choose_context(None, tokenizer, code, runs, [(item, held.text)], **options)
     assert (found.retriever, found.heads, found.places) == ("embedder_after", "comments", 1)
     assert len(found.tried) == 3 * len(SHARES) + 1
@@ -228,10 +244,11 @@ def test_a_form_for_which_no_prompt_has_room_is_no_best_form(code, item, held, m
     """Without code a target costs least here, so only a form that puts none anywhere would be chosen."""
     tokenizer = marked()
 
-    def judge(model, prompt, target):
-        return 9.0 if "def grind" in continuation(tokenizer, [], prompt, marks=True) else 1.0
+    def judge(model, asked, *options):
+        texts = [continuation(tokenizer, [], prompt, marks=True) for prompt, _ in asked]
+        return [9.0 if "def grind" in text else 1.0 for text in texts]
 
-    monkeypatch.setattr("helpers.eval.completion_choice.target_nats", judge)
+    monkeypatch.setattr("helpers.eval.completion_choice.targets_nats", judge)
     runs, asked = {"bm25": {item.id: {"grind.py::grind": 1.0}}}, []
 
     def room(kind):
@@ -239,8 +256,9 @@ def test_a_form_for_which_no_prompt_has_room_is_no_best_form(code, item, held, m
         return 120
 
     found = choose_context(
-        None, tokenizer, code, runs, [(item, held.text)], repository="a long name " * 9, room=room
-    )
+        None, tokenizer, code, runs, [(item, held.text)], repository="a long name " * 9, room=room,
+        runtime=tiny_models.CPU_FP32,
+    )  # fmt: skip
     reach = {(row["heads"], row["share"]): row["places_with_code"] for row in found.tried}
     assert set(reach.values()) == {0, 1}
     assert reach[found.heads, found.share] == 1

@@ -81,5 +81,7 @@ def test_a_model_whose_middle_ignores_the_suffix_is_no_infilling_model(tok):
             model.transformer.wte.weight[favoured] = direction
             model.lm_head.weight = torch.nn.Parameter(torch.zeros(len(tok), 8))
             model.lm_head.weight[newline] = direction
-        assert infills(model, tok, marks, documents, 200) is wanted
-    assert infills(model, tok, marks, [], 200) is True  # nothing to try: the vocabulary is believed
+        assert infills(model, tok, marks, documents, 200, tiny_models.CPU_FP32) is wanted
+    assert (
+        infills(model, tok, marks, [], 200, tiny_models.CPU_FP32) is True
+    )  # nothing to try: the vocabulary is believed

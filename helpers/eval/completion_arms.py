@@ -86,7 +86,7 @@ def run_arms(
         ContextError: if retrieved code gives an answer away.
     """
     model, tokenizer = base()
-    prompts, choice, ranked = _prompts(task, model, tokenizer)
+    prompts, choice, ranked = _prompts(task, model, tokenizer, runtime)
     written: dict[str, list[tuple[str, bool]]] = {}
     seconds: dict[str, float] = {}
 
@@ -162,7 +162,7 @@ def new_tokens(kind: str, window: int) -> int:
 
 
 def _prompts(
-    task: CompletionTask, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    task: CompletionTask, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, runtime: Runtime
 ) -> tuple[dict[str, Prompts], ContextChoice, dict[str, list[str]]]:
     """Return the prompts without retrieval, with the chosen retriever's code, and after the nearest file;
     with them the choice, and what was retrieved for each item, best first.
@@ -173,6 +173,7 @@ def _prompts(
     choice = choose_context(
         model, tokenizer, task.code, runs, [(item, task.texts[item.path]) for item in task.validation],
         repository=task.repository, room=lambda kind: task.window - new_tokens(kind, task.window),
+        runtime=runtime,
     )  # fmt: skip
     form = PromptForm(tokenizer, task.repository, choice.heads, choice.share)
     files = training_files(task.training, task.code)

@@ -11,17 +11,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.eval.completion_context import Heads, PromptForm, TrainingCode, heads_for, ranked_units
 from helpers.eval.ranking import Run
+from helpers.machine.hardware import Runtime
+from helpers.machine.progress import bar
 from helpers.models.infilling import infill_marks
+from helpers.models.reading import fast_reader
 from helpers.models.structure import hidden_states, output_head
-from helpers.models.token_loss import IGNORED, summed_token_loss
 from helpers.models.tokens import continuing_ids
 from helpers.records import CompletionItem
 
 SHARES = (0.5, 0.25)  # of a prompt that retrieved code may take
+AT_ONCE = 4  # prompts that are read together
 BM25 = "bm25"
 
 
@@ -46,6 +50,7 @@ def choose_context(
     *,
     repository: str,
     room: Callable[[str], int],
+    runtime: Runtime,
 ) -> ContextChoice:
     """Return the candidate after whose prompts the targets are most probable; of equals, the first.
 
@@ -57,35 +62,58 @@ def choose_context(
         room: kind of a place -> tokens of its prompt.
     """
     tried: list[dict[str, Any]] = []
+    forms = [(heads, share) for heads in heads_for(tokenizer) for share in SHARES]
+    shown = bar("choose how to retrieve", total=(len(forms) + len(runs) - 1) * len(places), unit="place")
 
     def cost(retriever: str, heads: Heads, share: float) -> tuple[bool, float]:
-        form, total, with_code = PromptForm(tokenizer, repository, heads, share), 0.0, 0
+        form, asked, with_code = PromptForm(tokenizer, repository, heads, share), [], 0
         for item, text in places:
             ranked = ranked_units(code, item, runs[retriever].get(item.id, {}))
             prompt, used = form.prompt(code, item, text, ranked, room(item.kind))
             with_code += bool(used)
-            total += target_nats(model, prompt, continuing_ids(tokenizer, item.target))
-        mean = total / len(places) if places else 0.0
+            asked.append((prompt, continuing_ids(tokenizer, item.target)))
+        nats = targets_nats(model, asked, runtime, shown.update)
+        mean = sum(nats) / len(places) if places else 0.0
         tried.append({
             "retriever": retriever, "heads": heads, "share": share, "nats_per_target": mean,
             "places_with_code": with_code,
         })  # fmt: skip
         return not with_code, mean
 
-    forms = [(heads, share) for heads in heads_for(tokenizer) for share in SHARES]
     costs = {form: cost(BM25, *form) for form in forms}
     heads, share = min(costs, key=lambda form: costs[form])
     by_retriever = {BM25: costs[heads, share]}
     by_retriever |= {name: cost(name, heads, share) for name in runs if name != BM25}
+    shown.close()
     chosen = min(by_retriever, key=lambda name: by_retriever[name])
     infill = infill_marks(tokenizer) is not None
     return ContextChoice(chosen, heads, share, len(places), tuple(tried), infill)
 
 
 @torch.no_grad()
-def target_nats(model: PreTrainedModel, prompt: Sequence[int], target: Sequence[int]) -> float:
-    """Return -ln p(target | prompt), summed over the target's tokens."""
-    ids = torch.tensor([[*prompt, *target]], device=model.device)
-    labels = torch.tensor([[IGNORED] * len(prompt) + [*target]], device=model.device)
-    loss, _ = summed_token_loss(output_head(model), hidden_states(model, ids), labels)
-    return float(loss)
+def targets_nats(
+    model: PreTrainedModel, asked: Sequence[tuple[Sequence[int], Sequence[int]]], runtime: Runtime,
+    done: Callable[[int], Any] = lambda count: None,
+) -> list[float]:  # fmt: skip
+    """Return -ln p(target | prompt), summed over the target's tokens, for each prompt and target.
+
+    Args:
+        asked: ids of each prompt and of its target.
+        done: told how many more are done.
+    """
+    found: list[float] = []
+    with fast_reader(model, runtime, AT_ONCE) as read:
+        for first in range(0, len(asked), AT_ONCE):
+            some = asked[first : first + AT_ONCE]
+            texts = [[*prompt, *target] for prompt, target in some]
+            if read is not None:
+                states = read(texts)
+            else:
+                states = [hidden_states(model, torch.tensor([ids], device=model.device))[0] for ids in texts]
+            for (prompt, _), ids, hidden in zip(some, texts, states, strict=True):
+                first = max(1, len(prompt))  # a text's first token follows nothing and is not scored
+                logits = output_head(model)(hidden[first - 1 : -1]).float()
+                wanted = torch.tensor(ids[first:], dtype=torch.long, device=logits.device)
+                found.append(float(cross_entropy(logits, wanted, reduction="sum")))
+            done(len(some))
+    return found

@@ -26,8 +26,7 @@ from helpers.errors import SuiteError
 from helpers.machine.hardware import Runtime
 from helpers.machine.memory import in_batches
 from helpers.machine.progress import bar
-from helpers.models.bfloat16_products import bfloat16_products, products_pay
-from helpers.models.ragged_cache import Fed, RaggedCache, ragged
+from helpers.models.reading import Reader, fast_reader
 from helpers.models.structure import hidden_states, output_head, vocabulary_size
 from helpers.models.tokens import token_ids
 
@@ -112,11 +111,9 @@ def evaluate_perplexity(
     size = batch_size or max(1, TOKENS_PER_BATCH // window)
     compute = partial(_score_batch, model, output_head(model), ids, tokenizer.pad_token_id or 0, runtime)
     with contextlib.ExitStack() as form:
-        if runtime is not None and products_pay(model, runtime):
-            cache = form.enter_context(ragged(model, size, torch.bfloat16))
-            if isinstance(cache, RaggedCache):
-                form.enter_context(bfloat16_products(model))
-                compute = partial(_score_without_padding, cache, output_head(model), ids)
+        read = form.enter_context(fast_reader(model, runtime, size))
+        if read is not None:
+            compute = partial(_score_without_padding, read, output_head(model), ids)
         shown = form.enter_context(bar(what, total=sum(w.last - w.score_from for w in windows), unit="tok"))
         for batch, scored in in_batches(windows, size, compute, what=what):
             for w, (losses, hits) in zip(batch, scored, strict=True):
@@ -203,11 +200,10 @@ def _score_batch(
 
 
 def _score_without_padding(
-    cache: RaggedCache, head: torch.nn.Module, ids: Sequence[list[int]], batch: Sequence[ScoringWindow]
+    read: Reader, head: torch.nn.Module, ids: Sequence[list[int]], batch: Sequence[ScoringWindow]
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Run one forward pass over `batch` without padding, and score each window as `_score` does."""
-    fed = [Fed(slot, 0, ids[w.text][w.first : w.last], 0) for slot, w in enumerate(batch)]
-    hidden = cache.states(fed).split([len(one.tokens) for one in fed])
+    hidden = read([ids[w.text][w.first : w.last] for w in batch])
     return [
         _score(head, own[w.score_from - w.first :], ids[w.text][w.score_from + 1 : w.last + 1])
         for own, w in zip(hidden, batch, strict=True)

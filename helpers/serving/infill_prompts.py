@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from helpers.eval.completion_choice import target_nats
+from helpers.eval.completion_choice import targets_nats
 from helpers.lines import lines_of
+from helpers.machine.hardware import Runtime
 from helpers.models.infilling import SUFFIX_SHARE, InfillMarks
 from helpers.models.tokens import continuing_ids, separated_by_marks, token_ids
 from helpers.records import Document
@@ -64,6 +65,7 @@ def infills(
     marks: InfillMarks,
     documents: Sequence[Document],
     room: int,
+    runtime: Runtime,
 ) -> bool:
     """Return whether the lines in the middle of functions are more probable once their suffix is given.
 
@@ -76,11 +78,12 @@ def infills(
     low, high = PROBE_LINES
     fitting = [lines for one in documents if low <= len(lines := lines_of(one.text)) <= high]
     chosen = fitting[:: max(1, len(fitting) // PROBES)][:PROBES]
-    filled = plain = 0.0
+    filled, plain = [], []
     for lines in chosen:
         at = len(lines) // 2
         left, target, right = "".join(lines[:at]), lines[at], "".join(lines[at + 1 :])
         wanted = continuing_ids(tokenizer, target)
-        filled += target_nats(model, middle_prompt(tokenizer, marks, left, right, room), wanted)
-        plain += target_nats(model, token_ids(tokenizer, left)[-room:], wanted)
-    return filled < plain or not chosen
+        filled.append((middle_prompt(tokenizer, marks, left, right, room), wanted))
+        plain.append((token_ids(tokenizer, left)[-room:], wanted))
+    costs = [sum(targets_nats(model, asked, runtime)) for asked in (filled, plain)]
+    return costs[0] < costs[1] or not chosen

@@ -137,7 +137,7 @@ def _load_lm(run_folder: Path, name: str, runtime: Runtime) -> ServedLm:
     context = min(context_tokens(model.config) or UNKNOWN_CONTEXT, LARGEST_CONTEXT)
     window = context if is_chat else min(profile.track_a.window, context)
     marks, why = infill_marks(tokenizer), "its vocabulary has no fill-in-the-middle marks"
-    if marks and not infills(model, tokenizer, marks, _functions(run_folder), window // 2):
+    if marks and not infills(model, tokenizer, marks, _functions(run_folder), window // 2, runtime):
         marks, why = None, "its fill-in-the-middle marks do not help it"
     return ServedLm(
         name, spec, model, tokenizer, window, end_ids(model, tokenizer), is_chat, runtime, marks,
