@@ -4,15 +4,17 @@
 
 All continue the same prompts (functions of the corpus, worded as Track B words its tasks) with the same
 model, the same limit and the same end tokens, greedily and by plain sampling at one temperature. The usual
-way is `model.generate` of transformers, prompt after prompt, as it comes; `generate` runs once as it is and
-once without drafts. Counted are the tokens of the texts, encoded again. Peak memory is of each way's own
-process. Also told: on how many prompts the greedy texts are those of the usual way. Run on an idle machine;
-on a busy one the ratio per second of processor time, with OMP_NUM_THREADS=1, is the steadier one.
+way is `model.generate` of transformers, prompt after prompt, as it comes; `generate` runs once as it is, once
+without drafts and once in float32, which differs for large models on a CPU alone. Counted are the tokens of
+the texts, encoded again. Peak memory is of each way's own process. Also told: on how many prompts the greedy
+texts are those of the usual way. Run on an idle machine; on a busy one the ratio per second of processor
+time, with OMP_NUM_THREADS=1, is the steadier one.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import multiprocessing
 import sys
@@ -34,7 +36,7 @@ from helpers.models.causal_lm import chat_ids, load_causal_lm, load_tokenizer
 from helpers.models.tokens import batch_token_ids, continuation
 from helpers.profiles import PROFILES
 
-WAYS = ("one at a time", "batched without drafts", "batched")
+WAYS = ("one at a time", "batched without drafts", "batched in float32", "batched")
 
 
 def prompts_of(corpus: str, model: str, count: int, longest: int) -> list[list[int]]:
@@ -84,6 +86,8 @@ def measure(
 ) -> None:
     """Run one way in a process of its own and send what it measured."""
     runtime = detect_runtime()
+    if way == "batched in float32":
+        runtime = dataclasses.replace(runtime, autocast_dtype=None)
     model, tokenizer = load_causal_lm(options.model, runtime)
     set_seed(0)
     arguments = (temperature, options.new_tokens, runtime)
