@@ -45,7 +45,8 @@ def products_pay(model: PreTrainedModel | PeftModel, runtime: Runtime) -> bool:
         return False
     if any(isinstance(parameter, DTensor) for parameter in model.parameters()):
         return False
-    layers = [module for module in _covered(model) if module is not output_head(model)]
+    head = output_head(model)
+    layers = [module for module in _covered(model) if module is not head]
     count = sum(_base(layer).weight.numel() for layer in layers)
     if count < LEAST_WEIGHTS or count < _weights_of_blocks(model):
         return False
@@ -61,7 +62,8 @@ def bfloat16_products(model: PreTrainedModel | PeftModel) -> Iterator[int]:
     The output head multiplies in float32. Only for weights that do not change meanwhile; takes half their
     memory.
     """
-    forwards = {module: _product(module, is_head=module is output_head(model)) for module in _covered(model)}
+    head = output_head(model)
+    forwards = {module: _product(module, is_head=module is head) for module in _covered(model)}
     with replaced_forwards(forwards):
         yield len(forwards)
 

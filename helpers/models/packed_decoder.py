@@ -30,7 +30,7 @@ from transformers import PreTrainedModel
 from transformers.models.llama.modeling_llama import LlamaForCausalLM
 from transformers.models.qwen2.modeling_qwen2 import Qwen2ForCausalLM
 
-from helpers.models.cheaper_forms import sum_pays
+from helpers.models.cheaper_forms import is_plain_adapter, sum_pays
 from helpers.models.structure import output_head, plain_model
 from helpers.models.token_loss import IGNORED, frozen_head_loss
 
@@ -157,7 +157,7 @@ def is_covered(model: PreTrainedModel | PeftModel) -> bool:
     if getattr(plain, "is_quantized", False):
         return False
     adapted = [module for module in plain.base_model.layers.modules() if isinstance(module, LoraLinear)]
-    if not adapted or not all(_is_plain(module) for module in adapted) or any(map(sum_pays, adapted)):
+    if not adapted or not all(map(is_plain_adapter, adapted)) or any(map(sum_pays, adapted)):
         return False
     factors = {
         id(p) for module in adapted for p in (*module.lora_A.parameters(), *module.lora_B.parameters())
@@ -167,15 +167,6 @@ def is_covered(model: PreTrainedModel | PeftModel) -> bool:
 
 def _attention_kinds(config: Any) -> Sequence[str]:
     return getattr(config, "layer_types", None) or ("full_attention",)
-
-
-def _is_plain(module: LoraLinear) -> bool:
-    names = module.active_adapters
-    if len(names) != 1 or names[0] not in module.lora_A or module.merged or module.disable_adapters:
-        return False
-    plain = type(module.base_layer) is torch.nn.Linear and names[0] not in module.lora_variant
-    biased = module.lora_B[names[0]].bias is not None
-    return plain and not biased and isinstance(module.lora_dropout[names[0]], torch.nn.Identity)
 
 
 @dataclass(frozen=True)
