@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import statistics
 from dataclasses import replace
@@ -268,6 +269,23 @@ def test_chat_tuning_is_compared_with_its_own_untouched_model():
     assert chat_pairs(scores) == [("chat", "chat_tuned")]
     level = differences(scores, **OPTIONS, pairs=chat_pairs(scores))
     assert "does not change its completions detectably: without" in chat_in_words(level)
+
+
+def test_what_chat_tuning_does_to_other_measures_is_said_too():
+    """A model may complete as much exactly, and yet leave files that no longer parse."""
+    before = rows("base", [n % 2 == 0 for n in range(60)])
+    scores = {"base": before, "chat_tuned": [dataclasses.replace(row, arm="chat_tuned") for row in before]}
+    found = chat_in_words(differences(scores, **OPTIONS, pairs=chat_pairs(scores)))
+    assert "other measures" not in found
+    scores["base"] = [dataclasses.replace(row, parses=True) for row in before]
+    scores["chat_tuned"] = [
+        dataclasses.replace(row, parses=number % 4 == 0) for number, row in enumerate(scores["chat_tuned"])
+    ]
+    found = chat_in_words(differences(scores, **OPTIONS, pairs=chat_pairs(scores)))
+    assert "does not change its completions detectably: without retrieved code 0.0 points" in found
+    assert found.endswith(
+        "Detectable in other measures: the file parses −75.0 points without retrieved code."
+    )
 
 
 @pytest.mark.parametrize(

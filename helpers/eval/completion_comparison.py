@@ -32,6 +32,11 @@ IN_WORDS = {
     "adapted": "the adapted model",
     "adapted+retrieved": "the adapted model with retrieved code",
 }
+MEASURES_IN_WORDS = {
+    "parses": "the file parses", "stops": "it stops by itself", "first_token": "the first token is right",
+    "edit_similarity": "edit similarity", "identifier_f1": "identifier F1",
+    "accepted_characters": "accepted characters",
+}  # fmt: skip
 GROUPS = ("seen", "cross-file", "other")
 PRIMARY = "exact_match"
 SHARES = (PRIMARY, "parses", "stops", "first_token")
@@ -160,16 +165,13 @@ def answer_in_words(comparison: Mapping[str, Any]) -> str:
 
 
 def chat_in_words(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Say whether tuning on chats broke completion.
+    """Say whether tuning on chats broke completion, in any measure.
 
     Args:
         rows: from `differences`, of `chat_pairs`.
     """
     mine = [row for row in rows if row["measure"] == PRIMARY]
-    said = "; ".join(
-        f"{'with' if row['second'].endswith('+retrieved') else 'without'} retrieved code {_change(row)}"
-        for row in mine
-    )
+    said = "; ".join(f"{_with_or_without(row)} {_change(row)}" for row in mine)
     found = {row["verdict"] for row in mine}
     reading = (
         "Tuning Track B's model on chats makes its completions detectably worse"
@@ -178,7 +180,22 @@ def chat_in_words(rows: Sequence[Mapping[str, Any]]) -> str:
         if "improved" in found
         else "Tuning Track B's model on chats does not change its completions detectably"
     )
-    return f"{reading}: {said}."
+    besides = "; ".join(
+        f"{MEASURES_IN_WORDS[row['measure']]} {_size(row)} {_with_or_without(row)}"
+        for row in rows
+        if row["measure"] != PRIMARY and row["verdict"] != "no_detectable_difference"
+    )
+    return f"{reading}: {said}." + (f" Detectable in other measures: {besides}." if besides else "")
+
+
+def _with_or_without(row: Mapping[str, Any]) -> str:
+    return f"{'with' if row['second'].endswith('+retrieved') else 'without'} retrieved code"
+
+
+def _size(row: Mapping[str, Any]) -> str:
+    if row["measure"] in SHARES:
+        return f"{_points(row['value'])} points"
+    return f"{row['value']:+.2f}".replace("-", "−")
 
 
 def chat_pairs(arms: Collection[str]) -> list[tuple[str, str]]:
