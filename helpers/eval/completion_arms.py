@@ -89,11 +89,13 @@ def run_arms(
     prompts, choice, ranked = _prompts(task, model, tokenizer, runtime)
     written: dict[str, list[tuple[str, bool]]] = {}
     seconds: dict[str, float] = {}
+    arms = 5 + 2 * len(others or {})
 
     def write(arm: str, model: PreTrainedModel, some: Prompts, tokenizer: Any = tokenizer) -> None:
         ids = [tokens for tokens, _ in some]
-        written[arm] = _write(model, tokenizer, task.items, ids, task, runtime)
-        seconds[arm] = _seconds_of_one(model, tokenizer, ids, task, runtime)
+        what = f"arm {len(written) + 1} of {arms}, {arm}"
+        written[arm] = _write(model, tokenizer, task.items, ids, task, runtime, what)
+        seconds[arm] = _seconds_of_one(model, tokenizer, ids, task, runtime, f"{what}, one by one")
 
     write("base", model, prompts["plain"])
     write("base+retrieved", model, prompts["retrieved"])
@@ -218,6 +220,7 @@ def _write(
     prompts: Sequence[list[int]],
     task: CompletionTask,
     runtime: Runtime,
+    what: str = "completions",
     batch_size: int | None = None,
 ) -> list[tuple[str, bool]]:
     """Return what the model writes at each item, and whether it stopped before its tokens were spent."""
@@ -229,7 +232,7 @@ def _write(
         most = new_tokens(KINDS[-1] if is_block else KINDS[0], task.window)
         texts = generate(
             model, tokenizer, [prompts[n] for n in chosen], runtime, max_new_tokens=most,
-            batch_size=batch_size or task.batch_size, stop=() if is_block else ("\n",), what="completions",
+            batch_size=batch_size or task.batch_size, stop=() if is_block else ("\n",), what=what,
         )  # fmt: skip
         for number, (text,) in zip(chosen, texts, strict=True):
             found[number] = (text, len(continuing_ids(tokenizer, text)) < most)
@@ -242,14 +245,15 @@ def _seconds_of_one(
     prompts: Sequence[list[int]],
     task: CompletionTask,
     runtime: Runtime,
+    what: str,
 ) -> float:
     """Return the seconds of one completion when nothing else is in the batch, over places spread evenly."""
     step = max(1, len(task.items) // TIMED)
     some = range(0, len(task.items), step)[:TIMED]
     items, ids = [task.items[n] for n in some], [prompts[n] for n in some]
-    _write(model, tokenizer, items[:1], ids[:1], task, runtime, 1)  # what only the first call costs
+    _write(model, tokenizer, items[:1], ids[:1], task, runtime, what, 1)  # what only the first call costs
     with stopwatch() as took:
-        _write(model, tokenizer, items, ids, task, runtime, 1)
+        _write(model, tokenizer, items, ids, task, runtime, what, 1)
     return took["seconds"] / len(some)
 
 
