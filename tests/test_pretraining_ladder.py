@@ -9,7 +9,7 @@ import pytest
 import tiny_models
 
 from helpers.data.general_code import general_code_texts
-from helpers.profiles import SMOKE
+from helpers.profiles import LAPTOP, SMOKE
 from helpers.report.ladder_table import ladder_table, ladder_text
 from helpers.settings import LoraSettings
 from helpers.tools import track_a_ladder
@@ -62,6 +62,18 @@ def test_variants_differ_in_what_they_name_and_in_nothing_else(measured):
     assert full["trainable_parameters"] > rank["trainable_parameters"]
     assert usual["validation"] != seed["validation"]
     assert all(row["validation"] < result["before"]["validation"] for row in result["rows"])
+
+
+def test_what_a_profile_has_already_is_no_rung():
+    """SmolLM2's adapters have rank 16 and leave the embeddings alone."""
+
+    def rungs(settings):
+        return {variant.name for variant in VARIANTS[1:] if variant.differs(settings)}
+
+    real, small = rungs(LAPTOP.track_a), rungs(SMOKE.track_a)
+    assert small - real == {"rank 16", "without the embedding's rows"}
+    assert real <= small
+    assert {"the same from another seed", "rank 64", "all weights, no adapter"} <= real
 
 
 def test_variants_are_not_compared_on_the_reported_general_code(measured):
