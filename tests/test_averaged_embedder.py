@@ -11,7 +11,7 @@ from tiny_embedder import save_tiny_embedder, small_code_base
 from helpers.data.queries.retrieval_data import build_retrieval_data
 from helpers.machine.hardware import Runtime
 from helpers.models.embedder import load_embedder
-from helpers.profiles import CPU
+from helpers.profiles import EMBEDDED
 from helpers.run.workspace import read_json
 from helpers.train import averaged_embedder
 from helpers.train.averaged_embedder import load_member, mean_of, train_averaged
@@ -23,7 +23,7 @@ PLAIN = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 1.0, ())
 def settings(tmp_path_factory):
     folder = save_tiny_embedder(tmp_path_factory.mktemp("base") / "tiny")
     return dataclasses.replace(
-        CPU.track_c, model=str(folder), train_pairs=24, validation_pairs=8, test_queries=12, max_tokens=48,
+        EMBEDDED.track_c, model=str(folder), train_pairs=24, validation_pairs=8, test_queries=12, max_tokens=48,
         epochs=1, learning_rate=3e-3, batch_pairs=12, encode_batch=32, seeds=2, trained_layers=1,
     )  # fmt: skip
 

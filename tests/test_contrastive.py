@@ -21,7 +21,7 @@ from helpers.errors import CheckError
 from helpers.eval.retrieval import build_index, index_documents, mean_scores, qrels_of, retrieve, score_run
 from helpers.machine.hardware import Runtime
 from helpers.models.embedder import EmbedderError, encode, load_embedder
-from helpers.profiles import CPU
+from helpers.profiles import EMBEDDED
 from helpers.train import contrastive, hard_negatives
 from helpers.train.averaged_embedder import train_averaged
 from helpers.train.contrastive import ContrastiveError, pairs_dataset, train_embedder
@@ -39,7 +39,7 @@ def settings(tmp_path_factory):
         tmp_path_factory.mktemp("base") / "tiny", {"query": "query: ", "document": "passage: "}
     )
     return dataclasses.replace(
-        CPU.track_c, model=str(folder), train_pairs=48, validation_pairs=8, test_queries=24, max_tokens=48,
+        EMBEDDED.track_c, model=str(folder), train_pairs=48, validation_pairs=8, test_queries=24, max_tokens=48,
         epochs=6, learning_rate=3e-3, batch_pairs=16, scale=20.0, hard_negatives=1, encode_batch=32,
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from helpers.errors import InsufficientDataError
 from helpers.eval.file_scores import FileScore, score_files
 from helpers.models.causal_lm import load_causal_lm
 from helpers.models.tokens import token_ids
-from helpers.profiles import CPU, RunRequest
+from helpers.profiles import EMBEDDED, RunRequest
 from helpers.report.record_a import record_track_a
 from helpers.report.tables import pretraining_control_sentences
 from helpers.run.workspace import Workspace
@@ -40,7 +40,7 @@ def run(tmp_path_factory):
     """A session in a folder of its own, as far as the control needs one."""
     folder = tmp_path_factory.mktemp("run")
     settings = dataclasses.replace(
-        CPU.track_a, model=str(tiny_models.save(folder / "base", "qwen2")), window=32, stride=16, epochs=1,
+        EMBEDDED.track_a, model=str(tiny_models.save(folder / "base", "qwen2")), window=32, stride=16, epochs=1,
         learning_rate=1e-2, rehearsal_share=0.0, lora=LoraSettings(rank=4, alpha=4),
     )  # fmt: skip
     workspace = Workspace(folder)

@@ -24,7 +24,7 @@ from helpers.eval.retrieval import (
 )
 from helpers.machine.hardware import Runtime
 from helpers.models.embedder import load_embedder
-from helpers.profiles import CPU
+from helpers.profiles import EMBEDDED
 from helpers.report.metrics import record_track_c, track_c_rows
 from helpers.report.plots_c import training_points
 from helpers.report.tables import change_text, estimate_text
@@ -51,7 +51,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     base = save_tiny_embedder(folder / "base")
     settings = dataclasses.replace(
-        CPU.track_c, model=str(base), train_pairs=24, validation_pairs=4, test_queries=12, max_tokens=48,
+        EMBEDDED.track_c, model=str(base), train_pairs=24, validation_pairs=4, test_queries=12, max_tokens=48,
         epochs=2, learning_rate=3e-3, batch_pairs=12, encode_batch=32, seeds=2, controls=True,
     )  # fmt: skip
     workspace = Workspace(folder)

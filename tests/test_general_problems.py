@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from helpers.data.tasks.phrasings import fenced_python
-from helpers.profiles import CPU, T4
+from helpers.profiles import EMBEDDED, T4
 from helpers.report.record_b import _general_entry
 from helpers.report.tables import instruction_control_sentence
 from helpers.tools import general_problems as module
@@ -62,7 +62,7 @@ def test_a_problem_that_could_not_be_scored_once_counts_for_neither_side(tmp_pat
         {"id": "a", "before": True, "after": False},
         {"id": "b", "before": False, "after": False},
     ]
-    assert measure_general_problems(SimpleNamespace(profile=CPU, runtime=None), tmp_path) == []
+    assert measure_general_problems(SimpleNamespace(profile=EMBEDDED, runtime=None), tmp_path) == []
 
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch):

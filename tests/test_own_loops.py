@@ -16,7 +16,7 @@ from helpers.__main__ import app
 from helpers.bootstrap import suite_file
 from helpers.data.queries.retrieval_data import build_retrieval_data
 from helpers.machine.hardware import detect_runtime
-from helpers.profiles import CPU
+from helpers.profiles import EMBEDDED
 from helpers.profiling_lab.own_loops import compare_loops
 from helpers.profiling_lab.own_loops.compare_loops import compare_own_loops, judge_loop, loop_line
 from helpers.profiling_lab.own_loops.forked_run import ForkedRunError, run_forked
@@ -65,7 +65,7 @@ def data(tmp_path_factory) -> LoopData:
     folder = save_tiny_embedder(tmp_path_factory.mktemp("base") / "tiny", {})
     profile = loop_profile()
     embedding = dataclasses.replace(
-        CPU.track_c, model=str(folder), train_pairs=24, validation_pairs=4, test_queries=12, max_tokens=48,
+        EMBEDDED.track_c, model=str(folder), train_pairs=24, validation_pairs=4, test_queries=12, max_tokens=48,
         epochs=1, hard_negatives=0, trained_layers=0,
     )  # fmt: skip
     pairs = tuple(

@@ -19,11 +19,11 @@ from helpers.data.queries.retrieval_data import (
 )
 from helpers.data.queries.wording import as_question, base_form, first_sentence, paraphrase
 from helpers.errors import InsufficientDataError
-from helpers.profiles import CPU
+from helpers.profiles import EMBEDDED
 from helpers.records import Splits
 from helpers.run.workspace import write_json
 
-SETTINGS = dataclasses.replace(CPU.track_c, train_pairs=30, validation_pairs=6, test_queries=20)
+SETTINGS = dataclasses.replace(EMBEDDED.track_c, train_pairs=30, validation_pairs=6, test_queries=20)
 
 
 @pytest.fixture(scope="module")

@@ -37,11 +37,11 @@ train_language_model(settings, texts[:5], texts[5:], tiny_models.CPU_FP32, seed=
 # Track C's training, without dropout, whose masks depend on the shapes.
 EMBED = """
 from helpers.data.queries.retrieval_data import build_retrieval_data
-from helpers.profiles import CPU
+from helpers.profiles import EMBEDDED
 from helpers.train.contrastive import train_embedder
 from tiny_embedder import small_code_base
 settings_c = dataclasses.replace(
-    CPU.track_c, model=str(Path(sys.argv[1]).parent / "embedder/model"), train_pairs=32, validation_pairs=8,
+    EMBEDDED.track_c, model=str(Path(sys.argv[1]).parent / "embedder/model"), train_pairs=32, validation_pairs=8,
     test_queries=8, max_tokens=48, epochs=1, learning_rate=3e-3, batch_pairs=4, encode_batch=32, hard_negatives=0,
 )
 pairs = build_retrieval_data(*small_code_base(), settings_c, seed=3)

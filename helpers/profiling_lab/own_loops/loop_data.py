@@ -12,7 +12,7 @@ from helpers.data.queries.retrieval_data import RetrievalData, build_retrieval_d
 from helpers.data.splits import split_corpus
 from helpers.data.tasks.instruct_data import build_instruct_data
 from helpers.models.causal_lm import load_tokenizer
-from helpers.profiles import PROFILES
+from helpers.profiles import EMBEDDED
 from helpers.records import InstructPair
 from helpers.settings import LoraSettings, Profile, TrackASettings, TrackBSettings, TrackCSettings
 
@@ -37,24 +37,23 @@ class LoopData:
 
 
 def loop_profile() -> Profile:
-    """Return profile `cpu` with less data, fewer epochs in two tracks, and the adapters of real models.
+    """Return `EMBEDDED` with less data, fewer epochs in two tracks, and the adapters of real models.
 
     What a run does beside the loop is off: rehearsal and scaling in Track A, mined negatives in Track C. So
     both loops read the same examples.
     """
-    cpu = PROFILES["cpu"]
     return dataclasses.replace(
-        cpu,
+        EMBEDDED,
         track_a=dataclasses.replace(
-            cpu.track_a, train_tokens=10_000, validation_tokens=1_500, test_tokens=4_000, epochs=1,
+            EMBEDDED.track_a, train_tokens=10_000, validation_tokens=1_500, test_tokens=4_000, epochs=1,
             lora=LORA, train_embeddings=False, rehearsal_share=0.0, keep_gain=1.0,
         ),
         track_b=dataclasses.replace(
-            cpu.track_b, train_pairs=32, validation_pairs=24, executable_tasks=6, language_tasks=4, epochs=3,
-            lora=LORA,
+            EMBEDDED.track_b, train_pairs=32, validation_pairs=24, executable_tasks=6, language_tasks=4,
+            epochs=3, lora=LORA,
         ),
         track_c=dataclasses.replace(
-            cpu.track_c, train_pairs=48, validation_pairs=8, test_queries=60, epochs=1, hard_negatives=0,
+            EMBEDDED.track_c, train_pairs=48, validation_pairs=8, test_queries=60, epochs=1, hard_negatives=0,
             batch_pairs=8,  # the library's default: the batch decides how many negatives a query has
         ),
     )  # fmt: skip
