@@ -28,8 +28,9 @@ from helpers.settings import Profile, TrackASettings, TrackBSettings
 QUERY_TOKENS = 32  # of a docstring query; documents are cut at the profile's limit
 FUNCTIONS = 2_200  # of the default corpus
 PROCESS_GIB = 0.85  # libraries and the corpus; counted on a CPU, where a process's whole memory is measured
+GENERAL_TOKENS = 1_300  # of a file of general code
 MODEL_ARMS = 5  # of a completion: four, and the baseline after the nearest file
-CHAT_ARMS = 4  # Track B's model before and after, each with and without retrieved code
+CHAT_ARMS = 2  # Track B's tuned model; as many for the untouched one, where it is not Track A's
 
 
 def plan_run(profile: Profile, machine: Machine, *, micro_batch: int | None = None) -> list[StagePlan]:
@@ -54,20 +55,25 @@ def plan_run(profile: Profile, machine: Machine, *, micro_batch: int | None = No
 
 
 def _plan_track_a(profile: Profile, machine: Machine, micro_batch: int | None) -> list[StagePlan]:
+    from helpers.eval.file_scores import CHECKED_SHARE
     from helpers.eval.perplexity import LOGITS_AT_ONCE, TOKENS_PER_BATCH
     from helpers.train.continued_pretraining import VALIDATIONS_PER_EPOCH
 
     a, shape = profile.track_a, model_shape(profile.track_a.model)
-    # Scoring feeds whole windows but scores only their new tokens: it feeds window / stride times the tokens.
-    fed = a.test_tokens * a.window / a.stride
+    # Scoring scores only the new tokens of each window. Where it keeps no states, it feeds the others again.
+    scored = a.test_tokens + GENERAL_TOKENS * a.general_files
+    keeps = footprint.reads_in_bfloat16(shape, machine)
+    fed = scored * (1.0 if keeps else a.window / a.stride)
+    checked = a.test_tokens * CHECKED_SHARE if keeps else 0.0  # in both precisions
     score = footprint.reading_parts(shape, machine) | {
         "activations": 8.0 * TOKENS_PER_BATCH * shape.intermediate * machine.weight_bytes / GIB,
         "keys and values": footprint.cache_bytes(shape, TOKENS_PER_BATCH // a.window, a.window, machine) / GIB
-        if footprint.reads_in_bfloat16(shape, machine)
+        if keeps
         else 0.0,
         "logits": min(a.window * shape.vocabulary, LOGITS_AT_ONCE) * (machine.weight_bytes + 8.0) / GIB,
     }
-    scoring = 2.0 * shape.parameters * fed / footprint.reading_flops(shape, machine)
+    scoring = 2.0 * shape.parameters * (fed + checked) / footprint.reading_flops(shape, machine)
+    scoring += 2.0 * shape.parameters * checked / machine.speed.flops
     tokens = a.train_tokens * (1 + a.rehearsal_share) * a.epochs
     validated = a.validation_tokens * (a.epochs * VALIDATIONS_PER_EPOCH + 1)
     work = _TrainingWork("track_a/train", a, a.window, tokens, validated, embeddings=a.train_embeddings)
@@ -98,13 +104,13 @@ def _plan_track_b(profile: Profile, machine: Machine, micro_batch: int | None) -
     answers = prompts + b.executable_tasks * b.samples_per_task
     rows = min(b.generation_batch, answers)
     steps = -(-answers // rows) * b.max_new_tokens
-    flops = footprint.reading_flops(shape, machine)
     a_step = max(
         footprint.moved_bytes(shape, machine) / machine.speed.bytes_per_s,
-        2.0 * shape.parameters * rows / flops,
+        2.0 * shape.parameters * rows / footprint.writing_flops(shape, machine),
     )
     seconds = steps * (a_step + shape.layers * machine.speed.step_s)
-    seconds += 2.0 * shape.parameters * prompts * b.max_prompt_tokens / flops
+    reading = footprint.reading_flops(shape, machine)
+    seconds += 2.0 * shape.parameters * prompts * b.max_prompt_tokens / reading
     answer = footprint.reading_parts(shape, machine) | {
         "cache": footprint.cache_bytes(shape, rows, length, machine) / GIB,
         "prompts read": _reading_bytes(shape, machine, rows, b.max_prompt_tokens) / GIB,
@@ -177,9 +183,7 @@ def _plan_training(work: _TrainingWork, shape: Shape, machine: Machine, micro_ba
     flops = PACKED_FLOPS if packed and machine.autocast else machine.speed.flops
     note = f"{rows} x {length} at once" + (", activations recomputed" if fit.checkpointing else "")
     slower = 1.5 if machine.nf4 else 1.0  # weights are unpacked for every product
-    reading = (
-        footprint.reading_flops(shape, machine) if training is continued_pretraining else machine.speed.flops
-    )
+    reading = footprint.reading_flops(shape, machine) if training is continued_pretraining else flops
     validation = 2.0 * work.validated * shape.parameters / reading
     seconds = (operations / flops + validation) * slower
     return StagePlan(work.stage, parts, seconds, note)
@@ -187,13 +191,14 @@ def _plan_training(work: _TrainingWork, shape: Shape, machine: Machine, micro_ba
 
 def _plan_track_c(profile: Profile, machine: Machine) -> list[StagePlan]:
     c, shape = profile.track_c, model_shape(profile.track_c.model)
-    flops = machine.speed.flops
+    on_cpu = machine.speed is CPU_SPEED
+    flops = footprint.ENCODER_FLOPS if on_cpu and machine.autocast else machine.speed.flops
     weights = 4.0 * shape.parameters  # float32 on every machine
     encode = {
         "weights": weights / GIB,
         "activations": 4.0 * c.encode_batch * c.max_tokens * shape.intermediate * 4 / GIB,
     }
-    encoding = 2.0 * shape.parameters * FUNCTIONS * c.max_tokens / flops
+    encoding = 2.0 * shape.linear_parameters * FUNCTIONS * c.max_tokens / flops
     small = 2 if machine.autocast else 4
     columns = 1 + c.hard_negatives  # documents per query
     tokens = c.batch_pairs * (columns * c.max_tokens + QUERY_TOKENS)
@@ -206,7 +211,8 @@ def _plan_track_c(profile: Profile, machine: Machine) -> list[StagePlan]:
         "activations": tokens * (trained * encoder_bytes(shape, small) + 8 * shape.hidden) / GIB,
     }
     steps = -(-c.train_pairs // c.batch_pairs) * c.epochs * c.seeds
-    training = (2.0 * shape.parameters + 4.0 * learning) * tokens * steps / flops
+    multiplied = min(learning, shape.linear_parameters)  # embeddings are looked up
+    training = (2.0 * shape.linear_parameters + 4.0 * multiplied) * tokens * steps / flops
     return [
         StagePlan("track_c/index_before", encode, encoding, f"for about {FUNCTIONS:,} functions"),
         StagePlan("track_c/train", train, training, f"{c.batch_pairs} queries, {columns} documents each"),
@@ -227,7 +233,7 @@ def _plan_completion(profile: Profile, machine: Machine) -> list[StagePlan]:
     room = window - min(NEW_TOKENS["block"], window // 2)
     flops = footprint.reading_flops(shape, machine)
     read = 2.0 * shape.parameters * room / flops  # seconds of one prompt
-    candidates = 3 * len(SHARES) + 2  # heads and shares, then Track C's two embedders
+    candidates = 2 * len(SHARES) + 2  # heads and shares, then Track C's two embedders
     chosen = min(places, VALIDATION_PLACES) * candidates * read
 
     def step(at_once: int) -> float:
@@ -244,7 +250,8 @@ def _plan_completion(profile: Profile, machine: Machine) -> list[StagePlan]:
         "prompts read": _reading_bytes(shape, machine, rows, room) / GIB,
         "logits": 16.0 * rows * shape.vocabulary / GIB,
     }
-    arms = MODEL_ARMS + CHAT_ARMS * profile.completion.chat
+    models = 1 + (profile.track_b.model != profile.track_a.model)
+    arms = MODEL_ARMS + CHAT_ARMS * models * profile.completion.chat
     note = f"{places} places in {arms} arms, batches of {rows}"
     return [StagePlan("track_a/completion", parts, arms * an_arm + chosen, note)]
 
