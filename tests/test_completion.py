@@ -76,7 +76,7 @@ def test_the_pieces_add_up_to_the_text_after_the_prompt_over_all_cuts(family):
     whole = tok.decode(ids, clean_up_tokenization_spaces=False)
     for cut in range(1, len(ids)):
         pieces: list[str] = []
-        streamer = _Pieces(tok, ids[:cut], pieces.append)
+        streamer = _Pieces(tok, ids[:cut], "", pieces.append)
         streamer.put(torch.tensor([ids[:cut]]))
         for token in ids[cut:]:
             streamer.put(torch.tensor([token]))
@@ -170,7 +170,7 @@ def test_retrieved_code_stands_before_the_prompt_but_never_its_own_file(compared
         compared("adapted+retrieved"),
         load_causal_lm(str(compared("base").parent / "base"), CPU_FP32)[1],
     )
-    chosen, text = chosen_context(run), "x = ticket.settle(region)\n"
+    chosen, text = chosen_context(run), "x = ticket.settle(region)"
 
     def read(file):
         ids, used = retrieving_prompt(run, chosen, tokenizer, text, file, room=300, runtime=CPU_FP32)

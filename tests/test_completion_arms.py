@@ -24,6 +24,7 @@ from helpers.eval.completion_comparison import ARMS, arm_to_use, compare_arms
 from helpers.eval.completion_scores import cut_completion
 from helpers.eval.completion_task import completion_facts, write_completion
 from helpers.models.causal_lm import generate, load_causal_lm
+from helpers.models.token_borders import held_back
 from helpers.models.tokens import last_ids
 from helpers.records import CompletionItem
 from helpers.run.workspace import read_json, read_jsonl
@@ -73,8 +74,12 @@ def test_every_arm_completes_the_same_items_as_its_model_does_alone(tiny):
     for model, arm in ((models[0], "base"), (models[1], "adapted")):
         for item, score in zip(task.items, result.scores[arm], strict=True):
             most = new_tokens(item.kind, task.window)
-            prompt = last_ids(tokenizer, task.texts[item.path][: item.start], task.window - most)
-            [[text]] = generate(model, tokenizer, [prompt], tiny_models.CPU_FP32, max_new_tokens=most)
+            left = task.texts[item.path][: item.start]
+            held = held_back(tokenizer, left)
+            prompt = last_ids(tokenizer, left.removesuffix(held), task.window - most)
+            [[text]] = generate(
+                model, tokenizer, [prompt], tiny_models.CPU_FP32, max_new_tokens=most, begins=[held]
+            )
             assert score.item_id == item.id
             assert score.text == cut_completion(item.kind, text, "python")
             assert score.context == ()

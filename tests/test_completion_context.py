@@ -135,10 +135,10 @@ def test_a_prompt_has_its_room_its_form_and_ends_with_the_left_context(code, ite
     tokenizer = marked()
     form = PromptForm(tokenizer, "cafe", heads, 0.5)
     ids, used = form.prompt(code, item, held.text, ["grind.py::grind", "roast.py::roast"], room)
-    plain = last_ids(tokenizer, held.text[: item.start], room)
+    left = held.text[: item.start].rstrip("\n")  # the tokenizer would join the line's end with what comes
+    plain = last_ids(tokenizer, left, room)
     assert len(ids) <= room
     text = continuation(tokenizer, [], ids, marks=True)
-    left = held.text[: item.start]
     own = continuation(tokenizer, [], plain)
     assert left.endswith(own)
     assert text.endswith(left[-20:])
@@ -160,7 +160,7 @@ def test_without_anything_that_fits_the_prompt_is_the_plain_one(code, item, held
     tokenizer = marked()
     form = PromptForm(tokenizer, "cafe", "comments", 0.5)
     assert form.prompt(code, item, held.text, [], 60) == (
-        last_ids(tokenizer, held.text[: item.start], 60),
+        last_ids(tokenizer, held.text[: item.start].rstrip("\n"), 60),
         (),
     )
     assert form.prompt(code, item, held.text, ["grind.py::grind"], LEAST_ROOM)[1] == ()

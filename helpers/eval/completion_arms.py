@@ -25,6 +25,7 @@ from helpers.eval.completion_context import (
     query_of,
     ranked_units,
     training_files,
+    written_first,
 )
 from helpers.eval.completion_scores import (
     CompletionScore,
@@ -225,6 +226,7 @@ def _write(
 ) -> list[tuple[str, bool]]:
     """Return what the model writes at each item, and whether it stopped before its tokens were spent."""
     found: list[tuple[str, bool]] = [("", True)] * len(items)
+    first = [written_first(tokenizer, item, task.texts[item.path]) for item in items]
     for is_block in (False, True):
         chosen = [n for n, item in enumerate(items) if (item.kind == "block") == is_block]
         if not chosen:
@@ -233,9 +235,10 @@ def _write(
         texts = generate(
             model, tokenizer, [prompts[n] for n in chosen], runtime, max_new_tokens=most,
             batch_size=batch_size or task.batch_size, stop=() if is_block else ("\n",), what=what,
+            begins=[first[n] for n in chosen],
         )  # fmt: skip
         for number, (text,) in zip(chosen, texts, strict=True):
-            found[number] = (text, len(continuing_ids(tokenizer, text)) < most)
+            found[number] = (text, len(continuing_ids(tokenizer, first[number] + text)) < most)
     return found
 
 

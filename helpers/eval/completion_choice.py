@@ -14,7 +14,14 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from helpers.eval.completion_context import Heads, PromptForm, TrainingCode, heads_for, ranked_units
+from helpers.eval.completion_context import (
+    Heads,
+    PromptForm,
+    TrainingCode,
+    heads_for,
+    ranked_units,
+    written_first,
+)
 from helpers.eval.ranking import Run
 from helpers.machine.hardware import Runtime
 from helpers.machine.progress import bar
@@ -71,7 +78,8 @@ def choose_context(
             ranked = ranked_units(code, item, runs[retriever].get(item.id, {}))
             prompt, used = form.prompt(code, item, text, ranked, room(item.kind))
             with_code += bool(used)
-            asked.append((prompt, continuing_ids(tokenizer, item.target)))
+            target = written_first(tokenizer, item, text) + item.target
+            asked.append((prompt, continuing_ids(tokenizer, target)))
         nats = targets_nats(model, asked, runtime, shown.update)
         mean = sum(nats) / len(places) if places else 0.0
         tried.append({

@@ -27,6 +27,7 @@ from helpers.eval.lexical import LexicalIndex, build_lexical_index, search_terms
 from helpers.eval.ranking import ranking
 from helpers.lines import lines_of
 from helpers.models.infilling import SUFFIX_SHARE, infill_marks
+from helpers.models.token_borders import held_back
 from helpers.models.tokens import batch_token_ids, continuing_ids, last_ids, token_ids
 from helpers.records import CompletionItem, Document, Function, Query, SourceFile
 
@@ -119,6 +120,14 @@ def heads_for(tokenizer: PreTrainedTokenizerBase) -> tuple[Heads, ...]:
     return ("marks", "comments", "none") if has_marks else ("comments", "none")
 
 
+def written_first(tokenizer: PreTrainedTokenizerBase, item: CompletionItem, text: str) -> str:
+    """Return the white space before a place that prompts lack and the model writes first.
+
+    With fill-in-the-middle there is none: models learned it from text that was cut anywhere.
+    """
+    return "" if infill_marks(tokenizer) is not None else held_back(tokenizer, text[: item.start])
+
+
 class PromptForm:
     """Writes prompts with retrieved code under heads of one kind.
 
@@ -136,12 +145,15 @@ class PromptForm:
         *,
         left_to_right: bool = False,
     ) -> None:
-        """Write prompts left to right if asked to, else as fill-in-the-middle where the tokenizer can."""
+        """Write prompts left to right, up to the place, if asked to; else as fill-in-the-middle where the
+        tokenizer can, and elsewhere up to what is `written_first`.
+        """
         vocabulary = tokenizer.get_vocab()
         self.tokenizer, self.heads, self.share = tokenizer, heads, share
         self.has_marks = heads == "marks"
         self.infill = None if left_to_right else infill_marks(tokenizer)
-        self._lines: dict[Document, tuple[list[list[int]], list[frozenset[str]]]] = {}
+        self.left_to_right = left_to_right
+        self._lines: dict[Document, tuple[list[str], list[int], list[frozenset[str]]]] = {}
         self._file = [vocabulary[FILE]] if self.has_marks else []
         self._start = (
             [vocabulary[REPOSITORY], *token_ids(tokenizer, f"{repository}\n")] if self.has_marks else []
@@ -181,13 +193,18 @@ class PromptForm:
         fill-in-the-middle the beginning of what stands behind it.
         """
         if self.infill is None:
-            return last_ids(self.tokenizer, text[: item.start], room)
+            return last_ids(self.tokenizer, self._left(item, text), room)
         return self._around([], item, text, room)
+
+    def _left(self, item: CompletionItem, text: str) -> str:
+        """Return what stands before the place, without what the model is to write first."""
+        left = text[: item.start]
+        return left if self.left_to_right else left.removesuffix(written_first(self.tokenizer, item, text))
 
     def _around(self, before: list[int], item: CompletionItem, text: str, room: int) -> list[int]:
         """Return `before` and the file's own code around the place."""
         if self.infill is None:
-            return before + self._own(text[: item.start], room - len(before))
+            return before + self._own(self._left(item, text), room - len(before))
         room -= 3  # marks
         behind = continuing_ids(self.tokenizer, text[item.end :])[: int(room * SUFFIX_SHARE)]
         own = self._own(text[: item.start], max(1, room - len(before) - len(behind)))
@@ -235,12 +252,14 @@ class PromptForm:
         if unit not in self._lines:
             lines = lines_of(unit.text.strip("\r\n") + ("\n" if self.has_marks else "\n\n"))
             words = [frozenset(search_terms(line)) for line in lines]
-            self._lines[unit] = (batch_token_ids(self.tokenizer, lines), words)
-        ids, words = self._lines[unit]
-        sizes = [len(some) for some in ids]
+            sizes = [len(ids) for ids in batch_token_ids(self.tokenizer, lines)]
+            self._lines[unit] = (lines, sizes, words)
+        lines, sizes, words = self._lines[unit]
         first, last = _best_stretch([line & query for line in words], sizes, room - len(head))
-        body = [token for some in ids[first:last] for token in some]
-        return [*head, *body] if len(body) >= min(LEAST_ROOM, sum(sizes)) else []
+        if sum(sizes[first:last]) < min(LEAST_ROOM, sum(sizes)):
+            return []
+        # Encoded as one, since tokens may reach over line ends; they are no more than those of the lines.
+        return [*head, *continuing_ids(self.tokenizer, "".join(lines[first:last]))[: room - len(head)]]
 
 
 def _best_stretch(shared: Sequence[frozenset[str]], sizes: Sequence[int], room: int) -> tuple[int, int]:

@@ -37,6 +37,7 @@ from helpers.models.cheaper_forms import merged_adapters
 from helpers.models.infilling import FAMILIES
 from helpers.models.ragged_cache import ragged
 from helpers.models.text_writer import Decoding, TextJob, TextWriter
+from helpers.models.token_borders import next_tokens
 from helpers.models.tokens import continuation, token_ids, turn_end_id
 
 # Stop tokens of the families in use, in addition to those in the model's own configuration.
@@ -62,6 +63,7 @@ def generate(
     batch_size: int = 64,
     seed: int = 0,
     stop: Sequence[str] = (),
+    begins: Sequence[str] | None = None,
     what: str = "generate",
 ) -> list[list[str]]:
     """Continue every prompt `n` times. Each parameter is one setting of the sampling.
@@ -75,6 +77,8 @@ def generate(
             the whole vocabulary (top_p = 1, no top-k).
         batch_size: sequences (prompts times samples) computed together; fewer if memory is short.
         stop: the text ends before the first of these strings; what: label of the progress bar.
+        begins: white space that each prompt's text has to begin with (`helpers.models.token_borders`); it
+            is no part of what is returned.
 
     Returns:
         For each prompt, in order, `n` texts: exactly what was added to it, without special tokens and stop
@@ -88,7 +92,9 @@ def generate(
         raise ValueError(f"n={n}, temperature={temperature}: n > 1 needs a temperature above 0")
     encoded = _prompt_ids(model, tokenizer, prompts, max_new_tokens)
     ends = end_ids(model, tokenizer)
-    is_end = end_check(tokenizer, ends, stop)
+    held = list(begins or [""] * len(encoded))
+    checks = {one: end_check(tokenizer, ends, stop, one) for one in set(held)}
+    rules = {one: held_first(tokenizer, one) for one in set(held)}
     decoding = Decoding(max_new_tokens, temperature)
 
     def drawn(index: int, sample: int) -> np.ndarray | None:
@@ -97,7 +103,16 @@ def generate(
     def write(indices: Sequence[int]) -> list[list[str]]:
         """Return the `n` texts of each of these prompts."""
         jobs = [
-            TextJob(i, sample, encoded[i], encoded[i].copy(), decoding, is_end, drawn(i, sample))
+            TextJob(
+                i,
+                sample,
+                encoded[i],
+                encoded[i].copy(),
+                decoding,
+                checks[held[i]],
+                drawn(i, sample),
+                rules[held[i]],
+            )
             for i in indices
             for sample in range(n)
         ]
@@ -105,7 +120,7 @@ def generate(
             _finish(model, jobs, batch_size, what, dtype)
         added = [[token for token in job.new if token not in ends] for job in jobs]
         parts = (continuation(tokenizer, job.prompt, new) for job, new in zip(jobs, added, strict=True))
-        texts = [cut_at(part, stop) for part in parts]
+        texts = [cut_at(part[len(held[job.index]) :], stop) for job, part in zip(jobs, parts, strict=True)]
         return [texts[first : first + n] for first in range(0, len(texts), n)]
 
     was_training = model.training
@@ -165,15 +180,29 @@ def _write(
             shown.update(sum(job.finished for job in written))
 
 
+def held_first(
+    tokenizer: PreTrainedTokenizerBase, held: str
+) -> Callable[[TextJob], Sequence[int] | None] | None:
+    """Return which tokens a text may go on with: such as write `held` first, then all."""
+    return (lambda job: next_tokens(tokenizer, held, job.new)) if held else None
+
+
 def end_check(
-    tokenizer: PreTrainedTokenizerBase, ends: frozenset[int], stop: Sequence[str]
+    tokenizer: PreTrainedTokenizerBase, ends: frozenset[int], stop: Sequence[str], held: str = ""
 ) -> Callable[[TextJob], bool]:
-    """Return a function that tells whether a text has come to an end token or a stop string."""
+    """Return a function that tells whether a text has come to an end token or a stop string.
+
+    Args:
+        held: what the text begins with, in which no stop string counts.
+    """
     tail = max((len(word.encode()) for word in stop), default=0) + 8  # a token is at least one byte
 
     def is_end(job: TextJob) -> bool:
         if job.new[-1] in ends or not stop:
             return job.new[-1] in ends
+        if len(job.new) <= tail + len(held):  # of which `held` takes a token a character at most
+            text = continuation(tokenizer, job.prompt[-tail:], job.new)[len(held) :]
+            return any(word in text for word in stop)
         before, last = [*job.prompt, *job.new[:-tail]], job.new[-tail:]
         text = continuation(tokenizer, before[-tail:], last)
         return any(word in text for word in stop)

@@ -46,6 +46,7 @@ class TextJob:
     decoding: Decoding
     is_end: Callable[[TextJob], bool]  # whether the text is complete
     draws: np.ndarray | None = None  # one uniform number per new token; None if greedy
+    only: Callable[[TextJob], Sequence[int] | None] | None = None  # tokens that may come next; None: all
     new: list[int] = field(default_factory=list)
     finished: bool = False
 
@@ -133,11 +134,13 @@ class TextWriter:
         """Read what is new of each text, with a draft, and add the tokens chosen after it."""
         limits = [row.job.decoding.max_new_tokens - len(row.job.new) - 1 for row in rows]
         cost = PASS_COST.get(self.cache.device.type, PASS_COST_ELSEWHERE)
+        only = [row.job.only(row.job) if row.job.only else None for row in rows]
+        drafted = [0 if some is not None else limit for some, limit in zip(only, limits, strict=True)]
         guessed = self.drafts.choose(
-            [row.earlier for row in rows], limits if self.cache.drafts else [0] * len(rows),
+            [row.earlier for row in rows], drafted if self.cache.drafts else [0] * len(rows),
             worth=len(rows) / (len(rows) + cost),
         )  # fmt: skip
-        chosen = self._choose(rows, [draft for _, draft in guessed])
+        chosen = self._choose(rows, [draft for _, draft in guessed], only)
         at = 0
         for slot, (row, (length, draft)) in enumerate(zip(rows, guessed, strict=True)):
             right = self._add(row.job, chosen[at : at + len(draft) + 1], draft)
@@ -148,14 +151,27 @@ class TextWriter:
             if row.job.finished:
                 self.rows[slot] = None
 
-    def _choose(self, rows: Sequence[_Row], drafts: Sequence[list[int]]) -> list[int]:
-        """Return the token that comes after each row's last one, and after each of its draft's, in turn."""
+    def _choose(
+        self, rows: Sequence[_Row], drafts: Sequence[list[int]], only: Sequence[Sequence[int] | None]
+    ) -> list[int]:
+        """Return the token that comes after each row's last one, and after each of its draft's, in turn.
+
+        Args:
+            only: the tokens that may come after a row's last one; None: all. Such a row has no draft.
+        """
         logits = self.cache.read(
             [
                 Fed(slot, row.read, row.job.tokens[row.read :] + draft, len(draft) + 1)
                 for slot, (row, draft) in enumerate(zip(rows, drafts, strict=True))
             ]
         )
+        at = 0
+        for some, draft in zip(only, drafts, strict=True):
+            if some is not None:
+                kept = logits[at, some]
+                logits[at] = float("-inf")
+                logits[at, some] = kept
+            at += len(draft) + 1
         chosen: list[int] = []
         both = zip(rows, drafts, strict=True)
         for decoding, some in groupby(both, key=lambda one: one[0].job.decoding):

@@ -102,7 +102,7 @@ class RunTools:
             if text.has_ended:
                 loop.call_soon_threadsafe(done.set)
 
-        text = WrittenText(lm, ready.ids, TextRequest(Decoding(ready.new_tokens)), on_change)
+        text = WrittenText(lm, ready.ids, TextRequest(Decoding(ready.new_tokens)), on_change, held=ready.held)
         self.engine.write([text])
         try:
             await done.wait()

@@ -8,11 +8,13 @@ Tokenizers are not made for several threads, so all of this runs in the engine's
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from helpers.errors import SuiteError
 from helpers.models.conversations import Turn, conversation_ids
+from helpers.models.token_borders import held_back
 from helpers.models.tokens import last_ids
 from helpers.serving.infill_prompts import middle_prompt, template_prompt
 from helpers.serving.retrieved_context import Place, RetrievedContext
@@ -37,6 +39,7 @@ class ReadyPrompt:
     ids: list[int]
     new_tokens: int
     has_suffix: bool = False  # what stands after the place is among the tokens
+    held: str = ""  # white space that the model writes first and nobody gets, see `token_borders`
 
 
 class Prompts:
@@ -73,12 +76,14 @@ class Prompts:
                 return ReadyPrompt(ids, new, has_suffix=True)
             if self.retrieves and not lm.is_chat:
                 return self.infill(lm, Place(prompt), "", asked or USUAL_NEW_TOKENS)
-            ids = last_ids(lm.tokenizer, _end_of(prompt, lm), lm.window)
+            text = _end_of(prompt, lm)
+            held = held_back(lm.tokenizer, text)
+            ids = last_ids(lm.tokenizer, text.removesuffix(held), lm.window)
         else:
-            ids = [*prompt]
+            ids, held = [*prompt], ""
             if any(token >= len(lm.tokenizer) for token in ids):
                 raise PromptError(f"{lm.name} knows tokens below {len(lm.tokenizer)}", "prompt")
-        return _cut(lm, ids, asked)
+        return dataclasses.replace(_cut(lm, ids, asked), held=held)
 
     def infill(self, lm: ServedLm, place: Place, begun: str, asked: int) -> ReadyPrompt:
         """Return the prompt at a place in a file, with the suffix if the model can fill in a middle.
@@ -95,7 +100,9 @@ class Prompts:
             whole = Place(place.left + begun, place.right, place.path, place.extra)
             if not whole.left:
                 raise PromptError("there is nothing to continue: prefix and prompt are empty", "input_prefix")
-            return ReadyPrompt(self.context.prompt(lm.tokenizer, whole, room), new)
+            held = held_back(lm.tokenizer, whole.left)
+            whole = dataclasses.replace(whole, left=whole.left.removesuffix(held))
+            return ReadyPrompt(self.context.prompt(lm.tokenizer, whole, room), new, held=held)
         front = self.context.front(lm.tokenizer, place, room)
         ids = middle_prompt(lm.tokenizer, lm.marks, place.left, place.right, room - len(front), begun)
         return ReadyPrompt([*front, *ids], new, has_suffix=True)

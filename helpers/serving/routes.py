@@ -308,7 +308,9 @@ class Api:
         for index, prompt in enumerate(ready):
             wanted = _text_request(asked, prompt.new_tokens, seed)
             watched.texts += [
-                WrittenText(lm, prompt.ids, wanted, watched.on_change, index=index, sample=sample)
+                WrittenText(
+                    lm, prompt.ids, wanted, watched.on_change, held=prompt.held, index=index, sample=sample
+                )
                 for sample in range(n)
             ]
         try:

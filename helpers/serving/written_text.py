@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from helpers.lines import lines_of
-from helpers.models.generation import cut_at, end_check, text_draws
+from helpers.models.generation import cut_at, end_check, held_first, text_draws
 from helpers.models.text_writer import Decoding, TextJob
 from helpers.models.tokens import continuation
 from helpers.serving.served_models import ServedLm
@@ -35,6 +35,7 @@ class WrittenText:
     """One text. `update` and `fail` are called by the engine's thread, the rest by the one who waits.
 
     Args:
+        held: white space that the model writes first, which is no part of the text.
         index, sample: number of the prompt in its request, and of the text after it; with the seed they
             decide the random numbers, as in `helpers.models.generation.generate`.
         on_change: called by the engine's thread with this text whenever it has got longer or has ended.
@@ -42,16 +43,17 @@ class WrittenText:
 
     def __init__(
         self, lm: ServedLm, prompt: Sequence[int], request: TextRequest,
-        on_change: Callable[[WrittenText], None], *, index: int = 0, sample: int = 0,
+        on_change: Callable[[WrittenText], None], *, held: str = "", index: int = 0, sample: int = 0,
     ) -> None:  # fmt: skip
         self.lm, self.request, self.on_change = lm, request, on_change
         decoding = request.decoding
         draws = (
             text_draws(request.seed, index, sample, decoding.max_new_tokens) if decoding.temperature else None
         )
-        self._is_complete = end_check(lm.tokenizer, lm.ends, request.stop)
-        self.index, self.sample = index, sample
-        self.job = TextJob(index, sample, [*prompt], [*prompt], decoding, self._is_end, draws)
+        self._is_complete = end_check(lm.tokenizer, lm.ends, request.stop, held)
+        self.index, self.sample, self._held = index, sample, held
+        only = held_first(lm.tokenizer, held)
+        self.job = TextJob(index, sample, [*prompt], [*prompt], decoding, self._is_end, draws, only)
         self.text = ""  # final: later tokens only add to it
         self.reason: Reason = ""
         self.error: Exception | None = None
@@ -91,7 +93,7 @@ class WrittenText:
     def _cut(self) -> tuple[str, bool]:
         """Return the text up to where it has to end, and whether it has to."""
         new = [token for token in self.job.new if token not in self.lm.ends]
-        written = continuation(self.lm.tokenizer, self.job.prompt[-BEFORE:], new)
+        written = continuation(self.lm.tokenizer, self.job.prompt[-BEFORE:], new)[len(self._held) :]
         whole = cut_at(written, self.request.stop)
         kept = _indented(whole, self.request.least_indent)
         return kept, len(kept) < len(whole) or len(whole) < len(written)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.generation.streamers import BaseStreamer
 
 from helpers.errors import SuiteError
@@ -23,6 +23,8 @@ from helpers.lines import lines_of
 from helpers.machine.hardware import Runtime, set_seed
 from helpers.models.causal_lm import load_adapted, load_causal_lm
 from helpers.models.generation import end_ids
+from helpers.models.infilling import infill_marks
+from helpers.models.token_borders import held_back, next_tokens
 from helpers.models.tokens import continuation, last_ids
 from helpers.run.folder import newest_run_with
 from helpers.run.workspace import read_json
@@ -101,13 +103,13 @@ def complete_code(
         )
     if temperature < 0:
         raise CompletionError(f"--temperature must be 0 (greedy) or above, not {temperature:g}")
-    model, tokenizer, read = _model_and_prompt(
+    model, tokenizer, read, held = _model_and_prompt(
         run_folder, spec, prompt, source or PromptSource(), window - max_tokens, runtime
     )
     ids = torch.tensor([read], device=model.device)
     set_seed(seed)
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-    streamer = _Pieces(tokenizer, read, on_text)
+    streamer = _Pieces(tokenizer, read, held, on_text)
     with torch.inference_mode():
         model.generate(
             input_ids=ids,
@@ -116,6 +118,7 @@ def complete_code(
             eos_token_id=sorted(end_ids(model, tokenizer)),
             pad_token_id=tokenizer.pad_token_id,
             streamer=streamer,
+            logits_processor=LogitsProcessorList([_HeldFirst(tokenizer, held, len(read))] if held else []),
             **(sampling if temperature else {"do_sample": False}),
         )
     return streamer.text
@@ -123,8 +126,8 @@ def complete_code(
 
 def _model_and_prompt(
     run_folder: Path, spec: str, prompt: str, source: PromptSource, room: int, runtime: Runtime
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[int]]:
-    """Load the model of an arm, and return it with its tokenizer and the tokens that it reads."""
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, list[int], str]:
+    """Load the model of an arm; return it, its tokenizer, what it reads and what it has to write first."""
     if source.arm not in ARMS:
         raise CompletionError(f"there is no arm {source.arm!r}; there are {', '.join(ARMS)}")
     chosen = chosen_context(run_folder) if source.arm.endswith("+retrieved") else None
@@ -132,12 +135,13 @@ def _model_and_prompt(
     model, tokenizer = (
         load_adapted(spec, run_folder / ADAPTER, runtime) if is_adapted else load_causal_lm(spec, runtime)
     )
+    held = held_back(tokenizer, prompt)
     if chosen is None:
-        return model, tokenizer, last_ids(tokenizer, prompt, room)
+        return model, tokenizer, last_ids(tokenizer, prompt.removesuffix(held), room), held
     read, _ = retrieving_prompt(
         run_folder, chosen, tokenizer, prompt, source.file, room=room, runtime=runtime
     )
-    return model, tokenizer, read
+    return model, tokenizer, read, held if infill_marks(tokenizer) is None else ""
 
 
 def newest_adapted_run(runs: Path) -> Path:
@@ -151,6 +155,22 @@ def newest_adapted_run(runs: Path) -> Path:
     return found
 
 
+class _HeldFirst(LogitsProcessor):
+    """Lets a model write what was held back from its prompt before anything else."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, held: str, prompt_tokens: int) -> None:
+        self.tokenizer, self.held, self.prompt_tokens = tokenizer, held, prompt_tokens
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Rule out, in `scores` (1, vocabulary), the tokens that may not come next."""
+        only = next_tokens(self.tokenizer, self.held, input_ids[0, self.prompt_tokens :].tolist())
+        if only is None:
+            return scores
+        left = torch.full_like(scores, float("-inf"))
+        left[:, only] = scores[:, only]
+        return left
+
+
 class _Pieces(BaseStreamer):
     """A streamer that passes text on as it becomes final: a word or a line at a time.
 
@@ -158,9 +178,9 @@ class _Pieces(BaseStreamer):
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, prompt: list[int], on_text: Callable[[str], None]
+        self, tokenizer: PreTrainedTokenizerBase, prompt: list[int], held: str, on_text: Callable[[str], None]
     ) -> None:
-        self.tokenizer, self.prompt, self.on_text = tokenizer, prompt, on_text
+        self.tokenizer, self.prompt, self.held, self.on_text = tokenizer, prompt, held, on_text
         self.new: list[int] = []
         self.text = ""  # passed on so far
         self.has_begun = False
@@ -169,13 +189,16 @@ class _Pieces(BaseStreamer):
         """Receive the prompt at the first call, then new tokens."""
         if self.has_begun:
             self.new += value.flatten().tolist()
-            known = continuation(self.tokenizer, self.prompt, self.new)
+            known = self._written()
             self._pass_on(known[: max(known.rfind(" "), known.rfind("\n")) + 1])
         self.has_begun = True
 
     def end(self) -> None:
         """Pass on what is left."""
-        self._pass_on(continuation(self.tokenizer, self.prompt, self.new))
+        self._pass_on(self._written())
+
+    def _written(self) -> str:
+        return continuation(self.tokenizer, self.prompt, self.new)[len(self.held) :]
 
     def _pass_on(self, final: str) -> None:
         if len(final) > len(self.text):

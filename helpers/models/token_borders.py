@@ -1,0 +1,52 @@
+"""Ends of prompts that a tokenizer would join with what comes next.
+
+Many tokenizers join a line's end, or the last of some blanks, with what stands behind it. A prompt cut there
+ends in tokens that stand so in no text, and the model goes on as if something unusual came: SmolLM2 completed
+0 of 67 next lines exactly. So such an end is held back from the prompt. The model writes it itself, as a part
+of whatever token it likes best, and may write nothing else first ("token healing").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+from transformers import PreTrainedTokenizerBase
+
+from helpers.models.tokens import continuing_ids
+
+PROBES = ("x", "    x", "\tx")  # what may come next: code at the line's start, or indented
+TAIL = 64  # characters before the end that are encoded to see whether it would be joined
+
+_blank_tokens: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[tuple[int, str], ...]] = WeakKeyDictionary()
+
+
+def held_back(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """Return the white space at the end of `text` that `tokenizer` may join with what comes next, or ""."""
+    bare = text.rstrip()
+    if not bare or bare == text:
+        return ""
+    tail = text[-(len(text) - len(bare)) - TAIL :]
+    known = continuing_ids(tokenizer, tail)
+    joined = (continuing_ids(tokenizer, tail + probe)[: len(known)] != known for probe in PROBES)
+    return text[len(bare) :] if any(joined) else ""
+
+
+def next_tokens(tokenizer: PreTrainedTokenizerBase, held: str, written: Sequence[int]) -> list[int] | None:
+    """Return the tokens that may follow `written` in a text that begins with the white space `held`.
+
+    None: all, since `held` is written.
+    """
+    text = tokenizer.decode(written[: len(held)], clean_up_tokenization_spaces=False) if written else ""
+    left = held[len(text) :]  # no token is empty, so that many tokens have written it
+    if not left:
+        return None
+    if tokenizer not in _blank_tokens:
+        ids = range(len(tokenizer))
+        texts = tokenizer.batch_decode([[token] for token in ids], clean_up_tokenization_spaces=False)
+        _blank_tokens[tokenizer] = tuple(
+            (token, text) for token, text in zip(ids, texts, strict=True) if text[:1].isspace()
+        )
+    return [
+        token for token, text in _blank_tokens[tokenizer] if text.startswith(left) or left.startswith(text)
+    ]
