@@ -14,5 +14,5 @@ not here.
 __all__ = [
     "bfloat16_products", "causal_lm", "cheaper_forms", "conversations", "embedder", "fitness", "footprint",
     "generation", "gguf", "hub", "infilling", "packed_decoder", "prompt_lookup", "ragged_cache", "reading",
-    "saved_tokenizer", "shapes", "structure", "text_writer", "token_loss", "tokens",
+    "saved_tokenizer", "shapes", "structure", "text_writer", "token_borders", "token_loss", "tokens",
 ]  # fmt: skip
