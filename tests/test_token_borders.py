@@ -40,6 +40,7 @@ def joining():
         ("x", ""),
         ("\n\n", ""),  # nothing would be left of the prompt
         ("", ""),
+        ("x:\u00a0", ""),  # bytes of it are no white space
     ],
 )
 def test_only_white_space_that_would_be_joined_is_held_back(joining, text, held):
@@ -62,6 +63,7 @@ def test_what_was_held_back_comes_first_and_then_anything(joining):
     assert names("\n\n", "Ċ") == {"Ċ", "ĊĠĠĠ", "ĊĊĠĠĠ", "ĊĊ"}
     assert names("\n", "ĊĠĠĠ") is None
     assert names("\n\n", "Ċ", "Ċ", "x") is None
+    assert names("\n", "x") is None  # never longer than what was held back
     assert names("") is None
 
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from helpers.models.tokens import continuing_ids
 
+BLANKS = " \t\r\n"  # other white space takes several tokens, none of which is white space alone
 PROBES = ("x", "    x", "\tx")  # what may come next: code at the line's start, or indented
 TAIL = 64  # characters before the end that are encoded to see whether it would be joined
 
@@ -22,14 +23,21 @@ _blank_tokens: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[tuple[int, str],
 
 
 def held_back(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
-    """Return the white space at the end of `text` that `tokenizer` may join with what comes next, or ""."""
-    bare = text.rstrip()
+    """Return the white space at the end of `text` that `tokenizer` may join with what comes next, or "".
+
+    It is "" too where tokens alone do not spell what they do in a text, as in Llama's first tokenizers.
+    """
+    bare = text.rstrip(BLANKS)
     if not bare or bare == text:
         return ""
     tail = text[-(len(text) - len(bare)) - TAIL :]
     known = continuing_ids(tokenizer, tail)
     joined = (continuing_ids(tokenizer, tail + probe)[: len(known)] != known for probe in PROBES)
-    return text[len(bare) :] if any(joined) else ""
+    held = text[len(bare) :]
+    pieces = tokenizer.batch_decode(
+        [[token] for token in continuing_ids(tokenizer, f"{held}x")], clean_up_tokenization_spaces=False
+    )
+    return held if "".join(pieces) == f"{held}x" and any(joined) else ""
 
 
 def next_tokens(tokenizer: PreTrainedTokenizerBase, held: str, written: Sequence[int]) -> list[int] | None:
@@ -37,8 +45,10 @@ def next_tokens(tokenizer: PreTrainedTokenizerBase, held: str, written: Sequence
 
     None: all, since `held` is written.
     """
-    text = tokenizer.decode(written[: len(held)], clean_up_tokenization_spaces=False) if written else ""
-    left = held[len(text) :]  # no token is empty, so that many tokens have written it
+    if len(written) >= len(held):  # no token is empty
+        return None
+    text = tokenizer.decode(written, clean_up_tokenization_spaces=False) if written else ""
+    left = held[len(text) :]
     if not left:
         return None
     if tokenizer not in _blank_tokens:
