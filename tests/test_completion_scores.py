@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_completion_items import PYTHON, file_of
 
-from helpers.code.first_statement import first_statement, open_brackets
+from helpers.code.first_statement import first_statement, open_brackets, statement_has_ended
 from helpers.data import completion_items as rules
 from helpers.data.completion_items import completion_items
 from helpers.eval.completion_comparison import (
@@ -114,6 +114,42 @@ BLOCKS = [
 @pytest.mark.parametrize(("text", "statement"), BLOCKS)
 def test_the_first_statement_by_hand(text, statement):
     assert first_statement(text, "python") == statement
+
+
+@pytest.mark.parametrize(
+    ("text", "has_ended"),
+    [
+        ("", False),
+        ("a = 1", False),
+        ("a = 1\n", False),
+        ("a = 1\nb", False),  # a line that may still become `else`
+        ("a = 1\n\n    \n", False),
+        ("a = 1\nb\n", True),
+        ("a = (\nb\n", False),
+        ("if a:\n    b\nelse:\n", False),
+        ("if a:\n    b\nelse:\n    c\nd\n", True),
+        ("    a\nb\n", True),
+        ("@a\ndef b():\n    c\n", False),
+    ],
+)
+def test_when_the_first_statement_has_ended_by_hand(text, has_ended):
+    assert statement_has_ended(text, "python") == has_ended
+
+
+def test_what_follows_an_ended_statement_changes_nothing():
+    source = inspect.getsource(statistics)
+    starts = [place for place in range(0, len(source), 997) if source[place - 1 : place] != "\r"]
+    ended = 0
+    for start in starts:
+        for length in range(10, 400, 30):
+            text = source[start : start + length]
+            if statement_has_ended(text, "python"):
+                ended += 1
+                known = first_statement(text, "python")
+                assert first_statement(source[start:], "python") == known
+                for more in ("else:\n    pass\n", ")", "    deeper\n", "{\n"):
+                    assert first_statement(text + more, "python") == known
+    assert ended > 50
 
 
 def test_the_first_statement_in_a_language_with_braces():

@@ -54,6 +54,17 @@ def test_greedy_equals_the_definition_in_any_batch(model, tok, batch_size):
     assert got == [[slow_greedy(model, tok, prompt, 12)] for prompt in PROMPTS]
 
 
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_a_text_ends_where_it_suffices_and_others_go_on(model, tok, batch_size):
+    whole = [text for (text,) in generate(model, tok, PROMPTS, RUNTIME, max_new_tokens=12)]
+    got = generate(
+        model, tok, PROMPTS, RUNTIME, max_new_tokens=12, batch_size=batch_size,
+        suffices=lambda number, text: number == 1 and len(text) >= 3,
+    )  # fmt: skip
+    assert [text for n, (text,) in enumerate(got) if n != 1] == [t for n, t in enumerate(whole) if n != 1]
+    assert 3 <= len(got[1][0]) < len(whole[1]) and whole[1].startswith(got[1][0])
+
+
 def test_samples_depend_on_seed_prompt_number_and_sample_alone(model, tok):
     options = {"n": 3, "temperature": 0.8, "max_new_tokens": 10}
     one = generate(model, tok, PROMPTS, RUNTIME, seed=4, batch_size=64, **options)

@@ -48,6 +48,15 @@ def first_statement(text: str, language: str) -> str:
     return "".join(taken).rstrip("\r\n")
 
 
+def statement_has_ended(text: str, language: str) -> bool:
+    """Return whether `first_statement` of a text stays the same, whatever is written after it.
+
+    That is so once a whole line of code stands behind the statement: a part of one may become an `else`.
+    """
+    whole = "".join(line for line in lines_of(text) if line.endswith(("\n", "\r")))
+    return len(first_statement(whole, language)) < len(whole.rstrip())
+
+
 def open_brackets(code: str, language: str) -> int:
     """Return how many brackets a piece of code opens more than it closes, outside strings and comments."""
     marks = [x.text for x in lexemes(code, language) if x.kind == OTHER]

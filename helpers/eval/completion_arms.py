@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from helpers.code.first_statement import statement_has_ended
 from helpers.data.completion_items import KINDS
 from helpers.eval.completion_choice import BM25, ContextChoice, choose_context
 from helpers.eval.completion_context import (
@@ -34,7 +36,7 @@ from helpers.eval.completion_scores import (
     score_completion,
 )
 from helpers.eval.ranking import Run
-from helpers.lines import lines_of
+from helpers.lines import lines_of, with_newlines
 from helpers.machine.hardware import Runtime
 from helpers.machine.usage import free_memory, stopwatch
 from helpers.models.causal_lm import generate
@@ -236,10 +238,17 @@ def _write(
             model, tokenizer, [prompts[n] for n in chosen], runtime, max_new_tokens=most,
             batch_size=batch_size or task.batch_size, stop=() if is_block else ("\n",), what=what,
             begins=[first[n] for n in chosen],
+            suffices=partial(_has_block, [items[n] for n in chosen]) if is_block else None,
         )  # fmt: skip
         for number, (text,) in zip(chosen, texts, strict=True):
             found[number] = (text, len(continuing_ids(tokenizer, first[number] + text)) < most)
     return found
+
+
+def _has_block(items: Sequence[CompletionItem], number: int, text: str) -> bool:
+    """Return whether the rest of a text is not needed: a block's first statement alone is measured."""
+    at_line_end = text.rstrip(" \t").endswith(("\n", "\r"))  # only whole lines can tell
+    return at_line_end and statement_has_ended(with_newlines(text), items[number].language)
 
 
 def _seconds_of_one(

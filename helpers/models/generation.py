@@ -46,6 +46,7 @@ STOP_TOKENS = (
     "<repo_name>", *(mark for marks in FAMILIES for mark in marks),
 )  # fmt: skip
 UNKNOWN_CONTEXT = 2048  # tokens, of a model whose configuration does not say
+TAIL = 8  # tokens before a text that decide how its first ones are spelled
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ def generate(
     seed: int = 0,
     stop: Sequence[str] = (),
     begins: Sequence[str] | None = None,
+    suffices: Callable[[int, str], bool] | None = None,
     what: str = "generate",
 ) -> list[list[str]]:
     """Continue every prompt `n` times. Each parameter is one setting of the sampling.
@@ -79,6 +81,7 @@ def generate(
         stop: the text ends before the first of these strings; what: label of the progress bar.
         begins: white space that each prompt's text has to begin with (`helpers.models.token_borders`); it
             is no part of what is returned.
+        suffices: tells, by the number of a prompt and the text written so far, whether the rest is not needed.
 
     Returns:
         For each prompt, in order, `n` texts: exactly what was added to it, without special tokens and stop
@@ -97,6 +100,14 @@ def generate(
     rules = {one: held_first(tokenizer, one) for one in set(held)}
     decoding = Decoding(max_new_tokens, temperature)
 
+    def is_end(job: TextJob) -> bool:
+        if checks[held[job.index]](job):
+            return True
+        return suffices is not None and suffices(job.index, written(job, job.new, job.prompt[-TAIL:]))
+
+    def written(job: TextJob, new: Sequence[int], before: Sequence[int]) -> str:
+        return continuation(tokenizer, before, new)[len(held[job.index]) :]
+
     def drawn(index: int, sample: int) -> np.ndarray | None:
         return text_draws(seed, index, sample, max_new_tokens) if temperature else None
 
@@ -109,7 +120,7 @@ def generate(
                 encoded[i],
                 encoded[i].copy(),
                 decoding,
-                checks[held[i]],
+                is_end,
                 drawn(i, sample),
                 rules[held[i]],
             )
@@ -119,8 +130,7 @@ def generate(
         with writing_form(model, runtime) as dtype:
             _finish(model, jobs, batch_size, what, dtype)
         added = [[token for token in job.new if token not in ends] for job in jobs]
-        parts = (continuation(tokenizer, job.prompt, new) for job, new in zip(jobs, added, strict=True))
-        texts = [cut_at(part[len(held[job.index]) :], stop) for job, part in zip(jobs, parts, strict=True)]
+        texts = [cut_at(written(job, new, job.prompt), stop) for job, new in zip(jobs, added, strict=True)]
         return [texts[first : first + n] for first in range(0, len(texts), n)]
 
     was_training = model.training
@@ -195,7 +205,7 @@ def end_check(
     Args:
         held: what the text begins with, in which no stop string counts.
     """
-    tail = max((len(word.encode()) for word in stop), default=0) + 8  # a token is at least one byte
+    tail = max((len(word.encode()) for word in stop), default=0) + TAIL  # a token is at least one byte
 
     def is_end(job: TextJob) -> bool:
         if job.new[-1] in ends or not stop:
