@@ -1,8 +1,8 @@
 """The named profiles, and what a person asks of a run.
 
-Profiles differ only in values: `LAPTOP` lists how it differs from `T4`, and `SMOKE` how it differs from
-`EMBEDDED`, the values that suit the embedded model, which are those of `CPU`. A `RunRequest` holds what
-the command line or the notebook's form was given, and is passed whole from there to the session;
+Profiles differ only in values: `LAPTOP` lists how it differs from `T4`, `CPU` how it differs from `LAPTOP`,
+and `SMOKE` how it differs from `EMBEDDED`, the values that suit the embedded model. A `RunRequest` holds
+what the command line or the notebook's form was given, and is passed whole from there to the session;
 `resolve_profile` turns it into the settings of the run.
 """
 
@@ -82,7 +82,7 @@ T4 = Profile(
     completion=CompletionSettings(places=400),
 )
 
-# No profile that a person names: `CPU`, `SMOKE`, the timed loops and tests start from it.
+# No profile that a person names: `SMOKE`, the timed loops and tests start from it.
 EMBEDDED = replace(
     T4,
     name="embedded",
@@ -129,8 +129,6 @@ EMBEDDED = replace(
     completion=CompletionSettings(places=200),
 )
 
-CPU = replace(EMBEDDED, name="cpu")
-
 # What was measured of SmolLM2's values: docs/real-models.md.
 LAPTOP = replace(
     T4,
@@ -160,6 +158,22 @@ LAPTOP = replace(
     ),
     track_c=EMBEDDED.track_c,
     completion=CompletionSettings(chat=True),
+)
+
+# Half an hour on the same model: shorter windows, fewer tokens, no second training on a foreign code base.
+CPU = replace(
+    LAPTOP,
+    name="cpu",
+    track_a=replace(
+        LAPTOP.track_a,
+        window=512,
+        stride=256,
+        train_tokens=80_000,
+        test_tokens=40_000,
+        controls=False,
+    ),
+    track_b=replace(LAPTOP.track_b, general_problems=20),
+    completion=CompletionSettings(places=200),
 )
 
 SMOKE = replace(

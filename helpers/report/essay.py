@@ -116,7 +116,7 @@ def method_text(name: str, track: Mapping[str, Any]) -> str:
     counts, cost, data = track["data"]["counts"], track["cost"], track["data"]
     delta = track["metrics"][track["primary_metric"]]["delta"]
     weights = f" of {cost['trainable_parameters']:,} weights" if "trainable_parameters" in cost else ""
-    model = inline(shown_model(track["model"]))
+    model = inline(shown_model(track))
     if name == "track_a":
         tokens = f" ({data['own_tokens']:,} tokens)" if "own_tokens" in data else ""
         learned = (

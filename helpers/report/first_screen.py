@@ -86,9 +86,9 @@ def adapted_sentence(metrics: Mapping[str, Any]) -> str:
     corpus = metrics["run"]["corpus"]
     models: dict[str, list[str]] = {}
     for name in TRACK_NAMES:
-        model = metrics[name]["model"]
-        if model and metrics[name]["verdict"] != "not_run":
-            models.setdefault(shown_model(model), []).append(name[-1].upper())
+        track = metrics[name]
+        if track["model"] and track["verdict"] != "not_run":
+            models.setdefault(shown_model(track), []).append(name[-1].upper())
     listed = [
         f"{model} (Track{'s' if len(tracks) > 1 else ''} {' and '.join(tracks)})"
         for model, tracks in models.items()
@@ -262,9 +262,10 @@ def warning_lines(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def shown_model(model: str) -> str:
-    """Return a model's name without folders: "helpers/models/tiny_code_lm" becomes "tiny_code_lm"."""
-    return Path(model.removeprefix("package:")).name
+def shown_model(track: Mapping[str, Any]) -> str:
+    """Return the name of a track's model without folders, as "tiny_code_lm"; of a GGUF file, the file's."""
+    file = track["data"].get("weights", {}).get("file", "")
+    return file.removesuffix(".gguf") or Path(track["model"].removeprefix("package:")).name
 
 
 def _listed(words: Sequence[str]) -> str:

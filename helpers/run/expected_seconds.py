@@ -49,60 +49,57 @@ class Pace:
 
 # Seconds in the profiles cpu, smoke, t4 and laptop, each on the machine it is meant for.
 #
-# cpu: the steps' seconds come from a full run on two cores of an AMD EPYC (metrics.json of 72e5b2c:
-# `cost.seconds_by_stage`, `cost.controls_seconds`). In it, everything else took 38 of 1,286 seconds,
-# and starting the kernel took another 10. track_b/data was measured apart, since it runs more programs than
-# that run did: 281 seconds on two cores of an Intel Xeon, which are as fast in Python.
-# laptop: from a whole run on two quiet cores of an AMD EPYC that multiply bfloat16 at 865 GFLOP/s
-# (exports/real/smollm2-135m-instruct.json). Scores in float32, which that run left out, are in proportion.
+# cpu and laptop: from whole runs on two quiet cores of an AMD EPYC that multiply bfloat16 at 865 GFLOP/s
+# (laptop: exports/real/smollm2-135m-instruct.json; cpu: metrics.json). Steps that these runs left out, such
+# as cpu's foreign training and scores in float32, are in proportion.
 # smoke: the sections' totals come from a run on an idle machine. Their split among the steps, and the steps
 # that the profile leaves out, come from runs on a busy Intel Xeon and are rough.
 # t4: the repository has no full run on a T4. The tracks' totals are estimates, split among the steps in the
 # proportions that `helpers.plan` gives. Making the pairs needs no GPU and takes as long as on two cores.
-# The clean twin and the general problems were timed in laptop alone: elsewhere their seconds are guesses. So
-# are those of completion, made from 151 seconds of one core in profile cpu, and in t4 from `helpers.plan`.
+# The clean twin, the general problems and completion were timed in cpu and laptop alone: elsewhere their
+# seconds are guesses.
 _OUTSIDE_STAGES = {
-    "Setup": (10.0, 8.0, 30.0, 17.0),
+    "Setup": (17.0, 8.0, 30.0, 17.0),
     "Corpus and data card": (22.0, 6.0, 60.0, 22.0),
-    "Track A: extended pretraining": (3.0, 1.0, 20.0, 1.0),
-    "Track B: instruction tuning": (5.0, 2.0, 20.0, 6.0),
-    "Track C: embedding tuning": (4.0, 2.0, 20.0, 9.0),
-    "Completion: tune, retrieve, or both?": (3.0, 1.0, 5.0, 1.0),
+    "Track A: extended pretraining": (1.0, 1.0, 20.0, 1.0),
+    "Track B: instruction tuning": (6.0, 2.0, 20.0, 6.0),
+    "Track C: embedding tuning": (9.0, 2.0, 20.0, 9.0),
+    "Completion: tune, retrieve, or both?": (1.0, 1.0, 5.0, 1.0),
     "Error analysis": (1.0, 0.5, 10.0, 1.0),
     "Summary": (3.0, 1.0, 10.0, 3.0),
 }
 _STAGES = {
-    "Corpus and data card": {"track_b/data": (281.0, 9.0, 280.0, 162.0)},
+    "Corpus and data card": {"track_b/data": (162.0, 9.0, 280.0, 162.0)},
     "Track A: extended pretraining": {
-        "track_a/before": (21.6, 2.5, 35.0, 95.0),
-        "track_a/before_float32": (21.6, 2.5, 35.0, 150.0),
-        "track_a/train": (275.8, 6.0, 420.0, 500.0),
-        "track_a/after": (21.8, 2.5, 35.0, 100.0),
-        "track_a/foreign": (303.8, 9.0, 435.0, 591.0),
-        "track_a/twin": (60.0, 5.0, 90.0, 95.0),
-        "track_a/exposure": (1.0, 0.4, 5.0, 14.5),
+        "track_a/before": (60.0, 2.5, 35.0, 95.0),
+        "track_a/before_float32": (90.0, 2.5, 35.0, 150.0),
+        "track_a/train": (280.0, 6.0, 420.0, 500.0),
+        "track_a/after": (62.0, 2.5, 35.0, 100.0),
+        "track_a/foreign": (360.0, 9.0, 435.0, 591.0),
+        "track_a/twin": (80.0, 5.0, 90.0, 95.0),
+        "track_a/exposure": (14.5, 0.4, 5.0, 14.5),
     },
     "Track B: instruction tuning": {
-        "track_b/references": (3.0, 0.5, 8.0, 1.6),
-        "track_b/answers_before": (32.7, 2.0, 480.0, 186.0),
-        "track_b/scored_before": (1.8, 0.3, 20.0, 6.0),
-        "track_b/train": (103.0, 2.0, 180.0, 373.0),
-        "track_b/answers_after": (35.1, 2.0, 480.0, 141.0),
-        "track_b/scored_after": (3.2, 0.3, 20.0, 3.4),
-        "track_b/problems_before": (60.0, 10.0, 60.0, 37.0),
-        "track_b/problems_after": (60.0, 10.0, 60.0, 20.0),
+        "track_b/references": (1.6, 0.5, 8.0, 1.6),
+        "track_b/answers_before": (186.0, 2.0, 480.0, 186.0),
+        "track_b/scored_before": (6.0, 0.3, 20.0, 6.0),
+        "track_b/train": (373.0, 2.0, 180.0, 373.0),
+        "track_b/answers_after": (141.0, 2.0, 480.0, 141.0),
+        "track_b/scored_after": (3.4, 0.3, 20.0, 3.4),
+        "track_b/problems_before": (20.0, 10.0, 60.0, 37.0),
+        "track_b/problems_after": (12.0, 10.0, 60.0, 20.0),
     },
     "Track C: embedding tuning": {
-        "track_c/index_before": (9.9, 0.5, 10.0, 10.0),
-        "track_c/train": (187.7, 3.0, 170.0, 126.0),
-        "track_c/index_after": (10.3, 0.5, 10.0, 9.5),
+        "track_c/index_before": (10.0, 0.5, 10.0, 10.0),
+        "track_c/train": (126.0, 3.0, 170.0, 126.0),
+        "track_c/index_after": (9.5, 0.5, 10.0, 9.5),
         "track_c/functions": (0.1, 0.1, 1.0, 0.1),
-        "track_c/hybrid": (2.6, 0.2, 10.0, 6.6),
-        "track_c/control_seed_*": (11.8, 0.8, 10.0, 10.7),
-        "track_c/control_shuffled_pairs": (37.0, 3.0, 35.0, 31.4),
-        "track_c/control_foreign_package": (10.3, 8.0, 14.0, 9.7),
+        "track_c/hybrid": (6.6, 0.2, 10.0, 6.6),
+        "track_c/control_seed_*": (10.7, 0.8, 10.0, 10.7),
+        "track_c/control_shuffled_pairs": (31.4, 3.0, 35.0, 31.4),
+        "track_c/control_foreign_package": (9.7, 8.0, 14.0, 9.7),
     },
-    "Completion: tune, retrieve, or both?": {"track_a/completion": (120.0, 8.0, 200.0, 1311.0)},
+    "Completion: tune, retrieve, or both?": {"track_a/completion": (530.0, 8.0, 200.0, 1311.0)},
 }
 
 
@@ -123,14 +120,11 @@ def _column(place: int) -> tuple[SectionSeconds, ...]:
     return tuple(sections)
 
 
-# The Xeon's pace was measured, and so was that of laptop's EPYC. The EPYC of cpu was not available, so its
-# pace is inferred: 0.82 times the Xeon's in training, which is their ratio in scoring Track A's held-out
-# tokens (21.6 s; 17.8 s, extrapolated from a ninth of them), and equal in Python, since reading the corpus
-# took about as long.
+# The paces of the Xeon (smoke) and of the EPYC were measured.
 EXPECTED = {
     "t4": Expected(_column(2), None),
-    "cpu": Expected(_column(0), Pace(training=250.0, python=3300.0)),
-    "laptop": Expected(_column(3), Pace(training=305.0, python=3300.0)),
+    "cpu": Expected(_column(0), Pace(training=465.0, python=6000.0)),
+    "laptop": Expected(_column(3), Pace(training=465.0, python=6000.0)),
     "smoke": Expected(_column(1), Pace(training=305.0, python=3300.0)),
 }
 

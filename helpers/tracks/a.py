@@ -24,6 +24,7 @@ from helpers.eval.file_scores import (
 from helpers.eval.perplexity import unigram_bits_per_byte
 from helpers.eval.token_roles import own_names
 from helpers.models.causal_lm import load_adapted, load_causal_lm, load_tokenizer
+from helpers.models.gguf.sources import weights_facts
 from helpers.records import Corpus, Function, SourceFile, Splits
 from helpers.report import display as show
 from helpers.report import plots, tables
@@ -186,6 +187,7 @@ class TrackA:
             data={
                 "counts": {"training_files": len(train_texts)},
                 "training_sha256": digest(list(train_texts)),
+                **weights_facts(settings.model),
                 **(foreign_facts(run) if self.foreign else {}),
                 **(twin_facts(run) if self.twin else {}),
                 **({"exposure": known.status, "exposure_note": known.note} if known else {}),

@@ -31,6 +31,7 @@ from helpers.eval.references import (
 from helpers.eval.response_generation import by_task, generate_responses
 from helpers.eval.response_scoring import copy_input_responses, score_responses
 from helpers.models.causal_lm import load_adapted, load_causal_lm, load_tokenizer
+from helpers.models.gguf.sources import weights_facts
 from helpers.records import EXECUTABLE, Corpus, Function, ResponseScore, Splits, Task
 from helpers.report import data_plots, plots, plots_b, tables
 from helpers.report import display as show
@@ -216,6 +217,7 @@ class TrackB:
             data={
                 "counts": {"training_pairs": len(data.train), "validation_pairs": len(data.validation)},
                 "training_sha256": digest(data.train),
+                **weights_facts(settings.model),
                 "repair_form": settings.repair_form,
             },
             baselines=self.baselines,

@@ -151,6 +151,15 @@ def recorded_name(spec: str) -> str:
     return spec if source is None else source.recorded
 
 
+def weights_facts(spec: str) -> dict[str, dict[str, str]]:
+    """Return `{"weights": {file, quantisation, sha256}}` of a GGUF file for a record; {} of another model."""
+    source = find_gguf(spec)
+    if source is None:
+        return {}
+    file, _, quantisation = source._stated()
+    return {"weights": {"file": file, "quantisation": quantisation, "sha256": source.sha256}}
+
+
 def described_name(spec: str) -> str:
     """Return a model's name for a card: for a GGUF file with what it holds, else `spec` itself."""
     try:
