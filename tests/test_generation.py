@@ -1,5 +1,6 @@
 import dataclasses
 
+import numpy as np
 import pytest
 import tiny_models
 import tokenizer_families
@@ -11,6 +12,7 @@ from helpers.models import bfloat16_products, generation, text_writer
 from helpers.models.causal_lm import add_lora, generate
 from helpers.models.prompt_lookup import Drafts, EarlierText
 from helpers.models.ragged_cache import RaggedCache
+from helpers.models.text_writer import Decoding, _sample
 from helpers.models.tokens import token_ids
 from helpers.settings import LoraSettings
 
@@ -87,6 +89,11 @@ def test_samples_follow_the_models_probabilities(tok):
     token = int(wanted.argmax())
     share = texts.count(tok.decode([token], skip_special_tokens=True)) / len(texts)
     assert share == pytest.approx(wanted[token].item(), abs=0.04)
+
+
+def test_a_draw_that_rounds_to_the_end_takes_no_token_that_is_ruled_out():
+    logits = torch.tensor([[0.0, 1.0, float("-inf"), float("-inf")]])
+    assert _sample(logits, np.array([1 - 2**-53]), Decoding(1, 1.0)).tolist() == [1]
 
 
 def test_a_low_temperature_is_nearly_greedy(model, tok):

@@ -16,6 +16,8 @@ import torch
 
 from helpers.models.prompt_lookup import Drafts, EarlierText
 from helpers.models.ragged_cache import Fed, PlainCaches, RaggedCache
+from helpers.models.token_borders import HeldText
+from helpers.models.tokens import in_common
 
 READ_AT_ONCE = 4096  # tokens of prompts in one pass; limits memory
 SHARED = 16  # tokens in common with a prompt being read, for which another prompt waits a pass
@@ -46,9 +48,15 @@ class TextJob:
     decoding: Decoding
     is_end: Callable[[TextJob], bool]  # whether the text is complete
     draws: np.ndarray | None = None  # one uniform number per new token; None if greedy
-    only: Callable[[TextJob], Sequence[int] | None] | None = None  # tokens that may come next; None: all
+    held: HeldText | None = None  # what has to come first; no part of the text
     new: list[int] = field(default_factory=list)
+    before: int = 0  # of the new tokens, those that hold nothing of the text
     finished: bool = False
+
+    @property
+    def written(self) -> int:
+        """Return how many tokens of the text itself are written."""
+        return len(self.new) - self.before
 
 
 @dataclass
@@ -101,9 +109,9 @@ class TextWriter:
                 later += self.waiting[at:]
                 break
             start = job.tokens[:-1]  # the last token is always read, for its logits
-            known = [_common(held, start) for held in self.held] if self.cache.shares else []
+            known = [in_common(held, start) for held in self.held] if self.cache.shares else []
             most = max(known, default=0)
-            coming = max((_common(other, start) for other in taken), default=0)
+            coming = max((in_common(other, start) for other in taken), default=0)
             if self.cache.shares and coming - most >= SHARED:
                 later.append(job)
                 continue
@@ -132,9 +140,9 @@ class TextWriter:
 
     def _read(self, rows: Sequence[_Row]) -> None:
         """Read what is new of each text, with a draft, and add the tokens chosen after it."""
-        limits = [row.job.decoding.max_new_tokens - len(row.job.new) - 1 for row in rows]
+        limits = [row.job.decoding.max_new_tokens - row.job.written - 1 for row in rows]
         cost = PASS_COST.get(self.cache.device.type, PASS_COST_ELSEWHERE)
-        only = [row.job.only(row.job) if row.job.only else None for row in rows]
+        only = [row.job.held.next_tokens(row.job.new) if row.job.held else None for row in rows]
         drafted = [0 if some is not None else limit for some, limit in zip(only, limits, strict=True)]
         guessed = self.drafts.choose(
             [row.earlier for row in rows], drafted if self.cache.drafts else [0] * len(rows),
@@ -193,19 +201,13 @@ class TextWriter:
         for number, token in enumerate(chosen):
             job.new.append(token)
             job.tokens.append(token)
-            job.finished = len(job.new) == job.decoding.max_new_tokens or job.is_end(job)
+            if job.held is not None and job.before == len(job.new) - 1:
+                job.before = job.held.count_before(job.new)
+            job.finished = job.written == job.decoding.max_new_tokens or job.is_end(job)
             right = number < len(draft) and token == draft[number]
             if job.finished or not right:
                 return number + right
         return len(draft)
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Return how many tokens two texts have in common at their start."""
-    for number, (a, b) in enumerate(zip(one, other, strict=False)):
-        if a != b:
-            return number
-    return min(len(one), len(other))
 
 
 def _sample(logits: torch.Tensor, draws: np.ndarray, decoding: Decoding) -> torch.Tensor:
@@ -216,7 +218,9 @@ def _sample(logits: torch.Tensor, draws: np.ndarray, decoding: Decoding) -> torc
     chances = _kept(torch.softmax(logits, dim=-1), decoding)
     cumulative = chances.cumsum(-1)
     wanted = torch.from_numpy(draws).to(cumulative)[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, wanted, right=True).clamp(max=logits.shape[-1] - 1)[:, 0]
+    # Rounding may take a draw to the end, where the last tokens can have probability 0.
+    last = torch.searchsorted(cumulative, cumulative[:, -1:].contiguous())
+    return torch.searchsorted(cumulative, wanted, right=True).minimum(last)[:, 0]
 
 
 def _kept(chances: torch.Tensor, decoding: Decoding) -> torch.Tensor:

@@ -133,6 +133,14 @@ def separated_by_marks(tokenizer: PreTrainedTokenizerBase, text: str, marks: Seq
     return ids
 
 
+def in_common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how many tokens two texts have in common at their start."""
+    for number, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return number
+    return min(len(one), len(other))
+
+
 def continuation(
     tokenizer: PreTrainedTokenizerBase, before: Sequence[int], new: Sequence[int], *, marks: bool = False
 ) -> str:

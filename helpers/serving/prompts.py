@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from helpers.errors import SuiteError
 from helpers.models.conversations import Turn, conversation_ids
-from helpers.models.token_borders import held_back
+from helpers.models.token_borders import HeldText, held_back
 from helpers.models.tokens import last_ids
 from helpers.serving.infill_prompts import middle_prompt, template_prompt
 from helpers.serving.retrieved_context import Place, RetrievedContext
@@ -79,11 +79,10 @@ class Prompts:
             text = _end_of(prompt, lm)
             held = held_back(lm.tokenizer, text)
             ids = last_ids(lm.tokenizer, text.removesuffix(held), lm.window)
-        else:
-            ids, held = [*prompt], ""
-            if any(token >= len(lm.tokenizer) for token in ids):
-                raise PromptError(f"{lm.name} knows tokens below {len(lm.tokenizer)}", "prompt")
-        return dataclasses.replace(_cut(lm, ids, asked), held=held)
+            return dataclasses.replace(_cut(lm, ids, asked, _before(lm, held)), held=held)
+        if any(token >= len(lm.tokenizer) for token in prompt):
+            raise PromptError(f"{lm.name} knows tokens below {len(lm.tokenizer)}", "prompt")
+        return _cut(lm, [*prompt], asked)
 
     def infill(self, lm: ServedLm, place: Place, begun: str, asked: int) -> ReadyPrompt:
         """Return the prompt at a place in a file, with the suffix if the model can fill in a middle.
@@ -102,6 +101,7 @@ class Prompts:
                 raise PromptError("there is nothing to continue: prefix and prompt are empty", "input_prefix")
             held = held_back(lm.tokenizer, whole.left)
             whole = dataclasses.replace(whole, left=whole.left.removesuffix(held))
+            room -= _before(lm, held)
             return ReadyPrompt(self.context.prompt(lm.tokenizer, whole, room), new, held=held)
         front = self.context.front(lm.tokenizer, place, room)
         ids = middle_prompt(lm.tokenizer, lm.marks, place.left, place.right, room - len(front), begun)
@@ -127,13 +127,18 @@ class Prompts:
         return ReadyPrompt(ids, min(asked, left) if asked and asked > 0 else left)
 
 
-def _cut(lm: ServedLm, ids: list[int], asked: int | None) -> ReadyPrompt:
-    """Return a prompt that leaves room for its answer."""
+def _cut(lm: ServedLm, ids: list[int], asked: int | None, before: int = 0) -> ReadyPrompt:
+    """Return a prompt that leaves room for its answer, and for tokens that are written before it."""
     if not ids:
         raise PromptError("the prompt is empty: there is nothing to continue", "prompt")
     most = max(lm.window - len(ids), lm.window // 2)
     new = min(USUAL_NEW_TOKENS if asked is None else asked if asked > 0 else lm.window, most)
-    return ReadyPrompt(ids[-(lm.window - new) :], new)
+    return ReadyPrompt(ids[-max(1, lm.window - new - before) :], new)
+
+
+def _before(lm: ServedLm, held: str) -> int:
+    """Return how many tokens may be written before the text itself."""
+    return HeldText(lm.tokenizer, held).most_before if held else 0
 
 
 def _half(lm: ServedLm, asked: int) -> int:

@@ -44,8 +44,8 @@ def model_reply(models: ServedModels, name: str, created: int) -> dict[str, Any]
 
 def usage_of(texts: Sequence[WrittenText]) -> dict[str, int]:
     """Count tokens as OpenAI does: each prompt once, however many texts were written after it."""
-    prompts = {text.index: len(text.job.prompt) for text in texts}
-    read, new = sum(prompts.values()), sum(len(text.job.new) for text in texts)
+    prompts = {text.index: len(text.job.prompt) + text.job.before for text in texts}
+    read, new = sum(prompts.values()), sum(text.job.written for text in texts)
     return {"prompt_tokens": read, "completion_tokens": new, "total_tokens": read + new}
 
 
@@ -107,7 +107,7 @@ def native_reply(text: WrittenText, has_suffix: bool) -> dict[str, Any]:
 
     `has_suffix` is ours: whether the model saw what stands after the place.
     """
-    times, read, new = text.times, len(text.job.prompt), len(text.job.new)
+    times, read, new = text.times, len(text.job.prompt) + text.job.before, text.job.written
     prompt_s, new_s = max(times.first - times.asked, 0.0), max(times.last - times.first, 0.0)
     return {
         "index": 0, "content": text.text, "stop": True, "model": text.lm.name, "has_suffix": has_suffix,

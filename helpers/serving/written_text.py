@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from helpers.lines import lines_of
-from helpers.models.generation import cut_at, end_check, held_first, text_draws
+from helpers.models.generation import cut_at, end_check, text_draws
 from helpers.models.text_writer import Decoding, TextJob
+from helpers.models.token_borders import HeldText
 from helpers.models.tokens import continuation
 from helpers.serving.served_models import ServedLm
 
@@ -47,13 +48,12 @@ class WrittenText:
     ) -> None:  # fmt: skip
         self.lm, self.request, self.on_change = lm, request, on_change
         decoding = request.decoding
-        draws = (
-            text_draws(request.seed, index, sample, decoding.max_new_tokens) if decoding.temperature else None
-        )
+        first = HeldText(lm.tokenizer, held) if held else None
+        most = decoding.max_new_tokens + (first.most_before if first else 0)
+        draws = text_draws(request.seed, index, sample, most) if decoding.temperature else None
         self._is_complete = end_check(lm.tokenizer, lm.ends, request.stop, held)
         self.index, self.sample, self._held = index, sample, held
-        only = held_first(lm.tokenizer, held)
-        self.job = TextJob(index, sample, [*prompt], [*prompt], decoding, self._is_end, draws, only)
+        self.job = TextJob(index, sample, [*prompt], [*prompt], decoding, self._is_end, draws, first)
         self.text = ""  # final: later tokens only add to it
         self.reason: Reason = ""
         self.error: Exception | None = None

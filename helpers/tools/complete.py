@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 from transformers.generation.streamers import BaseStreamer
 
 from helpers.errors import SuiteError
@@ -24,7 +31,7 @@ from helpers.machine.hardware import Runtime, set_seed
 from helpers.models.causal_lm import load_adapted, load_causal_lm
 from helpers.models.generation import end_ids
 from helpers.models.infilling import infill_marks
-from helpers.models.token_borders import held_back, next_tokens
+from helpers.models.token_borders import HeldText, held_back
 from helpers.models.tokens import continuation, last_ids
 from helpers.run.folder import newest_run_with
 from helpers.run.workspace import read_json
@@ -107,6 +114,7 @@ def complete_code(
         run_folder, spec, prompt, source or PromptSource(), window - max_tokens, runtime
     )
     ids = torch.tensor([read], device=model.device)
+    first = HeldText(tokenizer, held) if held else None
     set_seed(seed)
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     streamer = _Pieces(tokenizer, read, held, on_text)
@@ -114,11 +122,12 @@ def complete_code(
         model.generate(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            max_new_tokens=max_tokens,
+            max_new_tokens=max_tokens + (first.most_before if first else 0),
             eos_token_id=sorted(end_ids(model, tokenizer)),
             pad_token_id=tokenizer.pad_token_id,
             streamer=streamer,
-            logits_processor=LogitsProcessorList([_HeldFirst(tokenizer, held, len(read))] if held else []),
+            logits_processor=LogitsProcessorList([_HeldFirst(first, len(read))] if first else []),
+            stopping_criteria=StoppingCriteriaList([_Enough(first, len(read), max_tokens)] if first else []),
             **(sampling if temperature else {"do_sample": False}),
         )
     return streamer.text
@@ -136,6 +145,7 @@ def _model_and_prompt(
         load_adapted(spec, run_folder / ADAPTER, runtime) if is_adapted else load_causal_lm(spec, runtime)
     )
     held = held_back(tokenizer, prompt)
+    room = max(1, room - (HeldText(tokenizer, held).most_before if held else 0))
     if chosen is None:
         return model, tokenizer, last_ids(tokenizer, prompt.removesuffix(held), room), held
     read, _ = retrieving_prompt(
@@ -158,17 +168,29 @@ def newest_adapted_run(runs: Path) -> Path:
 class _HeldFirst(LogitsProcessor):
     """Lets a model write what was held back from its prompt before anything else."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, held: str, prompt_tokens: int) -> None:
-        self.tokenizer, self.held, self.prompt_tokens = tokenizer, held, prompt_tokens
+    def __init__(self, held: HeldText, prompt_tokens: int) -> None:
+        self.held, self.prompt_tokens = held, prompt_tokens
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Rule out, in `scores` (1, vocabulary), the tokens that may not come next."""
-        only = next_tokens(self.tokenizer, self.held, input_ids[0, self.prompt_tokens :].tolist())
+        only = self.held.next_tokens(input_ids[0, self.prompt_tokens :].tolist())
         if only is None:
             return scores
         left = torch.full_like(scores, float("-inf"))
         left[:, only] = scores[:, only]
         return left
+
+
+class _Enough(StoppingCriteria):
+    """Ends a text after `most` tokens; those that hold nothing but what was held back are not counted."""
+
+    def __init__(self, held: HeldText, prompt_tokens: int, most: int) -> None:
+        self.held, self.prompt_tokens, self.most = held, prompt_tokens, most
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object) -> torch.Tensor:
+        """Return, as one truth value, whether the text of `input_ids` (1, tokens) has ended."""
+        new = input_ids[0, self.prompt_tokens :].tolist()
+        return torch.tensor([len(new) - self.held.count_before(new) >= self.most], device=input_ids.device)
 
 
 class _Pieces(BaseStreamer):
