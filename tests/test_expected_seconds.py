@@ -89,9 +89,9 @@ def test_steps_that_the_profile_leaves_out_are_not_expected() -> None:
     cpu = names(resolve_profile(RunRequest("cpu")))
     assert {f"track_c/control_seed_{seed}" for seed in (17, 18, 19)} <= cpu
     assert not any(is_control(stage) for stage in names(resolve_profile(RunRequest("smoke"))))
-    assert "track_a/foreign" not in names(
-        resolve_profile(RunRequest("cpu", changed_settings="track_a.controls=false"))
-    )
+    for value in (True, False):
+        changed = RunRequest("laptop", changed_settings=f"track_a.controls={value}".lower())
+        assert ("track_a/foreign" in names(resolve_profile(changed))) == value
 
 
 def test_the_cpu_profile_expects_the_time_of_its_committed_run() -> None:

@@ -22,8 +22,11 @@ from helpers.errors import SuiteError
 from helpers.models import text_writer
 from helpers.models.causal_lm import chat_ids, generate
 from helpers.models.embedder import encode
+from helpers.models.token_borders import HeldText, held_back
 from helpers.models.tokens import token_ids
 from helpers.serving import routes
+from helpers.serving.prompts import Prompts
+from helpers.serving.retrieved_context import RetrievedContext
 from helpers.tools.complete import complete_code
 
 PROMPT = "def add(first"
@@ -70,6 +73,31 @@ def test_a_greedy_completion_is_the_text_that_the_command_prints(client, served,
     assert got.choices[0].finish_reason == "length"
     read = len(token_ids(served.models.lms["code-adapted"].tokenizer, PROMPT))
     assert (got.usage.prompt_tokens, got.usage.completion_tokens) == (read, 24)
+
+
+@pytest.mark.parametrize("asked", [24, 1])
+def test_white_space_that_the_model_writes_first_takes_nothing_of_the_answer(
+    client, served, run_folder, asked
+):
+    tokenizer = served.models.lms["code-adapted"].tokenizer
+    prompt = f"{PROMPT}\n        "
+    held = held_back(tokenizer, prompt)
+    assert held
+    got = client.completions.create(model="code-adapted", prompt=prompt, max_tokens=asked)
+    assert got.choices[0].text == complete_code(run_folder, prompt, RUNTIME, max_tokens=asked)
+    assert got.usage.completion_tokens == asked
+    read = len(token_ids(tokenizer, prompt.removesuffix(held)))
+    assert read <= got.usage.prompt_tokens <= read + HeldText(tokenizer, held).most_before
+
+
+def test_an_answer_of_any_length_leaves_a_short_prompt_whole(copies):
+    lm = copies.lms["code-adapted"]
+    prompt = f"{PROMPT}\n        "
+    held = held_back(lm.tokenizer, prompt)
+    ids = token_ids(lm.tokenizer, prompt.removesuffix(held))
+    ready = Prompts(RetrievedContext(), retrieves=False).completion(lm, prompt, asked=-1)
+    assert (ready.ids, ready.held) == (ids, held)
+    assert ready.new_tokens == lm.window - len(ids) - HeldText(lm.tokenizer, held).most_before
 
 
 def test_base_and_adapted_stand_side_by_side(client, copies):

@@ -8,6 +8,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from helpers.models import generation, token_borders
 from helpers.models.causal_lm import load_tokenizer
 from helpers.models.generation import generate
 from helpers.models.token_borders import BLANKS, PROBES, HeldText, held_back
@@ -95,9 +96,21 @@ def test_white_space_is_written_in_pieces_that_the_tokenizer_makes(family, held)
     assert first.count_before(written) == len(written) - (text != held)
 
 
+def test_of_long_white_space_only_the_end_is_held_back(family, monkeypatch):
+    text = "x" + " \n\t" * 500
+    assert 1 <= len(held_back(family, text)) <= 2
+    monkeypatch.setattr(token_borders, "MOST_BEFORE", 0)
+    assert held_back(family, text) == ""
+
+
 @pytest.mark.parametrize("most", [1, 5])
-def test_what_was_held_back_takes_nothing_of_the_budget(family, most):
+def test_what_was_held_back_takes_nothing_of_the_budget(family, most, monkeypatch):
     """A text has as many tokens as asked for, beside those of white space that nobody gets."""
+    jobs = []
+    finish = generation._finish
+    monkeypatch.setattr(
+        generation, "_finish", lambda m, some, *rest: (jobs.extend(some), finish(m, some, *rest))
+    )
     model = tiny_models.model("llama", len(family))
     prompt, held = token_ids(family, "f(a,"), "\n" + " " * 9
     first = HeldText(family, held)
@@ -109,7 +122,8 @@ def test_what_was_held_back_takes_nothing_of_the_budget(family, most):
     )
     assert text
     assert longer.startswith(text)
-    assert first.most_before >= 1
+    assert [job.written for job in jobs] == [most, most + 4]
+    assert all(len(job.new) == job.written + first.count_before(job.new) for job in jobs)
 
 
 @pytest.mark.parametrize(

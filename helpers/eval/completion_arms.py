@@ -40,6 +40,7 @@ from helpers.lines import lines_of, with_newlines
 from helpers.machine.hardware import Runtime
 from helpers.machine.usage import free_memory, stopwatch
 from helpers.models.causal_lm import generate
+from helpers.models.token_borders import HeldText
 from helpers.models.tokens import continuing_ids
 from helpers.records import CompletionItem, Query, SourceFile
 
@@ -241,7 +242,9 @@ def _write(
             suffices=partial(_has_block, [items[n] for n in chosen]) if is_block else None,
         )  # fmt: skip
         for number, (text,) in zip(chosen, texts, strict=True):
-            found[number] = (text, len(continuing_ids(tokenizer, first[number] + text)) < most)
+            new = continuing_ids(tokenizer, first[number] + text)
+            before = HeldText(tokenizer, first[number]).count_before(new) if first[number] else 0
+            found[number] = (text, len(new) - before < most)
     return found
 
 

@@ -97,7 +97,7 @@ def generate(
     held = list(begins or [""] * len(prompts))
     first = {one: HeldText(tokenizer, one) for one in set(held) if one}
     before = {one: first[one].most_before if one else 0 for one in set(held)}
-    encoded = _prompt_ids(model, tokenizer, prompts, max_new_tokens + max(before.values(), default=0))
+    encoded = _prompt_ids(model, tokenizer, prompts, max_new_tokens, [before[one] for one in held])
     ends = end_ids(model, tokenizer)
     checks = {one: end_check(tokenizer, ends, stop, one) for one in set(held)}
     decoding = Decoding(max_new_tokens, temperature)
@@ -239,17 +239,21 @@ def context_tokens(config: PreTrainedConfig) -> int | None:
 
 def _prompt_ids(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[str] | Sequence[Sequence[int]], max_new_tokens: int,
+    prompts: Sequence[str] | Sequence[Sequence[int]], max_new_tokens: int, before: Sequence[int],
 ) -> list[list[int]]:  # fmt: skip
-    """Tokenize prompts given as text; cut starts off where they leave no room for the new tokens."""
+    """Tokenize prompts given as text; cut starts off where they leave no room for the new tokens.
+
+    Args:
+        before: how many more tokens each prompt's text may take than `max_new_tokens`.
+    """
     room = (context_tokens(model.config) or UNKNOWN_CONTEXT) - max_new_tokens
-    if room < 1:
+    if room < 1 + max(before, default=0):
         raise ValueError(
             f"max_new_tokens={max_new_tokens} leaves no room for a prompt in the model's context"
         )
     encoded = [
-        (token_ids(tokenizer, prompt) if isinstance(prompt, str) else list(prompt))[-room:]
-        for prompt in prompts
+        (token_ids(tokenizer, prompt) if isinstance(prompt, str) else list(prompt))[-(room - more) :]
+        for prompt, more in zip(prompts, before, strict=True)
     ]
     if [] in encoded:
         raise ValueError(f"prompt {encoded.index([])} is empty")

@@ -201,8 +201,8 @@ class TextWriter:
         for number, token in enumerate(chosen):
             job.new.append(token)
             job.tokens.append(token)
-            if job.held is not None and job.before == len(job.new) - 1:
-                job.before = job.held.count_before(job.new)
+            if job.held is not None and job.before == len(job.new) - 1 and job.held.covers(job.new):
+                job.before += 1
             job.finished = job.written == job.decoding.max_new_tokens or job.is_end(job)
             right = number < len(draft) and token == draft[number]
             if job.finished or not right:
@@ -220,7 +220,8 @@ def _sample(logits: torch.Tensor, draws: np.ndarray, decoding: Decoding) -> torc
     wanted = torch.from_numpy(draws).to(cumulative)[:, None] * cumulative[:, -1:]
     # Rounding may take a draw to the end, where the last tokens can have probability 0.
     last = torch.searchsorted(cumulative, cumulative[:, -1:].contiguous())
-    return torch.searchsorted(cumulative, wanted, right=True).minimum(last)[:, 0]
+    chosen = torch.searchsorted(cumulative, wanted, right=True).minimum(last)[:, 0]
+    return chosen.clamp(max=logits.shape[-1] - 1)  # of logits that are no numbers
 
 
 def _kept(chances: torch.Tensor, decoding: Decoding) -> torch.Tensor:

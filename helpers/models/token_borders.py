@@ -22,6 +22,7 @@ from helpers.models.tokens import continuing_ids, in_common
 
 BLANKS = " \t\r\n"  # other white space takes several tokens, none of which is white space alone
 PROBES = ("x", "    x", "\tx")  # what may come next: code at the line's start, or indented
+MOST_BEFORE = 8  # tokens that a model may be made to write before its text; usual are one or two
 TAIL = 64  # characters before the end that are encoded to see whether it would be joined
 
 _known: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[tuple[int, str], ...]] = WeakKeyDictionary()
@@ -30,7 +31,8 @@ _known: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[tuple[int, str], ...]] 
 def held_back(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     """Return the white space at the end of `text` that `tokenizer` may join with what comes next, or "".
 
-    It is "" too where tokens alone do not spell what they do in a text, as in Llama's first tokenizers.
+    It is "" too where tokens alone do not spell what they do in a text, as in Llama's first tokenizers, and
+    where writing it would take more than `MOST_BEFORE` tokens.
     """
     bare = text.rstrip(BLANKS)
     if not bare or bare == text:
@@ -44,8 +46,8 @@ def held_back(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     stays = _decoded(tokenizer, known[:kept])
     # Where the token that would change holds more than white space, all of that is held back.
     held = tail[len(stays) :] if tail.startswith(stays) and len(stays) >= len(tail) - len(blanks) else blanks
-    spelled = "".join(_texts(tokenizer, continuing_ids(tokenizer, f"{held}x")))
-    return held if spelled == f"{held}x" else ""
+    is_spelled = "".join(_texts(tokenizer, continuing_ids(tokenizer, f"{held}x"))) == f"{held}x"
+    return held if is_spelled and HeldText(tokenizer, held).most_before <= MOST_BEFORE else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +72,13 @@ class HeldText:
         ]
         return sorted({*beyond, *within})
 
+    def covers(self, written: Sequence[int]) -> bool:
+        """Return whether `written` holds nothing but this white space or a part of it."""
+        return len(written) <= self.most_before and len(_decoded(self.tokenizer, written)) <= len(self.text)
+
     def count_before(self, written: Sequence[int]) -> int:
         """Return how many of the first tokens of `written` hold nothing but this white space."""
-        most = min(self.most_before, len(written))
-        lengths = (len(_decoded(self.tokenizer, written[:n])) for n in range(1, most + 1))
-        return sum(length <= len(self.text) for length in lengths)
+        return sum(self.covers(written[:n]) for n in range(1, min(self.most_before, len(written)) + 1))
 
     @cached_property
     def most_before(self) -> int:

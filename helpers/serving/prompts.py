@@ -131,9 +131,9 @@ def _cut(lm: ServedLm, ids: list[int], asked: int | None, before: int = 0) -> Re
     """Return a prompt that leaves room for its answer, and for tokens that are written before it."""
     if not ids:
         raise PromptError("the prompt is empty: there is nothing to continue", "prompt")
-    most = max(lm.window - len(ids), lm.window // 2)
-    new = min(USUAL_NEW_TOKENS if asked is None else asked if asked > 0 else lm.window, most)
-    return ReadyPrompt(ids[-max(1, lm.window - new - before) :], new)
+    most = max(lm.window - len(ids), lm.window // 2, before + 1)
+    new = min(USUAL_NEW_TOKENS if asked is None else asked if asked > 0 else lm.window, most - before)
+    return ReadyPrompt(ids[-(lm.window - new - before) :], new)
 
 
 def _before(lm: ServedLm, held: str) -> int:

@@ -75,7 +75,8 @@ class WrittenText:
 
     def update(self) -> None:
         """Take over what the job has got."""
-        self.times.first = self.times.first or time.monotonic()
+        if self.job.written:  # not while it writes what comes before the text
+            self.times.first = self.times.first or time.monotonic()
         whole, has_stopped = self._cut()
         if self.job.finished:
             self.times.last = time.monotonic()

@@ -144,14 +144,15 @@ def _model_and_prompt(
     model, tokenizer = (
         load_adapted(spec, run_folder / ADAPTER, runtime) if is_adapted else load_causal_lm(spec, runtime)
     )
-    held = held_back(tokenizer, prompt)
+    in_the_middle = chosen is not None and infill_marks(tokenizer) is not None
+    held = "" if in_the_middle else held_back(tokenizer, prompt)
     room = max(1, room - (HeldText(tokenizer, held).most_before if held else 0))
     if chosen is None:
         return model, tokenizer, last_ids(tokenizer, prompt.removesuffix(held), room), held
     read, _ = retrieving_prompt(
         run_folder, chosen, tokenizer, prompt, source.file, room=room, runtime=runtime
     )
-    return model, tokenizer, read, held if infill_marks(tokenizer) is None else ""
+    return model, tokenizer, read, held
 
 
 def newest_adapted_run(runs: Path) -> Path:

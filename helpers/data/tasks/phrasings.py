@@ -1,7 +1,7 @@
 """Hold every instruction template of Track B, by task kind; the data card shows them all.
 
 `LINE_REPAIR` takes the place of `PHRASINGS["fix_bug"]` where a profile asks for the repaired line alone
-(`track_b.repair_form=line`, as `cpu` does).
+(`track_b.repair_form=line`, as `smoke` does).
 
 `{code}` is the function that is shown, `{name}` its name. In bug repairs the faulty line is marked: finding
 the fault is not part of the task, so that repairing it can be measured on a model this small. `BUG_MARK`

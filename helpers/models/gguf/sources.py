@@ -153,10 +153,13 @@ def recorded_name(spec: str) -> str:
 
 def weights_facts(spec: str) -> dict[str, dict[str, str]]:
     """Return `{"weights": {file, quantisation, sha256}}` of a GGUF file for a record; {} of another model."""
-    source = find_gguf(spec)
-    if source is None:
+    try:
+        source = find_gguf(spec)
+        if source is None:
+            return {}
+        file, _, quantisation = source._stated()
+    except GgufError:  # it went away after it was loaded
         return {}
-    file, _, quantisation = source._stated()
     return {"weights": {"file": file, "quantisation": quantisation, "sha256": source.sha256}}
 
 
