@@ -160,7 +160,7 @@ LAPTOP = replace(
     completion=CompletionSettings(chat=True),
 )
 
-# Half an hour on the same model: shorter windows, fewer tokens, no second training on a foreign code base.
+# Two thirds of the time on the same model: shorter windows, fewer tokens, no second training on a foreign code base.
 CPU = replace(
     LAPTOP,
     name="cpu",

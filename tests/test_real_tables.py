@@ -35,8 +35,10 @@ def test_the_page_shows_the_tables_of_the_kept_runs(script):
 
 @pytest.mark.parametrize("file", RUNS, ids=lambda file: file.stem)
 def test_a_kept_run_is_valid_and_names_no_place_of_a_machine(file):
-    validate(json.loads(file.read_text()))
-    assert not re.search(r"/(home|root|tmp|work|Users)/", file.read_text())
+    metrics = json.loads(file.read_text())
+    validate(metrics)
+    del metrics["failures"]  # they quote the corpus, which may name such places
+    assert not re.search(r"/(home|root|tmp|work|Users)/", json.dumps(metrics))
 
 
 def test_rows_say_what_the_file_says(script, tmp_path):
