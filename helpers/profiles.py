@@ -160,7 +160,7 @@ LAPTOP = replace(
     completion=CompletionSettings(chat=True),
 )
 
-# Two thirds of the time on the same model: shorter windows, fewer tokens, no second training on a foreign code base.
+# Two thirds of the time on the same model: shorter windows, fewer tokens, no training on foreign code.
 CPU = replace(
     LAPTOP,
     name="cpu",
