@@ -331,7 +331,8 @@ def test_the_gallery_filters_by_track_and_by_words(opened, width) -> None:
     page.screenshot(path=SHOTS / f"gallery-{width}.png")
     track.select_option("")
     search.fill(f"  {CASES[0].item_id.upper()} ")
-    assert seen(page) == [page.locator(".gallery .case").first.get_attribute("id")]
+    named = page.locator(".gallery .case", has_text=CASES[0].item_id)
+    assert seen(page) == [named.get_attribute("id")]
     search.fill("words that no case holds")
     assert (seen(page), told.inner_text()) == ([], f"0 of {len(CASES)} cases")
     assert not any(one.is_visible() for one in page.locator(".gallery h4").all())

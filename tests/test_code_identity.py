@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from helpers.profiles import CPU
+from helpers.profiles import LAPTOP
 from helpers.run.code_identity import OURS, Sources, Used, code_digest
 from helpers.settings import TwinSettings
 from helpers.tracks import a, b, c, controls_a, controls_b, controls_c
@@ -210,9 +210,9 @@ class Recorder:
         self.folder, self.seed, self.runtime = folder, 1, None
         twin = TwinSettings("somebody/another-model")
         self.profile = dataclasses.replace(
-            CPU,
-            track_a=dataclasses.replace(CPU.track_a, twin=twin),
-            track_b=dataclasses.replace(CPU.track_b, general_problems=3),
+            LAPTOP,  # which leaves no stage out
+            track_a=dataclasses.replace(LAPTOP.track_a, twin=twin),
+            track_b=dataclasses.replace(LAPTOP.track_b, general_problems=3),
         )
         self.guards = Guards(folder)
         self.asked: dict[str, Callable[..., Any]] = {}
