@@ -264,7 +264,8 @@ def _precision_sentence(checked: Mapping[str, Any]) -> str:
     )
     return (
         f"**Precision.** Scored in float32 and with bfloat16 products, {checked['files']} of the held-out "
-        f"files differ in bits per byte by {changes} (limit {checked['limit']:g}), {reading}."
+        f"files {'differs' if checked['files'] == 1 else 'differ'} in bits per byte by {changes} (limit "
+        f"{checked['limit']:g}), {reading}."
     )
 
 
