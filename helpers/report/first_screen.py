@@ -29,6 +29,8 @@ from helpers.report.tables import (
 from helpers.report.tables_completion import ARM_NAMES, completion_cost, completion_verdict
 from helpers.report.tables_completion import TITLE as COMPLETION_TITLE
 
+# Track -> its control on code that has nothing to do with the repository.
+ELSEWHERE = {"track_a": "general_code", "track_b": "general_problems", "track_c": "foreign_package"}
 SIGNS = {"improved": "✓", "no_detectable_difference": "≈", "regressed": "✗", "not_run": "–"}
 FEW_ITEMS = 10  # below that, an interval says little: the rows are shown as too few to tell
 UNSURE_EXPOSURE = ("trained_on", "unknown")
@@ -65,9 +67,10 @@ def first_screen(metrics: Mapping[str, Any], left_out: Sequence[str] = ()) -> di
 def headline(metrics: Mapping[str, Any]) -> str:
     """Say in one line which tracks improved, did not change detectably, regressed or did not run.
 
-    Example: "Tracks A and C improved; B regressed".
+    Example: "Tracks A and C improved; B regressed". What got worse outside of the repository stands there
+    too: "Tracks A and B improved, but B forgets".
     """
-    said = []
+    said, forgotten = [], forgetting(metrics)
     for verdict, singular, plural in (
         ("improved", "improved", "improved"),
         ("no_detectable_difference", "shows no detectable difference", "show no detectable difference"),
@@ -76,7 +79,9 @@ def headline(metrics: Mapping[str, Any]) -> str:
     ):
         letters = [name[-1].upper() for name in TRACK_NAMES if metrics[name]["verdict"] == verdict]
         if letters:
-            said.append(f"{_listed(letters)} {plural if len(letters) > 1 else singular}")
+            worse = _listed([letter for letter in letters if f"track_{letter.lower()}" in forgotten])
+            but = f", but {worse} {'forget' if ' and ' in worse else 'forgets'}" if worse else ""
+            said.append(f"{_listed(letters)} {plural if len(letters) > 1 else singular}{but}")
     several = said[0].split()[1] == "and" or "," in said[0].split()[0]
     return f"Track{'s' if several else ''} {'; '.join(said)}"
 
@@ -200,12 +205,8 @@ def duration_text(seconds: float) -> str:
 
 
 def fails_sentence(metrics: Mapping[str, Any]) -> str:
-    """Say what still fails after training, and what got worse outside of the repository; may be empty."""
+    """Say what still fails after training; may be empty."""
     said = []
-    general = metrics["track_a"].get("controls", {}).get("general_code")
-    if general and entry_verdict(general) == "regressed":
-        share = general["delta"]["value"] / general["before"]["value"]
-        said.append(f"A forgets: general code takes {100 * share:.1f}% more bits per byte than before")
     if metrics["track_b"]["verdict"] != "not_run":
         after = metrics["track_b"]["metrics"]["pass@1"]["after"]
         failed = round(after["n"] * (1 - after["value"]))
@@ -215,6 +216,23 @@ def fails_sentence(metrics: Mapping[str, Any]) -> str:
         missed = 100 * (1 - recall["after"]["value"])
         said.append(f"C: {missed:.0f}% of the right functions are not among the first ten results")
     return f"{'; '.join(said)}." if said else ""
+
+
+def forgetting(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Return track -> what its training made detectably worse outside of the repository, in words."""
+    found = {}
+    for name, control in ELSEWHERE.items():
+        entry = metrics[name].get("controls", {}).get(control)
+        if metrics[name]["verdict"] == "not_run" or not entry or entry_verdict(entry) != "regressed":
+            continue
+        before, after, n = entry["before"]["value"], entry["after"]["value"], entry["after"]["n"]
+        found[name] = {
+            "track_a": f"general code takes {100 * (after / before - 1):.1f}% more bits per byte than before",
+            "track_b": f"of {n} problems that have nothing to do with the repository (HumanEval), the model "
+            f"solves {round(n * before)} before training and {round(n * after)} after it",
+            "track_c": f"MRR@10 over another package falls from {before:.3f} to {after:.3f}",
+        }[name] + f" ({change_text(entry['delta'])})"
+    return found
 
 
 def aside_sentence(metrics: Mapping[str, Any]) -> str:
@@ -245,6 +263,7 @@ def warning_lines(metrics: Mapping[str, Any]) -> list[str]:
     if missing:
         were, cards = ("s {} were", "their cards say") if missing[1:] else (" {} was", "its card says")
         lines.append(f"Track{were.format(_listed(missing))} not run; {cards} why.")
+    lines += [f"Track {name[-1].upper()} forgets: {what}." for name, what in forgetting(metrics).items()]
     for name, title in TRACK_NAMES.items():
         track = metrics[name]
         if track["verdict"] == "not_run":
