@@ -180,6 +180,8 @@ def test_what_got_worse_elsewhere_stands_beside_the_gain(metrics) -> None:
     assert "general code takes 10.0% more bits per byte" in " ".join(warning_lines(metrics))
     metrics["track_b"]["controls"]["general_problems"]["delta"]["ci95"] = [-0.42, 0.01]
     assert headline(metrics) == "Tracks A, B and C improved, but A forgets"
+    metrics["track_a"]["verdict"] = "regressed"
+    assert headline(metrics) == "Tracks B and C improved; A regressed, and A forgets"
 
 
 def test_the_headline_names_each_verdict_once(metrics) -> None:

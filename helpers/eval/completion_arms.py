@@ -230,6 +230,7 @@ def _write(
     """Return what the model writes at each item, and whether it stopped before its tokens were spent."""
     found: list[tuple[str, bool]] = [("", True)] * len(items)
     first = [written_first(tokenizer, item, task.texts[item.path]) for item in items]
+    held = {one: HeldText(tokenizer, one) for one in set(first)}
     for is_block in (False, True):
         chosen = [n for n, item in enumerate(items) if (item.kind == "block") == is_block]
         if not chosen:
@@ -243,8 +244,7 @@ def _write(
         )  # fmt: skip
         for number, (text,) in zip(chosen, texts, strict=True):
             new = continuing_ids(tokenizer, first[number] + text)
-            before = HeldText(tokenizer, first[number]).count_before(new) if first[number] else 0
-            found[number] = (text, len(new) - before < most)
+            found[number] = (text, len(new) - held[first[number]].count_before(new) < most)
     return found
 
 

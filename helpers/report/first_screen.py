@@ -80,8 +80,10 @@ def headline(metrics: Mapping[str, Any]) -> str:
         letters = [name[-1].upper() for name in TRACK_NAMES if metrics[name]["verdict"] == verdict]
         if letters:
             worse = _listed([letter for letter in letters if f"track_{letter.lower()}" in forgotten])
-            but = f", but {worse} {'forget' if ' and ' in worse else 'forgets'}" if worse else ""
-            said.append(f"{_listed(letters)} {plural if len(letters) > 1 else singular}{but}")
+            joint = "but" if verdict == "improved" else "and"
+            forget = "forget" if " and " in worse else "forgets"
+            added = f", {joint} {worse} {forget}" if worse else ""
+            said.append(f"{_listed(letters)} {plural if len(letters) > 1 else singular}{added}")
     several = said[0].split()[1] == "and" or "," in said[0].split()[0]
     return f"Track{'s' if several else ''} {'; '.join(said)}"
 
