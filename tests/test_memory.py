@@ -12,6 +12,8 @@ import helpers.train.trainer as trainer_module
 from helpers.machine.memory import Fit, in_batches, is_out_of_memory, next_fit
 from helpers.models.structure import plain_model
 from helpers.settings import LoraSettings, TrackASettings
+from helpers.train import validation as validation_module
+from helpers.train.checkpoints import SaveSchedule
 from helpers.train.continued_pretraining import train_language_model
 from helpers.train.fallbacks import NonFiniteLossError, StepTooLargeError, with_fallbacks
 
@@ -166,6 +168,22 @@ def test_an_interrupted_run_resumes_with_the_reductions_it_had_made(tmp_path) ->
     with pytest.raises(KeyboardInterrupt):
         with_fallbacks(killed, RUNTIME, tmp_path)
     assert seen == [None, 4, 4]
+
+
+def test_what_steps_and_validation_freed_is_given_back_around_each_validation(tmp_path, monkeypatch) -> None:
+    from types import SimpleNamespace
+
+    events = []
+    monkeypatch.setattr(validation_module, "return_freed_memory", lambda: events.append("given back"))
+
+    def validate(model):
+        events.append("validated")
+        return 1.0
+
+    callback = validation_module.ValidationCallback(validate, SaveSchedule(1, 1), tmp_path, "x")
+    callback.trainer = SimpleNamespace(useful=0, fed=0)
+    assert callback._measure(torch.nn.Linear(1, 1), SimpleNamespace(global_step=0, log_history=[])) == 1.0
+    assert events == ["given back", "validated", "given back"]
 
 
 def test_nan_in_float16_restarts_training_in_float32(tmp_path) -> None:

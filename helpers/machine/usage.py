@@ -61,17 +61,24 @@ def _own_memory_gib(field: str) -> float | None:
 
 
 def free_memory() -> None:
-    """Release the memory of models that nothing refers to any more, to the system where that is possible.
-
-    glibc keeps what was freed for later requests, gigabytes after a training; `malloc_trim` gives it back.
-    """
+    """Release the memory of models that nothing refers to any more, to the system where that is possible."""
     gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
-    if trim is not None:
-        trim(0)
+    return_freed_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+
+
+def return_freed_memory() -> None:
+    """Give back to the system what glibc keeps of freed host memory for later requests.
+
+    Kept memory serves requests of the sizes that were freed. Work of another kind, such as validation amid
+    training, asks for other sizes, and the process grows by gigabytes unless what it leaves is given back.
+    Does not look for objects that nothing refers to any more; elsewhere than with glibc, does nothing.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from torch.distributed.fsdp import FSDPModule, register_fsdp_forward_method
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from helpers.machine.progress import bar
+from helpers.machine.usage import return_freed_memory
 from helpers.train.checkpoints import SaveSchedule, written_whole
 from helpers.train.fallbacks import require_finite
 
@@ -71,6 +72,7 @@ class ValidationCallback(TrainerCallback):
         start = time.perf_counter()
         training = model.training
         model.eval()
+        return_freed_memory()  # training and validation ask for other sizes: each would add to the other's
         if isinstance(model, FSDPModule):  # shards are gathered for forward passes and registered methods
             model.validated = lambda: self.validate(model)
             register_fsdp_forward_method(model, "validated")
@@ -78,6 +80,7 @@ class ValidationCallback(TrainerCallback):
         else:
             value = float(self.validate(model))
         model.train(training)
+        return_freed_memory()
         self.seconds += time.perf_counter() - start
         require_finite(value, "validation", state.global_step)
         row = {"validation": value, "step": state.global_step}
