@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 
 import docstring_parser
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.code.docstrings import normal_docstring, read_docstring
+from helpers.code.docstrings import normal_docstring, read_docstring, stub
 from helpers.code.functions import functions_of_file
 from helpers.code.names.context import NameContext
 from helpers.data.queries.wording import first_sentence
@@ -170,3 +171,11 @@ def test_a_default_is_shown_in_its_authors_words_or_not_at_all(words) -> None:
     (item,) = facts.parameters
     assert (item.type, item.description) == ("int", f"The value; {words}.")
     assert normal_docstring(facts, ("x",)).count("3") == 1
+
+
+def test_a_stub_ends_before_the_first_statement_with_its_decorators():
+    code = "def outer(g):\n    # why\n    @wraps(g)\n    @ cached\n    def inner(x):\n        return g(x)\n    return inner\n"
+    assert stub(code, "Wrap it.") == 'def outer(g):\n    """Wrap it."""\n    # why\n'
+    one_line = "def f(a): return a\n"
+    assert ast.parse(stub(one_line, "Give a.") + "    pass\n")
+    assert ast.get_docstring(ast.parse(stub(one_line, "Give a.") + "    pass\n").body[0]) == "Give a."

@@ -146,6 +146,22 @@ def with_docstring(code: str, docstring: str) -> str:
     return "".join(lines[:at]) + block + "\n" + "".join(lines[at:])
 
 
+def stub(code: str, docstring: str) -> str:
+    """Return signature and `docstring` of `code`, a function without one, as a person would begin it.
+
+    >>> print(stub("def f(a):\\n    return a\\n", "Return a."))
+    def f(a):
+        \"""Return a.\"""
+    <BLANKLINE>
+    """
+    text = SourceText(code)
+    first = text.function.body[0]
+    decorated = getattr(first, "decorator_list", [])
+    start = min(text.span(node)[0] for node in (first, *decorated))
+    header = text.data[:start].decode().rstrip().removesuffix("@" if decorated else "").rstrip()
+    return with_docstring(f"{header}\n    pass\n", docstring).removesuffix("    pass\n")
+
+
 def docstring_of(source: str) -> str:
     """Return the cleaned docstring of the function in `source`, or ""."""
     return storable(ast.get_docstring(SourceText(source).function) or "")

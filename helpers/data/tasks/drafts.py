@@ -16,8 +16,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from helpers.code.docstrings import read_docstring, with_docstring
-from helpers.code.edits import SourceText
+from helpers.code.docstrings import read_docstring, stub, with_docstring
 from helpers.code.extraction import parse
 from helpers.code.quality import is_gain, quality_costs
 from helpers.data.tasks.bugs import Bug
@@ -195,22 +194,22 @@ def _fixed_line(code: str, bug: Bug) -> str | None:
 def _implement(
     truths: Sequence[GroundTruth], context: ExecutionContext, seed: int, workers: int
 ) -> list[Draft]:
-    """Return functions to write from signature and summary; leave out those that pass with an empty body."""
+    """Return functions to write from signature and summary; leave out those that pass with an empty body.
+
+    The answer repeats the summary as its docstring: a model that learns to leave it out leaves it out
+    everywhere.
+    """
     stubs = []
     for truth in truths:
         if summary := read_docstring(truth.function.docstring).summary:
-            text = SourceText(truth.code)
-            start, _ = text.span(text.function.body[0])
-            header = text.data[:start].decode().rstrip()
-            stubs.append((truth, with_docstring(f"{header}\n    pass\n", summary)))
-    programs = [_program(truth, stub) for truth, stub in stubs]
+            stubs.append((truth, stub(truth.code, summary), summary))
+    programs = [_program(truth, f"{head}    pass\n") for truth, head, _ in stubs]
     outcomes = run_in(context, programs, workers=workers, what="run stubs")
     drafts = []
-    for (truth, stub), outcome in zip(stubs, outcomes, strict=True):
+    for (truth, head, summary), outcome in zip(stubs, outcomes, strict=True):
         if outcome.status in NOTICED:
-            head = stub.removesuffix("    pass\n")
             checks = (f"reference passes {truth.n_cases} tests", "an empty body fails them")
-            answer = fenced_python(truth.code)
+            answer = fenced_python(with_docstring(truth.code, summary))
             drafts.append(phrased(Draft("implement", truth.function, head, answer, checks, truth), seed))
     return drafts
 
