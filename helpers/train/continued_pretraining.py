@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from helpers.eval.perplexity import evaluate_perplexity
 from helpers.machine.hardware import Runtime, can_compile, set_seed
 from helpers.machine.memory import Fit
 from helpers.machine.processes import world_size
+from helpers.machine.usage import return_freed_memory
 from helpers.models.causal_lm import add_lora, load_adapted, load_causal_lm
 from helpers.models.footprint import planned_fit
 from helpers.models.packed_decoder import is_covered
@@ -118,6 +120,9 @@ def _train(
         what="train the language model",
     )  # fmt: skip
     history = dataclasses.replace(history, infilled_documents=len(train_texts) - len(plain))
+    del base, model
+    gc.collect()
+    return_freed_memory()  # before another copy of the model is loaded
     if PartialState().is_main_process:
         write_json(out_dir / "history.json", history)
     if full or settings.keep_gain >= 1:
