@@ -114,6 +114,16 @@ class InstructPair:
 
 
 @dataclass(frozen=True)
+class RehearsedAnswer:
+    """What the untouched model answered to a question about general code; nobody checked it."""
+
+    id: str  # begins with what was asked for: "write" code, or "tell" something
+    function: str  # "path::name" in the standard library
+    instruction: str  # the whole user turn
+    response: str = ""  # the whole assistant turn, once written
+
+
+@dataclass(frozen=True)
 class Task:
     """One held-out item of Track B. Tasks of executable kinds have tests; in others they are empty."""
 

@@ -234,6 +234,7 @@ class TrackBSettings:
     repair_form: str = "function"  # what answers a bug: the whole function, or the corrected "line" alone
     fenced_code: bool = True  # code in Markdown fences, as chat models write it; a base model saw none
     general_problems: int = 0  # of HumanEval's, on which forgetting is measured; for chat models
+    rehearsed_answers: int = 0  # of the untouched model about general code, mixed into the pairs
     language: str = "deterministic"  # who writes prose: also chat[:MODEL], openai:MODEL[@URL]
     benchmarks: tuple[str, ...] = ()  # problem files (HumanEval's or MBPP's) that no pair may share code with
     bootstrap_samples: int = 10_000

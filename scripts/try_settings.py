@@ -2,6 +2,7 @@
 
     python scripts/try_settings.py a --set track_a.learning_rate=4e-4 --out DIR
     python scripts/try_settings.py b --set track_b.lora.layers=10 --data RUN/track_b/data --out DIR
+    python scripts/try_settings.py b --set track_b.rehearsed_answers=60 --problems mbpp.jsonl --out DIR
 
 Track A: bits per byte of the validation files while training, and of general code that is neither rehearsed
 nor reported. Track B: the loss on the validation pairs, and answers to their instructions, greedy, scored as
@@ -16,11 +17,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from helpers.data.leaks import without_leaks
 from helpers.data.splits import split_corpus
 from helpers.data.tasks.execution import execution_context
 from helpers.data.tasks.instruct_data import InstructData, build_instruct_data, load_instruct_data
+from helpers.data.tasks.rehearsal import write_rehearsal
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.eval.response_scoring import score_responses
 from helpers.machine.hardware import Runtime, detect_runtime, set_seed
@@ -42,12 +45,15 @@ from helpers.models.causal_lm import chat_ids, generate, load_adapted, load_caus
 from helpers.profiles import RunRequest, resolve_profile
 from helpers.records import Corpus, Function, Splits
 from helpers.settings import Profile
+from helpers.tools.general_problems import solve_general_problems
+from helpers.tools.problem_files import Problem, read_problems
 from helpers.tools.verify_pairs import as_task
 from helpers.train.continued_pretraining import train_language_model
 from helpers.train.instruct import train_instruct
 from helpers.train.trainer import TrainingHistory
 
 GENERAL_FILES = 6  # beside those on which forgetting is reported
+GENERAL_PROBLEMS = 80  # drawn of a file of problems
 
 
 def main() -> None:
@@ -58,6 +64,7 @@ def main() -> None:
     parser.add_argument("--corpus", default="")
     parser.add_argument("--set", action="append", default=[], dest="changes", metavar="NAME=VALUE")
     parser.add_argument("--data", type=Path, help="Track B's pairs of an earlier run; built if not given")
+    parser.add_argument("--problems", type=Path, help="HumanEval's or MBPP's format; not HumanEval itself")
     parser.add_argument("--pairs", type=int, default=0, help="train on the first so many alone; 0: all")
     parser.add_argument("--base", action="store_true", help="score the untouched model")
     parser.add_argument("--out", type=Path, required=True)
@@ -108,12 +115,18 @@ def _try_b(profile: Profile, runtime: Runtime, given: argparse.Namespace) -> dic
     if given.base:
         model = load_causal_lm(settings.model, runtime)
     else:
+        untouched, held_out = load_causal_lm(settings.model, runtime), [t.detail["code"] for t in data.tasks]
+        rehearsed = write_rehearsal(*untouched, settings, runtime, seed=seed, held_out=held_out)
+        del untouched
 
         def train() -> TrainingHistory:
-            return train_instruct(settings, pairs, data.validation, runtime, seed=seed, out_dir=out)
+            learnt = [*pairs, *rehearsed]
+            return train_instruct(settings, learnt, data.validation, runtime, seed=seed, out_dir=out)
 
-        row |= _trained(train, out, seed) | {"pairs": len(pairs)}
+        row |= _trained(train, out, seed) | {"pairs": len(pairs), "rehearsed": len(rehearsed)}
         model = load_adapted(settings.model, out / "adapter", runtime)
+    if given.problems:
+        row |= _general(model, read_problems(given.problems), profile, runtime)
     tasks = [as_task(pair) for pair in data.validation]
     start = time.process_time()
     texts = generate(
@@ -136,6 +149,20 @@ def _try_b(profile: Profile, runtime: Runtime, given: argparse.Namespace) -> dic
         "invented": sum(bool(score.invented_names) for score in scores),
         "generation_processor_s": round(seconds),
     }
+
+
+def _general(
+    model: tuple[Any, Any], problems: Mapping[Any, Problem], profile: Profile, runtime: Runtime
+) -> dict[str, Any]:
+    """Return how many of `GENERAL_PROBLEMS` problems the model solves, greedily."""
+    drawn = random.Random(f"{profile.seed}:problems").sample(
+        list(problems.values()), min(GENERAL_PROBLEMS, len(problems))
+    )
+    sizes = {"batch_size": profile.track_b.generation_batch, "workers": profile.sandbox_workers}
+    rows = solve_general_problems(*model, drawn, runtime, **sizes)
+    characters = sum(len(row["completion"]) for row in rows) // len(rows)
+    solved = f"{sum(row['passed'] for row in rows)}/{len(rows)}"
+    return {"problems solved": solved, "characters of an answer": characters}
 
 
 def _trained(train: Callable[[], TrainingHistory], out: Path, seed: int) -> dict[str, Any]:

@@ -75,11 +75,17 @@ def test_the_reports_are_rebuilt_as_they_were_from_the_run_folder_alone(finished
     assert {name: (copied / name).read_bytes() for name in before} == before
 
 
+def _files(run, data_set):
+    return [run / path for path in data_set.files.values()]
+
+
 def test_the_saved_data_load_by_their_card_with_every_value_as_it_was_saved(finished, tmp_path) -> None:
     import datasets
 
     (run,) = (finished[0] / "runs").iterdir()
-    names = set(DATA_SETS)
+    has_rows = {name: any(map(read_jsonl, _files(run, one))) for name, one in DATA_SETS.items()}
+    assert [name for name, some in has_rows.items() if not some] in ([], ["rehearsed_answers"])
+    names = {name for name, some in has_rows.items() if some}
     assert set(datasets.get_dataset_config_names(str(run))) == names
     for name in names:
         read = datasets.load_dataset(str(run), name, cache_dir=str(tmp_path))

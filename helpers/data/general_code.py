@@ -71,15 +71,22 @@ def rehearsal_texts(
     """
     if token_budget <= 0:
         return []
-    root = Path(sysconfig.get_paths()["stdlib"])
     never = {_without_blank_lines(text) for text in held_out}
-    files = []
-    for path in _source_files(root, SKIPPED_FOLDERS | {"site-packages", "idlelib", "lib2to3", "turtledemo"}):
-        text = path.read_text(encoding="utf-8", errors="replace")
-        if _without_blank_lines(text) not in never:
-            name = path.relative_to(root).as_posix()
-            files.append(SourceFile(name, text, "", path.stat().st_size))
+    files = [file for file in standard_library_files() if _without_blank_lines(file.text) not in never]
     return [file.text for file in draw_files(files, tokenizer, token_budget, seed)]
+
+
+def standard_library_files() -> list[SourceFile]:
+    """Return the standard library's files of middle size, by path; tests and programs are left out."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    skipped = SKIPPED_FOLDERS | {"site-packages", "idlelib", "lib2to3", "turtledemo"}
+    return [
+        SourceFile(
+            path.relative_to(root).as_posix(), path.read_text(encoding="utf-8", errors="replace"), "",
+            path.stat().st_size,
+        )
+        for path in _source_files(root, skipped)
+    ]  # fmt: skip
 
 
 def general_code_sources(exclude: str = "") -> dict[str, str]:

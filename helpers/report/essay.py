@@ -131,6 +131,11 @@ def method_text(name: str, track: Mapping[str, Any]) -> str:
             f"An adapter{weights} on {model} learned from {_count(counts, 'training_pairs')} pairs of an "
             "instruction and an answer; whatever they claim about behaviour was verified by running it."
         )
+        if counts.get("rehearsed_answers"):
+            learned += (
+                f" {_count(counts, 'rehearsed_answers')} answers about general code, which the model wrote "
+                "itself before, were mixed in so that it forgets less."
+            )
         measured = (
             f"Before and after, the model answered {_count(counts, 'tasks')} held-out tasks; of "
             f"{_count(counts, 'executable_tasks')}, unit tests run in a sandbox decide."

@@ -19,6 +19,7 @@ OPTIONAL: dict[str, Callable[[Profile], object]] = {  # stage -> whether the pro
     "track_a/before_float32": lambda profile: False,  # where the check of bfloat16 products fails
     "track_a/twin": lambda profile: profile.track_a.as_twin(),
     "track_a/completion": lambda profile: profile.completion.places,
+    "track_b/rehearsal": lambda profile: profile.track_b.rehearsed_answers,
     "track_b/problems_before": lambda profile: profile.track_b.general_problems,
     "track_b/problems_after": lambda profile: profile.track_b.general_problems,
 }
@@ -69,7 +70,10 @@ _OUTSIDE_STAGES = {
     "Summary": (3.0, 1.0, 10.0, 3.0),
 }
 _STAGES = {
-    "Corpus and data card": {"track_b/data": (168.0, 9.0, 280.0, 162.0)},
+    "Corpus and data card": {
+        "track_b/data": (168.0, 9.0, 280.0, 162.0),
+        "track_b/rehearsal": (60.0, 5.0, 60.0, 60.0),
+    },
     "Track A: extended pretraining": {
         "track_a/before": (86.0, 2.5, 35.0, 95.0),
         "track_a/before_float32": (150.0, 2.5, 35.0, 150.0),

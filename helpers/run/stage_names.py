@@ -14,6 +14,7 @@ STAGE_NAMES = {
     "track_a/exposure": "what the model may have seen before",
     "track_a/completion": "completions, with and without tuning and retrieval",
     "track_b/data": "making and verifying pairs and tasks",
+    "track_b/rehearsal": "answers to be rehearsed",
     "track_b/answers_before": "answers of the untouched model",
     "track_b/references": "running the reference answers",
     "track_b/scored_before": "running the untouched model's answers",

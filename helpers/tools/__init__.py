@@ -7,6 +7,6 @@ catalogue for `search`, and the saved ladder for its report. `helpers.__main__` 
 """
 
 __all__ = [
-    "complete", "completion_run", "general_problems", "retrieved_prompt", "score", "search",
+    "complete", "completion_run", "general_problems", "problem_files", "retrieved_prompt", "score", "search",
     "track_a_ladder", "verify_pairs",
 ]  # fmt: skip

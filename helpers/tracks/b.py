@@ -21,6 +21,7 @@ from helpers.data.tasks.instruct_data import (
     save_instruct_data,
 )
 from helpers.data.tasks.prose_models import language_generator
+from helpers.data.tasks.rehearsal import write_rehearsal
 from helpers.eval.planted.name_check import check_planted
 from helpers.eval.references import (
     retry_infrastructure_errors,
@@ -32,7 +33,7 @@ from helpers.eval.response_generation import by_task, generate_responses
 from helpers.eval.response_scoring import copy_input_responses, score_responses
 from helpers.models.causal_lm import load_adapted, load_causal_lm, load_tokenizer
 from helpers.models.gguf.sources import weights_facts
-from helpers.records import EXECUTABLE, Corpus, Function, ResponseScore, Splits, Task
+from helpers.records import EXECUTABLE, Corpus, Function, RehearsedAnswer, ResponseScore, Splits, Task
 from helpers.report import data_plots, plots, plots_b, tables
 from helpers.report import display as show
 from helpers.report.metrics import record_track_b, write_items
@@ -46,7 +47,10 @@ from helpers.tracks.session import Session
 from helpers.tracks.stage_inputs import AMOUNTS, DATA_SOURCES, LEARNING, REPORTING, SAMPLING, settings_without
 from helpers.train.instruct import encode_pair, end_token_id, show_supervised, train_instruct
 
-STAGES = ("data", "references", "answers_before", "scored_before", "train", "answers_after", "scored_after")
+STAGES = (
+    "data", "rehearsal", "references", "answers_before", "scored_before", "train", "answers_after",
+    "scored_after",
+)  # fmt: skip
 DATA_FIGURES = {
     "lines": "Lines of the code shown",
     "decision_points": "Difficulty: branches of the code shown",
@@ -62,6 +66,7 @@ class TrackB:
         self.run, self.corpus, self.functions, self.splits = run, corpus, functions, splits
         self.settings = run.profile.track_b
         self.data: InstructData | None = None  # once built
+        self.rehearsed: list[RehearsedAnswer] = []
 
     @step
     def build(self) -> None:
@@ -80,7 +85,7 @@ class TrackB:
             ),
         )  # fmt: skip
         self.data = load_instruct_data(folder)
-        self.run.require(
+        enough = self.run.require(
             self.name,
             training_pairs=len(self.data.train),
             validation_pairs=len(self.data.validation),
@@ -89,6 +94,11 @@ class TrackB:
         kinds = dict(Counter(pair.kind for pair in self.data.train))
         print(f"{kinds} and {len(self.data.tasks)} held-out tasks; one pair:")
         display(show.pair(self.data.train[0].instruction, self.data.train[0].response))
+        if enough and settings.rehearsed_answers:
+            self.rehearsed = self._rehearse()
+            print(f"To be rehearsed: {len(self.rehearsed)} answers of the untouched model; one of them:")
+            for answer in self.rehearsed[:1]:
+                display(show.pair(answer.instruction, answer.response))
 
     @step
     def show_data(self) -> None:
@@ -154,9 +164,9 @@ class TrackB:
         read = settings_without(settings, SAMPLING, AMOUNTS, REPORTING, DATA_SOURCES)
         self.trained = self.run.stage(
             "track_b/train",
-            [read, data.train, data.validation],
+            [read, data.train, self.rehearsed, data.validation],
             lambda out: train_instruct(
-                settings, data.train, data.validation, runtime, seed=seed, out_dir=out
+                settings, [*data.train, *self.rehearsed], data.validation, runtime, seed=seed, out_dir=out
             ),
         )
         self.history = self.run.history("track_b/train")
@@ -213,10 +223,14 @@ class TrackB:
             seed=run.seed,
             samples=settings.bootstrap_samples,
             temperature=settings.temperature,
-            cost=cost_of(run, self.name, STAGES),
+            cost=cost_of(run, self.name, [one for one in STAGES if one != "rehearsal" or self.rehearsed]),
             data={
-                "counts": {"training_pairs": len(data.train), "validation_pairs": len(data.validation)},
-                "training_sha256": digest(data.train),
+                "counts": {
+                    "training_pairs": len(data.train),
+                    "validation_pairs": len(data.validation),
+                    "rehearsed_answers": len(self.rehearsed),
+                },
+                "training_sha256": digest([data.train, self.rehearsed]),
                 **weights_facts(settings.model),
                 "repair_form": settings.repair_form,
             },
@@ -264,6 +278,20 @@ class TrackB:
 
     def _corpus(self) -> list[str]:
         return [self.corpus.spec, self.corpus.sha256]
+
+    def _rehearse(self) -> list[RehearsedAnswer]:
+        """Let the untouched model answer questions about general code, which the training mixes in."""
+        settings, runtime, seed = self.settings, self.run.runtime, self.run.seed
+        held_out = [task.detail["code"] for task in self.data.tasks]
+        read = settings_without(settings, LEARNING - {"rehearsed_answers"}, AMOUNTS, REPORTING, SAMPLING)
+        return self.run.rows(
+            "track_b/rehearsal",
+            [read, held_out],
+            lambda: write_rehearsal(
+                *load_causal_lm(settings.model, runtime), settings, runtime, seed=seed, held_out=held_out
+            ),
+            RehearsedAnswer,
+        )
 
     def _answering(self) -> dict[str, Any]:
         """Return the settings that answers depend on, besides the weights."""

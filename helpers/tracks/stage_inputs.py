@@ -14,7 +14,7 @@ from helpers.settings import TrackASettings, TrackBSettings, TrackCSettings
 
 LEARNING = frozenset({
     "epochs", "learning_rate", "batch_sequences", "batch_pairs", "warmup_fraction", "lora", "rehearsal_share",
-    "fim_share", "keep_gain", "scale", "hard_negatives",
+    "rehearsed_answers", "fim_share", "keep_gain", "scale", "hard_negatives",
 })  # fmt: skip
 # How much data is drawn: the data itself is among the stage's inputs.
 AMOUNTS = frozenset({

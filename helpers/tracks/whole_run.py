@@ -24,6 +24,7 @@ from helpers.data.general_code import general_code_sources
 from helpers.data.leaks import LeakReport
 from helpers.data.queries.retrieval_data import RetrievalData
 from helpers.data.tasks.instruct_data import InstructData
+from helpers.data.tasks.rehearsal import rehearsal_report
 from helpers.eval.completion_task import FOLDER, ITEMS
 from helpers.eval.failures import select_failures, track_a_failures, track_c_failures
 from helpers.eval.failures_b import track_b_failures
@@ -94,7 +95,7 @@ def data_card(
             "standard-library tokens mixed in, per training token": profile.track_a.rehearsal_share,
             "general code, for forgetting": general_code_sources(corpus.import_name),
         },
-        "instruct": lacking.get("track_b") or instruct.report,
+        "instruct": lacking.get("track_b") or instruct.report | rehearsal_report(run.profile.track_b),
         "retrieval": lacking.get("track_c") or retrieval.report,
         "completion": lacking.get("completion") or completion_report(_places(run)),
         "command": regenerating_command(

@@ -22,7 +22,7 @@ from helpers.models.footprint import planned_fit
 from helpers.models.structure import hidden_states, output_head
 from helpers.models.token_loss import IGNORED, summed_token_loss
 from helpers.models.tokens import continuation, continuing_ids, turn_end_id
-from helpers.records import InstructPair
+from helpers.records import InstructPair, RehearsedAnswer
 from helpers.settings import TrackBSettings
 from helpers.train.fallbacks import TrainingError, with_fallbacks
 from helpers.train.packing import best_fit
@@ -45,7 +45,7 @@ class Example:
 
 def train_instruct(
     settings: TrackBSettings,
-    pairs: Sequence[InstructPair],
+    pairs: Sequence[InstructPair | RehearsedAnswer],
     validation_pairs: Sequence[InstructPair],
     runtime: Runtime,
     *,
@@ -71,7 +71,7 @@ def train_instruct(
     )
 
 
-def encode_pair(pair: InstructPair, tokenizer: PreTrainedTokenizerBase) -> Example:
+def encode_pair(pair: InstructPair | RehearsedAnswer, tokenizer: PreTrainedTokenizerBase) -> Example:
     """Return tokens and labels of one pair: the prompt masked, response and end token not.
 
     What instruction and response spell is text: the prompt's template and the last token alone hold tokens
@@ -147,7 +147,8 @@ def response_loss(
 
 
 def _train(
-    settings: TrackBSettings, pairs: Sequence[InstructPair], validation_pairs: Sequence[InstructPair],
+    settings: TrackBSettings, pairs: Sequence[InstructPair | RehearsedAnswer],
+    validation_pairs: Sequence[InstructPair],
     runtime: Runtime, fit: Fit, seed: int, out_dir: Path,
 ) -> TrainingHistory:  # fmt: skip
     if not pairs or not validation_pairs:

@@ -40,6 +40,12 @@ DATA_SETS = {  # the first of them that a run has is loaded when no name is give
         "by our generators from the functions of the code base; every claim about behaviour was run",
         {name: f"track_b/data/{name}.jsonl" for name in ("train", "validation")},
     ),
+    "rehearsed_answers": DataSet(
+        "Track B: answers about general code, mixed into the pairs against forgetting",
+        "greedily by the model itself, before it was tuned, to questions about functions of the standard "
+        "library; nobody checked them",
+        {"train": "track_b/rehearsal/rows.jsonl"},
+    ),
     "tasks": DataSet(
         "Track B: held-out instructions with references and unit tests",
         "as the pairs, from functions of test files alone",

@@ -4,7 +4,11 @@
 `suite_cases`, `test_sets`) that hold in any process (`stability`) and kill mutants (`bugs`,
 `ground_truth`). They become drafts (`drafts`, `worsening`, `prose`); `filters` decides which drafts may
 stay, `choosing` which are used. `checks`, `generated_tests` and `execution` also serve to score answers.
-Generating and scoring the answers is the job of `helpers.eval`.
+`rehearsal` has the untouched model answer questions about general code, to be learnt again with the pairs.
+Generating and scoring the answers to tasks is the job of `helpers.eval`.
 """
 
-__all__ = ["bugs", "checks", "execution", "generated_tests", "instruct_data", "phrasings", "prose_models"]
+__all__ = [
+    "bugs", "checks", "execution", "generated_tests", "instruct_data", "phrasings", "prose_models",
+    "rehearsal",
+]  # fmt: skip

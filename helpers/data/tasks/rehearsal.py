@@ -1,0 +1,146 @@
+"""Write Track B's rehearsal: answers of the untouched model about general code, which it learns to keep.
+
+A model that learns a repository's answers may lose others: its answers get as short as the pairs', whatever
+is asked (docs/real-models.md). So some answers that it wrote itself, before training, are mixed in
+(self-synthesised rehearsal, Huang et al. 2024, arXiv 2403.01244). Nobody checked what they claim. They show
+what the model did, not what is right, and no figure is computed from them.
+
+The questions are about functions of the standard library, in words that neither pairs nor tasks use.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from helpers.code.docstrings import stub
+from helpers.code.extraction import defines, extract_code
+from helpers.code.functions import functions_of_file
+from helpers.data.contamination import Benchmarks, fingerprints
+from helpers.data.general_code import standard_library_files
+from helpers.data.tasks.phrasings import fenced_python
+from helpers.machine.hardware import Runtime
+from helpers.models.causal_lm import chat_ids, generate
+from helpers.models.tokens import token_ids
+from helpers.records import Function, RehearsedAnswer
+from helpers.settings import TrackBSettings
+
+WRITE = (
+    "Here is the start of a Python function. Write the whole function.\n\n{code}",
+    "Write the Python function that this docstring describes, with the signature given.\n\n{code}",
+    "Finish this function so that it does what its docstring says.\n\n{code}",
+)
+TELL = (
+    "What is this Python function for, and when would I use it?\n\n{code}",
+    "Is anything in this Python function wrong or risky?\n\n{code}",
+    "How would you test this Python function?\n\n{code}",
+)
+WRITTEN_OF = (3, 4)  # of so many questions ask for code: what is lost first, and can be measured
+DOCSTRING_CHARS = range(40, 800)  # shorter ones say too little to write the function
+REJOINED = 8  # tokens: a text that was cut off may take a few less when it is tokenized as a whole
+SPARE = 1.5  # questions asked for each answer wanted: some answers do not end in time, or hold no code
+
+
+def write_rehearsal(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: TrackBSettings,
+    runtime: Runtime,
+    *,
+    seed: int,
+    held_out: Iterable[str] = (),
+) -> list[RehearsedAnswer]:
+    """Return up to `settings.rehearsed_answers` answers of `model`, the untouched one, greedily written.
+
+    Question and answer take at most half of the tokens of the longest pair each. Answers that did not end in
+    time are left out, and so is code that does not parse or is not the function that was asked for.
+
+    Args:
+        held_out: code of held-out functions; functions of the standard library that equal one are left out,
+            and so are those in `settings.benchmarks`.
+    """
+    wanted = settings.rehearsed_answers
+    if not wanted:
+        return []
+    room = (settings.max_prompt_tokens + settings.max_new_tokens) // 2
+    asked = _questions(tokenizer, room, round(SPARE * wanted), seed, held_out, settings.benchmarks)
+    texts = generate(
+        model, tokenizer, [chat_ids(tokenizer, answer.instruction) for answer in asked], runtime,
+        max_new_tokens=room, batch_size=settings.generation_batch, seed=seed,
+        what="rehearsed answers",
+    )  # fmt: skip
+    answered = [
+        RehearsedAnswer(one.id, one.function, one.instruction, texts[0].strip())
+        for one, texts in zip(asked, texts, strict=True)
+    ]
+    return [one for one in answered if _is_whole(one, tokenizer, room)][:wanted]
+
+
+def rehearsal_report(settings: TrackBSettings) -> dict[str, Any]:
+    """Return what the data card says of the rehearsal; nothing where none is asked for."""
+    if not settings.rehearsed_answers:
+        return {}
+    return {
+        "rehearsal": {
+            "answers of the untouched model, at most": settings.rehearsed_answers,
+            "about": "public functions of the standard library with a docstring, drawn with the seed",
+            "share of questions that ask for code": WRITTEN_OF[0] / WRITTEN_OF[1],
+            "left out": "answers that did not end in time, and code that is not the function asked for",
+            "questions for code": list(WRITE),
+            "other questions": list(TELL),
+        }
+    }
+
+
+def _questions(
+    tokenizer: PreTrainedTokenizerBase, room: int, n: int, seed: int, held_out: Iterable[str],
+    benchmarks: Sequence[str],
+) -> list[RehearsedAnswer]:  # fmt: skip
+    """Return `n` questions of at most `room` tokens, a seeded choice; fewer if there are not so many."""
+    codes = {mark for code in held_out for mark in fingerprints(code)}
+    problems, drawn = Benchmarks(benchmarks), random.Random(f"{seed}:rehearsal")
+    functions = _functions()
+    drawn.shuffle(functions)
+    asked: list[RehearsedAnswer] = []
+    for function in functions:
+        if len(asked) == n:
+            break
+        if not codes.isdisjoint(fingerprints(function.code)):
+            continue
+        if problems.reason(function.source, function.code):
+            continue
+        writes = len(asked) % WRITTEN_OF[1] < WRITTEN_OF[0]
+        shown = stub(function.code, function.docstring) if writes else function.source
+        instruction = drawn.choice(WRITE if writes else TELL).format(code=fenced_python(shown))
+        # An answer is about as long as the function.
+        if len(token_ids(tokenizer, function.source)) < room >= len(chat_ids(tokenizer, instruction)):
+            kind = "write" if writes else "tell"
+            asked.append(RehearsedAnswer(f"{kind}-{len(asked):04d}", function.id, instruction))
+    return asked
+
+
+def _functions() -> list[Function]:
+    """Return the standard library's public functions with a docstring, by id."""
+    found = {
+        function.id: function
+        for file in standard_library_files()
+        for function in functions_of_file(file, file.path.removesuffix(".py").replace("/", "."))
+        if len(function.docstring) in DOCSTRING_CHARS
+        and not (function.is_method or function.is_nested or function.is_async)
+        and not function.name.startswith("_")
+    }
+    return [found[name] for name in sorted(found)]
+
+
+def _is_whole(answer: RehearsedAnswer, tokenizer: PreTrainedTokenizerBase, room: int) -> bool:
+    """Return whether an answer ended by itself and, where code was asked for, holds the function."""
+    if not answer.response or len(token_ids(tokenizer, answer.response)) + REJOINED >= room:
+        return False
+    if answer.id.startswith("tell"):
+        return True
+    name = answer.function.rpartition("::")[2]
+    code = extract_code(answer.response, entry_point=name)
+    return code is not None and defines(code, name)
