@@ -98,34 +98,53 @@ def _plan_twin(profile: Profile, machine: Machine, micro_batch: int | None) -> S
 
 
 def _plan_track_b(profile: Profile, machine: Machine, micro_batch: int | None) -> list[StagePlan]:
+    from helpers.data.tasks.rehearsal import SPARE
+
     b, shape = profile.track_b, model_shape(profile.track_b.model)
     length = b.max_prompt_tokens + b.max_new_tokens
     prompts = b.executable_tasks + b.language_tasks
     answers = prompts + b.executable_tasks * b.samples_per_task
-    rows = min(b.generation_batch, answers)
-    steps = -(-answers // rows) * b.max_new_tokens
+    before = _plan_writing(
+        "track_b/answers_before", profile, machine, prompts=prompts, answers=answers,
+        prompt_tokens=b.max_prompt_tokens, new_tokens=b.max_new_tokens,
+    )  # fmt: skip
+    asked = round(SPARE * b.rehearsed_answers)
+    rehearsal = _plan_writing(
+        "track_b/rehearsal", profile, machine, prompts=asked, answers=asked, prompt_tokens=length // 2,
+        new_tokens=length // 2,
+    )  # fmt: skip
+    trained = (b.train_pairs + b.rehearsed_answers) * b.epochs
+    validated = b.validation_pairs * (b.epochs + 1)
+    half = length / 2  # a pair is about half as long as it may be
+    work = _TrainingWork("track_b/train", b, length, trained * half, validated * half)
+    return [
+        *([rehearsal] if asked else []),
+        before,
+        _plan_training(work, shape, machine, micro_batch),
+        dataclasses.replace(before, stage="track_b/answers_after"),
+    ]
+
+
+def _plan_writing(
+    stage: str, profile: Profile, machine: Machine, *, prompts: int, answers: int, prompt_tokens: int,
+    new_tokens: int,
+) -> StagePlan:  # fmt: skip
+    """Plan the writing of `answers` texts to `prompts` different prompts by Track B's model."""
+    shape = model_shape(profile.track_b.model)
+    rows = max(1, min(profile.track_b.generation_batch, answers))
+    steps = -(-answers // rows) * new_tokens
     a_step = max(
         footprint.moved_bytes(shape, machine) / machine.speed.bytes_per_s,
         2.0 * shape.parameters * rows / footprint.writing_flops(shape, machine),
     )
     seconds = steps * (a_step + shape.layers * machine.speed.step_s)
-    reading = footprint.reading_flops(shape, machine)
-    seconds += 2.0 * shape.parameters * prompts * b.max_prompt_tokens / reading
-    answer = footprint.reading_parts(shape, machine) | {
-        "cache": footprint.cache_bytes(shape, rows, length, machine) / GIB,
-        "prompts read": _reading_bytes(shape, machine, rows, b.max_prompt_tokens) / GIB,
+    seconds += 2.0 * shape.parameters * prompts * prompt_tokens / footprint.reading_flops(shape, machine)
+    parts = footprint.reading_parts(shape, machine) | {
+        "cache": footprint.cache_bytes(shape, rows, prompt_tokens + new_tokens, machine) / GIB,
+        "prompts read": _reading_bytes(shape, machine, rows, prompt_tokens) / GIB,
         "logits": 16.0 * rows * shape.vocabulary / GIB,
     }
-    note = f"batches of {rows}; at most {b.max_new_tokens} new tokens each"
-    trained, validated = b.train_pairs * b.epochs, b.validation_pairs * (b.epochs + 1)
-    half = length / 2  # a pair is about half as long as it may be
-    work = _TrainingWork("track_b/train", b, length, trained * half, validated * half)
-    before = StagePlan("track_b/answers_before", answer, seconds, note)
-    return [
-        before,
-        _plan_training(work, shape, machine, micro_batch),
-        dataclasses.replace(before, stage="track_b/answers_after"),
-    ]
+    return StagePlan(stage, parts, seconds, f"batches of {rows}; at most {new_tokens} new tokens each")
 
 
 def _reading_bytes(shape: Shape, machine: Machine, rows: int, length: int) -> float:

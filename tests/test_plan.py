@@ -278,6 +278,19 @@ def test_every_profile_has_a_plan(profile) -> None:
     assert {s.stage.split("/")[0] for s in stages} == {"track_a", "track_b", "track_c"}
 
 
+def test_rehearsed_answers_are_written_and_learnt() -> None:
+    profile = resolve_profile(RunRequest("t4"))
+    without = dataclasses.replace(profile, track_b=dataclasses.replace(profile.track_b, rehearsed_answers=0))
+    some, none = ({s.stage: s for s in plan_run(one, Machine.t4())} for one in (profile, without))
+    assert some.keys() - none.keys() == {"track_b/rehearsal"}
+    b = profile.track_b
+    share = (b.train_pairs + b.rehearsed_answers) / b.train_pairs
+    validation = b.validation_pairs / b.train_pairs * (b.epochs + 1) / b.epochs / 2  # forward passes alone
+    grown = some["track_b/train"].seconds / none["track_b/train"].seconds
+    assert grown == pytest.approx((share + validation) / (1 + validation))
+    assert some["track_b/answers_before"] == none["track_b/answers_before"]
+
+
 def test_on_a_cpu_the_whole_process_counts() -> None:
     profile = resolve_profile(RunRequest("cpu"))
     here, t4 = (plan_run(profile, machine) for machine in (Machine.of(tiny_models.CPU_FP32), Machine.t4()))
