@@ -256,6 +256,7 @@ EXPECTED = {  # stage -> a module it depends on
     "track_a/twin": "helpers.train.trainer",
     "track_a/exposure": "helpers.data.older_release",
     "track_b/data": "helpers.data.tasks.test_sets",
+    "track_b/rehearsal": "helpers.models.generation",
     "track_b/answers_before": "helpers.models.generation",
     "track_b/answers_after": "helpers.models.generation",
     "track_b/references": "helpers.sandbox.zygote",
@@ -290,7 +291,7 @@ def test_every_stage_depends_on_what_it_must(stages) -> None:
     [
         ("helpers.data.tasks.test_sets", ["track_a/train", "track_b/train", "track_b/answers_before"]),
         ("helpers.eval.response_scoring", ["track_a/train", "track_b/train", "track_b/answers_after"]),
-        ("helpers.train.instruct", ["track_a/train", "track_a/foreign", "track_b/data"]),
+        ("helpers.train.instruct", ["track_a/train", "track_a/foreign", "track_b/data", "track_b/rehearsal"]),
         ("helpers.train.contrastive", ["track_a/train", "track_b/train", "track_c/index_before"]),
         ("helpers.tracks.controls_c", ["track_a/foreign", "track_c/train", "track_c/hybrid"]),
         ("helpers.plan", list(EXPECTED)),

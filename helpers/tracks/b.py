@@ -44,7 +44,15 @@ from helpers.tracks.controls_b import measure_general_problems
 from helpers.tracks.guards import step
 from helpers.tracks.record import cost_of, keep_section
 from helpers.tracks.session import Session
-from helpers.tracks.stage_inputs import AMOUNTS, DATA_SOURCES, LEARNING, REPORTING, SAMPLING, settings_without
+from helpers.tracks.stage_inputs import (
+    AMOUNTS,
+    CONTROLS,
+    DATA_SOURCES,
+    LEARNING,
+    REPORTING,
+    SAMPLING,
+    settings_without,
+)
 from helpers.train.instruct import encode_pair, end_token_id, show_supervised, train_instruct
 
 STAGES = (
@@ -283,7 +291,8 @@ class TrackB:
         """Let the untouched model answer questions about general code, which the training mixes in."""
         settings, runtime, seed = self.settings, self.run.runtime, self.run.seed
         held_out = [task.detail["code"] for task in self.data.tasks]
-        read = settings_without(settings, LEARNING - {"rehearsed_answers"}, AMOUNTS, REPORTING, SAMPLING)
+        unread = (LEARNING - {"rehearsed_answers"}, AMOUNTS, REPORTING, SAMPLING, CONTROLS, {"language"})
+        read = settings_without(settings, *unread)
         return self.run.rows(
             "track_b/rehearsal",
             [read, held_out],
