@@ -87,7 +87,7 @@ _STAGES = {
         "track_b/references": (2.1, 0.5, 8.0, 1.6),
         "track_b/answers_before": (205.0, 2.0, 480.0, 186.0),
         "track_b/scored_before": (7.0, 0.3, 20.0, 6.0),
-        "track_b/train": (447.0, 2.0, 180.0, 373.0),
+        "track_b/train": (447.0, 2.0, 145.0, 400.0),
         "track_b/answers_after": (162.0, 2.0, 480.0, 141.0),
         "track_b/scored_after": (4.7, 0.3, 20.0, 3.4),
         "track_b/problems_before": (36.6, 10.0, 60.0, 37.0),
