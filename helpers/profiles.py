@@ -57,7 +57,7 @@ T4 = Profile(
         max_prompt_tokens=1024,
         max_new_tokens=384,
         epochs=2,
-        learning_rate=1e-4,  # 2e-4 learns the pairs no better, and forgets more
+        learning_rate=1e-4,  # tried together with rehearsal: docs/real-models.md
         batch_sequences=16,
         warmup_fraction=0.05,
         lora=LoraSettings(rank=16, alpha=32),
@@ -205,7 +205,7 @@ SMOKE = replace(
         samples_per_task=3,
         epochs=1,
         batch_sequences=4,
-        rehearsed_answers=4,
+        rehearsed_answers=4,  # shows that the step works
         bootstrap_samples=1_000,
     ),
     track_c=replace(

@@ -176,6 +176,8 @@ def test_a_default_is_shown_in_its_authors_words_or_not_at_all(words) -> None:
 def test_a_stub_ends_before_the_first_statement_with_its_decorators():
     code = "def outer(g):\n    # why\n    @wraps(g)\n    @ cached\n    def inner(x):\n        return g(x)\n    return inner\n"
     assert stub(code, "Wrap it.") == 'def outer(g):\n    """Wrap it."""\n    # why\n'
+    bracketed = "def outer(g):\n    @(\n        cached\n    )\n    def inner(x):\n        return g(x)\n    return inner\n"
+    assert stub(bracketed, "Wrap it.") == 'def outer(g):\n    """Wrap it."""\n'
     one_line = "def f(a): return a\n"
     assert ast.parse(stub(one_line, "Give a.") + "    pass\n")
     assert ast.get_docstring(ast.parse(stub(one_line, "Give a.") + "    pass\n").body[0]) == "Give a."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from helpers.code.docstrings import docstring_of
 from helpers.data.tasks.bugs import make_bugs
 from helpers.data.tasks.drafts import executable_drafts
 from helpers.data.tasks.execution import ExecutionContext
@@ -69,3 +70,11 @@ def test_nothing_is_to_be_implemented_that_an_empty_body_does() -> None:
     assert not [d for d in drafts(idle) if d.kind == "implement"]
     busy = truth("def busy(x):\n    return [x]\n", ("assert busy(1) == [1]",))
     assert len([d for d in drafts(busy) if d.kind == "implement"]) == 1
+
+
+def test_an_implementation_keeps_the_docstring_that_was_shown() -> None:
+    known = truth("def busy(x):\n    return [x]\n", ("assert busy(1) == [1]",))
+    (draft,) = [d for d in drafts(known) if d.kind == "implement"]
+    shown, answered = (docstring_of(code) for code in (draft.given + "    pass\n", unfenced(draft.response)))
+    assert shown
+    assert answered == shown

@@ -1,5 +1,6 @@
 import ast
 import dataclasses
+import json
 import re
 
 import pytest
@@ -91,7 +92,7 @@ def test_what_did_not_end_or_is_not_the_function_is_left_out(base, answers):
     assert [answer.id for answer in found[:3]] == ["tell-0003", "tell-0007", "write-0008"]
 
 
-def test_held_out_code_and_benchmarks_are_not_asked_for(base, answers, tmp_path):
+def test_held_out_code_is_not_asked_for(base, answers):
     answers(good)
     found = rehearsal.write_rehearsal(*base, SETTINGS, RUNTIME, seed=3)
     sources = {
@@ -109,6 +110,30 @@ def test_held_out_code_and_benchmarks_are_not_asked_for(base, answers, tmp_path)
     assert len(again) == 12
 
 
+def test_benchmarks_are_neither_asked_nor_answered(base, answers, tmp_path):
+    answers(good)
+    found = rehearsal.write_rehearsal(*base, SETTINGS, RUNTIME, seed=3)
+    known = next(answer for answer in found if answer.id.startswith("write"))
+    words = " ".join(f"word{number}" for number in range(20))
+    rows = [{"task_id": "a", "prompt": known.instruction, "test": ""}, {"task_id": "b", "text": words}]
+    benchmark = tmp_path / "problems.jsonl"
+    benchmark.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = dataclasses.replace(SETTINGS, benchmarks=(str(benchmark),))
+    again = rehearsal.write_rehearsal(*base, settings, RUNTIME, seed=3)
+    assert known.function not in {answer.function for answer in again}
+    answers(lambda number, name: good(number, name) + (words if number == 3 else ""))
+    quoted = rehearsal.write_rehearsal(*base, settings, RUNTIME, seed=3)
+    assert {answer.id for answer in again} - {answer.id for answer in quoted} == {"tell-0003"}
+
+
+def test_an_answer_cut_off_in_white_space_has_not_ended(base, answers):
+    """Tokenized as a whole, such an answer takes few tokens."""
+    answers(lambda number, name: good(number, name) + ("\n" * 400 if number == 0 else "\n"))
+    found = rehearsal.write_rehearsal(*base, SETTINGS, RUNTIME, seed=3)
+    assert [answer.id for answer in found[:2]] == ["write-0001", "write-0002"]
+    assert not found[0].response.endswith("\n")
+
+
 def test_nothing_is_asked_where_none_are_wanted(base, answers):
     asked = answers(good)
     none = dataclasses.replace(SETTINGS, rehearsed_answers=0)
@@ -120,7 +145,7 @@ def test_nothing_is_asked_where_none_are_wanted(base, answers):
 def test_the_model_itself_answers(base):
     few = dataclasses.replace(SETTINGS, rehearsed_answers=4, max_prompt_tokens=200, max_new_tokens=200)
     found = rehearsal.write_rehearsal(*base, few, RUNTIME, seed=3)
-    assert len(found) <= 4
+    assert 1 <= len(found) <= 4
     for answer in found:
         example = encode_pair(answer, base[1])
         assert 0 < len(example) <= few.max_prompt_tokens + few.max_new_tokens

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from helpers.profiles import PROFILES
-from helpers.records import InstructPair, ResponseScore, SourceFile, Task
+from helpers.records import InstructPair, RehearsedAnswer, ResponseScore, SourceFile, Task
 from helpers.run.workspace import digest, read_json
 from helpers.settings import Profile
 from helpers.tracks import a, b, c
@@ -35,7 +35,9 @@ class Recorder:
 
     def rows(self, name: str, inputs: Any, compute: Any, record: Any = dict) -> list[Any]:
         self.stage(name, inputs, compute)
-        return [self.digests[name]] if record is dict else []
+        if record is RehearsedAnswer:
+            return [RehearsedAnswer(self.digests[name], "", "")]
+        return [self.digests[name]]
 
     def history(self, stage: str) -> dict[str, Any]:
         return {"of": self.digests[stage]}

@@ -158,7 +158,10 @@ def stub(code: str, docstring: str) -> str:
     first = text.function.body[0]
     decorated = getattr(first, "decorator_list", [])
     start = min(text.span(node)[0] for node in (first, *decorated))
-    header = text.data[:start].decode().rstrip().removesuffix("@" if decorated else "").rstrip()
+    header = text.data[:start].decode()
+    if decorated:  # a node begins behind the @ and any opening bracket
+        header = header[: header.rindex("@")]
+    header = header.rstrip()
     return with_docstring(f"{header}\n    pass\n", docstring).removesuffix("    pass\n")
 
 

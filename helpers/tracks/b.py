@@ -17,6 +17,7 @@ from helpers.data.tasks.execution import execution_context
 from helpers.data.tasks.instruct_data import (
     InstructData,
     build_instruct_data,
+    held_out_code,
     load_instruct_data,
     save_instruct_data,
 )
@@ -212,6 +213,7 @@ class TrackB:
     def record(self) -> None:
         """Compute the track's section of metrics.json, save the rows it is computed from, and show it."""
         run, settings, data, aside = self.run, self.settings, self.data, self.run.guards.set_aside
+        stages = [one for one in STAGES if one != "rehearsal" or settings.rehearsed_answers]
         rows = {
             "tasks": data.tasks,
             "scores_before": self.scores_before,
@@ -231,7 +233,7 @@ class TrackB:
             seed=run.seed,
             samples=settings.bootstrap_samples,
             temperature=settings.temperature,
-            cost=cost_of(run, self.name, [one for one in STAGES if one != "rehearsal" or self.rehearsed]),
+            cost=cost_of(run, self.name, stages),
             data={
                 "counts": {
                     "training_pairs": len(data.train),
@@ -290,7 +292,7 @@ class TrackB:
     def _rehearse(self) -> list[RehearsedAnswer]:
         """Let the untouched model answer questions about general code, which the training mixes in."""
         settings, runtime, seed = self.settings, self.run.runtime, self.run.seed
-        held_out = [task.detail["code"] for task in self.data.tasks]
+        held_out = held_out_code(self.data)
         unread = (LEARNING - {"rehearsed_answers"}, AMOUNTS, REPORTING, SAMPLING, CONTROLS, {"language"})
         read = settings_without(settings, *unread)
         return self.run.rows(

@@ -42,8 +42,8 @@ DATA_SETS = {  # the first of them that a run has is loaded when no name is give
     ),
     "rehearsed_answers": DataSet(
         "Track B: answers about general code, mixed into the pairs against forgetting",
-        "greedily by the model itself, before it was tuned, to questions about functions of the standard "
-        "library; nobody checked them",
+        "greedily by the model itself, before it was tuned, to questions that hold functions of Python's "
+        "standard library; nobody checked them",
         {"train": "track_b/rehearsal/rows.jsonl"},
     ),
     "tasks": DataSet(

@@ -49,6 +49,11 @@ SECRET_CHECK = (
     "that are new to the rules are found less often: docs/corpora.md says how often they were. "
     "`python -m helpers secrets` repeats the measurement."
 )
+REHEARSED = "rehearsed_answers"  # the data set that is not made from the code base
+REHEARSED_LICENCE = (
+    f"`{REHEARSED}` quotes functions of Python's standard library, under Python's licence (PSF-2.0); the "
+    "answers are the model's."
+)
 FACTS = "data_card_facts.json"  # in the run folder: what the card is rendered from
 BESIDE_DATA = "README.md"  # the card in the run folder, where `datasets.load_dataset` looks for it
 SHOWN_CHARS = 2_000  # of one example text
@@ -221,7 +226,9 @@ def _data_set_parts(data_sets: Mapping[str, Any], corpus: Mapping[str, Any]) -> 
     licence = corpus.get("source", {}).get("licence", "unknown")
     said = [
         _table(rows),
-        "All are made from the text of the code base, so its licence "
+        *([REHEARSED_LICENCE] if REHEARSED in data_sets else []),
+        f"All {'others ' if REHEARSED in data_sets else ''}are made from the text of the code base, so its "
+        "licence "
         + (f"({_inline(licence)}) " if licence != "unknown" else "(none was found) ")
         + "holds for them, too. Nobody was asked to write or to label anything.",
     ]

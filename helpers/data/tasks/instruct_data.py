@@ -148,6 +148,11 @@ def build_instruct_data(
     return InstructData(train, validation, tasks, _report(sides, shared, wordings, ran), ran)
 
 
+def held_out_code(data: InstructData) -> list[str]:
+    """Return the code of all functions that nothing may be trained on: of the tasks and of validation."""
+    return [item.detail["code"] for item in (*data.tasks, *data.validation)]
+
+
 def save_instruct_data(data: InstructData, folder: Path) -> None:
     """Save `train`, `validation`, `tasks` and `ran` as JSON lines, and the report as JSON."""
     for name in ("train", "validation", "tasks", "ran"):

@@ -20,7 +20,8 @@ from helpers.code.docstrings import stub
 from helpers.code.extraction import defines, extract_code
 from helpers.code.functions import functions_of_file
 from helpers.data.contamination import Benchmarks, fingerprints
-from helpers.data.general_code import standard_library_files
+from helpers.data.general_code import MAX_BYTES, MIN_BYTES, standard_library_files
+from helpers.data.tasks.execution import strip_decorators
 from helpers.data.tasks.phrasings import fenced_python
 from helpers.machine.hardware import Runtime
 from helpers.models.causal_lm import chat_ids, generate
@@ -40,7 +41,7 @@ TELL = (
 )
 WRITTEN_OF = (3, 4)  # of so many questions ask for code: what is lost first, and can be measured
 DOCSTRING_CHARS = range(40, 800)  # shorter ones say too little to write the function
-REJOINED = 8  # tokens: a text that was cut off may take a few less when it is tokenized as a whole
+REJOINED = 8  # tokens that a text cut off may take less when it is tokenized as a whole
 SPARE = 1.5  # questions asked for each answer wanted: some answers do not end in time, or hold no code
 
 
@@ -56,11 +57,12 @@ def write_rehearsal(
     """Return up to `settings.rehearsed_answers` answers of `model`, the untouched one, greedily written.
 
     Question and answer take at most half of the tokens of the longest pair each. Answers that did not end in
-    time are left out, and so is code that does not parse or is not the function that was asked for.
+    time are left out, and so is code that does not parse, is not the function that was asked for, or stands
+    in one of `settings.benchmarks`.
 
     Args:
         held_out: code of held-out functions; functions of the standard library that equal one are left out,
-            and so are those in `settings.benchmarks`.
+            and so are those in the benchmarks.
     """
     wanted = settings.rehearsed_answers
     if not wanted:
@@ -72,11 +74,13 @@ def write_rehearsal(
         max_new_tokens=room, batch_size=settings.generation_batch, seed=seed,
         what="rehearsed answers",
     )  # fmt: skip
-    answered = [
-        RehearsedAnswer(one.id, one.function, one.instruction, texts[0].strip())
-        for one, texts in zip(asked, texts, strict=True)
+    problems = Benchmarks(settings.benchmarks)
+    kept = [
+        RehearsedAnswer(one.id, one.function, one.instruction, answers[0].strip())
+        for one, answers in zip(asked, texts, strict=True)
+        if _ended(answers[0], tokenizer, room) and _holds_what_was_asked(one, answers[0], problems)
     ]
-    return [one for one in answered if _is_whole(one, tokenizer, room)][:wanted]
+    return kept[:wanted]
 
 
 def rehearsal_report(settings: TrackBSettings) -> dict[str, Any]:
@@ -86,7 +90,10 @@ def rehearsal_report(settings: TrackBSettings) -> dict[str, Any]:
     return {
         "rehearsal": {
             "answers of the untouched model, at most": settings.rehearsed_answers,
-            "about": "public functions of the standard library with a docstring, drawn with the seed",
+            "questions asked": round(SPARE * settings.rehearsed_answers),
+            "about": "public functions of Python's standard library, outside of classes, in files of "
+            f"{MIN_BYTES:,} to {MAX_BYTES:,} bytes, with docstrings of {min(DOCSTRING_CHARS)} to "
+            f"{max(DOCSTRING_CHARS)} characters, drawn with the seed",
             "share of questions that ask for code": WRITTEN_OF[0] / WRITTEN_OF[1],
             "left out": "answers that did not end in time, and code that is not the function asked for",
             "questions for code": list(WRITE),
@@ -108,7 +115,7 @@ def _questions(
     for function in functions:
         if len(asked) == n:
             break
-        if not codes.isdisjoint(fingerprints(function.code)):
+        if not codes.isdisjoint(fingerprints(strip_decorators(function.code))):
             continue
         if problems.reason(function.source, function.code):
             continue
@@ -135,12 +142,20 @@ def _functions() -> list[Function]:
     return [found[name] for name in sorted(found)]
 
 
-def _is_whole(answer: RehearsedAnswer, tokenizer: PreTrainedTokenizerBase, room: int) -> bool:
-    """Return whether an answer ended by itself and, where code was asked for, holds the function."""
-    if not answer.response or len(token_ids(tokenizer, answer.response)) + REJOINED >= room:
+def _ended(text: str, tokenizer: PreTrainedTokenizerBase, room: int) -> bool:
+    """Return whether an answer says something and ended by itself within `room` tokens.
+
+    One that was cut off may take fewer tokens when it is tokenized as a whole, far fewer if it went on with
+    white space.
+    """
+    ends_in_blanks = len(text) - len(text.rstrip()) > REJOINED
+    return bool(text.strip()) and not ends_in_blanks and len(token_ids(tokenizer, text)) + REJOINED < room
+
+
+def _holds_what_was_asked(question: RehearsedAnswer, text: str, benchmarks: Benchmarks) -> bool:
+    """Return whether an answer holds the function, where code was asked for, and none of a benchmark's."""
+    name = question.function.rpartition("::")[2].partition("#")[0]  # "name#2" is defined twice
+    code = extract_code(text, entry_point=name)
+    if question.id.startswith("write") and (code is None or not defines(code, name)):
         return False
-    if answer.id.startswith("tell"):
-        return True
-    name = answer.function.rpartition("::")[2]
-    code = extract_code(answer.response, entry_point=name)
-    return code is not None and defines(code, name)
+    return not benchmarks.reason(f"{question.instruction}\n{text}", code or "")
