@@ -72,7 +72,7 @@ _OUTSIDE_STAGES = {
 _STAGES = {
     "Corpus and data card": {
         "track_b/data": (168.0, 9.0, 280.0, 162.0),
-        "track_b/rehearsal": (60.0, 5.0, 60.0, 60.0),
+        "track_b/rehearsal": (22.0, 5.0, 60.0, 22.0),
     },
     "Track A: extended pretraining": {
         "track_a/before": (86.0, 2.5, 35.0, 95.0),
