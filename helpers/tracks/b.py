@@ -105,7 +105,8 @@ class TrackB:
         display(show.pair(self.data.train[0].instruction, self.data.train[0].response))
         if enough and settings.rehearsed_answers:
             self.rehearsed = self._rehearse()
-            print(f"To be rehearsed: {len(self.rehearsed)} answers of the untouched model; one of them:")
+            one = "; one of them:" if self.rehearsed else ": none was whole"
+            print(f"To be rehearsed: {len(self.rehearsed)} answers of the untouched model{one}")
             for answer in self.rehearsed[:1]:
                 display(show.pair(answer.instruction, answer.response))
 
