@@ -98,7 +98,7 @@ def _plan_twin(profile: Profile, machine: Machine, micro_batch: int | None) -> S
 
 
 def _plan_track_b(profile: Profile, machine: Machine, micro_batch: int | None) -> list[StagePlan]:
-    from helpers.data.tasks.rehearsal import SPARE
+    from helpers.data.tasks.rehearsal import questions_asked, room_of
 
     b, shape = profile.track_b, model_shape(profile.track_b.model)
     length = b.max_prompt_tokens + b.max_new_tokens
@@ -108,11 +108,16 @@ def _plan_track_b(profile: Profile, machine: Machine, micro_batch: int | None) -
         "track_b/answers_before", profile, machine, prompts=prompts, answers=answers,
         prompt_tokens=b.max_prompt_tokens, new_tokens=b.max_new_tokens,
     )  # fmt: skip
-    asked = round(SPARE * b.rehearsed_answers)
+    asked, room = questions_asked(b), room_of(b)
     rehearsal = _plan_writing(
-        "track_b/rehearsal", profile, machine, prompts=asked, answers=asked, prompt_tokens=length // 2,
-        new_tokens=length // 2,
-    )  # fmt: skip
+        "track_b/rehearsal",
+        profile,
+        machine,
+        prompts=asked,
+        answers=asked,
+        prompt_tokens=room,
+        new_tokens=room,
+    )
     trained = (b.train_pairs + b.rehearsed_answers) * b.epochs
     validated = b.validation_pairs * (b.epochs + 1)
     half = length / 2  # a pair is about half as long as it may be

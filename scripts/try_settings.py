@@ -46,7 +46,7 @@ from helpers.data.tasks.rehearsal import write_rehearsal
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.eval.response_scoring import score_responses
 from helpers.machine.hardware import Runtime, detect_runtime, set_seed
-from helpers.machine.usage import free_memory
+from helpers.machine.usage import free_memory, stopwatch
 from helpers.models.causal_lm import chat_ids, generate, load_adapted, load_causal_lm, load_tokenizer
 from helpers.profiles import RunRequest, resolve_profile
 from helpers.records import Corpus, Function, Splits
@@ -116,6 +116,9 @@ def _try_a(profile: Profile, runtime: Runtime, given: argparse.Namespace) -> dic
 def _try_b(profile: Profile, runtime: Runtime, given: argparse.Namespace) -> dict[str, Any]:
     corpus, functions, splits = _corpus(profile)
     settings, seed = profile.track_b, profile.seed
+    problems = read_problems(given.problems) if given.problems else {}
+    if any(str(name).startswith("HumanEval") for name in problems):
+        raise SystemExit("runs report HumanEval, so nothing may be chosen by it: give other problems")
     data = load_instruct_data(given.data) if given.data else _built(profile, corpus, functions, splits)
     pairs, out, row = data.train[: given.pairs or None], given.out / "b", {"pairs": 0}
     if given.base:
@@ -123,12 +126,12 @@ def _try_b(profile: Profile, runtime: Runtime, given: argparse.Namespace) -> dic
     else:
         rehearsed = []
         if settings.rehearsed_answers:
-            row["rehearsal_s"] = -round(time.time())
-            rehearsed = write_rehearsal(
-                *load_causal_lm(settings.model, runtime), settings, runtime, seed=seed,
-                held_out=held_out_code(data),
-            )  # fmt: skip
-            row["rehearsal_s"] += round(time.time())
+            with stopwatch() as took:
+                rehearsed = write_rehearsal(
+                    *load_causal_lm(settings.model, runtime), settings, runtime, seed=seed,
+                    held_out=held_out_code(data),
+                )  # fmt: skip
+            row["rehearsal_s"] = round(took["seconds"])
             free_memory()
 
         def train() -> TrainingHistory:
@@ -137,8 +140,8 @@ def _try_b(profile: Profile, runtime: Runtime, given: argparse.Namespace) -> dic
 
         row |= _trained(train, out, seed) | {"pairs": len(pairs), "rehearsed": len(rehearsed)}
         model = load_adapted(settings.model, out / "adapter", runtime)
-    if given.problems:
-        row |= _general(model, read_problems(given.problems), profile, runtime)
+    if problems:
+        row |= _general(model, problems, profile, runtime)
     tasks = [as_task(pair) for pair in data.validation]
     start = time.process_time()
     texts = generate(
@@ -167,8 +170,6 @@ def _general(
     model: tuple[Any, Any], problems: Mapping[Any, Problem], profile: Profile, runtime: Runtime
 ) -> dict[str, Any]:
     """Return how many of `GENERAL_PROBLEMS` problems the model solves, greedily."""
-    if any(str(name).startswith("HumanEval") for name in problems):
-        raise SystemExit("runs report HumanEval, so nothing may be chosen by it: give other problems")
     drawn = random.Random(f"{profile.seed}:problems").sample(
         list(problems.values()), min(GENERAL_PROBLEMS, len(problems))
     )

@@ -153,6 +153,9 @@ def stub(code: str, docstring: str) -> str:
     def f(a):
         \"""Return a.\"""
     <BLANKLINE>
+
+    Raises:
+        SourceEditError: if `code` does not parse or holds no function.
     """
     text = SourceText(code)
     first = text.function.body[0]

@@ -11,7 +11,7 @@ The questions are about functions of the standard library, in words that neither
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -63,24 +63,36 @@ def write_rehearsal(
     Args:
         held_out: code of held-out functions; functions of the standard library that equal one are left out,
             and so are those in the benchmarks.
+
+    Raises:
+        ContaminationError: for a benchmark file that cannot be read.
     """
     wanted = settings.rehearsed_answers
     if not wanted:
         return []
-    room = (settings.max_prompt_tokens + settings.max_new_tokens) // 2
-    asked = _questions(tokenizer, room, round(SPARE * wanted), seed, held_out, settings.benchmarks)
+    room, problems = room_of(settings), Benchmarks(settings.benchmarks)
+    asked = _questions(tokenizer, room, questions_asked(settings), seed, held_out, problems)
     texts = generate(
         model, tokenizer, [chat_ids(tokenizer, answer.instruction) for answer in asked], runtime,
         max_new_tokens=room, batch_size=settings.generation_batch, seed=seed,
         what="rehearsed answers",
     )  # fmt: skip
-    problems = Benchmarks(settings.benchmarks)
     kept = [
         RehearsedAnswer(one.id, one.function, one.instruction, answers[0].strip())
         for one, answers in zip(asked, texts, strict=True)
         if _ended(answers[0], tokenizer, room) and _holds_what_was_asked(one, answers[0], problems)
     ]
     return kept[:wanted]
+
+
+def questions_asked(settings: TrackBSettings) -> int:
+    """Return how many questions are asked for the answers wanted: some answers are left out."""
+    return round(SPARE * settings.rehearsed_answers)
+
+
+def room_of(settings: TrackBSettings) -> int:
+    """Return the most tokens of a question, and of an answer: together they are no longer than a pair."""
+    return (settings.max_prompt_tokens + settings.max_new_tokens) // 2
 
 
 def rehearsal_report(settings: TrackBSettings) -> dict[str, Any]:
@@ -90,7 +102,7 @@ def rehearsal_report(settings: TrackBSettings) -> dict[str, Any]:
     return {
         "rehearsal": {
             "answers of the untouched model, at most": settings.rehearsed_answers,
-            "questions asked": round(SPARE * settings.rehearsed_answers),
+            "questions asked": questions_asked(settings),
             "about": "public functions of Python's standard library, outside of classes, in files of "
             f"{MIN_BYTES:,} to {MAX_BYTES:,} bytes, with docstrings of {min(DOCSTRING_CHARS)} to "
             f"{max(DOCSTRING_CHARS)} characters, drawn with the seed",
@@ -104,11 +116,11 @@ def rehearsal_report(settings: TrackBSettings) -> dict[str, Any]:
 
 def _questions(
     tokenizer: PreTrainedTokenizerBase, room: int, n: int, seed: int, held_out: Iterable[str],
-    benchmarks: Sequence[str],
+    problems: Benchmarks,
 ) -> list[RehearsedAnswer]:  # fmt: skip
     """Return `n` questions of at most `room` tokens, a seeded choice; fewer if there are not so many."""
     codes = {mark for code in held_out for mark in fingerprints(code)}
-    problems, drawn = Benchmarks(benchmarks), random.Random(f"{seed}:rehearsal")
+    drawn = random.Random(f"{seed}:rehearsal")
     functions = _functions()
     drawn.shuffle(functions)
     asked: list[RehearsedAnswer] = []
