@@ -87,14 +87,14 @@ def test_where_it_pays(always, monkeypatch):
     assert not products_pay(tiny_models.model("llama", 300).to(torch.bfloat16), MIXED)
     tried = []
     monkeypatch.setattr(
-        products, "_rows_are_independent", lambda *shape: bool(tried.append(shape[:2]) or True)
+        products, "rows_are_independent", lambda *shape: bool(tried.append(shape[:2]) or True)
     )
     monkeypatch.setattr(products, "_can_attend", lambda *model: True)
     assert products_pay(model, MIXED)
     assert {(16, 16), (32, 16), (16, 32), (4, 16), (16, 4), (4, 32)} <= set(tried)  # weights and adapters
-    monkeypatch.setattr(products, "_rows_are_independent", lambda *shape: shape[0] != 4)
+    monkeypatch.setattr(products, "rows_are_independent", lambda *shape: shape[0] != 4)
     assert not products_pay(model, MIXED)  # the adapters depend on their neighbours
-    monkeypatch.setattr(products, "_rows_are_independent", lambda *shape: True)
+    monkeypatch.setattr(products, "rows_are_independent", lambda *shape: True)
     monkeypatch.setattr(products, "_can_attend", lambda *model: False)
     assert not products_pay(model, MIXED)
     monkeypatch.setattr(products, "_can_attend", lambda *model: True)
@@ -104,7 +104,7 @@ def test_where_it_pays(always, monkeypatch):
 
 @pytest.mark.parametrize("what", ["gpt2", "dora", "two adapters", "bias of an adapter"])
 def test_models_that_are_not_covered_whole_stay_in_float32(what, always, monkeypatch):
-    monkeypatch.setattr(products, "_rows_are_independent", lambda *shape: True)
+    monkeypatch.setattr(products, "rows_are_independent", lambda *shape: True)
     monkeypatch.setattr(products, "_can_attend", lambda *model: True)
     model = tiny_models.model("gpt2" if what == "gpt2" else "llama", 300)
     if what != "gpt2":
@@ -118,7 +118,7 @@ def test_models_that_are_not_covered_whole_stay_in_float32(what, always, monkeyp
 
 
 def test_dropout_is_none_outside_training(always, monkeypatch):
-    monkeypatch.setattr(products, "_rows_are_independent", lambda *shape: True)
+    monkeypatch.setattr(products, "rows_are_independent", lambda *shape: True)
     monkeypatch.setattr(products, "_can_attend", lambda *model: True)
     model = add_lora(tiny_models.model("llama", 300), LoraSettings(rank=2, alpha=2, dropout=0.1))
     assert products_pay(model.eval(), MIXED)

@@ -189,7 +189,7 @@ def test_keys_and_values_are_what_generation_holds(length) -> None:
 def test_the_plan_knows_whether_text_is_read_in_bfloat16(monkeypatch) -> None:
     machine, model = Machine(8.0, 4, True, False, CPU_SPEED), tiny_models.model("llama", 50)
     shape = shape_of(model.config)
-    monkeypatch.setattr(bfloat16_products, "_rows_are_independent", lambda *shape: True)
+    monkeypatch.setattr(bfloat16_products, "rows_are_independent", lambda *shape: True)
     monkeypatch.setattr(bfloat16_products, "_can_attend", lambda *model: True)
     mixed = dataclasses.replace(tiny_models.CPU_FP32, autocast_dtype=torch.bfloat16)
     for least in (shape.linear_parameters, shape.linear_parameters + 1):

@@ -42,7 +42,7 @@ def model(monkeypatch):
     if not bfloat16_products._has_float32_kernel():
         pytest.skip("this torch has no products in bfloat16 for CPUs")
     monkeypatch.setattr(bfloat16_products, "LEAST_WEIGHTS", 0)
-    monkeypatch.setattr(bfloat16_products, "_rows_are_independent", lambda *shape: True)
+    monkeypatch.setattr(bfloat16_products, "rows_are_independent", lambda *shape: True)
     monkeypatch.setattr(bfloat16_products, "_can_attend", lambda *model: True)
     tok = tiny_models.tokenizer()
     return tiny_models.model("llama", len(tok)), tok

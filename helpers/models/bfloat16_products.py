@@ -52,7 +52,7 @@ def products_pay(model: PreTrainedModel | PeftModel, runtime: Runtime) -> bool:
         return False
     threads = torch.get_num_threads()
     tried = {shape for layer in layers for shape in _products_of(layer)}
-    return all(_rows_are_independent(*shape, threads) for shape in tried) and _can_attend(model, threads)
+    return all(rows_are_independent(*shape, threads) for shape in tried) and _can_attend(model, threads)
 
 
 @contextlib.contextmanager
@@ -66,6 +66,26 @@ def bfloat16_products(model: PreTrainedModel | PeftModel) -> Iterator[int]:
     forwards = {module: _product(module, is_head=module is head) for module in _covered(model)}
     with replaced_forwards(forwards):
         yield len(forwards)
+
+
+@contextlib.contextmanager
+def head_in_float32(model: PreTrainedModel | PeftModel) -> Iterator[None]:
+    """Let the output head, if it is a plain layer, multiply as in `bfloat16_products`."""
+    head = output_head(model)
+    with replaced_forwards({head: _product(head, is_head=True)} if type(head) is torch.nn.Linear else {}):
+        yield
+
+
+@functools.cache
+def rows_are_independent(outputs: int, inputs: int, has_bias: bool, threads: int) -> bool:
+    """Return whether a product with (outputs, inputs) gives each row as it does beside others."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(outputs, inputs, generator=generator).to(torch.bfloat16)
+    bias = torch.randn(outputs, generator=generator).to(torch.bfloat16) if has_bias else None
+    # The third power has values of a wide range, as hidden states have.
+    x = torch.randn(max(TRIED_ROWS) + 1, inputs, generator=generator).pow_(3).to(torch.bfloat16)
+    whole = linear(x, weight, bias)
+    return all(torch.equal(linear(x[-rows:], weight, bias), whole[-rows:]) for rows in TRIED_ROWS)
 
 
 def _covered(model: PreTrainedModel | PeftModel) -> list[torch.nn.Module]:
@@ -158,15 +178,3 @@ def _float32_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | 
         return linear(x, weight, bias)
     finally:
         matmul.fp32_precision = usual
-
-
-@functools.cache
-def _rows_are_independent(outputs: int, inputs: int, has_bias: bool, threads: int) -> bool:
-    """Return whether a product with (outputs, inputs) gives each row as it does beside others."""
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(outputs, inputs, generator=generator).to(torch.bfloat16)
-    bias = torch.randn(outputs, generator=generator).to(torch.bfloat16) if has_bias else None
-    # The third power has values of a wide range, as hidden states have.
-    x = torch.randn(max(TRIED_ROWS) + 1, inputs, generator=generator).pow_(3).to(torch.bfloat16)
-    whole = linear(x, weight, bias)
-    return all(torch.equal(linear(x[-rows:], weight, bias), whole[-rows:]) for rows in TRIED_ROWS)

@@ -5,7 +5,7 @@ finished one at once (`helpers.models.ragged_cache`). What two texts have in com
 once: the template, and the prompt of several samples. Answers copy much of their prompts, so tokens are
 guessed from there, and checked in the pass that the text needs anyway (`helpers.models.prompt_lookup`).
 The logits of a prompt's inner tokens are not computed. Large models on a CPU multiply in bfloat16
-(`helpers.models.bfloat16_products`); elsewhere, adapters are summed into float32 weights.
+(`helpers.models.reading_decoder`); elsewhere, adapters are summed into float32 weights.
 
 Checking guesses changes no text. The token of each position is chosen as without them, greedily or by the
 position's own random number, and a guess counts only where it is that very token.
@@ -33,10 +33,11 @@ from helpers.machine.memory import is_out_of_memory
 from helpers.machine.processes import across_ranks
 from helpers.machine.progress import bar
 from helpers.machine.usage import free_memory
-from helpers.models.bfloat16_products import bfloat16_products, products_pay
+from helpers.models.bfloat16_products import products_pay
 from helpers.models.cheaper_forms import merged_adapters
 from helpers.models.infilling import FAMILIES
-from helpers.models.ragged_cache import ragged
+from helpers.models.ragged_cache import Decoder, ragged
+from helpers.models.reading_decoder import bfloat16_form
 from helpers.models.text_writer import Decoding, TextJob, TextWriter
 from helpers.models.token_borders import HeldText
 from helpers.models.tokens import continuation, token_ids, turn_end_id
@@ -129,8 +130,8 @@ def generate(
             for i in indices
             for sample in range(n)
         ]
-        with writing_form(model, runtime) as dtype:
-            _finish(model, jobs, batch_size, what, dtype)
+        with writing_form(model, runtime) as form:
+            _finish(model, jobs, batch_size, what, form)
         added = [[token for token in job.new if token not in ends] for job in jobs]
         texts = [cut_at(written(job, new, job.prompt), stop) for job, new in zip(jobs, added, strict=True)]
         return [texts[first : first + n] for first in range(0, len(texts), n)]
@@ -148,28 +149,32 @@ def text_draws(seed: int, index: int, sample: int, count: int) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def writing_form(model: PreTrainedModel, runtime: Runtime) -> Iterator[torch.dtype | None]:
+def writing_form(model: PreTrainedModel, runtime: Runtime) -> Iterator[torch.dtype | Decoder | None]:
     """Let `model` multiply in the cheapest form that keeps texts independent of each other.
 
-    Yields the dtype in which `helpers.models.ragged_cache.ragged` is to keep states; None: the model's.
+    Yields the form that `helpers.models.ragged_cache.ragged` is to be called with.
     """
     if products_pay(model, runtime):
-        with bfloat16_products(model):
-            yield torch.bfloat16
+        with bfloat16_form(model) as form:
+            yield form
     else:
         with merged_adapters(model):
             yield None
 
 
 def _finish(
-    model: PreTrainedModel, jobs: Sequence[TextJob], batch_size: int, what: str, dtype: torch.dtype | None
+    model: PreTrainedModel,
+    jobs: Sequence[TextJob],
+    batch_size: int,
+    what: str,
+    form: torch.dtype | Decoder | None,
 ) -> None:
     """Write all `jobs` to their ends, `batch_size` at a time, fewer after running out of memory."""
     with bar(what, total=len(jobs), unit="text") as shown:
         while waiting := [job for job in jobs if not job.finished]:
             fits = True
             try:
-                _write(model, waiting, batch_size, shown, dtype)
+                _write(model, waiting, batch_size, shown, form)
             except (RuntimeError, MemoryError) as error:
                 if batch_size == 1 or not is_out_of_memory(error):
                     raise
@@ -181,11 +186,15 @@ def _finish(
 
 
 def _write(
-    model: PreTrainedModel, jobs: Sequence[TextJob], batch_size: int, shown: Any, dtype: torch.dtype | None
+    model: PreTrainedModel,
+    jobs: Sequence[TextJob],
+    batch_size: int,
+    shown: Any,
+    form: torch.dtype | Decoder | None,
 ) -> None:
     """Write `jobs` to their ends; what is not finished after an error can be gone on with."""
     slots = min(batch_size, len(jobs))
-    with ragged(model, slots, dtype) as cache:
+    with ragged(model, slots, form) as cache:
         writer = TextWriter(cache, slots)
         writer.add(sorted(jobs, key=lambda job: (-len(job.tokens), job.index, job.sample)))
         while written := writer.step():

@@ -25,19 +25,23 @@ from typing import Any
 import torch
 from peft import PeftModel
 from peft.tuners.lora import Linear as LoraLinear
-from torch.nn.functional import linear, silu
+from torch.nn.functional import silu
 from transformers import PreTrainedModel
-from transformers.models.llama.modeling_llama import LlamaForCausalLM
-from transformers.models.qwen2.modeling_qwen2 import Qwen2ForCausalLM
 
 from helpers.models.cheaper_forms import is_plain_adapter, sum_pays
+from helpers.models.decoder_layers import (
+    DecoderLayer,
+    Factors,
+    LinearGroup,
+    apply_group,
+    are_known_layers,
+    rms_norm,
+)
 from helpers.models.structure import output_head, plain_model
 from helpers.models.token_loss import IGNORED, frozen_head_loss
 
 KEPT_BYTES = 3 * 2**29  # 1.5 GiB of hidden states that enter the lowest trained layer
 QUERIES_AT_ONCE = 128  # whose scores attention holds: few enough for the caches
-
-Factors = tuple[torch.Tensor, torch.Tensor]  # an adapter's A (rank, in) and B (out, rank)
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,9 @@ class PackedDecoder:
 
     def __init__(self, model: PreTrainedModel | PeftModel, dtype: torch.dtype) -> None:
         self.model, self.dtype = plain_model(model), dtype
-        self.layers = [_Layer.of(layer, self.model.config, dtype) for layer in self.model.base_model.layers]
+        self.layers = [
+            DecoderLayer.of(layer, self.model.config, dtype) for layer in self.model.base_model.layers
+        ]
         head = output_head(model)
         self.head = head.weight.detach().to(dtype)
         self.head_bias = None if head.bias is None else head.bias.detach().to(dtype)
@@ -115,7 +121,9 @@ class PackedDecoder:
         hidden = self._through(self.layers[self.frozen_layers :], hidden, documents)
         return self.model.base_model.norm(hidden)[None]
 
-    def _through(self, layers: Sequence[_Layer], hidden: torch.Tensor, documents: Documents) -> torch.Tensor:
+    def _through(
+        self, layers: Sequence[DecoderLayer], hidden: torch.Tensor, documents: Documents
+    ) -> torch.Tensor:
         cos, sin = self.model.base_model.rotary_emb(hidden[None], documents.positions[None])
         half = cos.shape[-1] // 2
         rotation = tuple(x[0, :, None, :half].to(self.dtype) for x in (cos, sin))
@@ -148,13 +156,7 @@ def is_covered(model: PreTrainedModel | PeftModel) -> bool:
     low that adding them to the weights would cost more than applying them apart.
     """
     plain = plain_model(model)
-    config = plain.config
-    known = type(plain) in (LlamaForCausalLM, Qwen2ForCausalLM) and config.hidden_act == "silu"
-    if not known or plain.device.type != "cpu" or plain.dtype != torch.float32:
-        return False
-    if config.attention_dropout or any(kind != "full_attention" for kind in _attention_kinds(config)):
-        return False
-    if getattr(plain, "is_quantized", False):
+    if not are_known_layers(plain) or plain.config.attention_dropout:
         return False
     adapted = [module for module in plain.base_model.layers.modules() if isinstance(module, LoraLinear)]
     if not adapted or not all(map(is_plain_adapter, adapted)) or any(map(sum_pays, adapted)):
@@ -165,82 +167,12 @@ def is_covered(model: PreTrainedModel | PeftModel) -> bool:
     return not any(p.requires_grad for p in plain.parameters() if id(p) not in factors)
 
 
-def _attention_kinds(config: Any) -> Sequence[str]:
-    return getattr(config, "layer_types", None) or ("full_attention",)
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Linear layers that read the same input: weights (sum of outs, in) one below the other."""
-
-    weight: torch.Tensor
-    bias: torch.Tensor | None
-    adapters: tuple[LoraLinear | None, ...]
-    outs: tuple[int, ...]
-
-    @classmethod
-    def of(cls, modules: Sequence[torch.nn.Module], dtype: torch.dtype) -> _Group:
-        plain = [m.base_layer if isinstance(m, LoraLinear) else m for m in modules]
-        biases = [m.bias for m in plain]
-        return cls(
-            torch.cat([m.weight.detach() for m in plain]).to(dtype),
-            None if biases[0] is None else torch.cat([b.detach() for b in biases]).to(dtype),
-            tuple(m if isinstance(m, LoraLinear) else None for m in modules),
-            tuple(m.out_features for m in plain),
-        )
-
-    def factors(self) -> Iterator[torch.nn.Parameter]:
-        """Yield A and B of each adapter in turn."""
-        for module in self.adapters:
-            if module is not None:
-                (name,) = module.active_adapters
-                yield from (module.lora_A[name].weight, module.lora_B[name].weight)
-
-    def joined(self, factors: Iterator[torch.Tensor]) -> Factors | None:
-        """Return all As below each other, and all scaled Bs as the blocks of one matrix, or None.
-
-        The update of the group's output is then (x A^T) B^T.
-        """
-        own = [(next(factors), next(factors), m.scaling[m.active_adapters[0]])
-               for m in self.adapters if m is not None]  # fmt: skip
-        if not own:
-            return None
-        a = torch.cat([a for a, _, _ in own]).to(self.weight.dtype)
-        b = torch.zeros(sum(self.outs), len(a), dtype=self.weight.dtype)
-        for block, (_, given, scale) in zip(self._blocks(), own, strict=True):
-            b[block] = (given * scale).to(b.dtype)
-        return a, b
-
-    def split(self, da: torch.Tensor, db: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Yield the float32 gradients of what `joined` joined, in the order of `factors`."""
-        adapted = [m for m in self.adapters if m is not None]
-        for (rows, columns), m in zip(self._blocks(), adapted, strict=True):
-            yield da[columns].float()
-            yield db[rows, columns].float() * m.scaling[m.active_adapters[0]]
-
-    def _blocks(self) -> Iterator[tuple[slice, slice]]:
-        row = column = 0
-        for out, module in zip(self.outs, self.adapters, strict=True):
-            if module is not None:
-                rank = module.r[module.active_adapters[0]]
-                yield slice(row, row + out), slice(column, column + rank)
-                column += rank
-            row += out
-
-
-def _apply(
-    group: _Group, factors: Factors | None, x: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return the group's outputs (tokens, outs) for x (tokens, in), and x A^T."""
-    y = linear(x, group.weight, group.bias)
-    if factors is None:
-        return y, None
-    narrow = linear(x, factors[0])
-    return y.addmm_(narrow, factors[1].t()), narrow
-
-
 def _apply_backward(
-    group: _Group, factors: Factors | None, x: torch.Tensor, narrow: torch.Tensor | None, dy: torch.Tensor
+    group: LinearGroup,
+    factors: Factors | None,
+    x: torch.Tensor,
+    narrow: torch.Tensor | None,
+    dy: torch.Tensor,
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Return the gradients of x and of the adapters."""
     dx = dy @ group.weight
@@ -252,72 +184,25 @@ def _apply_backward(
     return dx, list(group.split(d_narrow.t() @ x, dy.t() @ narrow))
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """The frozen weights of one block."""
-
-    qkv: _Group
-    o: _Group
-    gate_up: _Group
-    down: _Group
-    norms: tuple[torch.Tensor, torch.Tensor]
-    eps: float
-    heads: int
-    kv_heads: int
-    head_dim: int
-
-    @classmethod
-    def of(cls, layer: Any, config: Any, dtype: torch.dtype) -> _Layer:
-        attention, mlp = layer.self_attn, layer.mlp
-        return cls(
-            _Group.of([attention.q_proj, attention.k_proj, attention.v_proj], dtype),
-            _Group.of([attention.o_proj], dtype),
-            _Group.of([mlp.gate_proj, mlp.up_proj], dtype),
-            _Group.of([mlp.down_proj], dtype),
-            (layer.input_layernorm.weight.detach(), layer.post_attention_layernorm.weight.detach()),
-            config.rms_norm_eps,
-            config.num_attention_heads,
-            config.num_key_value_heads,
-            attention.head_dim,
-        )
-
-    @property
-    def groups(self) -> tuple[_Group, ...]:
-        return self.qkv, self.o, self.gate_up, self.down
-
-    def factors(self) -> list[torch.nn.Parameter]:
-        """Return the trainable factors of all adapters, A and B in turn."""
-        return [factor for group in self.groups for factor in group.factors()]
-
-    def joined(self, factors: Sequence[torch.Tensor]) -> list[Factors | None]:
-        """Return for each group what `_Group.joined` does."""
-        given = iter(factors)
-        return [group.joined(given) for group in self.groups]
-
-    def per_head(self, x: torch.Tensor, heads: int) -> torch.Tensor:
-        """View (tokens, heads * head_dim) as (kv heads, heads per kv head, tokens, head_dim)."""
-        return x.view(len(x), self.kv_heads, heads // self.kv_heads, self.head_dim).permute(1, 2, 0, 3)
-
-
 class _Block(torch.autograd.Function):
     """One block: hidden states (tokens, width) in float32 to the next ones."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, layer: _Layer, spans: Sequence[tuple[int, int]],
+        ctx: Any, hidden: torch.Tensor, layer: DecoderLayer, spans: Sequence[tuple[int, int]],
         rotation: tuple[torch.Tensor, torch.Tensor], scores: _Scores, *factors: torch.Tensor,
     ) -> torch.Tensor:  # fmt: skip
         qkv_f, o_f, gate_up_f, down_f = layer.joined(factors)
-        normed, _ = _norm(hidden, layer.norms[0], layer.eps, layer.qkv.weight.dtype)
-        qkv, qkv_n = _apply(layer.qkv, qkv_f, normed)
+        normed, _ = rms_norm(hidden, layer.norms[0], layer.eps, layer.qkv.weight.dtype)
+        qkv, qkv_n = apply_group(layer.qkv, qkv_f, normed)
         _rotate(qkv, layer, rotation)
         attended = _attend(qkv, layer, spans, scores)
-        out, o_n = _apply(layer.o, o_f, attended)
+        out, o_n = apply_group(layer.o, o_f, attended)
         middle = hidden + out
-        normed, _ = _norm(middle, layer.norms[1], layer.eps, layer.qkv.weight.dtype)
-        gate_up, gate_up_n = _apply(layer.gate_up, gate_up_f, normed)
+        normed, _ = rms_norm(middle, layer.norms[1], layer.eps, layer.qkv.weight.dtype)
+        gate_up, gate_up_n = apply_group(layer.gate_up, gate_up_f, normed)
         gate, up = gate_up.chunk(2, dim=-1)
-        out, down_n = _apply(layer.down, down_f, silu(gate).mul_(up))
+        out, down_n = apply_group(layer.down, down_f, silu(gate).mul_(up))
         ctx.layer, ctx.spans, ctx.rotation, ctx.scores = layer, spans, rotation, scores
         if any(ctx.needs_input_grad):
             ctx.save_for_backward(
@@ -328,7 +213,7 @@ class _Block(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
         (d_out,) = gradients
-        layer: _Layer = ctx.layer
+        layer: DecoderLayer = ctx.layer
         hidden, qkv, attended, middle, gate_up, qkv_n, o_n, gate_up_n, down_n, *factors = ctx.saved_tensors
         dtype = layer.qkv.weight.dtype
         qkv_f, o_f, gate_up_f, down_f = layer.joined(factors)
@@ -340,28 +225,19 @@ class _Block(torch.autograd.Function):
         d_gate, d_up = d_gate_up.chunk(2, dim=-1)
         torch.mul(d_inner, active, out=d_up)
         torch.ops.aten.silu_backward(d_inner.mul_(up), gate, grad_input=d_gate)
-        normed, rate = _norm(middle, layer.norms[1], layer.eps, dtype)
+        normed, rate = rms_norm(middle, layer.norms[1], layer.eps, dtype)
         d_normed, gate_up_g = _apply_backward(layer.gate_up, gate_up_f, normed, gate_up_n, d_gate_up)
         d_middle = _norm_backward(d_out, d_normed, middle, rate, layer.norms[1])
 
         d_attended, o_g = _apply_backward(layer.o, o_f, attended, o_n, d_middle.to(dtype))
         d_qkv = _attend_backward(d_attended, qkv, layer, ctx.spans, ctx.scores)
         _rotate(d_qkv, layer, (ctx.rotation[0], -ctx.rotation[1]))
-        normed, rate = _norm(hidden, layer.norms[0], layer.eps, dtype)
+        normed, rate = rms_norm(hidden, layer.norms[0], layer.eps, dtype)
         d_normed, qkv_g = _apply_backward(layer.qkv, qkv_f, normed, qkv_n, d_qkv)
         d_hidden = None
         if ctx.needs_input_grad[0]:
             d_hidden = _norm_backward(d_middle, d_normed, hidden, rate, layer.norms[0])
         return d_hidden, None, None, None, None, *qkv_g, *o_g, *gate_up_g, *down_g
-
-
-def _norm(
-    x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return w x / sqrt(mean(x^2) + eps) in `dtype`, and the float32 factor before w x, (tokens, 1)."""
-    squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
-    rate = squares.div_(x.shape[-1]).add_(eps).rsqrt_()
-    return (x * rate).mul_(weight).to(dtype), rate
 
 
 def _norm_backward(
@@ -380,7 +256,7 @@ def _norm_backward(
     return torch.addcmul(d_residual, g, rate).addcmul_(x, shared)
 
 
-def _rotate(qkv: torch.Tensor, layer: _Layer, rotation: tuple[torch.Tensor, torch.Tensor]) -> None:
+def _rotate(qkv: torch.Tensor, layer: DecoderLayer, rotation: tuple[torch.Tensor, torch.Tensor]) -> None:
     """Rotate queries and keys in place by their positions (Su et al. 2021)."""
     cos, sin = rotation
     turned = layer.heads + layer.kv_heads
@@ -429,7 +305,7 @@ def _pieces(length: int) -> Iterator[tuple[int, int]]:
 
 
 def _attend(
-    qkv: torch.Tensor, layer: _Layer, spans: Sequence[tuple[int, int]], scores: _Scores
+    qkv: torch.Tensor, layer: DecoderLayer, spans: Sequence[tuple[int, int]], scores: _Scores
 ) -> torch.Tensor:
     """Return causal attention within each document, (tokens, heads * head_dim).
 
@@ -449,7 +325,7 @@ def _attend(
 
 
 def _attend_backward(
-    d_attended: torch.Tensor, qkv: torch.Tensor, layer: _Layer, spans: Sequence[tuple[int, int]],
+    d_attended: torch.Tensor, qkv: torch.Tensor, layer: DecoderLayer, spans: Sequence[tuple[int, int]],
     scores: _Scores,
 ) -> torch.Tensor:  # fmt: skip
     """Return the gradient of (rotated) queries, keys and values from that of attention's output."""
@@ -489,14 +365,16 @@ def _document_backward(
     return d_q, d_k[:, None], d_v[:, None]
 
 
-def _scaled_by_head(qkv: torch.Tensor, layer: _Layer) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _scaled_by_head(
+    qkv: torch.Tensor, layer: DecoderLayer
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return copies of `_by_head`, the queries scaled by 1 / sqrt(head_dim)."""
     q, k, v = (x.contiguous() for x in _by_head(qkv, layer))
     return q.mul_(layer.head_dim**-0.5), k, v
 
 
-def _by_head(qkv: torch.Tensor, layer: _Layer) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """View queries, keys and values as `_Layer.per_head` does."""
+def _by_head(qkv: torch.Tensor, layer: DecoderLayer) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """View queries, keys and values as `DecoderLayer.per_head` does."""
     widths = [heads * layer.head_dim for heads in (layer.heads, layer.kv_heads, layer.kv_heads)]
     q, k, v = qkv.split(widths, dim=-1)
     return tuple(x.unflatten(-1, (layer.kv_heads, -1, layer.head_dim)).permute(1, 2, 0, 3) for x in (q, k, v))

@@ -15,9 +15,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from peft import PeftModel
@@ -25,15 +25,15 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from helpers.models.structure import plain_model
+from helpers.models.structure import output_head, plain_model
 
 NAME = "ragged_cache"
 _numbers = itertools.count()
 ROOM = 64  # positions for which memory is added at a time, at least; a quarter of the longest text
-# Texts whose attention is computed in one product, and tokens of each. A CPU reads keys and values no faster
-# for that and computes the padding; a GPU waits for launches.
-TOGETHER = {"cpu": (16, 1)}
-TOGETHER_ELSEWHERE = (256, 17)
+# Texts whose attention is computed in one product, and the most tokens of each. A CPU reads keys and values
+# no faster for more texts, whose padding it computes; a GPU waits for launches.
+TOGETHER, TOGETHER_ELSEWHERE = {"cpu": 16}, 256
+WIDEST = 17
 # In bfloat16, differences in a last bit grow until they decide between tokens. So keys are looked at in
 # multiples of so many, those that a token does not see with a weight of 0, and no pass has fewer tokens, as
 # small products may be summed in another order.
@@ -51,26 +51,42 @@ class Fed:
     wanted: int  # the last so many tokens get logits
 
 
+class Decoder(Protocol):
+    """The layers of a model in a form of their own: `helpers.models.reading_decoder`."""
+
+    dtype: torch.dtype
+
+    def hidden_states(
+        self, ids: torch.Tensor, positions: torch.Tensor, attend: Callable[..., torch.Tensor]
+    ) -> torch.Tensor:
+        """Return the hidden states (tokens, width) of tokens at `positions`, after the final norm."""
+
+
 @dataclass
 class _Part:
     """Attention of neighbouring slots, `width` queries each; padded queries repeat the first one."""
 
     slots: slice
     length: int  # keys that are looked at
-    take: torch.Tensor  # (slots * width), the place of each query in the pass
+    take: slice | torch.Tensor  # (slots * width), the place of each query in the pass
     put: torch.Tensor | None  # queries that count; None if all do
     positions: torch.Tensor  # (slots, width)
     masks: dict[tuple[int | None, int], torch.Tensor | None] = field(default_factory=dict)
 
-    def mask(self, window: int | None, groups: int) -> torch.Tensor | None:
-        """Return which keys each query sees: bool (slots, 1, groups * width, length); None: all."""
+    def unseen(self, window: int | None, groups: int) -> torch.Tensor | None:
+        """Return which of the last keys a query does not see: bool (slots, 1, groups * width, keys).
+
+        All keys before these are seen; None: simply all.
+        """
         if (window, groups) not in self.masks:
-            keys, last = torch.arange(self.length, device=self.take.device), self.positions[..., None]
-            seen = keys <= last
+            keys, last = torch.arange(self.length, device=self.positions.device), self.positions[..., None]
+            unseen = keys > last
             if window is not None:
-                seen &= keys > last - window
-            whole = len(self.positions) == 1 and bool(seen.all())
-            self.masks[window, groups] = None if whole else seen.repeat(1, groups, 1)[:, None]
+                unseen |= keys <= last - window
+            some = unseen.any((0, 1)).nonzero().flatten().tolist()
+            self.masks[window, groups] = (
+                unseen[..., some[0] :].repeat(1, groups, 1)[:, None] if some else None
+            )
         return self.masks[window, groups]
 
 
@@ -81,9 +97,11 @@ class RaggedCache:
     shares = True  # prefixes can be copied
 
     def __init__(
-        self, model: PreTrainedModel | PeftModel, slots: int, dtype: torch.dtype | None = None
+        self, model: PreTrainedModel | PeftModel, slots: int, form: torch.dtype | Decoder | None = None
     ) -> None:
-        self._model, self.device, self._slots, self._dtype = model, model.device, slots, dtype
+        self._model, self.device, self._slots = model, model.device, slots
+        self._decoder = None if form is None or isinstance(form, torch.dtype) else form
+        self._dtype = form if isinstance(form, torch.dtype) or form is None else form.dtype
         self._states: dict[int, list[torch.Tensor]] = {}  # layer -> keys, values: (slots, heads, room, width)
         self._length = 0  # positions that the longest text has after this pass
         self._at = (torch.empty(0), torch.empty(0))  # slot and position of each token of this pass
@@ -93,6 +111,8 @@ class RaggedCache:
         """Read tokens, at most one run per slot; return float32 logits (all `wanted`, vocabulary)."""
         ends = _ends(fed)
         wanted = [place for one, end in zip(fed, ends, strict=True) for place in range(end - one.wanted, end)]
+        if self._decoder is not None:
+            return output_head(self._model)(self.states(fed)[wanted]).float()
         inputs = self._next_pass(fed)
         logits = self._model(**inputs, logits_to_keep=torch.tensor(wanted, device=self.device)).logits
         return logits[0].float()
@@ -100,7 +120,12 @@ class RaggedCache:
     def states(self, fed: Sequence[Fed]) -> torch.Tensor:
         """Read tokens as `read` does; return their hidden states (tokens, width) after the final norm."""
         inputs = self._next_pass(fed)
-        hidden = plain_model(self._model).base_model(**inputs).last_hidden_state[0]
+        if self._decoder is not None:
+            hidden = self._decoder.hidden_states(
+                inputs["input_ids"][0], inputs["position_ids"][0], self._attended
+            )
+        else:
+            hidden = plain_model(self._model).base_model(**inputs).last_hidden_state[0]
         return hidden[: len(self._at[0])]
 
     def _next_pass(self, fed: Sequence[Fed]) -> dict[str, Any]:
@@ -132,23 +157,38 @@ class RaggedCache:
         mask: torch.Tensor | None, scaling: float | None = None, sliding_window: int | None = None, **_: Any,
     ) -> tuple[torch.Tensor, None]:  # fmt: skip
         """Attend as transformers asks it of an attention function: (1, heads, tokens, width) each."""
-        keys, values = self._kept(int(module.layer_idx), key[0], value[0])
-        query = query[0].unflatten(0, (len(key[0]), -1)).to(keys)  # (key heads, groups, tokens, width)
-        function = _attention_by_products if self._dtype else scaled_dot_product_attention
-        groups = query.shape[1]
-        result = query.new_zeros(*query.shape[:3], value.shape[-1])
+        grouped = query[0].unflatten(0, (len(key[0]), -1))  # (key heads, groups, tokens, width)
+        layer = int(module.layer_idx)
+        found = self._attended(layer, grouped, key[0], value[0], scaling, sliding_window)
+        return found.unflatten(1, (query.shape[1], -1))[None].to(value), None
+
+    def _attended(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor,
+        scaling: float | None = None, sliding_window: int | None = None,
+    ) -> torch.Tensor:  # fmt: skip
+        """Attend with queries (key heads, groups, tokens, width): (tokens, heads * width).
+
+        Keys and values of the pass, (key heads, tokens, width), are stored before.
+        """
+        keys, values = self._kept(layer, key, value)
+        query = query.to(keys)
+        function = _attention_by_products if self._dtype else _attention_of_torch
+        heads, groups, tokens = query.shape[:3]
+        result = query.new_empty(tokens, heads, groups, value.shape[-1])
+        result[len(self._at[0]) :] = 0  # of tokens that fill up a pass
+        out = result.permute(1, 2, 0, 3)
         for part in self._parts:
             rows, width = part.positions.shape
             asked = query[:, :, part.take].unflatten(2, (rows, width)).permute(2, 0, 1, 3, 4).flatten(2, 3)
             found = function(
                 asked, keys[part.slots, :, : part.length], values[part.slots, :, : part.length],
-                attn_mask=part.mask(sliding_window, groups), scale=scaling,
+                part.unseen(sliding_window, groups), scaling,
             ).unflatten(2, (groups, width)).permute(1, 2, 0, 3, 4).flatten(2, 3)  # fmt: skip
             if part.put is None:
-                result[:, :, part.take] = found
+                out[:, :, part.take] = found
             else:
-                result[:, :, part.take[part.put]] = found[:, :, part.put]
-        return result.flatten(0, 1).transpose(0, 1)[None].to(value), None
+                out[:, :, part.take[part.put]] = found[:, :, part.put]
+        return result.flatten(1)
 
     def _kept(self, layer: int, key: torch.Tensor, value: torch.Tensor) -> list[torch.Tensor]:
         """Store a layer's new states, (heads, tokens, width), and return all."""
@@ -197,19 +237,28 @@ class PlainCaches:
             self._caches[target] = self._caches.pop(source)
 
 
-def _attention_by_products(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, *, attn_mask: torch.Tensor | None,
+def _attention_of_torch(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, unseen: torch.Tensor | None,
     scale: float | None,
 ) -> torch.Tensor:  # fmt: skip
-    """Do what `scaled_dot_product_attention` does, by products that CPUs compute fast in bfloat16.
+    """Attend with queries (slots, heads, queries, width); `unseen` is that of `_Part`."""
+    mask = None
+    if unseen is not None:
+        mask = torch.nn.functional.pad(~unseen, (keys.shape[2] - unseen.shape[-1], 0), value=True)
+    return scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scale)
 
-    Keys times queries takes a third of the time of queries times keys where there are few queries.
-    """
+
+def _attention_by_products(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, unseen: torch.Tensor | None,
+    scale: float | None,
+) -> torch.Tensor:  # fmt: skip
+    """Do what `_attention_of_torch` does, by products that CPUs compute fast in bfloat16."""
     rows, heads = query.shape[:2]
     query = query.flatten(0, 1) * (scale or query.shape[-1] ** -0.5)
-    scores = torch.bmm(keys.flatten(0, 1), query.transpose(1, 2)).transpose(1, 2).contiguous()
-    if attn_mask is not None:
-        scores.view(rows, heads, *scores.shape[1:]).masked_fill_(~attn_mask, float("-inf"))
+    scores = torch.bmm(query, keys.flatten(0, 1).transpose(1, 2))
+    if unseen is not None:  # of the last keys; those before are seen by all
+        last = scores.view(rows, heads, *scores.shape[1:])[..., -unseen.shape[-1] :]
+        last.masked_fill_(unseen, float("-inf"))
     return torch.bmm(torch.softmax(scores, -1), values.flatten(0, 1)).view(rows, heads, *query.shape[1:])
 
 
@@ -224,10 +273,10 @@ def attention_is_independent(kv_heads: int, groups: int, width: int, threads: in
 
     def attend(slots: int, first: int, last: int, length: int) -> torch.Tensor:
         """Attend with queries first to last - 1, which have these positions, over `length` keys."""
-        seen = torch.arange(length) <= torch.arange(first, last)[:, None]
+        unseen = torch.arange(length) > torch.arange(first, last)[:, None]
         found = _attention_by_products(
             run[:slots, :, :, first:last].flatten(2, 3), keys[:slots, :, :length], values[:slots, :, :length],
-            attn_mask=seen.repeat(1, groups, 1)[:, None].expand(slots, -1, -1, -1), scale=None,
+            unseen.repeat(1, groups, 1)[:, None].expand(slots, -1, -1, -1), None,
         )  # fmt: skip
         return found.unflatten(2, (groups, last - first))[0]
 
@@ -241,11 +290,13 @@ def attention_is_independent(kv_heads: int, groups: int, width: int, threads: in
 
 @contextlib.contextmanager
 def ragged(
-    model: PreTrainedModel | PeftModel, slots: int, dtype: torch.dtype | None = None
+    model: PreTrainedModel | PeftModel, slots: int, form: torch.dtype | Decoder | None = None
 ) -> Iterator[RaggedCache | PlainCaches]:
     """Yield an empty cache of `slots` slots for `model`, to be used through it alone in the block.
 
-    Keys and values are kept, and attention computed, in `dtype`, by default that of the model.
+    Args:
+        form: the dtype in which keys and values are kept and attention is computed, by default that of the
+            model; or a decoder that takes the place of the model's own layers.
 
     Several models may have one at the same time: each is registered under a name of its own.
 
@@ -256,7 +307,10 @@ def ragged(
     if not _fits(inner):
         yield PlainCaches(model)
         return
-    cache = RaggedCache(model, slots, dtype)
+    cache = RaggedCache(model, slots, form)
+    if form is not None and not isinstance(form, torch.dtype):
+        yield cache
+        return
     usual = inner.config._attn_implementation
     name = f"{NAME}_{next(_numbers)}"
     AttentionInterface.register(name, cache.attend)
@@ -293,11 +347,11 @@ def _parts(fed: Sequence[Fed], device: torch.device, multiple: int) -> list[_Par
     Args:
         multiple: of which each part's length is one.
     """
-    most, widest = TOGETHER.get(device.type, TOGETHER_ELSEWHERE)
+    most = TOGETHER.get(device.type, TOGETHER_ELSEWHERE)
     parts: list[_Part] = []
     runs = sorted(zip(fed, _ends(fed), strict=True), key=lambda run: run[0].slot)
-    short = [run for run in runs if len(run[0].tokens) <= widest]
-    for one, end in (run for run in runs if len(run[0].tokens) > widest):
+    short = [run for run in runs if len(run[0].tokens) <= WIDEST]
+    for one, end in (run for run in runs if len(run[0].tokens) > WIDEST):
         first, piece = end - len(one.tokens), PIECE.get(device.type, len(one.tokens))
         for at in range(0, len(one.tokens), piece):
             some = one.tokens[at : at + piece]
@@ -327,10 +381,11 @@ def _part(runs: Sequence[tuple[Fed, int]], device: torch.device, multiple: int) 
             take[at + number] = end - len(one.tokens) + number
             positions[at + number] = one.start + number
             put.append(at + number)
+    in_turn = take == list(range(take[0], take[0] + len(take)))
     return _Part(
         slots=slice(first, last + 1),
         length=-(-(max(positions) + 1) // multiple) * multiple,
-        take=torch.tensor(take, device=device),
+        take=slice(take[0], take[0] + len(take)) if in_turn else torch.tensor(take, device=device),
         put=None if len(put) == len(take) else torch.tensor(put, device=device),
         positions=torch.tensor(positions, device=device).unflatten(0, (-1, width)),
     )

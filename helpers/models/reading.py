@@ -10,8 +10,9 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from helpers.machine.hardware import Runtime
-from helpers.models.bfloat16_products import bfloat16_products, products_pay
+from helpers.models.bfloat16_products import products_pay
 from helpers.models.ragged_cache import Fed, RaggedCache, ragged
+from helpers.models.reading_decoder import bfloat16_form
 
 Reader = Callable[[Sequence[Sequence[int]]], Sequence[torch.Tensor]]
 
@@ -28,7 +29,7 @@ def fast_reader(
     if runtime is None or not products_pay(model, runtime):
         yield None
         return
-    with ragged(model, texts, torch.bfloat16) as cache:
+    with bfloat16_form(model) as form, ragged(model, texts, form) as cache:
         if not isinstance(cache, RaggedCache):
             yield None
             return
@@ -38,5 +39,4 @@ def fast_reader(
             hidden = cache.states([Fed(slot, 0, list(one), 0) for slot, one in enumerate(ids)])
             return hidden.split([len(one) for one in ids])
 
-        with bfloat16_products(model):
-            yield read
+        yield read

@@ -192,8 +192,8 @@ class _Desk:
         self.texts[text.job] = text
         try:
             if self._writer is None:
-                dtype = self._open.enter_context(writing_form(self.lm.model, self.lm.runtime))
-                cache = self._open.enter_context(ragged(self.lm.model, self.slots, dtype))
+                form = self._open.enter_context(writing_form(self.lm.model, self.lm.runtime))
+                cache = self._open.enter_context(ragged(self.lm.model, self.slots, form))
                 self._writer = TextWriter(cache, self.slots)
         except Exception as error:  # most likely too little memory
             self._after_error(error)
