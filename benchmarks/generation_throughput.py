@@ -1,14 +1,15 @@
 """Tokens per second of `helpers.models.generation.generate` beside one prompt at a time.
 
-    python benchmarks/generation_throughput.py [--model SPEC] [--prompts 64] [--new-tokens 192]
+    python benchmarks/generation_throughput.py [--model SPEC] [--prompts 64] [--new-tokens 192] [--llama FILE]
 
 All continue the same prompts (functions of the corpus, worded as Track B words its tasks) with the same
 model, the same limit and the same end tokens, greedily and by plain sampling at one temperature. The usual
 way is `model.generate` of transformers, prompt after prompt, as it comes; `generate` runs once as it is, once
-without drafts and once in float32, which differs for large models on a CPU alone. Counted are the tokens of
-the texts, encoded again. Peak memory is of each way's own process. Also told: on how many prompts the greedy
-texts are those of the usual way. Run on an idle machine; on a busy one the ratio per second of processor
-time, with OMP_NUM_THREADS=1, is the steadier one.
+without drafts and once in float32, which differs for large models on a CPU alone. With `--llama`, llama.cpp's
+server (`pip install xllamacpp`) writes with a GGUF file of the same model, as many texts at a time. Counted
+are the tokens of the texts, encoded again. Peak memory is of each way's own process. Also told: on how many
+prompts the greedy texts are those of the usual way. Run on an idle machine; on a busy one the ratio per
+second of processor time, with OMP_NUM_THREADS=1, is the steadier one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import json
 import multiprocessing
 import sys
 import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,7 @@ from helpers.models.tokens import batch_token_ids, continuation
 from helpers.profiles import PROFILES
 
 WAYS = ("one at a time", "batched without drafts", "batched in float32", "batched")
+LLAMA = "llama.cpp server"
 
 
 def prompts_of(corpus: str, model: str, count: int, longest: int) -> list[list[int]]:
@@ -81,6 +85,37 @@ def batched(
     return [text for [text] in texts]
 
 
+class LlamaServer:
+    """llama.cpp's server, with a slot for each of `options.batch` texts."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        import xllamacpp
+
+        parameters = xllamacpp.CommonParams()
+        parameters.model.path, parameters.port, parameters.warmup = str(options.llama), 0, False
+        parameters.n_parallel = options.batch
+        parameters.n_ctx = options.batch * (options.longest + options.new_tokens)
+        parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = torch.get_num_threads()
+        self.slots, self.server = options.batch, xllamacpp.Server(parameters)
+
+    def written(self, prompts: list[list[int]], temperature: float, limit: int) -> list[str]:
+        """Return the text to each prompt; all are asked for at once, as many as there are slots."""
+
+        def text(prompt: list[int]) -> str:
+            plain = {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "repeat_penalty": 1.0}
+            asked = {"prompt": prompt, "n_predict": limit, "temperature": temperature, **plain}
+            request = urllib.request.Request(
+                f"{self.server.listening_address}/completion",
+                json.dumps(asked).encode(),
+                {"Content-Type": "application/json"},
+            )
+            with urllib.request.urlopen(request) as answer:
+                return str(json.load(answer)["content"])
+
+        with ThreadPoolExecutor(self.slots) as pool:
+            return list(pool.map(text, prompts))
+
+
 def measure(
     way: str, prompts: list[list[int]], options: argparse.Namespace, temperature: float, channel
 ) -> None:
@@ -88,7 +123,10 @@ def measure(
     runtime = detect_runtime()
     if way == "batched in float32":
         runtime = dataclasses.replace(runtime, autocast_dtype=None)
-    model, tokenizer = load_causal_lm(options.model, runtime)
+    if way == LLAMA:
+        tokenizer, server = load_tokenizer(options.model), LlamaServer(options)
+    else:
+        model, tokenizer = load_causal_lm(options.model, runtime)
     set_seed(0)
     arguments = (temperature, options.new_tokens, runtime)
 
@@ -96,6 +134,8 @@ def measure(
         prompt_lookup.MAX_DRAFT = 0
 
     def run(some: list[list[int]]) -> list[str]:
+        if way == LLAMA:
+            return server.written(some, temperature, options.new_tokens)
         if way != "one at a time":
             return batched(model, tokenizer, some, *arguments, options.batch)
         return one_at_a_time(model, tokenizer, some, *arguments)
@@ -147,18 +187,20 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=PROFILES["cpu"].track_b.max_new_tokens)
     parser.add_argument("--batch", type=int, default=PROFILES["cpu"].track_b.generation_batch)
     parser.add_argument("--temperature", type=float, default=0.6, help="of the sampled part; 0: greedy only")
+    parser.add_argument("--llama", type=Path, help="GGUF file of the same model, for llama.cpp's server")
     options = parser.parse_args()
 
     prompts = prompts_of(options.corpus, options.model, options.prompts, options.longest)
+    compared = (*WAYS, LLAMA) if options.llama else WAYS
     report: dict[str, Any] = {"prompts": len(prompts), "new_tokens_at_most": options.new_tokens}
     for temperature in dict.fromkeys((0.0, options.temperature)):
         name = f"sampled at {temperature:g}" if temperature else "greedy"
-        ways = {way: in_own_process(way, prompts, options, temperature) for way in WAYS}
+        ways = {way: in_own_process(way, prompts, options, temperature) for way in compared}
         alone, *others = (ways[way].pop("texts") for way in ways)
         report["hardware"] = [way.pop("hardware") for way in ways.values()][-1]
         report[name] = {**ways}
         for unit in ("second", "cpu_second"):
-            slowest, *speeds = (ways[way][f"tokens_per_{unit}"] for way in WAYS)
+            slowest, *speeds = (ways[way][f"tokens_per_{unit}"] for way in compared)
             report[name][f"speedup_per_{unit}"] = [round(speed / slowest, 1) for speed in speeds]
         if not temperature:
             report[name]["same_texts"] = [

@@ -3,6 +3,10 @@
 For each stage of a profile, `plan_run` gives what it holds (weights, adapters with gradients and optimizer
 state, activations, logits, key-value cache; `helpers.models.footprint`) and roughly how long it takes. Times
 are rough: they follow from the sustained speeds `T4_SPEED` and `CPU_SPEED`.
+
+On a CPU, a stage's GiB is the resident memory of the whole process at its peak, as `memory.json` records it
+in `peak_gib`: with interpreter, libraries and oneDNN's kernels. Not counted are blocks that the allocator
+keeps between those in use, and what earlier stages of the same process left behind.
 """
 
 from __future__ import annotations
@@ -28,6 +32,9 @@ from helpers.settings import Profile, TrackASettings, TrackBSettings
 QUERY_TOKENS = 32  # of a docstring query; documents are cut at the profile's limit
 FUNCTIONS = 2_200  # of the default corpus
 PROCESS_GIB = 0.85  # libraries and the corpus; counted on a CPU, where a process's whole memory is measured
+# What oneDNN keeps after products in bfloat16: kernels compiled for each shape, .6 MiB each, of the last
+# 1,024 shapes and some for good. Batches of ever new lengths fill it within one stage.
+KERNELS_GIB = 0.5
 GENERAL_TOKENS = 1_300  # of a file of general code
 MODEL_ARMS = 5  # of a completion: four, and the baseline after the nearest file
 CHAT_ARMS = 2  # Track B's tuned model; as many for the untouched one, where it is not Track A's
@@ -51,6 +58,8 @@ def plan_run(profile: Profile, machine: Machine, *, micro_batch: int | None = No
     if machine.speed is not CPU_SPEED:
         return stages
     process = {"libraries, corpus": PROCESS_GIB}
+    if machine.autocast:
+        process["compiled kernels"] = KERNELS_GIB
     return [dataclasses.replace(stage, parts={**process, **stage.parts}) for stage in stages]
 
 
@@ -60,10 +69,10 @@ def _plan_track_a(profile: Profile, machine: Machine, micro_batch: int | None) -
     from helpers.train.continued_pretraining import VALIDATIONS_PER_EPOCH
 
     a, shape = profile.track_a, model_shape(profile.track_a.model)
-    # Scoring scores only the new tokens of each window. Where it keeps no states, it feeds the others again.
+    # Scoring scores only the new tokens of each window, and feeds the others again.
     scored = a.test_tokens + GENERAL_TOKENS * a.general_files
     keeps = footprint.reads_in_bfloat16(shape, machine)
-    fed = scored * (1.0 if keeps else a.window / a.stride)
+    fed = scored * a.window / a.stride
     checked = a.test_tokens * CHECKED_SHARE if keeps else 0.0  # in both precisions
     score = footprint.reading_parts(shape, machine) | {
         "activations": 8.0 * TOKENS_PER_BATCH * shape.intermediate * machine.weight_bytes / GIB,

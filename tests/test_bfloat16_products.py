@@ -38,9 +38,11 @@ def always(monkeypatch):
     monkeypatch.setattr(products, "LEAST_WEIGHTS", 0)
 
 
-@pytest.fixture
-def independent(always):
-    """Skip where this machine's products in bfloat16 depend on neighbouring rows: then they are not used."""
+@pytest.fixture(params=["decoder", "own layers"])
+def independent(request, always, monkeypatch):
+    """Read in both forms; skip where products in bfloat16 depend on neighbouring rows: both are unused then."""
+    if request.param == "own layers":
+        monkeypatch.setattr("helpers.models.reading_decoder.is_read_by_decoder", lambda model: False)
     if not products_pay(adapted("llama")[0], MIXED):
         pytest.skip("rows of bfloat16 products depend on their neighbours here")
 

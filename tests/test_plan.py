@@ -11,7 +11,7 @@ from transformers import BertConfig, BertModel, Qwen2Config, Qwen2ForCausalLM
 
 from helpers.eval.perplexity import LOGITS_AT_ONCE
 from helpers.machine.memory import Fit
-from helpers.models import bfloat16_products, footprint
+from helpers.models import bfloat16_products, footprint, ragged_cache
 from helpers.models.causal_lm import add_lora
 from helpers.models.cheaper_forms import plain_attention
 from helpers.models.footprint import (
@@ -26,11 +26,13 @@ from helpers.models.footprint import (
     reads_in_bfloat16,
     weight_bytes,
 )
+from helpers.models.generation import generate
 from helpers.models.packed_decoder import Documents, PackedDecoder, is_covered
 from helpers.models.ragged_cache import Fed, ragged
 from helpers.models.shapes import KNOWN, Shape, ShapeError, model_shape, shape_of
 from helpers.models.structure import hidden_states, plain_model
-from helpers.plan import PROCESS_GIB, encoder_bytes, plan_run
+from helpers.models.tokens import token_ids
+from helpers.plan import KERNELS_GIB, PROCESS_GIB, encoder_bytes, plan_run
 from helpers.profiles import RunRequest, resolve_profile
 from helpers.settings import TINY_CODE_LM, LoraSettings
 
@@ -175,15 +177,33 @@ def test_adapters_are_what_peft_holds() -> None:
     assert lora_parameters(SMALL, LORA.rank) == trainable
 
 
-@pytest.mark.parametrize("length", [20, 120])
+@pytest.mark.parametrize("length", [20, 120, 128])
 def test_keys_and_values_are_what_generation_holds(length) -> None:
     model = qwen(SMALL).eval()
-    with torch.inference_mode(), ragged(model, 3) as cache:
-        cache.read([Fed(slot, 0, [1] * length, 1) for slot in range(3)])
-        held = sum(one.nbytes for states in cache._states.values() for one in states)
-    a_layer = held / SMALL.layers
-    planned = cache_bytes(SMALL, 3, length, Machine(8.0, 4, False, False, CPU_SPEED))
-    assert planned == pytest.approx(held + a_layer, rel=0.02)
+    with torch.inference_mode(), ragged(model, 3, room=length) as cache:
+        for tokens in (12, length):
+            cache.read([Fed(slot, 0, [1] * tokens, 1) for slot in range(3)])
+            held = sum(one.nbytes for states in cache._states.values() for one in states)
+            assert held == cache_bytes(SMALL, 3, length, Machine(8.0, 4, False, False, CPU_SPEED))
+        cache.read([Fed(0, 130, [1] * 70, 1)])  # more than was said
+        assert cache._states[0][0].shape[2] >= 200
+
+
+def test_generation_says_how_long_its_texts_may_get(monkeypatch) -> None:
+    tok, rooms, usual = tiny_models.tokenizer(), [], ragged_cache.RaggedCache._kept
+
+    def kept(self, *arguments):
+        found = usual(self, *arguments)
+        rooms.append(found[0].shape[2])
+        return found
+
+    monkeypatch.setattr(ragged_cache.RaggedCache, "_kept", kept)
+    model = tiny_models.model("llama", len(tok)).eval()
+    for prompts, new in ((["def f(a):", "x = " * 20], 30), (["a"], 3)):
+        longest = max(len(token_ids(tok, one)) for one in prompts) + new
+        rooms.clear()
+        generate(model, tok, prompts, tiny_models.CPU_FP32, max_new_tokens=new)
+        assert set(rooms) == {-(-longest // 64) * 64}
 
 
 def test_the_plan_knows_whether_text_is_read_in_bfloat16(monkeypatch) -> None:
@@ -296,6 +316,9 @@ def test_on_a_cpu_the_whole_process_counts() -> None:
     here, t4 = (plan_run(profile, machine) for machine in (Machine.of(tiny_models.CPU_FP32), Machine.t4()))
     assert all(stage.parts["libraries, corpus"] == PROCESS_GIB for stage in here)
     assert not any("libraries, corpus" in stage.parts for stage in t4)
+    mixed = plan_run(profile, Machine(8.0, 4, True, False, CPU_SPEED))
+    assert all(stage.parts["compiled kernels"] == KERNELS_GIB for stage in mixed)
+    assert not any("compiled kernels" in stage.parts for stage in (*here, *t4))  # no products in bfloat16
     score = next(stage for stage in plan_run(resolve_profile(RunRequest("laptop")), Machine.t4()))
     assert score.parts["logits"] == pytest.approx(LOGITS_AT_ONCE * (2 + 8) / 2**30)  # not a whole window's
 

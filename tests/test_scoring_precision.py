@@ -26,6 +26,7 @@ from helpers.eval.file_scores import (
 )
 from helpers.models import bfloat16_products
 from helpers.models.causal_lm import load_causal_lm
+from helpers.models.reading_decoder import ReadingDecoder
 from helpers.report.metrics import _again_a as recomputed
 from helpers.report.metrics import record_track_a, write_items
 from helpers.report.tables import pretraining_control_sentences
@@ -44,6 +45,7 @@ def model(monkeypatch):
     monkeypatch.setattr(bfloat16_products, "LEAST_WEIGHTS", 0)
     monkeypatch.setattr(bfloat16_products, "rows_are_independent", lambda *shape: True)
     monkeypatch.setattr(bfloat16_products, "_can_attend", lambda *model: True)
+    monkeypatch.setattr(ReadingDecoder, "rows_are_independent", lambda self: True)
     tok = tiny_models.tokenizer()
     return tiny_models.model("llama", len(tok)), tok
 

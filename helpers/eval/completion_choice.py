@@ -110,7 +110,8 @@ def targets_nats(
         done: told how many more are done.
     """
     found: list[float] = []
-    with fast_reader(model, runtime, AT_ONCE) as read:
+    longest = max((len(prompt) + len(target) for prompt, target in asked), default=0)
+    with fast_reader(model, runtime, AT_ONCE, longest) as read:
         for first in range(0, len(asked), AT_ONCE):
             some = asked[first : first + AT_ONCE]
             texts = [[*prompt, *target] for prompt, target in some]

@@ -92,9 +92,9 @@ def evaluate_perplexity(
         stride: tokens between windows, 1 <= stride <= window; smaller is more exact and slower.
         batch_size: windows per forward pass, by default about 4,096 tokens' worth; fewer if they do not
             fit in memory.
-        runtime: runs the forward pass under its autocast, or with `helpers.models.bfloat16_products` where
-            these pay; without it the weights' own dtype is used. `helpers.eval.file_scores` decides which
-            for reported figures.
+        runtime: runs the forward pass under its autocast, or with bfloat16 products where these pay
+            (`helpers.models.reading`); without it the weights' own dtype is used.
+            `helpers.eval.file_scores` decides which for reported figures.
         observe: called with the per-token scores, to split them by token kind.
 
     Raises:
@@ -111,7 +111,7 @@ def evaluate_perplexity(
     size = batch_size or max(1, TOKENS_PER_BATCH // window)
     compute = partial(_score_batch, model, output_head(model), ids, tokenizer.pad_token_id or 0, runtime)
     with contextlib.ExitStack() as form:
-        read = form.enter_context(fast_reader(model, runtime, size))
+        read = form.enter_context(fast_reader(model, runtime, size, window))
         if read is not None:
             compute = partial(_score_without_padding, read, output_head(model), ids)
         shown = form.enter_context(bar(what, total=sum(w.last - w.score_from for w in windows), unit="tok"))

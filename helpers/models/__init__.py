@@ -4,11 +4,11 @@
 installed package, and `gguf` converts GGUF files; `generation` samples text, through `text_writer` and
 `ragged_cache`; `conversations` writes prompts of several turns; `token_loss`, `structure` and
 `cheaper_forms` compute losses and gradients with less memory and time, `packed_decoder` whole steps of
-training, `bfloat16_products` and `reading` what large models read and write on a CPU; `tokens` turns text
-into tokens and back; `fitness` tries whether a model fits what a run does with it; `shapes` and `footprint`
-tell parameters and bytes without loading anything. `tiny_code_lm` is the embedded base model. Training loops
-(`helpers.train`), metrics (`helpers.eval`) and the training of the embedded model (`helpers.base_model`) are
-not here.
+training, `reading_decoder` and `bfloat16_products` what large models read and write on a CPU (`reading`);
+`tokens` turns text into tokens and back; `fitness` tries whether a model fits what a run does with it;
+`shapes` and `footprint` tell parameters and bytes without loading anything. `tiny_code_lm` is the embedded
+base model. Training loops (`helpers.train`), metrics (`helpers.eval`) and the training of the embedded model
+(`helpers.base_model`) are not here.
 """
 
 __all__ = [

@@ -14,21 +14,38 @@ import torch
 from peft.tuners.lora import Linear as LoraLinear
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
-from transformers.models.llama.modeling_llama import LlamaForCausalLM
-from transformers.models.qwen2.modeling_qwen2 import Qwen2ForCausalLM
+from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaRMSNorm
+from transformers.models.qwen2.modeling_qwen2 import Qwen2ForCausalLM, Qwen2RMSNorm
 
 Factors = tuple[torch.Tensor, torch.Tensor]  # an adapter's A (rank, in) and B (out, rank)
 
 
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
 def are_known_layers(model: PreTrainedModel) -> bool:
-    """Return whether `DecoderLayer` describes the layers of `model`: float32, on a CPU, full attention."""
+    """Return whether `DecoderLayer` describes the layers of `model`: float32, on a CPU, full attention.
+
+    Adapters of other kinds than LoRA, which it would pass over, are not known, nor other norms.
+    """
     config = model.config
     if type(model) not in (LlamaForCausalLM, Qwen2ForCausalLM) or config.hidden_act != "silu":
         return False
     if model.device.type != "cpu" or model.dtype != torch.float32 or getattr(model, "is_quantized", False):
         return False
     kinds = getattr(config, "layer_types", None) or ("full_attention",)
-    return all(kind == "full_attention" for kind in kinds)
+    if any(kind != "full_attention" for kind in kinds):
+        return False
+    layers = model.base_model.layers
+    return len(layers) == config.num_hidden_layers and all(map(_is_known, layers))
+
+
+def _is_known(layer: torch.nn.Module) -> bool:
+    linears = [getattr(half, name, None) for half in (layer.self_attn, layer.mlp) for name in PROJECTIONS]
+    norms = (layer.input_layernorm, layer.post_attention_layernorm)
+    return all(one is None or type(one) in (torch.nn.Linear, LoraLinear) for one in linears) and all(
+        type(norm) in (LlamaRMSNorm, Qwen2RMSNorm) for norm in norms
+    )
 
 
 @dataclass(frozen=True)
@@ -45,6 +62,8 @@ class LinearGroup:
         """Join the weights of layers with or without adapters."""
         plain = [m.base_layer if isinstance(m, LoraLinear) else m for m in modules]
         biases = [m.bias for m in plain]
+        if any((bias is None) != (biases[0] is None) for bias in biases):
+            raise ValueError("of layers that read the same input, some have a bias and some have none")
         return cls(
             torch.cat([m.weight.detach() for m in plain]).to(dtype),
             None if biases[0] is None else torch.cat([b.detach() for b in biases]).to(dtype),

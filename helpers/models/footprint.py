@@ -21,7 +21,7 @@ from helpers.machine.usage import GIB
 from helpers.models.bfloat16_products import LEAST_WEIGHTS
 from helpers.models.cheaper_forms import scores_are_small, sum_is_less
 from helpers.models.packed_decoder import KEPT_BYTES
-from helpers.models.ragged_cache import ROOM
+from helpers.models.ragged_cache import SAME_LENGTHS
 from helpers.models.shapes import Shape, ShapeError, shape_of
 from helpers.models.token_loss import MAX_FROZEN_LOGITS, MAX_LOGITS
 from helpers.settings import LoraSettings
@@ -45,9 +45,9 @@ T4_SPEED = Speed("T4, 22 TFLOP/s float16, 250 GB/s", 22e12, 250e9, 1.5e-3)
 # Operations per second of training in the form of `helpers.models.packed_decoder`, with bfloat16 products on
 # two cores: SmolLM2-135M in windows of 1,024, at 0.54 billion operations a token.
 PACKED_FLOPS = 380e9
-# The same of reading with `helpers.models.bfloat16_products`, and of writing 64 texts at a time.
-READING_FLOPS = 350e9
-WRITING_FLOPS = 220e9
+# The same of reading with `helpers.models.reading_decoder`, and of writing 64 texts at a time.
+READING_FLOPS = 500e9
+WRITING_FLOPS = 255e9
 ENCODER_FLOPS = 250e9  # of a small encoder under bfloat16 autocast
 CPU_SPEED = Speed("two cores, 150 GFLOP/s, 20 GB/s", 150e9, 20e9, 1e-4)
 
@@ -103,7 +103,7 @@ def weight_bytes(shape: Shape, machine: Machine) -> float:
 
 
 def reads_in_bfloat16(shape: Shape, machine: Machine) -> bool:
-    """Return whether scores and texts are computed with `helpers.models.bfloat16_products`."""
+    """Return whether scores and texts are computed with bfloat16 products on a CPU."""
     if machine.speed is not CPU_SPEED or machine.nf4 or machine.weight_bytes != 4 or shape.encoder:
         return False
     return machine.autocast and shape.linear_parameters >= LEAST_WEIGHTS
@@ -227,13 +227,10 @@ def logits_bytes(shape: Shape, tokens: int) -> float:
 
 
 def cache_bytes(shape: Shape, rows: int, length: int, machine: Machine) -> float:
-    """Return the bytes of keys and values of `rows` texts of `length` tokens, and of the room kept for more.
-
-    One layer counts twice: memory is added by copying a layer's states into larger ones.
-    """
+    """Return the bytes of keys and values of `rows` texts of at most `length` tokens."""
     element = 2 if reads_in_bfloat16(shape, machine) else machine.weight_bytes
-    places = length + max(ROOM, length // 4)
-    return 2.0 * shape.kv_heads * shape.head_dim * element * rows * places * (shape.layers + 1)
+    places = -(-length // SAME_LENGTHS) * SAME_LENGTHS
+    return 2.0 * shape.kv_heads * shape.head_dim * element * rows * places * shape.layers
 
 
 def training_parts(

@@ -5,7 +5,7 @@ finished one at once (`helpers.models.ragged_cache`). What two texts have in com
 once: the template, and the prompt of several samples. Answers copy much of their prompts, so tokens are
 guessed from there, and checked in the pass that the text needs anyway (`helpers.models.prompt_lookup`).
 The logits of a prompt's inner tokens are not computed. Large models on a CPU multiply in bfloat16
-(`helpers.models.reading_decoder`); elsewhere, adapters are summed into float32 weights.
+(`bfloat16_form`); elsewhere, adapters are summed into float32 weights.
 
 Checking guesses changes no text. The token of each position is chosen as without them, greedily or by the
 position's own random number, and a guess counts only where it is that very token.
@@ -194,7 +194,11 @@ def _write(
 ) -> None:
     """Write `jobs` to their ends; what is not finished after an error can be gone on with."""
     slots = min(batch_size, len(jobs))
-    with ragged(model, slots, form) as cache:
+    room = max(
+        len(job.prompt) + (job.held.most_before if job.held else 0) + job.decoding.max_new_tokens
+        for job in jobs
+    )
+    with ragged(model, slots, form, room) as cache:
         writer = TextWriter(cache, slots)
         writer.add(sorted(jobs, key=lambda job: (-len(job.tokens), job.index, job.sample)))
         while written := writer.step():

@@ -2,10 +2,11 @@
 
 transformers' caches hold rectangles: shorter texts are padded, padding is computed, and all texts go on by
 the same number of tokens. Here a pass reads any number of tokens of any number of texts as one long row. Only
-the attention, which is small, separates the texts: `RaggedCache` takes its place through transformers'
-registry of attention functions, and keeps each text's keys and values in a slot, at the tokens' positions. So
-a text's states do not depend on its neighbours, tokens that prove wrong are overwritten, and a prefix that
-two texts share is read once and copied. Long runs are attended piece by piece, each over what it can see.
+the attention, which is small, separates the texts: that of `RaggedCache`, which models are given through
+transformers' registry of attention functions, and `helpers.models.reading_decoder` as an argument. It keeps
+each text's keys and values in a slot, at the tokens' positions. So a text's states do not depend on its
+neighbours, tokens that prove wrong are overwritten, and a prefix that two texts share is read once and
+copied. Long runs are attended piece by piece, each over what it can see.
 
 Models that this does not fit (see `ragged`) are read text by text, with transformers' own cache.
 """
@@ -29,11 +30,14 @@ from helpers.models.structure import output_head, plain_model
 
 NAME = "ragged_cache"
 _numbers = itertools.count()
-ROOM = 64  # positions for which memory is added at a time, at least; a quarter of the longest text
-# Texts whose attention is computed in one product, and the most tokens of each. A CPU reads keys and values
-# no faster for more texts, whose padding it computes; a GPU waits for launches.
-TOGETHER, TOGETHER_ELSEWHERE = {"cpu": 16}, 256
-WIDEST = 17
+# Positions for which memory is added at a time, at least, where nothing is said about what will be needed; a
+# quarter of the longest text.
+ROOM = 64
+# Texts whose attention is computed in one product, and tokens of each. A CPU reads keys and values no faster
+# for that and computes the padding, which in bfloat16 costs less than calling more products; a GPU waits for
+# launches.
+TOGETHER, TOGETHER_ELSEWHERE = {"cpu": (16, 1)}, (256, 17)
+TOGETHER_IN_BFLOAT16 = {"cpu": (16, 17)}
 # In bfloat16, differences in a last bit grow until they decide between tokens. So keys are looked at in
 # multiples of so many, those that a token does not see with a weight of 0, and no pass has fewer tokens, as
 # small products may be summed in another order.
@@ -64,7 +68,7 @@ class Decoder(Protocol):
 
 @dataclass
 class _Part:
-    """Attention of neighbouring slots, `width` queries each; padded queries repeat the first one."""
+    """Attention of neighbouring slots, `width` queries each; what pads repeats a query of the first run."""
 
     slots: slice
     length: int  # keys that are looked at
@@ -73,21 +77,30 @@ class _Part:
     positions: torch.Tensor  # (slots, width)
     masks: dict[tuple[int | None, int], torch.Tensor | None] = field(default_factory=dict)
 
+    def seen(self, window: int | None, groups: int) -> torch.Tensor | None:
+        """Return which keys a query sees: bool (slots, 1, groups * width, length); None: all see all."""
+        if (window, groups) not in self.masks:
+            unseen = self._unseen(window, groups)
+            self.masks[window, groups] = ~unseen if unseen.any() else None
+        return self.masks[window, groups]
+
     def unseen(self, window: int | None, groups: int) -> torch.Tensor | None:
         """Return which of the last keys a query does not see: bool (slots, 1, groups * width, keys).
 
         All keys before these are seen; None: simply all.
         """
         if (window, groups) not in self.masks:
-            keys, last = torch.arange(self.length, device=self.positions.device), self.positions[..., None]
-            unseen = keys > last
-            if window is not None:
-                unseen |= keys <= last - window
-            some = unseen.any((0, 1)).nonzero().flatten().tolist()
-            self.masks[window, groups] = (
-                unseen[..., some[0] :].repeat(1, groups, 1)[:, None] if some else None
-            )
+            unseen = self._unseen(window, groups)
+            some = unseen.any((0, 1, 2)).nonzero().flatten().tolist()
+            self.masks[window, groups] = unseen[..., some[0] :] if some else None
         return self.masks[window, groups]
+
+    def _unseen(self, window: int | None, groups: int) -> torch.Tensor:
+        keys, last = torch.arange(self.length, device=self.positions.device), self.positions[..., None]
+        unseen = keys > last
+        if window is not None:
+            unseen |= keys <= last - window
+        return unseen.repeat(1, groups, 1)[:, None]
 
 
 class RaggedCache:
@@ -97,9 +110,10 @@ class RaggedCache:
     shares = True  # prefixes can be copied
 
     def __init__(
-        self, model: PreTrainedModel | PeftModel, slots: int, form: torch.dtype | Decoder | None = None
-    ) -> None:
-        self._model, self.device, self._slots = model, model.device, slots
+        self, model: PreTrainedModel | PeftModel, slots: int, form: torch.dtype | Decoder | None = None,
+        room: int = 0,
+    ) -> None:  # fmt: skip
+        self._model, self.device, self._slots, self._room = model, model.device, slots, room
         self._decoder = None if form is None or isinstance(form, torch.dtype) else form
         self._dtype = form if isinstance(form, torch.dtype) or form is None else form.dtype
         self._states: dict[int, list[torch.Tensor]] = {}  # layer -> keys, values: (slots, heads, room, width)
@@ -134,7 +148,9 @@ class RaggedCache:
         positions = [one.start + number for one in fed for number in range(len(one.tokens))]
         tokens = [token for one in fed for token in one.tokens]
         self._at = tuple(torch.tensor(each, device=self.device) for each in (slots, positions))
-        self._parts = _parts(fed, self.device, SAME_LENGTHS if self._dtype else 1)
+        together = TOGETHER_IN_BFLOAT16 if self._dtype else TOGETHER
+        at_once = together.get(self.device.type, TOGETHER_ELSEWHERE)
+        self._parts = _parts(fed, self.device, at_once, SAME_LENGTHS if self._dtype else 1)
         self._length = max(part.length for part in self._parts)
         missing = max(0, LEAST_ROWS - len(tokens)) if self._dtype else 0  # what they give is thrown away
         ids = torch.tensor([tokens + tokens[-1:] * missing], device=self.device)
@@ -172,7 +188,6 @@ class RaggedCache:
         """
         keys, values = self._kept(layer, key, value)
         query = query.to(keys)
-        function = _attention_by_products if self._dtype else _attention_of_torch
         heads, groups, tokens = query.shape[:3]
         result = query.new_empty(tokens, heads, groups, value.shape[-1])
         result[len(self._at[0]) :] = 0  # of tokens that fill up a pass
@@ -180,10 +195,14 @@ class RaggedCache:
         for part in self._parts:
             rows, width = part.positions.shape
             asked = query[:, :, part.take].unflatten(2, (rows, width)).permute(2, 0, 1, 3, 4).flatten(2, 3)
-            found = function(
-                asked, keys[part.slots, :, : part.length], values[part.slots, :, : part.length],
-                part.unseen(sliding_window, groups), scaling,
-            ).unflatten(2, (groups, width)).permute(1, 2, 0, 3, 4).flatten(2, 3)  # fmt: skip
+            own = (keys[part.slots, :, : part.length], values[part.slots, :, : part.length])
+            if self._dtype:
+                found = _attention_by_products(asked, *own, part.unseen(sliding_window, groups), scaling)
+            else:
+                found = scaled_dot_product_attention(
+                    asked, *own, attn_mask=part.seen(sliding_window, groups), scale=scaling
+                )
+            found = found.unflatten(2, (groups, width)).permute(1, 2, 0, 3, 4).flatten(2, 3)
             if part.put is None:
                 out[:, :, part.take] = found
             else:
@@ -194,7 +213,9 @@ class RaggedCache:
         """Store a layer's new states, (heads, tokens, width), and return all."""
         states = self._states.get(layer)
         if states is None or self._length > states[0].shape[2]:
-            room = self._length + max(ROOM, self._length // 4)
+            room = self._room
+            if self._length > room:
+                room = self._length + max(ROOM, self._length // 4)
             grown = [
                 new.new_zeros(self._slots, len(new), room, new.shape[-1], dtype=self._dtype or new.dtype)
                 for new in (key, value)
@@ -237,26 +258,19 @@ class PlainCaches:
             self._caches[target] = self._caches.pop(source)
 
 
-def _attention_of_torch(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, unseen: torch.Tensor | None,
-    scale: float | None,
-) -> torch.Tensor:  # fmt: skip
-    """Attend with queries (slots, heads, queries, width); `unseen` is that of `_Part`."""
-    mask = None
-    if unseen is not None:
-        mask = torch.nn.functional.pad(~unseen, (keys.shape[2] - unseen.shape[-1], 0), value=True)
-    return scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scale)
-
-
 def _attention_by_products(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, unseen: torch.Tensor | None,
     scale: float | None,
 ) -> torch.Tensor:  # fmt: skip
-    """Do what `_attention_of_torch` does, by products that CPUs compute fast in bfloat16."""
+    """Do what `scaled_dot_product_attention` does, by products that CPUs compute fast in bfloat16.
+
+    Args:
+        unseen: (slots, 1, queries, keys), of the last keys; all those before are seen.
+    """
     rows, heads = query.shape[:2]
     query = query.flatten(0, 1) * (scale or query.shape[-1] ** -0.5)
     scores = torch.bmm(query, keys.flatten(0, 1).transpose(1, 2))
-    if unseen is not None:  # of the last keys; those before are seen by all
+    if unseen is not None:
         last = scores.view(rows, heads, *scores.shape[1:])[..., -unseen.shape[-1] :]
         last.masked_fill_(unseen, float("-inf"))
     return torch.bmm(torch.softmax(scores, -1), values.flatten(0, 1)).view(rows, heads, *query.shape[1:])
@@ -267,9 +281,9 @@ def attention_is_independent(kv_heads: int, groups: int, width: int, threads: in
     """Return whether attention in bfloat16 gives a query the same alone, beside longer texts and in a run."""
     generator = torch.Generator().manual_seed(0)
     keys, values = (
-        torch.randn(2, kv_heads, 1920, width, generator=generator).to(torch.bfloat16) for _ in range(2)
+        torch.randn(16, kv_heads, 1920, width, generator=generator).to(torch.bfloat16) for _ in range(2)
     )
-    run = torch.randn(2, kv_heads, groups, 100, width, generator=generator).to(torch.bfloat16)
+    run = torch.randn(16, kv_heads, groups, 100, width, generator=generator).to(torch.bfloat16)
 
     def attend(slots: int, first: int, last: int, length: int) -> torch.Tensor:
         """Attend with queries first to last - 1, which have these positions, over `length` keys."""
@@ -282,23 +296,29 @@ def attention_is_independent(kv_heads: int, groups: int, width: int, threads: in
 
     for place in (0, 39, 63):
         alone = attend(1, place, place + 1, SAME_LENGTHS)
-        beside, within = attend(2, place, place + 1, 1920), attend(1, 0, 100, 2 * SAME_LENGTHS)
-        if not torch.equal(alone, beside) or not torch.equal(alone[:, :, 0], within[:, :, place]):
+        others = [attend(slots, place, place + 1, 1920) for slots in (1, 2, 16)]
+        wide = [(slots, queries) for slots in (1, 3, 16) for queries in (2, 5, 17)]
+        others += [attend(slots, place, place + queries, 1920)[:, :, :1] for slots, queries in wide]
+        others.append(attend(1, 0, 100, 2 * SAME_LENGTHS)[:, :, place : place + 1])
+        if not all(torch.equal(alone, other) for other in others):
             return False
     return True
 
 
 @contextlib.contextmanager
 def ragged(
-    model: PreTrainedModel | PeftModel, slots: int, form: torch.dtype | Decoder | None = None
+    model: PreTrainedModel | PeftModel, slots: int, form: torch.dtype | Decoder | None = None, room: int = 0
 ) -> Iterator[RaggedCache | PlainCaches]:
     """Yield an empty cache of `slots` slots for `model`, to be used through it alone in the block.
 
     Args:
         form: the dtype in which keys and values are kept and attention is computed, by default that of the
             model; or a decoder that takes the place of the model's own layers.
+        room: positions that the longest text will need. Texts may grow beyond, but each time that memory
+            is added, all states are copied, and what they took before is often of no use for larger ones.
 
-    Several models may have one at the same time: each is registered under a name of its own.
+    Several models may have one at the same time: each that is read by its own layers is registered under a
+    name of its own.
 
     A `RaggedCache` fits models that take their attention from transformers' registry and whose layers see
     everything before a token, or a window of it. Soft caps, sinks and recurrent layers do not fit.
@@ -307,7 +327,7 @@ def ragged(
     if not _fits(inner):
         yield PlainCaches(model)
         return
-    cache = RaggedCache(model, slots, form)
+    cache = RaggedCache(model, slots, form, -(-room // SAME_LENGTHS) * SAME_LENGTHS)
     if form is not None and not isinstance(form, torch.dtype):
         yield cache
         return
@@ -341,17 +361,18 @@ def _ends(fed: Sequence[Fed]) -> list[int]:
     return ends
 
 
-def _parts(fed: Sequence[Fed], device: torch.device, multiple: int) -> list[_Part]:
+def _parts(fed: Sequence[Fed], device: torch.device, at_once: tuple[int, int], multiple: int) -> list[_Part]:
     """Divide a pass into parts: short runs of neighbouring slots together, the others alone.
 
     Args:
+        at_once: how many runs together, and of how many tokens at most.
         multiple: of which each part's length is one.
     """
-    most = TOGETHER.get(device.type, TOGETHER_ELSEWHERE)
+    most, widest = at_once
     parts: list[_Part] = []
     runs = sorted(zip(fed, _ends(fed), strict=True), key=lambda run: run[0].slot)
-    short = [run for run in runs if len(run[0].tokens) <= WIDEST]
-    for one, end in (run for run in runs if len(run[0].tokens) > WIDEST):
+    short = [run for run in runs if len(run[0].tokens) <= widest]
+    for one, end in (run for run in runs if len(run[0].tokens) > widest):
         first, piece = end - len(one.tokens), PIECE.get(device.type, len(one.tokens))
         for at in range(0, len(one.tokens), piece):
             some = one.tokens[at : at + piece]
@@ -374,7 +395,9 @@ def _part(runs: Sequence[tuple[Fed, int]], device: torch.device, multiple: int) 
     first, last = runs[0][0].slot, runs[-1][0].slot
     width = max(len(one.tokens) for one, _ in runs)
     some = runs[0][1] - 1  # stands in for queries of slots that read nothing
-    take, positions, put = [some] * ((last - first + 1) * width), [0] * ((last - first + 1) * width), []
+    count = (last - first + 1) * width
+    # Padding is placed where a text is read, so that all see the keys before: masks are short then.
+    take, positions, put = [some] * count, [min(one.start for one, _ in runs)] * count, []
     for one, end in runs:
         at = (one.slot - first) * width
         for number in range(len(one.tokens)):

@@ -19,9 +19,11 @@ Reader = Callable[[Sequence[Sequence[int]]], Sequence[torch.Tensor]]
 
 @contextlib.contextmanager
 def fast_reader(
-    model: PreTrainedModel | PeftModel, runtime: Runtime | None, texts: int
+    model: PreTrainedModel | PeftModel, runtime: Runtime | None, texts: int, length: int
 ) -> Iterator[Reader | None]:
     """Yield a function from the ids of at most `texts` texts to their hidden states; None: none is faster.
+
+    No text has more than `length` tokens.
 
     The states are (tokens, width) each, after the final norm. The output head, called meanwhile, computes
     logits in float32.
@@ -29,7 +31,7 @@ def fast_reader(
     if runtime is None or not products_pay(model, runtime):
         yield None
         return
-    with bfloat16_form(model) as form, ragged(model, texts, form) as cache:
+    with bfloat16_form(model) as form, ragged(model, texts, form, length) as cache:
         if not isinstance(cache, RaggedCache):
             yield None
             return
