@@ -1,4 +1,5 @@
 import dataclasses
+import weakref
 
 import numpy as np
 import pytest
@@ -384,3 +385,19 @@ def test_a_shared_beginning_is_read_once(tok, monkeypatch):
     monkeypatch.setattr(RaggedCache, "read", noted)
     generate(model, tok, prompts, RUNTIME, n=2, temperature=0.7, max_new_tokens=1)
     assert tokens == [42, 1 + 4 * 2 * 2]  # a whole prompt; its last token again; the others' ends, twice
+
+
+def test_what_texts_took_is_given_back_after_each_call(tok, monkeypatch):
+    caches, left = [], []
+    usual = RaggedCache.__init__
+
+    def noted(self, *arguments, **options):
+        usual(self, *arguments, **options)
+        caches.append(weakref.ref(self))
+
+    monkeypatch.setattr(RaggedCache, "__init__", noted)
+    monkeypatch.setattr(generation, "return_freed_memory", lambda: left.append([one() for one in caches]))
+    model = tiny_models.model("llama", len(tok))
+    for calls in (1, 2):
+        generation.generate(model, tok, ["def f():"], tiny_models.CPU_FP32, max_new_tokens=3)
+        assert left[-1] == [None] * calls

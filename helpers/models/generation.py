@@ -32,7 +32,7 @@ from helpers.machine.hardware import Runtime
 from helpers.machine.memory import is_out_of_memory
 from helpers.machine.processes import across_ranks
 from helpers.machine.progress import bar
-from helpers.machine.usage import free_memory
+from helpers.machine.usage import free_memory, return_freed_memory
 from helpers.models.bfloat16_products import products_pay
 from helpers.models.cheaper_forms import merged_adapters
 from helpers.models.infilling import FAMILIES
@@ -132,6 +132,7 @@ def generate(
         ]
         with writing_form(model, runtime) as form:
             _finish(model, jobs, batch_size, what, form)
+        return_freed_memory()  # the next texts want room of another size, which would come on top
         added = [[token for token in job.new if token not in ends] for job in jobs]
         texts = [cut_at(written(job, new, job.prompt), stop) for job, new in zip(jobs, added, strict=True)]
         return [texts[first : first + n] for first in range(0, len(texts), n)]
