@@ -77,6 +77,14 @@ def test_training_teaches_the_pairs_and_what_is_saved_is_what_was_measured(setti
     assert again["validation_mrr@10"] == pytest.approx(best["mrr@10"], abs=1e-6)
 
 
+def test_what_steps_and_validation_freed_is_given_back_around_each_validation(settings, data, monkeypatch):
+    events = []
+    monkeypatch.setattr(contrastive, "return_freed_memory", lambda: events.append("given back"))
+    monkeypatch.setattr(contrastive.ValidationMRR, "value", lambda self, model: events.append("validated"))
+    assert contrastive.ValidationMRR(data, settings, PLAIN, 5)(None) == {}
+    assert events == ["given back", "validated", "given back"]
+
+
 def test_a_static_embedder_is_trained_and_read_back(settings, data, tmp_path):
     words = {word for document in data.documents for word in short_form(document.text).split()}
     words |= {word for query in (*data.train, *data.validation) for word in query.text.split()}

@@ -35,7 +35,7 @@ from helpers.eval.retrieval import VectorIndex, index_documents, mean_scores, qr
 from helpers.machine.hardware import Runtime, set_seed
 from helpers.machine.processes import this_rank_only, world_size
 from helpers.machine.progress import bar
-from helpers.machine.usage import stopwatch
+from helpers.machine.usage import return_freed_memory, stopwatch
 from helpers.models.embedder import is_static, limit_tokens, load_embedder, plain_texts
 from helpers.records import Document, Query
 from helpers.run.workspace import digest, write_json, write_text
@@ -247,7 +247,9 @@ class ValidationMRR(SentenceEvaluator):
         self, model: SentenceTransformer, output_path: str | None = None, epoch: float = -1, steps: int = -1
     ) -> dict[str, float]:
         """Measure `model`; the trainer passes the other arguments, which are ignored."""
+        return_freed_memory()  # training and encoding ask for other sizes: each would add to the other's
         value = self.value(model)
+        return_freed_memory()
         return {} if value is None else {_VALIDATION_METRIC: value}
 
     def value(self, model: SentenceTransformer) -> float | None:
