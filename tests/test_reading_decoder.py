@@ -174,11 +174,15 @@ def test_adapters_of_other_kinds_are_not_passed_over():
         assert not is_read_by_decoder(get_peft_model(tiny_models.model("llama", 50), config).eval())
 
 
-@pytest.mark.parametrize("what", ["gpt2", "dora", "two adapters", "disabled", "merged", "sliding window"])
+@pytest.mark.parametrize(
+    "what", ["gpt2", "dora", "two adapters", "disabled", "merged", "sliding window", "a bias"]
+)
 def test_other_models_are_read_by_their_own_layers(what):
     model = tiny_models.model("gpt2" if what == "gpt2" else "qwen2", 50)
     if what == "sliding window":
         model.config.layer_types = ["sliding_attention"] * model.config.num_hidden_layers
+    elif what == "a bias":
+        model.base_model.layers[1].mlp.up_proj.bias = torch.nn.Parameter(torch.ones(32))
     elif what != "gpt2":
         config = LoraConfig(r=2, target_modules=["q_proj"], use_dora=what == "dora")
         model = get_peft_model(model, config)

@@ -20,13 +20,11 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2ForCausalLM, Qwen2RMSN
 Factors = tuple[torch.Tensor, torch.Tensor]  # an adapter's A (rank, in) and B (out, rank)
 
 
-PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-
-
 def are_known_layers(model: PreTrainedModel) -> bool:
     """Return whether `DecoderLayer` describes the layers of `model`: float32, on a CPU, full attention.
 
-    Adapters of other kinds than LoRA, which it would pass over, are not known, nor other norms.
+    Adapters of other kinds than LoRA, which it would pass over, are not known; nor are other norms, or layers
+    of which some that read the same input have a bias and some have none.
     """
     config = model.config
     if type(model) not in (LlamaForCausalLM, Qwen2ForCausalLM) or config.hidden_act != "silu":
@@ -40,12 +38,28 @@ def are_known_layers(model: PreTrainedModel) -> bool:
     return len(layers) == config.num_hidden_layers and all(map(_is_known, layers))
 
 
-def _is_known(layer: torch.nn.Module) -> bool:
-    linears = [getattr(half, name, None) for half in (layer.self_attn, layer.mlp) for name in PROJECTIONS]
+def _is_known(layer: Any) -> bool:
     norms = (layer.input_layernorm, layer.post_attention_layernorm)
-    return all(one is None or type(one) in (torch.nn.Linear, LoraLinear) for one in linears) and all(
-        type(norm) in (LlamaRMSNorm, Qwen2RMSNorm) for norm in norms
-    )
+    if any(type(norm) not in (LlamaRMSNorm, Qwen2RMSNorm) for norm in norms):
+        return False
+    groups = _groups(layer)
+    if any(type(module) not in (torch.nn.Linear, LoraLinear) for group in groups for module in group):
+        return False
+    return all(len({_plain(module).bias is None for module in group}) == 1 for group in groups)
+
+
+def _groups(layer: Any) -> tuple[tuple[torch.nn.Module, ...], ...]:
+    """Return a layer's linear layers, those together that read the same input, as they compute in turn."""
+    attention, mlp = layer.self_attn, layer.mlp
+    return (
+        (attention.q_proj, attention.k_proj, attention.v_proj), (attention.o_proj,),
+        (mlp.gate_proj, mlp.up_proj), (mlp.down_proj,),
+    )  # fmt: skip
+
+
+def _plain(module: Any) -> Any:
+    """Return a linear layer without its adapter."""
+    return module.base_layer if isinstance(module, LoraLinear) else module
 
 
 @dataclass(frozen=True)
@@ -60,10 +74,8 @@ class LinearGroup:
     @classmethod
     def of(cls, modules: Sequence[torch.nn.Module], dtype: torch.dtype) -> LinearGroup:
         """Join the weights of layers with or without adapters."""
-        plain = [m.base_layer if isinstance(m, LoraLinear) else m for m in modules]
+        plain = [_plain(m) for m in modules]
         biases = [m.bias for m in plain]
-        if any((bias is None) != (biases[0] is None) for bias in biases):
-            raise ValueError("of layers that read the same input, some have a bias and some have none")
         return cls(
             torch.cat([m.weight.detach() for m in plain]).to(dtype),
             None if biases[0] is None else torch.cat([b.detach() for b in biases]).to(dtype),
@@ -138,17 +150,13 @@ class DecoderLayer:
     @classmethod
     def of(cls, layer: Any, config: Any, dtype: torch.dtype) -> DecoderLayer:
         """Take the weights of a layer of transformers, cast to `dtype`."""
-        attention, mlp = layer.self_attn, layer.mlp
         return cls(
-            LinearGroup.of([attention.q_proj, attention.k_proj, attention.v_proj], dtype),
-            LinearGroup.of([attention.o_proj], dtype),
-            LinearGroup.of([mlp.gate_proj, mlp.up_proj], dtype),
-            LinearGroup.of([mlp.down_proj], dtype),
+            *(LinearGroup.of(group, dtype) for group in _groups(layer)),
             (layer.input_layernorm.weight.detach(), layer.post_attention_layernorm.weight.detach()),
             config.rms_norm_eps,
             config.num_attention_heads,
             config.num_key_value_heads,
-            attention.head_dim,
+            layer.self_attn.head_dim,
         )
 
     @property

@@ -36,7 +36,7 @@ from helpers.machine.usage import free_memory, return_freed_memory
 from helpers.models.bfloat16_products import products_pay
 from helpers.models.cheaper_forms import merged_adapters
 from helpers.models.infilling import FAMILIES
-from helpers.models.ragged_cache import Decoder, ragged
+from helpers.models.ragged_cache import Form, ragged
 from helpers.models.reading_decoder import bfloat16_form
 from helpers.models.text_writer import Decoding, TextJob, TextWriter
 from helpers.models.token_borders import HeldText
@@ -150,7 +150,7 @@ def text_draws(seed: int, index: int, sample: int, count: int) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def writing_form(model: PreTrainedModel, runtime: Runtime) -> Iterator[torch.dtype | Decoder | None]:
+def writing_form(model: PreTrainedModel, runtime: Runtime) -> Iterator[Form]:
     """Let `model` multiply in the cheapest form that keeps texts independent of each other.
 
     Yields the form that `helpers.models.ragged_cache.ragged` is to be called with.
@@ -168,7 +168,7 @@ def _finish(
     jobs: Sequence[TextJob],
     batch_size: int,
     what: str,
-    form: torch.dtype | Decoder | None,
+    form: Form,
 ) -> None:
     """Write all `jobs` to their ends, `batch_size` at a time, fewer after running out of memory."""
     with bar(what, total=len(jobs), unit="text") as shown:
@@ -191,7 +191,7 @@ def _write(
     jobs: Sequence[TextJob],
     batch_size: int,
     shown: Any,
-    form: torch.dtype | Decoder | None,
+    form: Form,
 ) -> None:
     """Write `jobs` to their ends; what is not finished after an error can be gone on with."""
     slots = min(batch_size, len(jobs))

@@ -66,6 +66,10 @@ class Decoder(Protocol):
         """Return the hidden states (tokens, width) of tokens at `positions`, after the final norm."""
 
 
+# How a model is read: its own layers with states of their dtype (None) or of another, or a decoder.
+Form = torch.dtype | Decoder | None
+
+
 @dataclass
 class _Part:
     """Attention of neighbouring slots, `width` queries each; what pads repeats a query of the first run."""
@@ -110,7 +114,7 @@ class RaggedCache:
     shares = True  # prefixes can be copied
 
     def __init__(
-        self, model: PreTrainedModel | PeftModel, slots: int, form: torch.dtype | Decoder | None = None,
+        self, model: PreTrainedModel | PeftModel, slots: int, form: Form = None,
         room: int = 0,
     ) -> None:  # fmt: skip
         self._model, self.device, self._slots, self._room = model, model.device, slots, room
@@ -307,7 +311,7 @@ def attention_is_independent(kv_heads: int, groups: int, width: int, threads: in
 
 @contextlib.contextmanager
 def ragged(
-    model: PreTrainedModel | PeftModel, slots: int, form: torch.dtype | Decoder | None = None, room: int = 0
+    model: PreTrainedModel | PeftModel, slots: int, form: Form = None, room: int = 0
 ) -> Iterator[RaggedCache | PlainCaches]:
     """Yield an empty cache of `slots` slots for `model`, to be used through it alone in the block.
 
