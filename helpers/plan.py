@@ -27,6 +27,7 @@ from helpers.models.footprint import (
     training_parts,
 )
 from helpers.models.shapes import Shape, model_shape
+from helpers.models.target_scores import LOGITS_AT_ONCE
 from helpers.settings import Profile, TrackASettings, TrackBSettings
 
 QUERY_TOKENS = 32  # of a docstring query; documents are cut at the profile's limit
@@ -65,7 +66,7 @@ def plan_run(profile: Profile, machine: Machine, *, micro_batch: int | None = No
 
 def _plan_track_a(profile: Profile, machine: Machine, micro_batch: int | None) -> list[StagePlan]:
     from helpers.eval.file_scores import CHECKED_SHARE
-    from helpers.eval.perplexity import LOGITS_AT_ONCE, TOKENS_PER_BATCH
+    from helpers.eval.perplexity import TOKENS_PER_BATCH
     from helpers.train.continued_pretraining import VALIDATIONS_PER_EPOCH
 
     a, shape = profile.track_a, model_shape(profile.track_a.model)
@@ -75,6 +76,7 @@ def _plan_track_a(profile: Profile, machine: Machine, micro_batch: int | None) -
     fed = scored * a.window / a.stride
     checked = a.test_tokens * CHECKED_SHARE if keeps else 0.0  # in both precisions
     score = footprint.reading_parts(shape, machine) | {
+        "head in the products' precision": 2.0 * shape.vocabulary * shape.hidden / GIB if keeps else 0.0,
         "activations": 8.0 * TOKENS_PER_BATCH * shape.intermediate * machine.weight_bytes / GIB,
         "keys and values": footprint.cache_bytes(shape, TOKENS_PER_BATCH // a.window, a.window, machine) / GIB
         if keeps

@@ -103,7 +103,7 @@ def test_batch_size_and_order_do_not_matter(tok, family):
 
 def test_the_head_is_applied_in_pieces_to_the_same_effect(model, tok, monkeypatch):
     whole = evaluate_perplexity(model, tok, TEXTS, window=32, stride=16)
-    monkeypatch.setattr("helpers.eval.perplexity.LOGITS_AT_ONCE", 5 * len(tok))
+    monkeypatch.setattr("helpers.models.target_scores.LOGITS_AT_ONCE", 5 * len(tok))
     pieces = evaluate_perplexity(model, tok, TEXTS, window=32, stride=16)
     assert pieces.accuracy == whole.accuracy
     for a, b in zip(pieces.texts, whole.texts, strict=True):

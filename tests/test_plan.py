@@ -9,7 +9,6 @@ import tiny_models
 import torch
 from transformers import BertConfig, BertModel, Qwen2Config, Qwen2ForCausalLM
 
-from helpers.eval.perplexity import LOGITS_AT_ONCE
 from helpers.machine.memory import Fit
 from helpers.models import bfloat16_products, footprint, ragged_cache
 from helpers.models.causal_lm import add_lora
@@ -31,6 +30,7 @@ from helpers.models.packed_decoder import Documents, PackedDecoder, is_covered
 from helpers.models.ragged_cache import Fed, ragged
 from helpers.models.shapes import KNOWN, Shape, ShapeError, model_shape, shape_of
 from helpers.models.structure import hidden_states, plain_model
+from helpers.models.target_scores import LOGITS_AT_ONCE
 from helpers.models.tokens import token_ids
 from helpers.plan import KERNELS_GIB, PROCESS_GIB, encoder_bytes, plan_run
 from helpers.profiles import RunRequest, resolve_profile

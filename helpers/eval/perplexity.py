@@ -27,11 +27,11 @@ from helpers.machine.hardware import Runtime
 from helpers.machine.memory import in_batches
 from helpers.machine.progress import bar
 from helpers.models.reading import Reader, fast_reader
-from helpers.models.structure import hidden_states, output_head, vocabulary_size
+from helpers.models.structure import hidden_states, output_head
+from helpers.models.target_scores import TargetHead
 from helpers.models.tokens import token_ids
 
 TOKENS_PER_BATCH = 4096  # limits memory; does not affect the result
-LOGITS_AT_ONCE = 2**24  # elements, 64 MiB in float32; limits memory, too
 
 
 class PerplexityError(SuiteError, ValueError):
@@ -87,7 +87,8 @@ def evaluate_perplexity(
     model cannot see. Scripts outside this package rely on the nine parameters, so they stay separate.
 
     Args:
-        model: any transformers causal LM, with or without adapters; log-softmax in float32.
+        model: any transformers causal LM, with or without adapters. Log-softmax is in float32, but with
+            bfloat16 products (`runtime`), where logits are rounded too (`helpers.models.target_scores`).
         window: tokens fed at once, at most the model's context.
         stride: tokens between windows, 1 <= stride <= window; smaller is more exact and slower.
         batch_size: windows per forward pass, by default about 4,096 tokens' worth; fewer if they do not
@@ -109,11 +110,12 @@ def evaluate_perplexity(
     was_training = model.training
     model.eval()
     size = batch_size or max(1, TOKENS_PER_BATCH // window)
-    compute = partial(_score_batch, model, output_head(model), ids, tokenizer.pad_token_id or 0, runtime)
+    head = output_head(model)
+    compute = partial(_score_batch, model, TargetHead(head), ids, tokenizer.pad_token_id or 0, runtime)
     with contextlib.ExitStack() as form:
         read = form.enter_context(fast_reader(model, runtime, size, window))
         if read is not None:
-            compute = partial(_score_without_padding, read, output_head(model), ids)
+            compute = partial(_score_without_padding, read, TargetHead.in_bfloat16(head), ids)
         shown = form.enter_context(bar(what, total=sum(w.last - w.score_from for w in windows), unit="tok"))
         for batch, scored in in_batches(windows, size, compute, what=what):
             for w, (losses, hits) in zip(batch, scored, strict=True):
@@ -180,48 +182,39 @@ def _n_bytes(text: str) -> int:
 
 def _score_batch(
     model: PreTrainedModel,
-    head: torch.nn.Module,
+    head: TargetHead,
     ids: Sequence[list[int]],
     pad: int,
     runtime: Runtime | None,
     batch: Sequence[ScoringWindow],
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Run one forward pass over `batch`, padded on the right, and score each window as `_score` does."""
+    """Run one forward pass over `batch`, padded on the right; return losses and hits of each window."""
     fed = [ids[w.text][w.first : w.last] for w in batch]
     width = max(map(len, fed))
     inputs = torch.tensor([tokens + [pad] * (width - len(tokens)) for tokens in fed])
     with runtime.autocast() if runtime else torch.autocast(model.device.type, enabled=False):
         hidden = hidden_states(model, inputs.to(model.device))
         return [
-            _score(head, hidden[row, w.score_from - w.first : w.last - w.first],
-                   ids[w.text][w.score_from + 1 : w.last + 1])
+            _score(head, ids, w, hidden[row, w.score_from - w.first : w.last - w.first])
             for row, w in enumerate(batch)
-        ]  # fmt: skip
+        ]
 
 
 def _score_without_padding(
-    read: Reader, head: torch.nn.Module, ids: Sequence[list[int]], batch: Sequence[ScoringWindow]
+    read: Reader, head: TargetHead, ids: Sequence[list[int]], batch: Sequence[ScoringWindow]
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Run one forward pass over `batch` without padding, and score each window as `_score` does."""
+    """Run one forward pass over `batch` without padding; return losses and hits of each window."""
     hidden = read([ids[w.text][w.first : w.last] for w in batch])
-    return [
-        _score(head, own[w.score_from - w.first :], ids[w.text][w.score_from + 1 : w.last + 1])
-        for own, w in zip(hidden, batch, strict=True)
-    ]
+    return [_score(head, ids, w, own[w.score_from - w.first :]) for own, w in zip(hidden, batch, strict=True)]
 
 
 def _score(
-    head: torch.nn.Module, hidden: torch.Tensor, targets: list[int]
+    head: TargetHead, ids: Sequence[list[int]], window: ScoringWindow, hidden: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return NLL in nats (float32) and top-1 hits of `targets`, both of shape (targets,), on the CPU."""
-    wanted = torch.tensor(targets, device=hidden.device)
-    rows = max(1, LOGITS_AT_ONCE // vocabulary_size(head))
-    losses, hits = [], []
-    for some, right in zip(hidden.split(rows), wanted.split(rows), strict=True):
-        logits = head(some).float()
-        losses.append(torch.nn.functional.cross_entropy(logits, right, reduction="none"))
-        hits.append(logits.argmax(-1) == right)
-    return torch.cat(losses).cpu(), torch.cat(hits).cpu()
+    """Return losses and hits of a window's targets from the states before them, on the CPU."""
+    targets = ids[window.text][window.score_from + 1 : window.last + 1]
+    losses, hits = head.score(hidden, torch.tensor(targets, device=hidden.device))
+    return losses.cpu(), hits.cpu()
 
 
 def _summarise(scores: tuple[TextScore, ...], correct: int) -> PerplexityResult:

@@ -19,7 +19,9 @@ from helpers.machine.hardware import Runtime, set_seed
 from helpers.machine.memory import Fit
 from helpers.models.causal_lm import add_lora, chat_ids, load_causal_lm
 from helpers.models.footprint import planned_fit
+from helpers.models.reading import Reader, fast_reader
 from helpers.models.structure import hidden_states, output_head
+from helpers.models.target_scores import TargetHead
 from helpers.models.token_loss import IGNORED, summed_token_loss
 from helpers.models.tokens import continuation, continuing_ids, turn_end_id
 from helpers.records import InstructPair, RehearsedAnswer
@@ -134,16 +136,50 @@ def response_loss(
     runtime: Runtime,
     batch: int,
 ) -> float:
-    """Return the mean loss in nats per response token over all examples; tokens weigh alike."""
+    """Return the mean loss in nats per response token over all examples; tokens weigh alike.
+
+    `batch` examples are computed at once.
+    """
     total, count = 0.0, 0
+    head = output_head(model)
     by_length = sorted(examples, key=lambda example: (len(example), example.input_ids))
-    for start in range(0, len(by_length), batch):
-        inputs = {k: v.to(runtime.device) for k, v in collate(by_length[start : start + batch]).items()}
-        with runtime.autocast():
-            hidden = hidden_states(model, inputs["input_ids"], position_ids=inputs["position_ids"])
-            loss, tokens = summed_token_loss(output_head(model), hidden, inputs["labels"])
-        total, count = total + float(loss), count + tokens
+    with fast_reader(model, runtime, batch, max(map(len, examples), default=0)) as read:
+        rounded = TargetHead.in_bfloat16(head) if read else None
+        for start in range(0, len(by_length), batch):
+            some = by_length[start : start + batch]
+            if read and rounded:
+                losses = _losses_without_padding(read, rounded, some)
+            else:
+                losses = [_packed_loss(model, head, collate(some), runtime)]
+            for loss, tokens in losses:
+                total, count = total + float(loss), count + tokens
     return total / max(count, 1)
+
+
+def _losses_without_padding(
+    read: Reader, head: TargetHead, examples: Sequence[Example]
+) -> list[tuple[torch.Tensor, int]]:
+    """Return summed loss and number of targets of each example."""
+    found = []
+    for hidden, example in zip(read([one.input_ids for one in examples]), examples, strict=True):
+        targets = torch.tensor(example.labels[1:])
+        chosen = targets != IGNORED
+        losses, _ = head.score(hidden[:-1][chosen], targets[chosen])
+        found.append((losses.sum(), len(losses)))
+    return found
+
+
+def _packed_loss(
+    model: PreTrainedModel | PeftModel,
+    head: torch.nn.Module,
+    batch: dict[str, torch.Tensor],
+    runtime: Runtime,
+) -> tuple[torch.Tensor, int]:
+    """Return summed loss and number of targets of packed rows."""
+    inputs = {name: tensor.to(runtime.device) for name, tensor in batch.items()}
+    with runtime.autocast():
+        hidden = hidden_states(model, inputs["input_ids"], position_ids=inputs["position_ids"])
+        return summed_token_loss(head, hidden, inputs["labels"])
 
 
 def _train(
