@@ -75,13 +75,16 @@ def _plan_track_a(profile: Profile, machine: Machine, micro_batch: int | None) -
     keeps = footprint.reads_in_bfloat16(shape, machine)
     fed = scored * a.window / a.stride
     checked = a.test_tokens * CHECKED_SHARE if keeps else 0.0  # in both precisions
+    logit = 2.0 if keeps else float(machine.weight_bytes)  # bytes of one
+    if machine.speed is not CPU_SPEED:
+        logit += 8.0  # cast and log-softmax; a CPU computes them a few rows at a time
     score = footprint.reading_parts(shape, machine) | {
         "head in the products' precision": 2.0 * shape.vocabulary * shape.hidden / GIB if keeps else 0.0,
         "activations": 8.0 * TOKENS_PER_BATCH * shape.intermediate * machine.weight_bytes / GIB,
         "keys and values": footprint.cache_bytes(shape, TOKENS_PER_BATCH // a.window, a.window, machine) / GIB
         if keeps
         else 0.0,
-        "logits": min(a.window * shape.vocabulary, LOGITS_AT_ONCE) * (machine.weight_bytes + 8.0) / GIB,
+        "logits": min(a.window * shape.vocabulary, LOGITS_AT_ONCE) * logit / GIB,
     }
     scoring = 2.0 * shape.parameters * (fed + checked) / footprint.reading_flops(shape, machine)
     scoring += 2.0 * shape.parameters * checked / machine.speed.flops
@@ -218,8 +221,7 @@ def _plan_training(work: _TrainingWork, shape: Shape, machine: Machine, micro_ba
     flops = PACKED_FLOPS if packed and machine.autocast else machine.speed.flops
     note = f"{rows} x {length} at once" + (", activations recomputed" if fit.checkpointing else "")
     slower = 1.5 if machine.nf4 else 1.0  # weights are unpacked for every product
-    reading = footprint.reading_flops(shape, machine) if training is continued_pretraining else flops
-    validation = 2.0 * work.validated * shape.parameters / reading
+    validation = 2.0 * work.validated * shape.parameters / footprint.reading_flops(shape, machine)
     seconds = (operations / flops + validation) * slower
     return StagePlan(work.stage, parts, seconds, note)
 

@@ -7,11 +7,11 @@ import torch
 from helpers.machine.hardware import Runtime
 from helpers.models import bfloat16_products
 from helpers.models.causal_lm import add_lora, chat_ids, generate, load_adapted, load_causal_lm
+from helpers.models.target_scores import TargetHead
 from helpers.models.token_loss import IGNORED
 from helpers.profiles import PROFILES
 from helpers.records import InstructPair
 from helpers.settings import TINY_CODE_LM, LoraSettings
-from helpers.train import instruct
 from helpers.train.fallbacks import TrainingError
 from helpers.train.instruct import (
     Example,
@@ -96,27 +96,29 @@ def test_loss_does_not_depend_on_the_batch_and_matches_transformers(base):
 def test_without_padding_and_with_products_in_bfloat16_the_loss_is_the_same(monkeypatch):
     monkeypatch.setattr(bfloat16_products, "LEAST_WEIGHTS", 0)
     model = add_lora(tiny_models.model("llama", 50), LoraSettings(rank=4, alpha=8)).eval()
+    generator = torch.Generator().manual_seed(4)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
     mixed = dataclasses.replace(RUNTIME, autocast_dtype=torch.bfloat16)
     if not bfloat16_products.products_pay(model, mixed):
         pytest.skip("rows of bfloat16 products depend on their neighbours here")
     tokenizer = tiny_models.tokenizer()
     tokenizer.pad_token_id = 1
-    generator = torch.Generator().manual_seed(4)
     examples = []
-    for length, masked in ((9, 3), (30, 12), (2, 1), (17, 16)):
+    for length, masked in ((9, 3), (30, 12), (2, 1), (17, 16), (1, 1)):
         ids = torch.randint(2, 50, (length,), generator=generator).tolist()
         examples.append(Example(tuple(ids), (*[IGNORED] * masked, *ids[masked:])))
     exact = response_loss(model, examples, collator(tokenizer), RUNTIME, 2)
-    unpadded = []
-    original = instruct._losses_without_padding
-    monkeypatch.setattr(
-        instruct, "_losses_without_padding", lambda *given: unpadded.append(given) or original(*given)
-    )
-    for batch in (1, 3, 4):
-        found = response_loss(model, examples, collator(tokenizer), mixed, batch)
-        assert found == pytest.approx(exact, rel=3e-3)
-        assert found != exact
-    assert unpadded
+    heads = []
+    score = TargetHead.score
+    monkeypatch.setattr(TargetHead, "score", lambda head, *given: heads.append(head) or score(head, *given))
+    found = [response_loss(model, examples, collator(tokenizer), mixed, batch) for batch in (1, 3, 5)]
+    assert found == pytest.approx([exact] * 3, rel=3e-3)
+    assert found[0] not in (exact, 0)
+    assert found[1:] == found[:-1]  # exactly
+    assert len(heads) == 3 * len(examples)
+    assert all(head.rounded for head in heads)
 
 
 def test_training_lowers_the_loss_and_what_is_saved_is_what_was_trained(tmp_path):

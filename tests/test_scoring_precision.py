@@ -27,6 +27,7 @@ from helpers.eval.file_scores import (
 from helpers.models import bfloat16_products
 from helpers.models.causal_lm import load_causal_lm
 from helpers.models.reading_decoder import ReadingDecoder
+from helpers.models.target_scores import TargetHead
 from helpers.report.metrics import _again_a as recomputed
 from helpers.report.metrics import record_track_a, write_items
 from helpers.report.tables import pretraining_control_sentences
@@ -62,6 +63,10 @@ def test_a_sample_is_scored_both_ways_and_all_files_in_bfloat16(model, monkeypat
     monkeypatch.setattr(file_scores, "BFLOAT16_LIMIT", 0.05)  # a random model's losses are large
     parts = {"test": FILES, "general_code": FILES[:2]}
     exact = score_files(*model, parts, **SIZES)
+    heads, score = set(), TargetHead.score
+    monkeypatch.setattr(
+        TargetHead, "score", lambda head, *given: heads.add(bool(head.rounded)) or score(head, *given)
+    )
     rows = score_files(*model, parts, runtime=MIXED, **SIZES)
     sample = {path for path, _ in checked_files(FILES)}
     assert 0 < len(sample) < len(FILES)
@@ -73,6 +78,7 @@ def test_a_sample_is_scored_both_ways_and_all_files_in_bfloat16(model, monkeypat
     rounded = {row.path: row.nll_nats for row in of_part(rows, BFLOAT16)}
     assert rounded == pytest.approx({row.path: row.nll_nats for row in of_sample(rows)}, rel=1e-3)
     assert rounded != {row.path: row.nll_nats for row in of_part(rows, FLOAT32)}
+    assert heads == {False, True}  # of the sample in float32, of all else
     assert [(r.part, r.path, r.n_tokens) for r in rows if not r.part.startswith("check/")] == [
         (r.part, r.path, r.n_tokens) for r in exact
     ]

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from helpers.eval.completion_context import (
@@ -28,6 +27,7 @@ from helpers.machine.progress import bar
 from helpers.models.infilling import infill_marks
 from helpers.models.reading import fast_reader
 from helpers.models.structure import hidden_states, output_head
+from helpers.models.target_scores import TargetHead
 from helpers.models.tokens import continuing_ids
 from helpers.records import CompletionItem
 
@@ -111,9 +111,10 @@ def targets_nats(
     """
     found: list[float] = []
     longest = max((len(prompt) + len(target) for prompt, target in asked), default=0)
+    head = TargetHead(output_head(model))
     with fast_reader(model, runtime, AT_ONCE, longest) as read:
-        for first in range(0, len(asked), AT_ONCE):
-            some = asked[first : first + AT_ONCE]
+        for start in range(0, len(asked), AT_ONCE):
+            some = asked[start : start + AT_ONCE]
             texts = [[*prompt, *target] for prompt, target in some]
             if read is not None:
                 states = read(texts)
@@ -121,8 +122,8 @@ def targets_nats(
                 states = [hidden_states(model, torch.tensor([ids], device=model.device))[0] for ids in texts]
             for (prompt, _), ids, hidden in zip(some, texts, states, strict=True):
                 first = max(1, len(prompt))  # a text's first token follows nothing and is not scored
-                logits = output_head(model)(hidden[first - 1 : -1]).float()
-                wanted = torch.tensor(ids[first:], dtype=torch.long, device=logits.device)
-                found.append(float(cross_entropy(logits, wanted, reduction="sum")))
+                targets = torch.tensor(ids[first:], dtype=torch.long, device=hidden.device)
+                losses, _ = head.score(hidden[first - 1 : -1], targets)
+                found.append(float(losses.sum()))
             done(len(some))
     return found

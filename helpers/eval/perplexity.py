@@ -87,14 +87,14 @@ def evaluate_perplexity(
     model cannot see. Scripts outside this package rely on the nine parameters, so they stay separate.
 
     Args:
-        model: any transformers causal LM, with or without adapters. Log-softmax is in float32, but with
-            bfloat16 products (`runtime`), where logits are rounded too (`helpers.models.target_scores`).
+        model: any transformers causal LM, with or without adapters; log-softmax in float32.
         window: tokens fed at once, at most the model's context.
         stride: tokens between windows, 1 <= stride <= window; smaller is more exact and slower.
         batch_size: windows per forward pass, by default about 4,096 tokens' worth; fewer if they do not
             fit in memory.
         runtime: runs the forward pass under its autocast, or with bfloat16 products where these pay
-            (`helpers.models.reading`); without it the weights' own dtype is used.
+            (`helpers.models.reading`); either rounds the logits, too (`helpers.models.target_scores`).
+            Without it the weights' own dtype is used.
             `helpers.eval.file_scores` decides which for reported figures.
         observe: called with the per-token scores, to split them by token kind.
 

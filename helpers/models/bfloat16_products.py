@@ -1,9 +1,10 @@
 """Products of a large float32 model with its frozen weights in bfloat16 on a CPU.
 
 Reading and writing text is bound by these products: in bfloat16 they take a quarter of the time, and reading
-the weights half. Norms, rotations and residual sums stay in float32, and so do the logits: rounded, those of
-the two likeliest tokens would often be equal. Adapters stay apart from the weights, as in training: summed
-into bfloat16 weights, small updates would be lost.
+the weights half. Norms, rotations and residual sums stay in float32, and so do logits among which one is to
+be chosen: rounded, those of the two likeliest tokens would often be equal. (Losses are computed from rounded
+ones, `helpers.models.target_scores`.) Adapters stay apart from the weights, as in training: summed into
+bfloat16 weights, small updates would be lost.
 
 A row of a product must not depend on the rows beside it, or a text would depend on the texts written with it:
 bfloat16 rounds differences of a last bit up to differences that decide between tokens. oneDNN's kernels sum

@@ -138,7 +138,7 @@ def response_loss(
 ) -> float:
     """Return the mean loss in nats per response token over all examples; tokens weigh alike.
 
-    `batch` examples are computed at once.
+    `batch` examples are computed at once, with bfloat16 products where these pay (`helpers.models.reading`).
     """
     total, count = 0.0, 0
     head = output_head(model)
@@ -162,7 +162,7 @@ def _losses_without_padding(
     """Return summed loss and number of targets of each example."""
     found = []
     for hidden, example in zip(read([one.input_ids for one in examples]), examples, strict=True):
-        targets = torch.tensor(example.labels[1:])
+        targets = torch.tensor(example.labels[1:], dtype=torch.long, device=hidden.device)
         chosen = targets != IGNORED
         losses, _ = head.score(hidden[:-1][chosen], targets[chosen])
         found.append((losses.sum(), len(losses)))
