@@ -32,7 +32,7 @@ from helpers.models.shapes import KNOWN, Shape, ShapeError, model_shape, shape_o
 from helpers.models.structure import hidden_states, plain_model
 from helpers.models.target_scores import LOGITS_AT_ONCE
 from helpers.models.tokens import token_ids
-from helpers.plan import KERNELS_GIB, PROCESS_GIB, encoder_bytes, plan_run
+from helpers.plan import KEPT_SHARE, KERNELS_GIB, PROCESS_GIB, encoder_bytes, plan_run
 from helpers.profiles import RunRequest, resolve_profile
 from helpers.settings import TINY_CODE_LM, LoraSettings
 
@@ -321,6 +321,21 @@ def test_on_a_cpu_the_whole_process_counts() -> None:
     assert not any("compiled kernels" in stage.parts for stage in (*here, *t4))  # no products in bfloat16
     score = next(stage for stage in plan_run(resolve_profile(RunRequest("laptop")), Machine.t4()))
     assert score.parts["logits"] == pytest.approx(LOGITS_AT_ONCE * (2 + 8) / 2**30)  # not a whole window's
+
+
+def test_stages_after_the_first_count_what_others_left_on_a_cpu() -> None:
+    machine, kept = Machine(8.0, 4, True, False, CPU_SPEED), "left and kept by the allocator"
+    for rehearsed, first in ((40, "track_b/rehearsal"), (0, "track_a/before")):
+        changed = (f"track_b.rehearsed_answers={rehearsed}",)
+        stages = plan_run(resolve_profile(RunRequest("cpu", changed_settings=changed)), machine)
+        assert [stage.stage for stage in stages if kept not in stage.parts] == [first]
+        for stage in stages:
+            assert stage.parts.get(kept, 0.0) in (
+                0.0, pytest.approx(KEPT_SHARE / (1 + KEPT_SHARE) * stage.peak_gib)
+            )  # fmt: skip
+    assert not any(
+        kept in stage.parts for stage in plan_run(resolve_profile(RunRequest("cpu")), Machine.t4())
+    )
 
 
 def test_an_unknown_model_is_said(tmp_path) -> None:

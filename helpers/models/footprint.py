@@ -46,8 +46,8 @@ T4_SPEED = Speed("T4, 22 TFLOP/s float16, 250 GB/s", 22e12, 250e9, 1.5e-3)
 # two cores: SmolLM2-135M in windows of 1,024, at 0.54 billion operations a token.
 PACKED_FLOPS = 380e9
 # The same of reading with `helpers.models.reading_decoder`, and of writing 64 texts at a time.
-READING_FLOPS = 500e9
-WRITING_FLOPS = 210e9
+READING_FLOPS = 450e9
+WRITING_FLOPS = 200e9
 ENCODER_FLOPS = 250e9  # of a small encoder under bfloat16 autocast
 CPU_SPEED = Speed("two cores, 150 GFLOP/s, 20 GB/s", 150e9, 20e9, 1e-4)
 
