@@ -71,7 +71,7 @@ def _of_process(stage: StagePlan, stages: list[StagePlan], machine: Machine) -> 
     parts = {**process, **stage.parts}
     first = next((one for one in stages if one.stage == "track_b/rehearsal"), stages[0])
     if stage is not first:
-        parts["left and kept by the allocator"] = KEPT_SHARE * sum(parts.values())
+        parts["left by earlier stages, kept by the allocator"] = KEPT_SHARE * sum(parts.values())
     return dataclasses.replace(stage, parts=parts)
 
 
@@ -343,7 +343,9 @@ def print_plan(profile: Profile, *, here: bool = False, micro_batch: int | None 
     machine = Machine.of(detect_runtime(nf4=profile.nf4)) if here else Machine.t4(nf4=profile.nf4)
     rows = plan_rows(plan_run(profile, machine, micro_batch=micro_batch), machine.memory_gib)
     title = f"Profile {profile.name} on {machine.memory_gib:.2f} GiB; times at {machine.speed.name}"
-    table = Table(title=Text(title), title_justify="left")
+    minutes = sum(row["minutes"] for row in rows)
+    caption = f"{minutes:.0f} minutes in all; data, running code, set-up and reports take more"
+    table = Table(title=Text(title), title_justify="left", caption=Text(caption), caption_justify="left")
     for name in rows[0]:
         table.add_column(name, justify="right" if name in ("GiB", "minutes") else "left")
     for row in rows:

@@ -324,7 +324,7 @@ def test_on_a_cpu_the_whole_process_counts() -> None:
 
 
 def test_stages_after_the_first_count_what_others_left_on_a_cpu() -> None:
-    machine, kept = Machine(8.0, 4, True, False, CPU_SPEED), "left and kept by the allocator"
+    machine, kept = Machine(8.0, 4, True, False, CPU_SPEED), "left by earlier stages, kept by the allocator"
     for rehearsed, first in ((40, "track_b/rehearsal"), (0, "track_a/before")):
         changed = (f"track_b.rehearsed_answers={rehearsed}",)
         stages = plan_run(resolve_profile(RunRequest("cpu", changed_settings=changed)), machine)

@@ -63,6 +63,18 @@ def test_logits_that_rounding_makes_equal_are_told_apart():
     assert hits.tolist() == [False, True]
 
 
+def test_a_head_that_tells_nothing_apart_takes_one_more_product(monkeypatch):
+    head = torch.nn.Linear(3, 100)
+    head.weight.data, head.bias.data = torch.ones(100, 3), torch.zeros(100)
+    calls = []
+    monkeypatch.setattr(
+        torch.nn.Linear, "forward", lambda self, x: calls.append(x) or x @ self.weight.T + self.bias
+    )
+    _, hits = TargetHead.in_bfloat16(head).score(torch.ones(4, 3), torch.tensor([0, 1, 99, 0]))
+    assert hits.tolist() == [True, False, False, True]
+    assert [len(x) for x in calls] == [4]
+
+
 def test_nothing_to_score_gives_nothing():
     losses, hits = TargetHead(torch.nn.Linear(3, 4)).score(
         torch.empty(0, 3), torch.empty(0, dtype=torch.long)
