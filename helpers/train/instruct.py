@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -142,44 +143,43 @@ def response_loss(
     """
     total, count = 0.0, 0
     head = output_head(model)
+    compute = partial(_packed_losses, model, head, collate, runtime)
     by_length = sorted(examples, key=lambda example: (len(example), example.input_ids))
     with fast_reader(model, runtime, batch, max(map(len, examples), default=0)) as read:
-        rounded = TargetHead.in_bfloat16(head) if read else None
+        if read is not None:
+            compute = partial(_losses_without_padding, read, TargetHead.in_bfloat16(head))
         for start in range(0, len(by_length), batch):
-            some = by_length[start : start + batch]
-            if read and rounded:
-                losses = _losses_without_padding(read, rounded, some)
-            else:
-                losses = [_packed_loss(model, head, collate(some), runtime)]
-            for loss, tokens in losses:
-                total, count = total + float(loss), count + tokens
+            for loss, tokens in compute(by_length[start : start + batch]):
+                total, count = total + loss, count + tokens
     return total / max(count, 1)
 
 
 def _losses_without_padding(
     read: Reader, head: TargetHead, examples: Sequence[Example]
-) -> list[tuple[torch.Tensor, int]]:
-    """Return summed loss and number of targets of each example."""
+) -> list[tuple[float, int]]:
+    """Return summed loss in nats and number of targets of each example."""
     found = []
     for hidden, example in zip(read([one.input_ids for one in examples]), examples, strict=True):
         targets = torch.tensor(example.labels[1:], dtype=torch.long, device=hidden.device)
         chosen = targets != IGNORED
         losses, _ = head.score(hidden[:-1][chosen], targets[chosen])
-        found.append((losses.sum(), len(losses)))
+        found.append((float(losses.sum()), len(losses)))
     return found
 
 
-def _packed_loss(
+def _packed_losses(
     model: PreTrainedModel | PeftModel,
     head: torch.nn.Module,
-    batch: dict[str, torch.Tensor],
+    collate: Callable[[list[Example]], dict[str, torch.Tensor]],
     runtime: Runtime,
-) -> tuple[torch.Tensor, int]:
-    """Return summed loss and number of targets of packed rows."""
-    inputs = {name: tensor.to(runtime.device) for name, tensor in batch.items()}
+    examples: list[Example],
+) -> list[tuple[float, int]]:
+    """Return summed loss in nats and number of targets of all examples, packed into rows."""
+    inputs = {name: tensor.to(runtime.device) for name, tensor in collate(examples).items()}
     with runtime.autocast():
         hidden = hidden_states(model, inputs["input_ids"], position_ids=inputs["position_ids"])
-        return summed_token_loss(head, hidden, inputs["labels"])
+        loss, count = summed_token_loss(head, hidden, inputs["labels"])
+    return [(float(loss), count)]
 
 
 def _train(
