@@ -14,7 +14,7 @@ from helpers.code.docstrings import normal_docstring, read_docstring, stub
 from helpers.code.functions import functions_of_file
 from helpers.code.names.context import NameContext
 from helpers.data.queries.wording import first_sentence
-from helpers.data.tasks.drafts import task_of
+from helpers.data.tasks.draft import task_of
 from helpers.data.tasks.execution import ExecutionContext
 from helpers.data.tasks.filters import Filters
 from helpers.data.tasks.prose_drafts import documented_drafts

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from helpers.code.docstrings import docstring_of
-from helpers.data.tasks.bugs import make_bugs
+from helpers.code.extraction import extract_code
+from helpers.data.tasks.bugs import Bug, make_bugs
 from helpers.data.tasks.drafts import executable_drafts
 from helpers.data.tasks.execution import ExecutionContext
 from helpers.data.tasks.ground_truth import GroundTruth
 from helpers.data.tasks.phrasings import mark_line, spliced, unfenced
+from helpers.data.tasks.repairs import told_and_fixed
 from helpers.data.tasks.test_sets import TestSet
 from helpers.records import Function
 from helpers.sandbox.api import run_program
@@ -59,10 +61,39 @@ def test_every_repair_given_fails_and_its_answer_passes(form) -> None:
         marked = mark_line(draft.given, int(draft.detail["line"]), above=form == "function")
         assert marked.strip() in draft.instruction
         line = int(draft.detail["line"])
-        whole = (
-            spliced(draft.given, line, draft.response) if form == "line" else unfenced(draft.response) + "\n"
-        )
+        by_line = form == "line"
+        whole = spliced(draft.given, line, draft.response) if by_line else extract_code(draft.response)
         assert run_program(whole, known.tests, entry_point="add").passed
+
+
+LIMITED = "def limited(x):\n    if x > 3:\n        return 3\n    x += 1\n    return x\n"
+LIMITED_TESTS = tuple(f"assert limited({n}) == {min(n + 1, 3) if n < 4 else 3}" for n in (0, 1, 5, 9))
+
+
+@pytest.mark.parametrize(
+    ("operator", "told"),
+    [
+        ("flip_comparison", "The marked line must be `if x > 3:`."),
+        ("lost_return", "The marked line must be `return x`."),
+        ("dropped_branch", "Before the marked line, `if x > 3:` is missing."),
+    ],
+)
+def test_a_repair_says_what_was_wrong_before_it_gives_the_function(operator, told) -> None:
+    known = truth(LIMITED, LIMITED_TESTS)
+    made = [d for d in drafts(known, "function") if d.kind == "fix_bug" and d.detail["operator"] == operator]
+    assert told in {d.response.partition("\n\n")[0] for d in made}
+    for draft in made:  # what is said stands in the function that follows
+        said = draft.response.split("`")[1]
+        assert said in extract_code(draft.response, entry_point="limited")
+
+
+def test_what_is_said_of_a_repair_counts_from_the_marked_line() -> None:
+    """What is missing at a function's end stands after its last line: there is none to mark below it."""
+    code = "def last(x):\n    x = x + 1\n    return x\n"
+    gone = Bug("dropped_statement", "def last(x):\n    x = x + 1\n", 2, "return x", "")
+    assert told_and_fixed(code, gone).startswith("After the marked line, `return x` is missing.")
+    two = Bug("wrong_call", "def last(x):\n    x = x - 1\n    return x\n", 3, "+", "-")  # marked elsewhere
+    assert told_and_fixed(code, two).startswith("```python\n")
 
 
 def test_nothing_is_to_be_implemented_that_an_empty_body_does() -> None:

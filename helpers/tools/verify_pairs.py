@@ -23,15 +23,13 @@ from pathlib import Path
 import helpers
 from helpers.code.docstrings import docstring_of
 from helpers.data.corpus_spec import resolve_spec
-from helpers.data.tasks.execution import ExecutionContext, context_of, limited, run_in
+from helpers.data.tasks.execution import NOTICED, ExecutionContext, context_of, limited, run_in
 from helpers.data.tasks.phrasings import mark_line
 from helpers.errors import SuiteError
 from helpers.eval.response_scoring import score_responses
 from helpers.records import InstructPair, Task
 from helpers.run.workspace import read_json, read_jsonl
 from helpers.sandbox.run_conditions import VARIATIONS
-
-FAILS = ("failed", "crashed", "timeout")
 
 
 class SavedPairsError(SuiteError, ValueError):
@@ -81,7 +79,7 @@ def verify_saved_pairs(folder: Path, context: ExecutionContext, *, workers: int)
     outcomes = dict(zip(distinct, ran, strict=True))
     for (task, _, passes, what), program in zip(expected, programs, strict=True):
         outcome = outcomes[program]
-        if not (outcome.passed if passes else outcome.status in FAILS):
+        if not (outcome.passed if passes else outcome.status in NOTICED):
             problems.append(f"{_named(task)}: {what}: {outcome.status} {outcome.detail}")
     problems += [f"{_named(task)}: {fault}" for task in items for fault in _faults(task)]
     return PairCheck(dict(sorted(counts.items())), len(distinct) + len(items), tuple(problems))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from helpers.data.tasks.drafts import Draft
+from helpers.data.tasks.draft import Draft
 from helpers.records import SplitName, TaskKind
 from helpers.settings import TrackBSettings
 

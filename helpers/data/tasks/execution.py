@@ -25,6 +25,8 @@ MEMORY_MB = 1024
 REFERENCE_STEPS = MAX_STEPS // 20
 # Loops of `step_counter.Meter` of the sandbox: a twentieth of `TIMEOUT_S` where a loop takes 50 microseconds.
 REFERENCE_LOOPS = 5_000
+# How a wrong program ends. An error of the sandbox itself says nothing about the program.
+NOTICED = ("failed", "crashed", "timeout")
 
 
 @dataclass(frozen=True)

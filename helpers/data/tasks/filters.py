@@ -21,7 +21,7 @@ from helpers.code.python_text import parse
 from helpers.code.secrets import mask_secrets
 from helpers.data.contamination import NGRAM_WORDS, Benchmarks
 from helpers.data.tasks.checks import answer_code, invented_in_answer, verdict_without_running
-from helpers.data.tasks.drafts import Draft, task_of
+from helpers.data.tasks.draft import Draft, task_of
 from helpers.models.causal_lm import chat_ids
 from helpers.models.tokens import token_ids
 from helpers.records import Corpus

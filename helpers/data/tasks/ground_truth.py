@@ -20,6 +20,7 @@ from itertools import zip_longest
 from helpers.data.tasks.bugs import Bug, make_bugs
 from helpers.data.tasks.candidate_cases import looks_testable
 from helpers.data.tasks.execution import (
+    MAX_STEPS,
     ExecutionContext,
     execution_context,
     import_line,
@@ -33,6 +34,7 @@ from helpers.data.tasks.stability import Doubt
 from helpers.data.tasks.suite_cases import TestSuite
 from helpers.data.tasks.test_sets import DrawnTests, TestSet, draw_up_tests
 from helpers.records import Corpus, Function
+from helpers.sandbox.api import Program
 
 MIN_MUTATION_SCORE = 0.6
 MIN_MUTANTS = 2  # with fewer mutants, the share says nothing about the tests
@@ -65,6 +67,11 @@ class GroundTruth:
     def mutation_score(self) -> float:
         """Return the share of the executed mutants that the tests killed."""
         return self.n_killed / self.n_mutants
+
+
+def program_of(truth: GroundTruth, code: str, max_steps: int = MAX_STEPS) -> Program:
+    """Return the program that runs the function's tests on `code` in its place."""
+    return program(truth.function, code, truth.tests, prelude=truth.prelude, max_steps=max_steps)
 
 
 def verify_functions(

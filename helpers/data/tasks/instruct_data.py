@@ -20,7 +20,8 @@ from helpers.code.names.context import NameContext
 from helpers.data.contamination import Benchmarks, check_held_out
 from helpers.data.splits import functions_of
 from helpers.data.tasks.choosing import choose_drafts, wanted_functions, wanted_kinds
-from helpers.data.tasks.drafts import Draft, executable_drafts, pair_of, task_of, without_fences
+from helpers.data.tasks.draft import Draft, pair_of, task_of, without_fences
+from helpers.data.tasks.drafts import executable_drafts
 from helpers.data.tasks.execution import ExecutionContext, execution_context, import_folders
 from helpers.data.tasks.filters import EXAMPLES, Filters, foreign_licences
 from helpers.data.tasks.ground_truth import GroundTruth, left_out, verify_functions

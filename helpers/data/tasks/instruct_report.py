@@ -11,7 +11,7 @@ from typing import Any
 from helpers.code.quality import decision_points
 from helpers.data.card.facts import quantiles
 from helpers.data.tasks.bugs import OPERATORS
-from helpers.data.tasks.drafts import Draft
+from helpers.data.tasks.draft import Draft
 from helpers.data.tasks.filters import Filters, in_order
 from helpers.data.tasks.ground_truth import GroundTruth
 from helpers.data.tasks.phrasings import LINE_REPAIR, PHRASINGS

@@ -22,7 +22,7 @@ from helpers.code.docstrings import (
 )
 from helpers.code.edits import SourceEditError
 from helpers.code.extraction import extract_code
-from helpers.data.tasks.drafts import Draft, phrased
+from helpers.data.tasks.draft import Draft, phrased
 from helpers.data.tasks.execution import strip_decorators
 from helpers.data.tasks.filters import LANGUAGE, PARAPHRASE, Filters
 from helpers.data.tasks.phrasings import LINE_REPAIR, PHRASINGS, fenced_python
