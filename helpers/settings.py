@@ -231,7 +231,7 @@ class TrackBSettings:
     warmup_fraction: float
     lora: LoraSettings
     generation_batch: int
-    repair_form: str = "function"  # what answers a bug: the whole function, or the corrected "line" alone
+    repair_form: str = "function"  # what answers a bug: the function, or the "line" alone
     fenced_code: bool = True  # code in Markdown fences, as chat models write it; a base model saw none
     general_problems: int = 0  # of HumanEval's, on which forgetting is measured; for chat models
     rehearsed_answers: int = 0  # of the untouched model about general code, mixed into the pairs

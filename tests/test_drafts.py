@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import calendar
+import inspect
+import statistics
+import textwrap
+
 import pytest
 
 from helpers.code.docstrings import docstring_of
 from helpers.code.extraction import extract_code
+from helpers.code.functions import without_docstring
 from helpers.data.tasks.bugs import Bug, make_bugs
+from helpers.data.tasks.draft import without_fences
 from helpers.data.tasks.drafts import executable_drafts
-from helpers.data.tasks.execution import ExecutionContext
+from helpers.data.tasks.execution import ExecutionContext, strip_decorators
 from helpers.data.tasks.ground_truth import GroundTruth
 from helpers.data.tasks.phrasings import mark_line, spliced, unfenced
 from helpers.data.tasks.repairs import told_and_fixed
@@ -66,6 +73,18 @@ def test_every_repair_given_fails_and_its_answer_passes(form) -> None:
         assert run_program(whole, known.tests, entry_point="add").passed
 
 
+def follow(told: str, given: str, line: int) -> list[str]:
+    """Return the words of `given` changed as a repair's first sentence says."""
+    lines = given.splitlines()
+    quoted = told.split("`")[1]
+    if told.startswith("The marked line must be"):
+        lines[line - 1] = quoted
+    else:
+        assert told.endswith("is missing.")
+        lines.insert(line - 1 if told.startswith("Before") else line, quoted)
+    return "\n".join(lines).split()
+
+
 LIMITED = "def limited(x):\n    if x > 3:\n        return 3\n    x += 1\n    return x\n"
 LIMITED_TESTS = tuple(f"assert limited({n}) == {min(n + 1, 3) if n < 4 else 3}" for n in (0, 1, 5, 9))
 
@@ -75,25 +94,67 @@ LIMITED_TESTS = tuple(f"assert limited({n}) == {min(n + 1, 3) if n < 4 else 3}" 
     [
         ("flip_comparison", "The marked line must be `if x > 3:`."),
         ("lost_return", "The marked line must be `return x`."),
-        ("dropped_branch", "Before the marked line, `if x > 3:` is missing."),
+        ("dropped_branch", "Before the marked line, `if x > 3:` and its block are missing."),
     ],
 )
 def test_a_repair_says_what_was_wrong_before_it_gives_the_function(operator, told) -> None:
     known = truth(LIMITED, LIMITED_TESTS)
     made = [d for d in drafts(known, "function") if d.kind == "fix_bug" and d.detail["operator"] == operator]
-    assert told in {d.response.partition("\n\n")[0] for d in made}
-    for draft in made:  # what is said stands in the function that follows
-        said = draft.response.split("`")[1]
-        assert said in extract_code(draft.response, entry_point="limited")
+    assert [d.response.partition("\n\n")[0] for d in made].count(told) == 1
+    for draft in made:
+        assert without_fences(draft).response == LIMITED.rstrip()  # else the sentence would pass for code
 
 
-def test_what_is_said_of_a_repair_counts_from_the_marked_line() -> None:
-    """What is missing at a function's end stands after its last line: there is none to mark below it."""
-    code = "def last(x):\n    x = x + 1\n    return x\n"
-    gone = Bug("dropped_statement", "def last(x):\n    x = x + 1\n", 2, "return x", "")
-    assert told_and_fixed(code, gone).startswith("After the marked line, `return x` is missing.")
-    two = Bug("wrong_call", "def last(x):\n    x = x - 1\n    return x\n", 3, "+", "-")  # marked elsewhere
-    assert told_and_fixed(code, two).startswith("```python\n")
+SPREAD = """def spread(x, y=2):
+    for item in x:
+        if item > y:
+            return item
+    x.append(y)
+    x.append(y)
+    total = sum(
+        x,
+        y,
+    )
+    if total > 3:
+        total -= 1
+    # otherwise
+    else:
+        total += 1
+    return (
+        total and y
+    )
+"""
+
+
+@pytest.mark.parametrize("module", [statistics, textwrap, calendar, None])
+def test_what_a_repair_says_turns_the_given_code_into_the_right_one(module) -> None:
+    """Also where a fault spans lines, lines repeat, or difflib could align them in several ways."""
+    codes = [SPREAD] if module is None else [
+        textwrap.dedent(inspect.getsource(value)) for value in vars(module).values()
+        if inspect.isfunction(value) and value.__module__ == module.__name__
+    ]  # fmt: skip
+    said = 0
+    for code in map(strip_decorators, map(without_docstring, codes)):
+        for bug in make_bugs(code):
+            told, _, function = told_and_fixed(code, bug).rpartition("```python\n")
+            assert function == code.rstrip() + "\n```"
+            if told.strip() and "and its block" not in told:
+                assert follow(told.strip(), bug.source, bug.line) == code.split(), (bug, told)
+                said += 1
+    assert said
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ("def f(x):\n    for i in x:\n        pass\n", 3),  # stands for two lines
+        ("def f(x):\n    for i in x:\n        if i:\n            g(\n", 4),
+    ],
+)
+def test_nothing_is_said_of_a_repair_that_one_sentence_cannot_say(given, line) -> None:
+    code = "def f(x):\n    for i in x:\n        if i:\n            return i\n    return 0\n"
+    bug = Bug("dropped_branch", given, line, "", "")
+    assert told_and_fixed(code, bug) == f"```python\n{code.rstrip()}\n```"
 
 
 def test_nothing_is_to_be_implemented_that_an_empty_body_does() -> None:

@@ -157,6 +157,19 @@ def test_prose_rules(context, prose, expected):
     assert invented_names(prose, context=context) == expected
 
 
+def test_a_line_of_the_code_that_the_prose_quotes_is_judged_where_it_stands(context):
+    """A `graph` that the prose speaks of is a graph of the code base; here it is a variable."""
+
+    def invented(line: str, quoted: str) -> tuple[str, ...]:
+        code = f"def f(x):\n    graph = {{}}\n    {line}\n"
+        return invented_names(f"The line must be `{quoted}`.\n\n{fenced(code)}", context=context)
+
+    right, wrong = "return graph.setdefault(x, [])", "return graph.set_default_of(x, [])"
+    assert invented(right, right) == ()
+    assert invented(right, "return graph.setdefault(x)") == ("graph.setdefault",)
+    assert invented(wrong, wrong) == ("graph.set_default_of",)
+
+
 def test_documented_parameters_in_three_styles():
     assert documented_parameters(
         "X.\n\nParameters\n----------\na, b : int\n    Two.\n*args\n    More.\n"

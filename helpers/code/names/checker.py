@@ -25,10 +25,11 @@ from helpers.code.fences import fenced_blocks, without_blocks
 from helpers.code.names.calls import unknown_keywords
 from helpers.code.names.context import NameContext, module_exists
 from helpers.code.names.lookup import ALIASES, attribute_chain, import_module, resolve
-from helpers.code.names.mentions import invented_in_docstring, invented_in_prose
+from helpers.code.names.mentions import BACKTICK, invented_in_docstring, invented_in_prose
 from helpers.code.names.modules import is_load, offered_names
 from helpers.code.names.receivers import Receivers
 from helpers.code.python_text import parse
+from helpers.lines import bare_lines
 
 WORD = re.compile(r"[^\W\d]\w*")
 
@@ -47,10 +48,17 @@ def invented_names(response: str, *, context: NameContext) -> tuple[str, ...]:
         fenced = bool(fenced_blocks(response))
         prose = without_blocks(response) if fenced else response.replace(code.strip("\n"), "\n")
         defined = set(WORD.findall(code)) - {name.rpartition(".")[2] for name in found}
+        prose = _without_lines_of(code, prose)
         context = dataclasses.replace(context, known_words=context.known_words | defined)
     found.update(invented_in_prose(prose, context))
     named = {name.removeprefix("parameter ") for name in found if name.startswith("parameter ")}
     return tuple(sorted(found - named))
+
+
+def _without_lines_of(code: str, prose: str) -> str:
+    """Return `prose` without the lines of `code` that it quotes: they were checked where they stand."""
+    lines = {line.strip() for line in bare_lines(code)}
+    return BACKTICK.sub(lambda quote: " " if quote[2].strip() in lines else quote[0], prose)
 
 
 def _in_code(code: str, context: NameContext) -> Iterator[str]:

@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass, field, replace
 
 from helpers.data.tasks.ground_truth import GroundTruth
-from helpers.data.tasks.phrasings import PHRASINGS, phrase, unfenced
+from helpers.data.tasks.phrasings import FENCE, PHRASINGS, phrase, unfenced
 from helpers.records import Function, InstructPair, Task, TaskKind
 
 
@@ -27,8 +27,14 @@ class Draft:
 
 
 def without_fences(draft: Draft) -> Draft:
-    """Return the draft with its code bare, for a model that never saw Markdown around code."""
-    return replace(draft, instruction=unfenced(draft.instruction), response=unfenced(draft.response))
+    """Return the draft with its code bare, for a model that never saw Markdown around code.
+
+    What a repair says before the function is left out: without fences it could not be told from code.
+    """
+    response = draft.response
+    if draft.kind == "fix_bug" and FENCE in response:
+        response = response[response.index(FENCE) :]
+    return replace(draft, instruction=unfenced(draft.instruction), response=unfenced(response))
 
 
 def pair_of(draft: Draft, identifier: str) -> InstructPair:

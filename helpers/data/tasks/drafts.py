@@ -1,4 +1,4 @@
-"""Make drafts of the kinds that rest on running code: one maker per task kind.
+"""Make drafts of the kinds that rest on running code: improvements, unit tests, functions to write.
 
 Where a kind claims something about behaviour, its maker returns only what has been run. Repairs have a
 file of their own (`repairs`). An improvement has a worse version that passes all tests and costs more. Unit

@@ -16,6 +16,7 @@ from helpers.records import TaskKind
 
 BUG_MARK = "  # bug"
 NEXT_LINE_MARK = "# The next line is wrong:"
+FENCE = "```python\n"  # opens a block of code
 
 PHRASINGS: dict[TaskKind, tuple[str, ...]] = {
     "fix_bug": (
@@ -68,12 +69,12 @@ def spliced(given: str, line: int, answer: str) -> str:
 
 def fenced_python(code: str) -> str:
     """Return `code` as a Markdown block."""
-    return f"```python\n{code.rstrip()}\n```"
+    return f"{FENCE}{code.rstrip()}\n```"
 
 
 def unfenced(text: str) -> str:
     """Return `text` with the marks of `fenced_python` taken off its code."""
-    return text.replace("```python\n", "").replace("\n```", "")
+    return text.replace(FENCE, "").replace("\n```", "")
 
 
 def phrase(kind: TaskKind, index: int, *, code: str, name: str, by_line: bool = False) -> str:

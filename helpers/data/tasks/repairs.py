@@ -23,7 +23,7 @@ VERSIONS_PER_FUNCTION = 6
 def repairs(
     truths: Sequence[GroundTruth], context: ExecutionContext, seed: int, workers: int, form: str
 ) -> list[Draft]:
-    """Return the repairs of each function; `form` says what is asked for: its whole, or the "line"."""
+    """Return the repairs of each function; `form`: the whole "function" is asked for, or the "line"."""
     matters = _lines_that_matter(truths, context, workers)
     return [draft for truth in truths for draft in _repairs_of(truth, matters, seed, form)]
 
@@ -76,21 +76,36 @@ def _repairs_of(truth: GroundTruth, matters: set[tuple[str, int]], seed: int, fo
 def told_and_fixed(code: str, bug: Bug) -> str:
     """Return an answer that first says what the marked line must be, then gives the whole function.
 
-    A model that copies the function first copies the fault too: the line that it is about to change has been
-    told apart by then only by a mark far above.
+    A model that copies the function first copies the fault too: by then a mark far above tells the line that
+    must change from the others. Nothing is said where one sentence cannot say it.
     """
+    line = _fixed_line(code, bug)
+    told = f"The marked line must be `{line}`." if line else _missing(code, bug)
+    answer = fenced_python(code)
+    return f"{told}\n\n{answer}" if told and told.count("`") == 2 else answer
+
+
+def _missing(code: str, bug: Bug) -> str:
+    """Say what is missing next to the marked line, if one statement is and nothing else differs; else ""."""
     given, right = bare_lines(bug.source), bare_lines(code)
-    changes = SequenceMatcher(None, given, right, autojunk=False).get_opcodes()
-    kind, before, _, at, _ = next(change for change in changes if change[0] != "equal")
-    answer, line = fenced_python(code), right[at].strip() if at < len(right) else ""
-    if not line or "`" in line:
-        return answer
-    if kind == "replace" and before + 1 == bug.line:
-        return f"The marked line must be `{line}`.\n\n{answer}"
-    if kind == "insert" and before + 1 in (bug.line, bug.line + 1):
-        side = "Before" if before < bug.line else "After"
-        return f"{side} the marked line, `{line}` is missing.\n\n{answer}"
-    return answer  # several lines at once
+    matcher = SequenceMatcher(None, given, right, autojunk=False)
+    changes = [change for change in matcher.get_opcodes() if change[0] != "equal"]
+    if len(changes) > 1 or changes[0][0] != "insert":
+        return ""
+    (_, before, _, start, end), *_ = changes
+    side = {bug.line - 1: "Before", bug.line: "After"}.get(before)
+    first, *block = right[start:end]
+    line = first.strip()
+    if side is None or not line or line.startswith("#"):
+        return ""
+    if not block:
+        return f"{side} the marked line, `{line}` is missing."
+    is_header = line.endswith(":") and all(_indent(inner) > _indent(first) for inner in block)
+    return f"{side} the marked line, `{line}` and its block are missing." if is_header else ""
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def _fixed_line(code: str, bug: Bug) -> str | None:
