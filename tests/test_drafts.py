@@ -6,6 +6,7 @@ import calendar
 import inspect
 import statistics
 import textwrap
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,7 @@ from helpers.code.docstrings import docstring_of
 from helpers.code.extraction import extract_code
 from helpers.code.functions import without_docstring
 from helpers.data.tasks.bugs import Bug, make_bugs
-from helpers.data.tasks.draft import without_fences
+from helpers.data.tasks.draft import pair_of, without_fences
 from helpers.data.tasks.drafts import executable_drafts
 from helpers.data.tasks.execution import ExecutionContext, strip_decorators
 from helpers.data.tasks.ground_truth import GroundTruth
@@ -21,7 +22,9 @@ from helpers.data.tasks.phrasings import mark_line, spliced, unfenced
 from helpers.data.tasks.repairs import told_and_fixed
 from helpers.data.tasks.test_sets import TestSet
 from helpers.records import Function
+from helpers.run.workspace import write_jsonl
 from helpers.sandbox.api import run_program
+from helpers.tools.verify_pairs import verify_saved_pairs
 
 WANTED = {"fix_bug": 4, "implement": 2, "improve": 0, "unit_tests": 0}
 
@@ -103,6 +106,20 @@ def test_a_repair_says_what_was_wrong_before_it_gives_the_function(operator, tol
     assert [d.response.partition("\n\n")[0] for d in made].count(told) == 1
     for draft in made:
         assert without_fences(draft).response == LIMITED.rstrip()  # else the sentence would pass for code
+
+
+def test_a_saved_repair_is_checked_for_what_it_says(tmp_path) -> None:
+    known = truth(LIMITED, LIMITED_TESTS)
+    made = [d for d in drafts(known, "function") if d.kind == "fix_bug"]
+    told = [d for d in made if d.response.startswith("The marked line must be")]
+    false = replace(told[0], response=told[0].response.replace("must be `", "must be `return ", 1))
+    pairs = [pair_of(draft, f"train-{place}") for place, draft in enumerate([*made, false])]
+    for name, rows in (("train", pairs), ("validation", []), ("tasks", [])):
+        write_jsonl(tmp_path / f"{name}.jsonl", rows)
+    found = verify_saved_pairs(tmp_path, ExecutionContext((), ()), workers=1)
+    assert [line.partition(": ")[2] for line in found.problems] == [
+        "what the answer says of the marked line is not so"
+    ]
 
 
 SPREAD = """def spread(x, y=2):

@@ -4,7 +4,8 @@ Every saved line carries all it needs: the given and the correct code, the prelu
 mutants. Nothing else is taken from the run that made them, except where the corpus lies.
 
     every kind        the answer passes its own task, judged as a model's answer would be
-    fix_bug           the given code fails a test; the instruction shows that code with the line marked
+    fix_bug           the given code fails a test; the instruction shows that code with the line marked;
+                      what the answer says of that line is so
     improve           the given code passes all tests, and the answer costs less
     implement         an empty body fails
     unit_tests        the reference passes them and a held-out mutant is killed (part of the judging)
@@ -23,8 +24,10 @@ from pathlib import Path
 import helpers
 from helpers.code.docstrings import docstring_of
 from helpers.data.corpus_spec import resolve_spec
+from helpers.data.tasks.bugs import Bug
 from helpers.data.tasks.execution import NOTICED, ExecutionContext, context_of, limited, run_in
-from helpers.data.tasks.phrasings import mark_line
+from helpers.data.tasks.phrasings import FENCE, mark_line
+from helpers.data.tasks.repairs import told_and_fixed
 from helpers.errors import SuiteError
 from helpers.eval.response_scoring import score_responses
 from helpers.records import InstructPair, Task
@@ -185,6 +188,11 @@ def _faults(task: Task) -> Sequence[str]:
         shown = [mark_line(given, int(task.detail["line"]), above=above) for above in (False, True)]
     is_shown = any(code.strip() in task.instruction for code in shown)
     faults = [] if is_shown else ["the instruction does not show the given code"]
+    if task.kind == "fix_bug" and FENCE in task.reference:  # an answer by line has none
+        told = task.reference.partition(FENCE)[0]
+        bug = Bug(task.detail["operator"], given, int(task.detail["line"]), "", "")
+        if told and not told_and_fixed(task.detail["code"], bug).startswith(told):
+            faults.append("what the answer says of the marked line is not so")
     if task.kind == "docstring" and docstring_of(given):
         faults.append("the given code already has a docstring")
     return faults

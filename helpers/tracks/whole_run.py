@@ -194,6 +194,11 @@ def _limits(profile: Profile) -> list[str]:
             "the tests run. That is easier than writing the whole function: these pass rates do not compare "
             "with a profile that asks for it."
         )
+    else:
+        limits.append(
+            "Repairs are answered by the whole function. Where one sentence can, it says first what the "
+            "marked line must be; only the function is run."
+        )
     return limits
 
 

@@ -10,5 +10,5 @@ pairs. Generating and scoring the answers to tasks is the job of `helpers.eval`.
 
 __all__ = [
     "bugs", "checks", "execution", "generated_tests", "instruct_data", "phrasings", "prose_models",
-    "rehearsal",
+    "rehearsal", "repairs",
 ]  # fmt: skip
