@@ -133,14 +133,14 @@ def _plan_track_b(profile: Profile, machine: Machine, micro_batch: int | None) -
         "track_b/answers_before", profile, machine, prompts=prompts, answers=answers,
         prompt_tokens=b.max_prompt_tokens, new_tokens=b.max_new_tokens,
     )  # fmt: skip
-    asked, room = questions_asked(b), room_of(b)
+    asked, room = questions_asked(b), room_of(b)  # the questions fill a third of their room
     rehearsal = _plan_writing(
         "track_b/rehearsal",
         profile,
         machine,
         prompts=asked,
         answers=asked,
-        prompt_tokens=room,
+        prompt_tokens=room // 3,
         new_tokens=room,
     )
     trained = (b.train_pairs + b.rehearsed_answers) * b.epochs

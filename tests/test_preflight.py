@@ -34,7 +34,7 @@ from helpers.models.embedder import EmbedderError, encode, load_embedder, plain_
 from helpers.models.fitness import TOKENS, causal_problems, chat_problems, tokenizer_problems
 from helpers.models.gguf.sources import find_gguf
 from helpers.profiles import RunRequest, resolve_profile
-from helpers.report.headless_run import NOTEBOOK, form_values
+from helpers.report.headless_run import NOTEBOOK, contents_of, form_values
 from helpers.settings import MINILM_PACKAGE, SMOLLM2_PACKAGE, TINY_CODE_LM, LoraSettings, SettingsError
 from helpers.tracks import preflight
 from helpers.tracks.preflight import PreflightError, _quantising_problems, _settings_problems, check_models
@@ -477,3 +477,14 @@ def test_embedders_read_spelt_marks_as_text(folder):
     static = load_embedder(str(static_model(folder, "static-marks")), RUNTIME)
     pad = static.tokenizer.token_to_id("[PAD]")
     assert pad not in static.preprocess(["x[PAD]y"])["input_ids"].tolist()
+
+
+def test_the_closing_line_names_only_what_lies_in_the_folder(tmp_path) -> None:
+    """A corpus too small for Tracks A and C leaves neither adapters of A nor an index."""
+    assert contents_of(tmp_path) == "the report alone"
+    (tmp_path / "track_b/data").mkdir(parents=True)
+    (tmp_path / "track_b/scores_before.jsonl").touch()
+    assert contents_of(tmp_path) == "pairs, scores of each item"
+    (tmp_path / "track_b/train/adapter").mkdir(parents=True)
+    (tmp_path / "track_c/index_after").mkdir(parents=True)
+    assert contents_of(tmp_path) == "adapters, index, pairs, scores of each item"

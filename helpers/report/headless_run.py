@@ -25,6 +25,12 @@ from helpers.run.second_copy import SecondCopy
 from helpers.run.workspace import read_json, write_json, write_text
 
 NOTEBOOK = suite_file("ML_Assignment_Part2.ipynb")
+CONTENTS = {
+    "adapters": "track_[ab]/train/adapter",
+    "index": "track_c/index_after",
+    "pairs": "track_[bc]/data",
+    "scores of each item": "track_[abc]/*.jsonl",
+}
 FOLDER = PACKAGE.parent  # where the notebook runs: in a checkout its own folder
 
 
@@ -61,7 +67,13 @@ def run_suite(request: RunRequest) -> None:
     print_summary(metrics, beside=[summary_cells(metrics["completion"])])
     for path in published:
         print(f"  {os.path.relpath(path)}")
-    print(f"  {os.path.relpath(run_folder)}/  adapters, index, pairs and per-item scores")
+    print(f"  {os.path.relpath(run_folder)}/  {contents_of(run_folder)}")
+
+
+def contents_of(run_folder: Path) -> str:
+    """Name what a person may look for in a run's folder, as far as it is there: tracks can be left out."""
+    found = [name for name, pattern in CONTENTS.items() if any(run_folder.glob(pattern))]
+    return ", ".join(found) or "the report alone"
 
 
 def form_values(request: RunRequest) -> dict[str, Any]:
