@@ -166,6 +166,10 @@ def test_what_a_repair_says_turns_the_given_code_into_the_right_one(module) -> N
     [
         ("def f(x):\n    for i in x:\n        pass\n", 3),  # stands for two lines
         ("def f(x):\n    for i in x:\n        if i:\n            g(\n", 4),
+        (
+            "def f(x):\n    for i in x:\n        if i:\n            return i\n    return 0\n",
+            9,
+        ),  # a spoilt pair
     ],
 )
 def test_nothing_is_said_of_a_repair_that_one_sentence_cannot_say(given, line) -> None:

@@ -90,7 +90,7 @@ def _missing(code: str, bug: Bug) -> str:
     given, right = bare_lines(bug.source), bare_lines(code)
     matcher = SequenceMatcher(None, given, right, autojunk=False)
     changes = [change for change in matcher.get_opcodes() if change[0] != "equal"]
-    if len(changes) > 1 or changes[0][0] != "insert":
+    if len(changes) != 1 or changes[0][0] != "insert":
         return ""
     (_, before, _, start, end), *_ = changes
     side = {bug.line - 1: "Before", bug.line: "After"}.get(before)
