@@ -39,6 +39,7 @@ KERNELS_GIB = 0.5
 # What earlier stages left and what is kept between blocks in use, per GiB needed: in a run of profile cpu,
 # stages took 15 to 82% more than is counted without it, but for the first, which took 8% less.
 KEPT_SHARE = 0.35
+QUESTION_SHARE = 0.3  # of the room that a question of the rehearsal has: 77 of 260 tokens in that run
 TUNED_SHARE = 2 / 3  # of the time: a tuned model's answers end sooner
 GENERAL_TOKENS = 1_300  # of a file of general code
 MODEL_ARMS = 5  # of a completion: four, and the baseline after the nearest file
@@ -133,14 +134,14 @@ def _plan_track_b(profile: Profile, machine: Machine, micro_batch: int | None) -
         "track_b/answers_before", profile, machine, prompts=prompts, answers=answers,
         prompt_tokens=b.max_prompt_tokens, new_tokens=b.max_new_tokens,
     )  # fmt: skip
-    asked, room = questions_asked(b), room_of(b)  # the questions fill a third of their room
+    asked, room = questions_asked(b), room_of(b)
     rehearsal = _plan_writing(
         "track_b/rehearsal",
         profile,
         machine,
         prompts=asked,
         answers=asked,
-        prompt_tokens=room // 3,
+        prompt_tokens=round(QUESTION_SHARE * room),
         new_tokens=room,
     )
     trained = (b.train_pairs + b.rehearsed_answers) * b.epochs

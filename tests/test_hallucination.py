@@ -168,6 +168,7 @@ def test_a_line_of_the_code_that_the_prose_quotes_is_judged_where_it_stands(cont
     assert invented(right, right) == ()
     assert invented(right, "return graph.setdefault(x)") == ("graph.setdefault",)
     assert invented(wrong, wrong) == ("graph.set_default_of",)
+    assert invented(f'return """\n    {wrong}\n    """', wrong) == ("graph.set_default_of",)  # text, not code
 
 
 def test_documented_parameters_in_three_styles():

@@ -56,8 +56,17 @@ def invented_names(response: str, *, context: NameContext) -> tuple[str, ...]:
 
 
 def _without_lines_of(code: str, prose: str) -> str:
-    """Return `prose` without the lines of `code` that it quotes: they were checked where they stand."""
-    lines = {line.strip() for line in bare_lines(code)}
+    """Return `prose` without the lines of `code` that it quotes: they were checked where they stand.
+
+    Lines inside a string were not, so they stay.
+    """
+    tree = parse(code)
+    texts = (
+        [node for node in ast.walk(tree) if isinstance(node, ast.Constant | ast.JoinedStr)] if tree else []
+    )
+    inside = {line for text in texts if text.end_lineno != text.lineno
+              for line in range(text.lineno, (text.end_lineno or 0) + 1)}  # fmt: skip
+    lines = {line.strip() for number, line in enumerate(bare_lines(code), 1) if number not in inside}
     return BACKTICK.sub(lambda quote: " " if quote[2].strip() in lines else quote[0], prose)
 
 
