@@ -13,7 +13,7 @@ from helpers.data.tasks.execution import (
 )
 from helpers.data.tasks.ground_truth import verify_functions
 from helpers.records import Corpus, SourceFile
-from helpers.sandbox.api import run_program
+from helpers.sandbox.api import Outcome, run_program
 
 MODULE = '''import functools
 
@@ -114,6 +114,34 @@ def test_reference_passes_every_mutant_fails_and_private_names_are_in_scope(veri
     assert truth.mutants
     for bug in truth.mutants[:3]:
         assert run(bug.source).status in NOTICED
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return pkg.area(a, b)",
+        "import pkg.tools\n    return pkg.tools.area(a, b)",
+        "from pkg import area as known\n    return known(a, b)",
+        "import importlib\n    return importlib.import_module('pkg.tools').area(a, b)",
+    ],
+)
+def test_an_answer_cannot_call_the_original(tmp_path, body):
+    """It reaches itself instead, without end; the reference passes as before."""
+    package = tmp_path / "pkg"
+    package.mkdir()
+    (package / "__init__.py").write_text("from pkg.tools import area\n")
+    code = "def area(a, b):\n    return a * b\n"
+    (package / "tools.py").write_text(code)
+    function = next(f for f in functions_of_file(SourceFile("tools.py", code, "", 1), "pkg.tools"))
+    answer = f"import pkg\n\ndef area(a, b):\n    {body}\n"
+
+    def run(code: str) -> Outcome:
+        whole, tests = module_prelude(function) + code, "assert area(2, 3) == 6"
+        return run_program(whole, tests, entry_point="area", python_path=(str(tmp_path),))
+
+    assert run(code).passed
+    assert "RecursionError" in run(answer).detail
+    assert not run("area_of = area").passed  # nothing is defined, so nothing is there to call
 
 
 def test_unusable_functions_are_counted_by_reason(verified):

@@ -27,6 +27,17 @@ REFERENCE_STEPS = MAX_STEPS // 20
 REFERENCE_LOOPS = 5_000
 # How a wrong program ends. An error of the sandbox itself says nothing about the program.
 NOTICED = ("failed", "crashed", "timeout")
+PRELUDE = """\
+import importlib as _importlib, sys as _sys
+_home = vars(_importlib.import_module({module!r}))
+globals().update({{_k: _v for _k, _v in _home.items() if not _k.startswith("__")}})
+_original = globals().pop({name!r}, None)
+def _own(*args, **kwargs):
+    return globals()[{name!r}](*args, **kwargs)
+for _place in [_m for _k, _m in _sys.modules.items() if _k.partition(".")[0] == {top!r}]:
+    if _original is not None and getattr(_place, "__dict__", {{}}).get({name!r}) is _original:
+        setattr(_place, {name!r}, _own)
+"""
 
 
 @dataclass(frozen=True)
@@ -89,12 +100,12 @@ def import_line(corpus: Corpus) -> str:
 
 
 def module_prelude(function: Function) -> str:
-    """Return code that puts all names of the function's module in scope, private ones too."""
-    return (
-        "import importlib as _importlib\n"
-        f"globals().update({{_k: _v for _k, _v in vars(_importlib.import_module({function.module!r}))"
-        '.items() if not _k.startswith("__")})\n'
-    )
+    """Return code that puts all names of the function's module in scope, private ones too.
+
+    Where the code base holds the function itself under its name, a call reaches the program's own one: an
+    answer must not pass by calling the original (`return nx.f(G)`), and tests that import it test the answer.
+    """
+    return PRELUDE.format(module=function.module, top=function.module.partition(".")[0], name=function.name)
 
 
 def strip_decorators(source: str) -> str:
