@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.code.docstrings import normal_docstring, read_docstring, stub
+from helpers.code.docstrings import beyond_summary, normal_docstring, read_docstring, stub
 from helpers.code.functions import functions_of_file
 from helpers.code.names.context import NameContext
 from helpers.data.queries.wording import first_sentence
@@ -181,3 +181,43 @@ def test_a_stub_ends_before_the_first_statement_with_its_decorators():
     one_line = "def f(a): return a\n"
     assert ast.parse(stub(one_line, "Give a.") + "    pass\n")
     assert ast.get_docstring(ast.parse(stub(one_line, "Give a.") + "    pass\n").body[0]) == "Give a."
+
+
+SECTIONS = """Return the flow from `s`.
+
+The flow is **as large** as it can be. It may be 0.
+
+Parameters
+----------
+s : node
+    Where it comes from
+t : node
+
+Returns
+-------
+value : float
+    Net outflow
+
+Raises
+------
+ValueError
+    If there is none
+See also
+--------
+other_flow
+"""
+
+
+def test_beyond_its_summary_a_docstring_tells_prose_parameters_result_and_exceptions():
+    prose = "The flow is **as large** as it can be. It may be 0."
+    rest = "Returns: float, Net outflow.\n\nRaises: `ValueError`."
+    listed = "Parameters: `s`: node, Where it comes from; `t`: node."
+    assert beyond_summary(SECTIONS, 500) == f"{prose}\n\n{listed}\n\n{rest}"
+    assert beyond_summary(SECTIONS, 110) == f"{prose}\n\n{rest}"  # the list of parameters goes first
+    assert beyond_summary(SECTIONS, 50) == "The flow is **as large** as it can be."  # whole sentences
+    assert beyond_summary("Return the flow.", 500) == ""
+    assert beyond_summary("Return the flow. It is large.", 500) == "It is large."
+
+
+def test_a_heading_below_exceptions_is_none_of_them():
+    assert read_docstring(SECTIONS).raises == ("ValueError",)

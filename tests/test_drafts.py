@@ -18,6 +18,7 @@ from helpers.data.tasks.draft import pair_of, without_fences
 from helpers.data.tasks.drafts import executable_drafts
 from helpers.data.tasks.execution import ExecutionContext, strip_decorators
 from helpers.data.tasks.ground_truth import GroundTruth
+from helpers.data.tasks.implementations import implementations
 from helpers.data.tasks.phrasings import mark_line, spliced, unfenced
 from helpers.data.tasks.repairs import told_and_fixed
 from helpers.data.tasks.test_sets import TestSet
@@ -187,16 +188,66 @@ def test_nothing_is_said_of_a_repair_that_one_sentence_cannot_say(given, line) -
     assert told_and_fixed(FOUND, bug) == f"```python\n{FOUND.rstrip()}\n```"
 
 
-def test_nothing_is_to_be_implemented_that_an_empty_body_does() -> None:
-    idle = truth("def idle(x):\n    x.append\n", ("assert idle([]) is None",))
-    assert not [d for d in drafts(idle) if d.kind == "implement"]
-    busy = truth("def busy(x):\n    return [x]\n", ("assert busy(1) == [1]",))
-    assert len([d for d in drafts(busy) if d.kind == "implement"]) == 1
+def to_write(*known: GroundTruth, wanted: int = 2):
+    return implementations(known, ExecutionContext((), ()), wanted, seed=1, workers=1)
+
+
+@pytest.mark.parametrize(
+    ("code", "asserts"),
+    [
+        ("def idle(x):\n    x.append\n", ("assert idle([]) is None",)),
+        ("def same(x):\n    return x\n", ("assert same([]) == []", "assert same(1) == 1")),
+        ("def busy(x):\n    return [x]\n", ("assert busy(1) == [1]",)),
+        ("def all_of(x):\n    return all(x)\n", ("assert all_of([]) is True", "assert all_of([1]) is True")),
+    ],
+    ids=["empty body", "argument", "expected value", "expected value of each"],
+)
+def test_nothing_is_to_be_implemented_that_a_body_without_thought_does(code, asserts) -> None:
+    assert not to_write(truth(code, asserts))
+
+
+BUSY = "def busy(x):\n    return [x] + [x + 1]\n"
+ASSERTS = ("assert busy(1) == [1, 2]", "assert busy(5) == [5, 6]")
+TOLD = "Return `x` and more.\n\nThe other one follows `x`.\n\nReturns\n-------\nlist of int\n"
+
+
+def test_what_tests_of_an_implementation_ask_for_its_authors_wrote() -> None:
+    """Recorded answers are used as far as functions with tests by their authors are too few."""
+    recorded = truth(BUSY, ASSERTS)
+    written = truth(BUSY.replace("busy", "own"), tuple(a.replace("busy", "own") for a in ASSERTS))
+    both = replace(
+        written.test_set, asserts=(*written.test_set.asserts, "assert own(7) == [7, 8]"),
+        promised=(True, True, False),
+    )  # fmt: skip
+    written = replace(written, test_set=both)
+    (draft,) = to_write(recorded, written, wanted=0)
+    assert draft.function.name == "own"
+    assert draft.truth.test_set.asserts == written.test_set.asserts[:2]
+    assert "own(7)" not in pair_of(draft, "p").tests
+    assert draft.verified[0] == "reference passes 2 of their authors' tests"
+    assert [d.function.name for d in to_write(recorded, written, wanted=1)] == ["own", "busy"]
+
+
+def test_tests_by_authors_must_notice_as_many_bugs_as_others() -> None:
+    code = "def sign(x):\n    if x < 0:\n        return -1\n    return 1 if x > 0 else 0\n"
+    known = truth(
+        code, ("assert sign(0) == 0", "assert sign(3) == 1", "assert sign(-3) == -1", "assert sign(-1) == -1")
+    )
+    weak = replace(known, test_set=replace(known.test_set, promised=(True, False, False, False)))
+    assert not to_write(weak, wanted=0)
+    assert to_write(weak, wanted=1)[0].truth.n_cases == 4
+
+
+def test_a_request_to_implement_tells_what_the_docstring_tells() -> None:
+    (draft,) = to_write(truth(BUSY, ASSERTS, TOLD))
+    told = "The other one follows `x`.\n\nReturns: list of int."
+    assert draft.instruction.endswith(f'''def busy(x):\n    """Return `x` and more."""\n```\n\n{told}''')
+    (draft,) = to_write(truth(BUSY, ASSERTS))
+    assert draft.instruction.endswith("```")
 
 
 def test_an_implementation_keeps_the_docstring_that_was_shown() -> None:
-    known = truth("def busy(x):\n    return [x]\n", ("assert busy(1) == [1]",))
-    (draft,) = [d for d in drafts(known) if d.kind == "implement"]
+    (draft,) = to_write(truth(BUSY, ASSERTS, TOLD))
     shown, answered = (docstring_of(code) for code in (draft.given + "    pass\n", unfenced(draft.response)))
-    assert shown
+    assert shown == "Return `x` and more."
     assert answered == shown

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from helpers.code.functions import extract_functions, functions_of_file
@@ -90,6 +92,28 @@ def test_doctests_are_redirected_to_the_candidate_and_exceptions_left_out(tmp_pa
     cases = doctest_cases(next(f for f in functions if f.name == "doubled"))
     assert cases.setup == "k = 4"
     assert [check[:2] for check in cases.checks] == [("doubled(k)", "8\n"), ("doubled(3, extra=1)", "7\n")]
+
+
+EXAMPLES = """Sort it.
+
+>>> G = Graph([3, 1])
+>>> G.is_small()
+True
+>>> tools.order(G)
+>>> G.values
+[1, 3]
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "checks"),
+    [("order", ["G.values"]), ("Graph", ["G.is_small()", "G.values"]), ("is_small", []), ("other", [])],
+)
+def test_a_doctest_of_something_else_is_no_check(tmp_path, name, checks):
+    """What the function changed in place, or was computed from what it returned, tells of it."""
+    _, functions = _corpus(tmp_path)
+    cases = doctest_cases(replace(functions[0], name=name, docstring=EXAMPLES))
+    assert [check[0] for check in cases.checks] == checks
 
 
 def test_calls_are_seeded_and_cover_each_argument(tmp_path):

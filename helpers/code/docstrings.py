@@ -12,6 +12,7 @@ import inspect
 import itertools
 import re
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import docstring_parser
@@ -63,7 +64,7 @@ def read_docstring(docstring: str) -> DocstringFacts:
             for name in re.split(r"\s*,\s*", item.arg_name):
                 parameters.append(_described(name.lstrip("*"), item))
     returns = parsed.returns and _described(_one_line(parsed.returns.return_name), parsed.returns)
-    raises = dict.fromkeys(name for item in parsed.raises if (name := _one_line(item.type_name)))
+    raises = dict.fromkeys(_above_headings([_one_line(item.type_name) for item in parsed.raises]))
     summary = "\n".join(filter(None, (parsed.short_description, parsed.long_description)))
     if parsed.short_description and parsed.short_description.rstrip().endswith("."):
         summary = parsed.short_description
@@ -102,6 +103,50 @@ def prose_lines(text: str) -> list[str]:
         if at and UNDERLINE.fullmatch(line):
             return lines[: max(1, at - 1)]
     return lines
+
+
+def beyond_summary(docstring: str, limit: int) -> str:
+    """Return what `docstring` says beyond its summary, one paragraph each, in at most `limit` characters.
+
+    The paragraphs are its prose before the first section or example, parameters, result and exceptions. What
+    says what the function does goes before what lists its arguments: prose is cut at a sentence, and of the
+    others each is there whole or not at all.
+
+    >>> beyond_summary("Return a + b.\\n\\nBoth are lengths in m.\\n\\nReturns\\n-------\\nfloat\\n", 99)
+    'Both are lengths in m.\\n\\nReturns: float.'
+    """
+    facts = read_docstring(docstring)
+    prose = _one_line("\n".join(prose_lines(inspect.cleandoc(docstring)))).removeprefix(facts.summary)
+    listed = "; ".join(f"`{item.name}`: {_told(item)}" for item in facts.parameters if _says_something(item))
+    result = _told(facts.returns) if facts.returns and _says_something(facts.returns) else ""
+    parts = [_sentences(prose, limit), listed, result, ", ".join(f"`{name}`" for name in facts.raises)]
+    left, whole = limit, [""] * len(parts)
+    for place in (0, 2, 3, 1):
+        heading = ("", "Parameters: ", "Returns: ", "Raises: ")[place]
+        text = f"{heading}{parts[place].rstrip('.')}." if parts[place] else ""
+        if text and len(text) + 2 <= left:
+            left, whole[place] = left - len(text) - 2, text
+    return "\n\n".join(filter(None, whole))
+
+
+def _told(value: DescribedValue) -> str:
+    return ", ".join(filter(None, (value.type, value.description.rstrip("."))))
+
+
+def _sentences(text: str, limit: int) -> str:
+    """Return the first sentences of one line of text that fit into `limit` characters."""
+    kept = ""
+    for sentence in SENTENCE.findall(text):
+        if len(kept) + len(sentence) > limit - 2:
+            break
+        kept += sentence
+    return kept.strip()
+
+
+def _above_headings(names: Sequence[str]) -> list[str]:
+    """Return `names` up to the heading that docstring_parser took for one of them ("See also", "----")."""
+    underlined = (at for at, name in enumerate(names) if UNDERLINE.fullmatch(name))
+    return [name for name in names[: max(0, next(underlined, len(names) + 1) - 1)] if name]
 
 
 def _described(name: str, item: docstring_parser.common.DocstringMeta) -> DescribedValue:

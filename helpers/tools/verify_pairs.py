@@ -7,7 +7,7 @@ mutants. Nothing else is taken from the run that made them, except where the cor
     fix_bug           the given code fails a test; the instruction shows that code with the line marked;
                       what the answer says of that line is so
     improve           the given code passes all tests, and the answer costs less
-    implement         an empty body fails
+    implement         bodies without thought fail: empty, an argument, one expected value for everything
     unit_tests        the reference passes them and a held-out mutant is killed (part of the judging)
     docstring         the code is unchanged (part of the judging); the given code had no docstring
     all with tests    the correct code passes all of them
@@ -15,6 +15,7 @@ mutants. Nothing else is taken from the run that made them, except where the cor
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -26,10 +27,12 @@ from helpers.code.docstrings import docstring_of
 from helpers.data.corpus_spec import resolve_spec
 from helpers.data.tasks.bugs import Bug
 from helpers.data.tasks.execution import NOTICED, ExecutionContext, context_of, limited, run_in
+from helpers.data.tasks.implementations import thoughtless
 from helpers.data.tasks.phrasings import FENCE, mark_line
 from helpers.data.tasks.repairs import told_and_fixed
 from helpers.errors import SuiteError
 from helpers.eval.response_scoring import score_responses
+from helpers.lines import bare_lines
 from helpers.records import InstructPair, Task
 from helpers.run.workspace import read_json, read_jsonl
 from helpers.sandbox.run_conditions import VARIATIONS
@@ -176,7 +179,10 @@ def _expectations(task: Task) -> list[tuple[str, bool, str]]:
     elif task.kind == "improve":
         found.append((given, True, "the given code behaves differently"))
     elif task.kind == "implement":
-        found.append((f"{given.rstrip()}\n    pass\n", False, "the tests do not detect an empty body"))
+        parameters = json.loads(task.detail["parameters"])
+        for code in thoughtless(given, task.tests, parameters):
+            body = bare_lines(code)[-1].strip()
+            found.append((code, False, f"the tests do not detect the body `{body}`"))
     return found
 
 

@@ -13,10 +13,12 @@ import doctest
 import itertools
 import random
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from helpers.code.docstrings import DocstringFacts, read_docstring
 from helpers.code.edits import SourceText
+from helpers.data.tasks.generated_tests import asserts_about
 from helpers.data.tasks.suite_rewriting import stored_names
 from helpers.records import Function
 
@@ -75,7 +77,7 @@ def doctest_cases(function: Function) -> DoctestCases:
     """Return the examples of the docstring, with calls through a module (`nx.f(G)`) as plain `f(G)`.
 
     Examples that promise an exception, or print from a statement, are left out: their outcome is not the
-    value of an expression.
+    value of an expression. So are those that neither call the function nor look at anything it made.
     """
     setup: list[str] = []
     checks: list[tuple[str, str, int]] = []
@@ -97,10 +99,22 @@ def doctest_cases(function: Function) -> DoctestCases:
         is_expression = len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr)
         if not example.want:
             setup.append(text)
-        elif is_expression and not text.startswith(("print(", "pprint(")):
+        elif is_expression and not text.startswith(("print(", "pprint(")) and _about(text, setup, function):
             flags = sum(flag for flag, on in example.options.items() if on)
             checks.append((text, example.want, flags))
     return DoctestCases("\n".join(setup), tuple(checks))
+
+
+def _about(check: str, setup: Sequence[str], function: Function) -> bool:
+    """Return whether a doctest's expression shows what `function` did, after the statements `setup`."""
+    before = "\n".join(setup)
+    changed_in_place = any(
+        isinstance(part, ast.Name) and part.id == function.name
+        for node in ast.parse(before).body
+        if isinstance(node, ast.Expr)
+        for part in ast.walk(node)
+    )
+    return changed_in_place or asserts_about(f"{before}\nassert {check}", function.name) > 0
 
 
 def generated_calls(function: Function, *, limit: int, seed: int) -> tuple[str, ...]:

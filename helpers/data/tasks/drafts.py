@@ -1,8 +1,9 @@
-"""Make drafts of the kinds that rest on running code: improvements, unit tests, functions to write.
+"""Make drafts of the kinds that rest on running code: improvements and unit tests here.
 
-Where a kind claims something about behaviour, its maker returns only what has been run. Repairs have a
-file of their own (`repairs`). An improvement has a worse version that passes all tests and costs more. Unit
-tests pass on the reference and fail on a mutant. The order of drafts is seeded.
+Where a kind claims something about behaviour, its maker returns only what has been run. Repairs and
+functions to write have files of their own (`repairs`, `implementations`). An improvement has a worse version
+that passes all tests and costs more. Unit tests pass on the reference and fail on a mutant. The order of
+drafts is seeded.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from helpers.code.docstrings import read_docstring, stub, with_docstring
 from helpers.code.quality import is_gain, quality_costs
 from helpers.data.tasks.draft import Draft, phrased
 from helpers.data.tasks.execution import NOTICED, REFERENCE_STEPS, ExecutionContext, limited, run_in
 from helpers.data.tasks.generated_tests import asserts_about, generated_test_program
 from helpers.data.tasks.ground_truth import GroundTruth, program_of
+from helpers.data.tasks.implementations import implementations
 from helpers.data.tasks.phrasings import fenced_python
 from helpers.data.tasks.repairs import repairs
 from helpers.data.tasks.suite_rewriting import statements_for
@@ -50,37 +51,10 @@ def executable_drafts(
     """
     return [
         *repairs(truths, context, seed, workers, repair_form),
-        *_implement(truths, context, seed, workers),
+        *implementations(truths, context, wanted["implement"], seed, workers),
         *_improve(truths[: SPARE * wanted["improve"]], context, seed, workers),
         *_unit_tests(truths[: SPARE * wanted["unit_tests"]], context, seed, workers),
     ]
-
-
-def _implement(
-    truths: Sequence[GroundTruth],
-    context: ExecutionContext,
-    seed: int,
-    workers: int,
-) -> list[Draft]:
-    """Return functions to write from signature and summary; leave out those that pass with an empty body.
-
-    The answer repeats the summary as its docstring: a model that learns to leave it out leaves it out
-    everywhere.
-    """
-    stubs = []
-    for truth in truths:
-        if summary := read_docstring(truth.function.docstring).summary:
-            stubs.append((truth, stub(truth.code, summary), summary))
-    programs = [program_of(truth, f"{head}    pass\n") for truth, head, _ in stubs]
-    outcomes = run_in(context, programs, workers=workers, what="run stubs")
-    drafts = []
-    for (truth, head, summary), outcome in zip(stubs, outcomes, strict=True):
-        if outcome.status in NOTICED:
-            checks = (f"reference passes {truth.n_cases} tests", "an empty body fails them")
-            answer = fenced_python(with_docstring(truth.code, summary))
-            draft = Draft("implement", truth.function, head, answer, checks, truth)
-            drafts.append(phrased(draft, seed))
-    return drafts
 
 
 def _improve(
