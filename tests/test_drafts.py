@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import calendar
 import inspect
 import statistics
@@ -13,6 +14,7 @@ import pytest
 from helpers.code.docstrings import docstring_of
 from helpers.code.extraction import extract_code
 from helpers.code.functions import without_docstring
+from helpers.data.tasks.branches import marked_branches
 from helpers.data.tasks.bugs import Bug, make_bugs
 from helpers.data.tasks.draft import pair_of, without_fences
 from helpers.data.tasks.drafts import executable_drafts
@@ -251,3 +253,50 @@ def test_an_implementation_keeps_the_docstring_that_was_shown() -> None:
     shown, answered = (docstring_of(code) for code in (draft.given + "    pass\n", unfenced(draft.response)))
     assert shown == "Return `x` and more."
     assert answered == shown
+
+
+def improvements(*known: GroundTruth, wanted: int):
+    context, none = ExecutionContext((), ()), dict.fromkeys(WANTED, 0)
+    made = executable_drafts(list(known), context, wanted=none | {"improve": wanted}, seed=1, workers=1)
+    return [draft for draft in made if draft.kind == "improve"]
+
+
+def test_an_improvement_is_asked_for_where_no_branch_could_be_left_out_unnoticed() -> None:
+    """Other functions make up for what is lacking."""
+    code = "def named(x):\n    if x > 9:\n        return {}\n    name = x + 1\n    return name\n"
+    asserts = ("assert named(1) == 2", "assert named(5) == 6")
+    some = truth(code, asserts)
+    full = truth(code.replace("named", "own"), ("assert own(1) == 2", "assert own(10) == {}"))
+    drafts = improvements(some, full, wanted=1)
+    assert {draft.function.name for draft in drafts} == {"own"}
+    assert all(draft.verified[-1] == "the tests reach every branch" for draft in drafts)
+    more = improvements(some, full, wanted=len(drafts))  # a tenth more are made
+    (spare,) = [draft for draft in more if draft.function.name == "named"]
+    assert len(spare.verified) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "branches"),
+    [
+        ("def f(x):\n    return x\n", 0),
+        ("def f(x):\n    if x:\n        return 1\n    return 2\n", 2),
+        ("def f(x):\n    if x: return 1\n    elif x is None: return 2\n    else: return 3\n", 4),
+        ("def f(x):\n    for y in x:\n        x = y\n    else:\n        x = 1\n    return x\n", 2),
+        (
+            "def f(x):\n    try:\n        x()\n    except KeyError:\n        x = 1\n    finally:\n        x = 2\n",
+            3,
+        ),
+        ("def f(x):\n    def g(y):\n        return y\n    return g(x)\n", 1),
+        (
+            "def f(x):\n    match x:\n        case 1:\n            return 2\n        case _:\n            return 3\n",
+            2,
+        ),
+    ],
+)
+def test_each_branch_is_marked_once(code, branches) -> None:
+    marked = list(marked_branches(code))
+    assert len(set(marked)) == len(marked) == branches
+    lines = [ast.dump(node) for node in ast.walk(ast.parse(code)) if isinstance(node, ast.stmt)]
+    for text in marked:
+        kept = [ast.dump(node) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.stmt)]
+        assert len(kept) == len(lines) + 1

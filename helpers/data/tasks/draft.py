@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass, field, replace
+from math import ceil
 
 from helpers.data.tasks.ground_truth import GroundTruth
 from helpers.data.tasks.phrasings import FENCE, PHRASINGS, phrase, unfenced
 from helpers.records import Function, InstructPair, Task, TaskKind
+
+SPARE = 1.1  # drafts per wanted one
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,11 @@ class Draft:
     detail: dict[str, str] = field(default_factory=dict)
     instruction: str = ""  # filled in by `phrased`
     phrasing: int = 0  # place of its template among those of the kind
+
+
+def with_spare(wanted: int) -> int:
+    """Return how many drafts to make for `wanted` ones: filters take some."""
+    return ceil(SPARE * wanted)
 
 
 def without_fences(draft: Draft) -> Draft:

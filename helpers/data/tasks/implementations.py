@@ -12,17 +12,15 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from math import ceil
 
 from helpers.code.docstrings import beyond_summary, read_docstring, stub, with_docstring
 from helpers.code.python_text import parse
-from helpers.data.tasks.draft import Draft, phrased
+from helpers.data.tasks.draft import Draft, phrased, with_spare
 from helpers.data.tasks.execution import NOTICED, ExecutionContext, run_in
 from helpers.data.tasks.ground_truth import MIN_MUTATION_SCORE, GroundTruth, program_of
 from helpers.data.tasks.phrasings import fenced_python
 
 TOLD_CHARS = 500  # of the documentation beyond the summary
-SPARE = 1.1  # drafts per wanted one, for those that a filter takes
 MAX_EXPECTED = 6  # expected values that are tried as answers to everything
 
 
@@ -40,7 +38,7 @@ def implementations(
     described = [truth for truth in truths if read_docstring(truth.function.docstring).summary]
     fair = _noticing(_strong([_by_authors(truth) for truth in described], context, workers), context, workers)
     drafts = [_draft(truth, seed, "their authors' ") for truth in fair]
-    lacking = ceil(SPARE * wanted) - len(drafts)
+    lacking = with_spare(wanted) - len(drafts)
     if lacking > 0:
         known = {truth.function.id for truth in fair}
         others = [truth for truth in described if truth.function.id not in known]
