@@ -199,6 +199,11 @@ def _limits(profile: Profile) -> list[str]:
             "Repairs are answered by the whole function. Where one sentence can, it says first what the "
             "marked line must be; only the function is run."
         )
+    limits.append(
+        "A function to write is asked for by its signature and what its docstring says, and tested by what "
+        "its authors wrote. Where such tests are too few, answers recorded from the function are used; these "
+        "can ask for what the docstring leaves open. Each task says whose tests it has."
+    )
     return limits
 
 
