@@ -326,4 +326,4 @@ class Profile:
 
 def public_spec(spec: str) -> str:
     """Return `spec` without the user name and password that a URL may hold, fit for a report."""
-    return re.sub(r"://[^/@\s]*@", "://", spec)
+    return re.sub(r"://[^/\s]*@", "://", spec)

@@ -80,7 +80,18 @@ def test_the_embedded_model_is_found_from_anywhere(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "spec", ["./nowhere", "/no/such/model", "helpers/models/none", "~/none", "a/b/c", "", "..\\models"]
+    "spec",
+    [
+        "./nowhere",
+        "/no/such/model",
+        "helpers/models/none",
+        "~/none",
+        "a/b/c",
+        "",
+        "..\\models",
+        "~no-such-user/model",
+        f"./{'n' * 300}",
+    ],
 )
 def test_a_missing_folder_is_said(spec):
     with pytest.raises(ModelError, match="give an existing one, or a hub name"):

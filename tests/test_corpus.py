@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import stat
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from helpers.data.corpus import CorpusError, corpus_warnings, load_corpus, rejection_counts, summary_line
-from helpers.data.corpus_spec import split_revision
+from helpers.data.corpus_spec import check_place, split_revision
 from helpers.data.licences import licence_of_distribution, licence_of_folder, licence_of_text, licence_warning
 from helpers.settings import CorpusSettings, public_spec
 
@@ -400,6 +402,88 @@ def test_cache_that_cannot_be_written_is_said(tmp_path):
     file = archive(tmp_path / "code.zip", {"a.py": function("a")})
     with pytest.raises(CorpusError, match="cannot write the cache"):
         load_corpus(f"zip:{file}", cache_dir=tmp_path / "occupied")
+
+
+# --- places that the system refuses to look at -------------------------------------------------
+
+LONG = "n" * 300  # file systems take names of 255 bytes
+TOKEN = "ghp_" + "t" * 5000  # longer than any path
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        f"path:{LONG}", f"zip:{LONG}.zip", f"installed:{LONG}", f"installed:json.{LONG}", "path:~no-such-user/x",
+        "zip:~no-such-user/x.zip", f"path:/{'d/' * 3000}",
+    ],
+    ids=lambda spec: spec[:20],
+)  # fmt: skip
+def test_places_that_cannot_exist_are_corpus_errors(spec):
+    for look in (load_corpus, check_place):
+        with pytest.raises(CorpusError) as caught:
+            look(spec)
+        assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        f"git:https://me:{TOKEN}@no-such-host.invalid/r", f"git:ftp://me:{TOKEN}@host/r",
+        f"https://me:{TOKEN}@host/r", f"path:https://me:{TOKEN}@host/r", f"zip:https://me:{TOKEN}@host/r.zip",
+        "git:https://me:ghp_short@no-such-host.invalid",
+    ],
+    ids=lambda spec: spec[:12],
+)  # fmt: skip
+def test_no_refusal_repeats_a_token(spec, tmp_path):
+    with pytest.raises(CorpusError) as caught:
+        load_corpus(spec, cache_dir=tmp_path / "cache")
+    assert "ghp_" not in str(caught.value)
+
+
+def test_a_long_token_is_part_of_its_address():
+    assert split_revision(f"https://me:{TOKEN}@host/r@v1") == (f"https://me:{TOKEN}@host/r", "v1")
+    assert split_revision("~no-such-user/r@v1") == ("~no-such-user/r", "v1")
+    assert split_revision(f"{LONG}@v1") == (LONG, "v1")
+
+
+def test_a_folder_that_may_not_be_searched_is_said(tmp_path, monkeypatch):
+    """Modes do not bind root, so the system's answer is given here."""
+    real = os.stat
+
+    def refuse(path, *arguments, **options):
+        if "closed" in str(path):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    for spec in (f"path:{tmp_path}/closed/code", f"zip:{tmp_path}/closed/code.zip"):
+        with pytest.raises(CorpusError, match=r"closed/code.*Permission denied"):
+            check_place(spec)
+
+
+def test_a_folder_or_archive_that_may_not_be_read_is_said_before_a_run(tmp_path, monkeypatch):
+    file = archive(tmp_path / "code.zip", {"a.py": function("a")})
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    for spec in (f"path:{tmp_path}", f"zip:{file}"):
+        for look in (check_place, load_corpus):
+            with pytest.raises(CorpusError, match=r"cannot read.*Permission denied"):
+                look(spec)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_stream_in_a_zip_is_said(method, tmp_path):
+    file = tmp_path / "code.zip"
+    with zipfile.ZipFile(file, "w", method) as writing:
+        writing.writestr("a.py", "".join(function(f"f{i}") for i in range(200)))
+    whole = bytearray(file.read_bytes())
+    start = 30 + len("a.py")  # behind the entry's local header
+    for seed in range(30):
+        at = start + seed
+        file.write_bytes(whole[:at] + bytes(b ^ 0xFF for b in whole[at : at + 40]) + whole[at + 40 :])
+        with pytest.raises(CorpusError, match=r"cannot unpack .*code\.zip") as caught:
+            load_corpus(f"zip:{file}", cache_dir=tmp_path / "cache")
+        assert "None" not in str(caught.value)
+    assert not list((tmp_path / "cache").iterdir())
 
 
 # --- licences ------------------------------------------------------------------------------------

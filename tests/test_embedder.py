@@ -171,6 +171,9 @@ def test_bad_specs_say_what_to_do(tmp_path):
         load_embedder(str(tmp_path / "empty"), PLAIN)
     with pytest.raises(EmbedderError, match="Give a folder"):
         load_embedder("nobody/no-such-embedder", PLAIN)
+    for place in ("~no-such-user/model", f"./{'n' * 300}"):
+        with pytest.raises(EmbedderError, match="there is no such folder"):
+            load_embedder(place, PLAIN)
     with pytest.raises(EmbedderError, match="not installed"):
         load_embedder("package:no_such_package_here", PLAIN)
     with pytest.raises(EmbedderError, match="carries no sentence-transformers model"):

@@ -120,6 +120,8 @@ def test_several_files_are_listed(path, tmp_path, monkeypatch):
             "package:no_such_package",
             "no installed package with a GGUF file is called 'no_such_package'; install it",
         ),
+        ("gguf:~no-such-user/a.gguf", r"no GGUF file '~no-such-user/a\.gguf'"),
+        (f"gguf:{'n' * 300}.gguf", r"no GGUF file 'nnn"),
         ("package:json", "no installed package with a GGUF file"),
         ("package:../x", "no installed package with a GGUF file"),
         ("package:", "no installed package with a GGUF file"),

@@ -136,6 +136,11 @@ def test_the_notebook_gets_values_as_given_and_paths_from_its_own_folder(tmp_pat
         "track_b.benchmarks=../a.json|../b,c.json", "track_b.language=chat:../a,b/model",
     ]  # fmt: skip
     assert form["LANGUAGE"] == "chat:../a,b/model"
+    for odd in ("~no-such-user/model", "n" * 300):  # named by a person; whoever loads it says what is wrong
+        seen = headless_run._seen_from_the_notebook(
+            RunRequest(causal_lm=odd, corpus=f"git:{odd}", benchmarks=(odd,))
+        )
+        assert (seen.causal_lm, seen.corpus) == (odd, f"git:{odd}")
     for given, seen in (
         ("chat", "chat"), ("chat:org/name", "chat:org/name"), ("openai:a,b@http://x/v1", "openai:a,b@http://x/v1"),
     ):  # fmt: skip

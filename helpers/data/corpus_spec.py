@@ -7,19 +7,23 @@ program are refused, and so are archives that could write outside their folder o
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.machinery
 import importlib.metadata
 import importlib.util
+import lzma
 import os
 import platform
 import re
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -28,6 +32,7 @@ from pathlib import Path, PurePosixPath
 from helpers.data.licences import licence_of_distribution, licence_of_folder
 from helpers.errors import SuiteError
 from helpers.machine.cache_folder import default_cache_dir
+from helpers.machine.written_paths import expanded
 from helpers.settings import public_spec
 
 LITTER = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")  # what file managers add beside the one folder
@@ -35,6 +40,11 @@ MAX_ARCHIVE_FILES = 50_000
 MAX_ARCHIVE_BYTES = 1_000_000_000  # unpacked size, as declared; zipfile reads no byte beyond it
 CLONE_TIMEOUT_S = 600
 GIT_SCHEMES = ("https://", "http://", "ssh://", "git://", "file://")
+# What damage in an archive raises, by zipfile, by the decompressors (bz2: OSError) and for names and dates.
+DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, NotImplementedError, RuntimeError, EOFError,
+    OSError, ValueError,
+)  # fmt: skip
 COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")  # SHA-1, SHA-256
 
 
@@ -66,11 +76,11 @@ def resolve_spec(spec: str, cache_dir: Path | None = None) -> ResolvedSpec:
     resolvers = {"installed": _installed, "path": _path, "git": _git, "zip": _zip}
     if not separator or kind not in resolvers or not rest.strip():
         raise CorpusError(
-            f"cannot read the corpus {spec!r}: write installed:PACKAGE, path:FOLDER, "
+            f"cannot read the corpus {public_spec(spec)!r}: write installed:PACKAGE, path:FOLDER, "
             "git:URL[@revision] or zip:FILE"
         )
     if "\0" in rest:
-        raise CorpusError(f"cannot read the corpus {spec!r}: it holds a NUL character")
+        raise CorpusError(f"cannot read the corpus {public_spec(spec)!r}: it holds a NUL character")
     return resolvers[kind](rest.strip(), cache_dir or default_cache_dir())
 
 
@@ -90,7 +100,7 @@ def _installed(name: str, cache_dir: Path) -> ResolvedSpec:
         spec = importlib.machinery.PathFinder.find_spec(full_name, list(locations))
     if spec is None:
         how = "install it with pip, or name a folder as path:FOLDER"
-        raise CorpusError(f"no installed package {name!r}: {how}")
+        raise CorpusError(f"no installed package {public_spec(name)!r}: {how}")
     version, licence = _distribution_facts(top)
     if spec.submodule_search_locations:
         root = Path(next(iter(spec.submodule_search_locations)))
@@ -152,19 +162,32 @@ def check_place(spec: str) -> None:
 
 
 def _folder(folder: str) -> Path:
-    root = Path(folder).expanduser()
-    if not root.exists():
-        raise CorpusError(f"no folder {folder!r} (looked in {Path.cwd()}): check the spelling")
+    root = _found(folder, "folder")
     if not root.is_dir():
         raise CorpusError(f"{folder!r} is a file: give the folder that holds the code, as path:FOLDER")
     return root
 
 
 def _archive(file: str) -> Path:
-    archive_path = Path(file).expanduser()
+    archive_path = _found(file, "archive")
     if not archive_path.is_file():
-        raise CorpusError(f"no archive {file!r} (looked in {Path.cwd()}): check the spelling")
+        raise CorpusError(f"no archive {file!r} (looked in {Path.cwd()}): it is no plain file")
     return archive_path
+
+
+def _found(place: str, what: str) -> Path:
+    """Return where a folder or archive lies; raise CorpusError unless it is there and may be read."""
+    path, shown = expanded(place), f"{what} {public_spec(place)!r}"
+    try:
+        needed = os.R_OK | os.X_OK if stat.S_ISDIR(path.stat().st_mode) else os.R_OK
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise CorpusError(f"no {shown} (looked in {Path.cwd()}): check the spelling") from None
+    except OSError as error:  # from None: the system's error quotes the place, and with it a password
+        raise CorpusError(f"cannot look at the {shown}: {error.strerror}; name another one") from None
+    if not os.access(path, needed):
+        wrong = f"cannot read the {shown}: {os.strerror(errno.EACCES)}"
+        raise CorpusError(f"{wrong}; change its mode, or copy it to a place of your own")
+    return path
 
 
 def _path(folder: str, cache_dir: Path) -> ResolvedSpec:
@@ -194,8 +217,9 @@ def _git(address: str, cache_dir: Path) -> ResolvedSpec:
     if "://" in url and not url.startswith(GIT_SCHEMES):
         raise CorpusError(refused + f"use one of {', '.join(GIT_SCHEMES)} or a local path")
     key = hashlib.sha256(url.encode()).hexdigest()[:16]
-    name = re.sub(r"\.git$", "", re.split(r"[/:]", url.rstrip("/"))[-1]) or "repository"
-    if COMMIT.fullmatch(revision) and (cached := cache_dir / f"git-{key}-{revision}" / name).is_dir():
+    name = re.sub(r"\.git$", "", re.split(r"[/:]", public_spec(url).rstrip("/"))[-1]) or "repository"
+    cached = cache_dir / f"git-{key}-{revision}" / name
+    if COMMIT.fullmatch(revision) and os.path.isdir(cached):
         return _from_folder(cached, name, revision[:12])
     with _unpacking(cache_dir) as partial:
         checkout = partial / name
@@ -231,7 +255,7 @@ def _fetch_revision(checkout: Path, url: str, revision: str, algorithm: str) -> 
 
 def split_revision(address: str) -> tuple[str, str]:
     """Split URL[@rev]. The @ of `user@host` or of an existing path is part of the address."""
-    if Path(address).expanduser().exists():
+    if os.path.exists(expanded(address)):  # unlike Path.exists, also False for names that are too long
         return address, ""
     host = re.match(r"(?:[\w+.-]+://[^/]*|[^/:]+:)", address)
     start = host.end() if host else 0
@@ -240,8 +264,8 @@ def split_revision(address: str) -> tuple[str, str]:
 
 
 def _fetch(checkout: Path, how: str, url: str, what: str) -> None:
-    local = Path(url).expanduser()
-    target = str(local.resolve()) if local.exists() else url
+    local = expanded(url)
+    target = str(local.resolve()) if os.path.exists(local) else url
     run_git(["fetch", "--quiet", "--no-recurse-submodules", how, "--", target, what], cwd=checkout)
 
 
@@ -273,7 +297,8 @@ def run_git(arguments: list[str], cwd: Path) -> str:
         raise CorpusError(why) from error
     if done.returncode:
         said = next(iter(done.stderr.strip().splitlines()), "no message")
-        raise CorpusError(f"git could not get the repository ({said}): check address, revision and network")
+        why = f"git could not get the repository ({public_spec(said)}): check address, revision and network"
+        raise CorpusError(why)
     return done.stdout.strip()
 
 
@@ -282,8 +307,11 @@ def run_git(arguments: list[str], cwd: Path) -> str:
 
 def _zip(file: str, cache_dir: Path) -> ResolvedSpec:
     archive_path = _archive(file)
-    with archive_path.open("rb") as stream:
-        key = hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        with archive_path.open("rb") as stream:
+            key = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise CorpusError(f"cannot read the archive {file!r}: {error.strerror}") from error
     final = cache_dir / f"zip-{key[:32]}"
     if not final.is_dir():
         try:
@@ -291,7 +319,9 @@ def _zip(file: str, cache_dir: Path) -> ResolvedSpec:
                 members = _safe_members(archive, file)
                 archive.extractall(partial, members)
                 os.replace(partial, final)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        except CorpusError:
+            raise
+        except DAMAGE as error:
             raise CorpusError(f"cannot unpack {file!r} ({error}): is it a plain zip archive?") from error
     inner = sorted(path for path in final.iterdir() if path.name not in LITTER)
     root = inner[0] if len(inner) == 1 and inner[0].is_dir() else final
@@ -336,6 +366,8 @@ def _unpacking(cache_dir: Path) -> Iterator[Path]:
     try:
         yield folder
     except OSError as error:
+        if error.errno is None:  # not of the system: a decompressor's, or shutil's
+            raise
         raise CorpusError(f"cannot unpack into {cache_dir}: {error.strerror}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -20,6 +20,7 @@ from helpers.fixed_budget.results import BudgetRun, read_run
 from helpers.fixed_budget.rungs import Comparison
 from helpers.fixed_budget.train_recipe import ComparisonSettings, run_recipe
 from helpers.machine.hardware import detect_runtime
+from helpers.machine.written_paths import expanded
 from helpers.report.execute import execute_notebook
 from helpers.report.export import notebook_page
 from helpers.run.folder import PACKAGE
@@ -66,7 +67,7 @@ def run_lab(
     experiment = open_experiment(data, scale, seeds=seeds, out=out, resume=resume, jobs=jobs)
     kind, _, path = data.partition(":")
     if kind == "file":
-        data = f"file:{os.path.relpath(Path(path).expanduser(), FOLDER)}"
+        data = f"file:{os.path.relpath(expanded(path), FOLDER)}"
     parameters = {
         "DATA": data,
         "SCALE": experiment.scale.name,

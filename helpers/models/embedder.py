@@ -13,6 +13,7 @@ import contextlib
 import importlib
 import importlib.util
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ from helpers.machine.hardware import Runtime
 from helpers.machine.memory import in_batches, is_out_of_memory
 from helpers.machine.processes import across_ranks
 from helpers.machine.progress import bar
+from helpers.machine.written_paths import expanded
 from helpers.models.hub import first_line, must_use_cache
 from helpers.models.model_files import folder_problem
 from helpers.models.saved_tokenizer import exact_tokenizer
@@ -65,18 +67,19 @@ def load_embedder(spec: str, runtime: Runtime) -> SentenceTransformer:
         EmbedderError: if it cannot be loaded; the message says what is missing and what to do.
     """
     source = _package_folder(spec.removeprefix(PACKAGE_PREFIX)) if spec.startswith(PACKAGE_PREFIX) else spec
-    folder = Path(source).expanduser()
-    if source.startswith((".", "/", "~")) and not folder.is_dir():
+    folder = expanded(source)
+    is_there = os.path.isdir(folder)
+    if source.startswith((".", "/", "~")) and not is_there:
         raise EmbedderError(f"no embedder in folder {source!r}: there is no such folder")
-    if folder.is_dir() and (wrong := folder_problem(folder)):
+    if is_there and (wrong := folder_problem(folder)):
         raise EmbedderError(wrong)
     options = {"device": str(runtime.device), "model_kwargs": {"dtype": torch.float32}}
     try:
-        if folder.is_dir() and _is_bare_model2vec(folder):
+        if is_there and _is_bare_model2vec(folder):
             model = SentenceTransformer(modules=[StaticEmbedding.load(str(folder))], device=options["device"])
         else:
-            offline = folder.is_dir() or (source.count("/") == 1 and must_use_cache(source))
-            source = str(folder) if folder.is_dir() else source
+            offline = is_there or (source.count("/") == 1 and must_use_cache(source))
+            source = str(folder) if is_there else source
             model = SentenceTransformer(source, local_files_only=offline, **options)
             _read_as_saved(model, source, offline)
     except Exception as error:  # the libraries raise a dozen types here, and all mean the same
@@ -140,8 +143,8 @@ def is_declared(spec: str) -> bool:
     """Return whether a model was saved as a sentence embedder, and not completed to one when loaded."""
     if spec.startswith(PACKAGE_PREFIX):
         return True
-    folder = Path(spec).expanduser()
-    if folder.is_dir():
+    folder = expanded(spec)
+    if os.path.isdir(folder):
         return (folder / MODULES).is_file()
     return isinstance(try_to_load_from_cache(spec, MODULES), str)
 

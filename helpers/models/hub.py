@@ -7,6 +7,7 @@ minute.
 from __future__ import annotations
 
 import functools
+import os
 import re
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from huggingface_hub.errors import (
 )
 
 from helpers.errors import SuiteError
+from helpers.machine.written_paths import expanded
 
 PATIENCE_S = 8.0
 
@@ -53,7 +55,7 @@ def must_use_cache(name: str) -> bool:
 def needs_download(spec: str) -> bool:
     """Return whether `spec` is a hub name (OWNER/NAME) of which nothing is on this machine."""
     is_name = spec.count("/") == 1 and not re.search(r"[:\\]|^[./~]|^helpers/", spec)
-    if not is_name or Path(spec).expanduser().is_dir():
+    if not is_name or os.path.isdir(expanded(spec)):
         return False
     return not isinstance(huggingface_hub.try_to_load_from_cache(spec, "config.json"), str)
 

@@ -12,6 +12,7 @@ from typing import Any
 from huggingface_hub import try_to_load_from_cache
 
 from helpers.errors import SuiteError
+from helpers.machine.written_paths import expanded
 from helpers.models.gguf.header import GgufError
 from helpers.models.gguf.sources import find_gguf
 from helpers.models.gguf.store import VERSION as CONVERSION
@@ -137,7 +138,7 @@ def model_folder(spec: str) -> Path:
         root = Path(found.origin).parent
         return next((path.parent for path in sorted(root.rglob("modules.json"))), Path(spec))
     beside_package = Path(__file__).resolve().parents[2] / spec
-    return beside_package if spec.startswith("helpers/") else Path(spec).expanduser()
+    return beside_package if spec.startswith("helpers/") else expanded(spec)
 
 
 def model_identity(spec: str) -> str:

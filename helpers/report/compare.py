@@ -6,6 +6,7 @@ compared.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from operator import itemgetter
 from pathlib import Path
@@ -15,6 +16,7 @@ import pandas as pd
 
 from helpers.errors import SuiteError
 from helpers.escaping import inline
+from helpers.machine.written_paths import expanded
 from helpers.models.gguf.sources import FILE
 from helpers.report.metrics import MetricsError, metrics_file
 from helpers.report.tables import TRACK_NAMES, markdown, summary_rows
@@ -51,7 +53,7 @@ def read_runs(named: list[str]) -> dict[str, tuple[Path, Mapping[str, Any]]]:
     runs: dict[str, tuple[Path, Mapping[str, Any]]] = {}
     for given in named:
         name, place = _name_and_file(given)
-        if place.is_dir():
+        if os.path.isdir(place):
             try:
                 place = metrics_file(place)
             except MetricsError as error:
@@ -71,11 +73,11 @@ def comparison_text(runs: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _name_and_file(given: str) -> tuple[str, Path]:
     """Split NAME=FILE; the name is "" where `given` is a path as a whole."""
-    if Path(given).exists():
+    if os.path.exists(given):
         return "", Path(given)
     at = [place for place, sign in enumerate(given) if sign == "="]
     for place in at:
-        if place and Path(given[place + 1 :]).exists() and given[place + 1 :]:
+        if place and os.path.exists(given[place + 1 :]):
             return given[:place], Path(given[place + 1 :])
     if not at:
         return "", Path(given)
@@ -118,7 +120,7 @@ def _origins(runs: Mapping[str, Mapping[str, Any]]) -> str:
 def public_model(model: str) -> str:
     """Return a hub name or relative path unchanged, and only the last part of an absolute path."""
     prefix, place = (FILE, model.removeprefix(FILE)) if model.startswith(FILE) else ("", model)
-    return prefix + Path(place).name if Path(place).expanduser().is_absolute() else model
+    return prefix + Path(place).name if expanded(place).is_absolute() else model
 
 
 def _read(place: Path) -> Mapping[str, Any]:

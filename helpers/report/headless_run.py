@@ -15,6 +15,7 @@ import nbformat
 
 from helpers.bootstrap import suite_file
 from helpers.data.corpus_spec import check_place, split_revision
+from helpers.machine.written_paths import expanded
 from helpers.models.gguf.sources import FILE
 from helpers.profiles import RunRequest
 from helpers.report.execute import execute_notebook
@@ -115,7 +116,7 @@ def _seen_from_the_notebook(request: RunRequest) -> RunRequest:
 
 
 def _relative(path: str | Path) -> str:
-    return os.path.relpath(Path(path).expanduser(), FOLDER)
+    return os.path.relpath(expanded(path), FOLDER)
 
 
 def _corpus_seen(spec: str) -> str:
@@ -123,7 +124,7 @@ def _corpus_seen(spec: str) -> str:
     if kind in ("path", "zip"):
         return f"{kind}:{_relative(place)}"
     address, revision = split_revision(place) if kind == "git" else ("", "")
-    if address and "://" not in address and Path(address).expanduser().is_dir():
+    if address and "://" not in address and os.path.isdir(expanded(address)):
         return f"git:{_relative(address)}{f'@{revision}' if revision else ''}"
     return spec
 
@@ -139,7 +140,7 @@ def _model_seen(model: str) -> str:
     if model.startswith(FILE):
         return f"{FILE}{_relative(model.removeprefix(FILE))}"
     is_elsewhere = Path.cwd() != FOLDER and not model.startswith("helpers/")
-    return _relative(model) if model and is_elsewhere and Path(model).expanduser().is_dir() else model
+    return _relative(model) if model and is_elsewhere and os.path.isdir(expanded(model)) else model
 
 
 def _setting_seen(change: str) -> str:

@@ -12,6 +12,7 @@ from transformers.utils import cached_file
 
 import helpers
 from helpers.escaping import code_span, inline
+from helpers.machine.written_paths import expanded
 from helpers.models.gguf.sources import described_name, find_gguf
 from helpers.models.gguf.store import read_record
 from helpers.models.hub import first_line
@@ -79,7 +80,7 @@ def base_licence(spec: str) -> str:
         if source := find_gguf(spec):
             return read_record(source.folder()).licence or "unknown"
         beside = Path(helpers.__file__).resolve().parent.parent / spec
-        folder = beside if spec.startswith("helpers/") else Path(spec).expanduser()
+        folder = beside if spec.startswith("helpers/") else expanded(spec)
         place = (
             folder / "README.md" if folder.is_dir() else cached_file(spec, "README.md", local_files_only=True)
         )

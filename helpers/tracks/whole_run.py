@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from helpers.eval.failures_b import track_b_failures
 from helpers.eval.planted_secrets.secret_check import check_facts, check_secrets
 from helpers.eval.statistics import proportion
 from helpers.machine.hardware import hardware_facts, package_versions
+from helpers.machine.written_paths import expanded
 from helpers.models.gguf.sources import FILE, described_name
 from helpers.profiles import PROFILES
 from helpers.records import CompletionItem, Corpus, Failure, Function, ResponseScore, SourceFile, Splits, Task
@@ -173,7 +175,7 @@ def _given(profile: Profile) -> list[str]:
             places = [value] if isinstance(value, str) else value
             shown = [
                 f"{FILE}{Path(one).name}" if one.startswith(FILE) else
-                Path(one).name if Path(one).expanduser().exists() else one for one in places
+                Path(one).name if os.path.exists(expanded(one)) else one for one in places
             ]  # fmt: skip
             given.append(f"{track}.{name}={'|'.join(shown)}")
     return [

@@ -13,11 +13,13 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helpers.machine.written_paths import expanded
 from helpers.models.gguf.header import GgufError, read_header, shape_in
 from helpers.models.gguf.store import cache_folder_of, is_whole, read_record
 from helpers.models.hub import HubError, hub_file
@@ -175,16 +177,16 @@ def described_name(spec: str) -> str:
 def _file_of(name: str) -> Path | None:
     """Return the file of a name without a digest; None for a name of another form."""
     if name.startswith(FILE):
-        path = Path(name.removeprefix(FILE)).expanduser()
-        if not path.is_file():
+        path = expanded(name.removeprefix(FILE))
+        if not os.path.isfile(path):
             raise GgufError(f"no GGUF file {str(path)!r} (looked in {Path.cwd()}): check the spelling")
         return path
     if name.startswith(PACKAGE):
         return _file_of_package(name.removeprefix(PACKAGE))
-    path = Path(name).expanduser()
-    if name.strip() and path.is_dir():
+    path = expanded(name)
+    if name.strip() and os.path.isdir(path):
         return None if (path / "config.json").is_file() else _only_one(path, path.glob("*.gguf"))
-    if path.suffix.lower() == ".gguf" and path.is_file():
+    if path.suffix.lower() == ".gguf" and os.path.isfile(path):
         raise GgufError(f"write {FILE}{name} for a GGUF file")
     on_hub = ON_HUB.fullmatch(name)
     if on_hub is None:
