@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import shutil
+import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -243,7 +244,14 @@ def plain_file(tmp_path, content):
     return tmp_path / "bad.gguf"
 
 
+def nested(depth):
+    """A header whose only field is a list in a list, `depth` times."""
+    pair = struct.pack("<Q", 1) + b"a" + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * depth
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + pair + struct.pack("<IQB", 0, 1, 7)
+
+
 BAD = {
+    "lists in lists": (lambda t: plain_file(t, nested(100_000)), r"the header of bad\.gguf cannot be read \(a list lies in"),
     "cut in its weights": (lambda t: cut(t, 0.9), r"bad\.gguf is cut: it has [\d,]+ bytes of [\d,]+; fetch it again"),
     "cut in its header": (lambda t: cut(t, 0.005), "is cut within its header; fetch it again"),
     "empty": (lambda t: plain_file(t, b""), "is no GGUF file"),

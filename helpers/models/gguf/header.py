@@ -23,6 +23,7 @@ from helpers.escaping import visible
 VERSIONS = (2, 3)  # 1 counted in 32 bits and is not written any more
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
+MAX_NESTING = 8  # lists in lists; llama.cpp reads none, and Python cannot go down for ever
 ENCODERS = ("bert", "t5encoder", "embedding")  # parts of an architecture's name
 ROPE_TENSORS = ("rope_freqs.", "rope_factors_")  # change the rotary embedding
 
@@ -198,15 +199,17 @@ class _Reader:
         self.at += length
         return found.decode("utf-8")
 
-    def value(self, kind: int) -> Any:
+    def value(self, kind: int, depth: int = 0) -> Any:
         if kind == STRING:
             return self.text()
         if kind != ARRAY:
             return self.numbers(SCALARS[kind])[0]
+        if depth == MAX_NESTING:
+            raise ValueError(f"a list lies in {MAX_NESTING} others")
         inner, count = self.numbers("IQ")
         if inner in SCALARS:
             return list(self.numbers(f"{count}{SCALARS[inner]}"))
-        return [self.value(inner) for _ in range(count)]
+        return [self.value(inner, depth + 1) for _ in range(count)]
 
     def tensor(self) -> tuple[str, tuple[int, ...], int, int]:
         name = self.text()
