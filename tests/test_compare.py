@@ -83,7 +83,8 @@ def test_a_path_may_hold_an_equals_sign(files, monkeypatch):
 def test_files_that_are_no_run_are_refused(files):
     (files / "torn.json").write_text("{")
     (files / "list.json").write_text("[]")
-    for name in ("torn.json", "list.json", "missing.json", "n" * 300):
+    (files / "deep.json").write_text("[" * 100_000)
+    for name in ("torn.json", "list.json", "deep.json", "missing.json", "n" * 300):
         with pytest.raises(CompareError, match=name):
             comparison([str(files / name)])
     with pytest.raises(CompareError, match="two runs are called x"):

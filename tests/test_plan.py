@@ -341,6 +341,7 @@ def test_stages_after_the_first_count_what_others_left_on_a_cpu() -> None:
 def test_an_unknown_model_is_said(tmp_path) -> None:
     with pytest.raises(ShapeError, match=r"shape of 'nobody/model' is not known"):
         model_shape("nobody/model")
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ShapeError):
-        model_shape(str(tmp_path))
+    for content in ("{}", "[]", "{", "", "[" * 100_000):
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(ShapeError):
+            model_shape(str(tmp_path))

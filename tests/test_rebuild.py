@@ -120,3 +120,21 @@ def test_a_folder_that_is_no_run_or_torn_is_refused(run, tmp_path) -> None:
     with pytest.raises(MetricsError, match="track_a cannot be rebuilt from its rows"):
         rebuild_report(run)
     assert (run / "report/metrics.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["", '{"run": {"seed"', "nonsense", "[1]", '{"cells": 3}'])
+@pytest.mark.parametrize("name", ["report/metrics.json", FACTS, "executed.ipynb"])
+def test_a_torn_file_of_the_run_is_named_in_one_line_and_nothing_is_written(
+    run, command, name, content
+) -> None:
+    (run / name).write_text(content)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    words = [("report", "--run", str(run))]
+    if name == "report/metrics.json":
+        words += [("verify", "--run", str(run)), ("compare", str(run)), ("compare", str(run / name))]
+    for given in words:
+        done = command(*given)
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: ")
+        assert len(done.stderr.splitlines()) == 1
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from helpers.data.card.page import with_tasks_set_aside
-from helpers.errors import InsufficientDataError
+from helpers.errors import InsufficientDataError, SuiteError
 from helpers.eval import references
 from helpers.records import Corpus, ResponseScore, Task
 from helpers.report.display import set_aside as shown
@@ -209,6 +209,18 @@ def test_verifying_the_pairs_again_reports_what_is_news(tmp_path: Path, monkeypa
     found = verify_pairs.PairCheck({}, 2, lines)
     monkeypatch.setattr(verify_pairs, "verify_saved_pairs", lambda *arguments, **options: found)
     assert verify_pairs.verify_run(tmp_path, workers=1).problems == lines[1:]
+
+
+@pytest.mark.parametrize("name", ["run.json", "track_b/data/report.json"])
+@pytest.mark.parametrize("content", [None, "", '{"profile": {', "[]", "{}", '{"profile": 3}'])
+def test_verifying_a_run_whose_records_are_torn_names_them(
+    tmp_path: Path, name: str, content: str | None
+) -> None:
+    write_json(tmp_path / "run.json", {"profile": {"corpus": {"spec": "installed:networkx"}}})
+    write_json(tmp_path / "track_b/data/report.json", {"import_folders": [], "preloaded modules": []})
+    (tmp_path / name).unlink() if content is None else (tmp_path / name).write_text(content)
+    with pytest.raises(SuiteError, match=name):
+        verify_pairs.verify_run(tmp_path, workers=1)
 
 
 # --- the report as a whole -----------------------------------------------------------------------

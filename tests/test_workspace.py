@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.profiles import RunRequest
+from helpers.run.folder import choose_run
 from helpers.run.second_copy import SecondCopy
 from helpers.run.workspace import (
+    DamagedFileError,
     Workspace,
     WorkspaceError,
     digest,
@@ -23,6 +26,7 @@ from helpers.run.workspace import (
     write_jsonl,
     write_text,
 )
+from helpers.train.checkpoints import newest_whole_checkpoint
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,35 @@ def test_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(WorkspaceError, match="cannot write"):
         write_text(tmp_path / "file" / "below.txt", "x")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": [1, 2', b"nonsense", b'{"a": "\xc3', b"[" * 100_000])
+def test_a_torn_file_is_named_and_may_still_be_caught_as_before(tmp_path: Path, content) -> None:
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(DamagedFileError, match=r"x\.json is damaged") as caught:
+        read_json(tmp_path / "x.json")
+    assert isinstance(caught.value, ValueError)
+    assert len(str(caught.value).splitlines()) == 1
+    (tmp_path / "x.jsonl").write_bytes(b'{"a": 1}\n' + (content or b"7"))
+    with pytest.raises(DamagedFileError, match=r"x\.jsonl is damaged"):
+        read_jsonl(tmp_path / "x.jsonl")
+
+
+def test_a_row_of_another_record_is_named_by_its_line(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "x.jsonl", [Row("a", ()), {"name": "b", "colour": 1}])
+    with pytest.raises(DamagedFileError, match=r"x\.jsonl is damaged in line 2"):
+        read_jsonl(tmp_path / "x.jsonl", Row)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3"])
+def test_a_torn_record_of_a_run_or_a_copy_is_passed_over(tmp_path: Path, content: str) -> None:
+    for name in ("runs/smoke-1/run.json", "checkpoints/run.json", "copies/runs/r/step/stage.json"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(content)
+    _, folder = choose_run(RunRequest("smoke", out=tmp_path, resume=True))
+    assert folder.name != "smoke-1"
+    assert newest_whole_checkpoint(tmp_path / "checkpoints", "key") is None
+    assert not SecondCopy(tmp_path / "copies", "r").fetch("step", "key", tmp_path / "into")
 
 
 def test_stage_is_built_once_per_input(tmp_path: Path) -> None:

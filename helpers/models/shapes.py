@@ -89,10 +89,13 @@ def model_shape(spec: str) -> Shape:
         if (gguf := find_gguf(spec)) is not None:
             return shape_of(gguf.configuration())
         folder = model_folder(spec)
-        return shape_of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("config.json holds no JSON object")
+        return shape_of(config)
     except GgufError as error:
         raise ShapeError(str(error)) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ShapeError(f"the shape of {spec!r} is not known; give a folder with its config.json") from error
 
 

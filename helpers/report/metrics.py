@@ -104,6 +104,7 @@ def recompute(run_folder: Path) -> list[str]:
 
     Raises:
         MetricsError: if the folder holds no metrics.json.
+        DamagedFileError: if it was cut short.
     """
     run_folder = Path(run_folder)
     metrics = read_json(metrics_file(run_folder))
@@ -172,9 +173,11 @@ def rebuilt_metrics(run_folder: Path) -> dict[str, Any]:
 
     Raises:
         MetricsError: if the folder holds no metrics.json, or the rows of a track are missing or broken.
+        DamagedFileError: if metrics.json was cut short.
     """
-    metrics = dict(read_json(metrics_file(run_folder)))
-    validate(metrics)
+    stored_metrics = read_json(metrics_file(run_folder))
+    validate(stored_metrics)
+    metrics = dict(stored_metrics)
     for name in TRACKS:
         stored = metrics[name]
         if stored["verdict"] == "not_run":

@@ -183,7 +183,7 @@ def _newest_unfinished(runs: Path, profile: Profile) -> str | None:
     for folder in sorted((f for f in runs.iterdir() if f.is_dir()), reverse=True):
         try:
             same = read_json(folder / "run.json")["fingerprint"] == profile.fingerprint()
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             continue
         if same and not (folder / "published.json").exists():
             return folder.name

@@ -56,7 +56,7 @@ class SecondCopy:
             into.parent.mkdir(parents=True, exist_ok=True)
             shutil.copytree(source, into)
             whole = json.loads((into / "stage.json").read_text())["files"] == file_digests(into)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             if isinstance(error, OSError):
                 self._complain(error)
             whole = False
@@ -92,5 +92,5 @@ class SecondCopy:
 def _key(stage: Path) -> str | None:
     try:
         return json.loads((stage / "stage.json").read_text())["key"]
-    except (FileNotFoundError, ValueError, KeyError):  # not copied yet, or interrupted
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # not copied yet, or interrupted
         return None

@@ -37,6 +37,16 @@ class WorkspaceError(SuiteError, RuntimeError):
     ends_run = True
 
 
+class DamagedFileError(SuiteError, ValueError):
+    """A file that was cut short, or holds something else than it should; the message names it."""
+
+    def __init__(self, path: Path, wrong: object, where: str = "") -> None:
+        why = " ".join(str(wrong).split()) or type(wrong).__name__
+        super().__init__(
+            f"{path} is damaged{where} ({why}): restore it, or repeat with --resume the run that wrote it"
+        )
+
+
 def to_plain(value: Any) -> Any:
     """Convert dataclasses, tuples, sets and paths to JSON-ready values; sets are sorted."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -95,8 +105,16 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Parse one JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Parse one JSON file.
+
+    Raises:
+        OSError: if it is not there.
+        DamagedFileError: if it is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DamagedFileError(path, error) from error
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
@@ -106,16 +124,28 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 
 def read_jsonl(path: Path, record: Callable[..., R] = dict) -> list[R]:
-    """Read a JSONL file; each row becomes keyword arguments of `record`, with JSON lists as tuples."""
+    """Read a JSONL file; each row becomes keyword arguments of `record`, with JSON lists as tuples.
+
+    Raises:
+        OSError: if it is not there.
+        DamagedFileError: if a line is no such row.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DamagedFileError(path, error) from error
     rows = []
     # Split only at "\n": str.splitlines also breaks at U+2028, which JSON allows inside strings.
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line:
             continue
-        fields = json.loads(line)
-        if record is not dict:
-            fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-        rows.append(record(**fields))
+        try:
+            fields = json.loads(line)
+            if record is not dict:
+                fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+            rows.append(record(**fields))
+        except (ValueError, RecursionError, TypeError, AttributeError) as error:
+            raise DamagedFileError(path, error, f" in line {number}") from error
     return rows
 
 

@@ -7,7 +7,6 @@ also what `helpers.tools.retrieved_prompt` names.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -238,7 +237,7 @@ def _base_and_window(run_folder: Path) -> tuple[str, int]:
     try:
         spec = read_json(run_folder / ADAPTER / "adapter_config.json")["base_model_name_or_path"]
         window = read_json(run_folder / "run.json")["profile"]["track_a"]["window"]
-    except (OSError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise CompletionError(
             f"{run_folder} holds no adapted language model of Track A ({ADAPTER}): either it is not a run "
             "folder below runs/, or that track did not finish; make a run with `make run`"

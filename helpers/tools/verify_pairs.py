@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import helpers
 from helpers.code.docstrings import docstring_of
@@ -145,16 +146,28 @@ def context_of_run(run_folder: Path) -> ExecutionContext:
 
     Raises:
         CorpusError: if the run's corpus is no longer there.
+        SavedPairsError, DamagedFileError: if the run's records of it are missing or damaged.
     """
-    spec = str(read_json(run_folder / "run.json")["profile"]["corpus"]["spec"])
+    spec = str(_recorded(run_folder / "run.json", "profile", "corpus", "spec"))
     kind, _, place = spec.partition(":")
     if kind in ("path", "zip"):  # relative to the folder that holds the notebook and this package
         spec = f"{kind}:{Path(helpers.__file__).resolve().parent.parent / place}"
     source = resolve_spec(spec)
-    report = read_json(run_folder / "track_b/data/report.json")
-    return context_of(
-        spec, source.import_name, str(source.root), report["preloaded modules"], report["import_folders"]
-    )
+    report = run_folder / "track_b/data/report.json"
+    preloaded, folders = (_recorded(report, name) for name in ("preloaded modules", "import_folders"))
+    return context_of(spec, source.import_name, str(source.root), preloaded, folders)
+
+
+def _recorded(file: Path, *names: str) -> Any:
+    """Return what one of a run's JSON files says under these names."""
+    try:
+        value = read_json(file)
+        for name in names:
+            value = value[name]
+    except (OSError, LookupError, TypeError) as error:  # what is no JSON has its own error
+        wrong = f"{file} cannot be read ({type(error).__name__}: {error})"
+        raise SavedPairsError(f"{wrong}: copy the run's whole folder, or finish it with --resume") from error
+    return value
 
 
 def as_task(pair: InstructPair) -> Task:

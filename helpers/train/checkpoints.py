@@ -97,7 +97,7 @@ def newest_whole_checkpoint(folder: Path, key: str) -> Path | None:
     """
     try:
         same_run = read_json(folder / "run.json")["key"] == key
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         same_run = False
     if not same_run:
         shutil.rmtree(folder, ignore_errors=True)
