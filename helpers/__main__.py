@@ -358,13 +358,15 @@ def profiling_grade(
     """Grade one submission: speed-up with its interval, and every check; exit status 0 only if it passes."""
     from helpers.profiling_lab.grade_text import grade_lines
     from helpers.profiling_lab.grader import grade
-    from helpers.run.workspace import write_json
+    from helpers.run.workspace import check_writable, write_json
 
-    found = grade(problem, submission)
     if as_json:
-        write_json(as_json, found.to_json())
+        check_writable(as_json)
+    found = grade(problem, submission)
     for line in grade_lines(found):
         print(line)
+    if as_json:
+        write_json(as_json, found.to_json())
     if not found.passed:
         raise typer.Exit(1)
 
@@ -454,8 +456,10 @@ def compare(
 ) -> None:
     """Lay the primary metrics of several runs side by side; --html tests what changed beyond noise."""
     from helpers.report.compare import comparison
-    from helpers.run.workspace import write_text
+    from helpers.run.workspace import check_writable, write_text
 
+    for file in filter(None, (out, html)):
+        check_writable(file)
     if html:
         from helpers.report.compare_page import compare_page
 

@@ -93,3 +93,49 @@ def test_k_that_is_no_number_is_refused(command) -> None:
     done = command("score", "--problems", "p", "--samples", "s", "--out", "o", "--k", "one")
     assert done.returncode == 2
     assert "--k takes whole numbers" in " ".join(done.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "--profile", "smoke"),
+        ("lab", "--scale", "smoke"),
+        ("profiling", "lab"),
+        ("profiling", "own-loops"),
+    ],
+)
+def test_exports_that_cannot_be_written_are_said_before_any_work(
+    words, tmp_path, command, monkeypatch
+) -> None:
+    def worked(*_arguments, **_options) -> None:
+        raise AssertionError("work began")
+
+    for place in (
+        "helpers.report.headless_run.execute_notebook", "helpers.fixed_budget.commands.execute_notebook",
+        "helpers.profiling_lab.lab_run.execute_notebook",
+        "helpers.profiling_lab.own_loops.compare_loops.run_forked",
+    ):  # fmt: skip
+        monkeypatch.setattr(place, worked)
+    (tmp_path / "exports").write_text("mine")
+    done = command(*words, "--out", str(tmp_path))
+    assert done.returncode == 1
+    assert "cannot write" in done.stderr
+    assert "exports" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("profiling", "grade", "--problem", "numpy", "--submission", "x.py", "--json"),
+        ("compare", "metrics.json", "--out"),
+        ("compare", "metrics.json", "--html"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_said_before_any_work(words, tmp_path, command, monkeypatch) -> None:
+    monkeypatch.setattr("helpers.profiling_lab.grader.grade", lambda *_: pytest.fail("work began"))
+    monkeypatch.setattr("helpers.report.compare_page.compare_page", lambda *_: pytest.fail("work began"))
+    monkeypatch.setattr("helpers.report.compare.comparison", lambda *_: pytest.fail("work began"))
+    (tmp_path / "taken").write_text("mine")
+    done = command(*words, str(tmp_path / "taken" / "result"))
+    assert done.returncode == 1
+    assert "cannot write" in done.stderr

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from helpers.run.workspace import WorkspaceError
 from helpers.tools.score import ScoreError, read_problems, score_samples, summarise, summary_text
 
 HUMAN_EVAL = [
@@ -164,6 +165,17 @@ def test_missing_file_and_bad_k(tmp_path):
         score_samples(tmp_path / "no.jsonl", tmp_path / "no.jsonl", (1,), tmp_path / "r", 1, 1.0)
     with pytest.raises(ScoreError, match="k must be"):
         score_samples(tmp_path / "no.jsonl", tmp_path / "no.jsonl", (0,), tmp_path / "r", 1, 1.0)
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anything_runs(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr("helpers.tools.score.run_programs", lambda *given, **_: ran.append(given))
+    p, s = write(tmp_path / "p.jsonl", HUMAN_EVAL[:1]), tmp_path / "s.jsonl"
+    write(s, [{"task_id": "Own/0", "completion": ""}])
+    for out in (p / "below.jsonl", tmp_path / ("n" * 300)):
+        with pytest.raises(WorkspaceError, match="cannot write"):
+            score_samples(p, s, (1,), out, 1, 1.0)
+    assert ran == []
 
 
 # What makes real files of these formats hard, in one problem each.

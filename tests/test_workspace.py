@@ -19,6 +19,7 @@ from helpers.run.workspace import (
     DamagedFileError,
     Workspace,
     WorkspaceError,
+    check_writable,
     digest,
     read_json,
     read_jsonl,
@@ -103,6 +104,22 @@ def test_a_torn_record_of_a_run_or_a_copy_is_passed_over(tmp_path: Path, content
     assert folder.name != "smoke-1"
     assert newest_whole_checkpoint(tmp_path / "checkpoints", "key") is None
     assert not SecondCopy(tmp_path / "copies", "r").fetch("step", "key", tmp_path / "into")
+
+
+def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "below" / "a.json")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "old.json").write_text("old")
+    check_writable(tmp_path / "old.json")
+    assert [path.name for path in tmp_path.glob("*.json")] == ["old.json"]
+    for place in (
+        tmp_path,
+        tmp_path / "old.json/below.json",
+        tmp_path / ("n" * 300),
+        tmp_path / "n" / ("n" * 300),
+    ):
+        with pytest.raises(WorkspaceError, match="cannot write"):
+            check_writable(place)
 
 
 def test_stage_is_built_once_per_input(tmp_path: Path) -> None:

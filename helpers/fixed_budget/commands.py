@@ -24,7 +24,7 @@ from helpers.machine.written_paths import expanded
 from helpers.report.execute import execute_notebook
 from helpers.report.export import notebook_page
 from helpers.run.folder import PACKAGE
-from helpers.run.workspace import read_json, write_text
+from helpers.run.workspace import check_writable, read_json, write_text
 
 LAB_NOTEBOOK = suite_file("labs/Fixed_Budget_Pretraining.ipynb")
 # The notebook runs in its own folder; a copy that is shipped inside the package runs beside the package.
@@ -79,10 +79,11 @@ def run_lab(
     }
     titles = experiment.titles
     print(f"{LAB_NOTEBOOK.name}: {titles.spec}, {len(titles.titles):,} titles, {experiment.scale.name} scale")
-    notebook = execute_notebook(LAB_NOTEBOOK, parameters, cwd=FOLDER)
     exports = out / "exports"
     suffix = "" if experiment.scale.name == "full" else f".{experiment.scale.name}"
     page = exports / f"{LAB_NOTEBOOK.stem}{suffix}.html"
+    check_writable(page)
+    notebook = execute_notebook(LAB_NOTEBOOK, parameters, cwd=FOLDER)
     write_text(page, lab_page(notebook, exports / f"fixed_budget_report{suffix}.json"))
     nbformat.write(notebook, experiment.runs / "executed.ipynb")
     for written in (page, *sorted(exports.glob(f"fixed_budget_report{suffix}.[hpj]*"))):

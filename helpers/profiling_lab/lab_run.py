@@ -14,7 +14,7 @@ from helpers.profiling_lab.example_grades import ExampleGrade
 from helpers.report.execute import execute_notebook
 from helpers.report.export import notebook_page
 from helpers.run.folder import PACKAGE
-from helpers.run.workspace import read_json, write_json, write_text
+from helpers.run.workspace import check_writable, read_json, write_json, write_text
 
 STEM = "Training_Loop_Profiling"
 GRADES = "training_loop_profiling.json"
@@ -25,12 +25,14 @@ def run_profiling_lab(out: Path) -> None:
 
     Raises:
         CellFailure: if a cell fails; nothing is published then.
+        WorkspaceError: if the page could not be written; nothing is executed then.
     """
     notebook_file = suite_file(f"labs/{STEM}.ipynb")
     # The notebook runs in its own folder; a copy that is shipped inside the package runs beside the package.
     folder = PACKAGE.parent if PACKAGE in notebook_file.parents else notebook_file.parent
-    notebook = execute_notebook(notebook_file, {"OUT": os.path.relpath(out, folder)}, cwd=folder)
     page = out / "exports" / f"{STEM}.html"
+    check_writable(page)
+    notebook = execute_notebook(notebook_file, {"OUT": os.path.relpath(out, folder)}, cwd=folder)
     write_text(page, profiling_page(notebook, read_json(out / "exports" / GRADES)))
     for written in (page, page.with_name(GRADES)):
         print(f"  {os.path.relpath(written)}")

@@ -23,7 +23,7 @@ from helpers.report.export import page_in_any_case, without_passwords
 from helpers.run.calibration import estimate_here, minutes_text
 from helpers.run.folder import PACKAGE, choose_run, publish_reports
 from helpers.run.second_copy import SecondCopy
-from helpers.run.workspace import read_json, write_json, write_text
+from helpers.run.workspace import check_writable, read_json, write_json, write_text
 
 NOTEBOOK = suite_file("ML_Assignment_Part2.ipynb")
 CONTENTS = {
@@ -47,11 +47,13 @@ def run_suite(request: RunRequest) -> None:
     request = _seen_from_the_notebook(request)
     chosen, run_folder = choose_run(replace(request, out=out, second_copy=keep))
     request = replace(request, profile=chosen.name, seed=chosen.seed, run_id=run_folder.name)
+    suffix = "" if chosen.is_full_run else f".{chosen.name}"
+    for published in (f"metrics{suffix}.json", f"exports/{NOTEBOOK.stem}{suffix}.html"):
+        check_writable(out / published)
     estimate, why = estimate_here(chosen, run_folder, resume=resume)
     print(f"{NOTEBOOK.name}, profile {chosen.name}, about {minutes_text(estimate.left(0.0))} {why}")
     notebook = execute_notebook(NOTEBOOK, form_values(request), cwd=FOLDER, estimate=estimate)
     report = run_folder / "report"
-    suffix = "" if chosen.is_full_run else f".{chosen.name}"
     metrics = read_json(report / f"metrics{suffix}.json")
     exported = report / "exports" / f"{NOTEBOOK.stem}{suffix}.html"
     page, left_out = page_in_any_case(notebook, metrics)

@@ -7,13 +7,14 @@ here, and the problem counts as unscorable instead of failed.
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from helpers.eval.pass_at_k import mean_pass_at_k
-from helpers.run.workspace import write_jsonl
+from helpers.run.workspace import check_writable, write_jsonl
 from helpers.sandbox.api import Outcome, Program, run_programs
 from helpers.tools.answers import without_reading
 from helpers.tools.problem_files import Problem, read_problems
@@ -55,18 +56,19 @@ def score_samples(
     Raises:
         ScoreError: for unreadable files, bad rows, an `out` that is one of the inputs, and files of which
             no task can be scored.
-        WorkspaceError: when `out` cannot be written.
+        WorkspaceError: when `out` cannot be written; nothing is run then.
     """
     if not ks or any(k < 1 for k in ks):
         raise ScoreError(f"k must be one or more numbers, each at least 1, not {ks}")
     for given in (problems, samples):
-        if out.exists() and given.exists() and out.samefile(given):
+        if os.path.exists(out) and os.path.exists(given) and out.samefile(given):
             raise ScoreError(f"the results would overwrite {given}: name another file for them")
-    if out.is_dir():
+    if os.path.isdir(out):
         raise ScoreError(f"{out} is a folder: name a file for the results")
     by_id = read_problems(problems)
     rows = read_samples(samples, by_id)
     asked = {task_id: by_id[task_id] for task_id in dict.fromkeys(str(row["task_id"]) for row in rows)}
+    check_writable(out)
     results = run_samples(rows, asked, workers, timeout_s)
     if all(result["status"] == "unscorable" for result in results):
         raise ScoreError(f"no task of {problems} can be scored; the first: {results[0]['detail']}")

@@ -18,7 +18,7 @@ from helpers.profiling_lab.own_loops.loop_data import LoopData, loop_profile, ma
 from helpers.profiling_lab.own_loops.loops import LOOPS, Loop
 from helpers.profiling_lab.pair_timing import MOST, Ratio, time_pairs
 from helpers.run.folder import code_revision
-from helpers.run.workspace import write_json
+from helpers.run.workspace import check_writable, write_json
 
 RESULT = "own_loops.json"
 EVEN = 1.0  # the ratio to decide about: is ours faster at all?
@@ -59,9 +59,11 @@ def compare_own_loops(out: Path, tracks: Sequence[str], most_pairs: int = MOST) 
     Raises:
         OwnLoopsError: if there is no such track.
         ForkedRunError: if a training fails.
+        WorkspaceError: if the result could not be written; nothing is trained then.
     """
     if unknown := sorted(set(tracks) - set("ABC")):
         raise OwnLoopsError(f"there is no track {', '.join(unknown)}: choose from A, B and C")
+    check_writable(out / "exports" / RESULT)
     grades: list[LoopGrade] = []
     with tempfile.TemporaryDirectory(prefix="own-loops-") as name:
         folder = Path(name)
