@@ -1,5 +1,6 @@
 """Scoring of responses: what passes, what fails, and why, for every kind of task."""
 
+import dataclasses
 import json
 
 import pytest
@@ -146,6 +147,32 @@ def test_explanations_name_everything():
     )
     assert "fewer" in few.detail
     assert "not mentioned: a, b" in missing.detail
+
+
+def test_what_is_whole_before_the_cut_is_judged():
+    results = score("fix_bug", f"{GOOD}\nprint(add(1,", f"```python\n{GOOD}", f"{fenced_python(GOOD)}\nIt ad")
+    assert all(result.passed for result in results)
+
+
+def test_tests_that_call_the_original_test_the_function_in_question():
+    prelude = "import importlib as _i\nglobals().update(vars(_i.import_module('statistics')))\n"
+    right, wrong = "def fmean(data):\n    return sum(data) / len(data)\n", "def fmean(data):\n    return 0\n"
+    mean = dataclasses.replace(
+        task("unit_tests", right, "", code=right, mutants=json.dumps([wrong])),
+        entry_point="fmean",
+        prelude=prelude,
+    )
+    answers = [
+        "from statistics import fmean\nassert fmean([2, 4]) == 3",
+        "import statistics\nassert statistics.fmean([2, 4]) == 3",
+        "from your_module import fmean\nassert fmean([2, 4]) == 3",
+        "import statistics\nassert statistics.fmean([2, 4]) == 4",
+        "assert fmean(2) == 2",
+    ]
+    scored = score_responses([mean], {"unit_tests": answers}, context=CONTEXT, workers=1)
+    assert [s.passed for s in scored] == [True, True, True, False, False]
+    assert scored[3].detail == "the tests: line 2, 'assert fmean([2, 4]) == 4': AssertionError"
+    assert scored[4].detail.startswith("the tests: line 1, 'assert fmean(2) == 2': TypeError: ")
 
 
 def test_a_corrected_line_is_put_into_the_function():

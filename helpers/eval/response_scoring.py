@@ -6,14 +6,18 @@ What a response must do to pass, by kind:
                         asks for one line, that line is put into the given function first
     improve             the same, and it costs less than the given code (`code.quality.is_gain`)
     unit_tests          its asserts pass on the reference every time they are run, and fail on at
-                        least one held-out mutant; the share of mutants killed is kept
+                        least one held-out mutant; the share of mutants killed is kept. However they
+                        import the function, they test the one in question (`tasks.aiming`)
     docstring           the code is unchanged except for its docstring, which describes every
                         parameter, no parameter that does not exist, and the return value if any
-    explain             prose that names the function and every parameter, and nothing that does
-                        not exist
+    explain             prose that names every parameter (but `self` and `cls`) and nothing that does
+                        not exist, and says nothing that can be checked and is not so: attributes and
+                        calls in backticks that the code lacks, a return value that it does not return.
+                        This checks form and single statements, not whether the whole is true
 
-Empty, truncated and unparsable answers never pass. Copied inputs and references are scored by the same
-function as the model's answers.
+Empty and unparsable answers never pass. Of an answer that was cut off, what parses is judged
+(`helpers.code.extraction`): it can pass if its function, line or asserts are whole, and an explanation as far
+as it goes. Copied inputs and references are scored by the same function as the model's answers.
 """
 
 from __future__ import annotations
@@ -26,9 +30,10 @@ from helpers.code.names.context import NameContext
 from helpers.code.quality import is_gain, quality_costs
 from helpers.code.secrets import mask_secrets
 from helpers.code.style import style_scores
+from helpers.data.tasks.aiming import aimed_at
 from helpers.data.tasks.checks import answer_code, invented_in_answer, verdict_without_running
 from helpers.data.tasks.execution import ExecutionContext, limited
-from helpers.data.tasks.generated_tests import generated_test_program, without_definition
+from helpers.data.tasks.generated_tests import generated_test_program, told_of_tests
 from helpers.data.tasks.phrasings import fenced_python
 from helpers.lines import bare_lines
 from helpers.machine.processes import across_ranks
@@ -98,7 +103,7 @@ def _programs(task: Task, code: str) -> list[Program]:
     """Build the programs to run: one, or for unit tests one for each run of the reference and each mutant."""
     if task.kind in RUN_KINDS:
         return [limited(f"{task.prelude}{code}\n", task.tests, task.entry_point)]
-    tests = without_definition(code, task.entry_point)
+    tests = aimed_at(code, task.entry_point, task.prelude)
     again = [f"{task.detail['code']}\n# run {number}\n" for number in range(1, REFERENCE_RUNS)]
     subjects = [task.detail["code"], *again, *json.loads(task.detail["mutants"])]
     return [limited(*generated_test_program(task.prelude, subject, tests)) for subject in subjects]
@@ -142,7 +147,7 @@ def _judge(task: Task, outcomes: Sequence[Outcome], gain: bool | None) -> tuple[
 def _judge_tests(on_reference: Sequence[Outcome], on_mutants: Sequence[Outcome]) -> tuple[str, str, float]:
     """Judge generated tests; whatever they kill does not count if they ever fail on the reference."""
     if fallen := next((outcome for outcome in on_reference if not outcome.passed), None):
-        return fallen.status, fallen.detail, 0.0
+        return fallen.status, told_of_tests(fallen.detail), 0.0
     broken = next((o for o in on_mutants if o.status == "infrastructure_error"), None)
     killed = sum(not o.passed for o in on_mutants if o.status != "infrastructure_error")
     if broken and not killed:

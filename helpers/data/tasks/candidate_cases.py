@@ -13,7 +13,7 @@ import doctest
 import itertools
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from helpers.code.docstrings import DocstringFacts, read_docstring
@@ -82,6 +82,10 @@ def doctest_cases(function: Function) -> DoctestCases:
     setup: list[str] = []
     checks: list[tuple[str, str, int]] = []
     objects: set[str] = set()  # names of values, not of modules
+
+    def is_module(name: str) -> bool:
+        return name not in objects
+
     try:
         examples = doctest.DocTestParser().get_examples(function.docstring)
     except ValueError:
@@ -94,7 +98,7 @@ def doctest_cases(function: Function) -> DoctestCases:
         except SyntaxError:
             continue
         objects |= stored_names(tree)
-        tree = _Unqualify(function.name, objects).visit(tree)
+        tree = Unqualify(function.name, is_module).visit(tree)
         text = ast.unparse(ast.fix_missing_locations(tree))
         is_expression = len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr)
         if not example.want:
@@ -193,20 +197,22 @@ def _variants(name: str, default: ast.expr, facts: DocstringFacts) -> list[str]:
     return []
 
 
-class _Unqualify(ast.NodeTransformer):
+class Unqualify(ast.NodeTransformer):
     """Turn `module.sub.name` into `name`, so that the candidate is called and not the original.
 
-    Attributes of values (`G.degree` in the doctest of a function `degree`) stay.
+    Attributes of values (`G.degree` in the doctest of a function `degree`) stay: `is_module` tells whether
+    a name at the head of a chain stands for a module.
     """
 
-    def __init__(self, name: str, objects: set[str]) -> None:
-        self.name, self.objects = name, objects
+    def __init__(self, name: str, is_module: Callable[[str], bool]) -> None:
+        self.name, self.is_module = name, is_module
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        """Return the bare name for a chain that ends in it, else the node."""
         self.generic_visit(node)
         root = node.value
         while isinstance(root, ast.Attribute):
             root = root.value
-        if node.attr == self.name and isinstance(root, ast.Name) and root.id not in self.objects:
+        if node.attr == self.name and isinstance(root, ast.Name) and self.is_module(root.id):
             return ast.copy_location(ast.Name(self.name, node.ctx), node)
         return node

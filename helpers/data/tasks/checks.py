@@ -17,7 +17,8 @@ from helpers.code.docstrings import (
 from helpers.code.extraction import answered_line, defines, extract_code, parse
 from helpers.code.names.checker import invented_names
 from helpers.code.names.context import NameContext
-from helpers.data.tasks.generated_tests import asserts_about, without_definition
+from helpers.data.tasks.aiming import aimed_at
+from helpers.data.tasks.generated_tests import asserts_about
 from helpers.data.tasks.phrasings import spliced
 from helpers.records import Task
 
@@ -68,7 +69,7 @@ def verdict_without_running(
     if code is None:
         return "unparsable", "no code that parses"
     if task.kind == "unit_tests":
-        if not asserts_about(without_definition(code, task.entry_point), task.entry_point):
+        if not asserts_about(aimed_at(code, task.entry_point, task.prelude), task.entry_point):
             return "failed", f"no assert about {task.entry_point}"
         return None
     if not defines(code, task.entry_point):

@@ -1,8 +1,8 @@
 """Run tests that a model wrote as the untrusted code they are.
 
-They run inside the sandbox beside the function under test, and only their verdict comes out, as one word.
-A response counts if it says "passed" on the reference and anything else on at least one mutant, so tests
-that always pass or never call the function earn nothing.
+They run inside the sandbox beside the function under test, and only their verdict comes out: "passed", or the
+line that failed and what it raised. A response counts if it says "passed" on the reference and anything else
+on at least one mutant, so tests that always pass or never call the function earn nothing.
 """
 
 from __future__ import annotations
@@ -11,54 +11,88 @@ import ast
 from collections.abc import Iterator
 
 ENTRY_POINT = "run_generated_tests"
+TOLD_CHARS = 200  # of the line that failed, and of what its exception says
 RUNNER = f"""
 def {ENTRY_POINT}():
     import inspect, sys
     scope = dict(globals())
     known = set(scope)
+    def told(error):
+        line, trace, lines = 0, error.__traceback__, TESTS.split('\\n')
+        while trace:
+            if trace.tb_frame.f_code.co_filename == 'generated_tests':
+                line = trace.tb_lineno
+            trace = trace.tb_next
+        failed = ''.join(lines[line - 1 : line]).strip()[:{TOLD_CHARS}]
+        where = 'line %d, %r: ' % (line, failed) if line else ''
+        try:
+            said = ' '.join(str(error).split())[:{TOLD_CHARS}]
+        except Exception:
+            said = ''
+        return where + type(error).__name__ + (': ' + said if said else '')
     def run(function):
         parameters = inspect.signature(function).parameters.values()
         if all(p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
             function()
+    def run_cases(value, unittest):
+        errors = []
+        class Result(unittest.TestResult):
+            def addFailure(self, test, err):
+                errors.append(err[1])
+                super().addFailure(test, err)
+            def addError(self, test, err):
+                errors.append(err[1])
+                super().addError(test, err)
+            def addSubTest(self, test, subtest, err):
+                errors.extend(err[1:2] if err else ())
+                super().addSubTest(test, subtest, err)
+        result = Result()
+        unittest.defaultTestLoader.loadTestsFromTestCase(value).run(result)
+        if not result.wasSuccessful():
+            return told(errors[0]) if errors else 'a test passes that was expected to fail'
     try:
         exec(compile(TESTS, 'generated_tests', 'exec'), scope)
         for name, value in [item for item in scope.items() if item[0] not in known]:
             cases = sys.modules.get('unittest')
             if isinstance(value, type) and cases and issubclass(value, cases.TestCase):
-                result = cases.TestResult()
-                cases.defaultTestLoader.loadTestsFromTestCase(value).run(result)
-                if not result.wasSuccessful():
-                    return 'failed'
+                if fault := run_cases(value, cases):
+                    return fault
             elif isinstance(value, type) and name.startswith('Test'):
                 for method in [m for m in dir(value) if m.startswith('test')]:
                     run(getattr(value(), method))
             elif name.startswith('test') and inspect.isfunction(value):
                 run(value)
     except Exception as error:
-        return type(error).__name__
+        return told(error)
     return 'passed'
 """
-VERDICT = f"assert {ENTRY_POINT}() == 'passed'"
+VERDICT = f"verdict = {ENTRY_POINT}()\nassert verdict == 'passed', verdict"
+WRAPPING = f"line 2, {VERDICT.splitlines()[1]!r}: AssertionError: "  # what the sandbox says around a verdict
 
 
 def asserts_about(tests: str, name: str) -> int:
     """Return the number of checks in `tests` of what `name` returns; 0 if `tests` does not parse.
 
     Checks are assert statements, unittest's `self.assert...` calls, `with pytest.raises(...)`, and `try`
-    statements that raise AssertionError if no exception came. They may mention `name` itself, or a
-    variable that was computed from it, however indirectly.
+    statements that raise AssertionError if no exception came. They may mention `name` itself, alone or behind
+    a dot (`nx.name`), or a variable that was computed from it, however indirectly.
     """
     try:
         tree = ast.parse(tests)
     except (SyntaxError, ValueError):
         return 0
     nodes = list(ast.walk(tree))
-    bindings = [(_names(value), targets) for node in nodes for value, targets in _bindings(node)]
+
+    def mentioned(node: ast.AST) -> set[str]:
+        dotted = (part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute))
+        return _names(node) | ({name} & set(dotted))
+
+    bindings = [(mentioned(value), targets) for node in nodes for value, targets in _bindings(node)]
     known, before = {name}, set()
     while known != before:
         before = known
         known = known.union(*(targets for names, targets in bindings if names & known))
-    return sum(bool(known & _names(checked)) for node in nodes for checked in _checked(node))
+    return sum(bool(known & mentioned(checked)) for node in nodes for checked in _checked(node))
 
 
 def _names(node: ast.AST) -> set[str]:
@@ -116,3 +150,8 @@ def generated_test_program(prelude: str, code: str, tests: str) -> tuple[str, st
     `Test*`, and the cases of `unittest`.
     """
     return f"{prelude}{code}\n\nTESTS = {tests!r}\n{RUNNER}", VERDICT, ENTRY_POINT
+
+
+def told_of_tests(detail: str) -> str:
+    """Return the detail of such a program's outcome in the words that any other tests get."""
+    return detail.replace(WRAPPING, "", 1)
