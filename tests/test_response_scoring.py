@@ -141,12 +141,84 @@ def test_tests_that_fail_on_the_reference_once_earn_nothing():
     assert _judge_tests([passed, fallen, passed], [fallen]) == ("failed", "AssertionError", 0.0)
 
 
-def test_explanations_name_everything():
-    few, missing = score(
-        "explain", "`add` adds `a` and `b`.", "`add` returns the sum of two numbers that it is given."
+def test_explanations_name_every_parameter_and_need_not_repeat_the_name():
+    few, missing, unnamed = score(
+        "explain",
+        "`add` adds `a` and `b`.",
+        "`add` returns the sum of two numbers that it is given.",
+        "This function takes two numbers, `a` and `b`, and returns their sum.",
     )
     assert "fewer" in few.detail
     assert "not mentioned: a, b" in missing.detail
+    assert unnamed.passed
+
+
+SHOWN = """def grow(self, G, *nodes):
+    for node in nodes:
+        if node not in G.adj:
+            self.pending.append(node)
+            G.add_node(node)
+        logging.info("%s is a node", node)
+"""
+TAKES = "It takes `G` and `nodes` and adds every one of them to the graph."
+
+
+def explained(text, code=SHOWN):
+    given = task("explain", code, "", parameters=json.dumps(["self", "G", "nodes"]))
+    given = dataclasses.replace(given, entry_point="grow")
+    return score_responses([given], {"explain": [f"{TAKES} {text}"]}, context=CONTEXT, workers=1)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        ("It calls `G.add_node` and `G.add_edges_from`.", "not in the code: G.add_edges_from"),
+        ("It reads `G.degree` for this.", "not in the code: G.degree"),
+        ("Then `tree.get(node)` finds it.", "not in the code: tree.get"),
+        ("It uses `for v in nx.isolates(G):` here.", "not in the code: nx.isolates"),
+        ("It calls `isolates`, `append` and `self.grow`.", "not called: isolates, self.grow"),
+        ("It returns a dictionary keyed by node.", "said to return a value"),
+        ("\nReturns the graph.", "said to return a value"),
+        ("\n- Returns: the graph.", "said to return a value"),
+        ("`grow` returns True if a node is added.", "said to return a value"),
+        ("The function `grow` then returns `G`.", "said to return a value"),
+        ("This method takes nodes and returns a list of them.", "said to return a value"),
+    ],
+)
+def test_false_statements_fail_where_code_can_tell(text, detail):
+    result = explained(text)
+    assert not result.passed
+    assert detail in result.detail
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It calls `self.pending.append`, `G.add_node(node)` and `logging.info`.",
+        "A caller writes `builder.grow(nx.path_graph(3), 4)`, then `builder.grow` goes on.",
+        "`G` is a `networkx.Graph`, an `nx.DiGraph` or a `collections.deque`, as in `networkx.algorithms`.",
+        "With `None`, `True`, `for`, `1.5`, `not in` and `if node not in G.adj:` nothing changes.",
+        "Weights are found as `G.edges[u, v]['weight']`, settings in `settings.toml`.",
+        "It returns nothing.",
+        "It returns `None`.",
+        "It returns early if a node is there.",
+        "\nReturns:\nNone",
+        "It does not return a value.",
+        "It calls `G.add_node`, which returns the node's number.",
+        "It calls a method that adds and returns the node.",
+    ],
+)
+def test_true_statements_and_what_cannot_be_decided_pass(text):
+    assert explained(text).detail == ""
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["return nodes", "yield from nodes", "raise NotImplementedError", '"""Return the nodes."""'],
+)
+def test_functions_that_return_or_are_to_be_overridden_may_be_said_to_return(body):
+    code = f"def grow(self, G, *nodes):\n    {body}\n"
+    assert explained("It returns the nodes that it added.", code).passed
 
 
 def test_what_is_whole_before_the_cut_is_judged():

@@ -30,6 +30,7 @@ from helpers.report.entries import PRIMARY_METRIC, MetricsError, tidy
 
 CHECKER, GENERAL = "hallucination_checker", "general_problems"
 SOLVED = "share of tasks solved, greedy decoding"
+CHECKED = {"explain": "checks of form and of single statements, not of truth as a whole"}  # kind -> of what
 NO_CODE = ("unparsable", "empty")  # statuses of responses that hold nothing to measure
 
 Key = tuple[str, int]  # task id, sample
@@ -212,7 +213,8 @@ def _greedy_entries(
     for name, some in _overall_and_by_kind("pass@1", first, tested):
         add(name, some, passed, SOLVED)
     for kind, some in _by_kind(first, others):
-        add(f"checks/{kind}", some, passed, "share of responses that pass the checks of this kind, greedy")
+        what = CHECKED.get(kind, "the checks of this kind")
+        add(f"checks/{kind}", some, passed, f"share of responses that pass {what}, greedy")
     add("parsable", tested, _readable, "share of responses holding code that parses, greedy")
     killing = [k for k in others if None not in (killed(first[k]), killed(second[k]))]
     unit = "share of held mutants that the generated tests kill, 0 where they fail on the reference, greedy"

@@ -7,4 +7,4 @@ bound is a bug, not an invented name; this package does not report those. `helpe
 often it errs.
 """
 
-__all__ = ["checker", "context", "lookup"]
+__all__ = ["checker", "context", "lookup", "mentions", "modules"]

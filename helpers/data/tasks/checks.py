@@ -18,11 +18,13 @@ from helpers.code.extraction import answered_line, defines, extract_code, parse
 from helpers.code.names.checker import invented_names
 from helpers.code.names.context import NameContext
 from helpers.data.tasks.aiming import aimed_at
+from helpers.data.tasks.claims import false_statement
 from helpers.data.tasks.generated_tests import asserts_about
 from helpers.data.tasks.phrasings import spliced
 from helpers.records import Task
 
 MIN_WORDS = 8  # of an explanation
+RECEIVERS = ("self", "cls")  # the first parameter of methods, which no reader needs explained
 Verdict = tuple[str, str]  # status, detail
 
 
@@ -97,8 +99,13 @@ def _judge_docstring(task: Task, code: str) -> Verdict:
 
 
 def _judge_explanation(task: Task, text: str, invented: tuple[str, ...]) -> Verdict:
+    """Judge the form and what can be checked; no verdict on truth as a whole.
+
+    The request shows the function's name, so an explanation need not repeat it, nor `self` and `cls`.
+    """
     words = set(re.findall(r"\w+", text))
-    missing = [n for n in (task.entry_point, *json.loads(task.detail["parameters"])) if n not in words]
+    parameters = [name for name in json.loads(task.detail["parameters"]) if name not in RECEIVERS]
+    missing = [name for name in parameters if name not in words]
     if len(text.split()) < MIN_WORDS:
         return "failed", f"fewer than {MIN_WORDS} words"
     if defines(extract_code(text, entry_point=task.entry_point) or "", task.entry_point):
@@ -107,4 +114,7 @@ def _judge_explanation(task: Task, text: str, invented: tuple[str, ...]) -> Verd
         return "failed", f"not mentioned: {', '.join(missing)}"
     if invented:
         return "failed", f"does not exist: {', '.join(invented)}"
+    given = task.detail["given"]
+    if fault := false_statement(text, given, name=task.entry_point, instruction=task.instruction):
+        return "failed", fault
     return "passed", ""

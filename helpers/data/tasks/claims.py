@@ -1,0 +1,125 @@
+"""Compare what an explanation says of a function with its code, where that needs no understanding.
+
+Three kinds of statement can be checked: attributes and methods that it names in backticks, what it says the
+function calls, and that it says the function returns something. What cannot be decided counts as true, so an
+explanation without false statements is not yet a true one.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import types
+from collections.abc import Iterator
+
+from helpers.code.docstrings import returns_a_value
+from helpers.code.edits import SourceText
+from helpers.code.fences import without_blocks
+from helpers.code.names.lookup import attribute_chain, resolve
+from helpers.code.names.mentions import BACKTICK, OTHER_ROLE
+from helpers.code.python_text import parse
+from helpers.lines import bare_lines
+
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z`*-])")
+ADVERB = r"(?:also |then |simply |always |finally |just )?"
+# "It returns" tells of no value where one of these words follows, or one of the others is in the sentence.
+NO_VALUE_FOLLOWS = re.compile(
+    r"\W*(?:early|immediately|when|if|once|after|as|to|control|at|before|from|silently|implicitly|again)\b",
+    re.I,
+)
+NO_VALUE = re.compile(r"\b(?:None|none|nothing|no|not|without|void)\b", re.I)
+NAMED = r"`+[^`]+`+"
+
+
+def false_statement(text: str, code: str, *, name: str, instruction: str) -> str:
+    """Return the first statement found in `text` that `code` contradicts, in words; "" if there is none.
+
+    Args:
+        code: the function that the text is about, as `instruction` shows it.
+        name: of the function.
+    """
+    prose = OTHER_ROLE.sub(" ", without_blocks(text))
+    if absent := list(dict.fromkeys(_absent(prose, name, _words(code) | _words(instruction)))):
+        return f"not in the code: {', '.join(absent)}"
+    sentences = [part for line in bare_lines(prose) for part in SENTENCE_END.split(line.strip())]
+    body = _words(re.sub(rf"\bdef\s+{re.escape(name)}\b", "", code, count=1))
+    calls = (call for part in sentences for call in _said_to_be_called(part, name))
+    if foreign := list(dict.fromkeys(told for told, last in calls if last not in body)):
+        return f"not called: {', '.join(foreign)}"
+    may_return = returns_a_value(code) or _has_no_body(code)
+    if not may_return and any(_says_it_returns(part, name) for part in sentences):
+        return "said to return a value, but returns none"
+    return ""
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text))
+
+
+def _absent(prose: str, name: str, shown: set[str]) -> Iterator[str]:
+    """Yield attributes and methods in backticks whose name `shown` lacks."""
+    for _, inside in BACKTICK.findall(prose):
+        text = inside.strip()
+        tree = parse(text) or parse(f"{text} pass")  # the head of a loop or a condition
+        nodes = list(ast.walk(tree)) if tree else []
+        if any(name in (getattr(node, "attr", ""), getattr(node, "id", "")) for node in nodes):
+            continue  # an example of the function's use: it may hold whatever a caller has
+        # Within other expressions an attribute says how to reach a value: `G.edges[u, v]["weight"]`.
+        uses = [(node.func, True) for node in nodes if isinstance(node, ast.Call)]
+        uses += [(node.value, False) for node in nodes if isinstance(node, ast.Expr)]
+        for node, is_called in uses:
+            if isinstance(node, ast.Attribute) and _is_a_use(node, shown, is_called=is_called):
+                yield ast.unparse(node)
+
+
+def _is_a_use(node: ast.Attribute, shown: set[str], *, is_called: bool) -> bool:
+    """Return whether `x.y` uses what `shown` lacks; it may also name a class, a module or a file."""
+    if node.attr in shown or node.attr.lstrip("_")[:1].isupper():
+        return False
+    chain = attribute_chain(node)
+    found = resolve(chain)[0] if chain else None
+    if isinstance(found, type | types.ModuleType):
+        return False
+    return is_called or found is not None or (chain is not None and chain[0] in shown)
+
+
+def _subject(name: str) -> str:
+    """Return a pattern of the words with which a sentence begins whose subject is the function."""
+    own = rf"`*{re.escape(name)}(?:\([^()`]*\))?`*"
+    return rf"(?:It|(?:The|This) (?:function|method)(?: {own})?|{own}) {ADVERB}"
+
+
+def _said_to_be_called(sentence: str, name: str) -> Iterator[tuple[str, str]]:
+    """Yield (text, its last name) of what a sentence lists behind "It calls"."""
+    listed = re.match(rf"\W*{_subject(name)}calls ({NAMED}(?:(?:, and |, | and ){NAMED})*)", sentence)
+    for inside in re.findall(r"`+([^`]+)`+", listed[1]) if listed else ():
+        tree = parse(inside)
+        node = tree.body[0].value if tree and tree.body and isinstance(tree.body[0], ast.Expr) else None
+        node = node.func if isinstance(node, ast.Call) else node
+        if isinstance(node, ast.Attribute | ast.Name):
+            yield inside, node.attr if isinstance(node, ast.Attribute) else node.id
+
+
+def _says_it_returns(sentence: str, name: str) -> bool:
+    """Return whether the function is the subject of "returns", and a value follows."""
+    subject = _subject(name)
+    own = rf"`*{re.escape(name)}`*:"
+    said = re.match(rf"\W*(?:{subject}returns|(?:{own} )?Returns?)\b(.*)", sentence)
+    # "It takes a graph and returns its nodes", but not "It calls a helper that counts and returns them".
+    later = re.match(
+        rf"\W*{subject}(?:(?!\b(?:which|that|who|whose|where)\b).)*,? and returns\b(.*)", sentence
+    )
+    rest = said or later
+    if rest is None or not re.search(r"\w", rest[1]):  # a heading alone
+        return False
+    return not NO_VALUE_FOLLOWS.match(rest[1]) and not NO_VALUE.search(sentence)
+
+
+def _has_no_body(code: str) -> bool:
+    """Return whether a function only raises or passes: subclasses do what its documentation says."""
+
+    def does_nothing(node: ast.stmt) -> bool:
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        return is_text or isinstance(node, ast.Raise | ast.Pass)
+
+    return all(map(does_nothing, SourceText(code).function.body))
