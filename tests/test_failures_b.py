@@ -2,7 +2,7 @@
 
 import pytest
 
-from helpers.eval.failures_b import track_b_failures
+from helpers.eval.failures_b import outcome, track_b_failures
 from helpers.records import ResponseScore, Task
 
 BUGGY = "def area(width, height):\n    total = width + height\n    return total\n"
@@ -114,6 +114,16 @@ def test_invented_names_are_named():
         ("docstring", fence(FIXED.replace("* h", "/ h")), "the code itself was changed", "changed the code it was to document"),
         ("unit_tests", "assert area(0, 0) == 0", "kills 0 of 3 mutants", "tests that notice nothing"),
         ("unit_tests", "assert area(0, 0) == 1", "the tests: line 1: AssertionError", "asserts that do not hold"),
+        ("unit_tests", "assert area('') == 1", """the tests: line 1, "assert area('') == 1": AssertionError""",
+         "asserts that do not hold"),
+        ("unit_tests", "assert area('') == 1", """the tests: line 1, "assert area('') == 1": TypeError: area() takes""",
+         "tests that raise TypeError"),
+        ("unit_tests", "class T: ...", "the tests: line 4, 'self.assertEqual(area(1), 2)': TypeError: area()",
+         "tests that raise TypeError"),
+        ("unit_tests", "area(0, 0)", "no assert about area", "no test of the function"),
+        ("explain", "It calls `f.g`.", "not in the code: f.g", "names what the code does not use"),
+        ("explain", "It calls `f`.", "not called: f", "names calls that the code does not make"),
+        ("explain", "It returns 1.", "said to return a value, but returns none", "return value made up"),
         ("improve", fence(FIXED), "no gain: as many findings", "no gain"),
     ],
 )  # fmt: skip
@@ -121,7 +131,33 @@ def test_categories_of_answers_judged_by_checks(kind, response, detail, category
     reference = "`area` multiplies `width` and `height`." if kind == "explain" else fence(FIXED)
     failure = failed(response, kind=kind, detail=detail, reference=reference)
     assert failure.category == category
-    assert detail in failure.diagnosis
+    assert failure.diagnosis.count(detail) == 1
+
+
+@pytest.mark.parametrize(
+    ("detail", "category", "came_to"),
+    [
+        ("""the tests: line 1, "assert area('a') == 6": TypeError: no""", "raises TypeError", "error"),
+        ("the tests: line 9, 'area(2, 3)': KeyError: 2", "raises KeyError", "error"),
+        ("the program: NameError: name 'x' is not defined", "raises NameError", "error"),
+        ("""the tests: line 1, "assert area('a') == 6": AssertionError""", "wrong value", "wrong"),
+        ("the tests: line 9, \"raise AssertionError('an exception')\": AssertionError: an exception", "wrong value",
+         "wrong"),
+        ("the tests never called area", "wrong value", "wrong"),
+    ],
+)  # fmt: skip
+def test_exceptions_are_told_from_wrong_values_whatever_the_line(detail, category, came_to):
+    response = "def area(a, b):\n    return a\n"
+    assert failed(response, kind="implement", detail=detail).category == category
+    score = ResponseScore("t", "implement", "f", 0, response, "failed", False, None, (), (), detail)
+    assert outcome(score) == came_to
+
+
+def test_a_function_that_is_cut_off_is_there():
+    failure = failed(
+        "import math\n\ndef area(width, height):\n    return math.prod((width,", kind="implement"
+    )
+    assert failure.category == "cut off before the end"
 
 
 def test_greedy_failures_only():

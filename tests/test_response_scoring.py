@@ -221,6 +221,13 @@ def test_functions_that_return_or_are_to_be_overridden_may_be_said_to_return(bod
     assert explained("It returns the nodes that it added.", code).passed
 
 
+def test_a_function_that_is_there_but_cut_off_is_not_called_missing():
+    cut = "import math\n\ndef add(a, b):\n    total = math.fsum((a,\n"
+    other = "import math\n\ndef addition(a, b):\n    return a + b\n"
+    details = [r.detail for r in score("implement", cut, f"```python\n{cut}", other, fenced_python(cut))]
+    assert details == ["the function add is cut off"] * 2 + ["no function add"] * 2
+
+
 def test_what_is_whole_before_the_cut_is_judged():
     results = score("fix_bug", f"{GOOD}\nprint(add(1,", f"```python\n{GOOD}", f"{fenced_python(GOOD)}\nIt ad")
     assert all(result.passed for result in results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import codeop
 import re
 from collections.abc import Sequence
 
@@ -120,6 +121,33 @@ def defines(code: str, name: str) -> bool:
     """Return whether `code` parses and binds `name` at its top level by def, class or assignment."""
     tree = parse(code)
     return tree is not None and name in _bound(tree, DEFINITIONS)
+
+
+def is_cut_off(response: str, name: str) -> bool:
+    """Return whether `response` ends within its definition of the function `name`, as far as can be told."""
+    text = _plain(response)
+    blocks = [block for block in fenced_blocks(text) if block.is_python]
+    if blocks and blocks[-1].closed:
+        return False
+    lines = without_margin(_unprompted(blocks[-1].content) if blocks else text).split("\n")
+    starts = [at for at, line in enumerate(lines) if re.match(rf"(?:async +)?def +{re.escape(name)}\b", line)]
+    if not starts:
+        return False
+    function = "\n".join(lines[starts[-1] :]).rstrip()
+    if parse(function) is not None:
+        return False
+    if _may_go_on(function):
+        return True
+    above, _, last = function.rpartition("\n")  # the last line may end within a word or a string
+    return (not above or last[:1].isspace()) and (parse(above) is not None or _may_go_on(above))
+
+
+def _may_go_on(code: str) -> bool:
+    """Return whether `code` does not parse but could be the beginning of code that does."""
+    try:
+        return codeop.compile_command(code, symbol="exec") is None
+    except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
+        return False
 
 
 def is_code(code: str) -> bool:

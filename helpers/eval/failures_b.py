@@ -12,7 +12,7 @@ import difflib
 import re
 from collections.abc import Sequence
 
-from helpers.code.extraction import answered_line, defines, extract_code
+from helpers.code.extraction import answered_line, defines, extract_code, is_cut_off
 from helpers.code.fences import fenced_blocks
 from helpers.code.python_text import parse, without_margin
 from helpers.data.tasks.phrasings import BUG_MARK, spliced
@@ -24,8 +24,11 @@ from helpers.records import Failure, ResponseScore, Task
 
 LOOP_LINES = 4  # a loop fills at least this many lines
 LONGEST_ROUND = 8  # most lines that one round of a loop has
+DETAIL_CHARS = 200  # shown of what the scorer says
 COPYING = ("fix_bug", "improve", "docstring")  # answers of these kinds repeat most of the given code
-TESTED = re.compile(r"'(assert .*)': (\w+)(?:: (.*))?$", re.S)
+# A failed line of tests as the sandbox tells it; its quotes are those of `repr`.
+TESTED = re.compile(r"""(?:^|line \d+, )(['"])(assert .*)\1: (\w+)(?:: (.*))?$""", re.S)
+RAISED = re.compile(r"""^the (?:tests|program): (?:line \d+, (['"]).*?\1: )?(\w+)(?=: |$)""", re.S)
 Finding = tuple[str, str]  # category, evidence
 OUTCOMES = ("passed", "wrong", "error", "timeout", "no code")
 
@@ -43,7 +46,8 @@ def track_b_failures(scores: Sequence[ResponseScore], tasks: Sequence[Task]) -> 
             continue
         task = by_id[score.task_id]
         category, evidence = _diagnose(score, task)
-        evidence += f" Scorer: {clip(score.detail, 200)}" if score.detail else ""
+        told = clip(score.detail, DETAIL_CHARS)
+        evidence += f" Scorer: {told}" if told not in evidence else ""
         shown = clip(task.instruction), clip(task.reference) or "no reference answer", clip(score.response)
         failures.append(Failure("track_b", category, task.id, *shown, evidence))
     return failures
@@ -191,6 +195,8 @@ def _diagnose_code(score: ResponseScore, task: Task) -> Finding:
     code = extract_code(score.response, entry_point=entry) or score.response
     reference = extract_code(task.reference) or task.reference
     if not defines(code, entry):
+        if is_cut_off(score.response, entry):
+            return "cut off before the end", f"The answer ends within the function `{task.entry_point}`."
         return "function missing", f"The code parses but does not define `{task.entry_point}`."
     departure = _departure(code, task, reference)
     if score.status in ("timeout", "crashed") and task.kind in RUN_KINDS:
@@ -248,28 +254,40 @@ def _diagnose_checks(score: ResponseScore, task: Task, departure: str = "") -> F
         "fewer than": "too short",
         "code instead": "code instead of prose",
         "not mentioned": "parameters left out",
+        "not in the code": "names what the code does not use",
+        "not called": "names calls that the code does not make",
+        "said to return": "return value made up",
     }
-    otherwise = "asserts that do not hold" if task.kind == "unit_tests" else "failed its checks"
+    otherwise = _tests_category(score) if task.kind == "unit_tests" else "failed its checks"
     category = next((name for start, name in named.items() if score.detail.startswith(start)), otherwise)
-    return category, departure or f"The check that failed: {score.detail or score.status}."
+    told = clip(score.detail, DETAIL_CHARS) or score.status
+    return category, departure or f"The check that failed: {told}."
+
+
+def _tests_category(score: ResponseScore) -> str:
+    """Return how tests that the model wrote failed on the right function."""
+    category = _run_category(score)
+    if category.startswith("raises "):
+        return f"tests that raise {category.removeprefix('raises ')}"
+    return "asserts that do not hold" if category == "wrong value" else category
 
 
 def _run_category(score: ResponseScore) -> str:
     if score.status in ("timeout", "crashed"):
         return score.status
-    tested = TESTED.search(score.detail)
-    return f"raises {tested[2]}" if tested and tested[2] != "AssertionError" else "wrong value"
+    raised = RAISED.search(score.detail)
+    return f"raises {raised[2]}" if raised and raised[2] != "AssertionError" else "wrong value"
 
 
 def _expectation(score: ResponseScore) -> str:
     """Say what the first failed test called and expected; "" if the scorer's detail names no test."""
     tested = TESTED.search(score.detail)
-    tree = parse(tested[1]) if tested else None
+    tree = parse(tested[2]) if tested else None
     test = tree.body[0].test if tree and isinstance(tree.body[0], ast.Assert) else None
     if tested is None or not isinstance(test, ast.Compare) or len(test.ops) != 1:
         return ""
     call, expected = ast.unparse(test.left), ast.unparse(test.comparators[0])
-    got = f"{tested[2]}: {tested[3]}" if tested[2] != "AssertionError" else "another value"
+    got = f"{tested[3]}: {tested[4]}" if tested[3] != "AssertionError" else "another value"
     return f" Expected of `{clip(call, 100)}`: `{clip(expected, 60)}`; got {clip(got, 80)}."
 
 

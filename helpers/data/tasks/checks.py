@@ -14,7 +14,7 @@ from helpers.code.docstrings import (
     same_code,
     undescribed,
 )
-from helpers.code.extraction import answered_line, defines, extract_code, parse
+from helpers.code.extraction import answered_line, defines, extract_code, is_cut_off, parse
 from helpers.code.names.checker import invented_names
 from helpers.code.names.context import NameContext
 from helpers.data.tasks.aiming import aimed_at
@@ -75,6 +75,8 @@ def verdict_without_running(
             return "failed", f"no assert about {task.entry_point}"
         return None
     if not defines(code, task.entry_point):
+        if is_cut_off(text, task.entry_point):
+            return "failed", f"the function {task.entry_point} is cut off"
         return "failed", f"no function {task.entry_point}"
     return _judge_docstring(task, code) if task.kind == "docstring" else None
 
