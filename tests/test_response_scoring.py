@@ -192,6 +192,28 @@ def test_false_statements_fail_where_code_can_tell(text, detail):
 
 
 @pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        (
+            "It returns a function that returns " + "a function that returns a function that returns " * 3,
+            "again",
+        ),
+        ("Each node that is not in the graph is added. " * 4, "again"),
+        ("Each node that is not in the graph is", "breaks off"),
+        ("\n- `G`: a graph.\n\nThe function then goes through all of the", "breaks off"),
+        ("Each node that is not in the graph is added. " * 3, ""),
+        ("Then it is done\n\n- `G`: a graph\n- `nodes`: what to add", ""),
+        ("Those are:\n\n1. `G`, a graph\n2) nodes", ""),
+        ("What is known of `nodes` (see `grow`)", ""),
+        ("Returns:\n\n nothing", ""),
+    ],
+)
+def test_an_explanation_comes_to_an_end_and_does_not_repeat_itself(text, detail):
+    assert explained(text).passed is (detail == "")
+    assert detail in explained(text).detail
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "It calls `self.pending.append`, `G.add_node(node)` and `logging.info`.",

@@ -10,14 +10,15 @@ What a response must do to pass, by kind:
                         import the function, they test the one in question (`tasks.aiming`)
     docstring           the code is unchanged except for its docstring, which describes every
                         parameter, no parameter that does not exist, and the return value if any
-    explain             prose that names every parameter (but `self` and `cls`) and nothing that does
-                        not exist, and says nothing that can be checked and is not so: attributes and
-                        calls in backticks that the code lacks, a return value that it does not return.
-                        This checks form and single statements, not whether the whole is true
+    explain             prose that comes to an end, does not repeat itself, names every parameter (but
+                        `self` and `cls`) and nothing that does not exist, and says nothing that can be
+                        checked and is not so: attributes and calls in backticks that the code lacks, a
+                        return value that it does not return. This checks form and single statements,
+                        not whether the whole is true
 
 Empty and unparsable answers never pass. Of an answer that was cut off, what parses is judged
-(`helpers.code.extraction`): it can pass if its function, line or asserts are whole, and an explanation as far
-as it goes. Copied inputs and references are scored by the same function as the model's answers.
+(`helpers.code.extraction`): it can pass if its function, line or asserts are whole. Copied inputs and
+references are scored by the same function as the model's answers.
 """
 
 from __future__ import annotations

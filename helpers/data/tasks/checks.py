@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections import Counter
 
 from helpers.code.docstrings import (
     described_names,
@@ -21,9 +22,11 @@ from helpers.data.tasks.aiming import aimed_at
 from helpers.data.tasks.claims import false_statement
 from helpers.data.tasks.generated_tests import asserts_about
 from helpers.data.tasks.phrasings import spliced
+from helpers.lines import bare_lines
 from helpers.records import Task
 
 MIN_WORDS = 8  # of an explanation
+RUN_WORDS, MOST_TIMES = 8, 3  # words in a row, and how often they may come in an explanation
 RECEIVERS = ("self", "cls")  # the first parameter of methods, which no reader needs explained
 Verdict = tuple[str, str]  # status, detail
 
@@ -100,6 +103,20 @@ def _judge_docstring(task: Task, code: str) -> Verdict:
     return "passed", ""
 
 
+def _repeats_itself(text: str) -> bool:
+    """Return whether one run of `RUN_WORDS` words comes more than `MOST_TIMES` times."""
+    words = text.lower().split()
+    runs = Counter(tuple(words[at : at + RUN_WORDS]) for at in range(len(words) - RUN_WORDS + 1))
+    return max(runs.values(), default=0) > MOST_TIMES
+
+
+def _breaks_off(text: str) -> bool:
+    """Return whether the last line is prose that has no end; headings, items and single words need none."""
+    last = bare_lines(text.rstrip())[-1].strip()
+    listed = re.match(r"[-*+#>|]|\d+[.)]", last)
+    return len(last.split()) > 3 and not listed and not re.search(r"[.!?:;…。！？।)\]}|*`\"'’”]$", last)
+
+
 def _judge_explanation(task: Task, text: str, invented: tuple[str, ...]) -> Verdict:
     """Judge the form and what can be checked; no verdict on truth as a whole.
 
@@ -116,6 +133,10 @@ def _judge_explanation(task: Task, text: str, invented: tuple[str, ...]) -> Verd
         return "failed", f"not mentioned: {', '.join(missing)}"
     if invented:
         return "failed", f"does not exist: {', '.join(invented)}"
+    if _repeats_itself(text):
+        return "failed", "says the same again and again"
+    if _breaks_off(text):
+        return "failed", "breaks off within a sentence"
     given = task.detail["given"]
     if fault := false_statement(text, given, name=task.entry_point, instruction=task.instruction):
         return "failed", fault
