@@ -74,25 +74,21 @@ def asserts_about(tests: str, name: str) -> int:
     """Return the number of checks in `tests` of what `name` returns; 0 if `tests` does not parse.
 
     Checks are assert statements, unittest's `self.assert...` calls, `with pytest.raises(...)`, and `try`
-    statements that raise AssertionError if no exception came. They may mention `name` itself, alone or behind
-    a dot (`nx.name`), or a variable that was computed from it, however indirectly.
+    statements that raise AssertionError if no exception came. They may mention `name` itself, or a
+    variable that was computed from it, however indirectly. `aiming` has made `name` of `nx.name`; behind a
+    value it is something else (`G.degree`).
     """
     try:
         tree = ast.parse(tests)
     except (SyntaxError, ValueError):
         return 0
     nodes = list(ast.walk(tree))
-
-    def mentioned(node: ast.AST) -> set[str]:
-        dotted = (part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute))
-        return _names(node) | ({name} & set(dotted))
-
-    bindings = [(mentioned(value), targets) for node in nodes for value, targets in _bindings(node)]
+    bindings = [(_names(value), targets) for node in nodes for value, targets in _bindings(node)]
     known, before = {name}, set()
     while known != before:
         before = known
         known = known.union(*(targets for names, targets in bindings if names & known))
-    return sum(bool(known & mentioned(checked)) for node in nodes for checked in _checked(node))
+    return sum(bool(known & _names(checked)) for node in nodes for checked in _checked(node))
 
 
 def _names(node: ast.AST) -> set[str]:
