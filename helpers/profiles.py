@@ -26,6 +26,7 @@ from helpers.settings import (
     TrackBSettings,
     TrackCSettings,
     TwinSettings,
+    public_spec,
 )
 
 T4 = Profile(
@@ -290,7 +291,7 @@ def apply_request(request: RunRequest) -> tuple[Profile, list[str]]:
             break
         before = len(wrong)
     if request.changed_settings:
-        profile = replace(profile, changed=request.changed_settings)
+        profile = replace(profile, changed=tuple(map(public_spec, request.changed_settings)))
     return profile, unknown + wrong
 
 
@@ -324,7 +325,7 @@ def _apply(
         try:
             profile = change(profile)
         except ValueError as error:
-            wrong.append(f"{prefix}{error}")
+            wrong.append(public_spec(f"{prefix}{error}"))
     return profile, wrong
 
 

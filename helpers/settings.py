@@ -46,6 +46,10 @@ AT_LEAST_ONE = (
 SHARES = ("dropout", "warmup_fraction", "keep_gain", "fim_share")
 SEEDS = range(-(2**63), 2**63)  # that torch takes
 
+# User name and password in a URL, and in an endpoint that lacks its scheme. A password may hold "@", and "/"
+# where it was not escaped; digits after a colon are a port.
+CREDENTIALS = re.compile(r"(://|openai:[^@\s]*@)(?:[^/\s]*|[^/@\s:\[]+:(?!\d*/)[^@\s'\"]*)@")
+
 
 class SettingsError(SuiteError, ValueError):
     """A profile name or a setting that does not exist or cannot be honoured."""
@@ -209,7 +213,7 @@ def check_language(spec: str) -> None:
     if url.username or url.password or url.query or "@" in url.netloc:
         raise SettingsError("an endpoint's address must hold no key or password: set OPENAI_API_KEY instead")
     if "@" in rest and url.scheme not in ("http", "https"):
-        raise SettingsError(f"the endpoint in {spec!r} is no http or https address")
+        raise SettingsError(f"the endpoint in {public_spec(spec)!r} is no http or https address")
 
 
 @dataclass(frozen=True)
@@ -305,7 +309,7 @@ class Profile:
     nf4: bool = False  # frozen weights of the causal LMs in 4 bits (bitsandbytes), adapters in full
     failure_cases: int = 15
     sandbox_workers: int = 2
-    changed: tuple[str, ...] = ()  # single settings that a person changed, as given
+    changed: tuple[str, ...] = ()  # single settings that a person changed, as given but for passwords
 
     def __post_init__(self) -> None:
         """Refuse a seed that torch does not take, or no worker."""
@@ -325,5 +329,5 @@ class Profile:
 
 
 def public_spec(spec: str) -> str:
-    """Return `spec` without the user name and password that a URL may hold, fit for a report."""
-    return re.sub(r"://[^/\s]*@", "://", spec)
+    """Return a spec, or a text that quotes one, without user names and passwords; fit for a report."""
+    return CREDENTIALS.sub(r"\1", spec)

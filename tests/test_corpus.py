@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from helpers.data.corpus import CorpusError, corpus_warnings, load_corpus, rejection_counts, summary_line
-from helpers.data.corpus_spec import check_place, split_revision
+from helpers.data.corpus_spec import check_place, run_git, split_revision
 from helpers.data.licences import licence_of_distribution, licence_of_folder, licence_of_text, licence_warning
 from helpers.settings import CorpusSettings, public_spec
 
@@ -303,10 +303,53 @@ def test_revision_is_told_from_the_user_of_an_address(address, parts):
 
 
 def test_passwords_never_reach_a_report(tmp_path):
-    assert public_spec("git:https://me:secret@host/o/r@v1") == "git:https://host/o/r@v1"
+    for given, public in (
+        ("git:https://me:secret@host/o/r@v1", "git:https://host/o/r@v1"),
+        ("git:https://me:sec@ret@host/o/r@v1", "git:https://host/o/r@v1"),
+        ("git:https://me:sec/ret@host/o/r@v1", "git:https://host/o/r@v1"),
+        ("git:https://secret@host", "git:https://host"),
+        ("git:https://host:8443/o/r@v1", "git:https://host:8443/o/r@v1"),
+        ("git:https://[::1]:8443/o/r@v1", "git:https://[::1]:8443/o/r@v1"),
+        ("git:ssh://git@host:22/o/r@v1", "git:ssh://host:22/o/r@v1"),
+        ("git:git@host:o/r@v1", "git:git@host:o/r@v1"),
+    ):
+        assert public_spec(given) == public
     with pytest.raises(CorpusError) as caught:
         load_corpus("git:https://me:secret@host/o/r@-x", cache_dir=tmp_path)
     assert "secret" not in str(caught.value)
+
+
+def test_no_message_name_or_cached_file_holds_a_password(repository, tmp_path, monkeypatch):
+    address, cache = "https://me:secret@host", tmp_path / "cache"
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{repository.as_uri()}.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", address)
+    corpus = load_corpus(f"git:{address}", ANY_SIZE, cache_dir=cache)
+    assert (corpus.spec, corpus.name) == ("git:https://host", "host")
+    assert [file.path for file in corpus.files] == ["first.py", "second.py"]
+    for path in cache.rglob("*"):
+        assert "secret" not in path.name
+        assert not path.is_file() or b"secret" not in path.read_bytes()
+    git(repository, "rm", "--quiet", "-r", ".")
+    git(repository, "commit", "--quiet", "-m", "nothing left")
+    bare = "https://me:secret@host"
+    for wrong in (f"git:{address}", f"got:{bare}", bare, f"git:{bare}\0"):
+        with pytest.raises(CorpusError) as caught:
+            load_corpus(wrong, ANY_SIZE, cache_dir=cache)
+        assert "secret" not in str(caught.value)
+        assert "//host" in str(caught.value)
+
+
+def test_what_git_says_of_a_failure_loses_the_password(tmp_path, monkeypatch):
+    stand_in = tmp_path / "bin" / "git"
+    stand_in.parent.mkdir()
+    stand_in.write_text('#!/bin/sh\necho "fatal: no way to $*" >&2\nexit 1\n')
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", str(stand_in.parent))
+    with pytest.raises(CorpusError, match="fatal: no way to") as caught:
+        run_git(["fetch", "https://me:secret@host/o/r"], cwd=tmp_path)
+    assert "secret" not in str(caught.value)
+    assert "https://host/o/r" in str(caught.value)
 
 
 # --- zip -----------------------------------------------------------------------------------------

@@ -334,6 +334,12 @@ def test_wrong_settings_and_wrong_models_stand_in_one_list(folder):
     assert not (folder / "out").exists()
 
 
+def test_a_password_in_a_models_address_is_not_repeated():
+    lines = problems(causal_lm="https://me:secret@host/model", embedder="https://me:secret@host/model")
+    assert len(lines) == 2
+    assert "secret" not in "".join(lines)
+
+
 def test_a_misspelt_setting_waits_for_no_download(tmp_path):
     request = RunRequest("t4", causal_lm=TINY_CODE_LM, embedder=MINILM_PACKAGE, out=tmp_path,
                          chat_lm="nobody/has-this-model", changed_settings=("track_a.epoch=1",))  # fmt: skip

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.profiles import PROFILES, RunRequest, resolve_profile
+from helpers.profiles import PROFILES, RunRequest, apply_request, resolve_profile
+from helpers.run.folder import choose_run
 from helpers.settings import Profile, SettingsError
 
 HELPERS = Path(__file__).parents[1] / "helpers"
@@ -95,6 +96,36 @@ def test_single_settings_are_changed_by_name_and_the_run_is_no_full_one() -> Non
     assert not profile.is_full_run
     assert resolve_profile(RunRequest("cpu")).is_full_run
     assert profile.fingerprint() != resolve_profile(RunRequest("cpu")).fingerprint()
+
+
+def test_a_password_in_a_changed_setting_is_used_and_never_shown(tmp_path) -> None:
+    """`changed` goes to run.json, metrics.json, the data card's command and the page."""
+    address = "git:https://me:secret@host/o/r@v1"
+    request = RunRequest("smoke", changed_settings=(f"corpus.spec={address}",), out=tmp_path)
+    profile, folder = choose_run(request)
+    assert profile.corpus.spec == address
+    assert profile.changed == ("corpus.spec=git:https://host/o/r@v1",)
+    assert "secret" not in (folder / "run.json").read_text()
+    assert choose_run(dataclasses.replace(request, resume=True))[1] == folder
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "corpus.spec=https://me:secret@host/o/r",
+        "corpus.spec.url=https://me:secret@host/o/r",
+        "corpus.spac=git:https://me:secret@host/o/r",
+        "track_b.language=openai:m@me:secret@host/v1",
+        "track_b.language=openai:m@https://me:secret@host/v1",
+        "track_b.language=https://me:secret@host/v1",
+        "track_c.index=https://me:secret@host/v1",
+    ],
+)
+def test_no_refusal_repeats_a_password(change) -> None:
+    _, wrong = apply_request(RunRequest("smoke", changed_settings=(change,)))
+    assert len(wrong) == 1
+    assert change.partition("=")[0] in wrong[0]
+    assert "secret" not in wrong[0]
 
 
 def test_values_may_hold_commas_and_equals_signs() -> None:

@@ -57,7 +57,7 @@ def load_corpus(
     files, rejected = clean_folder(source.root, settings, only=source.only, git=git)
     if not files and not rejected:
         why = "the folder is empty; name one that holds source files"
-        raise CorpusError(f"nothing to read in {spec!r}: {why}")
+        raise CorpusError(f"nothing to read in {public_spec(spec)!r}: {why}")
     hashes = sorted(f"{file.sha256}  {file.path}\n" for file in files)
     return Corpus(
         spec=public_spec(spec), name=source.name, version=source.version, licence=source.licence,

@@ -296,9 +296,8 @@ def run_git(arguments: list[str], cwd: Path) -> str:
         why = f"git gave up after {CLONE_TIMEOUT_S} s: clone it yourself and use path:FOLDER"
         raise CorpusError(why) from error
     if done.returncode:
-        said = next(iter(done.stderr.strip().splitlines()), "no message")
-        why = f"git could not get the repository ({public_spec(said)}): check address, revision and network"
-        raise CorpusError(why)
+        said = public_spec(next(iter(done.stderr.strip().splitlines()), "no message"))
+        raise CorpusError(f"git could not get the repository ({said}): check address, revision and network")
     return done.stdout.strip()
 
 

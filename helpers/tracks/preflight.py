@@ -37,7 +37,7 @@ from helpers.models.fitness import (
     embedder_problems,
 )
 from helpers.models.hub import needs_download
-from helpers.settings import Profile, SettingsError, TrackCSettings
+from helpers.settings import Profile, SettingsError, TrackCSettings, public_spec
 from helpers.train.contrastive import freeze_lower_layers
 from helpers.train.instruct import end_token_id
 
@@ -96,7 +96,7 @@ def _problems(profile: Profile, runtime: Runtime, *, download: bool = True) -> t
 
 
 def _message(found: Sequence[str]) -> str:
-    lines = "\n".join(f"- {problem}" for problem in found)
+    lines = public_spec("\n".join(f"- {problem}" for problem in found))
     many = f"{len(found)} problems" if len(found) > 1 else "1 problem"
     return f"nothing was computed, because of {many}:\n{lines}"
 
