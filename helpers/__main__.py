@@ -16,6 +16,7 @@ from typer import Option
 
 from helpers.error_text import told
 from helpers.errors import SuiteError
+from helpers.settings import SEEDS
 
 app = typer.Typer(
     add_completion=False,
@@ -144,7 +145,7 @@ def complete(
     line: Annotated[int | None, Option(help="continue after this line; by default at the end")] = None,
     max_tokens: Annotated[int, Option(help="longest answer, in tokens")] = 64,
     temperature: Annotated[float, Option(help="0 takes the likeliest token each time")] = 0.0,
-    seed: Annotated[int, Option(help="seed of the sampling")] = 0,
+    seed: Annotated[int, Option(min=0, max=SEEDS[-1], help="seed of the sampling")] = 0,
     retrieve: Annotated[
         bool, Option("--retrieve", help="use the arm that the run's comparison says, retrieved code included")
     ] = False,
@@ -303,7 +304,9 @@ def pretrain(
     recipe: Annotated[str, Option(help="baseline, improved, ensemble; base for --data code")] = "baseline",
     scale: Scale = "auto",
     smoke: Annotated[bool, Option("--smoke", help="the same as --scale smoke")] = False,
-    seed: Annotated[int, Option(help="training seed; values other than 1337 require --spread")] = 1337,
+    seed: Annotated[
+        int, Option(min=0, max=SEEDS[-1], help="training seed; values other than 1337 require --spread")
+    ] = 1337,
     spread: Annotated[bool, Option("--spread", help="allow another seed, marked in the result")] = False,
     resume: Annotated[
         bool, Option("--resume", help="resume the run that is there, or keep it if finished")

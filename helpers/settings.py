@@ -44,7 +44,7 @@ AT_LEAST_ONE = (
     "bootstrap_samples", "sandbox_workers",
 )  # fmt: skip
 SHARES = ("dropout", "warmup_fraction", "keep_gain", "fim_share")
-SEEDS = range(-(2**63), 2**63)  # that torch takes
+SEEDS = range(2**32)  # that numpy and torch take, and so the libraries that train
 
 # User name and password in a URL, and in an endpoint that lacks its scheme. A password may hold "@", and "/"
 # where it was not escaped; digits after a colon are a port.
@@ -312,10 +312,11 @@ class Profile:
     changed: tuple[str, ...] = ()  # single settings that a person changed, as given but for passwords
 
     def __post_init__(self) -> None:
-        """Refuse a seed that torch does not take, or no worker."""
+        """Refuse a seed that a library does not take, or no worker."""
         check_sizes(self)
-        if self.seed not in SEEDS:
-            raise SettingsError(f"seed is {self.seed}, but must lie between -2**63 and 2**63 - 1")
+        last = SEEDS[-1] - self.track_c.seeds + 1  # Track C's trainings have the seeds that follow
+        if not 0 <= self.seed <= last:
+            raise SettingsError(f"seed is {self.seed}, but must be a whole number from 0 to {last}")
 
     @property
     def is_full_run(self) -> bool:

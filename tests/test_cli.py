@@ -54,6 +54,17 @@ def test_a_back_end_that_cannot_be_asked_is_a_wrong_choice(language, says) -> No
     assert says in wrong[0]
 
 
+@pytest.mark.parametrize("seed", ["-1", str(2**32)])
+@pytest.mark.parametrize(
+    "arguments",
+    [("complete", "--prompt", "x", "--temperature", "1"), ("pretrain", "--spread")],
+)
+def test_a_seed_that_some_library_refuses_is_a_wrong_option(arguments, seed, command) -> None:
+    done = command(*arguments, "--seed", seed)
+    assert done.returncode == 2
+    assert "'--seed'" in done.stderr
+
+
 def test_a_plan_is_printed_without_what_libraries_say_on_the_way() -> None:
     done = helpers("plan", "--here", "--profile", "smoke")
     assert "track_a/train" in done.stdout

@@ -452,5 +452,7 @@ def test_runs_side_by_side_end_like_single_runs_and_are_marked(data, tmp_path) -
         lost = [run.score.full_nats_per_character for run in (one, other)]
         assert lost[0] == pytest.approx(lost[1], rel=1e-5)  # threads add in another order
         assert (one.side_by_side, other.side_by_side) == (2, 1)
+    with pytest.raises(RecipeError, match="from 0 to 4294967295"):
+        experiment.open_experiment(data, "smoke", seeds="1337,-1", out=tmp_path)
     with pytest.raises(RecipeError, match="use 1 or more"):
         experiment.open_experiment(data, "smoke", out=tmp_path, jobs=0)

@@ -6,7 +6,9 @@ import ast
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
+import transformers
 
 from helpers.profiles import PROFILES, RunRequest, apply_request, resolve_profile
 from helpers.run.folder import choose_run
@@ -248,6 +250,26 @@ def test_a_form_gives_one_entry_or_a_list_of_entries() -> None:
 def test_a_change_that_cannot_be_made_is_said(change, says) -> None:
     with pytest.raises(SettingsError, match=says):
         resolve_profile(RunRequest("cpu", changed_settings=change))
+
+
+@pytest.mark.parametrize(
+    ("members", "last"),
+    [(1, 2**32 - 1), (3, 2**32 - 3)],  # Track C's last training has the seed `members - 1` after the run's
+)
+def test_seeds_are_those_that_numpy_and_torch_take(members, last) -> None:
+    changed = f"track_c.seeds={members}"
+    for seed in (0, 1, last):
+        np.random.default_rng([seed, 0])
+        transformers.set_seed(seed + members - 1)  # as every training is seeded
+        by_option = resolve_profile(RunRequest("smoke", seed=seed, changed_settings=(changed,)))
+        by_change = resolve_profile(RunRequest("smoke", changed_settings=(changed, f"seed={seed}")))
+        assert by_option.seed == by_change.seed == seed
+    with pytest.raises(ValueError, match="between 0 and"):
+        transformers.set_seed(last + members)
+    for seed in (-1, -(2**63), last + 1, 2**63):
+        for given in ({"seed": seed}, {"changed_settings": (changed, f"seed={seed}")}):
+            with pytest.raises(SettingsError, match="seed"):
+                resolve_profile(RunRequest("smoke", **({"changed_settings": (changed,)} | given)))
 
 
 def test_changes_that_fit_only_together_are_made_in_any_order() -> None:

@@ -21,6 +21,7 @@ from helpers.fixed_budget.train_recipe import ComparisonSettings, run_recipe
 from helpers.machine.hardware import Runtime, detect_runtime
 from helpers.machine.progress import hide_bars, progress
 from helpers.run.workspace import read_json, to_plain
+from helpers.settings import SEEDS
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,11 @@ def open_experiment(
         numbers = tuple(dict.fromkeys(int(part) for part in seeds.split(",")))
     except ValueError:
         numbers = ()
-    if numbers[:1] != (SEED,):
-        raise RecipeError(f"seeds {seeds!r} must be whole numbers with 1337 first, such as 1337,1338,1339")
+    if numbers[:1] != (SEED,) or any(one not in SEEDS for one in numbers):
+        raise RecipeError(
+            f"seeds {seeds!r} must be whole numbers from 0 to {SEEDS[-1]} with 1337 first, such as "
+            "1337,1338,1339"
+        )
     if jobs < 1:
         raise RecipeError(f"cannot run {jobs} recipes side by side; use 1 or more")
     titles = load_titles(data, seed=SEED, limit=chosen.titles)
