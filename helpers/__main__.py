@@ -5,6 +5,7 @@ The parameters of a command are its options, however many there are.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ from typer import Option
 
 from helpers.error_text import told
 from helpers.errors import SuiteError
+from helpers.paths import PathError, below_home
 from helpers.settings import SEEDS
 
 app = typer.Typer(
@@ -28,6 +30,17 @@ app = typer.Typer(
 profiling = typer.Typer(no_args_is_help=True, help="The profiling lab: grade faster training scripts.")
 app.add_typer(profiling, name="profiling")
 
+
+def option_path(given: str | Path) -> Path:
+    """Return the path that an option gives; one that cannot be is a wrong option."""
+    try:
+        return below_home(given)
+    except PathError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+PathOption = functools.partial(Option, parser=option_path)
+
 # Options that several commands have.
 Corpus = Annotated[str, Option(help="installed:NAME, path:DIR, git:URL[@rev] or zip:FILE")]
 CausalLm = Annotated[str, Option(help="Track A's model: hub name, folder, gguf:FILE, package:NAME")]
@@ -35,17 +48,17 @@ ChatLm = Annotated[str, Option(help="Track B's model: hub name, folder, gguf:FIL
 Embedder = Annotated[str, Option(help="Track C's model: hub name, folder, package:NAME")]
 Nf4 = Annotated[bool, Option("--nf4", help="hold the causal LMs' frozen weights in 4 bits")]
 Changes = Annotated[list[str] | None, Option("--set", help="one setting, e.g. track_a.epochs=1; repeatable")]
-RunFolder = Annotated[Path | None, Option(help="a folder below runs/; by default the newest there")]
+RunFolder = Annotated[Path | None, PathOption(help="a folder below runs/; by default the newest there")]
 Workers = Annotated[int, Option(help="sandboxed processes side by side")]
 Scale = Annotated[str, Option(help="full, half, small, smoke; auto: full with CUDA, else small")]
-Out = Annotated[Path, Option(help="folder for exports/ and runs/")]
+Out = Annotated[Path, PathOption(help="folder for exports/ and runs/")]
 
 
 @app.command()
 def run(
     profile: Annotated[str, Option(help="t4, cpu, laptop, smoke, or auto")] = "auto",
     corpus: Corpus = "",
-    out: Annotated[Path, Option(help="folder for reports and runs/")] = Path("."),
+    out: Annotated[Path, PathOption(help="folder for reports and runs/")] = Path("."),
     resume: Annotated[bool, Option("--resume", help="resume the last unfinished run")] = False,
     seed: Annotated[int | None, Option(help="seed of everything random")] = None,
     causal_lm: CausalLm = "",
@@ -59,7 +72,7 @@ def run(
         Option(help="writes the prose of Track B's pairs: deterministic, chat[:MODEL], openai:MODEL[@URL]"),
     ] = "",
     benchmark: Annotated[
-        list[Path] | None, Option(help="problem file that no pair may share code with; repeatable")
+        list[Path] | None, PathOption(help="problem file that no pair may share code with; repeatable")
     ] = None,
 ) -> None:
     """Execute the notebook headless and publish metrics.json, data_card.md and the HTML export."""
@@ -100,9 +113,9 @@ def plan(
 
 @app.command()
 def score(
-    problems: Annotated[Path, Option(help="problems of a published form, see docs/scoring.md")],
-    samples: Annotated[Path, Option(help="rows with task_id and completion or solution")],
-    out: Annotated[Path, Option(help="results, one row per sample")],
+    problems: Annotated[Path, PathOption(help="problems of a published form, see docs/scoring.md")],
+    samples: Annotated[Path, PathOption(help="rows with task_id and completion or solution")],
+    out: Annotated[Path, PathOption(help="results, one row per sample")],
     k: Annotated[str, Option(help="comma-separated k of pass@k")] = "1",
     workers: Workers = 2,
     timeout_s: Annotated[float, Option(help="seconds of processor time per program")] = 5.0,
@@ -141,7 +154,7 @@ def search_command(
 def complete(
     run: RunFolder = None,
     prompt: Annotated[str | None, Option(help="the code to continue")] = None,
-    file: Annotated[Path | None, Option(help="continue this file instead")] = None,
+    file: Annotated[Path | None, PathOption(help="continue this file instead")] = None,
     line: Annotated[int | None, Option(help="continue after this line; by default at the end")] = None,
     max_tokens: Annotated[int, Option(help="longest answer, in tokens")] = 64,
     temperature: Annotated[float, Option(help="0 takes the likeliest token each time")] = 0.0,
@@ -176,7 +189,7 @@ def complete(
 
 @app.command()
 def completion(
-    run: Annotated[Path, Option(help="the folder of a finished run, below runs/")],
+    run: Annotated[Path, PathOption(help="the folder of a finished run, below runs/")],
     places: Annotated[int | None, Option(help="places in held-out files; by default the run's own")] = None,
     chat: Annotated[bool, Option("--chat", help="also Track B's model, before and after training")] = False,
 ) -> None:
@@ -192,7 +205,7 @@ def completion(
 
 @app.command()
 def serve(
-    run: Annotated[Path, Option(help="the folder of a finished run, below runs/")],
+    run: Annotated[Path, PathOption(help="the folder of a finished run, below runs/")],
     host: Annotated[
         str, Option(help="address to listen on; others than this machine's need a key")
     ] = "127.0.0.1",
@@ -213,7 +226,7 @@ def serve(
 
 @app.command()
 def mcp(
-    run: Annotated[Path, Option(help="the folder of a finished run, below runs/")],
+    run: Annotated[Path, PathOption(help="the folder of a finished run, below runs/")],
     retrieve: Annotated[
         bool, Option("--retrieve", help="put retrieved code in front of code prompts")
     ] = False,
@@ -244,7 +257,7 @@ def ladder(
 
 @app.command()
 def verify(
-    run: Annotated[Path, Option(help="a folder below runs/")],
+    run: Annotated[Path, PathOption(help="a folder below runs/")],
     pairs: Annotated[bool, Option(help="execute Track B's pairs and tasks again")] = True,
     times: Annotated[int, Option(help="also run the tasks' references N times, under varied conditions")] = 0,
     workers: Workers = 2,
@@ -268,7 +281,7 @@ def verify(
 
 @app.command()
 def report(
-    run: Annotated[Path, Option(help="the folder of a finished run, below runs/")],
+    run: Annotated[Path, PathOption(help="the folder of a finished run, below runs/")],
 ) -> None:
     """Rebuild metrics.json, the data card and the HTML page from a run's folder, without any model."""
     from helpers.report.rebuild import rebuild_report
@@ -279,14 +292,16 @@ def report(
 
 @app.command()
 def export(
-    run: Annotated[Path, Option(help="the folder of a finished run, below runs/")],
+    run: Annotated[Path, PathOption(help="the folder of a finished run, below runs/")],
     to: Annotated[str, Option(help="hf, gguf, ollama or onnx-embedder")],
     track: Annotated[str, Option(help="a or b: whose adapter; by default a, if the run has it")] = "",
     kinds: Annotated[
         list[str] | None,
         Option("--type", help="gguf, ollama: f16, bf16, q8_0, q4_k_m; gguf also lora; repeatable"),
     ] = None,
-    out: Annotated[Path | None, Option(help="folder to write; by default below the run's take_home/")] = None,
+    out: Annotated[
+        Path | None, PathOption(help="folder to write; by default below the run's take_home/")
+    ] = None,
     replace: Annotated[bool, Option("--replace", help="write anew what is already there")] = False,
 ) -> None:
     """Write an adapted model for other programs, and prove that it computes what was measured."""
@@ -311,7 +326,7 @@ def pretrain(
     resume: Annotated[
         bool, Option("--resume", help="resume the run that is there, or keep it if finished")
     ] = False,
-    out: Annotated[Path, Option(help="runs/ is made in this folder")] = Path("."),
+    out: Annotated[Path, PathOption(help="runs/ is made in this folder")] = Path("."),
     steps: Annotated[int | None, Option(help="with --data code: steps, instead of the recipe's")] = None,
     processes: Annotated[int, Option(help="with --data code: processes that share each step")] = 1,
 ) -> None:
@@ -355,8 +370,8 @@ def lab(
 @profiling.command("grade")
 def profiling_grade(
     problem: Annotated[str, Option(help="a folder of labs/problems, e.g. numpy")],
-    submission: Annotated[Path, Option(help="the script to grade")],
-    as_json: Annotated[Path | None, Option("--json", help="file to write the whole grade to")] = None,
+    submission: Annotated[Path, PathOption(help="the script to grade")],
+    as_json: Annotated[Path | None, PathOption("--json", help="file to write the whole grade to")] = None,
 ) -> None:
     """Grade one submission: speed-up with its interval, and every check; exit status 0 only if it passes."""
     from helpers.profiling_lab.grade_text import grade_lines
@@ -378,7 +393,7 @@ def profiling_grade(
 def profiling_solve(
     problem: Annotated[str, Option(help="a folder of labs/problems, e.g. torch")],
     model: Annotated[str, Option(help="the model's name at its provider")],
-    out: Annotated[Path | None, Option(help="folder for results; by default a new one in runs/")] = None,
+    out: Annotated[Path | None, PathOption(help="folder for results; by default a new one in runs/")] = None,
     runs: Annotated[int, Option(help="how often the model solves the problem")] = 10,
     concurrent: Annotated[int, Option(help="conversations side by side; scripts still run one by one")] = 1,
     provider: Annotated[
@@ -452,9 +467,9 @@ def compare(
     runs: Annotated[
         list[str], typer.Argument(help="metrics.json files or run folders, each NAME=FILE or FILE")
     ],
-    out: Annotated[Path | None, Option(help="file to write the page to, as Markdown")] = None,
+    out: Annotated[Path | None, PathOption(help="file to write the page to, as Markdown")] = None,
     html: Annotated[
-        Path | None, Option(help="HTML page that also tests every run against the first, item by item")
+        Path | None, PathOption(help="HTML page that also tests every run against the first, item by item")
     ] = None,
 ) -> None:
     """Lay the primary metrics of several runs side by side; --html tests what changed beyond noise."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from helpers.overrides import with_setting
+from helpers.paths import below_home
 from helpers.settings import (
     MINILM_PACKAGE,
     SMOLLM2_PACKAGE,
@@ -251,11 +252,17 @@ class RunRequest:
     second_copy: str | Path = ""  # folder for a second copy of finished stages, such as a mounted Drive
 
     def __post_init__(self) -> None:
-        """Take lists too, as the notebook's form gives them; a text is one entry, empty ones are dropped."""
+        """Take lists too, as the notebook's form gives them; a text is one entry, empty ones are dropped.
+
+        Where folders and files begin with `~`, the home folder takes its place.
+        """
         for name in ("benchmarks", "changed_settings"):
             given = getattr(self, name)
             entries = (given,) if isinstance(given, str) else tuple(given or ())
             object.__setattr__(self, name, tuple(entry.strip() for entry in entries if entry.strip()))
+        object.__setattr__(self, "benchmarks", tuple(str(below_home(one)) for one in self.benchmarks))
+        for name in ("out", "second_copy"):
+            object.__setattr__(self, name, (given := getattr(self, name)) and below_home(given))
 
 
 def resolve_profile(request: RunRequest) -> Profile:

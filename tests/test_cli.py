@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
+from typer.models import OptionInfo
 
+from helpers.__main__ import app
 from helpers.profiles import RunRequest, apply_request
 
 ROOT = Path(__file__).parents[1]
@@ -52,6 +57,41 @@ def test_a_back_end_that_cannot_be_asked_is_a_wrong_choice(language, says) -> No
     _, wrong = apply_request(RunRequest("smoke", language=language))
     assert len(wrong) == 1
     assert says in wrong[0]
+
+
+def options_for_paths(group: typer.Typer) -> Iterator[tuple[str, OptionInfo]]:
+    """Yield name -> option of every option of every command that takes a path."""
+    for command in group.registered_commands:
+        hints = typing.get_type_hints(command.callback, include_extras=True)
+        for name, hint in hints.items():
+            if "pathlib." in str(hint):
+                inner = next(one for one in (hint, *typing.get_args(hint)) if hasattr(one, "__metadata__"))
+                yield f"{command.callback.__name__} {name}", inner.__metadata__[0]
+    for below in group.registered_groups:
+        yield from options_for_paths(below.typer_instance)
+
+
+def test_every_option_for_a_path_knows_the_home_folder(monkeypatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    found = dict(options_for_paths(app))
+    named = (
+        "run out, run benchmark, score out, verify run, export out, serve run, complete file, compare html"
+    )
+    assert set(named.split(", ")) <= set(found)
+    assert len(found) >= 20
+    for option in found.values():
+        assert option.parser("~/x") == Path("/home/me/x")
+
+
+def test_a_path_below_the_home_folder_is_found_there(tmp_path, monkeypatch, command) -> None:
+    """A shell leaves `--run=~/x` and a quoted '~/x' as they are."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = command("verify", "--run=~/x")
+    assert done.returncode == 1
+    assert str(tmp_path / "x") in done.stderr
+    done = command("verify", "--run=~nobody-of-this-name")
+    assert done.returncode == 2
+    assert "~nobody-of-this-name" in done.stderr
 
 
 @pytest.mark.parametrize("seed", ["-1", str(2**32)])

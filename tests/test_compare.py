@@ -80,6 +80,12 @@ def test_a_path_may_hold_an_equals_sign(files, monkeypatch):
         comparison(["lr=2/metrics.json"])
 
 
+def test_files_below_the_home_folder_are_found(files, monkeypatch):
+    monkeypatch.setenv("HOME", str(files))
+    found = [f"old={files / 'one.json'}", str(files / "other.json")]
+    assert comparison(["old=~/one.json", "~/other.json"]) == comparison(found)
+
+
 def test_files_that_are_no_run_are_refused(files):
     (files / "torn.json").write_text("{")
     (files / "list.json").write_text("[]")

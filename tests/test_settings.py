@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import transformers
 
+from helpers.paths import PathError
 from helpers.profiles import PROFILES, RunRequest, apply_request, resolve_profile
 from helpers.run.folder import choose_run
 from helpers.settings import Profile, SettingsError
@@ -183,6 +184,27 @@ def test_the_notebook_gets_values_as_given_and_paths_from_its_own_folder(tmp_pat
         ("git:git@host:a,b", "git:git@host:a,b"), ("installed:a", "installed:a"),
     ):  # fmt: skip
         assert headless_run._seen_from_the_notebook(RunRequest(corpus=given)).corpus == seen
+
+
+def test_folders_below_the_home_folder_are_the_same_everywhere(tmp_path, monkeypatch) -> None:
+    """As `--out=~/x` or OUT='~/x' give them, and a notebook's form."""
+    from helpers.report import headless_run
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(headless_run, "FOLDER", tmp_path / "suite")
+    request = RunRequest("smoke", out="~/results", second_copy="~/copy", benchmarks=("~/b.jsonl", "c.jsonl"))
+    assert Path(request.out) == tmp_path / "results"
+    assert Path(request.second_copy) == tmp_path / "copy"
+    assert request.benchmarks == (str(tmp_path / "b.jsonl"), "c.jsonl")
+    _, folder = choose_run(request)
+    assert folder.parent == tmp_path / "results" / "runs"
+    form = headless_run.form_values(headless_run._seen_from_the_notebook(request))
+    assert (form["OUT"], form["DRIVE"]) == ("../results", "../copy")
+    assert RunRequest().second_copy == ""
+    for given in ({"out": "~nobody-of-this-name"}, {"second_copy": "~nobody-of-this-name"}):
+        with pytest.raises(PathError, match="'~nobody-of-this-name'"):
+            RunRequest(**given)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from pathlib import Path, PurePosixPath
 from helpers.data.licences import licence_of_distribution, licence_of_folder
 from helpers.errors import SuiteError
 from helpers.machine.cache_folder import default_cache_dir
-from helpers.machine.written_paths import expanded
+from helpers.paths import expanded
 from helpers.settings import public_spec
 
 LITTER = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")  # what file managers add beside the one folder

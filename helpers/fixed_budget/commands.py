@@ -20,7 +20,7 @@ from helpers.fixed_budget.results import BudgetRun, read_run
 from helpers.fixed_budget.rungs import Comparison
 from helpers.fixed_budget.train_recipe import ComparisonSettings, run_recipe
 from helpers.machine.hardware import detect_runtime
-from helpers.machine.written_paths import expanded
+from helpers.paths import expanded
 from helpers.report.execute import execute_notebook
 from helpers.report.export import notebook_page
 from helpers.run.folder import PACKAGE

@@ -24,7 +24,7 @@ from helpers.errors import SuiteError
 from helpers.escaping import storable
 from helpers.machine.cache_folder import default_cache_dir
 from helpers.machine.progress import progress
-from helpers.machine.written_paths import expanded
+from helpers.paths import expanded
 from helpers.run.workspace import WorkspaceError, digest, write_text
 
 SEPARATOR = "<eos>"  # written after every title; part of the scored text, as in the challenge

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from helpers.machine.hardware import Decision
-from helpers.machine.written_paths import expanded
+from helpers.paths import expanded
 
 MOUNTS = Path("/proc/self/mounts")  # proc(5); without it no mistake is reported
 REMOTE = ("fuse", "nfs", "cifs", "smb")  # prefixes of the names of file systems outside this machine

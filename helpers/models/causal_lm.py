@@ -27,7 +27,6 @@ import helpers
 from helpers.errors import SuiteError
 from helpers.machine.hardware import Runtime
 from helpers.machine.memory import is_out_of_memory
-from helpers.machine.written_paths import expanded
 from helpers.models.generation import generate
 from helpers.models.gguf.header import GgufError
 from helpers.models.gguf.sources import PACKAGE, base_of_adapter, find_gguf, recorded_name
@@ -35,6 +34,7 @@ from helpers.models.hub import HubError, first_line, must_use_cache
 from helpers.models.model_files import adapter_advice, folder_problem
 from helpers.models.saved_tokenizer import load_saved_tokenizer
 from helpers.models.tokens import template_ids, token_ids
+from helpers.paths import expanded
 from helpers.settings import LoraSettings
 
 __all__ = [

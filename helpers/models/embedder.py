@@ -33,11 +33,11 @@ from helpers.machine.hardware import Runtime
 from helpers.machine.memory import in_batches, is_out_of_memory
 from helpers.machine.processes import across_ranks
 from helpers.machine.progress import bar
-from helpers.machine.written_paths import expanded
 from helpers.models.hub import first_line, must_use_cache
 from helpers.models.model_files import folder_problem
 from helpers.models.saved_tokenizer import exact_tokenizer
 from helpers.models.shapes import PACKAGE_PREFIX
+from helpers.paths import expanded
 
 Kind = Literal["query", "document"]
 MODULES = "modules.json"  # in the folder of a sentence-transformers model

@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
 )
 
 from helpers.errors import SuiteError
-from helpers.machine.written_paths import expanded
+from helpers.paths import expanded
 
 PATIENCE_S = 8.0
 

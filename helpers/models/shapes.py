@@ -12,10 +12,10 @@ from typing import Any
 from huggingface_hub import try_to_load_from_cache
 
 from helpers.errors import SuiteError
-from helpers.machine.written_paths import expanded
 from helpers.models.gguf.header import GgufError
 from helpers.models.gguf.sources import find_gguf
 from helpers.models.gguf.store import VERSION as CONVERSION
+from helpers.paths import expanded
 from helpers.run.stage_files import file_digests
 from helpers.run.workspace import digest
 

@@ -16,8 +16,8 @@ import pandas as pd
 
 from helpers.errors import SuiteError
 from helpers.escaping import inline
-from helpers.machine.written_paths import expanded
 from helpers.models.gguf.sources import FILE
+from helpers.paths import below_home, expanded
 from helpers.report.metrics import MetricsError, metrics_file
 from helpers.report.tables import TRACK_NAMES, markdown, summary_rows
 from helpers.run.workspace import read_json
@@ -73,14 +73,14 @@ def comparison_text(runs: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _name_and_file(given: str) -> tuple[str, Path]:
     """Split NAME=FILE; the name is "" where `given` is a path as a whole."""
-    if os.path.exists(given):
-        return "", Path(given)
+    if os.path.exists(below_home(given)):
+        return "", below_home(given)
     at = [place for place, sign in enumerate(given) if sign == "="]
     for place in at:
-        if place and os.path.exists(given[place + 1 :]):
-            return given[:place], Path(given[place + 1 :])
+        if place and given[place + 1 :] and os.path.exists(below_home(given[place + 1 :])):
+            return given[:place], below_home(given[place + 1 :])
     if not at:
-        return "", Path(given)
+        return "", below_home(given)
     tried = ", ".join(repr(given[place + 1 :]) for place in at)
     raise CompareError(f"no file {given!r}, nor one called {tried}: give each run as FILE or NAME=FILE")
 

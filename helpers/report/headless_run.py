@@ -15,8 +15,8 @@ import nbformat
 
 from helpers.bootstrap import suite_file
 from helpers.data.corpus_spec import check_place, split_revision
-from helpers.machine.written_paths import expanded
 from helpers.models.gguf.sources import FILE
+from helpers.paths import expanded
 from helpers.profiles import RunRequest
 from helpers.report.execute import execute_notebook
 from helpers.report.export import page_in_any_case, without_passwords

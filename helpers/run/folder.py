@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 
-from helpers.machine.written_paths import expanded
 from helpers.profiles import RunRequest, resolve_profile
 from helpers.run.second_copy import SecondCopy
 from helpers.run.workspace import WorkspaceError, read_json, write_json
@@ -149,7 +148,7 @@ def second_copy_root(keep: str | Path) -> Path:
     Raises:
         WorkspaceError: if it cannot be used.
     """
-    root = expanded(keep)
+    root = Path(keep)
     try:
         root.mkdir(exist_ok=True)
     except OSError as error:

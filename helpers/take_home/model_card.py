@@ -12,10 +12,10 @@ from transformers.utils import cached_file
 
 import helpers
 from helpers.escaping import code_span, inline
-from helpers.machine.written_paths import expanded
 from helpers.models.gguf.sources import described_name, find_gguf
 from helpers.models.gguf.store import read_record
 from helpers.models.hub import first_line
+from helpers.paths import expanded
 from helpers.report.compare import public_model
 from helpers.report.tables import markdown, metric_table, verdict_sentence
 from helpers.take_home.measured_model import RunFacts

@@ -32,8 +32,8 @@ from helpers.eval.failures_b import track_b_failures
 from helpers.eval.planted_secrets.secret_check import check_facts, check_secrets
 from helpers.eval.statistics import proportion
 from helpers.machine.hardware import hardware_facts, package_versions
-from helpers.machine.written_paths import expanded
 from helpers.models.gguf.sources import FILE, described_name
+from helpers.paths import expanded
 from helpers.profiles import PROFILES
 from helpers.records import CompletionItem, Corpus, Failure, Function, ResponseScore, SourceFile, Splits, Task
 from helpers.report import display as show

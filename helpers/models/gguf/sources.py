@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helpers.machine.written_paths import expanded
 from helpers.models.gguf.header import GgufError, read_header, shape_in
 from helpers.models.gguf.store import cache_folder_of, is_whole, read_record
 from helpers.models.hub import HubError, hub_file
+from helpers.paths import expanded
 
 FILE, PACKAGE, PIN = "gguf:", "package:", "@sha256:"
 DIGEST = re.compile(r"[0-9a-f]{64}")
