@@ -30,6 +30,8 @@ from helpers.settings import (
     public_spec,
 )
 
+SHOWN_CHARS = 200  # of a changed setting that cannot be made
+
 T4 = Profile(
     name="t4",
     seed=17,
@@ -320,7 +322,8 @@ def _parts(request: RunRequest) -> list[tuple[str, Callable[[Profile], Profile]]
         parts.append(("", lambda p: replace(p, track_b=replace(p.track_b, benchmarks=request.benchmarks))))
     for change in request.changed_settings:
         path, sign, value = change.partition("=")
-        parts.append((f"cannot set {change!r}: ", _setter(path.strip(), value.strip() if sign else None)))
+        shown = change if len(change) <= SHOWN_CHARS else f"{change[:SHOWN_CHARS]}…"
+        parts.append((f"cannot set {shown!r}: ", _setter(path.strip(), value.strip() if sign else None)))
     return parts
 
 

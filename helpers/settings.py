@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from helpers.errors import SuiteError
@@ -36,6 +36,7 @@ MINIMUM_DATA: dict[str, dict[str, int]] = {
     "track_c": {"training_pairs": 10, "validation_queries": 2, "test_queries": 5, "documents": 20},
 }
 
+NOT_SETTABLE = {"settable": False}  # of a field of `Profile` that says what it is, see `helpers.overrides`
 
 # Settings that mean nothing below 1, and shares, wherever they stand.
 AT_LEAST_ONE = (
@@ -44,6 +45,8 @@ AT_LEAST_ONE = (
     "bootstrap_samples", "sandbox_workers",
 )  # fmt: skip
 SHARES = ("dropout", "warmup_fraction", "keep_gain", "fim_share")
+ABOVE_ZERO = ("learning_rate", "scale")
+FAILURE_CASES = range(10, 21)  # that the report shows
 SEEDS = range(2**32)  # that numpy and torch take, and so the libraries that train
 
 # User name and password in a URL, and in an endpoint that lacks its scheme. A password may hold "@", and "/"
@@ -66,13 +69,32 @@ def check_sizes(settings: object) -> None:
             raise SettingsError(f"{name} is {value}, but must be at least 1")
         if name in SHARES and not 0 <= value <= 1:
             raise SettingsError(f"{name} is {value}, but is a share between 0 and 1")
-        if name == "learning_rate" and not value > 0:
+        if name in ABOVE_ZERO and not value > 0:
             raise SettingsError(f"{name} is {value}, and nothing would be learnt; give a number above 0")
+        if name == "dropout" and value == 1:
+            raise SettingsError(f"{name} is {value}, and nothing would be learnt; give a number below 1")
     values = vars(settings)
     if "window" in values and not 1 <= values["stride"] <= values["window"]:
         raise SettingsError(
             f"stride is {values['stride']}, but must lie between 1 and the window, {values['window']}"
         )
+
+
+def check_amounts(settings: object, track: str, **needed: str) -> None:
+    """Check that a track's settings do not ask for less than `MINIMUM_DATA`, with which it would not run.
+
+    Args:
+        needed: name of a setting -> what it is called in `MINIMUM_DATA[track]`.
+
+    Raises:
+        SettingsError: otherwise.
+    """
+    for name, what in needed.items():
+        value, least = getattr(settings, name), MINIMUM_DATA[track][what]
+        if value < least:
+            raise SettingsError(
+                f"{name} is {value}, but must be at least {least}: {track} does not run with less"
+            )
 
 
 def check_names(what: str, given: Sequence[str], known: Sequence[str]) -> None:
@@ -113,6 +135,10 @@ class CorpusSettings:
             raise SettingsError(
                 f"cannot read the corpus {public_spec(self.spec)!r}: write installed:PACKAGE, path:FOLDER, "
                 "git:URL[@revision] or zip:FILE"
+            )
+        if self.validation_fraction <= 0:
+            raise SettingsError(
+                f"validation_fraction is {self.validation_fraction}, but every track needs validation data"
             )
         if self.train_fraction <= 0 or self.train_fraction + self.validation_fraction >= 1:
             raise SettingsError("train_fraction and validation_fraction must leave something for the test")
@@ -244,10 +270,19 @@ class TrackBSettings:
     bootstrap_samples: int = 10_000
 
     def __post_init__(self) -> None:
-        """Refuse an unknown language back end or form of repairs, or a size that means nothing."""
+        """Refuse an unknown language back end or form of repairs, and sizes that mean or measure nothing."""
         check_sizes(self)
         check_language(self.language)
         check_names("repair form", (self.repair_form,), REPAIR_FORMS)
+        check_amounts(
+            self, "track_b", train_pairs="training_pairs", validation_pairs="validation_pairs",
+            executable_tasks="executable_tasks",
+        )  # fmt: skip
+        if self.temperature == 0 and self.samples_per_task > 1:
+            raise SettingsError(
+                f"temperature is 0, and all {self.samples_per_task} samples of a task would be equal: raise "
+                "it, or set samples_per_task to 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -278,6 +313,10 @@ class TrackCSettings:
         if self.batch_pairs + self.hard_negatives < 2:
             raise SettingsError("a pair alone has no negatives: raise batch_pairs or hard_negatives")
         check_names("index", (self.index,), INDEXES)
+        check_amounts(
+            self, "track_c", train_pairs="training_pairs", validation_pairs="validation_queries",
+            test_queries="test_queries",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -299,7 +338,7 @@ class CompletionSettings:
 class Profile:
     """Everything that decides the numbers of a run, except the hardware."""
 
-    name: str
+    name: str = field(metadata=NOT_SETTABLE)
     seed: int
     corpus: CorpusSettings
     track_a: TrackASettings
@@ -309,11 +348,21 @@ class Profile:
     nf4: bool = False  # frozen weights of the causal LMs in 4 bits (bitsandbytes), adapters in full
     failure_cases: int = 15
     sandbox_workers: int = 2
-    changed: tuple[str, ...] = ()  # single settings that a person changed, as given but for passwords
+    changed: tuple[str, ...] = field(
+        default=(), metadata=NOT_SETTABLE
+    )  # single settings that a person changed, as given but for passwords
 
     def __post_init__(self) -> None:
-        """Refuse a seed that a library does not take, or no worker."""
+        """Refuse a seed that a library does not take, no worker, and what no report could show."""
         check_sizes(self)
+        if self.failure_cases not in FAILURE_CASES:
+            raise SettingsError(
+                f"failure_cases is {self.failure_cases}, but must lie between {FAILURE_CASES[0]} and "
+                f"{FAILURE_CASES[-1]}"
+            )
+        for name in ("train_tokens", "test_tokens"):
+            if not getattr(self.track_a, name):
+                raise SettingsError(f"{name} is 0, but track_a needs several files")
         last = SEEDS[-1] - self.track_c.seeds + 1  # Track C's trainings have the seeds that follow
         if not 0 <= self.seed <= last:
             raise SettingsError(f"seed is {self.seed}, but must be a whole number from 0 to {last}")

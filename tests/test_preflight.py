@@ -376,6 +376,18 @@ def test_the_twins_window_is_tried_too():
     assert [p for p in _settings_problems(profile, RUNTIME) if "track_a.twin.window is 1" in p]
 
 
+def test_adapters_of_more_layers_than_a_model_has_are_said(folder):
+    path = str(tiny_models.save(folder / "two-layers", "qwen2"))
+    changes = tuple(f"{place}.lora.layers=" for place in ("track_a", "track_b", "track_a.twin"))
+    given = {"causal_lm": path, "chat_lm": path}
+    assert problems(**given, changed_settings=(f"{changes[0]}2", f"{changes[1]}1", f"{changes[2]}0")) == []
+    lines = problems(**given, changed_settings=[f"{change}99" for change in changes])
+    assert [line.partition(",")[0] for line in lines] == ["Track A", "Track B", "Track A's twin"]
+    for line, place in zip(lines, ("track_a.lora", "track_b.lora", "track_a.twin.lora"), strict=True):
+        assert f"{place}.layers is 99" in line
+        assert "layers: lower that" in line
+
+
 def test_on_a_cpu_no_whole_model_is_quantised_for_the_trial(monkeypatch):
     seen = []
     load = preflight.load_causal_lm

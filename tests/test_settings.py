@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import transformers
 
+from helpers.data.contamination import Benchmarks
 from helpers.paths import PathError
 from helpers.profiles import PROFILES, RunRequest, apply_request, resolve_profile
 from helpers.run.folder import choose_run
@@ -202,6 +203,8 @@ def test_folders_below_the_home_folder_are_the_same_everywhere(tmp_path, monkeyp
     form = headless_run.form_values(headless_run._seen_from_the_notebook(request))
     assert (form["OUT"], form["DRIVE"]) == ("../results", "../copy")
     assert RunRequest().second_copy == ""
+    (tmp_path / "b.jsonl").write_text('{"task_id": "a/1", "prompt": "x"}\n')
+    assert Benchmarks(["~/b.jsonl"]).sources == {"b.jsonl": 1}  # as a changed setting gives it
     for given in ({"out": "~nobody-of-this-name"}, {"second_copy": "~nobody-of-this-name"}):
         with pytest.raises(PathError, match="'~nobody-of-this-name'"):
             RunRequest(**given)
@@ -242,11 +245,33 @@ def test_a_form_gives_one_entry_or_a_list_of_entries() -> None:
     [
         ("track_a.epochs", "write NAME=VALUE"),
         ("track_c.model", "write NAME=VALUE"),
-        ("track_a.epochs=1,track_c.epochs=2", "epochs takes a number"),
+        ("track_a.epochs=1,track_c.epochs=2", "epochs takes a whole number"),
         ("track_a.epoch=1", "there is no setting 'epoch'"),
         ("track_a=1", "'track_a' is a group"),
         ("track_a.epochs.x=1", "'epochs' has no parts"),
-        ("track_a.epochs=many", "epochs takes a number, not 'many'"),
+        ("track_a.epochs=many", "epochs takes a whole number, not 'many'"),
+        ("track_a.epochs=1.5", "epochs takes a whole number, not '1.5'"),
+        (f"track_a.epochs={10**18}", "epochs is too large"),
+        (f"track_a.epochs={10**400}", "epochs is too large"),
+        (f"track_a.epochs=1{'0' * 5000}", "epochs is too large"),
+        (f"track_b.temperature=1{'0' * 400}", "temperature takes a number"),
+        (f"seed={10**400}", "seed is too large"),
+        ("name=foo", "there is no setting 'name'; there are seed, corpus, "),
+        ("changed=track_a.epochs=1", "there is no setting 'changed'"),
+        ("failure_cases=9", "failure_cases is 9, but must lie between 10 and 20"),
+        ("failure_cases=21", "failure_cases is 21, but must lie between 10 and 20"),
+        ("track_b.temperature=0", "temperature is 0, and all 3 samples of a task would be equal"),
+        ("track_b.train_pairs=9", "train_pairs is 9, but must be at least 10"),
+        ("track_b.validation_pairs=1", "validation_pairs is 1, but must be at least 2"),
+        ("track_b.executable_tasks=2", "executable_tasks is 2, but must be at least 3"),
+        ("track_c.train_pairs=0", "train_pairs is 0, but must be at least 10"),
+        ("track_c.validation_pairs=1", "validation_pairs is 1, but must be at least 2"),
+        ("track_c.test_queries=4", "test_queries is 4, but must be at least 5"),
+        ("track_c.scale=0", "scale is 0.0, and nothing would be learnt"),
+        ("track_a.lora.dropout=1", "dropout is 1.0, and nothing would be learnt"),
+        ("track_a.train_tokens=0", "train_tokens is 0"),
+        ("track_a.test_tokens=0", "test_tokens is 0"),
+        ("corpus.validation_fraction=0", "validation_fraction is 0.0"),
         ("track_b.fenced_code=maybe", "true or false"),
         ("track_a.learning_rate=nan", "learning_rate takes a number, not 'nan'"),
         ("track_a.learning_rate=inf", "learning_rate takes a number"),
@@ -257,7 +282,7 @@ def test_a_form_gives_one_entry_or_a_list_of_entries() -> None:
         ),
         ("track_a.learning_rate=0", "nothing would be learnt"),
         ("track_c.learning_rate=1e-400", "nothing would be learnt"),
-        ("track_a.window=64", "stride is .* must lie between 1 and the window, 64"),
+        ("track_a.window=32", "stride is .* must lie between 1 and the window, 32"),
         ("track_a.stride=0", "stride is 0"),
         ("corpus.languages=", "name at least one of python, javascript"),
         ("corpus.train_fraction=0.95", "leave something for the test"),
@@ -271,7 +296,20 @@ def test_a_form_gives_one_entry_or_a_list_of_entries() -> None:
 )
 def test_a_change_that_cannot_be_made_is_said(change, says) -> None:
     with pytest.raises(SettingsError, match=says):
-        resolve_profile(RunRequest("cpu", changed_settings=change))
+        resolve_profile(RunRequest("smoke", changed_settings=change))
+
+
+def test_the_least_and_the_largest_values_are_taken() -> None:
+    for change in (
+        "failure_cases=10", "failure_cases=20", "track_b.train_pairs=10", "track_b.validation_pairs=2",
+        "track_b.executable_tasks=3", "track_c.train_pairs=10", "track_c.validation_pairs=2",
+        "track_c.test_queries=5", "track_a.train_tokens=1", "track_a.lora.dropout=0.99",
+        f"corpus.max_file_bytes={10**15 - 1}",
+    ):  # fmt: skip
+        assert resolve_profile(RunRequest("smoke", changed_settings=change)).changed == (change,)
+    one_sample = ("track_b.temperature=0", "track_b.samples_per_task=1")
+    for changes in (one_sample, one_sample[::-1]):
+        assert resolve_profile(RunRequest("smoke", changed_settings=changes)).track_b.temperature == 0
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from helpers.code.near_duplicates import python_tokens
 from helpers.code.python_text import parse_or_reason
 from helpers.data.twins import MIN_TOKENS, blank_syntax
 from helpers.errors import SuiteError
+from helpers.paths import below_home
 
 NGRAM_WORDS = 13
 CODE_FIELDS = ("prompt", "canonical_solution", "code", "buggy", "solution")
@@ -42,7 +43,7 @@ class Benchmarks:
         self.sources: dict[str, int] = {}  # file name -> problems
         self._grams: set[tuple[str, ...]] = set()
         self._codes: set[str] = set()
-        for path in map(Path, paths):
+        for path in map(below_home, paths):
             problems = _rows(path)
             self.sources[path.name] = len(problems)
             for row in problems:

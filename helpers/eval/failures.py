@@ -21,6 +21,7 @@ from helpers.errors import SuiteError
 from helpers.eval.lexical import STOPWORDS, search_terms
 from helpers.lines import bare_lines
 from helpers.records import Document, Failure
+from helpers.settings import FAILURE_CASES
 
 SHOWN_CHARS = 900  # of each input, expected and got; of the rest only the length is given
 RANK_CUT = 10  # a query fails if its answer ranks lower than this
@@ -42,10 +43,11 @@ def select_failures(candidates: Sequence[Failure], total: int, seed: int) -> tup
     The result does not depend on the order of `candidates`.
 
     Raises:
-        FailureError: unless 10 <= total <= 20.
+        FailureError: if `total` is not one of `FAILURE_CASES`.
     """
-    if not 10 <= total <= 20:
-        raise FailureError(f"the report shows 10 to 20 failure cases, not {total}")
+    if total not in FAILURE_CASES:
+        least, most = FAILURE_CASES[0], FAILURE_CASES[-1]
+        raise FailureError(f"the report shows {least} to {most} failure cases, not {total}")
     queues = []
     for track in sorted({failure.track for failure in candidates}):
         categories: dict[str, list[Failure]] = defaultdict(list)

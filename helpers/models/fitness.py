@@ -112,6 +112,14 @@ def context_problems(model: PreTrainedModel, tokens: int, setting: str) -> list[
     return [f"it sees {context} tokens at once, but {setting} {tokens}: lower that, or choose another model"]
 
 
+def layer_problems(model: PreTrainedModel, layers: int, setting: str) -> list[str]:
+    """Compare the model's blocks with the topmost `layers` that get adapters, set by `setting`."""
+    blocks = model.config.num_hidden_layers
+    if layers <= blocks:
+        return []
+    return [f"{setting} is {layers}, but it has {blocks} layers: lower that, or choose another model"]
+
+
 def embedder_problems(model: SentenceTransformer, spec: str, runtime: Runtime, max_tokens: int) -> list[str]:
     """Try an embedder: its kind, its limit, and that different texts get different finite vectors."""
     if not len(model.tokenizer.encode(CODE)):

@@ -35,6 +35,7 @@ from helpers.models.fitness import (
     chat_problems,
     context_problems,
     embedder_problems,
+    layer_problems,
 )
 from helpers.models.hub import needs_download
 from helpers.settings import Profile, SettingsError, TrackCSettings, public_spec
@@ -143,16 +144,19 @@ def _uses(profile: Profile) -> dict[str, dict[str, Trial]]:
     a, b = profile.track_a, profile.track_b
     length = b.max_prompt_tokens + b.max_new_tokens
     uses: dict[str, dict[str, Trial]] = {}  # model -> use -> trial
-    uses.setdefault(a.model, {})["Track A"] = lambda model, tokenizer: context_problems(
-        model, a.window, "track_a.window is"
-    )
+    uses.setdefault(a.model, {})["Track A"] = lambda model, tokenizer: [
+        *context_problems(model, a.window, "track_a.window is"),
+        *layer_problems(model, a.lora.layers, "track_a.lora.layers"),
+    ]
     if (twin := a.as_twin()) is not None:
-        uses.setdefault(twin.model, {})["Track A's twin"] = lambda model, tokenizer: context_problems(
-            model, twin.window, "track_a.twin.window is"
-        )
+        uses.setdefault(twin.model, {})["Track A's twin"] = lambda model, tokenizer: [
+            *context_problems(model, twin.window, "track_a.twin.window is"),
+            *layer_problems(model, twin.lora.layers, "track_a.twin.lora.layers"),
+        ]
     uses.setdefault(b.model, {})["Track B"] = lambda model, tokenizer: [
         *chat_problems(tokenizer, end_token_id(tokenizer)),
         *context_problems(model, length, "track_b.max_prompt_tokens and max_new_tokens are"),
+        *layer_problems(model, b.lora.layers, "track_b.lora.layers"),
     ]
     kind, _, writer = b.language.partition(":")
     if kind == "chat":
