@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from helpers.overrides import with_setting
-from helpers.paths import below_home
+from helpers.paths import below_home, expanded
 from helpers.settings import (
     MINILM_PACKAGE,
     SMOLLM2_PACKAGE,
@@ -262,7 +262,7 @@ class RunRequest:
             given = getattr(self, name)
             entries = (given,) if isinstance(given, str) else tuple(given or ())
             object.__setattr__(self, name, tuple(entry.strip() for entry in entries if entry.strip()))
-        object.__setattr__(self, "benchmarks", tuple(str(below_home(one)) for one in self.benchmarks))
+        object.__setattr__(self, "benchmarks", tuple(str(expanded(one)) for one in self.benchmarks))
         for name in ("out", "second_copy"):
             object.__setattr__(self, name, (given := getattr(self, name)) and below_home(given))
 
