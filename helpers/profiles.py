@@ -322,7 +322,8 @@ def _parts(request: RunRequest) -> list[tuple[str, Callable[[Profile], Profile]]
         parts.append(("", lambda p: replace(p, track_b=replace(p.track_b, benchmarks=request.benchmarks))))
     for change in request.changed_settings:
         path, sign, value = change.partition("=")
-        shown = change if len(change) <= SHOWN_CHARS else f"{change[:SHOWN_CHARS]}…"
+        told = public_spec(change)  # as a whole: a cut could leave a password without the "@" behind it
+        shown = told if len(told) <= SHOWN_CHARS else f"{told[:SHOWN_CHARS]}…"
         parts.append((f"cannot set {shown!r}: ", _setter(path.strip(), value.strip() if sign else None)))
     return parts
 

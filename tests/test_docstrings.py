@@ -219,5 +219,18 @@ def test_beyond_its_summary_a_docstring_tells_prose_parameters_result_and_except
     assert beyond_summary("Return the flow. It is large.", 500) == "It is large."
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "Args:\n    s (node): Where it comes from.\n\nReturns:\n    float: Net outflow.\n",
+        ":param node s: Where it comes from.\n:returns: Net outflow.\n:rtype: float\n",
+    ],
+)
+def test_sections_of_other_styles_are_told_once(fields):
+    told = beyond_summary(f"Return the flow.\n\nIt may be 0.\n\n{fields}", 500)
+    assert told.startswith("It may be 0.\n\nParameters: `s`: node, Where it comes from.\n\nReturns: ")
+    assert told.count("Net outflow") == told.count("comes from") == 1
+
+
 def test_a_heading_below_exceptions_is_none_of_them():
     assert read_docstring(SECTIONS).raises == ("ValueError",)

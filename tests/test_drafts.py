@@ -16,6 +16,7 @@ from helpers.code.extraction import extract_code
 from helpers.code.functions import without_docstring
 from helpers.data.tasks.branches import marked_branches
 from helpers.data.tasks.bugs import Bug, make_bugs
+from helpers.data.tasks.choosing import choose_drafts
 from helpers.data.tasks.draft import pair_of, without_fences
 from helpers.data.tasks.drafts import executable_drafts
 from helpers.data.tasks.execution import ExecutionContext, strip_decorators
@@ -24,6 +25,7 @@ from helpers.data.tasks.implementations import implementations
 from helpers.data.tasks.phrasings import mark_line, spliced, unfenced
 from helpers.data.tasks.repairs import told_and_fixed
 from helpers.data.tasks.test_sets import TestSet
+from helpers.profiles import RunRequest, resolve_profile
 from helpers.records import Function
 from helpers.run.workspace import write_jsonl
 from helpers.sandbox.api import run_program
@@ -190,8 +192,8 @@ def test_nothing_is_said_of_a_repair_that_one_sentence_cannot_say(given, line) -
     assert told_and_fixed(FOUND, bug) == f"```python\n{FOUND.rstrip()}\n```"
 
 
-def to_write(*known: GroundTruth, wanted: int = 2):
-    return implementations(known, ExecutionContext((), ()), wanted, seed=1, workers=1)
+def to_write(*known: GroundTruth):
+    return implementations(known, ExecutionContext((), ()), seed=1, workers=1)
 
 
 @pytest.mark.parametrize(
@@ -222,12 +224,16 @@ def test_what_tests_of_an_implementation_ask_for_its_authors_wrote() -> None:
         promised=(True, True, False),
     )  # fmt: skip
     written = replace(written, test_set=both)
-    (draft,) = to_write(recorded, written, wanted=0)
+    draft, spare = to_write(recorded, written)
+    assert (spare.function.name, spare.is_spare, draft.is_spare) == ("busy", True, False)
     assert draft.function.name == "own"
     assert draft.truth.test_set.asserts == written.test_set.asserts[:2]
     assert "own(7)" not in pair_of(draft, "p").tests
     assert draft.verified[0] == "reference passes 2 of their authors' tests"
-    assert [d.function.name for d in to_write(recorded, written, wanted=1)] == ["own", "busy"]
+    settings = replace(resolve_profile(RunRequest("smoke")).track_b, language_tasks=0)
+    for wanted, names in ((1, ["own"]), (2, ["own", "busy"]), (9, ["own", "busy"])):
+        chosen = choose_drafts([spare, draft], "test", replace(settings, executable_tasks=5 * wanted), seed=1)
+        assert [d.function.name for d in chosen][:wanted] == names
 
 
 def test_tests_by_authors_must_notice_as_many_bugs_as_others() -> None:
@@ -236,8 +242,11 @@ def test_tests_by_authors_must_notice_as_many_bugs_as_others() -> None:
         code, ("assert sign(0) == 0", "assert sign(3) == 1", "assert sign(-3) == -1", "assert sign(-1) == -1")
     )
     weak = replace(known, test_set=replace(known.test_set, promised=(True, False, False, False)))
-    assert not to_write(weak, wanted=0)
-    assert to_write(weak, wanted=1)[0].truth.n_cases == 4
+    (spare,) = to_write(weak)
+    assert (spare.is_spare, spare.truth.n_cases) == (True, 4)
+    strong = replace(known, test_set=replace(known.test_set, promised=(True, True, True, False)))
+    (draft,) = to_write(strong)
+    assert (draft.is_spare, draft.truth.n_cases) == (False, 3)
 
 
 def test_a_request_to_implement_tells_what_the_docstring_tells() -> None:
@@ -255,24 +264,16 @@ def test_an_implementation_keeps_the_docstring_that_was_shown() -> None:
     assert answered == shown
 
 
-def improvements(*known: GroundTruth, wanted: int):
-    context, none = ExecutionContext((), ()), dict.fromkeys(WANTED, 0)
-    made = executable_drafts(list(known), context, wanted=none | {"improve": wanted}, seed=1, workers=1)
-    return [draft for draft in made if draft.kind == "improve"]
-
-
 def test_an_improvement_is_asked_for_where_no_branch_could_be_left_out_unnoticed() -> None:
-    """Other functions make up for what is lacking."""
+    """Those of other functions are spares."""
     code = "def named(x):\n    if x > 9:\n        return {}\n    name = x + 1\n    return name\n"
-    asserts = ("assert named(1) == 2", "assert named(5) == 6")
-    some = truth(code, asserts)
+    some = truth(code, ("assert named(1) == 2", "assert named(5) == 6"))
     full = truth(code.replace("named", "own"), ("assert own(1) == 2", "assert own(10) == {}"))
-    drafts = improvements(some, full, wanted=1)
-    assert {draft.function.name for draft in drafts} == {"own"}
-    assert all(draft.verified[-1] == "the tests reach every branch" for draft in drafts)
-    more = improvements(some, full, wanted=len(drafts))  # a tenth more are made
-    (spare,) = [draft for draft in more if draft.function.name == "named"]
-    assert len(spare.verified) == 2
+    context, wanted = ExecutionContext((), ()), dict.fromkeys(WANTED, 0) | {"improve": 2}
+    made = executable_drafts([some, full], context, wanted=wanted, seed=1, workers=1)
+    known = [(d.function.name, d.is_spare, len(d.verified)) for d in made if d.kind == "improve"]
+    assert set(known) == {("own", False, 3), ("named", True, 2)}
+    assert all("branch" in d.verified[-1] for d in made if d.kind == "improve" and not d.is_spare)
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,8 @@ def test_invented_names_are_named():
         ("unit_tests", "area(0, 0)", "no assert about area", "no test of the function"),
         ("explain", "It calls `f.g`.", "not in the code: f.g", "names what the code does not use"),
         ("explain", "It calls `f`.", "not called: f", "names calls that the code does not make"),
+        ("explain", "It is", "breaks off within a sentence", "cut off before the end"),
+        ("explain", "It is. It is.", "says the same again and again", "says the same again and again"),
         ("explain", "It returns 1.", "said to return a value, but returns none", "return value made up"),
         ("improve", fence(FIXED), "no gain: as many findings", "no gain"),
     ],

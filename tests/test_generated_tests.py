@@ -2,6 +2,7 @@
 
 import pytest
 
+from helpers.data.tasks import execution
 from helpers.data.tasks.aiming import aimed_at
 from helpers.data.tasks.generated_tests import asserts_about, generated_test_program, told_of_tests
 from helpers.sandbox.api import Program, run_programs
@@ -70,10 +71,7 @@ def test_only_checks_of_what_the_function_gives_count(tests, checks):
     assert asserts_about(tests, "f") == checks
 
 
-# As in a task: everything of the module is in scope, and the library holds an original of the function.
-PRELUDE = """import importlib as _importlib
-globals().update({_k: _v for _k, _v in vars(_importlib.import_module('statistics')).items() if _k[0] != "_"})
-"""
+PRELUDE = execution.PRELUDE.format(module="statistics", top="statistics", name="fmean")
 RIGHT_MEAN = "def fmean(data):\n    return sum(data) / len(data)\n"
 WRONG_MEAN = "def fmean(data):\n    return sum(data)\n"
 AIMED = {
@@ -89,6 +87,8 @@ AIMED = {
     "through the library": "import statistics\nassert statistics.fmean([2, 4]) == 3",
     "through an alias": "import statistics as st\nassert st.fmean([2, 4]) == st.mean([2, 4])",
     "through a placeholder": "import solution\nassert solution.fmean([2, 4]) == 3",
+    "all of a placeholder": "from solution import *\nassert fmean([2, 4]) == 3",
+    "a placeholder for nothing": "import solution\nassert fmean([2, 4]) == 3",
     "taken from a module": "import statistics\ndef test_it():\n    fmean = statistics.fmean\n    assert fmean([2, 4]) == 3",
 }  # fmt: skip
 
@@ -114,10 +114,21 @@ def test_however_tests_name_the_function_they_test_the_one_in_question():
         "G = graph()\nassert G.gcd == gcd(4, 6)",  # an attribute of a value
         "def helper(nx):\n    return nx.gcd\nassert helper(G) == gcd(4, 6)",
         "assert gcd(",
+        "import math\nassert gcd(4, 6)" + ".real" * 400,  # as models do that never come to an end
     ],
 )
 def test_what_is_not_the_function_stays(tests):
     assert aimed_at(tests, "gcd", PRELUDE) == tests
+
+
+def test_a_module_of_the_same_name_elsewhere_is_another_one():
+    prelude = execution.PRELUDE.format(module="pkg.statistics", top="pkg", name="fmean")
+    tests = "from statistics import fmean as expected\nassert fmean([2, 4]) == expected([2, 4])"
+    assert aimed_at(tests, "fmean", prelude) == tests
+    assert (
+        aimed_at("from pkg import fmean\nassert fmean([2]) == 2", "fmean", prelude)
+        == "pass\nassert fmean([2]) == 2"
+    )
 
 
 def test_other_names_of_an_import_stay():

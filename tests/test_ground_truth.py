@@ -146,6 +146,8 @@ def test_reference_passes_every_mutant_fails_and_private_names_are_in_scope(veri
         "return pkg.area(a, b)",
         "import pkg.tools\n    return pkg.tools.area(a, b)",
         "from pkg import area as known\n    return known(a, b)",
+        "return size(a, b)",
+        "return pkg.extent(a, b)",
         "import importlib\n    return importlib.import_module('pkg.tools').area(a, b)",
     ],
 )
@@ -153,9 +155,9 @@ def test_an_answer_cannot_call_the_original(tmp_path, body):
     """It reaches itself instead, without end; the reference passes as before."""
     package = tmp_path / "pkg"
     package.mkdir()
-    (package / "__init__.py").write_text("from pkg.tools import area\n")
+    (package / "__init__.py").write_text("from pkg.tools import area, size as extent\n")
     code = "def area(a, b):\n    return a * b\n"
-    (package / "tools.py").write_text(code)
+    (package / "tools.py").write_text(f"{code}\n\nsize = area\n")
     function = next(f for f in functions_of_file(SourceFile("tools.py", code, "", 1), "pkg.tools"))
     answer = f"import pkg\n\ndef area(a, b):\n    {body}\n"
 

@@ -29,6 +29,9 @@ EXAMPLE = re.compile(r"\s*(?:>>>|In \[\d+\]:|```|\.\.(?:\s|$))")  # doctest, IPy
 RST_ROLE = re.compile(r":[a-z:]+:`~?([^`<]+?)(?:\s*<[^`>]*>)?`")
 NUMPYDOC_SECTION = re.compile(r"(?:Other )?Parameters|Returns|Yields|Raises|Attributes")
 GOOGLE_SECTION = re.compile(r"(?:Args|Arguments|Returns|Yields|Raises|Attributes):")
+FIELD = re.compile(
+    rf"{GOOGLE_SECTION.pattern}\s*$|:\w+[^:]*:\s", re.MULTILINE
+)  # of Google's style, or reST's
 UNWRITABLE = re.compile("[\\0\\ud800-\\udfff]")  # in source code, other than as escapes
 
 
@@ -116,7 +119,8 @@ def beyond_summary(docstring: str, limit: int) -> str:
     'Both are lengths in m.\\n\\nReturns: float.'
     """
     facts = read_docstring(docstring)
-    prose = _one_line("\n".join(prose_lines(inspect.cleandoc(docstring)))).removeprefix(facts.summary)
+    lines = itertools.takewhile(lambda line: not FIELD.match(line), prose_lines(inspect.cleandoc(docstring)))
+    prose = _one_line("\n".join(lines)).removeprefix(facts.summary)
     listed = "; ".join(f"`{item.name}`: {_told(item)}" for item in facts.parameters if _says_something(item))
     result = _told(facts.returns) if facts.returns and _says_something(facts.returns) else ""
     parts = [_sentences(prose, limit), listed, result, ", ".join(f"`{name}`" for name in facts.raises)]

@@ -257,6 +257,8 @@ def _diagnose_checks(score: ResponseScore, task: Task, departure: str = "") -> F
         "not in the code": "names what the code does not use",
         "not called": "names calls that the code does not make",
         "said to return": "return value made up",
+        "says the same": "says the same again and again",
+        "breaks off": "cut off before the end",
     }
     otherwise = _tests_category(score) if task.kind == "unit_tests" else "failed its checks"
     category = next((name for start, name in named.items() if score.detail.startswith(start)), otherwise)

@@ -114,8 +114,7 @@ def context_problems(model: PreTrainedModel, tokens: int, setting: str) -> list[
 
 def layer_problems(model: PreTrainedModel, layers: int, setting: str) -> list[str]:
     """Compare the model's blocks with the topmost `layers` that get adapters, set by `setting`."""
-    blocks = model.config.num_hidden_layers
-    if layers <= blocks:
+    if not layers or layers <= (blocks := model.config.num_hidden_layers):
         return []
     return [f"{setting} is {layers}, but it has {blocks} layers: lower that, or choose another model"]
 

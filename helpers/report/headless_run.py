@@ -17,11 +17,11 @@ from helpers.bootstrap import suite_file
 from helpers.data.corpus_spec import check_place, split_revision
 from helpers.models.gguf.sources import FILE
 from helpers.paths import expanded
-from helpers.profiles import RunRequest
+from helpers.profiles import RunRequest, resolve_profile
 from helpers.report.execute import execute_notebook
 from helpers.report.export import page_in_any_case, without_passwords
 from helpers.run.calibration import estimate_here, minutes_text
-from helpers.run.folder import PACKAGE, choose_run, publish_reports
+from helpers.run.folder import PACKAGE, choose_run, publish_reports, with_profile_named
 from helpers.run.second_copy import SecondCopy
 from helpers.run.workspace import check_writable, read_json, write_json, write_text
 
@@ -45,11 +45,12 @@ def run_suite(request: RunRequest) -> None:
     check_place(request.corpus)
     out, resume, keep = Path(request.out), request.resume, request.second_copy
     request = _seen_from_the_notebook(request)
+    profile = resolve_profile(with_profile_named(request))
+    suffix = "" if profile.is_full_run else f".{profile.name}"
+    for published in (f"metrics{suffix}.json", f"exports/{NOTEBOOK.stem}{suffix}.html"):
+        check_writable(out / published)  # before there is a run folder, which --resume would take up
     chosen, run_folder = choose_run(replace(request, out=out, second_copy=keep))
     request = replace(request, profile=chosen.name, seed=chosen.seed, run_id=run_folder.name)
-    suffix = "" if chosen.is_full_run else f".{chosen.name}"
-    for published in (f"metrics{suffix}.json", f"exports/{NOTEBOOK.stem}{suffix}.html"):
-        check_writable(out / published)
     estimate, why = estimate_here(chosen, run_folder, resume=resume)
     print(f"{NOTEBOOK.name}, profile {chosen.name}, about {minutes_text(estimate.left(0.0))} {why}")
     notebook = execute_notebook(NOTEBOOK, form_values(request), cwd=FOLDER, estimate=estimate)

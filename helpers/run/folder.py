@@ -20,7 +20,7 @@ import torch
 from helpers.profiles import RunRequest, resolve_profile
 from helpers.run.second_copy import SecondCopy
 from helpers.run.workspace import WorkspaceError, read_json, write_json
-from helpers.settings import Profile, public_spec
+from helpers.settings import Profile, SettingsError, public_spec
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -60,8 +60,12 @@ def recorded_profile(run_folder: Path) -> Profile:
 
     Raises:
         OSError, ValueError, KeyError, TypeError: if the folder holds no `run.json`, or a broken one.
+        SettingsError: if this version refuses a setting of it.
     """
-    return settings_of(Profile, read_json(run_folder / "run.json")["profile"])
+    try:
+        return settings_of(Profile, read_json(run_folder / "run.json")["profile"])
+    except SettingsError as error:
+        raise SettingsError(f"{run_folder} was made with a setting that is refused now: {error}") from error
 
 
 def settings_of(kind: type, plain: Mapping[str, Any]) -> Any:

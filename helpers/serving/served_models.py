@@ -25,7 +25,7 @@ from helpers.models.infilling import InfillMarks, infill_marks
 from helpers.records import Document
 from helpers.run.folder import recorded_profile
 from helpers.serving.infill_prompts import infills
-from helpers.settings import Profile
+from helpers.settings import Profile, SettingsError
 from helpers.tools.retrieved_prompt import RetrievalError, retrievable_code
 
 LARGEST_CONTEXT = 4096  # tokens of a conversation and its answer, whatever a model could see
@@ -157,6 +157,8 @@ def _settings(run_folder: Path) -> Profile:
     """Return the settings that the run was made with."""
     try:
         return recorded_profile(run_folder)
+    except SettingsError as error:
+        raise ServedModelError(str(error)) from error
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ServedModelError(
             f"{run_folder} is no run folder: run.json is missing or damaged; name a folder below runs/"

@@ -27,7 +27,7 @@ from helpers.eval.completion_task import (
 from helpers.machine.hardware import Runtime
 from helpers.run.folder import recorded_profile
 from helpers.run.workspace import digest, read_json
-from helpers.settings import LEAST_PLACES, CompletionSettings, Profile
+from helpers.settings import LEAST_PLACES, CompletionSettings, Profile, SettingsError
 
 SHOWN = (PRIMARY, "edit_similarity", "identifier_f1", "parses", "stops", "first_token", "accepted_characters")
 
@@ -118,6 +118,8 @@ def _finished(run_folder: Path) -> tuple[Profile, str]:
         profile = recorded_profile(run_folder)
         known = read_json(run_folder / "track_a/section.json")["data"]["training_sha256"]
         read_json(run_folder / ADAPTER / "adapter_config.json")
+    except SettingsError as error:
+        raise CompletionRunError(str(error)) from error
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise CompletionRunError(
             f"{run_folder} holds no finished Track A: either it is not a run folder below runs/, or that "

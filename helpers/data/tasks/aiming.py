@@ -8,14 +8,15 @@ which no mutant changes, or end at the import.
 from __future__ import annotations
 
 import ast
-import re
 import sys
 from collections.abc import Iterator
+from itertools import compress
 
 from helpers.code.names.lookup import ALIASES
 from helpers.code.names.modules import is_installed
 from helpers.code.python_text import parse
 from helpers.data.tasks.candidate_cases import Unqualify
+from helpers.data.tasks.execution import home_module
 from helpers.data.tasks.generated_tests import without_definition
 from helpers.data.tasks.suite_rewriting import stored_names
 
@@ -25,20 +26,24 @@ def aimed_at(tests: str, name: str, prelude: str) -> str:
 
     Its own definition goes, and so do imports of that name; `nx.name` becomes `name`. Under another name, an
     import from a foreign package stays (`from math import gcd as expected`), for tests may compare with it.
-    Tests that do not parse come back unchanged.
+    Imports of modules that exist nowhere go as well. Tests that do not parse come back unchanged.
 
     Args:
         prelude: of the task; the package that it names is the library under test.
     """
     tests = without_definition(tests, name)
     tree = parse(tests)
-    if tree is None:
+    try:
+        return tests if tree is None else _aimed(tests, tree, name, home_module(prelude).partition(".")[0])
+    except RecursionError:  # nested too deep to be written again: `f(x).a.a.a...`
         return tests
+
+
+def _aimed(tests: str, tree: ast.Module, name: str, library: str) -> str:
     before = ast.unparse(tree)
-    library = frozenset(re.findall(r"\w+", prelude))
     bound = stored_names(tree) | {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
     modules = dict(_imported_modules(tree))
-    known = {alias: module for alias, module in ALIASES.items() if module in library} | modules
+    known = {alias: module for alias, module in ALIASES.items() if module == library} | modules
 
     def is_aimed_at(root: str) -> bool:
         return root in known and root not in bound and not _is_foreign(known[root], library)
@@ -62,10 +67,15 @@ def _imported_modules(tree: ast.Module) -> Iterator[tuple[str, str]]:
                 yield alias.asname or alias.name, node.module or ""
 
 
-def _is_foreign(module: str, library: frozenset[str]) -> bool:
+def _is_foreign(module: str, library: str) -> bool:
     """Return whether a module exists and belongs to another package than the library under test."""
     top = module.partition(".")[0]
-    return bool(top) and top not in library and (top in sys.stdlib_module_names or is_installed(top))
+    return top not in ("", library) and (top in sys.stdlib_module_names or is_installed(top))
+
+
+def _is_made_up(module: str, library: str) -> bool:
+    """Return whether a module with this dotted name is none of the library, nor of any that exists."""
+    return module.partition(".")[0] not in ("", library) and not _is_foreign(module, library)
 
 
 def _names_read(tree: ast.Module) -> set[str]:
@@ -75,11 +85,12 @@ def _names_read(tree: ast.Module) -> set[str]:
 class _WithoutImports(ast.NodeTransformer):
     """Leave out imports of `name` and of what is `unneeded`; `pass` stands where nothing else is left."""
 
-    def __init__(self, name: str, unneeded: set[str], library: frozenset[str]) -> None:
+    def __init__(self, name: str, unneeded: set[str], library: str) -> None:
         self.name, self.unneeded, self.library = name, unneeded, library
 
     def visit_Import(self, node: ast.Import) -> ast.AST:
-        node.names = [alias for alias in node.names if not self._goes(alias)]
+        stays = [not self._goes(one) and not _is_made_up(one.name, self.library) for one in node.names]
+        node.names = list(compress(node.names, stays))
         return node if node.names else ast.Pass()
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | list[ast.stmt]:
@@ -92,7 +103,7 @@ class _WithoutImports(ast.NodeTransformer):
             if alias.name == self.name and alias.asname and not foreign:
                 target = ast.Name(alias.asname, ast.Store())
                 others.append(ast.Assign([target], ast.Name(self.name, ast.Load())))
-            else:
+            elif alias.name != "*" or not _is_made_up(node.module or "", self.library):
                 kept.append(alias)
         node.names = kept
         return [*([node] if kept else []), *others] or ast.Pass()

@@ -16,10 +16,12 @@ from helpers.code.docstrings import (
     undescribed,
 )
 from helpers.code.extraction import answered_line, defines, extract_code, is_cut_off, parse
+from helpers.code.fences import without_blocks
 from helpers.code.names.checker import invented_names
 from helpers.code.names.context import NameContext
 from helpers.data.tasks.aiming import aimed_at
 from helpers.data.tasks.claims import false_statement
+from helpers.data.tasks.execution import home_module
 from helpers.data.tasks.generated_tests import asserts_about
 from helpers.data.tasks.phrasings import spliced
 from helpers.lines import bare_lines
@@ -27,6 +29,12 @@ from helpers.records import Task
 
 MIN_WORDS = 8  # of an explanation
 RUN_WORDS, MOST_TIMES = 8, 3  # words in a row, and how often they may come in an explanation
+# Words and signs with which no sentence ends.
+UNFINISHED = re.compile(
+    r"(?:[,([{]|\b(?:an?|the|of|from|into|and|or|nor|but|is|are|was|were|that|which|whose|with|if|as|its|than|then|"
+    r"their|this is|when|where|because))$",
+    re.IGNORECASE,
+)
 RECEIVERS = ("self", "cls")  # the first parameter of methods, which no reader needs explained
 Verdict = tuple[str, str]  # status, detail
 
@@ -46,7 +54,7 @@ def invented_in_answer(task: Task, text: str, code: str | None, names: NameConte
     """Return the names in an answer to `task` that do not exist; none if `names` is None or no text is there.
 
     Training pairs are filtered, and references and answers scored, by this call alone. What the task shows
-    counts as existing: the code, the instruction and the prelude. A docstring is also read as prose.
+    counts as existing: the code, the instruction and its module's name. A docstring is also read as prose.
 
     Args:
         code: what `answer_code` returns for `text`.
@@ -54,7 +62,7 @@ def invented_in_answer(task: Task, text: str, code: str | None, names: NameConte
     if names is None or not text.strip():
         return ()
     answer = code if code and task.detail.get("form") == "line" else text
-    known = names.about(task.detail["code"], task.instruction, task.prelude)
+    known = names.about(task.detail["code"], task.instruction, home_module(task.prelude))
     found = set(invented_names(answer, context=known))
     tree = parse(code) if task.kind == "docstring" and code else None
     for node in tree.body if tree else ():
@@ -103,18 +111,17 @@ def _judge_docstring(task: Task, code: str) -> Verdict:
     return "passed", ""
 
 
-def _repeats_itself(text: str) -> bool:
+def _repeats_itself(prose: str) -> bool:
     """Return whether one run of `RUN_WORDS` words comes more than `MOST_TIMES` times."""
-    words = text.lower().split()
+    words = prose.lower().split()
     runs = Counter(tuple(words[at : at + RUN_WORDS]) for at in range(len(words) - RUN_WORDS + 1))
     return max(runs.values(), default=0) > MOST_TIMES
 
 
-def _breaks_off(text: str) -> bool:
-    """Return whether the last line is prose that has no end; headings, items and single words need none."""
-    last = bare_lines(text.rstrip())[-1].strip()
-    listed = re.match(r"[-*+#>|]|\d+[.)]", last)
-    return len(last.split()) > 3 and not listed and not re.search(r"[.!?:;…。！？।)\]}|*`\"'’”]$", last)
+def _breaks_off(prose: str) -> bool:
+    """Return whether the last line ends where no sentence can; many a whole one lacks its full stop."""
+    last = bare_lines(prose.rstrip() or ".")[-1].strip()
+    return last.count("`") % 2 == 1 or bool(UNFINISHED.search(last))
 
 
 def _judge_explanation(task: Task, text: str, invented: tuple[str, ...]) -> Verdict:
@@ -133,9 +140,10 @@ def _judge_explanation(task: Task, text: str, invented: tuple[str, ...]) -> Verd
         return "failed", f"not mentioned: {', '.join(missing)}"
     if invented:
         return "failed", f"does not exist: {', '.join(invented)}"
-    if _repeats_itself(text):
+    prose = without_blocks(text)
+    if _repeats_itself(prose):
         return "failed", "says the same again and again"
-    if _breaks_off(text):
+    if _breaks_off(prose):
         return "failed", "breaks off within a sentence"
     given = task.detail["given"]
     if fault := false_statement(text, given, name=task.entry_point, instruction=task.instruction):

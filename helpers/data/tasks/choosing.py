@@ -28,7 +28,7 @@ def choose_drafts(kept: Sequence[Draft], side: SplitName, settings: TrackBSettin
     chosen: list[Draft] = []
     for count, shares in _groups(side, settings):
         own = {kind: [draft for draft in kept if draft.kind == kind] for kind in shares}
-        queues = {kind: taking_turns(drafts, f"{seed}:{side}:{kind}") for kind, drafts in own.items()}
+        queues = {kind: _spares_last(drafts, f"{seed}:{side}:{kind}") for kind, drafts in own.items()}
         quotas = quotas_of(count, shares)
         missing = count - sum(min(quotas[kind], len(queue)) for kind, queue in queues.items())
         for kind, queue in queues.items():
@@ -48,6 +48,11 @@ def wanted_functions(side: SplitName, settings: TrackBSettings) -> int:
     """Return how many verified functions one side needs for its pairs or tasks."""
     share = FUNCTIONS_PER_TASK if side == "test" else FUNCTIONS_PER_PAIR
     return max(MIN_FUNCTIONS, round(share * sum(count for count, _ in _groups(side, settings))))
+
+
+def _spares_last(drafts: Sequence[Draft], key: str) -> list[Draft]:
+    halves = ([draft for draft in drafts if draft.is_spare is spare] for spare in (False, True))
+    return [draft for half in halves for draft in taking_turns(half, key)]
 
 
 def taking_turns(drafts: Sequence[Draft], key: str) -> list[Draft]:

@@ -21,6 +21,7 @@ from helpers.code.python_text import parse
 from helpers.lines import bare_lines
 
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z`*-])")
+HEADING = re.compile(r"#+\s.*|(?:\d+[.)]\s*|[-*+]\s+)?[*_:\s]*Returns?(?: (?:values?|types?))?[*_:\s]*", re.I)
 ADVERB = r"(?:also |then |simply |always |finally |just )?"
 # "It returns" tells of no value where one of these words follows, or one of the others is in the sentence.
 NO_VALUE_FOLLOWS = re.compile(
@@ -41,7 +42,8 @@ def false_statement(text: str, code: str, *, name: str, instruction: str) -> str
     prose = OTHER_ROLE.sub(" ", without_blocks(text))
     if absent := list(dict.fromkeys(_absent(prose, name, _words(code) | _words(instruction)))):
         return f"not in the code: {', '.join(absent)}"
-    sentences = [part for line in bare_lines(prose) for part in SENTENCE_END.split(line.strip())]
+    lines = [line.strip() for line in bare_lines(prose) if not HEADING.fullmatch(line.strip())]
+    sentences = [part for line in lines for part in SENTENCE_END.split(line)]
     body = _words(re.sub(rf"\bdef\s+{re.escape(name)}\b", "", code, count=1))
     calls = (call for part in sentences for call in _said_to_be_called(part, name))
     if foreign := list(dict.fromkeys(told for told, last in calls if last not in body)):

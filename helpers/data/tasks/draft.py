@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass, field, replace
-from math import ceil
 
 from helpers.data.tasks.ground_truth import GroundTruth
 from helpers.data.tasks.phrasings import FENCE, PHRASINGS, phrase, unfenced
 from helpers.records import Function, InstructPair, Task, TaskKind
-
-SPARE = 1.1  # drafts per wanted one
 
 
 @dataclass(frozen=True)
@@ -27,11 +24,7 @@ class Draft:
     detail: dict[str, str] = field(default_factory=dict)
     instruction: str = ""  # filled in by `phrased`
     phrasing: int = 0  # place of its template among those of the kind
-
-
-def with_spare(wanted: int) -> int:
-    """Return how many drafts to make for `wanted` ones: filters take some."""
-    return ceil(SPARE * wanted)
+    is_spare: bool = False  # used only where other drafts of its kind are too few
 
 
 def without_fences(draft: Draft) -> Draft:

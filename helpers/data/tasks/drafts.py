@@ -14,11 +14,11 @@ import random
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from helpers.code.quality import is_gain, quality_costs
 from helpers.data.tasks.branches import reaching_all
-from helpers.data.tasks.choosing import taking_turns
-from helpers.data.tasks.draft import Draft, phrased, with_spare
+from helpers.data.tasks.draft import Draft, phrased
 from helpers.data.tasks.execution import NOTICED, REFERENCE_STEPS, ExecutionContext, limited, run_in
 from helpers.data.tasks.generated_tests import asserts_about, generated_test_program
 from helpers.data.tasks.ground_truth import GroundTruth, program_of
@@ -53,32 +53,29 @@ def executable_drafts(
     """
     return [
         *repairs(truths, context, seed, workers, repair_form),
-        *implementations(truths, context, wanted["implement"], seed, workers),
-        *_improve(truths[: SPARE * wanted["improve"]], context, wanted["improve"], seed, workers),
+        *implementations(truths, context, seed, workers),
+        *_improve(truths[: SPARE * wanted["improve"]], context, seed, workers),
         *_unit_tests(truths[: SPARE * wanted["unit_tests"]], context, seed, workers),
     ]
 
 
 def _improve(
-    truths: Sequence[GroundTruth], context: ExecutionContext, wanted: int, seed: int, workers: int
+    truths: Sequence[GroundTruth], context: ExecutionContext, seed: int, workers: int
 ) -> list[Draft]:
-    """Return improvements of functions whose tests reach every branch, and of others as far as these lack."""
+    """Return improvements of functions whose tests reach every branch; those of others are spares."""
     reached, others = reaching_all(truths, context, workers)
-    found = _improvements(reached, context, seed, workers, ("the tests reach every branch",))
-    lacking = with_spare(wanted) - len(found)
-    if lacking > 0:
-        found += taking_turns(_improvements(others, context, seed, workers), f"{seed}:spare")[:lacking]
-    return found
+    known = ("the tests reach every branch",)
+    spares = _improvements(others, context, seed, workers)
+    found = [
+        replace(draft, verified=(*draft.verified, *known))
+        for draft in _improvements(reached, context, seed, workers)
+    ]
+    return found + [replace(draft, is_spare=True) for draft in spares]
 
 
 def _improvements(
-    truths: Sequence[GroundTruth],
-    context: ExecutionContext,
-    seed: int,
-    workers: int,
-    known: tuple[str, ...] = (),
+    truths: Sequence[GroundTruth], context: ExecutionContext, seed: int, workers: int
 ) -> list[Draft]:
-    """Return improvements of functions of which `known` was checked before."""
     by_operator: list[dict[str, Worsened]] = []
     for truth in truths:
         versions = list(worsened_versions(truth.code))
@@ -99,7 +96,6 @@ def _improvements(
             checks = (
                 f"both pass {truth.n_cases} tests",
                 f"findings {cost.findings} -> {goal.findings}, nodes {cost.nodes} -> {goal.nodes}",
-                *known,
             )
             detail = {"operator": version.operator, "given": version.source}
             answer = fenced_python(truth.code)

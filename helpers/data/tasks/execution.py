@@ -30,14 +30,18 @@ NOTICED = ("failed", "crashed", "timeout")
 PRELUDE = """\
 import importlib as _importlib, sys as _sys
 _home = vars(_importlib.import_module({module!r}))
-globals().update({{_k: _v for _k, _v in _home.items() if not _k.startswith("__")}})
-_original = globals().pop({name!r}, None)
+_original = _home.get({name!r})
 def _own(*args, **kwargs):
     return globals()[{name!r}](*args, **kwargs)
-for _place in [_m for _k, _m in _sys.modules.items() if _k.partition(".")[0] == {top!r}]:
-    if _original is not None and getattr(_place, "__dict__", {{}}).get({name!r}) is _original:
-        setattr(_place, {name!r}, _own)
+for _key, _place in list(_sys.modules.items()):
+    if _original is not None and _key.partition(".")[0] == {top!r}:
+        for _name in [_k for _k, _v in getattr(_place, "__dict__", {{}}).items() if _v is _original]:
+            setattr(_place, _name, _own)
+globals().update({{_k: _v for _k, _v in _home.items() if not _k.startswith("__")}})
+globals().pop({name!r}, None)
+del _original
 """
+HOME = re.compile(r"import_module\('([\w.]+)'\)")
 
 
 @dataclass(frozen=True)
@@ -102,10 +106,16 @@ def import_line(corpus: Corpus) -> str:
 def module_prelude(function: Function) -> str:
     """Return code that puts all names of the function's module in scope, private ones too.
 
-    Where the code base holds the function itself under its name, a call reaches the program's own one: an
+    Wherever the code base holds the function itself, under any name, a call reaches the program's own one: an
     answer must not pass by calling the original (`return nx.f(G)`), and tests that import it test the answer.
     """
     return PRELUDE.format(module=function.module, top=function.module.partition(".")[0], name=function.name)
+
+
+def home_module(prelude: str) -> str:
+    """Return the dotted name of the module whose names a prelude puts in scope; "" if it names none."""
+    found = HOME.search(prelude)
+    return found[1] if found else ""
 
 
 def strip_decorators(source: str) -> str:

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from helpers.code.docstrings import beyond_summary, read_docstring, stub, with_docstring
 from helpers.code.python_text import parse
-from helpers.data.tasks.draft import Draft, phrased, with_spare
+from helpers.data.tasks.draft import Draft, phrased
 from helpers.data.tasks.execution import NOTICED, ExecutionContext, run_in
 from helpers.data.tasks.ground_truth import MIN_MUTATION_SCORE, GroundTruth, program_of
 from helpers.data.tasks.phrasings import fenced_python
@@ -25,9 +25,9 @@ MAX_EXPECTED = 6  # expected values that are tried as answers to everything
 
 
 def implementations(
-    truths: Sequence[GroundTruth], context: ExecutionContext, wanted: int, seed: int, workers: int
+    truths: Sequence[GroundTruth], context: ExecutionContext, seed: int, workers: int
 ) -> list[Draft]:
-    """Return functions to write, those with tests by their authors first and recorded answers as a spare.
+    """Return functions to write, with the tests by their authors; those with recorded answers are spares.
 
     Left out are functions that a body without thought passes (`thoughtless`), and as tests by authors count
     only those that notice as many planted bugs as the tests of a verified function must.
@@ -37,13 +37,10 @@ def implementations(
     """
     described = [truth for truth in truths if read_docstring(truth.function.docstring).summary]
     fair = _noticing(_strong([_by_authors(truth) for truth in described], context, workers), context, workers)
+    known = {truth.function.id for truth in fair}
+    others = _noticing([one for one in described if one.function.id not in known], context, workers)
     drafts = [_draft(truth, seed, "their authors' ") for truth in fair]
-    lacking = with_spare(wanted) - len(drafts)
-    if lacking > 0:
-        known = {truth.function.id for truth in fair}
-        others = [truth for truth in described if truth.function.id not in known]
-        drafts += [_draft(truth, seed) for truth in _noticing(others, context, workers)[:lacking]]
-    return drafts
+    return drafts + [replace(_draft(truth, seed), is_spare=True) for truth in others]
 
 
 def thoughtless(stub_code: str, tests: str, parameters: Sequence[str]) -> Iterator[str]:
@@ -81,8 +78,9 @@ def _strong(truths: Sequence[GroundTruth], context: ExecutionContext, workers: i
     found = []
     for truth in truths:
         killed = tuple(bug for bug in truth.mutants if next(ends).status in NOTICED)
-        now = replace(truth, mutants=killed, n_killed=len(killed))
-        found += [now] if now.mutation_score >= MIN_MUTATION_SCORE else []
+        told = truth.n_mutants - (truth.n_killed - len(truth.mutants))  # without those that a limit stopped
+        now = replace(truth, mutants=killed, n_killed=len(killed), n_mutants=told)
+        found += [now] if told and now.mutation_score >= MIN_MUTATION_SCORE else []
     return found
 
 
