@@ -23,7 +23,7 @@ from helpers.report.export import page_in_any_case, without_passwords
 from helpers.run.calibration import estimate_here, minutes_text
 from helpers.run.folder import PACKAGE, choose_run, publish_reports, with_profile_named
 from helpers.run.second_copy import SecondCopy
-from helpers.run.workspace import check_writable, read_json, write_json, write_text
+from helpers.run.workspace import WorkspaceError, check_writable, read_json, write_json, write_text
 
 NOTEBOOK = suite_file("ML_Assignment_Part2.ipynb")
 CONTENTS = {
@@ -48,7 +48,10 @@ def run_suite(request: RunRequest) -> None:
     profile = resolve_profile(with_profile_named(request))
     suffix = "" if profile.is_full_run else f".{profile.name}"
     for published in (f"metrics{suffix}.json", f"exports/{NOTEBOOK.stem}{suffix}.html"):
-        check_writable(out / published)  # before there is a run folder, which --resume would take up
+        try:  # before there is a run folder, which --resume would take up
+            check_writable(out / published)
+        except WorkspaceError as error:
+            raise WorkspaceError(f"{error}; choose another folder with --out") from error
     chosen, run_folder = choose_run(replace(request, out=out, second_copy=keep))
     request = replace(request, profile=chosen.name, seed=chosen.seed, run_id=run_folder.name)
     estimate, why = estimate_here(chosen, run_folder, resume=resume)
