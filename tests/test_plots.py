@@ -110,7 +110,7 @@ def score(task, status, detail="", kind="fix_bug", sample=0):
 ANSWERS = (
     [score("1", "unparsable"), score("2", "failed", "no"), score("3", "passed"), score("4", "timeout"),
      score("5", "infrastructure_error"), score("6", "failed", kind="explain")],
-    [score("1", "passed"), score("2", "failed", "line 1, 'assert f()': ValueError: x"), score("3", "failed"),
+    [score("1", "passed"), score("2", "failed", "the tests: line 1, 'f()': ValueError"), score("3", "failed"),
      score("4", "passed"), score("5", "passed"), score("6", "passed", kind="explain"),
      score("1", "failed", sample=1)],
 )  # fmt: skip
