@@ -96,7 +96,7 @@ def plan(
     chat_lm: ChatLm = "",
     embedder: Embedder = "",
     nf4: Nf4 = False,
-    micro_batch: Annotated[int, Option(help="examples at once; 0 leaves it to the training")] = 0,
+    micro_batch: Annotated[int, Option(min=0, help="examples at once; 0 leaves it to the training")] = 0,
     here: Annotated[bool, Option("--here", help="for this machine, not for a T4")] = False,
     changes: Changes = None,
 ) -> None:

@@ -111,6 +111,12 @@ def test_a_plan_is_printed_without_what_libraries_say_on_the_way() -> None:
     assert done.stderr == ""
 
 
+def test_a_plan_of_less_than_no_examples_is_refused(command) -> None:
+    done = command("plan", "--micro-batch", "-3")
+    assert done.returncode == 2
+    assert "--micro-batch" in done.stderr
+
+
 def test_a_plan_counts_with_changed_settings(command) -> None:
     done = command("plan", "--here", "--profile", "smoke", "--set", "completion.places=77")
     assert "77 places" in done.stdout

@@ -4,6 +4,7 @@ A completion continues the prompt as it is if that compiles. If it does not, lin
 (a closing fence, prose, a function that was cut off), or the code of a chat answer is taken. What an answer
 computes is never changed, only how it is brought:
 
+- a body that lost its margin gets that of the prompt's end;
 - blanks that Python refuses, such as no-break spaces, become plain ones where it refuses them;
 - `from __future__` imports move to the top, which alone is their place;
 - if a program fails while it is loaded, top-level statements that read standard input are dropped, as a
