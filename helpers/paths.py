@@ -22,9 +22,9 @@ def expanded(path: str | Path) -> Path:
 
 
 def below_home(place: str | Path) -> Path:
-    """Return where something is to be written, with the home folder for a leading `~`.
+    """Return `place` with the home folder for a leading `~`, which a shell leaves in `--out=~/x`.
 
-    A shell leaves it in `--out=~/x`.
+    Unlike `expanded` it refuses a user who does not exist: a folder called `~name` would be made.
 
     Raises:
         PathError: for `~name` without such a user.

@@ -229,7 +229,7 @@ def test_what_tests_of_an_implementation_ask_for_its_authors_wrote() -> None:
     assert draft.function.name == "own"
     assert draft.truth.test_set.asserts == written.test_set.asserts[:2]
     assert "own(7)" not in pair_of(draft, "p").tests
-    assert draft.verified[0] == "reference passes 2 of their authors' tests"
+    assert draft.verified[0] == "reference passes 2 tests by its authors"
     settings = replace(resolve_profile(RunRequest("smoke")).track_b, language_tasks=0)
     for wanted, names in ((1, ["own"]), (2, ["own", "busy"]), (9, ["own", "busy"])):
         chosen = choose_drafts([spare, draft], "test", replace(settings, executable_tasks=5 * wanted), seed=1)

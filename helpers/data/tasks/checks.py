@@ -32,7 +32,7 @@ RUN_WORDS, MOST_TIMES = 8, 3  # words in a row, and how often they may come in a
 # Words and signs with which no sentence ends.
 UNFINISHED = re.compile(
     r"(?:[,([{]|\b(?:an?|the|of|from|into|and|or|nor|but|is|are|was|were|that|which|whose|with|if|as|its|than|then|"
-    r"their|this is|when|where|because))$",
+    r"their|when|where|because))$",
     re.IGNORECASE,
 )
 RECEIVERS = ("self", "cls")  # the first parameter of methods, which no reader needs explained

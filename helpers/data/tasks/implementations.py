@@ -39,8 +39,7 @@ def implementations(
     fair = _noticing(_strong([_by_authors(truth) for truth in described], context, workers), context, workers)
     known = {truth.function.id for truth in fair}
     others = _noticing([one for one in described if one.function.id not in known], context, workers)
-    drafts = [_draft(truth, seed, "their authors' ") for truth in fair]
-    return drafts + [replace(_draft(truth, seed), is_spare=True) for truth in others]
+    return [_draft(truth, seed) for truth in fair] + [_draft(truth, seed, is_spare=True) for truth in others]
 
 
 def thoughtless(stub_code: str, tests: str, parameters: Sequence[str]) -> Iterator[str]:
@@ -97,15 +96,13 @@ def _stub(truth: GroundTruth) -> str:
     return stub(truth.code, read_docstring(truth.function.docstring).summary)
 
 
-def _draft(truth: GroundTruth, seed: int, whose: str = "") -> Draft:
+def _draft(truth: GroundTruth, seed: int, *, is_spare: bool = False) -> Draft:
     checks = (
-        f"reference passes {truth.n_cases} of {whose}tests"
-        if whose
-        else f"reference passes {truth.n_cases} tests",
+        f"reference passes {truth.n_cases} tests{'' if is_spare else ' by its authors'}",
         "an empty body, an argument and one expected value for all fail them",
     )
     docstring = truth.function.docstring
     answer = fenced_python(with_docstring(truth.code, read_docstring(docstring).summary))
     draft = phrased(Draft("implement", truth.function, _stub(truth), answer, checks, truth), seed)
     told = beyond_summary(docstring, TOLD_CHARS)
-    return replace(draft, instruction=f"{draft.instruction}\n\n{told}".rstrip())
+    return replace(draft, instruction=f"{draft.instruction}\n\n{told}".rstrip(), is_spare=is_spare)
