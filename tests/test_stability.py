@@ -31,7 +31,7 @@ from helpers.data.tasks.stability import (
 from helpers.data.tasks.test_sets import draw_up_tests
 from helpers.sandbox.api import Program, SandboxError, run_programs
 from helpers.sandbox.examination import CaseResult, Cases, examine_cases
-from helpers.sandbox.run_conditions import ALONE, BASE, VARIATIONS
+from helpers.sandbox.run_conditions import ALONE, BASE, LARGEST_HASHED, POOL_BITS, VARIATIONS, arrange_memory
 
 FOLDER = Path(__file__).parent / "data" / "unstable"
 STEADY = {"checked_double", "sorted_words", "steps_to_one"}
@@ -250,6 +250,20 @@ def test_memory_is_handed_out_in_the_order_of_its_seed_alone() -> None:
     )
     assert one == two == three
     assert _answer_under(BASE._replace(memory=9), source, "f(30)") != one
+
+
+def test_the_order_of_handed_out_memory_does_not_depend_on_what_a_process_did_before() -> None:
+    orders = set()
+    for history in range(8):
+        rng = random.Random(history)
+        made = [bytes(rng.randrange(LARGEST_HASHED)) for _ in range(rng.randrange(40_000))]
+        left = rng.sample(made, len(made) // (history + 1))  # pools with many gaps, and with few
+        made.clear()
+        shares, filling = arrange_memory(3)
+        orders.add(tuple(id(one) & ((1 << POOL_BITS) - 1) for share in shares for one in share))
+        del shares, filling, left
+    assert len(orders) == 1
+    assert len(orders.pop()) > 1_000
 
 
 def _examined(check: Cases, conditions, *, rounds: int) -> tuple[CaseResult, ...]:

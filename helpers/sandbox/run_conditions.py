@@ -207,31 +207,43 @@ def arrange_memory(seed: int) -> tuple[list[list[Any]], list[Any]]:
     shares: list[list[Any]] = [[] for _ in range(SHARES)]
     gc.collect()
     for size in range(16, LARGEST_HASHED + 1, 16):
-        room = ((1 << POOL_BITS) - POOL_HEADER) // size
+        starts = range(POOL_HEADER, (1 << POOL_BITS) - size + 1, size)
+        # A pool that becomes entirely free is dissolved and loses its order: the last page never does.
+        given = {start: start // PAGE for start in starts
+                 if start // PAGE == (start + size - 1) // PAGE < SHARES}  # fmt: skip
         made: list[Any] = []
-        counts: Counter[int] = Counter()
-        full: list[int] = []
-        while not full and len(made) < MOST_ROUNDS * room:
-            new = _blocks(size, room)
+        found = None
+        while found is None and len(made) < MOST_ROUNDS * len(starts):
+            # Of two pools' blocks in a row one pool is filled by nothing else, not even by what counts them.
+            new = _blocks(size, 2 * len(starts))
             made += new
-            counts.update(id(one) >> POOL_BITS for one in new)
-            full = [pool for pool, count in counts.items() if count >= room - ALMOST_FULL]
+            found = _whole_pool(new, given, len(starts) - ALMOST_FULL)
         # The pool must have no gap: only then are its blocks reused first.
         made += _blocks(size, 2 * ALMOST_FULL)
-        pool = full[0] if full else -1
-        pages: dict[int, list[Any]] = {}
+        blocks: list[list[Any]] = [[] for _ in range(SHARES)]
         for one in made:
-            first, last = id(one), id(one) + size - 1
-            page = first % (1 << POOL_BITS) // PAGE
-            # A pool that becomes entirely free is dissolved and loses its order: the last page never does.
-            given = first >> POOL_BITS == pool and first // PAGE == last // PAGE and page < SHARES
-            (pages.setdefault(page, []) if given else filling).append(one)
+            pool, start = divmod(id(one), 1 << POOL_BITS)
+            (blocks[given[start]] if pool == found and start in given else filling).append(one)
         del made, new
-        for share, page in zip(shares, sorted(pages), strict=False):
-            blocks = sorted(pages.pop(page), key=id)
-            rng.shuffle(blocks)
-            share += blocks
+        for share, page in zip(shares, blocks, strict=True):
+            page.sort(key=id)
+            rng.shuffle(page)
+            share += page
     return shares, filling
+
+
+def _whole_pool(blocks: list[Any], given: dict[int, int], least: int) -> int | None:
+    """Return a pool of at least `least` of `blocks`, among them one at each start in `given`.
+
+    A pool in which something else holds a block to be given would change the order of all that follow,
+    and whether there is one depends on what the process did before.
+    """
+    counts, complete = Counter[int](), Counter[int]()
+    for one in blocks:
+        pool, start = divmod(id(one), 1 << POOL_BITS)
+        counts[pool] += 1
+        complete[pool] += start in given
+    return next((pool for pool in counts if counts[pool] >= least and complete[pool] == len(given)), None)
 
 
 def stir_memory(rng: random.Random) -> list[Any]:
