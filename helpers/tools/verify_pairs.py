@@ -7,7 +7,8 @@ mutants. Nothing else is taken from the run that made them, except where the cor
     fix_bug           the given code fails a test; the instruction shows that code with the line marked;
                       what the answer says of that line is so
     improve           the given code passes all tests, and the answer costs less
-    implement         bodies without thought fail: empty, an argument, one expected value for everything
+    implement         bodies without thought fail: empty, an argument, one expected value for everything,
+                      and copies of the functions of its file that the instruction shows
     unit_tests        the reference passes them and a held-out mutant is killed (part of the judging)
     docstring         the code is unchanged (part of the judging); the given code had no docstring
     all with tests    the correct code passes all of them
@@ -29,6 +30,7 @@ from helpers.data.corpus_spec import resolve_spec
 from helpers.data.tasks.bugs import Bug
 from helpers.data.tasks.execution import NOTICED, ExecutionContext, context_of, limited, run_in
 from helpers.data.tasks.implementations import thoughtless
+from helpers.data.tasks.neighbours import renamed
 from helpers.data.tasks.phrasings import FENCE, mark_line
 from helpers.data.tasks.repairs import told_and_fixed
 from helpers.errors import SuiteError
@@ -196,6 +198,9 @@ def _expectations(task: Task) -> list[tuple[str, bool, str]]:
         for code in thoughtless(given, task.tests, parameters):
             body = bare_lines(code)[-1].strip()
             found.append((code, False, f"the tests do not detect the body `{body}`"))
+        for code in json.loads(task.detail.get("shown", "[]")):
+            copy = renamed(code, task.entry_point)
+            found.append((copy, False, "the tests do not detect a copy of a function shown with it"))
     return found
 
 

@@ -111,7 +111,8 @@ class Filters:
             return "copy of the prompt"
         if LICENCE_TEXT.search(draft.response) and not LICENCE_TEXT.search(draft.function.source):
             return "licence text"
-        if len(chat_ids(self.tokenizer, draft.instruction)) > self.settings.max_prompt_tokens:
+        longest = self.settings.longest_prompt if "shown" in draft.detail else self.settings.max_prompt_tokens
+        if len(chat_ids(self.tokenizer, draft.instruction)) > longest:
             return "prompt too long"
         if self.tokens(draft.response) + 1 > self.settings.max_new_tokens:
             return "response too long"

@@ -26,6 +26,7 @@ from helpers.data.tasks.execution import ExecutionContext, execution_context, im
 from helpers.data.tasks.filters import EXAMPLES, Filters, foreign_licences
 from helpers.data.tasks.ground_truth import GroundTruth, left_out, verify_functions
 from helpers.data.tasks.instruct_report import instruct_report
+from helpers.data.tasks.neighbours import Neighbours
 from helpers.data.tasks.prose import LanguageGenerator, SourceFacts
 from helpers.data.tasks.prose_drafts import (
     documented_drafts,
@@ -71,6 +72,7 @@ class _Shared:
     check: Filters
     suite: TestSuite
     context: ExecutionContext
+    neighbours: Neighbours
 
     @property
     def has_own_words(self) -> bool:
@@ -125,6 +127,7 @@ def build_instruct_data(
     shared = _Shared(
         functions, splits, corpus, settings, seed, workers, generator or SourceFacts(), check,
         TestSuite(corpus, functions), execution_context(corpus),
+        Neighbours(functions, check.tokens, settings.neighbour_tokens),
     )  # fmt: skip
     wordings: dict[str, tuple[str, ...]] = {}
     if shared.has_own_words:
@@ -200,8 +203,8 @@ def _build_side(side: SplitName, shared: _Shared, wordings: Mapping[str, tuple[s
         workers=shared.workers, suite=shared.suite,
     )  # fmt: skip
     executable = executable_drafts(
-        verified, shared.context, wanted=wanted, repair_form=settings.repair_form, seed=seed,
-        workers=shared.workers,
+        verified, shared.context, shared.neighbours, wanted=wanted, repair_form=settings.repair_form,
+        seed=seed, workers=shared.workers,
     )  # fmt: skip
     drafts = [shared.finish(draft) for draft in (*executable, *documented_drafts(candidates, seed=seed))]
     kept = check.keep(drafts, is_task=side == "test")

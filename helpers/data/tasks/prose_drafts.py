@@ -185,10 +185,8 @@ def in_other_words(draft: Draft, wordings: Mapping[str, tuple[str, ...]], *, see
     rng = random.Random(f"{seed}:wording:{draft.kind}:{draft.function.id}:{draft.given}")
     worded = rng.choice((head, *wordings.get(head, ())))
     old = head.format(name=draft.function.name)
-    if not draft.instruction.startswith(old):
-        return draft
     new = worded.replace("{name}", draft.function.name)
-    return replace(draft, instruction=new + draft.instruction[len(old) :])
+    return replace(draft, instruction=draft.instruction.replace(old, new, 1))
 
 
 def _head(template: str) -> str:
