@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.code.docstrings import beyond_summary, normal_docstring, read_docstring, stub
+from helpers.code.docstrings import beyond_summary, normal_docstring, read_docstring, stub, with_docstring
 from helpers.code.functions import functions_of_file
 from helpers.code.names.context import NameContext
 from helpers.data.queries.wording import first_sentence
@@ -181,6 +181,15 @@ def test_a_stub_ends_before_the_first_statement_with_its_decorators():
     one_line = "def f(a): return a\n"
     assert ast.parse(stub(one_line, "Give a.") + "    pass\n")
     assert ast.get_docstring(ast.parse(stub(one_line, "Give a.") + "    pass\n").body[0]) == "Give a."
+
+
+@pytest.mark.parametrize(
+    "head", ["def f(a)", "def f(\n    a,\n)", "def f(\n    a: int\n) -> int", "@cached\ndef f(a)"]
+)
+def test_a_body_on_the_line_of_the_signature_comes_after_the_docstring(head):
+    written = with_docstring(f"{head}: return a\n", "Give a.")
+    assert ast.get_docstring(ast.parse(written).body[0]) == "Give a."
+    assert written.endswith('"""Give a."""\n    return a\n')
 
 
 SECTIONS = """Return the flow from `s`.

@@ -23,9 +23,10 @@ from helpers.data.tasks.drafts import executable_drafts
 from helpers.data.tasks.execution import ExecutionContext, strip_decorators
 from helpers.data.tasks.ground_truth import GroundTruth
 from helpers.data.tasks.implementations import implementations
-from helpers.data.tasks.neighbours import SAME_FILE, Neighbours, renamed
+from helpers.data.tasks.neighbours import SAME_FILE, Neighbours
 from helpers.data.tasks.phrasings import mark_line, spliced, unfenced
 from helpers.data.tasks.repairs import told_and_fixed
+from helpers.data.tasks.suite_cases import SuiteCase
 from helpers.data.tasks.test_sets import TestSet
 from helpers.profiles import RunRequest, resolve_profile
 from helpers.records import Function
@@ -252,13 +253,31 @@ def test_tests_by_authors_must_notice_as_many_bugs_as_others() -> None:
     assert (draft.is_spare, draft.truth.n_cases) == (False, 3)
 
 
-def test_one_case_by_authors_is_too_few() -> None:
+SIGN = "def sign(x):\n    return -1 if x < 0 else 1\n"
+ALL_SIGNS = "assert [sign(x) for x in (-2, 0, 3)] == [-1, 1, 1]"
+SAME_AGAIN = "assert [sign(x) for x in (-1, 5, 0)] == [-1, 1, 1]"
+
+
+@pytest.mark.parametrize(
+    ("asserts", "suite", "is_spare"),
+    [
+        ((ALL_SIGNS,), (), True),
+        ((ALL_SIGNS, SAME_AGAIN), (), True),
+        ((ALL_SIGNS, "assert sign(-1) == -1"), (), False),
+        ((ALL_SIGNS,), ("t.py::test_a:3",), False),
+        ((), ("t.py::test_a:3", "t.py::test_a:4"), True),
+        ((ALL_SIGNS, SAME_AGAIN), ("t.py::test_b:9",), False),
+    ],
+)
+def test_one_answer_that_authors_expect_is_too_few(asserts, suite, is_spare) -> None:
     """A function that is wrong everywhere else may give that one answer."""
-    code = "def sign(x):\n    return -1 if x < 0 else 1\n"
-    known = truth(code, ("assert [sign(x) for x in (-2, 0, 3)] == [-1, 1, 1]", "assert sign(-1) == -1"))
-    single = replace(known, test_set=replace(known.test_set, promised=(True, False)))
-    pair = replace(known, test_set=replace(known.test_set, promised=(True, True)))
-    assert [draft.is_spare for draft in (*to_write(single), *to_write(pair))] == [True, False]
+    known = truth(SIGN, (ALL_SIGNS, "assert sign(-1) == -1"))
+    cases = tuple(SuiteCase(origin, "assert sign(-3) < sign(0)") for origin in suite)
+    rest = tuple(text for text in known.test_set.asserts if text not in asserts)
+    promised = (True,) * len(asserts) + (False,) * len(rest)
+    tests = replace(known.test_set, asserts=(*asserts, *rest), promised=promised, suite=cases)
+    (draft,) = to_write(replace(known, test_set=tests))
+    assert draft.is_spare == is_spare
 
 
 NEAR = "def busiest(x):\n    return [x, x - 1]\n"
@@ -296,8 +315,8 @@ def test_saved_tasks_are_refused_where_a_copy_of_what_is_shown_passes(tmp_path) 
     for name, rows in (("train", [pair]), ("validation", []), ("tasks", [])):
         write_jsonl(tmp_path / f"{name}.jsonl", rows)
     assert verify_saved_pairs(tmp_path, ExecutionContext((), ()), workers=1).problems == ()
-    shown = json.dumps([renamed(BUSY, "other")])
-    write_jsonl(tmp_path / "train.jsonl", [replace(pair, detail=pair.detail | {"shown": shown})])
+    copies = json.dumps([BUSY])
+    write_jsonl(tmp_path / "train.jsonl", [replace(pair, detail=pair.detail | {"copies": copies})])
     (problem,) = verify_saved_pairs(tmp_path, ExecutionContext((), ()), workers=1).problems
     assert "copy of a function shown" in problem
 

@@ -181,14 +181,15 @@ def with_docstring(code: str, docstring: str) -> str:
     text = SourceText(code)
     first = text.function.body[0]
     lines = lines_of(code)
-    indent = " " * first.col_offset if first.lineno > text.function.lineno else "    "
+    start, _ = text.span(first)
+    is_on_signature = bool(text.data[:start].rpartition(b"\n")[2].strip())  # def f(): return 1
+    indent = "    " if is_on_signature else " " * first.col_offset
     quoted = docstring.replace("\\", "\\\\").replace('"""', "'''")
     quoted = UNWRITABLE.sub(lambda sign: sign.group().encode("unicode_escape").decode(), quoted)
     if quoted.endswith('"') and "\n" not in quoted:
         quoted = f'{quoted[:-1]}\\"'
     block = indented(f'"""{quoted}{chr(10) if chr(10) in quoted else ""}"""', indent)
-    if first.lineno == text.function.lineno:  # def f(): return 1
-        start, _ = text.span(first)
+    if is_on_signature:
         head = text.data[:start].decode().rstrip()
         return f"{head}\n{block}\n{indent}{text.data[start:].decode()}"
     at = _header_end(code, text.function)

@@ -203,7 +203,7 @@ def arrange_memory(seed: int) -> tuple[list[list[Any]], list[Any]]:
         pool, in a seeded order: free them from last to first, and new objects take their places from
         first to last. `filling` holds all others: keep them as long as the order must last.
     """
-    rng, filling = random.Random(seed), []
+    filling: list[Any] = []
     shares: list[list[Any]] = [[] for _ in range(SHARES)]
     gc.collect()
     for size in range(16, LARGEST_HASHED + 1, 16):
@@ -225,6 +225,7 @@ def arrange_memory(seed: int) -> tuple[list[list[Any]], list[Any]]:
             pool, start = divmod(id(one), 1 << POOL_BITS)
             (blocks[given[start]] if pool == found and start in given else filling).append(one)
         del made, new
+        rng = random.Random(f"{seed}:{size}")  # of its own: a size without a pool changes no other's order
         for share, page in zip(shares, blocks, strict=True):
             page.sort(key=id)
             rng.shuffle(page)

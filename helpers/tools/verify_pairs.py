@@ -30,7 +30,6 @@ from helpers.data.corpus_spec import resolve_spec
 from helpers.data.tasks.bugs import Bug
 from helpers.data.tasks.execution import NOTICED, ExecutionContext, context_of, limited, run_in
 from helpers.data.tasks.implementations import thoughtless
-from helpers.data.tasks.neighbours import renamed
 from helpers.data.tasks.phrasings import FENCE, mark_line
 from helpers.data.tasks.repairs import told_and_fixed
 from helpers.errors import SuiteError
@@ -198,8 +197,7 @@ def _expectations(task: Task) -> list[tuple[str, bool, str]]:
         for code in thoughtless(given, task.tests, parameters):
             body = bare_lines(code)[-1].strip()
             found.append((code, False, f"the tests do not detect the body `{body}`"))
-        for code in json.loads(task.detail.get("shown", "[]")):
-            copy = renamed(code, task.entry_point)
+        for copy in json.loads(task.detail.get("copies", "[]")):
             found.append((copy, False, "the tests do not detect a copy of a function shown with it"))
     return found
 

@@ -12,7 +12,6 @@ What else the file holds is told, too (`neighbours`): much of a function follows
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -21,11 +20,12 @@ from helpers.code.python_text import parse
 from helpers.data.tasks.draft import Draft, phrased
 from helpers.data.tasks.execution import NOTICED, ExecutionContext, run_in
 from helpers.data.tasks.ground_truth import MIN_MUTATION_SCORE, GroundTruth, program_of
-from helpers.data.tasks.neighbours import Neighbours, renamed, with_neighbours
+from helpers.data.tasks.neighbours import Neighbours, Shown, above
 from helpers.data.tasks.phrasings import fenced_python
+from helpers.data.tasks.test_sets import TestSet
 
 TOLD_CHARS = 500  # of the documentation beyond the summary
-MIN_BY_AUTHORS = 2  # cases; what one alone asks for, a wrong function may give by chance
+MIN_BY_AUTHORS = 2  # answers or tests; what one alone asks for, a wrong function may give by chance
 MAX_EXPECTED = 6  # expected values that are tried as answers to everything
 
 
@@ -35,8 +35,8 @@ def implementations(
     """Return functions to write, with the tests by their authors; those with recorded answers are spares.
 
     Left out are functions that a body without thought passes (`thoughtless`), and as tests by authors count
-    only `MIN_BY_AUTHORS` cases or more that notice as many planted bugs as the tests of a verified function
-    must.
+    only those that expect `MIN_BY_AUTHORS` different answers and notice as many planted bugs as the tests of
+    a verified function must.
 
     The answer repeats the summary as its docstring: a model that learns to leave it out leaves it out
     everywhere.
@@ -81,7 +81,7 @@ def _by_authors(truth: GroundTruth) -> GroundTruth:
 
 def _strong(truths: Sequence[GroundTruth], context: ExecutionContext, workers: int) -> list[GroundTruth]:
     """Return the functions whose tests kill enough mutants, with the figures of these tests."""
-    truths = [truth for truth in truths if truth.n_cases >= MIN_BY_AUTHORS]
+    truths = [truth for truth in truths if _n_expected(truth.test_set) >= MIN_BY_AUTHORS]
     programs = [program_of(truth, bug.source) for truth in truths for bug in truth.mutants]
     ends = iter(run_in(context, programs, workers=workers, what="run mutants on the authors' tests"))
     found = []
@@ -93,15 +93,28 @@ def _strong(truths: Sequence[GroundTruth], context: ExecutionContext, workers: i
     return found
 
 
+def _n_expected(tests: TestSet) -> int:
+    """Return how many different values the cases expect; cases of another form count once a test function."""
+    found = set()
+    for text, origin in [
+        *((text, text) for text in tests.asserts),
+        *((c.body, c.origin) for c in tests.suite),
+    ]:
+        last = ast.parse(text).body[-1]
+        test = last.test if isinstance(last, ast.Assert) else None
+        is_value = isinstance(test, ast.Compare) and isinstance(test.ops[-1], ast.Eq | ast.Is)
+        found.add(ast.unparse(test.comparators[-1]) if is_value else origin.rpartition(":")[0] or origin)
+    return len(found)
+
+
 def _noticing(
-    truths: Sequence[GroundTruth], shown: Mapping[str, Sequence[str]], context: ExecutionContext, workers: int
+    truths: Sequence[GroundTruth], shown: Mapping[str, Shown], context: ExecutionContext, workers: int
 ) -> list[GroundTruth]:
     """Return the functions whose tests notice every body without thought, and copies of what is shown."""
     bodies = [
-        [*thoughtless(_stub(one), one.tests, one.function.parameters),
-         *(renamed(code, one.function.name) for code in shown[one.function.id])]
+        [*thoughtless(_stub(one), one.tests, one.function.parameters), *shown[one.function.id].copies]
         for one in truths
-    ]  # fmt: skip
+    ]
     programs = [program_of(truth, code) for truth, some in zip(truths, bodies, strict=True) for code in some]
     ends = iter(run_in(context, programs, workers=workers, what="run stubs"))
     noticed = [[next(ends).status in NOTICED for _ in some] for some in bodies]
@@ -112,16 +125,15 @@ def _stub(truth: GroundTruth) -> str:
     return stub(truth.code, read_docstring(truth.function.docstring).summary)
 
 
-def _draft(truth: GroundTruth, shown: Mapping[str, Sequence[str]], seed: int) -> Draft:
+def _draft(truth: GroundTruth, shown: Mapping[str, Shown], seed: int) -> Draft:
     function = truth.function
     beside = shown[function.id]
-    copies = " a copy of a function shown with it," if beside else ""
+    copies = " a copy of a function shown with it," if beside.copies else ""
     checks = (
         f"reference passes {truth.n_cases} tests{' by its authors' if all(truth.test_set.promised) else ''}",
         f"an empty body, an argument,{copies} and one expected value for all fail them",
     )
     answer = fenced_python(with_docstring(truth.code, read_docstring(function.docstring).summary))
-    detail = {"shown": json.dumps(beside)} if beside else {}
-    draft = phrased(Draft("implement", function, _stub(truth), answer, checks, truth, detail), seed)
+    draft = phrased(Draft("implement", function, _stub(truth), answer, checks, truth, beside.detail), seed)
     told = beyond_summary(function.docstring, TOLD_CHARS)
-    return replace(draft, instruction=with_neighbours(f"{draft.instruction}\n\n{told}".rstrip(), beside))
+    return replace(draft, instruction=above(beside.codes) + f"{draft.instruction}\n\n{told}".rstrip())

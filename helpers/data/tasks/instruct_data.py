@@ -43,6 +43,7 @@ from helpers.records import Corpus, Function, InstructPair, SplitName, Splits, T
 from helpers.run.workspace import read_json, read_jsonl, write_json, write_jsonl
 from helpers.settings import TrackBSettings
 
+COPIED = "run as a copy only, in the place of a function that it is shown with"
 TOO_LONG = "longer than prompt or answer may be"
 SIDES: tuple[SplitName, ...] = ("train", "validation", "test")
 
@@ -124,10 +125,11 @@ def build_instruct_data(
     names = NameContext.from_functions(functions, corpus.import_name, corpus.files, installed=installed)
     foreign, benchmarks = foreign_licences(corpus), Benchmarks(settings.benchmarks)
     check = Filters(settings, tokenizer, names, foreign_files=foreign, benchmarks=benchmarks)
+    rule = PurityRule(corpus, functions)
     shared = _Shared(
         functions, splits, corpus, settings, seed, workers, generator or SourceFacts(), check,
         TestSuite(corpus, functions), execution_context(corpus),
-        Neighbours(functions, check.tokens, settings.neighbour_tokens),
+        Neighbours(functions, check.tokens, settings.neighbour_tokens, lambda one: not rule.reason(one)),
     )  # fmt: skip
     wordings: dict[str, tuple[str, ...]] = {}
     if shared.has_own_words:
@@ -206,6 +208,8 @@ def _build_side(side: SplitName, shared: _Shared, wordings: Mapping[str, tuple[s
         verified, shared.context, shared.neighbours, wanted=wanted, repair_form=settings.repair_form,
         seed=seed, workers=shared.workers,
     )  # fmt: skip
+    outcomes |= dict.fromkeys(sorted(shared.neighbours.copied - set(outcomes)), COPIED)
+    shared.neighbours.copied.clear()
     drafts = [shared.finish(draft) for draft in (*executable, *documented_drafts(candidates, seed=seed))]
     kept = check.keep(drafts, is_task=side == "test")
     if side == "test" or not shared.has_own_words:
@@ -262,7 +266,8 @@ def _unverified_examples(sides: Mapping[str, _Side], shared: _Shared) -> dict[st
     for side in sides.values():
         for function, outcome in side.outcomes.items():
             found.setdefault(outcome, []).append(function)
-    found.pop("verified", None)
+    for outcome in ("verified", COPIED):
+        found.pop(outcome, None)
     rule = PurityRule(shared.corpus, shared.functions)
     wanted = {reason for side in sides.values() for reason in side.counts if reason in REFUSALS}
     for function in shared.functions:
