@@ -26,7 +26,7 @@ from helpers.models.footprint import (
     is_packed_form,
     training_parts,
 )
-from helpers.models.shapes import Shape, model_shape
+from helpers.models.shapes import Shape, ShapeError, model_shape
 from helpers.models.target_scores import LOGITS_AT_ONCE
 from helpers.settings import Profile, TrackASettings, TrackBSettings
 
@@ -206,11 +206,20 @@ def _plan_training(work: _TrainingWork, shape: Shape, machine: Machine, micro_ba
     Per weight, each pass takes 2 operations, since frozen weights need no gradients of their own. Blocks
     below the lowest adapter take part in the forward pass alone, and in the packed form in the first epoch
     alone (`helpers.models.packed_decoder`).
+
+    Raises:
+        ShapeError: if more layers are to get adapters than the model has.
     """
     from helpers.train import continued_pretraining, instruct
     from helpers.train.trainer import batch_shape
 
     lora, length = work.settings.lora, work.length
+    if lora.layers > shape.layers:
+        track = work.stage.partition("/")[0]
+        raise ShapeError(
+            f"{track}.lora.layers is {lora.layers}, but {work.settings.model} has {shape.layers} layers: "
+            "lower that, or choose another model"
+        )
     training = continued_pretraining if work.stage.startswith("track_a") else instruct
     limit = max(1, training.MICRO_BATCH_TOKENS["cpu" if machine.speed is CPU_SPEED else "cuda"] // length)
     fit = Fit()

@@ -47,6 +47,16 @@ def test_runs_that_are_not_comparable_are_marked(files):
     assert "the seed differs" in page
 
 
+def test_a_track_with_other_held_out_items_is_marked(files):
+    """Other settings of the data, or another version of it, make other tasks of the same corpus and seed."""
+    other = json.loads((files / "one.json").read_text())
+    other["track_c"]["data"]["sha256"] = "0" * 64
+    (files / "other.json").write_text(json.dumps(other))
+    page = comparison([f"a={files / 'one.json'}", f"b={files / 'other.json'}"])
+    assert page.count("Not comparable") == 1
+    assert "the held-out items of Track C · embedding tuning differ" in page
+
+
 def test_each_run_names_models_and_changed_settings_but_no_absolute_paths(files):
     other = json.loads((files / "other.json").read_text())
     other["track_a"]["model"] = str(files / "my_model")
@@ -90,6 +100,16 @@ def test_files_that_are_no_run_are_refused(files):
     (files / "torn.json").write_text("{")
     (files / "list.json").write_text("[]")
     (files / "deep.json").write_text("[" * 100_000)
+    one = json.loads((files / "one.json").read_text())
+    for name, wrong in (
+        ("empty.json", {key: {} for key in one}),
+        ("number.json", dict.fromkeys(one, 1)),
+        ("track.json", one | {"track_b": {"verdict": "improved"}}),
+        ("seedless.json", one | {"run": {"run_id": "x"}}),
+    ):
+        (files / name).write_text(json.dumps(wrong))
+        with pytest.raises(CompareError, match=f"{name} is damaged, or of another version"):
+            comparison([str(files / name)])
     for name in ("torn.json", "list.json", "deep.json", "missing.json", "n" * 300):
         with pytest.raises(CompareError, match=name):
             comparison([str(files / name)])

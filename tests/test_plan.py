@@ -345,3 +345,17 @@ def test_an_unknown_model_is_said(tmp_path) -> None:
         (tmp_path / "config.json").write_text(content)
         with pytest.raises(ShapeError):
             model_shape(str(tmp_path))
+
+
+@pytest.mark.parametrize("track", ["track_a", "track_b"])
+def test_more_adapted_layers_than_the_model_has_are_refused(track) -> None:
+    layers = model_shape(TINY_CODE_LM).layers
+    for given in (layers, layers + 1):
+        request = RunRequest("smoke", changed_settings=(f"{track}.lora.layers={given}",))
+        if given == layers:
+            assert plan_run(resolve_profile(request), Machine.t4())
+        else:
+            with pytest.raises(
+                ShapeError, match=f"{track}.lora.layers is {given}, but .* has {layers} layers"
+            ):
+                plan_run(resolve_profile(request), Machine.t4())

@@ -1,7 +1,7 @@
 """Compare several runs: what another base model, setting or code version changed.
 
-Only their metrics.json is read. If corpus, seed or profile differ, the page says that the figures cannot be
-compared.
+Only their metrics.json is read. If corpus, seed or profile differ, or the held-out items of a track, the page
+says that the figures cannot be compared.
 """
 
 from __future__ import annotations
@@ -103,6 +103,10 @@ def _differences(runs: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if len(set(values.values())) > 1:
             listed = ", ".join(f"{inline(name)}: {inline(str(value)[:12])}" for name, value in values.items())
             found.append(f"**Not comparable:** the {what} differs ({listed}).")
+    for name, title in TRACK_NAMES.items():
+        ran = [metrics[name]["data"] for metrics in runs.values() if metrics[name]["verdict"] != "not_run"]
+        if len({data["sha256"] for data in ran}) > 1:
+            found.append(f"**Not comparable:** the held-out items of Track {title} differ.")
     return found
 
 
@@ -131,4 +135,9 @@ def _read(place: Path) -> Mapping[str, Any]:
         raise CompareError(f"{place} can't be read as a run's metrics.json: {error}") from error
     if missing:
         raise CompareError(f"{place} is not the metrics.json of a run: it lacks {', '.join(missing)}")
+    try:
+        comparison_text({"": metrics})
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        wrong = f"{type(error).__name__}: {error}"
+        raise CompareError(f"{place} is damaged, or of another version of this suite ({wrong})") from error
     return metrics
