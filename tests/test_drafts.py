@@ -280,6 +280,17 @@ def test_one_answer_that_authors_expect_is_too_few(asserts, suite, is_spare) -> 
     assert draft.is_spare == is_spare
 
 
+def test_sizes_alone_are_too_little() -> None:
+    """Any values of that number would pass."""
+    code = "def first(x):\n    found = []\n    for y in range(x):\n        found.append(y * 2)\n    return found\n"
+    sizes, value = ("assert len(first(0)) == 0", "assert len(first(3)) == 3"), "assert first(2) == [0, 2]"
+    for asserts, is_spare in ((sizes, True), ((*sizes, value), False)):
+        known = truth(code, asserts)
+        by_authors = replace(known.test_set, promised=(True,) * len(asserts))
+        (draft,) = to_write(replace(known, test_set=by_authors))
+        assert draft.is_spare == is_spare
+
+
 NEAR = "def busiest(x):\n    return [x, x - 1]\n"
 FAR = "def closed(path):\n    return path.name\n"
 
