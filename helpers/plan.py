@@ -163,7 +163,10 @@ def _plan_writing(
     stage: str, profile: Profile, machine: Machine, *, prompts: int, answers: int, prompt_tokens: int,
     longest: int, new_tokens: int,
 ) -> StagePlan:  # fmt: skip
-    """Plan the writing of `answers` texts to `prompts` different prompts of Track B's model."""
+    """Plan the writing of `answers` texts to `prompts` different prompts by Track B's model.
+
+    Prompts have `prompt_tokens` on the whole, and those of one batch may have as many as `longest`.
+    """
     shape = model_shape(profile.track_b.model)
     rows = max(1, min(profile.track_b.generation_batch, answers))
     steps = -(-answers // rows) * new_tokens
@@ -215,10 +218,9 @@ def _plan_training(work: _TrainingWork, shape: Shape, machine: Machine, micro_ba
 
     lora, length = work.settings.lora, work.length
     if lora.layers > shape.layers:
-        track = work.stage.partition("/")[0]
         raise ShapeError(
-            f"{track}.lora.layers is {lora.layers}, but {work.settings.model} has {shape.layers} layers: "
-            "lower that, or choose another model"
+            f"lora.layers is {lora.layers}, but {work.settings.model} has {shape.layers} layers: lower that, "
+            "or choose another model"
         )
     training = continued_pretraining if work.stage.startswith("track_a") else instruct
     limit = max(1, training.MICRO_BATCH_TOKENS["cpu" if machine.speed is CPU_SPEED else "cuda"] // length)

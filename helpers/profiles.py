@@ -121,7 +121,7 @@ EMBEDDED = replace(
         lora=LoraSettings(rank=32, alpha=64),
         repair_form="line",
         fenced_code=False,
-        neighbour_tokens=0,  # it repairs lines, and writes no functions with or without them
+        neighbour_tokens=0,  # no prompt of its length has room for them
         general_problems=0,  # the embedded model is no chat model,
         rehearsed_answers=0,  # and has no answers to keep
     ),

@@ -264,7 +264,7 @@ class TrackBSettings:
     repair_form: str = "function"  # what answers a bug: the function, or the "line" alone
     fenced_code: bool = True  # code in Markdown fences, as chat models write it; a base model saw none
     general_problems: int = 0  # of HumanEval's, on which forgetting is measured; for chat models
-    neighbour_tokens: int = 0  # of other functions of the file, shown besides where one is to be written
+    neighbour_tokens: int = 0  # room for other functions of the file above a request to write one
     rehearsed_answers: int = 0  # of the untouched model about general code, mixed into the pairs
     language: str = "deterministic"  # who writes prose: also chat[:MODEL], openai:MODEL[@URL]
     benchmarks: tuple[str, ...] = ()  # problem files (HumanEval's or MBPP's) that no pair may share code with

@@ -192,6 +192,24 @@ def test_a_body_on_the_line_of_the_signature_comes_after_the_docstring(head):
     assert written.endswith('"""Give a."""\n    return a\n')
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def f(a):\n\treturn a\n",
+        "def f(a):\n  return a\n",
+        "def f(a={\n    'k':\n    1}):\n    return a\n",
+        "def f(*a: {\n    'k':\n    1}, **b):\n    return a\n",
+        "def f(a, /, *, b=[\n    1][\n    0:\n    ]):\n    return a\n",
+        "@cached(\n    x\n)\ndef f(a): return a\n",
+    ],
+)  # fmt: skip
+def test_a_docstring_is_the_first_statement_however_the_function_is_written(code):
+    tree = ast.parse(with_docstring(code, "Give a."))
+    function = tree.body[-1]
+    assert ast.get_docstring(function) == "Give a."
+    assert ast.dump(ast.parse(code).body[-1].args) == ast.dump(function.args)
+
+
 SECTIONS = """Return the flow from `s`.
 
 The flow is **as large** as it can be. It may be 0.

@@ -237,7 +237,7 @@ def test_code_of_a_benchmark_is_not_shown_either(functions, check, tmp_path) -> 
     assert given.counts["implement"]["code of a benchmark"] == 1
 
 
-def test_what_is_shown_leaves_a_request_no_room_of_its_own(functions, check) -> None:
+def test_a_request_may_not_use_the_room_of_what_is_shown_above_it(functions, check) -> None:
     settings = dataclasses.replace(check.settings, max_prompt_tokens=120, neighbour_tokens=200)
     plain = documented_drafts(functions, seed=1)[0]
     small, large = "def f(x):\n    return x\n", "def f(x):\n" + "    x = x + 1\n" * 40 + "    return x\n"

@@ -182,8 +182,9 @@ def with_docstring(code: str, docstring: str) -> str:
     first = text.function.body[0]
     lines = lines_of(code)
     start, _ = text.span(first)
-    is_on_signature = bool(text.data[:start].rpartition(b"\n")[2].strip())  # def f(): return 1
-    indent = "    " if is_on_signature else " " * first.col_offset
+    before = text.data[:start].rpartition(b"\n")[2].decode()
+    is_on_signature = bool(before.strip())  # def f(): return 1
+    indent = "    " if is_on_signature else before
     quoted = docstring.replace("\\", "\\\\").replace('"""', "'''")
     quoted = UNWRITABLE.sub(lambda sign: sign.group().encode("unicode_escape").decode(), quoted)
     if quoted.endswith('"') and "\n" not in quoted:
@@ -261,8 +262,8 @@ def returns_a_value(source: str) -> bool:
 
 def _header_end(code: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Return the number of lines up to and including the colon that ends the signature."""
-    after = [function.args, *function.args.args, *function.args.kwonlyargs, function.returns]
-    last = max((getattr(node, "end_lineno", 0) or 0) for node in after if node is not None)
+    signature = [function.args, *([function.returns] if function.returns else [])]
+    last = max(getattr(part, "end_lineno", 0) for node in signature for part in ast.walk(node))
     line = max(last, function.lineno)
     lines = bare_lines(code)
     while line < len(lines) and not re.search(r":\s*(#.*)?$", lines[line - 1]):

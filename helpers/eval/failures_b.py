@@ -49,14 +49,14 @@ def track_b_failures(scores: Sequence[ResponseScore], tasks: Sequence[Task]) -> 
         category, evidence = _diagnose(score, task)
         told = clip(score.detail, DETAIL_CHARS)
         evidence += f" Scorer: {told}" if told not in evidence else ""
-        shown = clip(_request(task)), clip(task.reference) or "no reference answer", clip(score.response)
+        shown = _request(task), clip(task.reference) or "no reference answer", clip(score.response)
         failures.append(Failure("track_b", category, task.id, *shown, evidence))
     return failures
 
 
 def _request(task: Task) -> str:
-    """Return what is asked, before the functions of its file that stand above it in the prompt."""
-    asked, shown = request_alone(task.instruction, task.detail), shown_codes(task.detail)
+    """Return what is asked, and how many functions of its file stand above that in the prompt."""
+    asked, shown = clip(request_alone(task.instruction, task.detail)), shown_codes(task.detail)
     return f"{asked}\n\n(above it: {len(shown)} of the file's other functions)" if shown else asked
 
 

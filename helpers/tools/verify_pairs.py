@@ -8,7 +8,7 @@ mutants. Nothing else is taken from the run that made them, except where the cor
                       what the answer says of that line is so
     improve           the given code passes all tests, and the answer costs less
     implement         bodies without thought fail: empty, an argument, one expected value for everything,
-                      and copies of the functions of its file that the instruction shows
+                      and copies of the functions that the instruction shows and that may be run
     unit_tests        the reference passes them and a held-out mutant is killed (part of the judging)
     docstring         the code is unchanged (part of the judging); the given code had no docstring
     all with tests    the correct code passes all of them

@@ -22,6 +22,7 @@ from helpers.code.secrets import mask_secrets
 from helpers.data.contamination import NGRAM_WORDS, Benchmarks
 from helpers.data.tasks.checks import answer_code, invented_in_answer, verdict_without_running
 from helpers.data.tasks.draft import Draft, task_of
+from helpers.data.tasks.execution import strip_decorators
 from helpers.data.tasks.neighbours import request_alone, shown_codes
 from helpers.models.causal_lm import chat_ids
 from helpers.models.tokens import token_ids
@@ -125,10 +126,8 @@ class Filters:
             return "names something that does not exist"
         if is_task:
             return ""
-        text, codes = (
-            f"{draft.instruction}\n{draft.response}",
-            (code or draft.given, *shown_codes(draft.detail)),
-        )
+        text = f"{draft.instruction}\n{draft.response}"
+        codes = (code or draft.given, *map(strip_decorators, shown_codes(draft.detail)))
         return next(filter(None, (self.benchmarks.reason(text, one) for one in codes)), "")
 
     def steps(self) -> dict[str, dict[str, int]]:

@@ -19,13 +19,13 @@ from helpers.code.docstrings import beyond_summary, read_docstring, stub, with_d
 from helpers.code.python_text import parse
 from helpers.data.tasks.draft import Draft, phrased
 from helpers.data.tasks.execution import NOTICED, ExecutionContext, run_in
+from helpers.data.tasks.expected_answers import expected_answer
 from helpers.data.tasks.ground_truth import MIN_MUTATION_SCORE, GroundTruth, program_of
 from helpers.data.tasks.neighbours import Neighbours, Shown, above
 from helpers.data.tasks.phrasings import fenced_python
-from helpers.data.tasks.test_sets import TestSet
 
 TOLD_CHARS = 500  # of the documentation beyond the summary
-MIN_BY_AUTHORS = 2  # answers or tests; what one alone asks for, a wrong function may give by chance
+MIN_BY_AUTHORS = 2  # different answers; a wrong function may give one by chance
 MAX_EXPECTED = 6  # expected values that are tried as answers to everything
 
 
@@ -81,7 +81,7 @@ def _by_authors(truth: GroundTruth) -> GroundTruth:
 
 def _strong(truths: Sequence[GroundTruth], context: ExecutionContext, workers: int) -> list[GroundTruth]:
     """Return the functions whose tests kill enough mutants, with the figures of these tests."""
-    truths = [truth for truth in truths if _n_expected(truth.test_set) >= MIN_BY_AUTHORS]
+    truths = [truth for truth in truths if _n_expected(truth) >= MIN_BY_AUTHORS]
     programs = [program_of(truth, bug.source) for truth in truths for bug in truth.mutants]
     ends = iter(run_in(context, programs, workers=workers, what="run mutants on the authors' tests"))
     found = []
@@ -93,24 +93,11 @@ def _strong(truths: Sequence[GroundTruth], context: ExecutionContext, workers: i
     return found
 
 
-def _n_expected(tests: TestSet) -> int:
-    """Return how many different answers the cases ask for.
-
-    Sizes (`len(f(x)) == 3`) count as one in all, since any values of that number would do; cases that compare
-    with no value count once for each test function.
-    """
-    cases = [*((text, text) for text in tests.asserts), *((c.body, c.origin) for c in tests.suite)]
-    found = set()
-    for text, origin in cases:
-        last = ast.parse(text).body[-1]
-        test = last.test if isinstance(last, ast.Assert) else None
-        if not isinstance(test, ast.Compare) or not isinstance(test.ops[-1], ast.Eq | ast.Is):
-            found.add(origin.rpartition(":")[0] or origin)
-        elif isinstance(test.left, ast.Call) and ast.unparse(test.left.func) == "len":
-            found.add("a size")
-        else:
-            found.add(ast.unparse(test.comparators[-1]))
-    return len(found)
+def _n_expected(truth: GroundTruth) -> int:
+    """Return how many different answers the cases ask for; a test that compares otherwise counts once."""
+    name, tests = truth.function.name, truth.test_set
+    found = {expected_answer(text, name) or text for text in tests.asserts}
+    return len(found | {expected_answer(c.body, name) or c.origin.rpartition(":")[0] for c in tests.suite})
 
 
 def _noticing(

@@ -22,11 +22,16 @@ from helpers.data.splits import functions_of
 from helpers.data.tasks.choosing import choose_drafts, wanted_functions, wanted_kinds
 from helpers.data.tasks.draft import Draft, pair_of, task_of, without_fences
 from helpers.data.tasks.drafts import executable_drafts
-from helpers.data.tasks.execution import ExecutionContext, execution_context, import_folders
+from helpers.data.tasks.execution import (
+    ExecutionContext,
+    execution_context,
+    import_folders,
+    strip_decorators,
+)
 from helpers.data.tasks.filters import EXAMPLES, Filters, foreign_licences
 from helpers.data.tasks.ground_truth import GroundTruth, left_out, verify_functions
 from helpers.data.tasks.instruct_report import instruct_report
-from helpers.data.tasks.neighbours import Neighbours
+from helpers.data.tasks.neighbours import Neighbours, shown_codes
 from helpers.data.tasks.prose import LanguageGenerator, SourceFacts
 from helpers.data.tasks.prose_drafts import (
     documented_drafts,
@@ -129,7 +134,10 @@ def build_instruct_data(
     shared = _Shared(
         functions, splits, corpus, settings, seed, workers, generator or SourceFacts(), check,
         TestSuite(corpus, functions), execution_context(corpus),
-        Neighbours(functions, check.tokens, settings.neighbour_tokens, lambda one: not rule.reason(one)),
+        Neighbours(
+            [one for one in functions if one.id not in splits.excluded_functions],
+            check.tokens, settings.neighbour_tokens, lambda one: not rule.reason(one),
+        ),
     )  # fmt: skip
     wordings: dict[str, tuple[str, ...]] = {}
     if shared.has_own_words:
@@ -143,9 +151,10 @@ def build_instruct_data(
     )
     tasks = tuple(task_of(draft, f"task-{index:04d}") for index, draft in enumerate(sides["test"].chosen))
     check_held_out(
-        [(pair.id, pair.function_id, pair.detail["code"]) for pair in (*train, *validation)],
+        [(pair.id, pair.function_id, code) for pair in (*train, *validation)
+         for code in (pair.detail["code"], *map(strip_decorators, shown_codes(pair.detail)))],
         [(task.function_id, task.detail["code"]) for task in tasks],
-    )
+    )  # fmt: skip
     ran = tuple(
         {"function": name, "side": side, "outcome": outcome}
         for side, found in sides.items()

@@ -5,8 +5,8 @@ functions of the same file that are most alike in name, parameters and summary, 
 docstring. Twins of the function are never among them (`helpers.data.twins`), nor functions that use it:
 without it they would not be there.
 
-A copy of a function that is shown must not pass as an answer. So copies are run, but for functions that may
-not be run at all (`helpers.data.tasks.purity`).
+A copy of a function that is shown must not pass as an answer. So copies are run, except of functions that
+may not be run at all (`helpers.data.tasks.purity`).
 """
 
 from __future__ import annotations
