@@ -59,7 +59,8 @@ CHEATS = {
     "given data changed": (edited((RUN, RUN + "    np.savez('data.npz', **data)\n")), "outputs"),
     "wrong shape": (edited((SAVE, FORGED % "centroids[:1]".replace("centroids", "result['centroids']"))), "shapes"),
     "another seed": (edited(("train(data, arguments.seed)", "train(data, 7)")), "shapes"),
-    "half of the data": (edited(("points[rows][labels[rows] == label]", "points[rows[:8]][labels[rows[:8]] == label]")), "whole_training"),
+    # Some of each label: where eight rows happen to have one label, the other centroid is not even a number.
+    "a part of the data": (edited(("points[rows][labels[rows] == label]", "points[rows][labels[rows] == label][:4]")), "whole_training"),
     "unseeded": (edited(('{"centroids": centroids,', '{"centroids": centroids + np.random.normal(scale=1e-9),')), "same_seed"),
     "wrong on fresh inputs": (
         edited(("    apart =", "    centroids = centroids[::-1]\n    apart =")), "fresh_inputs",
