@@ -42,7 +42,7 @@ def run_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def served(run_folder):
-    limits = {"body_bytes": 10_000, "body_s": 0.5, "request_s": 60.0, "queue": 4}
+    limits = {"body_bytes": 10_000, "body_s": 60.0, "request_s": 60.0, "queue": 4}
     models = served_run.without_ends(served_run.load(run_folder, "code-base", "code-adapted", "chat-base"))
     with served_run.serving(run_folder, models, **limits) as running:
         yield running
@@ -179,12 +179,16 @@ def test_a_large_body_is_refused_before_it_is_read_or_as_soon_as_it_is_too_large
     assert post(served, SHORT)[0] == 200
 
 
-def test_a_body_that_does_not_come_is_waited_for_no_longer_than_allowed(served):
-    slow = sent(served, b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
-    begun = time.monotonic()
-    assert slow.recv(100).startswith(b"HTTP/1.1 408 ")
-    assert time.monotonic() - begun > 0.4
-    slow.close()
+def test_a_body_that_does_not_come_is_waited_for_no_longer_than_allowed(more_models):
+    """A server of its own: a busy machine may need half a second for bodies that do come."""
+    with served_run.serving(*more_models, body_s=0.5) as impatient:
+        begun = time.monotonic()
+        slow = sent(
+            impatient, b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{"
+        )
+        assert slow.recv(100).startswith(b"HTTP/1.1 408 ")
+        assert time.monotonic() - begun > 0.5
+        slow.close()
 
 
 def test_what_is_no_http_is_answered_and_closed(served):
@@ -263,7 +267,7 @@ def test_what_waits_for_the_engine_is_dropped_with_its_client(served, gate, monk
 
 
 def test_a_text_that_takes_too_long_ends_with_an_error(more_models, slow_steps):
-    with served_run.serving(*more_models, request_s=0.4) as hurried:
+    with served_run.serving(*more_models, request_s=2.0) as hurried:  # long enough to begin a stream
         status, _, answer = post(hurried, LONG)
         assert (status, answer["error"]["code"]) == (504, "timeout")
         status, _, content = post(hurried, {**LONG, "stream": True})
