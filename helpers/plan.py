@@ -124,16 +124,15 @@ def _plan_twin(profile: Profile, machine: Machine, micro_batch: int | None) -> S
 
 
 def _plan_track_b(profile: Profile, machine: Machine, micro_batch: int | None) -> list[StagePlan]:
-    from helpers.data.tasks.choosing import PAIR_SHARES
     from helpers.data.tasks.rehearsal import questions_asked, room_of
 
     b, shape = profile.track_b, model_shape(profile.track_b.model)
-    length = b.longest_prompt + b.max_new_tokens
+    length = b.max_prompt_tokens + b.max_new_tokens
     prompts = b.executable_tasks + b.language_tasks
     answers = prompts + b.executable_tasks * b.samples_per_task
     before = _plan_writing(
         "track_b/answers_before", profile, machine, prompts=prompts, answers=answers,
-        prompt_tokens=b.max_prompt_tokens, longest=b.longest_prompt, new_tokens=b.max_new_tokens,
+        prompt_tokens=b.max_prompt_tokens, new_tokens=b.max_new_tokens,
     )  # fmt: skip
     asked, room = questions_asked(b), room_of(b)
     rehearsal = _plan_writing(
@@ -143,13 +142,11 @@ def _plan_track_b(profile: Profile, machine: Machine, micro_batch: int | None) -
         prompts=asked,
         answers=asked,
         prompt_tokens=round(QUESTION_SHARE * room),
-        longest=round(QUESTION_SHARE * room),
         new_tokens=room,
     )
     trained = (b.train_pairs + b.rehearsed_answers) * b.epochs
     validated = b.validation_pairs * (b.epochs + 1)
-    half = (b.max_prompt_tokens + b.max_new_tokens) / 2  # a pair is about half as long as it may be
-    half += PAIR_SHARES["implement"] * b.neighbour_tokens
+    half = length / 2  # a pair is about half as long as it may be
     work = _TrainingWork("track_b/train", b, length, trained * half, validated * half)
     return [
         *([rehearsal] if asked else []),
@@ -161,12 +158,9 @@ def _plan_track_b(profile: Profile, machine: Machine, micro_batch: int | None) -
 
 def _plan_writing(
     stage: str, profile: Profile, machine: Machine, *, prompts: int, answers: int, prompt_tokens: int,
-    longest: int, new_tokens: int,
+    new_tokens: int,
 ) -> StagePlan:  # fmt: skip
-    """Plan the writing of `answers` texts to `prompts` different prompts by Track B's model.
-
-    Prompts have `prompt_tokens` on the whole, and those of one batch may have as many as `longest`.
-    """
+    """Plan the writing of `answers` texts to `prompts` different prompts by Track B's model."""
     shape = model_shape(profile.track_b.model)
     rows = max(1, min(profile.track_b.generation_batch, answers))
     steps = -(-answers // rows) * new_tokens
@@ -177,8 +171,8 @@ def _plan_writing(
     seconds = steps * (a_step + shape.layers * machine.speed.step_s)
     seconds += 2.0 * shape.parameters * prompts * prompt_tokens / footprint.reading_flops(shape, machine)
     parts = footprint.reading_parts(shape, machine) | {
-        "cache": footprint.cache_bytes(shape, rows, longest + new_tokens, machine) / GIB,
-        "prompts read": _reading_bytes(shape, machine, rows, longest) / GIB,
+        "cache": footprint.cache_bytes(shape, rows, prompt_tokens + new_tokens, machine) / GIB,
+        "prompts read": _reading_bytes(shape, machine, rows, prompt_tokens) / GIB,
         "logits": 16.0 * rows * shape.vocabulary / GIB,
     }
     return StagePlan(stage, parts, seconds, f"batches of {rows}; at most {new_tokens} new tokens each")

@@ -67,7 +67,6 @@ T4 = Profile(
         lora=LoraSettings(rank=16, alpha=32),
         generation_batch=64,
         general_problems=164,
-        neighbour_tokens=800,
         rehearsed_answers=108,  # one for five pairs
     ),
     track_c=TrackCSettings(
@@ -121,7 +120,6 @@ EMBEDDED = replace(
         lora=LoraSettings(rank=32, alpha=64),
         repair_form="line",
         fenced_code=False,
-        neighbour_tokens=0,  # no prompt of its length has room for them
         general_problems=0,  # the embedded model is no chat model,
         rehearsed_answers=0,  # and has no answers to keep
     ),
@@ -163,7 +161,6 @@ LAPTOP = replace(
         epochs=2,
         learning_rate=5e-4,
         batch_sequences=4,  # twice the steps for the same tokens
-        neighbour_tokens=400,
         general_problems=40,
         rehearsed_answers=40,
     ),

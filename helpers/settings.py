@@ -264,7 +264,6 @@ class TrackBSettings:
     repair_form: str = "function"  # what answers a bug: the function, or the "line" alone
     fenced_code: bool = True  # code in Markdown fences, as chat models write it; a base model saw none
     general_problems: int = 0  # of HumanEval's, on which forgetting is measured; for chat models
-    neighbour_tokens: int = 0  # room for other functions of the file above a request to write one
     rehearsed_answers: int = 0  # of the untouched model about general code, mixed into the pairs
     language: str = "deterministic"  # who writes prose: also chat[:MODEL], openai:MODEL[@URL]
     benchmarks: tuple[str, ...] = ()  # problem files (HumanEval's or MBPP's) that no pair may share code with
@@ -279,18 +278,11 @@ class TrackBSettings:
             self, "track_b", train_pairs="training_pairs", validation_pairs="validation_pairs",
             executable_tasks="executable_tasks",
         )  # fmt: skip
-        if self.neighbour_tokens < 0:
-            raise SettingsError(f"neighbour_tokens is {self.neighbour_tokens}, but must be at least 0")
         if self.temperature == 0 and self.samples_per_task > 1:
             raise SettingsError(
                 f"temperature is 0, and all {self.samples_per_task} samples of a task would be equal: raise "
                 "it, or set samples_per_task to 1"
             )
-
-    @property
-    def longest_prompt(self) -> int:
-        """Tokens that a prompt may have, with the functions that it may show besides."""
-        return self.max_prompt_tokens + self.neighbour_tokens
 
 
 @dataclass(frozen=True)

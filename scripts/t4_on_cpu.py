@@ -42,7 +42,6 @@ FEW = (
     "track_b.samples_per_task=3",
     "track_b.max_new_tokens=192",
     "track_b.max_prompt_tokens=512",
-    "track_b.neighbour_tokens=256",
     "track_b.epochs=1",
     "track_b.bootstrap_samples=500",
     "track_c.train_pairs=16",

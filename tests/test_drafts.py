@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import calendar
 import inspect
-import json
 import statistics
 import textwrap
 from dataclasses import replace
@@ -23,7 +22,6 @@ from helpers.data.tasks.drafts import executable_drafts
 from helpers.data.tasks.execution import ExecutionContext, strip_decorators
 from helpers.data.tasks.ground_truth import GroundTruth
 from helpers.data.tasks.implementations import implementations
-from helpers.data.tasks.neighbours import SAME_FILE, Neighbours
 from helpers.data.tasks.phrasings import mark_line, spliced, unfenced
 from helpers.data.tasks.repairs import told_and_fixed
 from helpers.data.tasks.suite_cases import SuiteCase
@@ -34,7 +32,6 @@ from helpers.run.workspace import write_jsonl
 from helpers.sandbox.api import run_program
 from helpers.tools.verify_pairs import verify_saved_pairs
 
-ALONE = Neighbours([], len, 0)  # nothing is shown besides a function
 WANTED = {"fix_bug": 4, "implement": 2, "improve": 0, "unit_tests": 0}
 
 
@@ -53,7 +50,7 @@ def truth(code: str, asserts: tuple[str, ...], summary: str = "Do it.") -> Groun
 
 def drafts(known: GroundTruth, form: str = "line"):
     context = ExecutionContext((), ())
-    return executable_drafts([known], context, ALONE, wanted=WANTED, repair_form=form, seed=1, workers=1)
+    return executable_drafts([known], context, wanted=WANTED, repair_form=form, seed=1, workers=1)
 
 
 GUARDED = "def guarded(x):\n    if x < 0:\n        raise ValueError(x)\n    return x + 1\n"
@@ -196,8 +193,8 @@ def test_nothing_is_said_of_a_repair_that_one_sentence_cannot_say(given, line) -
     assert told_and_fixed(FOUND, bug) == f"```python\n{FOUND.rstrip()}\n```"
 
 
-def to_write(*known: GroundTruth, neighbours: Neighbours = ALONE):
-    return implementations(known, ExecutionContext((), ()), neighbours, seed=1, workers=1)
+def to_write(*known: GroundTruth):
+    return implementations(known, ExecutionContext((), ()), seed=1, workers=1)
 
 
 @pytest.mark.parametrize(
@@ -291,47 +288,6 @@ def test_sizes_alone_are_too_little() -> None:
         assert draft.is_spare == is_spare
 
 
-NEAR = "def busiest(x):\n    return [x, x - 1]\n"
-FAR = "def closed(path):\n    return path.name\n"
-
-
-def test_a_request_to_implement_shows_what_the_file_holds() -> None:
-    known = truth(BUSY, ASSERTS, "Return `x` and more.")
-    near, far = truth(NEAR, (), "Return `x` and less.").function, truth(FAR, ()).function
-    shown = Neighbours([known.function, near, far], len, 400)
-    (draft,) = to_write(known, neighbours=shown)
-    (without,) = to_write(known)
-    assert draft.given == without.given
-    before, instruction = draft.instruction[: -len(without.instruction)], without.instruction
-    assert draft.instruction.endswith(instruction)
-    assert before.startswith(SAME_FILE)
-    assert before.index("path.name") < before.index("Return `x` and less.") < before.index("x - 1")
-    pair = pair_of(draft, "p")
-    assert pair.detail["given"] == draft.given
-    assert "a copy of a function shown with it" in pair.verified[1]
-    assert "shown" not in pair_of(without, "p").detail
-
-
-def test_a_function_that_passes_as_a_copy_of_one_shown_is_not_asked_for() -> None:
-    known = truth(BUSY, ASSERTS)
-    twin = truth(BUSY.replace("busy", "twin"), ()).function
-    assert to_write(known)
-    assert to_write(known, neighbours=Neighbours([known.function, twin], len, 400)) == []
-
-
-def test_saved_tasks_are_refused_where_a_copy_of_what_is_shown_passes(tmp_path) -> None:
-    known = truth(BUSY, ASSERTS)
-    (draft,) = to_write(known, neighbours=Neighbours([truth(NEAR, ()).function], len, 400))
-    pair = pair_of(draft, "p")
-    for name, rows in (("train", [pair]), ("validation", []), ("tasks", [])):
-        write_jsonl(tmp_path / f"{name}.jsonl", rows)
-    assert verify_saved_pairs(tmp_path, ExecutionContext((), ()), workers=1).problems == ()
-    copies = json.dumps([BUSY])
-    write_jsonl(tmp_path / "train.jsonl", [replace(pair, detail=pair.detail | {"copies": copies})])
-    (problem,) = verify_saved_pairs(tmp_path, ExecutionContext((), ()), workers=1).problems
-    assert "copy of a function shown" in problem
-
-
 def test_a_request_to_implement_tells_what_the_docstring_tells() -> None:
     (draft,) = to_write(truth(BUSY, ASSERTS, TOLD))
     told = "The other one follows `x`.\n\nReturns: list of int."
@@ -353,7 +309,7 @@ def test_an_improvement_is_asked_for_where_no_branch_could_be_left_out_unnoticed
     some = truth(code, ("assert named(1) == 2", "assert named(5) == 6"))
     full = truth(code.replace("named", "own"), ("assert own(1) == 2", "assert own(10) == {}"))
     context, wanted = ExecutionContext((), ()), dict.fromkeys(WANTED, 0) | {"improve": 2}
-    made = executable_drafts([some, full], context, ALONE, wanted=wanted, seed=1, workers=1)
+    made = executable_drafts([some, full], context, wanted=wanted, seed=1, workers=1)
     known = [(d.function.name, d.is_spare, len(d.verified)) for d in made if d.kind == "improve"]
     assert set(known) == {("own", False, 3), ("named", True, 2)}
     assert all("branch" in d.verified[-1] for d in made if d.kind == "improve" and not d.is_spare)

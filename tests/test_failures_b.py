@@ -2,7 +2,6 @@
 
 import pytest
 
-from helpers.data.tasks.neighbours import Shown, above
 from helpers.eval.failures_b import outcome, track_b_failures
 from helpers.records import ResponseScore, Task
 
@@ -46,18 +45,6 @@ def test_categories_of_whole_answers(response, status, category, evidence):
     assert failure.category == category
     assert evidence in failure.diagnosis
     assert failure.expected == fence(FIXED)
-
-
-def test_a_request_is_shown_before_what_stood_above_it():
-    beside = Shown(tuple(f"def f{n}(x):\n{'    x = x + 1' * 99}\n" for n in range(2)), ())
-    detail = {"given": BUGGY, "code": FIXED} | beside.detail
-    asked = above(beside.codes) + "Implement `area`."
-    task = Task("t1", "implement", "m.py::area", "m.py", asked, fence(FIXED), "area", "", "", 1, detail)
-    score = ResponseScore(
-        "t1", "implement", "m.py::area", 0, fence(BUGGY), "failed", False, None, (), (), "", None
-    )
-    (failure,) = track_b_failures([score], [task])
-    assert failure.input == "Implement `area`.\n\n(above it: 2 of the file's other functions)"
 
 
 def test_a_round_of_several_lines_is_a_loop_even_if_the_last_is_cut():

@@ -21,13 +21,7 @@ from helpers.data.splits import functions_of, split_corpus
 from helpers.data.tasks.bugs import make_bugs
 from helpers.data.tasks.choosing import quotas_of, taking_turns
 from helpers.data.tasks.execution import execution_context
-from helpers.data.tasks.instruct_data import (
-    COPIED,
-    build_instruct_data,
-    load_instruct_data,
-    save_instruct_data,
-)
-from helpers.data.tasks.neighbours import request_alone, shown_codes
+from helpers.data.tasks.instruct_data import build_instruct_data, load_instruct_data, save_instruct_data
 from helpers.data.tasks.phrasings import BUG_MARK, PHRASINGS, fenced_python, spliced, unfenced
 from helpers.data.tasks.prose import SourceFacts
 from helpers.data.tasks.worsening import WORSENINGS, worsened_versions
@@ -38,7 +32,6 @@ from helpers.run.workspace import read_jsonl, write_jsonl
 from helpers.sandbox.api import run_program
 from helpers.settings import TINY_CODE_LM
 from helpers.tools.verify_pairs import SavedPairsError, run_references, verify_saved_pairs
-from helpers.tracks.whole_run import _verification
 from tests.test_instruct_train import RUNTIME
 
 TEMPLATE = '''"""Module {i}."""
@@ -110,7 +103,7 @@ def built(tmp_path_factory):
     splits = dataclasses.replace(splits, split_of=dict(zip(paths, sides, strict=True)), excluded_functions={})
     settings = dataclasses.replace(
         profile.track_b, train_pairs=30, validation_pairs=6, executable_tasks=6, language_tasks=8,
-        max_prompt_tokens=400, max_new_tokens=300, neighbour_tokens=200,
+        max_prompt_tokens=400, max_new_tokens=300,
     )  # fmt: skip
     _, tokenizer = load_causal_lm(TINY_CODE_LM, RUNTIME)
     build = lambda: build_instruct_data(functions, splits, corpus, settings, 5, tokenizer, 2)  # noqa: E731
@@ -129,33 +122,6 @@ def test_counts_sides_and_kinds(built):
     assert {pair.function_id for pair in data.train} <= sides["train"]
     assert {pair.function_id for pair in data.validation} <= sides["validation"]
     assert {task.function_id for task in data.tasks} <= sides["test"]
-
-
-def test_functions_to_write_stand_below_others_of_their_file(built):
-    _, functions, splits, *_, data, _ = built
-    by_path = {}
-    for function in functions:
-        by_path.setdefault(function.path, []).append(function)
-    asked = [one for one in (*data.train, *data.validation, *data.tasks) if one.kind == "implement"]
-    shown = [(one, ast.parse(code).body[0].name) for one in asked for code in shown_codes(one.detail)]
-    assert shown
-    for one, name in shown:
-        assert any(f.name == name for f in by_path[one.path])
-        assert name != one.entry_point
-        assert request_alone(one.instruction, one.detail) != one.instruction
-    assert len({row["function"] for row in data.ran}) == len(data.ran)
-    assert {f"{one.path}::{name}" for one, name in shown} <= {row["function"] for row in data.ran}
-    assert all(splits.split_of[row["function"].partition("::")[0]] == row["side"] for row in data.ran)
-
-
-def test_functions_that_were_run_as_copies_alone_are_no_failures_of_verification(built):
-    *_, data, _ = built
-    copied = {"function": "m.py::shown", "side": "train", "outcome": COPIED}
-    more = dataclasses.replace(data, ran=(*data.ran, copied))
-    assert _verification(more) == _verification(data)
-    assert _verification(
-        dataclasses.replace(more, ran=(*more.ran, copied | {"outcome": "?"}))
-    ) != _verification(data)
 
 
 def test_every_repair_is_a_repair_when_run_again(built):
@@ -193,7 +159,7 @@ def test_lengths_hold_and_the_report_adds_up(built):
     _, _, _, settings, tokenizer, data, _ = built
     for item, response in [(p, p.response) for p in data.train] + [(t, t.reference) for t in data.tasks]:
         prompt = chat_prompt(tokenizer, item.instruction)
-        assert len(tokenizer(prompt, add_special_tokens=False).input_ids) <= settings.longest_prompt
+        assert len(tokenizer(prompt, add_special_tokens=False).input_ids) <= settings.max_prompt_tokens
         assert len(tokenizer(response, add_special_tokens=False).input_ids) < settings.max_new_tokens
     steps = list(data.report["filters"].values())
     assert all(before["out"] == after["in"] for before, after in itertools.pairwise(steps))

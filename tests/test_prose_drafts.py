@@ -13,7 +13,6 @@ from helpers.code.functions import functions_of_file
 from helpers.code.names.context import NameContext
 from helpers.data.contamination import Benchmarks
 from helpers.data.tasks.filters import Filters, foreign_licences
-from helpers.data.tasks.neighbours import Shown, above
 from helpers.data.tasks.phrasings import PHRASINGS
 from helpers.data.tasks.prose import LanguageRequest, SourceFacts
 from helpers.data.tasks.prose_drafts import (
@@ -212,55 +211,6 @@ def test_pairs_from_a_benchmark_are_left_out_and_tasks_are_not(functions, check,
     assert given.counts["docstring"]["code of a benchmark"] == 1
     given.seen.clear()
     assert given.keep(drafts, is_task=True) == drafts
-
-
-def showing(draft, code: str, asked: str):
-    """Return the draft as a request to write a function, below one that it shows of its file."""
-    beside = Shown((code,), ())
-    return dataclasses.replace(
-        draft, kind="implement", detail=beside.detail, instruction=above(beside.codes) + asked
-    )
-
-
-def test_code_of_a_benchmark_is_not_shown_either(functions, check, tmp_path) -> None:
-    shown = functions[0].code
-    row = {"task_id": 1, "code": shown.replace("values", "xs"), "text": "", "test_list": []}
-    (tmp_path / "mbpp.jsonl").write_text(json.dumps(row))
-    given = Filters(
-        check.settings, check.tokenizer, check.names, benchmarks=Benchmarks([tmp_path / "mbpp.jsonl"])
-    )
-    answer = "```python\ndef other(x):\n    return x\n```"
-    other = dataclasses.replace(
-        documented_drafts(functions, seed=1)[0], given="def other(x):\n", response=answer
-    )
-    assert given.keep([showing(other, shown, "Implement `other`.")]) == []
-    assert given.counts["implement"]["code of a benchmark"] == 1
-
-
-def test_a_request_may_not_use_the_room_of_what_is_shown_above_it(functions, check) -> None:
-    settings = dataclasses.replace(check.settings, max_prompt_tokens=120, neighbour_tokens=200)
-    plain = documented_drafts(functions, seed=1)[0]
-    small, large = "def f(x):\n    return x\n", "def f(x):\n" + "    x = x + 1\n" * 40 + "    return x\n"
-    for code, asked, is_kept in (
-        (small, "Implement `other`.", True),
-        (small, "Implement `other`. " * 40, False),
-        (large, "Implement `other`.", False),
-    ):
-        draft = dataclasses.replace(
-            plain, given="def other(x):\n", response="```python\ndef other(x):\n    return x\n```"
-        )
-        own = Filters(settings, check.tokenizer, check.names)
-        assert bool(own.keep([showing(draft, code, asked)])) == is_kept
-        assert is_kept or own.counts["implement"]["prompt too long"] == 1
-
-
-def test_only_the_request_is_put_in_other_words_not_what_is_shown_above_it(functions, check) -> None:
-    plain = documented_drafts(functions, seed=1)[0]
-    head = PHRASINGS["implement"][0].partition("\n\n")[0]
-    code = f"def f(x):\n    # {head}\n    return x\n"
-    draft = dataclasses.replace(showing(plain, code, f"{head}\n\nCODE"), phrasing=0)
-    found = {in_other_words(draft, {head: ("Write it.",)}, seed=seed).instruction for seed in range(30)}
-    assert found == {above([code]) + f"{text}\n\nCODE" for text in (head, "Write it.")}
 
 
 def test_files_under_another_licence_are_told_apart() -> None:

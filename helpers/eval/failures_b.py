@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from helpers.code.extraction import answered_line, defines, extract_code, is_cut_off
 from helpers.code.fences import fenced_blocks
 from helpers.code.python_text import parse, without_margin
-from helpers.data.tasks.neighbours import request_alone, shown_codes
 from helpers.data.tasks.phrasings import BUG_MARK, spliced
 from helpers.escaping import code_span
 from helpers.eval.failures import clip
@@ -49,15 +48,9 @@ def track_b_failures(scores: Sequence[ResponseScore], tasks: Sequence[Task]) -> 
         category, evidence = _diagnose(score, task)
         told = clip(score.detail, DETAIL_CHARS)
         evidence += f" Scorer: {told}" if told not in evidence else ""
-        shown = _request(task), clip(task.reference) or "no reference answer", clip(score.response)
+        shown = clip(task.instruction), clip(task.reference) or "no reference answer", clip(score.response)
         failures.append(Failure("track_b", category, task.id, *shown, evidence))
     return failures
-
-
-def _request(task: Task) -> str:
-    """Return what is asked, and how many functions of its file stand above that in the prompt."""
-    asked, shown = clip(request_alone(task.instruction, task.detail)), shown_codes(task.detail)
-    return f"{asked}\n\n(above it: {len(shown)} of the file's other functions)" if shown else asked
 
 
 def outcome(score: ResponseScore) -> str:

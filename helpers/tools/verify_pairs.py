@@ -7,8 +7,7 @@ mutants. Nothing else is taken from the run that made them, except where the cor
     fix_bug           the given code fails a test; the instruction shows that code with the line marked;
                       what the answer says of that line is so
     improve           the given code passes all tests, and the answer costs less
-    implement         bodies without thought fail: empty, an argument, one expected value for everything,
-                      and copies of the functions that the instruction shows and that may be run
+    implement         bodies without thought fail: empty, an argument, one expected value for everything
     unit_tests        the reference passes them and a held-out mutant is killed (part of the judging)
     docstring         the code is unchanged (part of the judging); the given code had no docstring
     all with tests    the correct code passes all of them
@@ -197,8 +196,6 @@ def _expectations(task: Task) -> list[tuple[str, bool, str]]:
         for code in thoughtless(given, task.tests, parameters):
             body = bare_lines(code)[-1].strip()
             found.append((code, False, f"the tests do not detect the body `{body}`"))
-        for copy in json.loads(task.detail.get("copies", "[]")):
-            found.append((copy, False, "the tests do not detect a copy of a function shown with it"))
     return found
 
 

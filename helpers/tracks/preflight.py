@@ -142,7 +142,7 @@ def _quantising_problems(runtime: Runtime) -> list[str]:
 def _uses(profile: Profile) -> dict[str, dict[str, Trial]]:
     """Return causal model -> use that the run has for it -> what that use needs."""
     a, b = profile.track_a, profile.track_b
-    length = b.longest_prompt + b.max_new_tokens
+    length = b.max_prompt_tokens + b.max_new_tokens
     uses: dict[str, dict[str, Trial]] = {}  # model -> use -> trial
     uses.setdefault(a.model, {})["Track A"] = lambda model, tokenizer: [
         *context_problems(model, a.window, "track_a.window is"),
@@ -155,7 +155,7 @@ def _uses(profile: Profile) -> dict[str, dict[str, Trial]]:
         ]
     uses.setdefault(b.model, {})["Track B"] = lambda model, tokenizer: [
         *chat_problems(tokenizer, end_token_id(tokenizer)),
-        *context_problems(model, length, "track_b.max_prompt_tokens + neighbour_tokens + max_new_tokens are"),
+        *context_problems(model, length, "track_b.max_prompt_tokens and max_new_tokens are"),
         *layer_problems(model, b.lora.layers, "track_b.lora.layers"),
     ]
     kind, _, writer = b.language.partition(":")

@@ -24,7 +24,7 @@ from helpers.data.corpus import corpus_warnings, secret_counts
 from helpers.data.general_code import general_code_sources
 from helpers.data.leaks import LeakReport
 from helpers.data.queries.retrieval_data import RetrievalData
-from helpers.data.tasks.instruct_data import COPIED, InstructData
+from helpers.data.tasks.instruct_data import InstructData
 from helpers.data.tasks.rehearsal import rehearsal_report
 from helpers.eval.completion_task import FOLDER, ITEMS
 from helpers.eval.failures import select_failures, track_a_failures, track_c_failures
@@ -133,9 +133,10 @@ def _verification(instruct: InstructData | None) -> list[dict[str, Any]]:
     """Return how many of the functions that were run could be verified, by side and in all."""
     if instruct is None:
         return []
-    tried = [row for row in instruct.ran if row["outcome"] != COPIED]
-    sides = list(dict.fromkeys(row["side"] for row in tried))
-    found = {side: [row["outcome"] == "verified" for row in tried if row["side"] == side] for side in sides}
+    sides = list(dict.fromkeys(row["side"] for row in instruct.ran))
+    found = {
+        side: [row["outcome"] == "verified" for row in instruct.ran if row["side"] == side] for side in sides
+    }
     found["all"] = [passed for outcomes in found.values() for passed in outcomes]
     rows = []
     for side, outcomes in found.items():

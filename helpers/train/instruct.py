@@ -196,7 +196,7 @@ def _train(
     base, tokenizer = load_causal_lm(settings.model, runtime, seed=seed)
     examples = [encode_pair(pair, tokenizer) for pair in pairs]
     held_out = [encode_pair(pair, tokenizer) for pair in validation_pairs]
-    limit = settings.longest_prompt + settings.max_new_tokens
+    limit = settings.max_prompt_tokens + settings.max_new_tokens
     longest = max(map(len, [*examples, *held_out]))
     if longest > limit:
         raise TrainingError(f"a pair has {longest} tokens, but {limit} are allowed; build the data again")

@@ -23,7 +23,6 @@ from helpers.data.tasks.execution import NOTICED, REFERENCE_STEPS, ExecutionCont
 from helpers.data.tasks.generated_tests import asserts_about, generated_test_program
 from helpers.data.tasks.ground_truth import GroundTruth, program_of
 from helpers.data.tasks.implementations import implementations
-from helpers.data.tasks.neighbours import Neighbours
 from helpers.data.tasks.phrasings import fenced_python
 from helpers.data.tasks.repairs import repairs
 from helpers.data.tasks.suite_rewriting import statements_for
@@ -41,7 +40,6 @@ CASE_CHARS = 250  # longest case that is shown
 def executable_drafts(
     truths: Sequence[GroundTruth],
     context: ExecutionContext,
-    neighbours: Neighbours,
     *,
     wanted: Mapping[TaskKind, int],
     repair_form: str = "function",
@@ -50,13 +48,12 @@ def executable_drafts(
 ) -> list[Draft]:
     """Return the drafts of the kinds that rest on running code, for verified functions.
 
-    `neighbours` gives what is shown beside a function to write. `wanted` says how many drafts of a kind are
-    needed. Improvements and unit tests have to be run once
+    `wanted` says how many drafts of a kind are needed. Improvements and unit tests have to be run once
     more, so they are made from only `SPARE` times as many functions.
     """
     return [
         *repairs(truths, context, seed, workers, repair_form),
-        *implementations(truths, context, neighbours, seed, workers),
+        *implementations(truths, context, seed, workers),
         *_improve(truths[: SPARE * wanted["improve"]], context, seed, workers),
         *_unit_tests(truths[: SPARE * wanted["unit_tests"]], context, seed, workers),
     ]

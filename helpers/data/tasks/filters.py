@@ -22,8 +22,6 @@ from helpers.code.secrets import mask_secrets
 from helpers.data.contamination import NGRAM_WORDS, Benchmarks
 from helpers.data.tasks.checks import answer_code, invented_in_answer, verdict_without_running
 from helpers.data.tasks.draft import Draft, task_of
-from helpers.data.tasks.execution import strip_decorators
-from helpers.data.tasks.neighbours import request_alone, shown_codes
 from helpers.models.causal_lm import chat_ids
 from helpers.models.tokens import token_ids
 from helpers.records import Corpus
@@ -113,12 +111,7 @@ class Filters:
             return "copy of the prompt"
         if LICENCE_TEXT.search(draft.response) and not LICENCE_TEXT.search(draft.function.source):
             return "licence text"
-        request = request_alone(draft.instruction, draft.detail)
-        limits = (
-            (request, self.settings.max_prompt_tokens),
-            (draft.instruction, self.settings.longest_prompt),
-        )
-        if any(len(chat_ids(self.tokenizer, text)) > limit for text, limit in limits):
+        if len(chat_ids(self.tokenizer, draft.instruction)) > self.settings.max_prompt_tokens:
             return "prompt too long"
         if self.tokens(draft.response) + 1 > self.settings.max_new_tokens:
             return "response too long"
@@ -126,9 +119,7 @@ class Filters:
             return "names something that does not exist"
         if is_task:
             return ""
-        text = f"{draft.instruction}\n{draft.response}"
-        codes = (code or draft.given, *map(strip_decorators, shown_codes(draft.detail)))
-        return next(filter(None, (self.benchmarks.reason(text, one) for one in codes)), "")
+        return self.benchmarks.reason(f"{draft.instruction}\n{draft.response}", code or draft.given)
 
     def steps(self) -> dict[str, dict[str, int]]:
         """Return what came into each filter and what went out, in order, over all drafts."""

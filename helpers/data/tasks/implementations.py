@@ -5,14 +5,12 @@ the tests are the doctests and the code base's own. Recorded answers fit a repai
 function itself; of a function that is only described they can ask what its documentation leaves open: the
 answer on an argument that it excludes, one of several equally good results, an attribute that nobody names.
 They are used only as far as functions with tests by their authors are too few.
-
-What else the file holds is told, too (`neighbours`): much of a function follows the ways of its file.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from helpers.code.docstrings import beyond_summary, read_docstring, stub, with_docstring
@@ -21,7 +19,6 @@ from helpers.data.tasks.draft import Draft, phrased
 from helpers.data.tasks.execution import NOTICED, ExecutionContext, run_in
 from helpers.data.tasks.expected_answers import expected_answer
 from helpers.data.tasks.ground_truth import MIN_MUTATION_SCORE, GroundTruth, program_of
-from helpers.data.tasks.neighbours import Neighbours, Shown, above
 from helpers.data.tasks.phrasings import fenced_python
 
 TOLD_CHARS = 500  # of the documentation beyond the summary
@@ -30,7 +27,7 @@ MAX_EXPECTED = 6  # expected values that are tried as answers to everything
 
 
 def implementations(
-    truths: Sequence[GroundTruth], context: ExecutionContext, neighbours: Neighbours, seed: int, workers: int
+    truths: Sequence[GroundTruth], context: ExecutionContext, seed: int, workers: int
 ) -> list[Draft]:
     """Return functions to write, with the tests by their authors; those with recorded answers are spares.
 
@@ -42,14 +39,10 @@ def implementations(
     everywhere.
     """
     described = [truth for truth in truths if read_docstring(truth.function.docstring).summary]
-    shown = {truth.function.id: neighbours.of(truth.function) for truth in described}
-    strong = _strong([_by_authors(truth) for truth in described], context, workers)
-    fair = _noticing(strong, shown, context, workers)
+    fair = _noticing(_strong([_by_authors(truth) for truth in described], context, workers), context, workers)
     known = {truth.function.id for truth in fair}
-    others = [one for one in described if one.function.id not in known]
-    spares = _noticing(others, shown, context, workers)
-    drafts = [_draft(truth, shown, seed) for truth in fair]
-    return drafts + [replace(_draft(truth, shown, seed), is_spare=True) for truth in spares]
+    others = _noticing([one for one in described if one.function.id not in known], context, workers)
+    return [_draft(truth, seed) for truth in fair] + [_draft(truth, seed, is_spare=True) for truth in others]
 
 
 def thoughtless(stub_code: str, tests: str, parameters: Sequence[str]) -> Iterator[str]:
@@ -100,14 +93,9 @@ def _n_expected(truth: GroundTruth) -> int:
     return len(found | {expected_answer(c.body, name) or c.origin.rpartition(":")[0] for c in tests.suite})
 
 
-def _noticing(
-    truths: Sequence[GroundTruth], shown: Mapping[str, Shown], context: ExecutionContext, workers: int
-) -> list[GroundTruth]:
-    """Return the functions whose tests notice every body without thought, and copies of what is shown."""
-    bodies = [
-        [*thoughtless(_stub(one), one.tests, one.function.parameters), *shown[one.function.id].copies]
-        for one in truths
-    ]
+def _noticing(truths: Sequence[GroundTruth], context: ExecutionContext, workers: int) -> list[GroundTruth]:
+    """Return the functions whose tests notice every body without thought."""
+    bodies = [list(thoughtless(_stub(one), one.tests, one.function.parameters)) for one in truths]
     programs = [program_of(truth, code) for truth, some in zip(truths, bodies, strict=True) for code in some]
     ends = iter(run_in(context, programs, workers=workers, what="run stubs"))
     noticed = [[next(ends).status in NOTICED for _ in some] for some in bodies]
@@ -118,15 +106,13 @@ def _stub(truth: GroundTruth) -> str:
     return stub(truth.code, read_docstring(truth.function.docstring).summary)
 
 
-def _draft(truth: GroundTruth, shown: Mapping[str, Shown], seed: int) -> Draft:
-    function = truth.function
-    beside = shown[function.id]
-    copies = " a copy of a function shown with it," if beside.copies else ""
+def _draft(truth: GroundTruth, seed: int, *, is_spare: bool = False) -> Draft:
     checks = (
-        f"reference passes {truth.n_cases} tests{' by its authors' if all(truth.test_set.promised) else ''}",
-        f"an empty body, an argument,{copies} and one expected value for all fail them",
+        f"reference passes {truth.n_cases} tests{'' if is_spare else ' by its authors'}",
+        "an empty body, an argument and one expected value for all fail them",
     )
-    answer = fenced_python(with_docstring(truth.code, read_docstring(function.docstring).summary))
-    draft = phrased(Draft("implement", function, _stub(truth), answer, checks, truth, beside.detail), seed)
-    told = beyond_summary(function.docstring, TOLD_CHARS)
-    return replace(draft, instruction=above(beside.codes) + f"{draft.instruction}\n\n{told}".rstrip())
+    docstring = truth.function.docstring
+    answer = fenced_python(with_docstring(truth.code, read_docstring(docstring).summary))
+    draft = phrased(Draft("implement", truth.function, _stub(truth), answer, checks, truth), seed)
+    told = beyond_summary(docstring, TOLD_CHARS)
+    return replace(draft, instruction=f"{draft.instruction}\n\n{told}".rstrip(), is_spare=is_spare)

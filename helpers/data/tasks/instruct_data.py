@@ -22,16 +22,10 @@ from helpers.data.splits import functions_of
 from helpers.data.tasks.choosing import choose_drafts, wanted_functions, wanted_kinds
 from helpers.data.tasks.draft import Draft, pair_of, task_of, without_fences
 from helpers.data.tasks.drafts import executable_drafts
-from helpers.data.tasks.execution import (
-    ExecutionContext,
-    execution_context,
-    import_folders,
-    strip_decorators,
-)
+from helpers.data.tasks.execution import ExecutionContext, execution_context, import_folders
 from helpers.data.tasks.filters import EXAMPLES, Filters, foreign_licences
 from helpers.data.tasks.ground_truth import GroundTruth, left_out, verify_functions
 from helpers.data.tasks.instruct_report import instruct_report
-from helpers.data.tasks.neighbours import Neighbours, shown_codes
 from helpers.data.tasks.prose import LanguageGenerator, SourceFacts
 from helpers.data.tasks.prose_drafts import (
     documented_drafts,
@@ -48,7 +42,6 @@ from helpers.records import Corpus, Function, InstructPair, SplitName, Splits, T
 from helpers.run.workspace import read_json, read_jsonl, write_json, write_jsonl
 from helpers.settings import TrackBSettings
 
-COPIED = "run as a copy only, in the place of a function that it is shown with"
 TOO_LONG = "longer than prompt or answer may be"
 SIDES: tuple[SplitName, ...] = ("train", "validation", "test")
 
@@ -78,7 +71,6 @@ class _Shared:
     check: Filters
     suite: TestSuite
     context: ExecutionContext
-    neighbours: Neighbours
 
     @property
     def has_own_words(self) -> bool:
@@ -130,14 +122,9 @@ def build_instruct_data(
     names = NameContext.from_functions(functions, corpus.import_name, corpus.files, installed=installed)
     foreign, benchmarks = foreign_licences(corpus), Benchmarks(settings.benchmarks)
     check = Filters(settings, tokenizer, names, foreign_files=foreign, benchmarks=benchmarks)
-    rule = PurityRule(corpus, functions)
     shared = _Shared(
         functions, splits, corpus, settings, seed, workers, generator or SourceFacts(), check,
         TestSuite(corpus, functions), execution_context(corpus),
-        Neighbours(
-            [one for one in functions if one.id not in splits.excluded_functions],
-            check.tokens, settings.neighbour_tokens, lambda one: not rule.reason(one),
-        ),
     )  # fmt: skip
     wordings: dict[str, tuple[str, ...]] = {}
     if shared.has_own_words:
@@ -151,10 +138,9 @@ def build_instruct_data(
     )
     tasks = tuple(task_of(draft, f"task-{index:04d}") for index, draft in enumerate(sides["test"].chosen))
     check_held_out(
-        [(pair.id, pair.function_id, code) for pair in (*train, *validation)
-         for code in (pair.detail["code"], *map(strip_decorators, shown_codes(pair.detail)))],
+        [(pair.id, pair.function_id, pair.detail["code"]) for pair in (*train, *validation)],
         [(task.function_id, task.detail["code"]) for task in tasks],
-    )  # fmt: skip
+    )
     ran = tuple(
         {"function": name, "side": side, "outcome": outcome}
         for side, found in sides.items()
@@ -214,11 +200,9 @@ def _build_side(side: SplitName, shared: _Shared, wordings: Mapping[str, tuple[s
         workers=shared.workers, suite=shared.suite,
     )  # fmt: skip
     executable = executable_drafts(
-        verified, shared.context, shared.neighbours, wanted=wanted, repair_form=settings.repair_form,
-        seed=seed, workers=shared.workers,
+        verified, shared.context, wanted=wanted, repair_form=settings.repair_form, seed=seed,
+        workers=shared.workers,
     )  # fmt: skip
-    outcomes |= dict.fromkeys(sorted(shared.neighbours.copied - set(outcomes)), COPIED)
-    shared.neighbours.copied.clear()
     drafts = [shared.finish(draft) for draft in (*executable, *documented_drafts(candidates, seed=seed))]
     kept = check.keep(drafts, is_task=side == "test")
     if side == "test" or not shared.has_own_words:
@@ -275,8 +259,7 @@ def _unverified_examples(sides: Mapping[str, _Side], shared: _Shared) -> dict[st
     for side in sides.values():
         for function, outcome in side.outcomes.items():
             found.setdefault(outcome, []).append(function)
-    for outcome in ("verified", COPIED):
-        found.pop(outcome, None)
+    found.pop("verified", None)
     rule = PurityRule(shared.corpus, shared.functions)
     wanted = {reason for side in sides.values() for reason in side.counts if reason in REFUSALS}
     for function in shared.functions:

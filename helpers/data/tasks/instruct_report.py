@@ -14,7 +14,6 @@ from helpers.data.tasks.bugs import OPERATORS
 from helpers.data.tasks.draft import Draft
 from helpers.data.tasks.filters import Filters, in_order
 from helpers.data.tasks.ground_truth import GroundTruth
-from helpers.data.tasks.neighbours import SAME_FILE
 from helpers.data.tasks.phrasings import LINE_REPAIR, PHRASINGS
 from helpers.data.tasks.prose import SENTENCES
 from helpers.data.tasks.suite_cases import TestSuite
@@ -63,7 +62,7 @@ def instruct_report(
         },
         "benchmarks kept out": dict(check.benchmarks.sources) or "none was given",
         "phrasings": {kind: list(texts) for kind, texts in PHRASINGS.items()}
-        | {"fix_bug, by line": list(LINE_REPAIR), "implement, above the request": [SAME_FILE]},
+        | {"fix_bug, by line": list(LINE_REPAIR)},
         "sentences of an explanation": list(SENTENCES.values()),
         "paraphrases": {head: list(texts) for head, texts in wordings.items()},
         "what a planted bug is": {name: text for name, (text, _) in OPERATORS.items()},

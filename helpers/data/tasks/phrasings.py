@@ -1,4 +1,4 @@
-"""Hold the instruction templates of Track B, by task kind; the data card shows them all.
+"""Hold every instruction template of Track B, by task kind; the data card shows them all.
 
 `LINE_REPAIR` takes the place of `PHRASINGS["fix_bug"]` where a profile asks for the repaired line alone
 (`track_b.repair_form=line`, as `smoke` does).

@@ -25,7 +25,6 @@ from helpers.code.extraction import extract_code
 from helpers.data.tasks.draft import Draft, phrased
 from helpers.data.tasks.execution import strip_decorators
 from helpers.data.tasks.filters import LANGUAGE, PARAPHRASE, Filters
-from helpers.data.tasks.neighbours import request_alone
 from helpers.data.tasks.phrasings import LINE_REPAIR, PHRASINGS, fenced_python
 from helpers.data.tasks.prose import LanguageGenerator, LanguageRequest, SourceFacts
 from helpers.lines import lines_of
@@ -186,12 +185,10 @@ def in_other_words(draft: Draft, wordings: Mapping[str, tuple[str, ...]], *, see
     rng = random.Random(f"{seed}:wording:{draft.kind}:{draft.function.id}:{draft.given}")
     worded = rng.choice((head, *wordings.get(head, ())))
     old = head.format(name=draft.function.name)
-    request = request_alone(draft.instruction, draft.detail)
-    if not request.startswith(old):
+    if not draft.instruction.startswith(old):
         return draft
     new = worded.replace("{name}", draft.function.name)
-    beside = draft.instruction.removesuffix(request)
-    return replace(draft, instruction=beside + new + request[len(old) :])
+    return replace(draft, instruction=new + draft.instruction[len(old) :])
 
 
 def _head(template: str) -> str:
