@@ -97,7 +97,9 @@ def plan(
     embedder: Embedder = "",
     nf4: Nf4 = False,
     micro_batch: Annotated[int, Option(min=0, help="examples at once; 0 leaves it to the training")] = 0,
-    here: Annotated[bool, Option("--here", help="for this machine, not for a T4")] = False,
+    here: Annotated[
+        bool | None, Option("--here/--t4", help="the machine; by default a T4 for profile t4, else this one")
+    ] = None,
     changes: Changes = None,
 ) -> None:
     """Print memory and time of every stage, computed from the models' shapes."""
@@ -108,7 +110,8 @@ def plan(
         profile, causal_lm=causal_lm, chat_lm=chat_lm, embedder=embedder, nf4=nf4,
         changed_settings=tuple(changes or ()),
     )  # fmt: skip
-    print_plan(resolve_profile(request), here=here, micro_batch=micro_batch or None)
+    chosen = resolve_profile(request)
+    print_plan(chosen, here=chosen.name != "t4" if here is None else here, micro_batch=micro_batch or None)
 
 
 @app.command()

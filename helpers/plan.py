@@ -341,7 +341,7 @@ def plan_rows(stages: list[StagePlan], memory_gib: float) -> list[dict[str, Any]
     ]
 
 
-def print_plan(profile: Profile, *, here: bool = False, micro_batch: int | None = None) -> None:
+def print_plan(profile: Profile, *, here: bool, micro_batch: int | None = None) -> None:
     """Print the plan as a table, for a T4 or for the machine at hand."""
     from rich.console import Console
     from rich.table import Table

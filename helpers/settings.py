@@ -53,6 +53,11 @@ SEEDS = range(2**32)  # that numpy and torch take, and so the libraries that tra
 # where it was not escaped; digits after a colon are a port.
 CREDENTIALS = re.compile(r"(://|openai:[^@\s]*@)(?:[^/\s]*|[^/@\s:\[]+:(?!\d*/)[^@\s'\"]*)@")
 
+ADDRESS = re.compile(r"://[^\s'\"]+")
+SECRET_PARAMETER = re.compile(
+    r"(?i)([?&](?:[^=&]*(?:token|api[_-]?key|secret|passw|signature)[^=&]*|key|sig)=)[^&#]+"
+)
+
 
 class SettingsError(SuiteError, ValueError):
     """A profile name or a setting that does not exist or cannot be honoured."""
@@ -379,5 +384,6 @@ class Profile:
 
 
 def public_spec(spec: str) -> str:
-    """Return a spec, or a text that quotes one, without user names and passwords; fit for a report."""
-    return CREDENTIALS.sub(r"\1", spec)
+    """Return a spec, or a text that quotes one, without user names, passwords and keys; fit for a report."""
+    named = CREDENTIALS.sub(r"\1", spec)
+    return ADDRESS.sub(lambda found: SECRET_PARAMETER.sub(r"\1…", found[0]), named)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from typer.models import OptionInfo
 
@@ -109,6 +110,14 @@ def test_a_plan_is_printed_without_what_libraries_say_on_the_way() -> None:
     done = helpers("plan", "--here", "--profile", "smoke")
     assert "track_a/train" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is planned with as a T4")
+def test_a_plan_is_for_the_machine_that_the_profile_is_for(command) -> None:
+    for options, is_for_t4 in (
+        (["t4"], True), (["smoke"], False), (["smoke", "--t4"], True), (["t4", "--here"], False),
+    ):  # fmt: skip
+        assert ("T4," in command("plan", "--profile", *options).stdout) == is_for_t4
 
 
 def test_a_plan_of_less_than_no_examples_is_refused(command) -> None:

@@ -312,6 +312,12 @@ def test_passwords_never_reach_a_report(tmp_path):
         ("git:https://[::1]:8443/o/r@v1", "git:https://[::1]:8443/o/r@v1"),
         ("git:ssh://git@host:22/o/r@v1", "git:ssh://host:22/o/r@v1"),
         ("git:git@host:o/r@v1", "git:git@host:o/r@v1"),
+        ("git:https://host/o/r?x=1&private_token=s/e?c#v1", "git:https://host/o/r?x=1&private_token=…#v1"),
+        (
+            "chat 'openai:m@https://host/v1?key=a%3D&api-key=b' x",
+            "chat 'openai:m@https://host/v1?key=…&api-key=…' x",
+        ),
+        ("git:https://host/o/r?design=keyboard", "git:https://host/o/r?design=keyboard"),
     ):
         assert public_spec(given) == public
     with pytest.raises(CorpusError) as caught:

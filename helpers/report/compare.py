@@ -20,7 +20,7 @@ from helpers.models.gguf.sources import FILE
 from helpers.paths import below_home, expanded
 from helpers.report.metrics import MetricsError, metrics_file
 from helpers.report.tables import TRACK_NAMES, markdown, summary_rows
-from helpers.run.workspace import read_json
+from helpers.run.workspace import DamagedFileError, read_json
 
 COLUMNS = ("metric", "before", "after", "change", "p", "n", "verdict")
 SAME: dict[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -131,6 +131,8 @@ def _read(place: Path) -> Mapping[str, Any]:
     try:
         metrics = read_json(place)
         missing = [name for name in ("run", *TRACK_NAMES) if name not in metrics]
+    except DamagedFileError as error:
+        raise CompareError(f"{place} is no JSON file, or a damaged one: name a run's metrics.json") from error
     except (OSError, ValueError, TypeError) as error:
         raise CompareError(f"{place} can't be read as a run's metrics.json: {error}") from error
     if missing:
