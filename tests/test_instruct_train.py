@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 import tiny_models
@@ -23,6 +24,7 @@ from helpers.train.instruct import (
     train_instruct,
 )
 
+PROJECT = Path(__file__).resolve().parents[1]
 RUNTIME = Runtime(torch.device("cpu"), torch.float32, None, "sdpa", 4.0, ())
 PAIRS = [
     InstructPair(str(i), "fix_bug", f"f{i}", "a.py", f"Fix this.\n\nx = {i}\n", f"x = {i} + 1", 0, ())
@@ -128,6 +130,11 @@ def test_training_lowers_the_loss_and_what_is_saved_is_what_was_trained(tmp_path
     history = train_instruct(settings, PAIRS, PAIRS[:2], RUNTIME, seed=1, out_dir=tmp_path)
     assert history.validation[0] > 1.5 * history.best_validation
     assert not (tmp_path / "checkpoints").exists()
+    described = [
+        file.read_text() for file in (tmp_path / "adapter").iterdir() if file.suffix in (".json", ".md")
+    ]
+    assert described
+    assert not [text for text in described if str(PROJECT) in text or "Model Card for Model ID" in text]
     model, tokenizer = load_adapted(settings.model, tmp_path / "adapter", RUNTIME)
     examples = [encode_pair(pair, tokenizer) for pair in PAIRS[:2]]
     reloaded = response_loss(model, examples, collator(tokenizer), RUNTIME, 2)

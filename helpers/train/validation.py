@@ -93,6 +93,8 @@ class ValidationCallback(TrainerCallback):
         if state.is_world_process_zero:
             with written_whole(self.out_dir / "best") as partial:
                 model.save_pretrained(str(partial), state_dict=weights)
+                # PEFT's unfilled card: it says nothing of the run, but names a folder of this machine.
+                (partial / "README.md").unlink(missing_ok=True)
 
 
 def best_of(measured: list[dict[str, Any]]) -> dict[str, Any]:
