@@ -158,7 +158,7 @@ SHOWN = """def grow(self, G, *nodes):
         if node not in G.adj:
             self.pending.append(node)
             G.add_node(node)
-        logging.info("%s is a node", node)
+        logging.info("%s is a node", next(iter(nodes)))
 """
 TAKES = "It takes `G` and `nodes` and adds every one of them to the graph."
 
@@ -175,8 +175,10 @@ def explained(text, code=SHOWN):
         ("It calls `G.add_node` and `G.add_edges_from`.", "not in the code: G.add_edges_from"),
         ("It reads `G.degree` for this.", "not in the code: G.degree"),
         ("Then `tree.get(node)` finds it.", "not in the code: tree.get"),
+        ("Then `nodes.next()` finds it.", "not in the code: nodes.next"),
         ("It uses `for v in nx.isolates(G):` here.", "not in the code: nx.isolates"),
         ("It calls `isolates`, `append` and `self.grow`.", "not called: isolates, self.grow"),
+        ("It calls `nodes.next` and `node.iter`.", "not called: nodes.next, node.iter"),
         ("It returns a dictionary keyed by node.", "said to return a value"),
         ("\nReturns the graph.", "said to return a value"),
         ("\n- Returns: the graph.", "said to return a value"),

@@ -11,6 +11,7 @@ import ast
 import re
 import types
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from helpers.code.docstrings import returns_a_value
 from helpers.code.edits import SourceText
@@ -32,6 +33,30 @@ NO_VALUE = re.compile(r"\b(?:None|none|nothing|no|not|without|void)\b", re.I)
 NAMED = r"`+[^`]+`+"
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """What a request shows of the function that it asks about."""
+
+    words: set[str]
+    attributes: set[str]  # words behind a dot, in code, comments and documentation
+    held: set[str]  # the function's parameters and the names that it assigns
+
+    @classmethod
+    def of(cls, code: str, instruction: str) -> _Shown:
+        text = f"{code}\n{instruction}"
+        nodes = list(ast.walk(ast.parse(code)))
+        assigned = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        taken = {node.arg for node in nodes if isinstance(node, ast.arg)}
+        return cls(_words(text), set(re.findall(r"\.\s*(\w+)", text)), assigned | taken)
+
+    def may_call(self, root: str, method: str) -> bool:
+        """Return whether the code may call `root.method`: of what a name holds, it has to show the method.
+
+        `queue.next` is no way to say `next(queue)`, but `nx.path` may be one to say `path(...)`.
+        """
+        return root not in self.held or method in self.attributes
+
+
 def false_statement(text: str, code: str, *, name: str, instruction: str) -> str:
     """Return the first statement found in `text` that `code` contradicts, in words; "" if there is none.
 
@@ -40,13 +65,15 @@ def false_statement(text: str, code: str, *, name: str, instruction: str) -> str
         name: of the function.
     """
     prose = OTHER_ROLE.sub(" ", without_blocks(text))
-    if absent := list(dict.fromkeys(_absent(prose, name, _words(code) | _words(instruction)))):
+    shown = _Shown.of(code, instruction)
+    if absent := list(dict.fromkeys(_absent(prose, name, shown))):
         return f"not in the code: {', '.join(absent)}"
     lines = [line.strip() for line in bare_lines(prose) if not HEADING.fullmatch(line.strip())]
     sentences = [part for line in lines for part in SENTENCE_END.split(line)]
     body = _words(re.sub(rf"\bdef\s+{re.escape(name)}\b", "", code, count=1))
     calls = (call for part in sentences for call in _said_to_be_called(part, name))
-    if foreign := list(dict.fromkeys(told for told, last in calls if last not in body)):
+    foreign = [told for told, root, last in calls if last not in body or not shown.may_call(root, last)]
+    if foreign := list(dict.fromkeys(foreign)):
         return f"not called: {', '.join(foreign)}"
     may_return = returns_a_value(code) or _has_no_body(code)
     if not may_return and any(_says_it_returns(part, name) for part in sentences):
@@ -58,8 +85,8 @@ def _words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text))
 
 
-def _absent(prose: str, name: str, shown: set[str]) -> Iterator[str]:
-    """Yield attributes and methods in backticks whose name `shown` lacks."""
+def _absent(prose: str, name: str, shown: _Shown) -> Iterator[str]:
+    """Yield attributes and methods in backticks that are not shown."""
     for _, inside in BACKTICK.findall(prose):
         text = inside.strip()
         tree = parse(text) or parse(f"{text} pass")  # the head of a loop or a condition
@@ -74,15 +101,17 @@ def _absent(prose: str, name: str, shown: set[str]) -> Iterator[str]:
                 yield ast.unparse(node)
 
 
-def _is_a_use(node: ast.Attribute, shown: set[str], *, is_called: bool) -> bool:
-    """Return whether `x.y` uses what `shown` lacks; it may also name a class, a module or a file."""
-    if node.attr in shown or node.attr.lstrip("_")[:1].isupper():
-        return False
+def _is_a_use(node: ast.Attribute, shown: _Shown, *, is_called: bool) -> bool:
+    """Return whether `x.y` uses what is not shown; it may also name a class, a module or a file."""
     chain = attribute_chain(node)
+    if is_called and not shown.may_call((chain or [""])[0], node.attr):
+        return True
+    if node.attr in shown.words or node.attr.lstrip("_")[:1].isupper():
+        return False
     found = resolve(chain)[0] if chain else None
     if isinstance(found, type | types.ModuleType):
         return False
-    return is_called or found is not None or (chain is not None and chain[0] in shown)
+    return is_called or found is not None or (chain is not None and chain[0] in shown.words)
 
 
 def _subject(name: str) -> str:
@@ -91,15 +120,20 @@ def _subject(name: str) -> str:
     return rf"(?:It|(?:The|This) (?:function|method)(?: {own})?|{own}) {ADVERB}"
 
 
-def _said_to_be_called(sentence: str, name: str) -> Iterator[tuple[str, str]]:
-    """Yield (text, its last name) of what a sentence lists behind "It calls"."""
+def _said_to_be_called(sentence: str, name: str) -> Iterator[tuple[str, str, str]]:
+    """Yield (text, its first name, its last name) of what a sentence lists behind "It calls".
+
+    The first name is "" where the text does not begin with one, and where it is the last as well.
+    """
     listed = re.match(rf"\W*{_subject(name)}calls ({NAMED}(?:(?:, and |, | and ){NAMED})*)", sentence)
     for inside in re.findall(r"`+([^`]+)`+", listed[1]) if listed else ():
         tree = parse(inside)
         node = tree.body[0].value if tree and tree.body and isinstance(tree.body[0], ast.Expr) else None
         node = node.func if isinstance(node, ast.Call) else node
-        if isinstance(node, ast.Attribute | ast.Name):
-            yield inside, node.attr if isinstance(node, ast.Attribute) else node.id
+        if isinstance(node, ast.Name):
+            yield inside, "", node.id
+        elif isinstance(node, ast.Attribute):
+            yield inside, (attribute_chain(node) or [""])[0], node.attr
 
 
 def _says_it_returns(sentence: str, name: str) -> bool:
