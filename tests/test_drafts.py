@@ -203,9 +203,11 @@ def to_write(*known: GroundTruth):
         ("def idle(x):\n    x.append\n", ("assert idle([]) is None",)),
         ("def same(x):\n    return x\n", ("assert same([]) == []", "assert same(1) == 1")),
         ("def busy(x):\n    return [x]\n", ("assert busy(1) == [1]",)),
+        ("def busy(x):\n    return [x]\n", ("assert [1] == busy(1)",)),
+        ("def busy(x):\n    return [x]\n", ("want = [1]\nassert busy(1) == want",)),
         ("def all_of(x):\n    return all(x)\n", ("assert all_of([]) is True", "assert all_of([1]) is True")),
     ],
-    ids=["empty body", "argument", "expected value", "expected value of each"],
+    ids=["empty body", "argument", "expected value", "on the left", "with a name", "expected value of each"],
 )
 def test_nothing_is_to_be_implemented_that_a_body_without_thought_does(code, asserts) -> None:
     assert not to_write(truth(code, asserts))

@@ -1,8 +1,9 @@
-"""Tell what a test case expects a function to answer."""
+"""Tell what test cases expect a function to answer."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
 from helpers.code.python_text import parse
 
@@ -38,6 +39,28 @@ def expected_answer(case: str, name: str) -> str:
     asked = test.operand if is_negated else test
     is_answer = _is_call(asked, name) or (isinstance(asked, ast.Name) and asked.id in answers)
     return str(not is_negated) if is_answer else ""
+
+
+def expected_values(tests: str, name: str) -> Iterator[str]:
+    """Yield what the assertions of `tests` compare with, on whichever side: expected answers of `name`.
+
+    Where a name is compared, the values come that `tests` assigns to it; what holds a call of `name` is no
+    expectation.
+
+    >>> list(expected_values("want = [1, 2]\\ng = f(4)\\nassert f(3) == want\\nassert 0 == len(g)", "f"))
+    ['[1, 2]', '0']
+    """
+    tree = parse(tests) or ast.Module([], [])
+    assigned: dict[str, list[ast.expr]] = {}
+    for node in ast.walk(tree):
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            assigned.setdefault(ast.unparse(target), []).append(node.value)
+    answers = {own for own, values in assigned.items() if any(_comes_from(v, name, set()) for v in values)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert) and isinstance(node.test, ast.Compare):
+            for side in (node.test.left, *node.test.comparators):
+                values = assigned.get(side.id, []) if isinstance(side, ast.Name) else [side]
+                yield from (ast.unparse(value) for value in values if not _comes_from(value, name, answers))
 
 
 def _assigned(body: list[ast.stmt], name: str) -> tuple[dict[str, ast.expr], set[str]]:

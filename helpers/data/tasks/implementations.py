@@ -9,15 +9,15 @@ They are used only as far as functions with tests by their authors are too few.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from helpers.code.docstrings import beyond_summary, read_docstring, stub, with_docstring
+from helpers.code.edits import SourceText
 from helpers.code.python_text import parse
 from helpers.data.tasks.draft import Draft, phrased
 from helpers.data.tasks.execution import NOTICED, ExecutionContext, run_in
-from helpers.data.tasks.expected_answers import expected_answer
+from helpers.data.tasks.expected_answers import expected_answer, expected_values
 from helpers.data.tasks.ground_truth import MIN_MUTATION_SCORE, GroundTruth, program_of
 from helpers.data.tasks.phrasings import fenced_python
 
@@ -53,11 +53,9 @@ def thoughtless(stub_code: str, tests: str, parameters: Sequence[str]) -> Iterat
         tests: whose assertions compare with the expected values.
         parameters: names of the function's parameters.
     """
-    expected: dict[str, None] = {}
-    for node in ast.walk(parse(tests) or ast.Module([], [])):
-        if isinstance(node, ast.Assert) and isinstance(node.test, ast.Compare):
-            expected[ast.unparse(node.test.comparators[-1])] = None
-    results = [name for name in parameters if name.isidentifier()] + list(expected)[:MAX_EXPECTED]
+    name = SourceText(f"{stub_code.rstrip()}\n    pass\n").function.name
+    expected = list(dict.fromkeys(expected_values(tests, name)))
+    results = [name for name in parameters if name.isidentifier()] + expected[:MAX_EXPECTED]
     for body in ("pass", *(f"return ({result})" for result in results)):
         code = f"{stub_code.rstrip()}\n    {body}\n"
         if parse(code) is not None:
