@@ -29,7 +29,7 @@ from typing import TypeVar
 import numpy as np
 
 from helpers.code.functions import extract_functions
-from helpers.code.python_text import tokens_of
+from helpers.code.python_text import tokenize_python
 from helpers.data.corpus import load_corpus
 from helpers.data.leaks import check_splits
 from helpers.data.queries.retrieval_data import build_retrieval_data
@@ -142,7 +142,7 @@ def slots(text: str) -> list[str]:
     for line in lines_of(text):
         starts.append(starts[-1] + len(line))
     ends = []
-    for token in tokens_of(text):
+    for token in tokenize_python(text):
         start = starts[token.start[0] - 1] + token.start[1]
         if token.type == tokenize.NAME:
             special = token.string.startswith("__") or token.string in KEPT_NAMES

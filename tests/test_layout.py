@@ -89,6 +89,16 @@ def test_no_two_public_functions_or_modules_share_a_name() -> None:
     assert {name: sorted(found) for name, found in places.items() if len(found) > 1} == {}
 
 
+@pytest.mark.parametrize("path", [*SCRIPTS, *MODULES.values()], ids=dotted)
+def test_every_name_that_a_file_takes_from_the_package_exists(path: Path) -> None:
+    """Also where a function imports it only when called, and in benchmarks, which no other test runs."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("helpers"):
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                assert full in MODULES or hasattr(importlib.import_module(node.module), alias.name), full
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_name_that_a_notebook_takes_from_the_package_exists(notebook: Path) -> None:
     """A moved function would else be noticed only where a run reaches its cell."""
