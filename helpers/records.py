@@ -208,6 +208,31 @@ class CompletionItem:
     seen: bool  # the target stands word for word in the training side
     cross_file: bool  # it names something of the repository that its own file does not define
 
+    @property
+    def group(self) -> str:
+        """Return the one group that the item is counted in: "seen" goes before "cross-file"."""
+        return "seen" if self.seen else "cross-file" if self.cross_file else "other"
+
+
+@dataclass(frozen=True)
+class CompletionScore:
+    """One completion and all that is measured on it."""
+
+    item_id: str
+    kind: str
+    path: str
+    arm: str
+    text: str  # as cut by `completion_scores.cut_completion`
+    context: tuple[str, ...]  # ids of what was put before the file, in that order
+    group: str  # seen | cross-file | other, see `CompletionItem.group`
+    exact_match: bool
+    edit_similarity: float  # 1 - Levenshtein distance / length of the longer text
+    identifier_f1: float
+    parses: bool  # with the completion in the target's place, the file has no more syntax errors
+    stops: bool  # the model ended by itself, at the target's number of lines and of open brackets
+    first_token: bool
+    accepted_characters: int  # length of the common beginning
+
 
 @dataclass(frozen=True)
 class Failure:

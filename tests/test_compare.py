@@ -3,6 +3,8 @@
 import copy
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,8 +116,19 @@ def test_files_that_are_no_run_are_refused(files):
         with pytest.raises(CompareError, match=name) as refused:
             comparison([str(files / name)])
         assert "--resume" not in str(refused.value)  # it may be no run's file at all
+        assert str(refused.value).count(name) == 1
     with pytest.raises(CompareError, match="two runs are called x"):
         comparison([f"x={files / 'one.json'}", f"x={files / 'other.json'}"])
+
+
+def test_comparing_loads_no_library_of_models() -> None:
+    """They take many seconds to load, and only JSON is read."""
+    code = (
+        "import sys, helpers.report.compare_page\n"
+        "print({'torch', 'transformers', 'peft', 'sentence_transformers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 # --- the HTML page: paired tests on the per-item rows -----------------------------------------------------------------

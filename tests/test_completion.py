@@ -17,7 +17,7 @@ from tokenizer_families import CODE, FAMILIES
 from typer.testing import CliRunner
 
 from helpers.__main__ import app
-from helpers.eval.completion_task import FACTS, FOLDER
+from helpers.eval.completion_results import FACTS, FOLDER
 from helpers.models.causal_lm import add_lora, generate, load_adapted, load_causal_lm
 from helpers.models.tokens import token_ids
 from helpers.profiles import SMOKE

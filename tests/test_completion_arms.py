@@ -12,17 +12,16 @@ from test_completion_items import file_of
 
 from helpers.data.completion_items import completion_items
 from helpers.eval.completion_arms import (
-    COPY,
-    NEAREST,
     CompletionTask,
     _following_lines,
     _looked_up,
     new_tokens,
     run_arms,
 )
-from helpers.eval.completion_comparison import ARMS, arm_to_use, compare_arms
+from helpers.eval.completion_comparison import ARMS, COPY, NEAREST, arm_to_use, compare_arms
+from helpers.eval.completion_results import write_completion
 from helpers.eval.completion_scores import cut_completion
-from helpers.eval.completion_task import completion_facts, write_completion
+from helpers.eval.completion_task import completion_facts
 from helpers.models.causal_lm import generate, load_causal_lm
 from helpers.models.token_borders import held_back
 from helpers.models.tokens import last_ids
@@ -103,7 +102,7 @@ def test_retrieved_code_is_that_of_training_functions_in_both_arms_alike(tiny):
 def test_results_are_written_and_read_back(tiny, tmp_path):
     task, _, _, result = tiny
     facts = completion_facts(task, result, samples=200, seed=1, training_seconds=60.0)
-    write_completion(tmp_path, task, result, facts)
+    write_completion(tmp_path, task.items, result.scores, facts)
     assert read_jsonl(tmp_path / "items.jsonl", CompletionItem) == list(task.items)
     rows = read_jsonl(tmp_path / "completions.jsonl")
     assert Counter(row["arm"] for row in rows) == dict.fromkeys(result.scores, len(task.items))

@@ -15,13 +15,13 @@ from helpers.eval.completion_arms import CompletionResult, CompletionTask
 from helpers.eval.completion_choice import ContextChoice
 from helpers.eval.completion_comparison import ARMS, reach_in_words
 from helpers.eval.completion_context import TrainingCode
-from helpers.eval.completion_scores import CompletionScore
-from helpers.eval.completion_task import FOLDER, completion_facts, write_completion
+from helpers.eval.completion_results import FOLDER, write_completion
+from helpers.eval.completion_task import completion_facts
 from helpers.eval.failures_completion import completion_failures
 from helpers.models.footprint import CPU_SPEED, Machine
 from helpers.plan import plan_run
 from helpers.profiles import CPU, PROFILES, T4, RunRequest, resolve_profile
-from helpers.records import CompletionItem, Document
+from helpers.records import CompletionItem, CompletionScore, Document
 from helpers.report import plots_completion
 from helpers.report.essay import completion_essay
 from helpers.report.first_screen import completion_line
@@ -65,7 +65,7 @@ def folder(tmp_path_factory):
     task = CompletionTask(items, (), {}, (), TrainingCode({}, {}), "mine", 96)
     result = CompletionResult(scores, dict.fromkeys(ARMS, 0.25), CHOICE)
     facts = completion_facts(task, result, samples=300, seed=3, training_seconds=90.0)
-    write_completion(place / FOLDER, task, result, facts)
+    write_completion(place / FOLDER, task.items, result.scores, facts)
     return place
 
 

@@ -31,7 +31,6 @@ from helpers.eval.completion_comparison import (
     differences,
 )
 from helpers.eval.completion_scores import (
-    CompletionScore,
     common_beginning,
     cut_completion,
     edit_similarity,
@@ -39,6 +38,7 @@ from helpers.eval.completion_scores import (
     score_completion,
 )
 from helpers.eval.statistics import exact_mcnemar, holm, paired_share
+from helpers.records import CompletionScore
 from helpers.run.workspace import to_plain
 
 TOKENIZER = tiny_models.tokenizer()

@@ -12,7 +12,8 @@ from helpers.data import foreign
 from helpers.data.exposure import Exposure
 from helpers.data.foreign import foreign_texts
 from helpers.errors import InsufficientDataError
-from helpers.eval.file_scores import FileScore, score_files
+from helpers.eval.file_score_rows import FileScore
+from helpers.eval.file_scores import score_files
 from helpers.models.causal_lm import load_causal_lm
 from helpers.models.tokens import token_ids
 from helpers.profiles import EMBEDDED, RunRequest

@@ -13,7 +13,7 @@ import helpers.__main__ as command
 from helpers.data.contamination import ContaminationError
 from helpers.error_text import told
 from helpers.errors import CheckError, InsufficientDataError
-from helpers.eval.file_scores import FileScore, paired_rows
+from helpers.eval.file_score_rows import FileScore, paired_rows
 from helpers.profiles import RunRequest
 from helpers.run.workspace import Workspace, WorkspaceError, write_json
 from helpers.tracks.guards import Guards, step

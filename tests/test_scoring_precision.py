@@ -13,17 +13,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.eval import file_scores
-from helpers.eval.file_scores import (
+from helpers.eval import file_score_rows
+from helpers.eval.file_score_rows import (
     BFLOAT16,
     FLOAT32,
     FileScore,
     bfloat16_difference,
-    checked_files,
     precision_rows,
-    score_files,
     scored_in_bfloat16,
 )
+from helpers.eval.file_scores import checked_files, score_files
 from helpers.models import bfloat16_products
 from helpers.models.causal_lm import load_causal_lm
 from helpers.models.reading_decoder import ReadingDecoder
@@ -60,7 +59,7 @@ def without_part(rows):
 
 
 def test_a_sample_is_scored_both_ways_and_all_files_in_bfloat16(model, monkeypatch):
-    monkeypatch.setattr(file_scores, "BFLOAT16_LIMIT", 0.05)  # a random model's losses are large
+    monkeypatch.setattr(file_score_rows, "BFLOAT16_LIMIT", 0.05)  # a random model's losses are large
     parts = {"test": FILES, "general_code": FILES[:2]}
     exact = score_files(*model, parts, **SIZES)
     heads, score = set(), TargetHead.score
@@ -90,7 +89,7 @@ def test_scores_that_bfloat16_changes_too_much_are_those_of_float32(model):
     with torch.no_grad():
         model[0].get_output_embeddings().weight.mul_(200)
     rows = score_files(*model, {"test": FILES}, runtime=MIXED, **SIZES)
-    assert abs(bfloat16_difference(precision_rows(rows))) > file_scores.BFLOAT16_LIMIT
+    assert abs(bfloat16_difference(precision_rows(rows))) > file_score_rows.BFLOAT16_LIMIT
     assert not scored_in_bfloat16(rows)
     plain = [row for row in rows if not row.part.startswith("check/")]
     assert plain == score_files(*model, {"test": FILES}, **SIZES)

@@ -8,8 +8,8 @@ these results into entries, tables and plots.
 
 __all__ = [
     "completion_arms", "completion_choice", "completion_comparison", "completion_context",
-    "completion_task", "failures", "failures_b", "failures_completion", "file_scores", "fusion",
-    "hybrid", "lexical", "pass_at_k", "perplexity", "planted", "planted_secrets", "references",
-    "response_generation", "response_scoring", "retrieval", "sandbox", "statistics", "token_roles",
-    "vector_index",
+    "completion_results", "completion_task", "failures", "failures_b", "failures_completion",
+    "file_score_rows", "file_scores", "fusion", "hybrid", "lexical", "pass_at_k", "perplexity", "planted",
+    "planted_secrets", "references", "response_generation", "response_scoring", "retrieval", "sandbox",
+    "statistics", "token_roles", "vector_index",
 ]  # fmt: skip

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from helpers.code.first_statement import statement_has_ended
 from helpers.data.completion_items import KINDS
 from helpers.eval.completion_choice import BM25, ContextChoice, choose_context
+from helpers.eval.completion_comparison import COPY, NEAREST
 from helpers.eval.completion_context import (
     Heads,
     PromptForm,
@@ -30,7 +31,6 @@ from helpers.eval.completion_context import (
     written_first,
 )
 from helpers.eval.completion_scores import (
-    CompletionScore,
     cut_completion,
     equals_target,
     score_completion,
@@ -42,11 +42,10 @@ from helpers.machine.usage import free_memory, stopwatch
 from helpers.models.causal_lm import generate
 from helpers.models.token_borders import HeldText
 from helpers.models.tokens import continuing_ids
-from helpers.records import CompletionItem, Query, SourceFile
+from helpers.records import CompletionItem, CompletionScore, Query, SourceFile
 
 NEW_TOKENS = {"rest_of_line": 32, "next_line": 32, "block": 96}  # of a completion at most
 TIMED = 8  # places that are completed one at a time, for the seconds of one
-NEAREST, COPY = "base+nearest_file", "copy"
 Model = tuple[PreTrainedModel, PreTrainedTokenizerBase]
 Prompts = list[tuple[list[int], tuple[str, ...]]]  # of each item: token ids, and what was retrieved for it
 Search = Callable[[Sequence[Query]], Run]  # scores of units for every query

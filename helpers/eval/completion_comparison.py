@@ -12,7 +12,6 @@ from itertools import combinations
 from typing import Any
 
 from helpers.data.completion_items import KINDS
-from helpers.eval.completion_scores import CompletionScore
 from helpers.eval.statistics import (
     Delta,
     Estimate,
@@ -23,8 +22,10 @@ from helpers.eval.statistics import (
     proportion,
     verdict,
 )
+from helpers.records import CompletionScore
 
 ARMS = ("base", "base+retrieved", "adapted", "adapted+retrieved")  # the simplest first
+NEAREST, COPY = "base+nearest_file", "copy"  # baselines
 CHAT, TUNED_CHAT = "chat", "chat_tuned"  # Track B's model before and after its training
 IN_WORDS = {
     "base": "the untouched model",

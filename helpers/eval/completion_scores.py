@@ -6,7 +6,6 @@ White space at the ends of target and completion counts for nothing in any measu
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from itertools import pairwise
 
 from transformers import PreTrainedTokenizerBase
@@ -16,32 +15,7 @@ from helpers.code.statements import syntax_errors
 from helpers.data.completion_items import names_in
 from helpers.lines import lines_of, with_newlines
 from helpers.models.tokens import continuing_ids
-from helpers.records import CompletionItem
-
-
-@dataclass(frozen=True)
-class CompletionScore:
-    """One completion and all that is measured on it."""
-
-    item_id: str
-    kind: str
-    path: str
-    arm: str
-    text: str  # as cut by `cut_completion`
-    context: tuple[str, ...]  # ids of what was put before the file, in that order
-    group: str  # seen | cross-file | other, see `group_of`
-    exact_match: bool
-    edit_similarity: float  # 1 - Levenshtein distance / length of the longer text
-    identifier_f1: float
-    parses: bool  # with the completion in the target's place, the file has no more syntax errors
-    stops: bool  # the model ended by itself, at the target's number of lines and of open brackets
-    first_token: bool
-    accepted_characters: int  # length of the common beginning
-
-
-def group_of(item: CompletionItem) -> str:
-    """Return the one group that an item is counted in: "seen" goes before "cross-file"."""
-    return "seen" if item.seen else "cross-file" if item.cross_file else "other"
+from helpers.records import CompletionItem, CompletionScore
 
 
 def cut_completion(kind: str, written: str, language: str) -> str:
@@ -81,7 +55,7 @@ def score_completion(
     has_ended = has_ended or len(cut.rstrip()) < len(with_newlines(written).rstrip())
     return CompletionScore(
         item_id=item.id, kind=item.kind, path=item.path, arm=arm, text=cut, context=context,
-        group=group_of(item),
+        group=item.group,
         exact_match=is_exact,
         edit_similarity=edit_similarity(text, target),
         identifier_f1=identifier_f1(text, target, item.language),

@@ -6,35 +6,25 @@ The notebook's stage and `python -m helpers completion` both call `measure_compl
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from helpers.data.completion_items import completion_items
 from helpers.data.splits import files_of
 from helpers.errors import InsufficientDataError
-from helpers.eval.completion_arms import NEAREST, CompletionResult, CompletionTask, Search, run_arms
-from helpers.eval.completion_comparison import (
-    CHAT,
-    TUNED_CHAT,
-    answer_in_words,
-    arm_to_use,
-    chat_in_words,
-    chat_pairs,
-    compare_arms,
-    differences,
-    reach_in_words,
-)
+from helpers.eval.completion_arms import CompletionResult, CompletionTask, Search, run_arms
+from helpers.eval.completion_comparison import CHAT, TUNED_CHAT
 from helpers.eval.completion_context import training_functions
-from helpers.eval.completion_scores import CompletionScore, group_of
+from helpers.eval.completion_results import completion_figures, write_completion
 from helpers.eval.retrieval import load_index, retrieve
 from helpers.eval.token_roles import own_names
 from helpers.machine.hardware import Runtime
 from helpers.models.causal_lm import load_adapted, load_causal_lm
 from helpers.models.embedder import load_embedder
-from helpers.records import CompletionItem, Corpus, Function, SourceFile, Splits
-from helpers.run.workspace import read_json, read_jsonl, to_plain, write_json, write_jsonl
+from helpers.records import Corpus, Function, SourceFile, Splits
+from helpers.run.workspace import read_json, to_plain
 from helpers.settings import LEAST_PLACES, Profile
 
 VALIDATION_PLACES = 45  # on which the retriever is chosen, at most
@@ -42,8 +32,6 @@ SIDES = {"before": "track_c/index_before", "after": "track_c/index_after"}
 EMBEDDER = "track_c/train/embedder"
 ADAPTER = "track_a/train/adapter"
 CHAT_ADAPTER = "track_b/train/adapter"
-FOLDER = "track_a/completion"  # of the results, in the run folder
-ITEMS, COMPLETIONS, FACTS = "items.jsonl", "completions.jsonl", "completion.json"
 
 
 def completion_task(
@@ -116,7 +104,7 @@ def measure_completion(
     took = float(read_json((run_folder / ADAPTER).parent / "stage.json")["seconds"])
     options = {"samples": profile.track_a.bootstrap_samples, "seed": profile.seed}
     facts = completion_facts(task, result, **options, training_seconds=took)
-    write_completion(out, task, result, facts)
+    write_completion(out, task.items, result.scores, facts)
     return facts
 
 
@@ -174,63 +162,3 @@ def completion_facts(
         "training_seconds": training_seconds,
         **completion_figures(task.items, result.scores, samples=samples, seed=seed),
     }
-
-
-def completion_figures(
-    items: Sequence[CompletionItem],
-    scores: Mapping[str, Sequence[CompletionScore]],
-    *,
-    samples: int,
-    seed: int,
-) -> dict[str, Any]:
-    """Return what follows from places and scores alone, as plain values: counts, comparison, arm and answer.
-
-    Args:
-        scores: arm or baseline -> its scores, in the order of the items.
-        samples, seed: of the bootstrap.
-    """
-    compared = to_plain(compare_arms(scores, samples=samples, seed=seed))
-    pairs = chat_pairs(scores)
-    chat = to_plain(differences(scores, samples=samples, seed=seed, pairs=pairs)) if pairs else []
-    with_code = {
-        arm: sum(bool(score.context) for score in some)
-        for arm, some in scores.items() if arm == NEAREST or arm.endswith("+retrieved")
-    }  # fmt: skip
-    reach = reach_in_words(with_code.get("base+retrieved", len(items)), len(items))
-    return {
-        "places": {**place_counts(items), "with_code": with_code},
-        **compared,
-        "arm_to_use": arm_to_use(compared["differences"]),
-        "answer": f"{answer_in_words(compared)} {reach}".rstrip(),
-        **({"chat": {"differences": chat, "answer": chat_in_words(chat)}} if chat else {}),
-    }
-
-
-def place_counts(items: Sequence[CompletionItem]) -> dict[str, Any]:
-    """Count places: all, their files, and by kind, group and language."""
-    return {
-        "all": len(items),
-        "files": len({item.path for item in items}),
-        "kinds": dict(Counter(item.kind for item in items)),
-        "groups": dict(Counter(map(group_of, items))),
-        "languages": dict(Counter(item.language for item in items)),
-    }
-
-
-def write_completion(
-    folder: Path, task: CompletionTask, result: CompletionResult, facts: Mapping[str, Any]
-) -> None:
-    """Write `items.jsonl`, `completions.jsonl` (every arm's texts and scores) and `completion.json`."""
-    write_jsonl(folder / ITEMS, task.items)
-    write_jsonl(folder / COMPLETIONS, [row for some in result.scores.values() for row in some])
-    write_json(folder / FACTS, facts)
-
-
-def read_completion(
-    folder: Path,
-) -> tuple[list[CompletionItem], dict[str, list[CompletionScore]], dict[str, Any]]:
-    """Return the places, the scores of each arm and the facts that `write_completion` wrote."""
-    scores: dict[str, list[CompletionScore]] = defaultdict(list)
-    for score in read_jsonl(folder / COMPLETIONS, CompletionScore):
-        scores[score.arm].append(score)
-    return read_jsonl(folder / ITEMS, CompletionItem), dict(scores), read_json(folder / FACTS)

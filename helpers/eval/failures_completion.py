@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from helpers.data.completion_items import names_in
-from helpers.eval.completion_scores import CompletionScore
 from helpers.eval.failures import clip
 from helpers.lines import lines_of
-from helpers.records import CompletionItem, Document, Failure
+from helpers.records import CompletionItem, CompletionScore, Document, Failure
 
 SHOWN_LINES = 12  # of the file before a place
 

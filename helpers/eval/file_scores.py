@@ -14,38 +14,23 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from helpers.eval.file_score_rows import BFLOAT16, FLOAT32, FileScore, scored_in_bfloat16
 from helpers.eval.perplexity import evaluate_perplexity
 from helpers.eval.token_roles import ROLES, token_roles
 from helpers.machine.hardware import Runtime
 from helpers.models.bfloat16_products import products_pay
 from helpers.models.cheaper_forms import merged_adapters, summed_adapters
 
-BFLOAT16_LIMIT = 0.002  # bits per byte by which a score with bfloat16 products may differ
 CHECKED_SHARE = 0.1  # of the held-out files' bytes, scored both ways
-FLOAT32, BFLOAT16 = "check/float32", "check/bfloat16"  # parts of the sample's rows
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class FileScore:
-    """Summed negative log-likelihood (nats) of one file, or of the tokens of one role in it."""
-
-    part: str
-    path: str
-    n_bytes: int  # UTF-8, of the whole file
-    n_tokens: int  # scored tokens: all but the first of the file
-    nll_nats: float
-    hits: int  # tokens that the model ranked first
 
 
 def score_files(
@@ -65,7 +50,7 @@ def score_files(
         window, stride: passed to `evaluate_perplexity`.
         own_names: identifiers that count as the repository's own (`token_roles.own_names`).
         runtime: score with bfloat16 products where these pay on it and a sample of part "test" differs by at
-            most `BFLOAT16_LIMIT`; in float32 if it differs more, or if None.
+            most `file_score_rows.BFLOAT16_LIMIT`; in float32 if it differs more, or if None.
 
     Returns:
         Rows of each part; where bfloat16 was tried, also those of the sample in both precisions, from which
@@ -102,31 +87,6 @@ def checked_files(files: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
             sample.append((path, text))
             room -= len(text.encode())
     return sample or [min(files, key=lambda file: (len(file[1]), file[0]))]
-
-
-def precision_rows(scores: Sequence[FileScore]) -> list[dict[str, Any]]:
-    """Return a row for each file that was scored both ways, with `nll_float32` and `nll_bfloat16` (nats)."""
-    exact, rounded = ([replace(row, part="check") for row in scores if row.part == name]
-                      for name in (FLOAT32, BFLOAT16))  # fmt: skip
-    if not exact:
-        return []
-    return [
-        {name: row[name] for name in ("path", "n_bytes", "n_tokens")}
-        | {"nll_float32": row["nll_before"], "nll_bfloat16": row["nll_after"]}
-        for row in paired_rows(exact, rounded, "check")
-    ]
-
-
-def bfloat16_difference(rows: Sequence[Mapping[str, Any]]) -> float:
-    """Return by how much bfloat16 products change bits per byte over `precision_rows`."""
-    nats = math.fsum(row["nll_bfloat16"] - row["nll_float32"] for row in rows)
-    return nats / math.log(2) / sum(row["n_bytes"] for row in rows)
-
-
-def scored_in_bfloat16(scores: Sequence[FileScore]) -> bool:
-    """Return whether the files of these scores were scored with bfloat16 products."""
-    checked = precision_rows(scores)
-    return bool(checked) and abs(bfloat16_difference(checked)) <= BFLOAT16_LIMIT
 
 
 def _score_part(
@@ -169,43 +129,3 @@ def _score_part(
                 row = FileScore(name, path, score.n_bytes, n, nats[text, name], hits[text, name])
                 by_role.append(row)
     return rows + by_role
-
-
-def paired_rows(
-    before: Sequence[FileScore], after: Sequence[FileScore], part: str, odd: dict[str, str] | None = None
-) -> list[dict[str, Any]]:
-    """Join the scores of one part before and after training into the rows `record_track_a` takes.
-
-    Args:
-        odd: receives path -> reason for each file left out because its two scores cannot be compared;
-            with None, such a file raises.
-
-    Raises:
-        ValueError: if the two sides scored different tokens or files and `odd` is None, or if no file
-            can be compared.
-    """
-    first, second = ({row.path: row for row in rows if row.part == part} for rows in (before, after))
-    wrong: dict[str, str] = {}
-    everything = sorted(first.keys() | second.keys())
-    for path in everything:
-        if path not in first or path not in second:
-            wrong[path] = f"scored only {'before' if path in first else 'after'}"
-            continue
-        b, a = first[path], second[path]
-        if (b.n_bytes, b.n_tokens) != (a.n_bytes, a.n_tokens):
-            wrong[path] = f"{b.n_bytes} bytes and {b.n_tokens} tokens before, "
-            wrong[path] += f"{a.n_bytes} and {a.n_tokens} after"
-    if wrong and (odd is None or len(wrong) == len(everything)):
-        path, why = next(iter(wrong.items()))
-        raise ValueError(
-            f"{part}: before and after scored different files, tokens or bytes; {len(wrong)} of "
-            f"{len(everything)} files, e.g. {path}: {why}. Use the same tokenizer for both"
-        )
-    if odd is not None:
-        odd.update(wrong)
-    rows = []
-    for path in (path for path in first if path not in wrong):
-        b, a = first[path], second[path]
-        row = {"path": path, "n_bytes": b.n_bytes, "n_tokens": b.n_tokens, "nll_before": b.nll_nats}
-        rows.append(row | {"nll_after": a.nll_nats, "hits_before": b.hits, "hits_after": a.hits})
-    return rows

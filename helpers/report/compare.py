@@ -134,7 +134,8 @@ def _read(place: Path) -> Mapping[str, Any]:
     except DamagedFileError as error:
         raise CompareError(f"{place} is no JSON file, or a damaged one: name a run's metrics.json") from error
     except (OSError, ValueError, TypeError) as error:
-        raise CompareError(f"{place} can't be read as a run's metrics.json: {error}") from error
+        why = getattr(error, "strerror", None) or error  # an OSError would name the file again
+        raise CompareError(f"{place} can't be read as a run's metrics.json: {why}") from error
     if missing:
         raise CompareError(f"{place} is not the metrics.json of a run: it lacks {', '.join(missing)}")
     try:

@@ -16,7 +16,7 @@ from typing import Any
 
 import jsonschema
 
-from helpers.eval.completion_task import FACTS, FOLDER
+from helpers.eval.completion_results import FACTS, FOLDER
 from helpers.eval.planted.name_check import CheckedName
 from helpers.records import Failure, ResponseScore, Task, TaskSetAside
 from helpers.report.entries import PRIMARY_METRIC, MetricsError, entry_verdict, not_run, run_section, tidy

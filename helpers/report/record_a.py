@@ -1,9 +1,9 @@
 """Build Track A's section of metrics.json, from one row per held-out file.
 
-Rows (from `file_scores.paired_rows`, kept as `track_a/files`, `track_a/role_<role>` and
+Rows (from `file_score_rows.paired_rows`, kept as `track_a/files`, `track_a/role_<role>` and
 `track_a/control_<name>`) hold path, n_bytes, n_tokens (scored), nll_before and nll_after (nats) and, if
 counted, hits_before and hits_after (tokens that the model ranked first). Rows of files scored in two
-precisions (`file_scores.precision_rows`) are kept as `track_a/precision`. `record_track_a` reads nothing
+precisions (`file_score_rows.precision_rows`) are kept as `track_a/precision`. `record_track_a` reads nothing
 else, so anyone who has the rows can recompute every figure.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from helpers.eval.file_scores import BFLOAT16_LIMIT, bfloat16_difference
+from helpers.eval.file_score_rows import BFLOAT16_LIMIT, bfloat16_difference
 from helpers.report.entries import PRIMARY_METRIC, Rows, data_section, ratio_entry, track_section
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.eval.completion_comparison import PRIMARY, arm_to_use, arms_verdict
-from helpers.eval.completion_task import completion_figures, read_completion
+from helpers.eval.completion_results import completion_figures, read_completion
 from helpers.eval.statistics import Delta, verdict
 from helpers.report.entries import MetricsError, tidy
 from helpers.run.workspace import digest
@@ -22,7 +22,7 @@ def record_completion(
     """Return the section; every figure but times and the choice of the retriever follows from the rows.
 
     Args:
-        folder: written by `helpers.eval.completion_task.write_completion`.
+        folder: written by `helpers.eval.completion_results.write_completion`.
         model: that Track A adapts.
         seed, samples: of the bootstrap.
         cost: `seconds` of the stage.

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from helpers.escaping import inline
-from helpers.eval.completion_comparison import ARMS, PRIMARY, cost_in_words, reach_in_words
+from helpers.eval.completion_comparison import ARMS, COPY, NEAREST, PRIMARY, cost_in_words, reach_in_words
 from helpers.report.tables import change_text, estimate_text, number, p_text
 
 TITLE = "Completion · tune, retrieve, or both?"
@@ -29,8 +29,7 @@ ARM_NAMES = {
     "chat_tuned+retrieved": "Track B's model, tuned on chats + retrieved code",
     "copy": "most frequent next line",
 }
-NEAREST = "base+nearest_file"
-BASELINES = (NEAREST, "copy")
+BASELINES = (NEAREST, COPY)
 SHORT_NAMES = {"base": "untouched", "base+retrieved": "retrieved", "adapted": "adapted",
                "adapted+retrieved": "both"}  # fmt: skip
 GROUP_NAMES = {

@@ -17,13 +17,8 @@ from helpers.data.draw import draw_splits
 from helpers.data.splits import split_corpus
 from helpers.errors import SuiteError
 from helpers.eval.completion_comparison import ARMS, PRIMARY, cost_in_words
-from helpers.eval.completion_task import (
-    ADAPTER,
-    FOLDER,
-    completion_task,
-    embedder_searches,
-    measure_completion,
-)
+from helpers.eval.completion_results import FOLDER
+from helpers.eval.completion_task import ADAPTER, completion_task, embedder_searches, measure_completion
 from helpers.machine.hardware import Runtime
 from helpers.run.folder import recorded_profile
 from helpers.run.workspace import digest, read_json

@@ -17,7 +17,8 @@ from transformers import PreTrainedTokenizerBase
 from helpers.errors import SuiteError
 from helpers.eval.completion_choice import BM25
 from helpers.eval.completion_context import PromptForm, TrainingCode, code_index, query_of, ranked_units
-from helpers.eval.completion_task import FACTS, FOLDER, embedder_searches
+from helpers.eval.completion_results import FACTS, FOLDER
+from helpers.eval.completion_task import embedder_searches
 from helpers.machine.hardware import Runtime
 from helpers.records import CompletionItem, Document
 from helpers.run.folder import recorded_profile

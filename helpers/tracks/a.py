@@ -14,13 +14,8 @@ from IPython.display import Markdown, display
 from helpers.data.draw import draw_splits
 from helpers.data.general_code import general_code_texts
 from helpers.errors import CheckError
-from helpers.eval.file_scores import (
-    FileScore,
-    paired_rows,
-    precision_rows,
-    score_files,
-    scored_in_bfloat16,
-)
+from helpers.eval.file_score_rows import FileScore, paired_rows, precision_rows, scored_in_bfloat16
+from helpers.eval.file_scores import score_files
 from helpers.eval.perplexity import unigram_bits_per_byte
 from helpers.eval.token_roles import own_names
 from helpers.models.causal_lm import load_adapted, load_causal_lm, load_tokenizer

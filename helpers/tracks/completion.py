@@ -14,13 +14,8 @@ from IPython.display import Markdown, display
 
 from helpers.errors import InsufficientDataError
 from helpers.eval.completion_arms import CompletionTask
-from helpers.eval.completion_task import (
-    completion_task,
-    embedder_searches,
-    measure_completion,
-    place_counts,
-    read_completion,
-)
+from helpers.eval.completion_results import place_counts, read_completion
+from helpers.eval.completion_task import completion_task, embedder_searches, measure_completion
 from helpers.eval.failures_completion import completion_failures
 from helpers.records import Corpus, Failure, Function, SourceFile, Splits
 from helpers.report import display as show

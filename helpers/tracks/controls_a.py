@@ -19,7 +19,8 @@ from transformers import PreTrainedTokenizerBase
 
 from helpers.data.exposure import Exposure, exposure
 from helpers.data.foreign import foreign_texts
-from helpers.eval.file_scores import FileScore, paired_rows, score_files
+from helpers.eval.file_score_rows import FileScore, paired_rows
+from helpers.eval.file_scores import score_files
 from helpers.machine.hardware import Runtime
 from helpers.models.causal_lm import load_adapted, load_causal_lm
 from helpers.models.shapes import model_identity

@@ -26,7 +26,7 @@ from helpers.data.leaks import LeakReport
 from helpers.data.queries.retrieval_data import RetrievalData
 from helpers.data.tasks.instruct_data import InstructData
 from helpers.data.tasks.rehearsal import rehearsal_report
-from helpers.eval.completion_task import FOLDER, ITEMS
+from helpers.eval.completion_results import FOLDER, ITEMS
 from helpers.eval.failures import select_failures, track_a_failures, track_c_failures
 from helpers.eval.failures_b import track_b_failures
 from helpers.eval.planted_secrets.secret_check import check_facts, check_secrets
