@@ -226,14 +226,31 @@ def test_files_under_another_licence_are_told_apart() -> None:
     assert foreign_licences(dataclasses.replace(corpus, licence="unknown")) == frozenset()
 
 
-def test_constants_keep_their_capital_and_built_in_calls_go_unsaid() -> None:
-    source = (
+def explanation_of(source: str) -> str | None:
+    (function,) = functions_of_file(SourceFile("m.py", source, "", len(source)), "m")
+    return SourceFacts().write([LanguageRequest("explain", function)])[0]
+
+
+def test_constants_keep_their_capital() -> None:
+    text = explanation_of(
         'def odd(n):\n    """Tell whether `n` is odd.\n\n    Returns\n    -------\n    bool\n'
         '        True if it is.\n    """\n    return bool(remainder(n))\n'
     )
-    (function,) = functions_of_file(SourceFile("m.py", source, "", len(source)), "m")
-    (text,) = SourceFacts().write([LanguageRequest("explain", function)])
-    assert (
-        text
-        == "`odd`: Tell whether `n` is odd.\nIt takes `n`.\nIt returns True if it is.\nIt calls `remainder`."
-    )
+    assert text == "`odd`: Tell whether `n` is odd.\nIt takes `n`.\nIt returns True if it is."
+
+
+@pytest.mark.parametrize(
+    ("summary", "body", "last"),
+    [
+        ("Empty it.", "x.clear()", "It returns nothing."),
+        ("Empty it.", "if x:\n        return\n    return None", "It returns nothing."),
+        ("Empty it.", "return x.clear()", "It takes `x`."),
+        ("Empty it.", "yield x", "It takes `x`."),
+        ("Empty it.", "raise NotImplementedError", "It can raise `NotImplementedError`."),  # subclasses do it
+        ("Returns what is left.", "x.clear()", "It takes `x`."),  # whoever wrote that means something
+    ],
+)
+def test_that_nothing_is_returned_is_said_where_the_code_shows_it(summary, body, last) -> None:
+    text = explanation_of(f'def drop(x):\n    """{summary}"""\n    {body}\n')
+    assert text is not None
+    assert text.splitlines()[-1] == last

@@ -260,6 +260,19 @@ def returns_a_value(source: str) -> bool:
     return False
 
 
+def returns_nothing(source: str) -> bool:
+    """Return whether a function ends without a value, whoever calls it.
+
+    Of one that only raises or passes nothing is known: subclasses do what its documentation says.
+    """
+
+    def does_nothing(node: ast.stmt) -> bool:
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        return is_text or isinstance(node, ast.Raise | ast.Pass)
+
+    return not returns_a_value(source) and not all(map(does_nothing, SourceText(source).function.body))
+
+
 def _header_end(code: str, function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Return the number of lines up to and including the colon that ends the signature."""
     signature = [function.args, *([function.returns] if function.returns else [])]

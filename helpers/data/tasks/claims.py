@@ -13,8 +13,7 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from helpers.code.docstrings import returns_a_value
-from helpers.code.edits import SourceText
+from helpers.code.docstrings import returns_nothing
 from helpers.code.fences import without_blocks
 from helpers.code.names.lookup import attribute_chain, resolve
 from helpers.code.names.mentions import BACKTICK, OTHER_ROLE
@@ -75,8 +74,7 @@ def false_statement(text: str, code: str, *, name: str, instruction: str) -> str
     foreign = [told for told, root, last in calls if last not in body or not shown.may_call(root, last)]
     if foreign := list(dict.fromkeys(foreign)):
         return f"not called: {', '.join(foreign)}"
-    may_return = returns_a_value(code) or _has_no_body(code)
-    if not may_return and any(_says_it_returns(part, name) for part in sentences):
+    if returns_nothing(code) and any(_says_it_returns(part, name) for part in sentences):
         return "said to return a value, but returns none"
     return ""
 
@@ -149,13 +147,3 @@ def _says_it_returns(sentence: str, name: str) -> bool:
     if rest is None or not re.search(r"\w", rest[1]):  # a heading alone
         return False
     return not NO_VALUE_FOLLOWS.match(rest[1]) and not NO_VALUE.search(sentence)
-
-
-def _has_no_body(code: str) -> bool:
-    """Return whether a function only raises or passes: subclasses do what its documentation says."""
-
-    def does_nothing(node: ast.stmt) -> bool:
-        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        return is_text or isinstance(node, ast.Raise | ast.Pass)
-
-    return all(map(does_nothing, SourceText(code).function.body))

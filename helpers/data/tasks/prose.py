@@ -9,22 +9,26 @@ they write passes the same filters (`helpers.data.tasks.filters`), and held-out 
 from __future__ import annotations
 
 import ast
-import builtins
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from helpers.code.docstrings import DocstringFacts, normal_docstring, read_docstring, returns_a_value
+from helpers.code.docstrings import (
+    DocstringFacts,
+    normal_docstring,
+    read_docstring,
+    returns_a_value,
+    returns_nothing,
+)
 from helpers.code.edits import SourceText
 from helpers.records import Function
 
-MAX_NAMED_CALLS = 4
 SENTENCES = {  # of an explanation, after the docstring's summary; what is not known is left out
     "takes": "It takes {}.",
     "returns": "It returns {}.",
+    "returns nothing": "It returns nothing.",
     "raises": "It can raise {}.",
-    "calls": "It calls {}.",
 }
 CONSTANTS = ("True", "False", "None")
 
@@ -49,8 +53,8 @@ class LanguageGenerator(Protocol):
     def write(self, requests: Sequence[LanguageRequest]) -> list[str | None]:
         """Return an answer to each request, in order; None where there is none.
 
-        An explanation is a few sentences on what the function does, takes, returns, raises and calls. A
-        docstring is its body without quotes. Paraphrases come one per line.
+        An explanation is a few sentences on what the function does, takes, returns and raises. A docstring
+        is its body without quotes. Paraphrases come one per line.
         """
 
 
@@ -85,11 +89,10 @@ class SourceFacts:
         if value is not None and (value.description or value.type):
             returned = _lowered(value.description or value.type).rstrip(".")
             sentences.append(SENTENCES["returns"].format(returned))
+        elif returns_nothing(function.code) and not re.search(r"\b[Rr]eturns?\b", sentences[0]):
+            sentences.append(SENTENCES["returns nothing"])
         if raised := list(dict.fromkeys(_raised(function.code))):
             sentences.append(SENTENCES["raises"].format(_and(raised)))
-        called = [name for name in dict.fromkeys(_called(function.code)) if not hasattr(builtins, name)]
-        if called:
-            sentences.append(SENTENCES["calls"].format(_and(called[:MAX_NAMED_CALLS])))
         return "\n".join(sentences)
 
     def docstring(self, function: Function, facts: DocstringFacts) -> str | None:
@@ -124,12 +127,3 @@ def _raised(code: str) -> Iterator[str]:
             target = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
             if isinstance(target, ast.Name | ast.Attribute):
                 yield ast.unparse(target)
-
-
-def _called(code: str) -> Iterator[str]:
-    raised = set(_raised(code))
-    for node in SourceText(code).nodes:
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
-            name = ast.unparse(node.func)
-            if re.fullmatch(r"[\w.]+", name) and name not in raised:
-                yield name
