@@ -50,7 +50,8 @@ def test_empty_overrides_keep_the_profile_and_its_fingerprint() -> None:
 
 
 def test_full_profiles_keep_what_was_promised() -> None:
-    for name in ("t4", "cpu", "laptop"):
+    # One pass where validation says that a second gives nothing.
+    for name, least_epochs in (("t4", 2), ("cpu", 1), ("laptop", 2)):
         profile: Profile = PROFILES[name]
         pairs = profile.track_b.train_pairs + profile.track_b.validation_pairs
         assert 300 <= pairs <= 600
@@ -58,7 +59,7 @@ def test_full_profiles_keep_what_was_promised() -> None:
         assert profile.track_c.test_queries >= 150
         assert profile.track_b.executable_tasks >= 60
         assert profile.track_b.samples_per_task >= 5
-        assert 1 <= profile.track_a.epochs <= 4  # one where validation says that a second gives nothing
+        assert least_epochs <= profile.track_a.epochs <= 4
         assert 10 <= profile.failure_cases <= 20
     assert not PROFILES["smoke"].is_full_run
 

@@ -30,11 +30,7 @@ from helpers.eval.completion_context import (
     training_files,
     written_first,
 )
-from helpers.eval.completion_scores import (
-    cut_completion,
-    equals_target,
-    score_completion,
-)
+from helpers.eval.completion_scores import cut_completion, equals_target, score_completion
 from helpers.eval.ranking import Run
 from helpers.lines import lines_of, with_newlines
 from helpers.machine.hardware import Runtime

@@ -53,7 +53,7 @@ def thoughtless(stub_code: str, tests: str, parameters: Sequence[str]) -> Iterat
         tests: whose assertions compare with the expected values.
         parameters: names of the function's parameters.
     """
-    name = SourceText(f"{stub_code.rstrip()}\n    pass\n").function.name
+    name = SourceText(stub_code).function.name
     expected = list(dict.fromkeys(expected_values(tests, name)))
     results = [name for name in parameters if name.isidentifier()] + expected[:MAX_EXPECTED]
     for body in ("pass", *(f"return ({result})" for result in results)):
