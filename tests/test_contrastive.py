@@ -136,7 +136,9 @@ def test_a_model_without_one_list_of_its_layers_is_refused(settings, monkeypatch
 def test_training_prints_nothing(settings, data, tmp_path, capfd):
     short = dataclasses.replace(settings, epochs=1, hard_negatives=0)
     train_embedder(short, data, PLAIN, seed=5, out_dir=tmp_path)
-    assert capfd.readouterr().out == ""
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert "widget examples" not in said.err  # for a model card, which is not written
 
 
 def test_only_whole_results_stay_behind(trained):

@@ -213,3 +213,29 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         return int(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
 
     assert page_faults("kept") * 2 < page_faults("default")
+
+
+def test_loading_and_saving_draw_no_bars_but_downloads_may() -> None:
+    said = _stderr_of(
+        "from pathlib import Path; import tempfile\n"
+        "from helpers.machine.hardware import detect_runtime\n"
+        "from helpers.models.causal_lm import load_causal_lm\n"
+        "from helpers.settings import TINY_CODE_LM\n"
+        "model = load_causal_lm(TINY_CODE_LM, detect_runtime())[0]\n"
+        "with tempfile.TemporaryDirectory() as folder: model.save_pretrained(folder)\n"
+        "from huggingface_hub.utils import are_progress_bars_disabled\n"
+        "assert not are_progress_bars_disabled()"
+    )
+    assert said == ""
+
+
+def test_no_library_asks_for_widgets() -> None:
+    assert _stderr_of("import helpers, warnings; warnings.warn('IProgress not found. Please update')") == ""
+    assert "else" in _stderr_of("import helpers, warnings; warnings.warn('something else')")
+
+
+def _stderr_of(code: str) -> str:
+    """Return what a fresh interpreter writes to stderr; it must succeed."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stderr

@@ -107,7 +107,11 @@ def detect_runtime(*, deterministic: bool = True, nf4: bool = False) -> Runtime:
         "out of memory", "halve the batch, recompute activations, NF4",
         "in this order; accumulation keeps the examples per step; history.json records what was done",
     )  # fmt: skip
-    decide("progress", "plain text", "the widget metadata of hosted notebooks breaks their export")
+    _hide_library_bars()
+    decide(
+        "progress", "plain text; only downloads have a library's bar",
+        "the widget metadata of hosted notebooks breaks their export",
+    )  # fmt: skip
     _disable_old_torchao(decide)
     _leave_secret_store_alone(decide)
     return replace(found, decisions=tuple(decisions), nf4=nf4)
@@ -163,6 +167,20 @@ def _keep_freed_memory() -> bool:
         return bool(library.mallopt(M_MMAP_MAX, 0)) and bool(library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
     except (OSError, AttributeError):
         return False
+
+
+def _hide_library_bars() -> None:
+    """Hide transformers' bars for loading and saving: some sixty in a run, and widgets in Colab.
+
+    Its switch also turns off the hub's bars for downloads, which last longest and so stay.
+    """
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    downloads_hidden = are_progress_bars_disabled()  # as a person asked for, by HF_HUB_DISABLE_PROGRESS_BARS
+    transformers_logging.disable_progress_bar()
+    if not downloads_hidden:
+        enable_progress_bars()
 
 
 def _disable_old_torchao(decide: Decide) -> None:

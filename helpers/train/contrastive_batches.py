@@ -94,6 +94,9 @@ class CountingTrainer(SentenceTransformerTrainer):
 
     rows_trained = 0
 
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """Gather nothing for the library's model card, which is not written; examples for it draw bars."""
+
     def get_batch_sampler(
         self, dataset: Dataset, batch_size: int, drop_last: bool, *args: Any, **kwargs: Any
     ) -> CompatibleBatches:
